@@ -1,0 +1,1 @@
+"""Diptych: pictures and sentences in one space."""

@@ -1,0 +1,75 @@
+"""The waist: pictures and texts as rows of one space.
+
+Everything above this file (classifier, evaluation, catalogue, applications) depends on this small contract
+and nothing else; `diptych.encoders` fulfils it with torch. Files, failures and progress are not its business:
+see `diptych.embedding`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    FloatArray: TypeAlias = NDArray[np.float32]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Pictures and texts as rows of one space, each row of length one.
+
+    Attributes
+    ----------
+    identity : str
+        Hash of weights, activation, preprocessing and tokenizer: two encoders with one identity give the
+        same vectors, and a file of vectors names the identity it was made with.
+    dim : int
+        Length of a row.
+    input_size : int
+        Side in pixels of the square the model sees: what a decoder may aim for.
+    logit_scale : float
+        Factor on cosines before a softmax or sigmoid, already exponentiated.
+    logit_bias : float
+        Added after the scale; 0 unless the model was trained with the sigmoid loss.
+    """
+
+    @property
+    def identity(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def input_size(self) -> int: ...
+    @property
+    def logit_scale(self) -> float: ...
+    @property
+    def logit_bias(self) -> float: ...
+
+    def encode_images(self, images: Sequence[Image]) -> FloatArray:
+        """Decoded RGB pictures as unit rows, (N, dim) float32."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> FloatArray:
+        """Texts as unit rows, (N, dim) float32."""
+        ...
+
+
+@runtime_checkable
+class FeatureEncoder(Protocol):
+    """An encoder that also gives the features before the projection, for probes (paper, section 3.2)."""
+
+    def image_features(self, images: Sequence[Image]) -> FloatArray:
+        """Decoded RGB pictures as rows of the image tower's own width, (N, width) float32, not normalised."""
+        ...
+
+
+@runtime_checkable
+class PatchEncoder(Protocol):
+    """An encoder that also places every patch of a picture in the shared space, for heat maps."""
+
+    def encode_patches(self, images: Sequence[Image]) -> FloatArray:
+        """Decoded RGB pictures as grids of unit rows, (N, h, w, dim) float32."""
+        ...

@@ -1,0 +1,293 @@
+"""What a model is made of, as frozen dataclasses, and the presets by name.
+
+A config says the shape of the two encoders and nothing else: preprocessing and tokenizer have their own
+(`diptych.inputs`), and `diptych.weights` keeps the three together on disk. Reading other projects' configs
+is also left to `diptych.weights`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from diptych.errors import InputError
+
+Activation = Literal["gelu", "quick_gelu", "gelu_tanh"]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTConfig:
+    """A vision transformer (Dosovitskiy et al. 2021), as CLIP and its successors vary it.
+
+    Examples
+    --------
+    >>> ViTConfig(width=768, layers=12, patch_size=32).grid
+    7
+    """
+
+    image_size: int = 224  # side of the square picture, pixels
+    patch_size: int = 16  # side of a patch, pixels
+    width: int = 768
+    layers: int = 12
+    head_width: int = 64  # width of one attention head; heads = width / head_width
+    mlp_ratio: float = 4.0  # hidden width of the MLP over the width
+    pool: Literal["token", "average", "attention"] = "token"  # attention: SigLIP's pooling head
+    class_token: bool = True
+    patch_bias: bool = False  # bias in the patch convolution
+    pre_norm: bool = True  # a norm before the first block (CLIP's own addition)
+    post_norm: Literal["before_pool", "after_pool"] = "after_pool"  # where the last norm stands
+    projection: bool = True  # False: the width is the embedding (SigLIP)
+    norm_eps: float = 1e-5
+    activation: Activation | None = None  # None: the model's
+    patch_dropout: float = 0.0  # share of patches dropped in training (FLIP)
+
+    @property
+    def heads(self) -> int:
+        return self.width // self.head_width
+
+    @property
+    def grid(self) -> int:
+        return self.image_size // self.patch_size
+
+    def __post_init__(self) -> None:
+        _positive(self, "image_size", "patch_size", "width", "layers", "head_width")
+        if self.width % self.head_width:
+            raise InputError(f"width {self.width} is not a multiple of head_width {self.head_width}")
+        if self.pool == "token" and not self.class_token:
+            raise InputError("pool 'token' needs class_token=True; without one use 'average' or 'attention'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig:
+    """The paper's modified ResNet (section 2.4; He et al. 2016 with three changes).
+
+    Three 3x3 convolutions and an average pool as stem, blur before every stride (Zhang 2019), and a
+    transformer-style attention pool instead of the average one.
+
+    Examples
+    --------
+    >>> ResNetConfig(layers=(3, 4, 6, 3), width=64).feature_width
+    2048
+    """
+
+    image_size: int = 224
+    layers: tuple[int, int, int, int] = (3, 4, 6, 3)  # blocks of the four stages
+    width: int = 64  # channels after the stem; the last stage has 32 times as many
+    head_width: int = 64  # of the attention pool
+    stem_pool: bool = True  # False: keep the stem at half the side, for small pictures
+
+    @property
+    def feature_width(self) -> int:
+        return self.width * 32
+
+    @property
+    def heads(self) -> int:
+        return self.feature_width // self.head_width
+
+    @property
+    def grid(self) -> int:
+        return self.image_size // (32 if self.stem_pool else 16)
+
+    def __post_init__(self) -> None:
+        _positive(self, "image_size", "width", "head_width")
+        if len(self.layers) != 4:
+            raise InputError(f"a ResNet has four stages of blocks, got layers={self.layers}")
+        stride = 32 if self.stem_pool else 16
+        if self.image_size % stride:
+            raise InputError(f"image_size {self.image_size} is not a multiple of {stride}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """The text transformer (paper, section 2.4; Radford et al. 2019).
+
+    Examples
+    --------
+    >>> TextConfig(width=512, heads=8).head_width
+    64
+    """
+
+    context_length: int = 77  # tokens, start and end included
+    vocab_size: int = 49408
+    width: int = 512
+    heads: int = 8
+    layers: int = 12
+    mlp_ratio: float = 4.0
+    causal: bool = True
+    # Where the feature is read: at the end token (the largest id, as in CLIP's code, unless `end_id` names
+    # it), or at the last position (SigLIP, whose texts are padded to the full length and never cut).
+    pool: Literal["end", "last"] = "end"
+    end_id: int | None = None
+    pad_id: int = 0
+    projection_bias: bool = False
+    norm_eps: float = 1e-5
+    activation: Activation | None = None  # None: the model's
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    def __post_init__(self) -> None:
+        _positive(self, "context_length", "vocab_size", "width", "heads", "layers")
+        if self.width % self.heads:
+            raise InputError(f"text width {self.width} is not a multiple of heads {self.heads}")
+        if self.pool == "end" and not self.causal:
+            raise InputError("pool 'end' cuts the padding, which needs causal=True; use pool='last'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CLIPConfig:
+    """Two encoders, one space.
+
+    Examples
+    --------
+    >>> config = CLIPConfig(embed_dim=512, vision=ViTConfig(patch_size=32), text=TextConfig())
+    >>> CLIPConfig.from_dict(config.to_dict()) == config
+    True
+    """
+
+    embed_dim: int
+    vision: ViTConfig | ResNetConfig
+    text: TextConfig
+    activation: Activation = "gelu"
+    init_logit_scale: float = math.log(1 / 0.07)  # the logarithm of the scale (paper, section 2.5)
+    init_logit_bias: float | None = None  # a number: the model has a bias (sigmoid loss)
+
+    def __post_init__(self) -> None:
+        _positive(self, "embed_dim")
+        vision = self.vision
+        if isinstance(vision, ViTConfig) and not vision.projection and vision.width != self.embed_dim:
+            raise InputError(f"without a projection the vision width {vision.width} must be embed_dim")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the kind of image tower stands under `vision.kind`."""
+        kind = "vit" if isinstance(self.vision, ViTConfig) else "resnet"
+        values = dataclasses.asdict(self)
+        values["vision"] = {"kind": kind, **values["vision"]}
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CLIPConfig:
+        """Inverse of `to_dict`.
+
+        Raises
+        ------
+        InputError
+            A key is unknown or a value does not fit; the message names it.
+        """
+        values = dict(values)
+        vision = dict(values.pop("vision", {}))
+        kind = vision.pop("kind", None)
+        if kind not in ("vit", "resnet"):
+            raise InputError(f"unknown image tower kind {kind!r}: expected 'vit' or 'resnet'")
+        if kind == "resnet" and "layers" in vision:
+            vision["layers"] = tuple(vision["layers"])
+        tower: ViTConfig | ResNetConfig
+        tower = _build(ViTConfig, vision) if kind == "vit" else _build(ResNetConfig, vision)
+        text = _build(TextConfig, values.pop("text", {}))
+        return _build(cls, {**values, "vision": tower, "text": text})
+
+
+def _build(kind: type[_T], values: Mapping[str, Any]) -> _T:
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InputError(f"unknown key {unknown[0]!r} for {kind.__name__}; known: {', '.join(sorted(known))}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise InputError(f"{kind.__name__}: {error}") from error
+
+
+def _positive(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{type(config).__name__}.{name} must be a whole number above 0, got {value!r}")
+
+
+def _vit(
+    width: int, layers: int, patch: int, embed: int, text: TextConfig, *, side: int = 224, **vision: Any
+) -> CLIPConfig:
+    tower = ViTConfig(image_size=side, patch_size=patch, width=width, layers=layers, **vision)
+    return CLIPConfig(embed_dim=embed, vision=tower, text=text)
+
+
+def _resnet(
+    layers: tuple[int, int, int, int], width: int, embed: int, text: TextConfig, *, side: int = 224
+) -> CLIPConfig:
+    return CLIPConfig(
+        embed_dim=embed, vision=ResNetConfig(image_size=side, layers=layers, width=width), text=text
+    )
+
+
+# The text towers of the paper's tables 19 and 20: always 12 layers deep, heads 64 wide.
+_TEXT_512 = TextConfig(width=512, heads=8)
+_TEXT_640 = TextConfig(width=640, heads=10)
+_TEXT_768 = TextConfig(width=768, heads=12)
+_TEXT_1024 = TextConfig(width=1024, heads=16)
+
+# Ours, for small data and small machines. A text tower of few words: the first merges of CLIP's byte-pair
+# table, so that the table of token vectors does not outweigh the rest.
+_TEXT_SMALL = TextConfig(context_length=32, vocab_size=8192, width=256, heads=4, layers=4)
+
+PRESETS: dict[str, CLIPConfig] = {
+    # The paper's eight and the one fine-tuned at 336 pixels, by open_clip's names.
+    "RN50": _resnet((3, 4, 6, 3), 64, 1024, _TEXT_512),
+    "RN101": _resnet((3, 4, 23, 3), 64, 512, _TEXT_512),
+    "RN50x4": _resnet((4, 6, 10, 6), 80, 640, _TEXT_640, side=288),
+    "RN50x16": _resnet((6, 8, 18, 8), 96, 768, _TEXT_768, side=384),
+    "RN50x64": _resnet((3, 15, 36, 10), 128, 1024, _TEXT_1024, side=448),
+    "ViT-B-32": _vit(768, 12, 32, 512, _TEXT_512),
+    "ViT-B-16": _vit(768, 12, 16, 512, _TEXT_512),
+    "ViT-L-14": _vit(1024, 24, 14, 768, _TEXT_768),
+    "ViT-L-14-336": _vit(1024, 24, 14, 768, _TEXT_768, side=336),
+    # open_clip's larger ones (LAION-2B).
+    "ViT-H-14": _vit(1280, 32, 14, 1024, TextConfig(width=1024, heads=16, layers=24), head_width=80),
+    "ViT-g-14": _vit(
+        1408, 40, 14, 1024, TextConfig(width=1024, heads=16, layers=24), head_width=88, mlp_ratio=4.3637
+    ),
+    "ViT-bigG-14": _vit(
+        1664, 48, 14, 1280, TextConfig(width=1280, heads=20, layers=32), head_width=104, mlp_ratio=4.9231
+    ),
+    # Small ones of ours.
+    "diptych-tiny": CLIPConfig(
+        embed_dim=128,
+        vision=ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=16, stem_pool=False),
+        text=TextConfig(context_length=32, vocab_size=8192, width=128, heads=2, layers=2),
+    ),
+    "diptych-small": CLIPConfig(
+        embed_dim=256,
+        vision=ResNetConfig(image_size=64, layers=(2, 2, 2, 2), width=32, stem_pool=False),
+        text=_TEXT_SMALL,
+    ),
+    "diptych-small-vit": CLIPConfig(
+        embed_dim=256,
+        vision=ViTConfig(image_size=64, patch_size=8, width=256, layers=6),
+        text=_TEXT_SMALL,
+    ),
+}
+
+
+def preset(name: str) -> CLIPConfig:
+    """A config by name; `-quickgelu` at the end asks for OpenAI's activation, as in open_clip.
+
+    Raises
+    ------
+    InputError
+        No preset has that name; the message lists them.
+
+    Examples
+    --------
+    >>> preset("ViT-B-32-quickgelu").activation
+    'quick_gelu'
+    """
+    base = name.removesuffix("-quickgelu")
+    if base not in PRESETS:
+        raise InputError(f"unknown architecture {name!r}; known: {', '.join(PRESETS)}")
+    config = PRESETS[base]
+    return dataclasses.replace(config, activation="quick_gelu") if base != name else config

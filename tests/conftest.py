@@ -1,0 +1,33 @@
+"""Fixtures all rooms share: where the real data lies, and toys that need none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+class SharedFolder:
+    """The shared material: `shared / "parity" / "tokens.json"`; a file that is not there fails the test."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __truediv__(self, name: str | Path) -> Path:
+        path = self.root / name
+        if not path.exists():
+            pytest.fail(f"DIPTYCH_SHARED is {self.root}, but {path} is not there")
+        return path
+
+
+@pytest.fixture(scope="session")
+def shared() -> SharedFolder:
+    """Real data and recorded outputs: DIPTYCH_SHARED, or ../shared beside the checkout where that exists."""
+    named = os.environ.get("DIPTYCH_SHARED")
+    root = Path(named) if named else Path(__file__).resolve().parents[2] / "shared"
+    if not root.is_dir():
+        if named:
+            pytest.fail(f"DIPTYCH_SHARED names {root}, which is not a folder")
+        pytest.skip("no shared material: set DIPTYCH_SHARED to its folder")
+    return SharedFolder(root)
