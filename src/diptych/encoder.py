@@ -38,15 +38,29 @@ class Encoder(Protocol):
     """
 
     @property
-    def identity(self) -> str: ...
+    def identity(self) -> str:
+        """Hash of weights, activation, preprocessing and tokenizer."""
+        ...
+
     @property
-    def dim(self) -> int: ...
+    def dim(self) -> int:
+        """Length of a row."""
+        ...
+
     @property
-    def input_size(self) -> int: ...
+    def input_size(self) -> int:
+        """Side of the square the model sees, pixels."""
+        ...
+
     @property
-    def logit_scale(self) -> float: ...
+    def logit_scale(self) -> float:
+        """Factor on cosines, already exponentiated."""
+        ...
+
     @property
-    def logit_bias(self) -> float: ...
+    def logit_bias(self) -> float:
+        """Added after the scale; 0 without a sigmoid loss."""
+        ...
 
     def encode_images(self, images: Sequence[Image]) -> FloatArray:
         """Decoded RGB pictures as unit rows, (N, dim) float32."""

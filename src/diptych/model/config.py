@@ -47,10 +47,12 @@ class ViTConfig:
 
     @property
     def heads(self) -> int:
+        """Number of attention heads."""
         return self.width // self.head_width
 
     @property
     def grid(self) -> int:
+        """Side of the grid of patches or cells."""
         return self.image_size // self.patch_size
 
     def __post_init__(self) -> None:
@@ -82,14 +84,17 @@ class ResNetConfig:
 
     @property
     def feature_width(self) -> int:
+        """Channels of the last stage."""
         return self.width * 32
 
     @property
     def heads(self) -> int:
+        """Number of attention heads."""
         return self.feature_width // self.head_width
 
     @property
     def grid(self) -> int:
+        """Side of the grid of patches or cells."""
         return self.image_size // (32 if self.stem_pool else 16)
 
     def __post_init__(self) -> None:
@@ -129,6 +134,7 @@ class TextConfig:
 
     @property
     def head_width(self) -> int:
+        """Width of one attention head."""
         return self.width // self.heads
 
     def __post_init__(self) -> None:
