@@ -1,0 +1,116 @@
+"""What every benchmark shares: the machine in one line, fair timing, and a peer run in its own environment.
+
+A benchmark times ours and the peer's on the same work in one run and prints a ratio. The peer is no
+dependency of this package, so it runs as a subprocess of another interpreter (`--peer-python PATH`), gets its
+work as JSON on standard input and answers with JSON on the last line of standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def cpu_name() -> str:
+    """The processor's own name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Cores this process may use, which in a container is less than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def machine() -> str:
+    """The machine and the interpreter in one line, printed above every table.
+
+    Examples
+    --------
+    >>> "Python" in machine()
+    True
+    """
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return (
+        f"{cpu_name()}, {usable_cores()} cores{load}, {platform.system()}, Python {platform.python_version()}"
+    )
+
+
+def seconds(work: Callable[[], object], *, repeat: int = 3, warmup: int = 1) -> float:
+    """Median wall-clock time of `work` in seconds, after `warmup` runs that do not count."""
+    for _ in range(warmup):
+        work()
+    taken = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the two options all benchmarks have: where the peer and the real data are."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--peer-python", type=Path, help="interpreter that has the peer; without it, ours alone"
+    )
+    parser.add_argument("--shared", type=Path, default=shared_folder(), help="real data (or DIPTYCH_SHARED)")
+    return parser
+
+
+def shared_folder() -> Path:
+    """Where real data lies: DIPTYCH_SHARED, or `../shared` beside the checkout."""
+    return Path(os.environ.get("DIPTYCH_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+
+
+def run_peer(python: Path, script: str, work: object, *, timeout: float = 1800) -> Any:
+    """Run `script` with another interpreter and return what it prints as JSON on its last line.
+
+    Parameters
+    ----------
+    python : Path
+        The peer's interpreter.
+    script : str
+        Source that reads its work with `json.load(sys.stdin)` and prints JSON last.
+    work : object
+        Anything JSON can hold.
+    timeout : float
+        Limit in seconds.
+
+    Notes
+    -----
+    `<shared>/peers` is put on PYTHONPATH: it holds the stand-in that lets open_clip import on a machine
+    without a CPU build of torchvision.
+    """
+    paths = [str(shared_folder() / "peers"), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    done = subprocess.run(
+        [str(python), "-c", script],
+        input=json.dumps(work),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=timeout,
+        env=environment,
+        check=False,
+    )
+    if done.returncode != 0:
+        sys.exit(f"the peer ({python}) failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
