@@ -1,0 +1,118 @@
+"""CLIP: two encoders, one space (paper, figure 3).
+
+The torch module, with the signatures that harnesses written for open_clip call. Files, texts and pictures
+are left to `diptych.weights` and `diptych.inputs`; the loss to `diptych.training`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diptych.model.config import CLIPConfig, ResNetConfig
+from diptych.model.initialise import initialise
+from diptych.model.resnet import ModifiedResNet
+from diptych.model.text import TextTower
+from diptych.model.vit import VisionTransformer
+
+
+class CLIP(TextTower):
+    """A picture encoder and a text encoder whose vectors can be compared.
+
+    The text tower is inherited rather than held because the released files name its parameters without a
+    prefix (`token_embedding.weight`, `transformer.resblocks.0...`), and a name is a file format.
+
+    Parameters
+    ----------
+    config : CLIPConfig
+        The shape of both encoders.
+
+    Attributes
+    ----------
+    visual : VisionTransformer or ModifiedResNet
+        The picture encoder.
+    logit_scale : Parameter
+        Logarithm of the factor on cosines, 0-d (paper, section 2.5).
+    logit_bias : Parameter or None
+        Added to the logits, 0-d; only in models for the sigmoid loss.
+
+    Examples
+    --------
+    >>> from diptych.model.config import preset
+    >>> model = build(preset("diptych-tiny"), seed=0)
+    >>> image, text, scale = model(torch.zeros(2, 3, 32, 32), torch.tensor([[8190, 320, 8191]]))
+    >>> (scale * image @ text.T).shape
+    torch.Size([2, 1])
+    """
+
+    def __init__(self, config: CLIPConfig) -> None:
+        super().__init__(config.text, config.embed_dim, config.activation)
+        self.config = config
+        self.visual: ModifiedResNet | VisionTransformer = (
+            ModifiedResNet(config.vision, config.embed_dim)
+            if isinstance(config.vision, ResNetConfig)
+            else VisionTransformer(config.vision, config.embed_dim, config.activation)
+        )
+        self.logit_scale = nn.Parameter(torch.empty(()))
+        self.logit_bias = nn.Parameter(torch.empty(())) if config.init_logit_bias is not None else None
+
+    def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Both in the shared space, and the factor that turns their cosines into logits.
+
+        Parameters
+        ----------
+        image : Tensor
+            Normalised pictures, (B, 3, S, S).
+        text : Tensor
+            Token ids, (N, L).
+
+        Returns
+        -------
+        tuple of Tensor
+            Unit rows (B, E), unit rows (N, E), and the scale, 0-d, already exponentiated.
+        """
+        image_features = self.encode_image(image, normalize=True)
+        text_features = self.encode_text(text, normalize=True)
+        return image_features, text_features, self.logit_scale.exp()
+
+    def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
+        """Pictures (B, 3, S, S) in the shared space, (B, E)."""
+        features: Tensor = self.visual(image)
+        return F.normalize(features, dim=-1) if normalize else features
+
+    def logits(self, image: Tensor, text: Tensor) -> Tensor:
+        """How well each picture and each text fit, (B, N): the numbers a softmax or sigmoid is taken of."""
+        image_features, text_features, scale = self(image, text)
+        logits: Tensor = scale * image_features @ text_features.T
+        return logits if self.logit_bias is None else logits + self.logit_bias
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass instead of keeping them."""
+        self.transformer.grad_checkpointing = enable
+        if isinstance(self.visual, VisionTransformer):
+            self.visual.transformer.grad_checkpointing = enable
+        else:
+            self.visual.grad_checkpointing = enable
+
+
+def build(config: CLIPConfig, *, device: torch.device | str = "cpu", seed: int | None = None) -> CLIP:
+    """A model of that shape.
+
+    Parameters
+    ----------
+    config : CLIPConfig
+        The shape.
+    device : str or torch.device
+        Where to; "meta" for the shapes alone, without memory.
+    seed : int, optional
+        Initialise with this seed. Without one the parameters are left unset, to be loaded.
+    """
+    with torch.device("meta"):
+        model = CLIP(config)
+    if torch.device(device).type == "meta":
+        return model
+    model.to_empty(device=device)
+    if seed is not None:
+        initialise(model, seed=seed)
+    return model

@@ -1,0 +1,133 @@
+"""How every parameter starts, in one function (paper, section 2.5, and the released code)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from diptych.model.blocks import Attention, Transformer
+from diptych.model.resnet import AttentionPool, Bottleneck, ModifiedResNet
+from diptych.model.vit import VisionTransformer
+
+if TYPE_CHECKING:
+    from diptych.model.clip import CLIP
+
+
+def initialise(model: CLIP, *, seed: int) -> None:
+    """Set every parameter and buffer from a seed, the same on every device.
+
+    ======================================  =====================================================
+    parameter                               start
+    ======================================  =====================================================
+    token_embedding                         normal, std 0.02
+    positional_embedding (text)             normal, std 0.01
+    text blocks: attn.in_proj               normal, std width^-1/2
+    text blocks: attn.out_proj, mlp.c_proj  normal, std (2 width layers)^-1/2, so that the sum over
+                                            the residual branches keeps its size with depth
+    text blocks: mlp.c_fc                   normal, std (2 width)^-1/2
+    text_projection                         normal, std width^-1/2
+    ViT: class, position, proj, probe       normal, std width^-1/2
+    ViT blocks: attn.in_proj                uniform as Xavier's (Glorot and Bengio 2010)
+    attention pool (ResNet): q, k, v, c     normal, std (channels of the last stage)^-1/2
+    last norm of each bottleneck: gain      0, so that a block starts as the identity
+    other convolutions and linear layers    uniform within (fan in)^-1/2, torch's default
+    other gains 1; all biases of the text   0
+    tower, of norms and of attention
+    logit_scale                             ln(1 / 0.07), or as the config says
+    logit_bias                              as the config says
+    ======================================  =====================================================
+
+    Parameters
+    ----------
+    model : CLIP
+        Changed in place.
+    seed : int
+        Of a generator on the CPU: random numbers differ between devices, these do not.
+    """
+    draw = _Draw(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            _default(module, draw)
+        _text(model, draw)
+        if isinstance(model.visual, ModifiedResNet):
+            _resnet(model.visual, draw)
+        else:
+            _vit(model.visual, draw)
+        model.logit_scale.fill_(model.config.init_logit_scale)
+        if model.logit_bias is not None:
+            model.logit_bias.fill_(model.config.init_logit_bias or 0.0)
+
+
+class _Draw:
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def normal(self, parameter: Tensor, std: float) -> None:
+        parameter.copy_(torch.randn(parameter.shape, generator=self.generator) * std)
+
+    def uniform(self, parameter: Tensor, bound: float) -> None:
+        parameter.copy_((torch.rand(parameter.shape, generator=self.generator) * 2 - 1) * bound)
+
+
+def _default(module: nn.Module, draw: _Draw) -> None:
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        bound = module.weight[0].numel() ** -0.5
+        draw.uniform(module.weight, bound)
+        if module.bias is not None:
+            draw.uniform(module.bias, bound)
+    elif isinstance(module, nn.LayerNorm):
+        module.reset_parameters()
+    elif isinstance(module, nn.BatchNorm2d):
+        module.reset_parameters()  # its running mean and variance too
+    elif isinstance(module, Attention):
+        width = module.in_proj_weight.shape[1]
+        draw.uniform(module.in_proj_weight, math.sqrt(6 / (4 * width)))
+        module.in_proj_bias.zero_()
+        module.out_proj.bias.zero_()
+
+
+def _text(model: CLIP, draw: _Draw) -> None:
+    draw.normal(model.token_embedding.weight, 0.02)
+    draw.normal(model.positional_embedding, 0.01)
+    _blocks(model.transformer, model.text_config.width, draw)
+    projection = model.text_projection
+    if isinstance(projection, nn.Linear):
+        draw.normal(projection.weight, projection.in_features**-0.5)
+        projection.bias.zero_()
+    else:
+        draw.normal(projection, projection.shape[0] ** -0.5)
+
+
+def _blocks(transformer: Transformer, width: int, draw: _Draw) -> None:
+    branch = (2 * width * len(transformer.resblocks)) ** -0.5
+    for block in transformer.blocks:
+        draw.normal(block.attn.in_proj_weight, width**-0.5)
+        draw.normal(block.attn.out_proj.weight, branch)
+        draw.normal(block.mlp.c_fc.weight, (2 * width) ** -0.5)
+        draw.normal(block.mlp.c_proj.weight, branch)
+        block.mlp.c_fc.bias.zero_()
+        block.mlp.c_proj.bias.zero_()
+
+
+def _vit(tower: VisionTransformer, draw: _Draw) -> None:
+    std = tower.config.width**-0.5
+    loose = [tower.class_embedding, tower.positional_embedding, tower.proj]
+    if tower.pool_head is not None:
+        loose.append(tower.pool_head.probe)
+    for parameter in loose:
+        if parameter is not None:
+            draw.normal(parameter, std)
+
+
+def _resnet(tower: ModifiedResNet, draw: _Draw) -> None:
+    for module in tower.modules():
+        if isinstance(module, Bottleneck):
+            nn.init.zeros_(module.bn3.weight)
+        elif isinstance(module, AttentionPool):
+            std = module.k_proj.in_features**-0.5
+            draw.normal(module.positional_embedding, std)
+            for layer in (module.q_proj, module.k_proj, module.v_proj, module.c_proj):
+                draw.normal(layer.weight, std)
