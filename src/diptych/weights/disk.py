@@ -1,0 +1,82 @@
+"""Files that are whole or not there: written under a temporary name in the same folder, then renamed.
+
+Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from diptych.errors import SaveError
+
+
+@contextlib.contextmanager
+def saving(what: str | Path) -> Iterator[None]:
+    """Turn what the system says about a failed write into a `SaveError` that names the file.
+
+    Examples
+    --------
+    >>> with saving("model.safetensors"):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+        ...
+    diptych.errors.SaveError: cannot write model.safetensors: No space left on device. Nothing was left \
+half-written; free some space or choose another folder, then save again
+    """
+    try:
+        yield
+    except SaveError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SaveError(
+            f"cannot write {what}: {reason}. Nothing was left half-written; free some space or choose "
+            "another folder, then save again"
+        ) from error
+
+
+def prepare(path: Path, write: Callable[[Path], None]) -> Path:
+    """Write beside `path` under a temporary name and flush to the device; the name, ready for renaming.
+
+    Nothing stays behind when `write` fails. The name is always the same, so that what a killed process left
+    is overwritten by the next one.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file so that under its name there is the old content or the new, never a part.
+
+    Raises
+    ------
+    SaveError
+        The device is full, or the folder may not be written to.
+    """
+    with saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = prepare(path, write)
+        try:
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """`write_whole` for bytes at hand."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(data)
+
+    write_whole(path, write)

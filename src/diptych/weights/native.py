@@ -1,0 +1,246 @@
+"""Our own format: a folder of `model.safetensors` and `diptych.json`.
+
+The JSON carries the spec and the hash of every part, so that weights, architecture, preprocessing and
+tokenizer that do not belong together are refused with the reason. Two files cannot be renamed as one, so the
+new JSON lies ready as `diptych.json.new` while the weights are exchanged: whoever finds the two out of step
+after a kill takes the one that fits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diptych.errors import ChecksumError, WeightsError
+from diptych.weights.disk import prepare, saving, write_bytes
+from diptych.weights.identity import VECTOR_PARTS, hash_parts, identity_of_parts
+from diptych.weights.spec import Checkpoint, ModelSpec, State
+
+WEIGHTS_FILE = "model.safetensors"
+SPEC_FILE = "diptych.json"
+FORMAT = 1
+LARGEST_JSON = 16 << 20  # bytes; a description is a few thousand
+
+
+def save_checkpoint(
+    folder: Path,
+    spec: ModelSpec,
+    state: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype | None = None,
+    extra_files: Sequence[Path] = (),
+) -> str:
+    """Write a model in our format.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there. A model already in it stays whole until the new one is.
+    spec : ModelSpec
+        What travels with the weights.
+    state : mapping of str to Tensor
+        Weights by name.
+    dtype : torch.dtype, optional
+        Store floating-point weights so; by default as they are.
+    extra_files : sequence of Path
+        Copied into the folder under their own names: the tokenizer's file, if the spec names one.
+
+    Returns
+    -------
+    str
+        The identity of what was written.
+
+    Raises
+    ------
+    SaveError
+        No space, or no permission; nothing half-written stays.
+    WeightsError
+        The spec names a tokenizer's file that is neither in `extra_files` nor in the folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from diptych.model.config import preset
+    >>> spec = ModelSpec(name="mine", architecture=preset("diptych-tiny"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     identity = save_checkpoint(Path(folder), spec, {"logit_scale": torch.tensor(1.0)})
+    ...     read_checkpoint(Path(folder)).identity == identity
+    True
+    """
+    folder = Path(folder)
+    tensors = _ready(state, dtype)
+    with saving(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for extra in extra_files:
+        if Path(extra).resolve() != (folder / Path(extra).name).resolve():
+            with saving(folder / Path(extra).name):
+                write_bytes(folder / Path(extra).name, Path(extra).read_bytes())
+    parts = hash_parts(spec, tensors, folder)
+    identity = identity_of_parts(parts)
+    content = {"format": FORMAT, **spec.to_dict(), "identity": identity, "hashes": parts}
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    _exchange(folder, tensors, text.encode(), identity)
+    return identity
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
+    """Write a safetensors file under its temporary name; the name, ready for renaming."""
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(dict(tensors), temporary, metadata=dict(metadata))
+        except SafetensorError as error:  # the library wraps what the system said
+            raise OSError(str(error)) from error
+
+    return prepare(path, write)
+
+
+def read_safetensors(path: Path) -> State:
+    """Every tensor of a safetensors file.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, cut short, or not in that format.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
+        raise WeightsError(
+            f"cannot read {path} as safetensors: {error}. Is the file whole? Fetch or copy it again"
+        ) from error
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a folder in our format and verify every part against its hash.
+
+    Raises
+    ------
+    ChecksumError
+        A part is not the one the identity was made from; the message names the part.
+    WeightsError
+        A file is missing, unreadable, or of a later format.
+    """
+    state = read_safetensors(folder / WEIGHTS_FILE)
+    content = read_json(folder / SPEC_FILE)
+    try:
+        spec, parts = _verify(folder, content, state)
+    except ChecksumError:
+        waiting = folder / f"{SPEC_FILE}.new"  # a save was killed between its two renames
+        if not waiting.is_file():
+            raise
+        spec, parts = _verify(folder, read_json(waiting), state)
+    return Checkpoint(spec=spec, state=state, identity=identity_of_parts(parts), folder=folder)
+
+
+def read_spec(folder: Path) -> tuple[ModelSpec, str]:
+    """The spec and the stated identity alone, without touching the weights: for listings."""
+    content = read_json(folder / SPEC_FILE)
+    return _spec(content, folder), str(content.get("identity", ""))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, too large, or holds something else.
+    """
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise WeightsError(f"{path} has {path.stat().st_size} bytes: expected a small JSON description")
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path} holds a {type(content).__name__}: expected a JSON object")
+    return content
+
+
+def _exchange(folder: Path, tensors: State, text: bytes, identity: str) -> None:
+    weights, waiting = folder / WEIGHTS_FILE, folder / f"{SPEC_FILE}.new"
+    with saving(weights):
+        new_weights = write_safetensors(weights, tensors, {"format": "pt", "diptych_identity": identity})
+    try:
+        write_bytes(waiting, text)
+        with saving(weights):
+            new_weights.replace(weights)
+            waiting.replace(folder / SPEC_FILE)
+            _flush(folder)
+    except BaseException:
+        new_weights.unlink(missing_ok=True)
+        raise
+
+
+def _flush(folder: Path) -> None:
+    """Flush the names themselves; Windows cannot open a folder, and does without."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _ready(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> State:
+    """Contiguous tensors on the CPU that share no storage, floats as `dtype`."""
+    ready: State = {}
+    seen: set[int] = set()
+    for name, tensor in state.items():
+        tensor = tensor.detach().cpu()
+        if dtype is not None and tensor.is_floating_point():
+            tensor = tensor.to(dtype)
+        tensor = tensor.contiguous()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
+            tensor = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+        ready[name] = tensor
+    return ready
+
+
+def _verify(folder: Path, content: dict[str, Any], state: State) -> tuple[ModelSpec, dict[str, str]]:
+    spec = _spec(content, folder)
+    stated = content.get("hashes")
+    found = hash_parts(spec, state, folder)
+    if not isinstance(stated, dict) or set(stated) != set(found):
+        raise WeightsError(f"{folder / SPEC_FILE} lacks its hashes: expected one each for {', '.join(found)}")
+    if wrong := [part for part in found if stated[part] != found[part]]:
+        raise ChecksumError(
+            f"{folder}: {', '.join(wrong)} changed since the model was saved (the hash in {SPEC_FILE} does "
+            "not hold). Fetch or copy the folder again; to change a model on purpose, load it, change it, "
+            "and save it anew"
+        )
+    if content.get("identity") != identity_of_parts(found):
+        raise ChecksumError(
+            f"{folder / SPEC_FILE}: the stated identity is not that of its parts ({', '.join(VECTOR_PARTS)})"
+        )
+    return spec, found
+
+
+def _spec(content: dict[str, Any], folder: Path) -> ModelSpec:
+    version = content.get("format")
+    if version != FORMAT:
+        raise WeightsError(
+            f"{folder / SPEC_FILE} is of format {version!r}, this version of diptych reads format {FORMAT}; "
+            "a later one may need a newer diptych"
+        )
+    own = {key: value for key, value in content.items() if key not in ("format", "identity", "hashes")}
+    spec = ModelSpec.from_dict(own)
+    name = spec.tokenizer.file
+    if name is not None and (Path(name).name != name or name in ("", ".", "..")):
+        raise WeightsError(f"{folder / SPEC_FILE} names the tokenizer {name!r}: expected a file beside it")
+    return spec

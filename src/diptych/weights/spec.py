@@ -1,0 +1,140 @@
+"""What a model is besides its weights, and the two together: the values the rest of this room passes around.
+
+Hashing is `identity`'s work, files are `native`'s, and other projects' words are `open_clip`'s and
+`transformers`'.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from diptych.errors import InputError, WeightsError
+from diptych.inputs.preprocess import PreprocessConfig
+from diptych.inputs.tokenizer import TokenizerConfig
+from diptych.model.config import CLIPConfig
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """All that has to travel with weights, so that they give the same vectors elsewhere.
+
+    Parameters
+    ----------
+    name : str
+        What the model is called, for people.
+    architecture : CLIPConfig
+        The shape of both encoders, the activation among it.
+    preprocess : PreprocessConfig
+        How a picture becomes the tensor the image encoder sees.
+    tokenizer : TokenizerConfig
+        How a text becomes ids.
+    licence : str
+        As its makers state it.
+    source : str
+        Where the weights came from: an address, a repository, a recipe.
+    training : mapping
+        A summary of the training, plain JSON values.
+
+    Examples
+    --------
+    >>> from diptych.model.config import preset
+    >>> spec = ModelSpec(name="mine", architecture=preset("diptych-tiny"))
+    >>> ModelSpec.from_dict(spec.to_dict()) == spec
+    True
+    """
+
+    name: str
+    architecture: CLIPConfig
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    licence: str = "unknown"
+    source: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "name": self.name,
+            "architecture": self.architecture.to_dict(),
+            "preprocess": self.preprocess.to_dict(),
+            "tokenizer": self.tokenizer.to_dict(),
+            "licence": self.licence,
+            "source": self.source,
+            "training": _plain(self.training),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelSpec:
+        """Inverse of `to_dict`.
+
+        Raises
+        ------
+        WeightsError
+            A part is missing, unknown, or does not fit; the message names it.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise WeightsError(f"unknown key {unknown[0]!r} in a model's description; known: {sorted(known)}")
+        for key, kind in (("name", str), ("licence", str), ("source", str), ("training", Mapping)):
+            if not isinstance(values.get(key, "" if kind is str else {}), kind):
+                raise WeightsError(f"{key!r} in a model's description must be a {kind.__name__}")
+        try:
+            return cls(
+                name=values.get("name", ""),
+                architecture=CLIPConfig.from_dict(values["architecture"]),
+                preprocess=PreprocessConfig.from_dict(values.get("preprocess", {})),
+                tokenizer=TokenizerConfig.from_dict(values.get("tokenizer", {})),
+                licence=values.get("licence", "unknown"),
+                source=values.get("source", ""),
+                training=dict(values.get("training", {})),
+            )
+        except KeyError as error:
+            raise WeightsError(f"a model's description lacks {error}") from error
+        except (InputError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise WeightsError(f"a model's description does not hold together: {error}") from error
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights under our names, with all that has to travel with them.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Architecture, preprocessing, tokenizer and description.
+    state : dict of str to Tensor
+        Weights by name, as they were stored (half precision stays half).
+    identity : str
+        "sha256:..." over weights, architecture, preprocessing and tokenizer.
+    folder : Path, optional
+        Where a tokenizer's file lies, if it has one.
+    """
+
+    spec: ModelSpec
+    state: State
+    identity: str
+    folder: Path | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the weights, buffers of batch norms left out."""
+        buffers = ("running_mean", "running_var", "num_batches_tracked")
+        return sum(t.numel() for name, t in self.state.items() if not name.endswith(buffers))
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON would give it back, so that what is hashed before saving is what is read after."""
+    try:
+        # NaN and infinity, which JSON lacks, become null: a diverged loss must not keep a run unsaved.
+        return dict(json.loads(json.dumps(dict(values)), parse_constant=lambda _: None))
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"the training summary must be plain JSON values: {error}") from error
