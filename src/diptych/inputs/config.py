@@ -1,0 +1,151 @@
+"""What a tokenizer and a preprocessing are, as frozen dataclasses that go to JSON and back.
+
+They belong to a model as its weights do: `diptych.weights` stores them beside the architecture, and the
+identity of a model covers them. Nothing here computes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args
+
+from diptych.errors import InputError
+
+Kind = Literal["clip", "file"]
+Clean = Literal["lower", "canonicalize", "whitespace", "none"]
+Interpolation = Literal["bicubic", "bilinear"]
+Resize = Literal["shortest", "squash"]
+
+# Mean and deviation of CLIP's own training pictures (https://github.com/openai/CLIP, clip/clip.py).
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+BYTE_TOKENS = 512  # every byte, inside a word and at its end
+CLIP_VOCAB_SIZE = 49408  # 512 byte tokens, 48,894 merges, start and end
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """Which token table, and how texts are cleaned, cut and padded.
+
+    `clean` takes open_clip's words: "lower" (CLIP), "canonicalize" (SigLIP: lower case, no punctuation),
+    "whitespace" (most other files); "none" hands the text over as it is.
+
+    Examples
+    --------
+    >>> TokenizerConfig(vocab_size=8192).merges
+    7678
+    >>> TokenizerConfig.from_dict({"context_lenght": 77})
+    Traceback (most recent call last):
+        ...
+    diptych.errors.InputError: unknown key 'context_lenght' for TokenizerConfig; known: clean, \
+context_length, file, kind, pad_id, vocab_size
+    """
+
+    kind: Kind = "clip"  # "clip": the table inside the package; "file": a tokenizer.json
+    vocab_size: int = CLIP_VOCAB_SIZE  # "clip": fewer keeps the first merges of the table
+    context_length: int = 77  # tokens of a text, start and end included
+    pad_id: int = 0  # fills a row after the end
+    file: str | None = None  # "file": its name inside the model's folder; None: tokenizer.json
+    clean: Clean = "lower"
+
+    @property
+    def merges(self) -> int:
+        """How many merges of the CLIP table are used."""
+        return self.vocab_size - BYTE_TOKENS - 2
+
+    def __post_init__(self) -> None:
+        _one_of(self, "kind", Kind)
+        _one_of(self, "clean", Clean)
+        for name, least in (("vocab_size", 1), ("context_length", 2), ("pad_id", 0)):
+            _whole(self, name, least)
+        if self.file is not None and self.kind == "clip":
+            raise InputError(f"a tokenizer of kind 'clip' has no file, got {self.file!r}: use kind='file'")
+        if self.kind == "clip" and not BYTE_TOKENS + 2 <= self.vocab_size <= CLIP_VOCAB_SIZE:
+            raise InputError(
+                f"vocab_size {self.vocab_size} is outside {BYTE_TOKENS + 2} (bytes, start and end) "
+                f"to {CLIP_VOCAB_SIZE} (all of CLIP's table)"
+            )
+        if self.pad_id >= self.vocab_size:
+            raise InputError(f"pad_id {self.pad_id} is not below vocab_size {self.vocab_size}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TokenizerConfig:
+        """Inverse of `to_dict`; InputError names a key or value that does not fit."""
+        return _build(cls, values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessConfig:
+    """The evaluation transform: resize, centre crop, normalise.
+
+    Examples
+    --------
+    >>> PreprocessConfig.from_dict(PreprocessConfig(size=64).to_dict()).size
+    64
+    """
+
+    size: int = 224  # side of the square the model sees, pixels
+    mean: tuple[float, float, float] = CLIP_MEAN  # of red, green, blue, on a scale of 0 to 1
+    std: tuple[float, float, float] = CLIP_STD
+    interpolation: Interpolation = "bicubic"
+    resize: Resize = "shortest"  # "shortest": shorter side to size, then crop; "squash": both sides to size
+
+    def __post_init__(self) -> None:
+        _whole(self, "size", 1)
+        _one_of(self, "interpolation", Interpolation)
+        _one_of(self, "resize", Resize)
+        # JSON has lists only; a tuple keeps the config hashable and equal to its copy.
+        object.__setattr__(self, "mean", _three(self, "mean"))
+        object.__setattr__(self, "std", _three(self, "std"))
+        if min(self.std) <= 0:
+            raise InputError(f"PreprocessConfig.std must be above 0, got {self.std}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PreprocessConfig:
+        """Inverse of `to_dict`; InputError names a key or value that does not fit."""
+        return _build(cls, values)
+
+
+def _build(kind: type[_T], values: Mapping[str, Any]) -> _T:
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InputError(f"unknown key {unknown[0]!r} for {kind.__name__}; known: {', '.join(sorted(known))}")
+    return kind(**values)
+
+
+def _one_of(config: Any, name: str, kind: Any) -> None:
+    value, valid = getattr(config, name), get_args(kind)
+    if value not in valid:
+        raise InputError(f"{type(config).__name__}.{name} is {value!r}; expected one of: {', '.join(valid)}")
+
+
+def _whole(config: Any, name: str, least: int) -> None:
+    value = getattr(config, name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        kind = type(config).__name__
+        raise InputError(f"{kind}.{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def _three(config: Any, name: str) -> tuple[float, ...]:
+    value = getattr(config, name)
+    try:
+        numbers = tuple(float(number) for number in value)
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != 3:
+        raise InputError(f"{type(config).__name__}.{name} must be three numbers, got {value!r}")
+    return numbers

@@ -1,0 +1,194 @@
+"""Texts to token ids: cleaned, encoded, cut to the context length with the end token kept, padded.
+
+Ids are exactly those of OpenAI's and open_clip's tokenizers, with one intended difference: `<start_of_text>`
+or `<|endoftext|>` written in a text stays text and cannot end it early. Importing this module is cheap; a
+vocabulary is built on first use (about 0.2 s) and kept.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from diptych.errors import InputError, TextError
+from diptych.inputs.cleaning import CLEANERS
+from diptych.inputs.config import TokenizerConfig
+from diptych.inputs.vocabulary import ClipVocabulary, FileVocabulary, Vocabulary
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+OnLong = Literal["cut", "refuse"]
+
+
+class LongTextWarning(UserWarning):
+    """Texts were longer than the model reads and were cut; said once per call, with their number."""
+
+
+class Tokenizer:
+    """Turns texts into the ids a text encoder reads; use `load_tokenizer` to get one.
+
+    Attributes
+    ----------
+    config : TokenizerConfig
+    start_id, end_id : int or None
+        The ids put before and after every text; None where the table has none (SigLIP has no start).
+
+    Examples
+    --------
+    >>> tokenizer = load_tokenizer()
+    >>> tokenizer.encode(["a photo of a cat"])
+    [[49406, 320, 1125, 539, 320, 2368, 49407]]
+    >>> tokenizer(["a dog", "two dogs"]).shape
+    (2, 77)
+    >>> tokenizer.decode([49406, 320, 2368, 49407])
+    'a cat'
+    """
+
+    def __init__(self, config: TokenizerConfig, folder: Path | None = None) -> None:
+        self.config = config
+        self._folder = folder
+        self._clean = CLEANERS[config.clean]
+        self._vocabulary = _open_vocabulary(config, folder)
+        self.start_id = self._vocabulary.start_id
+        self.end_id = self._vocabulary.end_id
+
+    def encode(self, texts: str | Sequence[str], *, on_long: OnLong = "cut") -> list[list[int]]:
+        """Ids of every text, start to end, not padded.
+
+        Parameters
+        ----------
+        texts : str or sequence of str
+            One text counts as a list of one.
+        on_long : {"cut", "refuse"}
+            What to do with a text over the context length: cut it, keep the end token and warn once with
+            the number of such texts; or raise.
+
+        Returns
+        -------
+        list of list of int
+            One list per text, at most `config.context_length` long.
+
+        Raises
+        ------
+        TextError
+            A text is not a string, or is too long and `on_long` is "refuse".
+        """
+        return self._encode(texts, on_long)
+
+    def __call__(self, texts: str | Sequence[str], *, on_long: OnLong = "cut") -> NDArray[np.int64]:
+        """Ids of every text as one array, padded with `config.pad_id`; see `encode`.
+
+        Returns
+        -------
+        ndarray of int64, shape (N, context_length)
+        """
+        import numpy as np
+
+        rows = self._encode(texts, on_long)
+        table = np.full((len(rows), self.config.context_length), self.config.pad_id, dtype=np.int64)  # (N, L)
+        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))  # (N,)
+        filled = np.arange(self.config.context_length) < lengths[:, None]  # (N, L)
+        table[filled] = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))
+        return table
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a row of ids, from the start token to the first end token, words parted by spaces.
+
+        Raises
+        ------
+        TextError
+            An id is outside the vocabulary.
+        """
+        plain = [int(i) for i in ids]
+        for i in plain:
+            if not 0 <= i < self.config.vocab_size:
+                raise TextError(f"token id {i} is outside the vocabulary of {self.config.vocab_size}")
+        # Cut at the end first: what pads a row may be an ordinary token's id (0 is "!" in CLIP's table).
+        if self.end_id in plain:
+            plain = plain[: plain.index(self.end_id)]
+        if plain and plain[0] == self.start_id:
+            plain = plain[1:]
+        return self._vocabulary.decode(plain)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker process gets the recipe and builds its own: the Rust half need not be copied.
+        return load_tokenizer, (self.config, self._folder)
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.config!r})"
+
+    def _encode(self, texts: str | Sequence[str], on_long: OnLong) -> list[list[int]]:
+        if on_long not in ("cut", "refuse"):
+            raise InputError(f"on_long is {on_long!r}; expected one of: cut, refuse")
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TextError(f"text {i} is {text!r} ({type(text).__name__}); expected a string")
+        rows = self._vocabulary.encode([self._clean(text) for text in texts])
+        limit = self.config.context_length
+        long = [i for i, ids in enumerate(rows) if len(ids) > limit]
+        if long:
+            _report_long(texts, long, rows, limit, on_long)
+        for i in long:
+            kept_end = [] if self.end_id is None else [self.end_id]
+            rows[i] = rows[i][: limit - len(kept_end)] + kept_end
+        return rows
+
+
+@lru_cache(maxsize=16)
+def load_tokenizer(config: TokenizerConfig | None = None, folder: Path | None = None) -> Tokenizer:
+    """The tokenizer of a config; the same object for the same arguments.
+
+    Parameters
+    ----------
+    config : TokenizerConfig, optional
+        By default CLIP's own: 49,408 ids, 77 tokens.
+    folder : Path, optional
+        Where `config.file` lies, for kind "file".
+
+    Raises
+    ------
+    WeightsError
+        The file is missing or cannot be read.
+
+    Examples
+    --------
+    >>> small = load_tokenizer(TokenizerConfig(vocab_size=1024, context_length=8))
+    >>> small(["a cat"]).tolist()
+    [[1022, 320, 66, 536, 1023, 0, 0, 0]]
+    """
+    return Tokenizer(config or TokenizerConfig(), folder)
+
+
+def _open_vocabulary(config: TokenizerConfig, folder: Path | None) -> Vocabulary:
+    if config.kind == "clip":
+        return ClipVocabulary(config.merges)
+    name = Path(config.file or "tokenizer.json")
+    if folder is not None and (name.is_absolute() or ".." in name.parts):
+        # The config may come from a downloaded model: it names a file of its own folder, nothing else.
+        raise InputError(f"tokenizer file {config.file!r} is outside the model's folder {folder}")
+    return FileVocabulary(folder / name if folder is not None else name)
+
+
+def _report_long(
+    texts: Sequence[str], long: list[int], rows: list[list[int]], limit: int, on_long: OnLong
+) -> None:
+    first = long[0]
+    shown = texts[first] if len(texts[first]) <= 60 else texts[first][:57] + "..."
+    if on_long == "refuse":
+        raise TextError(
+            f"text {first} has {len(rows[first])} tokens, over the limit of {limit} "
+            f"(start and end included): {shown!r}. Shorten it, or pass on_long='cut'"
+        )
+    warnings.warn(
+        f"{len(long)} of {len(texts)} texts are longer than {limit} tokens and were cut; "
+        f"the first is text {first} with {len(rows[first])}: {shown!r}",
+        LongTextWarning,
+        stacklevel=4,
+    )
