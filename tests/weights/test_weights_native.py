@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from diptych.inputs.preprocess import PreprocessConfig
-from diptych.inputs.tokenizer import TokenizerConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import ChecksumError, SaveError, UnknownModelError, WeightsError
+from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.clip import build
 from diptych.model.config import preset
 from diptych.weights import ModelSpec, identity_of, load_checkpoint, native, save_checkpoint

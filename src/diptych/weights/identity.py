@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import WeightsError
-from diptych.weights.spec import ModelSpec
+from diptych.weights.spec import ModelSpec, tokenizer_file
 
 PREFIX = "sha256:"
 VECTOR_PARTS = ("weights", "architecture", "preprocess", "tokenizer")  # what changes a vector
@@ -84,7 +84,7 @@ def _hash_tensor(tensor: Tensor) -> list[Any]:
 
 
 def _hash_tokenizer_file(spec: ModelSpec, folder: Path | None) -> str:
-    name = spec.tokenizer.file
+    name = tokenizer_file(spec.tokenizer)
     if name is None:
         return ""
     path = (folder or Path()) / name

@@ -16,8 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from diptych.errors import InputError, WeightsError
-from diptych.inputs.preprocess import PreprocessConfig
-from diptych.inputs.tokenizer import TokenizerConfig
+from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import CLIPConfig
 
 State = dict[str, Tensor]
@@ -125,10 +124,34 @@ class Checkpoint:
     folder: Path | None = None
 
     @property
+    def tokenizer_file(self) -> Path | None:
+        """The tokenizer's own file, if it has one."""
+        name = tokenizer_file(self.spec.tokenizer)
+        return None if name is None else (self.folder or Path()) / name
+
+    @property
     def parameters(self) -> int:
         """Numbers in the weights, buffers of batch norms left out."""
         buffers = ("running_mean", "running_var", "num_batches_tracked")
         return sum(t.numel() for name, t in self.state.items() if not name.endswith(buffers))
+
+
+def tokenizer_file(config: TokenizerConfig) -> str | None:
+    """Name of the tokenizer's file beside the weights; None for the table inside the package.
+
+    Raises
+    ------
+    WeightsError
+        The name is not that of a file beside the weights.
+    """
+    if config.kind != "file":
+        return None
+    name = "tokenizer.json" if config.file is None else config.file
+    if not isinstance(name, str) or Path(name).name != name or "\\" in name or "\0" in name:
+        raise WeightsError(
+            f"the tokenizer's file is {name!r}: expected the name of a file beside the weights"
+        )
+    return name
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
