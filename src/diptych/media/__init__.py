@@ -1,0 +1,15 @@
+"""Pictures from disk, memory and, on request, the network: one decoder path, hostile input refused.
+
+Files of this room: `images` (the one way a picture is loaded), `formats` (bytes to an opened, not yet decoded
+picture), `colours` (any mode to RGB), `files` (paths, folders and patterns to picture files) and `urls`
+(fetching, only when a caller asks). Resizing to what a model sees is left to `diptych.inputs`.
+"""
+
+from __future__ import annotations
+
+from diptych.media.colours import to_rgb
+from diptych.media.files import IMAGE_SUFFIXES, find_images
+from diptych.media.images import Limits, Source, load_image
+from diptych.media.urls import fetch
+
+__all__ = ["load_image", "to_rgb", "find_images", "fetch", "Limits", "Source", "IMAGE_SUFFIXES"]

@@ -1,0 +1,92 @@
+"""Paths, folders and patterns to a sorted list of picture files, by suffix. Opens none of them."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from diptych.errors import ImageError
+from diptych.media.formats import HEIF_SUFFIXES, RAW_SUFFIXES
+
+IMAGE_SUFFIXES: frozenset[str] = (
+    frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib"})
+    | frozenset({".tif", ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"})
+    | frozenset({".ico", ".qoi", ".psd", ".dds", ".pcx"})
+    | HEIF_SUFFIXES
+    | RAW_SUFFIXES
+)
+
+
+def find_images(paths: Sequence[str | Path], *, recursive: bool = True) -> list[Path]:
+    """The picture files that paths, folders and patterns name, each once, sorted.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        A file is taken whatever its suffix, since someone named it. A folder gives the files with a suffix
+        of `IMAGE_SUFFIXES`, hidden ones left out. A string with ``*``, ``?`` or ``[`` that is no existing
+        path is a pattern; ``**`` crosses folders.
+    recursive : bool
+        Look into folders inside folders. Links to folders are not followed.
+
+    Returns
+    -------
+    list of Path
+        Empty when the folders hold no pictures.
+
+    Raises
+    ------
+    ImageError
+        A path does not exist, or a pattern matches nothing.
+
+    Examples
+    --------
+    >>> find_images(["no/such/place"])
+    Traceback (most recent call last):
+        ...
+    diptych.errors.ImageError: no/such/place: there is no such file or folder
+    """
+    found: set[Path] = set()
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        for place in _places(path):
+            found.update(_in_folder(place, recursive) if place.is_dir() else [place])
+    return sorted(found)
+
+
+def _places(path: str | Path) -> list[Path]:
+    """The existing files and folders one argument names."""
+    place = Path(path).expanduser()
+    if _exists(place):
+        return [place]
+    if not glob.has_magic(str(path)):
+        raise ImageError(f"{path}: there is no such file or folder")
+    matches = [Path(match) for match in glob.glob(str(place), recursive=True)]  # noqa: PTH207 - absolute patterns too
+    # A pattern sweeps up whatever lies there: files are chosen by suffix, as in a folder.
+    chosen = [match for match in matches if match.is_dir() or _is_picture(match.name)]
+    if not chosen:
+        raise ImageError(f"{path}: no picture matches this pattern")
+    return chosen
+
+
+def _exists(place: Path) -> bool:
+    try:
+        return place.exists()
+    except (OSError, ValueError):  # a name too long, or with a null byte
+        return False
+
+
+def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise ImageError(f"{folder}: the folder cannot be listed: {error.strerror}") from error
+    for root, folders, names in os.walk(folder):
+        # Hidden ones hold thumbnails and the "._" shadows of macOS.
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        yield from (Path(root) / name for name in names if _is_picture(name))
+
+
+def _is_picture(name: str) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
