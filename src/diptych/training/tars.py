@@ -1,0 +1,161 @@
+"""Tar archives as places to read from at random: where each member's bytes lie, and the bytes.
+
+An index is one pass over the headers; data is skipped by seeking. A `.tar.gz` cannot be sought in, so it is
+unpacked once: in memory while small, else to a temporary file that goes when the reader does. What the members
+mean is for sources.py to say.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tarfile
+import tempfile
+import warnings
+import weakref
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Protocol
+
+from diptych.errors import DataError, SaveError
+
+MEMORY_LIMIT = 256 * 2**20  # bytes of one unpacked archive kept in memory
+_COPY = 2**20
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class Blob(Protocol):
+    """Bytes that threads may read at random."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Give `size` bytes from `offset`, or raise DataError."""
+
+
+class FileBlob:
+    """A file, opened anew for each read: no lock between threads, no limit on the number of shards."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Give `size` bytes from `offset`, or raise DataError."""
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(offset)
+                data = file.read(size)
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be read: {error}") from error
+        if len(data) != size:
+            raise DataError(f"{self.path} ends before byte {offset + size:,}: it was cut short")
+        return data
+
+
+class MemoryBlob:
+    """An archive held in memory."""
+
+    def __init__(self, name: str, data: bytes) -> None:
+        self.name, self.data = name, data
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Give `size` bytes from `offset`, or raise DataError."""
+        data = self.data[offset : offset + size]
+        if len(data) != size:
+            raise DataError(f"{self.name} ends before byte {offset + size:,}: it was cut short")
+        return data
+
+
+Member = tuple[str, int, int]  # name, offset and size of its data
+
+
+class Tar:
+    """One archive: its members and their bytes.
+
+    Parameters
+    ----------
+    path : Path
+        A tar, plain or compressed with gzip (told by its first bytes, not by its name).
+
+    Raises
+    ------
+    DataError
+        Not a tar, or not readable. An archive that ends too early is read as far as it goes, with a warning.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.cut_short = False
+        try:
+            with path.open("rb") as file:
+                packed = file.read(2) == _GZIP_MAGIC
+            self.blob: Blob = self._unpack() if packed else FileBlob(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error}") from error
+
+    @property
+    def name(self) -> str:
+        """File name without `.tar` or `.tar.gz`."""
+        return self.path.name.removesuffix(".gz").removesuffix(".tgz").removesuffix(".tar")
+
+    def members(self) -> Iterator[Member]:
+        """Walk the headers of the ordinary files, in the archive's order."""
+        with self._stream() as stream:
+            try:
+                with tarfile.open(fileobj=stream, mode="r:") as tar:
+                    # `next` keeps every member it has seen; a long archive would fill memory with them.
+                    while (member := tar.next()) is not None:
+                        if member.isreg() and not member.issparse():
+                            yield member.name, member.offset_data, member.size
+                        tar.members = []  # type: ignore[attr-defined]
+            except tarfile.ReadError as error:
+                if "unexpected end" not in str(error):
+                    raise DataError(
+                        f"{self.path} is not a tar archive ({error}): expected a .tar or .tar.gz"
+                    ) from error
+                self.cut_short = True
+            except (tarfile.TarError, ValueError, UnicodeError, EOFError) as error:
+                raise DataError(f"{self.path} is not a tar archive that can be read: {error}") from error
+        if self.cut_short:
+            warnings.warn(f"{self.path} ends too early; what comes before is used", stacklevel=2)
+
+    def _stream(self) -> IO[bytes]:
+        import io
+
+        return io.BytesIO(self.blob.data) if isinstance(self.blob, MemoryBlob) else self._file().open("rb")
+
+    def _file(self) -> Path:
+        assert isinstance(self.blob, FileBlob)
+        return self.blob.path
+
+    def _unpack(self) -> Blob:
+        spool = tempfile.SpooledTemporaryFile(max_size=MEMORY_LIMIT)  # noqa: SIM115 - closed below
+        with spool, gzip.open(self.path) as packed:
+            try:
+                while piece := packed.read(_COPY):
+                    spool.write(piece)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                # As for a plain archive: what was read before the fault is used.
+                if spool.tell() == 0:
+                    raise DataError(f"{self.path} is not a gzip archive that can be read: {error}") from error
+                self.cut_short = True
+            size = spool.tell()
+            spool.seek(0)
+            if size <= MEMORY_LIMIT:
+                return MemoryBlob(str(self.path), spool.read())
+            return self._to_disk(spool)
+
+    def _to_disk(self, spool: tempfile.SpooledTemporaryFile[bytes]) -> FileBlob:
+        handle, name = tempfile.mkstemp(prefix="diptych-", suffix=".tar")
+        # The finaliser also runs at interpreter exit.
+        weakref.finalize(self, _remove, name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                shutil.copyfileobj(spool, file, _COPY)
+        except OSError as error:
+            raise SaveError(f"{self.path} could not be unpacked to {name}: {error}") from error
+        return FileBlob(Path(name))
+
+
+def _remove(name: str) -> None:
+    Path(name).unlink(missing_ok=True)
