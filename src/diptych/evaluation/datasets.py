@@ -1,0 +1,351 @@
+"""Data sets to measure on: labelled pictures and captioned pictures, in folders or tar archives.
+
+A data set knows its keys, its labels or captions and its fingerprint; bytes are read while it is walked, in
+one pass, and never kept. Decoding is `diptych.embedding`'s business, the figures are made beside this file.
+
+Layouts: `<pack>/<class>/<file>` or `<class>/<file>` for labels, with folders of domains above the class where
+there are some (`pacs/<domain>/<class>/<file>`); KEY.jpg beside KEY.json or KEY.txt for captions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import DataError
+from diptych.evaluation.archives import scan
+from diptych.media import IMAGE_SUFFIXES
+from diptych.zeroshot import folder_names
+
+_WNID = re.compile(r"n\d{8}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture: where it lies, its name there and its size in bytes."""
+
+    path: Path
+    name: PurePosixPath
+    size: int
+
+
+def _walk(entries: Sequence[Entry]) -> Iterator[tuple[str, bytes]]:
+    """(key, bytes) of each entry in order; every folder or archive is passed through once."""
+    for path, group in groupby(entries, key=lambda entry: entry.path):
+        expected = [entry.name for entry in group]
+        names, position = set(expected), 0
+        for member, data in scan(path, names.__contains__):
+            if data is not None:
+                if position == len(expected) or member.name != expected[position]:
+                    break
+                position += 1
+                yield str(member.name), data
+        if position < len(expected):  # labels go by position: go on, and every later one would be wrong
+            raise DataError(f"{path} changed while it was read: {expected[position]} is not where it was")
+
+
+def _fingerprint(entries: Sequence[Entry], answers: Iterable[object]) -> str:
+    """Hash over names, sizes and answers: cheap, and different as soon as a file or a label is.
+
+    The bytes of the pictures are not read: a picture replaced by another of exactly its size goes unnoticed.
+    """
+    digest = hashlib.sha256()
+    for entry, answer in zip(entries, answers, strict=True):
+        digest.update(json.dumps([str(entry.name), entry.size, answer]).encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDataset:
+    """Pictures with one class each. Iterating gives (key, bytes), in the order of `labels`.
+
+    Attributes
+    ----------
+    name : str
+        What results call it.
+    entries : tuple of Entry
+        One per picture.
+    labels : (N,) int64
+        Index into `class_names`.
+    class_names : tuple of str
+        Class names in words, as prompts want them.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        return _walk(self.entries)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Name of each picture inside its folder or archive."""
+        return tuple(str(entry.name) for entry in self.entries)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over names, sizes and class names; the bytes of the pictures are not read."""
+        return _fingerprint(self.entries, (self.class_names[label] for label in self.labels))
+
+    def subset(self, classes: Iterable[str], *, name: str | None = None) -> ImageDataset:
+        """The pictures of these classes, to be told apart among these classes only.
+
+        Raises
+        ------
+        DataError
+            A class that the data set does not have.
+        """
+        wanted = list(dict.fromkeys(classes))
+        unknown = sorted(set(wanted) - set(self.class_names))
+        if unknown or not wanted:
+            raise DataError(
+                f"{self.name} has no class {_listed(unknown)}; its classes are {_listed(self.class_names)}"
+            )
+        kept = [index for index, text in enumerate(self.class_names) if text in set(wanted)]
+        rows = np.flatnonzero(np.isin(self.labels, kept))
+        return replace(
+            self,
+            name=name or self.name,
+            entries=tuple(self.entries[row] for row in rows),
+            labels=np.searchsorted(kept, self.labels[rows]).astype(np.int64),
+            class_names=tuple(self.class_names[index] for index in kept),
+        )
+
+
+def load_labelled(
+    path: str | Path,
+    *,
+    class_names: str | Mapping[str, str] | Sequence[str] | None = None,
+    domain: str | None = None,
+    name: str | None = None,
+) -> ImageDataset:
+    """Labelled pictures from a folder or a tar archive: the folder a picture lies in is its class.
+
+    Parameters
+    ----------
+    path : path
+        A folder of class folders, or a .tar or .tar.gz of them.
+    class_names : str, mapping or sequence, optional
+        Words for the folders. A mapping from folder to words decides the classes and their order: a folder it
+        lacks is an error, a class without pictures stays among the answers. A sequence goes with the sorted
+        folders. A string names a set of `diptych.zeroshot` ("imagenet", "caltech101"). Left out: WordNet ids
+        become ImageNet's names, and in other folder names "_" becomes a space.
+    domain : str, optional
+        Only pictures below a folder of this name ("sketch" of pacs/sketch/dog/1.jpg).
+    name : str, optional
+        What results call it; by default the file name, with the domain after a slash.
+
+    Raises
+    ------
+    DataError
+        Nothing there, nothing readable, no class folders, an unknown domain or folder.
+    """
+    source = Path(path)
+    found = [
+        Entry(source, member.name, member.size)
+        for member, _ in scan(source, lambda _: False)
+        if member.name.suffix.lower() in IMAGE_SUFFIXES and len(member.name.parts) > 1
+    ]
+    if not found:
+        raise DataError(
+            f"{source} holds no picture in a class folder: expected <class>/<file>.jpg, one folder per class"
+        )
+    if domain is not None:
+        found = _in_domain(found, domain)
+    words = _words(sorted({entry.name.parent.name for entry in found}), class_names)
+    index = {folder: number for number, folder in enumerate(words)}
+    return ImageDataset(
+        name or _stem(source) + (f"/{domain}" if domain else ""),
+        tuple(found),
+        np.array([index[entry.name.parent.name] for entry in found], dtype=np.int64),
+        tuple(words.values()),
+    )
+
+
+def domains(path: str | Path) -> tuple[str, ...]:
+    """Names of the folders right above the class folders, sorted: ("art_painting", ...) for PACS."""
+    members = (member.name for member, _ in scan(Path(path), lambda _: False))
+    return tuple(
+        sorted({m.parts[-3] for m in members if m.suffix.lower() in IMAGE_SUFFIXES and len(m.parts) > 2})
+    )
+
+
+def _in_domain(entries: Sequence[Entry], domain: str) -> list[Entry]:
+    kept = [entry for entry in entries if domain in entry.name.parts[:-2]]
+    if not kept:
+        there = sorted({part for entry in entries for part in entry.name.parts[:-2]})
+        raise DataError(
+            f"no picture lies below a folder {domain!r}; folders above the classes: {_listed(there)}"
+        )
+    return kept
+
+
+def _words(folders: Sequence[str], names: str | Mapping[str, str] | Sequence[str] | None) -> dict[str, str]:
+    """Folder -> words, in the order of the classes."""
+    if names is None and all(_WNID.fullmatch(folder) for folder in folders):
+        names = "imagenet"
+    if names is None:
+        return {folder: folder.replace("_", " ") for folder in folders}
+    if isinstance(names, str):
+        names = folder_names(names)
+    if isinstance(names, Mapping):
+        unknown = sorted(set(folders) - set(names))
+        if unknown:
+            raise DataError(
+                f"no class name is given for {_listed(unknown)}; names are given for {_listed(names)}"
+            )
+        return dict(names)
+    if len(names) != len(folders):
+        raise DataError(f"{len(names)} class names for {len(folders)} class folders ({_listed(folders)})")
+    return dict(zip(folders, names, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionDataset:
+    """Pictures with one or more captions each. Iterating gives (key, bytes), in the order of `captions`.
+
+    Attributes
+    ----------
+    name : str
+        What results call it.
+    entries : tuple of Entry
+        One per picture.
+    captions : tuple of tuples of str
+        At least one per picture.
+    skipped : tuple of (key, reason)
+        Pictures that were left out because their captions are missing or cannot be read.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+    captions: tuple[tuple[str, ...], ...]
+    skipped: tuple[tuple[str, str], ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        return _walk(self.entries)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Name of each picture inside its folder or archive."""
+        return tuple(str(entry.name) for entry in self.entries)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over names, sizes and captions; the bytes of the pictures are not read."""
+        return _fingerprint(self.entries, self.captions)
+
+    def first(self, count: int) -> CaptionDataset:
+        """The first `count` pictures, for a quick look while training."""
+        return replace(self, entries=self.entries[:count], captions=self.captions[:count])
+
+
+def load_captioned(
+    path: str | Path | Sequence[str | Path], *, field: str = "captions", name: str | None = None
+) -> CaptionDataset:
+    """Captioned pictures from tar shards or folders: KEY.jpg beside KEY.json or KEY.txt.
+
+    Parameters
+    ----------
+    path : path or sequence of paths
+        Shards (.tar, .tar.gz) or folders; KEY is the path up to the first dot of the file name.
+    field : str
+        Field of KEY.json: a string or a list of strings. Without it "caption" and "text" are looked for.
+        KEY.txt holds one caption per line.
+    name : str, optional
+        What results call it; by default the name of the first file.
+
+    Raises
+    ------
+    DataError
+        Nothing there, nothing readable, or no picture with a caption.
+    """
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
+    if not paths:
+        raise DataError("no shard or folder was given: expected at least one path")
+    parts = [_captioned(one, field) for one in paths]
+    entries = tuple(entry for part in parts for entry in part[0])
+    skipped = tuple(one for part in parts for one in part[2])
+    if not entries:
+        why = f"; first of {len(skipped)} left out: {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
+        raise DataError(
+            f"{_listed(map(str, paths))}: no picture with a caption (KEY.jpg beside KEY.json or KEY.txt){why}"
+        )
+    captions = tuple(texts for part in parts for texts in part[1])
+    return CaptionDataset(name or _stem(paths[0]), entries, captions, skipped)
+
+
+Captioned = tuple[list[Entry], list[tuple[str, ...]], list[tuple[str, str]]]
+
+
+def _captioned(path: Path, field: str) -> Captioned:
+    """Entries, captions and what was left out of one shard or folder."""
+    pictures: list[Entry] = []
+    texts: dict[PurePosixPath, tuple[str, ...] | str] = {}  # a string is the reason why there are none
+    for member, data in scan(path, lambda name: name.suffix.lower() in {".json", ".txt"}):
+        if data is not None:
+            # Both KEY.json and KEY.txt: the one with captions wins.
+            read = _captions(member.name.suffix.lower(), data, field)
+            if not isinstance(texts.get(_key(member.name)), tuple):
+                texts[_key(member.name)] = read
+        elif member.name.suffix.lower() in IMAGE_SUFFIXES:
+            pictures.append(Entry(path, member.name, member.size))
+    entries: list[Entry] = []
+    captions: list[tuple[str, ...]] = []
+    skipped: list[tuple[str, str]] = []
+    for entry in pictures:
+        found = texts.get(_key(entry.name), "no KEY.json or KEY.txt beside it")
+        if isinstance(found, str):
+            skipped.append((str(entry.name), found))
+        else:
+            entries.append(entry)
+            captions.append(found)
+    return entries, captions, skipped
+
+
+def _captions(suffix: str, data: bytes, field: str) -> tuple[str, ...] | str:
+    """Captions in a file's bytes, or the reason why there are none."""
+    try:
+        text = data.decode("utf-8-sig")
+        record = json.loads(text) if suffix == ".json" else {field: text.splitlines()}
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        return f"its {suffix} cannot be read: {error}"
+    if not isinstance(record, dict):
+        return "its .json is not an object with fields"
+    value = next((record[one] for one in (field, "caption", "text") if one in record), None)
+    listed = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    kept = tuple(caption.strip() for caption in listed if isinstance(caption, str) and caption.strip())
+    return kept or f"no caption in its {suffix} (field {field!r})"
+
+
+def _key(name: PurePosixPath) -> PurePosixPath:
+    """WebDataset's key: the path up to the first dot of the file name."""
+    return name.with_name(name.name.split(".", 1)[0] or name.name)
+
+
+def _stem(path: Path) -> str:
+    """File name without .tar, .tar.gz and the like."""
+    return re.sub(r"\.(tar|tgz|tar\.\w+)$", "", path.resolve().name)
+
+
+def _listed(names: Iterable[str], most: int = 10) -> str:
+    """The first few names, quoted, for a message."""
+    every = list(names)
+    return ", ".join(map(repr, every[:most])) + (
+        f" and {len(every) - most} more" if len(every) > most else ""
+    )

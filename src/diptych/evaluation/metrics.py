@@ -1,0 +1,296 @@
+"""Metrics: pure functions of score matrices. They know no model, no data set and no file.
+
+Ties are settled by expectation. Where the right answer shares its score with others, a row counts as the
+probability of a hit when the tied answers are put in random order. A model that gives every class the same
+score gets exactly chance, never 0 (the pessimist's count) or 1 (the optimist's: `argsort` on a constant row
+finds class 0 every time). Only equal floating-point numbers tie.
+
+Legend: N rows (pictures, queries), C classes, M candidates, K captions of one picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from diptych.errors import InputError
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+def hit_probability(greater: ArrayLike, tied: ArrayLike, positives: ArrayLike, k: int) -> Floats:
+    """Probability that one of the best-scored right answers is among the first `k`.
+
+    Parameters
+    ----------
+    greater : (N,) integers
+        How many wrong answers score higher than the best right one.
+    tied : (N,) integers
+        How many wrong answers have its score.
+    positives : (N,) integers
+        How many right answers have its score, at least 1.
+    k : int
+        Length of the list of answers.
+
+    Returns
+    -------
+    (N,) array
+        1 - C(tied, m) / C(tied + positives, m) with m = k - greater places left for the tied group.
+
+    Examples
+    --------
+    >>> hit_probability([0, 1, 0], [0, 0, 1], [1, 1, 1], 1).tolist()
+    [1.0, 0.0, 0.5]
+    >>> round(float(hit_probability(0, 2, 2, 2)), 4)      # 1 - (2*1) / (4*3)
+    0.8333
+    """
+    if k < 1:
+        raise InputError(f"k is {k}: a list of answers has at least one place")
+    above, wrong, right = (np.asarray(x, dtype=np.float64) for x in (greater, tied, positives))
+    places = np.minimum(k - above, wrong + right)
+    miss = np.ones(np.broadcast_shapes(above.shape, wrong.shape, right.shape))
+    for i in range(k):  # the i-th place goes to a wrong answer again
+        miss = np.where(i < places, miss * np.maximum(wrong - i, 0) / np.maximum(wrong + right - i, 1), miss)
+    single = np.maximum(places, 0) / (wrong + 1)  # the same for one right answer, without rounding
+    return np.where(right == 1, single, 1.0 - miss)
+
+
+def hits(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> Floats:
+    """For each row, the probability that its label is among the `k` best scores; see the module on ties.
+
+    Parameters
+    ----------
+    scores : (N, C) floats
+        Larger is better; any monotone scale will do.
+    labels : (N,) integers
+        The right column of each row.
+    k : int
+        How many answers count.
+
+    Returns
+    -------
+    (N,) array
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit, labels outside the columns, or scores that are not numbers (NaN).
+
+    Examples
+    --------
+    >>> hits([[3, 2, 1], [3, 2, 1], [5, 5, 1]], [0, 1, 0]).tolist()
+    [1.0, 0.0, 0.5]
+    """
+    table, right = _checked(scores, labels)
+    own = table[np.arange(len(right)), right][:, None]  # (N, 1)
+    greater = (table > own).sum(1)
+    tied = (table == own).sum(1) - 1
+    return hit_probability(greater, tied, np.ones(len(right)), k)
+
+
+def accuracy(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> float:
+    """Top-k accuracy: the mean of `hits`.
+
+    Examples
+    --------
+    >>> accuracy([[0.9, 0.1], [0.8, 0.2]], [0, 1])
+    0.5
+    >>> accuracy([[1, 1, 1, 1]], [2])              # a model that cannot choose gets chance
+    0.25
+    """
+    return float(hits(scores, labels, k).mean())
+
+
+def mean_per_class_recall(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Mean over classes of the accuracy within the class; classes without a row are left out.
+
+    Examples
+    --------
+    >>> mean_per_class_recall([[1, 0], [1, 0], [1, 0], [1, 0]], [0, 0, 0, 1])   # 1 and 0, not 3/4
+    0.5
+    """
+    recalls = per_class_recall(scores, labels)
+    return float(recalls[~np.isnan(recalls)].mean())
+
+
+def per_class_recall(scores: ArrayLike, labels: ArrayLike) -> Floats:
+    """Accuracy within each class, (C,); NaN for a class without a row.
+
+    Examples
+    --------
+    >>> per_class_recall([[1, 0, 0], [1, 0, 0]], [0, 1]).tolist()
+    [1.0, 0.0, nan]
+    """
+    table, right = _checked(scores, labels)
+    return class_means(hits(table, right), right, table.shape[1])
+
+
+def class_means(values: Floats, labels: Integers, classes: int) -> Floats:
+    """Mean of `values` over the rows of each class, (classes,); NaN where there are none."""
+    counts = np.bincount(labels, minlength=classes)
+    sums = np.bincount(labels, weights=values, minlength=classes)
+    means: Floats = np.divide(sums, counts, out=np.full(classes, np.nan), where=counts > 0)
+    return means
+
+
+def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, classes: int) -> Integers:
+    """How often class i (row) was called class j (column), (C, C).
+
+    Examples
+    --------
+    >>> confusion_matrix([0, 1, 1], [0, 0, 1], 2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    called, right = (np.asarray(x, dtype=np.int64) for x in (predictions, labels))
+    if called.shape != right.shape or called.ndim != 1:
+        raise InputError(f"{called.shape} predictions for {right.shape} labels: expected one for each")
+    both = np.concatenate([called, right])
+    if both.size and not (both.min() >= 0 and both.max() < classes):
+        raise InputError(
+            f"labels from {both.min()} to {both.max()} with {classes} classes: expected 0 to {classes - 1}"
+        )
+    table: Integers = np.bincount(right * classes + called, minlength=classes * classes).astype(np.int64)
+    return table.reshape(classes, classes)
+
+
+def retrieval_hits(scores: ArrayLike, rows: ArrayLike, columns: ArrayLike, ks: Sequence[int]) -> Floats:
+    """For each query and each k, the probability that a match is among the k best candidates.
+
+    Parameters
+    ----------
+    scores : (N, M) floats
+        Queries by candidates.
+    rows, columns : (N,) and (M,) integers
+        Who owns each query and candidate: a row and a column with one number belong together. Pictures are
+        0..N-1; their captions carry the number of their picture, as many as there are.
+    ks : sequence of int
+
+    Returns
+    -------
+    (N, len(ks)) array
+        With several right candidates one of them is enough, as in CLIP_benchmark and Karpathy's recall@k.
+
+    Examples
+    --------
+    >>> similarity = [[0.9, 0.1, 0.2, 0.8], [0.7, 0.3, 0.6, 0.5]]   # 2 pictures, 2 captions each
+    >>> retrieval_hits(similarity, [0, 1], [0, 0, 1, 1], [1, 2]).tolist()
+    [[1.0, 1.0], [0.0, 1.0]]
+    """
+    table = np.asarray(scores)
+    mine, theirs = np.asarray(rows), np.asarray(columns)
+    if table.shape != (*mine.shape, *theirs.shape) or table.ndim != 2:
+        raise InputError(
+            f"scores of shape {table.shape} for {mine.size} queries and {theirs.size} candidates"
+        )
+    _no_nan(table)
+    match = mine[:, None] == theirs[None, :]  # (N, M)
+    if not match.any(1).all():
+        raise InputError(
+            f"query {int(np.argmin(match.any(1)))} has no right candidate: recall is not defined"
+        )
+    best = np.where(match, table, -np.inf).max(1, keepdims=True)  # (N, 1)
+    greater = (table > best).sum(1)
+    level = table == best
+    right = (level & match).sum(1)
+    tied = level.sum(1) - right
+    return np.stack([hit_probability(greater, tied, right, k) for k in ks], axis=1)
+
+
+def recall_at_k(scores: ArrayLike, rows: ArrayLike, columns: ArrayLike, k: int) -> float:
+    """Share of queries with a match among the `k` best; the other way round: `scores.T, columns, rows`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> similarity = np.array([[0.9, 0.1, 0.2, 0.8], [0.7, 0.3, 0.6, 0.5]])
+    >>> pictures, captions = [0, 1], [0, 0, 1, 1]
+    >>> recall_at_k(similarity, pictures, captions, 1), recall_at_k(similarity.T, captions, pictures, 1)
+    (0.5, 0.5)
+    """
+    return float(retrieval_hits(scores, rows, columns, [k]).mean())
+
+
+def chance_of_hit(candidates: int, matches: ArrayLike, k: int) -> float:
+    """Expected recall@k of random scores: `matches` right ones among `candidates`, averaged over queries.
+
+    Examples
+    --------
+    >>> chance_of_hit(1000, [1], 10)
+    0.01
+    >>> round(chance_of_hit(5000, [5, 5], 10), 5)      # a little less than 10 * 5 / 5000
+    0.00996
+    """
+    right = np.asarray(matches)
+    return float(hit_probability(np.zeros(right.shape), candidates - right, right, min(k, candidates)).mean())
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of the mean of `values` under resampling (Efron 1979).
+
+    Parameters
+    ----------
+    values : (N,) floats
+        One per row, such as `hits`.
+    groups : (N,) integers, optional
+        Rows of one group are drawn together: five captions of one picture are not five pictures.
+    level : float
+        Share of resampled means inside the interval.
+    resamples, seed : int
+        How many resamples, and from which seed.
+
+    Returns
+    -------
+    (low, high)
+
+    Examples
+    --------
+    >>> low, high = bootstrap_interval([1.0] * 50 + [0.0] * 50)
+    >>> 0.38 < low < 0.42 and 0.58 < high < 0.62
+    True
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or not sample.size:
+        raise InputError(f"values of shape {sample.shape}: expected a row of at least one number")
+    owner = (
+        np.arange(sample.size) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    )
+    pairs = np.stack([np.bincount(owner, weights=sample), np.bincount(owner).astype(np.float64)], axis=1)
+    # Equal (sum, count) pairs are one kind: drawing how often each kind comes up is drawing the rows.
+    kinds, counts = np.unique(pairs, axis=0, return_counts=True)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(pairs), counts / counts.sum(), size=resamples)  # (resamples, kinds)
+    sums = drawn @ kinds
+    tail = (1 - level) / 2
+    low, high = np.quantile(sums[:, 0] / sums[:, 1], [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.floating], Integers]:
+    """Scores and labels as arrays that fit."""
+    table, right = np.asarray(scores), np.asarray(labels, dtype=np.int64)
+    if table.ndim != 2 or right.shape != table.shape[:1] or not right.size:
+        raise InputError(
+            f"scores of shape {table.shape} for labels of shape {right.shape}: expected (N, C) and (N,)"
+        )
+    if right.min() < 0 or right.max() >= table.shape[1]:
+        raise InputError(f"labels from {right.min()} to {right.max()} for {table.shape[1]} columns of scores")
+    _no_nan(table)
+    return table, right
+
+
+def _no_nan(table: NDArray[np.floating]) -> None:
+    """A NaN compares as neither more nor less: it would count as a hit."""
+    if np.isnan(table).any():
+        raise InputError(
+            f"{int(np.isnan(table).sum())} scores are not numbers (NaN): the encoder's output is broken"
+        )

@@ -1,0 +1,143 @@
+"""A result: figures with chance beside them, and everything needed to know what was measured.
+
+The JSON is CLIP_benchmark's (dataset, model, pretrained, task, metrics, language) with fields of ours after
+it. Printing tables is the command line's business: `Result.rows` gives it the cells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Self
+
+from diptych.embedding import Failed
+from diptych.errors import DataError, SaveError
+
+_PACKAGES = ("diptych", "numpy", "pillow", "torch")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the packages figures may depend on; nothing is imported for it."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What one measurement gave.
+
+    Attributes
+    ----------
+    dataset, model, pretrained, task, language : str
+        As CLIP_benchmark has them.
+    metrics : mapping
+        Name -> figure, from 0 to 1.
+    chance : mapping
+        Name -> what a model that cannot see would get.
+    intervals : mapping
+        Name -> (low, high), a 95 percent bootstrap interval; not for every metric.
+    n : int
+        Pictures measured.
+    classes : int or None
+        Answers to choose from, where the task has classes.
+    templates : sequence of str or None
+        Prompts; None where names were ready prompts or there were none.
+    failures : sequence of Failed
+        Pictures that were left out, and why.
+    identity, data_fingerprint : str
+        Which encoder, which data.
+    exact : bool
+        Pictures were decoded in full.
+    versions, command
+        With what, and by which command.
+    """
+
+    dataset: str
+    task: str
+    metrics: Mapping[str, float]
+    chance: Mapping[str, float]
+    n: int
+    identity: str
+    data_fingerprint: str
+    model: str = ""
+    pretrained: str = ""
+    language: str = "en"
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    classes: int | None = None
+    templates: Sequence[str] | None = None
+    failures: Sequence[Failed] = ()
+    exact: bool = True
+    versions: Mapping[str, str] = field(default_factory=versions)
+    command: str = ""
+    per_class: Mapping[str, float] = field(default_factory=dict)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per metric, ready for a table: dataset, metric, value, low, high, chance, n, failures.
+
+        Examples
+        --------
+        >>> result = Result(dataset="toy", task="zeroshot_classification", metrics={"acc1": 0.5},
+        ...                 chance={"acc1": 0.1}, n=4, identity="sha256:1", data_fingerprint="sha256:2")
+        >>> row = result.rows()[0]
+        >>> row["metric"], row["value"], row["chance"], row["low"]
+        ('acc1', 0.5, 0.1, None)
+        """
+        return [
+            {
+                "dataset": self.dataset,
+                "metric": name,
+                "value": value,
+                "low": self.intervals.get(name, (None, None))[0],
+                "high": self.intervals.get(name, (None, None))[1],
+                "chance": self.chance.get(name),
+                "n": self.n,
+                "failures": len(self.failures),
+            }
+            for name, value in self.metrics.items()
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, CLIP_benchmark's fields first."""
+        first = ("dataset", "model", "pretrained", "task", "metrics", "language")
+        values = asdict(self)
+        return {name: values[name] for name in (*first, *(key for key in values if key not in first))}
+
+    def to_json(self) -> str:
+        """The dictionary as JSON text."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON file, whole or not at all; SaveError when that is not possible."""
+        target = Path(path)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            part.write_text(self.to_json(), encoding="utf-8")
+            part.replace(target)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise SaveError(
+                f"the result could not be saved as {target} ({error.strerror or error})"
+            ) from error
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read a result file back; fields of other tools are ignored, DataError when it is none."""
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            known = {one.name for one in fields(cls)}
+            kept = {name: value for name, value in values.items() if name in known}
+            kept["failures"] = tuple(Failed(**one) for one in kept.get("failures", ()))
+            kept["intervals"] = {name: (low, high) for name, (low, high) in kept.get("intervals", {}).items()}
+            return cls(**kept)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} is not a result file ({type(error).__name__}: {error})") from error

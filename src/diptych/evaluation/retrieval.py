@@ -1,0 +1,114 @@
+"""Retrieval both ways: find the picture of a caption, and a caption of a picture, among all of a data set.
+
+Scores are made in blocks of rows and forgotten: no N x M matrix is kept. The pictures come through
+`diptych.embedding`, the figures from `metrics.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.embedding import Failed, Progress, embed_texts
+from diptych.encoder import Encoder
+from diptych.evaluation import metrics
+from diptych.evaluation.classification import embed_dataset
+from diptych.evaluation.datasets import CaptionDataset
+from diptych.evaluation.report import Result
+
+Rows = NDArray[np.float32]
+Owners = NDArray[np.intp]
+
+_SCORES = 16_000_000  # scores at a time: 64 MB
+
+
+def evaluate_retrieval(
+    encoder: Encoder,
+    dataset: CaptionDataset,
+    ks: Sequence[int] = (1, 5, 10),
+    *,
+    batch_size: int = 64,
+    threads: int | None = None,
+    exact: bool = True,
+    progress: Progress | None = None,
+    model: str = "",
+    pretrained: str = "",
+    command: str = "",
+) -> Result:
+    """Recall at k, text to image (`image_retrieval_recall@k`) and image to text (`text_retrieval_recall@k`).
+
+    Parameters
+    ----------
+    encoder : Encoder
+    dataset : CaptionDataset
+        A caption finds its own picture only; a picture is found by any one of its captions.
+    ks : sequence of int
+    batch_size, threads, exact, progress
+        As for `embed_images`; progress counts pictures.
+    model, pretrained, command : str
+        Carried into the result.
+
+    Returns
+    -------
+    Result
+        Over the pictures that could be read and their captions. Intervals resample pictures, not captions.
+
+    Raises
+    ------
+    DataError
+        No picture that can be read.
+    """
+    vectors, rows, failures = embed_dataset(
+        encoder, dataset, batch_size=batch_size, threads=threads, exact=exact, progress=progress
+    )
+    captions = [dataset.captions[row] for row in rows]
+    owners = np.repeat(
+        np.arange(len(captions)), [len(texts) for texts in captions]
+    )  # (M,) picture of each caption
+    texts = embed_texts(encoder, (text for each in captions for text in each))
+    pictures = np.arange(len(captions))
+    ways = {
+        "image": (_hits(texts, vectors, owners, pictures, ks), owners, _chance(pictures, owners, ks)),
+        "text": (_hits(vectors, texts, pictures, owners, ks), pictures, _chance(owners, pictures, ks)),
+    }
+    figures, chance, intervals = {}, {}, {}
+    for i, k in enumerate(ks):
+        for way, (hits, groups, by_chance) in ways.items():
+            name = f"{way}_retrieval_recall@{k}"
+            figures[name], chance[name] = float(hits[:, i].mean()), by_chance[i]
+            intervals[name] = metrics.bootstrap_interval(hits[:, i], groups)
+    return Result(
+        dataset=dataset.name,
+        task="zeroshot_retrieval",
+        model=model,
+        pretrained=pretrained,
+        metrics=figures,
+        chance=chance,
+        intervals=intervals,
+        n=len(pictures),
+        failures=(*failures, *(Failed(key, reason) for key, reason in dataset.skipped)),
+        identity=encoder.identity,
+        data_fingerprint=dataset.fingerprint,
+        exact=exact,
+        command=command,
+    )
+
+
+def _chance(candidates: Owners, queries: Owners, ks: Sequence[int]) -> list[float]:
+    """Recall at each k of a model that cannot see: about k / number of pictures, both ways."""
+    matches = np.bincount(candidates)[queries]
+    return [metrics.chance_of_hit(len(candidates), matches, k) for k in ks]
+
+
+def _hits(
+    queries: Rows, candidates: Rows, rows: Owners, columns: Owners, ks: Sequence[int]
+) -> NDArray[np.float64]:
+    """Hits of each query at each k, (N, len(ks)), a block of queries at a time."""
+    step = max(1, _SCORES // len(candidates))
+    blocks = []
+    for start in range(0, len(queries), step):
+        scores = queries[start : start + step] @ candidates.T  # (step, M)
+        blocks.append(metrics.retrieval_hits(scores, rows[start : start + step], columns, ks))
+    return np.concatenate(blocks)

@@ -1,0 +1,99 @@
+"""What may be handed in as class names, made flat: a list, names with several texts, or a hierarchy.
+
+    ["dog", "cat"]                                      names
+    {"dog": ["dog", "puppy"], "cat": "cat"}             names with their texts (synonyms)
+    {"animal": {"dog": ["dog", "puppy"], "cat": None},  a hierarchy, of any depth; None is the name itself
+     "vehicle": {"car": None}}
+
+Knows no encoder: turning texts into weights is the classifier's business.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from diptych.errors import TextError
+
+Texts: TypeAlias = "str | Sequence[str] | None"
+# A mapping holds Texts or mappings like itself; mypy has no finite name for that.
+Names: TypeAlias = "str | Sequence[str] | Mapping[str, Any]"
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class: its name, the texts that say it, and the groups it is in, outermost first."""
+
+    name: str
+    texts: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+
+
+def read_labels(names: Names) -> tuple[Label, ...]:
+    """Flat labels, in the order given.
+
+    Raises
+    ------
+    TextError
+        No label at all, a label that is no text or blank, or a name without texts.
+
+    Examples
+    --------
+    >>> [(label.name, label.texts) for label in read_labels({"dog": ["dog", "puppy"], "cat": None})]
+    [('dog', ('dog', 'puppy')), ('cat', ('cat',))]
+    >>> read_labels({"animal": {"dog": None}})[0].groups
+    ('animal',)
+    """
+    labels = tuple(_flat(names, ()))
+    if not labels:
+        raise TextError('no labels were given: expected at least one class name, such as ["dog", "cat"]')
+    return labels
+
+
+def warn_repeats(labels: Iterable[Label]) -> None:
+    """Say which names come more than once: they share the probability, only the first is predicted."""
+    repeated = [name for name, count in Counter(label.name for label in labels).items() if count > 1]
+    if repeated:
+        shown = ", ".join(repr(name) for name in repeated[:5]) + (", ..." if len(repeated) > 5 else "")
+        warnings.warn(
+            f"{len(repeated)} label(s) come more than once ({shown}): equal labels split the probability "
+            "between them; give them different names or put them together as one",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _flat(names: Names, groups: tuple[str, ...]) -> Iterable[Label]:
+    if isinstance(names, Mapping):
+        for name, value in names.items():
+            if isinstance(value, Mapping):
+                yield from _flat(value, (*groups, _text(name)))
+            else:
+                yield Label(_text(name), _texts(name, value), groups)
+        return
+    if not isinstance(names, str) and not isinstance(names, Iterable):
+        raise TextError(f"labels came as {type(names).__name__}: expected a list of names or a mapping")
+    # A bare string is one label, not its letters.
+    yield from (
+        Label(_text(name), (name,), groups) for name in ([names] if isinstance(names, str) else names)
+    )
+
+
+def _texts(name: str, value: Texts) -> tuple[str, ...]:
+    texts = (name,) if value is None else (value,) if isinstance(value, str) else tuple(value)
+    if not texts:
+        raise TextError(
+            f"the label {name!r} has no texts: expected at least one, or None for the name itself"
+        )
+    return tuple(_text(text) for text in texts)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TextError(f"a label came as {type(value).__name__} ({value!r:.40}): expected a text")
+    if not value.strip():
+        raise TextError("a label is blank: expected a class name in words")
+    return value

@@ -1,0 +1,69 @@
+"""What a classifier accepts as pictures: paths, bytes, open pictures, lists of these, or vectors.
+
+Here a picture that cannot be read raises; for long lists, failures and progress see `diptych.embedding`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from diptych.encoder import Encoder
+from diptych.errors import InputError
+from diptych.media import load_image
+from diptych.zeroshot.scoring import Floats, unit
+
+Picture: TypeAlias = str | Path | bytes | BinaryIO | Image
+Pictures: TypeAlias = Picture | Iterable[Picture] | NDArray[np.floating]
+
+
+def vectors(encoder: Encoder, images: Pictures, *, batch_size: int, exact: bool) -> Floats:
+    """Unit rows of the pictures, (N, dim); an array is taken for vectors already.
+
+    Raises
+    ------
+    InputError
+        An array that is not (N, dim) or (dim,) numbers, or something that is no picture.
+    ImageError
+        A picture that cannot be read.
+    """
+    if isinstance(images, np.ndarray):
+        return _rows(images, encoder.dim)
+    target = None if exact else encoder.input_size
+    if isinstance(images, str | Path | bytes | Image | io.IOBase):
+        return encoder.encode_images([load_image(images, target=target)])  # type: ignore[arg-type]
+    if not isinstance(images, Iterable):
+        raise InputError(
+            f"pictures came as {type(images).__name__}: expected a path, a picture, a list, or vectors"
+        )
+    rows = [np.zeros((0, encoder.dim), np.float32)]
+    with ThreadPoolExecutor(8) as pool:
+        for batch in _batches(iter(images), batch_size):
+            rows.append(
+                encoder.encode_images(list(pool.map(lambda one: load_image(one, target=target), batch)))
+            )
+    return np.concatenate(rows)
+
+
+def _rows(array: NDArray[np.floating], dim: int) -> Floats:
+    if array.ndim not in (1, 2) or array.shape[-1] != dim or not np.issubdtype(array.dtype, np.floating):
+        raise InputError(
+            f"an array of shape {array.shape} and type {array.dtype}: expected vectors of this encoder, "
+            f"(N, {dim}) floats; for pixels use PIL.Image.fromarray"
+        )
+    if not np.isfinite(array).all():
+        raise InputError("the vectors hold numbers that are not finite (NaN or infinity)")
+    return unit(np.atleast_2d(array))
+
+
+def _batches(items: Iterator[Picture], size: int) -> Iterator[list[Picture]]:
+    while batch := list(islice(items, size)):
+        yield batch
