@@ -81,6 +81,9 @@ class ResNetConfig:
     width: int = 64  # channels after the stem; the last stage has 32 times as many
     head_width: int = 64  # of the attention pool
     stem_pool: bool = True  # False: keep the stem at half the side, for small pictures
+    # How the last grid becomes one vector. The average has no positions, so it reads pictures of any side,
+    # which lets a training run begin on smaller ones; it is ours, the paper's is attention.
+    pool: Literal["attention", "average"] = "attention"
 
     @property
     def feature_width(self) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diptych.model.blocks import Attention, Transformer
-from diptych.model.resnet import AttentionPool, Bottleneck, ModifiedResNet
+from diptych.model.resnet import AttentionPool, AveragePool, Bottleneck, ModifiedResNet
 from diptych.model.vit import VisionTransformer
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def initialise(model: CLIP, *, seed: int) -> None:
     text_projection                         normal, std width^-1/2
     ViT: class, position, proj, probe       normal, std width^-1/2
     ViT blocks: attn.in_proj                uniform as Xavier's (Glorot and Bengio 2010)
-    attention pool (ResNet): q, k, v, c     normal, std (channels of the last stage)^-1/2
+    pool (ResNet): q, k, v, c; positions    normal, std (channels of the last stage)^-1/2
     last norm of each bottleneck: gain      0, so that a block starts as the identity
     other convolutions and linear layers    uniform within (fan in)^-1/2, torch's default
     other gains 1; all biases of the text   0
@@ -131,3 +131,5 @@ def _resnet(tower: ModifiedResNet, draw: _Draw) -> None:
             draw.normal(module.positional_embedding, std)
             for layer in (module.q_proj, module.k_proj, module.v_proj, module.c_proj):
                 draw.normal(layer.weight, std)
+        elif isinstance(module, AveragePool):
+            draw.normal(module.c_proj.weight, module.c_proj.in_features**-0.5)

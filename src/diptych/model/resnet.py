@@ -79,6 +79,18 @@ class AttentionPool(nn.Module):
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(1)  # (B, C)
 
 
+class AveragePool(nn.Module):
+    """The mean over the grid: (B, C, G, G) -> (B, C), with the projection after it."""
+
+    def __init__(self, width: int, embed_dim: int) -> None:
+        super().__init__()
+        self.c_proj = nn.Linear(width, embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Before the output projection, (B, C)."""
+        return x.mean((2, 3))
+
+
 class ModifiedResNet(nn.Module):
     """A picture as one vector.
 
@@ -114,7 +126,11 @@ class ModifiedResNet(nn.Module):
             stage = _stage(inplanes, width * 2**number, blocks, stride)
             self.add_module(f"layer{number + 1}", stage)
             inplanes = width * 2**number * Bottleneck.expansion
-        self.attnpool = AttentionPool(config.grid, config.feature_width, config.heads, embed_dim)
+        wide = config.feature_width
+        if config.pool == "attention":
+            self.attnpool = AttentionPool(config.grid, wide, config.heads, embed_dim)
+        else:
+            self.meanpool = AveragePool(wide, embed_dim)
 
     def forward(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, S, S) in the shared space, (B, E), not normalised."""
@@ -122,7 +138,7 @@ class ModifiedResNet(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, S, S) before the projection, (B, C): what a linear probe reads."""
-        return self.attnpool(self._grid(images))  # type: ignore[no-any-return]
+        return self._head(self._grid(images))  # type: ignore[no-any-return]
 
     def patches(self, images: Tensor) -> Tensor:
         """Every cell in the shared space, (B, G, G, E): the attention pool on each cell alone.
@@ -130,11 +146,17 @@ class ModifiedResNet(nn.Module):
         (MaskCLIP, arXiv 2112.01071, section 3.2.)
         """
         cells = self._grid(images).permute(0, 2, 3, 1)  # (B, G, G, C)
-        return self.project(self.attnpool.v_proj(cells))
+        if self.config.pool == "attention":
+            cells = self.attnpool.v_proj(cells)
+        return self.project(cells)
 
     def project(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., E)."""
-        return self.attnpool.c_proj(x)  # type: ignore[no-any-return]
+        return self._head.c_proj(x)  # type: ignore[no-any-return]
+
+    @property
+    def _head(self) -> AttentionPool | AveragePool:
+        return self.attnpool if self.config.pool == "attention" else self.meanpool
 
     def _grid(self, images: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)  # (B, width / 2, S/2, S/2)

@@ -111,11 +111,11 @@ class TextTower(nn.Module):
         Tensor
             (N, E).
         """
-        x = self.token_embedding(tokens) + self.positional_embedding[depth].to(
-            self.token_embedding.weight.dtype
-        )
-        x = self.transformer(x, mask=sees[:, None])  # (B, L, D)
-        x = self.ln_final(x.flatten(0, 1)[ends])  # (N, D)
+        x = self.token_embedding(tokens)  # (B, L, D)
+        places = self.positional_embedding.to(x.dtype).index_select(0, depth.flatten())
+        x = x + places.view_as(x)
+        x = self.transformer(x, mask=sees[:, None])
+        x = self.ln_final(x.flatten(0, 1).index_select(0, ends))  # (N, D)
         return F.normalize(self._project(x), dim=-1)
 
     def _end(self, tokens: Tensor) -> Tensor:
