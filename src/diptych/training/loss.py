@@ -42,12 +42,12 @@ are low. In the backward pass R and C are final, every entry of a tile is at mos
 and the same test is made for all tiles at once. R and C are kept in float64: next to 100, float32 has steps
 of 8e-6.
 
-This module knows nothing of models, optimisers or processes; features come in as unit rows.
+`tiles.py` walks the matrix. This module knows nothing of models, optimisers or processes; features come in as
+unit rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -56,12 +56,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from diptych.errors import InputError
+from diptych.training.tiles import Tiles, diagonal
 
 # Shapes: N pairs, D width, m x n one tile. a: picture rows, b: text rows.
 
 SPREAD = 60.0  # how far below a tile's shift a row's log-sum may lie; see "One exponential" above
-CPU_TILE = (256, 1024)  # one MiB in float32: stays in the second and third cache
-GPU_TILE = (4096, 8192)  # large enough that launching is free, 128 MiB in float32
 
 
 def info_nce(
@@ -176,73 +175,6 @@ def _check(a: Tensor, b: Tensor, scale: Tensor, groups: Tensor | None, tile: tup
         raise InputError(f"tile is {tile}: expected two positive numbers, rows and columns")
 
 
-class _Tiles:
-    """The matrix ``scale a b^T``, one tile at a time in one buffer."""
-
-    def __init__(
-        self, a: Tensor, b: Tensor, scale: Tensor, groups: Tensor | None, tile: tuple[int, int] | None
-    ) -> None:
-        count = a.shape[0]
-        self.dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-        # Vectors of length N cost nothing, so they take the widest type the device has.
-        self.wide = self.dtype if a.device.type == "mps" else torch.float64
-        self.a, self.b, self.groups = a.detach().contiguous(), b.detach().contiguous(), groups
-        self.scale = scale.detach().to(a.device, self.dtype).reshape(())
-        height, width = (
-            min(side, count) for side in tile or (CPU_TILE if a.device.type == "cpu" else GPU_TILE)
-        )
-        self.rows, self.columns = _slices(count, height), _slices(count, width)
-        self.buffers = a.new_empty(2, height * width, dtype=self.dtype)
-
-    def __iter__(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Row slice, column slice and tile; the tile may be written to, the next one overwrites it."""
-        for rows in self.rows:
-            a = self.a[rows].to(self.dtype) * self.scale  # (m, D)
-            for columns in self.columns:
-                s = self.view(0, rows, columns)
-                torch.mm(a, self.b[columns].to(self.dtype).t(), out=s)  # (m, n)
-                if self.groups is not None:
-                    same = self.groups[rows, None] == self.groups[None, columns]
-                    _diagonal(same, rows, columns).fill_(False)
-                    s.masked_fill_(same, -torch.inf)
-                yield rows, columns, s
-
-    def view(self, which: int, rows: slice, columns: slice) -> Tensor:
-        """One of the two buffers in the shape of a tile, without gaps also at the edges."""
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        return self.buffers[which, : height * width].view(height, width)
-
-    def gradients(
-        self, weigh: Callable[[slice, slice, Tensor], Tensor], factor: Tensor, needs: tuple[bool, bool, bool]
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Gradients in a, b and scale, where `weigh` turns a tile of scores into a tile of dL/ds / factor."""
-        need_a, need_b, need_scale = needs
-        grad_a = torch.empty_like(self.a) if need_a else None
-        grad_b = torch.zeros_like(self.b, dtype=self.dtype) if need_b else None
-        dot = torch.zeros((), dtype=self.wide, device=self.a.device)
-        block = self.a.new_empty(self.rows[0].stop, self.a.shape[1], dtype=self.dtype)
-        with_rows = need_a or (need_scale and not need_b)
-        for rows, columns, s in self:
-            weights = weigh(rows, columns, s)  # (m, n)
-            if grad_b is not None:
-                grad_b[columns].addmm_(weights.t(), self.a[rows].to(self.dtype))
-            if not with_rows:
-                continue
-            sums = block[: rows.stop - rows.start]
-            sums.addmm_(weights, self.b[columns].to(self.dtype), beta=0 if columns.start == 0 else 1)
-            if columns.stop == self.b.shape[0]:  # the row of tiles is complete
-                dot += torch.linalg.vecdot(self.a[rows].to(self.dtype), sums).sum(dtype=self.wide)
-                if grad_a is not None:
-                    grad_a[rows] = sums.mul_(factor * self.scale)
-        if grad_b is not None:
-            if not with_rows:
-                for columns in self.columns:
-                    rows_b = self.b[columns].to(self.dtype)
-                    dot += torch.linalg.vecdot(rows_b, grad_b[columns]).sum(dtype=self.wide)
-            grad_b = grad_b.mul_(factor * self.scale).to(self.b.dtype)
-        return grad_a, grad_b, dot * factor if need_scale else None
-
-
 class _InfoNCE(torch.autograd.Function):
     """The closed form of the module's docstring; keeps the features and two vectors of length N."""
 
@@ -251,34 +183,34 @@ class _InfoNCE(torch.autograd.Function):
         ctx: Any, a: Tensor, b: Tensor, scale: Tensor, groups: Tensor | None, tile: tuple[int, int] | None
     ) -> Tensor:
         with torch.autocast(a.device.type, enabled=False):
-            tiles = _Tiles(a, b, scale, groups, tile)
+            tiles = Tiles(a, b, scale, groups, tile)
             row = a.new_full(a.shape[:1], -torch.inf, dtype=tiles.wide)  # R
             column = row.clone()  # C
-            diagonal = torch.empty_like(row)
+            agreement = torch.empty_like(row)  # s_ii
             for rows, columns, s in tiles:
-                own = _diagonal(s, rows, columns)
+                own = diagonal(s, rows, columns)
                 first = max(rows.start, columns.start)
-                diagonal[first : first + own.shape[0]] = own
+                agreement[first : first + own.shape[0]] = own
                 row[rows], column[columns] = _absorb(
                     s, tiles.view(1, rows, columns), row[rows], column[columns]
                 )
             ctx.save_for_backward(a, b, scale, groups, row, column)
             ctx.tile = tile
-            return ((row - diagonal).mean() + (column - diagonal).mean()).div(2).to(tiles.dtype)
+            return ((row - agreement).mean() + (column - agreement).mean()).div(2).to(tiles.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b, scale, groups, row, column = ctx.saved_tensors
         with torch.autocast(a.device.type, enabled=False):
-            tiles = _Tiles(a, b, scale, groups, ctx.tile)
+            tiles = Tiles(a, b, scale, groups, ctx.tile)
             shifts = _shifts(tiles, row, column)
 
             def weigh(rows: slice, columns: slice, s: Tensor) -> Tensor:
                 work = tiles.view(1, rows, columns)
                 shift = shifts[rows.start, columns.start]
                 p = _softmaxes(s, work, row[rows, None], column[None, columns], shift)
-                _diagonal(p, rows, columns).sub_(2)
+                diagonal(p, rows, columns).sub_(2)
                 return p
 
             factor = grad.to(tiles.dtype) / (2 * a.shape[0])
@@ -300,12 +232,12 @@ class _Sigmoid(torch.autograd.Function):
         tile: tuple[int, int] | None,
     ) -> Tensor:
         with torch.autocast(a.device.type, enabled=False):
-            tiles = _Tiles(a, b, scale, groups, tile)
+            tiles = Tiles(a, b, scale, groups, tile)
             total = torch.zeros((), dtype=tiles.wide, device=a.device)
             shift = bias.to(a.device, tiles.dtype).reshape(())
             for rows, columns, s in tiles:
                 x = s.add_(shift).neg_()
-                _diagonal(x, rows, columns).neg_()  # now z x
+                diagonal(x, rows, columns).neg_()  # now z x
                 total -= F.logsigmoid(x).sum()
             ctx.save_for_backward(a, b, scale, bias, groups)
             ctx.tile = tile
@@ -316,13 +248,13 @@ class _Sigmoid(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b, scale, bias, groups = ctx.saved_tensors
         with torch.autocast(a.device.type, enabled=False):
-            tiles = _Tiles(a, b, scale, groups, ctx.tile)
+            tiles = Tiles(a, b, scale, groups, ctx.tile)
             shift = bias.to(a.device, tiles.dtype).reshape(())
             total = torch.zeros((), dtype=tiles.wide, device=a.device)
 
             def weigh(rows: slice, columns: slice, s: Tensor) -> Tensor:
                 weights = s.add_(shift).sigmoid_()
-                _diagonal(weights, rows, columns).sub_(1)
+                diagonal(weights, rows, columns).sub_(1)
                 total.add_(weights.sum())
                 return weights
 
@@ -352,7 +284,7 @@ def _log_sum(s: Tensor, work: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
     return work.sum(dim).to(dtype).log() + shift.squeeze(dim)
 
 
-def _shifts(tiles: _Tiles, row: Tensor, column: Tensor) -> dict[tuple[int, int], float | None]:
+def _shifts(tiles: Tiles, row: Tensor, column: Tensor) -> dict[tuple[int, int], float | None]:
     """For each tile its common shift, None where rows and columns lie too far apart for one."""
     row_ends = [torch.stack((row[rows].min(), row[rows].max())) for rows in tiles.rows]
     column_ends = [torch.stack((column[columns].min(), column[columns].max())) for columns in tiles.columns]
@@ -379,19 +311,6 @@ def _softmaxes(s: Tensor, work: Tensor, row: Tensor, column: Tensor, shift: floa
     s.sub_(shift).exp_()
     torch.add((shift - row).exp().to(s.dtype), (shift - column).exp().to(s.dtype), out=work)
     return s.mul_(work)
-
-
-def _diagonal(tile: Tensor, rows: slice, columns: slice) -> Tensor:
-    """View of those entries of a tile that lie on the diagonal of the whole matrix; often none."""
-    offset = rows.start - columns.start
-    if -tile.shape[0] < offset < tile.shape[1]:
-        return tile.diagonal(offset)
-    return tile.new_empty(0)
-
-
-def _slices(count: int, size: int) -> list[slice]:
-    """Cut 0..count into slices of `size`, the last one shorter."""
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _like(found: tuple[Tensor | None, ...], inputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
