@@ -1,18 +1,17 @@
 """Batches of pairs, in an order and with a chance that no worker, cache, bad record or restart can change.
 
-Threads decode and crop (Pillow and torch let go of the interpreter meanwhile), a bounded number of batches ahead.
-Where training stands in an epoch is one number, `Batch.position`: how many visits are consumed. The model and the
-steps are the trainer's.
+Threads decode and crop (Pillow and torch let go of the interpreter meanwhile), a bounded number of batches
+ahead. Where training stands in an epoch is one number, `Batch.position`: how many visits are consumed. The
+model and the steps are the trainer's.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -20,17 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.errors import DataError, ImageError
+from diptych.errors import DataError
 from diptych.training.augment import CAPTION, COLUMNS, FLIP, AugmentConfig, crop, crop_boxes, finish
 from diptych.training.order import Order, UInts, Visits, hash_keys, uniforms
-from diptych.training.pictures import Cache, Pixels, decode, free_memory, side_for
-from diptych.training.sources import Description, Source
+from diptych.training.pictures import Pixels, side_for
+from diptych.training.reader import Reader, Report
+from diptych.training.records import Description, Source
 
 CACHE_BUDGET = 4 * 2**30  # bytes
 CHUNK = 32  # visits handed to a worker at a time
 AHEAD = 2  # batches prepared ahead
-
-_CONDEMN = threading.Lock()
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -99,23 +97,6 @@ class Batch:
 
 
 @dataclass
-class Report:
-    """What could not be used: distinct records by reason, with one example each."""
-
-    skipped: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-
-    def add(self, reason: str, example: str) -> None:
-        """Count one record."""
-        self.skipped[reason] += 1
-        self.examples.setdefault(reason, example)
-
-    def __str__(self) -> str:
-        reasons = ", ".join(f"{count:,} x {reason}" for reason, count in self.skipped.most_common())
-        return f"{self.skipped.total():,} records skipped: {reasons}" if reasons else "no record skipped"
-
-
-@dataclass
 class _Piece:
     """Good pairs in order, waiting to be batched."""
 
@@ -130,11 +111,14 @@ class _Piece:
         return len(self.keys)
 
     def cut(self, start: int, stop: int) -> _Piece:
-        parts = (
-            part[start:stop]
-            for part in (self.images, self.captions, self.groups, self.keys, self.numbers, self.ends)
+        return _Piece(
+            self.images[start:stop],
+            self.captions[start:stop],
+            self.groups[start:stop],
+            self.keys[start:stop],
+            self.numbers[start:stop],
+            self.ends[start:stop],
         )
-        return _Piece(*parts)
 
 
 class PairLoader:
@@ -155,15 +139,15 @@ class PairLoader:
     workers : int
         Threads that decode; the batches do not depend on it.
     cache : "auto", True or False
-        Keep decoded pictures (shorter side 1.25 to 2 times `image_size`) in memory, up to `cache_budget` bytes.
-        "auto" does if all of them fit into that and into a quarter of the free memory. Changes only the speed.
+        Keep decoded pictures (shorter side 1.25 to 2 times `image_size`) in memory, up to `cache_budget`
+        bytes. "auto" does if all of them fit into that and into a quarter of the free memory. Changes only
+        the speed.
     drop_last : bool
         Leave out an epoch's last, smaller batch.
 
-    Attributes
-    ----------
-    report : Report
-        Records found unusable so far.
+    Notes
+    -----
+    A bad record is left out and counted; the batches are those of the same data without it, bit by bit.
     """
 
     def __init__(
@@ -196,16 +180,22 @@ class PairLoader:
         self.order = Order(
             [source.hashes() for source in self.sources], [repeat for _, repeat in parts], seed
         )
-        self.report = Report()
-        for source in self.sources:
-            self.report.skipped.update(source.dropped)
-        self._side = side_for(image_size, 1.0 if augment is None else augment.scale[0])
-        self._bad = [np.zeros(len(source), np.bool_) for source in self.sources]
-        self.cache = self._make_cache(cache, cache_budget)
+        side = side_for(image_size, 1.0 if augment is None else augment.scale[0])
+        self.reader = Reader(self.sources, side, cache, cache_budget)
+
+    @property
+    def report(self) -> Report:
+        """Records found unusable so far."""
+        return self.reader.report
+
+    @property
+    def cached(self) -> bool:
+        """Whether decoded pictures are kept in memory."""
+        return self.reader.cache is not None
 
     def steps(self, epoch: int) -> int:
-        """Count an epoch's batches: exact after `scan`, else at most so many (bad records come to light later)."""
-        counts = (self.order.counts(part, epoch)[~bad].sum() for part, bad in enumerate(self._bad))
+        """Count an epoch's batches: exact after `scan`, before it bad records may make it fewer."""
+        counts = (self.order.counts(part, epoch)[~bad].sum() for part, bad in enumerate(self.reader.bad))
         visits = int(sum(counts))
         return visits // self.batch_size if self.drop_last else -(-visits // self.batch_size)
 
@@ -245,28 +235,41 @@ class PairLoader:
         ------
         Batch
             Bitwise the same whatever the number of workers, the cache and the start.
+
+        Raises
+        ------
+        DataError
+            A whole epoch that does not fill one batch.
         """
         visits = self.order.epoch(epoch)
         spans = [(visits, range(n, min(n + CHUNK, len(visits)))) for n in range(position, len(visits), CHUNK)]
+        empty = True
         ahead = AHEAD * -(-self.batch_size // CHUNK) + self.workers
         with ThreadPoolExecutor(self.workers, "diptych-pairs") as pool:
             try:
-                yield from self._batched(_ahead(pool, self._load, spans, ahead), epoch)
+                for batch in self._batched(_ahead(pool, self._load, spans, ahead), epoch):
+                    empty = False
+                    yield batch
             finally:
                 # Also when the caller leaves early: what has not begun never does.
                 pool.shutdown(cancel_futures=True)
+        if empty and position == 0:
+            raise DataError(
+                f"epoch {epoch} has fewer usable pairs (of {len(visits)}) than one batch, {self.batch_size} "
+                f"({self.report}): lower the batch size or look at the data"
+            )
 
     def _batched(self, pieces: Iterator[_Piece], epoch: int) -> Iterator[Batch]:
         waiting: deque[_Piece] = deque()
-        started = time.perf_counter()
+        started, ready = time.perf_counter(), 0
         for piece in pieces:
             waiting.append(piece)
-            while sum(map(len, waiting)) >= self.batch_size:
+            ready += len(piece)
+            while ready >= self.batch_size:
                 yield self._batch(_take(waiting, self.batch_size), epoch, started)
-                started = time.perf_counter()
-        rest = sum(map(len, waiting))
-        if rest and not self.drop_last:
-            yield self._batch(_take(waiting, rest), epoch, started)
+                started, ready = time.perf_counter(), ready - self.batch_size
+        if ready and not self.drop_last:
+            yield self._batch(_take(waiting, ready), epoch, started)
 
     def _batch(self, pieces: list[_Piece], epoch: int, started: float) -> Batch:
         captions = [caption for piece in pieces for caption in piece.captions]
@@ -286,103 +289,38 @@ class PairLoader:
 
     def _load(self, visits: Visits, span: range) -> _Piece:
         """Worker: the good pairs among some visits, cropped."""
-        draws = uniforms(visits.number[span.start : span.stop], COLUMNS)
-        rows, pixels, captions, groups, keys = [], [], [], [], []
-        for row, (part, index) in enumerate(
-            zip(
-                visits.part[span.start : span.stop].tolist(),
-                visits.index[span.start : span.stop].tolist(),
-                strict=True,
-            )
-        ):
-            found = self._pair(part, index)
-            if found is None:
-                continue
-            picture, texts = found
-            chosen = 0 if self.augment is None else int(draws[row, CAPTION] * len(texts))
-            source = self.sources[part]
-            rows.append(row)
-            pixels.append(picture)
-            captions.append(texts[chosen])
-            groups.append(source.label(index) or texts[chosen])
-            keys.append(source.key(index))
-        return self._cropped(visits, span, draws, rows, pixels, captions, groups, keys)
+        here = slice(span.start, span.stop)
+        part, index, number = visits.part[here], visits.index[here], visits.number[here]
+        found = [self.reader.pair(*visit) for visit in zip(part.tolist(), index.tolist(), strict=True)]
+        good = np.array([n for n, pair in enumerate(found) if pair is not None], np.int64)
+        draws = uniforms(number[good], COLUMNS)
+        pixels = [pair[0] for pair in found if pair is not None]
+        captions = [
+            pair[1][self._choice(draw, len(pair[1]))]
+            for pair, draw in zip((pair for pair in found if pair is not None), draws, strict=True)
+        ]
+        records = [(self.sources[part[n]], int(index[n])) for n in good]
+        return _Piece(
+            images=self._crop(pixels, draws),
+            captions=captions,
+            groups=[source.label(n) or text for (source, n), text in zip(records, captions, strict=True)],
+            keys=[source.key(n) for source, n in records],
+            numbers=number[good],
+            ends=span.start + good + 1,
+        )
 
-    def _cropped(
-        self,
-        visits: Visits,
-        span: range,
-        draws: NDArray[np.float64],
-        rows: list[int],
-        pixels: list[Pixels],
-        captions: list[str],
-        groups: list[str],
-        keys: list[str],
-    ) -> _Piece:
-        draws = draws[rows]
+    def _choice(self, draw: NDArray[np.float64], count: int) -> int:
+        return 0 if self.augment is None else int(draw[CAPTION] * count)
+
+    def _crop(self, pixels: list[Pixels], draws: NDArray[np.float64]) -> Tensor:
         sizes = np.array([picture.shape[:2] for picture in pixels], np.int64).reshape(-1, 2)
-        boxes = crop_boxes(sizes, draws, self.augment)
         mirrored = draws[:, FLIP] < (0.0 if self.augment is None else self.augment.flip)
-        images = crop(pixels, boxes, self.image_size, mirrored)
-        at = np.array(rows, np.int64) + span.start
-        return _Piece(images, captions, groups, keys, visits.number[at], at + 1)
-
-    def _pair(self, part: int, index: int) -> tuple[Pixels, tuple[str, ...]] | None:
-        """Read one record; None when it is bad, which is counted once."""
-        if self._bad[part][index]:
-            return None
-        source = self.sources[part]
-        reason, example = "no caption", source.key(index)
-        try:
-            if captions := source.captions(index):
-                return self._picture(part, index), captions
-        except ImageError as error:
-            reason, example = "picture cannot be decoded", f"{example}: {error}"
-        except DataError as error:
-            reason, example = "record cannot be read", f"{example}: {error}"
-        self._condemn(part, index, reason, example)
-        return None
-
-    def _picture(self, part: int, index: int) -> Pixels:
-        kept = None if self.cache is None else self.cache.get(part, index)
-        if kept is None:
-            kept = decode(self.sources[part].image(index), self._side)
-            if self.cache is not None:
-                self.cache.put(part, index, kept)
-        return kept
-
-    def _condemn(self, part: int, index: int, reason: str, example: str) -> None:
-        # Two threads may meet one bad record at once: it is counted once all the same.
-        with _CONDEMN:
-            if not self._bad[part][index]:
-                self._bad[part][index] = True
-                self.report.add(reason, example)
+        return crop(pixels, crop_boxes(sizes, draws, self.augment), self.image_size, mirrored)
 
     def _scan(self, part: int, span: range) -> int:
         for index in span:
-            self._pair(part, index)
+            self.reader.pair(part, index)
         return len(span)
-
-    def _make_cache(self, cache: str | bool, budget: int) -> Cache | None:
-        if cache not in ("auto", True, False):
-            raise DataError(f"cache is {cache!r}: expected 'auto', True or False")
-        if cache == "auto":
-            budget = min(budget, free_memory() // 4)
-            cache = self._estimate() <= budget
-        return Cache([len(source) for source in self.sources], budget) if cache else None
-
-    def _estimate(self) -> float:
-        """Bytes of all pictures decoded, from a few of each source."""
-        total = 0.0
-        for part, source in enumerate(self.sources):
-            sizes = []
-            for index in np.linspace(0, len(source) - 1, min(16, len(source))).astype(int).tolist():
-                try:
-                    sizes.append(decode(source.image(index), self._side).nbytes)
-                except (ImageError, DataError):
-                    continue
-            total += len(source) * (sum(sizes) / len(sizes) if sizes else 0.0)
-        return total
 
 
 def _ahead(

@@ -1,8 +1,9 @@
 """The order of an epoch and its chance: a pure function of seed, epoch and the records' keys.
 
-Nothing here counts on positions. Each visit (a record met once in an epoch) has a number of its own, a hash of
-(seed, epoch, key, which visit); it says where in the epoch the visit stands and feeds every random choice made for
-it. So records that turn out bad, or are added, move none of the others, and any number of workers sees the same.
+Nothing here counts on positions. Each visit (a record met once in an epoch) has a number of its own, a hash
+of (seed, epoch, key, which visit); it says where in the epoch the visit stands and feeds every random choice
+made for it. So records that turn out bad, or are added, move none of the others, and any number of workers
+sees the same.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class Order:
     hashes : sequence of (N,) uint64
         One array per source: `hash_keys` of its records.
     repeats : sequence of float
-        How often an epoch visits each record of a source, on average: 2.5 is twice in one epoch, three times in
-        the next (which records start with three is drawn by seed), 0.1 is once in ten epochs.
+        How often an epoch visits each record of a source, on average: 2.5 is twice in one epoch, three times
+        in the next (which records begin with three is drawn by seed), 0.1 is once in ten epochs.
     seed : int
 
     Examples

@@ -1,4 +1,4 @@
-"""From what a user writes to a list of files: braces, globs, lists, `::` joins. Opens nothing, fetches nothing."""
+"""From what a user writes to a list of files: braces, globs, lists, `::` joins. Opens and fetches nothing."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
 """From encoded bytes to the small array that augmentation crops, and the memory that keeps such arrays.
 
-The array is always the picture brought down to the same side, whether it is kept or not, so a run with a cache
-and one without see the same numbers.
+The array is always the picture brought down to the same side, whether it is kept or not, so that a run with
+a cache and one without see the same numbers.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import threading
 from collections.abc import Sequence
@@ -16,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.errors import ImageError
+from diptych.media import load_image
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
 def decode(data: bytes, side: int) -> Pixels:
@@ -35,21 +32,12 @@ def decode(data: bytes, side: int) -> Pixels:
     ImageError
         Not a picture that can be read.
     """
-    picture = _open(data, side)
+    picture = load_image(data, target=side)
     shorter = min(picture.size)
     if shorter > side:
         width, height = (max(side, round(length * side / shorter)) for length in picture.size)
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     return np.array(picture)
-
-
-def _open(data: bytes, side: int) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.draft("RGB", (2 * side, 2 * side))
-            return image.convert("RGB")
-    except Exception as error:
-        raise ImageError(f"not a picture: {error}") from error
 
 
 class Cache:
@@ -91,7 +79,7 @@ def free_memory() -> int:
 
 
 def side_for(image_size: int, smallest_crop: float) -> int:
-    """Choose the side at which pictures are kept: enough for the smallest crop (an area share), at most double.
+    """Choose the side at which pictures are kept: enough for the smallest crop (a share of the area).
 
     Examples
     --------

@@ -1,15 +1,15 @@
 """Tar archives as places to read from at random: where each member's bytes lie, and the bytes.
 
 An index is one pass over the headers; data is skipped by seeking. A `.tar.gz` cannot be sought in, so it is
-unpacked once: in memory while small, else to a temporary file that goes when the reader does. What the members
-mean is for sources.py to say.
+unpacked once: in memory while small, else to a temporary file that goes when the reader does. What the
+members mean is for sources.py to say.
 """
 
 from __future__ import annotations
 
 import gzip
+import io
 import os
-import shutil
 import tarfile
 import tempfile
 import warnings
@@ -55,15 +55,53 @@ class FileBlob:
 class MemoryBlob:
     """An archive held in memory."""
 
-    def __init__(self, name: str, data: bytes) -> None:
+    def __init__(self, name: str, data: bytes | bytearray) -> None:
         self.name, self.data = name, data
 
     def read(self, offset: int, size: int) -> bytes:
         """Give `size` bytes from `offset`, or raise DataError."""
-        data = self.data[offset : offset + size]
+        data = bytes(self.data[offset : offset + size])
         if len(data) != size:
             raise DataError(f"{self.name} ends before byte {offset + size:,}: it was cut short")
         return data
+
+
+class Spool:
+    """Bytes written once, one after another, to be read at random: in memory while small, else in a file."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.size = name, 0
+        self._memory = bytearray()
+        self._file: IO[bytes] | None = None
+
+    def write(self, data: bytes) -> int:
+        """Append, and say at which offset."""
+        start, self.size = self.size, self.size + len(data)
+        try:
+            if self._file is None and self.size > MEMORY_LIMIT:
+                handle, name = tempfile.mkstemp(prefix="diptych-", suffix=".spool")
+                # Goes with this object, or with the interpreter.
+                weakref.finalize(self, _remove, name)
+                self._file = os.fdopen(handle, "wb")
+                self._path = Path(name)
+                self._file.write(self._memory)
+                self._memory = bytearray()
+            if self._file is None:
+                self._memory += data
+            else:
+                self._file.write(data)
+        except OSError as error:
+            raise SaveError(
+                f"{self.name} could not be unpacked to {tempfile.gettempdir()}: {error}"
+            ) from error
+        return start
+
+    def done(self) -> Blob:
+        """End writing; the spool must outlive the blob."""
+        if self._file is None:
+            return MemoryBlob(self.name, self._memory)
+        self._file.close()
+        return FileBlob(self._path)
 
 
 Member = tuple[str, int, int]  # name, offset and size of its data
@@ -120,41 +158,22 @@ class Tar:
             warnings.warn(f"{self.path} ends too early; what comes before is used", stacklevel=2)
 
     def _stream(self) -> IO[bytes]:
-        import io
-
-        return io.BytesIO(self.blob.data) if isinstance(self.blob, MemoryBlob) else self._file().open("rb")
-
-    def _file(self) -> Path:
-        assert isinstance(self.blob, FileBlob)
-        return self.blob.path
+        if isinstance(self.blob, MemoryBlob):
+            return io.BytesIO(self.blob.data)  # a second copy, for the time of the pass
+        return (self.blob.path if isinstance(self.blob, FileBlob) else self.path).open("rb")
 
     def _unpack(self) -> Blob:
-        spool = tempfile.SpooledTemporaryFile(max_size=MEMORY_LIMIT)  # noqa: SIM115 - closed below
-        with spool, gzip.open(self.path) as packed:
+        self._spool = Spool(str(self.path))
+        with gzip.open(self.path) as packed:
             try:
                 while piece := packed.read(_COPY):
-                    spool.write(piece)
+                    self._spool.write(piece)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 # As for a plain archive: what was read before the fault is used.
-                if spool.tell() == 0:
-                    raise DataError(f"{self.path} is not a gzip archive that can be read: {error}") from error
+                if self._spool.size == 0:
+                    raise DataError(f"{self.path} is not a gzip file that can be read: {error}") from error
                 self.cut_short = True
-            size = spool.tell()
-            spool.seek(0)
-            if size <= MEMORY_LIMIT:
-                return MemoryBlob(str(self.path), spool.read())
-            return self._to_disk(spool)
-
-    def _to_disk(self, spool: tempfile.SpooledTemporaryFile[bytes]) -> FileBlob:
-        handle, name = tempfile.mkstemp(prefix="diptych-", suffix=".tar")
-        # The finaliser also runs at interpreter exit.
-        weakref.finalize(self, _remove, name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                shutil.copyfileobj(spool, file, _COPY)
-        except OSError as error:
-            raise SaveError(f"{self.path} could not be unpacked to {name}: {error}") from error
-        return FileBlob(Path(name))
+        return self._spool.done()
 
 
 def _remove(name: str) -> None:

@@ -1,0 +1,120 @@
+"""Pairs in plain folders: a.jpg with a.txt or a.json beside it, or one folder per class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diptych.errors import DataError
+from diptych.media import find_images
+from diptych.training.captions import (
+    DEFAULT_TEMPLATES,
+    captions_of_fields,
+    captions_of_text,
+    parse_json,
+)
+from diptych.training.records import LabelledSource, Source, require_records
+
+_HELPERS = (".txt", ".json")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Pictures with a caption file of the same name: a.jpg and a.txt (or a.json), subfolders too.
+
+    Parameters
+    ----------
+    path : str or Path
+    caption_field : str, optional
+        As for `TarPairs`.
+    """
+
+    path: str | Path
+    caption_field: str | None = None
+
+    def open(self) -> Source:
+        """List the folder."""
+        return _Folder(self)
+
+
+@dataclass(frozen=True)
+class LabelledFolder:
+    """One folder per class, turned into captions by templates.
+
+    Parameters
+    ----------
+    path : str or Path
+        Holds <class>/<file>; the label is the name of the folder a picture lies in.
+    templates, rename, exclude
+        As for `LabelledTar`.
+    """
+
+    path: str | Path
+    templates: tuple[str, ...] = DEFAULT_TEMPLATES
+    rename: Mapping[str, str] = field(default_factory=dict)
+    exclude: frozenset[str] = frozenset()
+
+    def open(self) -> LabelledSource:
+        """List the folders."""
+        return _LabelledFolder(self)
+
+
+class _FolderSource(Source):
+    def __init__(self, path: str | Path) -> None:
+        self.root = Path(path).expanduser()
+        if not self.root.is_dir():
+            raise DataError(f"{path} is no folder: expected one with pictures and their captions")
+        self.dropped = Counter()
+        self.paths: list[Path] = []
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def key(self, index: int) -> str:
+        return self.paths[index].relative_to(self.root).as_posix()
+
+    def image(self, index: int) -> bytes:
+        return read_file(self.paths[index])
+
+
+class _Folder(_FolderSource):
+    def __init__(self, description: Folder) -> None:
+        super().__init__(description.path)
+        self._field = description.caption_field
+        for path in find_images([self.root]):
+            if any(path.with_suffix(suffix).exists() for suffix in _HELPERS):
+                self.paths.append(path)
+            else:
+                self.dropped["no caption"] += 1
+        require_records(self, description.path, "pictures with a .txt or .json of the same name beside them")
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        text, fields = (self.paths[index].with_suffix(suffix) for suffix in _HELPERS)
+        if self._field is None and text.exists():
+            return captions_of_text(read_file(text))
+        return captions_of_fields(parse_json(read_file(fields)), self._field) if fields.exists() else ()
+
+
+class _LabelledFolder(LabelledSource, _FolderSource):
+    def __init__(self, description: LabelledFolder) -> None:
+        _FolderSource.__init__(self, description.path)
+        self.prepare(description.templates, description.rename, description.exclude)
+        for path in find_images([self.root]):
+            if path.parent == self.root:
+                self.dropped["no label"] += 1
+            elif self.add(path.parent.name, {}):
+                self.paths.append(path)
+        self.finish()
+        require_records(
+            self, description.path, "pictures in folders named after their class, not all excluded"
+        )
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file whole, or raise DataError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,182 @@
+"""What every set of pairs is once it is indexed: records by number, readable from any thread.
+
+An index holds keys and places, no pictures. The kinds are in shards.py, tables.py and folders.py; order,
+decoding and batches are not decided here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import DataError
+from diptych.training.captions import Templates
+from diptych.training.order import UInts, hash_keys, mix, unit
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture, still encoded, and what is said of it."""
+
+    key: str
+    image: bytes
+    captions: tuple[str, ...]
+
+
+class Source(ABC):
+    """Pairs by number. Methods may be called from several threads at once.
+
+    Attributes
+    ----------
+    dropped : Counter of str
+        Records left out while indexing, by reason.
+    """
+
+    dropped: Counter[str]
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Give the number of records."""
+
+    @abstractmethod
+    def key(self, index: int) -> str:
+        """Name a record; the order of training hangs on it."""
+
+    @abstractmethod
+    def image(self, index: int) -> bytes:
+        """Read a picture's encoded bytes, or raise DataError."""
+
+    @abstractmethod
+    def captions(self, index: int) -> tuple[str, ...]:
+        """Read a record's captions; none where it has none. Raise DataError if it cannot be read."""
+
+    def label(self, index: int) -> str | None:
+        """Give the class name of a labelled record, else None."""
+        return None
+
+    def read(self, index: int) -> Record:
+        """Read one record whole."""
+        return Record(self.key(index), self.image(index), self.captions(index))
+
+    def hashes(self) -> UInts:
+        """Hash every key, (N,) uint64."""
+        return hash_keys(self.key(index) for index in range(len(self)))
+
+
+class Description(Protocol):
+    """What a recipe writes to name pairs."""
+
+    def open(self) -> Source:
+        """Index the pairs."""
+
+
+class Subset(Source):
+    """Some records of another source."""
+
+    def __init__(self, source: Source, indices: NDArray[np.int64]) -> None:
+        self.source, self.indices, self.dropped = source, indices, source.dropped
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def key(self, index: int) -> str:
+        """Name a record."""
+        return self.source.key(int(self.indices[index]))
+
+    def image(self, index: int) -> bytes:
+        """Read a picture."""
+        return self.source.image(int(self.indices[index]))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """Read the captions."""
+        return self.source.captions(int(self.indices[index]))
+
+    def label(self, index: int) -> str | None:
+        """Give the class name."""
+        return self.source.label(int(self.indices[index]))
+
+
+def split(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Source]:
+    """Hold out a part for validation, by a hash of the key: others that come or go move no record.
+
+    Parameters
+    ----------
+    source : Source
+    fraction : float
+        Share to hold out, from 0 up to below 1.
+    seed : int
+
+    Returns
+    -------
+    train, held_out : Source
+    """
+    if not 0 <= fraction < 1:
+        raise DataError(f"the share to hold out is {fraction}: expected 0 or more and less than 1")
+    out = unit(mix(mix(source.hashes(), seed), 0)) < fraction
+    return Subset(source, np.flatnonzero(~out)), Subset(source, np.flatnonzero(out))
+
+
+class LabelledSource(Source):
+    """Records with a class name; captions are written from templates.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        The labels that occur, renamed, excluded ones left out, sorted.
+    unmatched : frozenset of str
+        Excluded or renamed names that do not occur: most often slips of the pen.
+    excluded : int
+        Records left out with their class.
+    """
+
+    classes: tuple[str, ...]
+    unmatched: frozenset[str]
+    excluded: int
+
+    def prepare(self, templates: Sequence[str], rename: Mapping[str, str], exclude: frozenset[str]) -> None:
+        """Get ready for `add`."""
+        self._templates, self._rename, self._exclude = Templates(templates), rename, exclude
+        self.excluded = 0
+        self._found: set[str] = set()
+        self._codes: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
+        self._labels: list[int] = []
+
+    def add(self, found: str, fields: Mapping[str, Any]) -> bool:
+        """Note one more record's label; False when it is to be left out."""
+        spaced = found.replace("_", " ")
+        label = self._rename.get(found, self._rename.get(spaced, spaced))
+        self._found |= {found, spaced, label}
+        if self._exclude & {found, spaced, label}:
+            self.excluded += 1
+            return False
+        used = tuple((n, fields[n]) for n in sorted(self._templates.fields) if isinstance(fields.get(n), str))
+        self._labels.append(self._codes.setdefault((label, used), len(self._codes)))
+        return True
+
+    def finish(self) -> None:
+        """Write the captions of every label that was added."""
+        # Written once per label, not per record.
+        self._written = [(label, self._templates.fill(label, dict(fields))) for label, fields in self._codes]
+        self.classes = tuple(sorted({label for label, _ in self._codes}))
+        self.unmatched = frozenset((self._exclude | set(self._rename)) - self._found)
+
+    def label(self, index: int) -> str | None:
+        """Give the class name, renamed."""
+        return self._written[self._labels[index]][0]
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """Give the sentences of the record's label."""
+        return self._written[self._labels[index]][1]
+
+
+def require_records(source: Source, pattern: object, expected: str) -> None:
+    """Raise DataError for a source with nothing in it."""
+    if len(source) == 0:
+        why = ", ".join(f"{count} x {reason}" for reason, count in source.dropped.items()) or "nothing in it"
+        raise DataError(f"{pattern} holds no usable record ({why}): expected {expected}")

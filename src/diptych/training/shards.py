@@ -1,0 +1,176 @@
+"""Pairs in tar archives: shards with captions, and labelled pictures turned into captions.
+
+What a tar is, is known to tars.py; what a caption is, to captions.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.media import IMAGE_SUFFIXES
+from diptych.training.captions import (
+    DEFAULT_TEMPLATES,
+    captions_of_fields,
+    captions_of_text,
+    parse_json,
+)
+from diptych.training.patterns import find_files
+from diptych.training.records import LabelledSource, Source, require_records
+from diptych.training.tars import Tar
+
+Place = tuple[int, int, int]  # archive, offset, size
+NOWHERE: Place = (-1, 0, 0)
+Pattern = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class TarPairs:
+    """Tar shards of KEY.jpg (png, webp, ...) with KEY.txt or KEY.json.
+
+    Parameters
+    ----------
+    pattern : str, Path or a sequence
+        Brace ranges (``shards/{000..099}.tar``), globs, lists, ``a.tar::b.tar``; plain or gzip.
+    caption_field : str, optional
+        JSON field of the captions; by default KEY.txt where there is one, else the first of "captions",
+        "caption", "text".
+    """
+
+    pattern: Pattern
+    caption_field: str | None = None
+
+    def open(self) -> Source:
+        """Index the shards."""
+        return _TarPairs(self)
+
+
+@dataclass(frozen=True)
+class LabelledTar:
+    """Labelled pictures in tars, turned into captions by templates.
+
+    Parameters
+    ----------
+    pattern : str, Path or a sequence
+        As for `TarPairs`.
+    templates : tuple of str
+        Sentences with ``{}`` (or ``{a}``: with its article) for the label and ``{kind}`` for a JSON field.
+    label_field : str, optional
+        JSON field of the label (KEY.json beside KEY.jpg); by default the label is the picture's folder.
+        Underscores are read as spaces.
+    rename : mapping
+        Label as found -> label as written, for example ``{"Faces_easy": "face"}``.
+    exclude : frozenset of str
+        Labels left out altogether, as found or as renamed. `open().unmatched` holds those that do not occur.
+    """
+
+    pattern: Pattern
+    templates: tuple[str, ...] = DEFAULT_TEMPLATES
+    label_field: str | None = None
+    rename: Mapping[str, str] = field(default_factory=dict)
+    exclude: frozenset[str] = frozenset()
+
+    def open(self) -> LabelledSource:
+        """Index the tars."""
+        return _LabelledTar(self)
+
+
+class _TarSource(Source):
+    """Pictures in tars: keys, and the place of each record's picture."""
+
+    def __init__(self, pattern: Pattern) -> None:
+        self.tars = [Tar(path) for path in find_files(pattern)]
+        self.dropped = Counter()
+        self.keys: list[str] = []
+        self._images = np.empty((0, 3), np.int64)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def key(self, index: int) -> str:
+        return self.keys[index]
+
+    def image(self, index: int) -> bytes:
+        return self._bytes(self._images[index])
+
+    def _bytes(self, place: Sequence[int] | NDArray[np.int64]) -> bytes:
+        return self.tars[int(place[0])].blob.read(int(place[1]), int(place[2]))
+
+    def _groups(self, number: int) -> dict[str, dict[str, Place]]:
+        """Gather an archive's members by key: the name up to its first dot, as in WebDataset."""
+        groups: dict[str, dict[str, Place]] = {}
+        for name, offset, size in self.tars[number].members():
+            folder, _, file = name.rpartition("/")
+            stem, dot, suffix = file.partition(".")
+            if not stem or not dot:
+                continue
+            suffix = suffix.lower()
+            role = "image" if f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES else suffix
+            groups.setdefault(f"{folder}/{stem}" if folder else stem, {})[role] = (number, offset, size)
+        if self.tars[number].cut_short:
+            self.dropped["archive cut short"] += 1
+        return groups
+
+
+class _TarPairs(_TarSource):
+    def __init__(self, description: TarPairs) -> None:
+        super().__init__(description.pattern)
+        self._field = description.caption_field
+        images, texts, objects = [], [], []
+        for number, tar in enumerate(self.tars):
+            for key, group in self._groups(number).items():
+                if "image" not in group:
+                    self.dropped["no picture"] += 1
+                elif "txt" not in group and "json" not in group:
+                    self.dropped["no caption"] += 1
+                else:
+                    self.keys.append(f"{tar.name}/{key}")
+                    images.append(group["image"])
+                    texts.append(group.get("txt", NOWHERE))
+                    objects.append(group.get("json", NOWHERE))
+        self._images, self._texts, self._objects = (
+            np.array(p, np.int64).reshape(-1, 3) for p in (images, texts, objects)
+        )
+        require_records(self, description.pattern, "KEY.jpg with KEY.txt or KEY.json")
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        text, fields = self._texts[index], self._objects[index]
+        if text[0] >= 0 and self._field is None:
+            return captions_of_text(self._bytes(text))
+        return captions_of_fields(parse_json(self._bytes(fields)), self._field) if fields[0] >= 0 else ()
+
+
+class _LabelledTar(LabelledSource, _TarSource):
+    def __init__(self, description: LabelledTar) -> None:
+        _TarSource.__init__(self, description.pattern)
+        self.prepare(description.templates, description.rename, description.exclude)
+        images = []
+        for number, tar in enumerate(self.tars):
+            for key, group in self._groups(number).items():
+                if "image" not in group:
+                    self.dropped["no picture"] += 1
+                    continue
+                fields = parse_json(self._bytes(group["json"])) if "json" in group else {}
+                label = _label_of(key, fields, description.label_field)
+                if label is None:
+                    self.dropped["no label"] += 1
+                elif self.add(label, fields):
+                    self.keys.append(f"{tar.name}/{key}")
+                    images.append(group["image"])
+        self._images = np.array(images, np.int64).reshape(-1, 3)
+        self.finish()
+        asked = f"JSON field {description.label_field!r}" if description.label_field else "<class>/<file>"
+        require_records(self, description.pattern, f"pictures labelled by {asked}, not all excluded")
+
+
+def _label_of(key: str, fields: Mapping[str, Any], name: str | None) -> str | None:
+    if name is None:
+        return PurePosixPath(key).parent.name or None
+    value = fields.get(name)
+    return value.strip() or None if isinstance(value, str) else None

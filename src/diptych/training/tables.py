@@ -1,0 +1,171 @@
+"""Pairs in tables: CSV, TSV or Parquet with a column of pictures and one of captions."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import DataError
+from diptych.extras import require
+from diptych.training.folders import read_file
+from diptych.training.patterns import find_files, refuse_remote
+from diptych.training.records import Source, require_records
+from diptych.training.tars import Spool
+
+TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
+_SEPARATORS = ("\t", ",", ";", "|")
+_LONGEST_CELL = min(2**24, sys.maxsize)  # characters; csv refuses more than 131,072 unless told
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of pairs; rows that name the same picture are one record with several captions.
+
+    Parameters
+    ----------
+    path : str, Path or a sequence
+        One or several tables, as `TarPairs` takes them.
+    image : str
+        Column of picture files, relative to `root`; in Parquet also of encoded pictures (bytes, or a struct
+        with a field "bytes").
+    caption : str
+        Column of captions: a string; in Parquet also a list of them.
+    separator : str, optional
+        Of a CSV; by default tab, comma, semicolon or bar, whichever splits the header into those columns.
+    root : str or Path, optional
+        By default the table's folder.
+    """
+
+    path: str | Path | Sequence[str | Path]
+    image: str = "filepath"
+    caption: str = "title"
+    separator: str | None = None
+    root: str | Path | None = None
+
+    def open(self) -> Source:
+        """Read the table; captions are kept, pictures are not."""
+        return _Table(self)
+
+
+class _Table(Source):
+    def __init__(self, description: Table) -> None:
+        self.dropped = Counter()
+        self._keys: list[str] = []
+        self._captions: list[tuple[str, ...]] = []
+        self._places: list[Path | tuple[int, int]] = []  # a file, or offset and size in the spool
+        self._spool = Spool(str(description.path))
+        self._known: dict[Path, int] = {}
+        for path in find_files(description.path):
+            root = path.parent if description.root is None else Path(description.root).expanduser()
+            for image, caption in _rows(path, description):
+                self._add(root, image, _texts(caption))
+        self._blob = self._spool.done()
+        require_records(self, description.path, f"rows with {description.image} and {description.caption}")
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def key(self, index: int) -> str:
+        return self._keys[index]
+
+    def image(self, index: int) -> bytes:
+        place = self._places[index]
+        return read_file(place) if isinstance(place, Path) else self._blob.read(*place)
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        return self._captions[index]
+
+    def _add(self, root: Path, image: Any, captions: tuple[str, ...]) -> None:
+        if isinstance(image, dict):  # as Hugging Face data sets keep pictures
+            image = image.get("bytes") or image.get("path")
+        if not captions or not image or not isinstance(image, str | bytes):
+            self.dropped["no picture" if captions else "no caption"] += 1
+        elif isinstance(image, bytes):
+            # Named by content, so that a row more or less renames no other.
+            name = hashlib.blake2b(image, digest_size=16).hexdigest()
+            self._append(name, (self._spool.write(image), len(image)), captions)
+        else:
+            refuse_remote(image)
+            path = root / image
+            if path in self._known:
+                self._captions[self._known[path]] += captions
+            else:
+                self._known[path] = len(self)
+                self._append(image, path, captions)
+
+    def _append(self, key: str, place: Path | tuple[int, int], captions: tuple[str, ...]) -> None:
+        self._keys.append(key)
+        self._places.append(place)
+        self._captions.append(captions)
+
+
+def _rows(path: Path, description: Table) -> Iterator[tuple[Any, Any]]:
+    read = _parquet_rows if path.suffix.lower() == ".parquet" else _csv_rows
+    return read(path, description)
+
+
+def _csv_rows(path: Path, description: Table) -> Iterator[tuple[Any, Any]]:
+    csv.field_size_limit(_LONGEST_CELL)
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            header = file.readline()
+            separator = description.separator or _separator(header, description)
+            columns = next(csv.reader([header], delimiter=separator), [])
+            image, caption = (
+                _find(columns, description.image, path),
+                _find(columns, description.caption, path),
+            )
+            # A NUL makes csv give up on the whole file; it is no part of a caption.
+            lines = (line.replace("\0", "") for line in file)
+            for row in csv.reader(lines, delimiter=separator):
+                if row:
+                    full = len(row) > max(image, caption)
+                    yield (row[image], row[caption]) if full else (None, None)
+    except (OSError, csv.Error, TypeError) as error:
+        raise DataError(f"{path} is not a table that can be read: {error}") from error
+
+
+def _separator(header: str, description: Table) -> str:
+    wanted = {description.image, description.caption}
+    for separator in _SEPARATORS:
+        if wanted <= set(next(csv.reader([header], delimiter=separator), [])):
+            return separator
+    return max(_SEPARATORS, key=header.count)  # the error will name the columns it gives
+
+
+def _parquet_rows(path: Path, description: Table) -> Iterator[tuple[Any, Any]]:
+    parquet = require("pyarrow.parquet", extra="training", purpose="read Parquet tables")
+    arrow = require("pyarrow", extra="training", purpose="read Parquet tables")
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = [description.image, description.caption]
+            for name in names:
+                _find(file.schema_arrow.names, name, path)
+            for batch in file.iter_batches(batch_size=256, columns=names):
+                yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+    except (OSError, arrow.ArrowException) as error:
+        raise DataError(f"{path} is not a Parquet table that can be read: {error}") from error
+
+
+def _find(columns: Iterable[str], name: str, path: Path) -> int:
+    found = list(columns)
+    if name in found:
+        return found.index(name)
+    near = get_close_matches(name, found, 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise DataError(
+        f"{path} has no column {name!r}: its columns are {', '.join(map(repr, found)) or 'none'}.{hint} "
+        "Say which hold the pictures and the captions: Table(..., image='...', caption='...')"
+    )
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    return tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())
