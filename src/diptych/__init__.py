@@ -1,1 +1,79 @@
-"""Diptych: pictures and sentences in one space."""
+"""Diptych: pictures and sentences in one space.
+
+One encoder for pictures and one for texts place both in one space, so that whatever can be said in words can
+be looked for in pictures::
+
+    import diptych
+
+    model = diptych.load()                        # the default model, inside the package; no network
+    classifier = model.classifier(["dog", "cat"])
+    classifier.add("beaver")                      # a new class is a new sentence, nothing is trained
+    classifier.predict("photo.jpg")
+
+Names are imported at their first use: `import diptych` alone loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diptych.embedding import embed_images, embed_texts
+    from diptych.encoder import Encoder
+    from diptych.encoders import load
+    from diptych.errors import DiptychError
+    from diptych.evaluation import evaluate_retrieval, evaluate_zero_shot
+    from diptych.media import load_image
+    from diptych.weights import list_models
+    from diptych.zeroshot import TEMPLATES, ZeroShotClassifier
+
+    __version__: str
+
+__all__ = [
+    "load",
+    "list_models",
+    "Encoder",
+    "ZeroShotClassifier",
+    "TEMPLATES",
+    "load_image",
+    "embed_images",
+    "embed_texts",
+    "evaluate_zero_shot",
+    "evaluate_retrieval",
+    "DiptychError",
+    "__version__",
+]
+
+_HOMES = {
+    "load": "encoders",
+    "list_models": "weights",
+    "Encoder": "encoder",
+    "ZeroShotClassifier": "zeroshot",
+    "TEMPLATES": "zeroshot",
+    "load_image": "media",
+    "embed_images": "embedding",
+    "embed_texts": "embedding",
+    "evaluate_zero_shot": "evaluation",
+    "evaluate_retrieval": "evaluation",
+    "DiptychError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first asked for (PEP 562), and keep it."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("diptych")
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(f"diptych.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"diptych has no {name!r}; it has {', '.join(__all__)}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The names of the face beside what is loaded already."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,135 @@
+"""What `classify` says about each picture, and the three ways of writing it: table, JSON, CSV.
+
+Rows are written as they come, so that a long run shows its results; JSON closes at the end.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.text import Text
+
+from diptych.cli.console import bar, clean, fitted, plain_output, screen
+
+NONE = "none of these"
+_BLOCKS = 12  # up to so many pictures get a block of bars each, more get a line each
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One picture: the labels it was given, and the scores from 0 to 100, best first."""
+
+    path: str
+    labels: tuple[str, ...]  # one; none or several when labels are judged by themselves
+    top: tuple[tuple[str, float], ...]
+    confidence: float
+    scores: tuple[float, ...] = field(repr=False)  # of every label, in the labels' order
+
+    @property
+    def told(self) -> str:
+        """The labels in words."""
+        return ", ".join(self.labels) or NONE
+
+
+class Writer(Protocol):
+    """Takes answers one by one, and the failures at the end."""
+
+    def answer(self, answer: Answer) -> None:
+        """One picture."""
+
+    def close(self, failures: Mapping[str, str]) -> None:
+        """The end; `failures` is name -> reason."""
+
+
+class TableWriter:
+    """Bars on a terminal: a block for each of a few pictures, a line for each of many."""
+
+    def __init__(self, pictures: int, top: int | None) -> None:
+        self.blocks = pictures <= _BLOCKS if top is None else top > 1
+        self.console: Console = screen()
+        self.plain = plain_output()
+        self.first = True
+
+    def answer(self, answer: Answer) -> None:
+        """Print one picture."""
+        if self.blocks:
+            self._block(answer)
+        else:
+            self._line(answer)
+
+    def _block(self, answer: Answer) -> None:
+        if not self.first:
+            self.console.print()
+        self.first = False
+        self.console.print(Text(clean(answer.path), style="bold"))
+        labels = [label for label, _ in answer.top]
+        width = self.console.width
+        room = min(max(len(label) for label in labels), width // 2 - 4)
+        if not answer.labels:
+            self.console.print(Text(f"  {NONE}; the nearest:", style="yellow"))
+        for label, score in answer.top:
+            chosen = label in answer.labels
+            line = Text(f"  {fitted(label, room)}  ", style="" if chosen else "dim")
+            line.append(
+                bar(score / 100, width - room - 11, plain=self.plain), "cyan" if chosen else "bright_black"
+            )
+            self.console.print(line.append(f" {score:5.1f}"))
+
+    def _line(self, answer: Answer) -> None:
+        best = max((score for _, score in answer.top), default=0.0)
+        width = self.console.width
+        line = Text(fitted(answer.path, width - 46, middle=True) + "  ")
+        line.append(fitted(answer.told, 24) + "  ", "bold" if answer.labels else "yellow")
+        line.append(bar(best / 100, 12, plain=self.plain), "cyan").append(f" {best:5.1f}")
+        self.console.print(line)
+
+    def close(self, failures: Mapping[str, str]) -> None:
+        """Nothing more: failures are reported on standard error, whichever way results are written."""
+
+
+class JsonWriter:
+    """One JSON object on standard output."""
+
+    def __init__(self, head: Mapping[str, Any]) -> None:
+        self.head = dict(head)
+        self.pictures: list[dict[str, Any]] = []
+
+    def answer(self, answer: Answer) -> None:
+        """Keep one picture."""
+        row = asdict(answer)
+        del row["scores"]
+        row["labels"] = list(answer.labels)
+        row["top"] = [{"label": label, "score": round(score, 4)} for label, score in answer.top]
+        self.pictures.append(row)
+
+    def close(self, failures: Mapping[str, str]) -> None:
+        """Print everything."""
+        failed = [{"path": path, "reason": reason} for path, reason in failures.items()]
+        whole = {**self.head, "pictures": self.pictures, "failed": failed}
+        print(json.dumps(whole, indent=2, ensure_ascii=False))
+
+
+class CsvWriter:
+    """One row a picture on standard output: path, labels, score, error, then every label's score."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.width = len(labels)
+        self.rows = csv.writer(sys.stdout, lineterminator="\n")
+        self.rows.writerow(["path", "label", "score", "error", *labels])
+
+    def answer(self, answer: Answer) -> None:
+        """Print one picture."""
+        best = max((score for _, score in answer.top), default=0.0)
+        scores = [f"{score:.4f}" for score in answer.scores]
+        self.rows.writerow([answer.path, "; ".join(answer.labels), f"{best:.4f}", "", *scores])
+
+    def close(self, failures: Mapping[str, str]) -> None:
+        """Print the failures, with empty scores."""
+        for path, reason in failures.items():
+            self.rows.writerow([path, "", "", reason, *[""] * self.width])

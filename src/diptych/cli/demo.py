@@ -1,0 +1,187 @@
+"""`diptych demo`: sample pictures named from words, as a contact sheet, and what to try next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli import options
+from diptych.cli.console import complain, note
+
+if TYPE_CHECKING:
+    from diptych.cli.contact_sheet import Card
+    from diptych.encoders import TorchEncoder
+    from diptych.zeroshot import ZeroShotClassifier
+
+# Of scikit-image's bundled pictures, the ones that show a thing.
+SAMPLES = (
+    "chelsea.png",
+    "coffee.png",
+    "astronaut.png",
+    "motorcycle_left.png",
+    "rocket.jpg",
+    "camera.png",
+    "coins.png",
+    "horse.png",
+    "hubble_deep_field.jpg",
+    "brick.png",
+    "grass.png",
+    "page.png",
+)
+LABELS = (
+    "a cat",
+    "a dog",
+    "a cup of coffee",
+    "an astronaut",
+    "a motorcycle",
+    "a car",
+    "a rocket",
+    "a man with a camera",
+    "coins",
+    "a horse",
+    "stars",
+    "a brick wall",
+    "grass",
+    "a page of text",
+    "a flower",
+    "a boat",
+)
+SHOWN = 3  # labels under each picture
+
+
+def demo(
+    pictures: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PICTURE", help="Your own files or folder instead.", show_default=False),
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "-l", metavar="TEXT", help="Your own labels instead.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the sheet goes.")] = Path(
+        "out"
+    ),
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, help="The first so many pictures of a folder.")
+    ] = 24,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+) -> None:
+    """Name sample pictures from words alone and draw a contact sheet, as PNG and as HTML.
+
+    [bold]Examples[/bold]
+
+      diptych demo
+
+      diptych demo ~/Pictures --label "a beach" --label "a birthday" --label "a dog"
+    """
+    from diptych.cli.labels import distinct, prompts_for
+    from diptych.cli.pictures import gather
+    from diptych.zeroshot import ZeroShotClassifier
+
+    labels = distinct(label or LABELS)
+    names = (
+        gather(pictures, allow_urls=False, stdin=typer.get_text_stream("stdin")) if pictures else samples()
+    )
+    encoder = options.open_model(model, pretrained, device=device, precision=precision, threads=threads)
+    classifier = ZeroShotClassifier(encoder, templates=None).fit(prompts_for(labels))
+    cards, failures = _cards(classifier, names[:limit])
+    for name, reason in failures.items():
+        complain("failed", f"{name}: {reason}")
+    if cards:
+        _write(cards, labels, encoder, out, quiet)
+    if failures:
+        raise typer.Exit(1)
+
+
+def samples() -> list[str]:
+    """Paths of scikit-image's bundled photographs.
+
+    Raises
+    ------
+    MissingExtraError
+        scikit-image is not installed.
+    """
+    from diptych.extras import require
+
+    home = require("skimage", extra="demo", purpose="show its sample pictures").__file__
+    folder = Path(str(home)).parent / "data"
+    return [str(folder / name) for name in SAMPLES if (folder / name).is_file()]
+
+
+def _cards(classifier: ZeroShotClassifier, names: Sequence[str]) -> tuple[list[Card], dict[str, str]]:
+    """Every picture with its best labels, and what could not be read."""
+    from diptych.cli.contact_sheet import SIDE, Card
+    from diptych.errors import ImageError
+    from diptych.media import load_image
+
+    cards: list[Card] = []
+    failures: dict[str, str] = {}
+    for name in names:
+        try:
+            picture = load_image(name, target=SIDE)
+        except ImageError as error:
+            failures[name] = str(error)
+        else:
+            cards.append(Card(name, picture, tuple(classifier.top(picture, SHOWN)[0])))
+    return cards, failures
+
+
+def _write(
+    cards: Sequence[Card], labels: Sequence[str], encoder: TorchEncoder, out: Path, quiet: bool
+) -> None:
+    """The two files, a line for each picture, and what to try next."""
+    from diptych import __version__
+    from diptych.cli.contact_sheet import Sheet, draw, render
+    from diptych.errors import SaveError
+
+    parameters = sum(weight.numel() for weight in encoder.model.parameters())
+    sheet = Sheet(
+        title=f"{len(cards)} pictures, named from words alone",
+        subtitle=f"{len(labels)} labels were offered for each picture. Shown are the best {SHOWN}; "
+        "the scores of all labels add up to 100.",
+        footer=f"diptych {__version__}  ·  {encoder.spec.name}, {parameters / 1e6:.1f} million parameters  "
+        f"·  {encoder.identity[:19]}",
+        cards=cards,
+    )
+    png, page = out / "contact-sheet.png", out / "contact-sheet.html"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        draw(sheet).save(png)
+        page.write_text(render(sheet), encoding="utf-8")
+    except OSError as error:
+        raise SaveError(
+            f"the contact sheet could not be written to {out}: {error.strerror or error}"
+        ) from error
+    _print(cards)
+    typer.echo(f"\nThe contact sheet: {png}\n                   {page}")
+    note(next_steps(cards[0].name), quiet=quiet)
+
+
+def _print(cards: Sequence[Card]) -> None:
+    from diptych.cli.answers import Answer, TableWriter
+
+    table = TableWriter(len(cards), top=1)
+    for card in cards:
+        scores = tuple(score for _, score in card.scores)
+        table.answer(Answer(Path(card.name).name, (card.scores[0][0],), card.scores, 0.0, scores))
+
+
+def next_steps(picture: str) -> str:
+    """Three commands to try next, ready to be pasted."""
+    import shlex
+
+    return "\n".join(
+        (
+            "\nTry next:",
+            f'  diptych classify {shlex.quote(picture)} "a cat" "a tiger" "a teapot"',
+            '  diptych demo ~/Pictures --label "a person" --label "a landscape" --label "food"',
+            "  diptych models list",
+        )
+    )

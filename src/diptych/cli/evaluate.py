@@ -1,0 +1,221 @@
+"""`diptych evaluate`: how well a model names and finds pictures, with chance beside every figure."""
+
+from __future__ import annotations
+
+import json as json_module
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli import options
+from diptych.cli.console import complain, note, progress, screen
+
+if TYPE_CHECKING:
+    from diptych.evaluation import CaptionDataset, ImageDataset, Result
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Measure a model: zero-shot classification, retrieval; chance beside each figure.",
+)
+
+Paths = Annotated[list[Path], typer.Argument(metavar="PATH", show_default=False)]
+JsonTo = Annotated[
+    str | None,
+    typer.Option(
+        "--json", metavar="FILE|-", help="Write CLIP_benchmark's JSON to a file, or print it with -."
+    ),
+]
+Fast = Annotated[
+    bool,
+    typer.Option(
+        "--fast", metavar="", help="Scaled decoding and the machine's best precision: not for figures."
+    ),
+]
+
+
+@app.command("zero-shot")
+def zero_shot(
+    data: Paths,
+    names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SET|FILE",
+            help="Words for the classes: a known set (imagenet, cifar10, ...) or a JSON file.",
+        ),
+    ] = None,
+    only: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="These classes alone, one a line.")
+    ] = None,
+    domain: Annotated[
+        str | None, typer.Option(metavar="NAME|each", help="A folder above the classes; 'each': one by one.")
+    ] = None,
+    templates: Annotated[str, typer.Option(metavar="NAME|TEXT", help="Prompts, e.g. imagenet80.")] = "plain",
+    json: JsonTo = None,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+) -> None:
+    """Name labelled pictures from the class names alone; the folder a picture lies in is its class.
+
+    [bold]Examples[/bold]
+
+      diptych evaluate zero-shot cifar10-test.tar.gz --model runs/mine
+
+      diptych evaluate zero-shot pacs.tar --domain each --json pacs.json
+    """
+    from diptych.evaluation import evaluate_zero_shot, load_labelled
+    from diptych.evaluation.datasets import domains
+
+    sets: list[ImageDataset] = []
+    for path in data:
+        for one in domains(path) if domain == "each" else [domain]:
+            loaded = load_labelled(path, class_names=_names(names), domain=one)
+            sets.append(loaded if only is None else loaded.subset(_only(only)))
+    encoder = options.open_model(
+        model,
+        pretrained,
+        device=device,
+        precision=precision,
+        threads=threads,
+        batch_size=batch_size,
+        exact=not fast,
+    )
+
+    def measure(dataset: ImageDataset, **settings: Any) -> Result:
+        return evaluate_zero_shot(encoder, dataset, templates=templates, **settings)
+
+    _measure(sets, measure, _settings(model, pretrained, fast, threads, batch_size), json, quiet)
+
+
+@app.command("retrieval")
+def retrieval(
+    data: Paths,
+    field: Annotated[
+        str, typer.Option(metavar="NAME", help="Field of KEY.json with the captions.")
+    ] = "captions",
+    json: JsonTo = None,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+) -> None:
+    """Find the picture of a caption and the caption of a picture; all shards together are one data set.
+
+    [bold]Examples[/bold]
+
+      diptych evaluate retrieval flickr8k-test.tar
+
+      diptych evaluate retrieval shard-0.tar shard-1.tar --model runs/mine --json -
+    """
+    from diptych.evaluation import evaluate_retrieval, load_captioned
+
+    dataset = load_captioned(data, field=field)
+    encoder = options.open_model(
+        model,
+        pretrained,
+        device=device,
+        precision=precision,
+        threads=threads,
+        batch_size=batch_size,
+        exact=not fast,
+    )
+
+    def measure(dataset: CaptionDataset, **settings: Any) -> Result:
+        return evaluate_retrieval(encoder, dataset, **settings)
+
+    _measure([dataset], measure, _settings(model, pretrained, fast, threads, batch_size), json, quiet)
+
+
+def _settings(
+    model: str, pretrained: str | None, fast: bool, threads: str, batch_size: str
+) -> dict[str, Any]:
+    """What both measurements take beside the encoder and the data."""
+    return {
+        "model": model,
+        "pretrained": pretrained or "",
+        "exact": not fast,
+        "threads": options.count(threads, "--threads"),
+        "batch_size": options.count(batch_size, "--batch-size") or 64,
+        "command": shlex.join(["diptych", *sys.argv[1:]]),
+    }
+
+
+def _names(names: str | None) -> Any:
+    """Class names: of a known set, or from a JSON file."""
+    if names is None or not Path(names).is_file():
+        return names
+    from diptych.cli.labels import read_labels_file
+
+    return read_labels_file(Path(names))
+
+
+def _only(path: Path) -> list[str]:
+    from diptych.cli.labels import read_labels_file
+
+    return list(read_labels_file(path))
+
+
+def _measure(
+    sets: Sequence[Any],
+    measure: Callable[..., Result],
+    settings: dict[str, Any],
+    json: str | None,
+    quiet: bool,
+) -> None:
+    """Measure one after another, print the table or the JSON, and leave with the right status."""
+    results = []
+    for dataset in sets:
+        with progress(dataset.name, len(dataset), unit="pictures", quiet=quiet) as advance:
+            results.append(measure(dataset, progress=advance, **settings))
+    if json == "-":
+        told = [result.to_dict() for result in results]
+        print(json_module.dumps(told if len(told) > 1 else told[0], indent=1, ensure_ascii=False))
+    else:
+        _table(results)
+    if json not in (None, "-"):
+        _save(results, Path(str(json)), quiet)
+    failures = [failure for result in results for failure in result.failures]
+    if failures:
+        complain(
+            "failed", f"{len(failures)} pictures left out; the first: {failures[0].key}: {failures[0].reason}"
+        )
+        raise typer.Exit(1)
+
+
+def _table(results: Sequence[Result]) -> None:
+    """One line a figure: value, interval, chance."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("data set", "metric"):
+        table.add_column(name, overflow="fold")
+    for name in ("value", "95 %", "chance", "pictures"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        for row in result.rows():
+            interval = "" if row["low"] is None else f"{row['low']:.3f}-{row['high']:.3f}"
+            chance = "" if row["chance"] is None else f"{row['chance']:.3f}"
+            cells = (row["dataset"], row["metric"], f"{row['value']:.3f}", interval, chance, f"{row['n']:,}")
+            table.add_row(*cells)
+    screen().print(table)
+
+
+def _save(results: Sequence[Result], path: Path, quiet: bool) -> None:
+    """One file a data set: the path itself, or numbered by data set where there are several."""
+    for result in results:
+        own = path if len(results) == 1 else path.with_stem(f"{path.stem}-{result.dataset.replace('/', '-')}")
+        result.save(own)
+        note(f"written: {own}", quiet=quiet)

@@ -1,0 +1,92 @@
+"""Which labels a command line means: words on the line or a file, and the prompts made of them."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import TextError
+
+_ARTICLES = {"a", "an", "the", "some", "two", "three", "several", "many", "no", "my", "your", "his", "her"}
+
+
+def read_labels_file(path: Path) -> Any:
+    """Labels from a text file (one a line; `#` starts a comment) or from JSON (list or name -> texts).
+
+    Raises
+    ------
+    TextError
+        The file is not there, is no text, no JSON, or has no labels.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        labels = json.loads(text) if path.suffix.lower() == ".json" else _lines(text)
+    except OSError as error:
+        raise TextError(f"the label file {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise TextError(
+            f"the label file {path} is not what its name says ({error}): expected UTF-8 text"
+        ) from error
+    if not isinstance(labels, list | dict) or not labels:
+        raise TextError(f"{path} has no labels: expected one a line, or JSON with a list or name -> texts")
+    return labels
+
+
+def _lines(text: str) -> list[str]:
+    stripped = (line.strip() for line in text.splitlines())
+    return [line for line in stripped if line and not line.startswith("#")]
+
+
+def prompt(label: str) -> str:
+    """The sentence that stands for a label typed as people type them.
+
+    Examples
+    --------
+    >>> prompt("cat"), prompt("a cat"), prompt("owl")
+    ('a photo of a cat.', 'a photo of a cat.', 'a photo of an owl.')
+    >>> prompt("a dog asleep on a sofa"), prompt("Is it raining?")
+    ('a photo of a dog asleep on a sofa.', 'Is it raining?')
+    """
+    text = label.strip()
+    words = text.split()
+    if not words or text[-1] in ".?!" or (len(words) > 4 and words[0].lower() not in _ARTICLES):
+        return text
+    if words[0].lower() in _ARTICLES:
+        return f"a photo of {text}."
+    return f"a photo of {'an' if text[0].lower() in 'aeiou' else 'a'} {text}."
+
+
+def prompts_for(labels: Any) -> Any:
+    """Name -> prompts, for a classifier that takes prompts as they are; a hierarchy stays one.
+
+    Examples
+    --------
+    >>> prompts_for(["dog", "cat"])
+    {'dog': ['a photo of a dog.'], 'cat': ['a photo of a cat.']}
+    >>> prompts_for({"pet": {"dog": ["dog", "puppy"], "cat": None}})
+    {'pet': {'dog': ['a photo of a dog.', 'a photo of a puppy.'], 'cat': ['a photo of a cat.']}}
+    """
+    if isinstance(labels, dict):
+        return {name: _prompts_of(name, value) for name, value in labels.items()}
+    return {label: _prompts_of(label, None) for label in labels}
+
+
+def _prompts_of(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return prompts_for(value)
+    texts = [name] if value is None else [value] if isinstance(value, str) else value
+    # What is no text is left for the classifier to refuse: it knows how to say so.
+    return [prompt(text) if isinstance(text, str) else text for text in texts]
+
+
+def distinct(labels: Sequence[str]) -> list[str]:
+    """Each label once, with a warning about the others: equal labels would only split their score."""
+    once = list(dict.fromkeys(labels))
+    if len(once) < len(labels):
+        repeated = [label for label in once if list(labels).count(label) > 1]
+        shown = ", ".join(map(repr, repeated[:5])) + (", ..." if len(repeated) > 5 else "")
+        warnings.warn(f"repeated labels count once: {shown}", UserWarning, stacklevel=2)
+    return once

@@ -1,0 +1,88 @@
+"""The `diptych` command: its subcommands, and how an error becomes one line and an exit status.
+
+Exit status: 0 done; 1 done, but some items failed and are named in the report; 2 not done, because of the
+command line or of what it named; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from diptych.cli import classify, demo, evaluate, models
+from diptych.cli.console import complain, show_warnings
+from diptych.errors import DiptychError
+
+
+class Commands(TyperGroup):
+    """The group that turns our errors into one line on standard error."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand; see the exit statuses above."""
+        try:
+            return super().invoke(ctx)
+        except DiptychError as error:
+            if ctx.params.get("debug"):
+                raise
+            complain("error", str(error))
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            complain("interrupted", "nothing half-written was left behind")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    name="diptych",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+app.command("classify")(classify.classify)
+app.command("demo")(demo.demo)
+app.add_typer(models.app, name="models")
+app.add_typer(evaluate.app, name="evaluate")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from diptych import __version__
+
+        typer.echo(f"diptych {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def diptych(
+    debug: Annotated[
+        bool, typer.Option("--debug", metavar="", help="Show the full trace of an error.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, metavar="", help="Print the version."),
+    ] = False,
+) -> None:
+    """Pictures and sentences in one space.
+
+    Whatever can be said in words can be looked for in pictures, with no labels and no retraining:
+
+      diptych classify cat.jpg "a dog" "a cat" "a beaver"
+    """
+    show_warnings(all_of_them=debug)
+
+
+def main() -> None:
+    """Entry point of the `diptych` script."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file name need not be valid text, and a terminal need not know every character.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""`diptych models`: which models there are, what one is made of, converting it, checking it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli import options
+from diptych.cli.console import clean, note, screen
+from diptych.errors import ChecksumError, InputError
+
+if TYPE_CHECKING:
+    from diptych.weights import Checkpoint
+
+app = typer.Typer(no_args_is_help=True, help="List, show, convert and verify models.")
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A name, a folder, hf-hub:ORG/REPO or local-dir:PATH.", show_default=False
+    ),
+]
+Form = Annotated[
+    str, typer.Option("--to", metavar="diptych|open_clip|transformers", help="The form to write.")
+]
+
+
+@app.command("list")
+def list_(
+    pattern: Annotated[
+        str, typer.Argument(metavar="WORD", help="Only names that contain this.", show_default=False)
+    ] = "",
+    json: options.Json = False,
+) -> None:
+    """Models and tags by the names that open_clip gave them.
+
+    [bold]Examples[/bold]
+
+      diptych models list
+
+      diptych models list ViT-B --json
+    """
+    from diptych.weights import list_models
+
+    rows = [_row(model) for model in list_models()]
+    rows = [row for row in rows if pattern.lower() in " ".join(map(str, row.values())).lower()]
+    if not rows:
+        raise InputError(f"no model's name contains {pattern!r}; `diptych models list` shows them all")
+    if json:
+        print(json_module.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    _table(rows)
+
+
+def _row(model: Any) -> dict[str, Any]:
+    return dataclasses.asdict(model)
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    """One line a model, the columns as wide as they need to be."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(clean(str(value)) for value in row.values()))
+    screen().print(table)
+
+
+@app.command()
+def show(model: Name, pretrained: options.Pretrained = None, json: options.Json = False) -> None:
+    """What a model is made of: architecture, preprocessing, tokenizer, licence, identity, training.
+
+    [bold]Examples[/bold]
+
+      diptych models show default
+
+      diptych models show ViT-B-32 --pretrained openai --json
+    """
+    from diptych.weights import load_checkpoint
+
+    told = describe(load_checkpoint(model, pretrained))
+    if json:
+        print(json_module.dumps(told, indent=2, ensure_ascii=False, default=str))
+        return
+    console = screen()
+    for name, value in told.items():
+        if isinstance(value, dict) and value:
+            console.print(name, style="bold")
+            for line in _lines(value, "  "):
+                console.print(line)
+        else:
+            console.print(f"{name:<14}{clean(str(value or 'not stated'))}")
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """A checkpoint as plain values, in the order in which one asks."""
+    spec = checkpoint.spec.to_dict()
+    towers = {"picture": 0, "text": 0}
+    for name, weight in checkpoint.state.items():
+        if "running_" not in name and "num_batches" not in name:  # counted by batch norms, not learned
+            towers["picture" if name.startswith("visual.") else "text"] += weight.numel()
+    return {
+        "name": spec["name"],
+        "identity": checkpoint.identity,
+        "licence": spec["licence"],
+        "source": spec["source"],
+        "parameters": {"all": sum(towers.values()), **towers},
+        **{key: spec[key] for key in ("architecture", "preprocess", "tokenizer", "training")},
+    }
+
+
+def _lines(value: dict[str, Any], indent: str) -> list[str]:
+    """A nested dictionary as indented lines."""
+    lines = []
+    for name, inner in value.items():
+        if isinstance(inner, dict) and inner:
+            lines += [f"{indent}{name}", *_lines(inner, indent + "  ")]
+        else:
+            told = f"{inner:,}" if isinstance(inner, int) and not isinstance(inner, bool) else str(inner)
+            lines.append(f"{indent}{name:<{max(24 - len(indent), 1)}} {clean(told)}")
+    return lines
+
+
+@app.command()
+def convert(
+    model: Name,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where to write; new or empty.", show_default=False)
+    ],
+    to: Form = "diptych",
+    pretrained: options.Pretrained = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a model in another form, the same numbers in it: our own, open_clip's or transformers'.
+
+    [bold]Examples[/bold]
+
+      diptych models convert runs/mine exported --to open_clip
+
+      diptych models convert ViT-B-32 vit-b-32 --pretrained openai
+    """
+    from diptych.weights import load_checkpoint, to_open_clip, to_transformers
+
+    forms = ("diptych", "open_clip", "transformers")
+    if to not in forms:
+        raise InputError(f"--to {to!r} is none of the forms: {', '.join(forms)}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already and not an empty folder: name a new one")
+    checkpoint = load_checkpoint(model, pretrained)
+    if to == "diptych":
+        _save_own(checkpoint, folder)
+    else:
+        (to_open_clip if to == "open_clip" else to_transformers)(checkpoint, folder)
+    note(f"written: {folder} ({to})", quiet=quiet)
+
+
+def _save_own(checkpoint: Checkpoint, folder: Path) -> None:
+    """Our own form, the tokenizer's file with it where the model brings one."""
+    from diptych.weights import save_checkpoint
+
+    spec = checkpoint.spec
+    home = checkpoint.folder or Path()
+    extra = [home / spec.tokenizer.file] if spec.tokenizer.file else []
+    save_checkpoint(folder, spec, checkpoint.state, extra_files=extra)
+
+
+@app.command()
+def verify(model: Name, pretrained: options.Pretrained = None, json: options.Json = False) -> None:
+    """Read a model, check every hash it states, fit it strictly to its architecture, recompute its identity.
+
+    [bold]Examples[/bold]
+
+      diptych models verify runs/mine
+    """
+    from diptych.weights import fit, identity_of, load_checkpoint
+
+    checkpoint = load_checkpoint(
+        model, pretrained
+    )  # a stated hash that does not hold is refused here, by name
+    fit(checkpoint.spec.architecture, checkpoint.state, source=model)
+    found = identity_of(checkpoint.spec, checkpoint.state, checkpoint.folder)
+    if found != checkpoint.identity:
+        raise ChecksumError(f"{model} states the identity {checkpoint.identity}, and its parts make {found}")
+    told = {"model": model, "identity": found, "tensors": len(checkpoint.state), "verified": True}
+    if json:
+        print(json_module.dumps(told, indent=2, ensure_ascii=False))
+        return
+    print(f"{clean(model)}: every hash holds, and all {len(checkpoint.state)} tensors fit its architecture")
+    print(f"identity {found}")

@@ -1,0 +1,84 @@
+"""The options that commands share, spelled and explained in one place, and what they turn into."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from diptych.encoders import TorchEncoder
+
+_MODEL = "Model"
+_MACHINE = "Machine"
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="default (inside the package), another name of [bold]diptych models list[/bold], a folder, "
+        "hf-hub:ORG/REPO or local-dir:PATH.",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
+Pretrained = Annotated[
+    str | None,
+    typer.Option(metavar="TAG", help="Which weights of that name, e.g. openai.", rich_help_panel=_MODEL),
+]
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact", metavar="", help="Full decoding and float32, as figures need.", rich_help_panel=_MODEL
+    ),
+]
+Device = Annotated[
+    str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.", rich_help_panel=_MACHINE)
+]
+Precision = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="auto, float32, bfloat16 or float16.", rich_help_panel=_MACHINE),
+]
+Threads = Annotated[
+    str, typer.Option(metavar="auto|N", help="Threads for decoding and computing.", rich_help_panel=_MACHINE)
+]
+BatchSize = Annotated[
+    str, typer.Option(metavar="auto|N", help="Pictures per step.", rich_help_panel=_MACHINE)
+]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress and no notes.")]
+
+
+def count(value: str, option: str) -> int | None:
+    """A whole number of at least 1, or None for "auto".
+
+    Examples
+    --------
+    >>> count("auto", "--threads") is None, count("4", "--threads")
+    (True, 4)
+    """
+    if value == "auto":
+        return None
+    if value.isdecimal() and int(value) >= 1:
+        return int(value)
+    raise typer.BadParameter(f"{option} takes 'auto' or a whole number of at least 1, not {value!r}")
+
+
+def open_model(
+    model: str,
+    pretrained: str | None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: str = "auto",
+    batch_size: str = "auto",
+    exact: bool = False,
+) -> TorchEncoder:
+    """The encoder that these options ask for."""
+    given = {"threads": count(threads, "--threads"), "batch_size": count(batch_size, "--batch-size")}
+    from diptych.encoders import load
+
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return load(model, pretrained, device=device, precision=precision, exact=exact, **chosen)

@@ -1,0 +1,124 @@
+"""Which pictures a command line means: files, folders, globs, addresses, a list on standard input.
+
+Opening and decoding them is `diptych.media`'s work; here are only names, and the bytes behind an address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from diptych.errors import ImageError, InputError
+from diptych.media import IMAGE_SUFFIXES, fetch, find_images
+
+STANDARD_INPUT = "-"
+
+
+def sort_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Pictures and labels told apart: what is there or looks like a picture is one, the rest are labels.
+
+    Raises
+    ------
+    ImageError
+        A word has the form of a picture's name or of a pattern, and no such picture is there.
+
+    Examples
+    --------
+    >>> sort_words(["-", "a dog", "https://example.org/cat.jpg"])
+    (['-', 'https://example.org/cat.jpg'], ['a dog'])
+    >>> sort_words(["cta.jpg", "a dog"])
+    Traceback (most recent call last):
+        ...
+    diptych.errors.ImageError: cta.jpg: there is no such file or folder. If it is meant as a label, say \
+--label 'cta.jpg'
+    """
+    pictures: list[str] = []
+    labels: list[str] = []
+    for word in words:
+        (pictures if _names_pictures(word) else labels).append(word)
+    return pictures, labels
+
+
+def _names_pictures(word: str) -> bool:
+    if word == STANDARD_INPUT or is_address(word) or exists(word):
+        return True
+    if "*" not in word and Path(word).suffix.lower() not in IMAGE_SUFFIXES:
+        return False  # "a dog?" has a sign of a pattern, and is a label
+    try:
+        return bool(find_images([word]))
+    except ImageError as error:
+        raise ImageError(f"{error}. If it is meant as a label, say --label '{word}'") from None
+
+
+def exists(word: str) -> bool:
+    """Whether a file or folder of that name is there; a sentence too long for a name is none."""
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_address(word: str) -> bool:
+    """Whether a word is an http or https address."""
+    return word.lower().startswith(("http://", "https://"))
+
+
+def gather(names: Iterable[str], *, allow_urls: bool, stdin: TextIO) -> list[str]:
+    """The names of all pictures meant, folders and patterns opened, each once, in order.
+
+    Raises
+    ------
+    ImageError
+        A name that is neither a file nor a folder nor a pattern; no picture at all.
+    InputError
+        An address without `--allow-urls`.
+    """
+    found: list[str] = []
+    for name in names:
+        if name == STANDARD_INPUT:
+            # A list may hold names that are gone by now: they fail one by one, like other bad pictures.
+            for line in listed(stdin.read()):
+                found.extend(_opened(line, allow_urls) if is_address(line) or exists(line) else [line])
+        else:
+            found.extend(_opened(name, allow_urls))
+    if not found:
+        kinds = " ".join(sorted(IMAGE_SUFFIXES))
+        raise ImageError(
+            f"no pictures in {', '.join(names) or 'an empty list'}: looked for files ending in {kinds}"
+        )
+    return list(dict.fromkeys(found))
+
+
+def _opened(name: str, allow_urls: bool) -> list[str]:
+    if is_address(name):
+        if not allow_urls:
+            raise InputError(f"{name} is an address; nothing is fetched unless you say --allow-urls")
+        return [name]
+    return [str(path) for path in find_images([name])]
+
+
+def listed(text: str) -> list[str]:
+    r"""Names from a list, one a line, or ended by NUL as `find -print0` writes them.
+
+    Examples
+    --------
+    >>> listed("a.jpg\n\nb c.jpg\n"), listed("a\nb.jpg\0c.jpg\0")
+    (['a.jpg', 'b c.jpg'], ['a\nb.jpg', 'c.jpg'])
+    """
+    lines = text.split("\0") if "\0" in text else text.splitlines()
+    return [line for line in lines if line.strip()]
+
+
+def sources(names: Iterable[str], failed: Callable[[str, str], None]) -> Iterator[tuple[str, Path | bytes]]:
+    """Each picture as (name, path or fetched bytes); an address that cannot be fetched goes to `failed`."""
+    for name in names:
+        if not is_address(name):
+            yield name, Path(name)
+            continue
+        try:
+            data = fetch(name)
+        except ImageError as error:
+            failed(name, str(error))
+        else:
+            yield name, data

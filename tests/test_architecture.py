@@ -1,0 +1,379 @@
+"""The house rules that a machine can hold: floors, circles, where torch may be, lengths, README's tree.
+
+Each rule is a function from a folder to a list of complaints, and is tried first on a small made-up house
+that breaks it: a rule that cannot complain holds nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "diptych"
+PACKAGE = "diptych"
+
+FLOORS = {
+    0: ("errors",),  # the ground: extras.py, its neighbour in the drawing, raises one too
+    1: ("extras",),
+    2: ("encoder", "media", "inputs", "model"),
+    3: ("weights", "embedding", "zeroshot"),
+    4: ("training", "encoders", "evaluation"),
+    5: ("applications", "audits"),
+    6: ("serving",),
+    7: ("cli",),
+}
+FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+TORCH_ROOMS = {"model", "weights", "training", "encoders"}
+FILE_CEILING = 400
+FUNCTION_CEILING = 60
+
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+def modules(source: Path) -> dict[str, Path]:
+    """Every module of the package by its dotted name, a package by the name of its folder."""
+    found = {}
+    for path in sorted(source.rglob("*.py")):
+        parts = path.relative_to(source).with_suffix("").parts
+        found[".".join((PACKAGE, *parts)).removesuffix(".__init__")] = path
+    return found
+
+
+def imports(name: str, path: Path) -> Iterator[tuple[int, str, str]]:
+    """(line, module, name taken from it or ""), wherever in the file: functions and TYPE_CHECKING too."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, ""
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            for alias in node.names:
+                yield node.lineno, module, alias.name
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            function = (
+                node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            )
+            if function in {"import_module", "__import__", "require"}:
+                yield node.lineno, str(node.args[0].value), ""
+
+
+def room_of(module: str) -> str:
+    """`diptych.media.image` -> `media`; "" for the face itself and for other packages."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == PACKAGE and len(parts) > 1 else ""
+
+
+def resolved(source: Path) -> Iterator[tuple[str, int, str]]:
+    """(importing module, line, imported module) with `from x import y` followed to the file of y, if any."""
+    known = modules(source)
+    for name, path in known.items():
+        for line, module, taken in imports(name, path):
+            deeper = f"{module}.{taken}"
+            yield name, line, deeper if taken and deeper in known else module
+
+
+# ------------------------------------------------------------------------------------------------ rules
+
+
+def floor_complaints(source: Path) -> list[str]:
+    """Imports that go up, sideways, or into the face; rooms that stand on no floor."""
+    complaints = []
+    for name in modules(source):
+        if room_of(name) and room_of(name) not in FLOOR_OF:
+            complaints.append(f"{name}: stands on no floor; give its room one in FLOORS and in the README")
+    for name, line, module in resolved(source):
+        here, there = room_of(name), room_of(module)
+        if module == PACKAGE and here and here != "cli":
+            complaints.append(f"{name}:{line} imports the face")
+        if not here or not there or here == there or here not in FLOOR_OF:
+            continue
+        if FLOOR_OF.get(there, 99) >= FLOOR_OF[here]:
+            complaints.append(f"{name}:{line} imports {module}, which is not on a lower floor")
+    return complaints
+
+
+def circle_complaints(source: Path) -> list[str]:
+    """Circles among the files of one room."""
+    known = modules(source)
+    graph: dict[str, set[str]] = {name: set() for name in known}
+    for name, _, module in resolved(source):
+        if module in known and module != name and room_of(module) == room_of(name) != "":
+            graph[name].add(module)
+    complaints: list[str] = []
+    finished: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        if name in trail:
+            complaints.append(" -> ".join((*trail[trail.index(name) :], name)))
+        elif name not in finished:
+            for target in sorted(graph[name]):
+                visit(target, (*trail, name))
+            finished.add(name)
+
+    for name in graph:
+        visit(name, ())
+    return complaints
+
+
+def torch_complaints(source: Path) -> list[str]:
+    """Torch above the waist: only the rooms that compute with it may import it."""
+    return [
+        f"{name}:{line} imports {module}; torch belongs to {', '.join(sorted(TORCH_ROOMS))}"
+        for name, line, module in resolved(source)
+        if module.split(".")[0] in {"torch", "torchvision"} and room_of(name) not in TORCH_ROOMS
+    ]
+
+
+def length_complaints(folder: Path) -> list[str]:
+    """Files and functions over their ceiling; a docstring is not counted into a function's length."""
+    complaints = []
+    for path in sorted(folder.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        lines = text.count("\n")
+        if lines > FILE_CEILING:
+            complaints.append(f"{path}: {lines} lines, over {FILE_CEILING}")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, FunctionNode) and code_lines(node) > FUNCTION_CEILING:
+                complaints.append(f"{path}:{node.lineno} {node.name}: {code_lines(node)} lines")
+    return complaints
+
+
+def code_lines(node: FunctionNode) -> int:
+    """Lines of a function from `def` to its end, without the docstring."""
+    total = (node.end_lineno or node.lineno) - node.lineno + 1
+    first = node.body[0]
+    if ast.get_docstring(node, clean=False) is not None:
+        total -= (first.end_lineno or first.lineno) - first.lineno + 1
+    return total
+
+
+def docstring_complaints(source: Path) -> list[str]:
+    """Modules that do not open by saying what they are for."""
+    return [
+        f"{path}: no docstring"
+        for path in modules(source).values()
+        if ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) is None
+    ]
+
+
+# --------------------------------------------------------------------------------------- README's tree
+
+
+def tree_in(readme: str) -> dict[str, str]:
+    """Path -> comment, from the first indented or fenced listing whose first line is `src/diptych/`."""
+    start = re.search(r"^src/diptych/", readme, re.MULTILINE)
+    if start is None:
+        return {}
+    listing = readme[start.start() :].split("```", 1)[0]
+    found: dict[str, str] = {}
+    trail: list[tuple[int, str]] = []
+    for line in listing.splitlines():
+        if not line.strip():
+            continue
+        indent = len(line) - len(line.lstrip())
+        name, _, comment = line.strip().partition("  ")
+        trail = [(depth, part) for depth, part in trail if depth < indent] + [(indent, name)]
+        found["".join(part for _, part in trail)] = comment.strip()
+    return found
+
+
+def tree_complaints(root: Path) -> list[str]:
+    """Files without a line in README's tree, lines without a file, lines without a comment."""
+    tree = tree_in((root / "README.md").read_text(encoding="utf-8"))
+    if not tree:
+        return ["README.md has no tree: a listing whose first line is src/diptych/"]
+    wanted = {
+        path.relative_to(root).as_posix()
+        for folder in ("src/diptych", "recipes", "benchmarks")
+        for path in (root / folder).rglob("*.py")
+        if path.name != "__init__.py" or path.parent == root / "src/diptych"  # a room's line speaks for it
+    }
+    complaints = [f"{path} has no line in README's tree" for path in sorted(wanted - tree.keys())]
+    for path, comment in tree.items():
+        if not (root / path).exists():
+            complaints.append(f"README's tree has {path}, which is not on disk")
+        if not comment:
+            complaints.append(f"README's tree says nothing about {path}")
+    return complaints
+
+
+# ------------------------------------------------------------------------------- the rules on our house
+
+
+def test_imports_go_to_lower_floors_only() -> None:
+    assert floor_complaints(SOURCE) == []
+
+
+def test_no_circles_inside_a_room() -> None:
+    assert circle_complaints(SOURCE) == []
+
+
+def test_torch_stays_below_the_waist() -> None:
+    assert torch_complaints(SOURCE) == []
+
+
+@pytest.mark.parametrize("folder", ["src/diptych", "recipes", "benchmarks"])
+def test_files_and_functions_keep_their_length(folder: str) -> None:
+    assert length_complaints(ROOT / folder) == []
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    assert docstring_complaints(SOURCE) == []
+
+
+def test_readme_tree_is_the_disk() -> None:
+    assert tree_complaints(ROOT) == []
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level modules a fresh interpreter holds after running the code."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*{{m.split('.')[0] for m in sys.modules}})"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+HELP = """
+from diptych.cli.main import main
+import sys
+sys.argv = ["diptych", "--help"]
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+"""
+
+
+@pytest.mark.parametrize("code", ["import diptych", HELP], ids=["import diptych", "diptych --help"])
+def test_torch_and_its_like_stay_unloaded(code: str) -> None:
+    heavy = {"torch", "numpy", "PIL", "tokenizers", "huggingface_hub", "safetensors", "ftfy"}
+    assert loaded_after(code) & heavy == set()
+
+
+# ------------------------------------------------------------------------- the rules on a made-up house
+
+
+def house(root: Path, files: dict[str, str]) -> Path:
+    """A package on disk from path -> text."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return root
+
+
+UPWARD = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from diptych.cli import main\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("media/a.py", "import diptych.zeroshot.classifier"),
+        ("media/a.py", "from diptych import zeroshot"),
+        ("media/a.py", "from ..inputs import tokenizer"),
+        ("media/a.py", "def f():\n    from diptych.model import CLIP\n"),
+        ("media/a.py", "from importlib import import_module\nimport_module('diptych.cli')"),
+        ("media/a.py", UPWARD),
+        ("media/a.py", "import diptych"),
+        ("embedding.py", "from .zeroshot import templates"),
+        ("cellar/a.py", ""),
+    ],
+)
+def test_floor_rule_complains(tmp_path: Path, path: str, text: str) -> None:
+    files = {
+        "zeroshot/__init__.py": "",
+        "cli/__init__.py": "",
+        "model/__init__.py": "",
+        "inputs/__init__.py": "",
+    }
+    assert len(floor_complaints(house(tmp_path, {**files, path: text}))) == 1
+
+
+def test_floor_rule_lets_good_imports_pass(tmp_path: Path) -> None:
+    files = {
+        "__init__.py": "from diptych.encoders import load",
+        "errors.py": "",
+        "media/__init__.py": "from diptych.media.image import f",
+        "media/image.py": "import os\nfrom diptych.errors import ImageError\nfrom PIL import Image",
+        "cli/main.py": "from diptych import __version__\nfrom diptych.media import f",
+    }
+    assert floor_complaints(house(tmp_path, files)) == []
+
+
+def test_circle_rule_complains(tmp_path: Path) -> None:
+    files = {
+        "media/__init__.py": "from .a import x",
+        "media/a.py": "from . import b",
+        "media/b.py": "import diptych.media.a",
+    }
+    complaints = circle_complaints(house(tmp_path, files))
+    assert any("diptych.media.a -> diptych.media.b -> diptych.media.a" in line for line in complaints)
+
+
+def test_circle_rule_lets_a_chain_pass(tmp_path: Path) -> None:
+    files = {"media/__init__.py": "from .a import x", "media/a.py": "from .b import y", "media/b.py": ""}
+    assert circle_complaints(house(tmp_path, files)) == []
+
+
+@pytest.mark.parametrize("text", ["import torch.nn as nn", "def f():\n    from torch import Tensor"])
+def test_torch_rule_complains(tmp_path: Path, text: str) -> None:
+    assert len(torch_complaints(house(tmp_path, {"media/a.py": text, "model/a.py": text}))) == 1
+
+
+def test_length_rule_complains(tmp_path: Path) -> None:
+    long = "def f():\n    '''Doc.'''\n" + "    x = 1\n" * FUNCTION_CEILING
+    fits = "def f():\n    '''Doc.\n    '''\n" + "    x = 1\n" * (FUNCTION_CEILING - 1)
+    files = {
+        "a.py": long,
+        "b.py": fits,
+        "c.py": "x = 1\n" * (FILE_CEILING + 1),
+        "d.py": "x = 1\n" * FILE_CEILING,
+    }
+    complaints = length_complaints(house(tmp_path, files))
+    assert [Path(line.split(":")[0]).name for line in complaints] == ["a.py", "c.py"]
+
+
+def test_docstring_rule_complains(tmp_path: Path) -> None:
+    assert len(docstring_complaints(house(tmp_path, {"a.py": "x = 1", "b.py": "'''For b.'''"}))) == 1
+
+
+README = """
+```
+src/diptych/
+    __init__.py    the face
+    media/         pictures
+        image.py   one picture
+recipes/           runs
+```
+"""
+
+
+def test_tree_rule_complains(tmp_path: Path) -> None:
+    files = {
+        "README.md": README.replace("src/diptych/\n", "src/diptych/  the package\n"),
+        "src/diptych/__init__.py": "",
+        "src/diptych/media/__init__.py": "",
+        "src/diptych/media/image.py": "",
+        "recipes/a.txt": "",
+    }
+    assert tree_complaints(house(tmp_path, files)) == []
+    assert len(tree_complaints(house(tmp_path, {"src/diptych/media/video.py": ""}))) == 1
+    (tmp_path / "src/diptych/media/image.py").unlink()
+    assert len(tree_complaints(tmp_path)) == 2
+    (tmp_path / "README.md").write_text(README)
+    assert "README's tree says nothing about src/diptych/" in tree_complaints(tmp_path)

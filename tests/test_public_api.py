@@ -1,0 +1,79 @@
+"""The face of the package: its names are there, lazy, documented, and told to type checkers."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import diptych
+
+
+@pytest.mark.parametrize("name", diptych.__all__)
+def test_every_name_is_there_and_documented(name: str) -> None:
+    value = getattr(diptych, name)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        assert len((value.__doc__ or "").split()) > 3, f"{name} says nothing about itself"
+
+
+def test_dir_lists_the_names() -> None:
+    assert set(diptych.__all__) <= set(dir(diptych))
+
+
+def test_names_stay_about_ten_and_come_once() -> None:
+    assert len(diptych.__all__) == len(set(diptych.__all__)) <= 14
+
+
+def test_homes_type_checking_and_all_agree() -> None:
+    tree = ast.parse(Path(diptych.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    told = {
+        alias.name: node.module.removeprefix("diptych.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+    assert told == diptych._HOMES
+    assert {*told, "__version__"} == set(diptych.__all__)
+
+
+def test_unknown_name_lists_the_known() -> None:
+    with pytest.raises(AttributeError, match="diptych has no 'lod'; it has load, list_models"):
+        diptych.lod  # noqa: B018
+
+
+def test_version_is_the_installed_one() -> None:
+    assert diptych.__version__.count(".") == 2
+
+
+def test_the_story_of_the_docstring_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (Path(diptych.__file__).parent / "weights" / "default" / "diptych.json").is_file():
+        pytest.skip("the default model is not in this checkout")
+    from PIL import Image
+
+    story = textwrap.dedent((diptych.__doc__ or "").partition("::\n")[2].partition("\nNames")[0])
+    assert "diptych.load()" in story
+    Image.new("RGB", (64, 48), "orange").save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(story, names)
+    answer = names["classifier"].predict("photo.jpg")  # type: ignore[attr-defined]
+    assert answer[0] in {"dog", "cat", "beaver"}
+
+
+def test_a_star_import_brings_the_names() -> None:
+    code = "from diptych import *; assert load_image and DiptychError and Encoder"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_nothing_heavy_before_it_is_asked_for() -> None:
+    code = (
+        "import sys, diptych; diptych.DiptychError, diptych.Encoder, diptych.__version__; "
+        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,72 @@
+"""The commands of the README run: every console block under `<!-- run -->`, offline, in a folder made for it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import diptych
+
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULT = Path(diptych.__file__).parent / "weights" / "default" / "diptych.json"
+BLOCK = re.compile(r"<!-- run -->\n```console\n(.*?)```", re.DOTALL)
+
+
+def commands(readme: str) -> list[str]:
+    """The marked blocks' commands, prompt and comment taken off."""
+    lines = "".join(BLOCK.findall(readme)).splitlines()
+    return [line.removeprefix("$ ").partition("  # ")[0].strip() for line in lines if line.startswith("$ ")]
+
+
+COMMANDS = commands((ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the pictures that the README speaks of."""
+    skimage = pytest.importorskip("skimage")
+    samples = Path(skimage.__file__).parent / "data"
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "Pictures").mkdir()
+    shutil.copy(samples / "chelsea.png", folder / "cat.jpg")  # the bytes decide, not the suffix
+    for name in ("chelsea.png", "coffee.png", "rocket.jpg"):
+        shutil.copy(samples / name, folder / "Pictures")
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_runs(command: str, desk: Path) -> None:
+    if not DEFAULT.is_file():
+        pytest.skip("the default model is not in this checkout")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=desk,
+        env={**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def test_there_are_commands_to_run() -> None:
+    assert any(command.startswith("diptych classify") for command in COMMANDS)
+
+
+def test_marked_blocks_alone_are_found() -> None:
+    text = "```console\n$ no\n```\n<!-- run -->\n```console\n$ yes one  # why\noutput\n$ yes two\n```\n"
+    assert commands(text) == ["yes one", "yes two"]
+
+
+def test_files_that_the_readme_names_are_there() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    missing = [link for link in links if not (ROOT / link).exists()]
+    assert missing == []
