@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 _TABLE = "bpe_simple_vocab_16e6.txt.gz"
 _WORD_END = "</w>"
 # CLIP's pattern, apart from its special tokens: what is spelled like one is ordinary text here. The original
-# ignores case, which after lower-casing still matters for the long s.
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+# ignores case, which after lower-casing still matters twice: the long s counts as an s, and the combining
+# iota U+0345, a mark that folds to a letter, belongs to no class and vanishes.
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
 _MAX_CACHED = 100_000  # chunks; about 20 MB
 _LONGEST_CACHED = 32  # characters; scripts without spaces make a chunk of every sentence
 

@@ -170,18 +170,24 @@ def _read(source: str | Path | bytes | BinaryIO, limits: Limits) -> bytes:
 
 def _read_file(path: Path, limits: Limits) -> bytes:
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError("a folder, not a picture: find_images lists the pictures in it")
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError("not a plain file")  # a pipe would wait, /dev/zero would never end
-        limits.check_bytes(status.st_size)
-        with path.open("rb") as file:
-            return file.read(limits.max_bytes + 1)  # it may have grown since
+        return _read_plain_file(path, limits)
+    except ImageError:
+        raise
     except FileNotFoundError as error:
         raise ImageError("there is no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise ImageError(f"cannot be read: {_reason(error)}") from error
+
+
+def _read_plain_file(path: Path, limits: Limits) -> bytes:
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError("a folder, not a picture: find_images lists the pictures in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("not a plain file")  # a pipe would wait, /dev/zero would never end
+    limits.check_bytes(status.st_size)
+    with path.open("rb") as file:
+        return file.read(limits.max_bytes + 1)  # it may have grown since
 
 
 def _name(source: object) -> str:
