@@ -14,7 +14,8 @@ from collections.abc import Callable
 from diptych.inputs.config import Clean
 
 # What ftfy or html.unescape could change in an ASCII text: an ampersand (entities) or a control character
-# other than tab and line ends. Everything else ftfy does begins with a character above 127.
+# other than tab and line ends (it unifies those, but they are white space before and after). Everything else
+# ftfy does begins with a character above 127.
 _MAY_CHANGE = re.compile(r"[^\t\n\f\r -%'-~]").search
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 

@@ -141,15 +141,14 @@ class Tokenizer:
         return rows
 
 
-@lru_cache(maxsize=16)
-def load_tokenizer(config: TokenizerConfig | None = None, folder: Path | None = None) -> Tokenizer:
+def load_tokenizer(config: TokenizerConfig | None = None, folder: str | Path | None = None) -> Tokenizer:
     """The tokenizer of a config; the same object for the same arguments.
 
     Parameters
     ----------
     config : TokenizerConfig, optional
         By default CLIP's own: 49,408 ids, 77 tokens.
-    folder : Path, optional
+    folder : str or Path, optional
         Where `config.file` lies, for kind "file".
 
     Raises
@@ -163,7 +162,12 @@ def load_tokenizer(config: TokenizerConfig | None = None, folder: Path | None = 
     >>> small(["a cat"]).tolist()
     [[1022, 320, 66, 536, 1023, 0, 0, 0]]
     """
-    return Tokenizer(config or TokenizerConfig(), folder)
+    return _cached(config or TokenizerConfig(), None if folder is None else Path(folder))
+
+
+@lru_cache(maxsize=16)
+def _cached(config: TokenizerConfig, folder: Path | None) -> Tokenizer:
+    return Tokenizer(config, folder)
 
 
 def _open_vocabulary(config: TokenizerConfig, folder: Path | None) -> Vocabulary:
