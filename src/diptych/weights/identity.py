@@ -88,13 +88,12 @@ def _hash_tokenizer_file(spec: ModelSpec, folder: Path | None) -> str:
     if name is None:
         return ""
     path = (folder or Path()) / name
+    if not path.is_file():
+        return "absent"  # pictures can still be encoded; the tokenizer says so when it is asked for
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise WeightsError(
-            f"the tokenizer of {spec.name!r} is the file {path}, which cannot be read ({error.strerror}); "
-            "put it beside the weights"
-        ) from error
+        raise WeightsError(f"cannot read the tokenizer {path}: {error.strerror}") from error
 
 
 def _told(value: Any) -> Any:

@@ -5,42 +5,140 @@ from __future__ import annotations
 from pathlib import Path
 
 from diptych.errors import UnknownModelError, WeightsError
-from diptych.weights.native import SPEC_FILE, read_checkpoint
-from diptych.weights.spec import Checkpoint
+from diptych.weights import open_clip, transformers
+from diptych.weights.download import Hub
+from diptych.weights.folders import finish, read_file, read_folder
+from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, read_json, read_spec
+from diptych.weights.pickled import read_state
+from diptych.weights.registry import Release, find, is_known, suggest
+from diptych.weights.spec import Checkpoint, tokenizer_file
 
 DEFAULT_FOLDER = Path(__file__).parent / "default"
 
 
 def load_checkpoint(
-    name: str | Path = "default", pretrained: str | None = None, *, cache_dir: str | Path | None = None
+    name: str | Path = "default", pretrained: str | Path | None = None, *, cache_dir: str | Path | None = None
 ) -> Checkpoint:
     """Find, fetch, read and verify a model's weights.
 
     Parameters
     ----------
     name : str or Path
-        "default"; a folder.
-    pretrained : str, optional
-        A tag.
+        - "default": the model inside this package, which needs no network;
+        - an architecture, with `pretrained`: `"ViT-B-32", "openai"`;
+        - one of OpenAI's names: `"ViT-B/32"`, `"ViT-L/14@336px"`;
+        - a repository of the hub: `"hf-hub:org/repo"`, `"hf-hub:org/repo@revision"`;
+        - a folder: a run of ours, open_clip's or transformers' (`"local-dir:path"`, or the path itself);
+        - a file of weights.
+    pretrained : str or Path, optional
+        A tag, or a file of weights for the architecture.
     cache_dir : str or Path, optional
-        Where downloads are kept.
+        Where downloads are kept; by default where the hub's client keeps them.
 
     Returns
     -------
     Checkpoint
-        Weights under our names, and what travels with them.
+        Weights under our names, in the precision they are stored in, and what travels with them.
+
+    Raises
+    ------
+    UnknownModelError
+        No model of that name; the message lists the near ones.
+    WeightsError
+        The files cannot be read, or do not fit the architecture.
+    ChecksumError
+        The bytes are not the ones promised, or a part was changed since the model was saved.
+    DownloadError
+        The hub was needed and cannot be reached.
+
+    Examples
+    --------
+    >>> load_checkpoint("ViT-B-23", "openai")
+    Traceback (most recent call last):
+        ...
+    diptych.errors.UnknownModelError: unknown model 'ViT-B-23'. Did you mean ViT-B-32, ViT-B/32 or \
+ViT-B-16? `diptych models list` shows all
     """
-    if name == "default":
-        if not (DEFAULT_FOLDER / SPEC_FILE).is_file():
-            raise UnknownModelError(
-                "the default model is not in this installation (diptych/weights/default is missing); "
-                "name one, or a folder"
-            )
-        return read_checkpoint(DEFAULT_FOLDER)
-    folder = Path(str(name).removeprefix("local-dir:"))
-    for candidate in (folder, folder / "model"):
-        if (candidate / SPEC_FILE).is_file():
-            return read_checkpoint(candidate)
-    if folder.is_dir():
-        raise WeightsError(f"{folder} holds no model")
-    raise UnknownModelError(f"unknown model {name!r}")
+    text = str(name)
+    if pretrained is not None:
+        return _load_pair(text, pretrained, cache_dir)
+    if text == "default":
+        return _load_default()
+    if text.startswith("hf-hub:"):
+        return _load_repository(text.removeprefix("hf-hub:"), cache_dir)
+    path = Path(text.removeprefix("local-dir:"))
+    if path.is_dir():
+        return read_folder(path)
+    if path.is_file():
+        return read_file(path)
+    if text.startswith("local-dir:") or (isinstance(name, Path) and not is_known(text)):
+        raise WeightsError(f"{path} is neither a folder nor a file")
+    return _load_release(find(text, None), cache_dir)
+
+
+def _load_pair(name: str, pretrained: str | Path, cache_dir: str | Path | None) -> Checkpoint:
+    if name == "default" or name.startswith(("hf-hub:", "local-dir:")):
+        raise UnknownModelError(
+            f"{name!r} has its weights already: leave out {str(pretrained)!r}, or name an architecture"
+        )
+    path = Path(pretrained)
+    if path.is_file():
+        if not is_known(name):
+            raise UnknownModelError(f"unknown architecture {name!r}. {suggest(name)}")
+        return read_file(path, name)
+    if isinstance(pretrained, Path) or path.suffix in (".pt", ".pth", ".bin", ".safetensors"):
+        raise WeightsError(f"{path} is not a file")
+    return _load_release(find(name, pretrained), cache_dir)
+
+
+def _load_default() -> Checkpoint:
+    if not (DEFAULT_FOLDER / SPEC_FILE).is_file():
+        raise UnknownModelError(
+            f"the default model is not in this installation ({DEFAULT_FOLDER} holds none): reinstall "
+            "diptych, or name a model, a folder or a file"
+        )
+    return read_checkpoint(DEFAULT_FOLDER)
+
+
+def _load_release(release: Release, cache_dir: str | Path | None) -> Checkpoint:
+    if release.layout == "transformers":
+        return _load_repository(release.repository, cache_dir, release)
+    hub = Hub(release.repository, cache_dir=cache_dir, licence=release.licence)
+    hub.announce(*open_clip.WEIGHTS_FILES)
+    path = hub.fetch(*open_clip.WEIGHTS_FILES)
+    state = open_clip.read_names(read_state(path))
+    return finish(release.spec(), state, source=f"{release.name} ({path})")
+
+
+def _load_repository(
+    repository: str, cache_dir: str | Path | None, release: Release | None = None
+) -> Checkpoint:
+    """A whole repository: its config says what else belongs to it."""
+    hub = Hub(repository, cache_dir=cache_dir, licence=release.licence if release else None)
+    config = hub.fetch(open_clip.CONFIG_FILE, transformers.CONFIG_FILE, SPEC_FILE)
+    if config.name == SPEC_FILE:
+        hub.announce(WEIGHTS_FILE)
+        hub.fetch(WEIGHTS_FILE)
+        if (table := tokenizer_file(read_spec(config.parent)[0].tokenizer)) is not None:
+            hub.fetch(table)
+        return read_folder(config.parent)
+    ours = open_clip if config.name == open_clip.CONFIG_FILE else transformers
+    # Before gigabytes are fetched: is it a model that can be built?
+    _, _, tokenizer = ours.read_config(read_json(config))
+    licence = hub.announce(*ours.WEIGHTS_FILES)
+    if ours is transformers:
+        for extra in transformers.PREPROCESS_FILES:
+            hub.find(extra)
+    if (table := tokenizer_file(tokenizer)) is not None:
+        hub.find(table)
+    _fetch_weights(hub, ours.WEIGHTS_FILES)
+    name = release.name if release else repository
+    source = f"https://huggingface.co/{hub.repository}"
+    return read_folder(config.parent, name=name, licence=licence, source=source)
+
+
+def _fetch_weights(hub: Hub, names: tuple[str, ...]) -> None:
+    path = hub.fetch(*names)
+    if path.name.endswith(".index.json"):
+        for shard in transformers.shards(path):
+            hub.fetch(shard)

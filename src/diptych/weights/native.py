@@ -22,7 +22,7 @@ from torch import Tensor
 from diptych.errors import ChecksumError, WeightsError
 from diptych.weights.disk import prepare, saving, write_bytes
 from diptych.weights.identity import VECTOR_PARTS, hash_parts, identity_of_parts
-from diptych.weights.spec import Checkpoint, ModelSpec, State
+from diptych.weights.spec import Checkpoint, ModelSpec, State, tokenizer_file
 
 WEIGHTS_FILE = "model.safetensors"
 SPEC_FILE = "diptych.json"
@@ -63,7 +63,7 @@ def save_checkpoint(
     SaveError
         No space, or no permission; nothing half-written stays.
     WeightsError
-        The spec names a tokenizer's file that is neither in `extra_files` nor in the folder.
+        The training summary is not plain JSON.
 
     Examples
     --------
@@ -101,6 +101,19 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
             raise OSError(str(error)) from error
 
     return prepare(path, write)
+
+
+def save_safetensors(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write weights alone, whole or not at all.
+
+    Raises
+    ------
+    SaveError
+        No space, or no permission.
+    """
+    with saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_safetensors(path, _ready(state, None), {"format": "pt"}).replace(path)
 
 
 def read_safetensors(path: Path) -> State:
@@ -219,6 +232,9 @@ def _verify(folder: Path, content: dict[str, Any], state: State) -> tuple[ModelS
     if not isinstance(stated, dict) or set(stated) != set(found):
         raise WeightsError(f"{folder / SPEC_FILE} lacks its hashes: expected one each for {', '.join(found)}")
     if wrong := [part for part in found if stated[part] != found[part]]:
+        name = tokenizer_file(spec.tokenizer)
+        if "tokenizer" in wrong and name is not None and not (folder / name).is_file():
+            raise WeightsError(f"{folder} lacks its tokenizer, the file {name}: copy it beside the weights")
         raise ChecksumError(
             f"{folder}: {', '.join(wrong)} changed since the model was saved (the hash in {SPEC_FILE} does "
             "not hold). Fetch or copy the folder again; to change a model on purpose, load it, change it, "

@@ -1,0 +1,111 @@
+"""Reading another project's config strictly: every key is understood, known to be harmless, or refused.
+
+A key that is passed over in silence is how a model comes to give other vectors than it should.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from diptych.errors import WeightsError
+
+_REQUIRED: Final = object()
+
+
+class Keys:
+    """A config's keys, taken one by one; `finish` refuses what is left.
+
+    Parameters
+    ----------
+    values : mapping
+        The config.
+    where : str
+        What to call it in messages.
+
+    Examples
+    --------
+    >>> keys = Keys({"width": 768, "mystery": 1}, "vision_cfg")
+    >>> keys.whole("width", 512)
+    768
+    >>> keys.finish()
+    Traceback (most recent call last):
+        ...
+    diptych.errors.WeightsError: vision_cfg.mystery = 1 is not understood: a model with it may give other \
+vectors, so it is refused
+    """
+
+    def __init__(self, values: Any, where: str) -> None:
+        if not isinstance(values, Mapping):
+            raise WeightsError(f"{where} is {_short(values)}: expected a JSON object")
+        self._left: dict[str, Any] = {str(key): value for key, value in values.items()}
+        self._where = where
+
+    def take(self, key: str, default: Any = _REQUIRED) -> Any:
+        """The value under `key`, or the default."""
+        if key not in self._left and default is _REQUIRED:
+            raise WeightsError(f"{self._where} lacks {key!r}")
+        return self._left.pop(key, default)
+
+    def whole(self, key: str, default: Any = _REQUIRED) -> int:
+        """A whole number above 0; a square given as [n, n] counts as n."""
+        value = self.take(key, default)
+        if isinstance(value, list | tuple) and len(value) == 2 and value[0] == value[1]:
+            value = value[0]
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
+            raise self.refusal(key, value, "a whole number above 0")
+        return value
+
+    def identifier(self, key: str, default: Any = _REQUIRED) -> int:
+        """A whole number, 0 included: a token's id."""
+        value = self.take(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+            raise self.refusal(key, value, "a token's id")
+        return value
+
+    def number(self, key: str, default: Any = _REQUIRED) -> float:
+        """A finite number."""
+        value = self.take(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
+            raise self.refusal(key, value, "a number")
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or False; null counts as the default."""
+        value = self.take(key, default)
+        if value is not None and not isinstance(value, bool):
+            raise self.refusal(key, value, "true or false")
+        return default if value is None else value
+
+    def choice(self, key: str, default: Any, valid: Collection[Any]) -> Any:
+        """One of the valid values."""
+        value = self.take(key, default)
+        if not any(type(value) is type(good) and value == good for good in valid):
+            raise self.refusal(key, value, " or ".join(repr(good) for good in valid))
+        return value
+
+    def only(self, key: str, *valid: Any) -> None:
+        """Refuse the key unless it is absent or has a value without effect."""
+        self.choice(key, valid[0], valid)
+
+    def skip(self, *keys: str) -> None:
+        """Pass over keys without effect, whatever their value."""
+        for key in keys:
+            self._left.pop(key, None)
+
+    def finish(self) -> None:
+        """Refuse whatever is left."""
+        for key, value in self._left.items():
+            raise WeightsError(
+                f"{self._where}.{key} = {_short(value)} is not understood: a model with it may give other "
+                "vectors, so it is refused"
+            )
+
+    def refusal(self, key: str, value: Any, expected: str) -> WeightsError:
+        """The error for a value that cannot be used."""
+        return WeightsError(f"{self._where}.{key} is {_short(value)}; this version reads {expected}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,245 @@
+"""open_clip's folders: `open_clip_config.json` and weights, read.
+
+Parameter names are ours already. What is left is the config, key by key, and the `text.` before the names of
+its "custom text" models. Writing is `write_open_clip`'s work. What each key means was read in open_clip's
+`model.py` and `transformer.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diptych.errors import InputError, UnknownModelError, WeightsError
+from diptych.inputs.config import PreprocessConfig, TokenizerConfig
+from diptych.model.config import Activation, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.weights.foreign import Keys
+from diptych.weights.spec import State
+
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+_Parts = tuple[CLIPConfig, PreprocessConfig, TokenizerConfig]
+# Parts of its transformers that are switched off in every model this package builds.
+_SWITCHES = ("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
+
+
+def read_config(config: Mapping[str, Any]) -> _Parts:
+    """Architecture, preprocessing and tokenizer from open_clip's words.
+
+    Parameters
+    ----------
+    config : mapping
+        `open_clip_config.json` (`model_cfg` and `preprocess_cfg`), or a `model_cfg` alone.
+
+    Raises
+    ------
+    UnknownModelError
+        A family this package does not build; the message names it.
+    WeightsError
+        A key or value that is not understood; the message names it.
+
+    Examples
+    --------
+    >>> model = {"embed_dim": 512, "vision_cfg": {"patch_size": 32}, "text_cfg": {}, "quick_gelu": True}
+    >>> architecture, preprocess, tokenizer = read_config(model)
+    >>> architecture.activation, architecture.vision.grid, preprocess.size
+    ('quick_gelu', 7, 224)
+    """
+    keys = Keys(config, CONFIG_FILE)
+    bare = "model_cfg" not in config
+    model = config if bare else keys.take("model_cfg")
+    try:
+        architecture, tokenizer = _read_model(Keys(model, "model_cfg"))
+        preprocess = _read_preprocess(
+            Keys({} if bare else keys.take("preprocess_cfg", {}), "preprocess_cfg"),
+            architecture.vision.image_size,
+        )
+    except InputError as error:
+        raise WeightsError(f"{CONFIG_FILE}: {error}") from error
+    if not bare:
+        keys.skip("hf_hub_id", "version")
+        keys.finish()
+    return architecture, preprocess, tokenizer
+
+
+def read_names(state: State) -> State:
+    """Weights of a "custom text" model under plain names; others as they are."""
+    if not any(name.startswith("text.") for name in state):
+        return state
+    return {name.removeprefix("text."): tensor for name, tensor in state.items()}
+
+
+def _read_model(keys: Keys) -> tuple[CLIPConfig, TokenizerConfig]:
+    if keys.take("multimodal_cfg", None) is not None:
+        raise _unbuilt("CoCa (multimodal_cfg)")
+    embed_dim = keys.whole("embed_dim")
+    activation: Activation = "quick_gelu" if keys.flag("quick_gelu", False) else "gelu"
+    vision = _read_vision(Keys(keys.take("vision_cfg"), "vision_cfg"), activation)
+    text, tokenizer = _read_text(Keys(keys.take("text_cfg"), "text_cfg"), activation)
+    bias = keys.take("init_logit_bias", None)
+    architecture = CLIPConfig(
+        embed_dim=embed_dim,
+        vision=vision,
+        text=text,
+        activation=activation,
+        init_logit_scale=keys.number("init_logit_scale", CLIPConfig.init_logit_scale),
+        init_logit_bias=None if bias is None else Keys({"b": bias}, "init_logit_bias").number("b"),
+    )
+    # How the module is laid out, stored or called; nothing a vector depends on.
+    keys.skip("custom_text", "output_dict", "cast_dtype", "nonscalar_logit_scale")
+    keys.finish()
+    return architecture, tokenizer
+
+
+def _read_vision(keys: Keys, activation: Activation) -> ViTConfig | ResNetConfig:
+    if name := keys.take("timm_model_name", None):
+        raise _unbuilt(f"a timm trunk ({name!r})")
+    if keys.take("eva_model_name", None):
+        raise _unbuilt("EVA")
+    keys.skip(
+        "timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias", "timm_drop", "timm_drop_path"
+    )
+    keys.skip("output_tokens")
+    layers = keys.take("layers", 12)
+    if isinstance(layers, list | tuple):
+        keys.only("patch_size", None)
+        keys.skip("mlp_ratio", "patch_dropout")
+        tower = ResNetConfig(
+            image_size=keys.whole("image_size", 224),
+            layers=tuple(layers),
+            width=keys.whole("width", 64),
+            head_width=keys.whole("head_width", 64),
+        )
+        _whole_stages(tower)
+        keys.finish()
+        return tower
+    return _read_vit(keys, layers, activation)
+
+
+def _whole_stages(tower: ResNetConfig) -> None:
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in tower.layers):
+        raise WeightsError(f"vision_cfg.layers is {tower.layers!r}: expected four whole numbers above 0")
+
+
+def _read_vit(keys: Keys, layers: Any, activation: Activation) -> ViTConfig:
+    _switched_off(keys)
+    keys.only("attentional_pool", False, None)
+    keys.skip("attn_pooler_queries", "attn_pooler_heads")
+    # Sine tables are stored among the weights like learned ones.
+    keys.choice("pos_embed_type", "learnable", ("learnable", "sin_cos_2d"))
+    pool = keys.choice("pool_type", "tok", ("tok", "avg"))
+    late = keys.flag("final_ln_after_pool", False)
+    dropout = keys.number("patch_dropout", 0.0)
+    tower = ViTConfig(
+        image_size=keys.whole("image_size", 224),
+        patch_size=keys.whole("patch_size", 16),
+        width=keys.whole("width", 768),
+        layers=Keys({"layers": layers}, "vision_cfg").whole("layers"),
+        head_width=keys.whole("head_width", 64),
+        mlp_ratio=keys.number("mlp_ratio", 4.0),
+        pool="token" if pool == "tok" else "average",
+        pre_norm=not keys.flag("no_ln_pre", False),
+        # The norm of one token is the token of the norm: with "tok" both orders are the same numbers.
+        post_norm="after_pool" if late or pool == "tok" else "before_pool",
+        norm_eps=_epsilon(keys),
+        activation=_tower_activation(keys, activation),
+        patch_dropout=dropout,
+    )
+    keys.finish()
+    return tower
+
+
+def _read_text(keys: Keys, activation: Activation) -> tuple[TextConfig, TokenizerConfig]:
+    if name := keys.take("hf_model_name", None):
+        raise _unbuilt(f"a text tower of transformers' ({name!r})")
+    keys.skip("hf_model_pretrained", "hf_proj_type", "hf_pooler_type", "output_tokens")
+    keys.skip("final_ln_after_pool")  # read by open_clip's config, used nowhere in its text tower
+    _switched_off(keys)
+    keys.only("embed_cls", False)
+    keys.only("proj_type", "linear")
+    end_id = keys.identifier("eos_id", 2)
+    pool = keys.choice("pool_type", "argmax", ("argmax", "eos", "last"))
+    text = TextConfig(
+        context_length=keys.whole("context_length", 77),
+        vocab_size=keys.whole("vocab_size", 49408),
+        width=keys.whole("width", 512),
+        heads=keys.whole("heads", 8),
+        layers=keys.whole("layers", 12),
+        mlp_ratio=keys.number("mlp_ratio", 4.0),
+        causal=not keys.flag("no_causal_mask", False),
+        pool="last" if pool == "last" else "end",
+        end_id=end_id if pool == "eos" else None,
+        pad_id=keys.identifier("pad_id", 0),
+        projection_bias=keys.flag("proj_bias", False),
+        norm_eps=_epsilon(keys),
+        activation=_tower_activation(keys, activation),
+    )
+    tokenizer = _read_tokenizer(keys, text)
+    keys.finish()
+    return text, tokenizer
+
+
+def _read_tokenizer(keys: Keys, text: TextConfig) -> TokenizerConfig:
+    keys.only("tokenizer_mode", None, "clip")
+    named = keys.take("hf_tokenizer_name", None)
+    options = Keys(keys.take("tokenizer_kwargs", None) or {}, "text_cfg.tokenizer_kwargs")
+    default = "lower" if named is None else "whitespace"
+    clean = options.choice("clean", default, ("lower", "canonicalize", "whitespace"))
+    options.finish()  # among them strip_sep_token of the CLIPA models
+    return TokenizerConfig(
+        kind="clip" if named is None else "file",
+        vocab_size=text.vocab_size,
+        context_length=text.context_length,
+        pad_id=text.pad_id,
+        clean=clean,
+    )
+
+
+def _read_preprocess(keys: Keys, size: int) -> PreprocessConfig:
+    stated = keys.whole("size", size)
+    keys.only("mode", "RGB")
+    keys.skip("fill_color")  # for resize mode "longest", which is refused
+    # "random" draws one per picture in training; for evaluation open_clip takes bicubic.
+    interpolation = keys.choice("interpolation", "bicubic", ("bicubic", "bilinear", "random"))
+    preprocess = PreprocessConfig(
+        size=stated,
+        mean=keys.take("mean", PreprocessConfig.mean),
+        std=keys.take("std", PreprocessConfig.std),
+        interpolation="bicubic" if interpolation == "random" else interpolation,
+        resize=keys.choice("resize_mode", "shortest", ("shortest", "squash")),
+    )
+    if stated != size:
+        raise WeightsError(f"preprocess_cfg.size is {stated}, the image tower sees {size}")
+    keys.finish()
+    return preprocess
+
+
+def _switched_off(keys: Keys) -> None:
+    keys.only("ls_init_value", None)
+    keys.only("block_type", None, "default")
+    for switch in _SWITCHES:
+        keys.only(switch, False, None)
+
+
+def _epsilon(keys: Keys) -> float:
+    options = Keys(keys.take("norm_kwargs", None) or {}, "norm_kwargs")
+    epsilon = options.number("eps", 1e-5)
+    options.finish()
+    return epsilon
+
+
+def _tower_activation(keys: Keys, activation: Activation) -> Activation | None:
+    options = Keys(keys.take("act_kwargs", None) or {}, "act_kwargs")
+    kind = options.choice("approximate", "none", ("none", "tanh"))
+    options.finish()
+    if kind == "tanh" and activation == "quick_gelu":
+        raise WeightsError("act_kwargs.approximate is 'tanh' beside quick_gelu: expected one of the two")
+    return "gelu_tanh" if kind == "tanh" else None
+
+
+def _unbuilt(family: str) -> UnknownModelError:
+    return UnknownModelError(
+        f"this model is {family}, a family that is not built here. Built are ViT and ResNet image towers "
+        "with CLIP's text transformer, and SigLIP (from its transformers folder)"
+    )

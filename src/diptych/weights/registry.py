@@ -1,0 +1,235 @@
+"""Released models by the names and tags people know from open_clip: where they lie and what belongs to them.
+
+The list itself is data, `releases.csv`; licences stand as their makers state them. Activation and
+preprocessing belong to the tag, not to the architecture: that QuickGELU follows the tag is what a user cannot
+be asked to remember. Fetching is `download`'s work.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from diptych.errors import UnknownModelError
+from diptych.inputs.config import PreprocessConfig, TokenizerConfig
+from diptych.model.config import PRESETS, Activation, CLIPConfig, TextConfig, ViTConfig, preset
+from diptych.weights.spec import ModelSpec
+
+_QUICK = "-quickgelu"
+_HALF = (0.5, 0.5, 0.5)
+
+# Architectures that only released weights need; the others are presets.
+_LARGER_PICTURES = {"ViT-B-32-256": ("ViT-B-32", 256), "ViT-H-14-378": ("ViT-H-14", 378)}
+_B_16_PLUS = CLIPConfig(
+    embed_dim=640,
+    vision=ViTConfig(image_size=240, patch_size=16, width=896, layers=12),
+    text=TextConfig(width=640, heads=10),
+)
+
+# OpenAI's own spellings, which mean OpenAI's weights.
+OPENAI_NAMES = {
+    "RN50": "RN50",
+    "RN101": "RN101",
+    "RN50x4": "RN50x4",
+    "RN50x16": "RN50x16",
+    "RN50x64": "RN50x64",
+    "ViT-B/32": "ViT-B-32",
+    "ViT-B/16": "ViT-B-16",
+    "ViT-L/14": "ViT-L-14",
+    "ViT-L/14@336px": "ViT-L-14-336",
+}
+# SHA-256 of OpenAI's archives, as their addresses state it (https://github.com/openai/CLIP, clip/clip.py).
+OPENAI_ARCHIVES = {
+    "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762": "RN50",
+    "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599": "RN101",
+    "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd": "RN50x4",
+    "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa": "RN50x16",
+    "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c": "RN50x64",
+    "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af": "ViT-B-32",
+    "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f": "ViT-B-16",
+    "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836": "ViT-L-14",
+    "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02": "ViT-L-14-336",
+}
+
+
+@dataclass(frozen=True)
+class Release:
+    """One set of released weights.
+
+    Parameters
+    ----------
+    architecture, tag : str
+        open_clip's names for them.
+    activation : str
+        What the weights were trained with.
+    preprocess : {"clip", "clip-squash", "half", "siglip"}
+        Mean and deviation (CLIP's, or 0.5), and whether a picture is squashed to a square.
+    licence : str
+        As its makers state it.
+    repository : str
+        On the Hugging Face hub.
+    parameters : int
+        How many numbers the model has.
+    """
+
+    architecture: str
+    tag: str
+    activation: Activation
+    preprocess: Literal["clip", "clip-squash", "half", "siglip"]
+    licence: str
+    repository: str
+    parameters: int
+
+    @property
+    def name(self) -> str:
+        """Architecture and tag, as in `diptych.load("ViT-B-32", "openai")`."""
+        return f"{self.architecture} {self.tag}"
+
+    @property
+    def layout(self) -> Literal["open_clip", "transformers"]:
+        """Whose files the repository holds."""
+        return "transformers" if self.preprocess == "siglip" else "open_clip"
+
+    def spec(self) -> ModelSpec:
+        """What belongs to the weights; for releases in open_clip's layout."""
+        config = dataclasses.replace(architecture(self.architecture), activation=self.activation)
+        size, resize = config.vision.image_size, "squash" if "squash" in self.preprocess else "shortest"
+        half = {"mean": _HALF, "std": _HALF} if self.preprocess == "half" else {}
+        return ModelSpec(
+            name=self.name,
+            architecture=config,
+            preprocess=PreprocessConfig(size=size, resize=resize, **half),  # type: ignore[arg-type]
+            tokenizer=TokenizerConfig(),
+            licence=self.licence,
+            source=f"https://huggingface.co/{self.repository}",
+        )
+
+
+@cache
+def list_models() -> tuple[Release, ...]:
+    """Every released model that can be loaded by name and tag.
+
+    Examples
+    --------
+    >>> [row.licence for row in list_models() if row.name == "ViT-B-32 openai"]
+    ['mit']
+    """
+    with (Path(__file__).parent / "releases.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return tuple(Release(**{**row, "parameters": int(row["parameters"])}) for row in rows)  # type: ignore[arg-type]
+
+
+def architectures() -> list[str]:
+    """Every architecture that has a name here, released or not."""
+    return list(dict.fromkeys([*PRESETS, *_LARGER_PICTURES, "ViT-B-16-plus-240"]))
+
+
+def architecture(name: str) -> CLIPConfig:
+    """An architecture by name; `-quickgelu` at the end asks for OpenAI's activation, as in open_clip.
+
+    Raises
+    ------
+    UnknownModelError
+        No architecture has that name; the message lists the near ones.
+
+    Examples
+    --------
+    >>> architecture("ViT-B-32-256").vision.image_size
+    256
+    """
+    base = name.removesuffix(_QUICK)
+    if base in _LARGER_PICTURES:
+        like, side = _LARGER_PICTURES[base]
+        config = preset(like)
+        config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, image_size=side))
+    elif base == "ViT-B-16-plus-240":
+        config = _B_16_PLUS
+    elif base in PRESETS:
+        config = preset(base)
+    else:
+        raise UnknownModelError(f"unknown architecture {name!r}. {_near(name, architectures())}")
+    return dataclasses.replace(config, activation="quick_gelu") if base != name else config
+
+
+def is_known(name: str) -> bool:
+    """Whether a name is that of an architecture or of OpenAI's."""
+    base = name.removesuffix(_QUICK)
+    return (
+        name in OPENAI_NAMES or base in architectures() or any(r.architecture == base for r in list_models())
+    )
+
+
+def find(name: str, tag: str | None) -> Release:
+    """The release of that name and tag.
+
+    Parameters
+    ----------
+    name : str
+        open_clip's name (`ViT-B-32`, `ViT-B-32-quickgelu`) or OpenAI's (`ViT-B/32`, which implies the tag).
+    tag : str, optional
+        open_clip's tag, in any case, with `-` or `_`.
+
+    Raises
+    ------
+    UnknownModelError
+        No such name or tag; the message lists the near ones.
+
+    Examples
+    --------
+    >>> find("ViT-L/14@336px", None).name
+    'ViT-L-14-336 openai'
+    >>> find("ViT-B-32", "laion2b-s34b-b79k").activation
+    'gelu'
+    """
+    if name in OPENAI_NAMES and ("/" in name or tag is None):
+        name, tag = OPENAI_NAMES[name], tag or "openai"
+    base = name.removesuffix(_QUICK)
+    releases = [release for release in list_models() if release.architecture == base]
+    if base != name:
+        releases = [release for release in releases if release.activation == "quick_gelu"]
+    tags = [release.tag for release in releases]
+    if not releases:
+        if base in architectures():
+            raise UnknownModelError(
+                f"no weights are released for {name!r}; name a file of yours: load({name!r}, 'path/to/file')"
+            )
+        raise UnknownModelError(f"unknown model {name!r}. {suggest(name)}")
+    if tag is None:
+        raise UnknownModelError(
+            f"{name!r} is an architecture: name its weights too, one of: {', '.join(tags)}"
+        )
+    cleaned = tag.lower().replace("-", "_")
+    for release in releases:
+        if release.tag == cleaned:
+            return release
+    raise UnknownModelError(
+        f"{name!r} has no weights tagged {tag!r} (and no file of that name is there); {_near(cleaned, tags)}"
+    )
+
+
+def suggest(name: str) -> str:
+    """A sentence with the names near a wrong one.
+
+    Examples
+    --------
+    >>> suggest("ViT-B32")
+    'Did you mean ViT-B/32, ViT-B-32 or ViT-B-32-256? `diptych models list` shows all'
+    """
+    names = ["default", *OPENAI_NAMES, *architectures(), *(release.architecture for release in list_models())]
+    return f"{_near(name, names)} `diptych models list` shows all"
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    names = list(dict.fromkeys(names))
+    lowered = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)
+    found = [lowered[match] for match in near]
+    if not found:
+        return f"Known are: {', '.join(names[:40])}."
+    return f"Did you mean {' or '.join(filter(None, [', '.join(found[:-1]), found[-1]]))}?"
