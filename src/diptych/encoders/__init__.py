@@ -1,0 +1,7 @@
+"""The contract of `diptych.encoder` fulfilled: with torch, for now. `load` finds and opens a model by name."""
+
+from __future__ import annotations
+
+from diptych.encoders.torch import TorchEncoder, load
+
+__all__ = ["load", "TorchEncoder"]

@@ -126,7 +126,9 @@ def _lay_out(ids: Ids, length: Ids, new: NDArray[np.bool_], tree: Ids, order: Id
     return Trees(tokens, depths, sees, ends)
 
 
-def encode_shared(tower: TextTower, tokens: Tensor, *, nodes: int = NODES) -> Tensor:
+def encode_shared(
+    tower: TextTower, tokens: Tensor, *, nodes: int = NODES, at_once: int | None = None
+) -> Tensor:
     """Texts as unit rows of the shared space, common beginnings computed once.
 
     Parameters
@@ -137,6 +139,8 @@ def encode_shared(tower: TextTower, tokens: Tensor, *, nodes: int = NODES) -> Te
         Padded token ids, (N, L), on the CPU.
     nodes : int
         Size a tree may grow to.
+    at_once : int, optional
+        Trees computed together; by default all, as a training step needs.
 
     Returns
     -------
@@ -145,5 +149,16 @@ def encode_shared(tower: TextTower, tokens: Tensor, *, nodes: int = NODES) -> Te
     """
     trees = plant(tokens.numpy(), tower.text_config, nodes=nodes)
     device = tower.token_embedding.weight.device
-    parts = (trees.tokens, trees.depth, trees.sees, trees.ends)
-    return tower.encode_tree(*(torch.from_numpy(part).to(device) for part in parts))
+    step = at_once or len(trees)
+    size = trees.tokens.shape[1]
+    home = trees.ends // size
+    rows, where = [], []
+    for start in range(0, len(trees), step):
+        chosen = slice(start, start + step)
+        mine = np.flatnonzero((home >= start) & (home < start + step))
+        ends = trees.ends[mine] - start * size
+        parts = (trees.tokens[chosen], trees.depth[chosen], trees.sees[chosen], ends)
+        rows.append(tower.encode_tree(*(torch.from_numpy(part).to(device) for part in parts)))
+        where.append(mine)
+    back = np.argsort(np.concatenate(where))
+    return torch.cat(rows).index_select(0, torch.from_numpy(back).to(device))

@@ -1,0 +1,113 @@
+"""The default model: small packs of captioned and labelled photographs, two cores, an hour and a half.
+
+Command:  diptych train recipes/default.py
+Data:     DIPTYCH_SHARED/data (by default ../shared/data): flickr8k-train, open-train, caltech101-train-16shot,
+          cifar10-train, tfflowers-train-1000; without the classes of held_out.json
+Cost:     see docs/default-model.md, which also has the record of what was tried
+Result:   runs/default/model; the copy inside the package is `diptych.load()`
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from diptych.encoders import TorchEncoder
+from diptych.evaluation import evaluate_retrieval, load_captioned
+from diptych.model.clip import CLIP
+from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
+from diptych.training import AugmentConfig, Evaluator, LabelledTar, Mixture, Run, TarPairs, TrainConfig
+from diptych.zeroshot import folder_names
+
+HERE = Path(__file__).resolve().parent
+DATA = Path(os.environ.get("DIPTYCH_SHARED", HERE.parents[1] / "shared")) / "data"
+
+# Sentences for pictures that have a label only. Many, so that the text tower learns what stays the same; the
+# ones with {kind} teach that a nectarine is a fruit.
+TEMPLATES = (
+    "a photo of {a}.",
+    "a photo of the {}.",
+    "a picture of {a}.",
+    "an image of {a}.",
+    "{a}.",
+    "{}",
+    "a close-up photo of {a}.",
+    "a small photo of {a}.",
+    "a bad photo of {a}.",
+    "a good photo of {a}.",
+    "a blurry photo of {a}.",
+    "a cropped photo of the {}.",
+    "there is {a} in the picture.",
+    "this is {a}.",
+    "a photo of one {}.",
+    "a photo of {a}, a type of {kind}.",
+    "{a}, a kind of {kind}.",
+)
+
+
+def run() -> Run:
+    """The run that made the model inside the package."""
+    architecture = CLIPConfig(
+        embed_dim=256,
+        vision=ResNetConfig(image_size=64, layers=(2, 3, 4, 2), width=32, pool="average"),
+        text=TextConfig(context_length=32, vocab_size=8192, width=256, heads=4, layers=4),
+        activation="quick_gelu",
+    )
+    config = TrainConfig(
+        name="diptych-default",
+        out="runs/default",
+        licence="MIT for the weights; the training pictures have licences of their own, see the card",
+        source="Flickr8k, open-train, Caltech-101, CIFAR-10 and TF flowers packs, by recipes/default.py",
+        model=architecture,
+        data=data(),
+        epochs=20,
+        image_sizes=((0.5, 32), (0.3, 48), (0.2, 64)),
+        batch_size=512,
+        lr=2e-3,
+        weight_decay=0.2,
+        warmup=200,
+        ema=0.999,
+        augment=AugmentConfig(
+            scale=(0.4, 1.0), flip=0.5, jitter=(0.3, 0.3, 0.3, 0.05), grayscale=0.1, erasing=0.2
+        ),
+        evaluate_every=2,
+    )
+    return Run(config, {"flickr8k-val": retrieval(DATA / "flickr8k-val.tar", config)})
+
+
+def data() -> Mixture:
+    """The packs, and how often an epoch visits each of their pictures."""
+    held = json.loads((HERE / "held_out.json").read_text("utf-8"))
+    names = held["caltech101"] + held["open-train"] + held["also"]
+    left_out = frozenset(names) | frozenset(n.replace("_", " ") for n in names)
+    left_out |= frozenset(n.replace(" ", "_") for n in names)
+    labelled = {"templates": TEMPLATES, "exclude": left_out}
+    return Mixture(
+        (
+            (TarPairs(DATA / "flickr8k-train-{000000..000002}.tar"), 3.0),
+            (LabelledTar(DATA / "open-train-{000000..000002}.tar.gz", label_field="label", **labelled), 1.0),
+            (
+                LabelledTar(
+                    DATA / "caltech101-train-16shot.tar", rename=folder_names("caltech101"), **labelled
+                ),
+                2.0,
+            ),
+            (LabelledTar(DATA / "cifar10-train.tar.gz", **labelled), 0.35),
+            (LabelledTar(DATA / "tfflowers-train-1000.tar", rename=FLOWERS, **labelled), 1.0),
+        )
+    )
+
+
+def retrieval(path: Path, config: TrainConfig) -> Evaluator:
+    """Recall at 10 both ways on captioned pictures."""
+    dataset = load_captioned(path)
+
+    def evaluate(model: CLIP, step: int) -> dict[str, float]:
+        encoder = TorchEncoder(model, config.spec, threads=config.workers)
+        return evaluate_retrieval(encoder, dataset, ks=(1, 10)).metrics
+
+    return evaluate
+
+
+FLOWERS = {"roses": "rose", "sunflowers": "sunflower", "tulips": "tulip"}

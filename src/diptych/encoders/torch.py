@@ -1,0 +1,251 @@
+"""The contract of `diptych.encoder` fulfilled with torch: pictures and texts in, unit rows out.
+
+Puts model, preprocessing and tokenizer together, and chooses what the contract leaves open: device, precision,
+how many at a time, and whether texts share their beginnings. Finding weights is `diptych.weights`; files and
+failures are `diptych.embedding`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diptych.inputs import Tokenizer, load_tokenizer, preprocess_batch
+from diptych.model.clip import CLIP, build
+from diptych.model.config import ResNetConfig
+from diptych.model.machine import pick_device, pick_dtype
+from diptych.model.tree import can_share, encode_shared
+from diptych.weights import Checkpoint, ModelSpec, load_checkpoint
+from diptych.zeroshot import ZeroShotClassifier
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from diptych.encoder import FloatArray
+
+BATCH = 64  # pictures or texts at a time
+TEXTS = 4096  # texts turned into trees at a time
+
+
+class TorchEncoder:
+    """A model behind the contract; `diptych.load` makes one.
+
+    Parameters
+    ----------
+    model : CLIP
+        Used as it is: already on its device, in its precision.
+    spec : ModelSpec
+        The preprocessing and tokenizer that belong to it.
+    tokenizer : Tokenizer, optional
+        Made from the spec if not handed in.
+    identity : str
+        Of the weights and all that travels with them.
+    batch_size : int
+        Pictures or texts computed at a time.
+    threads : int, optional
+        Threads that resize pictures; by default one per core.
+
+    Attributes
+    ----------
+    model : CLIP
+        The torch module, with the signatures of open_clip's.
+    """
+
+    def __init__(
+        self,
+        model: CLIP,
+        spec: ModelSpec,
+        *,
+        tokenizer: Tokenizer | None = None,
+        identity: str = "unsaved",
+        batch_size: int = BATCH,
+        threads: int | None = None,
+    ) -> None:
+        self.model, self.spec, self.identity = model, spec, identity
+        self.tokenizer = tokenizer or load_tokenizer(spec.tokenizer)
+        self.batch_size, self.threads = batch_size, threads
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int = BATCH,
+        threads: int | None = None,
+    ) -> TorchEncoder:
+        """An encoder from weights in memory; parameters as for `load`."""
+        where = pick_device(device)
+        dtype = pick_dtype(precision, where)
+        model = build(checkpoint.spec.architecture, device="meta")
+        state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in checkpoint.state.items()}
+        # The scale stays exact: a bfloat16 logarithm would be off by a hundredth.
+        state |= {k: checkpoint.state[k].float() for k in ("logit_scale", "logit_bias") if k in state}
+        model.load_state_dict(state, assign=True)
+        model = model.to(where).eval().requires_grad_(False)
+        if isinstance(checkpoint.spec.architecture.vision, ResNetConfig):
+            model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(
+            model,
+            checkpoint.spec,
+            tokenizer=load_tokenizer(checkpoint.spec.tokenizer, checkpoint.folder),
+            identity=checkpoint.identity,
+            batch_size=batch_size,
+            threads=threads,
+        )
+
+    @property
+    def dim(self) -> int:
+        """Length of a row."""
+        return self.spec.architecture.embed_dim
+
+    @property
+    def input_size(self) -> int:
+        """Side of the square the model sees, pixels."""
+        return self.spec.preprocess.size
+
+    @property
+    def logit_scale(self) -> float:
+        """Factor on cosines, already exponentiated."""
+        return self.model.logit_scale.float().exp().item()
+
+    @property
+    def logit_bias(self) -> float:
+        """Added after the scale; 0 without a sigmoid loss."""
+        return 0.0 if self.model.logit_bias is None else self.model.logit_bias.float().item()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.model.positional_embedding.device
+
+    @property
+    def precision(self) -> str:
+        """What the model computes in: float32, bfloat16 or float16."""
+        return str(self.model.positional_embedding.dtype).removeprefix("torch.")
+
+    def encode_images(self, images: Sequence[Image]) -> FloatArray:
+        """Decoded RGB pictures as unit rows, (N, dim) float32."""
+        return self._over_images(images, lambda x: self.model.encode_image(x, normalize=True), (self.dim,))
+
+    def image_features(self, images: Sequence[Image]) -> FloatArray:
+        """Decoded RGB pictures before the projection, (N, width) float32, not normalised."""
+        vision = self.spec.architecture.vision
+        width = vision.feature_width if isinstance(vision, ResNetConfig) else vision.width
+        return self._over_images(images, self.model.visual.features, (width,))
+
+    def encode_patches(self, images: Sequence[Image]) -> FloatArray:
+        """Decoded RGB pictures as grids of unit rows, (N, h, w, dim) float32."""
+        grid = self.spec.architecture.vision.grid
+        return self._over_images(images, self.model.visual.patches, (grid, grid, self.dim), unit=True)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> FloatArray:
+        """Texts as unit rows, (N, dim) float32; common beginnings are computed once where the model allows."""
+        rows = np.empty((len(texts), self.dim), np.float32)
+        share = can_share(self.spec.architecture.text)
+        step = TEXTS if share else self.batch_size
+        # One call for all, so that texts that are too long are counted in one warning.
+        tokens = torch.from_numpy(self.tokenizer(list(texts)))
+        for start in range(0, len(texts), step):
+            part = tokens[start : start + step]
+            found = (
+                encode_shared(self.model, part, at_once=self.batch_size)
+                if share
+                else self.model.encode_text(part.to(self.device), normalize=True)
+            )
+            rows[start : start + step] = _unit(found)
+        return rows
+
+    def classifier(self, names: Sequence[str] | Mapping[str, Any], **options: Any) -> ZeroShotClassifier:
+        """A zero-shot classifier for classes given in words.
+
+        Parameters
+        ----------
+        names : sequence of str, or mapping
+            As for `ZeroShotClassifier.fit`.
+        **options
+            As for `ZeroShotClassifier`: templates, multi_label, ...
+        """
+        return ZeroShotClassifier(self, **options).fit(names)
+
+    @torch.inference_mode()
+    def _over_images(
+        self, images: Sequence[Image], function: Any, shape: tuple[int, ...], *, unit: bool = False
+    ) -> FloatArray:
+        rows = np.empty((len(images), *shape), np.float32)
+        dtype = self.model.positional_embedding.dtype
+        for start in range(0, len(images), self.batch_size):
+            part = images[start : start + self.batch_size]
+            pixels = preprocess_batch(part, self.spec.preprocess, threads=self.threads)  # (B, 3, S, S)
+            found = function(torch.from_numpy(pixels).to(self.device, dtype))
+            unit = unit or shape == (self.dim,)
+            rows[start : start + len(part)] = _unit(found) if unit else found.float().cpu().numpy()
+        return rows
+
+    def __repr__(self) -> str:
+        return f"TorchEncoder({self.spec.name!r}, {self.dim} wide, {self.device}, {self.precision})"
+
+
+def load(
+    name: str | Path = "default",
+    pretrained: str | Path | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    exact: bool = False,
+    batch_size: int = BATCH,
+    threads: int | None = None,
+    cache_dir: str | Path | None = None,
+) -> TorchEncoder:
+    """Load a model, ready to encode.
+
+    Parameters
+    ----------
+    name, pretrained, cache_dir
+        As for `diptych.weights.load_checkpoint`: "default" ships with the package; `"ViT-B-32", "openai"`;
+        `"hf-hub:org/repo"`; a folder or a run.
+    device : str
+        "auto" (CUDA or MPS where they are, else the CPU), or torch's name of one.
+    precision : {"auto", "float32", "bfloat16", "float16"}
+        "auto" is bfloat16 where the hardware computes it, else float32.
+    exact : bool
+        Compute in float32 whatever the machine, as evaluation does.
+    batch_size : int
+        Pictures or texts computed at a time.
+    threads : int, optional
+        Of torch and of the threads that resize; by default as many as there are cores.
+
+    Returns
+    -------
+    TorchEncoder
+
+    Raises
+    ------
+    ModelError
+        No such model, or its files cannot be read; see `load_checkpoint`.
+    InputError
+        No such device or precision.
+    """
+    checkpoint = load_checkpoint(name, pretrained, cache_dir=cache_dir)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return TorchEncoder.from_checkpoint(
+        checkpoint,
+        device=device,
+        precision="float32" if exact else precision,
+        batch_size=batch_size,
+        threads=threads,
+    )
+
+
+def _unit(rows: Tensor) -> FloatArray:
+    """Rows of length one in float32, also where the model computes in half precision."""
+    unit: FloatArray = torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
+    return unit

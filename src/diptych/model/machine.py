@@ -1,0 +1,42 @@
+"""What the machine at hand has: device, precision. Knows nothing of models."""
+
+from __future__ import annotations
+
+import torch
+
+from diptych.errors import InputError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(name: str) -> torch.device:
+    """A device by name; "auto" takes CUDA or Apple's MPS where they are."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {name!r}: expected auto, cpu, cuda, cuda:1 or mps") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {name!r} was asked for, but torch finds no CUDA here; use auto or cpu")
+    return device
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is computed by the hardware, and so pays."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """A precision by name; "auto" takes bfloat16 where the hardware has it, else float32."""
+    if precision == "auto":
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
+    if precision not in DTYPES:
+        raise InputError(f"unknown precision {precision!r}: expected auto, {', '.join(DTYPES)}")
+    return DTYPES[precision]

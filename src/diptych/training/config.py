@@ -1,0 +1,198 @@
+"""What a training run is: one frozen dataclass, and how `--set key=value` changes it.
+
+A recipe is a Python function that returns a `Run`: a `TrainConfig` and the evaluators to call. The loop is
+`trainer.py`; this file trains nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from diptych.errors import InputError
+from diptych.inputs import PreprocessConfig, TokenizerConfig
+from diptych.model.clip import CLIP
+from diptych.model.config import CLIPConfig, preset
+from diptych.training.augment import AugmentConfig
+from diptych.training.loader import Mixture
+from diptych.weights import ModelSpec
+
+# Called with the (averaged) model and the step; what it returns is logged under the evaluator's name.
+Evaluator = Callable[[CLIP, int], Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run on one machine.
+
+    Examples
+    --------
+    >>> from diptych.training.sources import TarPairs
+    >>> config = TrainConfig(data=Mixture(((TarPairs("pairs.tar"), 1.0),)))
+    >>> config.override(["epochs=3", "augment.flip=0.5"]).augment.flip
+    0.5
+    """
+
+    # What
+    data: Mixture
+    model: CLIPConfig | str = "diptych-small"  # a shape, or a preset's name
+    out: str = "runs/diptych"  # folder of the run: log, checkpoint, model
+    name: str = "diptych"  # of the model, for people
+    licence: str = "unknown"  # of the weights
+    source: str = ""  # what it was trained on, in a sentence
+
+    # How long
+    epochs: int = 10
+    batch_size: int = 256  # pairs a step
+    # (share of the epochs, side in pixels), in order: begin on small pictures, which cost less. Needs a tower
+    # that reads any side. Empty: the model's own side throughout.
+    image_sizes: tuple[tuple[float, int], ...] = ()
+    max_minutes: float = 0.0  # save and stop after so long, to be resumed; 0: no limit
+
+    # How (paper, section 2.5 and table 18, but for a rate that suits small models)
+    lr: float = 1e-3
+    weight_decay: float = 0.2  # not on gains, biases and the scale
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1e-6
+    warmup: int = 200  # steps of linear warmup; a cosine down to 0 follows
+    clip: float = 1.0  # largest norm of all gradients together; 0: no clipping
+    max_scale: float = 100.0  # the factor on cosines never exceeds it
+    ema: float = 0.0  # decay of the averaged weights that are evaluated and kept; 0: none
+    loss: Literal["infonce", "sigmoid"] = "infonce"
+    same_caption: Literal["ignore", "negative"] = "ignore"  # pairs that share a caption or a label
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    # Reproducibility and machine
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the machine has it
+    threads: int = 0  # of torch; 0: as many as it takes
+    workers: int = 2  # threads that decode
+    cache: Literal["auto", "yes", "no"] = "auto"  # keep decoded pictures in memory
+    share_text: bool = True  # compute common beginnings of texts once
+    grad_checkpointing: bool = False
+    compile: bool = False
+
+    # Watching
+    evaluate_every: int = 1  # epochs
+    checkpoint_every: int = 200  # steps
+    log_every: int = 10  # steps
+    monitor: str = ""  # metric whose best model is kept, e.g. "val/recall@10"; "": the last is kept
+    patience: int = 0  # evaluations without a better monitor before stopping early; 0: never
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "evaluate_every", "checkpoint_every", "log_every", "workers"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        for name in ("lr", "eps", "max_scale"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}: expected a number above 0")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"ema is {self.ema}: expected 0 (none) or a decay below 1, such as 0.999")
+        if self.patience and not self.monitor:
+            raise InputError("patience needs monitor: the metric that has to get better")
+        if self.image_sizes and abs(sum(share for share, _ in self.image_sizes) - 1) > 1e-6:
+            raise InputError(f"the shares of image_sizes must sum to 1, got {self.image_sizes}")
+        _ = self.architecture
+
+    @property
+    def architecture(self) -> CLIPConfig:
+        """The shape of the model, a preset looked up by name."""
+        return preset(self.model) if isinstance(self.model, str) else self.model
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What travels with the weights that this run makes."""
+        shape = self.architecture
+        return ModelSpec(
+            name=self.name,
+            architecture=shape,
+            preprocess=PreprocessConfig(size=shape.vision.image_size),
+            tokenizer=TokenizerConfig(
+                vocab_size=shape.text.vocab_size, context_length=shape.text.context_length
+            ),
+            licence=self.licence,
+            source=self.source,
+        )
+
+    def side(self, epoch: int) -> int:
+        """Side of the pictures in an epoch, pixels."""
+        done = 0.0
+        for share, side in self.image_sizes:
+            done += share
+            if epoch < done * self.epochs - 1e-6:
+                return side
+        return self.architecture.vision.image_size
+
+    def override(self, assignments: Sequence[str]) -> TrainConfig:
+        """A copy with fields changed by `key=value` texts; `augment.flip=0.5` reaches inside.
+
+        Raises
+        ------
+        InputError
+            No such field (the near ones are listed), or a value of another type.
+        """
+        config = self
+        for text in assignments:
+            key, equals, value = text.partition("=")
+            if not equals:
+                raise InputError(f"{text!r} is no assignment: expected key=value, such as epochs=3")
+            config = _assign(config, key.strip().split("."), value.strip(), key)
+        return config
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a recipe returns: the run's config, and what to measure while it goes."""
+
+    config: TrainConfig
+    evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
+
+
+def _assign(config: Any, path: list[str], text: str, key: str) -> Any:
+    names = [f.name for f in dataclasses.fields(config)]
+    if path[0] not in names:
+        near = difflib.get_close_matches(path[0], names, n=3) or names
+        raise InputError(f"no field {key!r} to set; did you mean: {', '.join(near)}?")
+    old = getattr(config, path[0])
+    if len(path) > 1:
+        if not dataclasses.is_dataclass(old):
+            raise InputError(f"{path[0]!r} has no fields inside, so {key!r} cannot be set")
+        return dataclasses.replace(config, **{path[0]: _assign(old, path[1:], text, key)})
+    kind = typing.get_type_hints(type(config))[path[0]]
+    return dataclasses.replace(config, **{path[0]: _parse(kind, old, text, key)})
+
+
+def _parse(kind: Any, old: Any, text: str, key: str) -> Any:
+    """Read a text as a field's type."""
+    if isinstance(old, bool):
+        if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
+            raise InputError(f"{key} takes true or false, not {text!r}")
+        return text.lower() in ("true", "1", "yes")
+    if typing.get_origin(kind) is Literal:
+        if text not in typing.get_args(kind):
+            raise InputError(f"{key} is one of {', '.join(typing.get_args(kind))}, not {text!r}")
+        return text
+    if isinstance(old, str) or kind is str:
+        return text
+    if dataclasses.is_dataclass(old):
+        if key == "model":
+            return text
+        raise InputError(f"{key} cannot be set as a whole on the command line: set its fields")
+    try:
+        value = ast.literal_eval(text)
+        return type(old)(value) if not isinstance(old, int) else _whole(value)
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise InputError(f"{key} takes a {type(old).__name__} such as {old!r}, not {text!r}") from error
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != value:
+        raise ValueError(value)
+    return int(value)

@@ -1,0 +1,85 @@
+"""The optimiser's groups, the schedule, and the averaged weights (paper, section 2.5 and table 18)."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from diptych.training.config import TrainConfig
+
+
+def rate(step: int, total: int, *, peak: float, warmup: int) -> float:
+    """The learning rate of a step: linear warmup, then a cosine down to 0.
+
+    Parameters
+    ----------
+    step, total : int
+        Steps done before this one, and steps in all.
+    peak : float
+        The highest rate.
+    warmup : int
+        Steps of warmup.
+
+    Examples
+    --------
+    >>> [round(rate(step, 100, peak=1.0, warmup=10), 2) for step in (0, 9, 10, 55, 99)]
+    [0.1, 1.0, 1.0, 0.5, 0.0]
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, total - warmup)
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def decays(name: str, parameter: Tensor) -> bool:
+    """Whether weight decay pulls on a parameter: on matrices, not on gains, biases and the scale.
+
+    Examples
+    --------
+    >>> decays("visual.proj", torch.zeros(3, 3)), decays("ln_final.weight", torch.zeros(3))
+    (True, False)
+    """
+    return parameter.ndim >= 2 and not name.endswith("bias")
+
+
+def optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with two groups, decayed and not."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for n, p in named if decays(n, p)], "weight_decay": config.weight_decay},
+        {"params": [p for n, p in named if not decays(n, p)], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True
+    )
+
+
+class Average:
+    """An exponential moving average of weights, and of the running statistics of batch norms.
+
+    Early on the decay is lower, (1 + step) / (10 + step), so that the random start is soon forgotten.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Averaged from its present state on.
+    decay : float
+        Below 1.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards the model as it is after `step` steps."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        mine, new = self.model.state_dict(), model.state_dict()
+        floats = [name for name, value in new.items() if value.is_floating_point()]
+        torch._foreach_lerp_([mine[n] for n in floats], [new[n] for n in floats], weight)
+        for name in new.keys() - set(floats):
+            mine[name].copy_(new[name])

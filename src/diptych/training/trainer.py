@@ -1,0 +1,393 @@
+"""The loop: batches in, a model out; it can be stopped at any step and goes on as if it had not been.
+
+What happens at a step depends on the config, the data and the step alone, so a run that was killed and
+resumed makes the weights of one that was not. Evaluation is handed in as callables; the loop knows nothing of
+what they measure, and draws nothing on a screen: it tells a listener.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from torch import Tensor
+
+from diptych.errors import TrainingError
+from diptych.inputs import load_tokenizer
+from diptych.model.clip import CLIP, build
+from diptych.model.machine import pick_device, pick_dtype
+from diptych.model.tree import can_share, encode_shared
+from diptych.training import checkpoint
+from diptych.training.config import Run
+from diptych.training.loader import Batch, PairLoader
+from diptych.training.loss import info_nce, sigmoid_loss
+from diptych.training.optim import Average, optimizer, rate
+from diptych.weights import save_checkpoint
+
+TREE_NODES = 128  # of one tree of texts: small towers want smaller masks than `model.tree.NODES`
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What the listener is told: one line of the log.
+
+    Attributes
+    ----------
+    loss : float
+        Mean since the last report; chance is log(batch size).
+    scale : float
+        The factor on cosines.
+    pairs_per_second, wait_share : float
+        Since the last report; the share of time that went by waiting for data.
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    scale: float
+    lr: float
+    gradient: float
+    pairs_per_second: float
+    wait_share: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended: finished, or how to go on."""
+
+    finished: bool
+    reason: str
+    step: int
+    seconds: float
+    metrics: Mapping[str, float]
+    identity: str
+    folder: Path
+
+
+class Listener:
+    """What a run tells while it goes; override what is of interest."""
+
+    def scanning(self, total: int) -> Callable[[int], None]:
+        """Records are about to be read once; returns what to call with the number done."""
+        return lambda done: None
+
+    def step(self, report: StepReport) -> None:
+        """Some steps were made."""
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The evaluators were called."""
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+
+
+def train(run: Run, *, resume: bool = False, listener: Listener | None = None) -> Summary:
+    """Train a model from pairs.
+
+    Parameters
+    ----------
+    run : Run
+        Config and evaluators.
+    resume : bool
+        Go on from the run's checkpoint, if it has one.
+    listener : Listener, optional
+        Told how it goes.
+
+    Returns
+    -------
+    Summary
+        The model lies in `out/model`; `diptych.load(out)` loads it.
+
+    Raises
+    ------
+    TrainingError
+        The run cannot start, the loss is no number any more, or the checkpoint does not belong to it.
+    """
+    return Trainer(run, listener or Listener()).run(resume=resume)
+
+
+class Trainer:
+    """One run; see `train`."""
+
+    def __init__(self, run: Run, listener: Listener) -> None:
+        self.config, self.evaluators, self.listener = run.config, run.evaluators, listener
+        config = run.config
+        self.folder = Path(config.out)
+        self.device = pick_device(config.device)
+        self.dtype = pick_dtype(config.precision, self.device)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.spec = config.spec
+        self.model = build(config.architecture, seed=config.seed).to(self.device)
+        self.model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.set_grad_checkpointing(config.grad_checkpointing)
+        self.average = Average(self.model, config.ema) if config.ema else None
+        self.optimizer = optimizer(self.model, config)
+        self.loader = self._loader()
+        self.state = checkpoint.State()
+        self.metrics: dict[str, float] = {}
+        self.identity = ""
+        self._encode_image = (
+            torch.compile(self.model.encode_image) if config.compile else self.model.encode_image
+        )
+
+    def run(self, *, resume: bool) -> Summary:
+        """Train to the end, or to the next stop."""
+        self._start(resume)
+        self.total = sum(self.loader.steps(epoch) for epoch in range(self.config.epochs))
+        if not self.total:
+            raise TrainingError(
+                f"the data gives no batch of {self.config.batch_size} pairs ({self.loader.report}); "
+                "take a smaller batch_size or more data"
+            )
+        started = time.monotonic() - self.state.seconds
+        with (self.folder / checkpoint.LOG).open("a", encoding="utf-8") as log, _stop_asked() as stop:
+            reason = self._epochs(log, started, stop)
+        if self.loader.report.skipped:
+            self.listener.note(str(self.loader.report))
+        finished = reason in ("done", "no better for a while")
+        if finished and not (self.config.monitor and self.identity):
+            self._keep()
+        self._save()
+        return Summary(
+            finished, reason, self.state.step, self.state.seconds, self.metrics, self.identity, self.folder
+        )
+
+    def _start(self, resume: bool) -> None:
+        if not resume and (self.folder / checkpoint.FILE).exists():
+            raise TrainingError(
+                f"{self.folder} holds a run already: add --resume to go on with it, or choose another folder"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if resume and (self.folder / checkpoint.FILE).exists():
+            self._restore()
+        if self.loader.cached:
+            self.loader.scan(self.listener.scanning(sum(map(len, self.loader.sources))))
+
+    def _restore(self) -> None:
+        self.state, threads = checkpoint.load(self.folder, self.config)
+        if threads != torch.get_num_threads():
+            warnings.warn(
+                f"the run was begun with {threads} threads and goes on with {torch.get_num_threads()}: "
+                "sums are added in another order, so the weights will differ in the last digits",
+                stacklevel=2,
+            )
+        tensors, self.state.tensors = self.state.tensors, {}
+        self.model.load_state_dict(tensors["model"])
+        self.optimizer.load_state_dict(tensors["optimizer"])
+        if self.average is not None:
+            self.average.model.load_state_dict(tensors["average"])
+        checkpoint.rewind_log(self.folder, self.state.step)
+        self.listener.note(f"going on at step {self.state.step}")
+
+    def _epochs(self, log: TextIO, started: float, stop: threading.Event) -> str:
+        """Epoch by epoch; the reason why it ended."""
+        state, limit = self.state, self.config.max_minutes * 60
+        leg = time.monotonic()
+        while state.epoch < self.config.epochs:
+            meter = _Meter()
+            self.loader.image_size = self.config.side(state.epoch)
+            for batch in self.loader.batches(state.epoch, state.position):
+                meter.add(self._step(batch), batch)
+                state.step, state.position = state.step + 1, batch.position
+                state.seconds = time.monotonic() - started
+                if state.step % self.config.log_every == 0:
+                    self._tell(log, meter.report(self))
+                    meter = _Meter()
+                if state.step % self.config.checkpoint_every == 0:
+                    self._save()
+                if stop.is_set():
+                    return "interrupted"
+                if limit and time.monotonic() - leg > limit:
+                    return f"time is up ({self.config.max_minutes:g} minutes)"
+            state.epoch, state.position = state.epoch + 1, 0
+            if state.epoch % self.config.evaluate_every == 0 or state.epoch == self.config.epochs:
+                self._evaluate(log)
+                self._save()
+                if self.config.patience and state.stale >= self.config.patience:
+                    return "no better for a while"
+        return "done"
+
+    def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """One step: loss and norm of the gradient."""
+        config, step = self.config, self.state.step
+        # Dropout draws from torch's generator: seeded by the step, it needs no place in a checkpoint.
+        torch.manual_seed((config.seed << 32) + step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(step, self.total, peak=config.lr, warmup=config.warmup)
+        self.model.train()
+        loss = self._loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
+        if not torch.isfinite(loss) or not torch.isfinite(norm):
+            raise TrainingError(
+                f"the loss is {loss.item()} and the gradient {norm.item()} at step {step}: the run went "
+                f"astray. A lower lr (now {config.lr:g}), a longer warmup or float32 may help; the last "
+                "checkpoint is good"
+            )
+        self.optimizer.step()
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(max=math.log(config.max_scale))
+        if self.average is not None:
+            self.average.update(self.model, step)
+        return loss.detach(), norm
+
+    def _loss(self, batch: Batch) -> Tensor:
+        config, model = self.config, self.model
+        groups = batch.groups.to(self.device) if config.same_caption == "ignore" else None
+        low = self.dtype != torch.float32
+        with torch.autocast(self.device.type, self.dtype, enabled=low):
+            image = self._encode_image(batch.images.to(self.device, non_blocking=True), normalize=True)
+            if config.share_text and can_share(model.text_config):
+                text = encode_shared(model, batch.tokens, nodes=TREE_NODES)
+            else:
+                text = model.encode_text(batch.tokens.to(self.device), normalize=True)
+        scale = model.logit_scale.exp()
+        if config.loss == "infonce":
+            return info_nce(image, text, scale, groups=groups)
+        if model.logit_bias is None:
+            raise TrainingError(
+                "the sigmoid loss needs a model with a bias: set init_logit_bias (SigLIP: -10)"
+            )
+        return sigmoid_loss(image, text, scale, model.logit_bias, groups=groups)
+
+    def _evaluate(self, log: TextIO) -> None:
+        """Call the evaluators, and keep the model if it is the best so far."""
+        model = self._best_model()
+        model.eval()
+        self.metrics = {
+            f"{name}/{key}": float(value)
+            for name, evaluator in self.evaluators.items()
+            for key, value in evaluator(model, self.state.step).items()
+        }
+        _write(log, {"step": self.state.step, "epoch": self.state.epoch, **self.metrics})
+        self.listener.evaluated(self.state.step, self.metrics)
+        monitor, state = self.config.monitor, self.state
+        if monitor and monitor not in self.metrics:
+            raise TrainingError(
+                f"monitor {monitor!r} is no metric of this run; its metrics: "
+                f"{', '.join(self.metrics) or 'none'}"
+            )
+        value = self.metrics.get(monitor, 0.0) * (-1 if monitor.endswith("loss") else 1)
+        if not monitor or state.best is None or value > state.best:
+            state.best, state.stale = (value if monitor else None), 0
+            self._keep()
+        else:
+            state.stale += 1
+
+    def _keep(self) -> None:
+        """Write the model in our format, with a summary of how it came about."""
+        summary = {
+            "steps": self.state.step,
+            "epochs": self.state.epoch,
+            "batch_size": self.config.batch_size,
+            "pairs_seen": self.state.step * self.config.batch_size,
+            "seconds": round(self.state.seconds, 1),
+            "seed": self.config.seed,
+            "torch": torch.__version__,
+            "metrics": {name: round(value, 6) for name, value in self.metrics.items()},
+        }
+        spec = replace(self.spec, training=summary)
+        self.identity = save_checkpoint(
+            self.folder / "model", spec, checkpoint.to_cpu(self._best_model().state_dict())
+        )
+
+    def _save(self) -> None:
+        tensors: dict[str, Any] = {
+            "model": checkpoint.to_cpu(self.model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        if self.average is not None:
+            tensors["average"] = checkpoint.to_cpu(self.average.model.state_dict())
+        checkpoint.save(self.folder, self.state, tensors, self.config)
+
+    def _best_model(self) -> CLIP:
+        return self.model if self.average is None else self.average.model  # type: ignore[return-value]
+
+    def _tell(self, log: TextIO, report: StepReport) -> None:
+        _write(log, asdict(report))
+        self.listener.step(report)
+
+    def _loader(self) -> PairLoader:
+        config, spec = self.config, self.spec
+        sides = [side for _, side in config.image_sizes] or [spec.preprocess.size]
+        return PairLoader(
+            config.data,
+            load_tokenizer(spec.tokenizer),
+            batch_size=config.batch_size,
+            image_size=max(sides),
+            augment=config.augment,
+            seed=config.seed,
+            mean=spec.preprocess.mean,
+            std=spec.preprocess.std,
+            workers=config.workers,
+            cache="auto" if config.cache == "auto" else config.cache == "yes",
+        )
+
+
+class _Meter:
+    """Sums between two reports."""
+
+    def __init__(self) -> None:
+        self.began, self.pairs, self.steps, self.waited = time.monotonic(), 0, 0, 0.0
+        self.loss, self.norm = torch.zeros(()), torch.zeros(())
+
+    def add(self, result: tuple[Tensor, Tensor], batch: Batch) -> None:
+        self.loss, self.norm = self.loss + result[0].cpu(), result[1]
+        self.pairs, self.steps, self.waited = (
+            self.pairs + len(batch.keys),
+            self.steps + 1,
+            self.waited + batch.wait_seconds,
+        )
+
+    def report(self, trainer: Trainer) -> StepReport:
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        return StepReport(
+            step=trainer.state.step,
+            steps=trainer.total,
+            epoch=trainer.state.epoch,
+            loss=round(self.loss.item() / self.steps, 6),
+            scale=round(trainer.model.logit_scale.exp().item(), 4),
+            lr=trainer.optimizer.param_groups[0]["lr"],
+            gradient=round(self.norm.item(), 4),
+            pairs_per_second=round(self.pairs / seconds, 1),
+            wait_share=round(min(1.0, self.waited / seconds), 4),
+            seconds=round(trainer.state.seconds, 2),
+        )
+
+
+@contextmanager
+def _stop_asked() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets; a second Ctrl-C stops at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _write(log: TextIO, values: Mapping[str, Any]) -> None:
+    log.write(json.dumps(values) + "\n")
+    log.flush()
