@@ -114,7 +114,7 @@ def load_image(source: Source, *, target: int | None = None, limits: Limits = _D
     except DiptychError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise ImageError(f"{name}: cannot be decoded: {_reason(error)}") from error
+        raise ImageError(f"{name}: cannot be decoded, truncated or damaged: {_reason(error)}") from error
 
 
 def _load(source: Source, name: str, target: int | None, limits: Limits) -> Image.Image:
