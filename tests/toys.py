@@ -8,6 +8,7 @@ reads.
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +42,10 @@ class ToyEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         self.calls.append(("texts", len(texts)))
-        named = [[COLOURS[word] for word in text.lower().split() if word in COLOURS] for text in texts]
+        named = [
+            [COLOURS[word] for word in re.findall("[a-z]+", text.lower()) if word in COLOURS]
+            for text in texts
+        ]
         return self._rows([np.mean(colours, 0) if colours else np.full(3, 127.5) for colours in named])
 
     def _rows(self, colours: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ import numpy as np
 from PIL.Image import Image
 
 from diptych.encoder import Encoder
-from diptych.errors import ImageError, InputError
+from diptych.errors import ImageError, InputError, MissingExtraError
 from diptych.media import Limits, Source, load_image
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def embed_images(
     def decode(source: Source) -> Image | str:
         try:
             return load_image(source, target=target, limits=bounds)
-        except (ImageError, OSError) as error:
+        except (ImageError, MissingExtraError, OSError) as error:
             return str(error) or type(error).__name__
 
     return _encoded(

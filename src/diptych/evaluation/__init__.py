@@ -1,11 +1,9 @@
 """How well: data sets, metrics and protocols that turn an encoder into figures with chance beside them.
 
-archives.py        files of a folder or a tar archive, one after another
-datasets.py        labelled pictures and captioned pictures from these
-metrics.py         pure functions of score matrices
-report.py          a result: figures, chance, intervals, and what they were measured on
-classification.py  zero-shot classification
-retrieval.py       retrieval, both ways
+Files of this room: `archives` (files of a folder or a tar archive, one after another), `captions` (captions
+beside pictures in these), `datasets` (labelled and captioned pictures), `metrics` (pure functions of score
+matrices), `report` (a result: figures, chance, intervals, and what they were measured on), `classification`
+and `retrieval` (the two protocols).
 """
 
 from __future__ import annotations

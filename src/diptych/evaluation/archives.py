@@ -20,6 +20,15 @@ _BROKEN = (tarfile.TarError, EOFError, zlib.error, OSError)
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One picture: where it lies, its name there and its size in bytes."""
+
+    path: Path
+    name: PurePosixPath
+    size: int
+
+
+@dataclass(frozen=True)
 class Member:
     """One file: its name inside the folder or archive, with forward slashes, and its size in bytes."""
 

@@ -121,11 +121,12 @@ def embed_dataset(
         encoder, items, batch_size=batch_size, threads=threads, exact=exact, progress=progress
     )
     found = collect(stream, encoder.dim)
-    failures = tuple(Failed(dataset.keys[int(one.key)], one.reason) for one in found.failures)
+    keys = dataset.keys
+    failures = tuple(Failed(keys[int(one.key)], one.reason) for one in found.failures)
     if not found.keys:
         why = f"; the first: {failures[0].key}: {failures[0].reason}" if failures else ""
         raise DataError(f"none of the {len(dataset)} pictures of {dataset.name} could be read{why}")
-    return found.vectors, np.array(found.keys).astype(np.intp), failures
+    return found.vectors, np.array([int(key) for key in found.keys], dtype=np.intp), failures
 
 
 def _hits(

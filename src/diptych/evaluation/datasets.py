@@ -15,26 +15,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import DataError
-from diptych.evaluation.archives import scan
+from diptych.evaluation.archives import Entry, scan
+from diptych.evaluation.captions import read_captioned
 from diptych.media import IMAGE_SUFFIXES
 from diptych.zeroshot import folder_names
 
 _WNID = re.compile(r"n\d{8}")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One picture: where it lies, its name there and its size in bytes."""
-
-    path: Path
-    name: PurePosixPath
-    size: int
 
 
 def _walk(entries: Sequence[Entry]) -> Iterator[tuple[str, bytes]]:
@@ -116,13 +108,17 @@ class ImageDataset:
             )
         kept = [index for index, text in enumerate(self.class_names) if text in set(wanted)]
         rows = np.flatnonzero(np.isin(self.labels, kept))
-        return replace(
-            self,
-            name=name or self.name,
-            entries=tuple(self.entries[row] for row in rows),
-            labels=np.searchsorted(kept, self.labels[rows]).astype(np.int64),
-            class_names=tuple(self.class_names[index] for index in kept),
+        return ImageDataset(
+            name or self.name,
+            tuple(self.entries[row] for row in rows),
+            np.searchsorted(kept, self.labels[rows]).astype(np.int64),
+            tuple(self.class_names[index] for index in kept),
         )
+
+    def sample(self, count: int, seed: int = 0) -> ImageDataset:
+        """At most `count` pictures drawn at random, in their old order; all classes stay as answers."""
+        rows = _draw(len(self), count, seed)
+        return replace(self, entries=tuple(self.entries[row] for row in rows), labels=self.labels[rows])
 
 
 def load_labelled(
@@ -195,10 +191,9 @@ def _in_domain(entries: Sequence[Entry], domain: str) -> list[Entry]:
 
 def _words(folders: Sequence[str], names: str | Mapping[str, str] | Sequence[str] | None) -> dict[str, str]:
     """Folder -> words, in the order of the classes."""
-    if names is None and all(_WNID.fullmatch(folder) for folder in folders):
-        names = "imagenet"
     if names is None:
-        return {folder: folder.replace("_", " ") for folder in folders}
+        known = folder_names("imagenet") if any(_WNID.fullmatch(folder) for folder in folders) else {}
+        return {folder: known.get(folder, folder.replace("_", " ")) for folder in folders}
     if isinstance(names, str):
         names = folder_names(names)
     if isinstance(names, Mapping):
@@ -250,9 +245,11 @@ class CaptionDataset:
         """Hash over names, sizes and captions; the bytes of the pictures are not read."""
         return _fingerprint(self.entries, self.captions)
 
-    def first(self, count: int) -> CaptionDataset:
-        """The first `count` pictures, for a quick look while training."""
-        return replace(self, entries=self.entries[:count], captions=self.captions[:count])
+    def sample(self, count: int, seed: int = 0) -> CaptionDataset:
+        """At most `count` pictures drawn at random, in their old order: for a quick look while training."""
+        rows = _draw(len(self), count, seed)
+        entries = tuple(self.entries[row] for row in rows)
+        return replace(self, entries=entries, captions=tuple(self.captions[row] for row in rows))
 
 
 def load_captioned(
@@ -278,7 +275,7 @@ def load_captioned(
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
     if not paths:
         raise DataError("no shard or folder was given: expected at least one path")
-    parts = [_captioned(one, field) for one in paths]
+    parts = [read_captioned(one, field) for one in paths]
     entries = tuple(entry for part in parts for entry in part[0])
     skipped = tuple(one for part in parts for one in part[2])
     if not entries:
@@ -290,52 +287,10 @@ def load_captioned(
     return CaptionDataset(name or _stem(paths[0]), entries, captions, skipped)
 
 
-Captioned = tuple[list[Entry], list[tuple[str, ...]], list[tuple[str, str]]]
-
-
-def _captioned(path: Path, field: str) -> Captioned:
-    """Entries, captions and what was left out of one shard or folder."""
-    pictures: list[Entry] = []
-    texts: dict[PurePosixPath, tuple[str, ...] | str] = {}  # a string is the reason why there are none
-    for member, data in scan(path, lambda name: name.suffix.lower() in {".json", ".txt"}):
-        if data is not None:
-            # Both KEY.json and KEY.txt: the one with captions wins.
-            read = _captions(member.name.suffix.lower(), data, field)
-            if not isinstance(texts.get(_key(member.name)), tuple):
-                texts[_key(member.name)] = read
-        elif member.name.suffix.lower() in IMAGE_SUFFIXES:
-            pictures.append(Entry(path, member.name, member.size))
-    entries: list[Entry] = []
-    captions: list[tuple[str, ...]] = []
-    skipped: list[tuple[str, str]] = []
-    for entry in pictures:
-        found = texts.get(_key(entry.name), "no KEY.json or KEY.txt beside it")
-        if isinstance(found, str):
-            skipped.append((str(entry.name), found))
-        else:
-            entries.append(entry)
-            captions.append(found)
-    return entries, captions, skipped
-
-
-def _captions(suffix: str, data: bytes, field: str) -> tuple[str, ...] | str:
-    """Captions in a file's bytes, or the reason why there are none."""
-    try:
-        text = data.decode("utf-8-sig")
-        record = json.loads(text) if suffix == ".json" else {field: text.splitlines()}
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        return f"its {suffix} cannot be read: {error}"
-    if not isinstance(record, dict):
-        return "its .json is not an object with fields"
-    value = next((record[one] for one in (field, "caption", "text") if one in record), None)
-    listed = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    kept = tuple(caption.strip() for caption in listed if isinstance(caption, str) and caption.strip())
-    return kept or f"no caption in its {suffix} (field {field!r})"
-
-
-def _key(name: PurePosixPath) -> PurePosixPath:
-    """WebDataset's key: the path up to the first dot of the file name."""
-    return name.with_name(name.name.split(".", 1)[0] or name.name)
+def _draw(total: int, count: int, seed: int) -> NDArray[np.intp]:
+    """Positions of a sorted random sample."""
+    drawn = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
+    return np.sort(drawn).astype(np.intp)
 
 
 def _stem(path: Path) -> str:

@@ -120,7 +120,8 @@ class Result:
         target = Path(path)
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            part.write_text(self.to_json(), encoding="utf-8")
+            # A file name that is not UTF-8 comes as lone surrogates: escaped, they are valid JSON.
+            part.write_text(self.to_json(), encoding="utf-8", errors="backslashreplace")
             part.replace(target)
         except OSError as error:
             with contextlib.suppress(OSError):

@@ -1,12 +1,10 @@
 """Zero-shot classification: class names in words become the weights of a linear classifier.
 
-    templates.py    prompts: template sets and class names of known data sets
-    labels.py       what may be handed in as names: lists, synonyms, hierarchies
-    scoring.py      cosines to probabilities, and how sure an answer is
-    storage.py      the file of a saved classifier
-    classifier.py   fit, predict, add, remove, calibrate, save
-
-NumPy only: pictures and texts come in through an `Encoder`.
+Files of this room: `templates` (template sets and class names of known data sets), `labels` (what may be
+handed in as names), `weights` (prompts to class weights), `scoring` (cosines to probabilities, and how sure
+an answer is), `pictures` (what may be handed in as pictures), `storage` (the file of a saved classifier),
+`classifier` (fit, predict, add, remove, calibrate, save). NumPy only: pictures and texts come in through an
+`Encoder`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
@@ -27,6 +26,9 @@ from diptych.zeroshot.templates import resolve
 from diptych.zeroshot.weights import ClassWeights, learn
 
 Names_: TypeAlias = NDArray[np.object_]
+
+# What a saved classifier carries of its parameters; the others are about the machine.
+_SETTINGS = ("templates", "activation", "multi_label", "against", "synonyms", "none_cutoff", "none_method")
 
 
 class ZeroShotClassifier:
@@ -136,12 +138,7 @@ class ZeroShotClassifier:
         A cut-off for "none of these" that depends on the number of classes ("mcm") is dropped, with a
         warning.
         """
-        old = self._fitted()
-        more = self._learn(read_labels(names))
-        self._drop_cutoff()
-        self._weights = old.join(more)
-        self._warn()
-        return self
+        return self._replace(self._fitted().join(self._learn(read_labels(names))))
 
     def remove(self, names: str | Sequence[str]) -> Self:
         """Take classes away by name.
@@ -159,10 +156,7 @@ class ZeroShotClassifier:
         mask = np.array([label.name not in gone for label in weights.labels])
         if not mask.any():
             raise TextError("removing these would leave no class: use fit for new ones")
-        self._drop_cutoff()
-        self._weights = weights.keep(mask, shared_opponent=self.against != "negation")
-        self._warn()
-        return self
+        return self._replace(weights.keep(mask))
 
     def calibrate(
         self, images: Pictures, labels: Sequence[str | None] | None = None, *, quantile: float = 0.05
@@ -284,24 +278,10 @@ class ZeroShotClassifier:
         SaveError
             No space, no such folder, no permission.
         """
-        weights = self._fitted()
-        header = {
-            "identity": self.encoder.identity,
-            "labels": [asdict(label) for label in weights.labels],
-            "counts": weights.counts.tolist(),
-            "none_cutoff_": self.none_cutoff_,
-            "settings": {
-                "templates": None if self.templates is None else list(resolve(self.templates)),
-                "activation": self.activation,
-                "multi_label": self.multi_label,
-                "against": self.against if isinstance(self.against, str) else list(self.against),
-                "synonyms": self.synonyms,
-                "none_cutoff": self.none_cutoff,
-                "none_method": self.none_method,
-            },
-        }
-        arrays = {"rows": weights.rows, "means": weights.means, "opponents": weights.opponents}
-        storage.write(Path(path), header, arrays)
+        settings = {name: getattr(self, name) for name in _SETTINGS}
+        settings["templates"] = None if self.templates is None else resolve(self.templates)
+        header = {"identity": self.encoder.identity, "settings": settings, "none_cutoff_": self.none_cutoff_}
+        storage.save(Path(path), header, self._fitted())
 
     @classmethod
     def load(cls, path: str | Path, encoder: Encoder, *, batch_size: int = 32, exact: bool = False) -> Self:
@@ -314,7 +294,7 @@ class ZeroShotClassifier:
         WeightsError
             Not there, or not a saved classifier.
         """
-        header, arrays = storage.read(Path(path))
+        header, weights = storage.load(Path(path))
         made_with = header.get("identity")
         if made_with != encoder.identity:
             raise ChecksumError(
@@ -323,20 +303,10 @@ class ZeroShotClassifier:
             )
         try:
             self = cls(encoder, **header["settings"], batch_size=batch_size, exact=exact)
-            labels = tuple(
-                Label(one["name"], tuple(one["texts"]), tuple(one["groups"])) for one in header["labels"]
-            )
-            counts = np.array(header["counts"], dtype=np.intp)
-            self._weights = ClassWeights(labels, arrays["rows"], counts, arrays["means"], arrays["opponents"])
-            self.none_cutoff_ = header["none_cutoff_"]
             self._check_settings()
-            if self.weights_.shape != (len(labels), encoder.dim) or arrays["rows"].shape != (
-                counts.sum(),
-                encoder.dim,
-            ):
-                raise ValueError(
-                    f"{arrays['rows'].shape} rows for {len(labels)} labels of width {encoder.dim}"
-                )
+            self._weights, self.none_cutoff_ = weights, header["none_cutoff_"]
+            if weights.means.shape[1] != encoder.dim:
+                raise ValueError(f"width {weights.means.shape[1]}, and the encoder's is {encoder.dim}")
         except (KeyError, TypeError, ValueError, InputError) as error:
             raise WeightsError(
                 f"{path} is not a whole classifier ({type(error).__name__}: {error})"
@@ -379,13 +349,16 @@ class ZeroShotClassifier:
                 members.setdefault("/".join(label.groups[:depth]), []).append(column)
         return members
 
-    def _drop_cutoff(self) -> None:
-        """The softmax over more or fewer classes has other values: a cut-off on it means something else."""
-        if self.none_cutoff_ is not None and self._method == "mcm":
-            self.none_cutoff_ = None
-            warnings.warn(
-                "the cut-off for none held for the classes before: call calibrate again", stacklevel=3
-            )
+    def _replace(self, weights: ClassWeights) -> Self:
+        """Go on with these classes, without a cut-off that no longer means the same."""
+        methods = {self._method}
+        self._weights = weights
+        methods.add(self._method)
+        if self.none_cutoff_ is not None and methods != {"cosine"}:
+            self.none_cutoff_ = None  # the softmax over more or fewer classes has other values
+            warnings.warn("the cut-off for none held for the classes before: calibrate again", stacklevel=3)
+        self._warn()
+        return self
 
     def _warn(self) -> None:
         labels = self._fitted().labels

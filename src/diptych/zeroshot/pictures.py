@@ -5,12 +5,11 @@ Here a picture that cannot be read raises; for long lists, failures and progress
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +17,10 @@ from PIL.Image import Image
 
 from diptych.encoder import Encoder
 from diptych.errors import InputError
-from diptych.media import load_image
+from diptych.media import Source, load_image
 from diptych.zeroshot.scoring import Floats, unit
 
-Picture: TypeAlias = str | Path | bytes | BinaryIO | Image
-Pictures: TypeAlias = Picture | Iterable[Picture] | NDArray[np.floating]
+Pictures: TypeAlias = Source | Iterable[Source] | NDArray[np.floating]
 
 
 def vectors(encoder: Encoder, images: Pictures, *, batch_size: int, exact: bool) -> Floats:
@@ -38,19 +36,24 @@ def vectors(encoder: Encoder, images: Pictures, *, batch_size: int, exact: bool)
     if isinstance(images, np.ndarray):
         return _rows(images, encoder.dim)
     target = None if exact else encoder.input_size
-    if isinstance(images, str | Path | bytes | Image | io.IOBase):
-        return encoder.encode_images([load_image(images, target=target)])  # type: ignore[arg-type]
+    if _is_one(images):
+        return encoder.encode_images([load_image(images, target=target)])
     if not isinstance(images, Iterable):
         raise InputError(
             f"pictures came as {type(images).__name__}: expected a path, a picture, a list, or vectors"
         )
     rows = [np.zeros((0, encoder.dim), np.float32)]
     with ThreadPoolExecutor(8) as pool:
-        for batch in _batches(iter(images), batch_size):
+        for batch in _batches(iter(cast("Iterable[Source]", images)), batch_size):
             rows.append(
                 encoder.encode_images(list(pool.map(lambda one: load_image(one, target=target), batch)))
             )
     return np.concatenate(rows)
+
+
+def _is_one(images: object) -> TypeGuard[Source]:
+    """One picture rather than several: an open file is iterable too, line by line."""
+    return isinstance(images, str | Path | bytes | Image) or hasattr(images, "read")
 
 
 def _rows(array: NDArray[np.floating], dim: int) -> Floats:
@@ -64,6 +67,6 @@ def _rows(array: NDArray[np.floating], dim: int) -> Floats:
     return unit(np.atleast_2d(array))
 
 
-def _batches(items: Iterator[Picture], size: int) -> Iterator[list[Picture]]:
+def _batches(items: Iterator[Source], size: int) -> Iterator[list[Source]]:
     while batch := list(islice(items, size)):
         yield batch

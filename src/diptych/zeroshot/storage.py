@@ -1,6 +1,7 @@
 """The file of a saved classifier: safetensors, with everything that is not a number as JSON in its header.
 
-Nothing in it is executed when read. It appears by atomic rename: whole or not at all.
+Nothing in it is executed when read. It appears by atomic rename: whole or not at all. Whose vectors it holds,
+and whether they fit an encoder, is the classifier's question.
 """
 
 from __future__ import annotations
@@ -9,27 +10,30 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 from diptych.errors import SaveError, WeightsError
+from diptych.zeroshot.labels import Label
+from diptych.zeroshot.weights import ClassWeights
 
 _KEY = "diptych.classifier"
 _VERSION = 1
-_LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
-def write(path: Path, header: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -> None:
+def save(path: Path, header: Mapping[str, Any], weights: ClassWeights) -> None:
     """Write the file; SaveError when there is no space, no folder or no permission."""
-    text = json.dumps({"version": _VERSION, **header}, ensure_ascii=False)
-    data = safetensors_numpy.save(
-        {name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata={_KEY: text}
-    )
+    labels = [asdict(label) for label in weights.labels]
+    text = json.dumps({"version": _VERSION, **header, "labels": labels, "counts": weights.counts.tolist()})
+    arrays = {"rows": weights.rows, "means": weights.means, "opponents": weights.opponents}
+    # save() writes the memory as it lies: a transposed or cut view would come out scrambled.
+    whole = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
+    data = safetensors_numpy.save(whole, metadata={_KEY: text})
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
@@ -46,30 +50,35 @@ def write(path: Path, header: Mapping[str, Any], arrays: Mapping[str, NDArray[np
         ) from error
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
-    """Header and arrays; WeightsError when the file is not there or not a saved classifier."""
+def load(path: Path) -> tuple[dict[str, Any], ClassWeights]:
+    """Header and weights; WeightsError when the file is not there or not a whole saved classifier."""
     try:
         data = path.read_bytes()
         arrays = safetensors_numpy.load(data)
-        length = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + min(length, _LARGEST_HEADER)]).get("__metadata__", {})
-        header = json.loads(metadata[_KEY])
+        length = int.from_bytes(data[:8], "little")  # safetensors checked it while loading
+        header: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_KEY])
+        if header["version"] != _VERSION:
+            raise ValueError(f"version {header['version']}, expected {_VERSION}: fit and save it again")
+        return header, _weights(header, arrays)
     except FileNotFoundError:
         raise WeightsError(
             f"{path} is not there: expected a classifier saved by ZeroShotClassifier.save"
         ) from None
-    except (
-        OSError,
-        SafetensorError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        RecursionError,
-    ) as error:
+    except (OSError, SafetensorError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise WeightsError(f"{path} is not a saved classifier ({type(error).__name__}: {error})") from error
-    if not isinstance(header, dict) or header.get("version") != _VERSION:
-        raise WeightsError(
-            f"{path} is a saved classifier of another version: expected {_VERSION}; fit and save it again"
+
+
+def _weights(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> ClassWeights:
+    """The learned state, checked against itself."""
+    labels = tuple(Label(one["name"], tuple(one["texts"]), tuple(one["groups"])) for one in header["labels"])
+    counts = np.array(header["counts"], dtype=np.intp)
+    weights = ClassWeights(labels, arrays["rows"], counts, arrays["means"], arrays["opponents"])
+    width = weights.means.shape[1]
+    fits = len(counts) == len(weights.means) == len(labels) > 0 and (counts > 0).all()
+    if not fits or weights.rows.shape != (counts.sum(), width) or weights.opponents.shape[1] != width:
+        raise ValueError(
+            f"{weights.rows.shape} rows and {weights.means.shape} means for {len(labels)} labels"
         )
-    return header, arrays
+    if len(weights.opponents) not in (0, len(labels)):
+        raise ValueError(f"{len(weights.opponents)} opponents for {len(labels)} labels")
+    return weights

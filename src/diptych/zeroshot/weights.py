@@ -37,8 +37,8 @@ class ClassWeights:
         How many rows each class has.
     means : (C, dim) float32
         One unit row per class: mean on the sphere over texts and templates.
-    opponents : (C, dim) or (1, dim) or (0, dim) float32
-        What each label is weighed against when it is judged by itself; one row when it is the same for all.
+    opponents : (C, dim) or (0, dim) float32
+        What each label is weighed against when it is judged by itself; none where labels compete.
     """
 
     labels: tuple[Label, ...]
@@ -48,24 +48,23 @@ class ClassWeights:
     opponents: Floats
 
     def join(self, other: ClassWeights) -> Self:
-        """These classes, then the others; a shared opponent stays the one it was."""
-        own = len(self.opponents) == len(self.labels) and len(other.opponents) == len(other.labels)
+        """These classes, then the others."""
         return type(self)(
             self.labels + other.labels,
             np.concatenate([self.rows, other.rows]),
             np.concatenate([self.counts, other.counts]),
             np.concatenate([self.means, other.means]),
-            np.concatenate([self.opponents, other.opponents]) if own else self.opponents,
+            np.concatenate([self.opponents, other.opponents]),
         )
 
-    def keep(self, mask: NDArray[np.bool_], *, shared_opponent: bool) -> Self:
+    def keep(self, mask: NDArray[np.bool_]) -> Self:
         """Only the classes that `mask` (C,) marks."""
         return type(self)(
             tuple(label for label, kept in zip(self.labels, mask, strict=True) if kept),
             self.rows[np.repeat(mask, self.counts)],
             self.counts[mask],
             self.means[mask],
-            self.opponents if shared_opponent else self.opponents[mask],
+            self.opponents[mask] if len(self.opponents) else self.opponents,
         )
 
     def cosines(self, vectors: Floats) -> Floats:
@@ -101,10 +100,11 @@ def learn(
     means = sphere_mean(own, _starts(per_label * per_text))
     rows = sphere_mean(own, np.arange(0, len(prompts), per_text)) if best_text else means
     counts = per_label if best_text else np.ones_like(per_label)
-    empty = np.zeros((0, encoder.dim), np.float32)
-    return ClassWeights(
-        labels, rows, counts, means, sphere_mean(rest, _starts(per_rival)) if rivals else empty
-    )
+    opponents = np.zeros((0, encoder.dim), np.float32)
+    if rivals:
+        made = sphere_mean(rest, _starts(per_rival))  # one per label, or one for all
+        opponents = np.ascontiguousarray(np.broadcast_to(made, (len(labels), encoder.dim)))
+    return ClassWeights(labels, rows, counts, means, opponents)
 
 
 def _opponents(
