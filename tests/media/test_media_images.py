@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ def test_an_animation_gives_its_first_frame(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "target"), [(1000, 224), (448, 224), (447, 224), (3999, 224), (2000, 1), (50, 336)]
+    ("side", "target"), [(1000, 224), (448, 224), (447, 224), (1799, 224), (400, 1), (50, 336)]
 )
 def test_scaled_decoding_never_goes_below_twice_the_target(side: int, target: int) -> None:
     data = encoded(Image.new("RGB", (side, side * 3 // 2), RED), "JPEG")
@@ -215,6 +216,7 @@ def test_devices_are_not_read() -> None:
         load_image("/dev/zero")
 
 
+@lru_cache
 def huge_png() -> bytes:
     """20,000 x 20,000 black pixels, one bit each: 50 kB that decode to 1.2 GB."""
     return encoded(Image.new("1", (20_000, 20_000)))
@@ -227,7 +229,9 @@ def test_a_decompression_bomb_is_refused_before_decoding(monkeypatch: pytest.Mon
         raise AssertionError("decoded")
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", decode)
-    with pytest.raises(ImageError, match=r"20,000 x 20,000 pixels \(400\.0 million\), over the limit of 120"):
+    with pytest.raises(
+        ImageError, match=r"20,000 x 20,000 = 400,000,000 pixels, over the limit of 120,000,000"
+    ):
         load_image(data)
 
 
@@ -235,9 +239,9 @@ def test_limits_are_the_callers(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(PNG)
     assert load_image(path, limits=Limits(max_pixels=64 * 64, max_bytes=len(PNG))).size == (64, 64)
-    with pytest.raises(ImageError, match="64 x 64 pixels"):
+    with pytest.raises(ImageError, match=r"64 x 64 = 4,096 pixels"):
         load_image(path, limits=Limits(max_pixels=64 * 64 - 1))
-    with pytest.raises(ImageError, match="64 x 64 pixels"):
+    with pytest.raises(ImageError, match=r"64 x 64 = 4,096 pixels"):
         load_image(Image.new("L", (64, 64)), limits=Limits(max_pixels=10))
     for source in (path, PNG, io.BytesIO(PNG)):
         with pytest.raises(ImageError, match=r"over the limit of .* \(Limits.max_bytes\)"):

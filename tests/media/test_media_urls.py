@@ -92,16 +92,9 @@ def test_redirects_to_other_schemes_are_refused(server: str, target: str) -> Non
 @pytest.mark.parametrize(
     "host",
     [
-        "127.0.0.1",
-        "localhost",
-        "10.1.2.3",
-        "192.168.0.1",
-        "169.254.169.254",
-        "[::1]",
-        "[::ffff:127.0.0.1]",
-        "0.0.0.0",
-    ]
-    + ["224.0.0.1", "2130706433"],
+        *("127.0.0.1", "localhost", "10.1.2.3", "192.168.0.1", "169.254.169.254", "0.0.0.0"),
+        *("[::1]", "[::ffff:127.0.0.1]", "224.0.0.1", "2130706433"),
+    ],
 )
 def test_private_addresses_are_refused(host: str) -> None:
     with pytest.raises(ImageError, match=r"on a private network|cannot be fetched"):

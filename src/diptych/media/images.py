@@ -51,16 +51,14 @@ class Limits:
     def check_bytes(self, count: int) -> None:
         """Raise ImageError for a file over the limit."""
         if count > self.max_bytes:
-            size, limit = count / 2**20, self.max_bytes / 2**20
-            raise ImageError(f"{size:,.1f} MiB, over the limit of {limit:,.1f} MiB (Limits.max_bytes)")
+            raise ImageError(f"{count:,} bytes, over the limit of {self.max_bytes:,} (Limits.max_bytes)")
 
     def check_size(self, width: int, height: int) -> None:
         """Raise ImageError for a picture over the limit, or without pixels."""
         if width * height > self.max_pixels:
-            millions, limit = width * height / 1e6, self.max_pixels / 1e6
             raise ImageError(
-                f"{width:,} x {height:,} pixels ({millions:,.1f} million), "
-                f"over the limit of {limit:,.1f} million (Limits.max_pixels)"
+                f"{width:,} x {height:,} = {width * height:,} pixels, "
+                f"over the limit of {self.max_pixels:,} (Limits.max_pixels)"
             )
         if width < 1 or height < 1:
             raise ImageError(f"{width} x {height} pixels: there is nothing to see")
@@ -205,4 +203,6 @@ def _name(source: object) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
+    first = error.args[0] if error.args else ""  # bytes from LibRaw
+    said = first.decode("utf-8", "replace") if isinstance(first, bytes) else str(error)
+    return said.strip() or type(error).__name__
