@@ -60,6 +60,8 @@ class AugmentConfig:
         for name, (low, high) in {"scale": self.scale, "erasing_scale": self.erasing_scale}.items():
             if not 0 < low <= high <= 1:
                 raise DataError(f"augment.{name} is {(low, high)}: expected 0 < low <= high <= 1")
+        if not 0 <= self.rotation <= 180:
+            raise DataError(f"augment.rotation is {self.rotation}: expected degrees from 0 to 180")
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise DataError(f"augment.ratio is {self.ratio}: expected 0 < low <= high")
         if len(self.jitter) != 4 or min(self.jitter) < 0 or max(self.jitter[:3]) > 1 or self.jitter[3] > 0.5:
@@ -89,7 +91,8 @@ def crop_boxes(sizes: NDArray[np.int64], draws: Floats, config: AugmentConfig | 
     if config is None:
         side = sizes.min(axis=1)
         middle = (sizes - side[:, None]) // 2
-        return np.column_stack([middle, side, side])
+        squares: NDArray[np.int64] = np.stack([middle[:, 0], middle[:, 1], side, side], axis=1)
+        return squares
     share = _between(draws[:, CROPS : CROPS + ATTEMPTS], *config.scale)  # (B, ATTEMPTS)
     ratio = np.exp(_between(draws[:, CROPS + ATTEMPTS : CROPS + 2 * ATTEMPTS], *np.log(config.ratio)))
     area = share * sizes.prod(axis=1)[:, None]
@@ -103,8 +106,7 @@ def crop_boxes(sizes: NDArray[np.int64], draws: Floats, config: AugmentConfig | 
     none = ~fits.any(axis=1)
     shape[none] = _fallback(sizes[none], config.ratio)
     offset[none] = (sizes[none] - shape[none]) // 2
-    boxes: NDArray[np.int64] = np.concatenate([offset, shape], axis=1)
-    return boxes
+    return np.concatenate([offset, shape], axis=1)
 
 
 def _fallback(sizes: NDArray[np.int64], ratio: tuple[float, float]) -> NDArray[np.int64]:

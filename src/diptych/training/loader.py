@@ -8,6 +8,7 @@ model and the steps are the trainer's.
 from __future__ import annotations
 
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -181,6 +182,7 @@ class PairLoader:
             [source.hashes() for source in self.sources], [repeat for _, repeat in parts], seed
         )
         side = side_for(image_size, 1.0 if augment is None else augment.scale[0])
+        self._told: set[type[Warning]] = set()
         self.reader = Reader(self.sources, side, cache, cache_budget)
 
     @property
@@ -278,7 +280,7 @@ class PairLoader:
         images = torch.cat([piece.images for piece in pieces])
         return Batch(
             images=finish(images, numbers, self.augment, self.mean, self.std),
-            tokens=torch.from_numpy(self.tokenizer(captions)),
+            tokens=self._tokens(captions),
             groups=torch.from_numpy(groups.copy()),
             captions=captions,
             keys=[key for piece in pieces for key in piece.keys],
@@ -286,6 +288,17 @@ class PairLoader:
             position=int(pieces[-1].ends[-1]),
             wait_seconds=time.perf_counter() - started,
         )
+
+    def _tokens(self, captions: list[str]) -> Tensor:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            tokens = torch.from_numpy(self.tokenizer(captions))
+        for warning in caught:
+            # Texts that are cut would be told of at every step of a run; once is enough.
+            if warning.category not in self._told:
+                self._told.add(warning.category)
+                warnings.warn(warning.message, stacklevel=2)
+        return tokens
 
     def _load(self, visits: Visits, span: range) -> _Piece:
         """Worker: the good pairs among some visits, cropped."""

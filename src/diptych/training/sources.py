@@ -74,7 +74,7 @@ def _describe_tar(pairs: str | Path | Sequence[str | Path], tar: Tar) -> Descrip
         return LabelledTar(pairs, label_field="label")
     if fields:
         raise DataError(
-            f"{tar.path} has JSON fields {sorted(fields)}: expected one of {list(DEFAULT_FIELDS)} or 'label'. "
+            f"{tar.path} has JSON fields {sorted(fields)}: expected {' or '.join(DEFAULT_FIELDS)} or label. "
             "Name the field: TarPairs(..., caption_field='...')"
         )
     if any("/" in name and Path(name).suffix.lower() in IMAGE_SUFFIXES for name, _, _ in members):

@@ -166,7 +166,7 @@ class Tar:
         self._spool = Spool(str(self.path))
         with gzip.open(self.path) as packed:
             try:
-                while piece := packed.read(_COPY):
+                while piece := packed.read1(_COPY):  # `read` would lose what stands before a fault
                     self._spool.write(piece)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 # As for a plain archive: what was read before the fault is used.
