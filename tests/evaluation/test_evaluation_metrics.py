@@ -44,6 +44,16 @@ def test_ties_count_by_expectation() -> None:
     assert metrics.accuracy(np.zeros((10, 4)), [3] * 10, 3) == 0.75
 
 
+def test_numbers_that_differ_by_rounding_tie_on_request() -> None:
+    scores = np.float32([[0.5, 0.5 + 6e-8, 0.5 - 6e-8, 0.4999, 0.5001]])
+    assert metrics.hits(scores, [0], 2).tolist() == [0.0]
+    assert metrics.hits(scores, [0], 2, tolerance=metrics.ROUNDING).tolist() == [pytest.approx(1 / 3)]
+    owners = [0, 1, 2, 3, 4]
+    assert metrics.retrieval_hits(scores, [0], owners, [2], tolerance=1e-6).tolist() == [
+        [pytest.approx(1 / 3)]
+    ]
+
+
 def test_recall_both_ways_by_hand() -> None:
     # Two pictures; captions 0 and 1 belong to the first, 2 to the second.
     similarity = np.array([[0.1, 0.8, 0.9],

@@ -135,6 +135,8 @@ def _hits(
     """Hits for each k, (N, len(ks)); softmax and sigmoid keep the order of the cosines."""
     blocks = []
     for start in range(0, len(vectors), _ROWS):
-        cosines = classifier.cosines(vectors[start : start + _ROWS])
-        blocks.append(np.stack([metrics.hits(cosines, labels[start : start + _ROWS], k) for k in ks], axis=1))
+        cosines, right = classifier.cosines(vectors[start : start + _ROWS]), labels[start : start + _ROWS]
+        blocks.append(
+            np.stack([metrics.hits(cosines, right, k, tolerance=metrics.ROUNDING) for k in ks], axis=1)
+        )
     return np.concatenate(blocks)

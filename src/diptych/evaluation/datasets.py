@@ -272,7 +272,7 @@ def load_captioned(
     DataError
         Nothing there, nothing readable, or no picture with a caption.
     """
-    paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in dict.fromkeys(path)]
     if not paths:
         raise DataError("no shard or folder was given: expected at least one path")
     parts = [read_captioned(one, field) for one in paths]

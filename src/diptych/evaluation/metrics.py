@@ -3,7 +3,8 @@
 Ties are settled by expectation. Where the right answer shares its score with others, a row counts as the
 probability of a hit when the tied answers are put in random order. A model that gives every class the same
 score gets exactly chance, never 0 (the pessimist's count) or 1 (the optimist's: `argsort` on a constant row
-finds class 0 every time). Only equal floating-point numbers tie.
+finds class 0 every time). Numbers tie when they are equal or, for cosines out of a matrix product, within
+`ROUNDING`: there two equal columns may differ in the last bit, by where they stand in the matrix.
 
 Legend: N rows (pictures, queries), C classes, M candidates, K captions of one picture.
 """
@@ -16,6 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.errors import InputError
+
+# Float32 products of unit rows differ by a few times 1e-7 between orders of summation.
+ROUNDING = 1e-6
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -58,7 +62,7 @@ def hit_probability(greater: ArrayLike, tied: ArrayLike, positives: ArrayLike, k
     return np.where(right == 1, single, 1.0 - miss)
 
 
-def hits(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> Floats:
+def hits(scores: ArrayLike, labels: ArrayLike, k: int = 1, *, tolerance: float = 0.0) -> Floats:
     """For each row, the probability that its label is among the `k` best scores; see the module on ties.
 
     Parameters
@@ -69,6 +73,8 @@ def hits(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> Floats:
         The right column of each row.
     k : int
         How many answers count.
+    tolerance : float
+        Scores no further apart than this tie.
 
     Returns
     -------
@@ -86,8 +92,8 @@ def hits(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> Floats:
     """
     table, right = _checked(scores, labels)
     own = table[np.arange(len(right)), right][:, None]  # (N, 1)
-    greater = (table > own).sum(1)
-    tied = (table == own).sum(1) - 1
+    greater = (table > own + tolerance).sum(1)
+    tied = (table >= own - tolerance).sum(1) - greater - 1
     return hit_probability(greater, tied, np.ones(len(right)), k)
 
 
@@ -156,7 +162,9 @@ def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, classes: int) ->
     return table.reshape(classes, classes)
 
 
-def retrieval_hits(scores: ArrayLike, rows: ArrayLike, columns: ArrayLike, ks: Sequence[int]) -> Floats:
+def retrieval_hits(
+    scores: ArrayLike, rows: ArrayLike, columns: ArrayLike, ks: Sequence[int], *, tolerance: float = 0.0
+) -> Floats:
     """For each query and each k, the probability that a match is among the k best candidates.
 
     Parameters
@@ -167,6 +175,8 @@ def retrieval_hits(scores: ArrayLike, rows: ArrayLike, columns: ArrayLike, ks: S
         Who owns each query and candidate: a row and a column with one number belong together. Pictures are
         0..N-1; their captions carry the number of their picture, as many as there are.
     ks : sequence of int
+    tolerance : float
+        Scores no further apart than this tie.
 
     Returns
     -------
@@ -192,8 +202,8 @@ def retrieval_hits(scores: ArrayLike, rows: ArrayLike, columns: ArrayLike, ks: S
             f"query {int(np.argmin(match.any(1)))} has no right candidate: recall is not defined"
         )
     best = np.where(match, table, -np.inf).max(1, keepdims=True)  # (N, 1)
-    greater = (table > best).sum(1)
-    level = table == best
+    greater = (table > best + tolerance).sum(1)
+    level = abs(table - best) <= tolerance
     right = (level & match).sum(1)
     tied = level.sum(1) - right
     return np.stack([hit_probability(greater, tied, right, k) for k in ks], axis=1)

@@ -109,6 +109,6 @@ def _hits(
     step = max(1, _SCORES // len(candidates))
     blocks = []
     for start in range(0, len(queries), step):
-        scores = queries[start : start + step] @ candidates.T  # (step, M)
-        blocks.append(metrics.retrieval_hits(scores, rows[start : start + step], columns, ks))
+        scores, own = queries[start : start + step] @ candidates.T, rows[start : start + step]  # (step, M)
+        blocks.append(metrics.retrieval_hits(scores, own, columns, ks, tolerance=metrics.ROUNDING))
     return np.concatenate(blocks)
