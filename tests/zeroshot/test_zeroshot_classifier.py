@@ -169,6 +169,19 @@ def test_several_labels_come_best_first() -> None:
     assert set(classifier.predict(picture("red"), cutoff=0.0)[0]) == {"white", "red", "blue"}
 
 
+def test_order_survives_where_probabilities_run_into_their_ends() -> None:
+    images = [picture((255, 60, 0))]
+    names = ["blue", "white", "yellow", "red"]
+    for options in ({"multi_label": True}, {}):
+        encoder = ToyEncoder(logit_scale=10_000.0)
+        classifier = ZeroShotClassifier(encoder, **options).fit(names)
+        cosines = classifier.cosines(images)[0]
+        best = [names[i] for i in np.argsort(-cosines)]
+        assert [name for name, _ in classifier.top(images)[0]] == best
+    certain = ZeroShotClassifier(ToyEncoder(logit_scale=10_000.0), multi_label=True).fit(names)
+    assert certain.predict(images, cutoff=0.0)[0] == tuple(best)
+
+
 def shades(base: tuple[int, int, int], n: int = 40) -> list[Image.Image]:
     rng = np.random.default_rng(0)
     return [picture(tuple(np.clip(rng.normal(base, 40), 0, 255).astype(int).tolist())) for _ in range(n)]
@@ -269,6 +282,7 @@ def test_any_nesting_reads_to_one_label_per_leaf(tree) -> None:
         ({"synonyms": "min"}, "mean, max"),
         ({"none_method": "odin"}, "auto, mcm, cosine"),
         ({"against": []}, "against is empty"),
+        ({"none_cutoff": "0.5"}, "expected a number"),
         ({"multi_label": True, "none_cutoff": 0.5}, "no none_cutoff"),
         ({"templates": "plainest"}, "did you mean plain"),
     ],

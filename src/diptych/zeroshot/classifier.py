@@ -25,7 +25,7 @@ from diptych.zeroshot.scoring import Floats
 from diptych.zeroshot.templates import resolve
 from diptych.zeroshot.weights import ClassWeights, learn
 
-Names_: TypeAlias = NDArray[np.object_]
+Answers: TypeAlias = NDArray[np.object_]
 
 # What a saved classifier carries of its parameters; the others are about the machine.
 _SETTINGS = ("templates", "activation", "multi_label", "against", "synonyms", "none_cutoff", "none_method")
@@ -194,7 +194,7 @@ class ZeroShotClassifier:
     # ---- answers ----
 
     @property
-    def classes_(self) -> Names_:
+    def classes_(self) -> Answers:
         """Class names, (C,), in the order of the columns."""
         return np.array([label.name for label in self._fitted().labels], dtype=object)
 
@@ -214,14 +214,7 @@ class ZeroShotClassifier:
 
     def predict_proba(self, images: Pictures) -> Floats:
         """Probability of each class, (N, C); rows sum to one unless labels are judged by themselves."""
-        weights = self._fitted()
-        rows = self._vectors(images)
-        cosines = weights.cosines(rows)
-        if self._sigmoid:
-            return scoring.sigmoid(self.encoder.logit_scale * cosines + self.encoder.logit_bias)
-        if self.multi_label:
-            return scoring.sigmoid(self.encoder.logit_scale * (cosines - rows @ weights.opponents.T))
-        return scoring.softmax(self.encoder.logit_scale * cosines)
+        return self._probabilities(self._logits(self._vectors(images)))
 
     def scores(self, images: Pictures) -> Floats:
         """Scores from 0 to 100, (N, C): 100 times the probabilities."""
@@ -242,30 +235,30 @@ class ZeroShotClassifier:
         """How sure the best answer is, (N,): see `none_method`."""
         return scoring.confidence(self.cosines(images), self._method)
 
-    def predict(self, images: Pictures, *, cutoff: float = 0.5) -> Names_:
+    def predict(self, images: Pictures, *, cutoff: float = 0.5) -> Answers:
         """The best class of each picture, (N,) objects.
 
         A name, or None below the cut-off for "none of these". For a multi-label classifier a tuple of the
         names with a probability of at least `cutoff`, best first.
         """
-        rows = self._vectors(images)
-        probabilities = self.predict_proba(rows)
+        names, rows = self.classes_, self._vectors(images)
+        logits = self._logits(rows)
+        if not self.multi_label:
+            best: Answers = names[logits.argmax(axis=1)]
+            if self.none_cutoff_ is not None:
+                best[self.confidence(rows) < self.none_cutoff_] = None
+            return best
         answers = np.empty(len(rows), dtype=object)
-        names = self.classes_
-        for i, row in enumerate(probabilities):
-            if self.multi_label:
-                answers[i] = tuple(names[c] for c in np.argsort(-row, kind="stable") if row[c] >= cutoff)
-            else:
-                answers[i] = names[int(row.argmax())]
-        if self.none_cutoff_ is not None and not self.multi_label:
-            answers[self.confidence(rows) < self.none_cutoff_] = None
+        order = np.argsort(-logits, axis=1, kind="stable")
+        for i, probabilities in enumerate(self._probabilities(logits)):
+            answers[i] = tuple(names[c] for c in order[i] if probabilities[c] >= cutoff)
         return answers
 
     def top(self, images: Pictures, k: int = 5) -> list[list[tuple[str, float]]]:
         """For each picture its `k` best classes with their scores from 0 to 100, best first."""
-        names = self.classes_
-        table = self.scores(images)
-        order = np.argsort(-table, axis=1, kind="stable")[:, :k]
+        names, logits = self.classes_, self._logits(self._vectors(images))
+        order = np.argsort(-logits, axis=1, kind="stable")[:, :k]  # probabilities may be equal: all 0, all 1
+        table = 100 * self._probabilities(logits)
         return [[(names[c], float(row[c])) for c in best] for row, best in zip(table, order, strict=True)]
 
     # ---- files ----
@@ -304,7 +297,8 @@ class ZeroShotClassifier:
         try:
             self = cls(encoder, **header["settings"], batch_size=batch_size, exact=exact)
             self._check_settings()
-            self._weights, self.none_cutoff_ = weights, header["none_cutoff_"]
+            cutoff = header["none_cutoff_"]
+            self._weights, self.none_cutoff_ = weights, None if cutoff is None else float(cutoff)
             if weights.means.shape[1] != encoder.dim:
                 raise ValueError(f"width {weights.means.shape[1]}, and the encoder's is {encoder.dim}")
         except (KeyError, TypeError, ValueError, InputError) as error:
@@ -326,6 +320,20 @@ class ZeroShotClassifier:
         if self.none_method != "auto":
             return self.none_method
         return "cosine" if self._sigmoid or len(self._fitted().labels) == 1 else "mcm"
+
+    def _logits(self, rows: Floats) -> Floats:
+        """What the activation is applied to, (N, C)."""
+        weights = self._fitted()
+        cosines = weights.cosines(rows)
+        if self._sigmoid:
+            return self.encoder.logit_scale * cosines + self.encoder.logit_bias
+        if self.multi_label:
+            cosines = cosines - rows @ weights.opponents.T  # the sigmoid of a difference is a softmax of two
+        return self.encoder.logit_scale * cosines
+
+    def _probabilities(self, logits: Floats) -> Floats:
+        alone = self._sigmoid or self.multi_label
+        return scoring.sigmoid(logits) if alone else scoring.softmax(logits)
 
     def _learn(self, labels: tuple[Label, ...]) -> ClassWeights:
         against = self.against if self.multi_label and not self._sigmoid else None
@@ -382,5 +390,7 @@ class ZeroShotClassifier:
                 raise InputError(f"{name} is {getattr(self, name)!r}: expected {', '.join(values)}")
         if not self.against:
             raise InputError('against is empty: expected "background", "negation" or texts')
+        if not isinstance(self.none_cutoff, int | float | None):
+            raise InputError(f"none_cutoff is {self.none_cutoff!r}: expected a number or None")
         if self.multi_label and self.none_cutoff is not None:
             raise InputError("a multi-label classifier needs no none_cutoff: it may answer with no label")
