@@ -96,9 +96,8 @@ def crop_boxes(sizes: NDArray[np.int64], draws: Floats, config: AugmentConfig | 
     share = _between(draws[:, CROPS : CROPS + ATTEMPTS], *config.scale)  # (B, ATTEMPTS)
     ratio = np.exp(_between(draws[:, CROPS + ATTEMPTS : CROPS + 2 * ATTEMPTS], *np.log(config.ratio)))
     area = share * sizes.prod(axis=1)[:, None]
-    shapes = np.rint(np.sqrt(np.stack([area / ratio, area * ratio], axis=2))).astype(
-        np.int64
-    )  # (B, ATTEMPTS, 2)
+    exact = np.sqrt(np.stack([area / ratio, area * ratio], axis=2))  # (B, ATTEMPTS, 2)
+    shapes = np.rint(exact).astype(np.int64)
     fits = ((shapes > 0) & (shapes <= sizes[:, None, :])).all(axis=2)
     rows = np.arange(len(sizes))
     shape = shapes[rows, fits.argmax(axis=1)]
@@ -114,7 +113,8 @@ def _fallback(sizes: NDArray[np.int64], ratio: tuple[float, float]) -> NDArray[n
     height, width = sizes[:, 0], sizes[:, 1]
     narrow = np.minimum(height, np.rint(width / ratio[0]).astype(np.int64))
     wide = np.minimum(width, np.rint(height * ratio[1]).astype(np.int64))
-    return np.maximum(np.stack([narrow, wide], axis=1), 1)
+    shapes: NDArray[np.int64] = np.maximum(np.stack([narrow, wide], axis=1), 1)
+    return shapes
 
 
 def crop(
