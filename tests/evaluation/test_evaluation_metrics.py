@@ -127,6 +127,13 @@ def test_interval_of_a_mean_by_theory() -> None:
     assert metrics.bootstrap_interval([1.0, 1.0]) == (1.0, 1.0)
 
 
+def test_interval_of_many_different_values_by_theory() -> None:
+    values = np.random.default_rng(0).normal(3, 2, 400)
+    low, high = metrics.bootstrap_interval(values)
+    spread = 1.96 * values.std() / 20
+    assert (low, high) == pytest.approx((values.mean() - spread, values.mean() + spread), abs=0.04)
+
+
 def test_rows_of_one_group_are_no_new_evidence() -> None:
     values = np.tile([0.0, 1.0], 50)
     low, high = metrics.bootstrap_interval(values)

@@ -275,14 +275,21 @@ def bootstrap_interval(
         np.arange(sample.size) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     )
     pairs = np.stack([np.bincount(owner, weights=sample), np.bincount(owner).astype(np.float64)], axis=1)
-    # Equal (sum, count) pairs are one kind: drawing how often each kind comes up is drawing the rows.
-    kinds, counts = np.unique(pairs, axis=0, return_counts=True)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(pairs), counts / counts.sum(), size=resamples)  # (resamples, kinds)
-    sums = drawn @ kinds
+    sums = _resampled_sums(pairs, resamples, np.random.default_rng(seed))
     tail = (1 - level) / 2
     low, high = np.quantile(sums[:, 0] / sums[:, 1], [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _resampled_sums(rows: Floats, resamples: int, rng: np.random.Generator) -> Floats:
+    """Column sums of `resamples` draws of as many rows with replacement, (resamples, columns)."""
+    kinds, counts = np.unique(rows, axis=0, return_counts=True)
+    if len(kinds) <= 64:
+        # Hits come in few kinds: drawing how often each kind comes up is drawing the rows.
+        drawn: Floats = rng.multinomial(len(rows), counts / counts.sum(), size=resamples) @ kinds
+        return drawn
+    draws = (rng.integers(0, len(rows), len(rows)) for _ in range(resamples))
+    return np.stack([rows[draw].sum(axis=0) for draw in draws])
 
 
 def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.floating], Integers]:
