@@ -1,4 +1,4 @@
-"""The commands of the README run: every console block under `<!-- run -->`, offline, in a folder made for it."""
+"""The commands of the README run: every console block under `<!-- run -->`, offline, in its own folder."""
 
 from __future__ import annotations
 

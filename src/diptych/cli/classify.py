@@ -121,7 +121,8 @@ def classify(
         raise typer.BadParameter("--json and --csv exclude each other")
     named, texts = sort_words(words or [])
     asked = _labels(texts + (label or []), labels, classifier, multi_label, none, calibrate)
-    pictures = gather(named + (images or []), allow_urls=allow_urls, stdin=sys.stdin)
+    named += images or []
+    pictures = gather(named, allow_urls=allow_urls, stdin=sys.stdin)
     pictures = _to_copy(pictures, copy_to)
     encoder = options.open_model(
         model,
@@ -133,7 +134,12 @@ def classify(
         exact=exact,
     )
     stream = Stream(
-        encoder, exact, options.count(threads, "threads"), options.count(batch_size, "size"), quiet
+        encoder,
+        exact,
+        options.count(threads, "--threads"),
+        options.count(batch_size, "--batch-size"),
+        quiet,
+        frozenset(named),
     )
     if classifier is not None:
         from diptych.zeroshot import ZeroShotClassifier
@@ -158,6 +164,7 @@ class Stream:
     threads: int | None
     batch_size: int | None
     quiet: bool
+    typed: frozenset[str] = frozenset()  # what stood on the command line itself
 
     def vectors(self, pictures: Sequence[str], failures: dict[str, str]) -> Iterator[tuple[str, Any]]:
         """(name, vector) of every picture that can be read, in order; the others go to `failures`."""
@@ -167,7 +174,7 @@ class Stream:
         with progress("classifying", len(pictures), unit="pictures", quiet=self.quiet) as advance:
             for result in embed_images(
                 self.encoder,
-                sources(pictures, failures.__setitem__),
+                sources(pictures, failures.__setitem__, typed=self.typed),
                 batch_size=self.batch_size or 32,
                 threads=self.threads,
                 exact=self.exact,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS = 2.0  # a job shorter than this shows no progress
 _HOME = str(Path(__file__).parents[1])  # a warning from elsewhere is not for the person at the terminal
+_STEERING = {"Cc", "Cf", "Zl", "Zp"}  # Unicode categories
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -59,10 +60,14 @@ def clean(text: str) -> str:
 
     Examples
     --------
-    >>> clean("a\\x1b[31mred\\nname")
+    >>> clean("a\x1b[31mred\nname")
     'a?[31mred?name'
     """
-    return "".join("?" if unicodedata.category(letter) in {"Cc", "Cf"} else letter for letter in text)
+    # The two joiners are format characters too, and scripts and emoji need them.
+    return "".join(
+        "?" if unicodedata.category(letter) in _STEERING and letter not in "\u200c\u200d" else letter
+        for letter in text
+    )
 
 
 def fitted(text: str, width: int, *, middle: bool = False) -> str:

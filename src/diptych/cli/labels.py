@@ -32,7 +32,18 @@ def read_labels_file(path: Path) -> Any:
         ) from error
     if not isinstance(labels, list | dict) or not labels:
         raise TextError(f"{path} has no labels: expected one a line, or JSON with a list or name -> texts")
+    if not _are_labels(labels):
+        raise TextError(
+            f"{path}: expected a list of texts, or names with a text, texts, null or names below them"
+        )
     return labels
+
+
+def _are_labels(value: Any) -> bool:
+    """Whether JSON has the form of labels: a list of texts, or names over texts, lists, nothing or names."""
+    if isinstance(value, dict):
+        return all(inner is None or isinstance(inner, str) or _are_labels(inner) for inner in value.values())
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def _lines(text: str) -> list[str]:
@@ -78,8 +89,7 @@ def _prompts_of(name: str, value: Any) -> Any:
     if isinstance(value, dict):
         return prompts_for(value)
     texts = [name] if value is None else [value] if isinstance(value, str) else value
-    # What is no text is left for the classifier to refuse: it knows how to say so.
-    return [prompt(text) if isinstance(text, str) else text for text in texts]
+    return [prompt(text) for text in texts]
 
 
 def distinct(labels: Sequence[str]) -> list[str]:

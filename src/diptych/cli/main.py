@@ -6,13 +6,15 @@ command line or of what it named; 130 interrupted.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from diptych.cli import classify, demo, evaluate, models
+from diptych.cli import classify, demo, evaluate, models, train
 from diptych.cli.console import complain, show_warnings
 from diptych.errors import DiptychError
 
@@ -29,6 +31,11 @@ class Commands(TyperGroup):
                 raise
             complain("error", str(error))
             raise typer.Exit(2) from None
+        except OSError as error:
+            if ctx.params.get("debug") or error.errno == errno.EPIPE:  # a closed pipe is for the group to end
+                raise
+            complain("error", f"{error.filename or 'the output'}: {error.strerror or error}")
+            raise typer.Exit(2) from None
         except KeyboardInterrupt:
             complain("interrupted", "nothing half-written was left behind")
             raise typer.Exit(130) from None
@@ -44,6 +51,7 @@ app = typer.Typer(
 )
 app.command("classify")(classify.classify)
 app.command("demo")(demo.demo)
+app.command("train")(train.train)
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="evaluate")
 
@@ -81,7 +89,22 @@ def main() -> None:
         # A file name need not be valid text, and a terminal need not know every character.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    app()
+    try:
+        app()
+    except SystemExit as stop:
+        sys.exit(_flushed(stop.code))
+
+
+def _flushed(status: str | int | None) -> str | int | None:
+    """The exit status once everything printed has left: a full device is only noticed here."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries again
+        if error.errno != errno.EPIPE:
+            complain("error", f"the output could not be written: {error.strerror or error}")
+        return status or 2
+    return status
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Opening and decoding them is `diptych.media`'s work; here are only names, and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -87,7 +87,15 @@ def gather(names: Iterable[str], *, allow_urls: bool, stdin: TextIO) -> list[str
         raise ImageError(
             f"no pictures in {', '.join(names) or 'an empty list'}: looked for files ending in {kinds}"
         )
-    return list(dict.fromkeys(found))
+    once: dict[str, str] = {}
+    for name in found:
+        once.setdefault(_place(name), name)
+    return list(once.values())
+
+
+def _place(name: str) -> str:
+    """What two names of one picture have in common."""
+    return name if is_address(name) else str(Path(name).absolute())
 
 
 def _opened(name: str, allow_urls: bool) -> list[str]:
@@ -110,14 +118,20 @@ def listed(text: str) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
-def sources(names: Iterable[str], failed: Callable[[str, str], None]) -> Iterator[tuple[str, Path | bytes]]:
-    """Each picture as (name, path or fetched bytes); an address that cannot be fetched goes to `failed`."""
+def sources(
+    names: Iterable[str], failed: Callable[[str, str], None], *, typed: Container[str] = ()
+) -> Iterator[tuple[str, Path | bytes]]:
+    """Each picture as (name, path or fetched bytes); an address that cannot be fetched goes to `failed`.
+
+    Addresses in `typed`, which a person wrote on the command line, may lie in private networks; others come
+    from lists, which strangers may have written.
+    """
     for name in names:
         if not is_address(name):
             yield name, Path(name)
             continue
         try:
-            data = fetch(name)
+            data = fetch(name, allow_private=name in typed)
         except ImageError as error:
             failed(name, str(error))
         else:

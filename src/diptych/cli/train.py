@@ -1,0 +1,222 @@
+"""`diptych train`: run a recipe, or train on pairs of your own without one."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json as json_module
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli import options
+from diptych.cli.console import note
+from diptych.errors import InputError, TrainingError
+
+if TYPE_CHECKING:
+    from diptych.training import Listener, Run, StepReport, Summary
+
+_DATA, _RUN = "Your own pairs", "Run"
+
+
+def train(
+    recipe: Annotated[
+        Path | None, typer.Argument(metavar="[RECIPE]", help="A Python file with run().", show_default=False)
+    ] = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Tar shards ('shards/{000..099}.tar'), a CSV, TSV or Parquet table, or a folder.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    val: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Pairs to validate on.", rich_help_panel=_DATA),
+    ] = None,
+    hold_out: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Without --val: share of pairs held out.", rich_help_panel=_DATA),
+    ] = 0.05,
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="PRESET", help="Shape to train.", rich_help_panel=_DATA)
+    ] = "diptych-small",
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.", show_default=False)
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_RUN)] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_RUN)] = None,
+    lr: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Peak learning rate.", rich_help_panel=_RUN)
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any field of the config.", rich_help_panel=_RUN),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", metavar="", help="Go on where the run stands.", rich_help_panel=_RUN)
+    ] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train both encoders from image-text pairs. Ctrl-C saves; --resume goes on exactly there.
+
+    [bold]Examples[/bold]
+
+      diptych train recipes/default.py --set epochs=3
+
+      diptych train --pairs 'shards/{000..099}.tar' --model ViT-B-32 --out runs/mine
+
+      diptych train --pairs photos/ --epochs 20 --set augment.flip=0.5
+
+      diptych classify cat.jpg cat dog --model runs/mine
+    """
+    if (recipe is None) == (not pairs):
+        raise InputError("give a recipe (diptych train recipes/default.py) or pairs (--pairs PATTERN)")
+    run = _read_recipe(recipe) if recipe else _run_on(pairs or [], val, hold_out, model)
+    named: dict[str, Any] = {"out": out, "epochs": epochs, "batch_size": batch_size, "lr": lr}
+    config = dataclasses.replace(run.config, **{k: v for k, v in named.items() if v is not None})
+    config = config.override(assignments or [])
+    run = dataclasses.replace(run, config=config)
+    summary = _train(run, resume=resume, quiet=quiet)
+    _tell(summary, recipe, json, quiet)
+
+
+def _train(run: Run, *, resume: bool, quiet: bool) -> Summary:
+    from diptych.training import train as train_
+
+    with _listening(quiet) as listener:
+        return train_(run, resume=resume, listener=listener)
+
+
+def _tell(summary: Summary, recipe: Path | None, json: bool, quiet: bool) -> None:
+    if json:
+        print(json_module.dumps(dataclasses.asdict(summary), default=str, indent=2))
+    if summary.finished:
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in summary.metrics.items())
+        note(f"{summary.reason}: {summary.step} steps; {figures or 'no evaluators'}", quiet=quiet)
+        note(f"model: {summary.folder}/model  (diptych classify PICTURE LABEL... -m {summary.folder})")
+        return
+    note(f"{summary.reason}: saved at step {summary.step}. The same command with --resume goes on there.")
+    if summary.reason == "interrupted":
+        raise typer.Exit(130)
+
+
+def _read_recipe(path: Path) -> Run:
+    """Call `run()` of a Python file."""
+    from diptych.training import Run
+
+    if not path.is_file():
+        raise InputError(f"{path} is no file: expected a recipe, a Python file with a function run()")
+    spec = importlib.util.spec_from_file_location(f"diptych_recipe_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is no Python file: expected a recipe such as recipes/default.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses inside a recipe look their module up
+    spec.loader.exec_module(module)
+    function = getattr(module, "run", None)
+    made = function() if callable(function) else None
+    if not isinstance(made, Run):
+        raise InputError(f"{path} has no function run() that returns a diptych.training.Run")
+    return made
+
+
+def _run_on(pairs: list[str], val: str | None, hold_out: float, model: str) -> Run:
+    """A run on somebody's own pairs, with retrieval on the held-out ones."""
+    from diptych.cli.validation import held_out_retrieval
+    from diptych.training import Mixture, Part, Run, TrainConfig, describe
+
+    described = describe(pairs)
+    held: Any = describe(val) if val else Part(described, hold_out, held_out=True)
+    data = described if val or not hold_out else Part(described, hold_out)
+    config = TrainConfig(data=Mixture(((data, 1.0),)), model=model, name=f"{model} on {', '.join(pairs)}")
+    if not val and not hold_out:
+        return Run(config)
+    source = held.open()
+    if not len(source):
+        raise TrainingError(f"no pair of {pairs} fell into the held-out share {hold_out}: raise --hold-out")
+    evaluators = {"val": held_out_retrieval(source, config)}
+    best = "val/image_retrieval_recall@10" if len(source) >= 10 else "val/image_retrieval_recall@1"
+    return Run(dataclasses.replace(config, monitor=best), evaluators)
+
+
+@contextmanager
+def _listening(quiet: bool) -> Iterator[Listener]:
+    """A listener that draws a bar on a terminal, and writes lines now and then elsewhere."""
+    from diptych.training import Listener
+
+    if quiet:
+        yield Listener()
+        return
+    listener = _make_listener(sys.stderr.isatty())
+    try:
+        yield listener
+    finally:
+        listener.close()
+
+
+def _make_listener(terminal: bool) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from diptych.training import Listener
+
+    class Screen(Listener):
+        """The bar: step, loss, scale, pairs per second, share of time waiting for data, time left."""
+
+        def __init__(self) -> None:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[told]}"),
+                TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+                console=Console(stderr=True),
+                disable=not terminal,
+            )
+            self.task = self.bar.add_task("starting", total=None, told="")
+            self.last = time.monotonic()
+            self.bar.start()
+
+        def scanning(self, total: int) -> Callable[[int], None]:
+            self.bar.update(self.task, description="reading pairs", total=total, completed=0)
+            return lambda done: self.bar.advance(self.task, done)
+
+        def step(self, report: StepReport) -> None:
+            told = _line(report)
+            self.bar.update(
+                self.task,
+                description=f"step {report.step}/{report.steps}",
+                total=report.steps,
+                completed=report.step,
+                told=told,
+            )
+            if not terminal and time.monotonic() - self.last > 30:
+                self.last = time.monotonic()
+                note(f"step {report.step}/{report.steps}  {told}")
+
+        def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+            self.note(f"step {step}: " + (", ".join(f"{n} {v:.3f}" for n, v in metrics.items()) or "saved"))
+
+        def note(self, text: str) -> None:
+            if terminal:
+                self.bar.console.print(text, markup=False, highlight=False)
+            else:
+                note(text)
+
+        def close(self) -> None:
+            self.bar.stop()
+
+    return Screen()
+
+
+def _line(report: StepReport) -> str:
+    return (
+        f"loss {report.loss:.3f}  scale {report.scale:.1f}  "
+        f"{report.pairs_per_second:,.0f}/s  waits {report.wait_share:.0%}"
+    )

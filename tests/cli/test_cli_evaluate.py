@@ -1,0 +1,85 @@
+"""`diptych evaluate`: tables and CLIP_benchmark's JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_tools import paint
+from typer.testing import Result
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    """Two domains of two classes of two pictures."""
+    for number in range(8):
+        domain, kind = ("photo", "sketch")[number // 4], ("dog", "guitar")[number // 2 % 2]
+        paint(tmp_path / "pack" / domain / kind / f"{number}.png", number)
+    return tmp_path / "pack"
+
+
+def test_zero_shot_table(run: Run, tiny: Path, classes: Path) -> None:
+    done = run("evaluate", "zero-shot", classes, "--domain", "each", "-m", tiny)
+    assert done.exit_code == 0, done.stderr
+    header, *rows = done.stdout.splitlines()
+    assert header.split() == ["data", "set", "metric", "value", "95", "%", "chance", "pictures"]
+    assert [row.split()[0] for row in rows] == ["pack/photo"] * 2 + ["pack/sketch"] * 2
+    assert {row.split()[-2] for row in rows} == {"0.500"}  # chance between two classes
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_zero_shot_json(run: Run, tiny: Path, classes: Path) -> None:
+    done = run("evaluate", "zero-shot", classes, "--json", "-", "-m", tiny)
+    told = json.loads(done.stdout)
+    assert told["task"] == "zeroshot_classification"
+    assert 0 <= told["metrics"]["acc1"] <= 1
+    assert told["n"] == 8
+    assert run("evaluate", "zero-shot", classes, "--json", "x.json", "-q", "-m", tiny).exit_code == 0
+    assert json.loads(Path("x.json").read_text())["metrics"] == told["metrics"]
+
+
+def test_zero_shot_among_some_classes(run: Run, tiny: Path, classes: Path) -> None:
+    Path("only.txt").write_text("guitar\n")
+    done = run("evaluate", "zero-shot", classes, "--only", "only.txt", "--json", "-", "-m", tiny)
+    assert json.loads(done.stdout)["metrics"]["acc1"] == 1.0
+    Path("only.txt").write_text("violin\n")
+    refused = run("evaluate", "zero-shot", classes, "--only", "only.txt", "-m", tiny)
+    assert refused.exit_code == 2
+    assert "violin" in refused.stderr
+
+
+def test_other_words_for_the_classes(run: Run, tiny: Path, classes: Path) -> None:
+    Path("names.json").write_text('{"dog": "a hound", "guitar": "a lute"}')
+    done = run("evaluate", "zero-shot", classes, "--names", "names.json", "-m", tiny)
+    assert done.exit_code == 0, done.stderr
+
+
+def test_retrieval(run: Run, tiny: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        paint(tmp_path / "pairs" / f"{number}.png", number)
+        (tmp_path / "pairs" / f"{number}.txt").write_text(f"picture {number}\n")
+    done = run("evaluate", "retrieval", "pairs", "-m", tiny)
+    assert done.exit_code == 0, done.stderr
+    assert "image_retrieval_recall@10" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "words", [("zero-shot", "gone"), ("retrieval", "gone"), ("zero-shot", "."), ("retrieval", ".")]
+)
+def test_no_data(run: Run, tiny: Path, words: tuple[str, ...]) -> None:
+    done = run("evaluate", *words, "-m", tiny)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: ")
+
+
+def test_a_picture_that_cannot_be_read_is_told(run: Run, tiny: Path, classes: Path) -> None:
+    (classes / "photo" / "dog" / "broken.png").write_bytes(b"broken")
+    done = run("evaluate", "zero-shot", classes, "-m", tiny)
+    assert done.exit_code == 1
+    assert "broken.png" in done.stderr
+    assert "acc1" in done.stdout

@@ -1,0 +1,130 @@
+"""The parts of the command line that need no model: fitting names, bars, folder names, help texts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from typer.testing import Result
+
+from diptych.cli import console
+from diptych.cli.console import bar, clean, fitted, progress
+from diptych.cli.labels import prompt
+from diptych.cli.pictures import listed, sort_words
+from diptych.cli.sorting import folder_name
+
+Run = Callable[..., Result]
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60), st.integers(4, 40), st.booleans())
+def test_fitted_is_exactly_as_wide_as_asked(text: str, width: int, middle: bool) -> None:
+    assert cell_len(fitted(text, width, middle=middle)) == width
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_clean_leaves_nothing_that_steers(text: str) -> None:
+    cleaned = clean(text)
+    assert len(cleaned) == len(text)
+    assert not any(letter in cleaned for letter in "\x1b\x07\x08\n\r\x9b\u202e\u2028")
+
+
+@given(st.floats(allow_nan=False), st.integers(1, 60))
+def test_bar_is_exactly_as_wide_as_asked(share: float, width: int) -> None:
+    assert len(bar(share, width)) == len(bar(share, width, plain=True)) == width
+
+
+@given(st.text())
+def test_folder_name_is_one_part_of_a_path(label: str) -> None:
+    name = folder_name(label)
+    assert Path("a", name).parent == Path("a")
+    assert name.strip(" .") == name
+    assert 0 < len(name) <= 80
+
+
+@given(st.text())
+def test_prompt_keeps_the_label(label: str) -> None:
+    assert label.strip() in prompt(label)
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["C"], exclude_characters="\u2028\u2029"), min_size=1))
+)
+def test_lists_by_line_and_by_nul_agree(names: list[str]) -> None:
+    whole = [name for name in names if name.strip()]
+    assert listed("\0".join(names) + "\0") == whole
+    assert listed("\n".join(names)) == whole
+
+
+def test_a_word_of_500_words_is_a_label() -> None:
+    sentence = " ".join(["dog"] * 500)  # longer than any file name may be
+    assert sort_words([sentence]) == ([], [sentence])
+
+
+class Terminal:
+    """Standard error that is a terminal, and remembers."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        self.written = ""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.written += text
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(60.0, False), (0.0, True)])
+def test_progress_shows_from_two_seconds_on(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, shown: bool
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr(console, "QUIET_SECONDS", seconds)
+    with progress("reading", 3, unit="pictures", quiet=False) as advance:
+        for _ in range(3):
+            time.sleep(0.001)
+            advance(1)
+    assert ("pictures/s" in terminal.written) is shown
+
+
+COMMANDS = [
+    (),
+    ("classify",),
+    ("demo",),
+    ("models",),
+    ("models", "list"),
+    ("models", "show"),
+    ("models", "convert"),
+    ("models", "verify"),
+    ("evaluate",),
+    ("evaluate", "zero-shot"),
+    ("evaluate", "retrieval"),
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_fits_80_columns_and_has_an_example(run: Run, words: tuple[str, ...]) -> None:
+    done = run(*words, "--help")
+    assert done.exit_code == 0
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    if words not in {("models",), ("evaluate",)}:
+        assert f"diptych {' '.join(words)}".strip() in done.stdout
+
+
+def test_version(run: Run) -> None:
+    import diptych
+
+    assert run("--version").stdout == f"diptych {diptych.__version__}\n"
