@@ -7,6 +7,7 @@ import errno
 import json
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -84,7 +85,7 @@ def test_tied_and_strided_weights_can_be_saved(tmp_path: Path) -> None:
     [
         ("architecture", lambda c: c["architecture"].update(activation="quick_gelu")),
         ("preprocess", lambda c: c["preprocess"].update(mean=[0.5, 0.5, 0.5])),
-        ("tokenizer", lambda c: c["tokenizer"].update(context_length=31)),
+        ("tokenizer", lambda c: c["tokenizer"].update(clean="none")),
         ("description", lambda c: c.update(licence="public domain")),
         ("description", lambda c: c["training"].update(epochs=30)),
     ],
@@ -117,7 +118,12 @@ def test_the_tokenizer_file_is_part_of_the_identity(tmp_path: Path, state: dict[
     table = tmp_path / "tokenizer.json"
     table.write_text('{"version": "1.0"}')
     spec = ModelSpec.from_dict(
-        {**SPEC.to_dict(), "tokenizer": TokenizerConfig(kind="file", file="tokenizer.json").to_dict()}
+        {
+            **SPEC.to_dict(),
+            "tokenizer": TokenizerConfig(
+                kind="file", file="tokenizer.json", vocab_size=8192, context_length=32
+            ).to_dict(),
+        }
     )
     save_checkpoint(tmp_path / "run", spec, state, extra_files=[table])
     assert load_checkpoint(tmp_path / "run").spec.tokenizer.file == "tokenizer.json"
@@ -236,6 +242,19 @@ def test_the_default_model_or_a_clear_word() -> None:
         assert load_checkpoint().state
     except UnknownModelError as error:
         assert "default" in str(error)  # noqa: PT017 (either is right, depending on the installation)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"preprocess": PreprocessConfig(size=224)}, "side 224, its encoder takes 32"),
+        ({"tokenizer": TokenizerConfig(vocab_size=8192)}, "length 77, its encoder takes 32"),
+        ({"tokenizer": TokenizerConfig(context_length=32)}, "49408 ids, its encoder knows 8192"),
+    ],
+)
+def test_parts_that_do_not_belong_together(part: dict[str, Any], message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        ModelSpec(name="toy", architecture=TINY, **part)
 
 
 def test_strict_fit(state: dict[str, torch.Tensor]) -> None:

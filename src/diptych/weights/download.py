@@ -38,6 +38,8 @@ class Hub:
         self.revision = revision or None
         self._cache_dir = None if cache_dir is None else str(cache_dir)
         self._licence = licence
+        # The client tries for half a minute before it gives up: once is enough.
+        self._unreachable_before = False
 
     def fetch(self, *names: str) -> Path:
         """The first of these files the repository has, as a path in the cache.
@@ -78,6 +80,7 @@ class Hub:
                 revision=self.revision,
                 cache_dir=self._cache_dir,
                 library_name="diptych",
+                local_files_only=self._unreachable_before,
             )
         except (
             errors.LocalEntryNotFoundError
@@ -155,13 +158,13 @@ class Hub:
     def _unreachable(self, name: str, error: Exception) -> DownloadError:
         from huggingface_hub import constants
 
+        self._unreachable_before = True
         offline = constants.is_offline_mode()
         why = "HF_HUB_OFFLINE is set" if offline else _first_line(error)
         way = (
             "unset HF_HUB_OFFLINE once to fetch it"
             if offline
-            else "check the network (HTTPS_PROXY, HF_ENDPOINT) and run the same command again; it goes on "
-            "where it stopped"
+            else "check the network (HTTPS_PROXY, HF_ENDPOINT) and run the same command again"
         )
         return DownloadError(
             f"{name} of {self.repository!r} is not in the cache and cannot be fetched ({why}): {way}, or "

@@ -32,16 +32,21 @@ class ModelSpec:
         What the model is called, for people.
     architecture : CLIPConfig
         The shape of both encoders, the activation among it.
-    preprocess : PreprocessConfig
-        How a picture becomes the tensor the image encoder sees.
-    tokenizer : TokenizerConfig
-        How a text becomes ids.
+    preprocess : PreprocessConfig, optional
+        How a picture becomes the tensor the image encoder sees; by default CLIP's way, at the encoder's size.
+    tokenizer : TokenizerConfig, optional
+        How a text becomes ids; by default CLIP's table, at the encoder's length.
     licence : str
         As its makers state it.
     source : str
         Where the weights came from: an address, a repository, a recipe.
     training : mapping
         A summary of the training, plain JSON values.
+
+    Raises
+    ------
+    WeightsError
+        Pictures or texts would come in a size the encoders do not take.
 
     Examples
     --------
@@ -53,11 +58,32 @@ class ModelSpec:
 
     name: str
     architecture: CLIPConfig
-    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
-    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    preprocess: PreprocessConfig = None  # type: ignore[assignment] # filled in below
+    tokenizer: TokenizerConfig = None  # type: ignore[assignment]
     licence: str = "unknown"
     source: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        text, size = self.architecture.text, self.architecture.vision.image_size
+        preprocess: Any = self.preprocess
+        tokenizer: Any = self.tokenizer
+        if preprocess is None:
+            object.__setattr__(self, "preprocess", PreprocessConfig(size=size))
+        if tokenizer is None:
+            tokenizer = TokenizerConfig(vocab_size=text.vocab_size, context_length=text.context_length)
+            object.__setattr__(self, "tokenizer", tokenizer)
+        for what, given, seen in (
+            ("pictures of side", self.preprocess.size, size),
+            ("texts of length", self.tokenizer.context_length, text.context_length),
+        ):
+            if given != seen:
+                raise WeightsError(f"{self.name!r} is given {what} {given}, its encoder takes {seen}")
+        if self.tokenizer.vocab_size > text.vocab_size:
+            raise WeightsError(
+                f"{self.name!r} has a tokenizer of {self.tokenizer.vocab_size} ids, its encoder knows "
+                f"{text.vocab_size}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -90,8 +116,8 @@ class ModelSpec:
             return cls(
                 name=values.get("name", ""),
                 architecture=CLIPConfig.from_dict(values["architecture"]),
-                preprocess=PreprocessConfig.from_dict(values.get("preprocess", {})),
-                tokenizer=TokenizerConfig.from_dict(values.get("tokenizer", {})),
+                preprocess=PreprocessConfig.from_dict(values["preprocess"]),
+                tokenizer=TokenizerConfig.from_dict(values["tokenizer"]),
                 licence=values.get("licence", "unknown"),
                 source=values.get("source", ""),
                 training=dict(values.get("training", {})),

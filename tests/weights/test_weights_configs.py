@@ -1,0 +1,400 @@
+"""Other projects' configs: every key understood, harmless or refused by name; names and tags."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diptych.errors import UnknownModelError, WeightsError
+from diptych.inputs.config import PreprocessConfig, TokenizerConfig
+from diptych.model.clip import build
+from diptych.model.config import PRESETS, CLIPConfig, TextConfig, ViTConfig, preset
+from diptych.weights import (
+    Checkpoint,
+    ModelSpec,
+    list_models,
+    load_checkpoint,
+    open_clip,
+    save_checkpoint,
+    suggest,
+    to_open_clip,
+    to_transformers,
+    transformers,
+    write_open_clip,
+    write_transformers,
+)
+from diptych.weights.registry import OPENAI_ARCHIVES, OPENAI_NAMES, architecture, architectures, find
+
+TINY = CLIPConfig(
+    embed_dim=32,
+    vision=ViTConfig(image_size=32, patch_size=16, width=64, layers=1),
+    text=TextConfig(context_length=16, vocab_size=520, width=64, heads=1, layers=1),
+)
+MODEL: dict[str, Any] = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "patch_size": 16, "width": 64, "layers": 1},
+    "text_cfg": {"context_length": 16, "vocab_size": 520, "width": 64, "heads": 1, "layers": 1},
+}
+
+
+def changed(**keys: Any) -> dict[str, Any]:
+    """The small config with keys changed: `vision_pool_type="avg"` reaches into `vision_cfg`."""
+    config = json.loads(json.dumps(MODEL))
+    for key, value in keys.items():
+        tower, _, inner = key.partition("__")
+        if inner:
+            config[f"{tower}_cfg"][inner] = value
+        else:
+            config[key] = value
+    return dict(config)
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    state = {name: tensor.detach() for name, tensor in build(TINY, seed=0).state_dict().items()}
+    return Checkpoint(spec=ModelSpec(name="toy", architecture=TINY), state=state, identity="")
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if not name.startswith("diptych")])
+@pytest.mark.parametrize("quick", ["", "-quickgelu"])
+def test_presets_survive_open_clips_words(name: str, quick: str) -> None:
+    config = preset(name + quick)
+    pre, tok = PreprocessConfig(size=config.vision.image_size), TokenizerConfig()
+    assert open_clip.read_config(write_open_clip.write_config(config, pre, tok, name=name)) == (
+        config,
+        pre,
+        tok,
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("ViT")])
+def test_presets_survive_transformers_words(name: str) -> None:
+    config = preset(name)
+    assert isinstance(config.vision, ViTConfig)
+    width, size = config.vision.width, config.vision.image_size
+    # Their config has the hidden width, open_clip's a rounded ratio: g/14's 4.3637 stands for 48/11.
+    ratio = transformers.mlp_ratio(width, int(width * config.vision.mlp_ratio))
+    config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, mlp_ratio=ratio))
+    pre = write_transformers.write_preprocess(PreprocessConfig(size=size), siglip=False)
+    assert transformers.read_config(write_transformers.write_config(config), pre)[:2] == (
+        config,
+        PreprocessConfig(size=size),
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"quick_gelu": True}, {"activation": "quick_gelu"}),
+        ({"init_logit_bias": -10}, {"init_logit_bias": -10.0}),
+        ({"vision__head_width": 32}, {"vision.head_width": 32}),
+        ({"vision__pool_type": "avg"}, {"vision.pool": "average", "vision.post_norm": "before_pool"}),
+        (
+            {"vision__pool_type": "avg", "vision__final_ln_after_pool": True},
+            {"vision.pool": "average", "vision.post_norm": "after_pool"},
+        ),
+        ({"vision__no_ln_pre": True}, {"vision.pre_norm": False}),
+        ({"vision__norm_kwargs": {"eps": 1e-6}}, {"vision.norm_eps": 1e-6, "text.norm_eps": 1e-5}),
+        ({"text__act_kwargs": {"approximate": "tanh"}}, {"text.activation": "gelu_tanh"}),
+        ({"text__pool_type": "eos", "text__eos_id": 7}, {"text.pool": "end", "text.end_id": 7}),
+        (
+            {"text__pool_type": "last", "text__no_causal_mask": True},
+            {"text.pool": "last", "text.causal": False},
+        ),
+        ({"text__proj_bias": True, "custom_text": True}, {"text.projection_bias": True}),
+        ({"text__pad_id": 5}, {"text.pad_id": 5}),
+    ],
+)
+def test_open_clips_keys(keys: dict[str, Any], expected: dict[str, Any]) -> None:
+    config, pre, tok = open_clip.read_config(changed(**keys))
+    for path, value in expected.items():
+        found: Any = config
+        for part in path.split("."):
+            found = getattr(found, part)
+        assert found == value, path
+    assert open_clip.read_config(write_open_clip.write_config(config, pre, tok, name="x")) == (
+        config,
+        pre,
+        tok,
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"surprise": 1}, "model_cfg.surprise"),
+        ({"vision__surprise": 1}, "vision_cfg.surprise"),
+        ({"text__surprise": None}, "text_cfg.surprise"),
+        ({"vision__ls_init_value": 0.1}, "ls_init_value"),
+        ({"vision__qk_norm": True}, "qk_norm"),
+        ({"vision__attentional_pool": True}, "attentional_pool"),
+        ({"vision__pool_type": "none"}, "pool_type"),
+        ({"vision__image_size": [32, 64]}, "image_size"),
+        ({"vision__width": 0}, "width"),
+        ({"vision__width": True}, "width"),
+        ({"vision__layers": [1, 2, 3], "vision__patch_size": None}, "four stages"),
+        ({"text__embed_cls": True}, "embed_cls"),
+        ({"text__proj_type": "none"}, "proj_type"),
+        ({"text__heads": 7}, "heads"),
+        ({"text__tokenizer_kwargs": {"strip_sep_token": True}}, "strip_sep_token"),
+        ({"text__no_causal_mask": True}, "causal"),
+        ({"text__act_kwargs": {"approximate": "tanh"}, "quick_gelu": True}, "quick_gelu"),
+        ({"vision_cfg": 3}, "vision_cfg is 3"),
+        ({"embed_dim": "many"}, "embed_dim"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(keys: dict[str, Any], named: str) -> None:
+    with pytest.raises(WeightsError, match=named):
+        open_clip.read_config(changed(**keys))
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"multimodal_cfg": {}}, "CoCa"),
+        ({"vision__timm_model_name": "eva02_base_patch16_clip_224"}, "eva02"),
+        ({"vision__timm_model_name": "convnext_base"}, "convnext"),
+        ({"text__hf_model_name": "roberta-base"}, "roberta"),
+    ],
+)
+def test_families_that_are_not_built_are_refused_by_name(keys: dict[str, Any], named: str) -> None:
+    with pytest.raises(UnknownModelError, match=named):
+        open_clip.read_config(changed(**keys))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"model_type": "blip"}, "blip"),
+        ({"text_config": {"rope_theta": 1}}, "text_config.rope_theta"),
+        ({"vision_config": {"num_channels": 1}}, "num_channels"),
+        ({"vision_config": {"hidden_act": "relu"}}, "hidden_act"),
+        ({"vision_config": {"num_attention_heads": 7}}, "multiple"),
+        ({"surprise": 1}, "surprise"),
+        ({"text_config": 5}, "text_config"),
+    ],
+)
+def test_transformers_keys(change: dict[str, Any], named: str) -> None:
+    with pytest.raises((WeightsError, UnknownModelError), match=named):
+        transformers.read_config({"model_type": "clip", **change})
+
+
+def test_a_released_config_of_the_first_years() -> None:
+    """OpenAI's own: bookkeeping everywhere, sizes under two names, an end token of id 2."""
+    tower = {"add_cross_attention": False, "torch_dtype": None, "top_k": 50, "use_bfloat16": False}
+    config, pre, _ = transformers.read_config(
+        {
+            "_name_or_path": "openai/clip-vit-large-patch14/",
+            "model_type": "clip",
+            "projection_dim": 768,
+            "text_config": {**tower, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1},
+            "text_config_dict": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
+            "vision_config": {**tower, "hidden_size": 1024, "intermediate_size": 4096, "patch_size": 14},
+            "vision_config_dict": {"num_attention_heads": 16, "num_hidden_layers": 24},
+        },
+        {"crop_size": 224, "size": 224, "do_center_crop": True, "resample": 3, "feature_extractor_type": "x"},
+    )
+    assert config == preset("ViT-L-14-quickgelu")
+    assert pre == PreprocessConfig()
+
+
+def test_preprocessing_that_cannot_be_followed_is_refused() -> None:
+    read = transformers.read_preprocess
+    for wrong in (
+        {"do_resize": False},
+        {"crop_size": 200},
+        {"size": {"shortest_edge": 256}},
+        {"resample": 0},
+        {"rescale_factor": 1.0},
+        {"image_mean": [1, 2]},
+    ):
+        with pytest.raises((WeightsError, ValueError)):
+            read(wrong, 224, siglip=False)
+    squashed = read(
+        {"size": {"height": 224, "width": 224}, "do_center_crop": False, "resample": 2}, 224, siglip=True
+    )
+    assert (squashed.resize, squashed.interpolation, squashed.mean) == ("squash", "bilinear", (0.5, 0.5, 0.5))
+
+
+@given(width=st.integers(1, 5000), hidden=st.integers(1, 20000))
+def test_mlp_ratio_gives_the_hidden_width_back(width: int, hidden: int) -> None:
+    assert int(width * transformers.mlp_ratio(width, hidden)) == hidden
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data())
+def test_broken_configs_raise_our_errors_only(data: st.DataObject) -> None:
+    theirs = write_transformers.write_config(TINY)
+    whole = write_open_clip.write_config(
+        TINY, PreprocessConfig(size=32), TokenizerConfig(vocab_size=520), name="x"
+    )
+    pre = write_transformers.write_preprocess(PreprocessConfig(size=32), siglip=False)
+    model = whole["model_cfg"]
+    where = data.draw(
+        st.sampled_from(
+            [
+                theirs,
+                theirs["text_config"],
+                theirs["vision_config"],
+                pre,
+                whole,
+                model,
+                model["vision_cfg"],
+                model["text_cfg"],
+                whole["preprocess_cfg"],
+            ]
+        )
+    )
+    where[data.draw(st.sampled_from([*where, "surprise"]))] = data.draw(JUNK)
+    with contextlib.suppress(WeightsError, UnknownModelError):
+        transformers.read_config(theirs, pre)
+    with contextlib.suppress(WeightsError, UnknownModelError):
+        open_clip.read_config(whole)
+
+
+def test_what_other_formats_have_no_words_for(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    ours = dataclasses.replace(checkpoint, spec=ModelSpec(name="r", architecture=preset("diptych-tiny")))
+    with pytest.raises(WeightsError, match="no words for"):
+        to_open_clip(ours, tmp_path / "a")
+    with pytest.raises(WeightsError, match="ResNet"):
+        to_transformers(ours, tmp_path / "b")
+    vision = dataclasses.replace(TINY.vision, pre_norm=False)
+    odd = ModelSpec(name="o", architecture=dataclasses.replace(TINY, vision=vision))
+    with pytest.raises(WeightsError, match="always with a norm before"):
+        to_transformers(dataclasses.replace(checkpoint, spec=odd), tmp_path / "c")
+    assert not list(tmp_path.iterdir())
+
+
+# Names and tags
+
+
+def test_activation_and_preprocessing_follow_the_tag() -> None:
+    assert find("ViT-B-32", "openai").spec().architecture == preset("ViT-B-32-quickgelu")
+    assert find("ViT-B-32", "laion2b_s34b_b79k").spec().architecture == preset("ViT-B-32")
+    assert find("ViT-B-32", "datacomp_xl_s13b_b90k").activation == "gelu"
+    assert find("ViT-B-16", "METACLIP-400M").activation == "quick_gelu"
+    assert find("ViT-L-14", "laion2b_s32b_b82k").spec().preprocess.mean == (0.5, 0.5, 0.5)
+    assert find("ViT-H-14-378", "dfn5b").spec().preprocess == PreprocessConfig(size=378, resize="squash")
+    assert find("ViT-B-16-SigLIP", "webli").repository == "google/siglip-base-patch16-224"
+
+
+@pytest.mark.parametrize(("spelling", "name"), list(OPENAI_NAMES.items()))
+def test_openais_spellings(spelling: str, name: str) -> None:
+    release = find(spelling, None)
+    assert (release.architecture, release.tag) == (name, "openai")
+    assert release.repository.startswith("timm/")
+
+
+def test_every_release_can_be_described() -> None:
+    for release in list_models():
+        assert release.parameters > 10**7
+        assert release.licence
+        if release.layout == "open_clip":
+            assert release.spec().architecture.activation == release.activation
+    assert set(OPENAI_ARCHIVES.values()) == set(OPENAI_NAMES.values())
+    assert all(architecture(name) for name in architectures())
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "message"),
+    [
+        ("ViT-B-23", None, "Did you mean .*ViT-B-32"),
+        ("vit-b-32", None, "Did you mean .*ViT-B-32"),
+        ("ViT-B-32", None, "name its weights too, one of: openai"),
+        ("ViT-B-32", "laion2b", "Did you mean laion2b_"),
+        ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "no weights tagged"),
+        ("diptych-small", None, "no weights are released"),
+        ("EVA02-B-16", "merged2b", "unknown model"),
+        ("default", "openai", "leave out 'openai'"),
+        ("zzz", None, "Known are"),
+    ],
+)
+def test_unknown_names_list_near_ones(name: str, tag: str | None, message: str) -> None:
+    with pytest.raises(UnknownModelError, match=message):
+        load_checkpoint(name, tag)
+
+
+def test_suggest() -> None:
+    assert "ViT-L-14" in suggest("VitL14")
+
+
+# Files and folders
+
+
+def test_a_file_for_a_named_architecture(tmp_path: Path, checkpoint: Checkpoint, monkeypatch: Any) -> None:
+    monkeypatch.setitem(PRESETS, "toy", TINY)
+    torch.save(
+        {"state_dict": {f"module.{n}": t for n, t in checkpoint.state.items()}}, tmp_path / "epoch_3.pt"
+    )
+    loaded = load_checkpoint("toy", str(tmp_path / "epoch_3.pt"))
+    assert loaded.spec.architecture == TINY
+    assert torch.equal(loaded.state["visual.proj"], checkpoint.state["visual.proj"])
+    quick = load_checkpoint("toy-quickgelu", tmp_path / "epoch_3.pt")
+    assert quick.spec.architecture.activation == "quick_gelu"
+    assert quick.identity != loaded.identity
+    with pytest.raises(WeightsError, match="toy, toy-quickgelu"):
+        load_checkpoint(tmp_path / "epoch_3.pt")
+    with pytest.raises(WeightsError, match="fits toy"):
+        load_checkpoint("RN50", tmp_path / "epoch_3.pt")
+    with pytest.raises(UnknownModelError, match="unknown architecture"):
+        load_checkpoint("RN51", tmp_path / "epoch_3.pt")
+    with pytest.raises(WeightsError, match="not a file"):
+        load_checkpoint("toy", tmp_path / "epoch_4.pt")
+
+
+def test_custom_text_names(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": changed(custom_text=True)}))
+    image = ("visual.", "logit_")
+    names = {n if n.startswith(image) else f"text.{n}": t for n, t in checkpoint.state.items()}
+    torch.save(names, tmp_path / "open_clip_pytorch_model.bin")
+    loaded = load_checkpoint(tmp_path)
+    assert set(loaded.state) == set(checkpoint.state)
+
+
+def test_weights_beside_their_config(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    identity = save_checkpoint(tmp_path / "a", checkpoint.spec, checkpoint.state)
+    assert load_checkpoint(tmp_path / "a" / "model.safetensors").identity == identity
+    to_open_clip(checkpoint, tmp_path / "b")
+    assert load_checkpoint(tmp_path / "b" / "open_clip_model.safetensors").identity == identity
+
+
+def test_folders_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"diptych\.json.*found nothing"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "cat.jpg").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"found cat\.jpg"):
+        load_checkpoint(f"local-dir:{tmp_path}")
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(WeightsError, match="a config but no weights"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(WeightsError, match="not JSON"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(WeightsError, match="neither a folder nor a file"):
+        load_checkpoint("local-dir:nowhere")
+    with pytest.raises(WeightsError, match="neither a folder nor a file"):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+def test_weights_of_another_architecture_than_the_config(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    to_transformers(checkpoint, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["vision_config"]["patch_size"] = 8
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=r"of another shape: visual\.positional_embedding"):
+        load_checkpoint(tmp_path)

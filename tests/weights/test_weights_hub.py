@@ -1,0 +1,304 @@
+"""The hub's own client against a hub of our own on this machine: resuming, checksums, offline, licences."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub import constants
+
+from diptych.errors import ChecksumError, DownloadError, UnknownModelError, WeightsError
+from diptych.model.clip import build
+from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.weights import (
+    Checkpoint,
+    ModelSpec,
+    load_checkpoint,
+    save_checkpoint,
+    to_open_clip,
+    to_transformers,
+)
+from diptych.weights import load as load_module
+from diptych.weights.download import Hub
+from diptych.weights.registry import Release
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TINY = CLIPConfig(
+    embed_dim=32,
+    vision=ViTConfig(image_size=32, patch_size=16, width=64, layers=1),
+    text=TextConfig(context_length=16, vocab_size=520, width=64, heads=1, layers=1),
+)
+README = "---\nlanguage: en\nlicense: cc-by-4.0\n---\n# A model\nlicense: not this\n"
+
+
+class FakeHub(ThreadingHTTPServer):
+    """Serves `files` ("org/repo/name" -> bytes) as the hub does, and keeps what it was asked for."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.lies: dict[str, str] = {}  # a wrong SHA-256 for a file
+        self.broken: set[str] = set()  # the connection breaks in the middle, once
+        self.asked: list[tuple[str, str, str | None]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def publish(self, repository: str, folder: Path) -> None:
+        for path in folder.iterdir():
+            self.files[f"{repository}/{path.name}"] = path.read_bytes()
+
+    def fetched(self) -> set[str]:
+        return {name for method, name, _ in self.asked if method == "GET"}
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: FakeHub
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, *, body: bool) -> None:
+        match = re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/(\w+)/([\w.-]+)", self.path)
+        name = f"{match[1]}/{match[3]}" if match else ""
+        wanted = self.headers.get("Range")
+        self.server.asked.append((self.command, name, wanted))
+        known = match is not None and any(key.startswith(f"{match[1]}/") for key in self.server.files)
+        if name not in self.server.files:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        data = self.server.files[name]
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        self.send_response(206 if wanted else 200)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{self.server.lies.get(name) or hashlib.sha256(data).hexdigest()}"')
+        self.send_header("Content-Length", str(len(data) - start))
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.end_headers()
+        if body and name in self.server.broken:
+            self.server.broken.remove(name)
+            self.wfile.write(data[: len(data) // 2])
+            self.close_connection = True
+        elif body:
+            self.wfile.write(data[start:])
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What HF_ENDPOINT does when the client is imported."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    server = FakeHub()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    point_at(server.url, monkeypatch)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+    for proxy in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(proxy, raising=False)
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    state = {name: tensor.detach() for name, tensor in build(TINY, seed=0).state_dict().items()}
+    spec = ModelSpec(name="toy", architecture=TINY)
+    return Checkpoint(spec=spec, state=state, identity="")
+
+
+def publish(
+    hub: FakeHub, checkpoint: Checkpoint, layout: str, folder: Path, repository: str = "org/toy"
+) -> None:
+    if layout == "open_clip":
+        to_open_clip(checkpoint, folder)
+    elif layout == "transformers":
+        to_transformers(checkpoint, folder)
+    else:
+        save_checkpoint(folder, checkpoint.spec, checkpoint.state)
+    (folder / "README.md").write_text(README)
+    hub.publish(repository, folder)
+
+
+@pytest.mark.parametrize("layout", ["open_clip", "transformers", "ours"])
+def test_a_repository_of_each_layout(
+    hub: FakeHub, checkpoint: Checkpoint, layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(hub, checkpoint, layout, tmp_path / "out")
+    first = load_checkpoint("hf-hub:org/toy")
+    assert all(torch.equal(first.state[name], checkpoint.state[name]) for name in checkpoint.state)
+    assert "licence: cc-by-4.0" in capsys.readouterr().err
+    hub.asked.clear()
+    second = load_checkpoint("hf-hub:org/toy")
+    assert second.identity == first.identity
+    assert not hub.fetched()
+    assert "licence" not in capsys.readouterr().err
+
+
+def test_the_stated_licence_and_source_are_kept(hub: FakeHub, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    publish(hub, checkpoint, "open_clip", tmp_path / "out")
+    spec = load_checkpoint("hf-hub:org/toy").spec
+    assert (spec.name, spec.licence) == ("org/toy", "cc-by-4.0")
+    assert spec.source == "https://huggingface.co/org/toy"
+
+
+def test_a_broken_download_goes_on_where_it_stopped(
+    hub: FakeHub, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(hub, checkpoint, "open_clip", tmp_path / "out")
+    name = "org/toy/open_clip_model.safetensors"
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    hub.broken.add(name)
+    loaded = load_checkpoint("hf-hub:org/toy")
+    assert torch.equal(loaded.state["visual.proj"], checkpoint.state["visual.proj"])
+    first, second = [wanted for method, asked, wanted in hub.asked if (method, asked) == ("GET", name)]
+    assert first is None
+    assert second is not None
+    assert int(second.removeprefix("bytes=").rstrip("-")) > 1024
+
+
+def test_wrong_bytes_are_refused_and_thrown_away(
+    hub: FakeHub, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    publish(hub, checkpoint, "open_clip", tmp_path / "out")
+    name = "org/toy/open_clip_model.safetensors"
+    hub.lies[name] = hashlib.sha256(b"something else").hexdigest()
+    with pytest.raises(ChecksumError, match=r"open_clip_model\.safetensors.*thrown away"):
+        load_checkpoint("hf-hub:org/toy")
+    hub.lies.clear()
+    assert load_checkpoint("hf-hub:org/toy").state
+
+
+def test_a_cache_that_rots_is_noticed(hub: FakeHub, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    publish(hub, checkpoint, "open_clip", tmp_path / "out")
+    load_checkpoint("hf-hub:org/toy")
+    blob = next((tmp_path / "cache").rglob("open_clip_model.safetensors")).resolve()
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1
+    blob.write_bytes(data)
+    with pytest.raises(ChecksumError):
+        load_checkpoint("hf-hub:org/toy")
+
+
+def test_offline(
+    hub: FakeHub, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(hub, checkpoint, "transformers", tmp_path / "out")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DownloadError, match=r"HF_HUB_OFFLINE is set.*local-dir"):
+        load_checkpoint("hf-hub:org/toy")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    online = load_checkpoint("hf-hub:org/toy")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub.asked.clear()
+    assert load_checkpoint("hf-hub:org/toy").identity == online.identity
+    assert not hub.asked
+
+
+def test_no_network(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    point_at("http://127.0.0.1:1", monkeypatch)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    with pytest.raises(DownloadError, match="check the network"):
+        load_checkpoint("hf-hub:org/toy")
+
+
+def test_no_such_repository(hub: FakeHub) -> None:
+    for name in ("org/none", "not a name", "org/none@v2"):
+        with pytest.raises(UnknownModelError, match="no repository"):
+            load_checkpoint(f"hf-hub:{name}")
+
+
+def test_a_repository_without_a_model(hub: FakeHub) -> None:
+    hub.files["org/data/README.md"] = b"# Data"
+    with pytest.raises(UnknownModelError, match=r"holds none of open_clip_config\.json"):
+        load_checkpoint("hf-hub:org/data")
+
+
+def test_a_family_that_is_not_built_is_refused_before_gigabytes_are_fetched(hub: FakeHub) -> None:
+    config = {"model_cfg": {"embed_dim": 8, "vision_cfg": {"timm_model_name": "eva02"}, "text_cfg": {}}}
+    hub.files["org/eva/open_clip_config.json"] = json.dumps(config).encode()
+    hub.files["org/eva/open_clip_model.safetensors"] = b"gigabytes"
+    with pytest.raises(UnknownModelError, match="eva02"):
+        load_checkpoint("hf-hub:org/eva")
+    assert "org/eva/open_clip_model.safetensors" not in hub.fetched()
+
+
+def test_a_release_by_name_and_tag(
+    hub: FakeHub,
+    checkpoint: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Only the weights are fetched, `.bin` where there is no safetensors; the rest is known."""
+    spec = ModelSpec(name="toy t", architecture=TINY, licence="mit")
+    monkeypatch.setattr(Release, "spec", lambda self: spec)
+    release = Release("toy", "t", "quick_gelu", "clip", "mit", "org/toy", 1)
+    monkeypatch.setattr(load_module, "find", lambda name, tag: release)
+    torch.save(checkpoint.state, tmp_path / "open_clip_pytorch_model.bin")
+    hub.files["org/toy/open_clip_pytorch_model.bin"] = (tmp_path / "open_clip_pytorch_model.bin").read_bytes()
+    loaded = load_checkpoint("toy", "t", cache_dir=tmp_path / "elsewhere")
+    assert loaded.spec == spec
+    assert hub.fetched() == {"org/toy/open_clip_pytorch_model.bin"}
+    assert (tmp_path / "elsewhere" / "models--org--toy").is_dir()
+    assert "licence: mit" in capsys.readouterr().err
+    load_checkpoint("toy", "t", cache_dir=tmp_path / "elsewhere")
+    assert "licence" not in capsys.readouterr().err
+
+
+def test_shards(hub: FakeHub, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    publish(hub, checkpoint, "transformers", tmp_path / "out")
+    whole = load_file(tmp_path / "out/model.safetensors")
+    del hub.files["org/toy/model.safetensors"]
+    table = {}
+    for number, names in enumerate((sorted(whole)[::2], sorted(whole)[1::2])):
+        file = f"model-{number}.safetensors"
+        save_file({name: whole[name] for name in names}, tmp_path / file)
+        hub.files[f"org/toy/{file}"] = (tmp_path / file).read_bytes()
+        table |= dict.fromkeys(names, file)
+    hub.files["org/toy/model.safetensors.index.json"] = json.dumps({"weight_map": table}).encode()
+    loaded = load_checkpoint("hf-hub:org/toy")
+    assert all(torch.equal(loaded.state[name], checkpoint.state[name]) for name in checkpoint.state)
+    hub.files["org/toy/model.safetensors.index.json"] = json.dumps({"weight_map": {"a": "../x"}}).encode()
+    with pytest.raises(WeightsError, match="outside its folder"):
+        load_checkpoint("hf-hub:org/toy", cache_dir=tmp_path / "new")
+
+
+def test_a_licence_by_another_name(hub: FakeHub, tmp_path: Path) -> None:
+    hub.files["org/odd/README.md"] = b"---\nlicense: other\nlicense_name: apple-amlr\n---\n"
+    assert Hub("org/odd").announce("weights") == "apple-amlr"
+    hub.files["org/bare/README.md"] = b"# none"
+    assert Hub("org/bare").announce("weights") == "unknown"
