@@ -56,7 +56,7 @@ def confidence(cosines: Floats, method: str) -> Floats:
     """How sure the best answer is, (N,): what a cut-off for "none of these" is compared with.
 
     "mcm" is maximum concept matching: the largest softmax over the cosines at temperature 1 (Ming et al.
-    2022, arXiv 2211.13445, equation 1). It weighs the best cosine against the others, and so takes away
+    2022, arXiv 2211.13445). It weighs the best cosine against the others, and so takes away
     what a picture has in common with every text; the model's own scale would push all pictures to 1. It
     needs two classes.
 
