@@ -317,7 +317,7 @@ def everything(folder: Path) -> set[str]:
         (("classify", "album", *LABELS, "--save-classifier", "pets"), 500),
         (("classify", "album", *LABELS, "--copy-to", "sorted"), 500),
         (("models", "convert", "MODEL", "exported"), 100_000),
-        (("models", "convert", "MODEL", "exported", "--to", "open_clip"), 100_000),
+        (("models", "convert", "MODEL", "exported", "--to", "diptych"), 1_000),
         (("demo", "album", "-l", "a dog", "-l", "a cat", "--out", "sheet"), 5_000),
     ],
 )
@@ -333,23 +333,20 @@ def test_no_space_on_the_device(
     assert files == set(), "a half-written file was left behind"
 
 
-def test_no_space_for_the_output(tiny: Path, album: Path) -> None:
+MAIN = [sys.executable, "-m", "diptych.cli.main"]  # help is quick to start, and printed like everything
+
+
+def test_no_space_for_the_output() -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "diptych.cli.main", "classify", str(album), *LABELS, "-m", str(tiny)],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=120,
-        )
+        done = subprocess.run([*MAIN, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
     assert done.returncode == 2
-    assert "No space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr == "error: the output could not be written: No space left on device\n"
 
 
-def test_a_reader_that_leaves_early_is_no_error(tiny: Path, album: Path) -> None:
-    words = f"{sys.executable} -m diptych.cli.main classify {album} dog cat --csv -m {tiny} | true"
-    done = subprocess.run(words, shell=True, capture_output=True, text=True, timeout=120)
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    done = subprocess.run(
+        f"{' '.join(MAIN)} --help | true", shell=True, stderr=subprocess.PIPE, text=True, timeout=120
+    )
     assert done.stderr == ""
 
 

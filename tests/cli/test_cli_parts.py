@@ -112,6 +112,7 @@ COMMANDS = [
     ("evaluate",),
     ("evaluate", "zero-shot"),
     ("evaluate", "retrieval"),
+    ("train",),
 ]
 
 

@@ -31,11 +31,6 @@ class Commands(TyperGroup):
                 raise
             complain("error", str(error))
             raise typer.Exit(2) from None
-        except OSError as error:
-            if ctx.params.get("debug") or error.errno == errno.EPIPE:  # a closed pipe is for the group to end
-                raise
-            complain("error", f"{error.filename or 'the output'}: {error.strerror or error}")
-            raise typer.Exit(2) from None
         except KeyboardInterrupt:
             complain("interrupted", "nothing half-written was left behind")
             raise typer.Exit(130) from None
@@ -54,6 +49,7 @@ app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="evaluate")
+app.command("train")(train.train)
 
 
 def _version(wanted: bool) -> None:
@@ -89,22 +85,30 @@ def main() -> None:
         # A file name need not be valid text, and a terminal need not know every character.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    status: str | int | None = None
     try:
-        app()
-    except SystemExit as stop:
-        sys.exit(_flushed(stop.code))
-
-
-def _flushed(status: str | int | None) -> str | int | None:
-    """The exit status once everything printed has left: a full device is only noticed here."""
-    try:
-        sys.stdout.flush()
+        try:
+            app()
+        except SystemExit as stop:
+            status = stop.code
+        sys.stdout.flush()  # a full device may be noticed only here
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries again
-        if error.errno != errno.EPIPE:
-            complain("error", f"the output could not be written: {error.strerror or error}")
-        return status or 2
-    return status
+        if "--debug" in sys.argv:
+            raise
+        status = _unwritten(error)
+    sys.exit(status)
+
+
+def _unwritten(error: OSError) -> int:
+    """The exit status of a command whose output could not leave; a reader who left early is no error."""
+    if error.filename is not None:
+        complain("error", f"{error.filename}: {error.strerror}")
+        return 2
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries again
+    if error.errno == errno.EPIPE:
+        return 1
+    complain("error", f"the output could not be written: {error.strerror or error}")
+    return 2
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ from diptych.errors import ChecksumError, InputError
 
 if TYPE_CHECKING:
     from diptych.weights import Checkpoint
+    from diptych.weights.registry import Release
 
 app = typer.Typer(no_args_is_help=True, help="List, show, convert and verify models.")
 
@@ -56,20 +56,29 @@ def list_(
     _table(rows)
 
 
-def _row(model: Any) -> dict[str, Any]:
-    return dataclasses.asdict(model)
+def _row(model: Release) -> dict[str, Any]:
+    """What one chooses by, in the words of `diptych.load(architecture, tag)`."""
+    return {
+        "architecture": model.architecture,
+        "tag": model.tag,
+        "parameters": model.parameters,
+        "licence": model.licence,
+        "repository": model.repository,
+    }
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    """One line a model, the columns as wide as they need to be."""
+    """One line a model; where each lies is left to --json."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in rows[0]:
-        table.add_column(name, overflow="fold")
+    for name in ("architecture", "tag", "million", "licence"):
+        table.add_column(name, overflow="fold", justify="right" if name == "million" else "left")
     for row in rows:
-        table.add_row(*(clean(str(value)) for value in row.values()))
+        million = f"{row['parameters'] / 1e6:,.1f}"
+        table.add_row(row["architecture"], row["tag"], million, row["licence"])
     screen().print(table)
+    note('load one with --model ARCHITECTURE --pretrained TAG; "default" is inside the package')
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -80,5 +80,5 @@ def open_model(
     given = {"threads": count(threads, "--threads"), "batch_size": count(batch_size, "--batch-size")}
     from diptych.encoders import load
 
-    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return load(model, pretrained, device=device, precision=precision, exact=exact, **chosen)
