@@ -141,12 +141,7 @@ def classify(
         quiet,
         frozenset(named),
     )
-    if classifier is not None:
-        from diptych.zeroshot import ZeroShotClassifier
-
-        fitted = ZeroShotClassifier.load(classifier, encoder)
-    else:
-        fitted = _fit(encoder, asked, templates, multi_label, none)
+    fitted = _fit(encoder, asked, classifier, templates, multi_label, none)
     if calibrate is not None:
         _calibrate(fitted, stream, calibrate)
     if save_classifier is not None:
@@ -243,11 +238,21 @@ def _to_copy(pictures: list[str], copy_to: Path | None) -> list[str]:
 
 
 def _fit(
-    encoder: Encoder, labels: Any, templates: str, multi_label: bool, none: float | None
+    encoder: Encoder,
+    labels: Any,
+    saved: Path | None,
+    templates: str,
+    multi_label: bool,
+    none: float | None,
 ) -> ZeroShotClassifier:
+    """A classifier from a file, or from labels."""
     from diptych.cli.labels import prompts_for
     from diptych.zeroshot import ZeroShotClassifier
 
+    if saved is not None:
+        classifier = ZeroShotClassifier.load(saved, encoder)
+        classifier.none_cutoff_ = classifier.none_cutoff_ if none is None else none
+        return classifier
     auto = templates == "auto"
     classifier = ZeroShotClassifier(
         encoder, templates=None if auto else templates, multi_label=multi_label, none_cutoff=none
