@@ -77,6 +77,8 @@ def write_config(architecture: CLIPConfig) -> dict[str, Any]:
     }
     if siglip:
         text_config["projection_size"] = architecture.embed_dim
+        # SigLIP's table ends and pads with one id; their defaults are CLIP's, outside of a smaller table.
+        text_config["bos_token_id"] = text_config["eos_token_id"] = text.pad_id
         return {
             "architectures": ["SiglipModel"],
             "model_type": "siglip",
