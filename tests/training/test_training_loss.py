@@ -265,6 +265,14 @@ def test_upstream_factor_strides_and_repetition() -> None:
         torch.testing.assert_close(x, z, rtol=1e-4, atol=1e-6)
 
 
+def test_shifts_are_not_rounded() -> None:
+    """All scores alike: nothing to gain. A shift such as 32 + log 3 is 1e-6 away from its float32."""
+    rows = torch.ones(3, 1)
+    for scale in range(20, 100):
+        gradient = with_gradients(info_nce, rows, rows, torch.tensor(float(scale)), tile=(2, 2))[1]
+        assert gradient.abs().max() <= 3e-7 * scale
+
+
 def test_a_confident_pair_is_not_lost_to_rounding() -> None:
     """Sigmoid: log(1 + exp(-10)) on the diagonal too, not (10 + log(1 + exp(-10))) - 10."""
     eye = torch.eye(4)
