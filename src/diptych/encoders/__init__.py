@@ -1,4 +1,4 @@
-"""The contract of `diptych.encoder` fulfilled: with torch, for now. `load` finds and opens a model by name."""
+"""The contract of `diptych.encoder` fulfilled, with torch: `load` finds and opens a model by name."""
 
 from __future__ import annotations
 

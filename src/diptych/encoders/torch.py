@@ -1,8 +1,8 @@
 """The contract of `diptych.encoder` fulfilled with torch: pictures and texts in, unit rows out.
 
-Puts model, preprocessing and tokenizer together, and chooses what the contract leaves open: device, precision,
-how many at a time, and whether texts share their beginnings. Finding weights is `diptych.weights`; files and
-failures are `diptych.embedding`.
+Puts model, preprocessing and tokenizer together, and chooses what the contract leaves open: device,
+precision, how many at a time, whether texts share their beginnings. Finding weights is `diptych.weights`;
+files and failures are `diptych.embedding`.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class TorchEncoder:
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Texts as unit rows, (N, dim) float32; common beginnings are computed once where the model allows."""
+        """Texts as unit rows, (N, dim) float32; common beginnings are computed once where that is exact."""
         rows = np.empty((len(texts), self.dim), np.float32)
         share = can_share(self.spec.architecture.text)
         step = TEXTS if share else self.batch_size

@@ -11,7 +11,17 @@ from diptych.training.augment import AugmentConfig
 from diptych.training.config import Evaluator, Run, TrainConfig
 from diptych.training.loader import Batch, Mixture, PairLoader
 from diptych.training.loss import info_nce, sigmoid_loss
-from diptych.training.sources import Folder, LabelledFolder, LabelledTar, Table, TarPairs, describe, split
+from diptych.training.sources import (
+    Folder,
+    LabelledFolder,
+    LabelledTar,
+    Part,
+    Source,
+    Table,
+    TarPairs,
+    describe,
+    split,
+)
 from diptych.training.trainer import Listener, StepReport, Summary, train
 
 __all__ = [
@@ -28,6 +38,8 @@ __all__ = [
     "Table",
     "Folder",
     "LabelledFolder",
+    "Part",
+    "Source",
     "describe",
     "split",
     "AugmentConfig",

@@ -122,6 +122,32 @@ def split(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Sourc
     return Subset(source, np.flatnonzero(~out)), Subset(source, np.flatnonzero(out))
 
 
+@dataclass(frozen=True)
+class Part:
+    """One side of a split, as a description that a recipe can hold.
+
+    Parameters
+    ----------
+    description : Description
+        Of all records.
+    fraction : float
+        Share held out.
+    held_out : bool
+        Which side this is.
+    seed : int
+        Of the split.
+    """
+
+    description: Description
+    fraction: float
+    held_out: bool = False
+    seed: int = 0
+
+    def open(self) -> Source:
+        """Index the records of this side."""
+        return split(self.description.open(), self.fraction, self.seed)[int(self.held_out)]
+
+
 class LabelledSource(Source):
     """Records with a class name; captions are written from templates.
 

@@ -1,0 +1,367 @@
+"""The loop: it learns, two runs are one, and a run that was killed makes the weights of one that was not."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diptych.errors import InputError, SaveError, TrainingError
+from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
+from diptych.training import AugmentConfig, Listener, Mixture, Run, TarPairs, TrainConfig, train
+from diptych.training.checkpoint import FILE
+from diptych.training.optim import Average, optimizer, rate
+from diptych.weights import load_checkpoint
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (240, 240, 240)}
+TINY = CLIPConfig(
+    embed_dim=16,
+    vision=ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=8, pool="average", stem_pool=False),
+    text=TextConfig(context_length=16, vocab_size=1024, width=32, heads=2, layers=1),
+)
+
+
+def write_pairs(path: Path, count: int, *, corrupt: int = 0) -> Path:
+    """Plain pictures of four colours with a caption; every `corrupt`-th further record is broken."""
+    noise = np.random.default_rng(0)
+    with tarfile.open(path, "w") as tar:
+
+        def add(name: str, data: bytes) -> None:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+        for number in range(count):
+            name, colour = list(COLOURS.items())[number % 4]
+            pixels = np.clip(np.array(colour) + noise.normal(0, 12, (32, 32, 3)), 0, 255).astype(np.uint8)
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "PNG")
+            add(f"{number:04}.png", buffer.getvalue())
+            add(f"{number:04}.txt", f"a {name} square, number {number}".encode())
+            if corrupt and number % corrupt == 0:
+                add(f"bad{number:04}.png", buffer.getvalue()[: 40 + number])
+                add(f"bad{number:04}.txt", b"a broken picture")
+    return path
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pairs(tmp_path_factory.mktemp("pairs") / "pairs.tar", 64)
+
+
+def config_of(pairs: Path, out: Path, **changes: object) -> TrainConfig:
+    config = TrainConfig(
+        data=Mixture(((TarPairs(str(pairs)), 1.0),)),
+        model=TINY,
+        out=str(out),
+        epochs=3,
+        batch_size=16,
+        warmup=2,
+        ema=0.9,
+        threads=1,
+        log_every=1,
+        checkpoint_every=1,
+        augment=AugmentConfig(scale=(0.5, 1.0), flip=0.5),
+    )
+    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(out).state
+
+
+def same(one: Path, other: Path) -> bool:
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_it_learns_to_tell_colours(pairs: Path, tmp_path: Path) -> None:
+    losses: list[float] = []
+
+    class Watch(Listener):
+        def step(self, report) -> None:  # type: ignore[no-untyped-def]
+            losses.append(report.loss)
+
+    summary = train(Run(config_of(pairs, tmp_path / "run", epochs=12, lr=3e-3)), listener=Watch())
+    assert summary.finished
+    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
+
+
+def test_two_runs_with_one_seed_give_the_same_weights(pairs: Path, tmp_path: Path) -> None:
+    for name, seed, workers in (("a", 0, 1), ("b", 0, 3), ("c", 1, 1)):
+        train(Run(config_of(pairs, tmp_path / name, seed=seed, workers=workers)))
+    assert same(tmp_path / "a", tmp_path / "b")
+    assert not same(tmp_path / "a", tmp_path / "c")
+
+
+def test_one_corrupt_record_in_ten_changes_nothing_but_the_report(tmp_path: Path) -> None:
+    # One name for both: a record's key, on which the order hangs, begins with its shard's.
+    (tmp_path / "clean").mkdir()
+    (tmp_path / "dirty").mkdir()
+    clean = write_pairs(tmp_path / "clean/pairs.tar", 64)
+    dirty = write_pairs(tmp_path / "dirty/pairs.tar", 64, corrupt=9)
+    notes: list[str] = []
+
+    class Watch(Listener):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    train(Run(config_of(clean, tmp_path / "a")))
+    train(Run(config_of(dirty, tmp_path / "b")), listener=Watch())
+    assert same(tmp_path / "a", tmp_path / "b")
+    assert any("8 records skipped" in text for text in notes)
+
+
+def stopped_by_time(config: TrainConfig) -> None:
+    summary = train(Run(dataclasses.replace(config, max_minutes=1e-9)))
+    assert not summary.finished
+    assert "time is up" in summary.reason
+
+
+@pytest.mark.parametrize("legs", [1, 4])
+def test_a_run_in_legs_gives_the_weights_of_one_that_never_stopped(
+    pairs: Path, tmp_path: Path, legs: int
+) -> None:
+    train(Run(config_of(pairs, tmp_path / "whole")))
+    config = config_of(pairs, tmp_path / "legs")
+    stopped_by_time(config)
+    for _ in range(legs - 1):
+        train(Run(dataclasses.replace(config, max_minutes=1e-9)), resume=True)
+    assert train(Run(config), resume=True).finished
+    assert same(tmp_path / "whole", tmp_path / "legs")
+    lines = [json.loads(line) for line in (tmp_path / "legs/log.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == list(range(1, 13))
+
+
+SCRIPT = """
+import sys, dataclasses
+sys.path.insert(0, sys.argv[3])
+from pathlib import Path
+from test_training_trainer import config_of
+from diptych.training import Run, train
+train(Run(config_of(Path(sys.argv[1]), Path(sys.argv[2]))), resume=True)
+"""
+
+
+def start(pairs: Path, out: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", SCRIPT, str(pairs), str(out), str(Path(__file__).parent)]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def kill_at_random(pairs: Path, out: Path, draw: random.Random) -> None:
+    """Let the run begin, then kill it somewhere in the middle of what it does."""
+    process = start(pairs, out)
+    deadline = time.monotonic() + 120
+    while not (out / FILE).exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(draw.uniform(0, 0.3))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.soak)])
+def test_killed_and_resumed_gives_the_weights_of_never_killed(
+    pairs: Path, tmp_path: Path, kills: int
+) -> None:
+    draw = random.Random(kills)
+    for _ in range(kills):
+        kill_at_random(pairs, tmp_path / "killed", draw)
+    assert start(pairs, tmp_path / "killed").wait() == 0
+    assert start(pairs, tmp_path / "whole").wait() == 0
+    assert same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_the_best_model_on_validation_is_kept_and_a_run_stops_early(pairs: Path, tmp_path: Path) -> None:
+    values = iter([0.1, 0.9, 0.3, 0.2, 0.8, 0.8])
+    seen: list[int] = []
+
+    def evaluator(model: torch.nn.Module, step: int) -> dict[str, float]:
+        assert not model.training
+        seen.append(step)
+        return {"recall": next(values)}
+
+    config = config_of(pairs, tmp_path / "run", epochs=6, monitor="val/recall", patience=2)
+    summary = train(Run(config, {"val": evaluator}))
+    assert summary.reason == "no better for a while"
+    assert seen == [4, 8, 12, 16]
+    training = load_checkpoint(tmp_path / "run").spec.training
+    assert training["steps"] == 8
+    assert training["metrics"] == {"val/recall": 0.9}
+
+
+def test_interrupt_saves_and_the_run_goes_on(pairs: Path, tmp_path: Path) -> None:
+    class Interrupt(Listener):
+        def step(self, report) -> None:  # type: ignore[no-untyped-def]
+            if report.step == 2:
+                signal.raise_signal(signal.SIGINT)
+
+    config = config_of(pairs, tmp_path / "run")
+    before = signal.getsignal(signal.SIGINT)
+    summary = train(Run(config), listener=Interrupt())
+    assert (summary.finished, summary.reason, summary.step) == (False, "interrupted", 2)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert train(Run(config), resume=True).finished
+
+
+def test_another_config_is_not_resumed(pairs: Path, tmp_path: Path) -> None:
+    stopped_by_time(config_of(pairs, tmp_path / "run"))
+    with pytest.raises(TrainingError, match=r"lr was 0\.001, is 0\.5"):
+        train(Run(config_of(pairs, tmp_path / "run", lr=0.5)), resume=True)
+
+
+def test_another_number_of_threads_is_warned_about(pairs: Path, tmp_path: Path) -> None:
+    stopped_by_time(config_of(pairs, tmp_path / "run"))
+    with pytest.warns(UserWarning, match="1 threads and goes on with 2"):
+        train(Run(config_of(pairs, tmp_path / "run", threads=2)), resume=True)
+
+
+def test_a_run_is_not_overwritten(pairs: Path, tmp_path: Path) -> None:
+    stopped_by_time(config_of(pairs, tmp_path / "run"))
+    with pytest.raises(TrainingError, match="add --resume"):
+        train(Run(config_of(pairs, tmp_path / "run")))
+
+
+def test_a_broken_checkpoint_is_refused(pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / FILE).write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        train(Run(config_of(pairs, tmp_path / "run")), resume=True)
+
+
+def test_no_space_while_saving_is_said(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(SaveError, match="No space left"):
+        train(Run(config_of(pairs, tmp_path / "run")))
+    assert not (tmp_path / "run" / FILE).exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run(pairs: Path, tmp_path: Path) -> None:
+    config = config_of(pairs, tmp_path / "run", lr=1e30, warmup=0, clip=0.0)
+    with pytest.raises(TrainingError, match="went astray"):
+        train(Run(config))
+
+
+def test_fewer_pairs_than_a_batch_is_said(pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="smaller batch_size"):
+        train(Run(config_of(pairs, tmp_path / "run", batch_size=65)))
+
+
+def test_the_sigmoid_loss_trains_a_model_with_a_bias(pairs: Path, tmp_path: Path) -> None:
+    shape = dataclasses.replace(TINY, init_logit_bias=-5.0)
+    assert train(Run(config_of(pairs, tmp_path / "run", loss="sigmoid", model=shape))).finished
+    assert load_checkpoint(tmp_path / "run").state["logit_bias"] != -5.0
+
+
+def test_the_sigmoid_loss_needs_a_bias(pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="init_logit_bias"):
+        train(Run(config_of(pairs, tmp_path / "run", loss="sigmoid")))
+
+
+def test_the_scale_never_exceeds_its_limit(pairs: Path, tmp_path: Path) -> None:
+    shape = dataclasses.replace(TINY, init_logit_scale=float(np.log(99.9)))
+    train(Run(config_of(pairs, tmp_path / "run", model=shape, lr=0.1, ema=0.0)))
+    assert weights(tmp_path / "run")["logit_scale"].exp() <= 100.001
+
+
+def test_texts_padded_or_shared_train_alike(pairs: Path, tmp_path: Path) -> None:
+    for share in (True, False):
+        train(Run(config_of(pairs, tmp_path / str(share), share_text=share, epochs=1)))
+    one, other = weights(tmp_path / "True"), weights(tmp_path / "False")
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], atol=2e-3, rtol=1e-2)
+
+
+def test_pictures_grow_over_the_epochs(pairs: Path, tmp_path: Path) -> None:
+    config = config_of(pairs, tmp_path / "run", epochs=4, image_sizes=((0.5, 16), (0.25, 24), (0.25, 32)))
+    assert [config.side(epoch) for epoch in range(4)] == [16, 16, 24, 32]
+    assert train(Run(config)).finished
+
+
+def test_weight_decay_leaves_gains_biases_and_scale_alone() -> None:
+    from diptych.model.clip import build
+
+    model = build(TINY, seed=0)
+    groups = optimizer(model, config_of(Path("x"), Path("y"))).param_groups
+    names = {id(p): n for n, p in model.named_parameters()}
+    decayed, free = ({names[id(p)] for p in group["params"]} for group in groups)
+    assert [group["weight_decay"] for group in groups] == [0.2, 0.0]
+    assert "visual.conv1.weight" in decayed
+    assert {"logit_scale", "ln_final.weight", "ln_final.bias", "visual.bn1.weight"} <= free
+    assert decayed | free == set(names.values())
+
+
+def test_the_rate_warms_up_and_falls_to_nothing() -> None:
+    rates = [rate(step, 50, peak=2.0, warmup=10) for step in range(50)]
+    assert max(rates) == 2.0
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 0.01
+
+
+def test_the_average_follows_weights_and_running_statistics() -> None:
+    layer = torch.nn.BatchNorm1d(2)
+    average = Average(layer, decay=0.5)
+    with torch.no_grad():
+        layer.weight.fill_(3.0)
+        layer.running_mean.fill_(4.0)
+    average.update(layer, step=10_000)
+    torch.testing.assert_close(average.model.weight, torch.full((2,), 2.0))
+    torch.testing.assert_close(average.model.running_mean, torch.full((2,), 2.0))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("epoch=3", "did you mean: epochs"),
+        ("epochs=many", "takes a int"),
+        ("epochs=2.5", "takes a int"),
+        ("epochs=0", "expected 1 or more"),
+        ("precision=int8", "one of auto"),
+        ("share_text=perhaps", "true or false"),
+        ("augment.flop=1", "did you mean: flip"),
+        ("augment=1", "set its fields"),
+        ("seed.x=1", "no fields inside"),
+        ("epochs", "expected key=value"),
+        ("patience=3", "needs monitor"),
+        ("ema=1", "decay below 1"),
+        ("model=ViT-Z", "unknown architecture"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(assignment: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        config_of(Path("x"), Path("y")).override([assignment])
+
+
+def test_settings_are_read_by_the_type_of_their_field() -> None:
+    config = config_of(Path("x"), Path("y")).override(
+        [
+            "epochs=7",
+            "lr=1e-4",
+            "name=mine",
+            "share_text=no",
+            "augment.scale=(0.2, 0.8)",
+            "model=RN50",
+            "clip=0",
+        ]
+    )
+    assert (config.epochs, config.lr, config.name, config.share_text) == (7, 1e-4, "mine", False)
+    assert config.augment.scale == (0.2, 0.8)
+    assert config.architecture.embed_dim == 1024
+    assert isinstance(config.clip, float)
