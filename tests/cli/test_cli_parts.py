@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +24,8 @@ Run = Callable[..., Result]
 
 @settings(deadline=None)
 @given(st.text(max_size=60), st.integers(4, 40), st.booleans())
-def test_fitted_is_exactly_as_wide_as_asked(text: str, width: int, middle: bool) -> None:
-    assert cell_len(fitted(text, width, middle=middle)) == width
+def test_fitted_is_exactly_as_wide_as_asked(text: str, width: int, tail: bool) -> None:
+    assert cell_len(fitted(text, width, tail=tail)) == width
 
 
 @settings(deadline=None)
@@ -98,6 +99,19 @@ def test_progress_shows_from_two_seconds_on(
             time.sleep(0.001)
             advance(1)
     assert ("pictures/s" in terminal.written) is shown
+
+
+def test_progress_leaves_results_in_their_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, pipe = Terminal(), io.StringIO()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("sys.stdout", pipe)
+    monkeypatch.setattr(console, "QUIET_SECONDS", 0.0)
+    with progress("reading", 2, unit="pictures", quiet=False) as advance:
+        advance(1)
+        print("a result")
+        advance(1)
+    assert pipe.getvalue() == "a result\n"
+    assert "a result" not in terminal.written
 
 
 COMMANDS = [

@@ -6,8 +6,8 @@ Rows are written as they come, so that a long run shows its results; JSON closes
 from __future__ import annotations
 
 import csv
+import io
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -84,7 +84,7 @@ class TableWriter:
     def _line(self, answer: Answer) -> None:
         best = max((score for _, score in answer.top), default=0.0)
         width = self.console.width
-        line = Text(fitted(answer.path, width - 46, middle=True) + "  ")
+        line = Text(fitted(answer.path, width - 46, tail=True) + "  ")
         line.append(fitted(answer.told, 24) + "  ", "bold" if answer.labels else "yellow")
         line.append(bar(best / 100, 12, plain=self.plain), "cyan").append(f" {best:5.1f}")
         self.console.print(line)
@@ -120,16 +120,21 @@ class CsvWriter:
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.width = len(labels)
-        self.rows = csv.writer(sys.stdout, lineterminator="\n")
-        self.rows.writerow(["path", "label", "score", "error", *labels])
+        self._row("path", "label", "score", "error", *labels)
+
+    def _row(self, *cells: str) -> None:
+        # Printed rather than written to a stream kept from the start: progress may stand in front of it.
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerow(cells)
+        print(buffer.getvalue(), end="")
 
     def answer(self, answer: Answer) -> None:
         """Print one picture."""
         best = max((score for _, score in answer.top), default=0.0)
         scores = [f"{score:.4f}" for score in answer.scores]
-        self.rows.writerow([answer.path, "; ".join(answer.labels), f"{best:.4f}", "", *scores])
+        self._row(answer.path, "; ".join(answer.labels), f"{best:.4f}", "", *scores)
 
     def close(self, failures: Mapping[str, str]) -> None:
         """Print the failures, with empty scores."""
         for path, reason in failures.items():
-            self.rows.writerow([path, "", "", reason, *[""] * self.width])
+            self._row(path, "", "", reason, *[""] * self.width)

@@ -70,28 +70,26 @@ def clean(text: str) -> str:
     )
 
 
-def fitted(text: str, width: int, *, middle: bool = False) -> str:
-    """Text cut or filled to exactly `width` columns; a path loses its middle, a label its end.
+def fitted(text: str, width: int, *, tail: bool = False) -> str:
+    """Text cut or filled to exactly `width` columns; with `tail` a path keeps its end, which tells it apart.
 
     Examples
     --------
-    >>> fitted("holiday/2019/lighthouse.jpg", 20, middle=True)
-    'holiday/2…house.jpg '
-    >>> fitted("cat", 6)
-    'cat   '
+    >>> fitted("holiday/2019/lighthouse.jpg", 20, tail=True)
+    '…2019/lighthouse.jpg'
+    >>> fitted("cat", 6), fitted("a cat on a mat", 6)
+    ('cat   ', 'a cat…')
     """
     from rich.cells import cell_len, set_cell_size
 
     text = clean(text)
     if cell_len(text) <= width:
         return set_cell_size(text, width)
-    if not middle:
+    if not tail:
         return set_cell_size(set_cell_size(text, width - 1).rstrip() + "…", width)
-    half = (width - 1) // 2
-    tail = text
-    while cell_len(tail) > half:
-        tail = tail[1:]
-    return set_cell_size(set_cell_size(text, half) + "…" + tail, width)
+    while cell_len(text) > width - 1:
+        text = text[1:]
+    return set_cell_size("…" + text, width)
 
 
 def bar(share: float, width: int, *, plain: bool = False) -> str:
@@ -142,6 +140,7 @@ def progress(what: str, total: int | None, *, unit: str, quiet: bool) -> Iterato
         TimeRemainingColumn(compact=True),
         console=Console(stderr=True),
         transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # else results in a pipe would be drawn above the bar
     )
     task = shown.add_task(what, total=total, rate="")
     start = time.monotonic()
