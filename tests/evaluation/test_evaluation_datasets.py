@@ -159,6 +159,17 @@ def test_captions_from_json_and_text(tmp_path: Path) -> None:
         assert data.name == "s"
 
 
+def test_of_two_texts_the_one_with_captions_counts(tmp_path: Path) -> None:
+    good = {"0.png": RED, "0.json": b'{"captions": ["words"]}', "0.txt": b""}
+    files = {**good, "1.json": b"{}", "1.txt": b"others", "1.png": RED}
+    assert load_captioned(packed(tmp_path / "x.tar", files)).captions == (("words",), ("others",))
+
+
+def test_a_name_that_comes_twice_counts_once(tmp_path: Path) -> None:
+    data = load_labelled(packed(tmp_path / "x.tar", {"a/1.png": RED, "./a/1.png": BLUE, "b/1.png": BLUE}))
+    assert list(data) == [("a/1.png", RED), ("b/1.png", BLUE)]
+
+
 def test_shards_may_use_one_key_twice(tmp_path: Path) -> None:
     one = packed(tmp_path / "1.tar", {"0.png": RED, "0.txt": b"red"})
     two = packed(tmp_path / "2.tar", {"0.png": BLUE, "0.txt": b"blue"})

@@ -111,6 +111,9 @@ def test_add_and_remove_equal_a_fresh_fit(names: list[str], data: st.DataObject)
     np.testing.assert_allclose(grown.weights_, whole.weights_, atol=1e-6)
     np.testing.assert_allclose(shrunk.scores(rows), small.scores(rows), atol=1e-3)
     assert shrunk.classes_.tolist() == names[:cut]
+    if cut > 1:  # from the front too: what stays must keep its own rows
+        part_of = fitted(forms, **options).remove(names[0])
+        np.testing.assert_allclose(part_of.cosines(rows), whole.cosines(rows)[:, 1:], atol=1e-6)
 
 
 def test_synonyms_mean_and_max() -> None:
