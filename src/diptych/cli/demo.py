@@ -142,10 +142,10 @@ def _write(
     from diptych.errors import SaveError
 
     parameters = sum(weight.numel() for weight in encoder.model.parameters())
+    shown = "all are shown" if len(labels) <= SHOWN else f"the best {SHOWN} are shown"
     sheet = Sheet(
-        title=f"{len(cards)} pictures, named from words alone",
-        subtitle=f"{len(labels)} labels were offered for each picture. Shown are the best {SHOWN}; "
-        "the scores of all labels add up to 100.",
+        title=f"{len(cards)} picture{'s' * (len(cards) > 1)}, named from words alone",
+        subtitle=f"Each picture was offered {len(labels)} labels; {shown}. All scores add up to 100.",
         footer=f"diptych {__version__}  ·  {encoder.spec.name}, {parameters / 1e6:.1f} million parameters  "
         f"·  {encoder.identity[:19]}",
         cards=cards,
