@@ -278,7 +278,7 @@ def test_a_checkpoint_of_another_architecture(run: Run, tiny: Path, album: Path)
 def test_a_classifier_of_another_model(run: Run, tiny: Path, album: Path) -> None:
     import dataclasses
 
-    from diptych.model.clip import build
+    from diptych.model.initialise import build
     from diptych.weights import load_checkpoint, save_checkpoint
 
     spec = load_checkpoint(tiny).spec

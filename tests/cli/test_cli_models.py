@@ -37,8 +37,8 @@ def test_show(run: Run, tiny: Path) -> None:
 
 
 def test_the_parameters_shown_are_the_model_s(run: Run, tiny: Path) -> None:
-    from diptych.model.clip import build
     from diptych.model.config import preset
+    from diptych.model.initialise import build
 
     model = build(preset("diptych-tiny"), device="meta")
     told = json.loads(run("models", "show", tiny, "--json").stdout)
@@ -59,8 +59,8 @@ def test_verify(run: Run, tiny: Path) -> None:
 def small_vit(tmp_path: Path) -> Path:
     """A model that the other forms have words for."""
     from diptych.inputs import PreprocessConfig
-    from diptych.model.clip import build
     from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
+    from diptych.model.initialise import build
     from diptych.weights import ModelSpec, save_checkpoint
 
     vision = ViTConfig(image_size=32, patch_size=16, width=64, layers=2)

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from diptych.errors import InputError
-from diptych.model.clip import CLIP, build
+from diptych.model.clip import CLIP
 from diptych.model.config import PRESETS, CLIPConfig, ResNetConfig, TextConfig, ViTConfig, preset
+from diptych.model.initialise import build
 
 PUBLISHED = {
     "ViT-B-32": 151_277_313,

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import InputError
-from diptych.model.clip import CLIP, build
+from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
+from diptych.model.initialise import build
 from diptych.model.tree import can_share, encode_shared, plant
 
 TEXT = TextConfig(vocab_size=20, context_length=10, width=32, heads=2, layers=2)

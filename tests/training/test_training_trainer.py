@@ -295,7 +295,7 @@ def test_pictures_grow_over_the_epochs(pairs: Path, tmp_path: Path) -> None:
 
 
 def test_weight_decay_leaves_gains_biases_and_scale_alone() -> None:
-    from diptych.model.clip import build
+    from diptych.model.initialise import build
 
     model = build(TINY, seed=0)
     groups = optimizer(model, config_of(Path("x"), Path("y"))).param_groups

@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import WeightsError
-from diptych.model.clip import CLIP, build
+from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.initialise import build
 from diptych.weights import load_checkpoint
 from diptych.weights.archive import is_torchscript, read_archive
 from diptych.weights.pickled import read_state

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
-from diptych.model.clip import build
 from diptych.model.config import PRESETS, CLIPConfig, TextConfig, ViTConfig, preset
+from diptych.model.initialise import build
 from diptych.weights import (
     Checkpoint,
     ModelSpec,

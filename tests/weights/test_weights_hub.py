@@ -17,8 +17,8 @@ import torch
 from huggingface_hub import constants
 
 from diptych.errors import ChecksumError, DownloadError, UnknownModelError, WeightsError
-from diptych.model.clip import build
 from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.model.initialise import build
 from diptych.weights import (
     Checkpoint,
     ModelSpec,

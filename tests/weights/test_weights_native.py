@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from diptych.errors import ChecksumError, SaveError, UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
-from diptych.model.clip import build
 from diptych.model.config import preset
+from diptych.model.initialise import build
 from diptych.weights import ModelSpec, identity_of, load_checkpoint, native, save_checkpoint
 from diptych.weights.disk import write_whole
 from diptych.weights.fitting import fit

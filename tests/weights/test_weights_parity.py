@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diptych.model.clip import CLIP, build
+from diptych.model.clip import CLIP
+from diptych.model.initialise import build
 from diptych.weights import Checkpoint, load_checkpoint, save_checkpoint, to_open_clip, to_transformers
 
 OPEN_CLIP = ["vit-quickgelu", "vit-gelu", "resnet"]

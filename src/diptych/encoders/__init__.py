@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diptych.encoders.harness import open_clip_triple
 from diptych.encoders.torch import TorchEncoder, load
 
-__all__ = ["load", "TorchEncoder"]
+__all__ = ["load", "TorchEncoder", "open_clip_triple"]

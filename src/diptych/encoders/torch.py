@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from diptych.inputs import Tokenizer, load_tokenizer, preprocess_batch
-from diptych.model.clip import CLIP, build
+from diptych.model.clip import CLIP
 from diptych.model.config import ResNetConfig
+from diptych.model.initialise import build
 from diptych.model.machine import pick_device, pick_dtype
 from diptych.model.tree import can_share, encode_shared
 from diptych.weights import Checkpoint, ModelSpec, load_checkpoint

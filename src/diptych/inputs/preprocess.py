@@ -21,7 +21,7 @@ from diptych.inputs.config import PreprocessConfig
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from diptych.encoder import FloatArray
+    FloatArray = NDArray[np.float32]
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diptych.model.config import CLIPConfig, ResNetConfig
-from diptych.model.initialise import initialise
 from diptych.model.resnet import ModifiedResNet
 from diptych.model.text import TextTower
 from diptych.model.vit import VisionTransformer
@@ -40,6 +39,7 @@ class CLIP(TextTower):
     Examples
     --------
     >>> from diptych.model.config import preset
+    >>> from diptych.model.initialise import build
     >>> model = build(preset("diptych-tiny"), seed=0)
     >>> image, text, scale = model(torch.zeros(2, 3, 32, 32), torch.tensor([[8190, 320, 8191]]))
     >>> (scale * image @ text.T).shape
@@ -94,25 +94,3 @@ class CLIP(TextTower):
             self.visual.transformer.grad_checkpointing = enable
         else:
             self.visual.grad_checkpointing = enable
-
-
-def build(config: CLIPConfig, *, device: torch.device | str = "cpu", seed: int | None = None) -> CLIP:
-    """A model of that shape.
-
-    Parameters
-    ----------
-    config : CLIPConfig
-        The shape.
-    device : str or torch.device
-        Where to; "meta" for the shapes alone, without memory.
-    seed : int, optional
-        Initialise with this seed. Without one the parameters are left unset, to be loaded.
-    """
-    with torch.device("meta"):
-        model = CLIP(config)
-    if torch.device(device).type == "meta":
-        return model
-    model.to_empty(device=device)
-    if seed is not None:
-        initialise(model, seed=seed)
-    return model

@@ -1,19 +1,39 @@
-"""How every parameter starts, in one function (paper, section 2.5, and the released code)."""
+"""Models made from a config, and how every parameter starts (paper, section 2.5, and the released code)."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from diptych.model.blocks import Attention, Transformer
+from diptych.model.clip import CLIP
+from diptych.model.config import CLIPConfig
 from diptych.model.resnet import AttentionPool, AveragePool, Bottleneck, ModifiedResNet
 from diptych.model.vit import VisionTransformer
 
-if TYPE_CHECKING:
-    from diptych.model.clip import CLIP
+
+def build(config: CLIPConfig, *, device: torch.device | str = "cpu", seed: int | None = None) -> CLIP:
+    """A model of that shape.
+
+    Parameters
+    ----------
+    config : CLIPConfig
+        The shape.
+    device : str or torch.device
+        Where to; "meta" for the shapes alone, without memory.
+    seed : int, optional
+        Initialise with this seed. Without one the parameters are left unset, to be loaded.
+    """
+    with torch.device("meta"):
+        model = CLIP(config)
+    if torch.device(device).type == "meta":
+        return model
+    model.to_empty(device=device)
+    if seed is not None:
+        initialise(model, seed=seed)
+    return model
 
 
 def initialise(model: CLIP, *, seed: int) -> None:

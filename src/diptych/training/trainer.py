@@ -24,7 +24,8 @@ from torch import Tensor
 
 from diptych.errors import TrainingError
 from diptych.inputs import load_tokenizer
-from diptych.model.clip import CLIP, build
+from diptych.model.clip import CLIP
+from diptych.model.initialise import build
 from diptych.model.machine import pick_device, pick_dtype
 from diptych.model.tree import can_share, encode_shared
 from diptych.training import checkpoint

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from diptych.errors import InputError, WeightsError
-from diptych.model.clip import build
 from diptych.model.config import PRESETS, CLIPConfig, ResNetConfig
+from diptych.model.initialise import build
 from diptych.weights.spec import State
 
 # Counts of batches a batch norm has seen: absent from old files and of no effect on a vector.
