@@ -21,7 +21,7 @@ from diptych.model.config import ResNetConfig
 from diptych.model.initialise import build
 from diptych.model.machine import pick_device, pick_dtype
 from diptych.model.tree import can_share, encode_shared
-from diptych.weights import Checkpoint, ModelSpec, load_checkpoint
+from diptych.weights import Checkpoint, ModelSpec, fit, load_checkpoint
 from diptych.zeroshot import ZeroShotClassifier
 
 if TYPE_CHECKING:
@@ -81,13 +81,20 @@ class TorchEncoder:
         batch_size: int = BATCH,
         threads: int | None = None,
     ) -> TorchEncoder:
-        """An encoder from weights in memory; parameters as for `load`."""
+        """An encoder from weights in memory; parameters as for `load`.
+
+        Raises
+        ------
+        WeightsError
+            The weights do not fit the architecture beside them.
+        """
         where = pick_device(device)
         dtype = pick_dtype(precision, where)
         model = build(checkpoint.spec.architecture, device="meta")
-        state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in checkpoint.state.items()}
+        whole = fit(checkpoint.spec.architecture, checkpoint.state, source=checkpoint.spec.name)
+        state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in whole.items()}
         # The scale stays exact: a bfloat16 logarithm would be off by a hundredth.
-        state |= {k: checkpoint.state[k].float() for k in ("logit_scale", "logit_bias") if k in state}
+        state |= {k: whole[k].float() for k in ("logit_scale", "logit_bias") if k in state}
         model.load_state_dict(state, assign=True)
         model = model.to(where).eval().requires_grad_(False)
         if isinstance(checkpoint.spec.architecture.vision, ResNetConfig):

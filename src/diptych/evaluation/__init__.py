@@ -9,7 +9,14 @@ and `retrieval` (the two protocols).
 from __future__ import annotations
 
 from diptych.evaluation.classification import evaluate_zero_shot
-from diptych.evaluation.datasets import CaptionDataset, ImageDataset, load_captioned, load_labelled
+from diptych.evaluation.datasets import (
+    CaptionDataset,
+    ImageDataset,
+    domains,
+    load_captioned,
+    load_labelled,
+    load_labelled_shards,
+)
 from diptych.evaluation.report import Result
 from diptych.evaluation.retrieval import evaluate_retrieval
 
@@ -20,5 +27,7 @@ __all__ = [
     "ImageDataset",
     "CaptionDataset",
     "load_labelled",
+    "load_labelled_shards",
+    "domains",
     "load_captioned",
 ]

@@ -171,6 +171,33 @@ def load_labelled(
     )
 
 
+def load_labelled_shards(
+    paths: str | Path | Sequence[str | Path], *, field: str = "label", name: str | None = None
+) -> ImageDataset:
+    """Labelled pictures from tar shards or folders whose KEY.json names the class of KEY.jpg.
+
+    Parameters
+    ----------
+    paths : path or sequence of paths
+        As for `load_captioned`.
+    field : str
+        Field of KEY.json with the class.
+    name : str, optional
+        What results call it; by default the name of the first file.
+
+    Raises
+    ------
+    DataError
+        Nothing there, nothing readable, or no picture with that field.
+    """
+    found = load_captioned(paths, field=field, name=name)
+    labels = [texts[0] for texts in found.captions]
+    words = sorted(set(labels))
+    number = {label: index for index, label in enumerate(words)}
+    rows = np.array([number[label] for label in labels], dtype=np.int64)
+    return ImageDataset(found.name, found.entries, rows, tuple(words))
+
+
 def domains(path: str | Path) -> tuple[str, ...]:
     """Names of the folders right above the class folders, sorted: ("art_painting", ...) for PACS."""
     members = (member.name for member, _ in scan(Path(path), lambda _: False))
