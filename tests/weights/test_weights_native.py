@@ -18,7 +18,7 @@ from diptych.errors import ChecksumError, SaveError, UnknownModelError, WeightsE
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import preset
 from diptych.model.initialise import build
-from diptych.weights import ModelSpec, identity_of, load_checkpoint, native, save_checkpoint
+from diptych.weights import ModelSpec, identity_of, load_checkpoint, native, save_checkpoint, to_diptych
 from diptych.weights.disk import write_whole
 from diptych.weights.fitting import fit
 
@@ -287,3 +287,17 @@ def test_absurd_depth_is_refused_without_building(state: dict[str, torch.Tensor]
     values["text"]["layers"] = 10**9
     with pytest.raises(WeightsError, match="too few"):
         fit(type(TINY).from_dict(values), state)
+
+
+def test_files_may_be_read_by_whom_the_umask_lets(saved: Path) -> None:
+    (saved / "usual").touch()
+    for name in ("model.safetensors", "diptych.json"):
+        assert (saved / name).stat().st_mode == (saved / "usual").stat().st_mode
+
+
+def test_half_precision_is_half_the_size(saved: Path, tmp_path: Path) -> None:
+    to_diptych(load_checkpoint(saved), tmp_path / "half", half=True)
+    loaded = load_checkpoint(tmp_path / "half")
+    assert loaded.state["token_embedding.weight"].dtype == torch.float16
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path / "half", saved)]
+    assert sizes[0] < 0.55 * sizes[1]

@@ -143,6 +143,9 @@ def convert(
         Path, typer.Argument(metavar="FOLDER", help="Where to write; new or empty.", show_default=False)
     ],
     to: Form = "diptych",
+    half: Annotated[
+        bool, typer.Option("--half", metavar="", help="Our form in half precision: half the size.")
+    ] = False,
     pretrained: options.Pretrained = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -153,30 +156,24 @@ def convert(
       diptych models convert runs/mine exported --to open_clip
 
       diptych models convert ViT-B-32 vit-b-32 --pretrained openai
+
+      diptych models convert runs/mine small --half
     """
-    from diptych.weights import load_checkpoint, to_open_clip, to_transformers
+    from diptych.weights import load_checkpoint, to_diptych, to_open_clip, to_transformers
 
     forms = ("diptych", "open_clip", "transformers")
     if to not in forms:
         raise InputError(f"--to {to!r} is none of the forms: {', '.join(forms)}")
+    if half and to != "diptych":
+        raise InputError(f"--half is for our own form; --to {to} keeps the precision of the weights")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is there already and not an empty folder: name a new one")
     checkpoint = load_checkpoint(model, pretrained)
     if to == "diptych":
-        _save_own(checkpoint, folder)
+        to_diptych(checkpoint, folder, half=half)
     else:
         (to_open_clip if to == "open_clip" else to_transformers)(checkpoint, folder)
     note(f"written: {folder} ({to})", quiet=quiet)
-
-
-def _save_own(checkpoint: Checkpoint, folder: Path) -> None:
-    """Our own form, the tokenizer's file with it where the model brings one."""
-    from diptych.weights import save_checkpoint
-
-    spec = checkpoint.spec
-    home = checkpoint.folder or Path()
-    extra = [home / spec.tokenizer.file] if spec.tokenizer.file else []
-    save_checkpoint(folder, spec, checkpoint.state, extra_files=extra)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from diptych.weights.fitting import fit
 from diptych.weights.identity import identity_of
 from diptych.weights.load import load_checkpoint
-from diptych.weights.native import save_checkpoint
+from diptych.weights.native import save_checkpoint, to_diptych
 from diptych.weights.registry import list_models, suggest
 from diptych.weights.spec import Checkpoint, ModelSpec
 from diptych.weights.write_open_clip import to_open_clip
@@ -17,6 +17,7 @@ from diptych.weights.write_transformers import to_transformers
 __all__ = [
     "load_checkpoint",
     "save_checkpoint",
+    "to_diptych",
     "to_open_clip",
     "to_transformers",
     "identity_of",

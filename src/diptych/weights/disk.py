@@ -46,7 +46,10 @@ def prepare(path: Path, write: Callable[[Path], None]) -> Path:
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
+        temporary.touch()
+        usual = temporary.stat().st_mode  # as the umask has it: some writers leave files to their owner alone
         write(temporary)
+        temporary.chmod(usual)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
     except BaseException:

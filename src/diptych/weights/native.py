@@ -91,6 +91,33 @@ def save_checkpoint(
     return identity
 
 
+def to_diptych(checkpoint: Checkpoint, folder: Path, *, half: bool = False) -> str:
+    """Write a model in our own format.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The model, from wherever it came.
+    folder : Path
+        Made if it is not there.
+    half : bool
+        Store the weights in float16: half the size, another identity.
+
+    Returns
+    -------
+    str
+        The identity of what was written.
+
+    Raises
+    ------
+    SaveError
+        No space, or no permission; nothing half-written stays.
+    """
+    extra = [checkpoint.tokenizer_file] if checkpoint.tokenizer_file is not None else []
+    dtype = torch.float16 if half else None
+    return save_checkpoint(folder, checkpoint.spec, checkpoint.state, dtype=dtype, extra_files=extra)
+
+
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
     """Write a safetensors file under its temporary name; the name, ready for renaming."""
 
