@@ -203,6 +203,25 @@ def test_the_best_model_on_validation_is_kept_and_a_run_stops_early(pairs: Path,
     assert training["metrics"] == {"val/recall": 0.9}
 
 
+def test_the_best_model_survives_a_resumed_end(pairs: Path, tmp_path: Path) -> None:
+    values = iter([0.9, 0.1, 0.2])
+    evaluators = {"val": lambda model, step: {"recall": next(values)}}
+    config = config_of(pairs, tmp_path / "run", monitor="val/recall")
+
+    class Interrupt(Listener):
+        def step(self, report) -> None:  # type: ignore[no-untyped-def]
+            if report.step == 9:
+                signal.raise_signal(signal.SIGINT)
+
+    first = train(Run(config, evaluators), listener=Interrupt())
+    assert (first.finished, first.step) == (False, 9)
+    summary = train(Run(config, evaluators), resume=True)
+    kept = load_checkpoint(tmp_path / "run")
+    assert summary.finished
+    assert kept.spec.training["steps"] == 4
+    assert summary.identity == first.identity == kept.identity
+
+
 def test_interrupt_saves_and_the_run_goes_on(pairs: Path, tmp_path: Path) -> None:
     class Interrupt(Listener):
         def step(self, report) -> None:  # type: ignore[no-untyped-def]

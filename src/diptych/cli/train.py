@@ -16,7 +16,7 @@ import typer
 
 from diptych.cli import options
 from diptych.cli.console import note
-from diptych.errors import InputError, TrainingError
+from diptych.errors import InputError
 
 if TYPE_CHECKING:
     from diptych.training import Listener, Run, StepReport, Summary
@@ -140,7 +140,8 @@ def _run_on(pairs: list[str], val: str | None, hold_out: float, model: str) -> R
         return Run(config)
     source = held.open()
     if not len(source):
-        raise TrainingError(f"no pair of {pairs} fell into the held-out share {hold_out}: raise --hold-out")
+        note(f"too few pairs to hold out a share of {hold_out:g}: training without validation")
+        return Run(dataclasses.replace(config, data=Mixture(((described, 1.0),))))
     evaluators = {"val": held_out_retrieval(source, config)}
     best = "val/image_retrieval_recall@10" if len(source) >= 10 else "val/image_retrieval_recall@1"
     return Run(dataclasses.replace(config, monitor=best), evaluators)

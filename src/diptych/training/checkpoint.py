@@ -46,6 +46,10 @@ class State:
         Evaluations since then.
     seconds : float
         Time spent training, over all legs.
+    identity : str
+        Of the model kept so far.
+    tensors : dict
+        Weights and optimiser, only on the way from `load` to the trainer.
     """
 
     step: int = 0
@@ -54,6 +58,7 @@ class State:
     best: float | None = None
     stale: int = 0
     seconds: float = 0.0
+    identity: str = ""
     tensors: dict[str, Any] = field(default_factory=dict, repr=False)
 
 

@@ -139,7 +139,6 @@ class Trainer:
         self.loader = self._loader()
         self.state = checkpoint.State()
         self.metrics: dict[str, float] = {}
-        self.identity = ""
         self._encode_image = (
             torch.compile(self.model.encode_image) if config.compile else self.model.encode_image
         )
@@ -159,12 +158,9 @@ class Trainer:
         if self.loader.report.skipped:
             self.listener.note(str(self.loader.report))
         finished = reason in ("done", "no better for a while")
-        if finished and not (self.config.monitor and self.identity):
-            self._keep()
         self._save()
-        return Summary(
-            finished, reason, self.state.step, self.state.seconds, self.metrics, self.identity, self.folder
-        )
+        state = self.state
+        return Summary(finished, reason, state.step, state.seconds, self.metrics, state.identity, self.folder)
 
     def _start(self, resume: bool) -> None:
         if not resume and (self.folder / checkpoint.FILE).exists():
@@ -302,7 +298,7 @@ class Trainer:
             "metrics": {name: round(value, 6) for name, value in self.metrics.items()},
         }
         spec = replace(self.spec, training=summary)
-        self.identity = save_checkpoint(
+        self.state.identity = save_checkpoint(
             self.folder / "model", spec, checkpoint.to_cpu(self._best_model().state_dict())
         )
 

@@ -1,0 +1,107 @@
+"""`diptych train`: on somebody's own pairs without a recipe, by a recipe, stopped and resumed."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Run = Callable[..., Any]
+
+RECIPE = """
+from diptych.training import Mixture, Run, TarPairs, TrainConfig
+
+def run():
+    config = TrainConfig(
+        data=Mixture(((TarPairs("pairs.tar"), 1.0),)), model="diptych-tiny", out="runs/recipe",
+        epochs=1, batch_size=8, warmup=1, threads=1,
+    )
+    return Run(config, {"toy": lambda model, step: {"steps": step}})
+"""
+
+
+@pytest.fixture(autouse=True)
+def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Forty small pictures with captions, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    noise = np.random.default_rng(0)
+    with tarfile.open("pairs.tar", "w") as tar:
+        for number in range(40):
+            picture = io.BytesIO()
+            Image.fromarray(noise.integers(0, 256, (40, 40, 3), np.uint8)).save(picture, "PNG")
+            for name, data in (("png", picture.getvalue()), ("txt", f"picture {number}".encode())):
+                info = tarfile.TarInfo(f"{number:03}.{name}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return tmp_path / "pairs.tar"
+
+
+OWN = (
+    "--pairs",
+    "pairs.tar",
+    "--model",
+    "diptych-tiny",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "8",
+    "--out",
+    "runs/mine",
+)
+
+
+def test_own_pairs_need_no_recipe(run: Run) -> None:
+    done = run("train", *OWN, "--set", "warmup=1", "--hold-out", "0.3", "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["finished"] is True
+    assert "val/image_retrieval_recall@1" in told["metrics"]
+    assert "runs/mine" in done.stderr
+    shown = run("models", "show", "runs/mine")
+    assert shown.exit_code == 0, shown.stderr
+    Image.new("RGB", (40, 40), "red").save("red.png")
+    answered = run("classify", "red.png", "red", "blue", "--model", "runs/mine", "--json")
+    assert answered.exit_code == 0, answered.stderr
+
+
+def test_a_recipe_with_typed_overrides_stopped_and_resumed(run: Run) -> None:
+    Path("recipe.py").write_text(RECIPE)
+    stopped = run("train", "recipe.py", "--set", "epochs=3", "--set", "max_minutes=1e-9")
+    assert stopped.exit_code == 0, stopped.stderr
+    assert "--resume goes on there" in stopped.stderr
+    again = run("train", "recipe.py", "--set", "epochs=3")
+    assert again.exit_code == 2
+    assert "add --resume" in again.stderr
+    done = run("train", "recipe.py", "--set", "epochs=3", "--resume", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["metrics"] == {"toy/steps": 15.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give a recipe"),
+        (("recipe.py", "--pairs", "pairs.tar"), "give a recipe"),
+        (("nothing.py",), "is no file"),
+        (("empty.py",), "no function run()"),
+        (("--pairs", "nothing.tar"), "nothing.tar"),
+        ((*OWN, "--set", "epoch=3"), "did you mean: epochs"),
+        ((*OWN[:2], "--model", "ViT-Z"), "unknown architecture"),
+        ((*OWN, "--hold-out", "2"), "expected 0 or more"),
+        ((*OWN, "--batch-size", "4000"), "smaller batch_size"),
+    ],
+)
+def test_what_cannot_be_trained_is_said(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    Path("recipe.py").write_text(RECIPE)
+    Path("empty.py").write_text("")
+    done = run("train", *arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

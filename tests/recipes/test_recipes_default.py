@@ -1,0 +1,54 @@
+"""The default recipe: it reads the packs for training and nothing else, without the left-out classes."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diptych.training import LabelledTar, Run
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+
+@pytest.fixture
+def recipe(shared: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("DIPTYCH_SHARED", str(shared.root))
+    return runpy.run_path(str(RECIPES / "default.py"))
+
+
+@pytest.mark.shared
+def test_it_reads_packs_for_training_only(recipe: dict[str, Any]) -> None:
+    run = recipe["run"]()
+    assert isinstance(run, Run)
+    for description, _ in run.config.data.parts:
+        name = Path(str(description.pattern)).name
+        assert "train" in name
+        assert not any(word in name for word in ("test", "val", "pacs", "mnist", "imagenet"))
+
+
+@pytest.mark.shared
+def test_left_out_classes_never_appear(recipe: dict[str, Any]) -> None:
+    held = json.loads((RECIPES / "held_out.json").read_text("utf-8"))
+    assert (len(held["caltech101"]), len(held["open-train"])) == (20, 60)
+    left_out = {name.replace("_", " ") for name in held["caltech101"] + held["open-train"]}
+    seen: set[str] = set()
+    for description, _ in recipe["data"]().parts:
+        if isinstance(description, LabelledTar):
+            source = description.open()
+            assert len(source) > 0
+            seen |= set(source.classes)
+    assert len(seen) > 1000
+    assert not seen & left_out
+
+
+@pytest.mark.shared
+def test_captions_of_labels_read_well(recipe: dict[str, Any]) -> None:
+    part = recipe["data"]().parts[1][0].open()
+    captions = {part.label(index): part.captions(index) for index in range(200)}
+    assert all(label in text for label, texts in captions.items() for text in texts)
+    assert any(f"a photo of {label}" not in text for label, texts in captions.items() for text in texts)
+    assert all("{" not in text for texts in captions.values() for text in texts)
