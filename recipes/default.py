@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from diptych.encoders import TorchEncoder
@@ -103,7 +104,8 @@ def retrieval(path: Path, config: TrainConfig) -> Evaluator:
     dataset = load_captioned(path)
 
     def evaluate(model: CLIP, step: int) -> Mapping[str, float]:
-        encoder = TorchEncoder(model, config.spec, threads=config.workers)
+        spec = replace(config, model=model.config).spec  # --set may have changed the shape
+        encoder = TorchEncoder(model, spec, threads=config.workers)
         return evaluate_retrieval(encoder, dataset, ks=(1, 10)).metrics
 
     return evaluate

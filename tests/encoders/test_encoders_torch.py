@@ -91,6 +91,13 @@ def test_features_and_patches(folder: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(patches, axis=-1), 1, atol=1e-5)
 
 
+def test_features_as_wide_as_the_space_are_not_normalised(tmp_path: Path) -> None:
+    shape = dataclasses.replace(VIT, embed_dim=32)
+    save_checkpoint(tmp_path, ModelSpec(name="toy", architecture=shape), build(shape, seed=0).state_dict())
+    lengths = np.linalg.norm(load(tmp_path).image_features(pictures(2)), axis=1)
+    assert (np.abs(lengths - 1) > 0.1).all()
+
+
 def test_low_precision_keeps_the_scale_and_nearly_the_rows(folder: Path) -> None:
     exact, low = load(folder, exact=True), load(folder, precision="bfloat16")
     assert low.precision == "bfloat16"

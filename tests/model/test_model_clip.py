@@ -190,6 +190,17 @@ def test_gradient_checkpointing_changes_memory_only(model: CLIP) -> None:
         torch.testing.assert_close(plain, recomputed)
 
 
+def test_gradient_checkpointing_counts_running_statistics_once() -> None:
+    states = []
+    for enable in (False, True):
+        model = build(SHAPES["resnet"], seed=0).train()
+        model.set_grad_checkpointing(enable)
+        model.encode_image(pictures(model.config)).sum().backward()
+        states.append(model.state_dict())
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, msg=name)
+
+
 def test_every_parameter_gets_a_gradient(model: CLIP) -> None:
     model.train()
     image, text, scale = model(pictures(model.config), texts(2))
@@ -200,10 +211,12 @@ def test_every_parameter_gets_a_gradient(model: CLIP) -> None:
 
 def test_compiled_model_agrees(model: CLIP) -> None:
     x, tokens = pictures(model.config), texts(3)
-    # aot_eager traces forward and backward as the default backend does, without calling a C++ compiler.
-    compiled = torch.compile(model, backend="aot_eager")
-    torch.testing.assert_close(compiled(x, tokens)[0], model(x, tokens)[0])
-    torch.testing.assert_close(compiled(x, tokens)[1], model(x, tokens)[1])
+    # aot_eager traces as the default backend does, without calling a C++ compiler.
+    encode_image = torch.compile(model.encode_image, backend="aot_eager")
+    encode_text = torch.compile(model.encode_text, backend="aot_eager")
+    with torch.no_grad():
+        torch.testing.assert_close(encode_image(x), model.encode_image(x))
+        torch.testing.assert_close(encode_text(tokens), model.encode_text(tokens))
 
 
 def test_a_seed_fixes_the_start_and_no_parameter_is_left_unset(model: CLIP) -> None:
@@ -254,6 +267,11 @@ def test_an_average_pool_reads_any_side() -> None:
         (lambda: ResNetConfig(image_size=100), "not a multiple of 32"),
         (lambda: TextConfig(causal=False), "needs causal"),
         (lambda: TextConfig(width=0), "above 0"),
+        (lambda: ViTConfig(pool="avg"), "expected one of 'token'"),
+        (lambda: ResNetConfig(pool="avg"), "expected one of 'attention'"),
+        (lambda: ResNetConfig(layers=(0, 1, 1, 1)), "one block or more"),
+        (lambda: ViTConfig(patch_dropout=1.5), "patch_dropout"),
+        (lambda: ViTConfig(image_size=8), "smaller than one patch"),
         (lambda: preset("ViT-Z-99"), "known: RN50"),
         (lambda: CLIPConfig.from_dict({"vision": {"kind": "eva"}}), "kind 'eva'"),
         (lambda: CLIPConfig.from_dict({"vision": {"kind": "vit", "depth": 3}}), "unknown key 'depth'"),

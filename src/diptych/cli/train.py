@@ -41,12 +41,23 @@ def train(
         typer.Option(metavar="PATTERN", help="Pairs to validate on.", rich_help_panel=_DATA),
     ] = None,
     hold_out: Annotated[
-        float,
-        typer.Option(metavar="SHARE", help="Without --val: share of pairs held out.", rich_help_panel=_DATA),
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Without --val: share of pairs held out, 0.05 if not given.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", metavar="PRESET", help="Shape to train.", rich_help_panel=_DATA)
-    ] = "diptych-small",
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="PRESET",
+            help="Shape to train, diptych-small if not given.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.", show_default=False)
     ] = None,
@@ -79,7 +90,15 @@ def train(
     """
     if (recipe is None) == (not pairs):
         raise InputError("give a recipe (diptych train recipes/default.py) or pairs (--pairs PATTERN)")
-    run = _read_recipe(recipe) if recipe else _run_on(pairs or [], val, hold_out, model)
+    if recipe and not (val is None and hold_out is None and model is None):
+        raise InputError(
+            "--val, --hold-out and --model go with --pairs; a recipe says them itself, see --set"
+        )
+    run = (
+        _read_recipe(recipe)
+        if recipe
+        else _run_on(pairs or [], val, 0.05 if hold_out is None else hold_out, model or "diptych-small")
+    )
     named: dict[str, Any] = {"out": out, "epochs": epochs, "batch_size": batch_size, "lr": lr}
     config = dataclasses.replace(run.config, **{k: v for k, v in named.items() if v is not None})
     config = config.override(assignments or [])
@@ -143,8 +162,7 @@ def _run_on(pairs: list[str], val: str | None, hold_out: float, model: str) -> R
         note(f"too few pairs to hold out a share of {hold_out:g}: training without validation")
         return Run(dataclasses.replace(config, data=Mixture(((described, 1.0),))))
     evaluators = {"val": held_out_retrieval(source, config)}
-    best = "val/image_retrieval_recall@10" if len(source) >= 10 else "val/image_retrieval_recall@1"
-    return Run(dataclasses.replace(config, monitor=best), evaluators)
+    return Run(dataclasses.replace(config, monitor="val/image_retrieval_recall@10"), evaluators)
 
 
 @contextmanager

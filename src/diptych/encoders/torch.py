@@ -7,7 +7,8 @@ files and failures are `diptych.embedding`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +141,7 @@ class TorchEncoder:
 
     def encode_images(self, images: Sequence[Image]) -> FloatArray:
         """Decoded RGB pictures as unit rows, (N, dim) float32."""
-        return self._over_images(images, lambda x: self.model.encode_image(x, normalize=True), (self.dim,))
+        return self._over_images(images, self.model.encode_image, (self.dim,), unit=True)
 
     def image_features(self, images: Sequence[Image]) -> FloatArray:
         """Decoded RGB pictures before the projection, (N, width) float32, not normalised."""
@@ -192,8 +193,8 @@ class TorchEncoder:
         for start in range(0, len(images), self.batch_size):
             part = images[start : start + self.batch_size]
             pixels = preprocess_batch(part, self.spec.preprocess, threads=self.threads)  # (B, 3, S, S)
-            found = function(torch.from_numpy(pixels).to(self.device, dtype))
-            unit = unit or shape == (self.dim,)
+            with _full_float32(self.device):
+                found = function(torch.from_numpy(pixels).to(self.device, dtype))
             rows[start : start + len(part)] = _unit(found) if unit else found.float().cpu().numpy()
         return rows
 
@@ -251,6 +252,20 @@ def load(
         batch_size=batch_size,
         threads=threads,
     )
+
+
+@contextmanager
+def _full_float32(device: torch.device) -> Iterator[None]:
+    """Convolutions of float32 in float32: CUDA's would round to TensorFloat-32, with 10 bits."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def _unit(rows: Tensor) -> FloatArray:

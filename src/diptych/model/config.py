@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from diptych.errors import InputError
 
@@ -57,6 +57,11 @@ class ViTConfig:
 
     def __post_init__(self) -> None:
         _positive(self, "image_size", "patch_size", "width", "layers", "head_width")
+        check_choices(self)
+        if not 0 <= self.patch_dropout < 1:
+            raise InputError(f"patch_dropout is {self.patch_dropout}: expected a share from 0 to below 1")
+        if self.image_size < self.patch_size:
+            raise InputError(f"image_size {self.image_size} is smaller than one patch of {self.patch_size}")
         if self.width % self.head_width:
             raise InputError(f"width {self.width} is not a multiple of head_width {self.head_width}")
         if self.pool == "token" and not self.class_token:
@@ -102,8 +107,9 @@ class ResNetConfig:
 
     def __post_init__(self) -> None:
         _positive(self, "image_size", "width", "head_width")
-        if len(self.layers) != 4:
-            raise InputError(f"a ResNet has four stages of blocks, got layers={self.layers}")
+        check_choices(self)
+        if len(self.layers) != 4 or min(self.layers) < 1:
+            raise InputError(f"a ResNet has four stages of one block or more, got layers={self.layers}")
         stride = 32 if self.stem_pool else 16
         if self.image_size % stride:
             raise InputError(f"image_size {self.image_size} is not a multiple of {stride}")
@@ -142,6 +148,7 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         _positive(self, "context_length", "vocab_size", "width", "heads", "layers")
+        check_choices(self)
         if self.width % self.heads:
             raise InputError(f"text width {self.width} is not a multiple of heads {self.heads}")
         if self.pool == "end" and not self.causal:
@@ -168,6 +175,7 @@ class CLIPConfig:
 
     def __post_init__(self) -> None:
         _positive(self, "embed_dim")
+        check_choices(self)
         vision = self.vision
         if isinstance(vision, ViTConfig) and not vision.projection and vision.width != self.embed_dim:
             raise InputError(f"without a projection the vision width {vision.width} must be embed_dim")
@@ -210,6 +218,22 @@ def _build(kind: type[_T], values: Mapping[str, Any]) -> _T:
         return kind(**values)
     except TypeError as error:
         raise InputError(f"{kind.__name__}: {error}") from error
+
+
+def check_choices(config: Any) -> None:
+    """Refuse a field whose value is none of those its `Literal` type lists.
+
+    Raises
+    ------
+    InputError
+        The message names the field and lists the values.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        parts = [part for part in (hint, *get_args(hint)) if get_origin(part) is Literal]
+        value = getattr(config, name)
+        if parts and value is not None and value not in get_args(parts[0]):
+            known = ", ".join(map(repr, get_args(parts[0])))
+            raise InputError(f"{type(config).__name__}.{name} is {value!r}: expected one of {known}")
 
 
 def _positive(config: Any, *names: str) -> None:

@@ -9,6 +9,9 @@ last stage, E embedding.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import cast
 
 import torch
@@ -166,10 +169,31 @@ class ModifiedResNet(nn.Module):
         for number in range(1, 5):
             stage = self.get_submodule(f"layer{number}")
             if self.grad_checkpointing and torch.is_grad_enabled():
-                x = cast(Tensor, checkpoint(stage, x, use_reentrant=False))
+                contexts = partial(_recomputed, stage)
+                x = cast(Tensor, checkpoint(stage, x, use_reentrant=False, context_fn=contexts))
             else:
                 x = stage(x)
         return x  # (B, C, G, G)
+
+
+def _recomputed(stage: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of a checkpointed stage's two forward passes: only the first moves the running statistics."""
+    return nullcontext(), _still(stage)
+
+
+@contextmanager
+def _still(stage: nn.Module) -> Iterator[None]:
+    norms = [module for module in stage.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None and norm.training:
+                norm.num_batches_tracked.sub_(1)
 
 
 def _stage(inplanes: int, planes: int, blocks: int, stride: int) -> nn.Sequential:

@@ -85,7 +85,7 @@ class TextTower(nn.Module):
         x = self.transformer(x, causal=self.text_config.causal)
         x = x[torch.arange(len(x), device=x.device), end.long()]  # (B, D)
         features = self._project(self.ln_final(x))
-        return F.normalize(features, dim=-1) if normalize else features
+        return F.normalize(features.float(), dim=-1) if normalize else features
 
     def encode_tree(self, tokens: Tensor, depth: Tensor, sees: Tensor, ends: Tensor) -> Tensor:
         """Texts whose common beginnings are computed once, in the shared space, of length one.
@@ -116,10 +116,13 @@ class TextTower(nn.Module):
         x = x + places.view_as(x)
         x = self.transformer(x, mask=sees[:, None])
         x = self.ln_final(x.flatten(0, 1).index_select(0, ends))  # (N, D)
-        return F.normalize(self._project(x), dim=-1)
+        return F.normalize(self._project(x).float(), dim=-1)
 
     def _end(self, tokens: Tensor) -> Tensor:
-        """Index of each text's end token: the first `end_id`, or the first largest id."""
+        """Index of each text's end token: the first `end_id`, or the first largest id.
+
+        That every text has one is the tokenizer's promise; a text without would be read at its start.
+        """
         if self.text_config.end_id is None:
             return tokens.argmax(-1)
         return (tokens == self.text_config.end_id).int().argmax(-1)

@@ -7,7 +7,10 @@ and the step (`order.py`, `trainer.py`).
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +49,11 @@ class State:
         Evaluations since then.
     seconds : float
         Time spent training, over all legs.
+    total : int
+        Steps of the whole run, as the schedule sees it.
     identity : str
+        Of the model kept so far.
+    metrics : dict
         Of the model kept so far.
     tensors : dict
         Weights and optimiser, only on the way from `load` to the trainer.
@@ -58,11 +65,25 @@ class State:
     best: float | None = None
     stale: int = 0
     seconds: float = 0.0
+    total: int = 0
     identity: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
     tensors: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-def save(folder: Path, state: State, tensors: dict[str, Any], config: TrainConfig) -> None:
+def machine(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+    """The conditions under which two runs can be the same to the last bit."""
+    return {
+        "threads": str(torch.get_num_threads()),
+        "device": device.type,
+        "precision": str(dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+    }
+
+
+def save(
+    folder: Path, state: State, tensors: dict[str, Any], config: TrainConfig, conditions: dict[str, str]
+) -> None:
     """Write the checkpoint; the one before stays until the new one is whole.
 
     Raises
@@ -76,39 +97,64 @@ def save(folder: Path, state: State, tensors: dict[str, Any], config: TrainConfi
         "state": values,
         "tensors": tensors,
         "config": fingerprint(config),
-        "threads": torch.get_num_threads(),
+        "machine": conditions,
     }
-    write_whole(folder / FILE, lambda path: torch.save(content, path))
+
+    def write(path: Path) -> None:
+        try:
+            torch.save(content, path)
+        except RuntimeError as error:  # torch's own writer says so when the device is full
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({error})") from error
+
+    write_whole(folder / FILE, write)
 
 
-def load(folder: Path, config: TrainConfig) -> tuple[State, int]:
-    """Read a run's checkpoint and the number of threads it was made with.
+def load(folder: Path, config: TrainConfig) -> tuple[State, dict[str, str]]:
+    """Read a run's checkpoint and the conditions it was made under.
 
     Raises
     ------
     TrainingError
-        There is none, it cannot be read, or it belongs to a run with another config.
+        It cannot be read, or belongs to a run with another config.
     """
     path = folder / FILE
-    if not path.is_file():
-        raise TrainingError(f"{folder} holds no checkpoint to resume from; start without --resume")
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != FORMAT:
+            raise ValueError(f"it has format {content['format']}, and this version reads {FORMAT}")
         state = State(**content["state"], tensors=content["tensors"])
-        saved, threads = content["config"], content["threads"]
+        saved, before = content["config"], content["machine"]
     except Exception as error:  # torch names no class for a file that is not its own
         raise TrainingError(f"{path} cannot be read as a checkpoint of this package: {error}") from error
-    if content["format"] != FORMAT:
-        raise TrainingError(f"{path} has format {content['format']}; this version reads {FORMAT}")
     _same(saved, fingerprint(config), path)
-    return state, threads
+    return state, before
 
 
 def fingerprint(config: TrainConfig) -> dict[str, str]:
     """The fields that decide what a run makes, as texts."""
     values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in FREE}
     values["model"] = config.architecture
-    return {name: repr(value) for name, value in values.items()}
+    return {name: told(value) for name, value in values.items()}
+
+
+def told(value: Any) -> str:
+    """A value as text that is the same in every process: `repr` shows a set in the order of its hashes.
+
+    Examples
+    --------
+    >>> told({"b": frozenset({"y", "x"}), "a": (1, 2.0)})
+    "{'a': (1, 2.0), 'b': {'x', 'y'}}"
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = (f"{f.name}={told(getattr(value, f.name))}" for f in dataclasses.fields(value))
+        return f"{type(value).__name__}({', '.join(fields)})"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(sorted(f"{told(k)}: {told(v)}" for k, v in value.items())) + "}"
+    if isinstance(value, set | frozenset):
+        return "{" + ", ".join(sorted(map(told, value))) + "}"
+    if isinstance(value, tuple | list):
+        return "(" + ", ".join(map(told, value)) + ")"
+    return repr(value)
 
 
 def _same(saved: dict[str, str], now: dict[str, str], path: Path) -> None:

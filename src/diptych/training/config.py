@@ -17,7 +17,7 @@ from typing import Any, Literal
 from diptych.errors import InputError
 from diptych.inputs import PreprocessConfig, TokenizerConfig
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, preset
+from diptych.model.config import CLIPConfig, ResNetConfig, check_choices, preset
 from diptych.training.augment import AugmentConfig
 from diptych.training.loader import Mixture
 from diptych.weights import ModelSpec
@@ -90,16 +90,26 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "evaluate_every", "checkpoint_every", "log_every", "workers"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        check_choices(self)
         for name in ("lr", "eps", "max_scale"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected a number above 0")
+        for name in ("warmup", "clip", "weight_decay", "patience", "max_minutes", "threads"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
         if not 0 <= self.ema < 1:
             raise InputError(f"ema is {self.ema}: expected 0 (none) or a decay below 1, such as 0.999")
         if self.patience and not self.monitor:
             raise InputError("patience needs monitor: the metric that has to get better")
+        vision = self.architecture.vision
+        if self.image_sizes and not (isinstance(vision, ResNetConfig) and vision.pool == "average"):
+            raise InputError(
+                "image_sizes needs a tower that reads pictures of any side: a ResNet with pool='average'"
+            )
+        if any(side < 32 for _, side in self.image_sizes):
+            raise InputError(f"the sides of image_sizes must be 32 pixels or more, got {self.image_sizes}")
         if self.image_sizes and abs(sum(share for share, _ in self.image_sizes) - 1) > 1e-6:
             raise InputError(f"the shares of image_sizes must sum to 1, got {self.image_sizes}")
-        _ = self.architecture
 
     @property
     def architecture(self) -> CLIPConfig:
@@ -115,7 +125,9 @@ class TrainConfig:
             architecture=shape,
             preprocess=PreprocessConfig(size=shape.vision.image_size),
             tokenizer=TokenizerConfig(
-                vocab_size=shape.text.vocab_size, context_length=shape.text.context_length
+                vocab_size=shape.text.vocab_size,
+                context_length=shape.text.context_length,
+                pad_id=shape.text.pad_id,
             ),
             licence=self.licence,
             source=self.source,
@@ -138,13 +150,20 @@ class TrainConfig:
         InputError
             No such field (the near ones are listed), or a value of another type.
         """
-        config = self
+        # Gathered first and set together: two fields that only fit each other may come in any order.
+        changes: dict[str, Any] = {}
         for text in assignments:
             key, equals, value = text.partition("=")
             if not equals:
                 raise InputError(f"{text!r} is no assignment: expected key=value, such as epochs=3")
-            config = _assign(config, key.strip().split("."), value.strip(), key)
-        return config
+            _gather(self, key.strip().split("."), value.strip(), key, changes)
+        try:
+            changed: TrainConfig = _apply(self, changes)
+        except (ValueError, TypeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{', '.join(assignments)} cannot be set: {error}") from error
+        return changed
 
 
 @dataclass(frozen=True)
@@ -155,7 +174,8 @@ class Run:
     evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
 
 
-def _assign(config: Any, path: list[str], text: str, key: str) -> Any:
+def _gather(config: Any, path: list[str], text: str, key: str, changes: dict[str, Any]) -> None:
+    """Note a new value for the field that `path` leads to."""
     names = [f.name for f in dataclasses.fields(config)]
     if path[0] not in names:
         near = difflib.get_close_matches(path[0], names, n=3) or names
@@ -164,9 +184,15 @@ def _assign(config: Any, path: list[str], text: str, key: str) -> Any:
     if len(path) > 1:
         if not dataclasses.is_dataclass(old):
             raise InputError(f"{path[0]!r} has no fields inside, so {key!r} cannot be set")
-        return dataclasses.replace(config, **{path[0]: _assign(old, path[1:], text, key)})
+        _gather(old, path[1:], text, key, changes.setdefault(path[0], {}))
+        return
     kind = typing.get_type_hints(type(config))[path[0]]
-    return dataclasses.replace(config, **{path[0]: _parse(kind, old, text, key)})
+    changes[path[0]] = _parse(kind, old, text, key)
+
+
+def _apply(config: Any, changes: dict[str, Any]) -> Any:
+    inside = {name: _apply(getattr(config, name), v) for name, v in changes.items() if isinstance(v, dict)}
+    return dataclasses.replace(config, **{**changes, **inside})
 
 
 def _parse(kind: Any, old: Any, text: str, key: str) -> Any:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.errors import DataError
+from diptych.inputs import CLIP_MEAN, CLIP_STD
 from diptych.training.augment import CAPTION, COLUMNS, FLIP, AugmentConfig, crop, crop_boxes, finish
 from diptych.training.order import Order, UInts, Visits, hash_keys, uniforms
 from diptych.training.pictures import Pixels, side_for
@@ -33,9 +34,6 @@ AHEAD = 2  # batches prepared ahead
 
 A = TypeVar("A")
 T = TypeVar("T")
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Tokenize(Protocol):
@@ -279,7 +277,9 @@ class PairLoader:
         numbers = np.concatenate([piece.numbers for piece in pieces])
         images = torch.cat([piece.images for piece in pieces])
         return Batch(
-            images=finish(images, numbers, self.augment, self.mean, self.std),
+            images=finish(images, numbers, self.augment, self.mean, self.std).contiguous(
+                memory_format=torch.channels_last
+            ),
             tokens=self._tokens(captions),
             groups=torch.from_numpy(groups.copy()),
             captions=captions,

@@ -116,16 +116,21 @@ def train(run: Run, *, resume: bool = False, listener: Listener | None = None) -
     TrainingError
         The run cannot start, the loss is no number any more, or the checkpoint does not belong to it.
     """
-    return Trainer(run, listener or Listener()).run(resume=resume)
+    return Trainer(run, listener or Listener(), resume=resume).run()
 
 
 class Trainer:
     """One run; see `train`."""
 
-    def __init__(self, run: Run, listener: Listener) -> None:
+    def __init__(self, run: Run, listener: Listener, *, resume: bool = False) -> None:
         self.config, self.evaluators, self.listener = run.config, run.evaluators, listener
+        self.resume = resume
         config = run.config
         self.folder = Path(config.out)
+        if not resume and (self.folder / checkpoint.FILE).exists():
+            raise TrainingError(
+                f"{self.folder} holds a run already: add --resume to go on with it, or choose another folder"
+            )
         self.device = pick_device(config.device)
         self.dtype = pick_dtype(config.precision, self.device)
         if config.threads:
@@ -139,46 +144,63 @@ class Trainer:
         self.loader = self._loader()
         self.state = checkpoint.State()
         self.metrics: dict[str, float] = {}
+        known = config.monitor.split("/")[0]
+        if config.monitor and known not in self.evaluators:
+            raise TrainingError(
+                f"monitor {config.monitor!r} names no evaluator of this run: expected "
+                f"{' or '.join(f'{name}/METRIC' for name in self.evaluators) or 'none, for there is none'}"
+            )
         self._encode_image = (
             torch.compile(self.model.encode_image) if config.compile else self.model.encode_image
         )
 
-    def run(self, *, resume: bool) -> Summary:
+    def run(self) -> Summary:
         """Train to the end, or to the next stop."""
-        self._start(resume)
-        self.total = sum(self.loader.steps(epoch) for epoch in range(self.config.epochs))
-        if not self.total:
+        self._start()
+        state = self.state
+        # Counted once and kept: what is found out about bad records later must not bend the schedule.
+        state.total = state.total or sum(self.loader.steps(epoch) for epoch in range(self.config.epochs))
+        if not state.total:
             raise TrainingError(
                 f"the data gives no batch of {self.config.batch_size} pairs ({self.loader.report}); "
                 "take a smaller batch_size or more data"
             )
-        started = time.monotonic() - self.state.seconds
+        self.warmup = min(self.config.warmup, max(1, state.total // 5))
+        if self.warmup < self.config.warmup:
+            self.listener.note(
+                f"the run has {state.total} steps, so the warmup is {self.warmup} of them, not "
+                f"{self.config.warmup}"
+            )
+        started = time.monotonic() - state.seconds
         with (self.folder / checkpoint.LOG).open("a", encoding="utf-8") as log, _stop_asked() as stop:
             reason = self._epochs(log, started, stop)
         if self.loader.report.skipped:
             self.listener.note(str(self.loader.report))
         finished = reason in ("done", "no better for a while")
         self._save()
-        state = self.state
-        return Summary(finished, reason, state.step, state.seconds, self.metrics, state.identity, self.folder)
+        return Summary(
+            finished, reason, state.step, state.seconds, state.metrics, state.identity, self.folder
+        )
 
-    def _start(self, resume: bool) -> None:
-        if not resume and (self.folder / checkpoint.FILE).exists():
-            raise TrainingError(
-                f"{self.folder} holds a run already: add --resume to go on with it, or choose another folder"
-            )
+    def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        if resume and (self.folder / checkpoint.FILE).exists():
+        if self.resume and (self.folder / checkpoint.FILE).exists():
             self._restore()
+        else:
+            checkpoint.rewind_log(self.folder, 0)
+            if self.resume:
+                self.listener.note(f"{self.folder} holds no checkpoint yet: starting from the beginning")
         if self.loader.cached:
             self.loader.scan(self.listener.scanning(sum(map(len, self.loader.sources))))
 
     def _restore(self) -> None:
-        self.state, threads = checkpoint.load(self.folder, self.config)
-        if threads != torch.get_num_threads():
+        self.state, before = checkpoint.load(self.folder, self.config)
+        now = checkpoint.machine(self.device, self.dtype)
+        changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]]
+        if changed:
             warnings.warn(
-                f"the run was begun with {threads} threads and goes on with {torch.get_num_threads()}: "
-                "sums are added in another order, so the weights will differ in the last digits",
+                f"the run goes on under other conditions ({'; '.join(changed)}): sums are added in another "
+                "order or precision, so the weights will not be those of a run that never stopped",
                 stacklevel=2,
             )
         tensors, self.state.tensors = self.state.tensors, {}
@@ -192,9 +214,10 @@ class Trainer:
     def _epochs(self, log: TextIO, started: float, stop: threading.Event) -> str:
         """Epoch by epoch; the reason why it ended."""
         state, limit = self.state, self.config.max_minutes * 60
-        leg = time.monotonic()
+        leg, meter = time.monotonic(), _Meter()
         while state.epoch < self.config.epochs:
-            meter = _Meter()
+            if self.config.patience and state.stale >= self.config.patience:
+                return "no better for a while"
             self.loader.image_size = self.config.side(state.epoch)
             for batch in self.loader.batches(state.epoch, state.position):
                 meter.add(self._step(batch), batch)
@@ -209,13 +232,20 @@ class Trainer:
                     return "interrupted"
                 if limit and time.monotonic() - leg > limit:
                     return f"time is up ({self.config.max_minutes:g} minutes)"
-            state.epoch, state.position = state.epoch + 1, 0
-            if state.epoch % self.config.evaluate_every == 0 or state.epoch == self.config.epochs:
-                self._evaluate(log)
-                self._save()
-                if self.config.patience and state.stale >= self.config.patience:
-                    return "no better for a while"
+            self._end_epoch(log)
         return "done"
+
+    def _end_epoch(self, log: TextIO) -> None:
+        state, config = self.state, self.config
+        due = (state.epoch + 1) % config.evaluate_every == 0 or state.epoch + 1 == config.epochs
+        if due:
+            # An evaluator may fail; what was trained must not be lost with it. Resumed here, the epoch has no
+            # batch left and is evaluated again.
+            self._save()
+            self._evaluate(log)
+        state.epoch, state.position = state.epoch + 1, 0
+        if due:
+            self._save()
 
     def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One step: loss and norm of the gradient."""
@@ -223,7 +253,7 @@ class Trainer:
         # Dropout draws from torch's generator: seeded by the step, it needs no place in a checkpoint.
         torch.manual_seed((config.seed << 32) + step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate(step, self.total, peak=config.lr, warmup=config.warmup)
+            group["lr"] = rate(step, self.state.total, peak=config.lr, warmup=self.warmup)
         self.model.train()
         loss = self._loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -232,8 +262,8 @@ class Trainer:
         if not torch.isfinite(loss) or not torch.isfinite(norm):
             raise TrainingError(
                 f"the loss is {loss.item()} and the gradient {norm.item()} at step {step}: the run went "
-                f"astray. A lower lr (now {config.lr:g}), a longer warmup or float32 may help; the last "
-                "checkpoint is good"
+                f"astray. Start again in another folder with a lower lr (now {config.lr:g}), a longer warmup "
+                "or float32"
             )
         self.optimizer.step()
         with torch.no_grad():
@@ -247,7 +277,7 @@ class Trainer:
         groups = batch.groups.to(self.device) if config.same_caption == "ignore" else None
         low = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype, enabled=low):
-            image = self._encode_image(batch.images.to(self.device, non_blocking=True), normalize=True)
+            image = self._encode_image(batch.images.to(self.device), normalize=True)
             if config.share_text and can_share(model.text_config):
                 text = encode_shared(model, batch.tokens, nodes=TREE_NODES)
             else:
@@ -263,14 +293,14 @@ class Trainer:
 
     def _evaluate(self, log: TextIO) -> None:
         """Call the evaluators, and keep the model if it is the best so far."""
-        model = self._best_model()
+        model = self._evaluated_model()
         model.eval()
         self.metrics = {
             f"{name}/{key}": float(value)
             for name, evaluator in self.evaluators.items()
             for key, value in evaluator(model, self.state.step).items()
         }
-        _write(log, {"step": self.state.step, "epoch": self.state.epoch, **self.metrics})
+        _write(log, {"step": self.state.step, "epoch": self.state.epoch + 1, **self.metrics})
         self.listener.evaluated(self.state.step, self.metrics)
         monitor, state = self.config.monitor, self.state
         if monitor and monitor not in self.metrics:
@@ -279,6 +309,7 @@ class Trainer:
                 f"{', '.join(self.metrics) or 'none'}"
             )
         value = self.metrics.get(monitor, 0.0) * (-1 if monitor.endswith("loss") else 1)
+        value = -math.inf if math.isnan(value) else value
         if not monitor or state.best is None or value > state.best:
             state.best, state.stale = (value if monitor else None), 0
             self._keep()
@@ -289,7 +320,7 @@ class Trainer:
         """Write the model in our format, with a summary of how it came about."""
         summary = {
             "steps": self.state.step,
-            "epochs": self.state.epoch,
+            "epochs": self.state.epoch + 1,
             "batch_size": self.config.batch_size,
             "pairs_seen": self.state.step * self.config.batch_size,
             "seconds": round(self.state.seconds, 1),
@@ -297,9 +328,10 @@ class Trainer:
             "torch": torch.__version__,
             "metrics": {name: round(value, 6) for name, value in self.metrics.items()},
         }
+        self.state.metrics = self.metrics
         spec = replace(self.spec, training=summary)
         self.state.identity = save_checkpoint(
-            self.folder / "model", spec, checkpoint.to_cpu(self._best_model().state_dict())
+            self.folder / "model", spec, checkpoint.to_cpu(self._evaluated_model().state_dict())
         )
 
     def _save(self) -> None:
@@ -309,9 +341,11 @@ class Trainer:
         }
         if self.average is not None:
             tensors["average"] = checkpoint.to_cpu(self.average.model.state_dict())
-        checkpoint.save(self.folder, self.state, tensors, self.config)
+        conditions = checkpoint.machine(self.device, self.dtype)
+        checkpoint.save(self.folder, self.state, tensors, self.config, conditions)
 
-    def _best_model(self) -> CLIP:
+    def _evaluated_model(self) -> CLIP:
+        """The averaged model, where there is one."""
         return self.model if self.average is None else self.average.model  # type: ignore[return-value]
 
     def _tell(self, log: TextIO, report: StepReport) -> None:
@@ -354,7 +388,7 @@ class _Meter:
         seconds = max(time.monotonic() - self.began, 1e-9)
         return StepReport(
             step=trainer.state.step,
-            steps=trainer.total,
+            steps=trainer.state.total,
             epoch=trainer.state.epoch,
             loss=round(self.loss.item() / self.steps, 6),
             scale=round(trainer.model.logit_scale.exp().item(), 4),
