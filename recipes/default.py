@@ -3,8 +3,10 @@
 Command:  diptych train recipes/default.py
 Data:     DIPTYCH_SHARED/data (by default ../shared/data): flickr8k-train, open-train,
           caltech101-train-16shot, cifar10-train, tfflowers-train-1000; without the classes of held_out.json
-Cost:     see docs/default-model.md, which also has the record of what was tried
-Result:   runs/default/model; the copy inside the package is `diptych.load()`
+Cost:     90 minutes on two cores that did other work as well, 1.5 GB
+Result:   runs/default/model, Flickr8k-val recall@10 0.21 / 0.23; in half precision it is `diptych.load()`:
+          diptych models convert runs/default src/diptych/weights/default --half
+          docs/default-model.md has the record of what was tried
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def machine(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "device": device.type,
         "precision": str(dtype).removeprefix("torch."),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a class of torch's own, which a safe load refuses
     }
 
 

@@ -325,7 +325,7 @@ class Trainer:
             "pairs_seen": self.state.step * self.config.batch_size,
             "seconds": round(self.state.seconds, 1),
             "seed": self.config.seed,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "metrics": {name: round(value, 6) for name, value in self.metrics.items()},
         }
         self.state.metrics = self.metrics
