@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from diptych.evaluation import (
     load_labelled,
     retrieval,
 )
+from diptych.media import Limits
 from toys import ToyEncoder, picture_bytes, tar_bytes
 
 NAMES = ("red", "green", "blue")
@@ -225,3 +228,35 @@ def test_the_packs_are_read_as_their_readme_says(shared) -> None:
     caltech = load_labelled(shared / "data/caltech101-test-a.tar", class_names="caltech101")
     assert "off-center face" in caltech.class_names
     assert evaluate_retrieval(ToyEncoder(), flickr.sample(50)).n == 50
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_pipe_and_a_huge_file_are_failures_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    monkeypatch.setattr("diptych.evaluation.archives.Limits", lambda: Limits(max_bytes=5_000))
+    huge = b"x" * 6_000
+    (tmp_path / "data").mkdir()
+    files = {"red/0.png": picture_bytes("red"), "blue/0.png": picture_bytes("blue"), "blue/1.png": huge}
+    if packed:
+        (tmp_path / "data.tar").write_bytes(tar_bytes(files))
+        data = load_labelled(tmp_path / "data.tar")
+    else:
+        for name, content in files.items():
+            (tmp_path / "data" / name).parent.mkdir(exist_ok=True)
+            (tmp_path / "data" / name).write_bytes(content)
+        os.mkfifo(tmp_path / "data" / "red" / "1.png")
+        data = load_labelled(tmp_path / "data")
+    read = [len(content) for _, content in data]
+    assert max(read) < 5_000
+    failures = {one.key: one.reason for one in evaluate_zero_shot(ToyEncoder(), data).failures}
+    assert "over the limit of 5,000" in failures.pop("blue/1.png")
+    assert packed or "not a regular file" in failures.pop("red/1.png")
+    assert failures == {}
+
+
+def test_classes_of_one_name_keep_a_figure_each(labelled: Path) -> None:
+    data = dataclasses.replace(load_labelled(labelled), class_names=("red", "green", "red"))
+    with pytest.warns(UserWarning, match="red"):
+        result = evaluate_zero_shot(ToyEncoder(), data)
+    assert list(result.per_class) == ["red", "green", "red (class 2)"]

@@ -7,13 +7,16 @@ no harm.
 from __future__ import annotations
 
 import os
+import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Self
 
-from diptych.errors import DataError
+from diptych.errors import DataError, ImageError
+from diptych.media import Limits
 
 # What a broken or cut archive raises, by compression; OSError holds BadGzipFile and read errors.
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, OSError)
@@ -36,8 +39,29 @@ class Member:
     size: int
 
 
+class Unread(bytes):
+    """In place of a file's bytes: nothing, and why they were not read.
+
+    Examples
+    --------
+    >>> Unread.because("a pipe"), Unread.because("a pipe").reason
+    (b'', 'a pipe')
+    """
+
+    reason: str
+
+    @classmethod
+    def because(cls, reason: str) -> Self:
+        """No bytes, for this reason."""
+        self = cls()
+        self.reason = reason
+        return self
+
+
 def scan(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Member, bytes | None]]:
     """Every file below a folder or in an archive, with its bytes where `wanted` says so; hidden ones not.
+
+    What is no regular file, over `Limits.max_bytes` or refused by the system comes as `Unread`.
 
     The order is the archive's own, or sorted within each folder; it is the same on every pass. An archive is
     read once, from its start to its end.
@@ -60,12 +84,29 @@ def _scan_folder(
             path = Path(folder) / file
             name = PurePosixPath(path.relative_to(root).as_posix())
             try:
-                member = Member(name, path.stat().st_size)
-                data = path.read_bytes() if wanted(name) else None
-            except OSError:
-                # A dangling link, no permission: the decoder names the file and finds it empty.
-                member, data = Member(name, 0), b""
+                state = path.stat()
+                member = Member(name, state.st_size)
+                data = _read(path, state) if wanted(name) else None
+            except OSError as error:  # a dangling link, no permission
+                member, data = Member(name, 0), Unread.because(error.strerror or str(error))
             yield member, data
+
+
+def _read(path: Path, state: os.stat_result) -> bytes:
+    """The bytes of a regular file; a pipe would wait for a writer for ever."""
+    if not stat.S_ISREG(state.st_mode):
+        return Unread.because("not a regular file: a pipe, a socket or a device")
+    unread = _too_large(state.st_size)
+    return path.read_bytes() if unread is None else unread
+
+
+def _too_large(size: int) -> Unread | None:
+    """What stands for a file that no decoder would take, so that it never fills the memory."""
+    try:
+        Limits().check_bytes(size)
+    except ImageError as error:
+        return Unread.because(str(error))
+    return None
 
 
 def _scan_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Member, bytes | None]]:
@@ -79,8 +120,7 @@ def _scan_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[t
                 if not info.isreg() or name.name.startswith(".") or name in seen:
                     continue
                 seen.add(name)
-                file = tar.extractfile(info) if wanted(name) else None
-                yield Member(name, info.size), None if file is None else file.read()
+                yield Member(name, info.size), _extract(tar, info) if wanted(name) else None
     except FileNotFoundError:
         raise DataError(f"{path} is not there: expected a folder or a tar archive") from None
     except _BROKEN as error:
@@ -88,3 +128,11 @@ def _scan_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[t
             f"{path} cannot be read to its end as a tar archive ({error}): it may be cut short or be another "
             "kind of file; fetch or pack it again"
         ) from error
+
+
+def _extract(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes | None:
+    """The bytes of a regular member."""
+    if (unread := _too_large(info.size)) is not None:
+        return unread
+    file = tar.extractfile(info)
+    return None if file is None else file.read()

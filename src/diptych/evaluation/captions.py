@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path, PurePosixPath
 
-from diptych.evaluation.archives import Entry, scan
+from diptych.evaluation.archives import Entry, Unread, scan
 from diptych.media import IMAGE_SUFFIXES
 
 Captioned = tuple[list[Entry], list[tuple[str, ...]], list[tuple[str, str]]]
@@ -41,6 +41,8 @@ def read_captioned(path: Path, field: str) -> Captioned:
 
 def _captions(suffix: str, data: bytes, field: str) -> tuple[str, ...] | str:
     """Captions in a file's bytes, or the reason why there are none."""
+    if isinstance(data, Unread):
+        return f"its {suffix} was not read: {data.reason}"
     try:
         text = data.decode("utf-8-sig")
         record = json.loads(text) if suffix == ".json" else {field: text.splitlines()}

@@ -6,7 +6,7 @@ The classifier is `diptych.zeroshot`'s, the pictures come through `diptych.embed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from diptych.embedding import Failed, Progress, collect, embed_images
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation import metrics
+from diptych.evaluation.archives import Unread
 from diptych.evaluation.datasets import CaptionDataset, ImageDataset
 from diptych.evaluation.report import Result
 from diptych.zeroshot import ZeroShotClassifier
@@ -95,8 +96,32 @@ def evaluate_zero_shot(
         data_fingerprint=dataset.fingerprint,
         exact=exact,
         command=command,
-        per_class={n: float(r) for n, r in zip(dataset.class_names, recalls, strict=True) if not np.isnan(r)},
+        per_class={
+            name: float(recall)
+            for name, recall in zip(_distinct(dataset.class_names), recalls, strict=True)
+            if not np.isnan(recall)
+        },
     )
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names as keys: ImageNet has two classes "missile" and two "sunglasses"; repeats get their position.
+
+    Examples
+    --------
+    >>> _distinct(["missile", "dog", "missile"])
+    ['missile', 'dog', 'missile (class 2)']
+    """
+    taken: set[str] = set(names)
+    found: list[str] = []
+    seen: set[str] = set()
+    for position, name in enumerate(names):
+        key = name
+        while key in seen or (key != name and key in taken):
+            key = f"{name} (class {position})" if key == name else f"{key}'"
+        seen.add(key)
+        found.append(key)
+    return found
 
 
 def embed_dataset(
@@ -115,14 +140,20 @@ def embed_dataset(
     DataError
         Nothing could be read.
     """
-    # By position: two shards may use one key.
-    items = ((str(position), data) for position, (_, data) in enumerate(dataset))
+    unread: dict[str, str] = {}
+
+    def items() -> Iterator[tuple[str, bytes]]:
+        for position, (_, data) in enumerate(dataset):  # by position: two shards may use one key
+            if isinstance(data, Unread):
+                unread[str(position)] = data.reason
+            yield str(position), data
+
     stream = embed_images(
-        encoder, items, batch_size=batch_size, threads=threads, exact=exact, progress=progress
+        encoder, items(), batch_size=batch_size, threads=threads, exact=exact, progress=progress
     )
     found = collect(stream, encoder.dim)
     keys = dataset.keys
-    failures = tuple(Failed(keys[int(one.key)], one.reason) for one in found.failures)
+    failures = tuple(Failed(keys[int(one.key)], unread.get(one.key, one.reason)) for one in found.failures)
     if not found.keys:
         why = f"; the first: {failures[0].key}: {failures[0].reason}" if failures else ""
         raise DataError(f"none of the {len(dataset)} pictures of {dataset.name} could be read{why}")
