@@ -20,6 +20,7 @@ from diptych.model.initialise import build
 from diptych.weights import (
     Checkpoint,
     ModelSpec,
+    identity_of,
     list_models,
     load_checkpoint,
     open_clip,
@@ -371,6 +372,24 @@ def test_weights_beside_their_config(tmp_path: Path, checkpoint: Checkpoint) -> 
     assert load_checkpoint(tmp_path / "a" / "model.safetensors").identity == identity
     to_open_clip(checkpoint, tmp_path / "b")
     assert load_checkpoint(tmp_path / "b" / "open_clip_model.safetensors").identity == identity
+
+
+def test_a_named_file_is_the_one_read(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    """A config beside it says the shape; the weights, and the identity, are the named file's own."""
+    stated = save_checkpoint(tmp_path / "a", checkpoint.spec, checkpoint.state)
+    to_open_clip(checkpoint, tmp_path / "b")
+    other = {name: tensor + 1 for name, tensor in checkpoint.state.items()}
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        torch.save({"state_dict": other}, folder / "epoch_3.pt")
+        loaded = load_checkpoint(folder / "epoch_3.pt")
+        assert loaded.spec.architecture == TINY
+        assert torch.equal(loaded.state["visual.proj"], other["visual.proj"])
+        assert loaded.identity == identity_of(checkpoint.spec, other) != stated
+        with pytest.raises(WeightsError, match=r"epoch_4\.pt is not a file"):
+            load_checkpoint("ViT-B-32", folder / "epoch_4.pt")
+    torch.save({"logit_scale": torch.tensor(1.0)}, tmp_path / "a" / "part.pt")
+    with pytest.raises(WeightsError, match="too few"):
+        load_checkpoint(tmp_path / "a" / "part.pt")
 
 
 def test_folders_without_a_model(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Each reader ends in `fit`, so what comes out has exactly the names and shapes of
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from diptych.weights.download import sha256
 from diptych.weights.fitting import fit, fitting_presets
 from diptych.weights.identity import identity_of
 from diptych.weights.infer import infer_openai
-from diptych.weights.native import SPEC_FILE, read_checkpoint, read_json
+from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, read_json, read_spec
 from diptych.weights.pickled import read_state
 from diptych.weights.registry import OPENAI_ARCHIVES, architecture
 from diptych.weights.spec import Checkpoint, ModelSpec, State
@@ -76,14 +77,14 @@ def read_file(path: Path, name: str | None = None) -> Checkpoint:
     WeightsError
         The file cannot be read, its architecture is unknown, or it does not fit the one named.
     """
-    if name is None and any(
-        (path.parent / config).is_file() for config in (SPEC_FILE, open_clip.CONFIG_FILE)
-    ):
-        return read_folder(path.parent)
+    if name is None and path.name == WEIGHTS_FILE and (path.parent / SPEC_FILE).is_file():
+        return read_checkpoint(path.parent)
     state = read_state(path)
     if is_torchscript(path):
         return _read_openai(path, state, name)
     state = open_clip.read_names(state)
+    if name is None and (beside := _spec_beside(path)) is not None:
+        return finish(beside, state, folder=path.parent, source=str(path))
     if name is None:
         fitting = fitting_presets(state)
         names = ", ".join(name for base in fitting for name in (base, f"{base}-quickgelu"))
@@ -101,6 +102,17 @@ def finish(spec: ModelSpec, state: State, *, folder: Path | None = None, source:
     """Strictly fitted weights, with their identity."""
     fitted = fit(spec.architecture, state, source=source)
     return Checkpoint(spec=spec, state=fitted, identity=identity_of(spec, fitted, folder), folder=folder)
+
+
+def _spec_beside(path: Path) -> ModelSpec | None:
+    """What the config beside a file says of its weights, if there is one."""
+    if (path.parent / SPEC_FILE).is_file():
+        # Licence and shape hold for the folder; how the weights were trained was told of model.safetensors.
+        return dataclasses.replace(read_spec(path.parent)[0], source=str(path), training={})
+    if (path.parent / open_clip.CONFIG_FILE).is_file():
+        parts = open_clip.read_config(read_json(path.parent / open_clip.CONFIG_FILE))
+        return _spec(path.parent.resolve().name, parts, source=str(path))
+    return None
 
 
 def _read_openai(path: Path, state: State, name: str | None) -> Checkpoint:
