@@ -226,6 +226,13 @@ def test_offline(
     assert not hub.asked
 
 
+def test_offline_is_told_with_older_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(constants, "is_offline_mode", raising=False)
+    for offline, told in ((True, "HF_HUB_OFFLINE is set"), (False, "check the network")):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        assert told in str(Hub("org/toy")._unreachable("a.bin", OSError("broken")))
+
+
 def test_no_network(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     point_at("http://127.0.0.1:1", monkeypatch)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)

@@ -159,7 +159,7 @@ class Hub:
         from huggingface_hub import constants
 
         self._unreachable_before = True
-        offline = constants.is_offline_mode()
+        offline = constants.HF_HUB_OFFLINE  # is_offline_mode() is newer than the oldest client allowed
         why = "HF_HUB_OFFLINE is set" if offline else _first_line(error)
         way = (
             "unset HF_HUB_OFFLINE once to fetch it"
