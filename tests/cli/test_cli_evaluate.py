@@ -85,3 +85,30 @@ def test_a_picture_that_cannot_be_read_is_told(run: Run, tiny: Path, classes: Pa
     assert done.exit_code == 1
     assert "broken.png" in done.stderr
     assert "acc1" in done.stdout
+
+
+@pytest.mark.parametrize("more", [(), ("--json", "-")])
+def test_each_domain_of_data_without_domains(run: Run, classes: Path, more: tuple[str, ...]) -> None:
+    done = run("evaluate", "zero-shot", classes / "photo", "--domain", "each", "-m", "unused", *more)
+    assert done.exit_code == 2
+    assert "leave --domain out" in done.stderr
+
+
+def test_data_sets_of_one_name_get_a_file_each(run: Run, tiny: Path, classes: Path) -> None:
+    first, second = classes / "photo", classes / "more" / "photo"
+    second.parent.mkdir()
+    (classes / "sketch").rename(second)
+    done = run("evaluate", "zero-shot", first, second, "--json", "x.json", "-m", tiny)
+    assert done.exit_code == 0, done.stderr
+    told = [json.loads(Path(name).read_text()) for name in ("x-photo.json", "x-photo-2.json")]
+    assert told[0]["data_fingerprint"] != told[1]["data_fingerprint"]
+
+
+def test_what_is_measured_is_kept_when_a_later_set_fails(run: Run, tiny: Path, classes: Path) -> None:
+    for path in (classes / "sketch").rglob("*.png"):
+        path.write_bytes(b"broken")
+    done = run("evaluate", "zero-shot", classes, "--domain", "each", "--json", "x.json", "-m", tiny)
+    assert done.exit_code == 2
+    assert "none of the 4 pictures" in done.stderr
+    assert json.loads(Path("x-pack-photo.json").read_text())["n"] == 4
+    assert "pack/photo" in done.stdout

@@ -13,6 +13,7 @@ import typer
 
 from diptych.cli import options
 from diptych.cli.console import complain, note, progress, screen
+from diptych.errors import DataError
 
 if TYPE_CHECKING:
     from diptych.evaluation import CaptionDataset, ImageDataset, Result
@@ -73,11 +74,10 @@ def zero_shot(
       diptych evaluate zero-shot pacs.tar --domain each --json pacs.json
     """
     from diptych.evaluation import evaluate_zero_shot, load_labelled
-    from diptych.evaluation.datasets import domains
 
     sets: list[ImageDataset] = []
     for path in data:
-        for one in domains(path) if domain == "each" else [domain]:
+        for one in _domains(path) if domain == "each" else [domain]:
             loaded = load_labelled(path, class_names=_names(names), domain=one)
             sets.append(loaded if only is None else loaded.subset(_only(only)))
     encoder = options.open_model(
@@ -153,6 +153,19 @@ def _settings(
     }
 
 
+def _domains(path: Path) -> tuple[str, ...]:
+    """The folders above the classes, of which there must be some."""
+    from diptych.evaluation.datasets import domains
+
+    found = domains(path)
+    if not found:
+        raise DataError(
+            f"{path} has no folders above its classes, so --domain each has nothing to go through: expected "
+            "<domain>/<class>/<file>; leave --domain out to measure all pictures together"
+        )
+    return found
+
+
 def _names(names: str | None) -> Any:
     """Class names: of a known set, or from a JSON file."""
     if names is None or not Path(names).is_file():
@@ -176,17 +189,21 @@ def _measure(
     quiet: bool,
 ) -> None:
     """Measure one after another, print the table or the JSON, and leave with the right status."""
-    results = []
-    for dataset in sets:
-        with progress(dataset.name, len(dataset), unit="pictures", quiet=quiet) as advance:
-            results.append(measure(dataset, progress=advance, **settings))
+    results: list[Result] = []
+    files = [] if json in (None, "-") else _files(Path(str(json)), [dataset.name for dataset in sets])
+    try:
+        for number, dataset in enumerate(sets):
+            with progress(dataset.name, len(dataset), unit="pictures", quiet=quiet) as advance:
+                results.append(measure(dataset, progress=advance, **settings))
+            if files:  # at once: what comes later may fail, or be stopped
+                results[-1].save(files[number])
+                note(f"written: {files[number]}", quiet=quiet)
+    finally:
+        if json != "-" and results:
+            _table(results)
     if json == "-":
         told = [result.to_dict() for result in results]
         print(json_module.dumps(told if len(told) > 1 else told[0], indent=1, ensure_ascii=False))
-    else:
-        _table(results)
-    if json not in (None, "-"):
-        _save(results, Path(str(json)), quiet)
     failures = [failure for result in results for failure in result.failures]
     if failures:
         complain(
@@ -213,9 +230,24 @@ def _table(results: Sequence[Result]) -> None:
     screen().print(table)
 
 
-def _save(results: Sequence[Result], path: Path, quiet: bool) -> None:
-    """One file a data set: the path itself, or numbered by data set where there are several."""
-    for result in results:
-        own = path if len(results) == 1 else path.with_stem(f"{path.stem}-{result.dataset.replace('/', '-')}")
-        result.save(own)
-        note(f"written: {own}", quiet=quiet)
+def _files(path: Path, names: Sequence[str]) -> list[Path]:
+    """One file a data set, no two the same: the path itself, or with the data sets' names after its stem.
+
+    Examples
+    --------
+    >>> [file.name for file in _files(Path("r.json"), ["pacs/photo", "test", "test"])]
+    ['r-pacs-photo.json', 'r-test.json', 'r-test-2.json']
+    """
+    if len(names) == 1:
+        return [path]
+    files: list[Path] = []
+    taken: set[str] = set()
+    for name in names:
+        stem = own = f"{path.stem}-{name.replace('/', '-')}"
+        count = 1
+        while own.casefold() in taken:  # some file systems take Test and test for one name
+            count += 1
+            own = f"{stem}-{count}"
+        taken.add(own.casefold())
+        files.append(path.with_name(own + path.suffix))
+    return files
