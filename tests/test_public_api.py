@@ -44,7 +44,14 @@ def test_homes_type_checking_and_all_agree() -> None:
 
 def test_unknown_name_lists_the_known() -> None:
     with pytest.raises(AttributeError, match="diptych has no 'lod'; it has load, list_models"):
-        diptych.lod  # noqa: B018
+        diptych.lod  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_a_type_checker_sees_no_getattr() -> None:
+    tree = ast.parse(Path(diptych.__file__).read_text(encoding="utf-8"))
+    seen = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert "__dir__" in seen
+    assert "__getattr__" not in seen, "with it, a misspelt diptych.laod passes every type checker"
 
 
 def test_version_is_the_installed_one() -> None:

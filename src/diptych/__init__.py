@@ -60,18 +60,20 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import a name when it is first asked for (PEP 562), and keep it."""
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
 
-        value: Any = version("diptych")
-    elif name in _HOMES:
-        value = getattr(importlib.import_module(f"diptych.{_HOMES[name]}"), name)
-    else:
-        raise AttributeError(f"diptych has no {name!r}; it has {', '.join(__all__)}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        """Import a name when it is first asked for (PEP 562), and keep it."""
+        if name == "__version__":
+            from importlib.metadata import version
+
+            value: Any = version("diptych")
+        elif name in _HOMES:
+            value = getattr(importlib.import_module(f"diptych.{_HOMES[name]}"), name)
+        else:
+            raise AttributeError(f"diptych has no {name!r}; it has {', '.join(__all__)}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
