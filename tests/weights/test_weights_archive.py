@@ -267,6 +267,57 @@ def test_missing_and_endless_parts(archives: Any, tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize("record", ["byteorder", "data.pkl"])
+def test_packed_records_are_refused_before_they_are_unpacked(
+    archives: Any, tmp_path: Path, record: str
+) -> None:
+    """A few kilobytes of a zip unpack to megabytes: a size is looked at first, and nothing is unpacked."""
+    data = b"little" + bytes(1 << 20) if record == "byteorder" else None
+    for packed, told in ((zipfile.ZIP_DEFLATED, "compressed" if data is None else "claims 1048582 bytes"),):
+        with (
+            zipfile.ZipFile(archives["vit"][0]) as old,
+            zipfile.ZipFile(tmp_path / "a.pt", "w") as new,
+        ):
+            for info in old.infolist():
+                named = info.filename == f"vit/{record}"
+                content = data if named and data is not None else old.read(info)
+                new.writestr(zipfile.ZipInfo(info.filename), content, packed if named else None)
+            if f"vit/{record}" not in new.namelist():
+                new.writestr(zipfile.ZipInfo(f"vit/{record}"), data or b"", packed)
+        with pytest.raises(WeightsError, match=f"{record}.*{told}"):
+            read_archive(tmp_path / "a.pt")
+
+
+def sharing(path: Path, names: int) -> Path:
+    """A module of many tensors, all of one storage of four numbers."""
+    tensor = tensor_pickle((4,), (1,), count=4)[2:-1]
+    items = b"".join(b"X\x01\x00\x00\x00" + bytes([97 + n]) + tensor for n in range(names))
+    data = b"\x80\x02c__torch__.A\nB\n)\x81}(" + items + b"ub."
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (("data.pkl", data), ("constants.pkl", b""), ("data/0", bytes(16))):
+            archive.writestr(zipfile.ZipInfo(f"a/{name}"), content)
+    return path
+
+
+def test_many_tensors_of_one_storage_are_refused(tmp_path: Path) -> None:
+    assert set(read_archive(sharing(tmp_path / "a.pt", 2))) == {"a", "b"}
+    with pytest.raises(WeightsError, match="claim 48 bytes of storages that have 16"):
+        read_archive(sharing(tmp_path / "a.pt", 3))
+
+
+def test_a_module_reached_twice_is_refused(tmp_path: Path) -> None:
+    """Thirty levels, each holding the next one twice, would be a thousand million names."""
+    tensor = tensor_pickle((4,), (1,), count=4)[2:-1]
+    inner = b"c__torch__.A\nB\n)\x81q\x07}(X\x01\x00\x00\x00w" + tensor + b"ub"
+    data = b"\x80\x02c__torch__.A\nB\n)\x81}(X\x01\x00\x00\x00a" + inner + b"X\x01\x00\x00\x00bh\x07ub."
+    sharing(tmp_path / "a.pt", 1)
+    path = rewritten(
+        tmp_path / "a.pt", tmp_path / "b.pt", lambda n, d: (n, data if n.endswith("/data.pkl") else d)
+    )
+    with pytest.raises(WeightsError, match="'b' is reached twice"):
+        read_archive(path)
+
+
 def test_a_truncated_archive(archives: Any, tmp_path: Path) -> None:
     data = archives["vit"][0].read_bytes()
     (tmp_path / "cut.pt").write_bytes(data[: len(data) // 2])

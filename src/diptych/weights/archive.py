@@ -7,6 +7,7 @@ against what the archive really holds before memory is asked for.
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -19,8 +20,10 @@ from diptych.weights.spec import State
 from diptych.weights.steps import Module, Reader, Storage, View, broken, told
 
 _LARGEST_PICKLE = 64 << 20  # bytes; that of ViT-L/14 has 0.1 MB
+_LARGEST_NOTE = 16  # bytes; byteorder is a word
 _DEEPEST = 64  # modules inside modules; CLIP has 7
 _MOST_TENSORS = 100_000
+_MOST_SHARING = 2  # bytes of tensors over bytes of storages; each tensor becomes a copy of its own
 
 
 def is_torchscript(path: Path) -> bool:
@@ -62,6 +65,11 @@ class _Records:
         self._read: dict[Storage, Tensor] = {}
 
     def tensors(self, views: dict[str, View]) -> State:
+        storages = {view.storage for view in views.values()}
+        held = sum(self._check(storage) for storage in storages)
+        asked = sum(math.prod(view.size) * view.storage.dtype.itemsize for view in views.values())
+        if asked > _MOST_SHARING * held:
+            raise broken(self._path, f"its tensors claim {asked} bytes of storages that have {held}")
         return {
             name: self._storage(view.storage)
             .as_strided(view.size, view.stride, view.offset)
@@ -74,7 +82,8 @@ class _Records:
             self._read[storage] = self._load(storage)
         return self._read[storage]
 
-    def _load(self, storage: Storage) -> Tensor:
+    def _check(self, storage: Storage) -> int:
+        """The bytes of a storage, if the archive really has them."""
         if not storage.key.isdecimal():
             raise broken(self._path, f"its storage is named {storage.key!r}, expected a number")
         size = storage.count * storage.dtype.itemsize
@@ -82,12 +91,16 @@ class _Records:
         if info is None or info.file_size != size or info.compress_type != zipfile.ZIP_STORED:
             held = "is missing" if info is None else f"has {info.file_size} bytes"
             raise broken(self._path, f"storage {storage.key} {held}, the pickle claims {size}")
-        if size == 0:
-            return torch.empty(0, dtype=storage.dtype)
         if info.compress_size != size or size > self._path.stat().st_size:
             raise broken(self._path, f"storage {storage.key} claims {size} bytes, more than the file has")
+        return size
+
+    def _load(self, storage: Storage) -> Tensor:
+        if storage.count == 0:
+            return torch.empty(0, dtype=storage.dtype)
+        data = self._archive.read(f"{self._root}data/{storage.key}")
         # A bytearray, as torch warns about memory that may not be written to. The zip's CRC is checked here.
-        return torch.frombuffer(bytearray(self._archive.read(info)), dtype=storage.dtype)
+        return torch.frombuffer(bytearray(data), dtype=storage.dtype)
 
 
 def _root(archive: zipfile.ZipFile, path: Path) -> str:
@@ -99,17 +112,24 @@ def _root(archive: zipfile.ZipFile, path: Path) -> str:
     roots = [name.removesuffix("data.pkl") for name in names if PurePosixPath(name).name == "data.pkl"]
     if len(roots) != 1 or roots[0].count("/") != 1:
         raise broken(path, f"expected one NAME/data.pkl in it, found {roots or 'none'}")
-    if f"{roots[0]}byteorder" in names and archive.read(f"{roots[0]}byteorder") != b"little":
+    order = f"{roots[0]}byteorder"
+    if order in names and _small(archive, order, _LARGEST_NOTE, path) != b"little":
         raise broken(path, "its numbers are not little-endian")
     return roots[0]
 
 
 def _pickle(archive: zipfile.ZipFile, root: str, path: Path) -> bytes:
-    info = archive.getinfo(f"{root}data.pkl")
-    if info.file_size > _LARGEST_PICKLE:
-        raise broken(path, f"its pickle claims {info.file_size} bytes, more than {_LARGEST_PICKLE}")
-    with archive.open(info) as file:
-        return file.read(_LARGEST_PICKLE)
+    return _small(archive, f"{root}data.pkl", _LARGEST_PICKLE, path)
+
+
+def _small(archive: zipfile.ZipFile, name: str, largest: int, path: Path) -> bytes:
+    """A record that cannot unpack to more than the file holds: stored as it is, of a bounded size."""
+    info = archive.getinfo(name)
+    if info.file_size > largest:
+        raise broken(path, f"its record {name} claims {info.file_size} bytes, more than {largest}")
+    if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+        raise broken(path, f"its record {name} is compressed, which no such archive does")
+    return archive.read(info)
 
 
 def _flatten(value: Any, path: Path) -> dict[str, View]:
@@ -118,15 +138,22 @@ def _flatten(value: Any, path: Path) -> dict[str, View]:
         raise broken(path, f"it holds {told(value)}, expected a module")
     found: dict[str, View] = {}
     waiting: list[tuple[str, Module, int]] = [("", value, 0)]
-    visited = 0
+    reached = {id(value)}
     while waiting:
         prefix, module, depth = waiting.pop()
-        visited += 1
-        if depth > _DEEPEST or visited > _MOST_TENSORS or len(found) > _MOST_TENSORS:
+        if depth > _DEEPEST or len(reached) > _MOST_TENSORS or len(found) > _MOST_TENSORS:
             raise broken(path, "its modules are nested without end")
         for name, content in module.attributes.items():
             if isinstance(content, View):
                 found[prefix + name] = content
-            elif isinstance(content, Module):
+            elif isinstance(content, Module) and _holds(content):
+                if id(content) in reached:
+                    raise broken(path, f"its modules are nested without end: {name!r} is reached twice")
+                reached.add(id(content))
                 waiting.append((f"{prefix}{name}.", content, depth + 1))
     return found
+
+
+def _holds(module: Module) -> bool:
+    """Whether tensors or modules are in it; one without, such as an activation, may be shared."""
+    return any(isinstance(content, View | Module) for content in module.attributes.values())
