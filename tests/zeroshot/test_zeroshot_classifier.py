@@ -282,6 +282,7 @@ def test_any_nesting_reads_to_one_label_per_leaf(tree) -> None:
     ("settings", "message"),
     [
         ({"activation": "tanh"}, "auto, softmax, sigmoid"),
+        ({"activation": "sigmoid"}, "has no logit_bias"),
         ({"synonyms": "min"}, "mean, max"),
         ({"none_method": "odin"}, "auto, mcm, cosine"),
         ({"against": []}, "against is empty"),
@@ -426,3 +427,13 @@ def test_no_space_leaves_the_old_file_and_nothing_else(
     assert [one.name for one in tmp_path.iterdir()] == ["x"]
     with pytest.raises(SaveError):
         fitted().save(tmp_path / "no" / "folder")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_multi_label_changed_after_fit_is_told(before: bool) -> None:
+    classifier = fitted(multi_label=before)
+    classifier.multi_label = not before
+    for use in (lambda: classifier.predict(picture("red")), lambda: classifier.add("white")):
+        with pytest.raises(InputError, match="changed after fit: call fit again"):
+            use()
+    assert classifier.fit(NAMES).top(picture("red"), 1)[0][0][0] == "red"

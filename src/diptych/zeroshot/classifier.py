@@ -138,7 +138,9 @@ class ZeroShotClassifier:
         A cut-off for "none of these" that depends on the number of classes ("mcm") is dropped, with a
         warning.
         """
-        return self._replace(self._fitted().join(self._learn(read_labels(names))))
+        return self._replace(
+            self._fitted().check_opponents(self._weighed).join(self._learn(read_labels(names)))
+        )
 
     def remove(self, names: str | Sequence[str]) -> Self:
         """Take classes away by name.
@@ -311,9 +313,11 @@ class ZeroShotClassifier:
 
     @property
     def _sigmoid(self) -> bool:
-        if self.activation == "auto":
-            return self.encoder.logit_bias != 0
-        return self.activation == "sigmoid"
+        return self.activation == "sigmoid" or (self.activation == "auto" and self.encoder.logit_bias != 0)
+
+    @property
+    def _weighed(self) -> bool:
+        return self.multi_label and not self._sigmoid
 
     @property
     def _method(self) -> str:
@@ -323,7 +327,7 @@ class ZeroShotClassifier:
 
     def _logits(self, rows: Floats) -> Floats:
         """What the activation is applied to, (N, C)."""
-        weights = self._fitted()
+        weights = self._fitted().check_opponents(self._weighed)
         cosines = weights.cosines(rows)
         if self._sigmoid:
             return self.encoder.logit_scale * cosines + self.encoder.logit_bias
@@ -336,8 +340,7 @@ class ZeroShotClassifier:
         return scoring.sigmoid(logits) if alone else scoring.softmax(logits)
 
     def _learn(self, labels: tuple[Label, ...]) -> ClassWeights:
-        against = self.against if self.multi_label and not self._sigmoid else None
-        best = self.synonyms == "max"
+        best, against = self.synonyms == "max", self.against if self._weighed else None
         return learn(self.encoder, labels, templates=self.templates, best_text=best, against=against)
 
     def _fitted(self) -> ClassWeights:
@@ -388,6 +391,7 @@ class ZeroShotClassifier:
         for name, values in valid.items():
             if getattr(self, name) not in values:
                 raise InputError(f"{name} is {getattr(self, name)!r}: expected {', '.join(values)}")
+        scoring.check_activation(self.activation, self.encoder.logit_bias)
         if not self.against:
             raise InputError('against is empty: expected "background", "negation" or texts')
         if not isinstance(self.none_cutoff, int | float | None):

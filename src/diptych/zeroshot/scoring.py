@@ -52,6 +52,15 @@ def sigmoid(logits: ArrayLike) -> Floats:
     return half
 
 
+def check_activation(activation: str, bias: float) -> None:
+    """Refuse the sigmoid for a model without a bias: every cosine above 0 would be a yes, and most are."""
+    if activation == "sigmoid" and bias == 0:
+        raise InputError(
+            'activation is "sigmoid", and this model has no logit_bias (trained with softmax): every label '
+            'would score over 50; use "auto", and multi_label=True to judge each label by itself'
+        )
+
+
 def confidence(cosines: Floats, method: str) -> Floats:
     """How sure the best answer is, (N,): what a cut-off for "none of these" is compared with.
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.encoder import Encoder
+from diptych.errors import InputError
 from diptych.zeroshot.labels import Label
 from diptych.zeroshot.scoring import Floats, sphere_mean
 from diptych.zeroshot.templates import expand
@@ -56,6 +57,12 @@ class ClassWeights:
             np.concatenate([self.means, other.means]),
             np.concatenate([self.opponents, other.opponents]),
         )
+
+    def check_opponents(self, wanted: bool) -> Self:
+        """Itself, if it has opponents just where labels are weighed against some; InputError otherwise."""
+        if wanted != bool(len(self.opponents)):
+            raise InputError("multi_label or activation was changed after fit: call fit again with the names")
+        return self
 
     def keep(self, mask: NDArray[np.bool_]) -> Self:
         """Only the classes that `mask` (C,) marks."""
