@@ -85,3 +85,24 @@ def test_demo_on_one_s_own(run: Run, tiny: Path, album: Path) -> None:
     assert done.exit_code == 1
     assert "broken.jpg" in done.stderr
     assert Path("out/contact-sheet.html").read_text(encoding="utf-8").count("<figure>") == 3
+
+
+def test_a_missing_extra_stops_no_demo(
+    run: Run, tiny: Path, album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diptych import media
+    from diptych.errors import MissingExtraError
+
+    load = media.load_image
+
+    def without_heif(source: object, **options: object) -> Image.Image:
+        if str(source).endswith("b.png"):
+            raise MissingExtraError("install diptych[heif]")
+        return load(source, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(media, "load_image", without_heif)
+    done = run("demo", album, "-l", "a beach", "-l", "a birthday", "-m", tiny)
+    assert done.exit_code == 1
+    assert "diptych[heif]" in done.stderr
+    assert Path("out/contact-sheet.html").read_text(encoding="utf-8").count("<figure>") == 2
+    assert sorted(path.name for path in Path("out").iterdir()) == ["contact-sheet.html", "contact-sheet.png"]

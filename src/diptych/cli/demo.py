@@ -97,7 +97,7 @@ def demo(
     if cards:
         _write(cards, labels, encoder, out, quiet)
     if failures:
-        raise typer.Exit(1)
+        raise typer.Exit(1 if cards else 2)
 
 
 def samples() -> list[str]:
@@ -118,7 +118,7 @@ def samples() -> list[str]:
 def _cards(classifier: ZeroShotClassifier, names: Sequence[str]) -> tuple[list[Card], dict[str, str]]:
     """Every picture with its best labels, and what could not be read."""
     from diptych.cli.contact_sheet import SIDE, Card
-    from diptych.errors import ImageError
+    from diptych.errors import ImageError, MissingExtraError
     from diptych.media import load_image
 
     cards: list[Card] = []
@@ -126,8 +126,8 @@ def _cards(classifier: ZeroShotClassifier, names: Sequence[str]) -> tuple[list[C
     for name in names:
         try:
             picture = load_image(name, target=SIDE)
-        except ImageError as error:
-            failures[name] = str(error)
+        except (ImageError, MissingExtraError, OSError) as error:
+            failures[name] = str(error) or type(error).__name__
         else:
             cards.append(Card(name, picture, tuple(classifier.top(picture, SHOWN)[0])))
     return cards, failures
@@ -139,7 +139,7 @@ def _write(
     """The two files, a line for each picture, and what to try next."""
     from diptych import __version__
     from diptych.cli.contact_sheet import Sheet, draw, render
-    from diptych.errors import SaveError
+    from diptych.weights.disk import write_bytes, write_whole
 
     parameters = sum(weight.numel() for weight in encoder.model.parameters())
     shown = "all are shown" if len(labels) <= SHOWN else f"the best {SHOWN} are shown"
@@ -151,14 +151,9 @@ def _write(
         cards=cards,
     )
     png, page = out / "contact-sheet.png", out / "contact-sheet.html"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        draw(sheet).save(png)
-        page.write_text(render(sheet), encoding="utf-8")
-    except OSError as error:
-        raise SaveError(
-            f"the contact sheet could not be written to {out}: {error.strerror or error}"
-        ) from error
+    drawn, text = draw(sheet), render(sheet).encode("utf-8", "backslashreplace")
+    write_whole(png, lambda part: drawn.save(part, "PNG"))
+    write_bytes(page, text)
     _print(cards)
     typer.echo(f"\nThe contact sheet: {png}\n                   {page}")
     note(next_steps(cards[0].name), quiet=quiet)
