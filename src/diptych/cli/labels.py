@@ -12,6 +12,11 @@ from diptych.errors import TextError
 
 _ARTICLES = {"a", "an", "the", "some", "two", "three", "several", "many", "no", "my", "your", "his", "her"}
 
+# Plurals that no ending tells; an "s" alone tells nothing: glass, bus, lens.
+_PLURALS = {"people", "men", "women", "children", "mice", "geese", "teeth", "feet", "sheep", "cattle", "oxen"}
+_SILENT_H = ("hour", "honest", "honour", "honor", "heir")
+_LIKE_YOU = ("unic", "unif", "unit", "univ", "use", "usual", "ute", "eu", "ewe", "one-", "one ")
+
 
 def read_labels_file(path: Path) -> Any:
     """Labels from a text file (one a line; `#` starts a comment) or from JSON (list or name -> texts).
@@ -58,6 +63,10 @@ def prompt(label: str) -> str:
     --------
     >>> prompt("cat"), prompt("a cat"), prompt("owl")
     ('a photo of a cat.', 'a photo of a cat.', 'a photo of an owl.')
+    >>> prompt("people"), prompt("Paris"), prompt("2 dogs")
+    ('a photo of people.', 'a photo of Paris.', 'a photo of 2 dogs.')
+    >>> prompt("hour"), prompt("university"), prompt("uninvited guest")
+    ('a photo of an hour.', 'a photo of a university.', 'a photo of an uninvited guest.')
     >>> prompt("a dog asleep on a sofa"), prompt("Is it raining?")
     ('a photo of a dog asleep on a sofa.', 'Is it raining?')
     """
@@ -67,7 +76,16 @@ def prompt(label: str) -> str:
         return text
     if words[0].lower() in _ARTICLES:
         return f"a photo of {text}."
-    return f"a photo of {'an' if text[0].lower() in 'aeiou' else 'a'} {text}."
+    if not text[0].islower() or words[-1].lower() in _PLURALS:  # a name, a number, several things
+        return f"a photo of {text}."
+    return f"a photo of {_article(text)} {text}."
+
+
+def _article(text: str) -> str:
+    """By the first sound: an hour, a university; English keeps few such words."""
+    if text.startswith(_SILENT_H):
+        return "an"
+    return "an" if text[0] in "aeiou" and not text.startswith(_LIKE_YOU) else "a"
 
 
 def prompts_for(labels: Any) -> Any:
