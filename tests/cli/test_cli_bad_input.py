@@ -91,13 +91,18 @@ def test_a_picture_without_permission(
 def test_all_pictures_bad(run: Run, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"")
     done = run("classify", "bad.jpg", *LABELS, "-m", tiny)
-    assert "1 of 1 pictures could not be read" in complaint(done, 1)
+    assert "1 of 1 pictures could not be read" in complaint(done, 2)
     assert done.stdout == ""
 
 
 def test_empty_folder(run: Run, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "error: no pictures in empty" in complaint(run("classify", "empty", *LABELS, "-m", tiny), 2)
+    from diptych.cli.pictures import _USUAL
+    from diptych.media import IMAGE_SUFFIXES
+
+    assert len(_USUAL) == 5
+    assert set(_USUAL) < IMAGE_SUFFIXES
 
 
 def test_empty_list(run: Run, tiny: Path) -> None:
@@ -105,7 +110,23 @@ def test_empty_list(run: Run, tiny: Path) -> None:
 
 
 def test_no_picture_named(run: Run, tiny: Path) -> None:
-    assert "no pictures" in complaint(run("classify", *LABELS, "-m", tiny), 2)
+    stderr = complaint(run("classify", "pisc", *LABELS, "-m", "unused"), 2)
+    assert "no picture was named; taken as labels: 'pisc', 'a dog', 'a cat'" in stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--classifier", "c", "--multi-label"),
+        ("--classifier", "c", "--templates", "plain"),
+        (*LABELS, "--none", "0.6", "--calibrate", "album"),
+        (*LABELS, "--multi-label", "--calibrate", "album"),
+        (*LABELS, "--multi-label", "--none", "0.6"),
+    ],
+)
+def test_options_that_would_be_ignored(run: Run, album: Path, words: tuple[str, ...]) -> None:
+    stderr = complaint(run("classify", album, *words, "-m", "unused"), 2)
+    assert "does not go with" in stderr
 
 
 @pytest.mark.parametrize("word", ["cta.jpg", "none/*.png", "*.jpg", "photos*"])
@@ -124,7 +145,7 @@ def test_twenty_failures_are_shown_and_the_rest_counted(run: Run, tiny: Path, tm
     (tmp_path / "bad").mkdir()
     for number in range(25):
         (tmp_path / "bad" / f"{number}.jpg").write_bytes(b"")
-    stderr = complaint(run("classify", "bad", *LABELS, "-m", tiny), 1)
+    stderr = complaint(run("classify", "bad", *LABELS, "-m", tiny), 2)
     assert "and 5 more" in stderr
 
 

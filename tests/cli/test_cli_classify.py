@@ -175,5 +175,5 @@ def test_addresses_only_on_request(run: Run, tiny: Path, album: Path, site: str)
 
 def test_a_list_may_not_name_private_addresses(run: Run, tiny: Path, album: Path, site: str) -> None:
     done = run("classify", "-", "dog", "cat", "-m", tiny, "--allow-urls", stdin=f"{site}/album/a.jpg\n")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "private" in done.stderr

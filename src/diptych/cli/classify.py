@@ -115,15 +115,17 @@ def classify(
 
     Exit status: 0 done, 1 some pictures could not be read, 2 nothing done.
     """
-    from diptych.cli.pictures import gather, sort_words
+    from diptych.cli.pictures import gather, nothing_named, sort_words
 
     if json and csv:
         raise typer.BadParameter("--json and --csv exclude each other")
     named, texts = sort_words(words or [])
-    asked = _labels(texts + (label or []), labels, classifier, multi_label, none, calibrate)
     named += images or []
-    pictures = gather(named, allow_urls=allow_urls, stdin=sys.stdin)
-    pictures = _to_copy(pictures, copy_to)
+    if not named:
+        raise nothing_named(texts)
+    _refuse_ignored(classifier, templates, multi_label, none, calibrate)
+    asked = _labels(texts + (label or []), labels, classifier, multi_label, none, calibrate)
+    pictures = _to_copy(gather(named, allow_urls=allow_urls, stdin=sys.stdin), copy_to)
     encoder = options.open_model(
         model,
         pretrained,
@@ -179,6 +181,22 @@ class Stream:
                     failures[result.key] = result.reason
                 else:
                     yield result.key, result.vector
+
+
+def _refuse_ignored(
+    classifier: Path | None, templates: str, multi_label: bool, none: float | None, calibrate: str | None
+) -> None:
+    """Options that would say nothing beside others; better refused than ignored."""
+    pairs = (
+        ("--classifier", classifier, "--multi-label", multi_label, "it was saved with its own way to judge"),
+        ("--classifier", classifier, "--templates", templates != "auto", "its labels are prompts already"),
+        ("--multi-label", multi_label, "--none", none is not None, "it may answer with no label by itself"),
+        ("--multi-label", multi_label, "--calibrate", calibrate, "it may answer with no label by itself"),
+        ("--none", none is not None, "--calibrate", calibrate, "that finds the cut-off which this one sets"),
+    )
+    for first, one, second, other, reason in pairs:
+        if one and other:
+            raise InputError(f"{second} does not go with {first}: {reason}; leave one of them out")
 
 
 def _labels(
@@ -313,7 +331,7 @@ def _run(
     writer.close(failures)
     if failures:
         _report(failures, len(pictures))
-        raise typer.Exit(1)
+        raise typer.Exit(2 if len(failures) == len(pictures) else 1)
 
 
 def _answer(fitted: ZeroShotClassifier, name: str, vector: Any, top: int) -> Answer:

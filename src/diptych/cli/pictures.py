@@ -13,6 +13,7 @@ from diptych.errors import ImageError, InputError
 from diptych.media import IMAGE_SUFFIXES, fetch, find_images
 
 STANDARD_INPUT = "-"
+_USUAL = (".jpg", ".png", ".webp", ".gif", ".heic")  # of IMAGE_SUFFIXES, those a message names
 
 
 def sort_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -51,6 +52,19 @@ def _names_pictures(word: str) -> bool:
         raise ImageError(f"{error}. If it is meant as a label, say --label '{word}'") from None
 
 
+def nothing_named(labels: Sequence[str]) -> ImageError:
+    """The error for a line without a picture: a mistyped folder was taken as a label.
+
+    Examples
+    --------
+    >>> print(nothing_named(["pisc", "a cat"]))
+    no picture was named; taken as labels: 'pisc', 'a cat'. Name a file, folder or pattern that is there
+    """
+    shown = ", ".join(map(repr, labels[:5])) + (", ..." if len(labels) > 5 else "")
+    taken = f"; taken as labels: {shown}" if labels else ""
+    return ImageError(f"no picture was named{taken}. Name a file, folder or pattern that is there")
+
+
 def exists(word: str) -> bool:
     """Whether a file or folder of that name is there; a sentence too long for a name is none."""
     try:
@@ -83,9 +97,10 @@ def gather(names: Iterable[str], *, allow_urls: bool, stdin: TextIO) -> list[str
         else:
             found.extend(_opened(name, allow_urls))
     if not found:
-        kinds = " ".join(sorted(IMAGE_SUFFIXES))
+        more = len(IMAGE_SUFFIXES) - len(_USUAL)
         raise ImageError(
-            f"no pictures in {', '.join(names) or 'an empty list'}: looked for files ending in {kinds}"
+            f"no pictures in {', '.join(names) or 'an empty list'}: looked for files ending in "
+            f"{', '.join(_USUAL)} and {more} other suffixes"
         )
     once: dict[str, str] = {}
     for name in found:
