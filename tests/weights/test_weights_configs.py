@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
-from diptych.model.config import PRESETS, CLIPConfig, TextConfig, ViTConfig, preset
+from diptych.model.config import PRESETS, CLIPConfig, ResNetConfig, TextConfig, ViTConfig, preset
 from diptych.model.initialise import build
 from diptych.weights import (
     Checkpoint,
@@ -33,6 +33,9 @@ from diptych.weights import (
     write_transformers,
 )
 from diptych.weights.registry import OPENAI_ARCHIVES, OPENAI_NAMES, architecture, architectures, find
+
+# The small models here have a reduced vocabulary, of which every export warns.
+pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")
 
 TINY = CLIPConfig(
     embed_dim=32,
@@ -272,13 +275,46 @@ def test_what_other_formats_have_no_words_for(tmp_path: Path, checkpoint: Checkp
     ours = dataclasses.replace(checkpoint, spec=ModelSpec(name="r", architecture=preset("diptych-tiny")))
     with pytest.raises(WeightsError, match="no words for"):
         to_open_clip(ours, tmp_path / "a")
-    with pytest.raises(WeightsError, match="ResNet"):
+    with pytest.raises(WeightsError, match="ResNet; keep this model in our own format"):
         to_transformers(ours, tmp_path / "b")
+    with pytest.raises(WeightsError, match="convert to open_clip"):
+        write_transformers.write_config(preset("RN50"))
+    pooled = dataclasses.replace(preset("RN50"), vision=ResNetConfig(pool="average"))
+    for refuse in (
+        lambda: write_transformers.write_config(pooled),
+        lambda: write_open_clip.write_config(pooled, PreprocessConfig(), TokenizerConfig(), name="x"),
+    ):
+        with pytest.raises(WeightsError, match=r"average pool|our own format"):
+            refuse()
     vision = dataclasses.replace(TINY.vision, pre_norm=False)
     odd = ModelSpec(name="o", architecture=dataclasses.replace(TINY, vision=vision))
     with pytest.raises(WeightsError, match="always with a norm before"):
         to_transformers(dataclasses.replace(checkpoint, spec=odd), tmp_path / "c")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_would_be_read_back_as_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write_open_clip, "_write_text", lambda config: {"width": 64, "heads": 1})
+    with pytest.raises(WeightsError, match="reads back as another"):
+        write_open_clip.write_config(TINY, PreprocessConfig(size=32), TokenizerConfig(), name="x")
+
+
+def test_two_spellings_of_one_architecture_can_be_written() -> None:
+    for activation in ("gelu", "gelu_tanh", "quick_gelu"):
+        vision = dataclasses.replace(TINY.vision, activation=activation, post_norm="before_pool")
+        config = dataclasses.replace(TINY, vision=vision, activation=activation)
+        write_open_clip.write_config(config, PreprocessConfig(size=32), TokenizerConfig(), name="x")
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_tokenizer_the_other_side_lacks_is_warned_of(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    for write in (to_open_clip, to_transformers):
+        with pytest.warns(UserWarning, match="reduced vocabulary of 520"):
+            write(checkpoint, tmp_path / write.__name__)
+        tokenizer = dataclasses.replace(checkpoint.spec.tokenizer, clean="none")
+        spec = dataclasses.replace(checkpoint.spec, tokenizer=tokenizer)
+        with pytest.warns(UserWarning, match="and cleaning texts by 'none'"):
+            write(dataclasses.replace(checkpoint, spec=spec), tmp_path / write.__name__)
 
 
 # Names and tags

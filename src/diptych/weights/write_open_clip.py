@@ -6,16 +6,18 @@ with a shorter one keeps its vectors there, but its texts have to be turned into
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import WeightsError
-from diptych.inputs.config import PreprocessConfig, TokenizerConfig
+from diptych.inputs.config import CLIP_VOCAB_SIZE, PreprocessConfig, TokenizerConfig
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.weights.disk import saving, write_bytes
 from diptych.weights.native import save_safetensors
-from diptych.weights.open_clip import CONFIG_FILE, WEIGHTS_FILES
+from diptych.weights.open_clip import CONFIG_FILE, WEIGHTS_FILES, read_config
 from diptych.weights.spec import Checkpoint
 
 
@@ -39,9 +41,33 @@ def to_open_clip(checkpoint: Checkpoint, folder: Path) -> None:
     folder = Path(folder)
     spec = checkpoint.spec
     config = write_config(spec.architecture, spec.preprocess, spec.tokenizer, name=spec.name)
+    warn_of_tokenizer(spec.tokenizer, "open_clip", *_cleans(spec.tokenizer))
     save_safetensors(folder / WEIGHTS_FILES[0], checkpoint.state)
     copy_tokenizer(checkpoint, folder)
     write_bytes(folder / CONFIG_FILE, json.dumps(config, indent=2).encode())
+
+
+def _cleans(tokenizer: TokenizerConfig) -> tuple[str, ...]:
+    """The ways of cleaning that a config can name for open_clip."""
+    return ("lower", "canonicalize", "whitespace") if tokenizer.kind == "file" else ("lower",)
+
+
+def warn_of_tokenizer(tokenizer: TokenizerConfig, theirs: str, *cleans: str) -> None:
+    """Warn of what the other side's tokenizer cannot do; the vectors of its texts would be others."""
+    lost = []
+    if tokenizer.kind == "clip" and tokenizer.vocab_size != CLIP_VOCAB_SIZE:
+        lost.append(
+            f"the reduced vocabulary of {tokenizer.vocab_size} ids (its table has all {CLIP_VOCAB_SIZE})"
+        )
+    if tokenizer.clean not in cleans:
+        lost.append(f"cleaning texts by {tokenizer.clean!r} (it has {' or '.join(map(repr, cleans))})")
+    if lost:
+        warnings.warn(
+            f"{theirs} has no tokenizer for this model: lost is {' and '.join(lost)}. The weights are "
+            "whole, but turn its texts into ids with diptych",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def copy_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
@@ -76,9 +102,13 @@ def write_config(
         _write_resnet(vision) if isinstance(vision, ResNetConfig) else _write_vit(architecture, vision)
     )
     model["text_cfg"] = _write_text(architecture)
+    # Before a byte is written: what is said must be read back as the same architecture.
+    if _plain(read_config(model)[0]) != _plain(architecture):
+        raise _unsaid("a part of this architecture, which it reads back as another")
     if tokenizer.kind == "file":
         model["text_cfg"]["hf_tokenizer_name"] = name
-        model["text_cfg"]["tokenizer_kwargs"] = {"clean": tokenizer.clean}
+        if tokenizer.clean in _cleans(tokenizer):
+            model["text_cfg"]["tokenizer_kwargs"] = {"clean": tokenizer.clean}
     return {
         "model_cfg": model,
         "preprocess_cfg": {
@@ -90,9 +120,16 @@ def write_config(
     }
 
 
-def _write_resnet(tower: ResNetConfig) -> dict[str, Any]:
+def beyond_the_paper(tower: ResNetConfig) -> str | None:
+    """What a ResNet has that is ours and no other project's, if anything."""
     if not tower.stem_pool:
-        raise _unsaid("a ResNet without the stem's pool")
+        return "a ResNet without the stem's pool"
+    return "a ResNet with an average pool" if tower.pool == "average" else None
+
+
+def _write_resnet(tower: ResNetConfig) -> dict[str, Any]:
+    if (what := beyond_the_paper(tower)) is not None:
+        raise _unsaid(what)
     return {
         "image_size": tower.image_size,
         "layers": list(tower.layers),
@@ -149,6 +186,18 @@ def _write_common(architecture: CLIPConfig, tower: ViTConfig | TextConfig) -> di
     if activation == "gelu_tanh":
         values["act_kwargs"] = {"approximate": "tanh"}
     return values
+
+
+def _plain(config: CLIPConfig) -> CLIPConfig:
+    """Two spellings of one architecture made the same: what no vector depends on is dropped."""
+    text, vision = config.text, config.vision
+    end_id = text.end_id if text.pool == "end" else None
+    text = dataclasses.replace(text, activation=text.activation or config.activation, end_id=end_id)
+    if isinstance(vision, ViTConfig):
+        late = "after_pool" if vision.pool == "token" else vision.post_norm
+        own = vision.activation or config.activation
+        vision = dataclasses.replace(vision, activation=own, post_norm=late)
+    return dataclasses.replace(config, text=text, vision=vision, activation="gelu")
 
 
 def _unsaid(what: str) -> WeightsError:

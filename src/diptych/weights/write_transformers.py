@@ -17,7 +17,7 @@ from diptych.weights.native import save_safetensors
 from diptych.weights.spec import Checkpoint
 from diptych.weights.transformers import ACTIVATIONS, CONFIG_FILE, PREPROCESS_FILES, WEIGHTS_FILES
 from diptych.weights.transformers_names import to_transformers_names
-from diptych.weights.write_open_clip import copy_tokenizer
+from diptych.weights.write_open_clip import beyond_the_paper, copy_tokenizer, warn_of_tokenizer
 
 
 def to_transformers(checkpoint: Checkpoint, folder: Path) -> None:
@@ -41,6 +41,7 @@ def to_transformers(checkpoint: Checkpoint, folder: Path) -> None:
     architecture = checkpoint.spec.architecture
     siglip = is_siglip(architecture)
     config = write_config(architecture)
+    warn_of_tokenizer(checkpoint.spec.tokenizer, "transformers", "canonicalize" if siglip else "lower")
     names = to_transformers_names(checkpoint.state, siglip=siglip)
     save_safetensors(folder / WEIGHTS_FILES[0], names)
     copy_tokenizer(checkpoint, folder)
@@ -53,7 +54,9 @@ def write_config(architecture: CLIPConfig) -> dict[str, Any]:
     """`config.json`, the inverse of `transformers.read_config`."""
     vision, text = architecture.vision, architecture.text
     if isinstance(vision, ResNetConfig):
-        raise WeightsError("transformers has no CLIP with a ResNet; convert to open_clip's format instead")
+        ours = beyond_the_paper(vision) is not None
+        way = "keep this model in our own format" if ours else "convert to open_clip's format instead"
+        raise WeightsError(f"transformers has no CLIP with a ResNet; {way}")
     siglip = is_siglip(architecture)
     _check(architecture, vision, siglip=siglip)
     vision_config = {
