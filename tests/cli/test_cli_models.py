@@ -55,6 +55,38 @@ def test_verify(run: Run, tiny: Path) -> None:
     assert told["identity"] in done.stdout
 
 
+def test_verify_says_where_no_hash_is_stated(run: Run, small_vit: Path) -> None:
+    run("models", "convert", small_vit, "theirs", "--to", "open_clip")
+    done = run("models", "verify", "theirs")
+    assert done.exit_code == 0, done.stderr
+    assert "no hash is stated to check against; all" in done.stdout
+    assert "holds" not in done.stdout
+    told = json.loads(run("models", "verify", "theirs", "--json").stdout)
+    assert (told["verified"], told["checked_against"]) == (False, None)
+    ours = json.loads(run("models", "verify", small_vit, "--json").stdout)
+    assert (ours["verified"], ours["identity"]) == (True, told["identity"])
+    weights = small_vit / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    done = run("models", "verify", small_vit)
+    assert done.exit_code != 0
+    assert "weights changed since the model was saved" in done.stderr
+
+
+def test_list_has_the_default(run: Run) -> None:
+    rows = json.loads(run("models", "list", "--json").stdout)
+    assert rows[0]["architecture"] == "default"
+    assert rows[0]["parameters"] > 0
+
+
+@pytest.mark.parametrize("name", ["runs/none", "./none", ".none"])
+def test_a_path_that_is_not_there(run: Run, name: str) -> None:
+    done = run("models", "verify", name)
+    assert done.exit_code == 2
+    assert "there is no such folder or file" in done.stderr
+
+
 @pytest.fixture
 def small_vit(tmp_path: Path) -> Path:
     """A model that the other forms have words for."""

@@ -172,6 +172,12 @@ class Hub:
         )
 
 
+def checked_against(*paths: Path) -> str:
+    """What `Hub` checked these files against: the hub states a hash for large files, not for small ones."""
+    stated = all(_HASH.fullmatch(path.resolve().name) for path in paths)
+    return "the SHA-256 the hub states for the weights" if stated else ""
+
+
 def sha256(path: Path) -> str:
     """Hash of a file, in hexadecimal.
 

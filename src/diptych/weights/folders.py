@@ -128,7 +128,8 @@ def _read_openai(path: Path, state: State, name: str | None) -> Checkpoint:
         licence="mit" if known else "unknown",
         source="https://github.com/openai/CLIP" if known else str(path),
     )
-    return finish(spec, state, source=str(path))
+    read = finish(spec, state, source=str(path))
+    return dataclasses.replace(read, checked="the SHA-256 OpenAI states") if known else read
 
 
 def _read_shards(folder: Path) -> State:

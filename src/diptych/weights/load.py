@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.weights import open_clip, transformers
-from diptych.weights.download import Hub
+from diptych.weights.download import Hub, checked_against
 from diptych.weights.folders import finish, read_file, read_folder
 from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, read_json, read_spec
 from diptych.weights.pickled import read_state
@@ -73,6 +74,11 @@ ViT-B-16? `diptych models list` shows all
         return read_file(path)
     if text.startswith("local-dir:") or (isinstance(name, Path) and not is_known(text)):
         raise WeightsError(f"{path} is neither a folder nor a file")
+    if not is_known(text) and (text.startswith(".") or "/" in text or "\\" in text):
+        near = f". {suggest(text)}" if "Did you mean" in suggest(text) else ""
+        raise UnknownModelError(
+            f"there is no such folder or file: {text!r} (a repository of the hub is 'hf-hub:ORG/REPO'){near}"
+        )
     return _load_release(find(text, None), cache_dir)
 
 
@@ -107,7 +113,8 @@ def _load_release(release: Release, cache_dir: str | Path | None) -> Checkpoint:
     hub.announce(*open_clip.WEIGHTS_FILES)
     path = hub.fetch(*open_clip.WEIGHTS_FILES)
     state = open_clip.read_names(read_state(path))
-    return finish(release.spec(), state, source=f"{release.name} ({path})")
+    read = finish(release.spec(), state, source=f"{release.name} ({path})")
+    return dataclasses.replace(read, checked=checked_against(path))
 
 
 def _load_repository(
@@ -131,14 +138,15 @@ def _load_repository(
             hub.find(extra)
     if (table := tokenizer_file(tokenizer)) is not None:
         hub.find(table)
-    _fetch_weights(hub, ours.WEIGHTS_FILES)
+    weights = _fetch_weights(hub, ours.WEIGHTS_FILES)
     name = release.name if release else repository
     source = f"https://huggingface.co/{hub.repository}"
-    return read_folder(config.parent, name=name, licence=licence, source=source)
+    read = read_folder(config.parent, name=name, licence=licence, source=source)
+    return dataclasses.replace(read, checked=checked_against(*weights))
 
 
-def _fetch_weights(hub: Hub, names: tuple[str, ...]) -> None:
+def _fetch_weights(hub: Hub, names: tuple[str, ...]) -> list[Path]:
     path = hub.fetch(*names)
     if path.name.endswith(".index.json"):
-        for shard in transformers.shards(path):
-            hub.fetch(shard)
+        return [hub.fetch(shard) for shard in transformers.shards(path)]
+    return [path]

@@ -179,7 +179,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if not waiting.is_file():
             raise
         spec, parts = _verify(folder, read_json(waiting), state)
-    return Checkpoint(spec=spec, state=state, identity=identity_of_parts(parts), folder=folder)
+    return Checkpoint(
+        spec=spec,
+        state=state,
+        identity=identity_of_parts(parts),
+        folder=folder,
+        checked=f"the hash of every part in {SPEC_FILE}",
+    )
 
 
 def read_spec(folder: Path) -> tuple[ModelSpec, str]:

@@ -142,12 +142,15 @@ class Checkpoint:
         "sha256:..." over weights, architecture, preprocessing and tokenizer.
     folder : Path, optional
         Where a tokenizer's file lies, if it has one.
+    checked : str
+        The stated hash that the weights were checked against; empty where none is stated.
     """
 
     spec: ModelSpec
     state: State
     identity: str
     folder: Path | None = None
+    checked: str = ""
 
     @property
     def tokenizer_file(self) -> Path | None:
