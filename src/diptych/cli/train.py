@@ -24,55 +24,65 @@ if TYPE_CHECKING:
 _DATA, _RUN = "Your own pairs", "Run"
 
 
+Recipe = Annotated[
+    Path | None, typer.Argument(metavar="[RECIPE]", help="A Python file with run().", show_default=False)
+]
+Pairs = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Tar shards ('shards/{000..099}.tar'), a CSV, TSV or Parquet table, or a folder.",
+        rich_help_panel=_DATA,
+    ),
+]
+Val = Annotated[
+    str | None, typer.Option(metavar="PATTERN", help="Pairs to validate on.", rich_help_panel=_DATA)
+]
+HoldOut = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Without --val: share of pairs held out, 0.05 if not given.",
+        rich_help_panel=_DATA,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="PRESET",
+        help="Shape to train, diptych-small if not given.",
+        rich_help_panel=_DATA,
+    ),
+]
+Out = Annotated[
+    str | None, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.", show_default=False)
+]
+Epochs = Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_RUN)]
+BatchSize = Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_RUN)]
+Rate = Annotated[float | None, typer.Option(metavar="RATE", help="Peak learning rate.", rich_help_panel=_RUN)]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any field of the config.", rich_help_panel=_RUN),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", metavar="", help="Go on where the run stands.", rich_help_panel=_RUN)
+]
+
+
 def train(
-    recipe: Annotated[
-        Path | None, typer.Argument(metavar="[RECIPE]", help="A Python file with run().", show_default=False)
-    ] = None,
-    pairs: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="Tar shards ('shards/{000..099}.tar'), a CSV, TSV or Parquet table, or a folder.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    val: Annotated[
-        str | None,
-        typer.Option(metavar="PATTERN", help="Pairs to validate on.", rich_help_panel=_DATA),
-    ] = None,
-    hold_out: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Without --val: share of pairs held out, 0.05 if not given.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="PRESET",
-            help="Shape to train, diptych-small if not given.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    out: Annotated[
-        str | None, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.", show_default=False)
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_RUN)] = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_RUN)] = None,
-    lr: Annotated[
-        float | None, typer.Option(metavar="RATE", help="Peak learning rate.", rich_help_panel=_RUN)
-    ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any field of the config.", rich_help_panel=_RUN),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", metavar="", help="Go on where the run stands.", rich_help_panel=_RUN)
-    ] = False,
+    recipe: Recipe = None,
+    pairs: Pairs = None,
+    val: Val = None,
+    hold_out: HoldOut = None,
+    model: Model = None,
+    out: Out = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    assignments: Assignments = None,
+    resume: Resume = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -22,7 +22,8 @@ from diptych.training.sources import (
     describe,
     split,
 )
-from diptych.training.trainer import Listener, StepReport, Summary, train
+from diptych.training.trainer import train
+from diptych.training.watching import Listener, StepReport, Summary
 
 __all__ = [
     "train",

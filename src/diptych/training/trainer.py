@@ -13,9 +13,9 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,65 +33,10 @@ from diptych.training.config import Run
 from diptych.training.loader import Batch, PairLoader
 from diptych.training.loss import info_nce, sigmoid_loss
 from diptych.training.optim import Average, optimizer, rate
+from diptych.training.watching import Listener, StepReport, Summary
 from diptych.weights import save_checkpoint
 
 TREE_NODES = 128  # of one tree of texts: small towers want smaller masks than `model.tree.NODES`
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What the listener is told: one line of the log.
-
-    Attributes
-    ----------
-    loss : float
-        Mean since the last report; chance is log(batch size).
-    scale : float
-        The factor on cosines.
-    pairs_per_second, wait_share : float
-        Since the last report; the share of time that went by waiting for data.
-    """
-
-    step: int
-    steps: int
-    epoch: int
-    loss: float
-    scale: float
-    lr: float
-    gradient: float
-    pairs_per_second: float
-    wait_share: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a run ended: finished, or how to go on."""
-
-    finished: bool
-    reason: str
-    step: int
-    seconds: float
-    metrics: Mapping[str, float]
-    identity: str
-    folder: Path
-
-
-class Listener:
-    """What a run tells while it goes; override what is of interest."""
-
-    def scanning(self, total: int) -> Callable[[int], None]:
-        """Records are about to be read once; returns what to call with the number done."""
-        return lambda done: None
-
-    def step(self, report: StepReport) -> None:
-        """Some steps were made."""
-
-    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """The evaluators were called."""
-
-    def note(self, text: str) -> None:
-        """Something worth knowing."""
 
 
 def train(run: Run, *, resume: bool = False, listener: Listener | None = None) -> Summary:

@@ -1,0 +1,66 @@
+"""What a run tells while it goes: reports, a summary, and the listener that a screen derives from.
+
+The loop (`trainer.py`) tells; how it is shown is the command line's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What the listener is told: one line of the log.
+
+    Attributes
+    ----------
+    loss : float
+        Mean since the last report; chance is log(batch size).
+    scale : float
+        The factor on cosines.
+    pairs_per_second, wait_share : float
+        Since the last report; the share of time that went by waiting for data.
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    scale: float
+    lr: float
+    gradient: float
+    pairs_per_second: float
+    wait_share: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended: finished, or how to go on."""
+
+    finished: bool
+    reason: str
+    step: int
+    seconds: float
+    metrics: Mapping[str, float]
+    identity: str
+    folder: Path
+
+
+class Listener:
+    """What a run tells while it goes; override what is of interest."""
+
+    def scanning(self, total: int) -> Callable[[int], None]:
+        """Records are about to be read once; returns what to call with the number done."""
+        return lambda done: None
+
+    def step(self, report: StepReport) -> None:
+        """Some steps were made."""
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The evaluators were called."""
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
