@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 BATCH = 64  # pictures or texts at a time
 TEXTS = 4096  # texts turned into trees at a time
+# Trees computed together. On a processor few, so that what one layer hands the next stays in its cache: 8 gave
+# 311 prompts/s where 64 gave 254 (ViT-B/32, two cores); on an accelerator many, to keep it busy.
+TREES = {"cpu": 8}
+MANY_TREES = 64
 
 
 class TorchEncoder:
@@ -165,7 +169,7 @@ class TorchEncoder:
         for start in range(0, len(texts), step):
             part = tokens[start : start + step]
             found = (
-                encode_shared(self.model, part, at_once=self.batch_size)
+                encode_shared(self.model, part, at_once=TREES.get(self.device.type, MANY_TREES))
                 if share
                 else self.model.encode_text(part.to(self.device), normalize=True)
             )
