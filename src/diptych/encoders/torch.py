@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 BATCH = 64  # pictures or texts at a time
 TEXTS = 4096  # texts turned into trees at a time
-# Trees computed together. On a processor few, so that what one layer hands the next stays in its cache: 8 gave
-# 311 prompts/s where 64 gave 254 (ViT-B/32, two cores); on an accelerator many, to keep it busy.
+# Trees computed together. On a processor few, so that what one layer hands the next stays in its cache:
+# 8 gave 311 prompts/s where 64 gave 254 (ViT-B/32, two cores); on an accelerator many, to keep it busy.
 TREES = {"cpu": 8}
 MANY_TREES = 64
 
