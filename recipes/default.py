@@ -80,7 +80,7 @@ def run() -> Run:
     return Run(config, {"flickr8k-val": retrieval(DATA / "flickr8k-val.tar", config)})
 
 
-def data() -> Mixture:
+def data(captioned: float = 3.0, cifar: float = 0.35) -> Mixture:
     """The packs, and how often an epoch visits each of their pictures."""
     held = json.loads((HERE / "held_out.json").read_text("utf-8"))
     names = held["caltech101"] + held["open-train"] + held["also"]
@@ -92,10 +92,10 @@ def data() -> Mixture:
 
     return Mixture(
         (
-            (TarPairs(DATA / "flickr8k-train-{000000..000002}.tar"), 3.0),
+            (TarPairs(DATA / "flickr8k-train-{000000..000002}.tar"), captioned),
             (labelled("open-train-{000000..000002}.tar.gz", label_field="label"), 1.0),
             (labelled("caltech101-train-16shot.tar", rename=folder_names("caltech101")), 2.0),
-            (labelled("cifar10-train.tar.gz"), 0.35),
+            (labelled("cifar10-train.tar.gz"), cifar),
             (labelled("tfflowers-train-1000.tar", rename=FLOWERS), 1.0),
         )
     )

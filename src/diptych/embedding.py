@@ -21,6 +21,7 @@ from PIL.Image import Image
 
 from diptych.encoder import Encoder
 from diptych.errors import ImageError, InputError, MissingExtraError
+from diptych.inputs import counted_long_texts
 from diptych.media import Limits, Source, load_image
 
 if TYPE_CHECKING:
@@ -131,16 +132,18 @@ def embed_texts(
     """Embed texts, (N, dim) float32 unit rows in their order.
 
     Batches bound the memory of the encoder. Prompts that share beginnings are cheaper in one call of
-    `encoder.encode_texts`.
+    `encoder.encode_texts`. Texts that are too long are told of in one warning for all batches.
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: expected 1 or more")
     rows: list[FloatArray] = [np.zeros((0, encoder.dim), np.float32)]
     waiting = iter(texts)
-    while batch := list(itertools.islice(waiting, batch_size)):
-        rows.append(_whole(encoder.encode_texts(batch), len(batch)))
-        if progress:
-            progress(len(batch))
+    with counted_long_texts() as long:
+        while batch := list(itertools.islice(waiting, batch_size)):
+            rows.append(_whole(encoder.encode_texts(batch), len(batch)))
+            if progress:
+                progress(len(batch))
+    long.warn(stacklevel=2)
     return np.concatenate(rows)
 
 

@@ -34,6 +34,14 @@ Exact = Annotated[
         "--exact", metavar="", help="Full decoding and float32, as figures need.", rich_help_panel=_MODEL
     ),
 ]
+OnLong = Annotated[
+    str,
+    typer.Option(
+        metavar="cut|refuse",
+        help="What to do with a text longer than the model reads.",
+        rich_help_panel=_MODEL,
+    ),
+]
 Device = Annotated[
     str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.", rich_help_panel=_MACHINE)
 ]
@@ -75,10 +83,15 @@ def open_model(
     threads: str = "auto",
     batch_size: str = "auto",
     exact: bool = False,
+    on_long: str = "cut",
 ) -> TorchEncoder:
     """The encoder that these options ask for."""
     given = {"threads": count(threads, "--threads"), "batch_size": count(batch_size, "--batch-size")}
+    if on_long not in ("cut", "refuse"):
+        raise typer.BadParameter(f"--on-long takes cut or refuse, not {on_long!r}")
     from diptych.encoders import load
 
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return load(model, pretrained, device=device, precision=precision, exact=exact, **chosen)
+    return load(
+        model, pretrained, device=device, precision=precision, exact=exact, on_long=on_long, **chosen
+    )

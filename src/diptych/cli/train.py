@@ -148,7 +148,11 @@ def _read_recipe(path: Path) -> Run:
         raise InputError(f"{path} is no Python file: expected a recipe such as recipes/default.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses inside a recipe look their module up
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(path.resolve().parent))  # as Python does for a script: recipes may share parts
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
     function = getattr(module, "run", None)
     made = function() if callable(function) else None
     if not isinstance(made, Run):

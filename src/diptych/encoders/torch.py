@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diptych.inputs import Tokenizer, load_tokenizer, preprocess_batch
+from diptych.inputs import OnLong, Tokenizer, load_tokenizer, preprocess_batch
 from diptych.model.clip import CLIP
 from diptych.model.config import ResNetConfig
 from diptych.model.initialise import build
@@ -55,6 +55,8 @@ class TorchEncoder:
         Pictures or texts computed at a time.
     threads : int, optional
         Threads that resize pictures; by default one per core.
+    on_long : {"cut", "refuse"}
+        What becomes of a text over the model's length.
 
     Attributes
     ----------
@@ -71,10 +73,11 @@ class TorchEncoder:
         identity: str = "unsaved",
         batch_size: int = BATCH,
         threads: int | None = None,
+        on_long: OnLong = "cut",
     ) -> None:
         self.model, self.spec, self.identity = model, spec, identity
         self.tokenizer = tokenizer or load_tokenizer(spec.tokenizer)
-        self.batch_size, self.threads = batch_size, threads
+        self.batch_size, self.threads, self.on_long = batch_size, threads, on_long
 
     @classmethod
     def from_checkpoint(
@@ -85,6 +88,7 @@ class TorchEncoder:
         precision: str = "auto",
         batch_size: int = BATCH,
         threads: int | None = None,
+        on_long: OnLong = "cut",
     ) -> TorchEncoder:
         """An encoder from weights in memory; parameters as for `load`.
 
@@ -111,6 +115,7 @@ class TorchEncoder:
             identity=checkpoint.identity,
             batch_size=batch_size,
             threads=threads,
+            on_long=on_long,
         )
 
     @property
@@ -165,7 +170,7 @@ class TorchEncoder:
         share = can_share(self.spec.architecture.text)
         step = TEXTS if share else self.batch_size
         # One call for all, so that texts that are too long are counted in one warning.
-        tokens = torch.from_numpy(self.tokenizer(list(texts)))
+        tokens = torch.from_numpy(self.tokenizer(list(texts), on_long=self.on_long))
         for start in range(0, len(texts), step):
             part = tokens[start : start + step]
             found = (
@@ -215,6 +220,7 @@ def load(
     exact: bool = False,
     batch_size: int = BATCH,
     threads: int | None = None,
+    on_long: OnLong = "cut",
     cache_dir: str | Path | None = None,
 ) -> TorchEncoder:
     """Load a model, ready to encode.
@@ -234,6 +240,9 @@ def load(
         Pictures or texts computed at a time.
     threads : int, optional
         Of torch and of the threads that resize; by default as many as there are cores.
+
+    on_long : {"cut", "refuse"}
+        What `encode_texts` does with a text over the model's length: cut it and warn, or raise `TextError`.
 
     Returns
     -------
@@ -255,6 +264,7 @@ def load(
         precision="float32" if exact else precision,
         batch_size=batch_size,
         threads=threads,
+        on_long=on_long,
     )
 
 

@@ -1,22 +1,26 @@
 """What the two encoders read: texts as token ids, pictures as normalised arrays. No torch.
 
 Files of this room: `config` (what a tokenizer and a preprocessing are, as data), `cleaning` (texts before
-they are cut into tokens), `vocabulary` (the two token tables), `tokenizer` (the public face of the three) and
-`preprocess` (the evaluation transform). Decoding pictures is left to `diptych.media`, training augmentation
+they are cut into tokens), `vocabulary` (the two token tables), `tokenizer` (the public face of the three),
+`long_texts` (what is said of texts that do not fit) and `preprocess` (the evaluation transform). Decoding pictures is left to `diptych.media`, training augmentation
 to `diptych.training`.
 """
 
 from __future__ import annotations
 
 from diptych.inputs.config import CLIP_MEAN, CLIP_STD, PreprocessConfig, TokenizerConfig
+from diptych.inputs.long_texts import LongTexts, LongTextWarning, OnLong, counted_long_texts
 from diptych.inputs.preprocess import preprocess, preprocess_batch
-from diptych.inputs.tokenizer import LongTextWarning, Tokenizer, load_tokenizer
+from diptych.inputs.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
     "Tokenizer",
     "TokenizerConfig",
     "load_tokenizer",
     "LongTextWarning",
+    "LongTexts",
+    "OnLong",
+    "counted_long_texts",
     "PreprocessConfig",
     "preprocess",
     "preprocess_batch",

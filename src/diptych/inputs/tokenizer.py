@@ -7,28 +7,21 @@ vocabulary is built on first use (about 0.2 s) and kept.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from diptych.errors import InputError, TextError
 from diptych.inputs.cleaning import CLEANERS
 from diptych.inputs.config import TokenizerConfig
+from diptych.inputs.long_texts import OnLong, report_long
 from diptych.inputs.vocabulary import ClipVocabulary, FileVocabulary, Vocabulary
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-OnLong = Literal["cut", "refuse"]
-
-
-class LongTextWarning(UserWarning):
-    """Texts were longer than the model reads and were cut; said once per call, with their number."""
-
 
 class Tokenizer:
     """Turns texts into the ids a text encoder reads; use `load_tokenizer` to get one.
@@ -67,7 +60,7 @@ class Tokenizer:
             One text counts as a list of one.
         on_long : {"cut", "refuse"}
             What to do with a text over the context length: cut it, keep the end token and warn once with
-            the number of such texts; or raise.
+            the number of such texts (over several calls: `counted_long_texts`); or raise.
 
         Returns
         -------
@@ -132,12 +125,11 @@ class Tokenizer:
                 raise TextError(f"text {i} is {text!r} ({type(text).__name__}); expected a string")
         rows = self._vocabulary.encode([self._clean(text) for text in texts])
         limit = self.config.context_length
-        long = [i for i, ids in enumerate(rows) if len(ids) > limit]
-        if long:
-            _report_long(texts, long, rows, limit, on_long)
-        for i in long:
-            kept_end = [] if self.end_id is None else [self.end_id]
-            rows[i] = rows[i][: limit - len(kept_end)] + kept_end
+        report_long(texts, [len(ids) for ids in rows], limit, on_long)
+        kept_end = [] if self.end_id is None else [self.end_id]
+        for i, ids in enumerate(rows):
+            if len(ids) > limit:
+                rows[i] = ids[: limit - len(kept_end)] + kept_end
         return rows
 
 
@@ -178,21 +170,3 @@ def _open_vocabulary(config: TokenizerConfig, folder: Path | None) -> Vocabulary
         # The config may come from a downloaded model: it names a file of its own folder, nothing else.
         raise InputError(f"tokenizer file {config.file!r} is outside the model's folder {folder}")
     return FileVocabulary(folder / name if folder is not None else name)
-
-
-def _report_long(
-    texts: Sequence[str], long: list[int], rows: list[list[int]], limit: int, on_long: OnLong
-) -> None:
-    first = long[0]
-    shown = texts[first] if len(texts[first]) <= 60 else texts[first][:57] + "..."
-    if on_long == "refuse":
-        raise TextError(
-            f"text {first} has {len(rows[first])} tokens, over the limit of {limit} "
-            f"(start and end included): {shown!r}. Shorten it, or pass on_long='cut'"
-        )
-    warnings.warn(
-        f"{len(long)} of {len(texts)} texts are longer than {limit} tokens and were cut; "
-        f"the first is text {first} with {len(rows[first])}: {shown!r}",
-        LongTextWarning,
-        stacklevel=4,
-    )

@@ -51,6 +51,8 @@ class State:
         Time spent training, over all legs.
     total : int
         Steps of the whole run, as the schedule sees it.
+    start : str
+        Identity of the weights it began with, if it did not begin at random.
     identity : str
         Of the model kept so far.
     metrics : dict
@@ -66,6 +68,7 @@ class State:
     stale: int = 0
     seconds: float = 0.0
     total: int = 0
+    start: str = ""
     identity: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     tensors: dict[str, Any] = field(default_factory=dict, repr=False)

@@ -41,6 +41,7 @@ class TrainConfig:
     # What
     data: Mixture
     model: CLIPConfig | str = "diptych-small"  # a shape, or a preset's name
+    start: str = ""  # weights to go on from, as `diptych.load` names them; "": none (paper, section 2.5)
     out: str = "runs/diptych"  # folder of the run: log, checkpoint, model
     name: str = "diptych"  # of the model, for people
     licence: str = "unknown"  # of the weights

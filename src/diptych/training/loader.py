@@ -8,7 +8,6 @@ model and the steps are the trainer's.
 from __future__ import annotations
 
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.errors import DataError
-from diptych.inputs import CLIP_MEAN, CLIP_STD
+from diptych.inputs import CLIP_MEAN, CLIP_STD, counted_long_texts
 from diptych.training.augment import CAPTION, COLUMNS, FLIP, AugmentConfig, crop, crop_boxes, finish
 from diptych.training.order import Order, UInts, Visits, hash_keys, uniforms
 from diptych.training.pictures import Pixels, side_for
@@ -180,7 +179,7 @@ class PairLoader:
             [source.hashes() for source in self.sources], [repeat for _, repeat in parts], seed
         )
         side = side_for(image_size, 1.0 if augment is None else augment.scale[0])
-        self._told: set[type[Warning]] = set()
+        self._told = False  # of captions that were cut
         self.reader = Reader(self.sources, side, cache, cache_budget)
 
     @property
@@ -290,14 +289,11 @@ class PairLoader:
         )
 
     def _tokens(self, captions: list[str]) -> Tensor:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with counted_long_texts() as long:
             tokens = torch.from_numpy(self.tokenizer(captions))
-        for warning in caught:
-            # Texts that are cut would be told of at every step of a run; once is enough.
-            if warning.category not in self._told:
-                self._told.add(warning.category)
-                warnings.warn(warning.message, stacklevel=2)
+        if long.cut and not self._told:  # at every step of a run would be too often
+            self._told = True
+            long.warn(stacklevel=2)
         return tokens
 
     def _load(self, visits: Visits, span: range) -> _Piece:

@@ -34,7 +34,7 @@ from diptych.training.loader import Batch, PairLoader
 from diptych.training.loss import info_nce, sigmoid_loss
 from diptych.training.optim import Average, optimizer, rate
 from diptych.training.watching import Listener, StepReport, Summary
-from diptych.weights import save_checkpoint
+from diptych.weights import fit, load_checkpoint, save_checkpoint
 
 TREE_NODES = 128  # of one tree of texts: small towers want smaller masks than `model.tree.NODES`
 
@@ -135,8 +135,23 @@ class Trainer:
             checkpoint.rewind_log(self.folder, 0)
             if self.resume:
                 self.listener.note(f"{self.folder} holds no checkpoint yet: starting from the beginning")
+            if self.config.start:
+                self._begin_with(self.config.start)
         if self.loader.cached:
             self.loader.scan(self.listener.scanning(sum(map(len, self.loader.sources))))
+
+    def _begin_with(self, name: str) -> None:
+        """Take over the weights of another model of the same shape and the same ids."""
+        before = load_checkpoint(name)
+        for what in ("tokenizer", "preprocess"):
+            theirs, ours = getattr(before.spec, what), getattr(self.spec, what)
+            if theirs != ours:
+                raise TrainingError(f"{name} has another {what}: {theirs}, this run has {ours}")
+        state = fit(self.config.architecture, before.state, source=name)
+        self.model.load_state_dict(state)
+        if self.average is not None:
+            self.average.model.load_state_dict(state)
+        self.state.start = before.identity
 
     def _restore(self) -> None:
         self.state, before = checkpoint.load(self.folder, self.config)
@@ -270,6 +285,7 @@ class Trainer:
             "pairs_seen": self.state.step * self.config.batch_size,
             "seconds": round(self.state.seconds, 1),
             "seed": self.config.seed,
+            **({"start": self.state.start} if self.state.start else {}),
             "torch": str(torch.__version__),
             "metrics": {name: round(value, 6) for name, value in self.metrics.items()},
         }

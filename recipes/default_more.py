@@ -1,0 +1,36 @@
+"""The default model, second leg: the first leg's weights, larger pictures and stronger augmentation.
+
+Command:  diptych train recipes/default.py && diptych train recipes/default_more.py
+Data:     as recipes/default.py
+Cost:     TODO
+Result:   TODO
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import default
+
+from diptych.training import AugmentConfig, Run
+
+
+def run() -> Run:
+    """The run that made the model inside the package out of the first leg's."""
+    first = default.run()
+    config = replace(
+        first.config,
+        start="runs/default",
+        out="runs/default-more",
+        data=default.data(captioned=4.0, cifar=0.3),
+        epochs=16,
+        image_sizes=((0.5, 48), (0.5, 64)),
+        lr=8e-4,
+        warmup=100,
+        seed=1,
+        augment=AugmentConfig(
+            scale=(0.4, 1.0), flip=0.5, jitter=(0.4, 0.4, 0.4, 0.05), grayscale=0.1, erasing=0.25
+        ),
+        evaluate_every=1,
+    )
+    return replace(first, config=config)

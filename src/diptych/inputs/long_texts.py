@@ -1,0 +1,108 @@
+"""Texts longer than a model reads: cut and told of, or refused; told of once, however many calls it took.
+
+What a text is cut to is the tokenizer's business.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Literal
+
+from diptych.errors import TextError
+
+OnLong = Literal["cut", "refuse"]
+
+
+class LongTextWarning(UserWarning):
+    """Texts were longer than the model reads and were cut; said once per call, with their number."""
+
+
+@dataclass
+class LongTexts:
+    """What was cut so far: the sum over some calls of a tokenizer.
+
+    Attributes
+    ----------
+    texts, cut : int
+        Texts seen, and those of them that were cut.
+    limit : int
+        Most tokens of a text, start and end included.
+    first : str
+        The first that was cut, as a message tells of it.
+    """
+
+    texts: int = 0
+    cut: int = 0
+    limit: int = 0
+    first: str = ""
+
+    def warn(self, stacklevel: int) -> None:
+        """Tell of them, if there are any."""
+        if self.cut:
+            warnings.warn(
+                f"{self.cut} of {self.texts} texts are longer than {self.limit} tokens and were cut; "
+                f"the first is {self.first}",
+                LongTextWarning,
+                stacklevel=stacklevel + 1,
+            )
+
+
+_COUNTED: ContextVar[LongTexts | None] = ContextVar("counted", default=None)
+
+
+@contextmanager
+def counted_long_texts() -> Iterator[LongTexts]:
+    """Count the texts that tokenizers cut meanwhile, in place of a warning from each call.
+
+    The count belongs to this thread (or task) alone. Whoever counts should call `LongTexts.warn` at the end.
+
+    Examples
+    --------
+    >>> from diptych.inputs import TokenizerConfig, load_tokenizer
+    >>> tokenizer = load_tokenizer(TokenizerConfig(context_length=8))
+    >>> with counted_long_texts() as long:
+    ...     for batch in (["a cat", "a cat on a red mat by the door"], ["two dogs"]):
+    ...         ids = tokenizer(batch)
+    >>> long.cut, long.texts, long.first
+    (1, 3, "text 1 with 11: 'a cat on a red mat by the door'")
+    """
+    tally = LongTexts()
+    token = _COUNTED.set(tally)
+    try:
+        yield tally
+    finally:
+        _COUNTED.reset(token)
+
+
+def report_long(texts: Sequence[str], lengths: Sequence[int], limit: int, on_long: OnLong) -> None:
+    """Refuse, count or warn of the texts over the limit, `lengths` being their tokens.
+
+    Raises
+    ------
+    TextError
+        One is too long and `on_long` is "refuse".
+    """
+    long = [i for i, length in enumerate(lengths) if length > limit]
+    tally = _COUNTED.get()
+    if long and on_long == "refuse":
+        i = long[0]
+        raise TextError(
+            f"text {i} has {lengths[i]} tokens, over the limit of {limit} (start and end included): "
+            f"{_shown(texts[i])}. Shorten it, or let it be cut (on_long='cut')"
+        )
+    if tally is None and not long:
+        return
+    total = LongTexts() if tally is None else tally
+    if long and not total.cut:
+        total.first = f"text {total.texts + long[0]} with {lengths[long[0]]}: {_shown(texts[long[0]])}"
+    total.texts, total.cut, total.limit = total.texts + len(texts), total.cut + len(long), limit
+    if tally is None:
+        total.warn(stacklevel=4)  # this function, _encode, encode or __call__, their caller
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
