@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from diptych.inputs import processors
+
 
 def cpu_name() -> str:
     """The processor's own name where the system tells it."""
@@ -28,13 +30,6 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Cores this process may use, which in a container is less than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def machine() -> str:
@@ -47,7 +42,7 @@ def machine() -> str:
     """
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return (
-        f"{cpu_name()}, {usable_cores()} cores{load}, {platform.system()}, Python {platform.python_version()}"
+        f"{cpu_name()}, {processors()} cores{load}, {platform.system()}, Python {platform.python_version()}"
     )
 
 

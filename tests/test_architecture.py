@@ -21,13 +21,14 @@ PACKAGE = "diptych"
 
 FLOORS = {
     0: ("errors",),  # the ground: extras.py, its neighbour in the drawing, raises one too
-    1: ("extras",),
+    1: ("extras", "disk"),
     2: ("encoder", "media", "inputs", "model"),
-    3: ("weights", "embedding", "zeroshot"),
-    4: ("training", "encoders", "evaluation"),
-    5: ("applications", "audits"),
-    6: ("serving",),
-    7: ("cli",),
+    3: ("weights", "embedding"),
+    4: ("training", "zeroshot"),
+    5: ("encoders", "evaluation"),
+    6: ("applications", "audits"),
+    7: ("serving",),
+    8: ("cli",),
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 TORCH_ROOMS = {"model", "weights", "training", "encoders"}

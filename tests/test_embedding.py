@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from diptych import embedding
 from diptych.embedding import Embedded, Failed, collect, embed_images, embed_texts
 from diptych.encoder import Encoder
-from diptych.errors import InputError
+from diptych.errors import ImageError, InputError
+from diptych.inputs import LongTextWarning, TokenizerConfig, load_tokenizer
 from toys import COLOURS, ToyEncoder, picture, picture_bytes
 
 
@@ -29,6 +31,29 @@ def test_the_toy_is_an_encoder_with_unit_rows() -> None:
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-6)
     assert rows[0] @ rows[1] > 0.99
     assert encoder.encode_texts([]).shape == (0, encoder.dim)
+
+
+class Reader(ToyEncoder):
+    """A toy that reads no more than eight tokens."""
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        load_tokenizer(TokenizerConfig(context_length=8))(texts)
+        return super().encode_texts(texts)
+
+
+def test_long_texts_are_told_of_once_for_all_batches() -> None:
+    texts = ["red", "a very long text about a red car and a road", "green", "blue " * 9, "white"]
+    with pytest.warns(LongTextWarning, match=r"^2 of 5 texts .* the first is text 1 with 13") as caught:
+        assert embed_texts(Reader(), texts, batch_size=2).shape == (5, 4)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+def test_strict_raises_what_the_picture_raised() -> None:
+    items = [("red", picture_bytes("red")), ("none", b"no picture"), ("blue", picture_bytes("blue"))]
+    with pytest.raises(ImageError):
+        list(embed_images(ToyEncoder(), items, strict=True))
+    assert not decoders()
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])

@@ -9,7 +9,6 @@ vectors and failures is the caller's business.
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +20,7 @@ from PIL.Image import Image
 
 from diptych.encoder import Encoder
 from diptych.errors import ImageError, InputError, MissingExtraError
-from diptych.inputs import counted_long_texts
+from diptych.inputs import counted_long_texts, processors
 from diptych.media import Limits, Source, load_image
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ Progress: TypeAlias = Callable[[int], None]
 # Decoded pixels that may wait for the encoder, and as many again inside a batch: 3 bytes each, about 200 MB.
 # A single picture over the budget still passes, alone.
 PIXEL_BUDGET = 64_000_000
+MOST_THREADS = 8  # decoding rarely keeps more busy
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +67,7 @@ def embed_images(
     threads: int | None = None,
     exact: bool = False,
     limits: Limits | None = None,
+    strict: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[Embedded | Failed]:
     """Embed pictures as they come; one result per item, in their order.
@@ -85,6 +86,8 @@ def embed_images(
         side.
     limits : Limits, optional
         Largest file and picture; by default `Limits()`.
+    strict : bool
+        Raise for the first picture that cannot be read, in place of a `Failed`.
     progress : callable, optional
         Called after each batch with the number of items just finished, failures included.
 
@@ -96,6 +99,8 @@ def embed_images(
     ------
     InputError
         A batch size or a number of threads below 1.
+    ImageError, MissingExtraError, OSError
+        With `strict`, what the first picture that cannot be read raised.
 
     Examples
     --------
@@ -119,10 +124,15 @@ def embed_images(
         try:
             return load_image(source, target=target, limits=bounds)
         except (ImageError, MissingExtraError, OSError) as error:
+            if strict:
+                raise
             return str(error) or type(error).__name__
 
     return _encoded(
-        encoder, _ahead(items, decode, threads or _processors(), batch_size), batch_size, progress
+        encoder,
+        _ahead(items, decode, threads or min(processors(), MOST_THREADS), batch_size),
+        batch_size,
+        progress,
     )
 
 
@@ -219,9 +229,3 @@ def _whole(rows: FloatArray, expected: int) -> FloatArray:
     if len(rows) != expected:
         raise InputError(f"the encoder gave {len(rows)} rows for {expected} items: expected one for each")
     return rows
-
-
-def _processors() -> int:
-    """Processors this process may use, at most 8: decoding rarely keeps more busy."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS or Windows
-    return min(8, len(affinity(0)) if affinity else os.cpu_count() or 1)

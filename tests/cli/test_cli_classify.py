@@ -62,6 +62,7 @@ def test_csv(run: Run, tiny: Path, album: Path) -> None:
         assert float(row["dog"]) + float(row["cat, or not"]) == pytest.approx(100, abs=0.01)
         assert float(row[row["label"]]) == float(row["score"])
         assert row["error"] == ""
+        assert 0.5 <= float(row["confidence"]) <= 0.9
 
 
 def test_json_and_csv_exclude_each_other(run: Run, tiny: Path, album: Path) -> None:
@@ -116,11 +117,44 @@ def test_several_labels_may_fit(run: Run, tiny: Path, album: Path) -> None:
 
 
 def test_none_of_these(run: Run, tiny: Path, album: Path) -> None:
-    told = run("classify", album, "dog", "cat", "--none", "0.99", "-m", tiny)
+    told = run("classify", album, "dog", "cat", "--none", "0.88", "-m", tiny)
     assert told.exit_code == 0
     assert told.stdout.count("none of these") == 3
+    assert told.stdout.count("  confidence 0.5") == 3
+    lines = run(
+        "classify", album, "dog", "cat", "--none", "0.51", "--top", "1", "-m", tiny
+    ).stdout.splitlines()
+    assert all(0.5 <= float(line.split()[-1]) < 0.52 and len(line) <= 80 for line in lines)
+    for number in ("50", "0.4"):  # no confidence is over it, or under it
+        refused = run("classify", album, "dog", "cat", "--none", number, "-m", tiny)
+        assert refused.exit_code == 2
+        assert "lies between 0.500 and 0.881" in refused.stderr
     calibrated = run("classify", album, "dog", "cat", "--calibrate", album, "--json", "-m", tiny)
     assert json.loads(calibrated.stdout)["none_cutoff"] is not None
+
+
+def test_a_saved_multi_label_classifier_takes_no_cutoff(run: Run, tiny: Path, album: Path) -> None:
+    words = ("classify", album, "dog", "cat", "--multi-label", "--save-classifier", "pets", "-m", tiny)
+    assert run(*words).exit_code == 0
+    refused = run("classify", album, "--classifier", "pets", "--none", "0.6", "-m", tiny)
+    assert refused.exit_code == 2
+    assert "needs no cut-off" in refused.stderr
+
+
+def test_a_long_label_can_be_refused(run: Run, tiny: Path, album: Path) -> None:
+    words = ("classify", album, "dog " * 90, "cat", "-m", tiny)
+    refused = run(*words, "--on-long", "refuse")
+    assert refused.exit_code == 2
+    assert "over the limit of" in refused.stderr
+    assert run(*words, "--on-long", "drop").exit_code == 2
+
+
+def test_a_folder_with_the_name_of_a_label_is_told_of(run: Run, tiny: Path, album: Path) -> None:
+    paint(Path("dogs/1.png"))
+    assert run("classify", "dogs", "cats", "birds", "-m", tiny).stderr == ""
+    done = run("classify", album, "dogs", "cats", "birds", "-m", tiny)
+    assert done.exit_code == 0
+    assert "'dogs' is a folder here: its pictures are taken. For a label: --label 'dogs'" in done.stderr
 
 
 def test_copying_into_folders_never_overwrites(run: Run, tiny: Path, album: Path, tmp_path: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_tools import paint
 from typer.testing import Result
+
+from diptych.encoder import Encoder
 
 Run = Callable[..., Result]
 
@@ -33,19 +36,19 @@ def test_zero_shot_table(run: Run, tiny: Path, classes: Path) -> None:
 
 
 def test_zero_shot_json(run: Run, tiny: Path, classes: Path) -> None:
-    done = run("evaluate", "zero-shot", classes, "--json", "-", "-m", tiny)
+    done = run("evaluate", "zero-shot", classes, "--json", "-m", tiny)
     told = json.loads(done.stdout)
     assert told["task"] == "zeroshot_classification"
     assert 0 <= told["metrics"]["acc1"] <= 1
     assert told["n"] == 8
-    assert run("evaluate", "zero-shot", classes, "--json", "x.json", "-q", "-m", tiny).exit_code == 0
+    assert run("evaluate", "zero-shot", classes, "--out", "x.json", "-q", "-m", tiny).exit_code == 0
     assert json.loads(Path("x.json").read_text())["metrics"] == told["metrics"]
 
 
 def test_zero_shot_among_some_classes(run: Run, tiny: Path, classes: Path) -> None:
     paint(classes / "photo" / "horse" / "8.png")
     Path("only.txt").write_text("guitar\nhorse\n")
-    done = run("evaluate", "zero-shot", classes, "--only", "only.txt", "--json", "-", "-m", tiny)
+    done = run("evaluate", "zero-shot", classes, "--only", "only.txt", "--json", "-m", tiny)
     assert json.loads(done.stdout)["n"] == 5
     assert json.loads(done.stdout)["chance"]["acc1"] == 0.5
     Path("only.txt").write_text("violin\n")
@@ -58,6 +61,34 @@ def test_other_words_for_the_classes(run: Run, tiny: Path, classes: Path) -> Non
     Path("names.json").write_text('{"dog": "a hound", "guitar": "a lute"}')
     done = run("evaluate", "zero-shot", classes, "--names", "names.json", "-m", tiny)
     assert done.exit_code == 0, done.stderr
+
+
+def test_several_texts_for_a_class(
+    run: Run, tiny: Path, classes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diptych import evaluation
+
+    seen: list[object] = []
+    measure = evaluation.evaluate_zero_shot
+
+    def watched(encoder: Encoder, dataset: evaluation.ImageDataset, names: Any, **settings: Any) -> Any:
+        seen.append(names)
+        return measure(encoder, dataset, names, **settings)
+
+    monkeypatch.setattr(evaluation, "evaluate_zero_shot", watched)
+    Path("names.json").write_text('{"guitar": null, "dog": ["a hound", "a puppy"]}')
+    done = run("evaluate", "zero-shot", classes, "--names", "names.json", "--json", "-m", tiny)
+    assert done.exit_code == 0, done.stderr
+    assert seen == [{"guitar": ["guitar"], "a hound": ["a hound", "a puppy"]}]
+    assert json.loads(done.stdout)["per_class"].keys() == {"a hound", "guitar"}
+    for names, message in (
+        ('{"pet": {"dog": null}, "guitar": null}', "is a hierarchy"),
+        ('{"dog": ["it", "a hound"], "guitar": "it"}', "begin with the same text"),
+    ):
+        Path("names.json").write_text(names)
+        refused = run("evaluate", "zero-shot", classes, "--names", "names.json", "-m", tiny)
+        assert refused.exit_code == 2
+        assert message in refused.stderr
 
 
 def test_retrieval(run: Run, tiny: Path, tmp_path: Path) -> None:
@@ -87,7 +118,7 @@ def test_a_picture_that_cannot_be_read_is_told(run: Run, tiny: Path, classes: Pa
     assert "acc1" in done.stdout
 
 
-@pytest.mark.parametrize("more", [(), ("--json", "-")])
+@pytest.mark.parametrize("more", [(), ("--json")])
 def test_each_domain_of_data_without_domains(run: Run, classes: Path, more: tuple[str, ...]) -> None:
     done = run("evaluate", "zero-shot", classes / "photo", "--domain", "each", "-m", "unused", *more)
     assert done.exit_code == 2
@@ -98,7 +129,7 @@ def test_data_sets_of_one_name_get_a_file_each(run: Run, tiny: Path, classes: Pa
     first, second = classes / "photo", classes / "more" / "photo"
     second.parent.mkdir()
     (classes / "sketch").rename(second)
-    done = run("evaluate", "zero-shot", first, second, "--json", "x.json", "-m", tiny)
+    done = run("evaluate", "zero-shot", first, second, "--out", "x.json", "-m", tiny)
     assert done.exit_code == 0, done.stderr
     told = [json.loads(Path(name).read_text()) for name in ("x-photo.json", "x-photo-2.json")]
     assert told[0]["data_fingerprint"] != told[1]["data_fingerprint"]
@@ -107,7 +138,7 @@ def test_data_sets_of_one_name_get_a_file_each(run: Run, tiny: Path, classes: Pa
 def test_what_is_measured_is_kept_when_a_later_set_fails(run: Run, tiny: Path, classes: Path) -> None:
     for path in (classes / "sketch").rglob("*.png"):
         path.write_bytes(b"broken")
-    done = run("evaluate", "zero-shot", classes, "--domain", "each", "--json", "x.json", "-m", tiny)
+    done = run("evaluate", "zero-shot", classes, "--domain", "each", "--out", "x.json", "-m", tiny)
     assert done.exit_code == 2
     assert "none of the 4 pictures" in done.stderr
     assert json.loads(Path("x-pack-photo.json").read_text())["n"] == 4

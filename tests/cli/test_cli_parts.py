@@ -17,7 +17,7 @@ from diptych.cli import console
 from diptych.cli.console import bar, clean, fitted, progress
 from diptych.cli.labels import prompt
 from diptych.cli.pictures import listed, sort_words
-from diptych.cli.sorting import folder_name
+from diptych.cli.sorting import folders_of
 
 Run = Callable[..., Result]
 
@@ -41,12 +41,15 @@ def test_bar_is_exactly_as_wide_as_asked(share: float, width: int) -> None:
     assert len(bar(share, width)) == len(bar(share, width, plain=True)) == width
 
 
-@given(st.text())
-def test_folder_name_is_one_part_of_a_path(label: str) -> None:
-    name = folder_name(label)
-    assert Path("a", name).parent == Path("a")
-    assert name.strip(" .") == name
-    assert 0 < len(name) <= 80
+@given(st.lists(st.text(), unique=True, max_size=8))
+def test_each_label_has_a_folder_of_its_own(labels: list[str]) -> None:
+    folders = folders_of(labels)
+    assert list(folders) == labels
+    assert len({name.casefold() for name in folders.values()}) == len(labels)
+    for name in folders.values():
+        assert Path("a", name).parent == Path("a")
+        assert name.strip(" .") == name
+        assert 0 < len(name) <= 84
 
 
 @given(st.text())

@@ -202,7 +202,7 @@ def test_no_space_for_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def full(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(SaveError, match="No space left"):
         result().save(tmp_path / "r.json")
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 import random
@@ -11,82 +10,24 @@ import resource
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from make_runs import TINY, config_of, same, weights, write_pairs
 
-from diptych.errors import InputError, SaveError, TrainingError
-from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
-from diptych.training import AugmentConfig, Listener, Mixture, Run, TarPairs, TrainConfig, train
+from diptych.errors import SaveError, TrainingError, WeightsError
+from diptych.training import Listener, Run, TrainConfig, train
 from diptych.training.checkpoint import FILE
 from diptych.training.optim import Average, optimizer, rate
 from diptych.weights import load_checkpoint
-
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (240, 240, 240)}
-TINY = CLIPConfig(
-    embed_dim=16,
-    vision=ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=8, pool="average", stem_pool=False),
-    text=TextConfig(context_length=16, vocab_size=1024, width=32, heads=2, layers=1),
-)
-
-
-def write_pairs(path: Path, count: int, *, corrupt: int = 0) -> Path:
-    """Plain pictures of four colours with a caption; every `corrupt`-th further record is broken."""
-    noise = np.random.default_rng(0)
-    with tarfile.open(path, "w") as tar:
-
-        def add(name: str, data: bytes) -> None:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-
-        for number in range(count):
-            name, colour = list(COLOURS.items())[number % 4]
-            pixels = np.clip(np.array(colour) + noise.normal(0, 12, (32, 32, 3)), 0, 255).astype(np.uint8)
-            buffer = io.BytesIO()
-            Image.fromarray(pixels).save(buffer, "PNG")
-            add(f"{number:04}.png", buffer.getvalue())
-            add(f"{number:04}.txt", f"a {name} square, number {number}".encode())
-            if corrupt and number % corrupt == 0:
-                add(f"bad{number:04}.png", buffer.getvalue()[: 40 + number])
-                add(f"bad{number:04}.txt", b"a broken picture")
-    return path
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pairs(tmp_path_factory.mktemp("pairs") / "pairs.tar", 64)
-
-
-def config_of(pairs: Path, out: Path, **changes: object) -> TrainConfig:
-    config = TrainConfig(
-        data=Mixture(((TarPairs(str(pairs)), 1.0),)),
-        model=TINY,
-        out=str(out),
-        epochs=3,
-        batch_size=16,
-        warmup=2,
-        ema=0.9,
-        threads=1,
-        log_every=1,
-        checkpoint_every=1,
-        augment=AugmentConfig(scale=(0.5, 1.0), flip=0.5),
-    )
-    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
-
-
-def weights(out: Path) -> dict[str, torch.Tensor]:
-    return load_checkpoint(out).state
-
-
-def same(one: Path, other: Path) -> bool:
-    first, second = weights(one), weights(other)
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_it_learns_to_tell_colours(pairs: Path, tmp_path: Path) -> None:
@@ -149,10 +90,10 @@ def test_a_run_in_legs_gives_the_weights_of_one_that_never_stopped(
 
 
 SCRIPT = """
-import sys, dataclasses
+import sys
 sys.path.insert(0, sys.argv[3])
 from pathlib import Path
-from test_training_trainer import config_of
+from make_runs import config_of
 from diptych.training import Run, train
 train(Run(config_of(Path(sys.argv[1]), Path(sys.argv[2]))), resume=True)
 """
@@ -353,63 +294,6 @@ def test_the_average_follows_weights_and_running_statistics() -> None:
     torch.testing.assert_close(average.model.running_mean, torch.full((2,), 2.0))
 
 
-@pytest.mark.parametrize(
-    ("assignment", "message"),
-    [
-        ("epoch=3", "did you mean: epochs"),
-        ("epochs=many", "takes a int"),
-        ("epochs=2.5", "takes a int"),
-        ("epochs=0", "expected 1 or more"),
-        ("precision=int8", "one of auto"),
-        ("share_text=perhaps", "true or false"),
-        ("augment.flop=1", "did you mean: flip"),
-        ("augment=1", "set its fields"),
-        ("seed.x=1", "no fields inside"),
-        ("epochs", "expected key=value"),
-        ("patience=3", "needs monitor"),
-        ("ema=1", "decay below 1"),
-        ("model=ViT-Z", "unknown architecture"),
-        ("clip=-1", "0 or more"),
-        ("augment.scale=(0.5,)", "cannot be set"),
-        ("image_sizes=((1.0, 16),)", "32 pixels or more"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(assignment: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        config_of(Path("x"), Path("y")).override([assignment])
-
-
-def test_settings_that_need_each_other_come_in_any_order() -> None:
-    changed = config_of(Path("x"), Path("y")).override(["patience=3", "monitor=val/recall"])
-    assert (changed.patience, changed.monitor) == (3, "val/recall")
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [("loss", "info_nce"), ("same_caption", "ignored"), ("precision", "float16")]
-)
-def test_a_recipe_cannot_hold_a_word_that_is_none(field: str, value: str) -> None:
-    with pytest.raises(InputError, match=f"{field} is '{value}'"):
-        config_of(Path("x"), Path("y"), **{field: value})
-
-
-def test_a_config_is_the_same_text_in_every_process() -> None:
-    code = (
-        "from diptych.training import *; from diptych.training.checkpoint import fingerprint;"
-        "part = LabelledTar('x.tar', exclude=frozenset('abcdefgh'), rename={'b': 'c', 'a': 'd'});"
-        "print(fingerprint(TrainConfig(data=Mixture(((part, 1.0),)))))"
-    )
-    texts = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(texts) == 1
-
-
 def test_an_early_stop_stays_a_stop(pairs: Path, tmp_path: Path) -> None:
     values = iter([0.9, 0.1, 0.1, 0.1, 0.1])
     evaluators = {"val": lambda model, step: {"recall": next(values)}}
@@ -440,19 +324,34 @@ def test_a_monitor_of_no_evaluator_is_refused_at_once(pairs: Path, tmp_path: Pat
         train(Run(config_of(pairs, tmp_path / "run", monitor="val/recall")))
 
 
-def test_settings_are_read_by_the_type_of_their_field() -> None:
-    config = config_of(Path("x"), Path("y")).override(
-        [
-            "epochs=7",
-            "lr=1e-4",
-            "name=mine",
-            "share_text=no",
-            "augment.scale=(0.2, 0.8)",
-            "model=RN50",
-            "clip=0",
-        ]
-    )
-    assert (config.epochs, config.lr, config.name, config.share_text) == (7, 1e-4, "mine", False)
-    assert config.augment.scale == (0.2, 0.8)
-    assert config.architecture.embed_dim == 1024
-    assert isinstance(config.clip, float)
+def test_a_run_begins_with_the_weights_of_another(pairs: Path, tmp_path: Path) -> None:
+    first = train(Run(config_of(pairs, tmp_path / "first")))
+    # A rate that moves nothing: what is kept is what it began with, the averaged copy too.
+    settings = {"start": str(tmp_path / "first"), "lr": 1e-30, "weight_decay": 0.0, "seed": 5}
+    train(Run(config_of(pairs, tmp_path / "more", **settings)))
+    one, other = weights(tmp_path / "first"), weights(tmp_path / "more")
+    for name in one:
+        if "running" not in name and "batches" not in name:  # the statistics of the batches go on
+            torch.testing.assert_close(one[name], other[name])
+    assert load_checkpoint(tmp_path / "more").spec.training["start"] == first.identity
+    assert "start" not in load_checkpoint(tmp_path / "first").spec.training
+
+
+def test_a_resumed_run_does_not_begin_again(pairs: Path, tmp_path: Path) -> None:
+    train(Run(config_of(pairs, tmp_path / "first")))
+    start = str(tmp_path / "first")
+    train(Run(config_of(pairs, tmp_path / "whole", start=start, seed=5)))
+    config = config_of(pairs, tmp_path / "legs", start=start, seed=5)
+    stopped_by_time(config)
+    assert train(Run(config), resume=True).finished
+    assert same(tmp_path / "legs", tmp_path / "whole")
+
+
+def test_weights_of_another_shape_or_other_ids_are_no_beginning(pairs: Path, tmp_path: Path) -> None:
+    train(Run(config_of(pairs, tmp_path / "first")))
+    wider = dataclasses.replace(TINY, embed_dim=32)
+    with pytest.raises(WeightsError, match="does not fit the architecture"):
+        train(Run(config_of(pairs, tmp_path / "wider", model=wider, start=str(tmp_path / "first"))))
+    fewer = dataclasses.replace(TINY, text=dataclasses.replace(TINY.text, vocab_size=1000))
+    with pytest.raises(TrainingError, match="another tokenizer"):
+        train(Run(config_of(pairs, tmp_path / "fewer", model=fewer, start=str(tmp_path / "first"))))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from diptych.weights.disk import write_whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import preset
 from diptych.model.initialise import build
 from diptych.weights import ModelSpec, identity_of, load_checkpoint, native, save_checkpoint, to_diptych
-from diptych.weights.disk import write_whole
 from diptych.weights.fitting import fit
 
 TINY = preset("diptych-tiny")

@@ -190,40 +190,6 @@ def shades(base: tuple[int, int, int], n: int = 40) -> list[Image.Image]:
     return [picture(tuple(np.clip(rng.normal(base, 40), 0, 255).astype(int).tolist())) for _ in range(n)]
 
 
-@pytest.mark.parametrize("method", ["mcm", "cosine"])
-def test_none_of_these_by_quantile(method: str) -> None:
-    classifier = fitted(none_method=method)
-    inside = [one for name in NAMES for one in shades(COLOURS[name])]
-    assert classifier.predict(inside).tolist().count(None) == 0
-    classifier.calibrate(inside, quantile=0.1)
-    assert classifier.predict(inside).tolist().count(None) == pytest.approx(12, abs=1)
-    assert classifier.predict(picture((128, 128, 128))).tolist() == [None]
-
-
-def test_none_of_these_from_examples_of_both_kinds() -> None:
-    classifier = fitted()
-    inside, outside = shades(COLOURS["red"]), shades((128, 128, 128))
-    classifier.calibrate(inside + outside, ["red"] * 40 + [None] * 40)
-    kept = [name is not None for name in classifier.predict(inside + outside)]
-    assert sum(kept[:40]) >= 36
-    assert sum(kept[40:]) <= 8
-    with pytest.raises(InputError, match="1 labels for 2 pictures"):
-        classifier.calibrate([picture("red")] * 2, ["red"])
-
-
-def test_a_cutoff_does_not_outlive_the_classes_it_was_made_for() -> None:
-    classifier = fitted().calibrate(shades(COLOURS["red"]))
-    with pytest.warns(UserWarning, match="calibrate again"):
-        classifier.add("white")
-    assert classifier.none_cutoff_ is None
-    by_cosine = fitted(none_method="cosine", none_cutoff=0.5).add("white")
-    assert by_cosine.none_cutoff_ == 0.5
-    with pytest.warns(UserWarning, match="one label"):
-        single = fitted(["red"], none_cutoff=0.5)
-    with pytest.warns(UserWarning, match="calibrate again"):
-        single.add("blue")  # from the cosine of one class to the softmax of two
-
-
 def test_labels_that_repeat_or_stand_alone_are_warned_about() -> None:
     with pytest.warns(UserWarning, match=r"1 label\(s\) come more than once \('red'\)"):
         twice = fitted(["red", "red", "blue"])
@@ -287,7 +253,7 @@ def test_any_nesting_reads_to_one_label_per_leaf(tree) -> None:
         ({"none_method": "odin"}, "auto, mcm, cosine"),
         ({"against": []}, "against is empty"),
         ({"none_cutoff": "0.5"}, "expected a number"),
-        ({"multi_label": True, "none_cutoff": 0.5}, "no none_cutoff"),
+        ({"multi_label": True, "none_cutoff": 0.5}, "needs no cut-off for none"),
         ({"templates": "plainest"}, "did you mean plain"),
     ],
 )

@@ -50,11 +50,12 @@ class Writer(Protocol):
 class TableWriter:
     """Bars on a terminal: a block for each of a few pictures, a line for each of many."""
 
-    def __init__(self, pictures: int, top: int | None) -> None:
+    def __init__(self, pictures: int, top: int | None, *, sure: bool = False) -> None:
         self.blocks = pictures <= _BLOCKS if top is None else top > 1
         self.console: Console = screen()
         self.plain = plain_output()
         self.first = True
+        self.sure = sure  # tell how sure an answer is: what a cut-off is compared with
 
     def answer(self, answer: Answer) -> None:
         """Print one picture."""
@@ -67,7 +68,8 @@ class TableWriter:
         if not self.first:
             self.console.print()
         self.first = False
-        self.console.print(Text(clean(answer.path), style="bold"))
+        head = Text(clean(answer.path), style="bold")
+        self.console.print(head.append(f"  confidence {answer.confidence:.3f}" if self.sure else "", "dim"))
         labels = [label for label, _ in answer.top]
         width = self.console.width
         room = min(max(len(label) for label in labels), width // 2 - 4)
@@ -83,11 +85,11 @@ class TableWriter:
 
     def _line(self, answer: Answer) -> None:
         best = max((score for _, score in answer.top), default=0.0)
-        width = self.console.width
-        line = Text(fitted(answer.path, width - 46, tail=True) + "  ")
+        room = self.console.width - 46 - 7 * self.sure
+        line = Text(fitted(answer.path, room, tail=True) + "  ")
         line.append(fitted(answer.told, 24) + "  ", "bold" if answer.labels else "yellow")
         line.append(bar(best / 100, 12, plain=self.plain), "cyan").append(f" {best:5.1f}")
-        self.console.print(line)
+        self.console.print(line.append(f"  {answer.confidence:.3f}" if self.sure else "", "dim"))
 
     def close(self, failures: Mapping[str, str]) -> None:
         """Nothing more: failures are reported on standard error, whichever way results are written."""
@@ -116,11 +118,11 @@ class JsonWriter:
 
 
 class CsvWriter:
-    """One row a picture on standard output: path, labels, score, error, then every label's score."""
+    """One row a picture on standard output: path, labels, score, confidence, error, every label's score."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.width = len(labels)
-        self._row("path", "label", "score", "error", *labels)
+        self._row("path", "label", "score", "confidence", "error", *labels)
 
     def _row(self, *cells: str) -> None:
         # Printed rather than written to a stream kept from the start: progress may stand in front of it.
@@ -132,9 +134,10 @@ class CsvWriter:
         """Print one picture."""
         best = max((score for _, score in answer.top), default=0.0)
         scores = [f"{score:.4f}" for score in answer.scores]
-        self._row(answer.path, "; ".join(answer.labels), f"{best:.4f}", "", *scores)
+        told = f"{answer.confidence:.4f}"
+        self._row(answer.path, "; ".join(answer.labels), f"{best:.4f}", told, "", *scores)
 
     def close(self, failures: Mapping[str, str]) -> None:
         """Print the failures, with empty scores."""
         for path, reason in failures.items():
-            self._row(path, "", "", reason, *[""] * self.width)
+            self._row(path, "", "", "", reason, *[""] * self.width)

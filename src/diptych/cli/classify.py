@@ -53,7 +53,13 @@ MultiLabel = Annotated[
     bool, typer.Option("--multi-label", metavar="", help="Judge each label by itself: several may fit.")
 ]
 NoneCutoff = Annotated[
-    float | None, typer.Option("--none", metavar="X", help="Say 'none of these' where confidence is under X.")
+    float | None,
+    typer.Option(
+        "--none",
+        metavar="X",
+        help="Say 'none of these' where confidence is under X, and print it: for N labels it lies between "
+        "1/N and 1 (a softmax of the cosines), for one label between -1 and 1 (its cosine).",
+    ),
 ]
 Calibrate = Annotated[
     str | None,
@@ -96,6 +102,7 @@ def classify(
     model: options.Model = "default",
     pretrained: options.Pretrained = None,
     exact: options.Exact = False,
+    on_long: options.OnLong = "cut",
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     threads: options.Threads = "auto",
@@ -134,15 +141,9 @@ def classify(
         threads=threads,
         batch_size=batch_size,
         exact=exact,
+        on_long=on_long,
     )
-    stream = Stream(
-        encoder,
-        exact,
-        options.count(threads, "--threads"),
-        options.count(batch_size, "--batch-size"),
-        quiet,
-        frozenset(named),
-    )
+    stream = Stream(encoder, exact, threads, batch_size, quiet, frozenset(named))
     fitted = _fit(encoder, asked, classifier, templates, multi_label, none)
     if calibrate is not None:
         _calibrate(fitted, stream, calibrate)
@@ -158,8 +159,8 @@ class Stream:
 
     encoder: Encoder
     exact: bool
-    threads: int | None
-    batch_size: int | None
+    threads: str  # as the options have them
+    batch_size: str
     quiet: bool
     typed: frozenset[str] = frozenset()  # what stood on the command line itself
 
@@ -172,8 +173,8 @@ class Stream:
             for result in embed_images(
                 self.encoder,
                 sources(pictures, failures.__setitem__, typed=self.typed),
-                batch_size=self.batch_size or 32,
-                threads=self.threads,
+                batch_size=options.count(self.batch_size, "--batch-size") or 32,
+                threads=options.count(self.threads, "--threads"),
                 exact=self.exact,
                 progress=advance,
             ):
@@ -209,6 +210,7 @@ def _labels(
 ) -> Any:
     """The labels asked for, in the form a classifier takes; checked before anything heavy is loaded."""
     from diptych.cli.labels import distinct, read_labels_file
+    from diptych.zeroshot.labels import read_labels
 
     if classifier is not None:
         if texts or file:
@@ -229,9 +231,10 @@ def _labels(
             "or --label 'a dog', --labels FILE, --classifier FILE"
         )
     asked = asked if isinstance(asked, dict) else distinct(asked)
-    if len(asked) == 1 and not (multi_label or none is not None or calibrate or isinstance(asked, dict)):
+    names = [label.name for label in read_labels(asked)]
+    if len(names) == 1 and not (multi_label or none is not None or calibrate):
         raise TextError(
-            f"one label ({next(iter(asked))!r:.60}) would always score 100: give another to compare, or "
+            f"one label ({names[0]!r:.60}) would always score 100: give another to compare, or "
             "--multi-label to judge it by itself"
         )
     return asked
@@ -269,8 +272,7 @@ def _fit(
 
     if saved is not None:
         classifier = ZeroShotClassifier.load(saved, encoder)
-        classifier.none_cutoff_ = classifier.none_cutoff_ if none is None else none
-        return classifier
+        return classifier if none is None else classifier.refuse_below(none)
     auto = templates == "auto"
     classifier = ZeroShotClassifier(
         encoder, templates=None if auto else templates, multi_label=multi_label, none_cutoff=none
@@ -298,7 +300,7 @@ def _writer(fitted: ZeroShotClassifier, pictures: int, top: int | None, *, json:
     if csv:
         return CsvWriter(labels)
     if not json:
-        return TableWriter(pictures, top)
+        return TableWriter(pictures, top, sure=fitted.none_cutoff_ is not None)
     return JsonWriter(
         {
             "model": fitted.encoder.identity,
@@ -319,15 +321,16 @@ def _run(
 ) -> None:
     """Answer for every picture, copy where asked, report what failed, and leave with the right status."""
     from diptych.cli.answers import NONE
-    from diptych.cli.sorting import copy_into
+    from diptych.cli.sorting import copy_into, folders_of
 
+    folders = folders_of([*dict.fromkeys(fitted.classes_.tolist()), NONE])
     failures: dict[str, str] = {}
     for name, vector in stream.vectors(pictures, failures):
         answer = _answer(fitted, name, vector, top or 5)
         writer.answer(answer)
         if copy_to is not None:
             for label in answer.labels or (NONE,):
-                copy_into(copy_to, label, Path(name))
+                copy_into(copy_to / folders[label], Path(name))
     writer.close(failures)
     if failures:
         _report(failures, len(pictures))

@@ -139,7 +139,7 @@ def _write(
     """The two files, a line for each picture, and what to try next."""
     from diptych import __version__
     from diptych.cli.contact_sheet import Sheet, draw, render
-    from diptych.weights.disk import write_bytes, write_whole
+    from diptych.disk import write_bytes, write_whole
 
     parameters = sum(weight.numel() for weight in encoder.model.parameters())
     shown = "all are shown" if len(labels) <= SHOWN else f"the best {SHOWN} are shown"

@@ -24,10 +24,10 @@ app = typer.Typer(
 )
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH", show_default=False)]
-JsonTo = Annotated[
-    str | None,
+Out = Annotated[
+    Path | None,
     typer.Option(
-        "--json", metavar="FILE|-", help="Write CLIP_benchmark's JSON to a file, or print it with -."
+        "--out", "-o", metavar="FILE", help="Write CLIP_benchmark's JSON; of several data sets, a file each."
     ),
 ]
 Fast = Annotated[
@@ -45,7 +45,8 @@ def zero_shot(
         str | None,
         typer.Option(
             metavar="SET|FILE",
-            help="Words for the classes: a known set (imagenet, cifar10, ...) or a JSON file.",
+            help="Words for the classes: a known set (imagenet, cifar10, ...), or JSON: a list, or folder -> "
+            "words or several texts.",
         ),
     ] = None,
     only: Annotated[
@@ -55,7 +56,8 @@ def zero_shot(
         str | None, typer.Option(metavar="NAME|each", help="A folder above the classes; 'each': one by one.")
     ] = None,
     templates: Annotated[str, typer.Option(metavar="NAME|TEXT", help="Prompts, e.g. imagenet80.")] = "plain",
-    json: JsonTo = None,
+    out: Out = None,
+    json: options.Json = False,
     quiet: options.Quiet = False,
     model: options.Model = "default",
     pretrained: options.Pretrained = None,
@@ -71,14 +73,15 @@ def zero_shot(
 
       diptych evaluate zero-shot cifar10-test.tar.gz --model runs/mine
 
-      diptych evaluate zero-shot pacs.tar --domain each --json pacs.json
+      diptych evaluate zero-shot pacs.tar --domain each --out pacs.json
     """
     from diptych.evaluation import evaluate_zero_shot, load_labelled
 
+    words, texts = _names(names)
     sets: list[ImageDataset] = []
     for path in data:
         for one in _domains(path) if domain == "each" else [domain]:
-            loaded = load_labelled(path, class_names=_names(names), domain=one)
+            loaded = load_labelled(path, class_names=words, domain=one)
             sets.append(loaded if only is None else loaded.subset(_only(only)))
     encoder = options.open_model(
         model,
@@ -91,9 +94,10 @@ def zero_shot(
     )
 
     def measure(dataset: ImageDataset, **settings: Any) -> Result:
-        return evaluate_zero_shot(encoder, dataset, templates=templates, **settings)
+        named = {name: texts[name] for name in dataset.class_names} if texts else None
+        return evaluate_zero_shot(encoder, dataset, named, templates=templates, **settings)
 
-    _measure(sets, measure, _settings(model, pretrained, fast, threads, batch_size), json, quiet)
+    _measure(sets, measure, _settings(model, pretrained, fast, threads, batch_size), out, json, quiet)
 
 
 @app.command("retrieval")
@@ -102,7 +106,8 @@ def retrieval(
     field: Annotated[
         str, typer.Option(metavar="NAME", help="Field of KEY.json with the captions.")
     ] = "captions",
-    json: JsonTo = None,
+    out: Out = None,
+    json: options.Json = False,
     quiet: options.Quiet = False,
     model: options.Model = "default",
     pretrained: options.Pretrained = None,
@@ -118,7 +123,7 @@ def retrieval(
 
       diptych evaluate retrieval flickr8k-test.tar
 
-      diptych evaluate retrieval shard-0.tar shard-1.tar --model runs/mine --json -
+      diptych evaluate retrieval shard-0.tar shard-1.tar --model runs/mine --json
     """
     from diptych.evaluation import evaluate_retrieval, load_captioned
 
@@ -136,7 +141,7 @@ def retrieval(
     def measure(dataset: CaptionDataset, **settings: Any) -> Result:
         return evaluate_retrieval(encoder, dataset, **settings)
 
-    _measure([dataset], measure, _settings(model, pretrained, fast, threads, batch_size), json, quiet)
+    _measure([dataset], measure, _settings(model, pretrained, fast, threads, batch_size), out, json, quiet)
 
 
 def _settings(
@@ -166,13 +171,23 @@ def _domains(path: Path) -> tuple[str, ...]:
     return found
 
 
-def _names(names: str | None) -> Any:
-    """Class names: of a known set, or from a JSON file."""
+def _names(names: str | None) -> tuple[Any, dict[str, list[str]]]:
+    """Class names, of a known set or from a JSON file, and the texts of those that have several."""
     if names is None or not Path(names).is_file():
-        return names
+        return names, {}
     from diptych.cli.labels import read_labels_file
+    from diptych.zeroshot.labels import read_labels
 
-    return read_labels_file(Path(names))
+    given = read_labels_file(Path(names))
+    if not isinstance(given, dict):
+        return given, {}
+    labels = read_labels(given)
+    if any(label.groups for label in labels):
+        raise DataError(f"{names} is a hierarchy: expected folder -> words, or folder -> several texts")
+    texts = {label.texts[0]: list(label.texts) for label in labels}
+    if len(texts) < len(labels) and any(len(label.texts) > 1 for label in labels):
+        raise DataError(f"{names}: two classes begin with the same text, so their texts cannot be told apart")
+    return {label.name: label.texts[0] for label in labels}, texts
 
 
 def _only(path: Path) -> list[str]:
@@ -185,12 +200,13 @@ def _measure(
     sets: Sequence[Any],
     measure: Callable[..., Result],
     settings: dict[str, Any],
-    json: str | None,
+    out: Path | None,
+    json: bool,
     quiet: bool,
 ) -> None:
     """Measure one after another, print the table or the JSON, and leave with the right status."""
     results: list[Result] = []
-    files = [] if json in (None, "-") else _files(Path(str(json)), [dataset.name for dataset in sets])
+    files = [] if out is None else _files(out, [dataset.name for dataset in sets])
     try:
         for number, dataset in enumerate(sets):
             with progress(dataset.name, len(dataset), unit="pictures", quiet=quiet) as advance:
@@ -199,9 +215,9 @@ def _measure(
                 results[-1].save(files[number])
                 note(f"written: {files[number]}", quiet=quiet)
     finally:
-        if json != "-" and results:
+        if results and not json:
             _table(results)
-    if json == "-":
+    if json:
         told = [result.to_dict() for result in results]
         print(json_module.dumps(told if len(told) > 1 else told[0], indent=1, ensure_ascii=False))
     failures = [failure for result in results for failure in result.failures]

@@ -92,6 +92,5 @@ def open_model(
     from diptych.encoders import load
 
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return load(
-        model, pretrained, device=device, precision=precision, exact=exact, on_long=on_long, **chosen
-    )
+    chosen["on_long"] = on_long
+    return load(model, pretrained, device=device, precision=precision, exact=exact, **chosen)

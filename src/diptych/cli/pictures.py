@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from diptych.cli.console import complain
 from diptych.errors import ImageError, InputError
 from diptych.media import IMAGE_SUFFIXES, fetch, find_images
 
@@ -38,6 +39,12 @@ def sort_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     labels: list[str] = []
     for word in words:
         (pictures if _names_pictures(word) else labels).append(word)
+    # The first word is meant as pictures; a later one may only happen to have a folder's name.
+    for word in words[1:] if labels else ():
+        if word in pictures and word.replace(" ", "").isalnum() and Path(word).is_dir():
+            complain(
+                "note", f"{word!r} is a folder here: its pictures are taken. For a label: --label '{word}'"
+            )
     return pictures, labels
 
 

@@ -5,26 +5,39 @@ from __future__ import annotations
 import filecmp
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
+from diptych.disk import write_whole
 from diptych.errors import SaveError
 
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')  # by one file system or another
+_LONGEST = 80  # characters of a folder's name
 
 
-def folder_name(label: str) -> str:
-    """A label as the name of a folder, on any file system.
+def folders_of(labels: Iterable[str]) -> dict[str, str]:
+    """A folder's name for each label: allowed on any file system, and each label its own.
 
     Examples
     --------
-    >>> folder_name("cats/dogs: both?"), folder_name(".."), len(folder_name("x" * 500))
-    ('cats_dogs_ both_', 'label', 80)
+    >>> folders_of(["cats/dogs: both?", "..", "Cat", "cat"])
+    {'cats/dogs: both?': 'cats_dogs_ both_', '..': 'label', 'Cat': 'Cat', 'cat': 'cat (2)'}
     """
-    return _FORBIDDEN.sub("_", label)[:80].strip(" .") or "label"
+    folders: dict[str, str] = {}
+    taken: set[str] = set()
+    for label in labels:
+        name = own = _FORBIDDEN.sub("_", label)[:_LONGEST].strip(" .") or "label"
+        number = 1
+        while own.casefold() in taken:  # some file systems take Cat and cat for one name
+            number += 1
+            own = f"{name} ({number})"
+        taken.add(own.casefold())
+        folders[label] = own
+    return folders
 
 
-def copy_into(folder: Path, label: str, source: Path) -> Path:
-    """Copy a file into the label's folder and return its new path; where a name is taken, a number is added.
+def copy_into(folder: Path, source: Path) -> Path:
+    """Copy a file into a folder and return its new path; where a name is taken, a number is added.
 
     The same file copied again stays where it is, so the same command again is the way to resume.
 
@@ -33,25 +46,22 @@ def copy_into(folder: Path, label: str, source: Path) -> Path:
     SaveError
         No space, no permission.
     """
-    target = folder / folder_name(label)
+
+    def copy(part: Path) -> None:
+        shutil.copy2(source, part)
+
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        free = target / source.name
+        free = folder / source.name
         number = 2
         while free.exists():
             if filecmp.cmp(source, free, shallow=False):
                 return free
-            free = target / f"{source.stem} ({number}){source.suffix}"
+            free = folder / f"{source.stem} ({number}){source.suffix}"
             number += 1
-        part = free.with_name(f".{free.name}.part")
-        try:
-            shutil.copy2(source, part)
-            part.replace(free)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
+        write_whole(free, copy)
+    except (OSError, SaveError) as error:
         raise SaveError(
-            f"{source} could not be copied to {target}: {error.strerror or error}. What was copied stays; "
-            "the same command again goes on"
+            f"{source} could not be copied to {folder} ({error}). What was copied stays; the same command "
+            "again goes on"
         ) from error
     return free

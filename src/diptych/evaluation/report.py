@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -16,8 +15,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
+from diptych.disk import write_bytes
 from diptych.embedding import Failed
-from diptych.errors import DataError, SaveError
+from diptych.errors import DataError
 
 _PACKAGES = ("diptych", "numpy", "pillow", "torch")
 
@@ -117,18 +117,8 @@ class Result:
 
     def save(self, path: str | Path) -> None:
         """Write the JSON file, whole or not at all; SaveError when that is not possible."""
-        target = Path(path)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            # A file name that is not UTF-8 comes as lone surrogates: escaped, they are valid JSON.
-            part.write_text(self.to_json(), encoding="utf-8", errors="backslashreplace")
-            part.replace(target)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise SaveError(
-                f"the result could not be saved as {target} ({error.strerror or error})"
-            ) from error
+        # A file name that is not UTF-8 comes as lone surrogates: escaped, they are valid JSON.
+        write_bytes(Path(path), self.to_json().encode("utf-8", errors="backslashreplace"))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

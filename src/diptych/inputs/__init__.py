@@ -2,15 +2,15 @@
 
 Files of this room: `config` (what a tokenizer and a preprocessing are, as data), `cleaning` (texts before
 they are cut into tokens), `vocabulary` (the two token tables), `tokenizer` (the public face of the three),
-`long_texts` (what is said of texts that do not fit) and `preprocess` (the evaluation transform). Decoding pictures is left to `diptych.media`, training augmentation
-to `diptych.training`.
+`long_texts` (what is said of texts that do not fit) and `preprocess` (the evaluation transform). Decoding
+pictures is left to `diptych.media`, training augmentation to `diptych.training`.
 """
 
 from __future__ import annotations
 
 from diptych.inputs.config import CLIP_MEAN, CLIP_STD, PreprocessConfig, TokenizerConfig
 from diptych.inputs.long_texts import LongTexts, LongTextWarning, OnLong, counted_long_texts
-from diptych.inputs.preprocess import preprocess, preprocess_batch
+from diptych.inputs.preprocess import preprocess, preprocess_batch, processors
 from diptych.inputs.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "PreprocessConfig",
     "preprocess",
     "preprocess_batch",
+    "processors",
     "CLIP_MEAN",
     "CLIP_STD",
 ]

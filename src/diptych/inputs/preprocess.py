@@ -76,7 +76,7 @@ def preprocess_batch(
     """
     config = config or PreprocessConfig()
     batch = np.empty((len(images), 3, config.size, config.size), dtype=np.float32)  # (N, 3, S, S)
-    workers = min(threads or _cores(), len(images))
+    workers = min(threads or processors(), len(images))
     if workers <= 1:
         for image, row in zip(images, batch, strict=True):
             _fill(image, row, config)
@@ -126,7 +126,8 @@ def _normalised(config: PreprocessConfig) -> NDArray[np.float32]:
     return (values - mean) / std
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
+def processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS or Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

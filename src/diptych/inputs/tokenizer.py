@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+
 class Tokenizer:
     """Turns texts into the ids a text encoder reads; use `load_tokenizer` to get one.
 

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diptych.disk import write_bytes, write_whole
 from diptych.errors import TrainingError
 from diptych.training.config import TrainConfig
-from diptych.weights.disk import write_bytes, write_whole
 
 FILE = "checkpoint.pt"
 LOG = "log.jsonl"

@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from diptych.disk import prepare, saving, write_bytes
 from diptych.errors import ChecksumError, WeightsError
-from diptych.weights.disk import prepare, saving, write_bytes
 from diptych.weights.identity import VECTOR_PARTS, hash_parts, identity_of_parts
 from diptych.weights.spec import Checkpoint, ModelSpec, State, tokenizer_file
 

@@ -12,10 +12,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from diptych.disk import saving, write_bytes
 from diptych.errors import WeightsError
 from diptych.inputs.config import CLIP_VOCAB_SIZE, PreprocessConfig, TokenizerConfig
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
-from diptych.weights.disk import saving, write_bytes
 from diptych.weights.native import save_safetensors
 from diptych.weights.open_clip import CONFIG_FILE, WEIGHTS_FILES, read_config
 from diptych.weights.spec import Checkpoint

@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from diptych.disk import write_bytes
 from diptych.errors import WeightsError
 from diptych.inputs.config import PreprocessConfig
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
-from diptych.weights.disk import write_bytes
 from diptych.weights.native import save_safetensors
 from diptych.weights.spec import Checkpoint
 from diptych.weights.transformers import ACTIVATIONS, CONFIG_FILE, PREPROCESS_FILES, WEIGHTS_FILES

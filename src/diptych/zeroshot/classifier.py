@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from diptych.encoder import Encoder
 from diptych.errors import ChecksumError, InputError, NotFittedError, TextError, WeightsError
-from diptych.zeroshot import scoring, storage
+from diptych.zeroshot import scoring, settings, storage
 from diptych.zeroshot.labels import Label, Names, read_labels, warn_repeats
 from diptych.zeroshot.pictures import Pictures, vectors
 from diptych.zeroshot.scoring import Floats
@@ -26,9 +26,6 @@ from diptych.zeroshot.templates import resolve
 from diptych.zeroshot.weights import ClassWeights, learn
 
 Answers: TypeAlias = NDArray[np.object_]
-
-# What a saved classifier carries of its parameters; the others are about the machine.
-_SETTINGS = ("templates", "activation", "multi_label", "against", "synonyms", "none_cutoff", "none_method")
 
 
 class ZeroShotClassifier:
@@ -125,10 +122,12 @@ class ZeroShotClassifier:
         ------
         TextError
             No label, a blank one, or templates that are none.
+        InputError
+            A setting that is not among the valid ones, or a cut-off that no picture can reach.
         """
         self._check_settings()
         self._weights = self._learn(read_labels(names))
-        self.none_cutoff_ = self.none_cutoff
+        self.refuse_below(self.none_cutoff)
         self._warn()
         return self
 
@@ -177,10 +176,6 @@ class ZeroShotClassifier:
         quantile : float
             Share of pictures that may be lost.
         """
-        if self.multi_label:
-            raise InputError(
-                "a multi-label classifier needs no cut-off for none: it may answer with no label"
-            )
         sure = self.confidence(images)
         if labels is not None and len(labels) != len(sure):
             raise InputError(
@@ -188,9 +183,21 @@ class ZeroShotClassifier:
             )
         outside = np.array([label is None for label in labels] if labels is not None else [False] * len(sure))
         if outside.any():
-            self.none_cutoff_ = scoring.separating_cutoff(sure[~outside], sure[outside])
-        else:
-            self.none_cutoff_ = scoring.quantile_cutoff(sure, quantile)
+            return self.refuse_below(scoring.separating_cutoff(sure[~outside], sure[outside]))
+        return self.refuse_below(scoring.quantile_cutoff(sure, quantile))
+
+    def refuse_below(self, cutoff: float | None) -> Self:
+        """From now on `predict` answers None where `confidence` is under the cut-off; None: it never does.
+
+        Raises
+        ------
+        InputError
+            Every confidence would be under it, or none; a multi-label classifier.
+        """
+        if cutoff is not None:
+            classes = len(self._fitted().labels)
+            cutoff = settings.check_cutoff(cutoff, self._method, classes, multi_label=self.multi_label)
+        self.none_cutoff_ = cutoff
         return self
 
     # ---- answers ----
@@ -273,9 +280,9 @@ class ZeroShotClassifier:
         SaveError
             No space, no such folder, no permission.
         """
-        settings = {name: getattr(self, name) for name in _SETTINGS}
-        settings["templates"] = None if self.templates is None else resolve(self.templates)
-        header = {"identity": self.encoder.identity, "settings": settings, "none_cutoff_": self.none_cutoff_}
+        kept = {name: getattr(self, name) for name in settings.SAVED}
+        kept["templates"] = None if self.templates is None else resolve(self.templates)
+        header = {"identity": self.encoder.identity, "settings": kept, "none_cutoff_": self.none_cutoff_}
         storage.save(Path(path), header, self._fitted())
 
     @classmethod
@@ -299,8 +306,8 @@ class ZeroShotClassifier:
         try:
             self = cls(encoder, **header["settings"], batch_size=batch_size, exact=exact)
             self._check_settings()
-            cutoff = header["none_cutoff_"]
-            self._weights, self.none_cutoff_ = weights, None if cutoff is None else float(cutoff)
+            self._weights = weights
+            self.refuse_below(header["none_cutoff_"])
             if weights.means.shape[1] != encoder.dim:
                 raise ValueError(f"width {weights.means.shape[1]}, and the encoder's is {encoder.dim}")
         except (KeyError, TypeError, ValueError, InputError) as error:
@@ -382,19 +389,4 @@ class ZeroShotClassifier:
             )
 
     def _check_settings(self) -> None:
-        """Refuse settings that are not among the valid ones."""
-        valid = {
-            "activation": ("auto", "softmax", "sigmoid"),
-            "synonyms": ("mean", "max"),
-            "none_method": ("auto", "mcm", "cosine"),
-        }
-        for name, values in valid.items():
-            if getattr(self, name) not in values:
-                raise InputError(f"{name} is {getattr(self, name)!r}: expected {', '.join(values)}")
-        scoring.check_activation(self.activation, self.encoder.logit_bias)
-        if not self.against:
-            raise InputError('against is empty: expected "background", "negation" or texts')
-        if not isinstance(self.none_cutoff, int | float | None):
-            raise InputError(f"none_cutoff is {self.none_cutoff!r}: expected a number or None")
-        if self.multi_label and self.none_cutoff is not None:
-            raise InputError("a multi-label classifier needs no none_cutoff: it may answer with no label")
+        settings.check({name: getattr(self, name) for name in settings.SAVED}, self.encoder.logit_bias)

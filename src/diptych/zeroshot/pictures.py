@@ -1,13 +1,12 @@
 """What a classifier accepts as pictures: paths, bytes, open pictures, lists of these, or vectors.
 
-Here a picture that cannot be read raises; for long lists, failures and progress see `diptych.embedding`.
+They go through `diptych.embedding`; here a picture that cannot be read raises. For failures told one by one
+and for progress, hand in vectors made there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias, TypeGuard, cast
 
@@ -15,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from diptych.embedding import collect, embed_images
 from diptych.encoder import Encoder
 from diptych.errors import InputError
-from diptych.media import Source, load_image
+from diptych.media import Source
 from diptych.zeroshot.scoring import Floats, unit
 
 Pictures: TypeAlias = Source | Iterable[Source] | NDArray[np.floating]
@@ -35,20 +35,14 @@ def vectors(encoder: Encoder, images: Pictures, *, batch_size: int, exact: bool)
     """
     if isinstance(images, np.ndarray):
         return _rows(images, encoder.dim)
-    target = None if exact else encoder.input_size
-    if _is_one(images):
-        return encoder.encode_images([load_image(images, target=target)])
-    if not isinstance(images, Iterable):
+    if not _is_one(images) and not isinstance(images, Iterable):
         raise InputError(
             f"pictures came as {type(images).__name__}: expected a path, a picture, a list, or vectors"
         )
-    rows = [np.zeros((0, encoder.dim), np.float32)]
-    with ThreadPoolExecutor(8) as pool:
-        for batch in _batches(iter(cast("Iterable[Source]", images)), batch_size):
-            rows.append(
-                encoder.encode_images(list(pool.map(lambda one: load_image(one, target=target), batch)))
-            )
-    return np.concatenate(rows)
+    several = [images] if _is_one(images) else cast("Iterable[Source]", images)
+    items = ((str(number), one) for number, one in enumerate(several))
+    stream = embed_images(encoder, items, batch_size=batch_size, exact=exact, strict=True)
+    return collect(stream, encoder.dim).vectors
 
 
 def _is_one(images: object) -> TypeGuard[Source]:
@@ -65,8 +59,3 @@ def _rows(array: NDArray[np.floating], dim: int) -> Floats:
     if not np.isfinite(array).all():
         raise InputError("the vectors hold numbers that are not finite (NaN or infinity)")
     return unit(np.atleast_2d(array))
-
-
-def _batches(items: Iterator[Source], size: int) -> Iterator[list[Source]]:
-    while batch := list(islice(items, size)):
-        yield batch

@@ -76,6 +76,21 @@ def confidence(cosines: Floats, method: str) -> Floats:
     return best
 
 
+def confidence_range(method: str, classes: int) -> tuple[float, float]:
+    """The least and the greatest `confidence` there can be.
+
+    For "mcm" all cosines are equal, or the best is 1 and the others -1.
+
+    Examples
+    --------
+    >>> [round(bound, 3) for bound in confidence_range("mcm", 10)]
+    [0.1, 0.451]
+    """
+    if method != "mcm":
+        return -1.0, 1.0
+    return 1 / classes, float(1 / (1 + (classes - 1) * np.exp(-2.0)))
+
+
 def quantile_cutoff(sure: Floats, quantile: float) -> float:
     """The cut-off below which `quantile` of these confidences fall: 0.05 keeps 95 of 100 such pictures."""
     if not sure.size or not 0 <= quantile < 1:

@@ -6,9 +6,7 @@ and whether they fit an encoder, is the classifier's question.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +16,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from diptych.errors import SaveError, WeightsError
+from diptych.disk import write_bytes
+from diptych.errors import WeightsError
 from diptych.zeroshot.labels import Label
 from diptych.zeroshot.weights import ClassWeights
 
@@ -27,27 +26,14 @@ _VERSION = 1
 
 
 def save(path: Path, header: Mapping[str, Any], weights: ClassWeights) -> None:
-    """Write the file; SaveError when there is no space, no folder or no permission."""
+    """Write the file; SaveError when there is no space or no permission."""
     labels = [asdict(label) for label in weights.labels]
     text = json.dumps({"version": _VERSION, **header, "labels": labels, "counts": weights.counts.tolist()})
     arrays = {"rows": weights.rows, "means": weights.means, "opponents": weights.opponents}
     # save() writes the memory as it lies: a transposed or cut view would come out scrambled.
     whole = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
     data = safetensors_numpy.save(whole, metadata={_KEY: text})
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise SaveError(
-            f"the classifier could not be saved as {path} ({error.strerror or error}): {len(data):,} bytes "
-            "are needed in a folder that exists and may be written to"
-        ) from error
+    write_bytes(path, data)
 
 
 def load(path: Path) -> tuple[dict[str, Any], ClassWeights]:

@@ -1,0 +1,88 @@
+"""A run's settings: read by their types, refused where they cannot be, the same text in every process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from make_runs import config_of
+
+from diptych.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("epoch=3", "did you mean: epochs"),
+        ("epochs=many", "takes a int"),
+        ("epochs=2.5", "takes a int"),
+        ("epochs=0", "expected 1 or more"),
+        ("precision=int8", "one of auto"),
+        ("share_text=perhaps", "true or false"),
+        ("augment.flop=1", "did you mean: flip"),
+        ("augment=1", "set its fields"),
+        ("seed.x=1", "no fields inside"),
+        ("epochs", "expected key=value"),
+        ("patience=3", "needs monitor"),
+        ("ema=1", "decay below 1"),
+        ("model=ViT-Z", "unknown architecture"),
+        ("clip=-1", "0 or more"),
+        ("augment.scale=(0.5,)", "cannot be set"),
+        ("image_sizes=((1.0, 16),)", "32 pixels or more"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(assignment: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        config_of(Path("x"), Path("y")).override([assignment])
+
+
+def test_settings_that_need_each_other_come_in_any_order() -> None:
+    changed = config_of(Path("x"), Path("y")).override(["patience=3", "monitor=val/recall"])
+    assert (changed.patience, changed.monitor) == (3, "val/recall")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("loss", "info_nce"), ("same_caption", "ignored"), ("precision", "float16")]
+)
+def test_a_recipe_cannot_hold_a_word_that_is_none(field: str, value: str) -> None:
+    with pytest.raises(InputError, match=f"{field} is '{value}'"):
+        config_of(Path("x"), Path("y"), **{field: value})
+
+
+def test_a_config_is_the_same_text_in_every_process() -> None:
+    code = (
+        "from diptych.training import *; from diptych.training.checkpoint import fingerprint;"
+        "part = LabelledTar('x.tar', exclude=frozenset('abcdefgh'), rename={'b': 'c', 'a': 'd'});"
+        "print(fingerprint(TrainConfig(data=Mixture(((part, 1.0),)))))"
+    )
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(texts) == 1
+
+
+def test_settings_are_read_by_the_type_of_their_field() -> None:
+    config = config_of(Path("x"), Path("y")).override(
+        [
+            "epochs=7",
+            "lr=1e-4",
+            "name=mine",
+            "share_text=no",
+            "augment.scale=(0.2, 0.8)",
+            "model=RN50",
+            "clip=0",
+        ]
+    )
+    assert (config.epochs, config.lr, config.name, config.share_text) == (7, 1e-4, "mine", False)
+    assert config.augment.scale == (0.2, 0.8)
+    assert config.architecture.embed_dim == 1024
+    assert isinstance(config.clip, float)
