@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from default import DATA, FLOWERS, HERE
 
 from diptych import load
 from diptych.encoders import TorchEncoder
@@ -27,9 +28,6 @@ from diptych.evaluation import (
     load_labelled_shards,
 )
 from diptych.zeroshot import class_names, folder_names
-
-HERE = Path(__file__).resolve().parent
-DATA = Path(os.environ.get("DIPTYCH_SHARED", HERE.parents[1] / "shared")) / "data"
 
 
 def main() -> None:
@@ -74,8 +72,7 @@ def measure(encoder: TorchEncoder) -> Iterator[Result]:
     yield evaluate_zero_shot(encoder, imagenet, class_names("imagenet"))
     yield evaluate_zero_shot(encoder, load_labelled(DATA / "cifar10-test-a.tar.gz"))
     yield evaluate_zero_shot(encoder, caltech)
-    flowers = {"roses": "rose", "sunflowers": "sunflower", "tulips": "tulip"}
-    names = {name: flowers.get(name, name) for name in ("daisy", "dandelion", *flowers)}
+    names = {name: FLOWERS.get(name, name) for name in ("daisy", "dandelion", *FLOWERS)}
     yield evaluate_zero_shot(encoder, load_labelled(DATA / "tfflowers-test-a.tar", class_names=names))
     digits = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     mnist = load_labelled(DATA / "mnist-test-a.tar.gz", class_names=digits)

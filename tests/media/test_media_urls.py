@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -19,6 +20,12 @@ BODY = b"picture bytes " * 1000
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        if self.path.startswith("/round/"):  # on and on, a tenth of a second each
+            time.sleep(0.1)
+            self.send_response(302)
+            self.send_header("Location", f"/round/{int(self.path.removeprefix('/round/')) + 1}")
+            self.end_headers()
+            return
         if self.path.startswith("/to/"):
             self.send_response(302)
             self.send_header("Location", self.path.removeprefix("/to/"))
@@ -81,6 +88,11 @@ def test_bytes_come_back(server: str) -> None:
 def test_other_schemes_are_refused(url: str) -> None:
     with pytest.raises(ImageError, match=r"only http and https|names no host"):
         fetch(url, allow_private=True)
+
+
+def test_redirects_share_one_limit_of_time(server: str) -> None:
+    with pytest.raises(ImageError, match=r"timed out|until the time was over"):
+        fetch(f"{server}/round/0", allow_private=True, timeout=0.5)
 
 
 @pytest.mark.parametrize("target", ["file:///etc/hosts", "ftp://a.b/c"])

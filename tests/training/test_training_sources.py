@@ -19,6 +19,8 @@ from diptych.training.sources import (
     Folder,
     LabelledFolder,
     LabelledTar,
+    Once,
+    Part,
     Table,
     TarPairs,
     describe,
@@ -319,3 +321,19 @@ def test_the_real_packs(shared):
     assert labelled.excluded > 0
     assert not left_out & set(labelled.classes)
     assert all(np.array([len(labelled.image(n)) for n in range(0, 4000, 50)]) > 500)
+
+
+def test_parts_of_one_description_share_its_index(tmp_path):
+    path, opened = write_tar(tmp_path / "pairs.tar", caption_members(range(20))), []
+
+    class Counted:
+        def open(self):
+            opened.append(1)
+            return TarPairs(path).open()
+
+    once = Once(Counted())
+    train, held = Part(once, 0.5).open(), Part(once, 0.5, held_out=True).open()
+    assert opened == [1]
+    keys = [{side.key(n) for n in range(len(side))} for side in (train, held)]
+    assert keys[0].isdisjoint(keys[1])
+    assert len(keys[0] | keys[1]) == 20

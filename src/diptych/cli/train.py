@@ -6,9 +6,6 @@ import dataclasses
 import importlib.util
 import json as json_module
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +16,8 @@ from diptych.cli.console import note
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
-    from diptych.training import Listener, Run, StepReport, Summary
+    from diptych.training import Run, Summary
+    from diptych.training.records import Description
 
 _DATA, _RUN = "Your own pairs", "Run"
 
@@ -118,9 +116,10 @@ def train(
 
 
 def _train(run: Run, *, resume: bool, quiet: bool) -> Summary:
+    from diptych.cli.watching import listening
     from diptych.training import train as train_
 
-    with _listening(quiet) as listener:
+    with listening(quiet) as listener:
         return train_(run, resume=resume, listener=listener)
 
 
@@ -163,10 +162,10 @@ def _read_recipe(path: Path) -> Run:
 def _run_on(pairs: list[str], val: str | None, hold_out: float, model: str) -> Run:
     """A run on somebody's own pairs, with retrieval on the held-out ones."""
     from diptych.cli.validation import held_out_retrieval
-    from diptych.training import Mixture, Part, Run, TrainConfig, describe
+    from diptych.training import Mixture, Once, Part, Run, TrainConfig, describe
 
-    described = describe(pairs)
-    held: Any = describe(val) if val else Part(described, hold_out, held_out=True)
+    described = Once(describe(pairs))
+    held: Description = describe(val) if val else Part(described, hold_out, held_out=True)
     data = described if val or not hold_out else Part(described, hold_out)
     config = TrainConfig(data=Mixture(((data, 1.0),)), model=model, name=f"{model} on {', '.join(pairs)}")
     if not val and not hold_out:
@@ -177,79 +176,3 @@ def _run_on(pairs: list[str], val: str | None, hold_out: float, model: str) -> R
         return Run(dataclasses.replace(config, data=Mixture(((described, 1.0),))))
     evaluators = {"val": held_out_retrieval(source, config)}
     return Run(dataclasses.replace(config, monitor="val/image_retrieval_recall@10"), evaluators)
-
-
-@contextmanager
-def _listening(quiet: bool) -> Iterator[Listener]:
-    """A listener that draws a bar on a terminal, and writes lines now and then elsewhere."""
-    from diptych.training import Listener
-
-    if quiet:
-        yield Listener()
-        return
-    listener = _make_listener(sys.stderr.isatty())
-    try:
-        yield listener
-    finally:
-        listener.close()
-
-
-def _make_listener(terminal: bool) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from diptych.training import Listener
-
-    class Screen(Listener):
-        """The bar: step, loss, scale, pairs per second, share of time waiting for data, time left."""
-
-        def __init__(self) -> None:
-            self.bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.fields[told]}"),
-                TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-                console=Console(stderr=True),
-                disable=not terminal,
-            )
-            self.task = self.bar.add_task("starting", total=None, told="")
-            self.last = time.monotonic()
-            self.bar.start()
-
-        def scanning(self, total: int) -> Callable[[int], None]:
-            self.bar.update(self.task, description="reading pairs", total=total, completed=0)
-            return lambda done: self.bar.advance(self.task, done)
-
-        def step(self, report: StepReport) -> None:
-            told = _line(report)
-            self.bar.update(
-                self.task,
-                description=f"step {report.step}/{report.steps}",
-                total=report.steps,
-                completed=report.step,
-                told=told,
-            )
-            if not terminal and time.monotonic() - self.last > 30:
-                self.last = time.monotonic()
-                note(f"step {report.step}/{report.steps}  {told}")
-
-        def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-            self.note(f"step {step}: " + (", ".join(f"{n} {v:.3f}" for n, v in metrics.items()) or "saved"))
-
-        def note(self, text: str) -> None:
-            if terminal:
-                self.bar.console.print(text, markup=False, highlight=False)
-            else:
-                note(text)
-
-        def close(self) -> None:
-            self.bar.stop()
-
-    return Screen()
-
-
-def _line(report: StepReport) -> str:
-    return (
-        f"loss {report.loss:.3f}  scale {report.scale:.1f}  "
-        f"{report.pairs_per_second:,.0f}/s  waits {report.wait_share:.0%}"
-    )

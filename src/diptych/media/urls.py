@@ -36,7 +36,7 @@ def fetch(
     limits : Limits, optional
         `max_bytes` is enforced while reading, whatever length the server promised.
     timeout : float
-        Seconds for the whole of it.
+        Seconds for the whole of it, redirects included; for each wait, where a server drips its answer.
     allow_private : bool
         Also reach this machine and private networks. Leave it off where addresses come from others.
 
@@ -62,7 +62,7 @@ def fetch(
     try:
         _check(url, allow_private)
         request = urllib.request.Request(url, headers=_HEADERS)
-        with _opener(allow_private).open(request, timeout=timeout) as answer:
+        with _opener(allow_private, deadline).open(request, timeout=timeout) as answer:
             return _read(answer, limits, deadline, timeout)
     except ImageError as error:
         raise ImageError(f"{url}: {error}") from error.__cause__
@@ -118,14 +118,14 @@ def _refuse_private(address: str) -> None:
         raise ImageError(f"{address} is on a private network (allow_private=True would fetch it)")
 
 
-def _opener(allow_private: bool) -> urllib.request.OpenerDirector:
+def _opener(allow_private: bool, deadline: float) -> urllib.request.OpenerDirector:
     """An opener that knows http, https and proxies, and no file, ftp or data addresses."""
     opener = urllib.request.OpenerDirector()
     handlers: tuple[urllib.request.BaseHandler, ...] = (
         urllib.request.ProxyHandler(),
         _Http(allow_private),
         _Https(allow_private),
-        _Redirects(allow_private),
+        _Redirects(allow_private, deadline),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
     )
@@ -137,11 +137,15 @@ def _opener(allow_private: bool) -> urllib.request.OpenerDirector:
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Judges every address a server sends us on to as the first one was judged."""
 
-    def __init__(self, allow_private: bool) -> None:
-        self._allow_private = allow_private
+    def __init__(self, allow_private: bool, deadline: float) -> None:
+        self._allow_private, self._deadline = allow_private, deadline
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         _check(newurl, self._allow_private)
+        # What is left for the next server, or ten of them could take ten times as long.
+        req.timeout = self._deadline - time.monotonic()
+        if req.timeout <= 0:
+            raise ImageError("sent on from server to server until the time was over")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

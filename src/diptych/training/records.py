@@ -148,6 +148,35 @@ class Part:
         return split(self.description.open(), self.fraction, self.seed)[int(self.held_out)]
 
 
+class Once:
+    """A description that is indexed once, however many parts of it are opened.
+
+    Examples
+    --------
+    >>> class Slow:
+    ...     def open(self):
+    ...         print("indexing")
+    ...         return object()
+    >>> once = Once(Slow())
+    >>> once.open() is once.open()
+    indexing
+    True
+    """
+
+    def __init__(self, description: Description) -> None:
+        self.description = description
+        self._source: Source | None = None
+
+    def open(self) -> Source:
+        """The records, the same object each time."""
+        if self._source is None:
+            self._source = self.description.open()
+        return self._source
+
+    def __repr__(self) -> str:  # what a checkpoint compares: indexed or not, it is the same data
+        return repr(self.description)
+
+
 class LabelledSource(Source):
     """Records with a class name; captions are written from templates.
 

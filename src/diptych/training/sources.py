@@ -15,14 +15,23 @@ from diptych.media import IMAGE_SUFFIXES
 from diptych.training.captions import DEFAULT_FIELDS, captions_of_fields, parse_json
 from diptych.training.folders import Folder, LabelledFolder
 from diptych.training.patterns import find_files
-from diptych.training.records import Description, LabelledSource, Part, Record, Source, Subset, split
+from diptych.training.records import (
+    Description,
+    LabelledSource,
+    Once,
+    Part,
+    Record,
+    Source,
+    Subset,
+    split,
+)
 from diptych.training.shards import LabelledTar, TarPairs
 from diptych.training.tables import TABLE_SUFFIXES, Table
 from diptych.training.tars import Tar
 
 __all__ = [
     "describe", "split", "TarPairs", "LabelledTar", "Table", "Folder", "LabelledFolder",
-    "Record", "Source", "LabelledSource", "Subset", "Part", "Description",
+    "Record", "Source", "LabelledSource", "Subset", "Part", "Once", "Description",
 ]  # fmt: skip
 
 PEEK = 200  # members of an archive looked at
