@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import diptych
+from toys import tar_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = Path(diptych.__file__).parent / "weights" / "default" / "diptych.json"
@@ -37,6 +38,14 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(samples / "chelsea.png", folder / "cat.jpg")  # the bytes decide, not the suffix
     for name in ("chelsea.png", "coffee.png", "rocket.jpg"):
         shutil.copy(samples / name, folder / "Pictures")
+    cat, coffee, rocket = (
+        (samples / name).read_bytes() for name in ("chelsea.png", "coffee.png", "rocket.jpg")
+    )
+    classes = {"pack/cat/1.png": cat, "pack/cup/1.png": coffee, "pack/airplane/1.jpg": rocket}
+    (folder / "cifar10-test.tar.gz").write_bytes(tar_bytes(classes, "w:gz"))
+    told = b'{"captions": ["a cat", "a ginger cat looks up"]}'
+    pairs = {"1.png": cat, "1.json": told, "2.png": coffee, "2.txt": b"a cup of coffee"}
+    (folder / "flickr8k-test.tar").write_bytes(tar_bytes(pairs))
     return folder
 
 
