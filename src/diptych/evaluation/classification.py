@@ -16,7 +16,7 @@ from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation import metrics
 from diptych.evaluation.archives import Unread
-from diptych.evaluation.datasets import CaptionDataset, ImageDataset
+from diptych.evaluation.datasets import ImageDataset, Pictures
 from diptych.evaluation.report import Result
 from diptych.zeroshot import ZeroShotClassifier
 from diptych.zeroshot.labels import Names, read_labels
@@ -126,7 +126,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 def embed_dataset(
     encoder: Encoder,
-    dataset: ImageDataset | CaptionDataset,
+    dataset: Pictures,
     *,
     batch_size: int,
     threads: int | None,

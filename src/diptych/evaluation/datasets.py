@@ -56,8 +56,8 @@ def _fingerprint(entries: Sequence[Entry], answers: Iterable[object]) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageDataset:
-    """Pictures with one class each. Iterating gives (key, bytes), in the order of `labels`.
+class Pictures:
+    """Pictures somewhere on disk. Iterating gives (key, bytes), in the order of `entries`.
 
     Attributes
     ----------
@@ -65,16 +65,10 @@ class ImageDataset:
         What results call it.
     entries : tuple of Entry
         One per picture.
-    labels : (N,) int64
-        Index into `class_names`.
-    class_names : tuple of str
-        Class names in words, as prompts want them.
     """
 
     name: str
     entries: tuple[Entry, ...]
-    labels: NDArray[np.int64]
-    class_names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -86,6 +80,27 @@ class ImageDataset:
     def keys(self) -> tuple[str, ...]:
         """Name of each picture inside its folder or archive."""
         return tuple(str(entry.name) for entry in self.entries)
+
+    def rows(self, count: int, seed: int) -> NDArray[np.intp]:
+        """Positions of at most `count` pictures drawn at random, in order."""
+        drawn = np.random.default_rng(seed).choice(len(self), min(count, len(self)), replace=False)
+        return np.sort(drawn).astype(np.intp)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDataset(Pictures):
+    """Pictures with one class each.
+
+    Attributes
+    ----------
+    labels : (N,) int64
+        Index into `class_names`.
+    class_names : tuple of str
+        Class names in words, as prompts want them.
+    """
+
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
 
     @property
     def fingerprint(self) -> str:
@@ -117,7 +132,7 @@ class ImageDataset:
 
     def sample(self, count: int, seed: int = 0) -> ImageDataset:
         """At most `count` pictures drawn at random, in their old order; all classes stay as answers."""
-        rows = _draw(len(self), count, seed)
+        rows = self.rows(count, seed)
         return replace(self, entries=tuple(self.entries[row] for row in rows), labels=self.labels[rows])
 
 
@@ -236,36 +251,19 @@ def _words(folders: Sequence[str], names: str | Mapping[str, str] | Sequence[str
 
 
 @dataclass(frozen=True, eq=False)
-class CaptionDataset:
-    """Pictures with one or more captions each. Iterating gives (key, bytes), in the order of `captions`.
+class CaptionDataset(Pictures):
+    """Pictures with one or more captions each.
 
     Attributes
     ----------
-    name : str
-        What results call it.
-    entries : tuple of Entry
-        One per picture.
     captions : tuple of tuples of str
         At least one per picture.
     skipped : tuple of (key, reason)
         Pictures that were left out because their captions are missing or cannot be read.
     """
 
-    name: str
-    entries: tuple[Entry, ...]
     captions: tuple[tuple[str, ...], ...]
     skipped: tuple[tuple[str, str], ...] = field(default=())
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __iter__(self) -> Iterator[tuple[str, bytes]]:
-        return _walk(self.entries)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Name of each picture inside its folder or archive."""
-        return tuple(str(entry.name) for entry in self.entries)
 
     @property
     def fingerprint(self) -> str:
@@ -274,7 +272,7 @@ class CaptionDataset:
 
     def sample(self, count: int, seed: int = 0) -> CaptionDataset:
         """At most `count` pictures drawn at random, in their old order: for a quick look while training."""
-        rows = _draw(len(self), count, seed)
+        rows = self.rows(count, seed)
         entries = tuple(self.entries[row] for row in rows)
         return replace(self, entries=entries, captions=tuple(self.captions[row] for row in rows))
 
@@ -312,12 +310,6 @@ def load_captioned(
         )
     captions = tuple(texts for part in parts for texts in part[1])
     return CaptionDataset(name or _stem(paths[0]), entries, captions, skipped)
-
-
-def _draw(total: int, count: int, seed: int) -> NDArray[np.intp]:
-    """Positions of a sorted random sample."""
-    drawn = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
-    return np.sort(drawn).astype(np.intp)
 
 
 def _stem(path: Path) -> str:
