@@ -128,7 +128,7 @@ def _tell(summary: Summary, recipe: Path | None, json: bool, quiet: bool) -> Non
         print(json_module.dumps(dataclasses.asdict(summary), default=str, indent=2))
     if summary.finished:
         figures = ", ".join(f"{name} {value:.3f}" for name, value in summary.metrics.items())
-        note(f"{summary.reason}: {summary.step} steps; {figures or 'no evaluators'}", quiet=quiet)
+        note(f"{summary.reason}: {summary.step} steps; kept: {figures or 'the last weights'}", quiet=quiet)
         note(f"model: {summary.folder}/model  (diptych classify PICTURE LABEL... -m {summary.folder})")
         return
     note(f"{summary.reason}: saved at step {summary.step}. The same command with --resume goes on there.")
