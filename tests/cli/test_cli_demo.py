@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html.parser
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 from typer.testing import Result
 
 from diptych.cli.contact_sheet import GUTTER, MARGIN, SIDE, Card, Sheet, draw, render
+from diptych.cli.demo import SAMPLES
 
 Run = Callable[..., Result]
 
@@ -72,11 +74,20 @@ def test_demo_on_the_samples(run: Run, tiny: Path) -> None:
     assert done.exit_code == 0, done.stderr
     with Image.open("sheet/contact-sheet.png") as drawn:
         assert drawn.width > 1000
-    assert Path("sheet/contact-sheet.html").read_text(encoding="utf-8").count("<figure>") == 12
-    assert "12 pictures, named from words alone" in Path("sheet/contact-sheet.html").read_text(
+    assert Path("sheet/contact-sheet.html").read_text(encoding="utf-8").count("<figure>") == 8
+    assert "8 pictures, named from words alone" in Path("sheet/contact-sheet.html").read_text(
         encoding="utf-8"
     )
     assert done.stderr.count("  diptych ") == 3  # what to try next
+    told = re.search(r"^([0-8]) of 8 right; guessing gets 0\.7 of them\.$", done.stdout, re.MULTILINE)
+    assert told
+    right = sum(
+        line.split()[0] in SAMPLES and f"  {SAMPLES[line.split()[0]]}  " in line
+        for line in done.stdout.splitlines()
+        if line.strip()
+    )
+    assert int(told[1]) == right
+    assert " right;" not in run("demo", "-m", tiny, "--label", "a cat", "--label", "a dog").stdout
 
 
 def test_demo_on_one_s_own(run: Run, tiny: Path, album: Path) -> None:
