@@ -77,6 +77,11 @@ def run() -> Run:
         ),
         evaluate_every=2,
     )
+    return with_retrieval(config)
+
+
+def with_retrieval(config: TrainConfig) -> Run:
+    """A run that is measured on Flickr8k-val: what every choice was made by."""
     return Run(config, {"flickr8k-val": retrieval(DATA / "flickr8k-val.tar", config)})
 
 

@@ -17,9 +17,8 @@ from diptych.training import AugmentConfig, Run
 
 def run() -> Run:
     """The run that made the model inside the package out of the first leg's."""
-    first = default.run()
     config = replace(
-        first.config,
+        default.run().config,
         start="runs/default",
         out="runs/default-more",
         data=default.data(captioned=4.0, cifar=0.3),
@@ -33,4 +32,4 @@ def run() -> Run:
         ),
         evaluate_every=1,
     )
-    return replace(first, config=config)
+    return default.with_retrieval(config)

@@ -141,10 +141,12 @@ class Trainer:
             self.loader.scan(self.listener.scanning(sum(map(len, self.loader.sources))))
 
     def _begin_with(self, name: str) -> None:
-        """Take over the weights of another model of the same shape and the same ids."""
+        """Take over the weights of another model of the same shape, the same ids and the same colours."""
         before = load_checkpoint(name)
-        for what in ("tokenizer", "preprocess"):
-            theirs, ours = getattr(before.spec, what), getattr(self.spec, what)
+        # The side alone may be another: an average pool reads any, and what does not fit is refused below.
+        sized = replace(before.spec.preprocess, size=self.spec.preprocess.size)
+        for what, theirs in (("tokenizer", before.spec.tokenizer), ("preprocess", sized)):
+            ours = getattr(self.spec, what)
             if theirs != ours:
                 raise TrainingError(f"{name} has another {what}: {theirs}, this run has {ours}")
         state = fit(self.config.architecture, before.state, source=name)
