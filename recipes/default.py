@@ -1,11 +1,10 @@
-"""The default model: small packs of captioned and labelled photographs, two cores, an hour and a half.
+"""The default model, first leg: small packs of captioned and labelled photographs, 90 minutes on two cores.
 
 Command:  diptych train recipes/default.py
 Data:     DIPTYCH_SHARED/data (by default ../shared/data): flickr8k-train, open-train,
           caltech101-train-16shot, cifar10-train, tfflowers-train-1000; without the classes of held_out.json
 Cost:     90 minutes on two cores that did other work as well, 2.7 GB
-Result:   runs/default/model, Flickr8k-val recall@10 0.21 / 0.23; in half precision it is `diptych.load()`:
-          diptych models convert runs/default src/diptych/weights/default --half
+Result:   runs/default/model, Flickr8k-val recall@10 0.207 / 0.234; recipes/default_more.py goes on from it.
           docs/default-model.md has the record of what was tried
 """
 

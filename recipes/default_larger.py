@@ -2,8 +2,9 @@
 
 Command:  diptych train recipes/default_larger.py, after recipes/default.py and recipes/default_more.py
 Data:     as recipes/default.py
-Cost:     TODO
-Result:   TODO
+Cost:     14 minutes on two cores, 3 GB
+Result:   runs/default-larger/model, Flickr8k-val recall@10 0.237 / 0.270; its mean with the second leg, by
+          recipes/default_average.py, is the model that ships
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def run() -> Run:
             start="runs/default-more",
             out="runs/default-larger",
             model=replace(config.architecture, vision=vision),
-            epochs=2,
+            epochs=1,
             image_sizes=(),
             lr=2e-4,
             warmup=20,

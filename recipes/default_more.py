@@ -2,8 +2,8 @@
 
 Command:  diptych train recipes/default.py && diptych train recipes/default_more.py
 Data:     as recipes/default.py
-Cost:     TODO
-Result:   TODO
+Cost:     87 minutes on two cores that did other work as well, 3 GB; the epoch that is kept is done after 68
+Result:   runs/default-more/model, Flickr8k-val recall@10 0.236 / 0.276
 """
 
 from __future__ import annotations
@@ -31,5 +31,6 @@ def run() -> Run:
             scale=(0.4, 1.0), flip=0.5, jitter=(0.4, 0.4, 0.4, 0.05), grayscale=0.1, erasing=0.25
         ),
         evaluate_every=1,
+        monitor="flickr8k-val/text_retrieval_recall@10",
     )
     return default.with_retrieval(config)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from diptych.weights.disk import write_whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diptych.disk import write_whole
 from diptych.errors import ChecksumError, SaveError, UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import preset

@@ -50,11 +50,12 @@ class Writer(Protocol):
 class TableWriter:
     """Bars on a terminal: a block for each of a few pictures, a line for each of many."""
 
-    def __init__(self, pictures: int, top: int | None, *, sure: bool = False) -> None:
+    def __init__(self, pictures: int, top: int | None, *, sure: bool = False, room: int = 24) -> None:
         self.blocks = pictures <= _BLOCKS if top is None else top > 1
         self.console: Console = screen()
         self.plain = plain_output()
         self.first = True
+        self.room = room  # for the label, where a picture gets a line
         self.sure = sure  # tell how sure an answer is: what a cut-off is compared with
 
     def answer(self, answer: Answer) -> None:
@@ -85,9 +86,9 @@ class TableWriter:
 
     def _line(self, answer: Answer) -> None:
         best = max((score for _, score in answer.top), default=0.0)
-        room = self.console.width - 46 - 7 * self.sure
+        room = self.console.width - 22 - self.room - 7 * self.sure
         line = Text(fitted(answer.path, room, tail=True) + "  ")
-        line.append(fitted(answer.told, 24) + "  ", "bold" if answer.labels else "yellow")
+        line.append(fitted(answer.told, self.room) + "  ", "bold" if answer.labels else "yellow")
         line.append(bar(best / 100, 12, plain=self.plain), "cyan").append(f" {best:5.1f}")
         self.console.print(line.append(f"  {answer.confidence:.3f}" if self.sure else "", "dim"))
 

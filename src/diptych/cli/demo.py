@@ -16,18 +16,25 @@ if TYPE_CHECKING:
     from diptych.encoders import TorchEncoder
     from diptych.zeroshot import ZeroShotClassifier
 
-# Of scikit-image's bundled pictures the ones that show a thing, and what they show.
+# Of scikit-image's bundled pictures the ones that show a thing, and what they show, in sentences like the captions
+# that the default model learned from: by single words ("a cat", "coins") it names one of the eight.
 SAMPLES = {
-    "chelsea.png": "a cat",
-    "coffee.png": "a cup of coffee",
-    "astronaut.png": "an astronaut",
-    "motorcycle_left.png": "a motorcycle",
-    "rocket.jpg": "a rocket",
-    "camera.png": "a man with a camera",
-    "coins.png": "coins",
-    "horse.png": "a horse",
+    "chelsea.png": "the face of a brown cat",
+    "coffee.png": "a cup on a table",
+    "astronaut.png": "a smiling woman in an orange suit",
+    "motorcycle_left.png": "a red motorcycle is parked",
+    "rocket.jpg": "a rocket at night",
+    "camera.png": "a man looks through a camera",
+    "coins.png": "old coins",
+    "horse.png": "a black horse",
 }
-LABELS = (*SAMPLES.values(), "a dog", "a car", "a flower", "a boat")
+LABELS = (
+    *SAMPLES.values(),
+    "a dog runs across the grass",
+    "two children play in the water",
+    "a red car",
+    "a flower in a garden",
+)
 SHOWN = 3  # labels under each picture
 
 
@@ -69,7 +76,8 @@ def demo(
         gather(pictures, allow_urls=False, stdin=typer.get_text_stream("stdin")) if pictures else samples()
     )
     encoder = options.open_model(model, pretrained, device=device, precision=precision, threads=threads)
-    classifier = ZeroShotClassifier(encoder, templates=None).fit(prompts_for(labels))
+    prompts = prompts_for(labels) if label else labels  # ours are sentences already
+    classifier = ZeroShotClassifier(encoder, templates=None).fit(prompts)
     cards, failures = _cards(classifier, names[:limit])
     for name, reason in failures.items():
         complain("failed", f"{name}: {reason}")
@@ -150,7 +158,7 @@ def _write(
 def _print(cards: Sequence[Card]) -> None:
     from diptych.cli.answers import Answer, TableWriter
 
-    table = TableWriter(len(cards), top=1)
+    table = TableWriter(len(cards), top=1, room=34)
     for card in cards:
         scores = tuple(score for _, score in card.scores)
         table.answer(Answer(Path(card.name).name, (card.scores[0][0],), card.scores, 0.0, scores))
