@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from diptych.encoders import TorchEncoder
     from diptych.zeroshot import ZeroShotClassifier
 
-# Of scikit-image's bundled pictures the ones that show a thing, and what they show, in sentences like the captions
-# that the default model learned from: by single words ("a cat", "coins") it names one of the eight.
+# Of scikit-image's bundled pictures the ones that show a thing, and what they show, in sentences such as the
+# default model learned from: by single words ("a cat", "coins") it names one of the eight.
 SAMPLES = {
     "chelsea.png": "the face of a brown cat",
     "coffee.png": "a cup on a table",
