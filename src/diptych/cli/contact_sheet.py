@@ -86,7 +86,8 @@ def _draw_card(canvas: Image, pen: ImageDraw, card: Card, left: int, top: int) -
         ink, fill = (INK, ACCENT) if rank == 0 else (GREY, FAINT)
         number = f"{score:.1f}"
         room = SIDE - pen.textlength(number, font=_font(21)) - 16
-        pen.text((left, y), _fit(label, 21, room), fill=ink, font=_font(21))
+        size = 21 if _font(21).getlength(clean(label)) <= room else 19  # a little smaller, then cut
+        pen.text((left, y + 21 - size), _fit(label, size, room), fill=ink, font=_font(size))
         pen.text((left + SIDE, y), number, fill=ink, font=_font(21), anchor="ra")
         pen.rounded_rectangle((left, y + 30, left + SIDE, y + 34), 2, fill=TRACK)
         if score >= 1:  # a shorter bar could not be drawn round
