@@ -148,7 +148,8 @@ def _render_card(card: Card) -> str:
     thumbnail(card.picture).save(buffer, "JPEG", quality=88)
     picture = base64.b64encode(buffer.getvalue()).decode("ascii")
     rows = "\n".join(
-        f'<li><span title="{_escaped(label)}">{_escaped(label)}</span><b>{score:.1f}</b><i style="--share:{score:.2f}%"></i></li>'
+        f'<li><span title="{_escaped(label)}">{_escaped(label)}</span><b>{score:.1f}</b>'
+        f'<i style="--share:{score:.2f}%"></i></li>'
         for label, score in card.scores
     )
     return (
