@@ -1,8 +1,7 @@
 import io
 import json
 import threading
-import warnings
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch
 from make_pairs import caption_members, class_members, picture, toy_tokenizer, write_tar
 
 from diptych.errors import DataError
+from diptych.inputs import LongTextWarning, TokenizerConfig, load_tokenizer
 from diptych.training.augment import AugmentConfig
 from diptych.training.loader import Mixture, PairLoader
 from diptych.training.reader import Reader
@@ -223,14 +223,10 @@ def test_too_little_for_a_batch_is_an_error_that_says_why(tmp_path):
 
 
 def test_cut_texts_are_told_of_once(mixture):
-    def tokenizer(texts):
-        warnings.warn(f"{len(texts)} texts were cut", UserWarning, stacklevel=1)
-        return toy_tokenizer(texts)
-
     loader = make(mixture)
-    loader.tokenizer = tokenizer
-    with pytest.warns(UserWarning, match="were cut") as told:
-        list(loader.batches(0))
+    loader.tokenizer = load_tokenizer(TokenizerConfig(context_length=4))
+    with pytest.warns(LongTextWarning, match="were cut") as told:
+        list(chain(loader.batches(0), loader.batches(1)))
     assert len(told) == 1
 
 
