@@ -105,7 +105,9 @@ def train(
     run = (
         _read_recipe(recipe)
         if recipe
-        else _run_on(pairs or [], val, 0.05 if hold_out is None else hold_out, model or "diptych-small")
+        else _run_on(
+            pairs or [], val, 0.05 if hold_out is None else hold_out, model or "diptych-small", quiet
+        )
     )
     named: dict[str, Any] = {"out": out, "epochs": epochs, "batch_size": batch_size, "lr": lr}
     config = dataclasses.replace(run.config, **{k: v for k, v in named.items() if v is not None})
@@ -159,7 +161,7 @@ def _read_recipe(path: Path) -> Run:
     return made
 
 
-def _run_on(pairs: list[str], val: str | None, hold_out: float, model: str) -> Run:
+def _run_on(pairs: list[str], val: str | None, hold_out: float, model: str, quiet: bool) -> Run:
     """A run on somebody's own pairs, with retrieval on the held-out ones."""
     from diptych.cli.validation import held_out_retrieval
     from diptych.training import Mixture, Once, Part, Run, TrainConfig, describe
@@ -172,7 +174,7 @@ def _run_on(pairs: list[str], val: str | None, hold_out: float, model: str) -> R
         return Run(config)
     source = held.open()
     if not len(source):
-        note(f"too few pairs to hold out a share of {hold_out:g}: training without validation")
+        note(f"too few pairs to hold out a share of {hold_out:g}: training without validation", quiet=quiet)
         return Run(dataclasses.replace(config, data=Mixture(((described, 1.0),))))
     evaluators = {"val": held_out_retrieval(source, config)}
     return Run(dataclasses.replace(config, monitor="val/image_retrieval_recall@10"), evaluators)
