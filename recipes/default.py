@@ -20,7 +20,8 @@ from diptych.encoders import TorchEncoder
 from diptych.evaluation import evaluate_retrieval, load_captioned
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
-from diptych.training import AugmentConfig, Evaluator, LabelledTar, Mixture, Run, TarPairs, TrainConfig
+from diptych.pairs import AugmentConfig, LabelledTar, Mixture, TarPairs
+from diptych.training import Evaluator, Run, TrainConfig
 from diptych.zeroshot import folder_names
 
 HERE = Path(__file__).resolve().parent

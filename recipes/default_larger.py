@@ -14,7 +14,8 @@ from dataclasses import replace
 import default
 import default_more
 
-from diptych.training import AugmentConfig, Run
+from diptych.pairs import AugmentConfig
+from diptych.training import Run
 
 
 def run() -> Run:

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 import default
 
-from diptych.training import AugmentConfig, Run
+from diptych.pairs import AugmentConfig
+from diptych.training import Run
 
 
 def run() -> Run:

@@ -16,7 +16,8 @@ from PIL import Image
 Run = Callable[..., Any]
 
 RECIPE = """
-from diptych.training import Mixture, Run, TarPairs, TrainConfig
+from diptych.pairs import Mixture, TarPairs
+from diptych.training import Run, TrainConfig
 
 def run():
     config = TrainConfig(

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from diptych.training import LabelledTar, Run
+from diptych.pairs import LabelledTar
+from diptych.training import Run
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

@@ -16,8 +16,8 @@ from diptych.cli.console import note
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
+    from diptych.pairs import Description
     from diptych.training import Run, Summary
-    from diptych.training.records import Description
 
 _DATA, _RUN = "Your own pairs", "Run"
 
@@ -164,7 +164,8 @@ def _read_recipe(path: Path) -> Run:
 def _run_on(pairs: list[str], val: str | None, hold_out: float, model: str, quiet: bool) -> Run:
     """A run on somebody's own pairs, with retrieval on the held-out ones."""
     from diptych.cli.validation import held_out_retrieval
-    from diptych.training import Mixture, Once, Part, Run, TrainConfig, describe
+    from diptych.pairs import Mixture, Once, Part, describe
+    from diptych.training import Run, TrainConfig
 
     described = Once(describe(pairs))
     held: Description = describe(val) if val else Part(described, hold_out, held_out=True)

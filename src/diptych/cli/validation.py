@@ -13,7 +13,8 @@ from diptych.evaluation import metrics
 
 if TYPE_CHECKING:
     from diptych.model.clip import CLIP
-    from diptych.training import Evaluator, Source, TrainConfig
+    from diptych.pairs import Source
+    from diptych.training import Evaluator, TrainConfig
 
 MOST = 1000  # pairs: recall among them is quick to get and steady enough to compare evaluations
 

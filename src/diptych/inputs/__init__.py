@@ -3,7 +3,7 @@
 Files of this room: `config` (what a tokenizer and a preprocessing are, as data), `cleaning` (texts before
 they are cut into tokens), `vocabulary` (the two token tables), `tokenizer` (the public face of the three),
 `long_texts` (what is said of texts that do not fit) and `preprocess` (the evaluation transform). Decoding
-pictures is left to `diptych.media`, training augmentation to `diptych.training`.
+pictures is left to `diptych.media`, training augmentation to `diptych.pairs`.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from diptych.errors import InputError
 from diptych.inputs import PreprocessConfig, TokenizerConfig
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, check_choices, preset
-from diptych.training.augment import AugmentConfig
-from diptych.training.loader import Mixture
+from diptych.pairs.augment import AugmentConfig
+from diptych.pairs.loader import Mixture
 from diptych.weights import ModelSpec
 
 # Called with the (averaged) model and the step; what it returns is logged under the evaluator's name.
@@ -32,7 +32,7 @@ class TrainConfig:
 
     Examples
     --------
-    >>> from diptych.training.sources import TarPairs
+    >>> from diptych.pairs.sources import TarPairs
     >>> config = TrainConfig(data=Mixture(((TarPairs("pairs.tar"), 1.0),)))
     >>> config.override(["epochs=3", "augment.flip=0.5"]).augment.flip
     0.5

@@ -28,9 +28,9 @@ from diptych.model.clip import CLIP
 from diptych.model.initialise import build
 from diptych.model.machine import pick_device, pick_dtype
 from diptych.model.tree import can_share, encode_shared
+from diptych.pairs.loader import Batch, PairLoader
 from diptych.training import checkpoint
 from diptych.training.config import Run
-from diptych.training.loader import Batch, PairLoader
 from diptych.training.loss import info_nce, sigmoid_loss
 from diptych.training.optim import Average, optimizer, rate
 from diptych.training.watching import Listener, StepReport, Summary

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from make_pairs import caption_members, class_members, picture, write_tar
 
 from diptych.errors import DataError
-from diptych.training import tars
-from diptych.training.captions import Templates, captions_of_fields, parse_json
-from diptych.training.sources import (
+from diptych.pairs import tars
+from diptych.pairs.captions import Templates, captions_of_fields, parse_json
+from diptych.pairs.sources import (
     Folder,
     LabelledFolder,
     LabelledTar,

@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.media import IMAGE_SUFFIXES
-from diptych.training.captions import (
+from diptych.pairs.captions import (
     DEFAULT_TEMPLATES,
     captions_of_fields,
     captions_of_text,
     parse_json,
 )
-from diptych.training.patterns import find_files
-from diptych.training.records import LabelledSource, Source, require_records
-from diptych.training.tars import Tar
+from diptych.pairs.patterns import find_files
+from diptych.pairs.records import LabelledSource, Source, require_records
+from diptych.pairs.tars import Tar
 
 Place = tuple[int, int, int]  # archive, offset, size
 NOWHERE: Place = (-1, 0, 0)

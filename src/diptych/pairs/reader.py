@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from diptych.errors import DataError, DiptychError, ImageError
-from diptych.training.pictures import Cache, Pixels, decode, free_memory
-from diptych.training.records import Source
+from diptych.pairs.pictures import Cache, Pixels, decode, free_memory
+from diptych.pairs.records import Source
 
 
 @dataclass

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.errors import DataError
-from diptych.training.order import UInts, uniforms
-from diptych.training.pictures import Pixels
+from diptych.pairs.order import UInts, uniforms
+from diptych.pairs.pictures import Pixels
 
 Floats = NDArray[np.float64]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from diptych.errors import DataError
 from diptych.media import IMAGE_SUFFIXES
-from diptych.training.captions import DEFAULT_FIELDS, captions_of_fields, parse_json
-from diptych.training.folders import Folder, LabelledFolder
-from diptych.training.patterns import find_files
-from diptych.training.records import (
+from diptych.pairs.captions import DEFAULT_FIELDS, captions_of_fields, parse_json
+from diptych.pairs.folders import Folder, LabelledFolder
+from diptych.pairs.patterns import find_files
+from diptych.pairs.records import (
     Description,
     LabelledSource,
     Once,
@@ -25,9 +25,9 @@ from diptych.training.records import (
     Subset,
     split,
 )
-from diptych.training.shards import LabelledTar, TarPairs
-from diptych.training.tables import TABLE_SUFFIXES, Table
-from diptych.training.tars import Tar
+from diptych.pairs.shards import LabelledTar, TarPairs
+from diptych.pairs.tables import TABLE_SUFFIXES, Table
+from diptych.pairs.tars import Tar
 
 __all__ = [
     "describe", "split", "TarPairs", "LabelledTar", "Table", "Folder", "LabelledFolder",

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from diptych.errors import DataError
 from diptych.inputs import CLIP_MEAN, CLIP_STD, counted_long_texts
-from diptych.training.augment import CAPTION, COLUMNS, FLIP, AugmentConfig, crop, crop_boxes, finish
-from diptych.training.order import Order, UInts, Visits, hash_keys, uniforms
-from diptych.training.pictures import Pixels, side_for
-from diptych.training.reader import Reader, Report
-from diptych.training.records import Description, Source
+from diptych.pairs.augment import CAPTION, COLUMNS, FLIP, AugmentConfig, crop, crop_boxes, finish
+from diptych.pairs.order import Order, UInts, Visits, hash_keys, uniforms
+from diptych.pairs.pictures import Pixels, side_for
+from diptych.pairs.reader import Reader, Report
+from diptych.pairs.records import Description, Source
 
 CACHE_BUDGET = 4 * 2**30  # bytes
 CHUNK = 32  # visits handed to a worker at a time
@@ -53,7 +53,7 @@ class Mixture:
 
     Examples
     --------
-    >>> from diptych.training.sources import TarPairs
+    >>> from diptych.pairs.sources import TarPairs
     >>> Mixture(((TarPairs("flickr/{0..2}.tar"), 3.0), (TarPairs("more.tar"), 1.0))).parts[0][1]
     3.0
     """

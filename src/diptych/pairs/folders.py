@@ -9,13 +9,13 @@ from pathlib import Path
 
 from diptych.errors import DataError
 from diptych.media import find_images
-from diptych.training.captions import (
+from diptych.pairs.captions import (
     DEFAULT_TEMPLATES,
     captions_of_fields,
     captions_of_text,
     parse_json,
 )
-from diptych.training.records import LabelledSource, Source, require_records
+from diptych.pairs.records import LabelledSource, Source, require_records
 
 _HELPERS = (".txt", ".json")
 

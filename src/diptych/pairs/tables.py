@@ -14,10 +14,10 @@ from typing import Any
 
 from diptych.errors import DataError
 from diptych.extras import require
-from diptych.training.folders import read_file
-from diptych.training.patterns import find_files, refuse_remote
-from diptych.training.records import Source, require_records
-from diptych.training.tars import Spool
+from diptych.pairs.folders import read_file
+from diptych.pairs.patterns import find_files, refuse_remote
+from diptych.pairs.records import Source, require_records
+from diptych.pairs.tars import Spool
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 _SEPARATORS = ("\t", ",", ";", "|")

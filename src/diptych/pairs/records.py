@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import DataError
-from diptych.training.captions import Templates
-from diptych.training.order import UInts, hash_keys, mix, unit
+from diptych.pairs.captions import Templates
+from diptych.pairs.order import UInts, hash_keys, mix, unit
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import torch
 from PIL import Image
 
 from diptych.errors import DataError
-from diptych.training.augment import COLUMNS, FLIP, AugmentConfig, crop, crop_boxes, finish
-from diptych.training.order import hash_keys, uniforms
-from diptych.training.pictures import decode, side_for
+from diptych.pairs.augment import COLUMNS, FLIP, AugmentConfig, crop, crop_boxes, finish
+from diptych.pairs.order import hash_keys, uniforms
+from diptych.pairs.pictures import decode, side_for
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 NUMBERS = hash_keys(str(n) for n in range(4000))

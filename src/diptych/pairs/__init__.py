@@ -1,0 +1,42 @@
+"""Pairs of pictures and texts, from files to batches: what a training run reads.
+
+The way through: a description in a recipe (`sources`) opens to records; `order` says which record when;
+`reader` decodes, `augment` crops; `loader` makes batches of it. No model, no loss and no step is known here:
+those are `diptych.training`'s.
+"""
+
+from __future__ import annotations
+
+from diptych.pairs.augment import AugmentConfig
+from diptych.pairs.loader import Batch, Mixture, PairLoader
+from diptych.pairs.sources import (
+    Description,
+    Folder,
+    LabelledFolder,
+    LabelledTar,
+    Once,
+    Part,
+    Source,
+    Table,
+    TarPairs,
+    describe,
+    split,
+)
+
+__all__ = [
+    "Mixture",
+    "TarPairs",
+    "LabelledTar",
+    "Table",
+    "Folder",
+    "LabelledFolder",
+    "Once",
+    "Part",
+    "Source",
+    "Description",
+    "describe",
+    "split",
+    "AugmentConfig",
+    "PairLoader",
+    "Batch",
+]
