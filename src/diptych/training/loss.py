@@ -25,29 +25,25 @@ and C entry by entry; so S is computed again, a tile at a time, and each tile of
 gradients while it is still in the cache. That is four products of 2 N^2 D operations (one forward, three
 backward) where the textbook version spends six and keeps several N x N matrices. ``dL/dt`` costs no further
 pass: ``sum_ij P_ij a_i.b_j = sum_i a_i.(sum_j P_ij b_j)``, a dot product with what is there already.
+`softmaxes.py` finds both softmaxes of a tile with one exponential an entry.
 
-One exponential for two softmaxes
----------------------------------
-A log-sum-exp must be shifted before the exponential. Rows and columns want different shifts, which would be
-two exponentials for each entry; one is enough if a tile is shifted by a single c, its largest entry::
+Many processes
+--------------
+Each of W processes holds n = N / W pictures and their texts, and computes the n rows of S that belong to its
+pictures; texts come to it by an exchange (`exchange.py`), with sums that travel with them. Forward, C is what
+travels, and each process adds its rows to it; backward, dL/db. So every process does a W-th of the four
+products, features are sent once a pass, and the gradient through everybody else's features is in the sums.
+All processes get the same loss. dL/da and dL/db of a process's own features are whole; what a process finds
+for scale and bias is that of its part of the matrix. So the gradients of all parameters, those two included,
+are parts of a sum: over the processes they add up to the gradient of the one loss.
 
-    e_ij = exp(s_ij - c)      R_i <- log(exp R_i + exp(c) sum_j e_ij)      C_j likewise
-    P_ij = e_ij (exp(c - R_i) + exp(c - C_j))
-
-This loses what lies more than 87 below c (float32's exponential is zero there). For a row whose log-sum is
-at least c - 60 that is less than n exp(-87) / exp(-60) of its sum, 4e-9 for n = 2,048: nothing. So after each
-tile the new R and C are looked at, and where one lies lower the tile is done again with a shift for each row
-and each column. A shift fixed once and for all, such as t, has no such check: it gives log 0 when all cosines
-are low. In the backward pass R and C are final, every entry of a tile is at most c = min(max R_i, max C_j),
-and the same test is made for all tiles at once. R and C are kept in float64: next to 100, float32 has steps
-of 8e-6.
-
-`tiles.py` walks the matrix. This module knows nothing of models, optimisers or processes; features come in as
-unit rows.
+`tiles.py` walks the matrix, `exchange.py` talks. This module knows nothing of models and optimisers; features
+come in as unit rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -56,11 +52,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from diptych.errors import InputError
-from diptych.training.tiles import Tiles, diagonal
+from diptych.training.exchange import Alone, Block, Exchange
+from diptych.training.softmaxes import absorb, shifts_of, softmaxes
+from diptych.training.tiles import Tiles, working_type
 
-# Shapes: N pairs, D width, m x n one tile. a: picture rows, b: text rows.
-
-SPREAD = 60.0  # how far below a tile's shift a row's log-sum may lie; see "One exponential" above
+# Shapes: N pairs here, D width, m x n one tile. a: picture rows, b: text rows.
 
 
 def info_nce(
@@ -70,6 +66,7 @@ def info_nce(
     *,
     groups: Tensor | None = None,
     tile: tuple[int, int] | None = None,
+    exchange: Exchange | None = None,
 ) -> Tensor:
     """Symmetric InfoNCE: the mean of the cross-entropies over rows and over columns.
 
@@ -85,6 +82,9 @@ def info_nce(
         diagonal count as absent.
     tile : (int, int), optional
         Rows and columns of a tile. It changes time and memory, not the result beyond rounding.
+    exchange : Exchange, optional
+        With the other processes; each has N pairs of its own. By default there is none. See "Many processes"
+        above for what the gradients are then.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def info_nce(
     0.0
     """
     _check(image_features, text_features, scale, groups, tile)
-    inputs = (image_features, text_features, scale, groups, tile)
+    inputs = (image_features, text_features, scale, groups, tile, exchange or Alone())
     loss: Tensor = _InfoNCE.apply(*inputs)  # type: ignore[no-untyped-call]
     return loss
 
@@ -120,6 +120,7 @@ def sigmoid_loss(
     *,
     groups: Tensor | None = None,
     tile: tuple[int, int] | None = None,
+    exchange: Exchange | None = None,
 ) -> Tensor:
     """SigLIP's loss: for each of the N x N combinations, does it belong together?
 
@@ -133,6 +134,8 @@ def sigmoid_loss(
         Pairs of equal number are not each other's negatives.
     tile : (int, int), optional
         Rows and columns of a tile.
+    exchange : Exchange, optional
+        With the other processes, as for `info_nce`.
 
     Returns
     -------
@@ -154,7 +157,7 @@ def sigmoid_loss(
     20.0
     """
     _check(image_features, text_features, scale, groups, tile)
-    inputs = (image_features, text_features, scale, bias, groups, tile)
+    inputs = (image_features, text_features, scale, bias, groups, tile, exchange or Alone())
     loss: Tensor = _Sigmoid.apply(*inputs)  # type: ignore[no-untyped-call]
     return loss
 
@@ -175,47 +178,115 @@ def _check(a: Tensor, b: Tensor, scale: Tensor, groups: Tensor | None, tile: tup
         raise InputError(f"tile is {tile}: expected two positive numbers, rows and columns")
 
 
+class _Part:
+    """One process's part of the matrix: its own rows against whatever block of columns is there."""
+
+    def __init__(
+        self, a: Tensor, b: Tensor, scale: Tensor, tile: tuple[int, int] | None, exchange: Exchange
+    ) -> None:
+        self.a, self.b, self.scale, self.tile, self.exchange = a, b, scale, tile, exchange
+        self.dtype = working_type(a, b)
+        # Vectors of length N cost nothing, so they take the widest type the device has.
+        self.wide = self.dtype if a.device.type == "mps" else torch.float64
+        self.pairs = a.shape[0] * exchange.size
+
+    def tiles(self, block: Block, own: Tensor | None) -> Tiles:
+        """The tiles of a block; `block.fixed` begins with its texts and its groups, `own` are our groups."""
+        b, groups = block.fixed[:2]
+        assert b is not None
+        both = None if own is None or groups is None else (own, groups)
+        ahead = self.exchange.rank * self.a.shape[0] - block.start
+        return Tiles(self.a, b, self.scale, both, self.tile, ahead)
+
+    def zero(self) -> Tensor:
+        """A sum to begin."""
+        return torch.zeros((), dtype=self.wide, device=self.a.device)
+
+    def gradients(
+        self,
+        fixed: tuple[Tensor | None, ...],
+        derive: Callable[[Block, Tensor | None, Tensor | None], None],
+        factor: Tensor,
+        needs: tuple[bool, bool, bool],
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Gradients in a, b and scale; `derive` adds a block's ``P b`` and ``P^T a`` to what it is given."""
+        need_a, need_b, need_scale = needs
+        with_rows = need_a or (need_scale and not need_b)
+        onto_a = torch.zeros_like(self.a, dtype=self.dtype) if with_rows else None
+        onto_b = torch.zeros_like(self.b, dtype=self.dtype) if need_b else None
+        onto_b = self.exchange.carry(fixed, onto_b, lambda block: derive(block, onto_a, block.sums))
+        dot = self.zero()
+        # Rows of the matrix that are ours, or columns: either way the processes' parts make up the whole.
+        rows, sums = (self.a, onto_a) if onto_a is not None else (self.b, onto_b)
+        if need_scale and sums is not None:
+            for some, theirs in zip(torch.split(rows, 4096), torch.split(sums, 4096), strict=True):
+                dot += torch.linalg.vecdot(some.to(self.dtype), theirs).sum(dtype=self.wide)
+        slope = factor * self.scale.detach().to(factor.device, factor.dtype).reshape(())
+        grad_a = onto_a.mul_(slope) if onto_a is not None and need_a else None
+        grad_b = onto_b.mul_(slope) if onto_b is not None else None
+        return grad_a, grad_b, dot * factor if need_scale else None
+
+
 class _InfoNCE(torch.autograd.Function):
     """The closed form of the module's docstring; keeps the features and two vectors of length N."""
 
     @staticmethod
     def forward(
-        ctx: Any, a: Tensor, b: Tensor, scale: Tensor, groups: Tensor | None, tile: tuple[int, int] | None
+        ctx: Any,
+        a: Tensor,
+        b: Tensor,
+        scale: Tensor,
+        groups: Tensor | None,
+        tile: tuple[int, int] | None,
+        exchange: Exchange,
     ) -> Tensor:
         with torch.autocast(a.device.type, enabled=False):
-            tiles = Tiles(a, b, scale, groups, tile)
-            row = a.new_full(a.shape[:1], -torch.inf, dtype=tiles.wide)  # R
-            column = row.clone()  # C
+            part = _Part(a, b, scale, tile, exchange)
+            row = a.new_full(a.shape[:1], -torch.inf, dtype=part.wide)  # R
             agreement = torch.empty_like(row)  # s_ii
-            for rows, columns, s in tiles:
-                own = diagonal(s, rows, columns)
-                first = max(rows.start, columns.start)
-                agreement[first : first + own.shape[0]] = own
-                row[rows], column[columns] = _absorb(
-                    s, tiles.view(1, rows, columns), row[rows], column[columns]
-                )
+
+            def add(block: Block) -> None:
+                tiles, sums = part.tiles(block, groups), block.sums
+                assert sums is not None
+                for rows, columns, s in tiles:
+                    own = tiles.diagonal(s, rows, columns)
+                    first = max(rows.start, columns.start - tiles.ahead)
+                    agreement[first : first + own.shape[0]] = own
+                    row[rows], sums[columns] = absorb(
+                        s, tiles.view(1, rows, columns), row[rows], sums[columns]
+                    )
+
+            column = exchange.carry((b, groups), torch.full_like(row, -torch.inf), add, "logaddexp")  # C
+            assert column is not None
             ctx.save_for_backward(a, b, scale, groups, row, column)
-            ctx.tile = tile
-            return ((row - agreement).mean() + (column - agreement).mean()).div(2).to(tiles.dtype)
+            ctx.tile, ctx.exchange = tile, exchange
+            loss = exchange.total((row - agreement).sum() + (column - agreement).sum())
+            return loss.div(2 * part.pairs).to(part.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b, scale, groups, row, column = ctx.saved_tensors
         with torch.autocast(a.device.type, enabled=False):
-            tiles = Tiles(a, b, scale, groups, ctx.tile)
-            shifts = _shifts(tiles, row, column)
+            part = _Part(a, b, scale, ctx.tile, ctx.exchange)
 
-            def weigh(rows: slice, columns: slice, s: Tensor) -> Tensor:
-                work = tiles.view(1, rows, columns)
-                shift = shifts[rows.start, columns.start]
-                p = _softmaxes(s, work, row[rows, None], column[None, columns], shift)
-                diagonal(p, rows, columns).sub_(2)
-                return p
+            def derive(block: Block, onto_a: Tensor | None, onto_b: Tensor | None) -> None:
+                tiles, theirs = part.tiles(block, groups), block.fixed[2]
+                assert theirs is not None
+                shifts = shifts_of(tiles, row, theirs)
 
-            factor = grad.to(tiles.dtype) / (2 * a.shape[0])
-            found = tiles.gradients(weigh, factor, ctx.needs_input_grad[:3])
-            return *_like(found, (a, b, scale)), None, None
+                def weigh(rows: slice, columns: slice, s: Tensor) -> Tensor:
+                    work = tiles.view(1, rows, columns)
+                    shift = shifts[rows.start, columns.start]
+                    p = softmaxes(s, work, row[rows, None], theirs[None, columns], shift)
+                    tiles.diagonal(p, rows, columns).sub_(2)
+                    return p
+
+                tiles.multiply(weigh, onto_a, onto_b)
+
+            factor = grad.to(part.dtype) / (2 * part.pairs)
+            found = part.gradients((b, groups, column), derive, factor, ctx.needs_input_grad[:3])
+            return *_like(found, (a, b, scale)), None, None, None
 
 
 class _Sigmoid(torch.autograd.Function):
@@ -230,87 +301,49 @@ class _Sigmoid(torch.autograd.Function):
         bias: Tensor,
         groups: Tensor | None,
         tile: tuple[int, int] | None,
+        exchange: Exchange,
     ) -> Tensor:
         with torch.autocast(a.device.type, enabled=False):
-            tiles = Tiles(a, b, scale, groups, tile)
-            total = torch.zeros((), dtype=tiles.wide, device=a.device)
-            shift = bias.to(a.device, tiles.dtype).reshape(())
-            for rows, columns, s in tiles:
-                x = s.add_(shift).neg_()
-                diagonal(x, rows, columns).neg_()  # now z x
-                total -= F.logsigmoid(x).sum()
+            part = _Part(a, b, scale, tile, exchange)
+            total = part.zero()
+            shift = bias.to(a.device, part.dtype).reshape(())
+
+            def add(block: Block) -> None:
+                tiles = part.tiles(block, groups)
+                for rows, columns, s in tiles:
+                    x = s.add_(shift).neg_()
+                    tiles.diagonal(x, rows, columns).neg_()  # now z x
+                    total.sub_(F.logsigmoid(x).sum())
+
+            exchange.carry((b, groups), None, add)
             ctx.save_for_backward(a, b, scale, bias, groups)
-            ctx.tile = tile
-            return (total / a.shape[0]).to(tiles.dtype)
+            ctx.tile, ctx.exchange = tile, exchange
+            return (exchange.total(total) / part.pairs).to(part.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b, scale, bias, groups = ctx.saved_tensors
         with torch.autocast(a.device.type, enabled=False):
-            tiles = Tiles(a, b, scale, groups, ctx.tile)
-            shift = bias.to(a.device, tiles.dtype).reshape(())
-            total = torch.zeros((), dtype=tiles.wide, device=a.device)
+            part = _Part(a, b, scale, ctx.tile, ctx.exchange)
+            shift = bias.to(a.device, part.dtype).reshape(())
+            total = part.zero()
 
-            def weigh(rows: slice, columns: slice, s: Tensor) -> Tensor:
-                weights = s.add_(shift).sigmoid_()
-                diagonal(weights, rows, columns).sub_(1)
-                total.add_(weights.sum())
-                return weights
+            def derive(block: Block, onto_a: Tensor | None, onto_b: Tensor | None) -> None:
+                tiles = part.tiles(block, groups)
 
-            factor = grad.to(tiles.dtype) / a.shape[0]
-            found = tiles.gradients(weigh, factor, ctx.needs_input_grad[:3])
+                def weigh(rows: slice, columns: slice, s: Tensor) -> Tensor:
+                    weights = s.add_(shift).sigmoid_()
+                    tiles.diagonal(weights, rows, columns).sub_(1)
+                    total.add_(weights.sum())
+                    return weights
+
+                tiles.multiply(weigh, onto_a, onto_b)
+
+            factor = grad.to(part.dtype) / part.pairs
+            found = part.gradients((b, groups), derive, factor, ctx.needs_input_grad[:3])
             grad_bias = total * factor if ctx.needs_input_grad[3] else None
-            return *_like((*found, grad_bias), (a, b, scale, bias)), None, None
-
-
-def _absorb(s: Tensor, work: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-    """The log-sums R (m,) and C (n,) with the entries of one tile added."""
-    shift = s.max().clamp_min(torch.finfo(s.dtype).min)  # a tile may be masked altogether
-    torch.sub(s, shift, out=work).exp_()
-    new_row = torch.logaddexp(row, work.sum(1).to(row.dtype).log() + shift)
-    new_column = torch.logaddexp(column, work.sum(0).to(row.dtype).log() + shift)
-    # On a GPU this comparison waits for the tile; with tiles of that size the wait is hidden.
-    if torch.minimum(new_row.min(), new_column.min()) < shift - SPREAD:
-        new_row = torch.logaddexp(row, _log_sum(s, work, 1, row.dtype))
-        new_column = torch.logaddexp(column, _log_sum(s, work, 0, row.dtype))
-    return new_row, new_column
-
-
-def _log_sum(s: Tensor, work: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
-    """Log-sum-exp over one dimension with a shift for each slice, without a third buffer."""
-    shift = s.amax(dim, keepdim=True).clamp_min_(torch.finfo(s.dtype).min)
-    torch.sub(s, shift, out=work).exp_()
-    return work.sum(dim).to(dtype).log() + shift.squeeze(dim)
-
-
-def _shifts(tiles: Tiles, row: Tensor, column: Tensor) -> dict[tuple[int, int], float | None]:
-    """For each tile its common shift, None where rows and columns lie too far apart for one."""
-    row_ends = [torch.stack((row[rows].min(), row[rows].max())) for rows in tiles.rows]
-    column_ends = [torch.stack((column[columns].min(), column[columns].max())) for columns in tiles.columns]
-    (row_low, row_high), (column_low, column_high) = (
-        torch.stack(ends).t() for ends in (row_ends, column_ends)
-    )
-    # No entry of the tile is larger. A whole number is the same in float32, where the scores are shifted.
-    shift = torch.minimum(row_high[:, None], column_high).ceil()
-    safe = torch.minimum(row_low[:, None], column_low) >= shift - SPREAD
-    found: dict[tuple[int, int], float | None] = {}
-    for rows, shifts, fits in zip(tiles.rows, shift.tolist(), safe.tolist(), strict=True):
-        for columns, value, fit in zip(tiles.columns, shifts, fits, strict=True):
-            found[rows.start, columns.start] = value if fit else None
-    return found
-
-
-def _softmaxes(s: Tensor, work: Tensor, row: Tensor, column: Tensor, shift: float | None) -> Tensor:
-    """``exp(s - R) + exp(s - C)`` in place, with one exponential an entry where one shift fits all."""
-    if shift is None:
-        row_shift, column_shift = row.ceil(), column.ceil()
-        torch.sub(s, row_shift.to(s.dtype), out=work).exp_().mul_((row_shift - row).exp().to(s.dtype))
-        s.sub_(column_shift.to(s.dtype)).exp_().mul_((column_shift - column).exp().to(s.dtype))
-        return s.add_(work)
-    s.sub_(shift).exp_()
-    torch.add((shift - row).exp().to(s.dtype), (shift - column).exp().to(s.dtype), out=work)
-    return s.mul_(work)
+            return *_like((*found, grad_bias), (a, b, scale, bias)), None, None, None
 
 
 def _like(found: tuple[Tensor | None, ...], inputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
