@@ -83,10 +83,10 @@ def test_workers_and_cache_change_nothing(mixture, workers, cache):
 def test_going_on_from_any_step_gives_the_same(mixture, workers):
     whole = list(make(mixture).batches(2))
     for step in range(len(whole)):
-        rest = make(mixture, workers=workers).batches(2, whole[step].position)
+        rest = make(mixture, workers=workers).batches(2, whole[step].positions)
         for a, b in zip(whole[step + 1 :], rest, strict=True):
             same(a, b)
-            assert a.position == b.position
+            assert a.positions == b.positions
 
 
 def test_the_seed_and_the_epoch_change_everything(mixture):
@@ -135,7 +135,7 @@ def test_bad_records_change_nothing_but_the_report(tmp_path, workers, scan):
         batches = list(loader.batches(epoch))
         for a, b in zip(good.batches(epoch), batches, strict=True):
             same(a, b)
-        rest = make(loader_data(loader), workers=workers).batches(epoch, batches[2].position)
+        rest = make(loader_data(loader), workers=workers).batches(epoch, batches[2].positions)
         for a, b in zip(batches[3:], rest, strict=True):
             same(a, b)
     assert loader.report.skipped == {"picture cannot be decoded": 8, "no caption": 2}
@@ -224,7 +224,7 @@ def test_too_little_for_a_batch_is_an_error_that_says_why(tmp_path):
 
 def test_cut_texts_are_told_of_once(mixture):
     loader = make(mixture)
-    loader.tokenizer = load_tokenizer(TokenizerConfig(context_length=4))
+    loader.batcher.tokenizer = load_tokenizer(TokenizerConfig(context_length=4))
     with pytest.warns(LongTextWarning, match="were cut") as told:
         list(chain(loader.batches(0), loader.batches(1)))
     assert len(told) == 1
@@ -235,6 +235,6 @@ def test_a_real_shard(shared):
     loader = make(data, batch_size=64, image_size=32)
     a, b = list(islice(loader.batches(0), 2))
     assert not loader.report.skipped
-    same(b, next(make(data, batch_size=64, image_size=32, workers=1, cache=False).batches(0, a.position)))
+    same(b, next(make(data, batch_size=64, image_size=32, workers=1, cache=False).batches(0, a.positions)))
     assert 0.5 < a.images.std() < 1.5
     assert io.BytesIO(loader.sources[0].image(0)).read(2) == b"\xff\xd8"

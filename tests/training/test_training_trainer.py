@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -268,8 +269,10 @@ def test_weight_decay_leaves_gains_biases_and_scale_alone() -> None:
     model = build(TINY, seed=0)
     groups = optimizer(model, config_of(Path("x"), Path("y"))).param_groups
     names = {id(p): n for n, p in model.named_parameters()}
-    decayed, free = ({names[id(p)] for p in group["params"]} for group in groups)
-    assert [group["weight_decay"] for group in groups] == [0.2, 0.0]
+    decayed, free, numbers = ({names[id(p)] for p in group["params"]} for group in groups)
+    assert [group["weight_decay"] for group in groups] == [0.2, 0.0, 0.0]
+    assert numbers == {"logit_scale"}
+    free |= numbers
     assert "visual.conv1.weight" in decayed
     assert {"logit_scale", "ln_final.weight", "ln_final.bias", "visual.bn1.weight"} <= free
     assert decayed | free == set(names.values())
@@ -285,7 +288,7 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
 
 def test_the_average_follows_weights_and_running_statistics() -> None:
     layer = torch.nn.BatchNorm1d(2)
-    average = Average(layer, decay=0.5)
+    average = Average(copy.deepcopy(layer), decay=0.5)
     with torch.no_grad():
         layer.weight.fill_(3.0)
         layer.running_mean.fill_(4.0)

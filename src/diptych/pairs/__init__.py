@@ -8,7 +8,8 @@ those are `diptych.training`'s.
 from __future__ import annotations
 
 from diptych.pairs.augment import AugmentConfig
-from diptych.pairs.loader import Batch, Mixture, PairLoader
+from diptych.pairs.batch import Batch, Share
+from diptych.pairs.loader import Mixture, PairLoader
 from diptych.pairs.sources import (
     Description,
     Folder,
@@ -39,4 +40,5 @@ __all__ = [
     "AugmentConfig",
     "PairLoader",
     "Batch",
+    "Share",
 ]

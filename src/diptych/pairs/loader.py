@@ -1,28 +1,28 @@
 """Batches of pairs, in an order and with a chance that no worker, cache, bad record or restart can change.
 
 Threads decode and crop (Pillow and torch let go of the interpreter meanwhile), a bounded number of batches
-ahead. Where training stands in an epoch is one number, `Batch.position`: how many visits are consumed. The
-model and the steps are the trainer's.
+ahead. Where training stands in an epoch is a number for each lane (`batch.py`), `Batch.positions`: how many
+of its visits are consumed. The model and the steps are the trainer's.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.errors import DataError
-from diptych.inputs import CLIP_MEAN, CLIP_STD, counted_long_texts
-from diptych.pairs.augment import CAPTION, COLUMNS, FLIP, AugmentConfig, crop, crop_boxes, finish
-from diptych.pairs.order import Order, UInts, Visits, hash_keys, uniforms
+from diptych.inputs import CLIP_MEAN, CLIP_STD
+from diptych.pairs.augment import CAPTION, COLUMNS, FLIP, AugmentConfig, crop, crop_boxes
+from diptych.pairs.batch import Batch, Batcher, Finish, Piece, Positions, Share, Tokenize
+from diptych.pairs.order import Order, Visits, uniforms
 from diptych.pairs.pictures import Pixels, side_for
 from diptych.pairs.reader import Reader, Report
 from diptych.pairs.records import Description, Source
@@ -33,13 +33,6 @@ AHEAD = 2  # batches prepared ahead
 
 A = TypeVar("A")
 T = TypeVar("T")
-
-
-class Tokenize(Protocol):
-    """The part of `diptych.inputs.Tokenizer` that is used."""
-
-    def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Turn N texts into (N, L) ids, padded."""
 
 
 @dataclass(frozen=True)
@@ -65,60 +58,6 @@ class Mixture:
         return [(description.open(), repeat) for description, repeat in self.parts]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One step's pairs.
-
-    Attributes
-    ----------
-    images : (B, 3, S, S) float32
-        Augmented and normalised, channels last in memory.
-    tokens : (B, L) int64
-        Padded to the context length.
-    groups : (B,) int64
-        Pairs with the same number have the same caption or the same label: not each other's negatives.
-    captions, keys : list of str
-    epoch, position : int
-        Where to start to get the batch after this one: `batches(epoch, position)`.
-    wait_seconds : float
-        How long the caller waited for this batch.
-    """
-
-    images: Tensor
-    tokens: Tensor
-    groups: Tensor
-    captions: list[str]
-    keys: list[str]
-    epoch: int
-    position: int
-    wait_seconds: float
-
-
-@dataclass
-class _Piece:
-    """Good pairs in order, waiting to be batched."""
-
-    images: Tensor  # (n, 3, S, S) uint8
-    captions: list[str]
-    groups: list[str]
-    keys: list[str]
-    numbers: UInts
-    ends: NDArray[np.int64]  # visits consumed once this pair is used
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def cut(self, start: int, stop: int) -> _Piece:
-        return _Piece(
-            self.images[start:stop],
-            self.captions[start:stop],
-            self.groups[start:stop],
-            self.keys[start:stop],
-            self.numbers[start:stop],
-            self.ends[start:stop],
-        )
-
-
 class PairLoader:
     """Batches from several sources of pairs.
 
@@ -142,6 +81,8 @@ class PairLoader:
         the speed.
     drop_last : bool
         Leave out an epoch's last, smaller batch.
+    share : Share
+        Which part of each batch to make; `batch_size` counts all parts.
 
     Notes
     -----
@@ -163,6 +104,7 @@ class PairLoader:
         cache: str | bool = "auto",
         cache_budget: int = CACHE_BUDGET,
         drop_last: bool = True,
+        share: Share = Share(),  # noqa: B008 - frozen
     ) -> None:
         if batch_size < 1 or image_size < 1 or workers < 1:
             raise DataError(
@@ -172,14 +114,14 @@ class PairLoader:
         self.sources = [source for source, _ in parts]
         if sum(map(len, self.sources)) == 0:
             raise DataError("there is nothing to load: no source holds a record")
-        self.tokenizer, self.augment, self.drop_last = tokenizer, augment, drop_last
+        self.augment, self.drop_last, self.share = augment, drop_last, share
         self.batch_size, self.image_size, self.workers = batch_size, image_size, workers
-        self.mean, self.std = tuple(mean), tuple(std)
+        finish = Finish(augment, tuple(mean), tuple(std))
+        self.batcher = Batcher(batch_size, share, tokenizer, finish, drop_last)
         self.order = Order(
             [source.hashes() for source in self.sources], [repeat for _, repeat in parts], seed
         )
         side = side_for(image_size, 1.0 if augment is None else augment.scale[0])
-        self._told = False  # of captions that were cut
         self.reader = Reader(self.sources, side, cache, cache_budget)
 
     @property
@@ -194,9 +136,17 @@ class PairLoader:
 
     def steps(self, epoch: int) -> int:
         """Count an epoch's batches: exact after `scan`, before it bad records may make it fewer."""
-        counts = (self.order.counts(part, epoch)[~bad].sum() for part, bad in enumerate(self.reader.bad))
-        visits = int(sum(counts))
-        return visits // self.batch_size if self.drop_last else -(-visits // self.batch_size)
+        if self.share.lanes == 1:
+            counts = (self.order.counts(part, epoch)[~bad].sum() for part, bad in enumerate(self.reader.bad))
+            visits = int(sum(counts))
+            return visits // self.batch_size if self.drop_last else -(-visits // self.batch_size)
+        visited = self.order.epoch(epoch)
+        good = np.ones(len(visited), np.bool_)
+        for part, bad in enumerate(self.reader.bad):
+            here = visited.part == part
+            good[here] = ~bad[visited.index[here]]
+        lanes = self.share.lanes  # the shortest lane ends the epoch
+        return min(int(good[lane::lanes].sum()) // self.batcher.each for lane in range(lanes))
 
     def scan(self, progress: Callable[[int], None] | None = None) -> Report:
         """Read and decode every record once: fills the cache, finds the bad records, makes `steps` exact.
@@ -221,14 +171,15 @@ class PairLoader:
                 raise
         return self.report
 
-    def batches(self, epoch: int, position: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, positions: Positions = MappingProxyType({})) -> Iterator[Batch]:
         """Give an epoch's batches.
 
         Parameters
         ----------
         epoch : int
-        position : int
-            `Batch.position` of the last batch that was used, to go on after it.
+        positions : mapping of lane to int
+            `Batch.positions` of the last batch that was used, of all lanes that are read here, to go on after
+            it.
 
         Yields
         ------
@@ -240,63 +191,33 @@ class PairLoader:
         DataError
             A whole epoch that does not fill one batch.
         """
-        visits = self.order.epoch(epoch)
-        spans = [(visits, range(n, min(n + CHUNK, len(visits)))) for n in range(position, len(visits), CHUNK)]
-        empty = True
-        ahead = AHEAD * -(-self.batch_size // CHUNK) + self.workers
+        visits, empty = self.order.epoch(epoch), True
         with ThreadPoolExecutor(self.workers, "diptych-pairs") as pool:
             try:
-                for batch in self._batched(_ahead(pool, self._load, spans, ahead), epoch):
+                lanes = {
+                    lane: self._lane(pool, visits, lane, int(positions.get(lane, 0)))
+                    for lane in self.batcher.lanes
+                }
+                for batch in self.batcher.batches(lanes, epoch):
                     empty = False
                     yield batch
             finally:
                 # Also when the caller leaves early: what has not begun never does.
                 pool.shutdown(cancel_futures=True)
-        if empty and position == 0:
+        if empty and not positions:
             raise DataError(
                 f"epoch {epoch} has fewer usable pairs (of {len(visits)}) than one batch, {self.batch_size} "
                 f"({self.report}): lower the batch size or look at the data"
             )
 
-    def _batched(self, pieces: Iterator[_Piece], epoch: int) -> Iterator[Batch]:
-        waiting: deque[_Piece] = deque()
-        started, ready = time.perf_counter(), 0
-        for piece in pieces:
-            waiting.append(piece)
-            ready += len(piece)
-            while ready >= self.batch_size:
-                yield self._batch(_take(waiting, self.batch_size), epoch, started)
-                started, ready = time.perf_counter(), ready - self.batch_size
-        if ready and not self.drop_last:
-            yield self._batch(_take(waiting, ready), epoch, started)
+    def _lane(self, pool: ThreadPoolExecutor, visits: Visits, lane: int, position: int) -> Iterator[Piece]:
+        """One lane's pairs: one visit in as many as there are lanes. `position` counts this lane's."""
+        own = visits[lane :: self.share.lanes]
+        spans = [(own, range(n, min(n + CHUNK, len(own)))) for n in range(position, len(own), CHUNK)]
+        ahead = AHEAD * -(-self.batcher.each // CHUNK) + self.workers
+        return _ahead(pool, self._load, spans, ahead)
 
-    def _batch(self, pieces: list[_Piece], epoch: int, started: float) -> Batch:
-        captions = [caption for piece in pieces for caption in piece.captions]
-        groups = hash_keys(group for piece in pieces for group in piece.groups).view(np.int64)
-        numbers = np.concatenate([piece.numbers for piece in pieces])
-        images = torch.cat([piece.images for piece in pieces])
-        return Batch(
-            images=finish(images, numbers, self.augment, self.mean, self.std).contiguous(
-                memory_format=torch.channels_last
-            ),
-            tokens=self._tokens(captions),
-            groups=torch.from_numpy(groups.copy()),
-            captions=captions,
-            keys=[key for piece in pieces for key in piece.keys],
-            epoch=epoch,
-            position=int(pieces[-1].ends[-1]),
-            wait_seconds=time.perf_counter() - started,
-        )
-
-    def _tokens(self, captions: list[str]) -> Tensor:
-        with counted_long_texts() as long:
-            tokens = torch.from_numpy(self.tokenizer(captions))
-        if long.cut and not self._told:  # at every step of a run would be too often
-            self._told = True
-            long.warn(stacklevel=2)
-        return tokens
-
-    def _load(self, visits: Visits, span: range) -> _Piece:
+    def _load(self, visits: Visits, span: range) -> Piece:
         """Worker: the good pairs among some visits, cropped."""
         here = slice(span.start, span.stop)
         part, index, number = visits.part[here], visits.index[here], visits.number[here]
@@ -309,13 +230,13 @@ class PairLoader:
             for pair, draw in zip((pair for pair in found if pair is not None), draws, strict=True)
         ]
         records = [(self.sources[part[n]], int(index[n])) for n in good]
-        return _Piece(
-            images=self._crop(pixels, draws),
+        return Piece(
+            crops=self._crop(pixels, draws),
             captions=captions,
             groups=[source.label(n) or text for (source, n), text in zip(records, captions, strict=True)],
             keys=[source.key(n) for source, n in records],
             numbers=number[good],
-            ends=span.start + good + 1,
+            ends=(span.start + good + 1).tolist(),
         )
 
     def _choice(self, draw: NDArray[np.float64], count: int) -> int:
@@ -343,17 +264,3 @@ def _ahead(
             yield running.popleft().result()
     while running:
         yield running.popleft().result()
-
-
-def _take(waiting: deque[_Piece], count: int) -> list[_Piece]:
-    """Take exactly `count` pairs off the front; what is left of a piece stays."""
-    taken = []
-    while count:
-        piece = waiting.popleft()
-        if len(piece) > count:
-            waiting.appendleft(piece.cut(count, len(piece)))
-            piece = piece.cut(0, count)
-        if len(piece):
-            taken.append(piece)
-        count -= len(piece)
-    return taken

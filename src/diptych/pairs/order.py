@@ -44,6 +44,9 @@ class Visits:
     def __len__(self) -> int:
         return len(self.index)
 
+    def __getitem__(self, some: slice) -> Visits:
+        return Visits(self.part[some], self.index[some], self.number[some])
+
 
 class Order:
     """The visits of every epoch.

@@ -1,7 +1,9 @@
 """A run's state on disk: everything that the next step depends on, in one file that appears whole.
 
 Random numbers need no place in it: the order, the crops and the dropout of a step are functions of the seed
-and the step (`order.py`, `trainer.py`).
+and the step (`diptych.pairs.order`, `gradients.py`). A model in pieces (FSDP2) is written by all processes at
+once into a folder beside the file, by torch.distributed.checkpoint; the file then names the folder, so that
+it is still the file that appears at one instant. Either kind is read by any number of processes.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,17 +23,19 @@ import torch
 from torch import Tensor
 
 from diptych.disk import write_bytes, write_whole
-from diptych.errors import TrainingError
+from diptych.errors import SaveError, TrainingError
 from diptych.training.config import TrainConfig
+from diptych.training.world import World
 
 FILE = "checkpoint.pt"
 LOG = "log.jsonl"
-FORMAT = 1
+PIECES = "pieces"  # begin the names of folders of pieces
+FORMAT = 2
 
 # Fields that may differ when a run goes on: how it is watched or how fast it is, not what it makes.
 FREE = frozenset(
     {"out", "workers", "cache", "max_minutes", "evaluate_every", "checkpoint_every", "log_every"}
-    | {"device", "threads", "patience"}
+    | {"device", "threads", "patience", "chunk", "parallel", "exchange"}
 )
 
 
@@ -41,8 +47,11 @@ class State:
     ----------
     step : int
         Steps done.
-    epoch, position : int
-        Where the next batch begins: the epoch, and visits of it already used.
+    epoch : int
+    lanes : int
+        In how many the data is dealt out, from the start of the run on.
+    positions : dict
+        Where each lane stands in the epoch; none at its beginning.
     best : float or None
         Best value of the monitored metric so far.
     stale : int
@@ -59,11 +68,14 @@ class State:
         Of the model kept so far.
     tensors : dict
         Weights and optimiser, only on the way from `load` to the trainer.
+    pieces : str
+        The folder they are in instead, where they are in pieces.
     """
 
     step: int = 0
     epoch: int = 0
-    position: int = 0
+    lanes: int = 0
+    positions: dict[int, Any] = field(default_factory=dict)
     best: float | None = None
     stale: int = 0
     seconds: float = 0.0
@@ -72,12 +84,16 @@ class State:
     identity: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     tensors: dict[str, Any] = field(default_factory=dict, repr=False)
+    pieces: str = ""
 
 
-def machine(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+def machine(config: TrainConfig, device: torch.device, dtype: torch.dtype, world: World) -> dict[str, str]:
     """The conditions under which two runs can be the same to the last bit."""
     return {
         "threads": str(torch.get_num_threads()),
+        "processes": str(world.size),
+        "chunk": str(config.chunk),
+        "parallel": config.parallel if world.size > 1 else "",
         "device": device.type,
         "precision": str(dtype).removeprefix("torch."),
         "torch": str(torch.__version__),  # a class of torch's own, which a safe load refuses
@@ -110,6 +126,48 @@ def save(
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({error})") from error
 
     write_whole(folder / FILE, write)
+
+
+def save_pieces(folder: Path, state: State, tensors: dict[str, Any], *args: Any, world: World) -> None:
+    """Write a checkpoint of a model in pieces; all processes must call this, with what `save` takes.
+
+    Raises
+    ------
+    SaveError
+        A process could not write its part; the checkpoint before is as it was.
+    """
+    from torch.distributed.checkpoint.state_dict_saver import save as save_each
+
+    name = f"{PIECES}-{state.step}"
+    try:
+        save_each(tensors, checkpoint_id=folder / name)
+    except Exception as error:  # what one process meets comes to all, wrapped in classes of torch's own
+        raise SaveError(f"{folder / name} could not be written: {error}") from error
+    if world.first:
+        save(folder, dataclasses.replace(state, pieces=name), {}, *args)
+        for old in folder.glob(f"{PIECES}-*"):
+            if old.name != name:
+                shutil.rmtree(old, ignore_errors=True)
+    world.wait()
+
+
+def read_pieces(folder: Path, state: State, like: dict[str, Any]) -> dict[str, Any]:
+    """The tensors of a checkpoint in pieces, cut as those of `like` are, or whole.
+
+    Raises
+    ------
+    TrainingError
+        The folder is not there or not whole.
+    """
+    from torch.distributed.checkpoint.state_dict_loader import load as load_each
+
+    try:
+        with warnings.catch_warnings():  # torch says that one process is one process
+            warnings.simplefilter("ignore", UserWarning)
+            load_each(like, checkpoint_id=folder / state.pieces)
+    except Exception as error:  # as above
+        raise TrainingError(f"{folder / state.pieces} cannot be read: {error}") from error
+    return like
 
 
 def load(folder: Path, config: TrainConfig) -> tuple[State, dict[str, str]]:
@@ -189,6 +247,8 @@ def rewind_log(folder: Path, step: int) -> None:
     write_bytes(path, "".join(kept).encode())
 
 
-def to_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU, so that a checkpoint can be read on any machine."""
-    return {name: value.detach().cpu() for name, value in tensors.items()}
+def to_cpu(value: Any) -> Any:
+    """Tensors on the CPU, so that a checkpoint can be read on any machine; dictionaries of them likewise."""
+    if isinstance(value, Mapping):
+        return {name: to_cpu(inner) for name, inner in value.items()}
+    return value.detach().cpu() if isinstance(value, Tensor) else value

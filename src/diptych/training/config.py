@@ -28,7 +28,7 @@ Evaluator = Callable[[CLIP, int], Mapping[str, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training run on one machine.
+    """One training run.
 
     Examples
     --------
@@ -49,7 +49,9 @@ class TrainConfig:
 
     # How long
     epochs: int = 10
-    batch_size: int = 256  # pairs a step
+    batch_size: int = 256  # pairs a step, of all processes together
+    # Pairs encoded at once, on each process: the memory of a step is that of a chunk. 0: the whole batch.
+    chunk: int = 0
     # (share of the epochs, side in pixels), in order: begin on small pictures, which cost less. Needs a tower
     # that reads any side. Empty: the model's own side throughout.
     image_sizes: tuple[tuple[float, int], ...] = ()
@@ -72,7 +74,11 @@ class TrainConfig:
     # Reproducibility and machine
     seed: int = 0
     device: str = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the machine has it
+    # auto: bfloat16 where the machine has it, else float32
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # of several processes: each has the model, or a piece of it
+    exchange: Literal["gathered", "ring"] = "gathered"  # how their features meet in the loss
+    lanes: int = 0  # the data is dealt out in so many; 0: as many as processes at the start
     threads: int = 0  # of torch; 0: as many as it takes
     workers: int = 2  # threads that decode
     cache: Literal["auto", "yes", "no"] = "auto"  # keep decoded pictures in memory
@@ -95,7 +101,16 @@ class TrainConfig:
         for name in ("lr", "eps", "max_scale"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected a number above 0")
-        for name in ("warmup", "clip", "weight_decay", "patience", "max_minutes", "threads"):
+        for name in (
+            "warmup",
+            "clip",
+            "weight_decay",
+            "patience",
+            "max_minutes",
+            "threads",
+            "chunk",
+            "lanes",
+        ):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
         if not 0 <= self.ema < 1:

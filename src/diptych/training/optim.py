@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import math
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from diptych.training.config import TrainConfig
+from diptych.training.world import local
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def rate(step: int, total: int, *, peak: float, warmup: int) -> float:
@@ -46,18 +49,33 @@ def decays(name: str, parameter: Tensor) -> bool:
 
 
 def optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with two groups, decayed and not."""
+    """AdamW with three groups: decayed, not decayed, and numbers without a dimension (scale and bias)."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups = [
         {"params": [p for n, p in named if decays(n, p)], "weight_decay": config.weight_decay},
-        {"params": [p for n, p in named if not decays(n, p)], "weight_decay": 0.0},
+        {"params": [p for n, p in named if not decays(n, p) and p.ndim], "weight_decay": 0.0},
+        # Of their own: FSDP2 cuts all others into pieces, and one kernel takes whole or pieces.
+        {"params": [p for n, p in named if not p.ndim], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True
     )
 
 
-class Average:
+def optimizer_state(model: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, dict[str, Tensor]]:
+    """AdamW's memory by the parameters' names, in the pieces the parameters are in; zeros before a step."""
+    return {
+        name: {
+            "step": optimizer.state[p].get("step", torch.zeros(())),
+            "exp_avg": optimizer.state[p].get("exp_avg", torch.zeros_like(p)),
+            "exp_avg_sq": optimizer.state[p].get("exp_avg_sq", torch.zeros_like(p)),
+        }
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
+
+
+class Average(Generic[M]):
     """An exponential moving average of weights, and of the running statistics of batch norms.
 
     Early on the decay is lower, (1 + step) / (10 + step), so that the random start is soon forgotten.
@@ -65,14 +83,14 @@ class Average:
     Parameters
     ----------
     model : nn.Module
-        Averaged from its present state on.
+        A copy of the model at its start; it becomes the average.
     decay : float
         Below 1.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: M, decay: float) -> None:
         self.decay = decay
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model = model.eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
@@ -80,6 +98,6 @@ class Average:
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         mine, new = self.model.state_dict(), model.state_dict()
         floats = [name for name, value in new.items() if value.is_floating_point()]
-        torch._foreach_lerp_([mine[n] for n in floats], [new[n] for n in floats], weight)
+        torch._foreach_lerp_([local(mine[n]) for n in floats], [local(new[n]) for n in floats], weight)
         for name in new.keys() - set(floats):
             mine[name].copy_(new[name])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -25,18 +26,15 @@ from torch import Tensor
 from diptych.errors import TrainingError
 from diptych.inputs import load_tokenizer
 from diptych.model.clip import CLIP
-from diptych.model.initialise import build
-from diptych.model.machine import pick_device, pick_dtype
-from diptych.model.tree import can_share, encode_shared
-from diptych.pairs.loader import Batch, PairLoader
+from diptych.model.machine import pick_device
+from diptych.pairs import Batch, PairLoader, Share
 from diptych.training import checkpoint
 from diptych.training.config import Run
-from diptych.training.loss import info_nce, sigmoid_loss
-from diptych.training.optim import Average, optimizer, rate
+from diptych.training.learner import Learner
+from diptych.training.optim import rate
 from diptych.training.watching import Listener, StepReport, Summary
+from diptych.training.world import join
 from diptych.weights import fit, load_checkpoint, save_checkpoint
-
-TREE_NODES = 128  # of one tree of texts: small towers want smaller masks than `model.tree.NODES`
 
 
 def train(run: Run, *, resume: bool = False, listener: Listener | None = None) -> Summary:
@@ -77,17 +75,12 @@ class Trainer:
                 f"{self.folder} holds a run already: add --resume to go on with it, or choose another folder"
             )
         self.device = pick_device(config.device)
-        self.dtype = pick_dtype(config.precision, self.device)
         if config.threads:
             torch.set_num_threads(config.threads)
+        self.world = join(self.device, config.exchange)
         self.spec = config.spec
-        self.model = build(config.architecture, seed=config.seed).to(self.device)
-        self.model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.model.set_grad_checkpointing(config.grad_checkpointing)
-        self.average = Average(self.model, config.ema) if config.ema else None
-        self.optimizer = optimizer(self.model, config)
-        self.loader = self._loader()
-        self.state = checkpoint.State()
+        self.learner = Learner(config, self.device, self.world)
+        self.state = checkpoint.State(lanes=config.lanes or self.world.size)
         self.metrics: dict[str, float] = {}
         known = config.monitor.split("/")[0]
         if config.monitor and known not in self.evaluators:
@@ -95,16 +88,14 @@ class Trainer:
                 f"monitor {config.monitor!r} names no evaluator of this run: expected "
                 f"{' or '.join(f'{name}/METRIC' for name in self.evaluators) or 'none, for there is none'}"
             )
-        self._encode_image = (
-            torch.compile(self.model.encode_image) if config.compile else self.model.encode_image
-        )
 
     def run(self) -> Summary:
         """Train to the end, or to the next stop."""
         self._start()
         state = self.state
         # Counted once and kept: what is found out about bad records later must not bend the schedule.
-        state.total = state.total or sum(self.loader.steps(epoch) for epoch in range(self.config.epochs))
+        counted = state.total or sum(self.loader.steps(epoch) for epoch in range(self.config.epochs))
+        state.total = self.world.share(counted)
         if not state.total:
             raise TrainingError(
                 f"the data gives no batch of {self.config.batch_size} pairs ({self.loader.report}); "
@@ -117,7 +108,8 @@ class Trainer:
                 f"{self.config.warmup}"
             )
         started = time.monotonic() - state.seconds
-        with (self.folder / checkpoint.LOG).open("a", encoding="utf-8") as log, _stop_asked() as stop:
+        log_file = self.folder / checkpoint.LOG if self.world.first else Path(os.devnull)
+        with log_file.open("a", encoding="utf-8") as log, _stop_asked() as stop:
             reason = self._epochs(log, started, stop)
         if self.loader.report.skipped:
             self.listener.note(str(self.loader.report))
@@ -132,11 +124,12 @@ class Trainer:
         if self.resume and (self.folder / checkpoint.FILE).exists():
             self._restore()
         else:
-            checkpoint.rewind_log(self.folder, 0)
+            self._rewind(0)
             if self.resume:
                 self.listener.note(f"{self.folder} holds no checkpoint yet: starting from the beginning")
             if self.config.start:
                 self._begin_with(self.config.start)
+        self.loader = self._loader()
         if self.loader.cached:
             self.loader.scan(self.listener.scanning(sum(map(len, self.loader.sources))))
 
@@ -149,15 +142,12 @@ class Trainer:
             ours = getattr(self.spec, what)
             if theirs != ours:
                 raise TrainingError(f"{name} has another {what}: {theirs}, this run has {ours}")
-        state = fit(self.config.architecture, before.state, source=name)
-        self.model.load_state_dict(state)
-        if self.average is not None:
-            self.average.model.load_state_dict(state)
+        self.learner.begin(fit(self.config.architecture, before.state, source=name))
         self.state.start = before.identity
 
     def _restore(self) -> None:
         self.state, before = checkpoint.load(self.folder, self.config)
-        now = checkpoint.machine(self.device, self.dtype)
+        now = self._conditions()
         changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]]
         if changed:
             warnings.warn(
@@ -166,34 +156,47 @@ class Trainer:
                 stacklevel=2,
             )
         tensors, self.state.tensors = self.state.tensors, {}
-        self.model.load_state_dict(tensors["model"])
-        self.optimizer.load_state_dict(tensors["optimizer"])
-        if self.average is not None:
-            self.average.model.load_state_dict(tensors["average"])
-        checkpoint.rewind_log(self.folder, self.state.step)
+        if self.state.pieces:
+            tensors = checkpoint.read_pieces(self.folder, self.state, self.learner.tensors())
+        self.learner.restore(tensors)
+        self._rewind(self.state.step)
         self.listener.note(f"going on at step {self.state.step}")
+
+    def _rewind(self, step: int) -> None:
+        if self.world.first:
+            checkpoint.rewind_log(self.folder, step)
+
+    def _conditions(self) -> dict[str, str]:
+        return checkpoint.machine(self.config, self.device, self.learner.dtype, self.world)
 
     def _epochs(self, log: TextIO, started: float, stop: threading.Event) -> str:
         """Epoch by epoch; the reason why it ended."""
         state, limit = self.state, self.config.max_minutes * 60
-        leg, meter = time.monotonic(), _Meter()
+        leg, begun, meter = time.monotonic(), state.step, _Meter()
         while state.epoch < self.config.epochs:
             if self.config.patience and state.stale >= self.config.patience:
                 return "no better for a while"
             self.loader.image_size = self.config.side(state.epoch)
-            for batch in self.loader.batches(state.epoch, state.position):
+            batches = self.loader.batches(state.epoch, state.positions)
+            while True:
+                batch = next(batches, None)
+                late = bool(limit) and state.step > begun and time.monotonic() - leg > limit
+                # Asked together, so that all processes stop at the same step.
+                over, interrupted, late = self.world.any(batch is None, stop.is_set(), late)
+                if over or batch is None:
+                    break
+                if interrupted:
+                    return "interrupted"
+                if late:
+                    return f"time is up ({self.config.max_minutes:g} minutes)"
                 meter.add(self._step(batch), batch)
-                state.step, state.position = state.step + 1, batch.position
+                state.step, state.positions = state.step + 1, {**state.positions, **batch.positions}
                 state.seconds = time.monotonic() - started
                 if state.step % self.config.log_every == 0:
                     self._tell(log, meter.report(self))
                     meter = _Meter()
                 if state.step % self.config.checkpoint_every == 0:
                     self._save()
-                if stop.is_set():
-                    return "interrupted"
-                if limit and time.monotonic() - leg > limit:
-                    return f"time is up ({self.config.max_minutes:g} minutes)"
             self._end_epoch(log)
         return "done"
 
@@ -205,57 +208,18 @@ class Trainer:
             # batch left and is evaluated again.
             self._save()
             self._evaluate(log)
-        state.epoch, state.position = state.epoch + 1, 0
+        state.epoch, state.positions = state.epoch + 1, {}
         if due:
             self._save()
 
     def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One step: loss and norm of the gradient."""
-        config, step = self.config, self.state.step
-        # Dropout draws from torch's generator: seeded by the step, it needs no place in a checkpoint.
-        torch.manual_seed((config.seed << 32) + step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(step, self.state.total, peak=config.lr, warmup=self.warmup)
-        self.model.train()
-        loss = self._loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
-        if not torch.isfinite(loss) or not torch.isfinite(norm):
-            raise TrainingError(
-                f"the loss is {loss.item()} and the gradient {norm.item()} at step {step}: the run went "
-                f"astray. Start again in another folder with a lower lr (now {config.lr:g}), a longer warmup "
-                "or float32"
-            )
-        self.optimizer.step()
-        with torch.no_grad():
-            self.model.logit_scale.clamp_(max=math.log(config.max_scale))
-        if self.average is not None:
-            self.average.update(self.model, step)
-        return loss.detach(), norm
-
-    def _loss(self, batch: Batch) -> Tensor:
-        config, model = self.config, self.model
-        groups = batch.groups.to(self.device) if config.same_caption == "ignore" else None
-        low = self.dtype != torch.float32
-        with torch.autocast(self.device.type, self.dtype, enabled=low):
-            image = self._encode_image(batch.images.to(self.device), normalize=True)
-            if config.share_text and can_share(model.text_config):
-                text = encode_shared(model, batch.tokens, nodes=TREE_NODES)
-            else:
-                text = model.encode_text(batch.tokens.to(self.device), normalize=True)
-        scale = model.logit_scale.exp()
-        if config.loss == "infonce":
-            return info_nce(image, text, scale, groups=groups)
-        if model.logit_bias is None:
-            raise TrainingError(
-                "the sigmoid loss needs a model with a bias: set init_logit_bias (SigLIP: -10)"
-            )
-        return sigmoid_loss(image, text, scale, model.logit_bias, groups=groups)
+        step, config = self.state.step, self.config
+        lr = rate(step, self.state.total, peak=config.lr, warmup=self.warmup)
+        return self.learner.step(batch, step, lr)
 
     def _evaluate(self, log: TextIO) -> None:
         """Call the evaluators, and keep the model if it is the best so far."""
-        model = self._evaluated_model()
+        model = self.learner.evaluated()
         model.eval()
         self.metrics = {
             f"{name}/{key}": float(value)
@@ -274,11 +238,11 @@ class Trainer:
         value = -math.inf if math.isnan(value) else value
         if not monitor or state.best is None or value > state.best:
             state.best, state.stale = (value if monitor else None), 0
-            self._keep()
+            self._keep(model)
         else:
             state.stale += 1
 
-    def _keep(self) -> None:
+    def _keep(self, model: CLIP) -> None:
         """Write the model in our format, with a summary of how it came about."""
         summary = {
             "steps": self.state.step,
@@ -293,23 +257,24 @@ class Trainer:
         }
         self.state.metrics = self.metrics
         spec = replace(self.spec, training=summary)
-        self.state.identity = save_checkpoint(
-            self.folder / "model", spec, checkpoint.to_cpu(self._evaluated_model().state_dict())
-        )
+        if self.world.first:
+            self.state.identity = save_checkpoint(
+                self.folder / "model", spec, checkpoint.to_cpu(model.state_dict())
+            )
+        self.state.identity = self.world.share(self.state.identity)
 
     def _save(self) -> None:
-        tensors: dict[str, Any] = {
-            "model": checkpoint.to_cpu(self.model.state_dict()),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        if self.average is not None:
-            tensors["average"] = checkpoint.to_cpu(self.average.model.state_dict())
-        conditions = checkpoint.machine(self.device, self.dtype)
-        checkpoint.save(self.folder, self.state, tensors, self.config, conditions)
-
-    def _evaluated_model(self) -> CLIP:
-        """The averaged model, where there is one."""
-        return self.model if self.average is None else self.average.model  # type: ignore[return-value]
+        # A process knows where the lanes stand that it reads itself.
+        known = self.state.positions.items()
+        mine = {lane: position for lane, position in known if lane in self.loader.batcher.lanes}
+        for positions in self.world.every(mine):
+            self.state.positions.update(positions)
+        more = (self.config, self._conditions())
+        if self.learner.in_pieces:
+            checkpoint.save_pieces(self.folder, self.state, self.learner.tensors(), *more, world=self.world)
+        elif self.world.first:
+            tensors = checkpoint.to_cpu(self.learner.tensors())
+            checkpoint.save(self.folder, self.state, tensors, *more)
 
     def _tell(self, log: TextIO, report: StepReport) -> None:
         _write(log, asdict(report))
@@ -329,6 +294,7 @@ class Trainer:
             std=spec.preprocess.std,
             workers=config.workers,
             cache="auto" if config.cache == "auto" else config.cache == "yes",
+            share=Share(self.world.rank, self.world.size, self.state.lanes),
         )
 
 
@@ -342,7 +308,7 @@ class _Meter:
     def add(self, result: tuple[Tensor, Tensor], batch: Batch) -> None:
         self.loss, self.norm = self.loss + result[0].cpu(), result[1]
         self.pairs, self.steps, self.waited = (
-            self.pairs + len(batch.keys),
+            self.pairs + len(batch),
             self.steps + 1,
             self.waited + batch.wait_seconds,
         )
@@ -354,10 +320,10 @@ class _Meter:
             steps=trainer.state.total,
             epoch=trainer.state.epoch,
             loss=round(self.loss.item() / self.steps, 6),
-            scale=round(trainer.model.logit_scale.exp().item(), 4),
-            lr=trainer.optimizer.param_groups[0]["lr"],
+            scale=round(trainer.learner.model.logit_scale.exp().item(), 4),
+            lr=trainer.learner.optimizer.param_groups[0]["lr"],
             gradient=round(self.norm.item(), 4),
-            pairs_per_second=round(self.pairs / seconds, 1),
+            pairs_per_second=round(self.pairs * trainer.world.size / seconds, 1),
             wait_share=round(min(1.0, self.waited / seconds), 4),
             seconds=round(trainer.state.seconds, 2),
         )

@@ -1,0 +1,165 @@
+"""Gradients of a batch of any size: towers in chunks, one loss on all pairs (gradient caching).
+
+A contrastive loss cannot be added up over parts of a batch: every pair is every other's negative. But the
+loss sees of a pair its rows alone, and a row depends on its own chunk alone. So (Gao et al. 2021, arXiv
+2101.06983, "GradCache"):
+
+1. encode chunk by chunk and keep the rows, not the graph: N x E numbers instead of all activations;
+2. compute the loss on all rows, and its gradient in every row (`loss.py`), once;
+3. encode each chunk again, with its graph, and send its rows' gradients back through it.
+
+That is a third more work and the memory of a chunk. By the chain rule it is the gradient of the loss on the
+whole batch, provided that step 3 sees what step 1 saw. Two things could differ, and do not:
+
+* chance. Dropout and patch dropout draw from torch's generators, which are seeded before each chunk by the
+  run's seed, the step and the chunk's number among all processes. Crops and colours hang on the visit
+  (`diptych.pairs`), not on a generator;
+* running statistics of batch norms. They are updated in step 3 alone, so once for each chunk. A batch norm
+  normalises with the statistics of its chunk, as it does with those of one process's share in any
+  distributed training: with batch norm the size of a chunk is part of the model, and only with the same
+  chunks are gradients equal.
+
+One all-reduce, with the last chunk. A batch of one chunk is encoded once, and its graph kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from diptych.training.exchange import Alone, Exchange
+from diptych.training.objective import Objective, Rows
+
+Chunk = tuple[Tensor, Tensor]  # pictures (B, 3, S, S) and tokens (B, L)
+BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+def cached_gradients(
+    objective: Objective,
+    chunks: Sequence[Callable[[], Chunk]],
+    groups: Tensor | None = None,
+    *,
+    seeds: Sequence[int],
+    exchange: Exchange | None = None,
+    forward: Callable[[Tensor | None, Tensor | None], Rows] | None = None,
+    backward: Callable[[bool], AbstractContextManager[object]] | None = None,
+    factor: float = 1.0,
+) -> Tensor:
+    """Add the gradient of the loss on all chunks to every parameter's `grad`.
+
+    Parameters
+    ----------
+    objective : Objective
+        What is trained.
+    chunks : sequence of callables
+        Each gives its pictures and tokens; called twice where there is more than one.
+    groups : LongTensor, optional
+        Of all pairs of this process, for the loss.
+    seeds : sequence of int
+        One for each chunk.
+    exchange : Exchange, optional
+        With the other processes. Each must have the same number of pairs.
+    forward : callable, optional
+        `objective` as a wrapper for many processes makes it, or with a lower precision.
+    backward : callable, optional
+        Makes the context in which a chunk is encoded with its graph and sent back; told whether it is the
+        last: the moment to talk to other processes.
+    factor : float
+        On all gradients.
+
+    Returns
+    -------
+    Tensor, shape ()
+        The loss, without factor and without graph.
+
+    Examples
+    --------
+    >>> from diptych.model.config import preset
+    >>> from diptych.model.initialise import build
+    >>> from diptych.training.objective import Contrastive
+    >>> model = build(preset("diptych-tiny"), seed=0)
+    >>> pairs = torch.randn(4, 3, 32, 32), torch.tensor([[8190, n, 8191] for n in range(4)])
+    >>> chunks = [lambda n=n: (pairs[0][n : n + 2], pairs[1][n : n + 2]) for n in (0, 2)]
+    >>> loss = cached_gradients(Contrastive(model), chunks, seeds=[0, 1])
+    >>> model.visual.conv1.weight.grad.abs().sum() > 0
+    tensor(True)
+    """
+    exchange, forward, backward = exchange or Alone(), forward or objective, backward or _plain
+    learns, whole = objective.learns(), len(chunks) == 1
+
+    def encode(number: int, wanted: tuple[bool, bool]) -> Rows:
+        torch.manual_seed(seeds[number])
+        pictures, tokens = chunks[number]()
+        return forward(pictures if wanted[0] else None, tokens if wanted[1] else None)
+
+    graph: list[Rows] = []
+    if whole:
+        with backward(True):
+            graph = [encode(0, (True, True))]
+        rows = [_present(graph[0])]
+    else:
+        with torch.no_grad(), frozen_statistics(objective):
+            rows = [_present(encode(number, (True, True))) for number in range(len(chunks))]
+    leaves = [torch.cat(part).detach() for part in zip(*rows, strict=True)]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    loss = objective.loss(leaves, groups, exchange)
+    (loss * factor).backward()  # type: ignore[no-untyped-call]
+
+    start = 0
+    for number, part in enumerate(rows):
+        stop = start + len(part[0])
+        with backward(number + 1 == len(rows)):
+            found = graph[0] if whole else encode(number, learns)
+            _send_back(found, [leaf.grad[start:stop] for leaf in leaves if leaf.grad is not None])
+        start = stop
+    return loss.detach()
+
+
+def _present(rows: Rows) -> list[Tensor]:
+    return [row for row in rows if row is not None]
+
+
+def _send_back(rows: Sequence[Tensor | None], gradients: Sequence[Tensor]) -> None:
+    """Through the graphs of those rows that have one: a locked tower's have none."""
+    ends = [
+        (row, gradient.to(row.dtype))
+        for row, gradient in zip(rows, gradients, strict=True)
+        if row is not None and row.requires_grad
+    ]
+    if ends:
+        torch.autograd.backward([row for row, _ in ends], [gradient for _, gradient in ends])
+
+
+@contextmanager
+def _plain(last: bool) -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Batch norms use the batch's statistics, as in training, and do not note them."""
+    norms = [m for m in module.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+def chunk_seed(seed: int, step: int, chunk: int) -> int:
+    """The seed of one chunk of one step: nearby numbers give unrelated ones.
+
+    Examples
+    --------
+    >>> chunk_seed(0, 1, 0) == chunk_seed(0, 0, 1)
+    False
+    """
+    digest = hashlib.blake2b(f"{seed}/{step}/{chunk}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1  # CUDA's generator wants a signed number

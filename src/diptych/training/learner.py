@@ -1,0 +1,224 @@
+"""One step: gradients of all processes, clipped, an optimiser's move, the averaged weights.
+
+Holds everything that learning changes (weights, optimiser, average, loss scaling) and gives it out for a
+checkpoint. Which batch, which rate and when to stop is the trainer's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diptych.errors import TrainingError
+from diptych.model.clip import CLIP
+from diptych.model.initialise import build
+from diptych.model.machine import pick_dtype
+from diptych.pairs import Batch
+from diptych.training.config import TrainConfig
+from diptych.training.gradients import cached_gradients, chunk_seed
+from diptych.training.objective import Contrastive, Rows
+from diptych.training.optim import Average, optimizer, optimizer_state
+from diptych.training.world import World, in_pieces, local, running_statistics, whole
+
+
+class Learner:
+    """A model in training.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    device : torch.device
+    world : World
+
+    Attributes
+    ----------
+    model : CLIP
+        Being trained; with FSDP2 its parameters are cut into pieces.
+    dtype : torch.dtype
+        What the towers compute in.
+    """
+
+    def __init__(self, config: TrainConfig, device: torch.device, world: World) -> None:
+        self.config, self.device, self.world = config, device, world
+        self.dtype = pick_dtype(config.precision, device)
+        self.model = self._build()
+        self.model.set_grad_checkpointing(config.grad_checkpointing)
+        self.average = Average(self._build(), config.ema) if config.ema else None
+        self.objective = self._objective(self.model)
+        self.forward = world.wrap(self.objective, config.parallel, self.dtype)
+        if self.average is not None and self.in_pieces:
+            world.wrap(self._objective(self.average.model), "fsdp", self.dtype)
+        self.optimizer = optimizer(self.model, config)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        self.statistics = running_statistics(self.model)
+
+    def begin(self, state: Mapping[str, Tensor]) -> None:
+        """Take over weights, before the first step."""
+        for model in self._models().values():
+            _fill(model, state)
+
+    def step(self, batch: Batch, number: int, lr: float) -> tuple[Tensor, Tensor]:
+        """Learn from one batch.
+
+        Parameters
+        ----------
+        batch : Batch
+            This process's pairs.
+        number : int
+            Of the step; it seeds dropout.
+        lr : float
+
+        Returns
+        -------
+        loss, norm : Tensor, shape ()
+            The loss on the pairs of all processes, and the norm of all gradients before clipping.
+
+        Raises
+        ------
+        TrainingError
+            Either is no number.
+        """
+        config, world = self.config, self.world
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._gradients(batch, number)
+        late = [p.grad for p in self.objective.late() if p.grad is not None]
+        world.mean(late)
+        self.scaler.unscale_(self.optimizer)
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norm = gradient_norm([p.grad for p in parameters if p.grad is not None], world)
+        if not torch.isfinite(loss) or not (torch.isfinite(norm) or self.scaler.is_enabled()):
+            raise TrainingError(
+                f"the loss is {loss.item()} and the gradient {norm.item()} at step {number}: the run went "
+                f"astray. Start again in another folder with a lower lr (now {config.lr:g}), a longer warmup "
+                "or float32"
+            )
+        if config.clip:
+            shrink = (config.clip / (norm + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_([local(p.grad) for p in parameters if p.grad is not None], shrink)
+        self.scaler.step(self.optimizer)  # float16: leaves the step out where a gradient overflowed
+        self.scaler.update()
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(max=math.log(config.max_scale))
+        world.mean(self.statistics)
+        if self.average is not None:
+            self.average.update(self.model, number)
+        return loss, norm
+
+    def _gradients(self, batch: Batch, number: int) -> Tensor:
+        config, world = self.config, self.world
+        size = config.chunk or len(batch)
+        starts = range(0, len(batch), size)
+        first = world.rank * len(starts)
+        return cached_gradients(
+            self.objective,
+            [partial(batch.part, slice(start, start + size), self.device) for start in starts],
+            batch.groups.to(self.device) if config.same_caption == "ignore" else None,
+            seeds=[chunk_seed(config.seed, number, first + n) for n in range(len(starts))],
+            exchange=world.exchange,
+            forward=self._encode,
+            backward=self._backward,
+            # Wrappers for many processes take the mean, and the gradient is a sum.
+            factor=world.size * float(self.scaler.get_scale()),
+        )
+
+    def _encode(self, images: Tensor | None, tokens: Tensor | None) -> Rows:
+        # One autocast for each pass: it remembers cast weights, and those of a pass without graph have none.
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            rows: Rows = self.forward(images, tokens)
+        return rows
+
+    def _backward(self, last: bool) -> AbstractContextManager[None]:
+        return self.world.backward(self.forward, last)
+
+    def _build(self) -> CLIP:
+        model = build(self.config.architecture, seed=self.config.seed).to(self.device)
+        model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
+
+    def _objective(self, model: CLIP) -> Contrastive:
+        config = self.config
+        return Contrastive(model, loss=config.loss, share_text=config.share_text, compiled=config.compile)
+
+    def _models(self) -> dict[str, CLIP]:
+        found = {"model": self.model}
+        return found if self.average is None else {**found, "average": self.average.model}
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether each process holds a piece of every parameter."""
+        return self.config.parallel == "fsdp" and self.world.size > 1
+
+    def evaluated(self) -> CLIP:
+        """The model to measure and keep: the averaged one where there is one, whole. All must call this."""
+        model = self._models().get("average", self.model)
+        if not self.in_pieces:
+            return model
+        plain = self._build()
+        _fill(plain, {name: whole(tensor) for name, tensor in model.state_dict().items()})
+        return plain
+
+    def tensors(self) -> dict[str, Any]:
+        """Everything that learning changed, by the parameters' names; with FSDP2 this process's pieces."""
+        found: dict[str, Any] = {name: model.state_dict() for name, model in self._models().items()}
+        found["optimizer"] = optimizer_state(self.model, self.optimizer)
+        found["scaler"] = self.scaler.state_dict()
+        return found
+
+    def restore(self, tensors: Mapping[str, Any]) -> None:
+        """Take over what `tensors` gave, whole or this process's pieces."""
+        for name, model in self._models().items():
+            _fill(model, tensors[name])
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                memory = tensors["optimizer"][name]
+                self.optimizer.state[parameter] = {
+                    "step": memory["step"].float().to(parameter.device),
+                    **{key: _like(memory[key], parameter) for key in ("exp_avg", "exp_avg_sq")},
+                }
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(tensors["scaler"])
+
+
+def gradient_norm(gradients: Sequence[Tensor], world: World) -> Tensor:
+    """The Euclidean norm of all gradients together, those in pieces summed over the processes."""
+    if not gradients:
+        return torch.zeros(())
+    pieces = [g for g in gradients if in_pieces(g)]
+    here = [g for g in gradients if not in_pieces(g)]
+    square = torch.zeros((), device=gradients[0].device)
+    if here:
+        square += torch.stack(torch._foreach_norm(here)).square().sum()
+    if pieces:
+        square += world.sum(torch.stack(torch._foreach_norm([local(g) for g in pieces])).square().sum())
+    return square.sqrt()
+
+
+@torch.no_grad()
+def _fill(model: CLIP, state: Mapping[str, Tensor]) -> None:
+    """Copy weights into a model, whole ones into pieces where the model is in pieces."""
+    own = model.state_dict()
+    if own.keys() != state.keys():
+        raise TrainingError(
+            f"the weights are another model's: {sorted(own.keys() ^ state.keys())[:3]} differ"
+        )
+    for name, tensor in own.items():
+        tensor.copy_(_like(state[name], tensor))
+
+
+def _like(new: Tensor, tensor: Tensor) -> Tensor:
+    """A new tensor on the device of another, and cut into pieces as that is."""
+    new = new.detach().to(tensor.device)
+    if in_pieces(tensor) and not in_pieces(new):
+        from torch.distributed.tensor import distribute_tensor
+
+        new = distribute_tensor(new, tensor.device_mesh, tensor.placements)  # type: ignore[attr-defined]
+    return new.clone(memory_format=torch.preserve_format)
