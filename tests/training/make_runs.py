@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
+from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.pairs import AugmentConfig, Mixture, TarPairs
 from diptych.training import TrainConfig
 from diptych.weights import load_checkpoint
@@ -21,6 +21,9 @@ TINY = CLIPConfig(
     embed_dim=16,
     vision=ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=8, pool="average", stem_pool=False),
     text=TextConfig(context_length=16, vocab_size=1024, width=32, heads=2, layers=1),
+)
+TINY_VIT = dataclasses.replace(
+    TINY, vision=ViTConfig(image_size=32, patch_size=8, width=32, layers=1, head_width=16, patch_dropout=0.25)
 )
 
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from make_runs import TINY_VIT, config_of
 
+from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.initialise import build
+from diptych.model.vit import VisionTransformer
+from diptych.training import Run, train
 from diptych.training.exchange import Alone, Exchange, Gathered, Ring
+from diptych.training.gradients import cached_gradients
 from diptych.training.loss import info_nce, sigmoid_loss
+from diptych.training.objective import Contrastive
+from diptych.training.world import Processes, World, whole
 
 
 def start(count: int, work: str, *texts: object, **environment: str) -> list[subprocess.Popen[str]]:
@@ -90,10 +101,100 @@ def losses(folder: str) -> None:
     torch.save(found, Path(folder) / f"losses-{dist.get_world_size()}-{dist.get_rank()}.pt")
 
 
+VIT = CLIPConfig(
+    embed_dim=12,
+    vision=ViTConfig(image_size=32, patch_size=8, width=16, layers=2, head_width=8, patch_dropout=0.5),
+    text=TextConfig(context_length=8, vocab_size=40, width=16, heads=2, layers=2),
+    init_logit_bias=-2.0,
+)
+RESNET = dataclasses.replace(
+    VIT, vision=ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=4, pool="average", stem_pool=False)
+)
+TOWERS = {"vit": VIT, "resnet": RESNET}
+
+
+def objective(towers: str, loss: str) -> Contrastive:
+    """Both towers in float64; the transformers with dropout, batch norms with their statistics frozen."""
+    model = build(TOWERS[towers], seed=1).double().train()
+    noise = torch.Generator().manual_seed(2)
+    with torch.no_grad():  # gains of zero, as they start, would hide what lies behind them
+        for p in model.parameters():
+            p.add_(torch.randn(p.shape, generator=noise, dtype=p.dtype), alpha=0.1 if p.ndim else 0.0)
+    blocks = list(model.transformer.blocks)
+    if isinstance(model.visual, VisionTransformer):
+        blocks += model.visual.transformer.blocks
+    else:
+        model.visual.eval()
+    for block in blocks:
+        block.mlp.gelu = torch.nn.Sequential(block.mlp.gelu, torch.nn.Dropout(0.2))
+    return Contrastive(model, loss=loss, share_text=towers == "resnet")  # type: ignore[arg-type]
+
+
+def chunks(
+    rank: int, size: int, count: int = 24, chunk: int = 3
+) -> tuple[list[Any], torch.Tensor, list[int]]:
+    """One process's chunks of the same 24 pairs, their groups, and the chunks' seeds."""
+    noise = torch.Generator().manual_seed(3)
+    images = torch.randn(count, 3, 32, 32, generator=noise, dtype=torch.float64)
+    tokens = torch.randint(1, 38, (count, 8), generator=noise)
+    tokens[torch.arange(count), torch.randint(2, 8, (count,), generator=noise)] = 39  # the end
+    groups = torch.randint(0, 15, (count,), generator=noise)
+    mine = slice(rank * count // size, (rank + 1) * count // size)
+    starts = range(mine.start, mine.stop, chunk)
+    parts = [lambda n=n: (images[n : n + chunk], tokens[n : n + chunk]) for n in starts]
+    return parts, groups[mine], [1000 + n for n in starts]
+
+
+def gradients_of(world: World, towers: str, loss: str, parallel: Any = "ddp") -> dict[str, torch.Tensor]:
+    """Loss and every parameter's gradient, whole, found with gradient caching by all processes."""
+    trained = objective(towers, loss)
+    wrapped = world.wrap(trained, parallel, torch.float64)
+    parts, groups, seeds = chunks(world.rank, world.size)
+    found = cached_gradients(
+        trained,
+        parts,
+        groups,
+        seeds=seeds,
+        exchange=world.exchange,
+        forward=wrapped,
+        backward=lambda last: world.backward(wrapped, last),
+        factor=world.size,
+    )
+    world.mean([p.grad for p in trained.late() if p.grad is not None])
+    gradients = {name: whole(p.grad) for name, p in trained.model.named_parameters() if p.grad is not None}
+    return {"loss": found, **gradients}
+
+
+WAYS = [
+    (towers, loss, parallel, exchange)
+    for towers in TOWERS
+    for loss in ("infonce", "sigmoid")
+    for parallel, exchange in (("ddp", "gathered"), ("ddp", "ring"), ("fsdp", "gathered"))
+]
+
+
+def gradients(folder: str) -> None:
+    """Write every way's gradients, as the first process sees them."""
+    found = {}
+    for towers, loss, parallel, exchange in WAYS:
+        world = Processes(torch.device("cpu"), exchange)  # type: ignore[arg-type]
+        found[f"{towers} {loss} {parallel} {exchange}"] = gradients_of(world, towers, loss, parallel)
+    if world.first:
+        torch.save(found, Path(folder) / f"gradients-{world.size}.pt")
+
+
+def training(folder: str, pairs: str, out: str, changes: str = "{}") -> None:
+    """Train, or go on, as one of several: without batch norm, to which every chunk is a batch of its own."""
+    warnings.filterwarnings("ignore", "the run goes on under other conditions")
+    config = config_of(Path(pairs), Path(out), model=TINY_VIT, **json.loads(changes))
+    train(Run(config), resume=True)
+
+
 if __name__ == "__main__":
     own, world = map(int, sys.argv[1].split("/"))
     meeting, (module, name) = sys.argv[2], sys.argv[3].split(":")
     os.environ.update(RANK=str(own), WORLD_SIZE=str(world), LOCAL_RANK=str(own))
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=own, world_size=world)
     getattr(importlib.import_module(module), name)(*sys.argv[4:])
-    dist.destroy_process_group()
+    if dist.is_initialized():  # the end of a run leaves the others by itself
+        dist.destroy_process_group()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json as json_module
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,7 +59,18 @@ Out = Annotated[
     str | None, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.", show_default=False)
 ]
 Epochs = Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_RUN)]
-BatchSize = Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_RUN)]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Pairs a step, of all processes together.", rich_help_panel=_RUN),
+]
+Chunk = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Pairs encoded at once: the memory of N for the gradient of --batch-size.",
+        rich_help_panel=_RUN,
+    ),
+]
 Rate = Annotated[float | None, typer.Option(metavar="RATE", help="Peak learning rate.", rich_help_panel=_RUN)]
 Assignments = Annotated[
     list[str] | None,
@@ -78,6 +90,7 @@ def train(
     out: Out = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
+    chunk: Chunk = None,
     lr: Rate = None,
     assignments: Assignments = None,
     resume: Resume = False,
@@ -94,8 +107,13 @@ def train(
 
       diptych train --pairs photos/ --epochs 20 --set augment.flip=0.5
 
+      diptych train --pairs 'shards/{000..099}.tar' --batch-size 32768 --chunk 256
+
+      torchrun --nproc-per-node 8 -m diptych train recipes/default.py
+
       diptych classify cat.jpg cat dog --model runs/mine
     """
+    first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes, one speaks
     if (recipe is None) == (not pairs):
         raise InputError("give a recipe (diptych train recipes/default.py) or pairs (--pairs PATTERN)")
     if recipe and not (val is None and hold_out is None and model is None):
@@ -109,12 +127,14 @@ def train(
             pairs or [], val, 0.05 if hold_out is None else hold_out, model or "diptych-small", quiet
         )
     )
-    named: dict[str, Any] = {"out": out, "epochs": epochs, "batch_size": batch_size, "lr": lr}
+    named: dict[str, Any] = {"out": out, "epochs": epochs, "batch_size": batch_size}
+    named |= {"chunk": chunk, "lr": lr}
     config = dataclasses.replace(run.config, **{k: v for k, v in named.items() if v is not None})
     config = config.override(assignments or [])
     run = dataclasses.replace(run, config=config)
-    summary = _train(run, resume=resume, quiet=quiet)
-    _tell(summary, recipe, json, quiet)
+    summary = _train(run, resume=resume, quiet=quiet or not first)
+    if first:
+        _tell(summary, json, quiet)
 
 
 def _train(run: Run, *, resume: bool, quiet: bool) -> Summary:
@@ -125,7 +145,7 @@ def _train(run: Run, *, resume: bool, quiet: bool) -> Summary:
         return train_(run, resume=resume, listener=listener)
 
 
-def _tell(summary: Summary, recipe: Path | None, json: bool, quiet: bool) -> None:
+def _tell(summary: Summary, json: bool, quiet: bool) -> None:
     if json:
         print(json_module.dumps(dataclasses.asdict(summary), default=str, indent=2))
     if summary.finished:

@@ -36,6 +36,11 @@ ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
 }
 
 
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows of length one, in float32 at least: the length of a bfloat16 row is off by up to 0.4 percent."""
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017) with one matrix for queries, keys and values."""
 

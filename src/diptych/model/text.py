@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from diptych.errors import InputError
-from diptych.model.blocks import Transformer
+from diptych.model.blocks import Transformer, unit_rows
 from diptych.model.config import Activation, TextConfig
 
 
@@ -85,7 +84,7 @@ class TextTower(nn.Module):
         x = self.transformer(x, causal=self.text_config.causal)
         x = x[torch.arange(len(x), device=x.device), end.long()]  # (B, D)
         features = self._project(self.ln_final(x))
-        return F.normalize(features.float(), dim=-1) if normalize else features
+        return unit_rows(features) if normalize else features
 
     def encode_tree(self, tokens: Tensor, depth: Tensor, sees: Tensor, ends: Tensor) -> Tensor:
         """Texts whose common beginnings are computed once, in the shared space, of length one.
@@ -116,7 +115,7 @@ class TextTower(nn.Module):
         x = x + places.view_as(x)
         x = self.transformer(x, mask=sees[:, None])
         x = self.ln_final(x.flatten(0, 1).index_select(0, ends))  # (N, D)
-        return F.normalize(self._project(x).float(), dim=-1)
+        return unit_rows(self._project(x))
 
     def _end(self, tokens: Tensor) -> Tensor:
         """Index of each text's end token: the first `end_id`, or the first largest id.

@@ -16,6 +16,7 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,9 @@ def save_pieces(folder: Path, state: State, tensors: dict[str, Any], *args: Any,
     """
     from torch.distributed.checkpoint.state_dict_saver import save as save_each
 
-    name = f"{PIECES}-{state.step}"
+    # Of its own, always: the folder that the file names now must stay as it is until another is whole.
+    taken = {path.name for path in folder.glob(f"{PIECES}-*")}
+    name = world.share(next(n for n in map(f"{PIECES}-{{}}".format, count(state.step)) if n not in taken))
     try:
         save_each(tensors, checkpoint_id=folder / name)
     except Exception as error:  # what one process meets comes to all, wrapped in classes of torch's own

@@ -141,7 +141,8 @@ class Learner:
 
     def _build(self) -> CLIP:
         model = build(self.config.architecture, seed=self.config.seed).to(self.device)
-        model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if not self.in_pieces:  # FSDP2 cuts contiguous parameters only
+            model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
     def _objective(self, model: CLIP) -> Contrastive:

@@ -59,7 +59,11 @@ def train(run: Run, *, resume: bool = False, listener: Listener | None = None) -
     TrainingError
         The run cannot start, the loss is no number any more, or the checkpoint does not belong to it.
     """
-    return Trainer(run, listener or Listener(), resume=resume).run()
+    trainer = Trainer(run, listener or Listener(), resume=resume)
+    try:
+        return trainer.run()
+    finally:
+        trainer.world.leave()
 
 
 class Trainer:

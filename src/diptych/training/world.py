@@ -7,6 +7,7 @@ this up. One process is a world too, with nothing to say. What is exchanged of f
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from diptych.errors import TrainingError
 from diptych.model.blocks import ResidualAttentionBlock
@@ -24,6 +26,9 @@ from diptych.training.gradients import BatchNorm
 from diptych.training.objective import Objective
 
 Parallel = Literal["ddp", "fsdp"]
+# Whether a forward pass overwrites running statistics with the first process's; torch 2.13 renamed it.
+_NAMES = inspect.signature(DistributedDataParallel).parameters
+_SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"
 
 
 class World:
@@ -107,7 +112,7 @@ class Processes(World):
         for parameter in late:
             parameter.requires_grad_(False)  # what does not learn, DDP leaves alone
         on = None if self.device.type == "cpu" else [self.device]
-        wrapped = nn.parallel.DistributedDataParallel(objective, device_ids=on, broadcast_buffers=False)
+        wrapped = DistributedDataParallel(objective, device_ids=on, **{_SYNC_BUFFERS: False})  # type: ignore[arg-type]
         for parameter in late:
             parameter.requires_grad_()
         return wrapped
@@ -115,7 +120,7 @@ class Processes(World):
     @contextmanager
     def backward(self, wrapped: nn.Module, last: bool) -> Iterator[None]:
         """All-reduce (DDP) or reduce-scatter (FSDP2) with the last pass."""
-        if isinstance(wrapped, nn.parallel.DistributedDataParallel):
+        if isinstance(wrapped, DistributedDataParallel):
             with nullcontext() if last else wrapped.no_sync():
                 yield
             return
