@@ -1,8 +1,9 @@
 """Pairs of pictures and texts, from files to batches: what a training run reads.
 
 The way through: a description in a recipe (`sources`) opens to records; `order` says which record when;
-`reader` decodes, `augment` crops; `loader` makes batches of it. No model, no loss and no step is known here:
-those are `diptych.training`'s.
+`reader` decodes, `augment` crops; `loader` makes batches of it. Shards that are not to be indexed go another
+way: `streaming`, over `walk`, `lanes` and `decoders`. No model, no loss and no step is known here: those are
+`diptych.training`'s.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from diptych.pairs.augment import AugmentConfig
 from diptych.pairs.batch import Batch, Share
 from diptych.pairs.loader import Mixture, PairLoader
+from diptych.pairs.opening import Loader, open_pairs
 from diptych.pairs.sources import (
     Description,
     Folder,
@@ -23,10 +25,12 @@ from diptych.pairs.sources import (
     describe,
     split,
 )
+from diptych.pairs.streaming import StreamLoader, TarStream
 
 __all__ = [
     "Mixture",
     "TarPairs",
+    "TarStream",
     "LabelledTar",
     "Table",
     "Folder",
@@ -38,7 +42,10 @@ __all__ = [
     "describe",
     "split",
     "AugmentConfig",
+    "open_pairs",
+    "Loader",
     "PairLoader",
+    "StreamLoader",
     "Batch",
     "Share",
 ]

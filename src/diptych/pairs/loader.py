@@ -15,15 +15,14 @@ from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
 from diptych.errors import DataError
 from diptych.inputs import CLIP_MEAN, CLIP_STD
-from diptych.pairs.augment import CAPTION, COLUMNS, FLIP, AugmentConfig, crop, crop_boxes
+from diptych.pairs.augment import AugmentConfig
 from diptych.pairs.batch import Batch, Batcher, Finish, Piece, Positions, Share, Tokenize
-from diptych.pairs.order import Order, Visits, uniforms
-from diptych.pairs.pictures import Pixels, side_for
+from diptych.pairs.order import Order, Visits
+from diptych.pairs.pictures import side_for
+from diptych.pairs.prepare import prepare
 from diptych.pairs.reader import Reader, Report
 from diptych.pairs.records import Description, Source
 
@@ -171,6 +170,14 @@ class PairLoader:
                 raise
         return self.report
 
+    def prepare(self, scanning: Callable[[int], Callable[[int], None]]) -> None:
+        """Scan, where pictures are kept in memory; `scanning` is told the number of records."""
+        if self.cached:
+            self.scan(scanning(sum(map(len, self.sources))))
+
+    def close(self) -> None:
+        """Nothing works in the background between batches."""
+
     def batches(self, epoch: int, positions: Positions = MappingProxyType({})) -> Iterator[Batch]:
         """Give an epoch's batches.
 
@@ -223,29 +230,17 @@ class PairLoader:
         part, index, number = visits.part[here], visits.index[here], visits.number[here]
         found = [self.reader.pair(*visit) for visit in zip(part.tolist(), index.tolist(), strict=True)]
         good = np.array([n for n, pair in enumerate(found) if pair is not None], np.int64)
-        draws = uniforms(number[good], COLUMNS)
-        pixels = [pair[0] for pair in found if pair is not None]
-        captions = [
-            pair[1][self._choice(draw, len(pair[1]))]
-            for pair, draw in zip((pair for pair in found if pair is not None), draws, strict=True)
-        ]
+        usable = [pair for pair in found if pair is not None]
+        crops, captions = prepare(usable, number[good], self.augment, self.image_size)
         records = [(self.sources[part[n]], int(index[n])) for n in good]
         return Piece(
-            crops=self._crop(pixels, draws),
+            crops=crops,
             captions=captions,
             groups=[source.label(n) or text for (source, n), text in zip(records, captions, strict=True)],
             keys=[source.key(n) for source, n in records],
             numbers=number[good],
             ends=(span.start + good + 1).tolist(),
         )
-
-    def _choice(self, draw: NDArray[np.float64], count: int) -> int:
-        return 0 if self.augment is None else int(draw[CAPTION] * count)
-
-    def _crop(self, pixels: list[Pixels], draws: NDArray[np.float64]) -> Tensor:
-        sizes = np.array([picture.shape[:2] for picture in pixels], np.int64).reshape(-1, 2)
-        mirrored = draws[:, FLIP] < (0.0 if self.augment is None else self.augment.flip)
-        return crop(pixels, crop_boxes(sizes, draws, self.augment), self.image_size, mirrored)
 
     def _scan(self, part: int, span: range) -> int:
         for index in span:

@@ -77,12 +77,17 @@ def find_files(pattern: str | Path | Sequence[str | Path]) -> list[Path]:
     return files
 
 
+def is_remote(name: str) -> bool:
+    """Whether this would reach for the network or run a command."""
+    return _REMOTE.match(name) is not None
+
+
 def refuse_remote(name: str) -> None:
     """Raise for what would reach for the network or run a command."""
-    if _REMOTE.match(name):
+    if is_remote(name):
         raise DataError(
-            f"{name!r} is a URL or a command: training reads local files only. Download the shards first, "
-            "then give their paths, for example 'shards/{000..099}.tar'"
+            f"{name!r} is a URL or a command, and this kind of pairs is read from local files only. Download "
+            "them first, or stream tar shards: TarStream(...), diptych train --stream"
         )
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,7 +27,7 @@ from diptych.errors import TrainingError
 from diptych.inputs import load_tokenizer
 from diptych.model.clip import CLIP
 from diptych.model.machine import pick_device
-from diptych.pairs import Batch, PairLoader, Share
+from diptych.pairs import Batch, Loader, Share, open_pairs
 from diptych.training import checkpoint
 from diptych.training.config import Run
 from diptych.training.learner import Learner
@@ -96,10 +96,17 @@ class Trainer:
     def run(self) -> Summary:
         """Train to the end, or to the next stop."""
         self._start()
+        self.loader = self._loader()
+        with closing(self.loader):
+            self.loader.prepare(self.listener.scanning)
+            return self._run()
+
+    def _run(self) -> Summary:
         state = self.state
         # Counted once and kept: what is found out about bad records later must not bend the schedule.
-        counted = state.total or sum(self.loader.steps(epoch) for epoch in range(self.config.epochs))
-        state.total = self.world.share(counted)
+        if not state.total and self.world.first:
+            state.total = sum(self.loader.steps(epoch) for epoch in range(self.config.epochs))
+        state.total = self.world.share(state.total)
         if not state.total:
             raise TrainingError(
                 f"the data gives no batch of {self.config.batch_size} pairs ({self.loader.report}); "
@@ -133,9 +140,6 @@ class Trainer:
                 self.listener.note(f"{self.folder} holds no checkpoint yet: starting from the beginning")
             if self.config.start:
                 self._begin_with(self.config.start)
-        self.loader = self._loader()
-        if self.loader.cached:
-            self.loader.scan(self.listener.scanning(sum(map(len, self.loader.sources))))
 
     def _begin_with(self, name: str) -> None:
         """Take over the weights of another model of the same shape, the same ids and the same colours."""
@@ -284,10 +288,10 @@ class Trainer:
         _write(log, asdict(report))
         self.listener.step(report)
 
-    def _loader(self) -> PairLoader:
+    def _loader(self) -> Loader:
         config, spec = self.config, self.spec
         sides = [side for _, side in config.image_sizes] or [spec.preprocess.size]
-        return PairLoader(
+        return open_pairs(
             config.data,
             load_tokenizer(spec.tokenizer),
             batch_size=config.batch_size,

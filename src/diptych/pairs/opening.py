@@ -1,0 +1,71 @@
+"""From what a recipe names to a loader: records by number, or streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from diptych.errors import DataError
+from diptych.pairs.batch import Batch, Batcher, Positions, Tokenize
+from diptych.pairs.loader import Mixture, PairLoader
+from diptych.pairs.reader import Report
+from diptych.pairs.streaming import StreamLoader, TarStream
+
+
+class Loader(Protocol):
+    """What training asks of pairs.
+
+    Attributes
+    ----------
+    image_size : int
+        Side of the crops from the next epoch on.
+    batcher : Batcher
+        Knows which lanes are read here.
+    """
+
+    image_size: int
+    batcher: Batcher
+
+    @property
+    def report(self) -> Report:
+        """What could not be used so far."""
+
+    def prepare(self, scanning: Callable[[int], Callable[[int], None]]) -> None:
+        """Do what is to be done once; `scanning` is told of how many records, and gives what to tell of each."""
+
+    def steps(self, epoch: int) -> int:
+        """Count or guess an epoch's batches."""
+
+    def batches(self, epoch: int, positions: Positions = ...) -> Iterator[Batch]:
+        """Give an epoch's batches from some positions on."""
+
+    def close(self) -> None:
+        """Stop what works in the background."""
+
+
+def open_pairs(data: Mixture, tokenizer: Tokenize, *, cache: str | bool = "auto", **options: Any) -> Loader:
+    """Make the loader for some pairs.
+
+    Parameters
+    ----------
+    data : Mixture
+        Of descriptions of one kind: indexed, or `TarStream`.
+    tokenizer : callable
+    cache : "auto", True or False
+        For pairs with an index; see `PairLoader`.
+    **options
+        Of `PairLoader` and `StreamLoader`.
+
+    Raises
+    ------
+    DataError
+        Streams among pairs with an index.
+    """
+    streams = [(part, repeat) for part, repeat in data.parts if isinstance(part, TarStream)]
+    if not streams:
+        return PairLoader(data, tokenizer, cache=cache, **options)
+    if len(streams) < len(data.parts):
+        raise DataError(
+            "streams (TarStream) and pairs with an index cannot be mixed: name local shards as TarStream, too"
+        )
+    return StreamLoader(streams, tokenizer, **options)

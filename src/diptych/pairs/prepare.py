@@ -1,0 +1,48 @@
+"""Decoded pictures and their captions to crops and one caption each: what a worker does last.
+
+Everything by chance hangs on the visits' numbers, so it does not matter who does it, where and when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from diptych.pairs.augment import CAPTION, COLUMNS, FLIP, AugmentConfig, crop, crop_boxes
+from diptych.pairs.order import UInts, uniforms
+from diptych.pairs.pictures import Pixels
+
+Found = tuple[Pixels, tuple[str, ...]]  # a decoded picture and its captions, at least one
+
+
+def prepare(
+    found: Sequence[Found], numbers: UInts, augment: AugmentConfig | None, side: int
+) -> tuple[Tensor, list[str]]:
+    """Crop pictures and choose captions.
+
+    Parameters
+    ----------
+    found : B pairs of pixels and captions
+    numbers : (B,) uint64
+        The visits' numbers.
+    augment : AugmentConfig or None
+        None takes the middle square and the first caption.
+    side : int
+        Of the crops, pixels.
+
+    Returns
+    -------
+    crops : (B, 3, side, side) uint8
+    captions : list of str
+    """
+    pixels = [picture for picture, _ in found]
+    draws = uniforms(numbers, COLUMNS)
+    sizes = np.array([picture.shape[:2] for picture in pixels], np.int64).reshape(-1, 2)
+    mirrored = draws[:, FLIP] < (0.0 if augment is None else augment.flip)
+    chosen = [
+        captions[0 if augment is None else int(draw * len(captions))]
+        for (_, captions), draw in zip(found, draws[:, CAPTION].tolist(), strict=True)
+    ]
+    return crop(pixels, crop_boxes(sizes, draws, augment), side, mirrored), chosen
