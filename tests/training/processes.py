@@ -20,9 +20,11 @@ from make_runs import TINY_VIT, config_of
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.model.initialise import build
 from diptych.model.vit import VisionTransformer
+from diptych.pairs import Batch, Mixture, TarStream
 from diptych.training import Run, train
 from diptych.training.exchange import Alone, Exchange, Gathered, Ring
 from diptych.training.gradients import cached_gradients
+from diptych.training.learner import Learner
 from diptych.training.loss import info_nce, sigmoid_loss
 from diptych.training.objective import Contrastive
 from diptych.training.world import Processes, World, whole
@@ -187,6 +189,21 @@ def training(folder: str, pairs: str, out: str, changes: str = "{}") -> None:
     """Train, or go on, as one of several: without batch norm, to which every chunk is a batch of its own."""
     warnings.filterwarnings("ignore", "the run goes on under other conditions")
     config = config_of(Path(pairs), Path(out), model=TINY_VIT, **json.loads(changes))
+    train(Run(config), resume=True)
+
+
+def streaming(folder: str, pattern: str, out: str, changes: str = "{}") -> None:
+    """Train over streamed shards, or go on; which pairs each step saw goes to a file of each process."""
+    data = Mixture(((TarStream(pattern, block=24, wait=0.0), 1.0),))
+    config = config_of(Path("x"), Path(out), model=TINY_VIT, data=data, **json.loads(changes))
+    step = Learner.step
+
+    def noted(self: Learner, batch: Batch, number: int, lr: float) -> Any:
+        with (Path(folder) / f"seen-{self.world.rank}.jsonl").open("a") as file:
+            file.write(json.dumps([number, batch.keys]) + "\n")
+        return step(self, batch, number, lr)
+
+    Learner.step = noted  # type: ignore[method-assign]
     train(Run(config), resume=True)
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
+import time
 from pathlib import Path
 
 import processes
 import pytest
 import torch
-from make_runs import TINY_VIT, config_of, weights, write_pairs
+from make_runs import TINY_VIT, config_of, same, weights, write_pairs
 
 from diptych.training import Run, train
-from diptych.training.checkpoint import PIECES
+from diptych.training.checkpoint import FILE, PIECES
+from diptych.training.watchdog import Watchdog
+from diptych.training.world import Processes
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +55,115 @@ def test_two_processes_learn_what_one_learns_and_one_or_three_go_on(
         shutil.copytree(tmp_path / "start" / "run", after)
         run(count, pairs, after, parallel=parallel)
         close(tmp_path / "one" / "run", after)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shards")
+    for number, size in enumerate((40, 24, 52)):
+        write_pairs(folder / f"s{number}.tar", size, corrupt=20)
+    return folder
+
+
+def seen(folder: Path, processes_: int = 2) -> list[list[str]]:
+    """The pairs of every step, in order, those of all processes together; steps done twice saw the same."""
+    steps: dict[int, dict[int, list[str]]] = {}
+    for rank in range(processes_):
+        for line in (folder / f"seen-{rank}.jsonl").read_text().splitlines():
+            if not line.endswith("]]"):
+                continue  # the kill came while it was written
+            number, keys = json.loads(line)
+            assert steps.setdefault(number, {}).setdefault(rank, keys) == keys, f"step {number} saw others"
+    assert sorted(steps) == list(range(len(steps)))
+    return [sum((steps[number][rank] for rank in range(processes_)), []) for number in range(len(steps))]  # noqa: RUF017
+
+
+def options(workers: int) -> str:
+    return json.dumps({"batch_size": 16, "chunk": 4, "workers": workers, "epochs": 2})
+
+
+def kill_two(shards: Path, folder: Path, draw: random.Random, workers: int) -> None:
+    """Let both begin, then kill them somewhere in the middle of what they do."""
+    started = processes.start(
+        2, "processes:streaming", folder, shards / "s{0..2}.tar", folder / "run", options(workers)
+    )
+    try:
+        before = steps_done(folder)
+        deadline = time.monotonic() + 120
+        while steps_done(folder) <= before and all(p.poll() is None for p in started):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.6))
+    finally:
+        for process in started:
+            process.kill()
+        for process in started:
+            process.communicate()
+
+
+def steps_done(folder: Path) -> int:
+    file = folder / "seen-0.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
+def test_two_processes_killed_over_shards_end_as_if_never_killed(
+    shards: Path, tmp_path: Path, kills: int
+) -> None:
+    draw = random.Random(kills)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    for folder in (killed, whole):
+        folder.mkdir()
+    for number in range(kills):
+        kill_two(shards, killed, draw, workers=2 + number % 2)
+    for folder, workers in ((killed, 3), (whole, 2)):
+        pattern = shards / "s{0..2}.tar"
+        processes.run(2, "processes:streaming", folder, pattern, folder / "run", options(workers))
+    found, expected = seen(killed), seen(whole)
+    assert found == expected
+    assert len({key for step in expected[: len(expected) // 2] for key in step}) == 7 * 16  # none twice
+    assert same(killed / "run", whole / "run")
+
+
+def test_a_process_that_dies_ends_the_others_with_a_message(shards: Path, tmp_path: Path) -> None:
+    both = processes.start(
+        2, "processes:streaming", tmp_path, shards / "s{0..2}.tar", tmp_path / "run", options(1)
+    )
+    deadline = time.monotonic() + 120
+    while steps_done(tmp_path) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    both[1].kill()
+    told = both[0].communicate(timeout=120)[1]
+    both[1].communicate()
+    assert both[0].returncode != 0
+    assert "TrainingError: process 0 of 2 lost another one at step" in told
+    assert "--resume goes on" in told
+    assert torch.load(tmp_path / "run" / FILE, weights_only=True)["state"]["step"] >= 1
+
+
+def test_the_watchdog_says_who_does_what() -> None:
+    store, told = torch.distributed.HashStore(), []
+    quiet: list[str] = []
+    slow = Watchdog(store, 1, 3, patience=60, tell=quiet.append)
+    slow.note("reads the data of step 8")
+    waiting = Watchdog(store, 0, 3, patience=0.4, tell=told.append)
+    waiting.note("meets the others before step 8")
+    slow.publish()
+    deadline = time.monotonic() + 20
+    while not told and time.monotonic() < deadline:
+        time.sleep(0.02)
+    waiting.stop()
+    slow.stop()
+    assert "nothing has moved on process 0" in told[0]
+    assert "process 0: meets the others before step 8" in told[0]
+    assert "process 1: reads the data of step 8" in told[0]
+    assert "process 2: never heard of" in told[0]
+    assert not quiet
+
+
+def test_only_what_tells_of_another_process_counts_as_lost() -> None:
+    lost = Processes.lost
+    assert lost(None, RuntimeError("[../gloo/transport/tcp/pair.cc:1] Connection closed by peer"))  # type: ignore[arg-type]
+    assert lost(None, torch.distributed.DistBackendError("NCCL communicator was aborted"))  # type: ignore[arg-type]
+    assert not lost(None, RuntimeError("shape '[2]' is invalid"))  # type: ignore[arg-type]

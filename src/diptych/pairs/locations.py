@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -99,9 +99,12 @@ def _command(text: str) -> Iterator[IO[bytes]]:
     process = subprocess.Popen(shlex.split(text), stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
-        yield process.stdout
-        if process.wait():
-            raise DataError(f"{text!r} ended with status {process.returncode}")
+        try:
+            yield process.stdout
+        finally:
+            with suppress(subprocess.TimeoutExpired):  # whoever stopped reading early finds it running
+                if process.wait(0.5) > 0:
+                    raise DataError(f"{text!r} ended with status {process.returncode}")
     finally:
         process.kill()
         process.stdout.close()

@@ -31,7 +31,7 @@ class Loader(Protocol):
         """What could not be used so far."""
 
     def prepare(self, scanning: Callable[[int], Callable[[int], None]]) -> None:
-        """Do what is to be done once; `scanning` is told of how many records, and gives what to tell of each."""
+        """Do what is to be done once; `scanning` is told of how many records, and gives a counter."""
 
     def steps(self, epoch: int) -> int:
         """Count or guess an epoch's batches."""

@@ -112,8 +112,13 @@ class Walk:
                     if index >= start and self._wanted(index):
                         data = tar.extractfile(member)
                         parts[role] = b"" if data is None else data.read()
-                if (record := self._record(index, key, parts)) is not None:
+                # An archive ends with a block of zeros; one that does not was cut off, if only there.
+                whole = _position(tar) >= tar.offset + tarfile.BLOCKSIZE
+                record = self._record(index, key, parts) if whole or _complete(parts) else None
+                if record is not None:
                     yield record
+                if not whole:
+                    raise DataError(f"{self.location} ends too early")
 
     def _record(self, index: int, key: str, parts: dict[str, bytes]) -> Streamed | None:
         """What was read of a record as a pair, None if it is none."""
@@ -130,6 +135,15 @@ class Walk:
             self.dropped["no caption" if "image" in parts else "no picture"] += 1
             self._counted = index
         return None
+
+
+def _complete(parts: dict[str, bytes]) -> bool:
+    return "image" in parts and len(parts) > 1
+
+
+def _position(tar: tarfile.TarFile) -> int:
+    """How far an archive has been read, unpacked."""
+    return 0 if tar.fileobj is None else tar.fileobj.tell()
 
 
 def _name(member: tarfile.TarInfo) -> tuple[str, str]:

@@ -62,6 +62,13 @@ def train(run: Run, *, resume: bool = False, listener: Listener | None = None) -
     trainer = Trainer(run, listener or Listener(), resume=resume)
     try:
         return trainer.run()
+    except Exception as error:
+        if not trainer.world.lost(error):
+            raise
+        raise TrainingError(
+            f"process {trainer.world.rank} of {trainer.world.size} lost another one at step "
+            f"{trainer.state.step} ({error}). What was saved is whole: the same command with --resume goes on"
+        ) from error
     finally:
         trainer.world.leave()
 
@@ -187,7 +194,9 @@ class Trainer:
             self.loader.image_size = self.config.side(state.epoch)
             batches = self.loader.batches(state.epoch, state.positions)
             while True:
+                self.world.note(f"reads the data of step {state.step + 1}")
                 batch = next(batches, None)
+                self.world.note(f"meets the others before step {state.step + 1}")
                 late = bool(limit) and state.step > begun and time.monotonic() - leg > limit
                 # Asked together, so that all processes stop at the same step.
                 over, interrupted, late = self.world.any(batch is None, stop.is_set(), late)
@@ -197,6 +206,7 @@ class Trainer:
                     return "interrupted"
                 if late:
                     return f"time is up ({self.config.max_minutes:g} minutes)"
+                self.world.note(f"computes step {state.step + 1}")
                 meter.add(self._step(batch), batch)
                 state.step, state.positions = state.step + 1, {**state.positions, **batch.positions}
                 state.seconds = time.monotonic() - started
@@ -227,6 +237,7 @@ class Trainer:
 
     def _evaluate(self, log: TextIO) -> None:
         """Call the evaluators, and keep the model if it is the best so far."""
+        self.world.note("evaluates")
         model = self.learner.evaluated()
         model.eval()
         self.metrics = {
@@ -272,6 +283,7 @@ class Trainer:
         self.state.identity = self.world.share(self.state.identity)
 
     def _save(self) -> None:
+        self.world.note("saves a checkpoint")
         # A process knows where the lanes stand that it reads itself.
         known = self.state.positions.items()
         mine = {lane: position for lane, position in known if lane in self.loader.batcher.lanes}

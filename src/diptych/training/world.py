@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -24,8 +25,10 @@ from diptych.model.blocks import ResidualAttentionBlock
 from diptych.training.exchange import Alone, Exchange, Gathered, Ring
 from diptych.training.gradients import BatchNorm
 from diptych.training.objective import Objective
+from diptych.training.watchdog import Watchdog
 
 Parallel = Literal["ddp", "fsdp"]
+_LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|timed out", re.IGNORECASE)
 # Whether a forward pass overwrites running statistics with the first process's; torch 2.13 renamed it.
 _NAMES = inspect.signature(DistributedDataParallel).parameters
 _SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"
@@ -81,6 +84,13 @@ class World:
     def wait(self) -> None:
         """Until all are here."""
 
+    def note(self, text: str) -> None:
+        """Say what this process does next, for whoever waits for it."""
+
+    def lost(self, error: Exception) -> bool:
+        """Whether an error means that another process is gone or does not answer."""
+        return False
+
     def leave(self) -> None:
         """The run is over."""
 
@@ -93,6 +103,7 @@ class Processes(World):
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.local = int(os.environ.get("LOCAL_RANK", self.rank))
         self.exchange = Ring() if exchange == "ring" else Gathered()
+        self.watchdog = Watchdog(dist.distributed_c10d._get_default_store(), self.rank, self.size)
 
     def wrap(self, objective: Objective, parallel: Parallel, dtype: torch.dtype) -> nn.Module:
         """DDP keeps the whole model on every process, FSDP2 cuts every parameter into as many pieces.
@@ -166,8 +177,17 @@ class Processes(World):
         """Until all are here."""
         dist.barrier()
 
+    def note(self, text: str) -> None:
+        """Tell the watchdog."""
+        self.watchdog.note(text)
+
+    def lost(self, error: Exception) -> bool:
+        """The backends have no class for it: NCCL's errors are DistErrors, gloo's plain RuntimeErrors."""
+        return isinstance(error, dist.DistError) or _LOST.search(str(error)) is not None
+
     def leave(self) -> None:
         """Close the connections."""
+        self.watchdog.stop()
         dist.destroy_process_group()
 
 
