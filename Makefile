@@ -9,7 +9,8 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 BIN := $(VENV)/bin
 # Another interpreter is another environment: its version is part of the stamp's name.
-STAMP := $(VENV)/.installed-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+STAMP := $(VENV)/.installed-$(VERSION)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test soak check format bench clean
@@ -47,7 +48,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
 	  sys.exit(0 if (3, 11) <= v < (3, 14) else \
 	  "Diptych needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d: say make PYTHON=python3.12" % v)'
-	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(v not in sys.argv[1])' \
-	  "$$($(BIN)/python --version 2>/dev/null)" && test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python --version 2>/dev/null | grep -q '^Python $(VERSION)\.' && test -x $(BIN)/pip \
+	  || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
 	@touch $@

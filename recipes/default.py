@@ -52,13 +52,18 @@ TEMPLATES = (
 
 def run() -> Run:
     """The run that made the model inside the package."""
+    return with_retrieval(config())
+
+
+def config() -> TrainConfig:
+    """The first leg."""
     architecture = CLIPConfig(
         embed_dim=256,
         vision=ResNetConfig(image_size=64, layers=(2, 3, 4, 2), width=32, pool="average"),
         text=TextConfig(context_length=32, vocab_size=8192, width=256, heads=4, layers=3),
         activation="quick_gelu",
     )
-    config = TrainConfig(
+    return TrainConfig(
         name="diptych-default",
         out="runs/default",
         licence="MIT for the weights; the training pictures have licences of their own, see the card",
@@ -77,7 +82,6 @@ def run() -> Run:
         ),
         evaluate_every=2,
     )
-    return with_retrieval(config)
 
 
 def with_retrieval(config: TrainConfig) -> Run:

@@ -20,7 +20,7 @@ from diptych.training import Run
 
 def run() -> Run:
     """The run that made the model inside the package out of the second leg's."""
-    config = default_more.run().config
+    config = default_more.config()
     vision = replace(config.architecture.vision, image_size=96)
     return default.with_retrieval(
         replace(

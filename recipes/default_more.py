@@ -13,13 +13,18 @@ from dataclasses import replace
 import default
 
 from diptych.pairs import AugmentConfig
-from diptych.training import Run
+from diptych.training import Run, TrainConfig
 
 
 def run() -> Run:
     """The run that made the model inside the package out of the first leg's."""
-    config = replace(
-        default.run().config,
+    return default.with_retrieval(config())
+
+
+def config() -> TrainConfig:
+    """The second leg."""
+    return replace(
+        default.config(),
         start="runs/default",
         out="runs/default-more",
         data=default.data(captioned=4.0, cifar=0.3),
@@ -34,4 +39,3 @@ def run() -> Run:
         evaluate_every=1,
         monitor="flickr8k-val/text_retrieval_recall@10",
     )
-    return default.with_retrieval(config)

@@ -73,7 +73,8 @@ def imports(name: str, path: Path) -> Iterator[tuple[int, str, str]]:
 def room_of(module: str) -> str:
     """`diptych.media.image` -> `media`; "" for the face itself and for other packages."""
     parts = module.split(".")
-    return parts[1] if parts[0] == PACKAGE and len(parts) > 1 else ""
+    room = parts[1] if parts[0] == PACKAGE and len(parts) > 1 else ""
+    return "cli" if room == "__main__" else room  # `python -m diptych` is the command line
 
 
 def resolved(source: Path) -> Iterator[tuple[str, int, str]]:

@@ -38,7 +38,7 @@ half-written; free some space or choose another folder, then save again
         ) from error
 
 
-def prepare(path: Path, write: Callable[[Path], None]) -> Path:
+def prepare(path: Path, write: Callable[[Path], object]) -> Path:
     """Write beside `path` under a temporary name and flush to the device; the name, ready for renaming.
 
     Nothing stays behind when `write` fails. The name is always the same, so that what a killed process left
@@ -58,8 +58,25 @@ def prepare(path: Path, write: Callable[[Path], None]) -> Path:
     return temporary
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def place(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file so that under its name there is the old content or the new, never a part.
+
+    Raises
+    ------
+    OSError
+        As the system says it, for whoever has more to say of it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = prepare(path, write)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """`place`, with an error of this package.
 
     Raises
     ------
@@ -67,19 +84,9 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         The device is full, or the folder may not be written to.
     """
     with saving(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = prepare(path, write)
-        try:
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        place(path, write)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """`write_whole` for bytes at hand."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(data)
-
-    write_whole(path, write)
+    write_whole(path, lambda temporary: temporary.write_bytes(data))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import TINY, changed
 
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
-from diptych.model.config import PRESETS, CLIPConfig, ResNetConfig, TextConfig, ViTConfig, preset
-from diptych.model.initialise import build
+from diptych.model.config import PRESETS, ResNetConfig, ViTConfig, preset
 from diptych.weights import (
     Checkpoint,
     ModelSpec,
@@ -29,35 +28,6 @@ from diptych.weights import (
 
 # The small models here have a reduced vocabulary, of which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")
-
-TINY = CLIPConfig(
-    embed_dim=32,
-    vision=ViTConfig(image_size=32, patch_size=16, width=64, layers=1),
-    text=TextConfig(context_length=16, vocab_size=520, width=64, heads=1, layers=1),
-)
-MODEL: dict[str, Any] = {
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 32, "patch_size": 16, "width": 64, "layers": 1},
-    "text_cfg": {"context_length": 16, "vocab_size": 520, "width": 64, "heads": 1, "layers": 1},
-}
-
-
-def changed(**keys: Any) -> dict[str, Any]:
-    """The small config with keys changed: `vision_pool_type="avg"` reaches into `vision_cfg`."""
-    config = json.loads(json.dumps(MODEL))
-    for key, value in keys.items():
-        tower, _, inner = key.partition("__")
-        if inner:
-            config[f"{tower}_cfg"][inner] = value
-        else:
-            config[key] = value
-    return dict(config)
-
-
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    state = {name: tensor.detach() for name, tensor in build(TINY, seed=0).state_dict().items()}
-    return Checkpoint(spec=ModelSpec(name="toy", architecture=TINY), state=state, identity="")
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if not name.startswith("diptych")])

@@ -15,9 +15,9 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
+from tiny_models import TINY
 
 from diptych.errors import ChecksumError, DownloadError, UnknownModelError, WeightsError
-from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.model.initialise import build
 from diptych.weights import (
     Checkpoint,
@@ -35,11 +35,6 @@ from diptych.weights.registry import Release
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-TINY = CLIPConfig(
-    embed_dim=32,
-    vision=ViTConfig(image_size=32, patch_size=16, width=64, layers=1),
-    text=TextConfig(context_length=16, vocab_size=520, width=64, heads=1, layers=1),
-)
 README = "---\nlanguage: en\nlicense: cc-by-4.0\n---\n# A model\nlicense: not this\n"
 
 

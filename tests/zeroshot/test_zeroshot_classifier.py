@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from toy_classifier import NAMES, fitted, shades
 
 from diptych.errors import (
     ChecksumError,
@@ -27,12 +27,6 @@ from diptych.errors import (
 from diptych.zeroshot import ZeroShotClassifier, expand
 from diptych.zeroshot.labels import read_labels
 from toys import COLOURS, ToyEncoder, picture, picture_bytes
-
-NAMES = ["red", "green", "blue"]
-
-
-def fitted(names=NAMES, **settings) -> ZeroShotClassifier:
-    return ZeroShotClassifier(ToyEncoder(), **settings).fit(names)
 
 
 def test_pictures_in_every_form(tmp_path: Path) -> None:
@@ -183,11 +177,6 @@ def test_order_survives_where_probabilities_run_into_their_ends() -> None:
         assert [name for name, _ in classifier.top(images)[0]] == best
     certain = ZeroShotClassifier(ToyEncoder(logit_scale=10_000.0), multi_label=True).fit(names)
     assert certain.predict(images, cutoff=0.0)[0] == tuple(best)
-
-
-def shades(base: tuple[int, int, int], n: int = 40) -> list[Image.Image]:
-    rng = np.random.default_rng(0)
-    return [picture(tuple(np.clip(rng.normal(base, 40), 0, 255).astype(int).tolist())) for _ in range(n)]
 
 
 def test_labels_that_repeat_or_stand_alone_are_warned_about() -> None:

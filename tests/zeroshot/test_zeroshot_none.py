@@ -6,23 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from toy_classifier import NAMES, fitted, shades
 
 from diptych.errors import InputError
-from diptych.zeroshot import ZeroShotClassifier
 from diptych.zeroshot.scoring import confidence, confidence_range
-from toys import COLOURS, ToyEncoder, picture
-
-NAMES = ["red", "green", "blue"]
-
-
-def fitted(names=NAMES, **settings) -> ZeroShotClassifier:
-    return ZeroShotClassifier(ToyEncoder(), **settings).fit(names)
-
-
-def shades(base: tuple[int, int, int], n: int = 40) -> list[Image.Image]:
-    rng = np.random.default_rng(0)
-    return [picture(tuple(np.clip(rng.normal(base, 40), 0, 255).astype(int).tolist())) for _ in range(n)]
+from toys import COLOURS, picture
 
 
 @pytest.mark.parametrize("method", ["mcm", "cosine"])

@@ -73,7 +73,7 @@ class TableWriter:
         self.console.print(head.append(f"  confidence {answer.confidence:.3f}" if self.sure else "", "dim"))
         labels = [label for label, _ in answer.top]
         width = self.console.width
-        room = min(max(len(label) for label in labels), width // 2 - 4)
+        room = max(8, min(max(len(label) for label in labels), width // 2 - 4))
         if not answer.labels:
             self.console.print(Text(f"  {NONE}; the nearest:", style="yellow"))
         for label, score in answer.top:
@@ -86,7 +86,7 @@ class TableWriter:
 
     def _line(self, answer: Answer) -> None:
         best = max((score for _, score in answer.top), default=0.0)
-        room = self.console.width - 22 - self.room - 7 * self.sure
+        room = max(8, self.console.width - 22 - self.room - 7 * self.sure)  # narrower, and lines wrap
         line = Text(fitted(answer.path, room, tail=True) + "  ")
         line.append(fitted(answer.told, self.room) + "  ", "bold" if answer.labels else "yellow")
         line.append(bar(best / 100, 12, plain=self.plain), "cyan").append(f" {best:5.1f}")

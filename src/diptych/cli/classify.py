@@ -126,7 +126,7 @@ def classify(
 
     if json and csv:
         raise typer.BadParameter("--json and --csv exclude each other")
-    named, texts = sort_words(words or [])
+    named, texts = sort_words(words or [], quiet=quiet)
     named += images or []
     if not named:
         raise nothing_named(texts)
@@ -143,7 +143,8 @@ def classify(
         exact=exact,
         on_long=on_long,
     )
-    stream = Stream(encoder, exact, threads, batch_size, quiet, frozenset(named))
+    counts = options.count(threads, "--threads"), options.count(batch_size, "--batch-size")
+    stream = Stream(encoder, exact, *counts, quiet, frozenset(named))
     fitted = _fit(encoder, asked, classifier, templates, multi_label, none)
     if calibrate is not None:
         _calibrate(fitted, stream, calibrate)
@@ -159,8 +160,8 @@ class Stream:
 
     encoder: Encoder
     exact: bool
-    threads: str  # as the options have them
-    batch_size: str
+    threads: int | None
+    batch_size: int | None
     quiet: bool
     typed: frozenset[str] = frozenset()  # what stood on the command line itself
 
@@ -173,8 +174,8 @@ class Stream:
             for result in embed_images(
                 self.encoder,
                 sources(pictures, failures.__setitem__, typed=self.typed),
-                batch_size=options.count(self.batch_size, "--batch-size") or 32,
-                threads=options.count(self.threads, "--threads"),
+                batch_size=self.batch_size or 32,
+                threads=self.threads,
                 exact=self.exact,
                 progress=advance,
             ):
@@ -323,7 +324,7 @@ def _run(
     from diptych.cli.answers import NONE
     from diptych.cli.sorting import copy_into, folders_of
 
-    folders = folders_of([*dict.fromkeys(fitted.classes_.tolist()), NONE])
+    folders = folders_of([*fitted.classes_.tolist(), NONE])
     failures: dict[str, str] = {}
     for name, vector in stream.vectors(pictures, failures):
         answer = _answer(fitted, name, vector, top or 5)

@@ -17,7 +17,7 @@ STANDARD_INPUT = "-"
 _USUAL = (".jpg", ".png", ".webp", ".gif", ".heic")  # of IMAGE_SUFFIXES, those a message names
 
 
-def sort_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def sort_words(words: Sequence[str], *, quiet: bool = False) -> tuple[list[str], list[str]]:
     """Pictures and labels told apart: what is there or looks like a picture is one, the rest are labels.
 
     Raises
@@ -40,7 +40,7 @@ def sort_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     for word in words:
         (pictures if _names_pictures(word) else labels).append(word)
     # The first word is meant as pictures; a later one may only happen to have a folder's name.
-    for word in words[1:] if labels else ():
+    for word in words[1:] if labels and not quiet else ():
         if word in pictures and word.replace(" ", "").isalnum() and Path(word).is_dir():
             complain(
                 "note", f"{word!r} is a folder here: its pictures are taken. For a label: --label '{word}'"

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from diptych.disk import write_whole
+from diptych.disk import place
 from diptych.errors import SaveError
 
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')  # by one file system or another
@@ -25,7 +25,7 @@ def folders_of(labels: Iterable[str]) -> dict[str, str]:
     """
     folders: dict[str, str] = {}
     taken: set[str] = set()
-    for label in labels:
+    for label in dict.fromkeys(labels):
         name = own = _FORBIDDEN.sub("_", label)[:_LONGEST].strip(" .") or "label"
         number = 1
         while own.casefold() in taken:  # some file systems take Cat and cat for one name
@@ -46,10 +46,6 @@ def copy_into(folder: Path, source: Path) -> Path:
     SaveError
         No space, no permission.
     """
-
-    def copy(part: Path) -> None:
-        shutil.copy2(source, part)
-
     try:
         free = folder / source.name
         number = 2
@@ -58,8 +54,8 @@ def copy_into(folder: Path, source: Path) -> Path:
                 return free
             free = folder / f"{source.stem} ({number}){source.suffix}"
             number += 1
-        write_whole(free, copy)
-    except (OSError, SaveError) as error:
+        place(free, lambda part: shutil.copy2(source, part))
+    except OSError as error:
         raise SaveError(
             f"{source} could not be copied to {folder} ({error}). What was copied stays; the same command "
             "again goes on"

@@ -78,8 +78,13 @@ def counted_long_texts() -> Iterator[LongTexts]:
         _COUNTED.reset(token)
 
 
-def report_long(texts: Sequence[str], lengths: Sequence[int], limit: int, on_long: OnLong) -> None:
+def report_long(texts: Sequence[str], lengths: Sequence[int], limit: int, on_long: OnLong) -> list[int]:
     """Refuse, count or warn of the texts over the limit, `lengths` being their tokens.
+
+    Returns
+    -------
+    list of int
+        Which ones they are.
 
     Raises
     ------
@@ -95,13 +100,14 @@ def report_long(texts: Sequence[str], lengths: Sequence[int], limit: int, on_lon
             f"{_shown(texts[i])}. Shorten it, or let it be cut (on_long='cut')"
         )
     if tally is None and not long:
-        return
+        return long
     total = LongTexts() if tally is None else tally
     if long and not total.cut:
         total.first = f"text {total.texts + long[0]} with {lengths[long[0]]}: {_shown(texts[long[0]])}"
     total.texts, total.cut, total.limit = total.texts + len(texts), total.cut + len(long), limit
     if tally is None:
         total.warn(stacklevel=4)  # this function, _encode, encode or __call__, their caller
+    return long
 
 
 def _shown(text: str) -> str:

@@ -126,11 +126,9 @@ class Tokenizer:
                 raise TextError(f"text {i} is {text!r} ({type(text).__name__}); expected a string")
         rows = self._vocabulary.encode([self._clean(text) for text in texts])
         limit = self.config.context_length
-        report_long(texts, [len(ids) for ids in rows], limit, on_long)
         kept_end = [] if self.end_id is None else [self.end_id]
-        for i, ids in enumerate(rows):
-            if len(ids) > limit:
-                rows[i] = ids[: limit - len(kept_end)] + kept_end
+        for i in report_long(texts, [len(ids) for ids in rows], limit, on_long):
+            rows[i] = rows[i][: limit - len(kept_end)] + kept_end
         return rows
 
 

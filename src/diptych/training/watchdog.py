@@ -1,9 +1,9 @@
 """Which process waits for what, when a run of several stands still.
 
 A collective call waits for everybody, so one process that hangs (a disk, a dead neighbour, a branch the
-others did not take) stops all of them, and each looks as if it hung in the same place. Every process therefore
-notes what it is doing in the store through which they found each other; when one has not moved for a while, it
-reads the notes of all and says them.
+others did not take) stops all of them, and each looks as if it hung in the same place. Every process
+therefore notes what it is doing in the store through which they found each other; when one has not moved for
+a while, it reads the notes of all and says them.
 """
 
 from __future__ import annotations

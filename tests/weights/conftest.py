@@ -1,0 +1,15 @@
+"""What several test files of this folder share."""
+
+from __future__ import annotations
+
+import pytest
+from tiny_models import TINY
+
+from diptych.model.initialise import build
+from diptych.weights import Checkpoint, ModelSpec
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    state = {name: tensor.detach() for name, tensor in build(TINY, seed=0).state_dict().items()}
+    return Checkpoint(spec=ModelSpec(name="toy", architecture=TINY), state=state, identity="")
