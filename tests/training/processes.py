@@ -22,6 +22,7 @@ from diptych.model.initialise import build
 from diptych.model.vit import VisionTransformer
 from diptych.pairs import Batch, Mixture, TarStream
 from diptych.training import Run, train
+from diptych.training.distillation import similarity_distillation
 from diptych.training.exchange import Alone, Exchange, Gathered, Ring
 from diptych.training.gradients import cached_gradients
 from diptych.training.learner import Learner
@@ -79,7 +80,10 @@ def loss_gradients(exchange: Exchange, which: str, scale: float) -> dict[str, to
     leaves = [leaf.clone().requires_grad_() for leaf in leaves]
     options: dict[str, Any] = {"groups": groups[mine] if "groups" in which else None, "tile": (3, 5)}
     options["exchange"] = exchange
-    if which.startswith("infonce"):
+    if which == "distillation":
+        teacher = [9.0 * rows[mine].roll(3, 1) for rows in (a, b + 0.1 * a)]
+        loss = similarity_distillation(*leaves[:3], *teacher, tile=(3, 5), exchange=exchange)
+    elif which.startswith("infonce"):
         loss = info_nce(*leaves[:3], **options)
     else:
         loss = sigmoid_loss(*leaves, **options)
@@ -90,7 +94,8 @@ def loss_gradients(exchange: Exchange, which: str, scale: float) -> dict[str, to
     return {name: value for name, value in found.items() if value is not None}
 
 
-CASES = [(w, s) for w in ("infonce", "infonce groups", "sigmoid", "sigmoid groups") for s in (7.0, 100.0)]
+WHICH = ("infonce", "infonce groups", "sigmoid", "sigmoid groups", "distillation")
+CASES = [(which, scale) for which in WHICH for scale in (7.0, 100.0)]
 
 
 def losses(folder: str) -> None:

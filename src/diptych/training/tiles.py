@@ -56,13 +56,18 @@ class Tiles:
         for rows in self.rows:
             a = self.a[rows].to(self.dtype) * self.scale  # (m, D)
             for columns in self.columns:
-                s = self.view(0, rows, columns)
-                torch.mm(a, self.b[columns].to(self.dtype).t(), out=s)  # (m, n)
-                if self.groups is not None:
-                    same = self.groups[0][rows, None] == self.groups[1][None, columns]
-                    self.diagonal(same, rows, columns).fill_(False)
-                    s.masked_fill_(same, -torch.inf)
-                yield rows, columns, s
+                yield rows, columns, self.scores(rows, columns, a)
+
+    def scores(self, rows: slice, columns: slice, scaled: Tensor | None = None) -> Tensor:
+        """One tile, (m, n); `scaled` are its rows of a times the scale, where they are at hand."""
+        s = self.view(0, rows, columns)
+        a = self.a[rows].to(self.dtype) * self.scale if scaled is None else scaled
+        torch.mm(a, self.b[columns].to(self.dtype).t(), out=s)
+        if self.groups is not None:
+            same = self.groups[0][rows, None] == self.groups[1][None, columns]
+            self.diagonal(same, rows, columns).fill_(False)
+            s.masked_fill_(same, -torch.inf)
+        return s
 
     def view(self, which: int, rows: slice, columns: slice) -> Tensor:
         """One of the two buffers in the shape of a tile, without gaps also at the edges."""
