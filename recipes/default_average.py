@@ -17,12 +17,11 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from default import DATA
 
 from diptych.encoders import TorchEncoder
 from diptych.evaluation import evaluate_retrieval, load_captioned
-from diptych.weights import Checkpoint, load_checkpoint, to_diptych
+from diptych.weights import combine, load_checkpoint, to_diptych
 
 
 def main() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="the last one says how the model reads pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder of the mean")
     args = parser.parse_args()
-    whole = mean([load_checkpoint(run) for run in args.runs])
+    whole = combine([load_checkpoint(run) for run in args.runs])
     metrics = evaluate_retrieval(
         TorchEncoder.from_checkpoint(whole, precision="float32"),
         load_captioned(DATA / "flickr8k-val.tar"),
@@ -43,19 +42,6 @@ def main() -> None:
     training = {**whole.spec.training, "metrics": told}
     print(told)
     print(to_diptych(replace(whole, spec=replace(whole.spec, training=training)), args.out))
-
-
-def mean(checkpoints: list[Checkpoint]) -> Checkpoint:
-    """The mean of every weight, running statistics too; counters are the last one's."""
-    last = checkpoints[-1]
-    state = {
-        name: torch.stack([one.state[name].double() for one in checkpoints]).mean(0).to(tensor.dtype)
-        if tensor.is_floating_point()
-        else tensor
-        for name, tensor in last.state.items()
-    }
-    training = {"mean_of": [{"identity": one.identity, **one.spec.training} for one in checkpoints]}
-    return replace(last, spec=replace(last.spec, training=training), state=state)
 
 
 if __name__ == "__main__":

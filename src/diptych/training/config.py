@@ -71,6 +71,17 @@ class TrainConfig:
     same_caption: Literal["ignore", "negative"] = "ignore"  # pairs that share a caption or a label
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
+    # What stays as it is (fine-tuning), see tuning.py
+    lock: Literal["", "image", "text"] = ""  # a tower that does not learn (LiT: image)
+    layer_decay: float = 1.0  # the rate of each layer is this part of the next one's
+    lora: int = 0  # rank of the changes that are learned in place of the weights; 0: the weights
+    lora_alpha: float = 16.0  # their factor is alpha / rank
+
+    # Stronger models to learn from, as `diptych.load` names them; several count as one
+    teachers: tuple[str, ...] = ()
+    distil_similarity: float = 1.0  # weight of their view of what is alike
+    distil_features: float = 0.0  # weight of their rows themselves; one teacher, of the model's width
+
     # Reproducibility and machine
     seed: int = 0
     device: str = "auto"
@@ -117,6 +128,20 @@ class TrainConfig:
             raise InputError(f"ema is {self.ema}: expected 0 (none) or a decay below 1, such as 0.999")
         if self.patience and not self.monitor:
             raise InputError("patience needs monitor: the metric that has to get better")
+        self._check_tuning()
+        self._check_sizes()
+
+    def _check_tuning(self) -> None:
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"layer_decay is {self.layer_decay}: expected a part above 0, up to 1")
+        if self.lora and not self.start:
+            raise InputError("lora changes weights that are there: name them, start='default'")
+        if self.lora and self.parallel == "fsdp":
+            raise InputError("lora goes with parallel='ddp': what it learns is small enough for each process")
+        if self.lora < 0 or min(self.distil_similarity, self.distil_features) < 0:
+            raise InputError("lora, distil_similarity and distil_features: expected 0 or more")
+
+    def _check_sizes(self) -> None:
         vision = self.architecture.vision
         if self.image_sizes and not (isinstance(vision, ResNetConfig) and vision.pool == "average"):
             raise InputError(

@@ -103,6 +103,18 @@ class Alone:
         return value
 
 
+def mean_of(values: Tensor, exchange: Exchange) -> Tensor:
+    """The mean over the pairs of all processes; the gradient is this process's part of it.
+
+    Parameters
+    ----------
+    values : Tensor, shape (n,)
+        One for each pair here; as many on every process.
+    """
+    part = values.sum() / (len(values) * exchange.size)
+    return part + (exchange.total(part.detach()) - part.detach())
+
+
 class _Processes:
     """What both exchanges between processes share.
 

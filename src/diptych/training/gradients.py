@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,7 @@ def cached_gradients(
     exchange: Exchange | None = None,
     forward: Callable[[Tensor | None, Tensor | None], Rows] | None = None,
     backward: Callable[[bool], AbstractContextManager[object]] | None = None,
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
     factor: float = 1.0,
 ) -> Tensor:
     """Add the gradient of the loss on all chunks to every parameter's `grad`.
@@ -64,10 +65,12 @@ def cached_gradients(
     exchange : Exchange, optional
         With the other processes. Each must have the same number of pairs.
     forward : callable, optional
-        `objective` as a wrapper for many processes makes it, or with a lower precision.
+        `objective` as a wrapper for many processes makes it.
     backward : callable, optional
         Makes the context in which a chunk is encoded with its graph and sent back; told whether it is the
         last: the moment to talk to other processes.
+    precision : callable
+        Makes the context (an autocast) of each pass through the towers.
     factor : float
         On all gradients.
 
@@ -92,9 +95,16 @@ def cached_gradients(
     learns, whole = objective.learns(), len(chunks) == 1
 
     def encode(number: int, wanted: tuple[bool, bool]) -> Rows:
+        """With the gradient's graph, if gradients are on."""
         torch.manual_seed(seeds[number])
         pictures, tokens = chunks[number]()
-        return forward(pictures if wanted[0] else None, tokens if wanted[1] else None)
+        # An autocast of its own for each pass: it remembers weights it cast, graph and all.
+        with precision():
+            return forward(pictures if wanted[0] else None, tokens if wanted[1] else None)
+
+    def constants(number: int) -> list[Tensor]:
+        with torch.no_grad(), precision():
+            return list(objective.constants(*chunks[number]()))
 
     graph: list[Rows] = []
     if whole:
@@ -104,10 +114,9 @@ def cached_gradients(
     else:
         with torch.no_grad(), frozen_statistics(objective):
             rows = [_present(encode(number, (True, True))) for number in range(len(chunks))]
-    leaves = [torch.cat(part).detach() for part in zip(*rows, strict=True)]
-    for leaf in leaves:
-        leaf.requires_grad_()
-    loss = objective.loss(leaves, groups, exchange)
+    leaves = [torch.cat(part).detach().requires_grad_() for part in zip(*rows, strict=True)]
+    fixed = [torch.cat(part) for part in zip(*map(constants, range(len(chunks))), strict=True)]
+    loss = objective.loss([*leaves, *fixed], groups, exchange)
     (loss * factor).backward()  # type: ignore[no-untyped-call]
 
     start = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,9 +23,11 @@ from diptych.model.machine import pick_dtype
 from diptych.pairs import Batch
 from diptych.training.config import TrainConfig
 from diptych.training.gradients import cached_gradients, chunk_seed
-from diptych.training.objective import Contrastive, Rows
+from diptych.training.objective import Contrastive
 from diptych.training.optim import Average, optimizer, optimizer_state
+from diptych.training.tuning import add_low_rank, lock_tower, merged, still_modules, unmerged
 from diptych.training.world import World, in_pieces, local, running_statistics, whole
+from diptych.weights import ModelSpec, load_checkpoint
 
 
 class Learner:
@@ -47,6 +50,7 @@ class Learner:
     def __init__(self, config: TrainConfig, device: torch.device, world: World) -> None:
         self.config, self.device, self.world = config, device, world
         self.dtype = pick_dtype(config.precision, device)
+        self.teachers = [self._teacher(name) for name in config.teachers]
         self.model = self._build()
         self.model.set_grad_checkpointing(config.grad_checkpointing)
         self.average = Average(self._build(), config.ema) if config.ema else None
@@ -57,11 +61,12 @@ class Learner:
         self.optimizer = optimizer(self.model, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.statistics = running_statistics(self.model)
+        self.still = still_modules(self.model) if config.lock or config.lora else []
 
     def begin(self, state: Mapping[str, Tensor]) -> None:
-        """Take over weights, before the first step."""
+        """Take over plain weights, before the first step."""
         for model in self._models().values():
-            _fill(model, state)
+            _fill(model, unmerged(state, model))
 
     def step(self, batch: Batch, number: int, lr: float) -> tuple[Tensor, Tensor]:
         """Learn from one batch.
@@ -86,8 +91,10 @@ class Learner:
         """
         config, world = self.config, self.world
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["share"]
         self.model.train()
+        for module in self.still:
+            module.eval()
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._gradients(batch, number)
         late = [p.grad for p in self.objective.late() if p.grad is not None]
@@ -124,30 +131,48 @@ class Learner:
             batch.groups.to(self.device) if config.same_caption == "ignore" else None,
             seeds=[chunk_seed(config.seed, number, first + n) for n in range(len(starts))],
             exchange=world.exchange,
-            forward=self._encode,
-            backward=self._backward,
+            forward=self.forward,
+            backward=partial(self.world.backward, self.forward),
+            precision=self._precision,
             # Wrappers for many processes take the mean, and the gradient is a sum.
             factor=world.size * float(self.scaler.get_scale()),
         )
 
-    def _encode(self, images: Tensor | None, tokens: Tensor | None) -> Rows:
-        # One autocast for each pass: it remembers cast weights, and those of a pass without graph have none.
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            rows: Rows = self.forward(images, tokens)
-        return rows
+    def _precision(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
-    def _backward(self, last: bool) -> AbstractContextManager[None]:
-        return self.world.backward(self.forward, last)
-
-    def _build(self) -> CLIP:
-        model = build(self.config.architecture, seed=self.config.seed).to(self.device)
+    def _build(self, *, plain: bool = False) -> CLIP:
+        """A model at its start, changed as the config has it, or plain."""
+        config = self.config
+        model = build(config.architecture, seed=config.seed).to(self.device)
         if not self.in_pieces:  # FSDP2 cuts contiguous parameters only
             model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if not plain and config.lora:
+            add_low_rank(model, config.lora, config.lora_alpha, seed=config.seed, lock=config.lock)
+        elif not plain:
+            lock_tower(model, config.lock)
         return model
 
     def _objective(self, model: CLIP) -> Contrastive:
         config = self.config
-        return Contrastive(model, loss=config.loss, share_text=config.share_text, compiled=config.compile)
+        return Contrastive(
+            model,
+            loss=config.loss,
+            share_text=config.share_text,
+            compiled=config.compile,
+            teachers=self.teachers,
+            similarity=config.distil_similarity,
+            features=config.distil_features,
+        )
+
+    def _teacher(self, name: str) -> CLIP:
+        """A stronger model, which must read what this one reads: the same colours and ids."""
+        checkpoint = load_checkpoint(name)
+        refuse_other_inputs(self.config, checkpoint.spec, name)
+        model = build(checkpoint.spec.architecture, seed=0).to(self.device)
+        model.load_state_dict(checkpoint.state)
+        model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model.eval().requires_grad_(False)
 
     def _models(self) -> dict[str, CLIP]:
         found = {"model": self.model}
@@ -161,10 +186,10 @@ class Learner:
     def evaluated(self) -> CLIP:
         """The model to measure and keep: the averaged one where there is one, whole. All must call this."""
         model = self._models().get("average", self.model)
-        if not self.in_pieces:
+        if not self.in_pieces and not self.config.lora:
             return model
-        plain = self._build()
-        _fill(plain, {name: whole(tensor) for name, tensor in model.state_dict().items()})
+        plain = self._build(plain=True)
+        _fill(plain, merged({name: whole(tensor) for name, tensor in model.state_dict().items()}, model))
         return plain
 
     def tensors(self) -> dict[str, Any]:
@@ -187,6 +212,17 @@ class Learner:
                 }
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(tensors["scaler"])
+
+
+def refuse_other_inputs(config: TrainConfig, spec: ModelSpec, name: str) -> None:
+    """Raise TrainingError for a model that reads other ids or other colours than the run gives."""
+    # The side alone may be another: an average pool reads any, and what does not fit is refused elsewhere.
+    ours = config.spec
+    sized = replace(spec.preprocess, size=ours.preprocess.size)
+    for what, theirs in (("tokenizer", spec.tokenizer), ("preprocess", sized)):
+        mine = getattr(ours, what)
+        if theirs != mine:
+            raise TrainingError(f"{name} has another {what}: {theirs}, this run has {mine}")
 
 
 def gradient_norm(gradients: Sequence[Tensor], world: World) -> Tensor:

@@ -13,11 +13,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, interpolate
 
 from diptych.errors import TrainingError
 from diptych.model.clip import CLIP
 from diptych.model.tree import can_share, encode_shared
-from diptych.training.exchange import Exchange
+from diptych.training.distillation import similarity_distillation
+from diptych.training.exchange import Exchange, mean_of
 from diptych.training.loss import info_nce, sigmoid_loss
 
 TREE_NODES = 128  # of one tree of texts: small towers want smaller masks than `model.tree.NODES`
@@ -47,6 +49,10 @@ class Objective(nn.Module, ABC):
         tokens : Tensor or None
             (B, L), on the CPU; None likewise.
         """
+
+    def constants(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
+        """Further rows of a chunk, through which no gradient goes: they are computed once."""
+        return ()
 
     @abstractmethod
     def loss(self, rows: Sequence[Tensor], groups: Tensor | None, exchange: Exchange) -> Tensor:
@@ -78,11 +84,17 @@ class Contrastive(Objective):
         Compute common beginnings of texts once, where the text tower allows it.
     compiled : bool
         Let torch.compile have the picture tower.
+    teachers : sequence of CLIP
+        Stronger models to learn from, which read the same pixels and ids; several count as one, by the mean
+        of their logits.
+    similarity, features : float
+        How much counts what the teachers find alike (`distillation.py`), and how near the rows are to those
+        of the one teacher: 1 less the cosine, the mean over pictures and texts.
 
     Raises
     ------
     TrainingError
-        The sigmoid loss without a bias.
+        The sigmoid loss without a bias, or a teacher whose rows cannot be compared.
     """
 
     def __init__(
@@ -92,6 +104,9 @@ class Contrastive(Objective):
         loss: Literal["infonce", "sigmoid"] = "infonce",
         share_text: bool = True,
         compiled: bool = False,
+        teachers: Sequence[CLIP] = (),
+        similarity: float = 1.0,
+        features: float = 0.0,
     ) -> None:
         super().__init__()
         self.model, self.kind = model, loss
@@ -103,26 +118,60 @@ class Contrastive(Objective):
             raise TrainingError(
                 "the sigmoid loss needs a model with a bias: set init_logit_bias (SigLIP: -10)"
             )
+        # In a tuple: a module among the attributes would be trained and saved with the model.
+        self.teachers, self.similarity, self.features = tuple(teachers), similarity, features
+        widths = [teacher.config.embed_dim for teacher in self.teachers]
+        if teachers and features and widths != [model.config.embed_dim]:
+            raise TrainingError(
+                f"features can be learned from one teacher as wide as the model ({model.config.embed_dim}), "
+                f"not from widths {widths}: set distil_features=0, similarities have no width"
+            )
 
     def forward(self, images: Tensor | None, tokens: Tensor | None) -> Rows:
         """Unit rows of pictures and of texts, (B, E) each."""
         image = None if images is None else self._encode_image(images, normalize=True)
-        text = None if tokens is None else self._encode_text(tokens)
+        text = None if tokens is None else self._encode_text(self.model, tokens)
         return image, text
 
-    def _encode_text(self, tokens: Tensor) -> Tensor:
-        if self.share_text:
-            return encode_shared(self.model, tokens, nodes=TREE_NODES)
-        return self.model.encode_text(tokens.to(self.model.token_embedding.weight.device), normalize=True)
+    def constants(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
+        """Rows whose products are the mean of the teachers' logits, (B, sum of E) each."""
+        if not self.teachers:
+            return ()
+        pictures, texts = [], []
+        for teacher in self.teachers:
+            size = teacher.config.vision.image_size
+            shown = images
+            if images.shape[-1] != size:
+                shown = interpolate(images, (size, size), mode="bicubic", antialias=True)
+            pictures.append(teacher.encode_image(shown, normalize=True))
+            weight = teacher.logit_scale.exp() / len(self.teachers)
+            texts.append(weight * self._encode_text(teacher, tokens))
+        return torch.cat(pictures, 1), torch.cat(texts, 1)
+
+    def _encode_text(self, model: CLIP, tokens: Tensor) -> Tensor:
+        if self.share_text and can_share(model.text_config):
+            return encode_shared(model, tokens, nodes=TREE_NODES)
+        return model.encode_text(tokens.to(model.token_embedding.weight.device), normalize=True)
 
     def loss(self, rows: Sequence[Tensor], groups: Tensor | None, exchange: Exchange) -> Tensor:
-        """InfoNCE or the sigmoid loss on all pairs."""
-        image, text = rows
+        """InfoNCE or the sigmoid loss on all pairs, and what the teachers make of them."""
+        image, text, *taught = rows
         scale = self.model.logit_scale.exp()
         if self.kind == "infonce":
-            return info_nce(image, text, scale, groups=groups, exchange=exchange)
-        assert self.model.logit_bias is not None
-        return sigmoid_loss(image, text, scale, self.model.logit_bias, groups=groups, exchange=exchange)
+            loss = info_nce(image, text, scale, groups=groups, exchange=exchange)
+        else:
+            assert self.model.logit_bias is not None
+            bias = self.model.logit_bias
+            loss = sigmoid_loss(image, text, scale, bias, groups=groups, exchange=exchange)
+        if taught and self.similarity:
+            loss = loss + self.similarity * similarity_distillation(
+                image, text, scale, *taught, exchange=exchange
+            )
+        if taught and self.features:
+            theirs = zip((image, text), taught, strict=True)
+            near = torch.stack([cosine_similarity(own, other, dim=1) for own, other in theirs])  # (2, B)
+            loss = loss + self.features * mean_of(1 - near.mean(0), exchange)
+        return loss
 
     def learns(self) -> tuple[bool, bool]:
         """Which tower is not locked."""

@@ -8,7 +8,9 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from diptych.model.clip import CLIP
 from diptych.training.config import TrainConfig
+from diptych.training.tuning import depth
 from diptych.training.world import local
 
 M = TypeVar("M", bound=nn.Module)
@@ -48,14 +50,25 @@ def decays(name: str, parameter: Tensor) -> bool:
     return parameter.ndim >= 2 and not name.endswith("bias")
 
 
-def optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with three groups: decayed, not decayed, and numbers without a dimension (scale and bias)."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+def optimizer(model: CLIP, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW on what learns: groups by decay or none, and by depth where early layers are to learn slower.
+
+    Each group has its `share` of the rate. Numbers without a dimension (scale and bias) have a group of their
+    own: FSDP2 cuts all others into pieces, and one kernel takes whole or pieces.
+    """
+    found: dict[tuple[int, bool, bool], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            layer = depth(name, model) if config.layer_decay < 1 else 0
+            kind = (layer, not decays(name, parameter), not parameter.ndim)
+            found.setdefault(kind, []).append(parameter)
     groups = [
-        {"params": [p for n, p in named if decays(n, p)], "weight_decay": config.weight_decay},
-        {"params": [p for n, p in named if not decays(n, p) and p.ndim], "weight_decay": 0.0},
-        # Of their own: FSDP2 cuts all others into pieces, and one kernel takes whole or pieces.
-        {"params": [p for n, p in named if not p.ndim], "weight_decay": 0.0},
+        {
+            "params": parameters,
+            "weight_decay": 0.0 if free else config.weight_decay,
+            "share": config.layer_decay**layer,
+        }
+        for (layer, free, _), parameters in sorted(found.items(), key=lambda item: item[0])
     ]
     return torch.optim.AdamW(
         groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True

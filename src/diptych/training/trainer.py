@@ -30,7 +30,7 @@ from diptych.model.machine import pick_device
 from diptych.pairs import Batch, Loader, Share, open_pairs
 from diptych.training import checkpoint
 from diptych.training.config import Run
-from diptych.training.learner import Learner
+from diptych.training.learner import Learner, refuse_other_inputs
 from diptych.training.optim import rate
 from diptych.training.watching import Listener, StepReport, Summary
 from diptych.training.world import join
@@ -151,12 +151,7 @@ class Trainer:
     def _begin_with(self, name: str) -> None:
         """Take over the weights of another model of the same shape, the same ids and the same colours."""
         before = load_checkpoint(name)
-        # The side alone may be another: an average pool reads any, and what does not fit is refused below.
-        sized = replace(before.spec.preprocess, size=self.spec.preprocess.size)
-        for what, theirs in (("tokenizer", before.spec.tokenizer), ("preprocess", sized)):
-            ours = getattr(self.spec, what)
-            if theirs != ours:
-                raise TrainingError(f"{name} has another {what}: {theirs}, this run has {ours}")
+        refuse_other_inputs(self.config, before.spec, name)
         self.learner.begin(fit(self.config.architecture, before.state, source=name))
         self.state.start = before.identity
 

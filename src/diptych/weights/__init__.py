@@ -5,6 +5,7 @@ Building a model and filling it is `diptych.encoders`' work; what stands here en
 
 from __future__ import annotations
 
+from diptych.weights.combine import combine
 from diptych.weights.fitting import fit
 from diptych.weights.identity import identity_of
 from diptych.weights.load import load_checkpoint
@@ -22,6 +23,7 @@ __all__ = [
     "to_transformers",
     "identity_of",
     "fit",
+    "combine",
     "list_models",
     "suggest",
     "Checkpoint",

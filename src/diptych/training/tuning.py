@@ -1,0 +1,170 @@
+"""Training that leaves much of a model as it is: locked towers, low-rank changes, slower early layers.
+
+Fine-tuning on a few thousand pairs can lose in an epoch what pretraining learned of everything else. Three
+ways against that, which can be combined: lock a tower (LiT, Zhai et al. 2022, arXiv 2111.07991), learn a
+change of low rank in place of the weights (LoRA, Hu et al. 2021, arXiv 2106.09685), and let early layers
+learn slower than late ones. A fourth needs no training: weights between the start and the end,
+`diptych.weights.combine` (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from diptych.model.blocks import MLP, Attention
+from diptych.model.clip import CLIP
+from diptych.model.config import ResNetConfig
+from diptych.model.resnet import ModifiedResNet
+
+Lock = Literal["", "image", "text"]
+
+_BLOCK = re.compile(r"resblocks\.(\d+)\.")
+_STAGE = re.compile(r"visual\.layer(\d)\.")
+_LAST = (
+    "ln_final",
+    "text_projection",
+    "visual.ln_post",
+    "visual.proj",
+    "visual.pool_head",
+    "visual.attnpool",
+)
+
+
+class LowRank(nn.Module):
+    """A change of low rank added to a weight: W + (scale / rank) B A, with W as it was.
+
+    A begins random and B zero, so the first step sees the model unchanged. Convolutions count as the matrix
+    of their output channels against everything else.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (O, ...)
+        What is changed.
+    rank : int
+        Of the change; no more than the weight has.
+    scale : float
+        Called alpha in the paper.
+    seed : int
+        Of A.
+    """
+
+    def __init__(self, weight: Tensor, rank: int, scale: float, seed: int) -> None:
+        super().__init__()
+        rows, columns = weight.shape[0], weight[0].numel()
+        rank = min(rank, rows, columns)
+        draw = torch.Generator().manual_seed(seed)
+        start = torch.randn(rank, columns, generator=draw) * columns**-0.5
+        self.a = nn.Parameter(start.to(weight.device, weight.dtype))  # (R, I)
+        self.b = nn.Parameter(torch.zeros(rows, rank, device=weight.device, dtype=weight.dtype))  # (O, R)
+        self.factor = scale / rank
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight as the layer uses it."""
+        return weight + self.factor * (self.b @ self.a).view_as(weight)
+
+
+def add_low_rank(model: CLIP, rank: int, scale: float, *, seed: int = 0, lock: Lock = "") -> None:
+    """Give every matrix of attention, MLPs and convolutions a change of low rank; nothing else learns then.
+
+    Scale and bias of the logits go on learning. What is locked gets no change.
+    """
+    late = {id(model.logit_scale), id(model.logit_bias)}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in late)
+    for number, (module, name) in enumerate(list(_matrices(model, lock))):
+        weight = getattr(module, name)
+        change = LowRank(weight, rank, scale, seed + number)
+        # Unsafe only in that torch does not try it out first, which would cost a forward of every layer.
+        parametrize.register_parametrization(module, name, change, unsafe=True)
+
+
+def _matrices(model: CLIP, lock: Lock) -> Iterator[tuple[nn.Module, str]]:
+    towers: list[nn.Module] = [] if lock == "text" else [model.transformer]
+    towers += [] if lock == "image" else [model.visual]
+    for tower in towers:
+        for module in tower.modules():
+            if isinstance(module, Attention):
+                yield module, "in_proj_weight"
+                yield module.out_proj, "weight"
+            elif isinstance(module, MLP):
+                yield module.c_fc, "weight"
+                yield module.c_proj, "weight"
+            elif isinstance(module, nn.Conv2d) and isinstance(tower, ModifiedResNet):
+                yield module, "weight"
+
+
+def lock_tower(model: CLIP, lock: Lock) -> None:
+    """Let one tower be as it is."""
+    for name, parameter in model.named_parameters():
+        picture = name.startswith("visual.")
+        if name not in ("logit_scale", "logit_bias") and lock == ("image" if picture else "text"):
+            parameter.requires_grad_(False)
+
+
+def still_modules(model: CLIP) -> list[nn.Module]:
+    """Modules whose own weights do not learn; kept out of training, batch norms keep their statistics."""
+    return [
+        module
+        for module in model.modules()
+        if (own := list(module.parameters(recurse=False))) and not any(p.requires_grad for p in own)
+    ]
+
+
+def depth(name: str, model: CLIP) -> int:
+    """How far a parameter lies from the last layer of its tower: 0 for the last and what follows it.
+
+    Parameters
+    ----------
+    name : str
+        As the model names it.
+    model : CLIP
+        Says how many layers there are.
+    """
+    visual = model.config.vision
+    picture = name.startswith("visual.")
+    if name in ("logit_scale", "logit_bias") or name.startswith(_LAST):
+        return 0
+    if picture and isinstance(visual, ResNetConfig):
+        stage = _STAGE.match(name)
+        return 1 + len(visual.layers) - (int(stage[1]) if stage else 0)
+    layers = visual.layers if picture and not isinstance(visual, ResNetConfig) else model.config.text.layers
+    block = _BLOCK.search(name)
+    return layers - int(block[1]) if block else layers + 1
+
+
+def merged(state: Mapping[str, Tensor], model: CLIP) -> dict[str, Tensor]:
+    """Weights under their plain names, changes of low rank added in.
+
+    Parameters
+    ----------
+    state : mapping
+        The model's own `state_dict`.
+    model : CLIP
+        With or without changes.
+    """
+    modules = dict(model.named_modules())
+    found: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        owner, parametrized, rest = name.partition(".parametrizations.")
+        if not parametrized:
+            found[name] = tensor
+        elif rest.endswith(".original"):
+            attribute = rest.removesuffix(".original")
+            found[f"{owner}.{attribute}"] = getattr(modules[owner], attribute).detach()
+    return found
+
+
+def unmerged(state: Mapping[str, Tensor], model: CLIP) -> dict[str, Tensor]:
+    """Plain weights under the model's own names, its changes of low rank as they are."""
+    found = dict(model.state_dict())
+    for name in found:
+        plain = name.replace("parametrizations.", "").removesuffix(".original")
+        if ".parametrizations." not in name or name.endswith(".original"):
+            found[name] = state[plain]
+    return found
