@@ -10,10 +10,11 @@ import torch
 from processes import RESNET, chunks, objective
 
 from diptych.model.initialise import build
+from diptych.model.statistics import frozen_statistics, running_statistics
 from diptych.training.exchange import Alone
-from diptych.training.gradients import cached_gradients, chunk_seed, frozen_statistics
+from diptych.training.gradients import cached_gradients, chunk_seed
 from diptych.training.objective import Contrastive
-from diptych.training.world import World, running_statistics
+from diptych.training.world import World
 
 
 def kept_graph(trained: Contrastive, parts, groups, seeds) -> torch.Tensor:  # type: ignore[no-untyped-def]

@@ -22,6 +22,7 @@ from make_runs import TINY, config_of, same, weights, write_pairs
 from diptych.errors import SaveError, TrainingError, WeightsError
 from diptych.training import Listener, Run, TrainConfig, train
 from diptych.training.checkpoint import FILE
+from diptych.training.objective import Contrastive
 from diptych.training.optim import Average, optimizer, rate
 from diptych.weights import load_checkpoint
 
@@ -267,7 +268,7 @@ def test_weight_decay_leaves_gains_biases_and_scale_alone() -> None:
     from diptych.model.initialise import build
 
     model = build(TINY, seed=0)
-    groups = optimizer(model, config_of(Path("x"), Path("y"))).param_groups
+    groups = optimizer(Contrastive(model), config_of(Path("x"), Path("y"))).param_groups
     names = {id(p): n for n, p in model.named_parameters()}
     decayed, free, numbers = ({names[id(p)] for p in group["params"]} for group in groups)
     assert [group["weight_decay"] for group in groups] == [0.2, 0.0, 0.0]

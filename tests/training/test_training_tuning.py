@@ -12,6 +12,7 @@ from make_runs import TINY, TINY_VIT, config_of, same, weights, write_pairs
 from diptych.errors import InputError, TrainingError
 from diptych.model.initialise import build
 from diptych.training import Listener, Run, train
+from diptych.training.objective import Contrastive
 from diptych.training.optim import optimizer
 from diptych.training.tuning import add_low_rank, depth, merged, unmerged
 
@@ -89,7 +90,7 @@ def test_low_rank_changes_begin_with_nothing_and_can_be_merged(shape) -> None:  
 def test_early_layers_learn_slower(shape) -> None:  # type: ignore[no-untyped-def]
     model = build(shape, seed=0)
     config = config_of(Path("x"), Path("y"), model=shape, layer_decay=0.5)
-    groups = optimizer(model, config).param_groups
+    groups = optimizer(Contrastive(model), config).param_groups
     share = {id(p): group["share"] for group in groups for p in group["params"]}
     shares = {name: share[id(p)] for name, p in model.named_parameters()}
     assert shares["logit_scale"] == shares["text_projection"] == 1.0

@@ -9,8 +9,7 @@ last stage, E embedding.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import cast
 
@@ -20,6 +19,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from diptych.model.config import ResNetConfig
+from diptych.model.statistics import frozen_statistics
 
 
 class Bottleneck(nn.Module):
@@ -153,6 +153,14 @@ class ModifiedResNet(nn.Module):
             cells = self.attnpool.v_proj(cells)
         return self.project(cells)
 
+    def cells(self, images: Tensor) -> Tensor:
+        """Every cell before the head, (B, G * G, C): what a caption decoder reads."""
+        return self._grid(images).flatten(2).transpose(1, 2)
+
+    def unused(self, *, by_cells: bool) -> list[nn.Parameter]:
+        """Parameters that `features` does not use, or `cells`."""
+        return list((self._head if by_cells else self._head.c_proj).parameters())
+
     def project(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., E)."""
         return self._head.c_proj(x)  # type: ignore[no-any-return]
@@ -178,22 +186,7 @@ class ModifiedResNet(nn.Module):
 
 def _recomputed(stage: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """Contexts of a checkpointed stage's two forward passes: only the first moves the running statistics."""
-    return nullcontext(), _still(stage)
-
-
-@contextmanager
-def _still(stage: nn.Module) -> Iterator[None]:
-    norms = [module for module in stage.modules() if isinstance(module, nn.BatchNorm2d)]
-    before = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, before, strict=True):
-            norm.momentum = momentum
-            if norm.num_batches_tracked is not None and norm.training:
-                norm.num_batches_tracked.sub_(1)
+    return nullcontext(), frozen_statistics(stage)
 
 
 def _stage(inplanes: int, planes: int, blocks: int, stride: int) -> nn.Sequential:

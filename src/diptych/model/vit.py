@@ -75,6 +75,18 @@ class VisionTransformer(nn.Module):
             x = self.pool_head.own_value(x)
         return self.project(x).view(len(x), self.config.grid, self.config.grid, -1)
 
+    def cells(self, images: Tensor) -> Tensor:
+        """Every patch after the last norm, (B, G * G, D): what a caption decoder reads."""
+        x = self._embed(images)
+        if self.training and self.config.patch_dropout:
+            x = self._drop_patches(x)
+        return self.ln_post(self.transformer(x))[:, int(self.config.class_token) :]  # type: ignore[no-any-return]
+
+    def unused(self, *, by_cells: bool) -> list[nn.Parameter]:
+        """Parameters that `features` does not use, or `cells`."""
+        unused = [] if self.proj is None else [self.proj]
+        return [*unused, *self.pool_head.parameters()] if by_cells and self.pool_head is not None else unused
+
     def project(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., E)."""
         return x if self.proj is None else x @ self.proj

@@ -16,14 +16,14 @@ from typing import Any, Literal
 
 from diptych.errors import InputError
 from diptych.inputs import PreprocessConfig, TokenizerConfig
-from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, check_choices, preset
 from diptych.pairs.augment import AugmentConfig
 from diptych.pairs.loader import Mixture
 from diptych.weights import ModelSpec
 
-# Called with the (averaged) model and the step; what it returns is logged under the evaluator's name.
-Evaluator = Callable[[CLIP, int], Mapping[str, float]]
+# Called with the (averaged) model and the step; what it returns is logged under the evaluator's name. The
+# model is a CLIP; for the objectives of predicting.py it is the tower with its head, which has `score`.
+Evaluator = Callable[[Any, int], Mapping[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,10 @@ class TrainConfig:
     clip: float = 1.0  # largest norm of all gradients together; 0: no clipping
     max_scale: float = 100.0  # the factor on cosines never exceeds it
     ema: float = 0.0  # decay of the averaged weights that are evaluated and kept; 0: none
+    # contrastive, or what it was compared with, see predicting.py: the same picture tower learns to predict
+    # captions, their words, their words and runs of words, or the label
+    objective: Literal["contrastive", "captions", "words", "ngrams", "classes"] = "contrastive"
+    classes: tuple[str, ...] = ()  # every label of the data, for the objective "classes"
     loss: Literal["infonce", "sigmoid"] = "infonce"
     same_caption: Literal["ignore", "negative"] = "ignore"  # pairs that share a caption or a label
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -29,13 +29,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from diptych.model.statistics import frozen_statistics
 from diptych.training.exchange import Alone, Exchange
 from diptych.training.objective import Objective, Rows
 
 Chunk = tuple[Tensor, Tensor]  # pictures (B, 3, S, S) and tokens (B, L)
-BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def cached_gradients(
@@ -147,19 +147,6 @@ def _send_back(rows: Sequence[Tensor | None], gradients: Sequence[Tensor]) -> No
 @contextmanager
 def _plain(last: bool) -> Iterator[None]:
     yield
-
-
-@contextmanager
-def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch norms use the batch's statistics, as in training, and do not note them."""
-    norms = [m for m in module.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
 
 
 def chunk_seed(seed: int, step: int, chunk: int) -> int:

@@ -13,20 +13,24 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diptych.errors import TrainingError
 from diptych.model.clip import CLIP
 from diptych.model.initialise import build
 from diptych.model.machine import pick_dtype
+from diptych.model.statistics import running_statistics
 from diptych.pairs import Batch
+from diptych.pairs.order import hash_keys
 from diptych.training.config import TrainConfig
 from diptych.training.gradients import cached_gradients, chunk_seed
-from diptych.training.objective import Contrastive
+from diptych.training.objective import Contrastive, Objective
 from diptych.training.optim import Average, optimizer, optimizer_state
+from diptych.training.predicting import BagPrediction, CaptionPrediction, Classification
 from diptych.training.tuning import add_low_rank, lock_tower, merged, still_modules, unmerged
-from diptych.training.world import World, in_pieces, local, running_statistics, whole
+from diptych.training.world import World, in_pieces, local, whole
 from diptych.weights import ModelSpec, load_checkpoint
 
 
@@ -51,22 +55,25 @@ class Learner:
         self.config, self.device, self.world = config, device, world
         self.dtype = pick_dtype(config.precision, device)
         self.teachers = [self._teacher(name) for name in config.teachers]
-        self.model = self._build()
+        self.objective = self._objective(self._build())
+        self.model = self.objective.model
         self.model.set_grad_checkpointing(config.grad_checkpointing)
-        self.average = Average(self._build(), config.ema) if config.ema else None
-        self.objective = self._objective(self.model)
         self.forward = world.wrap(self.objective, config.parallel, self.dtype)
-        if self.average is not None and self.in_pieces:
-            world.wrap(self._objective(self.average.model), "fsdp", self.dtype)
-        self.optimizer = optimizer(self.model, config)
+        self.average = None
+        if config.ema:
+            average = self._objective(self._build())
+            if self.in_pieces:
+                world.wrap(average, "fsdp", self.dtype)
+            self.average = Average(average, config.ema)
+        self.optimizer = optimizer(self.objective, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.statistics = running_statistics(self.model)
         self.still = still_modules(self.model) if config.lock or config.lora else []
 
     def begin(self, state: Mapping[str, Tensor]) -> None:
         """Take over plain weights, before the first step."""
-        for model in self._models().values():
-            _fill(model, unmerged(state, model))
+        for objective in self._objectives().values():
+            _fill(objective.model, unmerged(state, objective.model))
 
     def step(self, batch: Batch, number: int, lr: float) -> tuple[Tensor, Tensor]:
         """Learn from one batch.
@@ -92,7 +99,7 @@ class Learner:
         config, world = self.config, self.world
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["share"]
-        self.model.train()
+        self.objective.train()
         for module in self.still:
             module.eval()
         self.optimizer.zero_grad(set_to_none=True)
@@ -100,7 +107,7 @@ class Learner:
         late = [p.grad for p in self.objective.late() if p.grad is not None]
         world.mean(late)
         self.scaler.unscale_(self.optimizer)
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        parameters = [p for p in self.objective.parameters() if p.grad is not None]
         norm = gradient_norm([p.grad for p in parameters if p.grad is not None], world)
         if not torch.isfinite(loss) or not (torch.isfinite(norm) or self.scaler.is_enabled()):
             raise TrainingError(
@@ -117,7 +124,7 @@ class Learner:
             self.model.logit_scale.clamp_(max=math.log(config.max_scale))
         world.mean(self.statistics)
         if self.average is not None:
-            self.average.update(self.model, number)
+            self.average.update(self.objective, number)
         return loss, norm
 
     def _gradients(self, batch: Batch, number: int) -> Tensor:
@@ -125,10 +132,11 @@ class Learner:
         size = config.chunk or len(batch)
         starts = range(0, len(batch), size)
         first = world.rank * len(starts)
+        wanted = config.same_caption == "ignore" or self.objective.needs_groups
         return cached_gradients(
             self.objective,
             [partial(batch.part, slice(start, start + size), self.device) for start in starts],
-            batch.groups.to(self.device) if config.same_caption == "ignore" else None,
+            batch.groups.to(self.device) if wanted else None,
             seeds=[chunk_seed(config.seed, number, first + n) for n in range(len(starts))],
             exchange=world.exchange,
             forward=self.forward,
@@ -153,17 +161,24 @@ class Learner:
             lock_tower(model, config.lock)
         return model
 
-    def _objective(self, model: CLIP) -> Contrastive:
+    def _objective(self, model: CLIP) -> Objective:
         config = self.config
-        return Contrastive(
-            model,
-            loss=config.loss,
-            share_text=config.share_text,
-            compiled=config.compile,
-            teachers=self.teachers,
-            similarity=config.distil_similarity,
-            features=config.distil_features,
-        )
+        if config.objective == "contrastive":
+            return Contrastive(
+                model,
+                loss=config.loss,
+                share_text=config.share_text,
+                compiled=config.compile,
+                teachers=self.teachers,
+                similarity=config.distil_similarity,
+                features=config.distil_features,
+            )
+        if config.objective == "classes":
+            classes = torch.from_numpy(hash_keys(config.classes).view(np.int64).copy()).sort().values
+            return Classification(model, classes, config.seed).to(self.device)
+        if config.objective == "captions":
+            return CaptionPrediction(model, config.seed).to(self.device)
+        return BagPrediction(model, 1 if config.objective == "words" else 3, config.seed).to(self.device)
 
     def _teacher(self, name: str) -> CLIP:
         """A stronger model, which must read what this one reads: the same colours and ids."""
@@ -174,8 +189,8 @@ class Learner:
         model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval().requires_grad_(False)
 
-    def _models(self) -> dict[str, CLIP]:
-        found = {"model": self.model}
+    def _objectives(self) -> dict[str, Objective]:
+        found = {"model": self.objective}
         return found if self.average is None else {**found, "average": self.average.model}
 
     @property
@@ -183,27 +198,28 @@ class Learner:
         """Whether each process holds a piece of every parameter."""
         return self.config.parallel == "fsdp" and self.world.size > 1
 
-    def evaluated(self) -> CLIP:
-        """The model to measure and keep: the averaged one where there is one, whole. All must call this."""
-        model = self._models().get("average", self.model)
+    def evaluated(self) -> Objective:
+        """What to measure and keep: averaged if there is an average, whole and plain. All must call this."""
+        trained = self._objectives().get("average", self.objective)
         if not self.in_pieces and not self.config.lora:
-            return model
-        plain = self._build(plain=True)
-        _fill(plain, merged({name: whole(tensor) for name, tensor in model.state_dict().items()}, model))
+            return trained
+        plain = self._objective(self._build(plain=True))
+        state = {name: whole(tensor) for name, tensor in trained.state_dict().items()}
+        _fill(plain, merged(state, trained))
         return plain
 
     def tensors(self) -> dict[str, Any]:
         """Everything that learning changed, by the parameters' names; with FSDP2 this process's pieces."""
-        found: dict[str, Any] = {name: model.state_dict() for name, model in self._models().items()}
-        found["optimizer"] = optimizer_state(self.model, self.optimizer)
+        found: dict[str, Any] = {name: one.state_dict() for name, one in self._objectives().items()}
+        found["optimizer"] = optimizer_state(self.objective, self.optimizer)
         found["scaler"] = self.scaler.state_dict()
         return found
 
     def restore(self, tensors: Mapping[str, Any]) -> None:
         """Take over what `tensors` gave, whole or this process's pieces."""
-        for name, model in self._models().items():
-            _fill(model, tensors[name])
-        for name, parameter in self.model.named_parameters():
+        for name, objective in self._objectives().items():
+            _fill(objective, tensors[name])
+        for name, parameter in self.objective.named_parameters():
             if parameter.requires_grad:
                 memory = tensors["optimizer"][name]
                 self.optimizer.state[parameter] = {
@@ -240,8 +256,8 @@ def gradient_norm(gradients: Sequence[Tensor], world: World) -> Tensor:
 
 
 @torch.no_grad()
-def _fill(model: CLIP, state: Mapping[str, Tensor]) -> None:
-    """Copy weights into a model, whole ones into pieces where the model is in pieces."""
+def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy weights into a module, whole ones into pieces where the model is in pieces."""
     own = model.state_dict()
     if own.keys() != state.keys():
         raise TrainingError(

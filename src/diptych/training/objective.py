@@ -62,6 +62,16 @@ class Objective(nn.Module, ABC):
         processes.
         """
 
+    @property
+    def needs_groups(self) -> bool:
+        """Whether `loss` wants the groups whatever the config says of equal captions."""
+        return False
+
+    @property
+    def product(self) -> nn.Module:
+        """What evaluators get to see."""
+        return self.model
+
     @abstractmethod
     def learns(self) -> tuple[bool, bool]:
         """Whether anything that reads pictures is trained, and anything that reads texts."""

@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from diptych.model.clip import CLIP
 from diptych.training.config import TrainConfig
+from diptych.training.objective import Objective
 from diptych.training.tuning import depth
 from diptych.training.world import local
 
@@ -50,16 +50,17 @@ def decays(name: str, parameter: Tensor) -> bool:
     return parameter.ndim >= 2 and not name.endswith("bias")
 
 
-def optimizer(model: CLIP, config: TrainConfig) -> torch.optim.AdamW:
+def optimizer(objective: Objective, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW on what learns: groups by decay or none, and by depth where early layers are to learn slower.
 
     Each group has its `share` of the rate. Numbers without a dimension (scale and bias) have a group of their
     own: FSDP2 cuts all others into pieces, and one kernel takes whole or pieces.
     """
     found: dict[tuple[int, bool, bool], list[Tensor]] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in objective.named_parameters():
         if parameter.requires_grad:
-            layer = depth(name, model) if config.layer_decay < 1 else 0
+            own, of_model = name.removeprefix("model."), name.startswith("model.")
+            layer = depth(own, objective.model) if of_model and config.layer_decay < 1 else 0
             kind = (layer, not decays(name, parameter), not parameter.ndim)
             found.setdefault(kind, []).append(parameter)
     groups = [

@@ -233,12 +233,11 @@ class Trainer:
     def _evaluate(self, log: TextIO) -> None:
         """Call the evaluators, and keep the model if it is the best so far."""
         self.world.note("evaluates")
-        model = self.learner.evaluated()
-        model.eval()
+        trained = self.learner.evaluated().eval()
         self.metrics = {
             f"{name}/{key}": float(value)
             for name, evaluator in self.evaluators.items()
-            for key, value in evaluator(model, self.state.step).items()
+            for key, value in evaluator(trained.product, self.state.step).items()
         }
         _write(log, {"step": self.state.step, "epoch": self.state.epoch + 1, **self.metrics})
         self.listener.evaluated(self.state.step, self.metrics)
@@ -252,7 +251,7 @@ class Trainer:
         value = -math.inf if math.isnan(value) else value
         if not monitor or state.best is None or value > state.best:
             state.best, state.stale = (value if monitor else None), 0
-            self._keep(model)
+            self._keep(trained.model)
         else:
             state.stale += 1
 

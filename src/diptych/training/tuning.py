@@ -138,14 +138,14 @@ def depth(name: str, model: CLIP) -> int:
     return layers - int(block[1]) if block else layers + 1
 
 
-def merged(state: Mapping[str, Tensor], model: CLIP) -> dict[str, Tensor]:
+def merged(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Weights under their plain names, changes of low rank added in.
 
     Parameters
     ----------
     state : mapping
         The model's own `state_dict`.
-    model : CLIP
+    model : nn.Module
         With or without changes.
     """
     modules = dict(model.named_modules())

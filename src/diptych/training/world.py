@@ -23,7 +23,6 @@ from torch.nn.parallel import DistributedDataParallel
 from diptych.errors import TrainingError
 from diptych.model.blocks import ResidualAttentionBlock
 from diptych.training.exchange import Alone, Exchange, Gathered, Ring
-from diptych.training.gradients import BatchNorm
 from diptych.training.objective import Objective
 from diptych.training.watchdog import Watchdog
 
@@ -235,9 +234,3 @@ def local(tensor: Tensor) -> Tensor:
 def whole(tensor: Tensor) -> Tensor:
     """The tensor put together from its pieces; all processes must call this."""
     return tensor.full_tensor() if in_pieces(tensor) else tensor  # type: ignore[attr-defined]
-
-
-def running_statistics(module: nn.Module) -> list[Tensor]:
-    """What batch norms keep of the batches they saw."""
-    norms = [m for m in module.modules() if isinstance(m, BatchNorm)]
-    return [b for m in norms for b in (m.running_mean, m.running_var) if b is not None]

@@ -1,0 +1,75 @@
+"""A transformer that writes captions: the picture's cells first, then tokens, each seeing what is before it.
+
+It is what contrastive pretraining was compared with (paper, section 2.3 and figure 2; VirTex, arXiv
+2006.06666): to predict the exact words of a caption. Shapes: B batch, P cells of a picture, C their width, L
+tokens, D width of the decoder, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diptych.model.blocks import Transformer
+from diptych.model.config import Activation, TextConfig
+
+
+class CaptionDecoder(nn.Module):
+    """How likely a caption is, given a picture.
+
+    Parameters
+    ----------
+    config : TextConfig
+        Size of the transformer, vocabulary, and which token ends a text.
+    image_width : int
+        Of a picture's cells.
+    activation : {"gelu", "quick_gelu", "gelu_tanh"}
+    seed : int
+        Of its parameters.
+    """
+
+    def __init__(self, config: TextConfig, image_width: int, activation: Activation, seed: int = 0) -> None:
+        super().__init__()
+        self.config, width = config, config.width
+        self.token_embedding = nn.Embedding(config.vocab_size, width)
+        self.positional_embedding = nn.Parameter(torch.empty(config.context_length, width))
+        self.image_projection = nn.Linear(image_width, width)
+        self.transformer = Transformer(
+            width, config.layers, config.heads, config.mlp_ratio, activation, config.norm_eps
+        )
+        self.ln_final = nn.LayerNorm(width, eps=config.norm_eps)
+        self._start(seed)
+
+    def _start(self, seed: int) -> None:
+        draw = torch.Generator().manual_seed(seed)
+        depth = (2 * len(self.transformer.resblocks)) ** -0.5
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if parameter.ndim < 2:
+                    parameter.fill_(1.0 if "ln_" in name and name.endswith("weight") else 0.0)
+                    continue
+                std = 0.02 if "embedding" in name else parameter.shape[1] ** -0.5
+                std *= depth if name.endswith(("out_proj.weight", "c_proj.weight")) else 1
+                parameter.copy_(torch.randn(parameter.shape, generator=draw) * std)
+
+    def forward(self, cells: Tensor, tokens: Tensor) -> Tensor:
+        """The logarithm of a caption's probability: cells (B, P, C) and tokens (B, L) -> (B,).
+
+        Of every token after the first, up to the end token.
+        """
+        ends = tokens if self.config.end_id is None else (tokens == self.config.end_id).int()
+        end = ends.argmax(-1)  # (B,)
+        tokens = tokens[:, : int(end.max()) + 1]
+        given, asked = tokens[:, :-1], tokens[:, 1:]  # (B, L - 1)
+        pictures, length = cells.shape[1], given.shape[1]
+        words = self.token_embedding(given)
+        words = words + self.positional_embedding[:length].to(words.dtype)
+        x = torch.cat([self.image_projection(cells).to(words.dtype), words], dim=1)  # (B, P + L - 1, D)
+        sees = torch.ones(pictures + length, pictures + length, dtype=torch.bool, device=x.device).tril()
+        sees[:pictures, :pictures] = True  # the picture's cells see each other
+        x = self.ln_final(self.transformer(x, mask=sees)[:, pictures:])
+        logits = x @ self.token_embedding.weight.to(x.dtype).T  # (B, L - 1, V)
+        losses = F.cross_entropy(logits.float().flatten(0, 1), asked.flatten(), reduction="none")
+        inside = torch.arange(length, device=x.device) < end[:, None]  # (B, L - 1)
+        return -(losses.view(inside.shape) * inside).sum(1)
