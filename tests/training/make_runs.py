@@ -60,6 +60,7 @@ def config_of(pairs: Path, out: Path, **changes: object) -> TrainConfig:
         warmup=2,
         ema=0.9,
         threads=1,
+        precision="float32",  # auto would be another one on another machine
         log_every=1,
         checkpoint_every=1,
         augment=AugmentConfig(scale=(0.5, 1.0), flip=0.5),

@@ -26,6 +26,7 @@ from diptych.pairs import Batch
 from diptych.pairs.order import hash_keys
 from diptych.training.config import TrainConfig
 from diptych.training.gradients import cached_gradients, chunk_seed
+from diptych.training.meter import first_bad_layer
 from diptych.training.objective import Contrastive, Objective
 from diptych.training.optim import Average, optimizer, optimizer_state
 from diptych.training.predicting import BagPrediction, CaptionPrediction, Classification
@@ -110,10 +111,12 @@ class Learner:
         parameters = [p for p in self.objective.parameters() if p.grad is not None]
         norm = gradient_norm([p.grad for p in parameters if p.grad is not None], world)
         if not torch.isfinite(loss) or not (torch.isfinite(norm) or self.scaler.is_enabled()):
+            size = config.chunk or len(batch)
+            where = first_bad_layer(self.objective, *batch.part(slice(0, size), self.device))
             raise TrainingError(
                 f"the loss is {loss.item()} and the gradient {norm.item()} at step {number}: the run went "
-                f"astray. Start again in another folder with a lower lr (now {config.lr:g}), a longer warmup "
-                "or float32"
+                f"astray{f', first in {where}' if where else ''}. Start again in another folder with a lower "
+                f"lr (now {config.lr:g}), a longer warmup or float32"
             )
         if config.clip:
             shrink = (config.clip / (norm + 1e-6)).clamp(max=1.0)

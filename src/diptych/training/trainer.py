@@ -31,8 +31,9 @@ from diptych.pairs import Batch, Loader, Share, open_pairs
 from diptych.training import checkpoint
 from diptych.training.config import Run
 from diptych.training.learner import Learner, refuse_other_inputs
+from diptych.training.meter import Diagnosis, Meter
 from diptych.training.optim import rate
-from diptych.training.watching import Listener, StepReport, Summary
+from diptych.training.watching import Listener, Summary
 from diptych.training.world import join
 from diptych.weights import fit, load_checkpoint, save_checkpoint
 
@@ -181,12 +182,14 @@ class Trainer:
 
     def _epochs(self, log: TextIO, started: float, stop: threading.Event) -> str:
         """Epoch by epoch; the reason why it ended."""
-        state, limit = self.state, self.config.max_minutes * 60
-        leg, begun, meter = time.monotonic(), state.step, _Meter()
-        while state.epoch < self.config.epochs:
-            if self.config.patience and state.stale >= self.config.patience:
+        state, config, limit = self.state, self.config, self.config.max_minutes * 60
+        leg, begun = time.monotonic(), state.step
+        meter = Meter(config.architecture, self.device, self.learner.dtype, self.world.size)
+        diagnosis = Diagnosis(config.batch_size, self._has_chance, config.max_scale, self.warmup)
+        while state.epoch < config.epochs:
+            if config.patience and state.stale >= config.patience:
                 return "no better for a while"
-            self.loader.image_size = self.config.side(state.epoch)
+            self.loader.image_size = config.side(state.epoch)
             batches = self.loader.batches(state.epoch, state.positions)
             while True:
                 self.world.note(f"reads the data of step {state.step + 1}")
@@ -200,15 +203,14 @@ class Trainer:
                 if interrupted:
                     return "interrupted"
                 if late:
-                    return f"time is up ({self.config.max_minutes:g} minutes)"
+                    return f"time is up ({config.max_minutes:g} minutes)"
                 self.world.note(f"computes step {state.step + 1}")
                 meter.add(self._step(batch), batch)
                 state.step, state.positions = state.step + 1, {**state.positions, **batch.positions}
                 state.seconds = time.monotonic() - started
-                if state.step % self.config.log_every == 0:
-                    self._tell(log, meter.report(self))
-                    meter = _Meter()
-                if state.step % self.config.checkpoint_every == 0:
+                if state.step % config.log_every == 0:
+                    self._tell(log, meter, diagnosis)
+                if state.step % config.checkpoint_every == 0:
                     self._save()
             self._end_epoch(log)
         return "done"
@@ -290,9 +292,26 @@ class Trainer:
             tensors = checkpoint.to_cpu(self.learner.tensors())
             checkpoint.save(self.folder, self.state, tensors, *more)
 
-    def _tell(self, log: TextIO, report: StepReport) -> None:
+    def _tell(self, log: TextIO, meter: Meter, diagnosis: Diagnosis) -> None:
+        state, model = self.state, self.learner.model
+        report = meter.report(
+            step=state.step,
+            steps=state.total,
+            epoch=state.epoch,
+            scale=model.logit_scale.exp().item(),
+            lr=max(group["lr"] for group in self.learner.optimizer.param_groups),
+            seconds=state.seconds,
+        )
+        meter.restart()
         _write(log, asdict(report))
         self.listener.step(report)
+        for text in diagnosis.of(report):
+            self.listener.note(text)
+
+    @property
+    def _has_chance(self) -> bool:
+        config = self.config
+        return (config.objective, config.loss, config.teachers) == ("contrastive", "infonce", ())
 
     def _loader(self) -> Loader:
         config, spec = self.config, self.spec
@@ -309,37 +328,6 @@ class Trainer:
             workers=config.workers,
             cache="auto" if config.cache == "auto" else config.cache == "yes",
             share=Share(self.world.rank, self.world.size, self.state.lanes),
-        )
-
-
-class _Meter:
-    """Sums between two reports."""
-
-    def __init__(self) -> None:
-        self.began, self.pairs, self.steps, self.waited = time.monotonic(), 0, 0, 0.0
-        self.loss, self.norm = torch.zeros(()), torch.zeros(())
-
-    def add(self, result: tuple[Tensor, Tensor], batch: Batch) -> None:
-        self.loss, self.norm = self.loss + result[0].cpu(), result[1]
-        self.pairs, self.steps, self.waited = (
-            self.pairs + len(batch),
-            self.steps + 1,
-            self.waited + batch.wait_seconds,
-        )
-
-    def report(self, trainer: Trainer) -> StepReport:
-        seconds = max(time.monotonic() - self.began, 1e-9)
-        return StepReport(
-            step=trainer.state.step,
-            steps=trainer.state.total,
-            epoch=trainer.state.epoch,
-            loss=round(self.loss.item() / self.steps, 6),
-            scale=round(trainer.learner.model.logit_scale.exp().item(), 4),
-            lr=trainer.learner.optimizer.param_groups[0]["lr"],
-            gradient=round(self.norm.item(), 4),
-            pairs_per_second=round(self.pairs * trainer.world.size / seconds, 1),
-            wait_share=round(min(1.0, self.waited / seconds), 4),
-            seconds=round(trainer.state.seconds, 2),
         )
 
 

@@ -22,6 +22,10 @@ class StepReport:
         The factor on cosines.
     pairs_per_second, wait_share : float
         Since the last report; the share of time that went by waiting for data.
+    utilisation : float
+        Of what the machine could compute, the part that the model needed; 0 where that is not known.
+    memory : float
+        The most used so far, GiB.
     """
 
     step: int
@@ -34,6 +38,8 @@ class StepReport:
     pairs_per_second: float
     wait_share: float
     seconds: float
+    utilisation: float = 0.0
+    memory: float = 0.0
 
 
 @dataclass(frozen=True)

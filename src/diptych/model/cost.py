@@ -1,0 +1,120 @@
+"""What a model costs, in operations for a picture and for a text, and what a machine can do of them.
+
+Counted by torch's own counter on tensors without memory, so every architecture is counted as it computes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from diptych.model.config import CLIPConfig
+from diptych.model.initialise import build
+
+# Dense operations a second as the makers state them: bfloat16 (float16 on V100, T4), float32 (or TF32).
+GPUS: dict[str, tuple[float, float]] = {
+    "B200": (2250e12, 1125e12),
+    "H200": (989e12, 494e12),
+    "H100": (989e12, 494e12),
+    "A100": (312e12, 156e12),
+    "L40S": (362e12, 183e12),
+    "RTX 4090": (165e12, 83e12),
+    "L4": (121e12, 60e12),
+    "V100": (125e12, 15.7e12),
+    "T4": (65e12, 8.1e12),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one forward pass, in floating point operations.
+
+    Attributes
+    ----------
+    picture : float
+        Of one picture.
+    text : float
+        Of one text of `tokens` tokens.
+    tokens : int
+    """
+
+    picture: float
+    text: float
+    tokens: int
+
+    @property
+    def pair(self) -> float:
+        """Of one pair in training: forward, and twice as much backward."""
+        return 3 * (self.picture + self.text)
+
+
+@lru_cache(maxsize=64)
+def cost(config: CLIPConfig, tokens: int, side: int = 0) -> Cost:
+    """Count a model's operations.
+
+    Parameters
+    ----------
+    config : CLIPConfig
+    tokens : int
+        Length of the text, start and end included; up to the context length.
+    side : int
+        Of the pictures, where it is not the model's own.
+
+    Examples
+    --------
+    >>> from diptych.model.config import preset
+    >>> counted = cost(preset("ViT-B-32"), 77)
+    >>> round(counted.picture / 1e9, 1), round(counted.text / 1e9, 1)
+    (8.8, 6.0)
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    tokens = min(tokens, config.text.context_length)
+    model = build(config, device="meta").eval()
+    side = side or config.vision.image_size
+    counted = []
+    with torch.no_grad():
+        for work in (
+            lambda: model.encode_image(torch.empty(1, 3, side, side, device="meta")),
+            lambda: _text(model.transformer, config.text.width, tokens),
+        ):
+            with FlopCounterMode(display=False) as counter:  # type: ignore[no-untyped-call]
+                work()
+            counted.append(float(counter.get_total_flops()))
+    return Cost(counted[0], counted[1] + 2 * config.text.width * config.embed_dim, tokens)
+
+
+def _text(transformer: torch.nn.Module, width: int, tokens: int) -> Tensor:
+    # Past the embedding: where a text ends is a matter of its values, which these tensors do not have.
+    found: Tensor = transformer(torch.empty(1, tokens, width, device="meta"), causal=True)
+    return found
+
+
+def peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second that the device can do at most: by its maker on a GPU, measured on a CPU.
+
+    Returns
+    -------
+    float
+        0 where it is not known.
+    """
+    if device.type == "cuda":
+        name = str(torch.cuda.get_device_name(device))
+        known = next((rates for gpu, rates in GPUS.items() if gpu in name), (0.0, 0.0))
+        return known[1] if dtype == torch.float32 else known[0]
+    return _measured(dtype) if device.type == "cpu" else 0.0
+
+
+@lru_cache(maxsize=4)
+def _measured(dtype: torch.dtype, size: int = 1024) -> float:
+    a, out = torch.ones(size, size, dtype=dtype), torch.empty(size, size, dtype=dtype)
+    best = float("inf")
+    for _ in range(4):
+        start = time.perf_counter()
+        torch.mm(a, a, out=out)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best

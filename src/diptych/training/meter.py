@@ -1,0 +1,182 @@
+"""Knowing what goes on: figures of each interval, and what they mean when something is wrong.
+
+Model FLOP utilisation (Chowdhery et al. 2022, arXiv 2204.02311, appendix B) is the operations that the model
+needs for the pairs seen, forward and backward, against what the machine could have done in that time. What a
+run computes twice to save memory does not count, nor does padding.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from diptych.model.config import CLIPConfig
+from diptych.model.cost import cost, peak
+from diptych.pairs import Batch
+from diptych.training.watching import StepReport
+
+SLOW_DATA = 0.3  # of the time waiting for data: worth a word
+TIMES = 3  # intervals in a row before a word is said
+
+
+class Meter:
+    """Sums over an interval of steps.
+
+    Parameters
+    ----------
+    config : CLIPConfig
+        The model's shape.
+    device, dtype : torch.device, torch.dtype
+        What it computes on and in.
+    processes : int
+    """
+
+    def __init__(self, config: CLIPConfig, device: torch.device, dtype: torch.dtype, processes: int) -> None:
+        self.config, self.device, self.processes = config, device, processes
+        self.peak = peak(device, dtype)
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin the next interval."""
+        self.began, self.pairs, self.steps, self.waited = time.monotonic(), 0, 0, 0.0
+        self.tokens, self.side = 0, 0
+        self.loss, self.norm = torch.zeros(()), torch.zeros(())
+
+    def add(self, result: tuple[Tensor, Tensor], batch: Batch) -> None:
+        """Count a step: its loss and gradient, and this process's batch."""
+        self.loss, self.norm = self.loss + result[0].cpu(), result[1]
+        self.pairs, self.steps, self.waited = (
+            self.pairs + len(batch),
+            self.steps + 1,
+            self.waited + batch.wait_seconds,
+        )
+        self.tokens += int(_lengths(batch.tokens, self.config).sum())
+        self.side = int(batch.crops.shape[-1])
+
+    def report(
+        self, *, step: int, steps: int, epoch: int, scale: float, lr: float, seconds: float
+    ) -> StepReport:
+        """The interval's figures."""
+        took = max(time.monotonic() - self.began, 1e-9)
+        needed = cost(self.config, max(1, round(self.tokens / self.pairs)), self.side).pair * self.pairs
+        return StepReport(
+            step=step,
+            steps=steps,
+            epoch=epoch,
+            loss=round(self.loss.item() / self.steps, 6),
+            scale=round(scale, 4),
+            lr=lr,
+            gradient=round(self.norm.item(), 4),
+            pairs_per_second=round(self.pairs * self.processes / took, 1),
+            wait_share=round(min(1.0, self.waited / took), 4),
+            seconds=round(seconds, 2),
+            utilisation=round(needed / took / self.peak, 4) if self.peak else 0.0,
+            memory=memory_used(self.device),
+        )
+
+
+def _lengths(tokens: Tensor, config: CLIPConfig) -> Tensor:
+    """Tokens of each text that are computed, (B,)."""
+    if config.text.pool != "end":
+        return torch.full_like(tokens[:, 0], tokens.shape[1])
+    ends = tokens if config.text.end_id is None else (tokens == config.text.end_id).int()
+    return ends.argmax(1) + 1
+
+
+def memory_used(device: torch.device) -> float:
+    """The most memory used so far, GiB: the device's own, or the process's."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(most * (1 if sys.platform == "darwin" else 1024) / 2**30, 2)
+
+
+class Diagnosis:
+    """What the figures say is wrong, each thing once.
+
+    Parameters
+    ----------
+    batch_size : int
+        Chance is its logarithm.
+    contrastive : bool
+        Whether the loss is InfoNCE's, so that it has a level of chance.
+    max_scale : float
+    warmup : int
+        Steps.
+    """
+
+    def __init__(self, batch_size: int, contrastive: bool, max_scale: float, warmup: int) -> None:
+        self.chance = math.log(batch_size) if contrastive else math.inf
+        self.max_scale, self.warmup = max_scale, warmup
+        self._seen: dict[str, int] = {}
+
+    def of(self, report: StepReport) -> Iterator[str]:
+        """Say what is wrong since the last reports, if it was not said before."""
+        late = report.step > max(3 * self.warmup, report.steps // 20)
+        for name, wrong, text in (
+            (
+                "data",
+                report.wait_share > SLOW_DATA,
+                f"training waits for data {report.wait_share:.0%} of the time: give it more workers "
+                "(--set workers=N), keep decoded pictures in memory (--set cache=yes), or store smaller ones",
+            ),
+            (
+                "scale",
+                late and report.scale >= 0.99 * self.max_scale,
+                f"the scale is at its limit, {self.max_scale:g}: the model is sure of everything. Most often "
+                "it knows the pairs by heart (more data, more augmentation), or the rate is too high",
+            ),
+            (
+                "chance",
+                late and report.loss > 0.98 * self.chance,
+                f"the loss is {report.loss:.3f}, at the level of chance ({self.chance:.3f}): look whether "
+                "captions belong to their pictures, then try another rate (--lr), 3 times lower or higher",
+            ),
+        ):
+            times = self._seen.get(name, 0)
+            if times >= 0:
+                self._seen[name] = times + 1 if wrong else 0
+                if self._seen[name] == TIMES:
+                    self._seen[name] = -1
+                    yield text
+
+
+def first_bad_layer(module: nn.Module, images: Tensor, tokens: Tensor) -> str:
+    """The first layer, in the order of computing, whose output is no number somewhere; "" if there is none.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Called with pictures and tokens.
+    """
+    for name, parameter in module.named_parameters():
+        if not torch.isfinite(parameter).all():
+            return f"the weights of {name}"
+    found: list[str] = []
+
+    def look(name: str, output: object) -> None:
+        tensors = output if isinstance(output, tuple | list) else [output]
+        if not found and any(isinstance(t, Tensor) and not torch.isfinite(t).all() for t in tensors):
+            found.append(f"the output of {name}")
+
+    handles = [
+        layer.register_forward_hook(lambda _, __, output, name=name: look(name, output))
+        for name, layer in module.named_modules()
+        if name and not list(layer.children())
+    ]
+    try:
+        with torch.no_grad():
+            module(images, tokens)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else ""
