@@ -4,9 +4,18 @@ import torch
 from PIL import Image
 
 from diptych.errors import DataError
-from diptych.pairs.augment import COLUMNS, FLIP, AugmentConfig, crop, crop_boxes, finish
+from diptych.pairs.augment import (
+    COLUMNS,
+    FLIP,
+    AugmentConfig,
+    crop,
+    crop_boxes,
+    finish,
+    leave_out_words,
+)
 from diptych.pairs.order import hash_keys, uniforms
 from diptych.pairs.pictures import decode, side_for
+from diptych.pairs.prepare import prepare
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 NUMBERS = hash_keys(str(n) for n in range(4000))
@@ -170,3 +179,22 @@ def test_decoding_brings_pictures_down_and_never_up():
     assert decode(picture(0, (400, 300), "JPEG"), 80).shape == (80, 107, 3)
     assert decode(picture(0, (50, 30)), 80).shape == (30, 50, 3)
     assert side_for(224, 0.9) == 280
+
+
+def test_words_are_left_out_at_the_rate_asked_for_and_keep_their_order():
+    caption = " ".join(f"w{n}" for n in range(20))
+    kept = [leave_out_words(caption, NUMBERS[n : n + 1], 0.2).split() for n in range(500)]
+    assert 0.78 < sum(map(len, kept)) / 10_000 < 0.82
+    assert all(words == sorted(words, key=lambda word: int(word[1:])) for words in kept)
+    assert leave_out_words(caption, NUMBERS[:1], 0.0) == caption
+    assert all(len(leave_out_words("a b c", NUMBERS[n : n + 1], 1.0).split()) == 1 for n in range(20))
+
+
+def test_words_left_out_hang_on_the_visit_alone():
+    found = [(smooth(n, 20, 20), ("one two three four five", "six seven eight nine")) for n in range(8)]
+    config = AugmentConfig(drop_words=0.5)
+    together = prepare(found, NUMBERS[:8], config, 16)[1]
+    alone = [prepare(found[n : n + 1], NUMBERS[n : n + 1], config, 16)[1][0] for n in range(8)]
+    assert together == alone
+    whole = prepare(found, NUMBERS[:8], AugmentConfig(), 16)[1]  # the draws of the others stay the same
+    assert all(set(some.split()) < set(full.split()) for some, full in zip(together, whole, strict=True))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from torch import Tensor
 
 from diptych.model.config import CLIPConfig
 from diptych.model.initialise import build
@@ -76,22 +75,16 @@ def cost(config: CLIPConfig, tokens: int, side: int = 0) -> Cost:
     tokens = min(tokens, config.text.context_length)
     model = build(config, device="meta").eval()
     side = side or config.vision.image_size
-    counted = []
-    with torch.no_grad():
-        for work in (
-            lambda: model.encode_image(torch.empty(1, 3, side, side, device="meta")),
-            lambda: _text(model.transformer, config.text.width, tokens),
-        ):
-            with FlopCounterMode(display=False) as counter:  # type: ignore[no-untyped-call]
-                work()
-            counted.append(float(counter.get_total_flops()))
-    return Cost(counted[0], counted[1] + 2 * config.text.width * config.embed_dim, tokens)
-
-
-def _text(transformer: torch.nn.Module, width: int, tokens: int) -> Tensor:
+    picture = torch.empty(1, 3, side, side, device="meta")
     # Past the embedding: where a text ends is a matter of its values, which these tensors do not have.
-    found: Tensor = transformer(torch.empty(1, tokens, width, device="meta"), causal=True)
-    return found
+    text = torch.empty(1, tokens, config.text.width, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.encode_image(picture)
+    of_picture = float(counter.get_total_flops())
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.transformer(text, causal=True)
+    of_text = float(counter.get_total_flops()) + 2 * config.text.width * config.embed_dim
+    return Cost(of_picture, of_text, tokens)
 
 
 def peak(device: torch.device, dtype: torch.dtype) -> float:

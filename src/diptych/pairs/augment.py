@@ -36,7 +36,7 @@ _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """What happens to a picture on its way into a batch.
+    """What happens to a picture on its way into a batch, and to its caption.
 
     The defaults are the paper's: a random resized crop that is nearly the whole picture, nothing else.
     """
@@ -50,9 +50,11 @@ class AugmentConfig:
     erasing: float = 0.0  # probability that a box is painted over with the mean colour
     erasing_scale: tuple[float, float] = (0.02, 0.2)  # the box's share of the area
     rotation: float = 0.0  # largest turn in degrees, either way
+    drop_words: float = 0.0  # probability that a word of the caption is left out; one word always stays
 
     def __post_init__(self) -> None:
         shares = {"flip": self.flip, "grayscale": self.grayscale, "erasing": self.erasing}
+        shares["drop_words"] = self.drop_words
         shares["jitter_probability"] = self.jitter_probability
         for name, value in shares.items():
             if not 0 <= value <= 1:
@@ -69,6 +71,21 @@ class AugmentConfig:
                 f"augment.jitter is {self.jitter}: expected (brightness, contrast, saturation) from 0 to 1 "
                 "and hue from 0 to 0.5"
             )
+
+
+def leave_out_words(caption: str, number: UInts, probability: float) -> str:
+    """Leave out some words of a caption (Wei and Zou 2019, arXiv 1901.11196), by its visit's number (1,).
+
+    Examples
+    --------
+    >>> leave_out_words("a dog runs in the snow", np.array([7], np.uint64), 0.3)
+    'dog runs the snow'
+    """
+    words = caption.split()
+    draws = uniforms(number, COLUMNS + len(words))[0, COLUMNS:]
+    kept = draws >= probability
+    kept[draws.argmax()] = True
+    return " ".join(word for word, keep in zip(words, kept, strict=True) if keep)
 
 
 def crop_boxes(sizes: NDArray[np.int64], draws: Floats, config: AugmentConfig | None) -> NDArray[np.int64]:

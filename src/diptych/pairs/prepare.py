@@ -10,7 +10,15 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from diptych.pairs.augment import CAPTION, COLUMNS, FLIP, AugmentConfig, crop, crop_boxes
+from diptych.pairs.augment import (
+    CAPTION,
+    COLUMNS,
+    FLIP,
+    AugmentConfig,
+    crop,
+    crop_boxes,
+    leave_out_words,
+)
 from diptych.pairs.order import UInts, uniforms
 from diptych.pairs.pictures import Pixels
 
@@ -45,4 +53,9 @@ def prepare(
         captions[0 if augment is None else int(draw * len(captions))]
         for (_, captions), draw in zip(found, draws[:, CAPTION].tolist(), strict=True)
     ]
+    if augment is not None and augment.drop_words:
+        chosen = [
+            leave_out_words(caption, numbers[n : n + 1], augment.drop_words)
+            for n, caption in enumerate(chosen)
+        ]
     return crop(pixels, crop_boxes(sizes, draws, augment), side, mirrored), chosen
