@@ -27,7 +27,9 @@ from diptych.training.exchange import Alone, Exchange, Gathered, Ring
 from diptych.training.gradients import cached_gradients
 from diptych.training.learner import Learner
 from diptych.training.loss import info_nce, sigmoid_loss
+from diptych.training.negatives import near_misses
 from diptych.training.objective import Contrastive
+from diptych.training.positives import all_yes, equal_shares
 from diptych.training.world import Processes, World, whole
 
 
@@ -83,6 +85,8 @@ def loss_gradients(exchange: Exchange, which: str, scale: float) -> dict[str, to
     if which == "distillation":
         teacher = [9.0 * rows[mine].roll(3, 1) for rows in (a, b + 0.1 * a)]
         loss = similarity_distillation(*leaves[:3], *teacher, tile=(3, 5), exchange=exchange)
+    elif "positive" in which or which == "near misses":
+        loss = added(which, leaves, groups[mine], exchange)
     elif which.startswith("infonce"):
         loss = info_nce(*leaves[:3], **options)
     else:
@@ -94,7 +98,21 @@ def loss_gradients(exchange: Exchange, which: str, scale: float) -> dict[str, to
     return {name: value for name, value in found.items() if value is not None}
 
 
-WHICH = ("infonce", "infonce groups", "sigmoid", "sigmoid groups", "distillation")
+def added(which: str, leaves: list[torch.Tensor], groups: torch.Tensor, exchange: Exchange) -> torch.Tensor:
+    """What is added to a loss: for more right answers, or for near misses (here the texts, turned)."""
+    if which == "near misses":
+        missed = torch.stack([leaves[1].roll(n, 1) for n in (1, 2)], 1)
+        present = torch.stack([groups > 2, groups > 5], 1).to(missed.dtype)
+        return near_misses(*leaves[:2], missed, present, leaves[2], None, exchange)
+    if which.startswith("infonce"):
+        return equal_shares(*leaves[:3], groups, exchange)
+    return all_yes(*leaves, groups, exchange)
+
+
+WHICH = (
+    *("infonce", "infonce groups", "infonce positive", "sigmoid", "sigmoid groups", "sigmoid positive"),
+    *("distillation", "near misses"),
+)
 CASES = [(which, scale) for which in WHICH for scale in (7.0, 100.0)]
 
 
@@ -176,7 +194,7 @@ WAYS = [
     (towers, loss, parallel, exchange)
     for towers in TOWERS
     for loss in ("infonce", "sigmoid")
-    for parallel, exchange in (("ddp", "gathered"), ("ddp", "ring"), ("fsdp", "gathered"))
+    for parallel, exchange in (("ddp", "gathered"), ("ddp", "ring"), ("fsdp", "gathered"), ("fsdp", "ring"))
 ]
 
 
@@ -186,6 +204,7 @@ def gradients(folder: str) -> None:
     for towers, loss, parallel, exchange in WAYS:
         world = Processes(torch.device("cpu"), exchange)  # type: ignore[arg-type]
         found[f"{towers} {loss} {parallel} {exchange}"] = gradients_of(world, towers, loss, parallel)
+        world.watchdog.stop()  # a thread that talks to the store at the interpreter's end would abort it
     if world.first:
         torch.save(found, Path(folder) / f"gradients-{world.size}.pt")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from diptych.pairs.augment import AugmentConfig
 from diptych.pairs.batch import Batch, Share
 from diptych.pairs.loader import Mixture, PairLoader
+from diptych.pairs.negatives import Negatives
 from diptych.pairs.opening import Loader, open_pairs
 from diptych.pairs.sources import (
     Description,
@@ -42,6 +43,7 @@ __all__ = [
     "describe",
     "split",
     "AugmentConfig",
+    "Negatives",
     "open_pairs",
     "Loader",
     "PairLoader",

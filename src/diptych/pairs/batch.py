@@ -23,6 +23,7 @@ from torch import Tensor
 from diptych.errors import DataError
 from diptych.inputs import CLIP_MEAN, CLIP_STD, counted_long_texts
 from diptych.pairs.augment import AugmentConfig, finish
+from diptych.pairs.negatives import Negatives
 from diptych.pairs.order import UInts, hash_keys
 
 Position = Any  # of a lane: a number of visits, or what a stream makes of it; JSON can hold it
@@ -107,8 +108,8 @@ class Batch:
         The visits' numbers.
     finish : Finish
         What is still to be done to the crops.
-    tokens : (B, L) int64
-        Padded to the context length.
+    tokens : (B, L) int64, or (B, 1 + K, L)
+        Padded to the context length; where there are near misses (`negatives.py`), they follow the caption.
     groups : (B,) int64
         Pairs with the same number have the same caption or the same label: not each other's negatives.
     captions, keys : list of str
@@ -139,7 +140,7 @@ class Batch:
         return self.part(slice(None), torch.device("cpu"))[0]
 
     def part(self, pairs: slice, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Some pairs: pictures (b, 3, S, S) float32 on a device, and tokens (b, L) on the CPU."""
+        """Some pairs: pictures (b, 3, S, S) float32 on a device, and their tokens on the CPU."""
         crops = self.crops[pairs].to(device, non_blocking=True)
         return self.finish(crops, self.numbers[pairs]), self.tokens[pairs]
 
@@ -182,14 +183,23 @@ class Batcher:
     finish : Finish
     drop_last : bool
         Leave out what does not fill a batch in the end; else it becomes a smaller one (one lane only).
+    negatives : Negatives, optional
+        Near misses to go with the captions.
     """
 
     def __init__(
-        self, batch_size: int, share: Share, tokenizer: Tokenize, finish: Finish, drop_last: bool = True
+        self,
+        batch_size: int,
+        share: Share,
+        tokenizer: Tokenize,
+        finish: Finish,
+        drop_last: bool = True,
+        negatives: Negatives | None = None,
     ) -> None:
         self.lanes = share.lanes_of(batch_size)
         self.each = batch_size // share.lanes
         self.tokenizer, self.finish, self.drop_last = tokenizer, finish, drop_last
+        self.negatives = negatives
         self._told = False  # of captions that were cut
 
     def batches(self, lanes: Mapping[int, Iterator[Piece]], epoch: int) -> Iterator[Batch]:
@@ -209,12 +219,13 @@ class Batcher:
         positions = {lane: pieces[-1].ends[-1] for lane, pieces in taken.items()}
         pieces = [piece for lane, some in taken.items() for piece in _cut(some, *self.lanes[lane])]
         captions = [caption for piece in pieces for caption in piece.captions]
+        numbers = np.concatenate([piece.numbers for piece in pieces])
         groups = hash_keys(group for piece in pieces for group in piece.groups).view(np.int64)
         return Batch(
             crops=torch.cat([piece.crops for piece in pieces]),
-            numbers=np.concatenate([piece.numbers for piece in pieces]),
+            numbers=numbers,
             finish=self.finish,
-            tokens=self._tokens(captions),
+            tokens=self._tokens(captions, numbers),
             groups=torch.from_numpy(groups.copy()),
             captions=captions,
             keys=[key for piece in pieces for key in piece.keys],
@@ -223,13 +234,17 @@ class Batcher:
             wait_seconds=time.perf_counter() - started,
         )
 
-    def _tokens(self, captions: list[str]) -> Tensor:
+    def _tokens(self, captions: list[str], numbers: UInts) -> Tensor:
+        texts = captions
+        if self.negatives is not None:
+            missed = self.negatives.of(captions, numbers)
+            texts = [text for own, near in zip(captions, missed, strict=True) for text in (own, *near)]
         with counted_long_texts() as long:
-            tokens = torch.from_numpy(self.tokenizer(captions))
+            tokens = torch.from_numpy(self.tokenizer(texts))
         if long.cut and not self._told:  # at every step of a run would be too often
             self._told = True
             long.warn(stacklevel=2)
-        return tokens
+        return tokens if self.negatives is None else tokens.view(len(captions), -1, tokens.shape[1])
 
 
 class _Queue:

@@ -20,6 +20,7 @@ from diptych.errors import DataError
 from diptych.inputs import CLIP_MEAN, CLIP_STD
 from diptych.pairs.augment import AugmentConfig
 from diptych.pairs.batch import Batch, Batcher, Finish, Piece, Positions, Share, Tokenize
+from diptych.pairs.negatives import Negatives
 from diptych.pairs.order import Order, Visits
 from diptych.pairs.pictures import side_for
 from diptych.pairs.prepare import prepare
@@ -82,6 +83,8 @@ class PairLoader:
         Leave out an epoch's last, smaller batch.
     share : Share
         Which part of each batch to make; `batch_size` counts all parts.
+    negatives : Negatives, optional
+        Near misses to go with the captions.
 
     Notes
     -----
@@ -104,6 +107,7 @@ class PairLoader:
         cache_budget: int = CACHE_BUDGET,
         drop_last: bool = True,
         share: Share = Share(),  # noqa: B008 - frozen
+        negatives: Negatives | None = None,
     ) -> None:
         if batch_size < 1 or image_size < 1 or workers < 1:
             raise DataError(
@@ -116,7 +120,7 @@ class PairLoader:
         self.augment, self.drop_last, self.share = augment, drop_last, share
         self.batch_size, self.image_size, self.workers = batch_size, image_size, workers
         finish = Finish(augment, tuple(mean), tuple(std))
-        self.batcher = Batcher(batch_size, share, tokenizer, finish, drop_last)
+        self.batcher = Batcher(batch_size, share, tokenizer, finish, drop_last, negatives)
         self.order = Order(
             [source.hashes() for source in self.sources], [repeat for _, repeat in parts], seed
         )

@@ -21,6 +21,7 @@ from diptych.pairs.batch import Batch, Batcher, Finish, Piece, Positions, Share,
 from diptych.pairs.decoders import Decoders, Task, Work
 from diptych.pairs.lanes import Block, Epoch, Lane, Spot
 from diptych.pairs.locations import find_locations
+from diptych.pairs.negatives import Negatives
 from diptych.pairs.order import Order, hash_keys
 from diptych.pairs.patterns import is_remote
 from diptych.pairs.pictures import side_for
@@ -84,6 +85,8 @@ class StreamLoader:
     workers : int
         Processes that decode; the batches do not depend on it.
     share : Share
+    negatives : Negatives, optional
+        Near misses to go with the captions.
 
     Attributes
     ----------
@@ -104,6 +107,7 @@ class StreamLoader:
         std: Sequence[float] = CLIP_STD,
         workers: int = 2,
         share: Share = Share(),  # noqa: B008 - frozen
+        negatives: Negatives | None = None,
     ) -> None:
         self.streams = [stream for stream, _ in parts]
         self.shards = [stream.locations() for stream in self.streams]
@@ -111,7 +115,8 @@ class StreamLoader:
         self.order = Order(hashes, [repeat for _, repeat in parts], seed)
         self.batch_size, self.image_size, self.augment, self.share = batch_size, image_size, augment, share
         self.workers, self.report = workers, Report()
-        self.batcher = Batcher(batch_size, share, tokenizer, Finish(augment, tuple(mean), tuple(std)))
+        finish = Finish(augment, tuple(mean), tuple(std))
+        self.batcher = Batcher(batch_size, share, tokenizer, finish, negatives=negatives)
         self._kept_side = side_for(image_size, 1.0 if augment is None else augment.scale[0])
         self._block = max(stream.block for stream in self.streams)
         self._decoders: Decoders | None = None

@@ -72,7 +72,11 @@ class TrainConfig:
     objective: Literal["contrastive", "captions", "words", "ngrams", "classes"] = "contrastive"
     classes: tuple[str, ...] = ()  # every label of the data, for the objective "classes"
     loss: Literal["infonce", "sigmoid"] = "infonce"
-    same_caption: Literal["ignore", "negative"] = "ignore"  # pairs that share a caption or a label
+    # Pairs that share a caption or a label: not each other's negatives, right answers too, or wrong ones
+    same_caption: Literal["ignore", "positive", "negative"] = "ignore"
+    negatives: str = ""  # a file of captions that are nearly right, see pairs/negatives.py; contrastive only
+    negatives_each: int = 1  # how many of them a pair meets in a step
+    negatives_weight: float = 1.0  # of what is lost to them
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     # What stays as it is (fine-tuning), see tuning.py
@@ -133,6 +137,7 @@ class TrainConfig:
         if self.patience and not self.monitor:
             raise InputError("patience needs monitor: the metric that has to get better")
         self._check_tuning()
+        self._check_negatives()
         self._check_sizes()
 
     def _check_tuning(self) -> None:
@@ -144,6 +149,18 @@ class TrainConfig:
             raise InputError("lora goes with parallel='ddp': what it learns is small enough for each process")
         if self.lora < 0 or min(self.distil_similarity, self.distil_features) < 0:
             raise InputError("lora, distil_similarity and distil_features: expected 0 or more")
+
+    def _check_negatives(self) -> None:
+        if self.negatives_each < 1 or self.negatives_weight < 0:
+            raise InputError(
+                f"negatives_each is {self.negatives_each} and negatives_weight {self.negatives_weight}: "
+                "expected 1 or more, and 0 or more"
+            )
+        if self.negatives and (self.objective != "contrastive" or self.augment.drop_words):
+            raise InputError(
+                "negatives belong to whole captions in contrastive training: leave out objective and "
+                "augment.drop_words"
+            )
 
     def _check_sizes(self) -> None:
         vision = self.architecture.vision

@@ -135,7 +135,7 @@ class Learner:
         size = config.chunk or len(batch)
         starts = range(0, len(batch), size)
         first = world.rank * len(starts)
-        wanted = config.same_caption == "ignore" or self.objective.needs_groups
+        wanted = config.same_caption != "negative" or self.objective.needs_groups
         return cached_gradients(
             self.objective,
             [partial(batch.part, slice(start, start + size), self.device) for start in starts],
@@ -175,6 +175,8 @@ class Learner:
                 teachers=self.teachers,
                 similarity=config.distil_similarity,
                 features=config.distil_features,
+                positive=config.same_caption == "positive",
+                negatives=config.negatives_weight if config.negatives else None,
             )
         if config.objective == "classes":
             classes = torch.from_numpy(hash_keys(config.classes).view(np.int64).copy()).sort().values

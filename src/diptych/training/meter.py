@@ -55,7 +55,7 @@ class Meter:
             self.steps + 1,
             self.waited + batch.wait_seconds,
         )
-        self.tokens += int(_lengths(batch.tokens, self.config).sum())
+        self.tokens += int(_lengths(batch.tokens.flatten(0, -2), self.config).sum())
         self.side = int(batch.crops.shape[-1])
 
     def report(

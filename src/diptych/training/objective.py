@@ -21,6 +21,8 @@ from diptych.model.tree import can_share, encode_shared
 from diptych.training.distillation import similarity_distillation
 from diptych.training.exchange import Exchange, mean_of
 from diptych.training.loss import info_nce, sigmoid_loss
+from diptych.training.negatives import near_misses
+from diptych.training.positives import all_yes, equal_shares
 
 TREE_NODES = 128  # of one tree of texts: small towers want smaller masks than `model.tree.NODES`
 
@@ -47,7 +49,7 @@ class Objective(nn.Module, ABC):
         images : Tensor or None
             (B, 3, S, S), on the device; None where nothing that reads pictures learns.
         tokens : Tensor or None
-            (B, L), on the CPU; None likewise.
+            (B, L), on the CPU, or (B, 1 + K, L) with near misses; None likewise.
         """
 
     def constants(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
@@ -97,6 +99,10 @@ class Contrastive(Objective):
     teachers : sequence of CLIP
         Stronger models to learn from, which read the same pixels and ids; several count as one, by the mean
         of their logits.
+    positive : bool
+        Pairs of one group are right answers too (`positives.py`), not only absent as wrong ones.
+    negatives : float or None
+        How much counts what is lost to near misses (`negatives.py`), where tokens come with some.
     similarity, features : float
         How much counts what the teachers find alike (`distillation.py`), and how near the rows are to those
         of the one teacher: 1 less the cosine, the mean over pictures and texts.
@@ -117,9 +123,11 @@ class Contrastive(Objective):
         teachers: Sequence[CLIP] = (),
         similarity: float = 1.0,
         features: float = 0.0,
+        positive: bool = False,
+        negatives: float | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.kind = model, loss
+        self.model, self.kind, self.positive, self.negatives = model, loss, positive, negatives
         self.share_text = share_text and can_share(model.text_config)
         self._encode_image: Callable[..., Tensor] = (
             torch.compile(model.encode_image) if compiled else model.encode_image
@@ -138,13 +146,25 @@ class Contrastive(Objective):
             )
 
     def forward(self, images: Tensor | None, tokens: Tensor | None) -> Rows:
-        """Unit rows of pictures and of texts, (B, E) each."""
+        """Unit rows of pictures and of texts, (B, E) each; then of near misses, (B, K, E)."""
         image = None if images is None else self._encode_image(images, normalize=True)
-        text = None if tokens is None else self._encode_text(self.model, tokens)
-        return image, text
+        if self.negatives is None:
+            return image, None if tokens is None else self._encode_text(self.model, tokens)
+        if tokens is None:
+            return image, None, None
+        texts = self._encode_text(self.model, tokens.flatten(0, 1)).view(*tokens.shape[:2], -1)
+        return image, texts[:, 0], texts[:, 1:]
 
     def constants(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
-        """Rows whose products are the mean of the teachers' logits, (B, sum of E) each."""
+        """Which near misses are some, (B, K); rows whose products are the mean of the teachers' logits."""
+        present = []
+        if self.negatives is not None:
+            present = [(tokens[:, 1:] != tokens[:, :1]).any(-1).to(images.device, images.dtype)]
+            tokens = tokens[:, 0]
+        return [*present, *self._taught(images, tokens)]
+
+    def _taught(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
+        """Rows for pictures and for texts, (B, sum of E) each."""
         if not self.teachers:
             return ()
         pictures, texts = [], []
@@ -165,14 +185,38 @@ class Contrastive(Objective):
 
     def loss(self, rows: Sequence[Tensor], groups: Tensor | None, exchange: Exchange) -> Tensor:
         """InfoNCE or the sigmoid loss on all pairs, and what the teachers make of them."""
-        image, text, *taught = rows
-        scale = self.model.logit_scale.exp()
-        if self.kind == "infonce":
-            loss = info_nce(image, text, scale, groups=groups, exchange=exchange)
-        else:
-            assert self.model.logit_bias is not None
+        image, text, *more = rows
+        scale, bias = self.model.logit_scale.exp(), None
+        if self.kind == "sigmoid":
             bias = self.model.logit_bias
-            loss = sigmoid_loss(image, text, scale, bias, groups=groups, exchange=exchange)
+        loss = self._pairs(image, text, scale, bias, groups, exchange)
+        if self.negatives is not None:
+            missed, present, *more = more
+            loss = loss + self.negatives * near_misses(image, text, missed, present, scale, bias, exchange)
+        return loss + self._distance(image, text, scale, more, exchange)
+
+    def _pairs(
+        self,
+        image: Tensor,
+        text: Tensor,
+        scale: Tensor,
+        bias: Tensor | None,
+        groups: Tensor | None,
+        exchange: Exchange,
+    ) -> Tensor:
+        right = groups if self.positive else None
+        wrong = None if self.positive else groups
+        if bias is None:
+            loss = info_nce(image, text, scale, groups=wrong, exchange=exchange)
+            return loss if right is None else loss + equal_shares(image, text, scale, right, exchange)
+        loss = sigmoid_loss(image, text, scale, bias, groups=wrong, exchange=exchange)
+        return loss if right is None else loss + all_yes(image, text, scale, bias, right, exchange)
+
+    def _distance(
+        self, image: Tensor, text: Tensor, scale: Tensor, taught: Sequence[Tensor], exchange: Exchange
+    ) -> Tensor:
+        """From the teachers."""
+        loss = torch.zeros_like(scale)
         if taught and self.similarity:
             loss = loss + self.similarity * similarity_distillation(
                 image, text, scale, *taught, exchange=exchange

@@ -27,7 +27,7 @@ from diptych.errors import TrainingError
 from diptych.inputs import load_tokenizer
 from diptych.model.clip import CLIP
 from diptych.model.machine import pick_device
-from diptych.pairs import Batch, Loader, Share, open_pairs
+from diptych.pairs import Batch, Loader, Negatives, Share, open_pairs
 from diptych.training import checkpoint
 from diptych.training.config import Run
 from diptych.training.learner import Learner, refuse_other_inputs
@@ -327,6 +327,7 @@ class Trainer:
             std=spec.preprocess.std,
             workers=config.workers,
             cache="auto" if config.cache == "auto" else config.cache == "yes",
+            negatives=Negatives(config.negatives, config.negatives_each) if config.negatives else None,
             share=Share(self.world.rank, self.world.size, self.state.lanes),
         )
 

@@ -1,0 +1,144 @@
+"""More than one right answer, and near misses: against the dense losses, and in whole runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from make_runs import COLOURS, TINY_VIT, config_of, same, weights, write_pairs
+from torch import Tensor
+from torch.nn import functional as F
+
+from diptych.errors import InputError
+from diptych.training import Run, train
+from diptych.training.exchange import Alone
+from diptych.training.loss import info_nce, sigmoid_loss
+from diptych.training.negatives import near_misses
+from diptych.training.positives import all_yes, equal_shares
+
+
+def unit(*shape: int, seed: int) -> Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(*shape, generator=draw, dtype=torch.float64), dim=-1)
+
+
+def gradients(loss: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    return [loss.detach(), *torch.autograd.grad(loss, leaves)]
+
+
+@settings(deadline=None, max_examples=40)
+@given(count=st.integers(1, 20), kinds=st.integers(1, 20), seed=st.integers(0, 99), scale=st.floats(0.1, 100))
+def test_several_right_answers_are_the_dense_loss_with_soft_targets(
+    count: int, kinds: int, seed: int, scale: float
+) -> None:
+    groups = torch.randint(kinds, (count,), generator=torch.Generator().manual_seed(seed))
+    leaves = [unit(count, 5, seed=seed), unit(count, 5, seed=seed + 1), torch.tensor(scale).double()]
+    leaves = [leaf.requires_grad_() for leaf in (*leaves, torch.tensor(-2.0, dtype=torch.float64))]
+    a, b, factor, bias = leaves
+    same_group = (groups[:, None] == groups).double()
+    target = same_group / same_group.sum(1, keepdim=True)
+    s = factor * a @ b.T
+    dense = (F.cross_entropy(s, target) + F.cross_entropy(s.T, target)) / 2
+    found = info_nce(a, b, factor) + equal_shares(a, b, factor, groups, Alone())
+    for one, other in zip(gradients(found, leaves[:3]), gradients(dense, leaves[:3]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+    z = 2 * same_group - 1
+    dense = -F.logsigmoid(z * (factor * a @ b.T + bias)).sum() / count
+    found = sigmoid_loss(a, b, factor, bias) + all_yes(a, b, factor, bias, groups, Alone())
+    for one, other in zip(gradients(found, leaves), gradients(dense, leaves), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-8)
+
+
+@pytest.mark.parametrize("scale", [5.0, 100.0])
+def test_near_misses_are_a_cross_entropy_among_few(scale: float) -> None:
+    a, b, missed = unit(6, 4, seed=0), unit(6, 4, seed=1), unit(6, 3, 4, seed=2)
+    missed[0, 0], b[0] = a[0], -a[0]  # the worst: the near miss agrees fully, the own text not at all
+    present = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0], [1, 1, 1]]).double()
+    leaves = [x.clone().requires_grad_() for x in (a, b, missed, torch.tensor(scale).double())]
+    a, b, missed, factor = leaves
+    logits = factor * torch.cat([(a * b).sum(1, keepdim=True), torch.einsum("nd,nkd->nk", a, missed)], 1)
+    there = torch.cat([torch.ones(6, 1), present], 1) > 0
+    dense = F.cross_entropy(logits.masked_fill(~there, -torch.inf), torch.zeros(6, dtype=torch.long))
+    found = near_misses(a, b, missed, present, factor, None, Alone())
+    for one, other in zip(gradients(found, leaves), gradients(dense, leaves), strict=True):
+        assert torch.isfinite(one).all()
+        torch.testing.assert_close(one, other)
+    bias = torch.tensor(-3.0, dtype=torch.float64, requires_grad=True)
+    x = factor * torch.einsum("nd,nkd->nk", a, missed) + bias
+    dense = -(F.logsigmoid(-x) * present).sum() / 6
+    found = near_misses(a, b, missed, present, factor, bias, Alone())
+    wanted = [leaves[0], leaves[2], factor, bias]
+    for one, other in zip(gradients(found, wanted), gradients(dense, wanted), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pairs(tmp_path_factory.mktemp("pairs") / "pairs.tar", 64)
+
+
+def write_negatives(path: Path) -> Path:
+    """Each caption with the other colours in place of its own; some captions have none."""
+    lines = []
+    for number in range(0, 64, 2):
+        name = list(COLOURS)[number % 4]
+        others = [f"a {other} square, number {number}" for other in COLOURS if other != name]
+        lines.append(json.dumps({"caption": f"a {name} square, number {number}", "negatives": others}))
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
+def test_a_run_with_near_misses_and_several_right_answers_goes_on_exactly(
+    pairs: Path, tmp_path: Path, loss: str
+) -> None:
+    options = {
+        "negatives": str(write_negatives(tmp_path / "negatives.jsonl")),
+        "negatives_each": 2,
+        "same_caption": "positive",
+        "loss": loss,
+        "model": dataclasses.replace(TINY_VIT, init_logit_bias=-5.0),
+        "chunk": 4,
+    }
+    train(Run(config_of(pairs, tmp_path / "whole", **options)))
+    config = config_of(pairs, tmp_path / "legs", **options)
+    train(Run(dataclasses.replace(config, max_minutes=1e-9)))
+    train(Run(config), resume=True)
+    assert same(tmp_path / "whole", tmp_path / "legs")
+    plain = config_of(pairs, tmp_path / "plain", **{**options, "negatives": ""})
+    train(Run(plain))
+    assert not same(tmp_path / "whole", tmp_path / "plain")
+
+
+def test_near_misses_teach_what_they_ask_for(pairs: Path, tmp_path: Path) -> None:
+    # All pairs of one caption's group are absent as negatives: only near misses tell colours apart.
+    file = write_negatives(tmp_path / "negatives.jsonl")
+    config = config_of(pairs, tmp_path / "run", negatives=str(file), negatives_each=3, lr=3e-3, epochs=6)
+    losses = []
+    for weight in (0.0, 4.0):
+        out = str(tmp_path / f"run{weight:g}")
+        train(Run(dataclasses.replace(config, negatives_weight=weight, out=out, ema=0.0)))
+        lines = (tmp_path / f"run{weight:g}/log.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines if '"loss"' in line])
+    assert losses[1][0] > losses[0][0] + 2  # 4 times about log 4, for every other pair
+    assert losses[1][-1] < losses[1][0] - 1
+    assert weights(tmp_path / "run4").keys() == weights(tmp_path / "run0").keys()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"objective": "words"}, {"augment": {"drop_words": 0.1}}, {"negatives_each": 0}]
+)
+def test_near_misses_where_they_have_no_meaning_are_refused(
+    pairs: Path, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    config = config_of(pairs, tmp_path / "run")
+    if "augment" in changes:
+        changes = {"augment": dataclasses.replace(config.augment, drop_words=0.1)}
+    with pytest.raises(InputError, match="negatives"):
+        dataclasses.replace(config, negatives="near.jsonl", **changes)  # type: ignore[arg-type]
