@@ -106,3 +106,64 @@ def test_what_cannot_be_trained_is_said(run: Run, arguments: tuple[str, ...], me
     assert done.exit_code == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(run: Run) -> None:
+    done = run("train", *OWN, "--chunk", "auto", "--dry-run")
+    assert done.exit_code == 0, done.stderr
+    assert not Path("runs").exists()
+    for word in ("picture encoder", "GFLOP", "steps", "together", "this machine", "H100"):
+        assert word in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    told = json.loads(run("train", *OWN, "--dry-run", "--json", "--set", "epochs=4").stdout)
+    assert (told["steps"], told["pairs_an_epoch"], told["chunk"]) == (20, 40, 0)  # too few to hold one out
+
+
+def test_streamed_shards_need_no_index(run: Run) -> None:
+    stream = ("--stream", "--val", "pairs.tar", "--set", "warmup=1")
+    done = run("train", *OWN, *stream, "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["step"] == 10
+    assert "val/text_retrieval_recall@10" in told["metrics"]
+    refused = run("train", *OWN, "--stream", "--hold-out", "0.1")
+    assert refused.exit_code == 2
+    assert "leave out --hold-out" in refused.stderr
+
+
+def test_columns_of_a_table_are_named_on_the_line(run: Run) -> None:
+    Path("pictures").mkdir()
+    for number in range(16):
+        Image.new("RGB", (32, 32), (number * 9, 90, 200)).save(f"pictures/{number}.png")
+    lines = [f"pictures/{number}.png\tpicture {number}\tBild {number}" for number in range(16)]
+    Path("table.tsv").write_text("\n".join(["image\ten\tde", *lines]))
+    options = ("--image-column", "image", "--caption-column", "en", "--caption-column", "de")
+    done = run("train", "--pairs", "table.tsv", *OWN[2:], *options, "--set", "warmup=1", "--hold-out", "0")
+    assert done.exit_code == 0, done.stderr
+    missing = run("train", "--pairs", "table.tsv", *OWN[2:], "--caption-column", "fr")
+    assert missing.exit_code == 2
+    assert "no column" in missing.stderr
+
+
+def test_samples_and_curves_go_to_tensorboard(run: Run) -> None:
+    log = ("--log", "tensorboard", "--set", "log_every=2", "--set", "warmup=1")
+    done = run("train", *OWN, *log, "--hold-out", "0.3", "--json")
+    assert done.exit_code == 0, done.stderr
+    steps = json.loads(done.stdout)["step"]
+    with Image.open(f"runs/mine/samples/step-{steps:06}.png") as sheet:
+        sheet.load()
+        assert sheet.width >= 600
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator("runs/mine/tensorboard")
+    events.Reload()
+    tags = events.Tags()
+    assert {"train/loss", "train/pairs_per_second", "val/image_retrieval_recall@10"} <= set(tags["scalars"])
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(2, steps + 1, 2))
+    assert tags["images"] == ["samples"]
+
+
+def test_an_unknown_logger_is_said_before_anything_is_read(run: Run) -> None:
+    done = run("train", *OWN, "--log", "tensorbord")
+    assert done.exit_code == 2
+    assert "expected tensorboard or wandb" in done.stderr
+    assert not Path("runs").exists()

@@ -337,3 +337,26 @@ def test_parts_of_one_description_share_its_index(tmp_path):
     keys = [{side.key(n) for n in range(len(side))} for side in (train, held)]
     assert keys[0].isdisjoint(keys[1])
     assert len(keys[0] | keys[1]) == 20
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_several_caption_columns_are_several_captions(tmp_path, name):
+    rows = [("1.jpg", "a cat", "ein Kater"), ("2.jpg", "", "ein Hund"), ("1.jpg", "a cat sits", "")]
+    if name == "t.csv":
+        lines = ["img,en,de", *(",".join(row) for row in rows)]
+        (tmp_path / name).write_text("\n".join(lines))
+    else:
+        columns = dict(zip(("img", "en", "de"), zip(*rows, strict=True), strict=True))
+        pq.write_table(pa.table({key: list(values) for key, values in columns.items()}), tmp_path / name)
+    source = describe(tmp_path / name, image="img", captions=["en", "de"]).open()
+    assert [source.key(n) for n in range(len(source))] == ["1.jpg", "2.jpg"]
+    assert source.captions(0) == ("a cat", "ein Kater", "a cat sits")
+    assert source.captions(1) == ("ein Hund",)
+    with pytest.raises(DataError, match="no column 'fr'"):
+        Table(tmp_path / name, "img", ("en", "fr")).open()
+
+
+def test_columns_of_what_is_no_table_are_refused(tmp_path):
+    (tmp_path / "1.txt").write_text("a cat")
+    with pytest.raises(DataError, match="is no table"):
+        describe(tmp_path, captions=["en"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import importlib
 import json
 import os
@@ -238,4 +239,5 @@ if __name__ == "__main__":
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=own, world_size=world)
     getattr(importlib.import_module(module), name)(*sys.argv[4:])
     if dist.is_initialized():  # the end of a run leaves the others by itself
+        gc.collect()  # what wraps a model holds the connections, as in `train`
         dist.destroy_process_group()

@@ -67,12 +67,12 @@ def test_a_log_says_how_well_the_machine_is_used(tmp_path: Path) -> None:
 
 
 def test_utilisation_counts_what_the_model_needs_and_no_padding() -> None:
-    meter = Meter(TINY, torch.device("cpu"), torch.float32, 2)
+    meter = Meter(TINY, torch.device("cpu"), torch.float32, 2, 3)
 
     class Two:
         tokens = torch.tensor([[1022, 5, 1023, 0, 0, 0], [1022, 5, 6, 7, 1023, 0]])
         crops = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
-        wait_seconds = 0.0
+        wait_seconds, work_seconds = 0.0, 0.5
 
         def __len__(self) -> int:
             return 2
@@ -83,6 +83,7 @@ def test_utilisation_counts_what_the_model_needs_and_no_padding() -> None:
     needed = 2 * cost(TINY, 4).pair
     assert found.utilisation == pytest.approx(needed / 10 / meter.peak, abs=6e-5)
     assert found.pairs_per_second == pytest.approx(0.4, abs=0.05)
+    assert found.decoded_per_second == 24  # 2 pairs in half a second, by 3 workers of each of 2 processes
 
 
 @pytest.mark.parametrize("shape", [TINY, TINY_VIT])

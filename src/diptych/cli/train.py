@@ -14,10 +14,11 @@ import typer
 
 from diptych.cli import options
 from diptych.cli.console import note
+from diptych.cli.own_pairs import OwnPairs
+from diptych.cli.plan import show_plan
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
-    from diptych.pairs import Description
     from diptych.training import Run, Summary
 
 _DATA, _RUN = "Your own pairs", "Run"
@@ -32,6 +33,25 @@ Pairs = Annotated[
         metavar="PATTERN",
         help="Tar shards ('shards/{000..099}.tar'), a CSV, TSV or Parquet table, or a folder.",
         rich_help_panel=_DATA,
+    ),
+]
+Stream = Annotated[
+    bool,
+    typer.Option(
+        "--stream",
+        metavar="",
+        help="Read tar shards as they come, without an index; URLs (s3://, gs://) always are.",
+        rich_help_panel=_DATA,
+    ),
+]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="A table's column of pictures [filepath].", rich_help_panel=_DATA),
+]
+CaptionColumn = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="A table's column of captions [title]; several times.", rich_help_panel=_DATA
     ),
 ]
 Val = Annotated[
@@ -64,10 +84,10 @@ BatchSize = Annotated[
     typer.Option(metavar="N", help="Pairs a step, of all processes together.", rich_help_panel=_RUN),
 ]
 Chunk = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        metavar="N",
-        help="Pairs encoded at once: the memory of N for the gradient of --batch-size.",
+        metavar="N|auto",
+        help="Pairs encoded at once: the memory of N for the gradient of --batch-size. auto: all that fit.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -75,6 +95,21 @@ Rate = Annotated[float | None, typer.Option(metavar="RATE", help="Peak learning 
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any field of the config.", rich_help_panel=_RUN),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        metavar="",
+        help="Print what the run will take (size, memory, hours here and elsewhere), and stop.",
+        rich_help_panel=_RUN,
+    ),
+]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="Also log to tensorboard or wandb; several times.", rich_help_panel=_RUN
+    ),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", metavar="", help="Go on where the run stands.", rich_help_panel=_RUN)
@@ -84,6 +119,9 @@ Resume = Annotated[
 def train(
     recipe: Recipe = None,
     pairs: Pairs = None,
+    stream: Stream = False,
+    image_column: ImageColumn = None,
+    caption_column: CaptionColumn = None,
     val: Val = None,
     hold_out: HoldOut = None,
     model: Model = None,
@@ -93,6 +131,8 @@ def train(
     chunk: Chunk = None,
     lr: Rate = None,
     assignments: Assignments = None,
+    dry_run: DryRun = False,
+    log: Log = None,
     resume: Resume = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -107,7 +147,11 @@ def train(
 
       diptych train --pairs photos/ --epochs 20 --set augment.flip=0.5
 
-      diptych train --pairs 'shards/{000..099}.tar' --batch-size 32768 --chunk 256
+      diptych train --pairs cc3m.tsv --image-column filepath --caption-column title --log tensorboard
+
+      diptych train --pairs 's3://bucket/{00000..01242}.tar' --val val.tar --batch-size 4096 --dry-run
+
+      diptych train --pairs 'shards/{000..099}.tar' --batch-size 32768 --chunk auto
 
       torchrun --nproc-per-node 8 -m diptych train recipes/default.py
 
@@ -115,33 +159,60 @@ def train(
     """
     first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes, one speaks
     if (recipe is None) == (not pairs):
-        raise InputError("give a recipe (diptych train recipes/default.py) or pairs (--pairs PATTERN)")
-    if recipe and not (val is None and hold_out is None and model is None):
         raise InputError(
-            "--val, --hold-out and --model go with --pairs; a recipe says them itself, see --set"
+            "give a recipe (diptych train recipes/default.py) or pairs (--pairs 'PATTERN', in quotes, or the "
+            "shell makes several words of it)"
         )
-    run = (
-        _read_recipe(recipe)
-        if recipe
-        else _run_on(
-            pairs or [], val, 0.05 if hold_out is None else hold_out, model or "diptych-small", quiet
-        )
-    )
+    own = OwnPairs(pairs or [], stream, image_column, caption_column, val, hold_out, model)
     named: dict[str, Any] = {"out": out, "epochs": epochs, "batch_size": batch_size}
-    named |= {"chunk": chunk, "lr": lr}
-    config = dataclasses.replace(run.config, **{k: v for k, v in named.items() if v is not None})
-    config = config.override(assignments or [])
-    run = dataclasses.replace(run, config=config)
-    summary = _train(run, resume=resume, quiet=quiet or not first)
+    named |= {"chunk": _pairs_of(chunk), "lr": lr}
+    changes = {name: value for name, value in named.items() if value is not None}
+    run = (
+        _recipe_run(recipe, own, changes, assignments)
+        if recipe
+        else _own_run(own, changes, assignments, quiet)
+    )
+    if dry_run:
+        show_plan(run, json=json, quiet=quiet or not first)
+        return
+    summary = _train(run, log or [], resume=resume, quiet=quiet, first=first)
     if first:
         _tell(summary, json, quiet)
 
 
-def _train(run: Run, *, resume: bool, quiet: bool) -> Summary:
+def _recipe_run(recipe: Path, own: OwnPairs, changes: dict[str, Any], assignments: list[str] | None) -> Run:
+    if own.said:
+        raise InputError(
+            "--val, --hold-out, --model and what is said of pairs go with --pairs; a recipe says them "
+            "itself, see --set"
+        )
+    run = _read_recipe(recipe)
+    config = dataclasses.replace(run.config, **changes).override(assignments or [])
+    return dataclasses.replace(run, config=config)
+
+
+def _own_run(own: OwnPairs, changes: dict[str, Any], assignments: list[str] | None, quiet: bool) -> Run:
+    from diptych.cli.validation import held_out_retrieval
+    from diptych.training import Run
+
+    config, held = own.begin(quiet)
+    config = dataclasses.replace(config, **changes).override(assignments or [])
+    return Run(config, {} if held is None else {"val": held_out_retrieval(held, config)})
+
+
+def _pairs_of(chunk: str | None) -> int | None:
+    if chunk is None or chunk == "auto":
+        return None if chunk is None else -1
+    if not chunk.isdigit():
+        raise InputError(f"--chunk is {chunk!r}: expected a number of pairs, or auto")
+    return int(chunk)
+
+
+def _train(run: Run, log: list[str], *, resume: bool, quiet: bool, first: bool) -> Summary:
     from diptych.cli.watching import listening
     from diptych.training import train as train_
 
-    with listening(quiet) as listener:
+    with listening(quiet or not first, log if first else [], run.config) as listener:
         return train_(run, resume=resume, listener=listener)
 
 
@@ -179,23 +250,3 @@ def _read_recipe(path: Path) -> Run:
     if not isinstance(made, Run):
         raise InputError(f"{path} has no function run() that returns a diptych.training.Run")
     return made
-
-
-def _run_on(pairs: list[str], val: str | None, hold_out: float, model: str, quiet: bool) -> Run:
-    """A run on somebody's own pairs, with retrieval on the held-out ones."""
-    from diptych.cli.validation import held_out_retrieval
-    from diptych.pairs import Mixture, Once, Part, describe
-    from diptych.training import Run, TrainConfig
-
-    described = Once(describe(pairs))
-    held: Description = describe(val) if val else Part(described, hold_out, held_out=True)
-    data = described if val or not hold_out else Part(described, hold_out)
-    config = TrainConfig(data=Mixture(((data, 1.0),)), model=model, name=f"{model} on {', '.join(pairs)}")
-    if not val and not hold_out:
-        return Run(config)
-    source = held.open()
-    if not len(source):
-        note(f"too few pairs to hold out a share of {hold_out:g}: training without validation", quiet=quiet)
-        return Run(dataclasses.replace(config, data=Mixture(((described, 1.0),))))
-    evaluators = {"val": held_out_retrieval(source, config)}
-    return Run(dataclasses.replace(config, monitor="val/image_retrieval_recall@10"), evaluators)

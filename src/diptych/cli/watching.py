@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from diptych.cli.console import note
-from diptych.training import Listener, StepReport
+from diptych.errors import InputError
+from diptych.training import Listener, StepReport, TrainConfig
+from diptych.training.loggers import LOGGERS, Several
 
 _LINES = 30  # seconds between lines where there is no terminal
 
 
 @contextmanager
-def listening(quiet: bool) -> Iterator[Listener]:
-    """A listener that shows the run, or none of it."""
-    if quiet:
-        yield Listener()
-        return
-    screen = Screen(sys.stderr.isatty())
+def listening(quiet: bool, log: Sequence[str], config: TrainConfig) -> Iterator[Listener]:
+    """A listener that shows the run, or none of it, and tells loggers by their names."""
+    for name in log:
+        if name not in LOGGERS:
+            raise InputError(f"--log {name}: expected {' or '.join(LOGGERS)}")
+    screen = Listener() if quiet else Screen(sys.stderr.isatty())
+    every = Several([screen, *(LOGGERS[name](config) for name in log)])
     try:
-        yield screen
+        yield every
     finally:
-        screen.bar.stop()
+        every.close()
 
 
 class Screen(Listener):
@@ -68,6 +71,10 @@ class Screen(Listener):
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the figures above the bar."""
         self.note(f"step {step}: " + (", ".join(f"{n} {v:.3f}" for n, v in metrics.items()) or "saved"))
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self.bar.stop()
 
     def note(self, text: str) -> None:
         """Write a line above the bar."""

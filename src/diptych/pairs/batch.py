@@ -118,6 +118,8 @@ class Batch:
         Where to start to get the batch after this one: `batches(epoch, positions)`. Of the lanes read here.
     wait_seconds : float
         How long the caller waited for this batch.
+    work_seconds : float
+        How long workers read, decoded and cropped for it, all of them together.
     """
 
     crops: Tensor
@@ -130,6 +132,7 @@ class Batch:
     epoch: int
     positions: dict[int, Position]
     wait_seconds: float
+    work_seconds: float
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -155,6 +158,7 @@ class Piece:
     keys: list[str]
     numbers: UInts
     ends: Sequence[Position]  # where the lane stands once this pair is used
+    seconds: float  # of a worker, for each pair
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -168,6 +172,7 @@ class Piece:
             self.keys[start:stop],
             self.numbers[start:stop],
             self.ends[start:stop],
+            self.seconds,
         )
 
 
@@ -232,6 +237,7 @@ class Batcher:
             epoch=epoch,
             positions=positions,
             wait_seconds=time.perf_counter() - started,
+            work_seconds=sum(len(piece) * piece.seconds for piece in pieces),
         )
 
     def _tokens(self, captions: list[str], numbers: UInts) -> Tensor:

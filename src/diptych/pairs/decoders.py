@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -54,16 +55,20 @@ class Done:
         Which of the records these are.
     failures : dict of int to str
         Why the others are not among them.
+    seconds : float
+        The worker's.
     """
 
     crops: Tensor
     captions: list[str]
     good: np.ndarray
     failures: dict[int, str]
+    seconds: float
 
 
 def do(work: Work) -> Done:
     """Decode and crop; what cannot be decoded is named."""
+    started = time.perf_counter()
     found: list[Found] = []
     good, failures = [], {}
     for n, (image, captions) in enumerate(zip(work.images, work.captions, strict=True)):
@@ -74,7 +79,7 @@ def do(work: Work) -> Done:
             failures[n] = str(error)
     rows = np.array(good, np.int64)
     crops, captions_ = prepare(found, work.numbers[rows], work.augment, work.side)
-    return Done(crops, captions_, rows, failures)
+    return Done(crops, captions_, rows, failures, time.perf_counter() - started)
 
 
 class Decoders:

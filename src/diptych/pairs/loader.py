@@ -7,6 +7,7 @@ of its visits are consumed. The model and the steps are the trainer's.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -230,6 +231,7 @@ class PairLoader:
 
     def _load(self, visits: Visits, span: range) -> Piece:
         """Worker: the good pairs among some visits, cropped."""
+        started = time.perf_counter()
         here = slice(span.start, span.stop)
         part, index, number = visits.part[here], visits.index[here], visits.number[here]
         found = [self.reader.pair(*visit) for visit in zip(part.tolist(), index.tolist(), strict=True)]
@@ -244,6 +246,7 @@ class PairLoader:
             keys=[source.key(n) for source, n in records],
             numbers=number[good],
             ends=(span.start + good + 1).tolist(),
+            seconds=(time.perf_counter() - started) / max(1, len(good)),
         )
 
     def _scan(self, part: int, span: range) -> int:

@@ -37,13 +37,18 @@ __all__ = [
 PEEK = 200  # members of an archive looked at
 
 
-def describe(pairs: str | Path | Sequence[str | Path]) -> Description:
+def describe(
+    pairs: str | Path | Sequence[str | Path], *, image: str | None = None, captions: Sequence[str] = ()
+) -> Description:
     """Guess what kind of pairs a path or pattern holds.
 
     Parameters
     ----------
     pairs : str, Path or a sequence
         Tar shards, a CSV, TSV or Parquet table, or a folder; as `TarPairs` takes them.
+    image : str, optional
+    captions : sequence of str
+        Names of a table's columns, where they are not its defaults.
 
     Returns
     -------
@@ -53,13 +58,15 @@ def describe(pairs: str | Path | Sequence[str | Path]) -> Description:
     Raises
     ------
     DataError
-        Nothing there, or nothing that looks like pairs.
+        Nothing there, or nothing that looks like pairs; columns of what is no table.
     """
     first = find_files(pairs)[0]
+    if first.suffix.lower() in TABLE_SUFFIXES:
+        return Table(pairs, image or Table.image, tuple(captions) or Table.caption)
+    if image or captions:
+        raise DataError(f"{first} is no table, so it has no columns: expected CSV, TSV or Parquet")
     if first.is_dir():
         return _describe_folder(first)
-    if first.suffix.lower() in TABLE_SUFFIXES:
-        return Table(pairs)
     return _describe_tar(pairs, Tar(first))
 
 

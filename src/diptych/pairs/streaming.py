@@ -247,4 +247,5 @@ class StreamLoader:
             keys=[block.records[n].key for n in good],
             numbers=block.numbers[good],
             ends=[block.spot.told(n + 1) for n in good],
+            seconds=done.seconds / max(1, len(good)),
         )

@@ -1,4 +1,4 @@
-"""Pairs in tables: CSV, TSV or Parquet with a column of pictures and one of captions."""
+"""Pairs in tables: CSV, TSV or Parquet with a column of pictures and one or more of captions."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ class Table:
     image : str
         Column of picture files, relative to `root`; in Parquet also of encoded pictures (bytes, or a struct
         with a field "bytes").
-    caption : str
-        Column of captions: a string; in Parquet also a list of them.
+    caption : str or a sequence of str
+        Column of captions: a string; in Parquet also a list of them. Of several columns, each cell that is
+        not empty is a caption.
     separator : str, optional
         Of a CSV; by default tab, comma, semicolon or bar, whichever splits the header into those columns.
     root : str or Path, optional
@@ -45,9 +46,14 @@ class Table:
 
     path: str | Path | Sequence[str | Path]
     image: str = "filepath"
-    caption: str = "title"
+    caption: str | Sequence[str] = "title"
     separator: str | None = None
     root: str | Path | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """The column of pictures, then those of captions."""
+        return [self.image, *([self.caption] if isinstance(self.caption, str) else self.caption)]
 
     def open(self) -> Source:
         """Read the table; captions are kept, pictures are not."""
@@ -64,10 +70,10 @@ class _Table(Source):
         self._known: dict[Path, int] = {}
         for path in find_files(description.path):
             root = path.parent if description.root is None else Path(description.root).expanduser()
-            for image, caption in _rows(path, description):
-                self._add(root, image, _texts(caption))
+            for image, *captions in _rows(path, description):
+                self._add(root, image, tuple(text for cell in captions for text in _texts(cell)))
         self._blob = self._spool.done()
-        require_records(self, description.path, f"rows with {description.image} and {description.caption}")
+        require_records(self, description.path, f"rows with {' and '.join(description.columns)}")
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -106,46 +112,42 @@ class _Table(Source):
         self._captions.append(captions)
 
 
-def _rows(path: Path, description: Table) -> Iterator[tuple[Any, Any]]:
+def _rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
     read = _parquet_rows if path.suffix.lower() == ".parquet" else _csv_rows
     return read(path, description)
 
 
-def _csv_rows(path: Path, description: Table) -> Iterator[tuple[Any, Any]]:
+def _csv_rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
     csv.field_size_limit(_LONGEST_CELL)
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             header = file.readline()
             separator = description.separator or _separator(header, description)
             columns = next(csv.reader([header], delimiter=separator), [])
-            image, caption = (
-                _find(columns, description.image, path),
-                _find(columns, description.caption, path),
-            )
+            places = [_find(columns, name, path) for name in description.columns]
             # A NUL makes csv give up on the whole file; it is no part of a caption.
             lines = (line.replace("\0", "") for line in file)
             for row in csv.reader(lines, delimiter=separator):
                 if row:
-                    full = len(row) > max(image, caption)
-                    yield (row[image], row[caption]) if full else (None, None)
+                    yield [row[place] for place in places] if len(row) > max(places) else [None]
     except (OSError, csv.Error, TypeError) as error:
         raise DataError(f"{path} is not a table that can be read: {error}") from error
 
 
 def _separator(header: str, description: Table) -> str:
-    wanted = {description.image, description.caption}
+    wanted = set(description.columns)
     for separator in _SEPARATORS:
         if wanted <= set(next(csv.reader([header], delimiter=separator), [])):
             return separator
     return max(_SEPARATORS, key=header.count)  # the error will name the columns it gives
 
 
-def _parquet_rows(path: Path, description: Table) -> Iterator[tuple[Any, Any]]:
+def _parquet_rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
     parquet = require("pyarrow.parquet", extra="training", purpose="read Parquet tables")
     arrow = require("pyarrow", extra="training", purpose="read Parquet tables")
     try:
         with parquet.ParquetFile(path) as file:
-            names = [description.image, description.caption]
+            names = description.columns
             for name in names:
                 _find(file.schema_arrow.names, name, path)
             for batch in file.iter_batches(batch_size=256, columns=names):

@@ -67,6 +67,8 @@ class State:
         Of the model kept so far.
     metrics : dict
         Of the model kept so far.
+    chunk : int
+        Found for the run, where the config leaves it to be found.
     tensors : dict
         Weights and optimiser, only on the way from `load` to the trainer.
     pieces : str
@@ -84,6 +86,7 @@ class State:
     start: str = ""
     identity: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    chunk: int = 0
     tensors: dict[str, Any] = field(default_factory=dict, repr=False)
     pieces: str = ""
 

@@ -50,7 +50,8 @@ class TrainConfig:
     # How long
     epochs: int = 10
     batch_size: int = 256  # pairs a step, of all processes together
-    # Pairs encoded at once, on each process: the memory of a step is that of a chunk. 0: the whole batch.
+    # Pairs encoded at once, on each process: the memory of a step is that of a chunk. 0: the whole batch;
+    # -1: the most that fit into memory, found once and kept for the whole run.
     chunk: int = 0
     # (share of the epochs, side in pixels), in order: begin on small pictures, which cost less. Needs a tower
     # that reads any side. Empty: the model's own side throughout.
@@ -127,11 +128,12 @@ class TrainConfig:
             "patience",
             "max_minutes",
             "threads",
-            "chunk",
             "lanes",
         ):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
+        if self.chunk < -1:
+            raise InputError(f"chunk is {self.chunk}: expected pairs, 0 (the whole batch) or -1 (what fits)")
         if not 0 <= self.ema < 1:
             raise InputError(f"ema is {self.ema}: expected 0 (none) or a decay below 1, such as 0.999")
         if self.patience and not self.monitor:

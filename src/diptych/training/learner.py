@@ -21,10 +21,11 @@ from diptych.errors import TrainingError
 from diptych.model.clip import CLIP
 from diptych.model.initialise import build
 from diptych.model.machine import pick_dtype
-from diptych.model.statistics import running_statistics
+from diptych.model.statistics import frozen_statistics, running_statistics
 from diptych.pairs import Batch
 from diptych.pairs.order import hash_keys
 from diptych.training.config import TrainConfig
+from diptych.training.footprint import SIZES, Footprint, footprint, free_bytes
 from diptych.training.gradients import cached_gradients, chunk_seed
 from diptych.training.meter import first_bad_layer
 from diptych.training.objective import Contrastive, Objective
@@ -33,6 +34,8 @@ from diptych.training.predicting import BagPrediction, CaptionPrediction, Classi
 from diptych.training.tuning import add_low_rank, lock_tower, merged, still_modules, unmerged
 from diptych.training.world import World, in_pieces, local, whole
 from diptych.weights import ModelSpec, load_checkpoint
+
+BATCHES = 3  # whose pictures lie in memory: the one at work and those that are made ahead
 
 
 class Learner:
@@ -50,10 +53,12 @@ class Learner:
         Being trained; with FSDP2 its parameters are cut into pieces.
     dtype : torch.dtype
         What the towers compute in.
+    chunk : int
+        Pairs encoded at once; 0: all.
     """
 
     def __init__(self, config: TrainConfig, device: torch.device, world: World) -> None:
-        self.config, self.device, self.world = config, device, world
+        self.config, self.device, self.world, self.chunk = config, device, world, max(0, config.chunk)
         self.dtype = pick_dtype(config.precision, device)
         self.teachers = [self._teacher(name) for name in config.teachers]
         self.objective = self._objective(self._build())
@@ -100,9 +105,7 @@ class Learner:
         config, world = self.config, self.world
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["share"]
-        self.objective.train()
-        for module in self.still:
-            module.eval()
+        self._train_mode()
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._gradients(batch, number)
         late = [p.grad for p in self.objective.late() if p.grad is not None]
@@ -111,7 +114,7 @@ class Learner:
         parameters = [p for p in self.objective.parameters() if p.grad is not None]
         norm = gradient_norm([p.grad for p in parameters if p.grad is not None], world)
         if not torch.isfinite(loss) or not (torch.isfinite(norm) or self.scaler.is_enabled()):
-            size = config.chunk or len(batch)
+            size = self.chunk or len(batch)
             where = first_bad_layer(self.objective, *batch.part(slice(0, size), self.device))
             raise TrainingError(
                 f"the loss is {loss.item()} and the gradient {norm.item()} at step {number}: the run went "
@@ -132,7 +135,7 @@ class Learner:
 
     def _gradients(self, batch: Batch, number: int) -> Tensor:
         config, world = self.config, self.world
-        size = config.chunk or len(batch)
+        size = self.chunk or len(batch)
         starts = range(0, len(batch), size)
         first = world.rank * len(starts)
         wanted = config.same_caption != "negative" or self.objective.needs_groups
@@ -148,6 +151,46 @@ class Learner:
             # Wrappers for many processes take the mean, and the gradient is a sum.
             factor=world.size * float(self.scaler.get_scale()),
         )
+
+    def try_out(self, batch: Batch, number: int) -> None:
+        """Forward and backward of a batch, of which nothing stays."""
+        self._train_mode()
+        with frozen_statistics(self.objective):
+            self._gradients(batch, number)
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def largest_chunk(self, batch: Batch, most: int) -> int:
+        """Pairs that can be encoded at once in the memory there is.
+
+        Parameters
+        ----------
+        batch : Batch
+            Some pairs to try.
+        most : int
+            Pairs of this process in a step; the answer if all of them can.
+        """
+        if len(batch) <= max(SIZES):
+            return most
+        parameters = list(self.objective.parameters())
+        # Still to come: gradients, and two moments for each weight that learns.
+        coming = 12 * sum(local(p).numel() for p in parameters if p.requires_grad)
+        found = self.footprint(batch).largest(free_bytes(self.device) - coming, most, bytes_each(self.config))
+        return int(min(self.world.every(found)))
+
+    def footprint(self, batch: Batch) -> Footprint:
+        """Memory of a pass, from a few pairs."""
+        self._train_mode()
+
+        def encode(count: int) -> object:
+            with self._precision(), frozen_statistics(self.objective):
+                return self.objective(*batch.part(slice(0, count), self.device))
+
+        return footprint(encode, [local(p) for p in self.objective.parameters()])
+
+    def _train_mode(self) -> None:
+        self.objective.train()
+        for module in self.still:
+            module.eval()
 
     def _precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
@@ -233,6 +276,12 @@ class Learner:
                 }
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(tensors["scaler"])
+
+
+def bytes_each(config: TrainConfig) -> int:
+    """What every pair of a batch takes, whatever the chunks: its rows, their gradients, and its pictures."""
+    rows = 8 * 4 * config.architecture.embed_dim
+    return rows + BATCHES * 3 * config.side(config.epochs - 1) ** 2
 
 
 def refuse_other_inputs(config: TrainConfig, spec: ModelSpec, name: str) -> None:

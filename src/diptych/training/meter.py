@@ -33,29 +33,31 @@ class Meter:
         The model's shape.
     device, dtype : torch.device, torch.dtype
         What it computes on and in.
-    processes : int
+    processes, workers : int
+        How many there are, and how many workers each has.
     """
 
-    def __init__(self, config: CLIPConfig, device: torch.device, dtype: torch.dtype, processes: int) -> None:
-        self.config, self.device, self.processes = config, device, processes
+    def __init__(
+        self, config: CLIPConfig, device: torch.device, dtype: torch.dtype, processes: int, workers: int
+    ) -> None:
+        self.config, self.device, self.processes, self.workers = config, device, processes, workers
         self.peak = peak(device, dtype)
         self.restart()
 
     def restart(self) -> None:
         """Begin the next interval."""
-        self.began, self.pairs, self.steps, self.waited = time.monotonic(), 0, 0, 0.0
-        self.tokens, self.side = 0, 0
+        self.began, self.pairs, self.steps = time.monotonic(), 0, 0
+        self.waited, self.worked = 0.0, 0.0  # seconds
+        self.tokens, self.side = 0.0, 0
         self.loss, self.norm = torch.zeros(()), torch.zeros(())
 
     def add(self, result: tuple[Tensor, Tensor], batch: Batch) -> None:
         """Count a step: its loss and gradient, and this process's batch."""
         self.loss, self.norm = self.loss + result[0].cpu(), result[1]
-        self.pairs, self.steps, self.waited = (
-            self.pairs + len(batch),
-            self.steps + 1,
-            self.waited + batch.wait_seconds,
-        )
-        self.tokens += int(_lengths(batch.tokens.flatten(0, -2), self.config).sum())
+        self.pairs, self.steps = self.pairs + len(batch), self.steps + 1
+        self.waited += batch.wait_seconds
+        self.worked += batch.work_seconds
+        self.tokens += texts_of(batch.tokens, self.config) * len(batch)
         self.side = int(batch.crops.shape[-1])
 
     def report(
@@ -75,17 +77,18 @@ class Meter:
             pairs_per_second=round(self.pairs * self.processes / took, 1),
             wait_share=round(min(1.0, self.waited / took), 4),
             seconds=round(seconds, 2),
+            decoded_per_second=round(self.pairs * self.workers * self.processes / max(self.worked, 1e-9), 1),
             utilisation=round(needed / took / self.peak, 4) if self.peak else 0.0,
             memory=memory_used(self.device),
         )
 
 
-def _lengths(tokens: Tensor, config: CLIPConfig) -> Tensor:
-    """Tokens of each text that are computed, (B,)."""
+def texts_of(tokens: Tensor, config: CLIPConfig) -> float:
+    """Tokens of a text that are computed, the mean over all of (..., L)."""
     if config.text.pool != "end":
-        return torch.full_like(tokens[:, 0], tokens.shape[1])
+        return float(tokens.shape[-1])
     ends = tokens if config.text.end_id is None else (tokens == config.text.end_id).int()
-    return ends.argmax(1) + 1
+    return float((ends.argmax(-1) + 1).float().mean())
 
 
 def memory_used(device: torch.device) -> float:

@@ -29,12 +29,12 @@ from diptych.model.clip import CLIP
 from diptych.model.machine import pick_device
 from diptych.pairs import Batch, Loader, Negatives, Share, open_pairs
 from diptych.training import checkpoint
-from diptych.training.config import Run
+from diptych.training.config import Run, TrainConfig
 from diptych.training.learner import Learner, refuse_other_inputs
 from diptych.training.meter import Diagnosis, Meter
 from diptych.training.optim import rate
 from diptych.training.watching import Listener, Summary
-from diptych.training.world import join
+from diptych.training.world import World, join
 from diptych.weights import fit, load_checkpoint, save_checkpoint
 
 
@@ -61,17 +61,21 @@ def train(run: Run, *, resume: bool = False, listener: Listener | None = None) -
         The run cannot start, the loss is no number any more, or the checkpoint does not belong to it.
     """
     trainer = Trainer(run, listener or Listener(), resume=resume)
+    world = trainer.world
     try:
         return trainer.run()
     except Exception as error:
-        if not trainer.world.lost(error):
+        if not world.lost(error):
             raise
         raise TrainingError(
-            f"process {trainer.world.rank} of {trainer.world.size} lost another one at step "
+            f"process {world.rank} of {world.size} lost another one at step "
             f"{trainer.state.step} ({error}). What was saved is whole: the same command with --resume goes on"
         ) from error
     finally:
-        trainer.world.leave()
+        # What wraps the model holds the connections. Their threads have to end before the interpreter does:
+        # one that lets go of a tensor in its last moments aborts the process.
+        del trainer
+        world.leave()
 
 
 class Trainer:
@@ -104,7 +108,7 @@ class Trainer:
     def run(self) -> Summary:
         """Train to the end, or to the next stop."""
         self._start()
-        self.loader = self._loader()
+        self.loader = open_loader(self.config, self.world, self.state.lanes)
         with closing(self.loader):
             self.loader.prepare(self.listener.scanning)
             return self._run()
@@ -116,10 +120,7 @@ class Trainer:
             state.total = sum(self.loader.steps(epoch) for epoch in range(self.config.epochs))
         state.total = self.world.share(state.total)
         if not state.total:
-            raise TrainingError(
-                f"the data gives no batch of {self.config.batch_size} pairs ({self.loader.report}); "
-                "take a smaller batch_size or more data"
-            )
+            raise no_batch(self.config, self.loader)
         self.warmup = min(self.config.warmup, max(1, state.total // 5))
         if self.warmup < self.config.warmup:
             self.listener.note(
@@ -184,7 +185,8 @@ class Trainer:
         """Epoch by epoch; the reason why it ended."""
         state, config, limit = self.state, self.config, self.config.max_minutes * 60
         leg, begun = time.monotonic(), state.step
-        meter = Meter(config.architecture, self.device, self.learner.dtype, self.world.size)
+        machine = (self.device, self.learner.dtype, self.world.size, config.workers)
+        meter = Meter(config.architecture, *machine)
         diagnosis = Diagnosis(config.batch_size, self._has_chance, config.max_scale, self.warmup)
         while state.epoch < config.epochs:
             if config.patience and state.stale >= config.patience:
@@ -229,8 +231,17 @@ class Trainer:
 
     def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         step, config = self.state.step, self.config
+        if config.chunk < 0:
+            self._choose_chunk(batch)
         lr = rate(step, self.state.total, peak=config.lr, warmup=self.warmup)
         return self.learner.step(batch, step, lr)
+
+    def _choose_chunk(self, batch: Batch) -> None:
+        """Once a run: with batch norms or dropout, the size of a chunk decides what is learned."""
+        if not self.state.chunk:
+            self.state.chunk = self.learner.largest_chunk(batch, len(batch))
+            self.listener.note(f"chunks of {self.state.chunk} pairs fit into memory")
+        self.learner.chunk = self.state.chunk
 
     def _evaluate(self, log: TextIO) -> None:
         """Call the evaluators, and keep the model if it is the best so far."""
@@ -313,23 +324,33 @@ class Trainer:
         config = self.config
         return (config.objective, config.loss, config.teachers) == ("contrastive", "infonce", ())
 
-    def _loader(self) -> Loader:
-        config, spec = self.config, self.spec
-        sides = [side for _, side in config.image_sizes] or [spec.preprocess.size]
-        return open_pairs(
-            config.data,
-            load_tokenizer(spec.tokenizer),
-            batch_size=config.batch_size,
-            image_size=max(sides),
-            augment=config.augment,
-            seed=config.seed,
-            mean=spec.preprocess.mean,
-            std=spec.preprocess.std,
-            workers=config.workers,
-            cache="auto" if config.cache == "auto" else config.cache == "yes",
-            negatives=Negatives(config.negatives, config.negatives_each) if config.negatives else None,
-            share=Share(self.world.rank, self.world.size, self.state.lanes),
-        )
+
+def no_batch(config: TrainConfig, loader: Loader) -> TrainingError:
+    """What to say of data that fills no batch."""
+    return TrainingError(
+        f"the data gives no batch of {config.batch_size} pairs ({loader.report}); take a smaller batch_size "
+        "or more data"
+    )
+
+
+def open_loader(config: TrainConfig, world: World, lanes: int) -> Loader:
+    """A process's part of the pairs of a run."""
+    spec = config.spec
+    sides = [side for _, side in config.image_sizes] or [spec.preprocess.size]
+    return open_pairs(
+        config.data,
+        load_tokenizer(spec.tokenizer),
+        batch_size=config.batch_size,
+        image_size=max(sides),
+        augment=config.augment,
+        seed=config.seed,
+        mean=spec.preprocess.mean,
+        std=spec.preprocess.std,
+        workers=config.workers,
+        cache="auto" if config.cache == "auto" else config.cache == "yes",
+        negatives=Negatives(config.negatives, config.negatives_each) if config.negatives else None,
+        share=Share(world.rank, world.size, lanes),
+    )
 
 
 @contextmanager

@@ -22,6 +22,9 @@ class StepReport:
         The factor on cosines.
     pairs_per_second, wait_share : float
         Since the last report; the share of time that went by waiting for data.
+    decoded_per_second : float
+        Pairs that the workers can read, decode and crop, if that is all they do: where it is no higher than
+        `pairs_per_second` at many workers, data is what the run waits for.
     utilisation : float
         Of what the machine could compute, the part that the model needed; 0 where that is not known.
     memory : float
@@ -38,6 +41,7 @@ class StepReport:
     pairs_per_second: float
     wait_share: float
     seconds: float
+    decoded_per_second: float = 0.0
     utilisation: float = 0.0
     memory: float = 0.0
 
@@ -70,3 +74,17 @@ class Listener:
 
     def note(self, text: str) -> None:
         """Something worth knowing."""
+
+    def close(self) -> None:
+        """The run is over."""
+
+
+def sample_file(folder: Path, step: int) -> Path:
+    """Where an evaluator may draw what the model makes of some pictures; loggers look there.
+
+    Examples
+    --------
+    >>> sample_file(Path("runs/mine"), 400).as_posix()
+    'runs/mine/samples/step-000400.png'
+    """
+    return folder / "samples" / f"step-{step:06}.png"

@@ -7,6 +7,7 @@ this up. One process is a world too, with nothing to say. What is exchanged of f
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import re
@@ -187,6 +188,7 @@ class Processes(World):
     def leave(self) -> None:
         """Close the connections."""
         self.watchdog.stop()
+        gc.collect()
         dist.destroy_process_group()
 
 

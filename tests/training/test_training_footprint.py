@@ -1,0 +1,91 @@
+"""The largest chunk that fits: counted, found once, and kept for the whole run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from make_runs import TINY_VIT, config_of, same, write_pairs
+from test_training_processes import close, run
+
+from diptych.errors import InputError, TrainingError
+from diptych.training import Run, footprint, train
+from diptych.training import learner as learner_module
+from diptych.training.checkpoint import FILE
+from diptych.training.footprint import Footprint, kept_bytes
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pairs(tmp_path_factory.mktemp("pairs") / "pairs.tar", 96)
+
+
+@given(st.integers(1, 5000), st.integers(1, 2**31), st.integers(0, 2**31), st.integers(10, 2**36))
+def test_chunks_fit_and_are_as_few_and_equal_as_can_be(most: int, pair: int, fixed: int, free: int) -> None:
+    print_ = Footprint(float(pair), float(fixed))
+    try:
+        chunk = print_.largest(free, most, each=8)
+    except TrainingError:
+        assert print_.bytes(1) + 8 * most > 0.99 * free
+        return
+    assert print_.bytes(chunk) + 8 * most <= free * (1 + 1e-9)
+    count = -(-most // chunk)
+    assert chunk * (count - 1) < most
+    if count > 1:  # one chunk fewer would not fit
+        assert print_.bytes(-(-most // (count - 1))) + 8 * most > free * (1 - 1e-9)
+
+
+def test_what_is_kept_grows_by_the_pair() -> None:
+    layer = torch.nn.Sequential(torch.nn.Linear(100, 300), torch.nn.GELU(), torch.nn.Linear(300, 10))
+    parameters = list(layer.parameters())
+    kept = [kept_bytes(lambda n=n: layer(torch.ones(n, 100)), parameters) for n in (8, 16)]
+    assert kept[1] == 2 * kept[0] == 2 * 8 * 4 * (100 + 300 + 300)
+
+
+def chunk_of(out: Path) -> int:
+    found: int = torch.load(out / FILE, weights_only=True)["state"]["chunk"]
+    return found
+
+
+def test_a_run_finds_its_chunk_and_keeps_it(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"model": TINY_VIT, "batch_size": 48, "epochs": 2}
+    train(Run(config_of(pairs, tmp_path / "plenty", chunk=-1, **options)))
+    assert chunk_of(tmp_path / "plenty") == 48
+    monkeypatch.setattr(learner_module, "free_bytes", lambda device: 4e6)
+    train(Run(config_of(pairs, tmp_path / "little", chunk=-1, **options)))
+    chunk = chunk_of(tmp_path / "little")
+    assert 2 <= chunk <= 24
+    train(Run(config_of(pairs, tmp_path / "told", chunk=chunk, **options)))
+    assert same(tmp_path / "told", tmp_path / "little")
+    config = config_of(pairs, tmp_path / "legs", chunk=-1, **options)
+    train(Run(dataclasses.replace(config, max_minutes=1e-9)))
+    monkeypatch.setattr(learner_module, "free_bytes", lambda device: 40e9)  # and now there is plenty
+    train(Run(config), resume=True)
+    assert chunk_of(tmp_path / "legs") == chunk
+    assert same(tmp_path / "told", tmp_path / "legs")
+
+
+def test_no_memory_at_all_is_said(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner_module, "free_bytes", lambda device: 1e5)
+    with pytest.raises(TrainingError, match="not even a chunk of one pair"):
+        train(Run(config_of(pairs, tmp_path / "run", chunk=-1, batch_size=48)))
+    monkeypatch.setattr(footprint, "free_memory", lambda: 0)
+    with pytest.raises(TrainingError, match="choose a chunk"):
+        footprint.free_bytes(torch.device("cpu"))
+    with pytest.raises(InputError, match="chunk is -2"):
+        config_of(pairs, tmp_path / "run", chunk=-2)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_processes_find_one_chunk(pairs: Path, tmp_path: Path, parallel: str) -> None:
+    options = {"batch_size": 48, "epochs": 1, "lanes": 2}
+    run(2, pairs, tmp_path / "found" / "run", **options, parallel=parallel, chunk=-1)
+    assert chunk_of(tmp_path / "found" / "run") == 24
+    run(2, pairs, tmp_path / "told" / "run", **options, parallel=parallel, chunk=24)
+    close(tmp_path / "found" / "run", tmp_path / "told" / "run")
