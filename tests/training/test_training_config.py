@@ -87,3 +87,16 @@ def test_settings_are_read_by_the_type_of_their_field() -> None:
     assert config.augment.scale == (0.2, 0.8)
     assert config.architecture.embed_dim == 1024
     assert isinstance(config.clip, float)
+
+
+def test_the_shape_of_a_preset_can_be_changed(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "x.tar", tmp_path / "run", model="ViT-B-32")
+    changed = config.override(["model.init_logit_bias=-10", "model.vision.patch_dropout=0.5", "epochs=2"])
+    assert changed.architecture.init_logit_bias == -10.0
+    assert changed.architecture.vision.patch_dropout == 0.5
+    assert changed.epochs == 2
+    assert config.override(["model=diptych-tiny"]).model == "diptych-tiny"
+    with pytest.raises(InputError, match="model.vision.patch_drop'"):
+        config.override(["model.vision.patch_drop=0.5"])
+    with pytest.raises(InputError, match="takes a"):
+        config.override(["model.init_logit_bias=much"])

@@ -13,7 +13,8 @@ import pytest
 import torch
 from make_runs import TINY_VIT, config_of, same, weights, write_pairs
 
-from diptych.training import Run, train
+from diptych.pairs import Mixture, TarStream
+from diptych.training import Listener, Run, StepReport, train
 from diptych.training.checkpoint import FILE, PIECES
 from diptych.training.watchdog import Watchdog
 from diptych.training.world import Processes
@@ -167,3 +168,24 @@ def test_only_what_tells_of_another_process_counts_as_lost() -> None:
     assert lost(None, RuntimeError("[../gloo/transport/tcp/pair.cc:1] Connection closed by peer"))  # type: ignore[arg-type]
     assert lost(None, torch.distributed.DistBackendError("NCCL communicator was aborted"))  # type: ignore[arg-type]
     assert not lost(None, RuntimeError("shape '[2]' is invalid"))  # type: ignore[arg-type]
+
+
+def test_a_shard_that_vanishes_midway_is_counted_and_the_run_goes_on(tmp_path: Path) -> None:
+    for number in range(4):
+        write_pairs(tmp_path / f"s{number}.tar", 32)
+    notes: list[str] = []
+
+    class Vanishing(Listener):
+        def step(self, report: StepReport) -> None:
+            (tmp_path / "s2.tar").unlink(missing_ok=True)
+
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    stream = TarStream(str(tmp_path / "s{0..3}.tar"), block=8, wait=0.0)
+    config = config_of(tmp_path, tmp_path / "run", data=Mixture(((stream, 1.0),)), model=TINY_VIT)
+    summary = train(Run(config), listener=Vanishing())
+    assert summary.finished
+    assert 18 <= summary.step < 24  # 24 with all four in all three epochs
+    assert any("records skipped" in text or "skipped:" in text for text in notes), notes
+    assert weights(tmp_path / "run")

@@ -36,6 +36,8 @@ class TrainConfig:
     >>> config = TrainConfig(data=Mixture(((TarPairs("pairs.tar"), 1.0),)))
     >>> config.override(["epochs=3", "augment.flip=0.5"]).augment.flip
     0.5
+    >>> config.override(["model.text.layers=2"]).architecture.text.layers
+    2
     """
 
     # What
@@ -216,6 +218,8 @@ class TrainConfig:
         """
         # Gathered first and set together: two fields that only fit each other may come in any order.
         changes: dict[str, Any] = {}
+        if isinstance(self.model, str) and any(text.strip().startswith("model.") for text in assignments):
+            return dataclasses.replace(self, model=self.architecture).override(assignments)
         for text in assignments:
             key, equals, value = text.partition("=")
             if not equals:
@@ -277,6 +281,8 @@ def _parse(kind: Any, old: Any, text: str, key: str) -> Any:
         raise InputError(f"{key} cannot be set as a whole on the command line: set its fields")
     try:
         value = ast.literal_eval(text)
+        if old is None:  # a number that may be left out
+            return float(value)
         return type(old)(value) if not isinstance(old, int) else _whole(value)
     except (ValueError, SyntaxError, TypeError) as error:
         raise InputError(f"{key} takes a {type(old).__name__} such as {old!r}, not {text!r}") from error
