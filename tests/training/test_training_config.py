@@ -96,7 +96,7 @@ def test_the_shape_of_a_preset_can_be_changed(tmp_path: Path) -> None:
     assert changed.architecture.vision.patch_dropout == 0.5
     assert changed.epochs == 2
     assert config.override(["model=diptych-tiny"]).model == "diptych-tiny"
-    with pytest.raises(InputError, match="model.vision.patch_drop'"):
+    with pytest.raises(InputError, match=r"model\.vision\.patch_drop'"):
         config.override(["model.vision.patch_drop=0.5"])
     with pytest.raises(InputError, match="takes a"):
         config.override(["model.init_logit_bias=much"])
