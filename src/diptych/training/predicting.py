@@ -170,7 +170,8 @@ class Classification(Objective):
         right = torch.searchsorted(known, groups).clamp(max=len(known) - 1)
         if not torch.equal(known[right], groups):
             raise TrainingError("a picture's label is none of the classes: name all of the data's labels")
-        logits = self.head(rows[0]).float()
+        # The loss stands outside autocast, and the rows may be of half precision.
+        logits: Tensor = self.head(rows[0].float())
         return mean_of(F.cross_entropy(logits, right, reduction="none"), exchange)
 
     def learns(self) -> tuple[bool, bool]:
