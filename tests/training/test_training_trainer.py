@@ -285,6 +285,22 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     assert rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] < 0.01
+    level = [rate(step, None, peak=2.0, warmup=10) for step in range(50)]
+    assert level == rates[:10] + [2.0] * 40
+
+
+def test_the_middle_of_a_run_at_one_rate_is_the_end_of_a_shorter_one(pairs: Path, tmp_path: Path) -> None:
+    found: dict[int, list[torch.Tensor]] = {2: [], 3: []}
+    for epochs, kept in found.items():
+
+        def keep(model: torch.nn.Module, step: int, kept: list[torch.Tensor] = kept) -> dict[str, float]:
+            kept.append(torch.cat([p.detach().flatten().clone() for p in model.parameters()]))
+            return {}
+
+        config = config_of(pairs, tmp_path / str(epochs), epochs=epochs, warmup=1, schedule="constant")
+        train(Run(config, {"kept": keep}))
+    assert torch.equal(found[2][-1], found[3][1])
+    assert not torch.equal(found[2][-1], found[3][-1])
 
 
 def test_the_average_follows_weights_and_running_statistics() -> None:

@@ -66,7 +66,9 @@ class TrainConfig:
     beta1: float = 0.9
     beta2: float = 0.98
     eps: float = 1e-6
-    warmup: int = 200  # steps of linear warmup; a cosine down to 0 follows
+    warmup: int = 200  # steps of linear warmup
+    # After it: a cosine down to 0; or the peak to the end, and a run's middle is what a shorter one ends in.
+    schedule: Literal["cosine", "constant"] = "cosine"
     clip: float = 1.0  # largest norm of all gradients together; 0: no clipping
     max_scale: float = 100.0  # the factor on cosines never exceeds it
     ema: float = 0.0  # decay of the averaged weights that are evaluated and kept; 0: none

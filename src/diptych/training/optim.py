@@ -16,13 +16,15 @@ from diptych.training.world import local
 M = TypeVar("M", bound=nn.Module)
 
 
-def rate(step: int, total: int, *, peak: float, warmup: int) -> float:
-    """The learning rate of a step: linear warmup, then a cosine down to 0.
+def rate(step: int, total: int | None, *, peak: float, warmup: int) -> float:
+    """The learning rate of a step: linear warmup, then a cosine down to 0, or no change.
 
     Parameters
     ----------
-    step, total : int
-        Steps done before this one, and steps in all.
+    step : int
+        Steps done before this one.
+    total : int or None
+        Steps in all; None keeps the peak.
     peak : float
         The highest rate.
     warmup : int
@@ -35,6 +37,8 @@ def rate(step: int, total: int, *, peak: float, warmup: int) -> float:
     """
     if step < warmup:
         return peak * (step + 1) / warmup
+    if total is None:
+        return peak
     done = (step - warmup) / max(1, total - warmup)
     return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 

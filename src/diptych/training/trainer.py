@@ -233,7 +233,8 @@ class Trainer:
         step, config = self.state.step, self.config
         if config.chunk < 0:
             self._choose_chunk(batch)
-        lr = rate(step, self.state.total, peak=config.lr, warmup=self.warmup)
+        total = self.state.total if config.schedule == "cosine" else None
+        lr = rate(step, total, peak=config.lr, warmup=self.warmup)
         return self.learner.step(batch, step, lr)
 
     def _choose_chunk(self, batch: Batch) -> None:
