@@ -16,6 +16,7 @@ from diptych.model.cost import cost, peak
 from diptych.model.initialise import build
 from diptych.training import Run, StepReport, train
 from diptych.training.meter import Diagnosis, Meter, first_bad_layer
+from diptych.training.predicting import BUCKETS, cost_of
 
 
 def report(step: int = 500, **changes: float) -> StepReport:
@@ -58,6 +59,24 @@ def test_costs_are_the_architectures() -> None:
     assert peak(torch.device("cpu"), torch.float32) > 1e9
 
 
+def test_what_predicts_costs_its_decoder_or_its_head() -> None:
+    config, text, width = config_of(Path("pairs"), Path("run")), TINY.text, TINY.vision.feature_width  # type: ignore[union-attr]
+    tower = cost(TINY, 9)
+    projection = 2 * width * TINY.embed_dim
+    for objective, entries in (("words", text.vocab_size), ("ngrams", BUCKETS), ("classes", 4)):
+        changes = {"objective": objective, "classes": tuple("abcd")}
+        found = cost_of(dataclasses.replace(config, **changes), 9)  # type: ignore[arg-type]
+        assert (found.picture, found.text) == (tower.picture - projection, 2 * width * entries)
+    found = cost_of(dataclasses.replace(config, objective="captions"), 9)
+    cells, asked = 4, 8  # of 32 pixels, and every token but the first
+    length = cells + asked
+    blocks = text.layers * (2 * 12 * text.width**2 * length + 4 * length**2 * text.width)
+    ends = 2 * cells * width * text.width + 2 * asked * text.width * text.vocab_size
+    assert found.picture == tower.picture - projection
+    assert found.text == blocks + ends
+    assert cost_of(config, 9) == tower
+
+
 def test_a_log_says_how_well_the_machine_is_used(tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "pairs.tar", 64)
     train(Run(config_of(pairs, tmp_path / "run", epochs=1)))
@@ -67,7 +86,8 @@ def test_a_log_says_how_well_the_machine_is_used(tmp_path: Path) -> None:
 
 
 def test_utilisation_counts_what_the_model_needs_and_no_padding() -> None:
-    meter = Meter(TINY, torch.device("cpu"), torch.float32, 2, 3)
+    config = config_of(Path("pairs"), Path("run"), workers=3)
+    meter = Meter(config, torch.device("cpu"), torch.float32, 2)
 
     class Two:
         tokens = torch.tensor([[1022, 5, 1023, 0, 0, 0], [1022, 5, 6, 7, 1023, 0]])

@@ -1,5 +1,7 @@
 """What a model costs, in operations for a picture and for a text, and what a machine can do of them.
 
+A model that predicts has a decoder or a head in place of the text tower.
+
 Counted by torch's own counter on tensors without memory, so every architecture is counted as it computes.
 """
 
@@ -8,11 +10,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import torch
 
+from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig
+from diptych.model.decoder import CaptionDecoder
 from diptych.model.initialise import build
+
+# How what is said is read: by the text tower, by a decoder that looks at the picture, or by a linear head.
+Reader = Literal["tower", "decoder", "head"]
 
 # Dense operations a second as the makers state them: bfloat16 (float16 on V100, T4), float32 (or TF32).
 GPUS: dict[str, tuple[float, float]] = {
@@ -37,7 +45,7 @@ class Cost:
     picture : float
         Of one picture.
     text : float
-        Of one text of `tokens` tokens.
+        Of one text of `tokens` tokens; of the decoder with the picture's cells, or of the head, if they read.
     tokens : int
     """
 
@@ -52,7 +60,7 @@ class Cost:
 
 
 @lru_cache(maxsize=64)
-def cost(config: CLIPConfig, tokens: int, side: int = 0) -> Cost:
+def cost(config: CLIPConfig, tokens: int, side: int = 0, reader: Reader = "tower", entries: int = 0) -> Cost:
     """Count a model's operations.
 
     Parameters
@@ -62,6 +70,10 @@ def cost(config: CLIPConfig, tokens: int, side: int = 0) -> Cost:
         Length of the text, start and end included; up to the context length.
     side : int
         Of the pictures, where it is not the model's own.
+    reader : {"tower", "decoder", "head"}
+        What stands beside the picture tower.
+    entries : int
+        What the head tells apart.
 
     Examples
     --------
@@ -76,15 +88,28 @@ def cost(config: CLIPConfig, tokens: int, side: int = 0) -> Cost:
     model = build(config, device="meta").eval()
     side = side or config.vision.image_size
     picture = torch.empty(1, 3, side, side, device="meta")
-    # Past the embedding: where a text ends is a matter of its values, which these tensors do not have.
-    text = torch.empty(1, tokens, config.text.width, device="meta")
+    see = {"tower": model.visual, "decoder": model.visual.cells, "head": model.visual.features}[reader]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.encode_image(picture)
+        seen = see(picture)
     of_picture = float(counter.get_total_flops())
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.transformer(text, causal=True)
-    of_text = float(counter.get_total_flops()) + 2 * config.text.width * config.embed_dim
-    return Cost(of_picture, of_text, tokens)
+        _read(model, seen, tokens, reader, entries)
+    return Cost(of_picture, float(counter.get_total_flops()), tokens)
+
+
+def _read(model: CLIP, seen: torch.Tensor, tokens: int, reader: Reader, entries: int) -> None:
+    """Compute what a text costs, given what the tower makes of a picture; all without memory."""
+    text, width = model.config.text, seen.shape[-1]
+    if reader == "head":
+        torch.nn.functional.linear(seen, torch.empty(entries, width, device="meta"))
+    elif reader == "decoder":
+        with torch.device("meta"):
+            decoder = CaptionDecoder(text, width, model.config.activation, seed=None)
+            decoder.logits(seen, torch.empty(1, tokens - 1, dtype=torch.int64))
+    else:
+        # Past the embedding: where a text ends is a matter of its values, which these tensors do not have.
+        model.transformer(torch.empty(1, tokens, text.width, device="meta"), causal=True)
+        torch.empty(1, text.width, device="meta") @ torch.empty(text.width, seen.shape[-1], device="meta")
 
 
 def peak(device: torch.device, dtype: torch.dtype) -> float:

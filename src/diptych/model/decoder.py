@@ -25,11 +25,13 @@ class CaptionDecoder(nn.Module):
     image_width : int
         Of a picture's cells.
     activation : {"gelu", "quick_gelu", "gelu_tanh"}
-    seed : int
-        Of its parameters.
+    seed : int or None
+        Of its parameters; None leaves them unset.
     """
 
-    def __init__(self, config: TextConfig, image_width: int, activation: Activation, seed: int = 0) -> None:
+    def __init__(
+        self, config: TextConfig, image_width: int, activation: Activation, seed: int | None = 0
+    ) -> None:
         super().__init__()
         self.config, width = config, config.width
         self.token_embedding = nn.Embedding(config.vocab_size, width)
@@ -39,7 +41,8 @@ class CaptionDecoder(nn.Module):
             width, config.layers, config.heads, config.mlp_ratio, activation, config.norm_eps
         )
         self.ln_final = nn.LayerNorm(width, eps=config.norm_eps)
-        self._start(seed)
+        if seed is not None:
+            self._start(seed)
 
     def _start(self, seed: int) -> None:
         draw = torch.Generator().manual_seed(seed)
@@ -61,15 +64,19 @@ class CaptionDecoder(nn.Module):
         ends = tokens if self.config.end_id is None else (tokens == self.config.end_id).int()
         end = ends.argmax(-1)  # (B,)
         tokens = tokens[:, : int(end.max()) + 1]
-        given, asked = tokens[:, :-1], tokens[:, 1:]  # (B, L - 1)
+        asked = tokens[:, 1:]  # (B, L - 1)
+        logits = self.logits(cells, tokens[:, :-1])
+        losses = F.cross_entropy(logits.float().flatten(0, 1), asked.flatten(), reduction="none")
+        inside = torch.arange(asked.shape[1], device=tokens.device) < end[:, None]  # (B, L - 1)
+        return -(losses.view(inside.shape) * inside).sum(1)
+
+    def logits(self, cells: Tensor, given: Tensor) -> Tensor:
+        """What comes after each token: cells (B, P, C) and tokens (B, L) -> (B, L, V)."""
         pictures, length = cells.shape[1], given.shape[1]
         words = self.token_embedding(given)
         words = words + self.positional_embedding[:length].to(words.dtype)
-        x = torch.cat([self.image_projection(cells).to(words.dtype), words], dim=1)  # (B, P + L - 1, D)
+        x = torch.cat([self.image_projection(cells).to(words.dtype), words], dim=1)  # (B, P + L, D)
         sees = torch.ones(pictures + length, pictures + length, dtype=torch.bool, device=x.device).tril()
         sees[:pictures, :pictures] = True  # the picture's cells see each other
         x = self.ln_final(self.transformer(x, mask=sees)[:, pictures:])
-        logits = x @ self.token_embedding.weight.to(x.dtype).T  # (B, L - 1, V)
-        losses = F.cross_entropy(logits.float().flatten(0, 1), asked.flatten(), reduction="none")
-        inside = torch.arange(length, device=x.device) < end[:, None]  # (B, L - 1)
-        return -(losses.view(inside.shape) * inside).sum(1)
+        return x @ self.token_embedding.weight.to(x.dtype).T

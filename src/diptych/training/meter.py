@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from diptych.model.config import CLIPConfig
-from diptych.model.cost import cost, peak
+from diptych.model.cost import peak
 from diptych.pairs import Batch
+from diptych.training.config import TrainConfig
+from diptych.training.predicting import cost_of
 from diptych.training.watching import StepReport
 
 SLOW_DATA = 0.3  # of the time waiting for data: worth a word
@@ -29,18 +31,15 @@ class Meter:
 
     Parameters
     ----------
-    config : CLIPConfig
-        The model's shape.
+    config : TrainConfig
+        Says the model's shape and what it is to learn.
     device, dtype : torch.device, torch.dtype
         What it computes on and in.
-    processes, workers : int
-        How many there are, and how many workers each has.
+    processes : int
     """
 
-    def __init__(
-        self, config: CLIPConfig, device: torch.device, dtype: torch.dtype, processes: int, workers: int
-    ) -> None:
-        self.config, self.device, self.processes, self.workers = config, device, processes, workers
+    def __init__(self, config: TrainConfig, device: torch.device, dtype: torch.dtype, processes: int) -> None:
+        self.config, self.device, self.processes = config, device, processes
         self.peak = peak(device, dtype)
         self.restart()
 
@@ -57,7 +56,7 @@ class Meter:
         self.pairs, self.steps = self.pairs + len(batch), self.steps + 1
         self.waited += batch.wait_seconds
         self.worked += batch.work_seconds
-        self.tokens += texts_of(batch.tokens, self.config) * len(batch)
+        self.tokens += texts_of(batch.tokens, self.config.architecture) * len(batch)
         self.side = int(batch.crops.shape[-1])
 
     def report(
@@ -65,7 +64,7 @@ class Meter:
     ) -> StepReport:
         """The interval's figures."""
         took = max(time.monotonic() - self.began, 1e-9)
-        needed = cost(self.config, max(1, round(self.tokens / self.pairs)), self.side).pair * self.pairs
+        needed = cost_of(self.config, max(1, round(self.tokens / self.pairs)), self.side).pair * self.pairs
         return StepReport(
             step=step,
             steps=steps,
@@ -77,7 +76,9 @@ class Meter:
             pairs_per_second=round(self.pairs * self.processes / took, 1),
             wait_share=round(min(1.0, self.waited / took), 4),
             seconds=round(seconds, 2),
-            decoded_per_second=round(self.pairs * self.workers * self.processes / max(self.worked, 1e-9), 1),
+            decoded_per_second=round(
+                self.pairs * self.config.workers * self.processes / max(self.worked, 1e-9), 1
+            ),
             utilisation=round(needed / took / self.peak, 4) if self.peak else 0.0,
             memory=memory_used(self.device),
         )

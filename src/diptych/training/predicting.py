@@ -19,7 +19,9 @@ from torch.nn import functional as F
 from diptych.errors import TrainingError
 from diptych.model.clip import CLIP
 from diptych.model.config import ResNetConfig
+from diptych.model.cost import Cost, cost
 from diptych.model.decoder import CaptionDecoder
+from diptych.training.config import TrainConfig
 from diptych.training.exchange import Exchange, mean_of
 from diptych.training.objective import Objective, Rows
 
@@ -203,6 +205,17 @@ def width_of(model: CLIP) -> int:
     """Width of a picture's features before the projection."""
     vision = model.config.vision
     return vision.feature_width if isinstance(vision, ResNetConfig) else vision.width
+
+
+def cost_of(config: TrainConfig, tokens: int, side: int = 0) -> Cost:
+    """What a pair of a run costs by its objective: a text of so many tokens, a picture of that side."""
+    shape, objective = config.architecture, config.objective
+    if objective == "contrastive":
+        return cost(shape, tokens, side)
+    if objective == "captions":
+        return cost(shape, tokens, side, "decoder")
+    entries = {"words": shape.text.vocab_size, "ngrams": BUCKETS, "classes": len(config.classes)}[objective]
+    return cost(shape, tokens, side, "head", entries)
 
 
 def _leave_out(model: CLIP, *, by_cells: bool = False) -> None:

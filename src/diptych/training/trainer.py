@@ -185,8 +185,7 @@ class Trainer:
         """Epoch by epoch; the reason why it ended."""
         state, config, limit = self.state, self.config, self.config.max_minutes * 60
         leg, begun = time.monotonic(), state.step
-        machine = (self.device, self.learner.dtype, self.world.size, config.workers)
-        meter = Meter(config.architecture, *machine)
+        meter = Meter(config, self.device, self.learner.dtype, self.world.size)
         diagnosis = Diagnosis(config.batch_size, self._has_chance, config.max_scale, self.warmup)
         while state.epoch < config.epochs:
             if config.patience and state.stale >= config.patience:
