@@ -79,4 +79,5 @@ class CaptionDecoder(nn.Module):
         sees = torch.ones(pictures + length, pictures + length, dtype=torch.bool, device=x.device).tril()
         sees[:pictures, :pictures] = True  # the picture's cells see each other
         x = self.ln_final(self.transformer(x, mask=sees)[:, pictures:])
-        return x @ self.token_embedding.weight.to(x.dtype).T
+        logits: Tensor = x @ self.token_embedding.weight.to(x.dtype).T
+        return logits

@@ -1,0 +1,129 @@
+"""From the points of recipes/efficiency_study.py to plots, final figures, and how many pairs each needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from diptych.plots import Curve, plot_curves
+
+Legs = Sequence[Any]  # as points.json has them
+
+OBJECTIVES = ("contrastive", "words", "ngrams", "captions", "classes")
+AXES = {
+    "pairs": "pairs seen",
+    "operations": "operations of training (3 x forward)",
+}
+EXAMS = {
+    "seen": "accuracy, 5 classes of CIFAR-10 seen in training",
+    "unseen": "zero-shot accuracy, the 5 other classes of CIFAR-10",
+}
+CHANCE = {"chance": 0.2}
+FINALS = ("seen", "seen, even", "seen, per token", "unseen", "unseen, even", "unseen, per token")
+RETRIEVALS = ("picture of a caption", "caption of a picture", "caption of a picture, even")
+RIVALS = (("contrastive", "words"), ("words", "captions"), ("contrastive", "captions"), ("words", "ngrams"))
+
+
+def draw(legs: Legs, out: Path) -> None:
+    """Each tower's objectives against pairs and against operations; the towers against operations."""
+    for exam, y in EXAMS.items():
+        for tower in sorted({leg["tower"] for leg in legs}):
+            of_tower = [leg for leg in legs if leg["tower"] == tower]
+            for axis, x in AXES.items():
+                shown = {name: curve(of_tower, name, exam, axis) for name in OBJECTIVES}
+                shown = {name: found for name, found in shown.items() if len(found.x)}
+                path = out / f"{exam}-{axis}-{tower.lower()}"
+                plot_curves(path, shown, x=x, y=y, title=tower, log_x=True, levels=CHANCE)
+        both = {
+            f"{name}, {tower}": curve(of_tower, name, exam, "operations")
+            for name in ("contrastive", "words", "captions")
+            for tower in ("ResNet", "ViT")
+            for of_tower in [[leg for leg in legs if leg["tower"] == tower]]
+        }
+        both = {name: found for name, found in both.items() if len(found.x)}
+        plot_curves(out / f"{exam}-towers", both, x=AXES["operations"], y=y, log_x=True, levels=CHANCE)
+
+
+def curve(legs: Legs, objective: str, exam: str, axis: str) -> Curve:
+    """The mean over the seeds, with the least and the most as a band."""
+    of_seeds = [list(places(leg, exam, axis)) for leg in legs if leg["objective"] == objective]
+    columns = list(zip(*(places for places in of_seeds if places), strict=True))
+    x = [fmean(place[0] for place in column) for column in columns]
+    y = [[place[1] for place in column] for column in columns]
+    return Curve(x, [fmean(v) for v in y], [min(v) for v in y], [max(v) for v in y])
+
+
+def places(leg: Any, exam: str, axis: str) -> Iterator[tuple[float, float]]:
+    """A run's points: how much was seen or computed, and how well it did."""
+    factor = leg["operations"] if axis == "operations" else 1
+    for point in leg["points"]:
+        if exam in point:
+            yield factor * point["pairs"], point[exam]
+
+
+def needed(run: Sequence[tuple[float, float]], level: float) -> float:
+    """Where a run first reaches a level, between two points on a logarithmic axis; infinity if nowhere.
+
+    Examples
+    --------
+    >>> needed([(100, 0.2), (400, 0.4)], 0.3)
+    200.0
+    """
+    before = run[0]
+    for x, y in run:
+        if y >= level:
+            share = 0.0 if y == before[1] else (level - before[1]) / (y - before[1])
+            return round(math.exp(math.log(before[0]) + share * math.log(x / before[0])), 6)
+        before = (x, y)
+    return math.inf
+
+
+def ratios(legs: Legs, first: tuple[str, str], second: tuple[str, str], exam: str, axis: str) -> list[float]:
+    """How many times more the second (objective, tower) needs than the first, for each seed of both.
+
+    Both to the accuracy that the weaker of the two ends with.
+    """
+    found = []
+    for seed in sorted({leg["seed"] for leg in legs}):
+        both = [
+            list(places(leg, exam, axis))
+            for objective, tower in (first, second)
+            for leg in legs
+            if (leg["objective"], leg["tower"], leg["seed"]) == (objective, tower, seed)
+        ]
+        if len(both) == 2 and all(both):
+            level = min(max(y for _, y in run) for run in both)
+            found.append(needed(both[1], level) / needed(both[0], level))
+    return found
+
+
+def table(legs: Legs) -> str:
+    """Where the runs end, and what each needs to be as good as another: mean, least and most of the seeds."""
+    lines = [f"{'tower':7} {'objective':12} {'measure':27} {'mean':>6} {'least':>6} {'most':>6}"]
+    kinds = sorted({(leg["tower"], OBJECTIVES.index(leg["objective"]), leg["lr"]) for leg in legs})
+    for tower, number, rate in kinds:
+        kind = (tower, OBJECTIVES[number], rate)
+        ends = [leg["points"][-1] for leg in legs if (leg["tower"], leg["objective"], leg["lr"]) == kind]
+        for name in (*FINALS, *RETRIEVALS):
+            values = [end[name] for end in ends if name in end]
+            if values:
+                told = f"{fmean(values):6.3f} {min(values):6.3f} {max(values):6.3f}"
+                lines.append(f"{tower:7} {kind[1]:12} {name:27} {told}   at {rate:g}")
+    lines += ["", f"{'how many times more the second needs':62} {'mean':>6} {'least':>6} {'most':>6}"]
+    return "\n".join([*lines, *_compared(legs)])
+
+
+def _compared(legs: Legs) -> Iterator[str]:
+    towers = sorted({leg["tower"] for leg in legs})
+    kinds = [((a, tower), (b, tower), axis) for tower in towers for a, b in RIVALS for axis in AXES]
+    kinds += [((name, "ResNet"), (name, "ViT"), "operations") for name in OBJECTIVES]
+    for first, second, axis in kinds:
+        for exam in ("seen", "seen, even", "unseen", "unseen, even"):
+            values = ratios(legs, first, second, exam, axis)
+            if values:
+                mean = math.exp(fmean(map(math.log, values)))
+                who = f"{' '.join(first)}, {' '.join(second)}: {exam}, {axis}"
+                yield f"{who:62} {mean:6.2f} {min(values):6.2f} {max(values):6.2f}"

@@ -1,0 +1,248 @@
+"""What contrast was compared with, on small packs: zero-shot accuracy against pairs seen and operations.
+
+Command:  python recipes/efficiency_study.py --out runs/study [--quick]
+          with --sweep: the short runs that the rates below were chosen by
+Data:     DIPTYCH_SHARED/data: flickr8k-train, open-train, caltech101-train-16shot, tfflowers-train-1000, and
+          five classes of cifar10-train; measured on cifar10-test-a and flickr8k-val
+Cost:     COST
+Result:   points.json, curves as SVG and PNG, a table; docs/efficiency-study.md has them
+
+(Paper, section 2.3 and figure 2.) Four objectives on the same two picture towers, of about the same
+operations, see the same pairs in the same order; a fifth learns the labels of the labelled part. The rate
+stays after its warmup and averaged weights are measured, so each point is the end of a shorter run. How
+pictures are scored is in efficiency_measures.py, what becomes of the points in efficiency_curves.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import default
+import numpy as np
+from efficiency_curves import draw, table
+from efficiency_measures import Sheet, captions, labels, measure
+
+from diptych.disk import write_whole
+from diptych.inputs import counted_long_texts, load_tokenizer
+from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.pairs import AugmentConfig, LabelledTar, Mixture, Once
+from diptych.training import Evaluator, Listener, Run, StepReport, TrainConfig, train
+from diptych.training.predicting import cost_of
+
+SEEN = ("airplane", "automobile", "dog", "frog", "ship")  # of CIFAR-10: their training pictures are visited
+UNSEEN = ("bird", "cat", "deer", "horse", "truck")  # theirs are not; other packs have such pictures and words
+SIDE, BATCH, STEPS = 32, 128, 32  # pixels; pairs a step; steps an epoch
+LEVELS = (1, 2, 3, 4, 6, 8, 12, 16)  # epochs after which to measure
+TEXT = TextConfig(context_length=32, vocab_size=8192, width=128, heads=2, layers=2)  # tower and decoder
+TOWERS: Mapping[str, ResNetConfig | ViTConfig] = {
+    "ResNet": ResNetConfig(image_size=SIDE, layers=(1, 1, 1, 1), width=16, pool="average", stem_pool=False),
+    "ViT": ViTConfig(image_size=SIDE, patch_size=8, width=128, layers=4, head_width=32),
+}
+SEEDS = {"ResNet": 3, "ViT": 2}
+RATES = {  # the best of the sweep, docs/efficiency-study.md
+    "ResNet": {"contrastive": 3e-3, "captions": 3e-3, "words": 3e-3, "ngrams": 3e-3, "classes": 3e-3},
+    "ViT": {"contrastive": 3e-3, "captions": 3e-3, "words": 3e-3, "ngrams": 3e-3, "classes": 3e-3},
+}
+SWEPT = {"ResNet": (1e-3, 3e-3, 1e-2), "ViT": (5e-4, 1e-3, 3e-3)}
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One run of the grid."""
+
+    objective: str
+    tower: str
+    seed: int
+    lr: float
+    levels: tuple[int, ...] = LEVELS
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.tower}-{self.objective}-{self.lr:g}-{self.seed}-{self.levels[-1]}"
+
+
+def grid() -> list[Leg]:
+    """All runs, seed by seed, so that a study that was stopped early is a smaller one."""
+    return [
+        Leg(objective, tower, seed, rate)
+        for seed in range(max(SEEDS.values()))
+        for tower in TOWERS
+        for objective, rate in RATES[tower].items()
+        if seed < min(SEEDS[tower], 2 if objective == "classes" else 3)
+    ]
+
+
+def sweep() -> list[Leg]:
+    """Short runs at three rates, with a seed of their own; for labels the rate of contrast is taken."""
+    return [
+        Leg(objective, tower, 9, rate, (3,))
+        for tower in TOWERS
+        for objective in RATES[tower]
+        for rate in SWEPT[tower]
+        if objective != "classes"
+    ]
+
+
+def data() -> tuple[Mixture, Mixture]:
+    """The packs, and their labelled part alone; an epoch of either is `STEPS` batches."""
+    parts = []
+    for description, repeat in default.data(cifar=0.7).parts:
+        if isinstance(description, LabelledTar) and "cifar10" in str(description.pattern):
+            description = replace(description, exclude=description.exclude | frozenset(UNSEEN))
+        parts.append((Once(description), repeat))
+    labelled = [part for part in parts if part[0].open().label(0) is not None]
+    return scaled(parts), scaled(labelled)
+
+
+def scaled(parts: list[tuple[Once, float]]) -> Mixture:
+    """Repeats in the same proportions, for an epoch of half a batch more than its steps take."""
+    visits = sum(len(part.open()) * repeat for part, repeat in parts)
+    factor = (STEPS + 0.5) * BATCH / visits
+    return Mixture(tuple((part, repeat * factor) for part, repeat in parts))
+
+
+def config(leg: Leg, data: tuple[Mixture, Mixture], out: Path) -> TrainConfig:
+    """A run's settings: equal but for the objective, the tower, the seed and the rate."""
+    shape = CLIPConfig(embed_dim=128, vision=TOWERS[leg.tower], text=TEXT, activation="quick_gelu")
+    everything, labelled = data
+    by_label = leg.objective == "classes"
+    known = {name for part, _ in labelled.parts for name in part.open().classes} if by_label else ()  # type: ignore[attr-defined]
+    return TrainConfig(
+        name=leg.name,
+        out=str(out / "runs" / leg.name),
+        model=shape,
+        data=labelled if by_label else everything,
+        objective=leg.objective,  # type: ignore[arg-type]
+        classes=tuple(sorted(known)),
+        epochs=leg.levels[-1],
+        batch_size=BATCH,
+        lr=leg.lr,
+        warmup=STEPS,
+        schedule="constant",
+        ema=0.99,
+        augment=AugmentConfig(scale=(0.5, 1.0), flip=0.5),
+        seed=leg.seed,
+        cache="no",  # a run visits most pictures once or twice
+        checkpoint_every=10_000,  # steps: the ends of epochs are enough
+        log_every=STEPS,
+    )
+
+
+def tokens_of(data: Mixture, config: TrainConfig, sample: int = 200) -> float:
+    """Mean length of a text, start and end included, from some records of each part."""
+    tokenizer, total, weights = load_tokenizer(config.spec.tokenizer), 0.0, 0.0
+    for source, repeat in data.open():
+        some = np.linspace(0, len(source) - 1, min(sample, len(source))).astype(int)
+        texts = [text for n in some for text in source.captions(int(n))]
+        with counted_long_texts():  # the loader warns of them
+            lengths = tokenizer(texts).argmax(1) + 1
+        weights += len(source) * repeat
+        total += len(source) * repeat * float(lengths.mean())
+    return total / weights
+
+
+def evaluator(leg: Leg, config: TrainConfig, sheets: Mapping[str, Sheet]) -> Evaluator:
+    """Measure after the epochs of `levels`; after the last one retrieval as well."""
+
+    def evaluate(trained: Any, step: int) -> Mapping[str, float]:
+        epoch = round(step / STEPS)
+        if epoch not in leg.levels:
+            return {}
+        wanted = {name: sheet for name, sheet in sheets.items() if epoch == leg.levels[-1] or sheet.classes}
+        return {"epoch": epoch, **measure(trained, config, wanted)}
+
+    return evaluate
+
+
+class Progress(Listener):
+    """A line for each measurement."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.speed = name, 0.0
+
+    def step(self, report: StepReport) -> None:
+        """Remember the speed."""
+        self.speed = report.pairs_per_second
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Say what came out."""
+        if metrics:
+            told = ", ".join(f"{k.partition('/')[2]} {v:.3f}" for k, v in metrics.items() if "epoch" not in k)
+            print(f"{self.name:32} {step * BATCH:7,} pairs, {self.speed:5.0f}/s: {told}", flush=True)
+
+
+def points(leg: Leg, data: tuple[Mixture, Mixture], sheets: Mapping[str, Sheet], out: Path) -> Any:
+    """Train a leg, or go on with it, unless it is done; its points."""
+    done = out / "runs" / f"{leg.name}.json"
+    if not done.exists():
+        run = config(leg, data, out)
+        tokens = tokens_of(run.data, run)
+        operations = cost_of(run, round(tokens), SIDE).pair
+        ended = train(
+            Run(run, {"study": evaluator(leg, run, sheets)}), resume=True, listener=Progress(leg.name)
+        )
+        if not ended.finished:
+            raise SystemExit(f"{leg.name}: {ended.reason}; the same command goes on")
+        rows = list(_measured(Path(run.out) / "log.jsonl"))
+        facts = {**asdict(leg), "tokens": tokens, "operations": operations, "seconds": ended.seconds}
+        found = [{**row, "pairs": row["step"] * BATCH} for row in rows]
+        _write(done, {**facts, "points": found})
+        shutil.rmtree(run.out)  # checkpoint and model
+    return json.loads(done.read_text("utf-8"))
+
+
+def _measured(log: Path) -> Iterator[dict[str, float]]:
+    for line in log.read_text("utf-8").splitlines():
+        row = {key.removeprefix("study/"): value for key, value in json.loads(line).items()}
+        if "seen" in row:
+            yield row
+
+
+def _write(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=1) + "\n"
+    write_whole(path, lambda temporary: temporary.write_text(text, "utf-8"))
+
+
+def main() -> None:
+    """Run what is not done yet, write the points, draw."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    parser.add_argument("--quick", action="store_true", help="a smoke run: one seed, one epoch, the ResNet")
+    parser.add_argument("--sweep", action="store_true", help="short runs at several rates")
+    args = parser.parse_args()
+    args.out.joinpath("runs").mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    legs = sweep() if args.sweep else grid()
+    if args.quick:
+        legs = [replace(leg, levels=(1,)) for leg in legs if (leg.tower, leg.seed) == ("ResNet", 0)]
+    packs, count = data(), 200 if args.quick else 2000
+    shape = config(legs[0], packs, args.out).spec
+    sheets = {
+        "cifar": labels(
+            default.DATA / "cifar10-test-a.tar.gz", shape, count, {"seen": SEEN, "unseen": UNSEEN}
+        ),
+    }
+    if not args.sweep:
+        sheets["flickr"] = captions(default.DATA / "flickr8k-val.tar", shape, 200)
+    found = []
+    for number, leg in enumerate(legs):
+        print(f"{number + 1} of {len(legs)}, {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
+        found.append(points(leg, packs, sheets, args.out))
+        _write(args.out / "points.json", found)
+    if not args.sweep:
+        draw(found, args.out)
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
