@@ -105,7 +105,7 @@ def _read(model: CLIP, seen: torch.Tensor, tokens: int, reader: Reader, entries:
     elif reader == "decoder":
         with torch.device("meta"):
             decoder = CaptionDecoder(text, width, model.config.activation, seed=None)
-            decoder.logits(seen, torch.empty(1, tokens - 1, dtype=torch.int64))
+            decoder.logits(decoder.read(seen, torch.empty(1, tokens - 1, dtype=torch.int64)))
     else:
         # Past the embedding: where a text ends is a matter of its values, which these tensors do not have.
         model.transformer(torch.empty(1, tokens, text.width, device="meta"), causal=True)

@@ -65,19 +65,23 @@ class CaptionDecoder(nn.Module):
         end = ends.argmax(-1)  # (B,)
         tokens = tokens[:, : int(end.max()) + 1]
         asked = tokens[:, 1:]  # (B, L - 1)
-        logits = self.logits(cells, tokens[:, :-1])
-        losses = F.cross_entropy(logits.float().flatten(0, 1), asked.flatten(), reduction="none")
         inside = torch.arange(asked.shape[1], device=tokens.device) < end[:, None]  # (B, L - 1)
-        return -(losses.view(inside.shape) * inside).sum(1)
+        # The vocabulary is most of the work: nothing after a caption's end is compared with it.
+        logits = self.logits(self.read(cells, tokens[:, :-1])[inside])  # (T, V) of T tokens asked for
+        losses = F.cross_entropy(logits.float(), asked[inside], reduction="none")
+        return -losses.new_zeros(inside.shape).masked_scatter(inside, losses).sum(1)
 
-    def logits(self, cells: Tensor, given: Tensor) -> Tensor:
-        """What comes after each token: cells (B, P, C) and tokens (B, L) -> (B, L, V)."""
+    def read(self, cells: Tensor, given: Tensor) -> Tensor:
+        """What is known at each token: cells (B, P, C) and tokens (B, L) -> (B, L, D)."""
         pictures, length = cells.shape[1], given.shape[1]
         words = self.token_embedding(given)
         words = words + self.positional_embedding[:length].to(words.dtype)
         x = torch.cat([self.image_projection(cells).to(words.dtype), words], dim=1)  # (B, P + L, D)
         sees = torch.ones(pictures + length, pictures + length, dtype=torch.bool, device=x.device).tril()
         sees[:pictures, :pictures] = True  # the picture's cells see each other
-        x = self.ln_final(self.transformer(x, mask=sees)[:, pictures:])
-        logits: Tensor = x @ self.token_embedding.weight.to(x.dtype).T
-        return logits
+        known: Tensor = self.ln_final(self.transformer(x, mask=sees)[:, pictures:])
+        return known
+
+    def logits(self, known: Tensor) -> Tensor:
+        """Which token comes next: (..., D) -> (..., V)."""
+        return known @ self.token_embedding.weight.to(known.dtype).T
