@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from diptych.model.cost import GPUS, cost
+from diptych.model.cost import GPUS
 from diptych.model.machine import pick_device
 from diptych.pairs import Batch
 from diptych.training.config import Run
 from diptych.training.footprint import free_bytes
 from diptych.training.learner import Learner, bytes_each
 from diptych.training.meter import texts_of
+from diptych.training.predicting import cost_of
 from diptych.training.trainer import no_batch, open_loader
 from diptych.training.world import World
 
@@ -98,7 +99,7 @@ def plan(run: Run) -> Plan:
     chunk = config.chunk
     if chunk < 0:
         chunk = learner.largest_chunk(batch, config.batch_size) or config.batch_size
-    counted = cost(config.architecture, round(tokens), config.side(config.epochs - 1))
+    counted = cost_of(config, round(tokens), config.side(config.epochs - 1))
     operations = 3 * (counted.picture + counted.text * cells)
     cached = 0 < chunk < config.batch_size
     seconds = _seconds(learner, batch)
