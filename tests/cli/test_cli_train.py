@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -146,7 +148,7 @@ def test_columns_of_a_table_are_named_on_the_line(run: Run) -> None:
 
 
 def test_samples_and_curves_go_to_tensorboard(run: Run) -> None:
-    log = ("--log", "tensorboard", "--set", "log_every=2", "--set", "warmup=1")
+    log = ("--logger", "tensorboard", "--set", "log_every=2", "--set", "warmup=1")
     done = run("train", *OWN, *log, "--hold-out", "0.3", "--json")
     assert done.exit_code == 0, done.stderr
     steps = json.loads(done.stdout)["step"]
@@ -163,7 +165,33 @@ def test_samples_and_curves_go_to_tensorboard(run: Run) -> None:
 
 
 def test_an_unknown_logger_is_said_before_anything_is_read(run: Run) -> None:
-    done = run("train", *OWN, "--log", "tensorbord")
+    done = run("train", *OWN, "--logger", "tensorbord")
     assert done.exit_code == 2
     assert "expected tensorboard or wandb" in done.stderr
     assert not Path("runs").exists()
+
+
+def test_torchrun_leaves_every_option_to_the_command() -> None:
+    # Its parser takes beginnings of its own options for them, wherever they stand: --log, --start.
+    import typer
+    from torch.distributed.run import get_args_parser
+
+    from diptych.cli.main import app
+
+    group: Any = typer.main.get_command(app)
+    options = [name for option in group.commands["train"].params for name in option.opts if "--" in name]
+    assert {"--pairs", "--chunk", "--resume"} <= set(options)
+    for name in options:
+        told = ["--nproc-per-node", "2", "-m", "diptych", "train", "recipe.py", name, "value"]
+        assert get_args_parser().parse_args(told).training_script_args[-2:] == [name, "value"]
+
+
+def test_two_processes_by_torchrun_train_and_measure(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command += ["-m", "diptych", "train", *OWN, "--set", "warmup=1", "--set", "threads=1"]
+    command += ["--set", "parallel=fsdp", "--hold-out", "0.3", "--chunk", "auto", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout)  # one process speaks
+    assert told["finished"] is True
+    assert Path(f"runs/mine/samples/step-{told['step']:06}.png").is_file()

@@ -46,12 +46,16 @@ Stream = Annotated[
 ]
 ImageColumn = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="A table's column of pictures [filepath].", rich_help_panel=_DATA),
+    typer.Option(
+        metavar="NAME", help="A table's column of pictures, filepath if not given.", rich_help_panel=_DATA
+    ),
 ]
 CaptionColumn = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="NAME", help="A table's column of captions [title]; several times.", rich_help_panel=_DATA
+        metavar="NAME",
+        help="A table's column of captions, title if not given; several times.",
+        rich_help_panel=_DATA,
     ),
 ]
 Val = Annotated[
@@ -105,7 +109,7 @@ DryRun = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
-Log = Annotated[
+Logger = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME", help="Also log to tensorboard or wandb; several times.", rich_help_panel=_RUN
@@ -132,7 +136,7 @@ def train(
     lr: Rate = None,
     assignments: Assignments = None,
     dry_run: DryRun = False,
-    log: Log = None,
+    logger: Logger = None,
     resume: Resume = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -147,7 +151,7 @@ def train(
 
       diptych train --pairs photos/ --epochs 20 --set augment.flip=0.5
 
-      diptych train --pairs cc3m.tsv --image-column filepath --caption-column title --log tensorboard
+      diptych train --pairs cc3m.tsv --image-column filepath --caption-column title --logger tensorboard
 
       diptych train --pairs 's3://bucket/{00000..01242}.tar' --val val.tar --batch-size 4096 --dry-run
 
@@ -170,12 +174,12 @@ def train(
     run = (
         _recipe_run(recipe, own, changes, assignments)
         if recipe
-        else _own_run(own, changes, assignments, quiet)
+        else _own_run(own, changes, assignments, quiet=quiet, first=first)
     )
     if dry_run:
         show_plan(run, json=json, quiet=quiet or not first)
         return
-    summary = _train(run, log or [], resume=resume, quiet=quiet, first=first)
+    summary = _train(run, logger or [], resume=resume, quiet=quiet, first=first)
     if first:
         _tell(summary, json, quiet)
 
@@ -191,13 +195,15 @@ def _recipe_run(recipe: Path, own: OwnPairs, changes: dict[str, Any], assignment
     return dataclasses.replace(run, config=config)
 
 
-def _own_run(own: OwnPairs, changes: dict[str, Any], assignments: list[str] | None, quiet: bool) -> Run:
+def _own_run(
+    own: OwnPairs, changes: dict[str, Any], assignments: list[str] | None, *, quiet: bool, first: bool
+) -> Run:
     from diptych.cli.validation import held_out_retrieval
     from diptych.training import Run
 
-    config, held = own.begin(quiet)
+    config, held = own.begin(quiet or not first)
     config = dataclasses.replace(config, **changes).override(assignments or [])
-    return Run(config, {} if held is None else {"val": held_out_retrieval(held, config)})
+    return Run(config, {} if held is None else {"val": held_out_retrieval(held, config, samples=first)})
 
 
 def _pairs_of(chunk: str | None) -> int | None:

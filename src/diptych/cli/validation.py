@@ -27,7 +27,7 @@ MOST = 1000  # pairs: recall among them is quick to get and steady enough to com
 SHOWN, TOP = 8, 4  # pictures of a sample, and captions with each
 
 
-def held_out_retrieval(source: Source, config: TrainConfig) -> Evaluator:
+def held_out_retrieval(source: Source, config: TrainConfig, *, samples: bool = True) -> Evaluator:
     """Recall at 1 and 10 both ways among held-out pairs, under CLIP_benchmark's names.
 
     Each time, a sheet of some of the pictures with the captions that the model finds most fitting is drawn
@@ -40,6 +40,8 @@ def held_out_retrieval(source: Source, config: TrainConfig) -> Evaluator:
         one caption are all right answers to each other.
     config : TrainConfig
         Says how the model reads pictures and texts, and where the run's folder is.
+    samples : bool
+        Draw the sheet: of several processes, one does.
     """
     # By hash: the first thousand of a sorted list would be the first few classes.
     chosen = np.argsort(source.hashes(), kind="stable")[:MOST].tolist()
@@ -54,7 +56,8 @@ def held_out_retrieval(source: Source, config: TrainConfig) -> Evaluator:
         known = _encode(encoder, source, numbers, config.workers)
         if known is None:
             return {}
-        _write_sheet(known, source, encoder.logit_scale, sample_file(Path(config.out), step), step)
+        if samples:
+            _write_sheet(known, source, encoder.logit_scale, sample_file(Path(config.out), step), step)
         scores, own = known.scores, known.answers
         return {
             f"{side}_retrieval_recall@{k}": metrics.recall_at_k(matrix, own, own, k)

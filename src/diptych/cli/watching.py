@@ -23,7 +23,7 @@ def listening(quiet: bool, log: Sequence[str], config: TrainConfig) -> Iterator[
     """A listener that shows the run, or none of it, and tells loggers by their names."""
     for name in log:
         if name not in LOGGERS:
-            raise InputError(f"--log {name}: expected {' or '.join(LOGGERS)}")
+            raise InputError(f"--logger {name}: expected {' or '.join(LOGGERS)}")
     screen = Listener() if quiet else Screen(sys.stderr.isatty())
     every = Several([screen, *(LOGGERS[name](config) for name in log)])
     try:
