@@ -30,7 +30,7 @@ import numpy, torch
 torch.set_num_threads(work["threads"] or torch.get_num_threads())
 
 if work["side"] == "ours":
-    from diptych.training.loss import info_nce as loss_function
+    from diptych.losses.contrastive import info_nce as loss_function
 else:
     try:
         import torchvision_cpu

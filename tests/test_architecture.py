@@ -22,7 +22,7 @@ PACKAGE = "diptych"
 FLOORS = {
     0: ("errors",),  # the ground: extras.py, its neighbour in the drawing, raises one too
     1: ("extras", "disk"),
-    2: ("encoder", "plots", "media", "inputs", "model"),
+    2: ("encoder", "plots", "media", "inputs", "model", "losses"),
     3: ("weights", "embedding", "pairs"),
     4: ("training", "zeroshot"),
     5: ("encoders", "evaluation"),
@@ -31,7 +31,7 @@ FLOORS = {
     8: ("cli",),
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-TORCH_ROOMS = {"model", "weights", "pairs", "training", "encoders"}
+TORCH_ROOMS = {"model", "losses", "weights", "pairs", "training", "encoders"}
 FILE_CEILING = 400
 FUNCTION_CEILING = 60
 

@@ -18,19 +18,19 @@ import torch
 import torch.distributed as dist
 from make_runs import TINY_VIT, config_of
 
+from diptych.losses.contrastive import info_nce, sigmoid_loss
+from diptych.losses.distillation import similarity_distillation
+from diptych.losses.exchange import Alone, Exchange, Gathered, Ring
+from diptych.losses.negatives import near_misses
+from diptych.losses.positives import all_yes, equal_shares
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.model.initialise import build
 from diptych.model.vit import VisionTransformer
 from diptych.pairs import Batch, Mixture, TarStream
 from diptych.training import Run, train
-from diptych.training.distillation import similarity_distillation
-from diptych.training.exchange import Alone, Exchange, Gathered, Ring
 from diptych.training.gradients import cached_gradients
 from diptych.training.learner import Learner
-from diptych.training.loss import info_nce, sigmoid_loss
-from diptych.training.negatives import near_misses
 from diptych.training.objective import Contrastive
-from diptych.training.positives import all_yes, equal_shares
 from diptych.training.world import Processes, World, whole
 
 

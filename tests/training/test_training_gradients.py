@@ -9,9 +9,9 @@ import pytest
 import torch
 from processes import RESNET, chunks, objective
 
+from diptych.losses.exchange import Alone
 from diptych.model.initialise import build
 from diptych.model.statistics import frozen_statistics, running_statistics
-from diptych.training.exchange import Alone
 from diptych.training.gradients import cached_gradients, chunk_seed
 from diptych.training.objective import Contrastive
 from diptych.training.world import World

@@ -1,7 +1,7 @@
 """Near misses: captions that are nearly right, from a file, for the caption a pair shows.
 
 The file is JSON lines: ``{"caption": "a man bites a dog", "negatives": ["a dog bites a man"]}``, a caption as
-the pairs have it. What is lost to them is `diptych.training.negatives`'s.
+the pairs have it. What is lost to them is `diptych.losses.negatives`'s.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ loss sees of a pair its rows alone, and a row depends on its own chunk alone. So
 2101.06983, "GradCache"):
 
 1. encode chunk by chunk and keep the rows, not the graph: N x E numbers instead of all activations;
-2. compute the loss on all rows, and its gradient in every row (`loss.py`), once;
+2. compute the loss on all rows, and its gradient in every row (`diptych.losses`), once;
 3. encode each chunk again, with its graph, and send its rows' gradients back through it.
 
 That is a third more work and the memory of a chunk. By the chain rule it is the gradient of the loss on the
@@ -31,8 +31,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor
 
+from diptych.losses.exchange import Alone, Exchange
 from diptych.model.statistics import frozen_statistics
-from diptych.training.exchange import Alone, Exchange
 from diptych.training.objective import Objective, Rows
 
 Chunk = tuple[Tensor, Tensor]  # pictures (B, 3, S, S) and tokens (B, L)

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, interpolate
 
 from diptych.errors import TrainingError
+from diptych.losses.contrastive import info_nce, sigmoid_loss
+from diptych.losses.distillation import similarity_distillation
+from diptych.losses.exchange import Exchange, mean_of
+from diptych.losses.negatives import near_misses
+from diptych.losses.positives import all_yes, equal_shares
 from diptych.model.clip import CLIP
 from diptych.model.tree import can_share, encode_shared
-from diptych.training.distillation import similarity_distillation
-from diptych.training.exchange import Exchange, mean_of
-from diptych.training.loss import info_nce, sigmoid_loss
-from diptych.training.negatives import near_misses
-from diptych.training.positives import all_yes, equal_shares
 
 TREE_NODES = 128  # of one tree of texts: small towers want smaller masks than `model.tree.NODES`
 
@@ -100,11 +100,11 @@ class Contrastive(Objective):
         Stronger models to learn from, which read the same pixels and ids; several count as one, by the mean
         of their logits.
     positive : bool
-        Pairs of one group are right answers too (`positives.py`), not only absent as wrong ones.
+        Pairs of one group are right answers too (`diptych.losses`), not only absent as wrong ones.
     negatives : float or None
-        How much counts what is lost to near misses (`negatives.py`), where tokens come with some.
+        How much counts what is lost to near misses, where tokens come with some.
     similarity, features : float
-        How much counts what the teachers find alike (`distillation.py`), and how near the rows are to those
+        How much counts what the teachers find alike, and how near the rows are to those
         of the one teacher: 1 less the cosine, the mean over pictures and texts.
 
     Raises

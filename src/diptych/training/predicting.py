@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diptych.errors import TrainingError
+from diptych.losses.exchange import Exchange, mean_of
 from diptych.model.clip import CLIP
 from diptych.model.config import ResNetConfig
 from diptych.model.cost import Cost, cost
 from diptych.model.decoder import CaptionDecoder
 from diptych.training.config import TrainConfig
-from diptych.training.exchange import Exchange, mean_of
 from diptych.training.objective import Objective, Rows
 
 BUCKETS = 16_384  # of n-grams: what a dictionary would hold, without a dictionary

@@ -2,7 +2,7 @@
 
 `torchrun` (or Slurm) starts the same command several times and tells each process its number. Here that
 becomes one object, asked by the loop and the step: who am I, wrap this model, is anybody out of data, add
-this up. One process is a world too, with nothing to say. What is exchanged of features is `exchange.py`'s.
+this up. One process is a world too, with nothing to say. What is exchanged of features is `diptych.losses`'.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from diptych.errors import TrainingError
+from diptych.losses.exchange import Alone, Exchange, Gathered, Ring
 from diptych.model.blocks import ResidualAttentionBlock
-from diptych.training.exchange import Alone, Exchange, Gathered, Ring
 from diptych.training.objective import Objective
 from diptych.training.watchdog import Watchdog
 

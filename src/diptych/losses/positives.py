@@ -1,8 +1,8 @@
 """More than one right answer: pairs of one group (the same label, the same caption) all belong together.
 
-The losses in `loss.py` know one right text for each picture. With several, InfoNCE asks a row to pick each
-member of its group with an equal share (as SupCon, arXiv 2004.11362, and UniCL, arXiv 2204.03610, do), and
-the sigmoid loss asks "yes" of each. Both differ from the loss with one right answer by a term that has no
+The losses in `contrastive.py` know one right text for each picture. With several, InfoNCE asks a row to pick
+each member of its group with an equal share (as SupCon, arXiv 2004.11362, and UniCL, arXiv 2204.03610, do),
+and the sigmoid loss asks "yes" of each. Both differ from the loss with one right answer by a term that has no
 softmax in it. With G_i the members of the group of i, all pairs counted::
 
     InfoNCE   L' - L = 1/N sum_i (s_ii - mean_{j in G_i} s_ij)
@@ -17,8 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diptych.training.exchange import Block, Exchange, mean_of
-from diptych.training.tiles import working_type
+from diptych.losses.exchange import Block, Exchange, mean_of
+from diptych.losses.tiles import working_type
 
 # Shapes: N pairs here, D width, K groups among them.
 
@@ -43,8 +43,8 @@ def equal_shares(
 
     Examples
     --------
-    >>> from diptych.training.exchange import Alone
-    >>> from diptych.training.loss import info_nce
+    >>> from diptych.losses.exchange import Alone
+    >>> from diptych.losses.contrastive import info_nce
     >>> rows, scale = torch.eye(4), torch.tensor(10.0)
     >>> one = info_nce(rows, rows[[1, 0, 3, 2]], scale)  # each picture with its neighbour's text
     >>> more = equal_shares(rows, rows[[1, 0, 3, 2]], scale, torch.tensor([0, 0, 1, 1]), Alone())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diptych.training.exchange import Exchange, mean_of
+from diptych.losses.exchange import Exchange, mean_of
 
 # Shapes: N pairs, K near misses each, D width.
 
@@ -50,7 +50,7 @@ def near_misses(
 
     Examples
     --------
-    >>> from diptych.training.exchange import Alone
+    >>> from diptych.losses.exchange import Alone
     >>> rows, there = torch.eye(2), torch.tensor([[1.0], [0.0]])
     >>> round(near_misses(rows, rows, rows[:, None], there, torch.tensor(9.0), None, Alone()).item(), 4)
     0.3466

@@ -51,9 +51,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from diptych.errors import InputError
-from diptych.training.bands import Part, like
-from diptych.training.exchange import Alone, Block, Exchange
-from diptych.training.softmaxes import absorb, shifts_of, softmaxes
+from diptych.losses.bands import Part, like
+from diptych.losses.exchange import Alone, Block, Exchange
+from diptych.losses.softmaxes import absorb, shifts_of, softmaxes
 
 # Shapes: N pairs here, D width, m x n one tile. a: picture rows, b: text rows.
 

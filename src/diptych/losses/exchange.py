@@ -12,7 +12,8 @@ exchange   what a process holds at once   what is sent, a process      when
 `Ring`     n texts and n sums, two times  the same, in W small steps   N rows of texts would not fit
 ========== ============================== ============================ =================================
 
-No process ever holds a matrix of N x N, nor of n x N. `loss.py` says what is added; this file does not know.
+No process ever holds a matrix of N x N, nor of n x N. `contrastive.py` says what is added; this file does
+not know.
 """
 
 from __future__ import annotations

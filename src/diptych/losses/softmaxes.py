@@ -14,7 +14,8 @@ are low. In the backward pass R and C are final, every entry of a tile is at mos
 and the same test is made for all tiles at once. R and C are kept in float64: next to 100, float32 has steps
 of 8e-6.
 
-Names as in `loss.py`: s a tile of scaled cosines, R and C log-sums of the whole matrix's rows and columns.
+Names as in `contrastive.py`: s a tile of scaled cosines, R and C log-sums of the whole matrix's rows and
+columns.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diptych.training.tiles import Tiles
+from diptych.losses.tiles import Tiles
 
 # Shapes: m x n one tile.
 

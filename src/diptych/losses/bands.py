@@ -1,6 +1,6 @@
 """One process's band of the matrix, rows of its own against blocks of everybody's columns; gradients of it.
 
-What the losses in `loss.py` and `distillation.py` share: they differ in what they make of a tile.
+What the losses in `contrastive.py` and `distillation.py` share: they differ in what they make of a tile.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diptych.training.exchange import Block, Exchange
-from diptych.training.tiles import Tiles, working_type
+from diptych.losses.exchange import Block, Exchange
+from diptych.losses.tiles import Tiles, working_type
 
 
 class Part:

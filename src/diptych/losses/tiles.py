@@ -1,7 +1,7 @@
 """The matrix of all scaled cosines, walked tile by tile; and products of tiles with features.
 
 Rows of the matrix are pictures, columns are texts. One tile exists at a time, in a buffer made once. What a
-tile is good for, `loss.py` says: it hands in what turns a tile of scores into a tile of derivatives.
+tile is good for, `contrastive.py` says: it hands in what turns a tile of scores into a tile of derivatives.
 """
 
 from __future__ import annotations

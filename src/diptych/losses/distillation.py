@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from diptych.errors import InputError
-from diptych.training.bands import Part, like
-from diptych.training.exchange import Alone, Block, Exchange
-from diptych.training.softmaxes import absorb, softmaxes
-from diptych.training.tiles import Tiles
+from diptych.losses.bands import Part, like
+from diptych.losses.exchange import Alone, Block, Exchange
+from diptych.losses.softmaxes import absorb, softmaxes
+from diptych.losses.tiles import Tiles
 
 # Shapes: N pairs, D and E widths of student and teacher. a: picture rows, b: text rows; t...: the teacher's.
 
