@@ -13,6 +13,7 @@ import typer
 
 from diptych.cli import options
 from diptych.cli.console import complain, note, progress, screen
+from diptych.cli.labels import class_texts, read_labels_file
 from diptych.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,38 +31,25 @@ Out = Annotated[
         "--out", "-o", metavar="FILE", help="Write CLIP_benchmark's JSON; of several data sets, a file each."
     ),
 ]
-Fast = Annotated[
-    bool,
-    typer.Option(
-        "--fast", metavar="", help="Scaled decoding and the machine's best precision: not for figures."
-    ),
-]
 
 
 @app.command("zero-shot")
 def zero_shot(
     data: Paths,
-    names: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SET|FILE",
-            help="Words for the classes: a known set (imagenet, cifar10, ...), or JSON: a list, or folder -> "
-            "words or several texts.",
-        ),
-    ] = None,
+    names: options.Names = None,
     only: Annotated[
         Path | None, typer.Option(metavar="FILE", help="These classes alone, one a line.")
     ] = None,
     domain: Annotated[
         str | None, typer.Option(metavar="NAME|each", help="A folder above the classes; 'each': one by one.")
     ] = None,
-    templates: Annotated[str, typer.Option(metavar="NAME|TEXT", help="Prompts, e.g. imagenet80.")] = "plain",
+    templates: options.Templates = "plain",
     out: Out = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     model: options.Model = "default",
     pretrained: options.Pretrained = None,
-    fast: Fast = False,
+    fast: options.Fast = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     threads: options.Threads = "auto",
@@ -77,7 +65,7 @@ def zero_shot(
     """
     from diptych.evaluation import evaluate_zero_shot, load_labelled
 
-    words, texts = _names(names)
+    words, texts = class_texts(names)
     sets: list[ImageDataset] = []
     for path in data:
         for one in _domains(path) if domain == "each" else [domain]:
@@ -111,7 +99,7 @@ def retrieval(
     quiet: options.Quiet = False,
     model: options.Model = "default",
     pretrained: options.Pretrained = None,
-    fast: Fast = False,
+    fast: options.Fast = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     threads: options.Threads = "auto",
@@ -171,28 +159,7 @@ def _domains(path: Path) -> tuple[str, ...]:
     return found
 
 
-def _names(names: str | None) -> tuple[Any, dict[str, list[str]]]:
-    """Class names, of a known set or from a JSON file, and the texts of those that have several."""
-    if names is None or not Path(names).is_file():
-        return names, {}
-    from diptych.cli.labels import read_labels_file
-    from diptych.zeroshot.labels import read_labels
-
-    given = read_labels_file(Path(names))
-    if not isinstance(given, dict):
-        return given, {}
-    labels = read_labels(given)
-    if any(label.groups for label in labels):
-        raise DataError(f"{names} is a hierarchy: expected folder -> words, or folder -> several texts")
-    texts = {label.texts[0]: list(label.texts) for label in labels}
-    if len(texts) < len(labels) and any(len(label.texts) > 1 for label in labels):
-        raise DataError(f"{names}: two classes begin with the same text, so their texts cannot be told apart")
-    return {label.name: label.texts[0] for label in labels}, texts
-
-
 def _only(path: Path) -> list[str]:
-    from diptych.cli.labels import read_labels_file
-
     return list(read_labels_file(path))
 
 

@@ -1,4 +1,4 @@
-"""Which labels a command line means: words on the line or a file, and the prompts made of them."""
+"""Which labels a command line means: words on the line, a file or a known set, and the prompts of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import TextError
+from diptych.errors import DataError, TextError
 
 _ARTICLES = {"a", "an", "the", "some", "two", "three", "several", "many", "no", "my", "your", "his", "her"}
 
@@ -118,3 +118,21 @@ def distinct(labels: Sequence[str]) -> list[str]:
         shown = ", ".join(map(repr, repeated[:5])) + (", ..." if len(repeated) > 5 else "")
         warnings.warn(f"repeated labels count once: {shown}", UserWarning, stacklevel=2)
     return once
+
+
+def class_texts(names: str | None) -> tuple[Any, dict[str, list[str]]]:
+    """What --names says: class names, of a known set or a JSON file, and the texts of those with several."""
+    if names is None or not Path(names).is_file():
+        return names, {}
+    from diptych.zeroshot.labels import read_labels
+
+    given = read_labels_file(Path(names))
+    if not isinstance(given, dict):
+        return given, {}
+    labels = read_labels(given)
+    if any(label.groups for label in labels):
+        raise DataError(f"{names} is a hierarchy: expected folder -> words, or folder -> several texts")
+    texts = {label.texts[0]: list(label.texts) for label in labels}
+    if len(texts) < len(labels) and any(len(label.texts) > 1 for label in labels):
+        raise DataError(f"{names}: two classes begin with the same text, so their texts cannot be told apart")
+    return {label.name: label.texts[0] for label in labels}, texts

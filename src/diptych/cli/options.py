@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from diptych.encoders import TorchEncoder
+    from diptych.weights import Checkpoint
 
 _MODEL = "Model"
 _MACHINE = "Machine"
@@ -40,6 +41,21 @@ OnLong = Annotated[
         metavar="cut|refuse",
         help="What to do with a text longer than the model reads.",
         rich_help_panel=_MODEL,
+    ),
+]
+Names = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SET|FILE",
+        help="Words for the classes: a known set (imagenet, cifar10, ...), or JSON: a list, or folder -> "
+        "words or several texts.",
+    ),
+]
+Templates = Annotated[str, typer.Option(metavar="NAME|TEXT", help="Prompts, e.g. imagenet80.")]
+Fast = Annotated[
+    bool,
+    typer.Option(
+        "--fast", metavar="", help="Scaled decoding and the machine's best precision: not for figures."
     ),
 ]
 Device = Annotated[
@@ -75,7 +91,7 @@ def count(value: str, option: str) -> int | None:
 
 
 def open_model(
-    model: str,
+    model: str | Checkpoint,
     pretrained: str | None,
     *,
     device: str = "auto",

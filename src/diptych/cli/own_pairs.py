@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from diptych.cli.console import note
 from diptych.errors import InputError
@@ -31,6 +32,10 @@ class OwnPairs:
     val : str
     hold_out : float
     model : str
+    start : str
+        A model to go on from.
+    keep_up : list of Path
+        Data sets on which it is not to get worse.
     """
 
     pairs: list[str]
@@ -40,6 +45,8 @@ class OwnPairs:
     val: str | None = None
     hold_out: float | None = None
     model: str | None = None
+    start: str | None = None
+    keep_up: list[Path] | None = None
 
     @property
     def said(self) -> bool:
@@ -48,16 +55,18 @@ class OwnPairs:
 
     def begin(self, quiet: bool) -> tuple[TrainConfig, Source | None]:
         """A config for these pairs, and the pairs to validate on, if there are any."""
+        from diptych.cli.validation import chosen_by
         from diptych.pairs import Mixture
         from diptych.training import TrainConfig
 
+        if self.keep_up and not self.start:
+            raise InputError("--keep-up measures what a model could do before: name it, with --from")
         data, held = self._streams() if self.streams else self._indexed(quiet)
-        model = self.model or MODEL
         config = TrainConfig(
             data=Mixture(((data, 1.0),)),
-            model=model,
-            name=f"{model} on {', '.join(self.pairs)}",
-            monitor="" if held is None else "val/image_retrieval_recall@10",
+            name=f"{self.model or self.start or MODEL} on {', '.join(self.pairs)}",
+            monitor="" if held is None else f"val/{chosen_by(held)}",
+            **(_fine_tuning(self.start, self.model) if self.start else {"model": self.model or MODEL}),
         )
         return config, held
 
@@ -89,3 +98,13 @@ class OwnPairs:
             note(f"too few pairs to hold out a share of {share:g}: training without validation", quiet=quiet)
             held = None
         return (described if held is None else Part(described, share)), held
+
+
+def _fine_tuning(start: str, model: str | None) -> dict[str, Any]:
+    """Fields of a config that goes on from a model: its shape, its licence, gentle rates."""
+    from diptych.training import GENTLE
+    from diptych.weights import load_checkpoint
+
+    before = load_checkpoint(start).spec
+    told = {"licence": before.licence, "source": f"fine-tuned from {before.name}; {before.source}"}
+    return {"start": start, "model": model or before.architecture, **told, **GENTLE}

@@ -7,6 +7,7 @@ import importlib.util
 import json as json_module
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +32,8 @@ Pairs = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATTERN",
-        help="Tar shards ('shards/{000..099}.tar'), a CSV, TSV or Parquet table, or a folder.",
+        help="Tar shards ('shards/{000..099}.tar'), a CSV, TSV or Parquet table, or a folder; with captions, "
+        "or a folder per class.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -75,7 +77,26 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="PRESET",
-        help="Shape to train, diptych-small if not given.",
+        help="Shape to train: --from's, else diptych-small.",
+        rich_help_panel=_DATA,
+    ),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="MODEL",
+        help="Fine-tune this model, gently: low rates, lowest in early layers, and averaged weights. What "
+        "--lr and --set say goes before.",
+        rich_help_panel=_DATA,
+    ),
+]
+KeepUp = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--keep-up",
+        metavar="DATA",
+        help="With --from: what must not be forgotten; measured before, meanwhile and after.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -129,6 +150,8 @@ def train(
     val: Val = None,
     hold_out: HoldOut = None,
     model: Model = None,
+    start: Start = None,
+    keep_up: KeepUp = None,
     out: Out = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -157,6 +180,8 @@ def train(
 
       diptych train --pairs 'shards/{000..099}.tar' --batch-size 32768 --chunk auto
 
+      diptych train --pairs flowers/ --from default --keep-up cifar10-test.tar.gz --out runs/flowers
+
       torchrun --nproc-per-node 8 -m diptych train recipes/default.py
 
       diptych classify cat.jpg cat dog --model runs/mine
@@ -167,7 +192,7 @@ def train(
             "give a recipe (diptych train recipes/default.py) or pairs (--pairs 'PATTERN', in quotes, or the "
             "shell makes several words of it)"
         )
-    own = OwnPairs(pairs or [], stream, image_column, caption_column, val, hold_out, model)
+    own = OwnPairs(pairs or [], stream, image_column, caption_column, val, hold_out, model, start, keep_up)
     named: dict[str, Any] = {"out": out, "epochs": epochs, "batch_size": batch_size}
     named |= {"chunk": _pairs_of(chunk), "lr": lr}
     changes = {name: value for name, value in named.items() if value is not None}
@@ -179,16 +204,17 @@ def train(
     if dry_run:
         show_plan(run, json=json, quiet=quiet or not first)
         return
+    before = _before(run, quiet) if start and first else {}
     summary = _train(run, logger or [], resume=resume, quiet=quiet, first=first)
     if first:
-        _tell(summary, json, quiet)
+        _tell(summary, before, json, quiet)
 
 
 def _recipe_run(recipe: Path, own: OwnPairs, changes: dict[str, Any], assignments: list[str] | None) -> Run:
     if own.said:
         raise InputError(
-            "--val, --hold-out, --model and what is said of pairs go with --pairs; a recipe says them "
-            "itself, see --set"
+            "--val, --hold-out, --model, --from and what is said of pairs go with --pairs; a recipe says "
+            "them itself, see --set"
         )
     run = _read_recipe(recipe)
     config = dataclasses.replace(run.config, **changes).override(assignments or [])
@@ -198,12 +224,13 @@ def _recipe_run(recipe: Path, own: OwnPairs, changes: dict[str, Any], assignment
 def _own_run(
     own: OwnPairs, changes: dict[str, Any], assignments: list[str] | None, *, quiet: bool, first: bool
 ) -> Run:
-    from diptych.cli.validation import held_out_retrieval
+    from diptych.cli.validation import held_out_measure, kept
     from diptych.training import Run
 
     config, held = own.begin(quiet or not first)
     config = dataclasses.replace(config, **changes).override(assignments or [])
-    return Run(config, {} if held is None else {"val": held_out_retrieval(held, config, samples=first)})
+    evaluators = {} if held is None else {"val": held_out_measure(held, config, samples=first)}
+    return Run(config, {**evaluators, **kept(own.keep_up or [], config)})
 
 
 def _pairs_of(chunk: str | None) -> int | None:
@@ -222,11 +249,30 @@ def _train(run: Run, log: list[str], *, resume: bool, quiet: bool, first: bool) 
         return train_(run, resume=resume, listener=listener)
 
 
-def _tell(summary: Summary, json: bool, quiet: bool) -> None:
+def _before(run: Run, quiet: bool) -> Mapping[str, float]:
+    """What the start makes of the run's measurements."""
+    from diptych.encoders import load
+
+    if not run.evaluators:
+        return {}
+    note("measuring the start", quiet=quiet)
+    model = load(run.config.start, exact=True, device=run.config.device).model
+    return {
+        f"{name}/{key}": value
+        for name, evaluator in run.evaluators.items()
+        for key, value in evaluator(model, 0).items()
+    }
+
+
+def _tell(summary: Summary, before: Mapping[str, float], json: bool, quiet: bool) -> None:
     if json:
-        print(json_module.dumps(dataclasses.asdict(summary), default=str, indent=2))
+        told = dataclasses.asdict(summary) | ({"before": dict(before)} if before else {})
+        print(json_module.dumps(told, default=str, indent=2))
     if summary.finished:
-        figures = ", ".join(f"{name} {value:.3f}" for name, value in summary.metrics.items())
+        figures = ", ".join(
+            f"{name} {before[name]:.3f} -> {value:.3f}" if name in before else f"{name} {value:.3f}"
+            for name, value in summary.metrics.items()
+        )
         note(f"{summary.reason}: {summary.step} steps; kept: {figures or 'the last weights'}", quiet=quiet)
         note(f"model: {summary.folder}/model  (diptych classify PICTURE LABEL... -m {summary.folder})")
         return

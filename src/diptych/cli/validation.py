@@ -1,9 +1,9 @@
-"""What `diptych train --pairs` measures while it goes: retrieval on held-out pairs, and samples."""
+"""What `diptych train --pairs` measures while it goes: held-out pairs, samples, and what is to be kept."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,14 +24,19 @@ if TYPE_CHECKING:
     from diptych.training import Evaluator, TrainConfig
 
 MOST = 1000  # pairs: recall among them is quick to get and steady enough to compare evaluations
-SHOWN, TOP = 8, 4  # pictures of a sample, and captions with each
+SHOWN, TOP = 8, 4  # pictures of a sample, and texts with each
 
 
-def held_out_retrieval(source: Source, config: TrainConfig, *, samples: bool = True) -> Evaluator:
-    """Recall at 1 and 10 both ways among held-out pairs, under CLIP_benchmark's names.
+def chosen_by(source: Source) -> str:
+    """The one metric of held-out pairs to choose a model by."""
+    return "acc1" if _labelled(source, _chosen(source)) else "image_retrieval_recall@10"
 
-    Each time, a sheet of some of the pictures with the captions that the model finds most fitting is drawn
-    into the run's folder.
+
+def held_out_measure(source: Source, config: TrainConfig, *, samples: bool = True) -> Evaluator:
+    """Recall at 1 and 10 both ways among held-out pairs, under CLIP_benchmark's names; or accuracy.
+
+    Of labelled pictures the accuracy, for with a few classes a right answer among ten is no feat. Each time,
+    a sheet of some of the pictures with the texts found most fitting is drawn into the run's folder.
 
     Parameters
     ----------
@@ -43,76 +48,114 @@ def held_out_retrieval(source: Source, config: TrainConfig, *, samples: bool = T
     samples : bool
         Draw the sheet: of several processes, one does.
     """
-    # By hash: the first thousand of a sorted list would be the first few classes.
-    chosen = np.argsort(source.hashes(), kind="stable")[:MOST].tolist()
-    numbers = {source.key(index): index for index in chosen}
+    chosen = _chosen(source)
+    labelled = _labelled(source, chosen)
 
     def evaluate(model: CLIP, step: int) -> Mapping[str, float]:
-        from diptych.encoders import TorchEncoder
         from diptych.training import sample_file
 
-        spec = dataclasses.replace(config, model=model.config).spec  # --set may have changed the shape
-        encoder = TorchEncoder(model, spec, threads=config.workers)
-        known = _encode(encoder, source, numbers, config.workers)
+        encoder = _encoder(model, config)
+        known = _encode(encoder, source, chosen, config.workers, labelled)
         if known is None:
             return {}
         if samples:
             _write_sheet(known, source, encoder.logit_scale, sample_file(Path(config.out), step), step)
-        scores, own = known.scores, known.answers
+        pictures, texts, scores = known.pictures, known.texts, known.scores
+        if labelled:
+            return {"acc1": float(metrics.hits(scores, pictures, 1).mean())}
         return {
-            f"{side}_retrieval_recall@{k}": metrics.recall_at_k(matrix, own, own, k)
-            for side, matrix in (("image", scores.T), ("text", scores))
+            f"{side}_retrieval_recall@{k}": metrics.recall_at_k(*given, k)
+            for side, given in (("image", (scores.T, texts, pictures)), ("text", (scores, pictures, texts)))
             for k in (1, 10)
         }
 
     return evaluate
 
 
+def kept(paths: Sequence[Path], config: TrainConfig) -> dict[str, Evaluator]:
+    """Evaluators by name: the figure of each data set that is not to get worse, on 1,000 of its pictures."""
+    from diptych.evaluation import Measure, open_measure
+    from diptych.evaluation.measures import distinct
+
+    def evaluator(measure: Measure) -> Evaluator:
+        small = dataclasses.replace(measure, dataset=measure.dataset.sample(MOST))
+
+        def evaluate(model: CLIP, step: int) -> Mapping[str, float]:
+            result = small(_encoder(model, config), threads=config.workers)
+            return {measure.metric: result.metrics[measure.metric]}
+
+        return evaluate
+
+    return {measure.name: evaluator(measure) for measure in distinct([open_measure(path) for path in paths])}
+
+
+def _encoder(model: CLIP, config: TrainConfig) -> TorchEncoder:
+    from diptych.encoders import TorchEncoder
+
+    spec = dataclasses.replace(config, model=model.config).spec  # --set may have changed the shape
+    return TorchEncoder(model, spec, threads=config.workers)
+
+
+def _chosen(source: Source) -> list[int]:
+    # By hash: the first thousand of a sorted list would be the first few classes.
+    found: list[int] = np.argsort(source.hashes(), kind="stable")[:MOST].tolist()
+    return found
+
+
+def _labelled(source: Source, chosen: Sequence[int]) -> bool:
+    return all(source.label(index) is not None for index in chosen)
+
+
 @dataclass(frozen=True)
 class _Known:
-    """Held-out pairs as the model sees them.
+    """Held-out pairs as the model sees them: N pictures against T texts.
 
     Attributes
     ----------
     indices : list of int
-        Of the records.
-    captions : list of str
-        The first of each.
-    answers : (N,)
-        Equal numbers are right answers to each other.
-    scores : (N, N)
-        Cosines of pictures (rows) and captions.
+        Of the pictures' records.
+    told : list of str
+        The texts: the first caption of each picture, or of each class.
+    pictures, texts : (N,) and (T,)
+        A picture and a text of equal number belong together.
+    scores : (N, T)
+        Cosines.
     """
 
     indices: list[int]
-    captions: list[str]
-    answers: NDArray[np.int64]
+    told: list[str]
+    pictures: NDArray[np.int64]
+    texts: NDArray[np.int64]
     scores: NDArray[np.float32]
 
 
-def _encode(encoder: TorchEncoder, source: Source, numbers: Mapping[str, int], workers: int) -> _Known | None:
-    items = ((key, source.image(index)) for key, index in numbers.items())
+def _encode(
+    encoder: TorchEncoder, source: Source, chosen: Sequence[int], workers: int, labelled: bool
+) -> _Known | None:
+    items = ((str(index), source.image(index)) for index in chosen)
     found = [e for e in embed_images(encoder, items, threads=workers) if isinstance(e, Embedded)]
-    pairs = [(e.vector, numbers[e.key], source.captions(numbers[e.key])) for e in found]
+    pairs = [(e.vector, int(e.key), source.captions(int(e.key))) for e in found]
     pairs = [pair for pair in pairs if pair[2]]
     if not pairs:
         return None
-    indices, captions = [index for _, index, _ in pairs], [texts[0] for _, _, texts in pairs]
+    indices, told = [index for _, index, _ in pairs], [texts[0] for _, _, texts in pairs]
+    answers = [source.label(index) or caption for index, caption in zip(indices, told, strict=True)]
+    first, pictures = np.unique(answers, return_index=True, return_inverse=True)[1:]
+    texts = pictures
+    if labelled:  # one text for each class
+        told, texts = [told[n] for n in first], np.arange(len(first))
     images = np.stack([vector for vector, _, _ in pairs])  # (N, E)
-    texts = embed_texts(encoder, captions)  # (N, E)
-    answers = [source.label(index) or caption for index, caption in zip(indices, captions, strict=True)]
-    own: NDArray[np.int64] = np.unique(answers, return_inverse=True)[1]
-    return _Known(indices, captions, own, images @ texts.T)
+    return _Known(indices, told, pictures, texts, images @ embed_texts(encoder, told).T)
 
 
 def _write_sheet(known: _Known, source: Source, scale: float, path: Path, step: int) -> None:
     sheet = Sheet(
         title=f"Step {step:,}",
-        subtitle=f"Held-out pictures, and the most fitting of {len(known.captions):,} captions",
-        footer="Scores of all captions add up to 100. * marks a caption that belongs to its picture.",
+        subtitle=f"Held-out pictures, and the most fitting of {len(known.told):,} texts",
+        footer="Scores of all texts add up to 100. * marks a text that belongs to its picture.",
         cards=list(_cards(known, source, scale)),
     )
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda temporary: draw(sheet).save(temporary, "PNG"))
 
 
@@ -122,9 +165,7 @@ def _cards(known: _Known, source: Source, scale: float) -> Iterator[Card]:
         shares = np.exp(logits - logits.max())
         shares *= 100 / shares.sum()
         best = np.argsort(-shares, kind="stable")[:TOP].tolist()
-        told = [
-            f"* {known.captions[n]}" if known.answers[n] == known.answers[row] else known.captions[n]
-            for n in best
-        ]
+        right = known.texts == known.pictures[row]
+        texts = ["* " * bool(right[n]) + known.told[n] for n in best]
         picture = load_image(source.image(index))
-        yield Card(known.captions[row], picture, tuple(zip(told, shares[best].tolist(), strict=True)))
+        yield Card(source.key(index), picture, tuple(zip(texts, shares[best].tolist(), strict=True)))

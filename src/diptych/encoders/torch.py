@@ -212,7 +212,7 @@ class TorchEncoder:
 
 
 def load(
-    name: str | Path = "default",
+    name: str | Path | Checkpoint = "default",
     pretrained: str | Path | None = None,
     *,
     device: str = "auto",
@@ -229,7 +229,7 @@ def load(
     ----------
     name, pretrained, cache_dir
         As for `diptych.weights.load_checkpoint`: "default" ships with the package; `"ViT-B-32", "openai"`;
-        `"hf-hub:org/repo"`; a folder or a run.
+        `"hf-hub:org/repo"`; a folder or a run. Or a checkpoint at hand.
     device : str
         "auto" (CUDA or MPS where they are, else the CPU), or torch's name of one.
     precision : {"auto", "float32", "bfloat16", "float16"}
@@ -255,7 +255,8 @@ def load(
     InputError
         No such device or precision.
     """
-    checkpoint = load_checkpoint(name, pretrained, cache_dir=cache_dir)
+    at_hand = isinstance(name, Checkpoint)
+    checkpoint = name if at_hand else load_checkpoint(name, pretrained, cache_dir=cache_dir)
     if threads is not None:
         torch.set_num_threads(threads)
     return TorchEncoder.from_checkpoint(

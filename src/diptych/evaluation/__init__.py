@@ -3,7 +3,8 @@
 Files of this room: `archives` (files of a folder or a tar archive, one after another), `captions` (captions
 beside pictures in these), `datasets` (labelled and captioned pictures), `metrics` (pure functions of score
 matrices), `report` (a result: figures, chance, intervals, and what they were measured on), `classification`
-and `retrieval` (the two protocols).
+and `retrieval` (the two protocols), `measures` (a data set with its protocol), `interpolation` (models on the
+way from one to another).
 """
 
 from __future__ import annotations
@@ -17,12 +18,19 @@ from diptych.evaluation.datasets import (
     load_labelled,
     load_labelled_shards,
 )
+from diptych.evaluation.interpolation import Interpolation, Point, interpolate
+from diptych.evaluation.measures import Measure, open_measure
 from diptych.evaluation.report import Result
 from diptych.evaluation.retrieval import evaluate_retrieval
 
 __all__ = [
     "evaluate_zero_shot",
     "evaluate_retrieval",
+    "Measure",
+    "open_measure",
+    "interpolate",
+    "Interpolation",
+    "Point",
     "Result",
     "ImageDataset",
     "CaptionDataset",

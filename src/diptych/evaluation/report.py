@@ -121,14 +121,18 @@ class Result:
         write_bytes(Path(path), self.to_json().encode("utf-8", errors="backslashreplace"))
 
     @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Inverse of `to_dict`; fields of other tools are ignored."""
+        known = {one.name for one in fields(cls)}
+        kept = {name: value for name, value in values.items() if name in known}
+        kept["failures"] = tuple(Failed(**one) for one in kept.get("failures", ()))
+        kept["intervals"] = {name: (low, high) for name, (low, high) in kept.get("intervals", {}).items()}
+        return cls(**kept)
+
+    @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read a result file back; fields of other tools are ignored, DataError when it is none."""
+        """Read a result file back; DataError when it is none."""
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-            known = {one.name for one in fields(cls)}
-            kept = {name: value for name, value in values.items() if name in known}
-            kept["failures"] = tuple(Failed(**one) for one in kept.get("failures", ()))
-            kept["intervals"] = {name: (low, high) for name, (low, high) in kept.get("intervals", {}).items()}
-            return cls(**kept)
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is not a result file ({type(error).__name__}: {error})") from error

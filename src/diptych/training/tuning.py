@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,16 @@ from diptych.model.config import ResNetConfig
 from diptych.model.resnet import ModifiedResNet
 
 Lock = Literal["", "image", "text"]
+
+# What `diptych train --start` takes for a `TrainConfig`.
+GENTLE: Mapping[str, Any] = {
+    "epochs": 5,
+    "batch_size": 128,
+    "lr": 1e-4,
+    "layer_decay": 0.7,
+    "warmup": 20,
+    "ema": 0.98,
+}
 
 _BLOCK = re.compile(r"resblocks\.(\d+)\.")
 _STAGE = re.compile(r"visual\.layer(\d)\.")

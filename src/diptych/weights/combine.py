@@ -14,7 +14,8 @@ from dataclasses import replace
 import torch
 
 from diptych.errors import WeightsError
-from diptych.weights.spec import Checkpoint
+from diptych.weights.identity import identity_of
+from diptych.weights.spec import Checkpoint, ModelSpec
 
 
 def combine(checkpoints: Sequence[Checkpoint], shares: Sequence[float] | None = None) -> Checkpoint:
@@ -47,6 +48,7 @@ def combine(checkpoints: Sequence[Checkpoint], shares: Sequence[float] | None = 
         shapes = {name: tensor.shape for name, tensor in one.state.items()}
         if shapes != {name: tensor.shape for name, tensor in last.state.items()}:
             raise WeightsError(f"{one.spec.name} and {last.spec.name} have weights of other names or shapes")
+        _refuse_other_readings(one.spec, last.spec)
     state = {
         name: sum(
             (share * one.state[name].double() for one, share in zip(checkpoints, shares, strict=True)),
@@ -60,4 +62,16 @@ def combine(checkpoints: Sequence[Checkpoint], shares: Sequence[float] | None = 
         {"identity": one.identity, "share": share, **one.spec.training}
         for one, share in zip(checkpoints, shares, strict=True)
     ]
-    return replace(last, spec=replace(last.spec, training={"mean_of": parts}), state=state, identity="")
+    spec = replace(last.spec, training={"mean_of": parts})
+    return replace(last, spec=spec, state=state, identity=identity_of(spec, state, last.folder), checked="")
+
+
+def _refuse_other_readings(one: ModelSpec, last: ModelSpec) -> None:
+    """Raise where weights of equal shapes mean other things: ids of another table, another activation."""
+    # The side of pictures may differ: an average pool reads any, and what does not fit has other shapes.
+    for what, mine, theirs in (
+        ("tokenizer", last.tokenizer, one.tokenizer),
+        ("activation", last.architecture.activation, one.architecture.activation),
+    ):
+        if mine != theirs:
+            raise WeightsError(f"{one.name} has another {what} than {last.name}: {theirs}, not {mine}")

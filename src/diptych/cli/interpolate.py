@@ -1,0 +1,243 @@
+"""`diptych evaluate interpolate`: between a model and its fine-tuned self, what is gained and what kept."""
+
+from __future__ import annotations
+
+import json as json_module
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli import options
+from diptych.cli.console import note, progress, screen
+from diptych.cli.labels import class_texts
+from diptych.errors import DataError, InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from diptych.encoders import TorchEncoder
+    from diptych.evaluation import Interpolation, Measure, Point, Result
+    from diptych.weights import Checkpoint
+
+_STEPS = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
+_FILE = "curve.json"
+
+Model = Annotated[str, typer.Argument(metavar="START", help="Before fine-tuning.", show_default=False)]
+End = Annotated[str, typer.Argument(metavar="END", help="After it: a run or a model.", show_default=False)]
+Target = Annotated[
+    Path,
+    typer.Argument(metavar="DATA", help="The new task, as for zero-shot or retrieval.", show_default=False),
+]
+KeepUp = Annotated[
+    list[Path] | None,
+    typer.Option("--keep-up", metavar="DATA", help="What is not to be forgotten; more than one is fine."),
+]
+Shares = Annotated[
+    str, typer.Option(metavar="LIST", help="Shares of the way, 0 is START.", show_default="0,0.1,...,1")
+]
+Keep = Annotated[float | None, typer.Option(metavar="SHARE", help="Save the model at this share in --out.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="For curve.json, the plots and the model.")
+]
+
+
+def interpolate(
+    start: Model,
+    end: End,
+    data: Target,
+    keep_up: KeepUp = None,
+    shares: Shares = _STEPS,
+    keep: Keep = None,
+    names: options.Names = None,
+    templates: options.Templates = "plain",
+    out: Out = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+) -> None:
+    """Measure the models between START and END, by the mean of their weights (WiSE-FT).
+
+    Between a model and its fine-tuned self there is often one that has learned most of the new task and
+    forgotten little of the rest. Nothing is trained. --names and --templates are for DATA. Points in
+    --out are not measured again.
+
+    [bold]Examples[/bold]
+
+      diptych evaluate interpolate default runs/flowers flowers-test.tar --keep-up cifar10-test.tar.gz
+
+      diptych evaluate interpolate default runs/flowers flowers-test.tar --shares 0.5 --keep 0.5 -o half
+
+      diptych classify rose.jpg rose tulip --model half
+    """
+    if keep is not None and out is None:
+        raise InputError("--keep saves a model: say where, with --out DIR")
+    wanted = _read_shares(shares)
+    if keep is not None and not 0 <= keep <= 1:
+        raise InputError(f"--keep {keep:g} is no share of the way: expected 0 (START) to 1 (END)")
+    from diptych.weights import load_checkpoint
+
+    measures = _measures(data, keep_up or [], names, templates)
+    ends = [load_checkpoint(start), load_checkpoint(end)]
+    mixed = _mixer(ends)
+    settings = {
+        "exact": not fast,
+        "threads": options.count(threads, "--threads"),
+        "batch_size": options.count(batch_size, "--batch-size") or 64,
+        "command": shlex.join(["diptych", *sys.argv[1:]]),
+    }
+
+    def encoder_at(share: float) -> TorchEncoder:
+        return options.open_model(
+            mixed(share),
+            None,
+            device=device,
+            precision=precision,
+            threads=threads,
+            batch_size=batch_size,
+            exact=not fast,
+        )
+
+    found = _walk(encoder_at, wanted, measures, (ends[0].identity, ends[1].identity), settings, out, quiet)
+    if json:
+        print(json_module.dumps(found.to_dict(), indent=1, ensure_ascii=False))
+    else:
+        _table(found)
+    if out is not None:
+        _draw(found, out, f"{start} to {end}", quiet)
+    if out is not None and keep is not None:
+        from diptych.weights import to_diptych
+
+        to_diptych(mixed(keep), out / "model")
+        note(f"model: {out}/model, {keep:g} of the way  (--model {out})", quiet=quiet)
+
+
+def _read_shares(text: str) -> list[float]:
+    """Shares of the way from a list.
+
+    Examples
+    --------
+    >>> _read_shares("0, 0.5,1")
+    [0.0, 0.5, 1.0]
+    """
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 <= share <= 1 for share in found):
+        raise InputError(f"--shares {text!r}: expected numbers from 0 (START) to 1 (END), such as 0,0.5,1")
+    return found
+
+
+def _measures(data: Path, keep_up: Sequence[Path], names: str | None, templates: str) -> list[Measure]:
+    """The target's measure, with words for its classes, and those of what is to be kept."""
+    from diptych.evaluation import ImageDataset, Measure, load_labelled, open_measure
+    from diptych.evaluation.measures import distinct
+
+    if names is None:
+        target = open_measure(data)
+        if isinstance(target.dataset, ImageDataset):
+            target = Measure(target.dataset, templates=templates)
+    else:
+        words, texts = class_texts(names)
+        dataset = load_labelled(data, class_names=words)
+        named = {name: texts[name] for name in dataset.class_names} if texts else None
+        target = Measure(dataset, named, templates)
+    return distinct([target, *map(open_measure, keep_up)])
+
+
+def _mixer(ends: Sequence[Checkpoint]) -> Callable[[float], Checkpoint]:
+    """From a share of the way to the model there; the ends are tried first, for they may not fit."""
+    from diptych.weights import combine
+
+    def mixed(share: float) -> Checkpoint:
+        return combine(ends, [1 - share, share])
+
+    mixed(1.0)
+    return mixed
+
+
+def _walk(
+    encoder_at: Callable[[float], TorchEncoder],
+    shares: Sequence[float],
+    measures: Sequence[Measure],
+    identities: tuple[str, str],
+    settings: dict[str, Any],
+    out: Path | None,
+    quiet: bool,
+) -> Interpolation:
+    """Measure point by point; each is saved at once, and taken from there when the command comes again."""
+    from diptych.evaluation import Interpolation
+    from diptych.evaluation import interpolate as walk
+
+    file = None if out is None else out / _FILE
+    metrics = [measure.metric for measure in measures]
+    points: list[Point] = []
+
+    def gauge(measure: Measure, encoder: Any, share: float) -> Result:
+        told = f"{share:g} of the way: {measure.name}"
+        with progress(told, len(measure.dataset), unit="pictures", quiet=quiet) as advance:
+            return measure(encoder, progress=advance, model=f"{share:g} of the way", **settings)
+
+    known = _known(file, identities, settings["command"])
+    if known:
+        note(f"{file} has {len(known)} of the points", quiet=quiet)
+    found = Interpolation(*identities, metrics, points, settings["command"])
+    for point in walk(encoder_at, shares, measures, gauge, known):
+        points.append(point)
+        if file is not None:
+            rest = [one for one in known if one.share > point.share]
+            Interpolation(*identities, metrics, [*points, *rest], settings["command"]).save(file)
+    return found
+
+
+def _known(file: Path | None, identities: tuple[str, str], command: str) -> Sequence[Point]:
+    """What the same command has measured before."""
+    from diptych.evaluation import Interpolation
+
+    if file is None or not file.exists():
+        return ()
+    before = Interpolation.read(file)
+    if [before.start, before.end, before.command] != [*identities, command]:
+        raise DataError(
+            f"{file} is of other models or another command ({before.command}): choose another --out, or "
+            "remove it"
+        )
+    return before.points
+
+
+def _table(found: Interpolation) -> None:
+    """One line a share; chance last."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("share", no_wrap=True)
+    for number, name in enumerate(found.names):
+        kind = "accuracy" if found.metrics[number] == "acc1" else "recall@10"
+        table.add_column(f"{name}\n{kind}", justify="right", overflow="fold")
+    for point in found.points:
+        cells = [_cell(result, metric) for result, metric in zip(point.results, found.metrics, strict=True)]
+        table.add_row(f"{point.share:g}", *cells)
+    first = zip(found.points[0].results, found.metrics, strict=True)
+    table.add_row("chance", *(f"{result.chance[metric]:.3f}       " for result, metric in first))
+    screen().print(table)
+
+
+def _cell(result: Result, metric: str) -> str:
+    """A figure and half its 95 % interval."""
+    low, high = result.intervals[metric]
+    return f"{result.metrics[metric]:.3f} ±{(high - low) / 2:.3f}"
+
+
+def _draw(found: Interpolation, out: Path, title: str, quiet: bool) -> None:
+    written = [out / _FILE]
+    try:
+        written += found.plot(out, title)
+    except MissingExtraError as error:
+        note(f"no plots: {error}")
+    note(f"written: {', '.join(path.name for path in written)} in {out}", quiet=quiet)

@@ -1,0 +1,93 @@
+"""A data set together with its protocol, so that one encoder after another can be measured on it.
+
+Labelled pictures are named, captioned ones are found: which of the two, `open_measure` sees by the files.
+The protocols are `classification`'s and `retrieval`'s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diptych.encoder import Encoder
+from diptych.errors import DataError
+from diptych.evaluation.classification import evaluate_zero_shot
+from diptych.evaluation.datasets import (
+    CaptionDataset,
+    ImageDataset,
+    load_captioned,
+    load_labelled,
+    load_labelled_shards,
+)
+from diptych.evaluation.report import Result
+from diptych.evaluation.retrieval import evaluate_retrieval
+from diptych.zeroshot.labels import Names
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured; called with an encoder, it gives the `Result`.
+
+    Attributes
+    ----------
+    dataset : ImageDataset or CaptionDataset
+    names : names, optional
+        For labelled pictures: other words for the classes, as for `evaluate_zero_shot`.
+    templates : str, sequence of str or None
+        For labelled pictures, as for `ZeroShotClassifier`.
+    """
+
+    dataset: ImageDataset | CaptionDataset
+    names: Names | None = None
+    templates: str | Sequence[str] | None = "plain"
+
+    @property
+    def name(self) -> str:
+        """What results call the data set."""
+        return self.dataset.name
+
+    @property
+    def metric(self) -> str:
+        """The one figure that stands for the others: accuracy, or pictures found among the first ten."""
+        return "acc1" if isinstance(self.dataset, ImageDataset) else "image_retrieval_recall@10"
+
+    def __call__(self, encoder: Encoder, **settings: Any) -> Result:
+        """Measure an encoder; settings as for `evaluate_zero_shot`."""
+        if isinstance(self.dataset, CaptionDataset):
+            return evaluate_retrieval(encoder, self.dataset, **settings)
+        return evaluate_zero_shot(encoder, self.dataset, self.names, templates=self.templates, **settings)
+
+
+def open_measure(path: str | Path) -> Measure:
+    """The measure of a folder or archive: retrieval where pictures have captions, else accuracy.
+
+    Parameters
+    ----------
+    path : path
+        KEY.jpg beside KEY.txt or KEY.json with captions; KEY.json with "label"; or <class>/<file>.jpg.
+
+    Raises
+    ------
+    DataError
+        It holds none of these.
+    """
+    errors = []
+    for load in (load_captioned, load_labelled, load_labelled_shards):
+        try:
+            return Measure(load(path))
+        except DataError as error:
+            errors.append(error)
+    raise DataError(f"{path} has neither captions nor classes: {errors[1]}; {errors[0]}")
+
+
+def distinct(measures: Sequence[Measure]) -> list[Measure]:
+    """The measures with names told apart: the second "test" becomes "test (2)"."""
+    found: list[Measure] = []
+    for measure in measures:
+        same = sum(one.name == measure.name for one in measures[: len(found)])
+        named = f"{measure.name} ({same + 1})" if same else measure.name
+        found.append(dataclasses.replace(measure, dataset=dataclasses.replace(measure.dataset, name=named)))
+    return found
