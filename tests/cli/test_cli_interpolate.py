@@ -1,4 +1,4 @@
-"""`diptych evaluate interpolate`: between two models, the table, the files, a model kept; and what is refused."""
+"""`diptych evaluate interpolate`: the table, the files, a model kept, work gone on with; what is refused."""
 
 from __future__ import annotations
 

@@ -255,8 +255,10 @@ def load(
     InputError
         No such device or precision.
     """
-    at_hand = isinstance(name, Checkpoint)
-    checkpoint = name if at_hand else load_checkpoint(name, pretrained, cache_dir=cache_dir)
+    if isinstance(name, Checkpoint):
+        checkpoint = name
+    else:
+        checkpoint = load_checkpoint(name, pretrained, cache_dir=cache_dir)
     if threads is not None:
         torch.set_num_threads(threads)
     return TorchEncoder.from_checkpoint(

@@ -14,9 +14,14 @@ from torch import Tensor, nn
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
+def batch_norms(module: nn.Module) -> list[BatchNorm]:
+    """Every batch norm."""
+    return [m for m in module.modules() if isinstance(m, BatchNorm)]
+
+
 def running_statistics(module: nn.Module) -> list[Tensor]:
     """Running means and variances of every batch norm."""
-    norms = [m for m in module.modules() if isinstance(m, BatchNorm)]
+    norms = batch_norms(module)
     return [b for m in norms for b in (m.running_mean, m.running_var) if b is not None]
 
 
@@ -27,7 +32,7 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
     By a momentum of 0, not by leaving the statistics out: a recomputed forward pass has to save the same
     tensors as the first one.
     """
-    norms = [m for m in module.modules() if isinstance(m, BatchNorm) and m.num_batches_tracked is not None]
+    norms = [norm for norm in batch_norms(module) if norm.num_batches_tracked is not None]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]  # type: ignore[union-attr]
     for norm in norms:
         norm.momentum = 0.0

@@ -193,7 +193,12 @@ def load(folder: Path, config: TrainConfig) -> tuple[State, dict[str, str]]:
         saved, before = content["config"], content["machine"]
     except Exception as error:  # torch names no class for a file that is not its own
         raise TrainingError(f"{path} cannot be read as a checkpoint of this package: {error}") from error
-    _same(saved, fingerprint(config), path)
+    now = fingerprint(config)
+    # A field that came after the run was begun had no say in it: it counts as what it is by default.
+    younger = {
+        f.name: told(f.default) for f in dataclasses.fields(config) if f.name in now.keys() - saved.keys()
+    }
+    _same({**younger, **saved}, now, path)
     return state, before
 
 

@@ -86,6 +86,7 @@ class TrainConfig:
 
     # What stays as it is (fine-tuning), see tuning.py
     lock: Literal["", "image", "text"] = ""  # a tower that does not learn (LiT: image)
+    still_norms: bool = False  # batch norms go by the statistics they have, and keep them
     layer_decay: float = 1.0  # the rate of each layer is this part of the next one's
     lora: int = 0  # rank of the changes that are learned in place of the weights; 0: the weights
     lora_alpha: float = 16.0  # their factor is alpha / rank

@@ -21,7 +21,7 @@ from diptych.errors import TrainingError
 from diptych.model.clip import CLIP
 from diptych.model.initialise import build
 from diptych.model.machine import pick_dtype
-from diptych.model.statistics import frozen_statistics, running_statistics
+from diptych.model.statistics import batch_norms, frozen_statistics, running_statistics
 from diptych.pairs import Batch
 from diptych.pairs.order import hash_keys
 from diptych.training.config import TrainConfig
@@ -75,6 +75,7 @@ class Learner:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.statistics = running_statistics(self.model)
         self.still = still_modules(self.model) if config.lock or config.lora else []
+        self.still += batch_norms(self.model) if config.still_norms else []
 
     def begin(self, state: Mapping[str, Tensor]) -> None:
         """Take over plain weights, before the first step."""
