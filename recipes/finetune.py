@@ -1,4 +1,4 @@
-"""Fine-tuning the default model in eight ways: what each learns of a new task, and what it forgets.
+"""Fine-tuning the default model in seven ways: what each learns of a new task, and what it forgets.
 
 Command:  python recipes/finetune.py   (the same again goes on; --seeds, --tasks and --out as --help has them)
 Data:     DIPTYCH_SHARED/data: tfflowers-train-1000 and mnist-train-10k to learn; tfflowers-test-a,
@@ -38,7 +38,7 @@ from diptych.evaluation import (
 )
 from diptych.pairs import AugmentConfig, Description, LabelledTar, Mixture, Part
 from diptych.plots import Curve, plot_curves
-from diptych.training import GENTLE, Run, TrainConfig, train
+from diptych.training import Run, TrainConfig, gentle, train
 from diptych.weights import combine, load_checkpoint
 from diptych.zeroshot import folder_names
 
@@ -49,6 +49,7 @@ SHARES = [number / 10 for number in range(11)]
 
 # What differs between the ways; the data, the batch and the number of steps are the task's.
 PLAIN: Mapping[str, Any] = {"lr": 1e-3}
+GENTLE = gentle(load_checkpoint("default").spec.architecture)
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "plain": PLAIN,
     "plain, early layers slower": {**PLAIN, "layer_decay": GENTLE["layer_decay"]},
@@ -146,8 +147,14 @@ def main() -> None:
         table = rows(found, curves)
         show(name, table)
         draw(docs / "plots" / f"fine-tuning-{name}", name, table, curves)
-        told["tasks"][name] = {"table": table, "curves": {way: one.to_dict() for way, one in curves.items()}}
+        told["tasks"][name] = {"table": table, "curves": {way: plainly(one) for way, one in curves.items()}}
     write_bytes(docs / "fine-tuning.json", (json.dumps(told, indent=1) + "\n").encode())
+
+
+def plainly(curve: Interpolation) -> dict[str, Any]:
+    """A curve's figures alone; all that was measured lies in the run's folder."""
+    figures = {name: curve.figures(number) for number, name in enumerate(curve.names)}
+    return {"end": curve.end, "shares": [point.share for point in curve.points], **figures}
 
 
 def folder_of(way: str, seed: int) -> str:
@@ -204,11 +211,11 @@ Row = dict[str, Any]
 
 def rows(found: Mapping[str, Sequence[Sequence[float]]], curves: Mapping[str, Interpolation]) -> list[Row]:
     """The table: each way's figures, mean and spread over the seeds; the start first, the halves last."""
-    plain = curves["plain"]
+    plain, half = curves["plain"], SHARES.index(0.5)
     table = [row("start", [[plain.figures(n)[0] for n in range(len(plain.names))]])]
     table += [row(way, runs) for way, runs in found.items()]
     for way, name in HALVES.items():
-        table.append(row(name, [[curves[way].figures(n)[5] for n in range(len(plain.names))]]))
+        table.append(row(name, [[curves[way].figures(n)[half] for n in range(len(plain.names))]]))
     for one in table:
         one["names"] = plain.names
         one["kept"] = mean(

@@ -137,3 +137,11 @@ def test_models_that_do_not_fit_are_refused(run: Run, tiny: Path, tuned: Path) -
     assert (done.exit_code, "other names or shapes" in done.stderr) == (2, True)
     gone = run("evaluate", "interpolate", tiny, "./nothing", "new")
     assert (gone.exit_code, "nothing" in gone.stderr) == (2, True)
+
+
+def test_a_picture_that_cannot_be_read_is_told(run: Run, tiny: Path, tuned: Path) -> None:
+    Path("new/dog/broken.png").write_bytes(b"broken")
+    done = run("evaluate", "interpolate", tiny, tuned, "new", "--shares", "0,1")
+    assert done.exit_code == 1
+    assert "broken.png" in done.stderr
+    assert "chance" in done.stdout

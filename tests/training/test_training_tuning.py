@@ -10,8 +10,9 @@ import torch
 from make_runs import TINY, TINY_VIT, config_of, same, weights, write_pairs
 
 from diptych.errors import InputError, TrainingError
+from diptych.model.config import preset
 from diptych.model.initialise import build
-from diptych.training import Listener, Run, train
+from diptych.training import Listener, Run, gentle, train
 from diptych.training.objective import Contrastive
 from diptych.training.optim import optimizer
 from diptych.training.tuning import add_low_rank, depth, merged, unmerged
@@ -103,6 +104,29 @@ def test_early_layers_learn_slower(shape) -> None:  # type: ignore[no-untyped-de
         assert shares["visual.conv1.weight"] == 0.25
     decays = {group["weight_decay"] for group in groups}
     assert decays == {0.0, 0.2}
+
+
+def test_still_norms_keep_their_statistics_and_learn_their_gains(
+    pairs: Path, tmp_path: Path, start: str
+) -> None:
+    train(Run(config_of(pairs, tmp_path / "run", start=start, still_norms=True, lr=0.01, chunk=4)))
+    found = moved(Path(start), tmp_path / "run")
+    assert "visual.bn1.weight" in found
+    assert not {name for name in found if "running_" in name or "num_batches" in name}
+
+
+@pytest.mark.parametrize(
+    ("shape", "decay"), [("diptych-small", 0.35), ("ViT-B-32", 0.67), ("ViT-L-14", 0.81), (TINY, 0.35)]
+)
+def test_the_first_layer_learns_least_however_many_there_are(shape, decay: float) -> None:  # type: ignore[no-untyped-def]
+    shape = preset(shape) if isinstance(shape, str) else shape
+    fields = gentle(shape)
+    assert fields["layer_decay"] == decay
+    model = build(shape, device="meta")
+    deepest = max(depth(name, model) for name, _ in model.named_parameters())
+    assert 0.003 < decay**deepest < 0.008
+    assert fields["lr"] <= 5e-4
+    config_of(Path("x"), Path("y"), **{**fields, "model": shape})
 
 
 def losses(config) -> list[float]:  # type: ignore[no-untyped-def]

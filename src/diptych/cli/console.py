@@ -10,7 +10,7 @@ import sys
 import time
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -18,6 +18,8 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from diptych.evaluation import Result
 
 QUIET_SECONDS = 2.0  # a job shorter than this shows no progress
 _HOME = str(Path(__file__).parents[1])  # a warning from elsewhere is not for the person at the terminal
@@ -34,6 +36,16 @@ def note(message: str, *, quiet: bool = False) -> None:
     """Something worth knowing that is no result, on standard error."""
     if not quiet:
         typer.echo("\n".join(clean(line) for line in message.split("\n")), err=True)
+
+
+def tell_failures(results: Iterable[Result]) -> None:
+    """Leave with status 1, and a line that names the first, where pictures could not be measured."""
+    failures = [failure for result in results for failure in result.failures]
+    if failures:
+        complain(
+            "failed", f"{len(failures)} pictures left out; the first: {failures[0].key}: {failures[0].reason}"
+        )
+        raise typer.Exit(1)
 
 
 def show_warnings(*, all_of_them: bool) -> None:

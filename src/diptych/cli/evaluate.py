@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli import options
-from diptych.cli.console import complain, note, progress, screen
+from diptych.cli.console import note, progress, screen, tell_failures
 from diptych.cli.labels import class_texts, read_labels_file
 from diptych.errors import DataError
 
@@ -187,12 +187,7 @@ def _measure(
     if json:
         told = [result.to_dict() for result in results]
         print(json_module.dumps(told if len(told) > 1 else told[0], indent=1, ensure_ascii=False))
-    failures = [failure for result in results for failure in result.failures]
-    if failures:
-        complain(
-            "failed", f"{len(failures)} pictures left out; the first: {failures[0].key}: {failures[0].reason}"
-        )
-        raise typer.Exit(1)
+    tell_failures(results)
 
 
 def _table(results: Sequence[Result]) -> None:

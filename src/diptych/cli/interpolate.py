@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli import options
-from diptych.cli.console import note, progress, screen
+from diptych.cli.console import note, progress, screen, tell_failures
 from diptych.cli.labels import class_texts
 from diptych.errors import DataError, InputError, MissingExtraError
 
@@ -63,15 +63,15 @@ def interpolate(
 ) -> None:
     """Measure the models between START and END, by the mean of their weights (WiSE-FT).
 
-    Between a model and its fine-tuned self there is often one that has learned most of the new task and
-    forgotten little of the rest. Nothing is trained. --names and --templates are for DATA. Points in
-    --out are not measured again.
+    Between a model and its fine-tuned self there is often one that learned most of the new task and forgot
+    little of the rest. Nothing is trained. --names and --templates are for DATA. Points that --out holds
+    are not measured again.
 
     [bold]Examples[/bold]
 
-      diptych evaluate interpolate default runs/flowers flowers-test.tar --keep-up cifar10-test.tar.gz
+      diptych evaluate interpolate default runs/mine flowers.tar --keep-up cifar10.tar.gz
 
-      diptych evaluate interpolate default runs/flowers flowers-test.tar --shares 0.5 --keep 0.5 -o half
+      diptych evaluate interpolate default runs/mine flowers.tar --shares 0.5 --keep 0.5 -o half
 
       diptych classify rose.jpg rose tulip --model half
     """
@@ -115,6 +115,7 @@ def interpolate(
 
         to_diptych(mixed(keep), out / "model")
         note(f"model: {out}/model, {keep:g} of the way  (--model {out})", quiet=quiet)
+    tell_failures(found.points[0].results)
 
 
 def _read_shares(text: str) -> list[float]:

@@ -86,8 +86,9 @@ Start = Annotated[
     typer.Option(
         "--from",
         metavar="MODEL",
-        help="Fine-tune this model, gently: low rates, lowest in early layers, and averaged weights. What "
-        "--lr and --set say goes before.",
+        help="Fine-tune this model without destroying it: its shape, a low rate that falls from layer to "
+        "earlier layer, batch norms that stay still, averaged weights, 5 epochs of batches of 64. What "
+        "--lr, --set and others say goes before. Reasons and figures: docs/fine-tuning.md.",
         rich_help_panel=_DATA,
     ),
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from diptych.training.config import Evaluator, Run, TrainConfig
 from diptych.training.plan import Plan, plan
 from diptych.training.trainer import train
-from diptych.training.tuning import GENTLE
+from diptych.training.tuning import gentle
 from diptych.training.watching import Listener, StepReport, Summary, sample_file
 
 __all__ = [
@@ -18,7 +18,7 @@ __all__ = [
     "Plan",
     "Run",
     "TrainConfig",
-    "GENTLE",
+    "gentle",
     "Evaluator",
     "Summary",
     "Listener",

@@ -20,23 +20,10 @@ from torch.nn.utils import parametrize
 
 from diptych.model.blocks import MLP, Attention
 from diptych.model.clip import CLIP
-from diptych.model.config import ResNetConfig
+from diptych.model.config import CLIPConfig, ResNetConfig
 from diptych.model.resnet import ModifiedResNet
 
 Lock = Literal["", "image", "text"]
-
-# What `diptych train --start` puts into a `TrainConfig`; measured in docs/fine-tuning.md. Batch norms would
-# lose the statistics of everything else within some twenty steps; early layers see edges, which are the same
-# in old and new pictures; small batches make enough steps of little data; the average steadies so few steps.
-GENTLE: Mapping[str, Any] = {
-    "epochs": 5,
-    "batch_size": 64,
-    "lr": 5e-4,
-    "layer_decay": 0.35,
-    "still_norms": True,
-    "warmup": 20,
-    "ema": 0.95,
-}
 
 _BLOCK = re.compile(r"resblocks\.(\d+)\.")
 _STAGE = re.compile(r"visual\.layer(\d)\.")
@@ -48,6 +35,41 @@ _LAST = (
     "visual.pool_head",
     "visual.attnpool",
 )
+
+
+def gentle(shape: CLIPConfig) -> dict[str, Any]:
+    """Fields of a `TrainConfig` that change a model without destroying it: what `train --start` takes.
+
+    Measured on the default model in docs/fine-tuning.md. Batch norms that follow new pictures lose the
+    statistics of all others within some twenty steps, so they stay still. Early layers see edges, which are
+    the same in old and new pictures: the first learns at 0.005 of the last one's rate, however many there
+    are (0.35 a stage of the default model, 0.67 a layer of ViT-B). Small batches make enough steps of little
+    data, and averaged weights steady so few steps. Wider models get a lower rate; that part is not measured.
+
+    Parameters
+    ----------
+    shape : CLIPConfig
+        Of the model that is fine-tuned.
+
+    Examples
+    --------
+    >>> from diptych.model.config import preset
+    >>> gentle(preset("ViT-B-32"))["layer_decay"]
+    0.67
+    """
+    vision, text = shape.vision, shape.text
+    resnet = isinstance(vision, ResNetConfig)
+    layers = len(vision.layers) if isinstance(vision, ResNetConfig) else vision.layers
+    width = max(shape.embed_dim, text.width, 0 if resnet else vision.width)
+    return {
+        "epochs": 5,
+        "batch_size": 64,
+        "lr": 5e-4 * min(1.0, (256 / width) ** 2),
+        "layer_decay": round(0.005 ** (1 / (1 + max(layers, text.layers))), 2),
+        "still_norms": True,
+        "warmup": 20,
+        "ema": 0.95,
+    }
 
 
 class LowRank(nn.Module):
