@@ -2,18 +2,20 @@
 
 A benchmark times ours and the peer's on the same work in one run and prints a ratio. The peer is no
 dependency of this package, so it runs as a subprocess of another interpreter (`--peer-python PATH`), gets its
-work as JSON on standard input and answers with JSON on the last line of standard output.
+work as JSON on standard input and answers with JSON on standard output, once or again and again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,13 +91,7 @@ def run_peer(python: Path, script: str, work: object, *, timeout: float = 1800) 
     timeout : float
         Limit in seconds.
 
-    Notes
-    -----
-    `<shared>/peers` is put on PYTHONPATH: it holds the stand-in that lets open_clip import on a machine
-    without a CPU build of torchvision.
     """
-    paths = [str(shared_folder() / "peers"), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
     done = subprocess.run(
         [str(python), "-c", script],
         input=json.dumps(work),
@@ -103,9 +99,57 @@ def run_peer(python: Path, script: str, work: object, *, timeout: float = 1800) 
         text=True,
         encoding="utf-8",
         timeout=timeout,
-        env=environment,
+        env=_environment(),
         check=False,
     )
     if done.returncode != 0:
         sys.exit(f"the peer ({python}) failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+class Conversation:
+    """Another interpreter at work on a script, asked again and again: a line of JSON there, a line back.
+
+    Parameters
+    ----------
+    python : Path
+    script : Path
+        Answers each line of standard input with a line of JSON on standard output, and ends with its input.
+    """
+
+    def __init__(self, python: Path, script: Path) -> None:
+        self.python = python
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - `close` does
+        self.process = subprocess.Popen(
+            [str(python), str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            encoding="utf-8",
+            env=_environment(),
+        )
+
+    def ask(self, work: object) -> Any:
+        """Hand work over and wait for the answer."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it is gone: there will be no answer
+            self.process.stdin.write(json.dumps(work) + "\n")
+            self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            self.errors.seek(0)
+            sys.exit(f"{self.python} failed:\n{self.errors.read()[-2000:]}")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """Let it end."""
+        self.process.communicate()
+        self.errors.close()
+
+
+def _environment() -> dict[str, str]:
+    """Ours, and `<shared>/peers` on PYTHONPATH: a stand-in with which open_clip imports beside CPU torch."""
+    paths = [str(shared_folder() / "peers"), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}

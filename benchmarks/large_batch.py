@@ -1,0 +1,105 @@
+"""A batch of 32,768 pairs stepped for real on a small machine, and the memory it takes.
+
+    python benchmarks/large_batch.py
+    python benchmarks/large_batch.py --model diptych-small --set precision=bfloat16
+
+Each measurement is the user's own command in a process of its own: `diptych train` with this file, which is a
+recipe too. Its pairs are Flickr8k's 6,000 training pictures, each visited twelve times in other crops and with
+another of its five captions. First two steps of --batch-size pairs in chunks of --chunk (gradient caching).
+Then a step without chunks at two smaller sizes that do fit: what a further pair takes there tells what the
+large step would take. That figure is scaled, not measured. The loss is the tiled one in all of them, so the
+towers alone make the difference. Memory is the most resident of the whole process: decoded pictures, loader
+and optimiser included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import arguments, machine, shared_folder
+
+from diptych.pairs import Mixture, TarPairs
+from diptych.training import Run, TrainConfig
+
+ONE_STEP = "max_minutes=1e-6"  # stop when the first is done
+
+
+def run() -> Run:
+    """The recipe: 72,000 pairs, two steps of 32,768."""
+    pictures = TarPairs(shared_folder() / "data" / "flickr8k-train-{000000..000002}.tar")
+    return Run(TrainConfig(data=Mixture(((pictures, 12.0),)), model="diptych-tiny", epochs=1, log_every=1))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step took: pairs, the most memory (GiB), seconds, share of them spent waiting for data, loss."""
+
+    pairs: int
+    memory: float
+    seconds: float
+    waited: float
+    loss: float
+
+
+def steps(pairs: int, chunk: int, options: argparse.Namespace, *more: str) -> list[Step]:
+    """Train in a fresh process, and read its log; each step is printed."""
+    with tempfile.TemporaryDirectory() as out:
+        settings = [part for text in (*options.set, *more) for part in ("--set", text)]
+        command = ["train", __file__, "--out", out, "--batch-size", str(pairs), "--chunk", str(chunk)]
+        arguments = [sys.executable, "-m", "diptych", *command, *settings, "--quiet"]
+        subprocess.run(arguments, check=True, stderr=subprocess.DEVNULL)
+        lines = [json.loads(line) for line in (Path(out) / "log.jsonl").read_text("utf-8").splitlines()]
+    found: list[Step] = []
+    for line in (line for line in lines if "loss" in line):
+        seconds = pairs / line["pairs_per_second"]
+        found.append(Step(pairs, line["memory"], seconds, line["wait_share"], line["loss"]))
+        print(
+            f"  {pairs:>7,} pairs, {f'chunks of {chunk}' if chunk else 'no chunks':<14}{line['memory']:7.2f} GiB "
+            f"{seconds:8.1f} s (waiting for data {line['wait_share']:.0%})   loss {line['loss']:.4f}",
+            flush=True,
+        )
+    return found
+
+
+def at(pairs: int, small: Step, large: Step) -> float:
+    """Memory on the line through two measurements, GiB.
+
+    Examples
+    --------
+    >>> at(4000, Step(1000, 1.5, 1.0, 0.0, 0.0), Step(2000, 2.0, 1.0, 0.0, 0.0))
+    3.0
+    """
+    each = (large.memory - small.memory) / (large.pairs - small.pairs)
+    return large.memory + each * (pairs - large.pairs)
+
+
+def main() -> None:
+    """Step, then say what it would take without chunks."""
+    parser = arguments(__doc__)
+    parser.add_argument("--batch-size", type=int, default=32768)
+    parser.add_argument("--chunk", type=int, default=256)
+    parser.add_argument(
+        "--whole", type=int, nargs=2, default=(1024, 2048), help="sizes that fit without chunks"
+    )
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the TrainConfig")
+    options = parser.parse_args()
+    config = run().config.override(options.set)
+    print(machine())
+    print(f"{config.model}, {config.precision}, diptych train --batch-size {options.batch_size} ...")
+    chunked = steps(options.batch_size, options.chunk, options)
+    small, large = (steps(pairs, 0, options, ONE_STEP)[0] for pairs in options.whole)
+    whole, most = at(options.batch_size, small, large), max(step.memory for step in chunked)
+    print(
+        f"  {options.batch_size:,} pairs: {most:.2f} GiB in chunks of {options.chunk}; without chunks "
+        f"{whole:.1f} GiB, SCALED from {small.pairs:,} and {large.pairs:,} pairs and not measured"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""A training step: ours beside open_clip's own loop, same model, weights, pairs, order and precision.
+
+    python benchmarks/train.py --peer-python PEER/bin/python --plot docs/plots/training-loss
+    python benchmarks/train.py --peer-python PEER/bin/python --device cuda --batch-size 256 --rounds 20
+
+ViT-B-32 from equal random weights on Flickr8k's training pictures and captions, decoded once to 224 x 224 by
+the product's loader; AdamW with open_clip's defaults, but for a rate and a warmup that suit a short run. Each
+side is a process of its own (train_side.py), both fed from memory: the figure is that of the step, without
+reading and decoding. They take turns of some steps while the other waits, so that drift of the machine hits
+both; the first turn warms up and does not count. Ours is the step that `diptych train` takes (`Learner`),
+which normalises bytes, never computes padding after the end token and shares common beginnings. The peer is
+open_clip_train's `train_one_epoch`, given the very same normalised pixels and padded token ids.
+
+Utilisation (MFU) is the operations that the model needs for the pairs, forward and backward, without padding
+(`diptych.model.cost`), against the rate of one large product in that precision: equal counts for both sides.
+Peer: open_clip_torch 3.3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import Conversation, arguments, machine
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diptych.inputs import load_tokenizer
+from diptych.model.config import preset
+from diptych.model.cost import cost, peak
+from diptych.model.initialise import build
+from diptych.model.machine import DTYPES
+from diptych.pairs import Batch, Mixture, TarPairs, open_pairs
+from diptych.plots import Curve, plot_curves
+from diptych.training import TrainConfig
+
+SIDE = Path(__file__).with_name("train_side.py")
+WANTED = 1.4
+# open_clip's defaults for a ViT, but for rate and warmup, which are a short run's.
+OPTIMIZER = {"lr": 1e-4, "warmup": 10, "beta1": 0.9, "beta2": 0.98, "eps": 1e-6, "weight_decay": 0.2}
+
+
+@dataclass
+class Course:
+    """What one side did.
+
+    Attributes
+    ----------
+    rates : list of float
+        Pairs a second of each round.
+    losses : list of float
+        Of each step.
+    memory : float
+        The most used, bytes.
+    """
+
+    rates: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    memory: float = 0.0
+
+    def add(self, answer: dict[str, Any], pairs: int) -> None:
+        """Take a round's answer."""
+        self.rates.append(pairs / answer["seconds"])
+        self.losses += answer["losses"]
+        self.memory = answer["bytes"]
+
+    @property
+    def rate(self) -> float:
+        """Median pairs a second, the first round left out."""
+        return statistics.median(self.rates[1:])
+
+
+def pairs_of(options: argparse.Namespace, count: int) -> Iterator[Batch]:
+    """Batches until there are `count` pairs, as the product's loader makes them for validation."""
+    pattern = options.shared / "data" / "flickr8k-train-{000000..000002}.tar"
+    spec = TrainConfig(data=Mixture(()), model=options.model).spec
+    loader = open_pairs(
+        Mixture(((TarPairs(pattern), float(-(-count // 6000))),)),
+        load_tokenizer(spec.tokenizer),
+        batch_size=options.batch_size,
+        image_size=spec.preprocess.size,
+        cache=False,
+    )
+    for number, batch in enumerate(loader.batches(0)):
+        if number * options.batch_size >= count:
+            return
+        yield batch
+
+
+def prepare(folder: Path, options: argparse.Namespace) -> Tensor:
+    """Leave the arrays and the initial weights in `folder` for both sides; the token ids."""
+    count = options.batch_size * options.round * (options.rounds + 1)
+    parts: dict[str, list[Tensor]] = {"crops": [], "pixels": [], "tokens": [], "groups": []}
+    for batch in pairs_of(options, count):
+        for name, some in parts.items():
+            some.append(batch.images.contiguous() if name == "pixels" else getattr(batch, name))
+    for name, some in parts.items():
+        np.save(folder / f"{name}.npy", torch.cat(some).contiguous().numpy())
+    model = build(preset(options.model), seed=0)
+    save_file(
+        {name: t.contiguous() for name, t in model.state_dict().items()}, folder / "weights.safetensors"
+    )
+    return torch.cat(parts["tokens"])
+
+
+def take_turns(precision: str, folder: Path, options: argparse.Namespace) -> dict[str, Course]:
+    """All rounds of both sides."""
+    work = {
+        name: getattr(options, name) for name in ("model", "batch_size", "round", "device", "threads", "set")
+    }
+    work |= {"precision": precision, "folder": str(folder), "optimizer": OPTIMIZER}
+    work["steps"] = options.round * (options.rounds + 1)
+    sides = {"ours": Conversation(Path(sys.executable), SIDE)}
+    if options.peer_python:
+        sides["open_clip"] = Conversation(options.peer_python, SIDE)
+    found = {side: Course() for side in sides}
+    for side, process in sides.items():
+        process.ask(work | {"side": side})
+    for turn in range(options.rounds + 1):
+        for side, process in sides.items():
+            found[side].add(process.ask("go"), options.round * options.batch_size)
+        rates = ", ".join(f"{side} {course.rates[-1]:.2f}" for side, course in found.items())
+        print(f"  {precision} round {turn}: {rates} pairs/s{' (warm-up)' if not turn else ''}", flush=True)
+    for process in sides.values():
+        process.close()
+    return found
+
+
+def report(precision: str, found: dict[str, Course], lengths: Tensor, options: argparse.Namespace) -> None:
+    """A line for each side, the ratio, and how far the losses are apart."""
+    device = torch.device(options.device)
+    tokens = round(lengths.float().mean().item())
+    needed, most = cost(preset(options.model), tokens).pair, peak(device, DTYPES[precision])
+    for side, course in found.items():
+        rates = course.rates[1:]
+        used = f"{needed * course.rate / most:4.0%}" if most else "unknown"
+        print(
+            f"  {precision:<9}{side:<10} {course.rate:7.2f} pairs/s ({min(rates):.2f} to {max(rates):.2f})   "
+            f"MFU {used}   {course.memory / 1e9:5.2f} GB   last loss {course.losses[-1]:.4f}"
+        )
+    if "open_clip" not in found:
+        return
+    ours, peer = found["ours"], found["open_clip"]
+    aim = f" (at least {WANTED} wanted)" if precision == "float32" else ""
+    print(f"  {precision}, ours / open_clip: {ours.rate / peer.rate:.2f} times the pairs a second{aim}")
+    apart = [abs(a - b) for a, b in zip(ours.losses, peer.losses, strict=True)]
+    print(
+        f"  losses apart: {apart[0]:.1e} at the first step, at most {max(apart):.1e} "
+        f"(step {apart.index(max(apart)) + 1} of {len(apart)})"
+    )
+
+
+def plot(path: Path, precision: str, found: dict[str, Course], options: argparse.Namespace) -> None:
+    """Loss curves on top of each other."""
+    curves = {
+        side: Curve(range(1, len(course.losses) + 1), course.losses, dashed=side != "ours")
+        for side, course in found.items()
+    }
+    plot_curves(
+        path.with_name(f"{path.name}-{precision}"),
+        curves,
+        x="step",
+        y="loss",
+        title=f"{options.model}, {options.batch_size} pairs a step, {precision}",
+        markers=False,
+    )
+
+
+def main() -> None:
+    """Parse, prepare, let both sides take turns in each precision, report."""
+    parser = arguments(__doc__)
+    parser.add_argument("--model", default="ViT-B-32")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--round", type=int, default=4, help="steps of a turn")
+    parser.add_argument("--rounds", type=int, default=9, help="turns that count; one more warms up")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="both if not given")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, help="of torch, on each side")
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of our TrainConfig")
+    parser.add_argument("--plot", type=Path, help="where to plot the losses, without precision and ending")
+    options = parser.parse_args()
+    print(machine())
+    with tempfile.TemporaryDirectory() as folder:
+        ids = prepare(Path(folder), options)
+        lengths = ids.argmax(1) + 1
+        print(
+            f"{options.model}, {options.batch_size} pairs a step, {options.device}; texts of "
+            f"{lengths.float().mean():.1f} tokens, the longest {lengths.max()}, padded to {ids.shape[1]}"
+        )
+        for precision in [options.precision] if options.precision else ("float32", "bfloat16"):
+            found = take_turns(precision, Path(folder), options)
+            report(precision, found, lengths, options)
+            if options.plot:
+                plot(options.plot, precision, found, options)
+
+
+if __name__ == "__main__":
+    main()
