@@ -4,12 +4,12 @@
     python benchmarks/large_batch.py --model diptych-small --set precision=bfloat16
 
 Each measurement is the user's own command in a process of its own: `diptych train` with this file, which is a
-recipe too. Its pairs are Flickr8k's 6,000 training pictures, each visited twelve times in other crops and with
-another of its five captions. First two steps of --batch-size pairs in chunks of --chunk (gradient caching).
-Then a step without chunks at two smaller sizes that do fit: what a further pair takes there tells what the
-large step would take. That figure is scaled, not measured. The loss is the tiled one in all of them, so the
-towers alone make the difference. Memory is the most resident of the whole process: decoded pictures, loader
-and optimiser included.
+recipe too. Its pairs are Flickr8k's 6,000 training pictures, each visited twelve times in other crops and
+with another of its captions. First two steps of --batch-size pairs in chunks of --chunk (gradient caching). Then
+one step without chunks at two smaller sizes that do fit: what a further pair takes there tells what the large
+step would take. That figure is scaled, not measured. The loss is the tiled one in all of them, so the towers
+alone make the difference. Memory is the most resident of the whole process: decoded pictures, loader and
+optimiser included.
 """
 
 from __future__ import annotations
@@ -52,16 +52,19 @@ def steps(pairs: int, chunk: int, options: argparse.Namespace, *more: str) -> li
     with tempfile.TemporaryDirectory() as out:
         settings = [part for text in (*options.set, *more) for part in ("--set", text)]
         command = ["train", __file__, "--out", out, "--batch-size", str(pairs), "--chunk", str(chunk)]
-        arguments = [sys.executable, "-m", "diptych", *command, *settings, "--quiet"]
-        subprocess.run(arguments, check=True, stderr=subprocess.DEVNULL)
+        start = [sys.executable, "-m", "diptych", *command, *settings, "--quiet"]
+        done = subprocess.run(start, check=False, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(done.stderr[-2000:])
         lines = [json.loads(line) for line in (Path(out) / "log.jsonl").read_text("utf-8").splitlines()]
     found: list[Step] = []
     for line in (line for line in lines if "loss" in line):
         seconds = pairs / line["pairs_per_second"]
         found.append(Step(pairs, line["memory"], seconds, line["wait_share"], line["loss"]))
+        how = f"chunks of {chunk}" if chunk else "no chunks"
         print(
-            f"  {pairs:>7,} pairs, {f'chunks of {chunk}' if chunk else 'no chunks':<14}{line['memory']:7.2f} GiB "
-            f"{seconds:8.1f} s (waiting for data {line['wait_share']:.0%})   loss {line['loss']:.4f}",
+            f"  {pairs:>7,} pairs, {how:<14}{line['memory']:7.2f} GiB {seconds:8.1f} s "
+            f"(waiting for data {line['wait_share']:.0%})   loss {line['loss']:.4f}",
             flush=True,
         )
     return found
@@ -85,7 +88,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32768)
     parser.add_argument("--chunk", type=int, default=256)
     parser.add_argument(
-        "--whole", type=int, nargs=2, default=(1024, 2048), help="sizes that fit without chunks"
+        "--whole", type=int, nargs=2, default=(2048, 4096), help="sizes that fit without chunks"
     )
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the TrainConfig")
     options = parser.parse_args()

@@ -1,0 +1,34 @@
+"""The arithmetic of the benchmarks: what is scaled, and what counts. Their timings are no tests."""
+
+from __future__ import annotations
+
+import large_batch
+import loss
+import pytest
+import train
+
+
+def test_the_peer_is_measured_on_as_many_pairs_as_fit() -> None:
+    matrix = 4 * 32768**2
+    assert loss.pairs_that_fit(32768, 4.0, 4 * matrix + 2e9) == 32768
+    assert loss.pairs_that_fit(32768, 4.0, 4 * matrix + 1.9e9) == 16384
+    assert loss.pairs_that_fit(262144, 4.0, 4 * matrix + 2e9) == 32768
+
+
+def test_scaling_touches_time_and_memory_alone() -> None:
+    found = {"seconds": 2.0, "cpu": 3.0, "bytes": 5, "loss": 0.5, "rate": 1e9}
+    assert loss.scaled(found, 4) == {"seconds": 8.0, "cpu": 12.0, "bytes": 20, "loss": 0.5, "rate": 1e9}
+
+
+def test_the_round_that_warms_up_does_not_count() -> None:
+    course = train.Course()
+    for seconds in (100.0, 2.0, 4.0, 1.0):
+        course.add({"seconds": seconds, "losses": [3.0], "bytes": 7}, pairs=8)
+    assert (course.rate, course.losses, course.memory) == (4.0, [3.0] * 4, 7)
+
+
+def test_memory_is_drawn_out_along_a_line() -> None:
+    small, large = (
+        large_batch.Step(pairs, memory, 1.0, 0.0, 0.0) for pairs, memory in ((10, 1.5), (20, 2.0))
+    )
+    assert large_batch.at(40, small, large) == pytest.approx(3.0)
