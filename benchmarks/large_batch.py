@@ -5,11 +5,11 @@
 
 Each measurement is the user's own command in a process of its own: `diptych train` with this file, which is a
 recipe too. Its pairs are Flickr8k's 6,000 training pictures, each visited twelve times in other crops and
-with another of its captions. First two steps of --batch-size pairs in chunks of --chunk (gradient caching). Then
-one step without chunks at two smaller sizes that do fit: what a further pair takes there tells what the large
-step would take. That figure is scaled, not measured. The loss is the tiled one in all of them, so the towers
-alone make the difference. Memory is the most resident of the whole process: decoded pictures, loader and
-optimiser included.
+with another of its captions. First two steps of --batch-size pairs in chunks of --chunk (gradient caching).
+Then one step without chunks at two smaller sizes that do fit: what a further pair takes there tells what the
+large step would take. That figure is scaled, not measured. The loss is the tiled one in all of them, so the
+towers alone make the difference. Memory is the most resident of the whole process: decoded pictures, loader
+and optimiser included.
 """
 
 from __future__ import annotations
