@@ -13,6 +13,7 @@ open_clip_train's `train_one_epoch`, given the very same normalised pixels and p
 
 Utilisation (MFU) is the operations that the model needs for the pairs, forward and backward, without padding
 (`diptych.model.cost`), against the rate of one large product in that precision: equal counts for both sides.
+CPU seconds stand beside wall-clock because they suffer less from whatever else the machine is doing.
 Peer: open_clip_torch 3.3.
 """
 
@@ -56,6 +57,8 @@ class Course:
     ----------
     rates : list of float
         Pairs a second of each round.
+    work : list of float
+        CPU seconds a pair of each round.
     losses : list of float
         Of each step.
     memory : float
@@ -63,12 +66,14 @@ class Course:
     """
 
     rates: list[float] = field(default_factory=list)
+    work: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     memory: float = 0.0
 
     def add(self, answer: dict[str, Any], pairs: int) -> None:
         """Take a round's answer."""
         self.rates.append(pairs / answer["seconds"])
+        self.work.append(answer["cpu"] / pairs)
         self.losses += answer["losses"]
         self.memory = answer["bytes"]
 
@@ -76,6 +81,11 @@ class Course:
     def rate(self) -> float:
         """Median pairs a second, the first round left out."""
         return statistics.median(self.rates[1:])
+
+    @property
+    def cpu(self) -> float:
+        """Median CPU seconds a pair, the first round left out."""
+        return statistics.median(self.work[1:])
 
 
 def pairs_of(options: argparse.Namespace, count: int) -> Iterator[Batch]:
@@ -144,13 +154,16 @@ def report(precision: str, found: dict[str, Course], lengths: Tensor, options: a
         used = f"{needed * course.rate / most:4.0%}" if most else "unknown"
         print(
             f"  {precision:<9}{side:<10} {course.rate:7.2f} pairs/s ({min(rates):.2f} to {max(rates):.2f})   "
-            f"MFU {used}   {course.memory / 1e9:5.2f} GB   last loss {course.losses[-1]:.4f}"
+            f"MFU {used}   {course.cpu:5.3f} CPU s a pair   {course.memory / 1e9:5.2f} GB"
         )
     if "open_clip" not in found:
         return
     ours, peer = found["ours"], found["open_clip"]
     aim = f" (at least {WANTED} wanted)" if precision == "float32" else ""
-    print(f"  {precision}, ours / open_clip: {ours.rate / peer.rate:.2f} times the pairs a second{aim}")
+    print(
+        f"  {precision}, ours / open_clip: {ours.rate / peer.rate:.2f} times the pairs a second{aim}, "
+        f"{ours.cpu / peer.cpu:.2f} of the CPU time"
+    )
     apart = [abs(a - b) for a, b in zip(ours.losses, peer.losses, strict=True)]
     print(
         f"  losses apart: {apart[0]:.1e} at the first step, at most {max(apart):.1e} "

@@ -42,7 +42,7 @@ class Clock:
     def __init__(self, work: Work) -> None:
         self.each, self.device = work["round"], work["device"]
         self.losses: list[Tensor] = []
-        self.started = 0.0
+        self.started, self.worked = 0.0, 0.0
 
     def turn(self, step: int) -> None:
         """Before a step, and after the last one: at the end of a round say what it took, and wait."""
@@ -51,9 +51,11 @@ class Clock:
         if self.device == "cuda":
             torch.cuda.synchronize()
         if step:
-            self.say({"seconds": time.perf_counter() - self.started})
+            self.say(
+                {"seconds": time.perf_counter() - self.started, "cpu": time.process_time() - self.worked}
+            )
         sys.stdin.readline()
-        self.started = time.perf_counter()
+        self.started, self.worked = time.perf_counter(), time.process_time()
 
     def say(self, found: Work) -> None:
         """Answer."""
