@@ -10,8 +10,9 @@ lies above the memory with the inputs ready (resident size on a CPU, torch's all
 the gradients, which both must give back. Seconds are wall-clock; CPU seconds stand beside them because they
 suffer less from whatever else the machine is doing. The peer keeps several N x N matrices. Where those do not
 fit into free memory, it is measured on half the pairs (or a quarter, ...) and its time and memory are
-multiplied by four (or sixteen, ...), which the printout says. The bound is four products of 2 N^2 D
-operations at the best rate one large product reaches, measured in our process after the loss.
+multiplied by four (or sixteen, ...), which the printout says. The bound is the products that the loss cannot
+do without while it keeps no matrix (2 N^2 D operations each; four for InfoNCE, three for the sigmoid loss) at
+the best rate one large product reaches, measured in our process after the loss.
 Peer: open_clip_torch 3.3, ClipLoss and SigLipLoss.
 """
 
@@ -33,6 +34,7 @@ from diptych.plots import Curve, plot_curves
 SIDE = Path(__file__).with_name("loss_side.py").read_text("utf-8")
 KINDS = ("infonce", "sigmoid")
 TIME_WANTED = {"infonce": 0.6, "sigmoid": 0.7}
+PRODUCTS = {"infonce": 4, "sigmoid": 3}
 # Matrices of N x N float32 that the peer holds at once, and a twentieth.
 PEER_MATRICES = {"infonce": 4.2, "sigmoid": 5.25}
 GROWTH = tuple(8192 * 2**n for n in range(5))
@@ -128,11 +130,11 @@ def compare(kind: str, folder: Path, options: argparse.Namespace) -> None:
 
 def report(kind: str, ours: list[Found], peers: list[Found], options: argparse.Namespace) -> None:
     """Ratios to the peer, and the distance from what the products alone take."""
-    operations = 4 * 2 * options.pairs**2 * options.width
+    operations = PRODUCTS[kind] * 2 * options.pairs**2 * options.width
     rate = max(run["rate"] for run in ours)
     bound, seconds = operations / rate, middle(ours, "seconds")
     print(
-        f"  bound: 4 products, {operations / 1e12:.2f} TFLOP at {rate / 1e9:.0f} GFLOP/s "
+        f"  bound: {PRODUCTS[kind]} products, {operations / 1e12:.2f} TFLOP at {rate / 1e9:.0f} GFLOP/s "
         f"({ours[0]['threads']} threads): {bound:.2f} s; ours takes {seconds / bound:.2f} times that"
     )
     if peers:
@@ -154,7 +156,7 @@ def growth(folder: Path, options: argparse.Namespace) -> None:
         doublings = ", ".join(f"{after / before:.2f}" for before, after in pairwise(megabytes))
         print(f"  {kind}: twice the pairs take {doublings} times the memory (2 is linear, 4 a matrix)")
         each = [f"{1e6 * size / pairs:,.0f}" for pairs, size in zip(GROWTH, megabytes, strict=True)]
-        print(f"  {kind}: {', '.join(each)} bytes a pair, of which {8 * options.width:,} are its gradients")
+        print(f"  {kind}: {', '.join(each)} bytes a pair; its two gradients alone are {8 * options.width:,}")
     gradients = [2 * 4 * options.width * pairs / 1e6 for pairs in GROWTH]
     curves["the two gradients alone"] = Curve(GROWTH, gradients, dashed=True)
     if options.plot:

@@ -20,19 +20,23 @@ belongs together. With ``x_ij = s_ij + bias`` and z = 1 on the diagonal, -1 else
 
 Why it fits in tiles
 --------------------
-The forward pass needs of S only R, C and the diagonal. The backward pass needs P, which is a function of S, R
-and C entry by entry; so S is computed again, a tile at a time, and each tile of P is multiplied into both
-gradients while it is still in the cache. That is four products of 2 N^2 D operations (one forward, three
+InfoNCE's forward pass needs of S only R, C and the diagonal. The backward pass needs P, which is a function
+of S, R and C entry by entry; so S is computed again, a tile at a time, and each tile of P is multiplied into
+both gradients while it is still in the cache. That is four products of 2 N^2 D operations (one forward, three
 backward) where the textbook version spends six and keeps several N x N matrices. ``dL/dt`` costs no further
 pass: ``sum_ij P_ij a_i.b_j = sum_i a_i.(sum_j P_ij b_j)``, a dot product with what is there already.
 `softmaxes.py` finds both softmaxes of a tile with one exponential an entry.
+
+The sigmoid loss asks nothing of other tiles. So its gradients are found in the forward pass, with three
+products, and kept: 2 N D numbers that the backward pass only multiplies with the gradient that comes in.
 
 Many processes
 --------------
 Each of W processes holds n = N / W pictures and their texts, and computes the n rows of S that belong to its
 pictures; texts come to it by an exchange (`exchange.py`), with sums that travel with them. Forward, C is what
-travels, and each process adds its rows to it; backward, dL/db. So every process does a W-th of the four
-products, features are sent once a pass, and the gradient through everybody else's features is in the sums.
+travels, and each process adds its rows to it; backward, dL/db (which the sigmoid loss finds forward). So every
+process does a W-th of the products, features are sent once a pass, and the gradient through everybody else's
+features is in the sums.
 All processes get the same loss. dL/da and dL/db of a process's own features are whole; what a process finds
 for scale and bias is that of its part of the matrix. So the gradients of all parameters, those two included,
 are parts of a sum: over the processes they add up to the gradient of the one loss.
@@ -157,7 +161,7 @@ def sigmoid_loss(
     """
     _check(image_features, text_features, scale, groups, tile)
     inputs = (image_features, text_features, scale, bias, groups, tile, exchange or Alone())
-    loss: Tensor = _Sigmoid.apply(*inputs)  # type: ignore[no-untyped-call]
+    loss: Tensor = _Sigmoid.apply(*inputs, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -240,7 +244,7 @@ class _InfoNCE(torch.autograd.Function):
 
 
 class _Sigmoid(torch.autograd.Function):
-    """Sums over tiles; nothing but the inputs is kept."""
+    """Loss and gradients in one pass; the gradients are kept until they are asked for."""
 
     @staticmethod
     def forward(
@@ -252,45 +256,36 @@ class _Sigmoid(torch.autograd.Function):
         groups: Tensor | None,
         tile: tuple[int, int] | None,
         exchange: Exchange,
+        graph: bool,
     ) -> Tensor:
+        needs = ctx.needs_input_grad[:4] if graph else (False,) * 4
         with torch.autocast(a.device.type, enabled=False):
             part = Part(a, b, scale, tile, exchange)
-            total = part.zero()
+            total, slope = part.zero(), part.zero()
             shift = bias.to(a.device, part.dtype).reshape(())
 
-            def add(block: Block) -> None:
+            def add(block: Block, onto_a: Tensor | None, onto_b: Tensor | None) -> None:
                 tiles = part.tiles(block, groups)
-                for rows, columns, s in tiles:
-                    x = s.add_(shift).neg_()
-                    tiles.diagonal(x, rows, columns).neg_()  # now z x
-                    total.sub_(F.logsigmoid(x).sum())
 
-            exchange.carry((b, groups), None, add)
-            ctx.save_for_backward(a, b, scale, bias, groups)
-            ctx.tile, ctx.exchange = tile, exchange
+                def weigh(rows: slice, columns: slice, s: Tensor) -> Tensor:
+                    agreement = torch.neg(s.add_(shift), out=tiles.view(1, rows, columns))
+                    tiles.diagonal(agreement, rows, columns).neg_()  # now z x
+                    total.sub_(F.logsigmoid(agreement).sum())
+                    if any(needs):
+                        tiles.diagonal(s.sigmoid_(), rows, columns).sub_(1)
+                        slope.add_(s.sum())
+                    return s
+
+                tiles.multiply(weigh, onto_a, onto_b)
+
+            factor = part.zero().to(part.dtype) + 1 / part.pairs
+            found = part.gradients((b, groups), add, factor, needs[:3])
+            ctx.save_for_backward(*found, slope * factor if needs[3] else None, a, b, scale, bias)
             return (exchange.total(total) / part.pairs).to(part.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, scale, bias, groups = ctx.saved_tensors
-        with torch.autocast(a.device.type, enabled=False):
-            part = Part(a, b, scale, ctx.tile, ctx.exchange)
-            shift = bias.to(a.device, part.dtype).reshape(())
-            total = part.zero()
-
-            def derive(block: Block, onto_a: Tensor | None, onto_b: Tensor | None) -> None:
-                tiles = part.tiles(block, groups)
-
-                def weigh(rows: slice, columns: slice, s: Tensor) -> Tensor:
-                    weights = s.add_(shift).sigmoid_()
-                    tiles.diagonal(weights, rows, columns).sub_(1)
-                    total.add_(weights.sum())
-                    return weights
-
-                tiles.multiply(weigh, onto_a, onto_b)
-
-            factor = grad.to(part.dtype) / part.pairs
-            found = part.gradients((b, groups), derive, factor, ctx.needs_input_grad[:3])
-            grad_bias = total * factor if ctx.needs_input_grad[3] else None
-            return *like((*found, grad_bias), (a, b, scale, bias)), None, None, None
+        found, inputs = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
+        found = tuple(None if kept is None else kept * grad.to(kept.dtype) for kept in found)
+        return *like(found, inputs), None, None, None, None
