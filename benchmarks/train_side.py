@@ -95,7 +95,17 @@ def ours(work: Work) -> None:
         clock.turn(step)
         keys = [str(number) for number in numbers[part]]
         batch = Batch(
-            crops[part], numbers[part], Finish(), tokens[part], groups[part], keys, keys, 0, {}, 0.0
+            crops=crops[part],
+            numbers=numbers[part],
+            finish=Finish(),
+            tokens=tokens[part],
+            groups=groups[part],
+            captions=keys,
+            keys=keys,
+            epoch=0,
+            positions={},
+            wait_seconds=0.0,
+            work_seconds=0.0,
         )
         lr = rate(step, work["steps"], peak=config.lr, warmup=config.warmup)
         clock.losses.append(learner.step(batch, step, lr)[0])

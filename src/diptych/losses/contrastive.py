@@ -34,9 +34,9 @@ Many processes
 --------------
 Each of W processes holds n = N / W pictures and their texts, and computes the n rows of S that belong to its
 pictures; texts come to it by an exchange (`exchange.py`), with sums that travel with them. Forward, C is what
-travels, and each process adds its rows to it; backward, dL/db (which the sigmoid loss finds forward). So every
-process does a W-th of the products, features are sent once a pass, and the gradient through everybody else's
-features is in the sums.
+travels, and each process adds its rows to it; backward, dL/db (which the sigmoid loss finds forward). So
+every process does a W-th of the products, features are sent once a pass, and the gradient through everybody
+else's features is in the sums.
 All processes get the same loss. dL/da and dL/db of a process's own features are whole; what a process finds
 for scale and bias is that of its part of the matrix. So the gradients of all parameters, those two included,
 are parts of a sum: over the processes they add up to the gradient of the one loss.
