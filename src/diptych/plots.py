@@ -103,8 +103,9 @@ def plot_curves(
 
 
 def _draw(axes: Any, name: str, curve: Curve, colour: str, marker: str) -> None:
-    style = "--" if curve.dashed else "-"
-    axes.plot(curve.x, curve.y, style, color=colour, marker=marker or None, markersize=4, label=name)
+    line = "none" if len(curve.x) == 1 else "--" if curve.dashed else "-"
+    look = {"linestyle": line, "marker": marker or None, "markersize": 4}
+    axes.plot(curve.x, curve.y, color=colour, label=name, **look)
     if len(curve.low):
         axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
     for label, place in zip(curve.labels, zip(curve.x, curve.y, strict=True), strict=False):
