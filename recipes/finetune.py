@@ -3,7 +3,8 @@
 Command:  python recipes/finetune.py   (the same again goes on; --seeds, --tasks and --out as --help has them)
 Data:     DIPTYCH_SHARED/data: tfflowers-train-1000 and mnist-train-10k to learn; tfflowers-test-a,
           mnist-test-a, cifar10-test-a, caltech101-test-a, flickr8k-val and pacs-a to measure
-Cost:     28 runs of half a minute, 44 points of ten seconds: about 25 minutes on one thread of two shared cores
+Cost:     28 runs of 20 seconds and measuring 72 models of 10 each: about 25 minutes on one thread of two
+          shared cores, 3 GB of checkpoints
 Result:   the tables and curves of docs/fine-tuning.md; runs/finetune/*/measured.json
 
 Two tasks: flowers, which the default model has seen in training and names well, and written digits, which it
