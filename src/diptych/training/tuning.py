@@ -38,7 +38,7 @@ _LAST = (
 
 
 def gentle(shape: CLIPConfig) -> dict[str, Any]:
-    """Fields of a `TrainConfig` that change a model without destroying it: what `train --start` takes.
+    """Fields of a `TrainConfig` that change a model without destroying it: what `train --from` takes.
 
     Measured on the default model in docs/fine-tuning.md. Batch norms that follow new pictures lose the
     statistics of all others within some twenty steps, so they stay still. Early layers see edges, which are
