@@ -40,7 +40,7 @@ from diptych.training.predicting import cost_of
 SEEN = ("airplane", "automobile", "dog", "frog", "ship")  # of CIFAR-10: their training pictures are visited
 UNSEEN = ("bird", "cat", "deer", "horse", "truck")  # theirs are not; other packs have such pictures and words
 SIDE, BATCH, STEPS = 32, 128, 32  # pixels; pairs a step; steps an epoch
-LEVELS = (1, 2, 3, 4, 6, 8)  # epochs after which to measure
+LEVELS = (1, 2, 3, 4, 6, 8, 12)  # epochs after which to measure
 TEXT = TextConfig(context_length=32, vocab_size=8192, width=128, heads=2, layers=2)  # tower and decoder
 TOWERS: Mapping[str, ResNetConfig | ViTConfig] = {
     "ResNet": ResNetConfig(image_size=SIDE, layers=(1, 1, 1, 1), width=16, pool="average", stem_pool=False),
@@ -48,7 +48,7 @@ TOWERS: Mapping[str, ResNetConfig | ViTConfig] = {
 }
 RATES = {  # the best of the sweep, docs/efficiency-study.md
     "ResNet": {"contrastive": 5e-4, "captions": 5e-4, "words": 1e-3, "ngrams": 1e-3, "classes": 5e-4},
-    "ViT": {"contrastive": 1e-3, "captions": 1e-3, "words": 1e-3, "ngrams": 1e-3, "classes": 1e-3},
+    "ViT": {"contrastive": 1e-3, "captions": 1e-3, "words": 3e-3, "ngrams": 3e-3, "classes": 1e-3},
 }
 SWEPT = (5e-4, 1e-3, 3e-3)
 
