@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,38 +13,50 @@ from diptych.plots import Curve, plot_curves
 Legs = Sequence[Any]  # as points.json has them
 
 OBJECTIVES = ("contrastive", "words", "ngrams", "captions", "classes")
-AXES = {
-    "pairs": "pairs seen",
-    "operations": "operations of training (3 x forward)",
-}
+AXES = {"pairs": "pairs seen", "operations": "operations of training (3 x forward)"}
 EXAMS = {
-    "seen": "accuracy, 5 classes of CIFAR-10 seen in training",
-    "unseen": "zero-shot accuracy, the 5 other classes of CIFAR-10",
+    "seen": "accuracy among the 5 classes of CIFAR-10 seen",
+    "seen, even": "accuracy among the 5 classes of CIFAR-10 seen, even",
+    "unseen": "zero-shot accuracy among the 5 others",
+    "unseen, even": "zero-shot accuracy among the 5 others, even",
 }
 CHANCE = {"chance": 0.2}
-FINALS = ("seen", "seen, even", "seen, per token", "unseen", "unseen, even", "unseen, per token")
-RETRIEVALS = ("picture of a caption", "caption of a picture", "caption of a picture, even")
+# Columns of the table: what a point calls it, and what the table does.
+FINALS = {
+    "seen": "seen",
+    "seen, even": "even",
+    "seen, per token": "token",
+    "unseen": "unseen",
+    "unseen, even": "even",
+    "unseen, per token": "token",
+    "picture of a caption": "picture",
+    "caption of a picture": "caption",
+    "caption of a picture, even": "even",
+}
 RIVALS = (("contrastive", "words"), ("words", "captions"), ("contrastive", "captions"), ("words", "ngrams"))
 
 
 def draw(legs: Legs, out: Path) -> None:
     """Each tower's objectives against pairs and against operations; the towers against operations."""
+    towers = {tower: [leg for leg in legs if leg["tower"] == tower] for tower in ("ResNet", "ViT")}
     for exam, y in EXAMS.items():
-        for tower in sorted({leg["tower"] for leg in legs}):
-            of_tower = [leg for leg in legs if leg["tower"] == tower]
+        name = exam.replace(", ", "-")
+        for tower, some in towers.items():
             for axis, x in AXES.items():
-                shown = {name: curve(of_tower, name, exam, axis) for name in OBJECTIVES}
-                shown = {name: found for name, found in shown.items() if len(found.x)}
-                path = out / f"{exam}-{axis}-{tower.lower()}"
-                plot_curves(path, shown, x=x, y=y, title=tower, log_x=True, levels=CHANCE)
+                shown = {objective: curve(some, objective, exam, axis) for objective in OBJECTIVES}
+                _plot(out / f"{name}-{axis}-{tower.lower()}", shown, x, y, tower)
         both = {
-            f"{name}, {tower}": curve(of_tower, name, exam, "operations")
-            for name in ("contrastive", "words", "captions")
-            for tower in ("ResNet", "ViT")
-            for of_tower in [[leg for leg in legs if leg["tower"] == tower]]
+            f"{objective}, {tower}": curve(some, objective, exam, "operations")
+            for objective in ("contrastive", "words", "captions")
+            for tower, some in towers.items()
         }
-        both = {name: found for name, found in both.items() if len(found.x)}
-        plot_curves(out / f"{exam}-towers", both, x=AXES["operations"], y=y, log_x=True, levels=CHANCE)
+        _plot(out / f"{name}-towers", both, AXES["operations"], y, "")
+
+
+def _plot(path: Path, curves: Mapping[str, Curve], x: str, y: str, title: str) -> None:
+    there = {name: found for name, found in curves.items() if len(found.x)}
+    if there:
+        plot_curves(path, there, x=x, y=y, title=title, log_x=True, levels=CHANCE)
 
 
 def curve(legs: Legs, objective: str, exam: str, axis: str) -> Curve:
@@ -101,19 +113,29 @@ def ratios(legs: Legs, first: tuple[str, str], second: tuple[str, str], exam: st
 
 
 def table(legs: Legs) -> str:
-    """Where the runs end, and what each needs to be as good as another: mean, least and most of the seeds."""
-    lines = [f"{'tower':7} {'objective':12} {'measure':27} {'mean':>6} {'least':>6} {'most':>6}"]
+    """Where the runs end (mean and half the spread of the seeds), and what each needs to match another."""
+    lines = [f"{'tower':7}{'objective':12}{'rate':>6} " + "".join(f"{name:>8} " for name in FINALS.values())]
     kinds = sorted({(leg["tower"], OBJECTIVES.index(leg["objective"]), leg["lr"]) for leg in legs})
     for tower, number, rate in kinds:
         kind = (tower, OBJECTIVES[number], rate)
         ends = [leg["points"][-1] for leg in legs if (leg["tower"], leg["objective"], leg["lr"]) == kind]
-        for name in (*FINALS, *RETRIEVALS):
-            values = [end[name] for end in ends if name in end]
-            if values:
-                told = f"{fmean(values):6.3f} {min(values):6.3f} {max(values):6.3f}"
-                lines.append(f"{tower:7} {kind[1]:12} {name:27} {told}   at {rate:g}")
+        cells = [_cell([end[name] for end in ends if name in end]) for name in FINALS]
+        lines.append(f"{tower:7}{kind[1]:12}{rate:6g} {''.join(cells)}".rstrip())
     lines += ["", f"{'how many times more the second needs':62} {'mean':>6} {'least':>6} {'most':>6}"]
     return "\n".join([*lines, *_compared(legs)])
+
+
+def _cell(values: Sequence[float]) -> str:
+    """Nine columns.
+
+    Examples
+    --------
+    >>> _cell([0.25, 0.27])
+    ' .26±.010'
+    """
+    if not values:
+        return " " * 9
+    return f"{fmean(values):.2f}"[1:].rjust(4) + f"±{(max(values) - min(values)) / 2:.3f}".replace("0.", ".")
 
 
 def _compared(legs: Legs) -> Iterator[str]:
@@ -121,7 +143,7 @@ def _compared(legs: Legs) -> Iterator[str]:
     kinds = [((a, tower), (b, tower), axis) for tower in towers for a, b in RIVALS for axis in AXES]
     kinds += [((name, "ResNet"), (name, "ViT"), "operations") for name in OBJECTIVES]
     for first, second, axis in kinds:
-        for exam in ("seen", "seen, even", "unseen", "unseen, even"):
+        for exam in EXAMS:
             values = ratios(legs, first, second, exam, axis)
             if values:
                 mean = math.exp(fmean(map(math.log, values)))
