@@ -28,7 +28,6 @@ FINALS = {
     "seen, per token": "token",
     "unseen": "unseen",
     "unseen, even": "even",
-    "unseen, per token": "token",
     "picture of a caption": "picture",
     "caption of a picture": "caption",
     "caption of a picture, even": "even",
