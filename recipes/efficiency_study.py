@@ -20,7 +20,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.pairs import AugmentConfig, LabelledTar, Mixture, Once
 from diptych.training import Evaluator, Listener, Run, StepReport, TrainConfig, train
 from diptych.training.predicting import cost_of
+from diptych.weights import ModelSpec
 
 SEEN = ("airplane", "automobile", "dog", "frog", "ship")  # of CIFAR-10: their training pictures are visited
 UNSEEN = ("bird", "cat", "deer", "horse", "truck")  # theirs are not; other packs have such pictures and words
@@ -221,16 +222,12 @@ def legs_of(args: argparse.Namespace) -> list[Leg]:
     return legs
 
 
-def sheets_of(
-    legs: Sequence[Leg], packs: tuple[Mixture, Mixture], args: argparse.Namespace
-) -> dict[str, Sheet]:
+def sheets_of(spec: ModelSpec, args: argparse.Namespace) -> dict[str, Sheet]:
     """What is measured; for the sweep without captions."""
-    shape, classes = config(legs[0], packs, args.out).spec, {"seen": SEEN, "unseen": UNSEEN}
-    found = {
-        "cifar": labels(default.DATA / "cifar10-test-a.tar.gz", shape, 200 if args.quick else 2000, classes)
-    }
+    count, classes = 200 if args.quick else 2000, {"seen": SEEN, "unseen": UNSEEN}
+    found = {"cifar": labels(default.DATA / "cifar10-test-a.tar.gz", spec, count, classes)}
     if not args.sweep:
-        found["flickr"] = captions(default.DATA / "flickr8k-val.tar", shape, 200)
+        found["flickr"] = captions(default.DATA / "flickr8k-val.tar", spec, 200)
     return found
 
 
@@ -242,18 +239,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
     parser.add_argument("--quick", action="store_true", help="a smoke run: one seed, one epoch, the ResNet")
     parser.add_argument("--sweep", action="store_true", help="short runs at several rates")
-    parser.add_argument(
-        "--part",
-        type=int,
-        nargs=2,
-        default=(0, 1),
-        metavar=("I", "N"),
-        help="every N-th run from the I-th on",
-    )
+    told = "every N-th run from the I-th on"
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help=told)
     args = parser.parse_args()
     args.out.joinpath("runs").mkdir(parents=True, exist_ok=True)
     legs, packs, started = legs_of(args), data(), time.monotonic()
-    sheets = sheets_of(legs, packs, args)
+    sheets = sheets_of(config(legs[0], packs, args.out).spec, args)
     mine = legs[args.part[0] :: args.part[1]]
     for number, leg in enumerate(mine):
         print(f"{number + 1} of {len(mine)}, {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
