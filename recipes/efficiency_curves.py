@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,6 +22,7 @@ EXAMS = {
     "unseen, even": "zero-shot accuracy among the 5 others, even",
 }
 CHANCE = {"chance": 0.2}
+LEAST = 0.25  # an accuracy that pairs are counted to: chance and four standard errors
 # Columns of the table: what a point calls it, and what the table does.
 FINALS = {
     "seen": "seen",
@@ -45,7 +47,9 @@ def draw(legs: Legs, out: Path) -> None:
                 shown = {objective: curve(some, objective, exam, axis) for objective in OBJECTIVES}
                 _plot(out / f"{name}-{axis}-{tower.lower()}", shown, x, y, tower)
         both = {
-            f"{objective}, {tower}": curve(some, objective, exam, "operations")
+            f"{objective}, {tower}": replace(
+                curve(some, objective, exam, "operations"), dashed=tower == "ViT"
+            )
             for objective in ("contrastive", "words", "captions")
             for tower, some in towers.items()
         }
@@ -92,10 +96,13 @@ def needed(run: Sequence[tuple[float, float]], level: float) -> float:
     return math.inf
 
 
-def ratios(legs: Legs, first: tuple[str, str], second: tuple[str, str], exam: str, axis: str) -> list[float]:
+def ratios(
+    legs: Legs, first: tuple[str, str], second: tuple[str, str], exam: str, axis: str
+) -> list[tuple[float, bool]]:
     """How many times more the second (objective, tower) needs than the first, for each seed of both.
 
-    Both to the accuracy that the weaker of the two ends with.
+    Both to the accuracy that the weaker of the two ends with; left out where that is near chance. With each
+    number whether it is only a bound, as the first was there at its first point.
     """
     found = []
     for seed in sorted({leg["seed"] for leg in legs}):
@@ -107,7 +114,8 @@ def ratios(legs: Legs, first: tuple[str, str], second: tuple[str, str], exam: st
         ]
         if len(both) == 2 and all(both):
             level = min(max(y for _, y in run) for run in both)
-            found.append(needed(both[1], level) / needed(both[0], level))
+            if level >= LEAST:
+                found.append((needed(both[1], level) / needed(both[0], level), both[0][0][1] >= level))
     return found
 
 
@@ -120,7 +128,10 @@ def table(legs: Legs) -> str:
         ends = [leg["points"][-1] for leg in legs if (leg["tower"], leg["objective"], leg["lr"]) == kind]
         cells = [_cell([end[name] for end in ends if name in end]) for name in FINALS]
         lines.append(f"{tower:7}{kind[1]:12}{rate:6g} {''.join(cells)}".rstrip())
-    lines += ["", f"{'how many times more the second needs':62} {'mean':>6} {'least':>6} {'most':>6}"]
+    lines += [
+        "",
+        f"{'how many times more the second needs; >: or more':62} {'mean':>6} {'least':>6} {'most':>6}   n",
+    ]
     return "\n".join([*lines, *_compared(legs)])
 
 
@@ -143,8 +154,9 @@ def _compared(legs: Legs) -> Iterator[str]:
     kinds += [((name, "ResNet"), (name, "ViT"), "operations") for name in OBJECTIVES]
     for first, second, axis in kinds:
         for exam in EXAMS:
-            values = ratios(legs, first, second, exam, axis)
-            if values:
+            found = ratios(legs, first, second, exam, axis)
+            if found:
+                values, bound = [value for value, _ in found], " >" if any(low for _, low in found) else "  "
                 mean = math.exp(fmean(map(math.log, values)))
                 who = f"{' '.join(first)}, {' '.join(second)}: {exam}, {axis}"
-                yield f"{who:62} {mean:6.2f} {min(values):6.2f} {max(values):6.2f}"
+                yield f"{who:60}{bound}{mean:7.2f} {min(values):6.2f} {max(values):6.2f} {len(values):3}"

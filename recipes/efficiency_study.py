@@ -52,7 +52,7 @@ RATES = {  # the best of the sweep, docs/efficiency-study.md
     "ResNet": {"contrastive": 5e-4, "captions": 5e-4, "words": 1e-3, "ngrams": 1e-3, "classes": 5e-4},
     "ViT": {"contrastive": 1e-3, "captions": 1e-3, "words": 3e-3, "ngrams": 3e-3, "classes": 1e-3},
 }
-SWEPT = (5e-4, 1e-3, 3e-3)
+SWEPT = (2.5e-4, 5e-4, 1e-3, 3e-3)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def grid() -> list[Leg]:
 
 
 def sweep() -> list[Leg]:
-    """Short runs at three rates, with a seed of their own; for labels the rate of contrast is taken."""
+    """Short runs at several rates, with a seed of their own; for labels the rate of contrast is taken."""
     return [
         Leg(objective, tower, 9, rate, (3,))
         for tower in TOWERS
