@@ -46,13 +46,11 @@ def draw(legs: Legs, out: Path) -> None:
             for axis, x in AXES.items():
                 shown = {objective: curve(some, objective, exam, axis) for objective in OBJECTIVES}
                 _plot(out / f"{name}-{axis}-{tower.lower()}", shown, x, y, tower)
-        both = {
-            f"{objective}, {tower}": replace(
-                curve(some, objective, exam, "operations"), dashed=tower == "ViT"
-            )
-            for objective in ("contrastive", "words", "captions")
-            for tower, some in towers.items()
-        }
+        both = {}
+        for objective in ("contrastive", "words", "captions"):
+            for tower, some in towers.items():
+                found = curve(some, objective, exam, "operations")
+                both[f"{objective}, {tower}"] = replace(found, dashed=tower == "ViT")
         _plot(out / f"{name}-towers", both, AXES["operations"], y, "")
 
 
@@ -128,10 +126,8 @@ def table(legs: Legs) -> str:
         ends = [leg["points"][-1] for leg in legs if (leg["tower"], leg["objective"], leg["lr"]) == kind]
         cells = [_cell([end[name] for end in ends if name in end]) for name in FINALS]
         lines.append(f"{tower:7}{kind[1]:12}{rate:6g} {''.join(cells)}".rstrip())
-    lines += [
-        "",
-        f"{'how many times more the second needs; >: or more':62} {'mean':>6} {'least':>6} {'most':>6}   n",
-    ]
+    told = "how many times more the second needs; >: or more"
+    lines += ["", f"{told:62} {'mean':>6} {'least':>6} {'most':>6}   n"]
     return "\n".join([*lines, *_compared(legs)])
 
 
