@@ -5,8 +5,10 @@ Command:  python recipes/efficiency_study.py --part 0 2 & python recipes/efficie
           rates below were chosen by
 Data:     DIPTYCH_SHARED/data: flickr8k-train, open-train, caltech101-train-16shot, tfflowers-train-1000, and
           five classes of cifar10-train; measured on cifar10-test-a and flickr8k-val
-Cost:     COST
-Result:   points.json, curves as SVG and PNG, a table; docs/efficiency-study.md has them
+Cost:     about 25 minutes on two cores with nothing beside it, 41 with; a killed study goes on with the same
+          command
+Result:   points.json, curves as SVG and PNG, a table: contrast is ahead of all else;
+          docs/efficiency-study.md has them
 
 (Paper, section 2.3 and figure 2.) Four objectives on the same two picture towers, of about the same
 operations, see the same pairs in the same order; a fifth learns the labels of the labelled part. The rate
