@@ -83,3 +83,23 @@ def test_fine_tuning_that_cannot_be_is_said(
     assert done.exit_code == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_kept_data_set_may_be_called_val(run: Run, tiny: Path, labelled: Path) -> None:
+    labelled.rename("val")
+    options = ("--epochs", "1", "--batch-size", "8", "--hold-out", "0.3", "--out", "runs/tuned")
+    done = run("train", "--pairs", "pairs.tar", "--from", tiny, *options, "--keep-up", "val", "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)["metrics"]
+    assert {"val/image_retrieval_recall@10", "val (kept)/acc1"} <= set(told)
+    again = run("train", "--pairs", "pairs.tar", "--from", tiny, *options)
+    assert again.exit_code == 2
+    assert "holds a run already" in again.stderr
+    assert "measuring" not in again.stderr
+
+
+def test_an_objective_that_knows_no_texts_is_trained_without_measuring(run: Run) -> None:
+    options = ("--model", "diptych-tiny", "--epochs", "1", "--batch-size", "8", "--hold-out", "0.3")
+    done = run("train", "--pairs", "pairs.tar", *options, "--out", "runs/words", "--set", "objective=words")
+    assert done.exit_code == 0, done.stderr
+    assert "nothing is measured" in done.stderr

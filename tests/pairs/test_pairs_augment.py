@@ -198,3 +198,10 @@ def test_words_left_out_hang_on_the_visit_alone():
     assert together == alone
     whole = prepare(found, NUMBERS[:8], AugmentConfig(), 16)[1]  # the draws of the others stay the same
     assert all(set(some.split()) < set(full.split()) for some, full in zip(together, whole, strict=True))
+
+
+def test_pairs_of_one_caption_stay_one_group_whatever_words_are_left_out():
+    found = [(smooth(n, 20, 20), ("one two three four five",)) for n in range(20)]
+    _, read, whole = prepare(found, NUMBERS[:20], AugmentConfig(drop_words=0.4), 16)
+    assert len(set(read)) > 5
+    assert set(whole) == {"one two three four five"}

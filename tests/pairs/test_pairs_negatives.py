@@ -24,7 +24,7 @@ def write(path: Path, *lines: object) -> Path:
 
 def test_lines_of_one_caption_add_up_and_all_get_their_turn(tmp_path: Path) -> None:
     one = {"caption": "a man bites a dog", "negatives": ["a dog bites a man", "a man bites a dog"]}
-    more = {"caption": "a man bites a dog ", "negatives": [" a man bites a log", "a man lights a dog"]}
+    more = {"caption": "a man bites a dog ", "negatives": [" a man bites a log"] * 3 + ["a man lights a dog"]}
     known = Negatives(write(tmp_path / "n.jsonl", one, "", more, {"caption": "b", "negatives": []}), 2)
     assert len(known) == 1
     chosen = known.of(["a man bites a dog"] * 300, NUMBERS)
@@ -68,3 +68,8 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     except DataError:
         return
     assert known.of(["a"], np.array([1], np.uint64)) == [["a", "a"]]
+
+
+def test_a_line_ends_where_json_lines_end(tmp_path: Path) -> None:
+    line = json.dumps({"caption": "a\u2028b", "negatives": ["c\x85d"]}, ensure_ascii=False)
+    assert len(Negatives(write(tmp_path / "n.jsonl", line, line), 1)) == 1

@@ -17,6 +17,8 @@ from diptych.training import Run, footprint, train
 from diptych.training import learner as learner_module
 from diptych.training.checkpoint import FILE
 from diptych.training.footprint import Footprint, kept_bytes
+from diptych.training.trainer import open_loader
+from diptych.training.world import World
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +91,29 @@ def test_processes_find_one_chunk(pairs: Path, tmp_path: Path, parallel: str) ->
     assert chunk_of(tmp_path / "found" / "run") == 24
     run(2, pairs, tmp_path / "told" / "run", **options, parallel=parallel, chunk=24)
     close(tmp_path / "found" / "run", tmp_path / "told" / "run")
+
+
+def test_the_chunk_is_that_of_the_largest_pictures(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner_module, "free_bytes", lambda device: 12e6)
+    found = []
+    for name, sizes in (("small", ()), ("grows", ((0.5, 32), (0.5, 64)))):
+        config = config_of(pairs, tmp_path / name, chunk=-1, batch_size=48, epochs=2, image_sizes=sizes)
+        train(Run(config))
+        found.append(chunk_of(tmp_path / name))
+    assert found[1] <= found[0] / 2
+
+
+def test_what_is_computed_again_is_counted_for_one_block(pairs: Path, tmp_path: Path) -> None:
+    shape = dataclasses.replace(TINY_VIT, vision=dataclasses.replace(TINY_VIT.vision, layers=4))
+    config = config_of(pairs, tmp_path / "run", model=shape, ema=0.0, share_text=False)
+    batch = next(open_loader(config, World(), 1).batches(0))
+    plain, again = (
+        learner_module.Learner(
+            dataclasses.replace(config, grad_checkpointing=on), torch.device("cpu"), World()
+        ).footprint(batch)
+        for on in (False, True)
+    )
+    assert plain.pair < again.pair  # one block of text: all of it is computed again at once
+    assert again.pair < 2 * plain.pair

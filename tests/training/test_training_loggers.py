@@ -11,7 +11,7 @@ import pytest
 from make_runs import config_of, write_pairs
 from PIL import Image
 
-from diptych.errors import MissingExtraError
+from diptych.errors import MissingExtraError, TrainingError
 from diptych.training import Listener, Run, StepReport, sample_file, train
 from diptych.training.loggers import LOGGERS, Several, TensorBoard, figures
 
@@ -79,7 +79,15 @@ def test_weights_and_biases_gets_figures_and_samples(tmp_path: Path, monkeypatch
 
     train(Run(config, {"toy": evaluate}), listener=listener)
     listener.close()
-    assert fake.run.options["id"] == "runs-a"
+    assert fake.run.options["name"] == "runs-a"
+    assert fake.run.options["id"] == (tmp_path / "runs" / "a" / "wandb-id").read_text()
+    again = fake.run.options["id"]
+    LOGGERS["wandb"](config)
+    assert fake.run.options["id"] == again  # a run that goes on goes on there
+    fake.init = lambda **options: 1 / 0
+    with pytest.raises(TrainingError, match="cannot be reached"):
+        LOGGERS["wandb"](config)
+    fake.run = listener._run
     assert fake.run.options["resume"] == "allow"
     assert fake.run.options["config"]["batch_size"] == 16
     assert [step for step, _ in fake.run.logged] == [1, 2, 3, 4, 4]

@@ -204,12 +204,31 @@ def _known(file: Path | None, identities: tuple[str, str], command: str) -> Sequ
     if file is None or not file.exists():
         return ()
     before = Interpolation.read(file)
-    if [before.start, before.end, before.command] != [*identities, command]:
+    ends = [before.start, before.end, _deciding(before.command)]
+    if ends != [*identities, _deciding(command)]:
         raise DataError(
             f"{file} is of other models or another command ({before.command}): choose another --out, or "
             "remove it"
         )
     return before.points
+
+
+def _deciding(command: str) -> list[str]:
+    """The words of a command that decide its figures.
+
+    Examples
+    --------
+    >>> _deciding("diptych evaluate interpolate a b data --shares 0,1 --json -o way --fast")
+    ['diptych', 'evaluate', 'interpolate', 'a', 'b', 'data', '--fast']
+    """
+    words = iter(shlex.split(command))
+    found = []
+    for word in words:
+        if word in ("--shares", "--keep", "--out", "-o"):
+            next(words, None)
+        elif word not in ("--json", "--quiet", "-q"):
+            found.append(word)
+    return found
 
 
 def _table(found: Interpolation) -> None:

@@ -203,8 +203,12 @@ def train(
         else _own_run(own, changes, assignments, quiet=quiet, first=first)
     )
     if dry_run:
-        show_plan(run, json=json, quiet=quiet or not first)
+        if first:
+            show_plan(run, json=json, quiet=quiet)
         return
+    from diptych.training import refuse_used
+
+    refuse_used(Path(run.config.out), resume=resume)
     before = _before(run, quiet) if start and first else {}
     summary = _train(run, logger or [], resume=resume, quiet=quiet, first=first)
     if first:
@@ -230,8 +234,17 @@ def _own_run(
 
     config, held = own.begin(quiet or not first)
     config = dataclasses.replace(config, **changes).override(assignments or [])
+    if config.objective != "contrastive":
+        if own.keep_up:
+            raise InputError(
+                f"--keep-up compares pictures with texts, and objective={config.objective} cannot"
+            )
+        note(f"objective={config.objective}: nothing is measured on held-out pairs", quiet=quiet or not first)
+        return Run(dataclasses.replace(config, monitor=""))
     evaluators = {} if held is None else {"val": held_out_measure(held, config, samples=first)}
-    return Run(config, {**evaluators, **kept(own.keep_up or [], config)})
+    more = kept(own.keep_up or [], config)
+    # A data set may be called val, too.
+    return Run(config, evaluators | {f"{n} (kept)" if n in evaluators else n: e for n, e in more.items()})
 
 
 def _pairs_of(chunk: str | None) -> int | None:

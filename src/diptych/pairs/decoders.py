@@ -50,7 +50,8 @@ class Done:
     Attributes
     ----------
     crops : (n, 3, S, S) uint8
-    captions : list of str
+    captions, whole : list of str
+        As they are read, and with the words left out by chance.
     good : (n,) int64
         Which of the records these are.
     failures : dict of int to str
@@ -61,6 +62,7 @@ class Done:
 
     crops: Tensor
     captions: list[str]
+    whole: list[str]
     good: np.ndarray
     failures: dict[int, str]
     seconds: float
@@ -78,8 +80,8 @@ def do(work: Work) -> Done:
         except ImageError as error:
             failures[n] = str(error)
     rows = np.array(good, np.int64)
-    crops, captions_ = prepare(found, work.numbers[rows], work.augment, work.side)
-    return Done(crops, captions_, rows, failures, time.perf_counter() - started)
+    crops, captions_, whole = prepare(found, work.numbers[rows], work.augment, work.side)
+    return Done(crops, captions_, whole, rows, failures, time.perf_counter() - started)
 
 
 class Decoders:

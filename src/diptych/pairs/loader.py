@@ -237,12 +237,12 @@ class PairLoader:
         found = [self.reader.pair(*visit) for visit in zip(part.tolist(), index.tolist(), strict=True)]
         good = np.array([n for n, pair in enumerate(found) if pair is not None], np.int64)
         usable = [pair for pair in found if pair is not None]
-        crops, captions = prepare(usable, number[good], self.augment, self.image_size)
+        crops, captions, whole = prepare(usable, number[good], self.augment, self.image_size)
         records = [(self.sources[part[n]], int(index[n])) for n in good]
         return Piece(
             crops=crops,
             captions=captions,
-            groups=[source.label(n) or text for (source, n), text in zip(records, captions, strict=True)],
+            groups=[source.label(n) or text for (source, n), text in zip(records, whole, strict=True)],
             keys=[source.key(n) for source, n in records],
             numbers=number[good],
             ends=(span.start + good + 1).tolist(),

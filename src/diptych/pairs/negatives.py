@@ -44,13 +44,14 @@ class Negatives:
         self.each = each
         self._known: dict[str, list[str]] = {}
         try:
-            lines = Path(path).expanduser().read_text("utf-8").splitlines()
+            lines = Path(path).expanduser().read_text("utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path} cannot be read as a file of negatives: {error}") from error
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 caption, missed = _parse(line, f"{path}, line {number}")
-                self._known.setdefault(caption, []).extend(text for text in missed if text != caption)
+                known = self._known.setdefault(caption, [])
+                known += [text for text in dict.fromkeys(missed) if text != caption and text not in known]
 
     def __len__(self) -> int:
         """Captions that have near misses."""

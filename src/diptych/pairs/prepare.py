@@ -27,7 +27,7 @@ Found = tuple[Pixels, tuple[str, ...]]  # a decoded picture and its captions, at
 
 def prepare(
     found: Sequence[Found], numbers: UInts, augment: AugmentConfig | None, side: int
-) -> tuple[Tensor, list[str]]:
+) -> tuple[Tensor, list[str], list[str]]:
     """Crop pictures and choose captions.
 
     Parameters
@@ -44,6 +44,9 @@ def prepare(
     -------
     crops : (B, 3, side, side) uint8
     captions : list of str
+        As they are to be read.
+    whole : list of str
+        With the words that were left out by chance.
     """
     pixels = [picture for picture, _ in found]
     draws = uniforms(numbers, COLUMNS)
@@ -53,9 +56,10 @@ def prepare(
         captions[0 if augment is None else int(draw * len(captions))]
         for (_, captions), draw in zip(found, draws[:, CAPTION].tolist(), strict=True)
     ]
+    read = chosen
     if augment is not None and augment.drop_words:
-        chosen = [
+        read = [
             leave_out_words(caption, numbers[n : n + 1], augment.drop_words)
             for n, caption in enumerate(chosen)
         ]
-    return crop(pixels, crop_boxes(sizes, draws, augment), side, mirrored), chosen
+    return crop(pixels, crop_boxes(sizes, draws, augment), side, mirrored), read, chosen

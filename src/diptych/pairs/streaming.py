@@ -243,7 +243,7 @@ class StreamLoader:
         return Piece(
             crops=done.crops,
             captions=done.captions,
-            groups=done.captions,
+            groups=done.whole,
             keys=[block.records[n].key for n in good],
             numbers=block.numbers[good],
             ends=[block.spot.told(n + 1) for n in good],

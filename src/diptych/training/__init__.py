@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from diptych.training.config import Evaluator, Run, TrainConfig
 from diptych.training.plan import Plan, plan
-from diptych.training.trainer import train
+from diptych.training.trainer import refuse_used, train
 from diptych.training.tuning import gentle
 from diptych.training.watching import Listener, StepReport, Summary, sample_file
 
 __all__ = [
     "train",
+    "refuse_used",
     "plan",
     "Plan",
     "Run",

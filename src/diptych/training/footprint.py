@@ -41,6 +41,10 @@ class Footprint:
         """Of a chunk of pairs, on its way there and back."""
         return MARGIN * (self.pair * pairs + self.fixed)
 
+    def with_part(self, other: Footprint, part: float) -> Footprint:
+        """With a part of another one on top."""
+        return Footprint(self.pair + part * other.pair, self.fixed + part * other.fixed)
+
     def largest(self, free: float, most: int, each: int) -> int:
         """Pairs of a chunk that fits, in as few and equal chunks as can be.
 

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from diptych.errors import TrainingError
 from diptych.model.clip import CLIP
+from diptych.model.config import ResNetConfig
 from diptych.model.initialise import build
 from diptych.model.machine import pick_dtype
 from diptych.model.statistics import batch_norms, frozen_statistics, running_statistics
@@ -116,7 +118,9 @@ class Learner:
         norm = gradient_norm([p.grad for p in parameters if p.grad is not None], world)
         if not torch.isfinite(loss) or not (torch.isfinite(norm) or self.scaler.is_enabled()):
             size = self.chunk or len(batch)
-            where = first_bad_layer(self.objective, *batch.part(slice(0, size), self.device))
+            # Of parameters in pieces each process knows its own, and would go another way than the others.
+            some = batch.part(slice(0, size), self.device)
+            where = "" if self.in_pieces else first_bad_layer(self.objective, *some)
             raise TrainingError(
                 f"the loss is {loss.item()} and the gradient {norm.item()} at step {number}: the run went "
                 f"astray{f', first in {where}' if where else ''}. Start again in another folder with a lower "
@@ -179,14 +183,27 @@ class Learner:
         return int(min(self.world.every(found)))
 
     def footprint(self, batch: Batch) -> Footprint:
-        """Memory of a pass, from a few pairs."""
+        """Memory of a pass, from a few pairs, on pictures as large as the run will have them."""
         self._train_mode()
+        side = largest_side(self.config)
+        few = batch.crops[: max(SIZES)].float()
+        batch = replace(batch, crops=interpolate(few, (side, side)).to(torch.uint8))
 
         def encode(count: int) -> object:
             with self._precision(), frozen_statistics(self.objective):
                 return self.objective(*batch.part(slice(0, count), self.device))
 
-        return footprint(encode, [local(p) for p in self.objective.parameters()])
+        parameters = [local(p) for p in self.objective.parameters()]
+        counted = footprint(encode, parameters)
+        if not self.config.grad_checkpointing:
+            return counted
+        # What is computed again on the way back is there for one block at a time.
+        self.model.set_grad_checkpointing(False)
+        whole = footprint(encode, parameters)
+        self.model.set_grad_checkpointing(True)
+        vision, text = self.model.config.vision, self.model.config.text
+        blocks = len(vision.layers) if isinstance(vision, ResNetConfig) else vision.layers
+        return counted.with_part(whole, 1 / min(blocks, text.layers))
 
     def _train_mode(self) -> None:
         self.objective.train()
@@ -282,7 +299,12 @@ class Learner:
 def bytes_each(config: TrainConfig) -> int:
     """What every pair of a batch takes, whatever the chunks: its rows, their gradients, and its pictures."""
     rows = 8 * 4 * config.architecture.embed_dim
-    return rows + BATCHES * 3 * config.side(config.epochs - 1) ** 2
+    return rows + BATCHES * 3 * largest_side(config) ** 2
+
+
+def largest_side(config: TrainConfig) -> int:
+    """Of the pictures in any epoch."""
+    return max((side for _, side in config.image_sizes), default=config.side(0))
 
 
 def refuse_other_inputs(config: TrainConfig, spec: ModelSpec, name: str) -> None:

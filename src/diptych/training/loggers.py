@@ -10,9 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
+from diptych.disk import write_bytes
+from diptych.errors import TrainingError
 from diptych.extras import require
 from diptych.training.checkpoint import told
 from diptych.training.config import TrainConfig
@@ -130,9 +133,13 @@ class WeightsAndBiases(Listener):
             k: v for k, v in vars(config).items() if isinstance(v, str | int | float) and k not in values
         }
         name = "-".join(self.folder.parts[-2:]).strip("/")
-        self._run = self._wandb.init(
-            project="diptych", name=name, id=name, resume="allow", config={**plain, **values}
-        )
+        options = {"project": "diptych", "name": name, "resume": "allow", "config": {**plain, **values}}
+        try:
+            self._run = self._wandb.init(id=_identity(self.folder / "wandb-id"), **options)
+        except Exception as error:  # no account, no network: wandb has many classes for it
+            raise TrainingError(
+                f"Weights & Biases cannot be reached: {error}. Leave out --logger wandb"
+            ) from error
 
     def step(self, report: StepReport) -> None:
         """Curves of the interval."""
@@ -149,6 +156,14 @@ class WeightsAndBiases(Listener):
     def close(self) -> None:
         """Say that the run is over."""
         self._run.finish()
+
+
+def _identity(file: Path) -> str:
+    """The run's own name at Weights & Biases: made once, and kept in its folder."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, uuid4().hex.encode())
+    return file.read_text("utf-8")
 
 
 LOGGERS: Mapping[str, Callable[[TrainConfig], Listener]] = {

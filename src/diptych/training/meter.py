@@ -47,7 +47,7 @@ class Meter:
         """Begin the next interval."""
         self.began, self.pairs, self.steps = time.monotonic(), 0, 0
         self.waited, self.worked = 0.0, 0.0  # seconds
-        self.tokens, self.side = 0.0, 0
+        self.tokens, self.texts, self.side = 0.0, 0, 0
         self.loss, self.norm = torch.zeros(()), torch.zeros(())
 
     def add(self, result: tuple[Tensor, Tensor], batch: Batch) -> None:
@@ -57,6 +57,7 @@ class Meter:
         self.waited += batch.wait_seconds
         self.worked += batch.work_seconds
         self.tokens += texts_of(batch.tokens, self.config.architecture) * len(batch)
+        self.texts += batch.tokens.flatten(0, -2).shape[0]
         self.side = int(batch.crops.shape[-1])
 
     def report(
@@ -64,7 +65,8 @@ class Meter:
     ) -> StepReport:
         """The interval's figures."""
         took = max(time.monotonic() - self.began, 1e-9)
-        needed = cost_of(self.config, max(1, round(self.tokens / self.pairs)), self.side).pair * self.pairs
+        each = cost_of(self.config, max(1, round(self.tokens / self.pairs)), self.side)
+        needed = 3 * (each.picture * self.pairs + each.text * self.texts)  # near misses are texts, too
         return StepReport(
             step=step,
             steps=steps,

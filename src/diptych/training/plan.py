@@ -16,7 +16,7 @@ from diptych.model.cost import GPUS
 from diptych.model.machine import pick_device
 from diptych.pairs import Batch
 from diptych.training.config import Run
-from diptych.training.footprint import free_bytes
+from diptych.training.footprint import SIZES, free_bytes
 from diptych.training.learner import Learner, bytes_each
 from diptych.training.meter import texts_of
 from diptych.training.predicting import cost_of
@@ -137,7 +137,7 @@ def plan(run: Run) -> Plan:
 
 def _few(batch_size: int) -> int:
     """Pairs to try with: a divisor of the batch if there is a good one, so that steps are counted exactly."""
-    divisors = [n for n in range(TRIED, 7, -1) if batch_size % n == 0]
+    divisors = [n for n in range(TRIED, max(SIZES), -1) if batch_size % n == 0]
     return divisors[0] if divisors else min(TRIED, batch_size)
 
 

@@ -86,10 +86,7 @@ class Trainer:
         self.resume = resume
         config = run.config
         self.folder = Path(config.out)
-        if not resume and (self.folder / checkpoint.FILE).exists():
-            raise TrainingError(
-                f"{self.folder} holds a run already: add --resume to go on with it, or choose another folder"
-            )
+        refuse_used(self.folder, resume=resume)
         self.device = pick_device(config.device)
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -322,7 +319,16 @@ class Trainer:
     @property
     def _has_chance(self) -> bool:
         config = self.config
-        return (config.objective, config.loss, config.teachers) == ("contrastive", "infonce", ())
+        plain = (config.objective, config.loss, config.teachers, config.negatives)
+        return plain == ("contrastive", "infonce", (), "")
+
+
+def refuse_used(folder: Path, *, resume: bool) -> None:
+    """Raise TrainingError where a run would begin in a folder that holds one."""
+    if not resume and (folder / checkpoint.FILE).exists():
+        raise TrainingError(
+            f"{folder} holds a run already: add --resume to go on with it, or choose another folder"
+        )
 
 
 def no_batch(config: TrainConfig, loader: Loader) -> TrainingError:

@@ -42,9 +42,10 @@ def gentle(shape: CLIPConfig) -> dict[str, Any]:
 
     Measured on the default model in docs/fine-tuning.md. Batch norms that follow new pictures lose the
     statistics of all others within some twenty steps, so they stay still. Early layers see edges, which are
-    the same in old and new pictures: the first learns at 0.005 of the last one's rate, however many there
-    are (0.35 a stage of the default model, 0.67 a layer of ViT-B). Small batches make enough steps of little
-    data, and averaged weights steady so few steps. Wider models get a lower rate; that part is not measured.
+    the same in old and new pictures: the first of the deeper tower learns at 0.005 of the last one's
+    rate, however many there are (0.35 a stage of the default model, 0.67 a layer of ViT-B). Small batches
+    make enough steps of little data, and averaged weights steady so few steps. Wider models get a lower rate;
+    that part is not measured.
 
     Parameters
     ----------
