@@ -57,8 +57,12 @@ class Cost:
 
     @property
     def pair(self) -> float:
-        """Of one pair in training: forward, and twice as much backward."""
-        return 3 * (self.picture + self.text)
+        """Of one pair in training."""
+        return self.training(1, 1)
+
+    def training(self, pictures: float, texts: float) -> float:
+        """Of so many pictures and texts in training: forward, and twice as much backward."""
+        return 3 * (pictures * self.picture + texts * self.text)
 
 
 @lru_cache(maxsize=64)

@@ -211,6 +211,11 @@ class TrainConfig:
                 return side
         return self.architecture.vision.image_size
 
+    @property
+    def largest_side(self) -> int:
+        """Side of the largest pictures of all epochs, pixels."""
+        return max((side for _, side in self.image_sizes), default=self.architecture.vision.image_size)
+
     def override(self, assignments: Sequence[str]) -> TrainConfig:
         """A copy with fields changed by `key=value` texts; `augment.flip=0.5` reaches inside.
 

@@ -185,7 +185,7 @@ class Learner:
     def footprint(self, batch: Batch) -> Footprint:
         """Memory of a pass, from a few pairs, on pictures as large as the run will have them."""
         self._train_mode()
-        side = largest_side(self.config)
+        side = self.config.largest_side
         few = batch.crops[: max(SIZES)].float()
         batch = replace(batch, crops=interpolate(few, (side, side)).to(torch.uint8))
 
@@ -299,12 +299,7 @@ class Learner:
 def bytes_each(config: TrainConfig) -> int:
     """What every pair of a batch takes, whatever the chunks: its rows, their gradients, and its pictures."""
     rows = 8 * 4 * config.architecture.embed_dim
-    return rows + BATCHES * 3 * largest_side(config) ** 2
-
-
-def largest_side(config: TrainConfig) -> int:
-    """Of the pictures in any epoch."""
-    return max((side for _, side in config.image_sizes), default=config.side(0))
+    return rows + BATCHES * 3 * config.largest_side**2
 
 
 def refuse_other_inputs(config: TrainConfig, spec: ModelSpec, name: str) -> None:

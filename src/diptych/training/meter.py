@@ -66,7 +66,7 @@ class Meter:
         """The interval's figures."""
         took = max(time.monotonic() - self.began, 1e-9)
         each = cost_of(self.config, max(1, round(self.tokens / self.pairs)), self.side)
-        needed = 3 * (each.picture * self.pairs + each.text * self.texts)  # near misses are texts, too
+        needed = each.training(self.pairs, self.texts)  # near misses are texts, too
         return StepReport(
             step=step,
             steps=steps,

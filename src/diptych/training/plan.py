@@ -98,9 +98,9 @@ def plan(run: Run) -> Plan:
     tokens, cells = texts_of(batch.tokens, config.architecture), batch.tokens.flatten(0, -2).shape[0] / few
     chunk = config.chunk
     if chunk < 0:
-        chunk = learner.largest_chunk(batch, config.batch_size) or config.batch_size
+        chunk = learner.largest_chunk(batch, config.batch_size)
     counted = cost_of(config, round(tokens), config.side(config.epochs - 1))
-    operations = 3 * (counted.picture + counted.text * cells)
+    operations = counted.training(1, cells)
     cached = 0 < chunk < config.batch_size
     seconds = _seconds(learner, batch)
     # Encoded once more where the graph is not kept: a third more work.

@@ -342,12 +342,11 @@ def no_batch(config: TrainConfig, loader: Loader) -> TrainingError:
 def open_loader(config: TrainConfig, world: World, lanes: int) -> Loader:
     """A process's part of the pairs of a run."""
     spec = config.spec
-    sides = [side for _, side in config.image_sizes] or [spec.preprocess.size]
     return open_pairs(
         config.data,
         load_tokenizer(spec.tokenizer),
         batch_size=config.batch_size,
-        image_size=max(sides),
+        image_size=config.largest_side,
         augment=config.augment,
         seed=config.seed,
         mean=spec.preprocess.mean,
