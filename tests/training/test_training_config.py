@@ -96,6 +96,9 @@ def test_the_shape_of_a_preset_can_be_changed(tmp_path: Path) -> None:
     assert changed.architecture.vision.patch_dropout == 0.5
     assert changed.epochs == 2
     assert config.override(["model=diptych-tiny"]).model == "diptych-tiny"
+    ended = config.override(["model.text.end_id=7"]).architecture.text.end_id
+    assert ended == 7
+    assert isinstance(ended, int)  # a number that may be left out, and has no point
     with pytest.raises(InputError, match=r"model\.vision\.patch_drop'"):
         config.override(["model.vision.patch_drop=0.5"])
     with pytest.raises(InputError, match="takes a"):

@@ -289,9 +289,11 @@ def _parse(kind: Any, old: Any, text: str, key: str) -> Any:
         raise InputError(f"{key} cannot be set as a whole on the command line: set its fields")
     try:
         value = ast.literal_eval(text)
-        if old is None:  # a number that may be left out
-            return float(value)
-        return type(old)(value) if not isinstance(old, int) else _whole(value)
+        if isinstance(old, int) or (
+            old is None and int in typing.get_args(kind)
+        ):  # int | None: may be left out
+            return _whole(value)
+        return float(value) if old is None else type(old)(value)
     except (ValueError, SyntaxError, TypeError) as error:
         raise InputError(f"{key} takes a {type(old).__name__} such as {old!r}, not {text!r}") from error
 
