@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from common import arguments, machine, run_peer
 
-from diptych.plots import Curve, plot_curves
+from diptych.reports import Curve, Curves, save_plot
 
 SIDE = Path(__file__).with_name("loss_side.py").read_text("utf-8")
 KINDS = ("infonce", "sigmoid")
@@ -161,7 +161,7 @@ def growth(folder: Path, options: argparse.Namespace) -> None:
     curves["the two gradients alone"] = Curve(GROWTH, gradients, dashed=True)
     if options.plot:
         title = f"Memory of our losses, {options.width} wide, forward and backward"
-        plot_curves(options.plot, curves, x="pairs", y="MB above the inputs", title=title)
+        save_plot(options.plot, Curves(curves=curves, x="pairs", y="MB above the inputs", title=title))
 
 
 def main() -> None:

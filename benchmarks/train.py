@@ -40,7 +40,7 @@ from diptych.model.cost import cost, peak
 from diptych.model.initialise import build
 from diptych.model.machine import DTYPES
 from diptych.pairs import Batch, Mixture, TarPairs, open_pairs
-from diptych.plots import Curve, plot_curves
+from diptych.reports import Curve, Curves, save_plot
 from diptych.training import TrainConfig
 
 SIDE = Path(__file__).with_name("train_side.py")
@@ -177,13 +177,10 @@ def plot(path: Path, precision: str, found: dict[str, Course], options: argparse
         side: Curve(range(1, len(course.losses) + 1), course.losses, dashed=side != "ours")
         for side, course in found.items()
     }
-    plot_curves(
+    title = f"{options.model}, {options.batch_size} pairs a step, {precision}"
+    save_plot(
         path.with_name(f"{path.name}-{precision}"),
-        curves,
-        x="step",
-        y="loss",
-        title=f"{options.model}, {options.batch_size} pairs a step, {precision}",
-        markers=False,
+        Curves(curves=curves, x="step", y="loss", title=title, markers=False),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from diptych.plots import Curve, plot_curves
+from diptych.reports import Curve, Curves, save_plot
 
 Legs = Sequence[Any]  # as points.json has them
 
@@ -57,7 +57,7 @@ def draw(legs: Legs, out: Path) -> None:
 def _plot(path: Path, curves: Mapping[str, Curve], x: str, y: str, title: str) -> None:
     there = {name: found for name, found in curves.items() if len(found.x)}
     if there:
-        plot_curves(path, there, x=x, y=y, title=title, log_x=True, levels=CHANCE)
+        save_plot(path, Curves(curves=there, x=x, y=y, title=title, log_x=True, levels=CHANCE))
 
 
 def curve(legs: Legs, objective: str, exam: str, axis: str) -> Curve:

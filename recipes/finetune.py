@@ -38,7 +38,7 @@ from diptych.evaluation import (
     load_labelled,
 )
 from diptych.pairs import AugmentConfig, Description, LabelledTar, Mixture, Part
-from diptych.plots import Curve, plot_curves
+from diptych.reports import Curve, Curves, save_plot
 from diptych.training import Run, TrainConfig, gentle, train
 from diptych.weights import combine, load_checkpoint
 from diptych.zeroshot import folder_names
@@ -275,13 +275,9 @@ def draw(stem: Path, task: str, table: Sequence[Row], curves: Mapping[str, Inter
         for one in table
         if one["way"] in WAYS and one["way"] not in curves
     }
-    plot_curves(
-        stem,
-        drawn,
-        x="kept: mean of four figures, each as a part of the start's",
-        y=f"accuracy on {task}",
-        title=f"Fine-tuning the default model on {task}",
-    )
+    kept = "kept: mean of four figures, each as a part of the start's"
+    title = f"Fine-tuning the default model on {task}"
+    save_plot(stem, Curves(curves=drawn, x=kept, y=f"accuracy on {task}", title=title))
 
 
 if __name__ == "__main__":

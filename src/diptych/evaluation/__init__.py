@@ -1,7 +1,8 @@
 """How well: data sets, metrics and protocols that turn an encoder into figures with chance beside them.
 
 Files of this room: `archives` (files of a folder or a tar archive, one after another), `captions` (captions
-beside pictures in these), `datasets` (labelled and captioned pictures), `metrics` (pure functions of score
+beside pictures in these), `datasets` (labelled and captioned pictures), `features` (their rows, kept from one
+measurement to the next), `settings` (how a measurement is made), `metrics` (pure functions of score
 matrices), `report` (a result: figures, chance, intervals, and what they were measured on), `classification`
 and `retrieval` (the two protocols), `measures` (a data set with its protocol), `interpolation` (models on the
 way from one to another).
@@ -18,10 +19,12 @@ from diptych.evaluation.datasets import (
     load_labelled,
     load_labelled_shards,
 )
+from diptych.evaluation.features import FeatureStore
 from diptych.evaluation.interpolation import Interpolation, Point, interpolate
 from diptych.evaluation.measures import Measure, open_measure
 from diptych.evaluation.report import Result
 from diptych.evaluation.retrieval import evaluate_retrieval
+from diptych.evaluation.settings import Settings
 
 __all__ = [
     "evaluate_zero_shot",
@@ -32,6 +35,8 @@ __all__ = [
     "Interpolation",
     "Point",
     "Result",
+    "Settings",
+    "FeatureStore",
     "ImageDataset",
     "CaptionDataset",
     "load_labelled",

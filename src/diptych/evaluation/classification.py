@@ -6,18 +6,19 @@ The classifier is `diptych.zeroshot`'s, the pictures come through `diptych.embed
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.embedding import Failed, Progress, collect, embed_images
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation import metrics
-from diptych.evaluation.archives import Unread
-from diptych.evaluation.datasets import ImageDataset, Pictures
+from diptych.evaluation.datasets import ImageDataset
 from diptych.evaluation.report import Result
+from diptych.evaluation.settings import Settings, Setup
 from diptych.zeroshot import ZeroShotClassifier
 from diptych.zeroshot.labels import Names, read_labels
 from diptych.zeroshot.templates import resolve
@@ -31,13 +32,7 @@ def evaluate_zero_shot(
     class_names: Names | None = None,
     *,
     templates: str | Sequence[str] | None = "plain",
-    batch_size: int = 64,
-    threads: int | None = None,
-    exact: bool = True,
-    progress: Progress | None = None,
-    model: str = "",
-    pretrained: str = "",
-    command: str = "",
+    **settings: Unpack[Settings],
 ) -> Result:
     """Name each picture from the class names alone and compare with its label.
 
@@ -50,10 +45,8 @@ def evaluate_zero_shot(
         synonyms.
     templates : str, sequence of str or None
         As for `ZeroShotClassifier`.
-    batch_size, threads, exact, progress
-        As for `embed_images`.
-    model, pretrained, command : str
-        Carried into the result.
+    **settings
+        See `Settings`.
 
     Returns
     -------
@@ -71,45 +64,48 @@ def evaluate_zero_shot(
         given = len(read_labels(names))
         raise DataError(f"{given} class names for the {len(dataset.class_names)} classes of {dataset.name}")
     classifier = ZeroShotClassifier(encoder, templates=templates).fit(names)
-    vectors, rows, failures = embed_dataset(
-        encoder, dataset, batch_size=batch_size, threads=threads, exact=exact, progress=progress
-    )
-    labels = dataset.labels[rows]
+    setup = Setup.of(**settings)
+    found = setup.embed(encoder, dataset)
+    labels = dataset.labels[found.positions]
     count = len(dataset.class_names)
     ks = (1, 5) if count > 5 else (1,)
-    hits = _hits(classifier, vectors, labels, ks)  # (N, len(ks))
+    hits, sure, best = _answers(classifier, found.rows, labels, ks)  # (N, len(ks)), (N,), (N,)
     recalls = metrics.class_means(hits[:, 0], labels, count)
     figures = {f"acc{k}": float(hits[:, i].mean()) for i, k in enumerate(ks)}
-    return Result(
-        dataset=dataset.name,
+    names_told = distinct_names(dataset.class_names)
+    return setup.result(
+        encoder,
+        dataset,
         task="zeroshot_classification",
-        model=model,
-        pretrained=pretrained,
         metrics={**figures, "mean_per_class_recall": float(np.nanmean(recalls))},
         chance={**{f"acc{k}": k / count for k in ks}, "mean_per_class_recall": 1 / count},
         intervals={f"acc{k}": metrics.bootstrap_interval(hits[:, i]) for i, k in enumerate(ks)},
         n=len(labels),
         classes=count,
         templates=None if templates is None else resolve(templates),
-        failures=failures,
-        identity=encoder.identity,
-        data_fingerprint=dataset.fingerprint,
-        exact=exact,
-        command=command,
+        failures=found.failures,
         per_class={
             name: float(recall)
-            for name, recall in zip(_distinct(dataset.class_names), recalls, strict=True)
+            for name, recall in zip(names_told, recalls, strict=True)
             if not np.isnan(recall)
+        },
+        outcomes={f"acc{k}": spread(hits[:, i], found.positions, len(dataset)) for i, k in enumerate(ks)},
+        details={
+            "calibration": asdict(metrics.calibration(sure, hits[:, 0])),
+            "confusions": [
+                [names_told[right], names_told[wrong], times]
+                for right, wrong, times in metrics.confusions(labels, best, count)
+            ],
         },
     )
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def distinct_names(names: Sequence[str]) -> list[str]:
     """Names as keys: ImageNet has two classes "missile" and two "sunglasses"; repeats get their position.
 
     Examples
     --------
-    >>> _distinct(["missile", "dog", "missile"])
+    >>> distinct_names(["missile", "dog", "missile"])
     ['missile', 'dog', 'missile (class 2)']
     """
     taken: set[str] = set(names)
@@ -124,50 +120,32 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def embed_dataset(
-    encoder: Encoder,
-    dataset: Pictures,
-    *,
-    batch_size: int,
-    threads: int | None,
-    exact: bool,
-    progress: Progress | None,
-) -> tuple[NDArray[np.float32], NDArray[np.intp], tuple[Failed, ...]]:
-    """Vectors of a data set, the positions of their pictures in it, and what could not be read.
-
-    Raises
-    ------
-    DataError
-        Nothing could be read.
-    """
-    unread: dict[str, str] = {}
-
-    def items() -> Iterator[tuple[str, bytes]]:
-        for position, (_, data) in enumerate(dataset):  # by position: two shards may use one key
-            if isinstance(data, Unread):
-                unread[str(position)] = data.reason
-            yield str(position), data
-
-    stream = embed_images(
-        encoder, items(), batch_size=batch_size, threads=threads, exact=exact, progress=progress
-    )
-    found = collect(stream, encoder.dim)
-    keys = dataset.keys
-    failures = tuple(Failed(keys[int(one.key)], unread.get(one.key, one.reason)) for one in found.failures)
-    if not found.keys:
-        why = f"; the first: {failures[0].key}: {failures[0].reason}" if failures else ""
-        raise DataError(f"none of the {len(dataset)} pictures of {dataset.name} could be read{why}")
-    return found.vectors, np.array([int(key) for key in found.keys], dtype=np.intp), failures
-
-
-def _hits(
+def _answers(
     classifier: ZeroShotClassifier, vectors: NDArray[np.float32], labels: NDArray[np.int64], ks: Sequence[int]
-) -> NDArray[np.float64]:
-    """Hits for each k, (N, len(ks)); softmax and sigmoid keep the order of the cosines."""
-    blocks = []
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    """Hits for each k, (N, len(ks)); probability of the best class, (N,); which that is, (N,)."""
+    hits, sure, best = [], [], []
     for start in range(0, len(vectors), _ROWS):
-        cosines, right = classifier.cosines(vectors[start : start + _ROWS]), labels[start : start + _ROWS]
-        blocks.append(
+        rows, right = vectors[start : start + _ROWS], labels[start : start + _ROWS]
+        cosines, probabilities = classifier.cosines(rows), classifier.predict_proba(rows)  # (N, C)
+        # Softmax and sigmoid keep the order of the cosines.
+        hits.append(
             np.stack([metrics.hits(cosines, right, k, tolerance=metrics.ROUNDING) for k in ks], axis=1)
         )
-    return np.concatenate(blocks)
+        sure.append(probabilities.max(axis=1).astype(np.float64))
+        best.append(cosines.argmax(axis=1))
+    return np.concatenate(hits), np.concatenate(sure), np.concatenate(best)
+
+
+def spread(values: NDArray[np.float64], positions: NDArray[np.intp], count: int) -> list[float | None]:
+    """Values at their places in a data set of `count` pictures; None where a picture could not be read.
+
+    Examples
+    --------
+    >>> spread(np.array([1.0, 0.5]), np.array([0, 2]), 3)
+    [1.0, None, 0.5]
+    """
+    found: list[float | None] = [None] * count
+    for position, value in zip(positions.tolist(), values.tolist(), strict=True):
+        found[position] = value
+    return found

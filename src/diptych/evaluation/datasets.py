@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +27,18 @@ from diptych.evaluation.captions import read_captioned
 from diptych.media import IMAGE_SUFFIXES
 from diptych.zeroshot import folder_names
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 _WNID = re.compile(r"n\d{8}")
 
 
-def _walk(entries: Sequence[Entry]) -> Iterator[tuple[str, bytes]]:
-    """(key, bytes) of each entry in order; every folder or archive is passed through once."""
+# What stands for a picture until it is decoded: the bytes of its file, or pixels where there is no file.
+Content: TypeAlias = "bytes | Image"
+
+
+def _walk(entries: Sequence[Entry]) -> Iterator[tuple[str, Content]]:
+    """(key, content) of each entry in order; every folder or archive is passed through once."""
     for path, group in groupby(entries, key=lambda entry: entry.path):
         expected = [entry.name for entry in group]
         names, position = set(expected), 0
@@ -57,7 +65,7 @@ def _fingerprint(entries: Sequence[Entry], answers: Iterable[object]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures somewhere on disk. Iterating gives (key, bytes), in the order of `entries`.
+    """Pictures somewhere on disk. Iterating gives (key, content), in the order of `entries`.
 
     Attributes
     ----------
@@ -73,7 +81,7 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+    def __iter__(self) -> Iterator[tuple[str, Content]]:
         return _walk(self.entries)
 
     @property

@@ -18,7 +18,7 @@ from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation.measures import Measure
 from diptych.evaluation.report import Result
-from diptych.plots import Curve, plot_curves
+from diptych.reports import Curve, Curves, save_plot
 
 # Measures one encoder at one share; settings and progress are the caller's.
 Gauge = Callable[[Measure, Encoder, float], Result]
@@ -122,9 +122,9 @@ class Interpolation:
         drawn = []
         if ways:
             told = "what is to be kept (its own figure)"
-            drawn += plot_curves(Path(folder) / "curve", ways, x=told, y=wanted, title=title)
+            drawn += save_plot(Path(folder) / "curve", Curves(curves=ways, x=told, y=wanted, title=title))
         told = "share of the way from the start (0) to the end (1)"
-        drawn += plot_curves(Path(folder) / "shares", over, x=told, y="figure", title=title)
+        drawn += save_plot(Path(folder) / "shares", Curves(curves=over, x=told, y="figure", title=title))
         return drawn
 
     def _bands(self, number: int) -> tuple[list[float], list[float]]:

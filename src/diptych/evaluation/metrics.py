@@ -12,6 +12,7 @@ Legend: N rows (pictures, queries), C classes, M candidates, K captions of one p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -235,6 +236,74 @@ def chance_of_hit(candidates: int, matches: ArrayLike, k: int) -> float:
     """
     right = np.asarray(matches)
     return float(hit_probability(np.zeros(right.shape), candidates - right, right, min(k, candidates)).mean())
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether a model is right as often as it is sure (Guo et al. 2017, arXiv 1706.04599).
+
+    Attributes
+    ----------
+    ece : float
+        Expected calibration error: mean distance between the two, weighted by the rows of each bin.
+    confidence, accuracy : sequences of B floats
+        Means of each bin that has rows, from the least sure to the most.
+    rows : sequence of B integers
+        How many.
+    """
+
+    ece: float
+    confidence: Sequence[float]
+    accuracy: Sequence[float]
+    rows: Sequence[int]
+
+
+def calibration(sure: ArrayLike, correct: ArrayLike, bins: int = 15) -> Calibration:
+    """Confidence against accuracy in `bins` equal steps from 0 to 1; a bin holds its upper edge.
+
+    Parameters
+    ----------
+    sure : (N,) floats
+        Probability of the answer given.
+    correct : (N,) floats
+        Whether it was right, or how probably where answers tied.
+    bins : int
+
+    Examples
+    --------
+    >>> found = calibration([0.9, 0.9, 0.9, 0.9, 0.5], [1, 1, 1, 0, 1], bins=10)
+    >>> round(found.ece, 3), found.rows         # 4/5 * (0.9 - 0.75) + 1/5 * (1 - 0.5)
+    (0.22, [1, 4])
+    """
+    confidence, right = np.asarray(sure, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if confidence.shape != right.shape or confidence.ndim != 1 or not confidence.size:
+        raise InputError(f"confidences of shape {confidence.shape} for outcomes of shape {right.shape}")
+    _no_nan(confidence)
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    there = counts > 0
+    means = np.bincount(place, confidence, bins)[there] / counts[there]
+    found = np.bincount(place, right, bins)[there] / counts[there]
+    weights = counts[there] / counts.sum()
+    error = float((weights * abs(means - found)).sum())
+    return Calibration(error, means.tolist(), found.tolist(), counts[there].tolist())
+
+
+def confusions(
+    labels: ArrayLike, answers: ArrayLike, classes: int, most: int = 20
+) -> list[tuple[int, int, int]]:
+    """The commonest wrong answers: (right class, answer, how often), most often first.
+
+    Examples
+    --------
+    >>> confusions([0, 0, 0, 1], [1, 1, 2, 1], 3)
+    [(0, 1, 2), (0, 2, 1)]
+    """
+    right, given = np.asarray(labels, dtype=np.int64), np.asarray(answers, dtype=np.int64)
+    wrong = right != given
+    pairs, counts = np.unique(right[wrong] * classes + given[wrong], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:most]
+    return [(int(pairs[i]) // classes, int(pairs[i]) % classes, int(counts[i])) for i in order]
 
 
 def bootstrap_interval(

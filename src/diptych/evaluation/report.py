@@ -19,7 +19,7 @@ from diptych.disk import write_bytes
 from diptych.embedding import Failed
 from diptych.errors import DataError
 
-_PACKAGES = ("diptych", "numpy", "pillow", "torch")
+_PACKAGES = ("diptych", "numpy", "pillow", "scikit-learn", "torch")
 
 
 def versions() -> dict[str, str]:
@@ -57,6 +57,13 @@ class Result:
         Which encoder, which data.
     exact : bool
         Pictures were decoded in full.
+    precision : str
+        What the encoder computed in.
+    outcomes : mapping
+        Metric -> what each picture of the data set contributed, in its order; None for one that could not be
+        read. What two results are compared by (`comparison.py`).
+    details : mapping
+        What else the protocol found, as plain values.
     versions, command
         With what, and by which command.
     """
@@ -79,6 +86,9 @@ class Result:
     versions: Mapping[str, str] = field(default_factory=versions)
     command: str = ""
     per_class: Mapping[str, float] = field(default_factory=dict)
+    precision: str = "float32"
+    outcomes: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per metric, ready for a table: dataset, metric, value, low, high, chance, n, failures.

@@ -7,16 +7,18 @@ Scores are made in blocks of rows and forgotten: no N x M matrix is kept. The pi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.embedding import Failed, Progress, embed_texts
+from diptych.embedding import Failed, embed_texts
 from diptych.encoder import Encoder
 from diptych.evaluation import metrics
-from diptych.evaluation.classification import embed_dataset
+from diptych.evaluation.classification import spread
 from diptych.evaluation.datasets import CaptionDataset
 from diptych.evaluation.report import Result
+from diptych.evaluation.settings import Settings, Setup
 
 Rows = NDArray[np.float32]
 Owners = NDArray[np.intp]
@@ -28,14 +30,7 @@ def evaluate_retrieval(
     encoder: Encoder,
     dataset: CaptionDataset,
     ks: Sequence[int] = (1, 5, 10),
-    *,
-    batch_size: int = 64,
-    threads: int | None = None,
-    exact: bool = True,
-    progress: Progress | None = None,
-    model: str = "",
-    pretrained: str = "",
-    command: str = "",
+    **settings: Unpack[Settings],
 ) -> Result:
     """Recall at k, text to image (`image_retrieval_recall@k`) and image to text (`text_retrieval_recall@k`).
 
@@ -45,10 +40,8 @@ def evaluate_retrieval(
     dataset : CaptionDataset
         A caption finds its own picture only; a picture is found by any one of its captions.
     ks : sequence of int
-    batch_size, threads, exact, progress
-        As for `embed_images`; progress counts pictures.
-    model, pretrained, command : str
-        Carried into the result.
+    **settings
+        See `Settings`.
 
     Returns
     -------
@@ -60,10 +53,9 @@ def evaluate_retrieval(
     DataError
         No picture that can be read.
     """
-    vectors, rows, failures = embed_dataset(
-        encoder, dataset, batch_size=batch_size, threads=threads, exact=exact, progress=progress
-    )
-    captions = [dataset.captions[row] for row in rows]
+    setup = Setup.of(**settings)
+    found = setup.embed(encoder, dataset)
+    vectors, captions = found.rows, [dataset.captions[row] for row in found.positions]
     owners = np.repeat(
         np.arange(len(captions)), [len(texts) for texts in captions]
     )  # (M,) picture of each caption
@@ -73,26 +65,24 @@ def evaluate_retrieval(
         "image": (_hits(texts, vectors, owners, pictures, ks), owners, _chance(pictures, owners, ks)),
         "text": (_hits(vectors, texts, pictures, owners, ks), pictures, _chance(owners, pictures, ks)),
     }
-    figures, chance, intervals = {}, {}, {}
+    figures, chance, intervals, outcomes = {}, {}, {}, {}
     for i, k in enumerate(ks):
         for way, (hits, groups, by_chance) in ways.items():
             name = f"{way}_retrieval_recall@{k}"
             figures[name], chance[name] = float(hits[:, i].mean()), by_chance[i]
             intervals[name] = metrics.bootstrap_interval(hits[:, i], groups)
-    return Result(
-        dataset=dataset.name,
+            own = np.bincount(groups, hits[:, i]) / np.bincount(groups)  # of each picture
+            outcomes[name] = spread(own, found.positions, len(dataset))
+    return setup.result(
+        encoder,
+        dataset,
         task="zeroshot_retrieval",
-        model=model,
-        pretrained=pretrained,
         metrics=figures,
         chance=chance,
         intervals=intervals,
         n=len(pictures),
-        failures=(*failures, *(Failed(key, reason) for key, reason in dataset.skipped)),
-        identity=encoder.identity,
-        data_fingerprint=dataset.fingerprint,
-        exact=exact,
-        command=command,
+        failures=(*found.failures, *(Failed(key, reason) for key, reason in dataset.skipped)),
+        outcomes=outcomes,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from diptych.errors import MissingExtraError
-from diptych.plots import Curve, plot_curves
+from diptych.reports import Curve, Curves, save_plot
 
 CURVES = {
     "contrastive": Curve([1, 10, 100], [0.1, 0.3, 0.5], low=[0.05, 0.2, 0.4], high=[0.2, 0.4, 0.6]),
@@ -19,9 +19,8 @@ CURVES = {
 
 
 def draw(folder: Path) -> list[Path]:
-    return plot_curves(
-        folder / "curves", CURVES, x="pairs", y="accuracy", title="T", log_x=True, levels={"chance": 0.1}
-    )
+    shown = Curves(curves=CURVES, x="pairs", y="accuracy", title="T", log_x=True, levels={"chance": 0.1})
+    return save_plot(folder / "curves", shown)
 
 
 def test_the_picture_says_what_it_shows(tmp_path: Path) -> None:

@@ -1,0 +1,121 @@
+"""How a measurement is made, whatever it measures: decoding, batches, features kept, what the result says.
+
+Every protocol of this room takes these as keywords, so that one explanation holds for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self, TypedDict, Unpack
+
+from diptych.embedding import Failed, Progress
+from diptych.encoder import Encoder
+from diptych.evaluation.datasets import CaptionDataset, ImageDataset
+from diptych.evaluation.features import Embedding, FeatureStore, embed_dataset
+from diptych.evaluation.report import Result, versions
+
+
+class Settings(TypedDict, total=False):
+    """Keywords of every protocol; all may be left out.
+
+    Attributes
+    ----------
+    batch_size : int
+        Pictures encoded at a time; 64.
+    threads : int, optional
+        Threads that decode; by default one per core, at most 8.
+    exact : bool
+        Decode pictures in full, as figures need; True.
+    store : FeatureStore, optional
+        Where rows of pictures are kept from one measurement to the next.
+    progress : callable, optional
+        Called with the number of pictures just done.
+    model, pretrained, command : str
+        Carried into the result.
+    """
+
+    batch_size: int
+    threads: int | None
+    exact: bool
+    store: FeatureStore | None
+    progress: Progress | None
+    model: str
+    pretrained: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """The same with everything filled in."""
+
+    batch_size: int = 64
+    threads: int | None = None
+    exact: bool = True
+    store: FeatureStore | None = None
+    progress: Progress | None = None
+    model: str = ""
+    pretrained: str = ""
+    command: str = ""
+
+    @classmethod
+    def of(cls, **settings: Unpack[Settings]) -> Self:
+        """From the keywords of a protocol."""
+        return cls(**settings)
+
+    def embed(
+        self, encoder: Encoder, dataset: ImageDataset | CaptionDataset, *, features: bool = False
+    ) -> Embedding:
+        """Rows of the pictures that can be read; `features`: before the projection, as probes want them."""
+        return embed_dataset(
+            encoder,
+            dataset,
+            features=features,
+            batch_size=self.batch_size,
+            threads=self.threads,
+            exact=self.exact,
+            store=self.store,
+            progress=self.progress,
+        )
+
+    def facts(self, encoder: Encoder, *datasets: ImageDataset | CaptionDataset) -> dict[str, str]:
+        """What stands at the foot of a report: the command, fingerprints, how it was computed, versions."""
+        return {
+            "Command": self.command,
+            "Model": " ".join(filter(None, (self.model, self.pretrained))),
+            "Model identity": encoder.identity,
+            **{f"Data, {one.name}": one.fingerprint for one in datasets},
+            "Computed in": getattr(encoder, "precision", "float32"),
+            "Pictures decoded": "in full" if self.exact else "scaled while decoding",
+            "Versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+        }
+
+    def result(
+        self,
+        encoder: Encoder,
+        dataset: ImageDataset | CaptionDataset,
+        *,
+        task: str,
+        metrics: Mapping[str, float],
+        chance: Mapping[str, float],
+        n: int,
+        failures: tuple[Failed, ...],
+        **more: Any,
+    ) -> Result:
+        """A result that says of which model and data it is, and how it was measured."""
+        return Result(
+            dataset=dataset.name,
+            task=task,
+            metrics=metrics,
+            chance=chance,
+            n=n,
+            failures=failures,
+            identity=encoder.identity,
+            data_fingerprint=dataset.fingerprint,
+            exact=self.exact,
+            precision=getattr(encoder, "precision", "float32"),
+            model=self.model,
+            pretrained=self.pretrained,
+            command=self.command,
+            **more,
+        )

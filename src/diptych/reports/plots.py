@@ -1,0 +1,249 @@
+"""Plots: what is to be shown as data, drawn as one SVG for pages and one PNG for everything else.
+
+A plot is a small dataclass that knows how to draw itself on matplotlib's axes, without a screen. What its
+numbers mean, and the same numbers as JSON, are the caller's.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from diptych.disk import write_whole
+from diptych.extras import require
+
+# Okabe and Ito's colours, told apart by nearly every eye; darker ones first.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vP*"
+
+
+class Plot(Protocol):
+    """Something that can be drawn."""
+
+    def draw(self, axes: Any) -> None:
+        """Draw on matplotlib's axes."""
+        ...
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height, inches."""
+        ...
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points in the order they are joined.
+
+    Attributes
+    ----------
+    x, y : sequences of K numbers
+    low, high : sequences of K numbers
+        A band around the curve, such as the least and most of several seeds; none if empty.
+    labels : sequence of str
+        Written at the points; none if empty.
+    dashed : bool
+        For what is only there to compare with.
+    """
+
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    labels: Sequence[str] = ()
+    dashed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Curves with a legend.
+
+    Attributes
+    ----------
+    curves : mapping of name to Curve
+    x, y, title : str
+        What is written at the axes and above.
+    log_x : bool
+        A logarithmic axis.
+    levels : mapping of name to number
+        Horizontal lines, such as chance.
+    markers : bool
+        Mark the points.
+    """
+
+    curves: Mapping[str, Curve]
+    x: str
+    y: str
+    title: str = ""
+    log_x: bool = False
+    levels: Mapping[str, float] = field(default_factory=dict)
+    markers: bool = True
+    size: tuple[float, float] = (7.2, 4.5)
+
+    def draw(self, axes: Any) -> None:
+        """Draw on matplotlib's axes."""
+        for number, (name, curve) in enumerate(self.curves.items()):
+            look = number % len(COLOURS)
+            _draw_curve(axes, name, curve, COLOURS[look], MARKERS[look] * self.markers)
+        _draw_levels(axes, self.levels)
+        axes.set(xlabel=self.x, ylabel=self.y, title=self.title)
+        if self.log_x:
+            axes.set_xscale("log")
+        axes.legend(frameon=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bars:
+    """Horizontal bars, the first on top, with the interval of each where it has one.
+
+    Attributes
+    ----------
+    values : mapping of name to (value, low, high)
+        `low` and `high` may be None.
+    x, title : str
+    levels : mapping of name to number
+        Vertical lines, such as chance.
+    """
+
+    values: Mapping[str, tuple[float, float | None, float | None]]
+    x: str
+    title: str = ""
+    levels: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height, inches: a bar needs its room."""
+        return 7.2, max(2.4, 1.2 + 0.28 * len(self.values))
+
+    def draw(self, axes: Any) -> None:
+        """Draw on matplotlib's axes."""
+        names, places = list(self.values), range(len(self.values))
+        axes.barh(places, [value for value, _, _ in self.values.values()], color=COLOURS[0], height=0.65)
+        for place, (value, low, high) in enumerate(self.values.values()):
+            if low is not None and high is not None:
+                reach = [[max(value - low, 0)], [max(high - value, 0)]]
+                axes.errorbar(value, place, xerr=reach, color="0.2", capsize=2, linewidth=1)
+        axes.set_yticks(places, names)
+        axes.invert_yaxis()
+        _draw_levels(axes, self.levels, across=True)
+        axes.set(xlabel=self.x, title=self.title)
+        if self.levels:
+            axes.legend(frameon=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heatmap:
+    """A table of numbers as colours, with the numbers written in.
+
+    Attributes
+    ----------
+    rows, columns : sequence of str
+    values : sequence of sequences of float
+        A row each; NaN stays empty.
+    x, y, title : str
+    form : str
+        How a number is written, as for `format`.
+    low, high : float
+        Of the colours.
+    """
+
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[float]]
+    x: str = ""
+    y: str = ""
+    title: str = ""
+    form: str = ".2f"
+    low: float = 0.0
+    high: float = 1.0
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height, inches."""
+        return max(4.0, 1.8 + 0.52 * len(self.columns)), max(2.6, 1.6 + 0.32 * len(self.rows))
+
+    def draw(self, axes: Any) -> None:
+        """Draw on matplotlib's axes."""
+        axes.imshow(self.values, cmap="Blues", vmin=self.low, vmax=self.high, aspect="auto")
+        axes.set_xticks(range(len(self.columns)), self.columns, rotation=35, ha="right")
+        axes.set_yticks(range(len(self.rows)), self.rows)
+        half = (self.low + self.high) / 2
+        for y, row in enumerate(self.values):
+            for x, value in enumerate(row):
+                if value == value:  # not NaN
+                    told = format(value, self.form)
+                    colour = "white" if value > half else "black"
+                    axes.text(x, y, told, ha="center", va="center", fontsize=7, color=colour)
+        axes.set(xlabel=self.x, ylabel=self.y, title=self.title)
+
+
+def save_plot(path: str | Path, plot: Plot) -> list[Path]:
+    """Write a plot as SVG and as PNG.
+
+    Parameters
+    ----------
+    path : path
+        Without its ending.
+    plot : Plot
+
+    Returns
+    -------
+    list of Path
+        The SVG and the PNG.
+
+    Raises
+    ------
+    MissingExtraError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> plot = Curves(curves={"ours": Curve([1, 2], [5.5, 4.2])}, x="step", y="loss")
+    >>> [path.name for path in save_plot(folder / "loss", plot)]
+    ['loss.svg', 'loss.png']
+    """
+    written = []
+    for ending, data in zip(("svg", "png"), _rendered(plot), strict=True):
+        target = Path(path).with_name(f"{Path(path).name}.{ending}")
+        write_whole(target, lambda temporary, data=data: temporary.write_bytes(data))  # type: ignore[misc]
+        written.append(target)
+    return written
+
+
+def _rendered(plot: Plot) -> tuple[bytes, bytes]:
+    """SVG and PNG of a plot. The same plot gives the same bytes, so that a repository sees no change."""
+    figure_module = require("matplotlib.figure", extra="plots", purpose="draw plots")
+    matplotlib = require("matplotlib", extra="plots", purpose="draw plots")
+    found = []
+    with matplotlib.rc_context({"svg.hashsalt": "diptych", "svg.fonttype": "none"}):
+        figure = figure_module.Figure(figsize=plot.size, layout="constrained")
+        axes = figure.subplots()
+        axes.grid(alpha=0.25)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        plot.draw(axes)
+        for kind, facts in (("svg", {"Date": None}), ("png", {"Software": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, dpi=150, metadata=facts)
+            found.append(buffer.getvalue())
+    return found[0], found[1]
+
+
+def _draw_curve(axes: Any, name: str, curve: Curve, colour: str, marker: str) -> None:
+    line = "none" if len(curve.x) == 1 else "--" if curve.dashed else "-"
+    look = {"linestyle": line, "marker": marker or None, "markersize": 4}
+    axes.plot(curve.x, curve.y, color=colour, label=name, **look)
+    if len(curve.low):
+        axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
+    for label, place in zip(curve.labels, zip(curve.x, curve.y, strict=True), strict=False):
+        axes.annotate(label, place, xytext=(5, 5), textcoords="offset points", fontsize=8, color=colour)
+
+
+def _draw_levels(axes: Any, levels: Mapping[str, float], *, across: bool = False) -> None:
+    for number, (name, level) in enumerate(levels.items()):
+        draw = axes.axvline if across else axes.axhline
+        draw(level, color="0.5", linestyle=(":", "--", "-.")[number % 3], label=name)

@@ -1,0 +1,122 @@
+"""A report: every file whole, numbers as they came, and nothing on the page that could run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diptych.reports import Bars, Curve, Curves, Estimate, Heatmap, Report, Section, Table
+from diptych.reports.report import told
+
+TABLE = Table(
+    ["class", "n", "accuracy"], [["dog", 1200, Estimate(0.5, 0.4, 0.6, 90)], ["cat", 3, None]], "All."
+)
+PLOTS = {
+    "curve": Curves(
+        curves={"ours": Curve([1, 2], [0.1, 0.2])}, x="shots", y="accuracy", levels={"chance": 0.1}
+    ),
+    "bars": Bars(
+        values={"dog": (0.5, 0.4, 0.6), "cat": (0.2, None, None)}, x="accuracy", levels={"chance": 0.1}
+    ),
+    "heat": Heatmap(rows=["a", "b"], columns=["x", "y"], values=[[0.1, 0.9], [math.nan, 0.5]]),
+}
+
+
+class Page(HTMLParser):
+    """Which elements a page has, its texts, and the names it gives."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.ids += [value for name, value in attrs if name == "id" and value]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_all_files_are_there_and_say_the_same(tmp_path: Path) -> None:
+    report = Report(
+        "T", [Section("One", ["Said."], {"classes": TABLE}, PLOTS)], {"acc1": 0.5}, {"Command": "x"}
+    )
+    names = [path.name for path in report.save(tmp_path)]
+    assert names[:2] == ["index.html", "report.json"]
+    assert set(names[2:]) == {"classes.csv", *(f"{n}.{e}" for n in PLOTS for e in ("svg", "png"))}
+    page = Page((tmp_path / "index.html").read_text("utf-8"))
+    assert page.tags.count("svg") == 3
+    assert {"Said.", "0.500 [0.400, 0.600]", "1,200", "All.", "Command"} <= set(page.texts)
+    assert json.loads((tmp_path / "report.json").read_text()) == {
+        "title": "T",
+        "acc1": 0.5,
+        "facts": {"Command": "x"},
+    }
+    rows = list(csv.reader((tmp_path / "classes.csv").read_text().splitlines()))
+    assert rows[1] == ["dog", "1200", "0.5", "0.4", "0.6", "90"]
+    assert rows[2] == ["cat", "3", "", "", "", ""]
+
+
+def test_two_drawings_on_a_page_share_no_names(tmp_path: Path) -> None:
+    Report("T", [Section("One", plots=PLOTS)], {}).save(tmp_path)
+    ids = Page((tmp_path / "index.html").read_text("utf-8")).ids
+    assert len(ids) == len(set(ids))
+
+
+@given(st.text(max_size=30))
+def test_no_text_becomes_markup(text: str) -> None:
+    from diptych.reports.page import Facts, Part, Sheet, render
+
+    part = Part(text, [text], [Sheet("t", [text], [[text]], [[text]], text)], [])
+    page = Page(render(text, [part], Facts({text: text}, [])))
+    assert (
+        page.tags
+        == Page(
+            render(
+                "",
+                [Part("", [""], [Sheet("t", [""], [[""]], [[""]], "x" if text else "")], [])],
+                Facts({"a": "a"} if text else {}, []),
+            )
+        ).tags
+    )
+
+
+def test_json_has_no_nan_and_takes_arrays() -> None:
+    values = {
+        "a": np.float32(0.5),
+        "b": [math.nan, math.inf],
+        "c": np.arange(2),
+        "d": Estimate(1.0, 0.0, 2.0, 3),
+    }
+    read = json.loads(Report("T", [], values).to_json())
+    assert read["a"] == 0.5
+    assert read["b"] == [None, None]
+    assert read["c"] == [0, 1]
+    assert read["d"] == {"value": 1.0, "low": 0.0, "high": 2.0, "n": 3}
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"), [(math.nan, ""), (True, "True"), (-1234, "-1,234"), ("0.5", "0.5")]
+)
+def test_cells_are_told(cell: object, text: str) -> None:
+    assert told(cell) == text  # type: ignore[arg-type]
+
+
+def test_without_matplotlib_the_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    names = [path.name for path in Report("T", [Section("One", plots=PLOTS)], {}).save(tmp_path)]
+    assert names == ["index.html", "report.json"]
+    assert "diptych[plots]" in (tmp_path / "index.html").read_text("utf-8")
