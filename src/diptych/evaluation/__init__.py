@@ -5,12 +5,14 @@ beside pictures in these), `datasets` (labelled and captioned pictures), `featur
 measurement to the next), `settings` (how a measurement is made), `metrics` (pure functions of score
 matrices), `report` (a result: figures, chance, intervals, and what they were measured on), `classification`
 and `retrieval` (the two protocols), `measures` (a data set with its protocol), `interpolation` (models on the
-way from one to another).
+way from one to another), `comparison` (two results, picture by picture), `results_report` and `card` (results
+as a page and as a model card).
 """
 
 from __future__ import annotations
 
 from diptych.evaluation.classification import evaluate_zero_shot
+from diptych.evaluation.comparison import Comparison, Difference, compare
 from diptych.evaluation.datasets import (
     CaptionDataset,
     ImageDataset,
@@ -22,7 +24,7 @@ from diptych.evaluation.datasets import (
 from diptych.evaluation.features import FeatureStore
 from diptych.evaluation.interpolation import Interpolation, Point, interpolate
 from diptych.evaluation.measures import Measure, open_measure
-from diptych.evaluation.report import Result
+from diptych.evaluation.report import Result, read_results
 from diptych.evaluation.retrieval import evaluate_retrieval
 from diptych.evaluation.settings import Settings
 
@@ -35,6 +37,10 @@ __all__ = [
     "Interpolation",
     "Point",
     "Result",
+    "read_results",
+    "compare",
+    "Comparison",
+    "Difference",
     "Settings",
     "FeatureStore",
     "ImageDataset",
