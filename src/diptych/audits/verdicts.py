@@ -59,8 +59,8 @@ def share(hits: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
     return Estimate(value, *wilson(value, size), n=rows.size)
 
 
-def wilson(value: float, n: float) -> tuple[float, float]:
-    """Wilson's interval of a share of `n`.
+def wilson(value: float, n: float, z: float = _Z) -> tuple[float, float]:
+    """Wilson's interval of a share of `n`; 95 percent unless another quantile `z` is asked for.
 
     Examples
     --------
@@ -68,8 +68,8 @@ def wilson(value: float, n: float) -> tuple[float, float]:
     >>> round(low, 4), round(high, 4)
     (0.4038, 0.5962)
     """
-    middle = (value + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    reach = _Z / (1 + _Z**2 / n) * math.sqrt(value * (1 - value) / n + _Z**2 / (4 * n**2))
+    middle = (value + z**2 / (2 * n)) / (1 + z**2 / n)
+    reach = z / (1 + z**2 / n) * math.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
     return max(0.0, min(middle - reach, value)), min(1.0, max(middle + reach, value))
 
 

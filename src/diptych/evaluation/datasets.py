@@ -85,6 +85,15 @@ class Pictures:
         return _walk(self.entries)
 
     @property
+    def fingerprint(self) -> str:
+        """Hash over names, sizes and answers; the bytes of the pictures are not read."""
+        return _fingerprint(self.entries, self.answers())
+
+    def answers(self) -> Iterable[object]:
+        """What is known of each picture, as plain values: a part of the fingerprint."""
+        return [None] * len(self)
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """Name of each picture inside its folder or archive."""
         return tuple(str(entry.name) for entry in self.entries)
@@ -110,10 +119,9 @@ class ImageDataset(Pictures):
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash over names, sizes and class names; the bytes of the pictures are not read."""
-        return _fingerprint(self.entries, (self.class_names[label] for label in self.labels))
+    def answers(self) -> Iterable[object]:
+        """The class name of each picture."""
+        return (self.class_names[label] for label in self.labels)
 
     def subset(self, classes: Iterable[str], *, name: str | None = None) -> ImageDataset:
         """The pictures of these classes, to be told apart among these classes only.
@@ -273,10 +281,9 @@ class CaptionDataset(Pictures):
     captions: tuple[tuple[str, ...], ...]
     skipped: tuple[tuple[str, str], ...] = field(default=())
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash over names, sizes and captions; the bytes of the pictures are not read."""
-        return _fingerprint(self.entries, self.captions)
+    def answers(self) -> Iterable[object]:
+        """The captions of each picture."""
+        return self.captions
 
     def sample(self, count: int, seed: int = 0) -> CaptionDataset:
         """At most `count` pictures drawn at random, in their old order: for a quick look while training."""
