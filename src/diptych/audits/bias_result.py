@@ -372,21 +372,17 @@ def gap_row(one: Disparity) -> list[Cell]:
 def _uses(uses: Sequence[LabelUse], groups: Sequence[str], threshold: float, tests: int) -> Table:
     """The labels of one threshold: every group's share where there are two, else the highest and lowest."""
     caption = (
-        f"Attached where a label has at least {threshold:.1%} of probability among all. p is of a chi-squared "
-        f"test by shuffling, corrected for all labels and thresholds and for {tests} tests."
+        f"Attached where a label has at least {threshold:.1%} of probability among all. p is of a "
+        f"chi-squared test by shuffling, corrected for all labels and thresholds and for {tests} tests."
     )
     if len(groups) == 2:
         rows: list[list[Cell]] = [
             [one.label, *(one.shares[group] for group in groups), one.chi2, one.p] for one in uses
         ]
         return Table(["label", *groups, "chi2", "p"], rows, caption)
-    rows = [
-        [
-            one.label,
-            f"{one.high} {one.shares[one.high].value:.3f}",
-            f"{one.low} {one.shares[one.low].value:.3f}",
-        ]
-        + [one.chi2, one.p]
-        for one in uses
-    ]
+    rows = [[one.label, _share(one, one.high), _share(one, one.low), one.chi2, one.p] for one in uses]
     return Table(["label", "most", "least", "chi2", "p"], rows, caption)
+
+
+def _share(one: LabelUse, group: str) -> str:
+    return f"{group} {one.shares[group].value:.3f}"

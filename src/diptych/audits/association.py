@@ -1,0 +1,201 @@
+"""What texts and pictures of groups lie near: association tests, and how far groups lie apart.
+
+The test is WEAT (Caliskan et al. 2017, arXiv 1608.07187) for texts and iEAT (Steed and Caliskan 2021, arXiv
+2010.15052) for pictures: whether X lies nearer to A than to B, compared with Y. In a space of pictures and
+texts the pictures of two groups are set against words. The sets are `association_sets.py`'s, the pictures and
+their groups `people.py`'s, the arithmetic `association_tests.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.audits.association_result import Association, Distance, Effect
+from diptych.audits.association_sets import Texts, WordTest, WordTests, default_tests
+from diptych.audits.association_tests import effect, effect_size, group_distances, nearer, shuffled_p
+from diptych.audits.groups import MINIMUM
+from diptych.audits.people import People, coded
+from diptych.audits.tables import listed
+from diptych.encoder import Encoder
+from diptych.errors import DataError, InputError
+from diptych.evaluation.settings import Settings, Setup
+from diptych.zeroshot.labels import Label
+from diptych.zeroshot.templates import resolve
+from diptych.zeroshot.weights import learn
+
+SHUFFLES = 9999
+_MOST_GROUPS = 20  # of a column that is compared unasked: a column of file names is no attribute
+
+Rows = NDArray[np.float32]
+
+
+def audit_association(
+    encoder: Encoder,
+    people: People | None = None,
+    *,
+    attributes: Sequence[str] | None = None,
+    tests: WordTests | None = None,
+    templates: str | Sequence[str] = "plain",
+    minimum: int = MINIMUM,
+    level: float = 0.05,
+    shuffles: int = SHUFFLES,
+    seed: int = 0,
+    **settings: Unpack[Settings],
+) -> Association:
+    """Test what groups of words, and of people in pictures, are associated with.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    people : People, optional
+        Pictures with groups; without them texts alone are tested.
+    attributes : sequence of str, optional
+        Columns whose groups are compared: of two groups with each other, of more each with all others. By
+        default every column with 2 to 20 groups.
+    tests : WordTests, optional
+        By default the sets that come with the package.
+    templates : str or sequence of str
+        Prompts for the words, as for `ZeroShotClassifier`; averaged.
+    minimum : int
+        Least pictures of a group that is tested.
+    level : float
+        Probability that a model without any association gives a finding (p is corrected by Holm's rule).
+    shuffles, seed : int
+    **settings
+        See `Settings`.
+
+    Raises
+    ------
+    DataError
+        A column that is not there; no groups to compare in any column.
+    InputError
+        A level that is none.
+
+    Notes
+    -----
+    The sources test one side, chosen beforehand. Here p is for both, since a set of one's own may point
+    either way.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"level {level}: expected a probability between 0 and 1, such as 0.05")
+    sets, setup = tests or default_tests(), Setup.of(**settings)
+    said = _Said(encoder, resolve(templates))
+    effects = [
+        effect(
+            one.name,
+            (x.name, y.name, one.a.name, one.b.name),
+            *map(said, (x, y, one.a, one.b)),
+            shuffles,
+            seed,
+        )
+        for one in sets.texts
+        if (x := one.x) is not None and (y := one.y) is not None
+    ]
+    distances: list[Distance] = []
+    small: dict[str, tuple[str, ...]] = {}
+    found = None if people is None else setup.embed(encoder, people)
+    if people is not None and found is not None:
+        compared = _compared(people, attributes)
+        for attribute in compared:
+            values = [people.values(attribute)[place] for place in found.positions]
+            names, codes = coded(values, f"{people.table}: {attribute!r}")
+            sizes = np.bincount(codes[codes >= 0], minlength=len(names))
+            large = np.flatnonzero(sizes >= max(2, minimum))
+            if left := tuple(name for place, name in enumerate(names) if place not in large):
+                small[attribute] = left
+            if len(large) < 2:
+                continue
+            mine = np.isin(codes, large)
+            rows, groups = found.rows[mine], np.searchsorted(large, codes[mine])
+            ranked = [names[place] for place in large]
+            effects += _pictured(attribute, ranked, groups, rows, sets.pictures, said, shuffles, seed)
+            apart = group_distances(attribute, ranked, groups, rows, shuffles, seed)
+            distances += [replace(one, p=min(1.0, one.p * len(compared))) for one in apart]
+    return Association(
+        facts=setup.facts(encoder, *filter(None, [people])),
+        failures=() if found is None else found.failures,
+        dataset="" if people is None else people.name,
+        effects=tuple(_holm(effects)),
+        distances=tuple(distances),
+        small=small,
+        level=level,
+        minimum=minimum,
+        shuffles=shuffles,
+        seed=seed,
+        templates=resolve(templates),
+        trouble=() if people is None else tuple(people.trouble()),
+    )
+
+
+def _compared(people: People, attributes: Sequence[str] | None) -> list[str]:
+    """The columns whose groups are compared."""
+    if attributes is not None:
+        for attribute in attributes:
+            people.values(attribute)  # its error lists the columns there are
+        return list(dict.fromkeys(attributes))
+    found = [
+        name
+        for name, values in people.columns.items()
+        if 2 <= len({value for value in values if value is not None}) <= _MOST_GROUPS
+    ]
+    if not found:
+        raise DataError(
+            f"{people.table} has no column with 2 to {_MOST_GROUPS} groups; its attributes are "
+            f"{listed(people.columns)}: say which to compare (attributes=[...], --by)"
+        )
+    return found
+
+
+def _pictured(
+    attribute: str,
+    names: Sequence[str],
+    groups: NDArray[np.intp],
+    rows: Rows,
+    tests: Sequence[WordTest],
+    said: _Said,
+    shuffles: int,
+    seed: int,
+) -> Iterator[Effect]:
+    """Every test for two groups, or for each of several against all others; one set of shuffles for all."""
+    if not tests:
+        return
+    values = np.stack([nearer(rows, said(one.a), said(one.b)) for one in tests], axis=1)  # (n, T)
+    p = shuffled_p(values, groups, len(names), shuffles, seed)  # (G, T)
+    for place, name in enumerate(names[:1] if len(names) == 2 else names):
+        other = names[1] if len(names) == 2 else "all others"
+        mine = groups == place
+        for column, test in enumerate(tests):
+            size = effect_size(values[mine, column], values[~mine, column], seed)
+            sides = (name, other, test.a.name, test.b.name)
+            sizes, chance = (int(mine.sum()), int((~mine).sum())), float(p[place, column])
+            yield Effect(f"{attribute}, {test.name}", "pictures", *sides, size, *sizes, chance, chance)
+
+
+def _holm(effects: Sequence[Effect]) -> list[Effect]:
+    """The same with p corrected for their number (Holm 1979)."""
+    order = sorted(range(len(effects)), key=lambda place: effects[place].p)
+    corrected, most = list(effects), 0.0
+    for rank, place in enumerate(order):
+        most = max(most, min(1.0, effects[place].p * (len(effects) - rank)))
+        corrected[place] = replace(effects[place], corrected=most)
+    return corrected
+
+
+class _Said:
+    """Sets of words as unit rows, each set encoded once."""
+
+    def __init__(self, encoder: Encoder, templates: Sequence[str]) -> None:
+        self._encoder, self._templates = encoder, templates
+        self._known: dict[tuple[str, ...], Rows] = {}
+
+    def __call__(self, texts: Texts) -> Rows:
+        if texts.texts not in self._known:
+            labels = tuple(Label(text, (text,)) for text in texts.texts)
+            found = learn(self._encoder, labels, templates=self._templates, best_text=False, against=None)
+            self._known[texts.texts] = found.means
+        return self._known[texts.texts]

@@ -1,0 +1,189 @@
+"""What association tests found, and how it is told. The figures come from `association.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from diptych.audits.outcome import Audit
+from diptych.reports import Bars, Estimate, Heatmap, Section, Table
+
+_CAVEATS = (
+    "An effect says what lies nearer to what in the space of this model. It does not say that an application "
+    "harms anyone, and no effect does not say that none can: other words give other effects.",
+    "The groups of people are what annotators perceived. Pictures of groups may differ in light, pose and "
+    "background, too, and a distance between groups holds all of that.",
+)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One association test.
+
+    Attributes
+    ----------
+    name, kind : str
+        Kind is "texts" or "pictures": what x and y are.
+    x, y, a, b : str
+        Whether x, rather than y, lies nearer to a than to b.
+    d : Estimate
+        Effect size; 0 is none, 0.8 is called large, 2 about the most there can be.
+    x_count, y_count : int
+    p, corrected : float
+        Of both sides; corrected for all tests of the page.
+    """
+
+    name: str
+    kind: str
+    x: str
+    y: str
+    a: str
+    b: str
+    d: Estimate
+    x_count: int
+    y_count: int
+    p: float
+    corrected: float
+
+    @property
+    def told(self) -> str:
+        """What the sign of the effect says."""
+        a, b = (self.a, self.b) if self.d.value >= 0 else (self.b, self.a)
+        return f"{self.x} nearer to {a} than to {b}, compared with {self.y}"
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far two groups of pictures lie apart.
+
+    Attributes
+    ----------
+    attribute, first, second : str
+    distance : float
+        Of their means, in units of the scatter within groups.
+    p : float
+    """
+
+    attribute: str
+    first: str
+    second: str
+    distance: float
+    p: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Association(Audit):
+    """What groups of words and of people are associated with.
+
+    Attributes
+    ----------
+    dataset : str
+        Empty where texts alone were tested.
+    effects : sequence of Effect
+    distances : sequence of Distance
+    small : mapping of str to tuple of str
+        Attribute -> groups under the least size, which were not tested.
+    level, minimum, shuffles, seed
+        How findings were decided.
+    templates : sequence of str
+        Prompts.
+    trouble : sequence of str
+        What was wrong with the table of attributes.
+    """
+
+    dataset: str
+    effects: Sequence[Effect]
+    distances: Sequence[Distance]
+    small: Mapping[str, Sequence[str]]
+    level: float
+    minimum: int
+    shuffles: int
+    seed: int
+    templates: Sequence[str]
+    trouble: Sequence[str]
+
+    @property
+    def title(self) -> str:
+        """What the report is called."""
+        return f"Association: {self.dataset}" if self.dataset else "Association of texts"
+
+    @property
+    def findings(self) -> list[Effect]:
+        """Effects beyond chance, the largest first."""
+        found = [one for one in self.effects if one.corrected <= self.level]
+        return sorted(found, key=lambda one: -abs(one.d.value))
+
+    def sections(self) -> list[Section]:
+        """Statements, tables and plots."""
+        parts = [self._effects("texts"), self._effects("pictures"), self._distances()]
+        told = [
+            f"Not tested, fewer than {self.minimum} pictures, by {attribute}: {', '.join(names)}."
+            for attribute, names in self.small.items()
+        ]
+        found = [part for part in parts if part is not None]
+        return [self._findings(), *found, Section("How to read this", [*_CAVEATS, *told, *self.trouble])]
+
+    def _findings(self) -> Section:
+        found = self.findings
+        head = (
+            f"Associations beyond chance in {len(found)} of {len(self.effects)} tests:"
+            if found
+            else f"No association beyond chance in {len(self.effects)} tests at level {self.level:g}."
+        )
+        told = [f"{one.name}: {one.told}; d {one.d}, p = {one.corrected:.4f}." for one in found]
+        return Section("What is associated", [head, *told])
+
+    def _effects(self, kind: str) -> Section | None:
+        mine = [one for one in self.effects if one.kind == kind]
+        if not mine:
+            return None
+        rows = [
+            [one.name, f"{one.x} ({one.x_count:,}) / {one.y} ({one.y_count:,})", one.d, one.corrected]
+            for one in mine
+        ]
+        caption = (
+            "d: how much nearer the first lies to the first set of words than the second does, in "
+            f"deviations; 0 is none. p is for both sides, by partitions or {self.shuffles:,} shuffles, corrected for "
+            f"{len(self.effects)} tests by Holm's rule."
+        )
+        plot = Bars(
+            values={f"{one.name}: {one.x}": (one.d.value, one.d.low, one.d.high) for one in mine},
+            x="effect size d",
+            title=f"Association of {kind}",
+            levels={"none": 0.0},
+        )
+        name = f"effects-{kind}"
+        return Section(
+            f"Association of {kind} with words",
+            [],
+            {name: Table(["test", "compared", "d", "p"], rows, caption)},
+            {name: plot},
+        )
+
+    def _distances(self) -> Section | None:
+        if not self.distances:
+            return None
+        attributes = list(dict.fromkeys(one.attribute for one in self.distances))
+        tables, plots = {}, {}
+        for attribute in attributes:
+            mine = [one for one in self.distances if one.attribute == attribute]
+            rows = [[one.first, one.second, one.distance, one.p] for one in mine]
+            rows.sort(key=lambda row: -float(row[2]))
+            caption = "Distance of the means of two groups, in units of the scatter within groups."
+            tables[f"distances-{attribute}"] = Table(["group", "group", "distance", "p"], rows, caption)
+            names = list(dict.fromkeys(name for one in mine for name in (one.first, one.second)))
+            if len(names) > 2:
+                plots[f"distances-{attribute}"] = _heat(attribute, names, mine)
+        return Section("How far groups lie apart", [], tables, plots)
+
+
+def _heat(attribute: str, names: Sequence[str], found: Sequence[Distance]) -> Heatmap:
+    place = {name: number for number, name in enumerate(names)}
+    table = [[0.0 if row == column else float("nan") for column in names] for row in names]
+    for one in found:
+        first, second = place[one.first], place[one.second]
+        table[first][second] = table[second][first] = one.distance
+    most = max(one.distance for one in found)
+    return Heatmap(
+        rows=names, columns=names, values=table, title=f"Distance by {attribute}", high=max(most, 1e-6)
+    )
