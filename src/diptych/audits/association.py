@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from diptych.audits.association_result import Association, Distance, Effect
 from diptych.audits.association_sets import Texts, WordTest, WordTests, default_tests
 from diptych.audits.association_tests import effect, effect_size, group_distances, nearer, shuffled_p
-from diptych.audits.groups import MINIMUM
+from diptych.audits.disparity import MINIMUM
 from diptych.audits.people import People, coded
 from diptych.audits.tables import listed
 from diptych.encoder import Encoder

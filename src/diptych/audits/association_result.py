@@ -143,8 +143,8 @@ class Association(Audit):
         ]
         caption = (
             "d: how much nearer the first lies to the first set of words than the second does, in "
-            f"deviations; 0 is none. p is for both sides, by partitions or {self.shuffles:,} shuffles, corrected for "
-            f"{len(self.effects)} tests by Holm's rule."
+            f"deviations; 0 is none. p is for both sides, by partitions or {self.shuffles:,} shuffles, "
+            f"corrected for {len(self.effects)} tests by Holm's rule."
         )
         plot = Bars(
             values={f"{one.name}: {one.x}": (one.d.value, one.d.low, one.d.high) for one in mine},

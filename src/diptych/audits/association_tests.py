@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.audits.association_result import Distance, Effect
-from diptych.audits.groups import shuffled_sums
+from diptych.audits.disparity import shuffled_sums
 from diptych.errors import InputError
 from diptych.reports import Estimate
 

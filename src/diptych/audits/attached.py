@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.audits.groups import MINIMUM, SHUFFLES, shuffled_sums
+from diptych.audits.disparity import MINIMUM, SHUFFLES, shuffled_sums
 from diptych.audits.verdicts import share
 from diptych.errors import InputError
 from diptych.reports import Estimate

@@ -2,7 +2,7 @@
 
 Accuracy of race, gender and age by group (tables 3 to 5), classes that no person should be put in (tables 6
 and 7), and labels that go to one group rather than another (figure 18). The pictures and their groups are
-`people.py`'s and `crowd.py`'s, the words `words.py`'s, the tests `groups.py`'s and `attached.py`'s; what is
+`people.py`'s and `crowd.py`'s, the words `words.py`'s, the tests `disparity.py`'s and `attached.py`'s; what is
 made of the figures, as statements, tables and plots, is `bias_result.py`'s.
 """
 
@@ -18,7 +18,7 @@ from diptych.audits.asking import Floats, answer_shares
 from diptych.audits.attached import THRESHOLDS, Attached, attached
 from diptych.audits.bias_result import Accuracy, Bias, Change, Genders
 from diptych.audits.crowd import CROSSED, Crowd, roles
-from diptych.audits.groups import MINIMUM, SHUFFLES, Disparity, disparities
+from diptych.audits.disparity import MINIMUM, SHUFFLES, Disparity, disparities
 from diptych.audits.people import People
 from diptych.audits.tables import listed
 from diptych.audits.verdicts import share
@@ -97,7 +97,7 @@ def audit_bias(
     Notes
     -----
     Every test is corrected for the groups it compares, and all tests of the page for each other: see
-    `groups`. Ties between classes are settled by expectation, as everywhere.
+    `disparity`. Ties between classes are settled by expectation, as everywhere.
     """
     if not 0 < level < 1:
         raise InputError(f"level {level}: expected a probability between 0 and 1, such as 0.05")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from diptych.audits.attached import Attached, LabelUse
-from diptych.audits.groups import Disparity, Gap
+from diptych.audits.disparity import Disparity, Gap
 from diptych.audits.outcome import Audit
 from diptych.audits.verdicts import against, verdict
 from diptych.reports import Bars, Cell, Estimate, Section, Table

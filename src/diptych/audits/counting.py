@@ -110,10 +110,7 @@ class Counting(Audit):
         ]
 
     def _tables(self) -> dict[str, Table]:
-        rows = [
-            [name, one, chance, skill(one, chance), verdict(one, chance)]
-            for name, (one, chance) in self.ranges.items()
-        ]
+        rows = [[name, one, chance, skill(one, chance), verdict(one, chance)] for name, (one, chance) in self.ranges.items()]
         columns = ["numbers", "accuracy", "chance", "skill", "chance is"]
         ways = {**self.templates, **self.conditions}
         return {
@@ -128,18 +125,13 @@ class Counting(Audit):
     def _plots(self) -> dict[str, Bars]:
         return {
             "by_number": Bars(
-                values=bars(self.by_number),
-                x="accuracy",
-                title="By number of things",
-                levels={"chance": self.chance},
+                values=bars(self.by_number), x="accuracy", title="By number of things", levels={"chance": self.chance}
             )
         }
 
     def _heat(self) -> Heatmap:
         names = [str(number) for number in self.numbers]
-        return Heatmap(
-            rows=names, columns=names, values=self.confusion, x="answer", y="things in the picture"
-        )
+        return Heatmap(rows=names, columns=names, values=self.confusion, x="answer", y="things in the picture")
 
 
 _CONFUSION = "A model that counts has its answers on the diagonal; one that prefers a word has a full column."
@@ -240,15 +232,11 @@ def number_of(name: str, where: str = "the data") -> int:
 def draw_counts(most: int, each: int, seed: int) -> Drawn:
     """`each` pictures of every count from 1 to `most`, all ways of drawing equally often."""
     if not 2 <= most < len(WORDS) or each < 1:
-        raise InputError(
-            f"counts up to {most}, {each} pictures each: expected 2 to {len(WORDS) - 1}, and 1 or more"
-        )
+        raise InputError(f"counts up to {most}, {each} pictures each: expected 2 to {len(WORDS) - 1}, and 1 or more")
     labels = [index % most for index in range(most * each)]
     names = [str(number) for number in range(1, most + 1)]
     made = f"counts v{scenes.VERSION} seed {seed} most {most}"
-    return drawn(
-        "drawn counts", lambda index: scenes.draw(_scene(index, most, seed)), labels, names, made=made
-    )
+    return drawn("drawn counts", lambda index: scenes.draw(_scene(index, most, seed)), labels, names, made=made)
 
 
 def _scene(index: int, most: int, seed: int) -> scenes.Scene:
@@ -258,9 +246,7 @@ def _scene(index: int, most: int, seed: int) -> scenes.Scene:
     shape = list(scenes.SHAPES)[turn // 4 % len(scenes.SHAPES)]
     colour = list(scenes.COLOURS)[int(rng.integers(len(scenes.COLOURS)))]
     largest = 0.55 / np.sqrt(most)  # so that as many as there may be find their places
-    sizes = [
-        float(rng.uniform(0.6, 1.0) * largest) if turn % 2 == 0 else float(largest * np.sqrt(most / count))
-    ] * count
+    sizes = [float(rng.uniform(0.6, 1.0) * largest) if turn % 2 == 0 else float(largest * np.sqrt(most / count))] * count
     places = scenes.scatter(rng, sizes)
     ground = scenes.BACKGROUNDS[0] if turn // 2 % 2 == 0 else scenes.BACKGROUNDS[1 + int(rng.integers(3))]
     return scenes.Scene(
@@ -275,15 +261,9 @@ def _number_rows(
 ) -> NDArray[np.float32]:
     """Rows of every number: for each template, and last for their mean, (T + 1, S, C, dim)."""
     texts = [
-        [[_prompt(template, number, noun, plural) for template in templates] for number in numbers]
-        for noun in nouns
+        [[_prompt(template, number, noun, plural) for template in templates] for number in numbers] for noun in nouns
     ]
-    alone = [
-        [texts[s][c][t]]
-        for t in range(len(templates))
-        for s in range(len(nouns))
-        for c in range(len(numbers))
-    ]
+    alone = [[texts[s][c][t]] for t in range(len(templates)) for s in range(len(nouns)) for c in range(len(numbers))]
     together = [texts[s][c] for s in range(len(nouns)) for c in range(len(numbers))]
     rows = text_rows(encoder, alone + together)
     return rows.reshape(len(templates) + 1, len(nouns), len(numbers), encoder.dim)
@@ -316,4 +296,5 @@ def _figures(
     numbers: Sequence[int],
     templates: Sequence[str],
     failures: Sequence,
-) -> Counting: ...
+) -> Counting:
+    ...
