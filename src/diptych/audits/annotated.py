@@ -42,7 +42,9 @@ def clevr_counts(folder: str | Path) -> ImageDataset:
     scenes = _clevr_scenes(Path(folder))
     counts = [len(scene["objects"]) for scene in scenes]
     numbers = sorted(set(counts))
-    return _dataset("clevr counts", _clevr_files(folder, scenes), map(numbers.index, counts), map(str, numbers))
+    return _dataset(
+        "clevr counts", _clevr_files(folder, scenes), map(numbers.index, counts), map(str, numbers)
+    )
 
 
 def clevr_distances(folder: str | Path) -> ImageDataset:
@@ -51,7 +53,9 @@ def clevr_distances(folder: str | Path) -> ImageDataset:
     try:
         nearest = [min(float(thing["pixel_coords"][2]) for thing in scene["objects"]) for scene in scenes]
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise DataError(f"{folder}: a scene has no depth for its things ({type(error).__name__}: {error})") from error
+        raise DataError(
+            f"{folder}: a scene has no depth for its things ({type(error).__name__}: {error})"
+        ) from error
     labels = (int(np.searchsorted(CLEVR_EDGES, one, side="left")) for one in nearest)
     return _dataset("clevr distances", _clevr_files(folder, scenes), labels, CLEVR_WORDS)
 
@@ -103,7 +107,9 @@ def kitti_class(text: str) -> int:
         try:
             nearest = min(nearest, float(fields[13]))
         except (IndexError, ValueError) as error:
-            raise DataError(f"no KITTI label line: {line[:80]!r}; expected 15 fields, depth as the 14th") from error
+            raise DataError(
+                f"no KITTI label line: {line[:80]!r}; expected 15 fields, depth as the 14th"
+            ) from error
     return int(np.searchsorted(KITTI_EDGES, nearest, side="left"))
 
 

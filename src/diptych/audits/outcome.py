@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from diptych.embedding import Failed
 from diptych.reports import Estimate, Gallery, Report, Section
@@ -28,11 +28,14 @@ class Audit:
         Pictures that could not be read, and why; they are in no figure.
     samples : sequence of (caption, picture)
         A few of the pictures that were asked about; not among the values.
+    sheet_columns : int
+        Samples side by side on their sheet.
     """
 
     facts: Mapping[str, str]
     failures: Sequence[Failed] = ()
     samples: Sequence[tuple[str, Image]] = ()
+    sheet_columns: ClassVar[int] = 5
 
     @property
     def title(self) -> str:
@@ -56,7 +59,10 @@ class Audit:
             told = f"{len(self.failures)} pictures could not be read and are in no figure; the first: "
             found.append(Section("Left out", [f"{told}{first.key}: {first.reason}"]))
         if self.samples:
-            found.append(Section("Pictures asked about", plots={"samples": Gallery(self.samples)}))
+            told = f"{len(self.samples)} of the pictures the model was asked about."
+            found.append(
+                Section("Samples", [told], plots={"samples": Gallery(self.samples, self.sheet_columns)})
+            )
         return Report(self.title, found, self.to_dict(), self.facts)
 
 

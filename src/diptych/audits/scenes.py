@@ -144,7 +144,8 @@ def draw(scene: Scene, side: int = SIDE) -> Image.Image:
     for thing in scene.things:
         if thing.shape not in SHAPES or thing.colour not in COLOURS:
             raise InputError(
-                f"a {thing.name} cannot be drawn: shapes are {', '.join(SHAPES)}; colours {', '.join(COLOURS)}"
+                f"a {thing.name} cannot be drawn: shapes are {', '.join(SHAPES)}; colours are "
+                f"{', '.join(COLOURS)}"
             )
         pen.polygon(_outline(thing, wide), fill=COLOURS[thing.colour])
     return picture.reduce(_FINER)

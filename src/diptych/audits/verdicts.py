@@ -85,6 +85,26 @@ def mean(values: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
     return Estimate(float(rows.mean()), *bootstrap_interval(rows, groups), n=rows.size)
 
 
+def correlation(first: ArrayLike, second: ArrayLike) -> Estimate | None:
+    """Pearson's, with Fisher's interval (1921); None where one of the rows does not vary.
+
+    Examples
+    --------
+    >>> print(correlation([1, 2, 3, 4, 5], [2, 1, 4, 3, 5]))
+    0.800 [-0.280, 0.986]
+    >>> correlation([1, 1, 1], [1, 2, 3]) is None
+    True
+    """
+    x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    value = float(np.clip(np.corrcoef(x, y)[0, 1], -1, 1))
+    if x.size < 4 or abs(value) > 1 - 1e-12:
+        return Estimate(value, n=x.size)
+    reach = _Z / math.sqrt(x.size - 3)
+    return Estimate(value, *(math.tanh(math.atanh(value) + way * reach) for way in (-1, 1)), n=x.size)
+
+
 def difference(first: Estimate, second: Estimate) -> Estimate:
     """First minus second of two shares counted on different pictures (Newcombe 1998, method 10).
 

@@ -63,6 +63,11 @@ class Gallery:
             tile.thumbnail((_TILE, _TILE))
             width, height = tile.width / max(tile.size), tile.height / max(tile.size)
             axes.imshow(np.asarray(tile), extent=(left, left + width, top - height, top), aspect="equal")
+            corners = (
+                (left, left + width, left + width, left, left),
+                (top, top, top - height, top - height, top),
+            )
+            axes.plot(*corners, color="0.7", linewidth=0.5)  # where a white picture ends
             axes.text(left, top - 1.04, "\n".join(_lines(caption)), fontsize=6.5, va="top")
         axes.set(xlim=(-0.02, wide * 1.1), ylim=(-ceil(len(self.pictures) / wide) * step, 0.02))
         axes.set_title(self.title)

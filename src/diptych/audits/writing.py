@@ -1,0 +1,122 @@
+"""Text on pictures: fonts that need no system, and words in a box, as large as asked for.
+
+What is written, and what it does to an answer, is `typographic.py`'s and `digits.py`'s business.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from diptych.errors import InputError
+
+PLACES = {"top": 0.0, "middle": 0.5, "bottom": 1.0}
+_FINER = 3  # drawn larger and averaged down, like scenes
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def font(size: float, file: str | Path | None = None) -> Font:
+    """A font whose letters are about `size` pixels high; without a file the one that Pillow brings along.
+
+    Raises
+    ------
+    InputError
+        A file that is no font.
+    """
+    pixels = max(1, round(size))
+    if file is None:
+        return ImageFont.load_default(pixels)
+    try:
+        return ImageFont.truetype(str(file), pixels)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{file} cannot be read as a font ({error}): expected a .ttf or .otf file"
+        ) from error
+
+
+def write(picture: Image.Image, text: str, *, size: float, place: str = "bottom") -> Image.Image:
+    """The picture with a text on it: black on a white box that runs no further than the text.
+
+    Parameters
+    ----------
+    picture : Image
+    text : str
+        One line; it becomes smaller where it would not fit the width.
+    size : float
+        Height of the line, as a share of the picture's shorter side.
+    place : str
+        One of `PLACES`.
+
+    Raises
+    ------
+    InputError
+        A place that is not known.
+
+    Examples
+    --------
+    >>> written = write(Image.new("RGB", (100, 100), "red"), "dog", size=0.3, place="top")
+    >>> written.size, written.getpixel((50, 99)), written.getpixel((50, 1))
+    ((100, 100), (255, 0, 0), (255, 255, 255))
+    """
+    if place not in PLACES:
+        raise InputError(f"no place is called {place!r}: there are {', '.join(PLACES)}")
+    label = _label(text, size * min(picture.size), picture.width)
+    left = (picture.width - label.width) // 2
+    top = round(PLACES[place] * (picture.height - label.height))
+    written = picture.convert("RGB")  # a copy
+    written.paste(label, (left, top))
+    return written
+
+
+def symbol(
+    text: str,
+    side: int,
+    *,
+    size: float,
+    turn: float = 0.0,
+    light: bool = False,
+    file: str | Path | None = None,
+) -> Image.Image:
+    """A square picture of nothing but a text in its middle.
+
+    Parameters
+    ----------
+    text : str
+    side : int
+        Of the picture, pixels.
+    size : float
+        Of the letters, as a share of the side.
+    turn : float
+        Clockwise, degrees.
+    light : bool
+        White on black, as in MNIST, in place of black on white.
+    file : path, optional
+        A font.
+    """
+    paper, ink = ("black", "white") if light else ("white", "black")
+    wide = side * _FINER
+    picture = Image.new("RGB", (wide, wide), paper)
+    ImageDraw.Draw(picture).text(
+        (wide / 2, wide / 2), text, fill=ink, font=font(size * wide * 1.35, file), anchor="mm"
+    )
+    return picture.rotate(-turn, Image.Resampling.BICUBIC, fillcolor=paper).reduce(_FINER)
+
+
+def _label(text: str, height: float, most: int) -> Image.Image:
+    """A text in its box, at most `most` pixels wide."""
+    margin = 0.15 * height
+    wanted = font(height * 0.8 * _FINER)
+    length = wanted.getlength(text) / _FINER + 2 * margin
+    scale = min(1.0, most / length)
+    width, tall = max(1, min(most, round(length * scale))), max(1, round(height * scale))
+    box = Image.new("RGB", (width * _FINER, tall * _FINER), "white")
+    ImageDraw.Draw(box).text(
+        (box.width / 2, box.height / 2),
+        text,
+        fill="black",
+        font=font(height * 0.8 * scale * _FINER),
+        anchor="mm",
+    )
+    return box.reduce(_FINER)
