@@ -85,17 +85,7 @@ def audit_association(
         raise InputError(f"level {level}: expected a probability between 0 and 1, such as 0.05")
     sets, setup = tests or default_tests(), Setup.of(**settings)
     said = _Said(encoder, resolve(templates))
-    effects = [
-        effect(
-            one.name,
-            (x.name, y.name, one.a.name, one.b.name),
-            *map(said, (x, y, one.a, one.b)),
-            shuffles,
-            seed,
-        )
-        for one in sets.texts
-        if (x := one.x) is not None and (y := one.y) is not None
-    ]
+    effects = [one for test in sets.texts for one in _worded(test, said, shuffles, seed)]
     distances: list[Distance] = []
     small: dict[str, tuple[str, ...]] = {}
     found = None if people is None else setup.embed(encoder, people)
@@ -130,6 +120,14 @@ def audit_association(
         templates=resolve(templates),
         trouble=() if people is None else tuple(people.trouble()),
     )
+
+
+def _worded(test: WordTest, said: _Said, shuffles: int, seed: int) -> Iterator[Effect]:
+    """A test of texts; none where the test is one for pictures."""
+    if test.x is not None and test.y is not None:
+        sides = (test.x.name, test.y.name, test.a.name, test.b.name)
+        rows = (said(test.x), said(test.y), said(test.a), said(test.b))
+        yield effect(test.name, sides, *rows, shuffles, seed)
 
 
 def _compared(people: People, attributes: Sequence[str] | None) -> list[str]:

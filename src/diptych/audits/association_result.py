@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from diptych.audits.outcome import Audit
-from diptych.reports import Bars, Estimate, Heatmap, Section, Table
+from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
 
 _CAVEATS = (
     "An effect says what lies nearer to what in the space of this model. It does not say that an application "
@@ -137,7 +137,7 @@ class Association(Audit):
         mine = [one for one in self.effects if one.kind == kind]
         if not mine:
             return None
-        rows = [
+        rows: list[list[Cell]] = [
             [one.name, f"{one.x} ({one.x_count:,}) / {one.y} ({one.y_count:,})", one.d, one.corrected]
             for one in mine
         ]
@@ -167,8 +167,8 @@ class Association(Audit):
         tables, plots = {}, {}
         for attribute in attributes:
             mine = [one for one in self.distances if one.attribute == attribute]
-            rows = [[one.first, one.second, one.distance, one.p] for one in mine]
-            rows.sort(key=lambda row: -float(row[2]))
+            ordered = sorted(mine, key=lambda one: -one.distance)
+            rows: list[list[Cell]] = [[one.first, one.second, one.distance, one.p] for one in ordered]
             caption = "Distance of the means of two groups, in units of the scatter within groups."
             tables[f"distances-{attribute}"] = Table(["group", "group", "distance", "p"], rows, caption)
             names = list(dict.fromkeys(name for one in mine for name in (one.first, one.second)))

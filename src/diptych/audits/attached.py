@@ -124,12 +124,12 @@ def attached(
     if wrong or not thresholds:
         raise InputError(f"thresholds {list(thresholds)}: expected probabilities between 0 and 1")
     sizes = np.bincount(codes[codes >= 0], minlength=len(names))
-    ranked = np.flatnonzero(sizes >= max(minimum, 1))
+    ranked = [place for place, size in enumerate(sizes) if size >= max(minimum, 1)]
     mine = np.isin(codes, ranked)
     if len(ranked) < 2:
         return None
     given = np.stack([probabilities[mine] >= one for one in thresholds], axis=2)  # (n, L, T)
-    onehot = (codes[mine][:, None] == ranked).astype(np.float32)  # (n, G)
+    onehot = (codes[mine][:, None] == np.array(ranked)).astype(np.float32)  # (n, G)
     flat = given.reshape(len(given), -1)
     chi2, p = _tested(flat.astype(np.float32), onehot, shuffles, seed)
     uses = []

@@ -2,8 +2,8 @@
 
 Accuracy of race, gender and age by group (tables 3 to 5), classes that no person should be put in (tables 6
 and 7), and labels that go to one group rather than another (figure 18). The pictures and their groups are
-`people.py`'s and `crowd.py`'s, the words `words.py`'s, the tests `disparity.py`'s and `attached.py`'s; what is
-made of the figures, as statements, tables and plots, is `bias_result.py`'s.
+`people.py`'s and `crowd.py`'s, the words `words.py`'s, the tests `disparity.py`'s and `attached.py`'s; what
+is made of the figures, as statements, tables and plots, is `bias_result.py`'s.
 """
 
 from __future__ import annotations

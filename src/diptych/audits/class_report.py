@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from diptych.audits.label_words import Warned
 from diptych.audits.outcome import Audit
-from diptych.reports import Bars, Estimate, Section, Table
+from diptych.reports import Bars, Cell, Estimate, Section, Table
 
 _SHOWN = 20
 
@@ -188,8 +188,10 @@ class ClassDesign(Audit):
         if not self.moves:
             return Section("What would move", [told])
         ways = Counter((one.before, one.after) for one in self.moves)
-        rows = [[before, after, count] for (before, after), count in ways.most_common(_SHOWN)]
-        first = [
+        rows: list[list[Cell]] = [
+            [before, after, count] for (before, after), count in ways.most_common(_SHOWN)
+        ]
+        first: list[list[Cell]] = [
             [one.picture, one.before, one.after, one.sure_before, one.sure_after]
             for one in self.moves[:_SHOWN]
         ]

@@ -127,8 +127,8 @@ def disparities(
     if table.shape[0] != codes.shape[0]:
         raise InputError(f"{table.shape[0]} values for {codes.shape[0]} pictures: expected one for each")
     sizes = np.bincount(codes[codes >= 0], minlength=len(names))
-    ranked = np.flatnonzero(sizes >= max(minimum, 1))
-    p = _pair_p(table, codes, ranked, shuffles, seed) if len(ranked) > 1 else None  # (P, M)
+    ranked = [place for place, size in enumerate(sizes) if size >= max(minimum, 1)]
+    p = _pair_p(table, codes, np.array(ranked), shuffles, seed) if len(ranked) > 1 else None  # (P, M)
     found = []
     for number, measure in enumerate(values):
         shares = {

@@ -162,5 +162,7 @@ def _fits(name: str, part: Any) -> bool:
 
 
 def _words(parts: Mapping[str, Any], before: Words | None = None) -> Words:
-    made = {name: tuple(part) if name == "templates" else part for name, part in parts.items()}
+    made: dict[str, Any] = {
+        name: tuple(part) if name == "templates" else part for name, part in parts.items()
+    }
     return Words(**made) if before is None else replace(before, **made)

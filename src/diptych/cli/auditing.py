@@ -49,7 +49,7 @@ class Asked:
     batch_size: str
     cache: Path | None
 
-    def run(self, what: str, measure: Callable[..., Audit], *given: Any, **more: Any) -> None:
+    def run(self, what: str, measure: Callable[..., Audit], *given: Any, **more: Any) -> Audit:
         """Open the model, measure, print the report, write its files; status 1 where pictures failed.
 
         Parameters
@@ -58,6 +58,11 @@ class Asked:
             Written beside the bar.
         measure : callable
             An audit, called with the encoder, with `given`, and with `more` beside the settings.
+
+        Returns
+        -------
+        Audit
+            For a command whose exit status says more.
         """
         from diptych.evaluation import FeatureStore
 
@@ -86,3 +91,4 @@ class Asked:
             )
         tell(audit.report(), self.report, json=self.json, quiet=self.quiet)
         tell_failures([audit])
+        return audit

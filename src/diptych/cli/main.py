@@ -15,6 +15,9 @@ import typer
 from typer.core import TyperGroup
 
 from diptych.cli import audit, audit_data, classify, compare, demo, evaluate, interpolate, models, train
+from diptych.cli.audit_association import association
+from diptych.cli.audit_bias import bias
+from diptych.cli.audit_classes import classes
 from diptych.cli.console import complain, show_warnings
 from diptych.errors import DiptychError
 
@@ -57,6 +60,9 @@ for command in (
     audit_data.wording,
     audit_data.domains,
     audit_data.typographic,
+    bias,
+    classes,
+    association,
 ):
     audit.app.command(command.__name__)(command)
 evaluate.app.command("interpolate")(interpolate.interpolate)

@@ -1,0 +1,82 @@
+"""`diptych audit association`: what words and people in pictures lie near, and how far groups lie apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diptych.cli import options
+from diptych.cli.audit_bias import FileColumn, Level, Minimum, Seed, Table
+from diptych.cli.auditing import Asked
+from diptych.cli.console import note
+from diptych.cli.reporting import ReportDir
+from diptych.errors import InputError
+
+
+def association(
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATA", show_default=False, help="A folder or a tar archive of pictures, with the table."
+        ),
+    ] = None,
+    table: Table = None,
+    file: FileColumn = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Compare the groups of this column; may be given several times."),
+    ] = None,
+    sets: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON with sets of words in place of the built-in ones."),
+    ] = None,
+    templates: options.Templates = "plain",
+    minimum: Minimum = 30,
+    level: Level = 0.05,
+    seed: Seed = 0,
+    report: ReportDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
+) -> None:
+    """What words, and people in pictures, are associated with (WEAT, iEAT).
+
+    With pictures of groups also how far these lie apart. Without DATA texts alone
+    are tested.
+
+    [bold]Examples[/bold]
+
+      diptych audit association
+
+      diptych audit association fairface-val.tar --by race --by gender
+    """
+    from diptych.audits.association import audit_association
+    from diptych.audits.association_sets import read_tests
+    from diptych.audits.people import load_people
+
+    if data is None and (table or file or by):
+        raise InputError("--table, --file and --by speak of pictures: name DATA")
+    people = None if data is None else load_people(data, table, file=file)
+    for told in people.trouble() if people else ():
+        note(f"table: {told}", quiet=quiet)
+    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
+    asked.run(
+        "association",
+        audit_association,
+        people,
+        attributes=by,
+        tests=None if sets is None else read_tests(sets),
+        templates=templates,
+        minimum=minimum,
+        level=level,
+        seed=seed,
+    )

@@ -1,0 +1,82 @@
+"""`diptych audit classes`: a list of labels looked through before anyone deploys it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diptych.cli import options
+from diptych.cli.audit_bias import Seed
+from diptych.cli.auditing import Asked
+from diptych.cli.labels import read_labels_file
+from diptych.cli.reporting import ReportDir
+
+
+def classes(
+    labels: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LABELS", show_default=False, help="One label a line; or JSON, a list or name -> texts."
+        ),
+    ],
+    sample: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="Pictures like those the labels are for.")
+    ] = None,
+    background: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Pictures that show none of the labels; else drawn ones."),
+    ] = None,
+    add: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Try a label more: which pictures would move.")
+    ] = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Try a label less; both may be given several times."),
+    ] = None,
+    templates: options.Templates = "plain",
+    seed: Seed = 0,
+    report: ReportDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
+) -> None:
+    """Look through a list of labels: what attracts, what is near, what harms.
+
+    Exit status 1 with a serious warning: a label that harms or degrades people,
+    comes twice, or attracts what fits no other; no label for what fits none while
+    many answers are unsure. Notices leave the status at 0.
+
+    [bold]Examples[/bold]
+
+      diptych audit classes labels.txt
+
+      diptych audit classes labels.txt --sample photos --add "other"
+    """
+    from diptych.audits.class_design import audit_classes
+    from diptych.audits.class_report import ClassDesign
+    from diptych.audits.people import load_pictures
+
+    names = read_labels_file(labels)
+    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
+    found = asked.run(
+        "classes",
+        audit_classes,
+        names,
+        None if sample is None else load_pictures(sample),
+        background=None if background is None else load_pictures(background),
+        add=tuple(add or ()),
+        remove=tuple(remove or ()),
+        templates=templates,
+        seed=seed,
+    )
+    if isinstance(found, ClassDesign) and found.serious:
+        raise typer.Exit(1)
