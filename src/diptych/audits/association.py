@@ -9,7 +9,7 @@ their groups `people.py`'s, the arithmetic `association_tests.py`'s.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Unpack
 
 import numpy as np
@@ -86,33 +86,22 @@ def audit_association(
     sets, setup = tests or default_tests(), Setup.of(**settings)
     said = _Said(encoder, resolve(templates))
     effects = [one for test in sets.texts for one in _worded(test, said, shuffles, seed)]
-    distances: list[Distance] = []
-    small: dict[str, tuple[str, ...]] = {}
     found = None if people is None else setup.embed(encoder, people)
+    seen = _Seen([], [], {})
     if people is not None and found is not None:
         compared = _compared(people, attributes)
         for attribute in compared:
             values = [people.values(attribute)[place] for place in found.positions]
             names, codes = coded(values, f"{people.table}: {attribute!r}")
-            sizes = np.bincount(codes[codes >= 0], minlength=len(names))
-            large = np.flatnonzero(sizes >= max(2, minimum))
-            if left := tuple(name for place, name in enumerate(names) if place not in large):
-                small[attribute] = left
-            if len(large) < 2:
-                continue
-            mine = np.isin(codes, large)
-            rows, groups = found.rows[mine], np.searchsorted(large, codes[mine])
-            ranked = [names[place] for place in large]
-            effects += _pictured(attribute, ranked, groups, rows, sets.pictures, said, shuffles, seed)
-            apart = group_distances(attribute, ranked, groups, rows, shuffles, seed)
-            distances += [replace(one, p=min(1.0, one.p * len(compared))) for one in apart]
+            seen.look(attribute, names, codes, found.rows, sets.pictures, said, minimum, shuffles, seed)
+        seen.distances[:] = [replace(one, p=min(1.0, one.p * len(compared))) for one in seen.distances]
     return Association(
         facts=setup.facts(encoder, *filter(None, [people])),
         failures=() if found is None else found.failures,
         dataset="" if people is None else people.name,
-        effects=tuple(_holm(effects)),
-        distances=tuple(distances),
-        small=small,
+        effects=tuple(_holm([*effects, *seen.effects])),
+        distances=tuple(seen.distances),
+        small=seen.small,
         level=level,
         minimum=minimum,
         shuffles=shuffles,
@@ -147,6 +136,39 @@ def _compared(people: People, attributes: Sequence[str] | None) -> list[str]:
             f"{listed(people.columns)}: say which to compare (attributes=[...], --by)"
         )
     return found
+
+
+@dataclass
+class _Seen:
+    """What the pictures of groups gave."""
+
+    effects: list[Effect]
+    distances: list[Distance]
+    small: dict[str, tuple[str, ...]]
+
+    def look(
+        self,
+        attribute: str,
+        names: Sequence[str],
+        codes: NDArray[np.int64],
+        rows: Rows,
+        tests: Sequence[WordTest],
+        said: _Said,
+        minimum: int,
+        shuffles: int,
+        seed: int,
+    ) -> None:
+        """The groups of one attribute, those that are large enough."""
+        sizes = np.bincount(codes[codes >= 0], minlength=len(names))
+        large = np.flatnonzero(sizes >= max(2, minimum))
+        if left := tuple(name for place, name in enumerate(names) if place not in large):
+            self.small[attribute] = left
+        if len(large) < 2:
+            return
+        mine = np.isin(codes, large)
+        groups, ranked = np.searchsorted(large, codes[mine]), [names[int(place)] for place in large]
+        self.effects += _pictured(attribute, ranked, groups, rows[mine], tests, said, shuffles, seed)
+        self.distances += group_distances(attribute, ranked, groups, rows[mine], shuffles, seed)
 
 
 def _pictured(

@@ -99,18 +99,12 @@ def audit_bias(
     Every test is corrected for the groups it compares, and all tests of the page for each other: see
     `disparity`. Ties between classes are settled by expectation, as everywhere.
     """
-    if not 0 < level < 1:
-        raise InputError(f"level {level}: expected a probability between 0 and 1, such as 0.05")
     used, setup = roles(people, columns or {}), Setup.of(**settings)
-    by = labels_by or ("gender" if "gender" in used else next(iter(used)))
-    if by not in used:
-        raise InputError(f"labels_by {by!r}: expected one of {listed(used)}")
+    by = _checked(level, labels_by, used)
     found = setup.embed(encoder, people)
     crowd = Crowd.of(people, used, found.positions)
     asked = _Asked(encoder, found.rows, words or default_words(), crowd)
-    answers = {ZERO_SHOT: {role: asked.values(role) for role in used}}
-    for method, values in (named or {}).items():
-        answers[method] = {role: crowd.named(role, one) for role, one in values.items() if role in used}
+    answers = {ZERO_SHOT: {role: asked.values(role) for role in used}} | _others(crowd, named or {})
     harm = asked.harm({})
     tests: dict[str, Any] = {"minimum": minimum, "shuffles": shuffles, "seed": seed}
     gaps = _gaps(crowd, answers[ZERO_SHOT], harm, tests)
@@ -136,11 +130,27 @@ def audit_bias(
         reference=reference,
         tests=count,
         level=level,
-        minimum=minimum,
-        shuffles=shuffles,
-        seed=seed,
         trouble=tuple(people.trouble()),
+        **tests,
     )
+
+
+def _checked(level: float, labels_by: str | None, used: Mapping[str, str]) -> str:
+    """The role whose use of labels is compared."""
+    if not 0 < level < 1:
+        raise InputError(f"level {level}: expected a probability between 0 and 1, such as 0.05")
+    by = labels_by or ("gender" if "gender" in used else next(iter(used)))
+    if by not in used:
+        raise InputError(f"labels_by {by!r}: expected one of {listed(used)}")
+    return by
+
+
+def _others(crowd: Crowd, named: Named) -> Answers:
+    """What other classifiers named, in the form of the zero-shot answers."""
+    return {
+        method: {role: crowd.named(role, one) for role, one in values.items() if role in crowd.names}
+        for method, values in named.items()
+    }
 
 
 class _Asked:

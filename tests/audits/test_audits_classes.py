@@ -1,0 +1,208 @@
+"""A list of labels looked through: what attracts, what is near, what harms, what would move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from diptych.audits.class_design import audit_classes, robust
+from diptych.audits.class_report import ClassDesign
+from diptych.audits.label_words import has_catch_all, holding, read_words_of, word_lists
+from diptych.audits.people import load_pictures
+from diptych.errors import InputError, TextError
+from diptych.evaluation.datasets import Pictures
+from toys import COLOURS, picture_bytes
+
+DIM = 64
+
+
+@dataclass
+class Scattered:
+    """Each text in a direction of its own, by its letters; some pulled towards what is about nothing.
+
+    Pictures are ToyEncoder's colours, each near the text that names it.
+    """
+
+    pull: dict[str, float]
+    twins: dict[str, str]
+    identity: str = "toy:scattered"
+    dim: int = DIM
+    input_size: int = 8
+    logit_scale: float = 20.0
+    logit_bias: float = 0.0
+
+    def _word(self, word: str) -> NDArray[np.float64]:
+        seed = [ord(letter) for letter in word]
+        return np.random.default_rng(seed).normal(size=DIM) / 8
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        rows = []
+        for text in texts:
+            word = text.removeprefix("a photo of a ").removesuffix(".")
+            nothing = 2.0 if text in word_lists()["neutral"] else self.pull.get(word, 0.0)
+            row = self._word(self.twins.get(word, word)) + 0.05 * self._word(word)
+            rows.append(row + nothing * self._word("nothing at all"))
+        table = np.array(rows, dtype=np.float32)
+        return table / np.linalg.norm(table, axis=1, keepdims=True)
+
+    def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        names = {colour: name for name, colour in COLOURS.items()}
+        rows = []
+        for image in images:
+            name = names.get(image.convert("RGB").getpixel((0, 0)), "")  # type: ignore[call-overload]
+            rows.append(self._word(name) if name else self._word("nothing at all"))
+        table = np.array(rows, dtype=np.float32)
+        return table / np.linalg.norm(table, axis=1, keepdims=True)
+
+
+def sample(folder: Path, **counts: int) -> Pictures:
+    home = folder / "sample"
+    home.mkdir()
+    for colour, count in counts.items():
+        for number in range(count):
+            (home / f"{colour}-{number}.png").write_bytes(picture_bytes(colour))
+    return load_pictures(home)
+
+
+def kinds(found: ClassDesign, severity: str | None = None) -> set[str]:
+    return {one.kind for one in found.warned if severity in (None, one.severity)}
+
+
+GOOD = ["red", "green", "blue", "yellow", "white", "black", "something else"]
+
+
+def test_an_ordinary_list_has_nothing_to_warn_of(tmp_path: Path) -> None:
+    found = audit_classes(Scattered({}, {}), GOOD, sample(tmp_path, red=10, green=10, blue=10, yellow=10))
+    assert found.warned == ()
+    assert {one.label: one.taken.value for one in found.figures if one.taken}["red"] == 0.25
+    assert "Nothing to warn of" in found.report().sections[0].text[0]
+
+
+def test_a_label_that_attracts_everything(tmp_path: Path) -> None:
+    class Attracted(Scattered):
+        def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+            rows = super().encode_images(images) + 3 * self._word("nothing at all").astype(np.float32)
+            return rows / np.linalg.norm(rows, axis=1, keepdims=True)  # type: ignore[no-any-return]
+
+    names = [*GOOD[:5], "picture", "something else"]
+    found = audit_classes(Attracted({"picture": 2.0}, {}), names, sample(tmp_path, red=20, green=20))
+    (warned,) = (one for one in found.warned if one.kind == "attractor")
+    assert (warned.severity, warned.labels) == ("serious", ("picture",))
+    alone = audit_classes(Scattered({"picture": 2.0}, {}), names)  # no sample: it may, or may not
+    assert [(one.kind, one.severity) for one in alone.warned] == [("attractor", "notice")]
+
+
+def test_what_the_sample_is_full_of_is_only_a_notice(tmp_path: Path) -> None:
+    found = audit_classes(Scattered({}, {}), GOOD, sample(tmp_path, red=40, green=2))
+    (warned,) = found.warned
+    assert (warned.kind, warned.severity, warned.labels) == ("attractor", "notice", ("red",))
+
+
+def test_near_synonyms(tmp_path: Path) -> None:
+    names = [*GOOD, "crimson", "x", "y", "z"]
+    found = audit_classes(Scattered({}, {"crimson": "red"}), names, sample(tmp_path, red=10, green=10))
+    (pair,) = found.pairs
+    assert {pair.first, pair.second} == {"red", "crimson"}
+    assert pair.cosine > 0.9
+    assert pair.torn == 1.0
+    assert kinds(found) == {"synonyms"}
+    few = audit_classes(Scattered({}, {"crimson": "red"}), ["red", "crimson", "green", "other"])
+    assert [{one.first, one.second} for one in few.pairs] == [{"red", "crimson"}]
+
+
+def test_no_catch_all(tmp_path: Path) -> None:
+    found = audit_classes(Scattered({}, {}), GOOD[:-1])
+    assert [(one.kind, one.severity) for one in found.warned] == [("no catch-all", "notice")]
+    strange = audit_classes(Scattered({}, {}, logit_scale=1.0), GOOD[:-1], sample(tmp_path, red=30, green=30))
+    assert kinds(strange, "serious") == {"no catch-all"}
+    assert strange.unsure is not None
+    assert strange.unsure.value == 1.0
+
+
+def test_labels_that_come_twice() -> None:
+    found = audit_classes(Scattered({}, {}), ["red", "Red ", "green", "other"])
+    assert "repeated" in kinds(found, "serious")
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "severity", "which"),
+    [
+        (["thief", "tree"], "harm", "serious", ("thief",)),
+        (["a suspicious person", "tree"], "harm", "serious", ("a suspicious person",)),
+        (["gorilla", "woman"], "harm", "serious", ("gorilla",)),
+        (["an ugly thing", "tree"], "derogatory", "serious", ("an ugly thing",)),
+        (["two women", "tree"], "people", "notice", ("two women",)),
+        (["crane", "a crane, a bird"], "ambiguous", "notice", ("crane",)),
+    ],
+)
+def test_what_the_words_say(labels: list[str], kind: str, severity: str, which: tuple[str, ...]) -> None:
+    found = [one for one in read_words_of(labels) if one.kind == kind]
+    assert [(one.severity, one.labels) for one in found] == [(severity, which)]
+
+
+@pytest.mark.parametrize(
+    "labels", [["gorilla", "zebra"], ["grape", "therapist", "mandarin"], ["white", "black"]]
+)
+def test_words_that_only_look_alike_are_let_pass(labels: list[str]) -> None:
+    assert read_words_of(labels) == []
+
+
+def test_catch_alls() -> None:
+    assert has_catch_all(["dog", "None of these"])
+    assert not has_catch_all(["dog", "brother", "another dog"])
+    assert holding(["Persons", "personal"], ["person"]) == ("Persons",)
+
+
+def test_what_moves_when_a_label_goes_and_one_comes(tmp_path: Path) -> None:
+    pictures = sample(tmp_path, red=3, green=4, blue=5)
+    names = ["red", "green", "something else"]
+    found = audit_classes(Scattered({}, {}), names, pictures, add=["blue"], remove=["green"])
+    ways = {(one.before, one.after) for one in found.moves if one.picture.startswith("green")}
+    assert len([one for one in found.moves if one.picture.startswith("green")]) == 4
+    assert all(before == "green" and after != "green" for before, after in ways)
+    assert {one.after for one in found.moves if one.picture.startswith("blue")} == {"blue"}
+    assert not [one for one in found.moves if one.picture.startswith("red")]
+    assert "9 of 12 pictures" in found.report().sections[-1].text[0]
+    still = audit_classes(Scattered({}, {}), [*GOOD], pictures, remove=["black"])
+    assert still.moves == ()
+    assert "0 of 12" in still.report().sections[-1].text[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "message"),
+    [
+        ({"remove": ["violet"]}, TextError, "'violet' cannot be removed: the labels are 'red', 'green'"),
+        ({"remove": ["red", "green"]}, TextError, "every label cannot be removed"),
+        ({"add": ["blue"]}, InputError, "give a sample"),
+    ],
+)
+def test_what_cannot_be_tried(more: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        audit_classes(Scattered({}, {}), ["red", "green"], **more)
+
+
+def test_a_broken_picture_of_the_sample_is_named(tmp_path: Path) -> None:
+    sample(tmp_path, red=3)
+    (tmp_path / "sample" / "broken.png").write_bytes(b"broken")
+    found = audit_classes(Scattered({}, {}), GOOD, load_pictures(tmp_path / "sample"))
+    assert [one.key for one in found.failures] == ["broken.png"]
+    assert found.n == 3
+
+
+def test_one_label() -> None:
+    with pytest.warns(UserWarning, match="there is one label"):
+        found = audit_classes(Scattered({}, {}), ["red"])
+    assert not found.pairs
+    found.report()
+
+
+def test_robust_distance() -> None:
+    assert robust(3.0, np.array([1.0, 2.0, 3.0])) == pytest.approx(1 / 1.4826)
+    assert robust(1.0, np.ones(5)) == 0.0
