@@ -154,6 +154,11 @@ def test_words_that_only_look_alike_are_let_pass(labels: list[str]) -> None:
     assert read_words_of(labels) == []
 
 
+def test_the_texts_of_a_label_are_read_too() -> None:
+    found = audit_classes(Scattered({}, {}), {"wanted": ["a thief", "red"], "rest": ["something else"]})
+    assert [(one.kind, one.labels) for one in found.warned] == [("harm", ("a thief",))]
+
+
 def test_catch_alls() -> None:
     assert has_catch_all(["dog", "None of these"])
     assert not has_catch_all(["dog", "brother", "another dog"])

@@ -85,6 +85,7 @@ def audit_classes(
     labels = read_labels(names)
     titles = [label.name for label in labels]
     texts = {label.name: list(label.texts) for label in labels}
+    spoken = list(dict.fromkeys([*titles, *(text for each in texts.values() for text in each)]))
     changed = _changed(texts, add, remove)
     if changed != texts and sample is None:
         raise InputError("labels to add or remove are tried on pictures: give a sample of them")
@@ -99,10 +100,10 @@ def audit_classes(
     pairs = list(_near(fitted.weights_, list(texts), plain.nouns, looked, level))
     warned = [
         *_repeated(titles),
-        *read_words_of(titles),
+        *read_words_of(spoken),
         *_attractors(figures, level),
         *_synonyms(pairs),
-        *_catch_all(titles, looked),
+        *_catch_all(spoken, looked),
     ]
     return ClassDesign(
         facts=setup.facts(encoder, *filter(None, [sample]), ground),
