@@ -88,15 +88,16 @@ class Typographic(Audit):
     def sections(self) -> list[Section]:
         """Statements, tables and plots."""
         rows = [
-            [f"{kind}, {size:.0%}", one.accuracy, one.change, one.follows]
+            [f"{kind.split()[0]} {size:.0%}", one.accuracy, one.change, one.follows]
             for kind, sizes in self.attacks.items()
             for size, one in sizes.items()
         ]
         caption = (
-            f"Without writing: {self.clean}; chance {self.chance:.3f}. The size is the height of the line "
+            f"Written: a wrong name, random letters, the right name. Without writing: {self.clean}; "
+            f"chance {self.chance:.3f}. The size is the height of the line "
             "against the picture's shorter side; change is against the same pictures without writing; "
-            "follows is the share of answers that are the written name (of random letters: the wrong name that other "
-            "pictures got)."
+            "follows is the share of answers that are the written name (beside random letters: the wrong "
+            "name that a word would have had)."
         )
         places = Table(["place", "follows a wrong name"], [[name, one] for name, one in self.places.items()])
         return [
@@ -117,8 +118,8 @@ class Typographic(Audit):
             f"{'A victim: this model follows' if follows else 'No victim: this model does not follow'} the "
             f"written word. With a wrong name of {size:.0%} on the picture, {wrong.follows} of answers are "
             f"that name; that is {wrong.gained} more than without it. Of random letters: {letters.gained}.",
-            f"Accuracy falls by {-wrong.change.value:.3f} under the wrong name and by "
-            f"{-letters.change.value:.3f} under letters that mean nothing: the second is what "
+            f"Accuracy changes by {wrong.change.value:+.3f} under the wrong name and by "
+            f"{letters.change.value:+.3f} under letters that mean nothing: the second is what "
             "covering costs.",
         ]
         if verdict(self.clean, self.chance) != "above":

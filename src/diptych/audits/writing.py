@@ -5,6 +5,7 @@ What is written, and what it does to an answer, is `typographic.py`'s and `digit
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -17,6 +18,7 @@ _FINER = 3  # drawn larger and averaged down, like scenes
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
+@lru_cache(maxsize=64)
 def font(size: float, file: str | Path | None = None) -> Font:
     """A font whose letters are about `size` pixels high; without a file the one that Pillow brings along.
 
@@ -101,7 +103,8 @@ def symbol(
     ImageDraw.Draw(picture).text(
         (wide / 2, wide / 2), text, fill=ink, font=font(size * wide * 1.35, file), anchor="mm"
     )
-    return picture.rotate(-turn, Image.Resampling.BICUBIC, fillcolor=paper).reduce(_FINER)
+    picture = picture.reduce(_FINER)
+    return picture.rotate(-turn, Image.Resampling.BICUBIC, fillcolor=paper) if turn else picture
 
 
 def _label(text: str, height: float, most: int) -> Image.Image:
