@@ -21,12 +21,13 @@ from diptych.audits.drawn import drawn
 from diptych.audits.outcome import Audit, bars
 from diptych.audits.scenes import SIDE
 from diptych.audits.verdicts import against, difference, share, verdict
-from diptych.audits.writing import symbol
+from diptych.audits.writing import font, symbol
+from diptych.embedding import Failed
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import ImageDataset, Settings
 from diptych.evaluation.settings import Setup
-from diptych.reports import Bars, Estimate, Heatmap, Section, Table
+from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
 from diptych.zeroshot import expand
 
 CHANCE = 0.1
@@ -92,7 +93,7 @@ class Digits(Audit):
     def sections(self) -> list[Section]:
         """Statements, tables and plots."""
         kinds = {"handwritten": self.handwritten} if self.handwritten else {}
-        rows = [
+        rows: list[list[Cell]] = [
             [name, one, verdict(one, CHANCE)]
             for name, one in {**kinds, "rendered, all": self.rendered, **self.ways}.items()
         ]
@@ -153,6 +154,8 @@ def audit_digits(
     InputError
         Classes that are not the ten digits, or a file that is no font.
     """
+    for file in fonts:  # before anything is computed
+        font(10, file)
     setup = Setup.of(**settings)
     named = [WORDS[int(digit)] if words else digit for digit in _DIGITS]
     weights = text_rows(encoder, [expand([name], templates) for name in named])
@@ -169,7 +172,8 @@ def audit_digits(
     hits = hits_of(scores, pictures.labels).reshape(len(ways), 10)
     hand: Estimate | None = None
     table, labels = answer_shares(scores), pictures.labels
-    data, failures = [pictures], ()
+    data: list[ImageDataset] = [pictures]
+    failures: tuple[Failed, ...] = ()
     if handwritten is not None:
         numbers = np.array([number_of(name, handwritten.name) for name in handwritten.class_names])
         if numbers.max() > 9:
