@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audits.planted import numbered
+from planted import numbered
 from diptych.audits.people import (
     AMBIGUOUS,
     BROKEN,

@@ -21,7 +21,7 @@ from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import ImageDataset, Settings
 from diptych.evaluation.settings import Setup
-from diptych.reports import Bars, Estimate, Heatmap, Section, Table
+from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
 
 TEMPLATES = (
     "a photo of {n} {things}.",
@@ -117,7 +117,7 @@ class Counting(Audit):
         ]
 
     def _ranges(self) -> Table:
-        rows = [
+        rows: list[list[Cell]] = [
             [name, one, chance, skill(one, chance), f"{verdict(one, chance)} chance"]
             for name, (one, chance) in self.ranges.items()
         ]
@@ -125,7 +125,9 @@ class Counting(Audit):
 
     def _ways(self) -> Table:
         ways = {**self.templates, **self.drawn}
-        rows = [[name, one, f"{verdict(one, self.chance)} chance"] for name, one in ways.items()]
+        rows: list[list[Cell]] = [
+            [name, one, f"{verdict(one, self.chance)} chance"] for name, one in ways.items()
+        ]
         caption = f"Chance is {self.chance:.3f}. One verdict in twenty is wrong where a model answers by lot."
         return Table(["prompt or picture", "accuracy", "verdict"], rows, caption)
 

@@ -15,12 +15,13 @@ from diptych.audits.asking import hits_of, text_rows
 from diptych.audits.outcome import Audit, bars
 from diptych.audits.phrasings import article
 from diptych.audits.verdicts import difference, mean, share, verdict
+from diptych.embedding import Failed
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import ImageDataset, Settings
 from diptych.evaluation.metrics import class_means
 from diptych.evaluation.settings import Setup
-from diptych.reports import Bars, Estimate, Heatmap, Section, Table
+from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
 from diptych.zeroshot import expand
 
 
@@ -73,7 +74,9 @@ class Domains(Audit):
 
     def sections(self) -> list[Section]:
         """Statements, tables and plots."""
-        rows = [[name, one.accuracy, one.gap, one.gained] for name, one in self.domains.items()]
+        rows: list[list[Cell]] = [
+            [name, one.accuracy, one.gap, one.gained] for name, one in self.domains.items()
+        ]
         caption = (
             f"gap: accuracy in {self.best} minus that here; naming: what it gains to name the domain in the "
             f"prompt, on the same pictures. Chance is {self.chance:.3f}."
@@ -151,7 +154,8 @@ def audit_domains(
     setup = Setup.of(**settings)
     classes = list(dict.fromkeys(one for data in domains.values() for one in data.class_names))
     plain = text_rows(encoder, [expand([one], templates) for one in classes])
-    figures, failures = {}, []
+    figures: dict[str, tuple[Estimate, Estimate, Estimate, dict[str, float]]] = {}
+    failures: list[Failed] = []
     for domain, data in domains.items():
         found = setup.embed(encoder, data)
         failures += found.failures

@@ -22,7 +22,7 @@ from diptych.errors import InputError
 from diptych.evaluation import ImageDataset, Settings
 from diptych.evaluation.metrics import confusions
 from diptych.evaluation.settings import Setup
-from diptych.reports import Bars, Estimate, Section, Table
+from diptych.reports import Bars, Cell, Estimate, Section, Table
 from diptych.zeroshot import expand
 
 _DRAWS = 20  # of distant classes for each picture
@@ -82,13 +82,13 @@ class Fine(Audit):
 
     def sections(self) -> list[Section]:
         """Statements, tables and plots."""
-        rows = [
+        rows: list[list[Cell]] = [
             ["all classes", self.everything, self.everything_chance],
             ["the right group", self.group_right, self.group_chance],
             ["its own group", self.near, self.near_chance],
             ["as many distant ones", self.distant, self.distant_chance],
         ]
-        groups = [
+        groups: list[list[Cell]] = [
             [name, len(self.groups[name]), one, chance, verdict(one, chance)]
             for name, (one, chance) in sorted(self.each.items(), key=lambda pair: pair[1][0].value)
         ]
@@ -137,7 +137,7 @@ class Fine(Audit):
         return found
 
     def _confused(self) -> Table:
-        rows = [list(one) for one in self.confused]
+        rows: list[list[Cell]] = [list(one) for one in self.confused]
         return Table(["class", "called", "times", "share of the class"], rows)
 
 
@@ -176,18 +176,7 @@ def audit_fine(
     """
     names = dataset.class_names
     weights = text_rows(encoder, [expand([name], templates) for name in names])
-    if groups is None:
-        wanted = max(2, round(len(names) / 3)) if count is None else count
-        lists = near_groups(weights, min(wanted, len(names)))
-        places = {f"like {names[one[0]]}": one for one in lists}
-    else:
-        places = places_of(groups, names)
-    places = {name: members for name, members in places.items() if len(members) > 1}
-    if not places or any(len(members) == len(names) for members in places.values()):
-        raise InputError(
-            f"{len(places)} groups of two or more of the {len(names)} classes: expected at least one, and "
-            "none that holds all classes"
-        )
+    places = _places(weights, names, groups, count)
     setup = Setup.of(**settings)
     found = setup.embed(encoder, dataset)
     labels = dataset.labels[found.positions]
@@ -207,11 +196,6 @@ def audit_fine(
     inner = np.where(many == size, near, _drawn(scores[rows], labels[rows], own, many, rng))
     distant = _drawn(scores[rows], labels[rows], ~own, many, rng)
     inside = (shares[rows] * own).sum(axis=1)
-    each = {
-        name: (share(near[owner[labels[rows]] == number]), 1 / len(members))
-        for number, (name, members) in enumerate(places.items())
-        if (owner[labels[rows]] == number).any()
-    }
     wrong = shares[rows].argmax(axis=1) != labels[rows]
     return Fine(
         facts=setup.facts(encoder, dataset),
@@ -228,11 +212,44 @@ def audit_fine(
         distant=share(distant),
         distant_chance=float((1 / many).mean()),
         cost=mean(distant - inner),
-        each=each,
+        each=_each(near, owner[labels[rows]], places),
         errors_inside=share(own[wrong, shares[rows][wrong].argmax(axis=1)]) if wrong.any() else None,
         errors_inside_chance=float(((size - 1) / (len(names) - 1)).mean()),
         confused=_most_confused(shares, labels, names),
     )
+
+
+def _places(
+    weights: NDArray[np.float32],
+    names: Sequence[str],
+    groups: Mapping[str, Sequence[str]] | None,
+    count: int | None,
+) -> dict[str, list[int]]:
+    """Groups of at least two classes, as positions."""
+    if groups is None:
+        wanted = max(2, round(len(names) / 3)) if count is None else count
+        lists = near_groups(weights, min(wanted, len(names)))
+        found = {f"like {names[one[0]]}": one for one in lists}
+    else:
+        found = places_of(groups, names)
+    found = {name: members for name, members in found.items() if len(members) > 1}
+    if not found or any(len(members) == len(names) for members in found.values()):
+        raise InputError(
+            f"{len(found)} groups of two or more of the {len(names)} classes: expected at least one, and "
+            "none that holds all classes"
+        )
+    return found
+
+
+def _each(
+    near: Floats, owner: NDArray[np.int64], places: Mapping[str, Sequence[int]]
+) -> dict[str, tuple[Estimate, float]]:
+    """Accuracy within each group that has pictures, and its chance."""
+    return {
+        name: (share(near[owner == number]), 1 / len(members))
+        for number, (name, members) in enumerate(places.items())
+        if (owner == number).any()
+    }
 
 
 def _own_group(owner: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:

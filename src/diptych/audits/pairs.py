@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from diptych.audits import scenes
 from diptych.audits.asking import Floats, hits_of, text_rows
@@ -20,7 +21,7 @@ from diptych.audits.verdicts import share, verdict
 from diptych.encoder import Encoder
 from diptych.evaluation.metrics import ROUNDING
 from diptych.evaluation.settings import Setup
-from diptych.reports import Estimate, Table
+from diptych.reports import Cell, Estimate, Table
 
 CHANCE = 0.5
 CHANCE_BOTH = 1 / 6  # two right ones above two wrong ones: 4 of the 24 orders
@@ -69,7 +70,7 @@ def pictures_of(pairs: Sequence[Pair], name: str, made: str) -> Drawn:
     """The pictures of all pairs as a data set: first and second of each, one after the other."""
     kinds = list(dict.fromkeys(pair.kind for pair in pairs))
 
-    def draw(index: int) -> scenes.Image.Image:
+    def draw(index: int) -> Image.Image:
         pair = pairs[index // 2]
         return scenes.draw(pair.second if index % 2 else pair.first)
 
@@ -128,7 +129,7 @@ def both_right(scores: NDArray[np.floating]) -> Floats:
 
 def verdict_table(judged: Mapping[str, Judged], caption: str = "") -> Table:
     """A row per kind: the shares, and a verdict on the sentence."""
-    rows = [
+    rows: list[list[Cell]] = [
         [kind, one.sentence, verdict(one.sentence, CHANCE), one.picture, one.both.value]
         for kind, one in judged.items()
     ]

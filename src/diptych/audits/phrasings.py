@@ -32,7 +32,6 @@ SENTENCES = (
     "the photo shows a {}",
     "what you see here is called a {}.",
 )
-_FAMILIES = ("sentence", "form", "synonym", "1 edit", "2 edits")
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")  # a QWERTY keyboard; each row stands half a key to the right
 
 
@@ -96,7 +95,8 @@ def phrasings(
         for draw in range(misspellings):
             rng = np.random.default_rng([seed, 600, edits, draw])
             texts = said([misspelt(name, edits, rng) for name in names], PLAIN)
-            found.append(Phrasing(_FAMILIES[2 + edits], f"misspelt {draw + 1}", texts))
+            family = f"{edits} edit{'s' * (edits > 1)}"
+            found.append(Phrasing(family, f"{family}, draw {draw + 1}", texts))
     return found
 
 

@@ -244,8 +244,12 @@ def _both_ways(
     horizon: float | None = None,
 ) -> tuple[Scene, Scene]:
     """The first thing in the one place and the second in the other; then the other way round."""
+
+    def put(thing: Thing, place: Mapping[str, float]) -> Thing:
+        return replace(thing, x=float(place["x"]), y=float(place["y"]), size=float(place["size"]))
+
     a, b = things
-    first, second = (replace(a, **one), replace(b, **other)), (replace(a, **other), replace(b, **one))
+    first, second = (put(a, one), put(b, other)), (put(a, other), put(b, one))
     if not last_on_top:  # what is in the one place lies on top
         first = (first[1], first[0])
     return Scene(first, horizon=horizon), Scene(second, horizon=horizon)

@@ -7,32 +7,27 @@ take turns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.audits.asking import answer_shares, text_rows
+from diptych.audits.asking import Floats, answer_shares, text_rows
 from diptych.audits.outcome import Audit
 from diptych.audits.verdicts import mean, share, verdict
-from diptych.audits.writing import PLACES, write
+from diptych.audits.writing import PLACES, Written, letters
 from diptych.encoder import Encoder
-from diptych.errors import DiptychError, InputError
+from diptych.errors import InputError
 from diptych.evaluation import ImageDataset, Settings
 from diptych.evaluation.settings import Setup
-from diptych.media import load_image
-from diptych.reports import Curve, Curves, Estimate, Section, Table
+from diptych.reports import Cell, Curve, Curves, Estimate, Section, Table
 from diptych.zeroshot import expand
-
-if TYPE_CHECKING:
-    from diptych.evaluation.datasets import Content
 
 KINDS = ("wrong name", "random letters", "right name")
 SIZES = (0.08, 0.16, 0.3)
-_LETTERS = "bcdfghjklmnpqrstvwxz"  # without vowels they make no word
 
 
 @dataclass(frozen=True)
@@ -87,16 +82,17 @@ class Typographic(Audit):
 
     def sections(self) -> list[Section]:
         """Statements, tables and plots."""
-        rows = [
-            [f"{kind}, {size:.0%}", one.accuracy, one.change, one.follows]
+        rows: list[list[Cell]] = [
+            [f"{kind.split()[0]} {size:.0%}", one.accuracy, one.change, one.follows]
             for kind, sizes in self.attacks.items()
             for size, one in sizes.items()
         ]
         caption = (
-            f"Without writing: {self.clean}; chance {self.chance:.3f}. The size is the height of the line "
+            f"Written: a wrong name, random letters, the right name. Without writing: {self.clean}; "
+            f"chance {self.chance:.3f}. The size is the height of the line "
             "against the picture's shorter side; change is against the same pictures without writing; "
-            "follows is the share of answers that are the written name (of random letters: the wrong name that other "
-            "pictures got)."
+            "follows is the share of answers that are the written name (beside random letters: the wrong "
+            "name that a word would have had)."
         )
         places = Table(["place", "follows a wrong name"], [[name, one] for name, one in self.places.items()])
         return [
@@ -117,8 +113,8 @@ class Typographic(Audit):
             f"{'A victim: this model follows' if follows else 'No victim: this model does not follow'} the "
             f"written word. With a wrong name of {size:.0%} on the picture, {wrong.follows} of answers are "
             f"that name; that is {wrong.gained} more than without it. Of random letters: {letters.gained}.",
-            f"Accuracy falls by {-wrong.change.value:.3f} under the wrong name and by "
-            f"{-letters.change.value:.3f} under letters that mean nothing: the second is what "
+            f"Accuracy changes by {wrong.change.value:+.3f} under the wrong name and by "
+            f"{letters.change.value:+.3f} under letters that mean nothing: the second is what "
             "covering costs.",
         ]
         if verdict(self.clean, self.chance) != "above":
@@ -142,44 +138,6 @@ class Typographic(Audit):
             y="accuracy",
             levels={"chance": self.chance},
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Written(ImageDataset):
-    """A data set with a text on every picture; one that cannot be read stays what it is, and fails later.
-
-    Attributes
-    ----------
-    texts : tuple of str
-        One per picture; an empty one writes nothing.
-    places : tuple of str
-    size : float
-    side : int
-        Smaller pictures are enlarged to this shorter side first, or nobody could read what is on them.
-    """
-
-    texts: tuple[str, ...]
-    places: tuple[str, ...]
-    size: float
-    side: int
-
-    def __iter__(self) -> Iterator[tuple[str, Content]]:
-        for (key, content), text, place in zip(super().__iter__(), self.texts, self.places, strict=True):
-            try:
-                picture = enlarged(load_image(content), self.side)
-            except (DiptychError, OSError):
-                yield key, content
-            else:
-                yield key, write(picture, text, size=self.size, place=place) if text else picture
-
-
-def enlarged(picture: Image.Image, side: int) -> Image.Image:
-    """A picture whose shorter side is at least `side`."""
-    if min(picture.size) >= side:
-        return picture
-    scale = side / min(picture.size)
-    width, height = (max(side, round(length * scale)) for length in picture.size)
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def audit_typographic(
@@ -239,52 +197,48 @@ def audit_typographic(
 
     plain = setup.embed(encoder, written([""] * count, 0.0))
     read, clean = plain.positions, answer_shares(plain.rows @ weights.T)
-    labels, rows = data.labels[read], np.arange(len(read))
+    labels = data.labels[read]
     attacks: dict[str, dict[float, Attacked]] = {kind: {} for kind in KINDS}
     followed = []
     for kind in KINDS:
         target = labels if kind == "right name" else wrong[read]
         for size in sorted(sizes):
             shares = answer_shares(setup.embed(encoder, written(texts[kind], size)).rows @ weights.T)
-            attacks[kind][size] = Attacked(
-                share(shares[rows, labels]),
-                mean(shares[rows, labels] - clean[rows, labels]),
-                share(shares[rows, target]),
-                mean(shares[rows, target] - clean[rows, target]),
-            )
+            attacks[kind][size] = _attacked(shares, clean, labels, target)
             if kind == "wrong name":
-                followed.append(shares[rows, target])
-    where = np.array(places)[read]
+                followed.append(shares[np.arange(len(read)), target])
     return Typographic(
         facts={**setup.facts(encoder, data), "Pictures enlarged to": f"{side} pixels at least"},
         failures=plain.failures,
         samples=_samples([written(texts[kind], size) for kind in KINDS for size in sorted(sizes)], read),
         dataset=data.name,
         chance=1 / len(names),
-        clean=share(clean[rows, labels]),
+        clean=share(clean[np.arange(len(read)), labels]),
         attacks=attacks,
-        places={
-            name: share(np.concatenate([one[where == name] for one in followed]))
-            for name in PLACES
-            if (where == name).any()
-        },
+        places=_by_place(np.array(followed), np.array(places)[read]),
     )
 
 
-def letters(rng: np.random.Generator, names: Sequence[str], length: int) -> str:
-    """Consonants at random, in which no name of a class can be read.
+def _attacked(
+    shares: Floats, clean: Floats, labels: NDArray[np.int64], target: NDArray[np.int64]
+) -> Attacked:
+    """Answers under an attack against those without, for right names and for written ones."""
+    rows = np.arange(len(labels))
+    return Attacked(
+        share(shares[rows, labels]),
+        mean(shares[rows, labels] - clean[rows, labels]),
+        share(shares[rows, target]),
+        mean(shares[rows, target] - clean[rows, target]),
+    )
 
-    Examples
-    --------
-    >>> len(letters(np.random.default_rng(0), ["dog"], 5))
-    5
-    """
-    said = ""
-    for _ in range(100):  # a class that is called "b" cannot be kept out for ever
-        said = "".join(rng.choice(list(_LETTERS), max(length, 3)).tolist())
-        if not any(name.lower() in said for name in names if name):
-            break
-    return said
+
+def _by_place(followed: Floats, where: NDArray[np.str_]) -> dict[str, Estimate]:
+    """Share of answers that follow, (sizes, N), by place; one picture in several sizes is one group."""
+    owner = np.tile(np.arange(len(where)), len(followed)).reshape(followed.shape)
+    kept = {name: where == name for name in PLACES if (where == name).any()}
+    return {
+        name: share(followed[:, one].reshape(-1), owner[:, one].reshape(-1)) for name, one in kept.items()
+    }
 
 
 def _samples(sets: Sequence[Written], read: NDArray[np.intp]) -> list[tuple[str, Image.Image]]:

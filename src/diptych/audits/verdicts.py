@@ -101,8 +101,8 @@ def correlation(first: ArrayLike, second: ArrayLike) -> Estimate | None:
     value = float(np.clip(np.corrcoef(x, y)[0, 1], -1, 1))
     if x.size < 4 or abs(value) > 1 - 1e-12:
         return Estimate(value, n=x.size)
-    reach = _Z / math.sqrt(x.size - 3)
-    return Estimate(value, *(math.tanh(math.atanh(value) + way * reach) for way in (-1, 1)), n=x.size)
+    middle, reach = math.atanh(value), _Z / math.sqrt(x.size - 3)
+    return Estimate(value, math.tanh(middle - reach), math.tanh(middle + reach), n=x.size)
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:

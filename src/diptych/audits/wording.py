@@ -18,7 +18,7 @@ from diptych.audits.verdicts import against, mean, share, verdict
 from diptych.encoder import Encoder
 from diptych.evaluation import ImageDataset, Settings
 from diptych.evaluation.settings import Setup
-from diptych.reports import Bars, Estimate, Section, Table
+from diptych.reports import Bars, Cell, Estimate, Section, Table
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,12 @@ class Wording(Audit):
 
     def sections(self) -> list[Section]:
         """Statements, tables and plots."""
-        rows = [[one.name, one.accuracy, one.change, one.moved] for one in self.worded]
+        rows: list[list[Cell]] = [[one.name, one.accuracy, one.change, one.moved] for one in self.worded]
         caption = (
             f"change: accuracy minus that of {PLAIN!r} on the same pictures; moved: share of answers that "
             f"become other ones. Chance is {self.chance:.3f}."
         )
-        families = [
+        families: list[list[Cell]] = [
             [name, sum(one.family == name for one in self.worded), *figures]
             for name, figures in self.families.items()
         ]

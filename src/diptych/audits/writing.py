@@ -5,18 +5,56 @@ What is written, and what it does to an answer, is `typographic.py`'s and `digit
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from diptych.errors import InputError
+from diptych.errors import DiptychError, InputError
+from diptych.evaluation import ImageDataset
+from diptych.evaluation.datasets import Content
+from diptych.media import load_image
 
 PLACES = {"top": 0.0, "middle": 0.5, "bottom": 1.0}
+_LETTERS = "bcdfghjklmnpqrstvwxz"  # without vowels they make no word
 _FINER = 3  # drawn larger and averaged down, like scenes
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
+@dataclass(frozen=True, eq=False)
+class Written(ImageDataset):
+    """A data set with a text on every picture; one that cannot be read stays what it is, and fails later.
+
+    Attributes
+    ----------
+    texts : tuple of str
+        One per picture; an empty one writes nothing.
+    places : tuple of str
+    size : float
+    side : int
+        Smaller pictures are enlarged to this shorter side first, or nobody could read what is on them.
+    """
+
+    texts: tuple[str, ...]
+    places: tuple[str, ...]
+    size: float
+    side: int
+
+    def __iter__(self) -> Iterator[tuple[str, Content]]:
+        for (key, content), text, place in zip(super().__iter__(), self.texts, self.places, strict=True):
+            try:
+                picture = enlarged(load_image(content), self.side)
+            except (DiptychError, OSError):
+                yield key, content
+            else:
+                yield key, write(picture, text, size=self.size, place=place) if text else picture
+
+
+@lru_cache(maxsize=64)
 def font(size: float, file: str | Path | None = None) -> Font:
     """A font whose letters are about `size` pixels high; without a file the one that Pillow brings along.
 
@@ -70,6 +108,31 @@ def write(picture: Image.Image, text: str, *, size: float, place: str = "bottom"
     return written
 
 
+def enlarged(picture: Image.Image, side: int) -> Image.Image:
+    """A picture whose shorter side is at least `side`."""
+    if min(picture.size) >= side:
+        return picture
+    scale = side / min(picture.size)
+    width, height = (max(side, round(length * scale)) for length in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def letters(rng: np.random.Generator, names: Sequence[str], length: int) -> str:
+    """Consonants at random, in which no name of a class can be read.
+
+    Examples
+    --------
+    >>> len(letters(np.random.default_rng(0), ["dog"], 5))
+    5
+    """
+    said = ""
+    for _ in range(100):  # a class that is called "b" cannot be kept out for ever
+        said = "".join(rng.choice(list(_LETTERS), max(length, 3)).tolist())
+        if not any(name.lower() in said for name in names if name):
+            break
+    return said
+
+
 def symbol(
     text: str,
     side: int,
@@ -101,7 +164,8 @@ def symbol(
     ImageDraw.Draw(picture).text(
         (wide / 2, wide / 2), text, fill=ink, font=font(size * wide * 1.35, file), anchor="mm"
     )
-    return picture.rotate(-turn, Image.Resampling.BICUBIC, fillcolor=paper).reduce(_FINER)
+    picture = picture.reduce(_FINER)
+    return picture.rotate(-turn, Image.Resampling.BICUBIC, fillcolor=paper) if turn else picture
 
 
 def _label(text: str, height: float, most: int) -> Image.Image:

@@ -34,7 +34,7 @@ class Gallery:
     --------
     >>> from PIL import Image
     >>> Gallery([("red", Image.new("RGB", (40, 40), "red"))] * 7, columns=5).size
-    (7.5, 3.4)
+    (7.5, 3.3)
     """
 
     pictures: Sequence[tuple[str, Image]]
