@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-
 from planted import Planted, crowd
+
 from diptych.audits.association import audit_association
 from diptych.audits.association_sets import WordTests, default_tests, read_tests
 from diptych.audits.association_tests import effect_size, group_distances, partition_p, shuffled_p

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from planted import Called, Person, Planted, crowd, truly
+
 from diptych.audits.bias import ZERO_SHOT, audit_bias
 from diptych.audits.bias_result import Bias
 from diptych.audits.people import People

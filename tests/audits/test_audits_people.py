@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from planted import numbered
+
 from diptych.audits.people import (
     AMBIGUOUS,
     BROKEN,

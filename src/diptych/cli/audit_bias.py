@@ -30,43 +30,47 @@ Level = Annotated[
     float, typer.Option(metavar="P", help="Chance of any finding about a model without bias, over the page.")
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of everything drawn at random.")]
+People = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA", show_default=False, help="A folder or a tar archive of pictures, with the table."
+    ),
+]
+Column = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="By default the column of that name, where there is one."),
+]
+Baseline = Annotated[
+    str, typer.Option(metavar="VALUE", help="The race that tables 3 and 4 set against all others.")
+]
+WordsFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="JSON with parts in place of the built-in ones: templates, race, gender, age, harmful, "
+        "added, labels.",
+    ),
+]
+LabelsBy = Annotated[
+    str | None, typer.Option(metavar="ROLE", help="Whose use of labels is compared; gender by default.")
+]
+Thresholds = Annotated[
+    list[float] | None,
+    typer.Option(metavar="P", help="Probability at which a label is attached; by default 0.005 and 0.04."),
+]
 
 
 def bias(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA", show_default=False, help="A folder or a tar archive of pictures, with the table."
-        ),
-    ],
+    data: People,
     table: Table = None,
     file: FileColumn = None,
-    race: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="By default the column of that name, where there is one."),
-    ] = None,
-    gender: Annotated[str | None, typer.Option(metavar="COLUMN", help="Likewise.")] = None,
-    age: Annotated[str | None, typer.Option(metavar="COLUMN", help="Likewise.")] = None,
-    baseline: Annotated[
-        str, typer.Option(metavar="VALUE", help="The race that tables 3 and 4 set against all others.")
-    ] = "White",
-    words: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="JSON with parts in place of the built-in ones: templates, race, gender, age, harmful, "
-            "added, labels.",
-        ),
-    ] = None,
-    labels_by: Annotated[
-        str | None, typer.Option(metavar="ROLE", help="Whose use of labels is compared; gender by default.")
-    ] = None,
-    threshold: Annotated[
-        list[float] | None,
-        typer.Option(
-            metavar="P", help="Probability at which a label is attached; by default 0.005 and 0.04."
-        ),
-    ] = None,
+    race: Column = None,
+    gender: Column = None,
+    age: Column = None,
+    baseline: Baseline = "White",
+    words: WordsFile = None,
+    labels_by: LabelsBy = None,
+    threshold: Thresholds = None,
     minimum: Minimum = 30,
     level: Level = 0.05,
     seed: Seed = 0,
