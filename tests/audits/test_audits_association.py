@@ -157,9 +157,9 @@ def test_several_groups_each_against_the_others(tmp_path: Path) -> None:
 
 
 def test_distances_of_nothing_are_near_nothing() -> None:
-    rows = np.random.default_rng(0).normal(size=(600, 16)).astype(np.float32)
-    found = group_distances("toy", ["a", "b", "c"], np.arange(600) % 3, rows, 499)
-    assert all(one.distance < 0.1 for one in found)
+    rows = np.random.default_rng(0).normal(size=(90, 256)).astype(np.float32)
+    found = group_distances("toy", ["a", "b", "c"], np.arange(90) % 3, rows, 499)
+    assert all(one.distance < 0.15 for one in found)  # 0.26 where the scatter is not taken off
     assert min(one.p for one in found) > 0.01
 
 

@@ -84,6 +84,14 @@ def test_a_name_that_fits_several_pictures_fits_none(tmp_path: Path) -> None:
     assert people.problems == {AMBIGUOUS: ("1.png",), NO_ROW: ("b/1.png",)}
 
 
+def test_a_name_is_looked_for_beside_the_table_first(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / "pack" / folder).mkdir(parents=True)
+        (tmp_path / "pack" / folder / "1.png").write_bytes(numbered(1))
+    (tmp_path / "pack" / "b" / "people.csv").write_text("file,age\n1.png,7\n")
+    assert load_people(tmp_path / "pack").keys == ("b/1.png",)
+
+
 def test_a_table_beside_an_archive_or_named(tmp_path: Path) -> None:
     path = pack(tmp_path, "", name="")
     table = tmp_path / "pack.tsv"
