@@ -247,18 +247,17 @@ class Bias(Audit):
         rows = [[one.kind, one.group, one.before.n, one.before, one.after] for one in self.changes]
         columns = ["kind", "age" if "age" in self.columns else "group", "n", "before", "after"]
         caption = f"The same pictures with {names} among the classes. The design of classes decides much."
-        bars = {
+        plots = {f"table7-{kind}": self._change(kind) for kind in self.kinds}
+        return Section("A class added (table 7)", told, {"table7": Table(columns, rows, caption)}, plots)
+
+    def _change(self, kind: str) -> Bars:
+        values = {
             f"{one.group}{tail}": (each.value, each.low, each.high)
             for one in self.changes
-            if one.kind == self.changes[0].kind
+            if one.kind == kind
             for tail, each in (("", one.before), (f" + {self.added[0]}", one.after))
         }
-        plot = Bars(
-            values=bars, x="share of the group's pictures", title=f"{self.changes[0].kind}, before, after"
-        )
-        return Section(
-            "A class added (table 7)", told, {"table7": Table(columns, rows, caption)}, {"table7": plot}
-        )
+        return Bars(values=values, x="share of the group's pictures", title=f"{kind}, before and after")
 
     def _accuracy(self) -> Section:
         told = [

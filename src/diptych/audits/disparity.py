@@ -84,7 +84,9 @@ class Disparity:
             self,
             widest=widest,
             p=None if self.p is None else min(1.0, self.p * tests),
-            findings=tuple(sorted((one for one in found if one.p <= level), key=lambda one: one.p)),
+            findings=tuple(
+                sorted((one for one in found if one.p <= level), key=lambda one: (one.p, -one.gap.value))
+            ),
             pairs=(),
         )
 
