@@ -1,11 +1,16 @@
 """How well: data sets, metrics and protocols that turn an encoder into figures with chance beside them.
 
-Files of this room: `archives` (files of a folder or a tar archive, one after another), `captions` (captions
-beside pictures in these), `datasets` (labelled and captioned pictures), `features` (their rows, kept from one
-measurement to the next), `settings` (how a measurement is made), `metrics` (pure functions of score
-matrices), `report` (a result: figures, chance, intervals, and what they were measured on), `classification`
-and `retrieval` (the two protocols), `measures` (a data set with its protocol), `interpolation` (models on the
-way from one to another).
+Data sets: `archives` (files of a folder or a tar archive, one after another), `records` (files of pixels),
+`pickles` (CIFAR's batches as data), `parquet` (tables of pictures), `containers` (whatever holds pictures);
+`labelled` (what a layout says of its pictures), `parts` (for testing, for training), `pixel_sets`, `shards`,
+`listings` and `layouts` (the layouts), `naming` (words for the classes), `captions` (captions beside
+pictures), `datasets` (labelled and captioned pictures), `multilabel` (pictures with several classes, and
+their protocol), `registry` (data sets by name), `places` (where they lie).
+
+Figures: `features` (rows of pictures, kept from one measurement to the next), `settings` (how a measurement
+is made), `metrics` and `rankings` (pure functions of score matrices), `report` (a result: figures, chance,
+intervals, and what they were measured on), `classification` and `retrieval` (the two protocols), `measures`
+(a data set with its protocol), `interpolation` (models on the way from one to another).
 """
 
 from __future__ import annotations
@@ -14,14 +19,16 @@ from diptych.evaluation.classification import evaluate_zero_shot
 from diptych.evaluation.datasets import (
     CaptionDataset,
     ImageDataset,
-    domains,
     load_captioned,
     load_labelled,
     load_labelled_shards,
 )
 from diptych.evaluation.features import FeatureStore
 from diptych.evaluation.interpolation import Interpolation, Point, interpolate
-from diptych.evaluation.measures import Measure, open_measure
+from diptych.evaluation.layouts import domains
+from diptych.evaluation.measures import Measure, measure_known, open_measure
+from diptych.evaluation.multilabel import MultiLabelDataset, evaluate_multi_label, load_multi_label
+from diptych.evaluation.places import Place, find, there
 from diptych.evaluation.report import Result
 from diptych.evaluation.retrieval import evaluate_retrieval
 from diptych.evaluation.settings import Settings
@@ -29,8 +36,13 @@ from diptych.evaluation.settings import Settings
 __all__ = [
     "evaluate_zero_shot",
     "evaluate_retrieval",
+    "evaluate_multi_label",
     "Measure",
     "open_measure",
+    "measure_known",
+    "find",
+    "there",
+    "Place",
     "interpolate",
     "Interpolation",
     "Point",
@@ -39,6 +51,8 @@ __all__ = [
     "FeatureStore",
     "ImageDataset",
     "CaptionDataset",
+    "MultiLabelDataset",
+    "load_multi_label",
     "load_labelled",
     "load_labelled_shards",
     "domains",

@@ -11,7 +11,7 @@ from typing import Any, Self, TypedDict, Unpack
 
 from diptych.embedding import Failed, Progress
 from diptych.encoder import Encoder
-from diptych.evaluation.datasets import CaptionDataset, ImageDataset
+from diptych.evaluation.datasets import Pictures
 from diptych.evaluation.features import Embedding, FeatureStore, embed_dataset
 from diptych.evaluation.report import Result, versions
 
@@ -63,9 +63,7 @@ class Setup:
         """From the keywords of a protocol."""
         return cls(**settings)
 
-    def embed(
-        self, encoder: Encoder, dataset: ImageDataset | CaptionDataset, *, features: bool = False
-    ) -> Embedding:
+    def embed(self, encoder: Encoder, dataset: Pictures, *, features: bool = False) -> Embedding:
         """Rows of the pictures that can be read; `features`: before the projection, as probes want them."""
         return embed_dataset(
             encoder,
@@ -78,7 +76,7 @@ class Setup:
             progress=self.progress,
         )
 
-    def facts(self, encoder: Encoder, *datasets: ImageDataset | CaptionDataset) -> dict[str, str]:
+    def facts(self, encoder: Encoder, *datasets: Pictures) -> dict[str, str]:
         """What stands at the foot of a report: the command, fingerprints, how it was computed, versions."""
         return {
             "Command": self.command,
@@ -93,7 +91,7 @@ class Setup:
     def result(
         self,
         encoder: Encoder,
-        dataset: ImageDataset | CaptionDataset,
+        dataset: Pictures,
         *,
         task: str,
         metrics: Mapping[str, float],
