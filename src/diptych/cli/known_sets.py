@@ -16,6 +16,13 @@ from diptych.errors import DataError
 if TYPE_CHECKING:
     from diptych.evaluation.registry import Known
 
+_WORDS = {
+    "acc1": "accuracy",
+    "mean_per_class_recall": "mean per class",
+    "mean_average_precision_11_point": "11-point mAP",
+    "roc_auc": "ROC AUC",
+    "image_retrieval_recall@1": "recall@1",
+}
 Root = Annotated[
     Path | None, typer.Argument(metavar="[ROOT]", help="A folder of data sets.", show_default=False)
 ]
@@ -24,8 +31,8 @@ Root = Annotated[
 def datasets(root: Root = None, json: options.Json = False) -> None:
     """List the known data sets: their classes, prompts and metric; with ROOT, those it holds.
 
-    Files are recognised by their names alone, such as cifar10-test.tar.gz, cifar-10-batches-py, MNIST/raw or
-    wds_vtab-cifar10; they are not opened.
+    Files are recognised by their names and not opened: cifar10-test.tar.gz,
+    cifar-10-batches-py, MNIST/raw, wds_vtab-cifar10.
 
     [bold]Examples[/bold]
 
@@ -47,20 +54,17 @@ def datasets(root: Root = None, json: options.Json = False) -> None:
     elif not rows:
         typer.echo(f"{root} holds no known data set; names: diptych evaluate datasets")
     elif root is None:
-        cells = [[row["name"], row["classes"], row["prompts"] or "", row["metric"]] for row in rows]
+        cells = [[row["name"], row["classes"], row["prompts"] or "", _WORDS[row["metric"]]] for row in rows]
         caption = "No number of classes: the files tell. No prompts: those of the files, or plain."
         print_table(Table(["data set", "classes", "prompts", "metric"], cells, caption))
     else:
         cells = [
-            [
-                row["name"],
-                row["classes"],
-                row["metric"],
-                *(_told(root, row[part]) for part in ("test", "train")),
-            ]
+            [row["name"], row["classes"], _WORDS[row["metric"]], part, _told(root, row[part])]
             for row in rows
+            for part in ("test", "train")
+            if row[part]
         ]
-        print_table(Table(["data set", "classes", "metric", "test", "train"], cells))
+        print_table(Table(["data set", "classes", "metric", "part", "where"], cells))
 
 
 def _row(one: Known, parts: Mapping[str, tuple[Path, ...]]) -> dict[str, Any]:
@@ -80,10 +84,8 @@ def _told(root: Path, paths: Sequence[str]) -> str:
 
     Examples
     --------
-    >>> _told(Path("d"), ["d/a-0.tar", "d/a-1.tar"]), _told(Path("d"), ["d"]), _told(Path("d"), [])
-    ('a-0.tar and 1 more', '.', '')
+    >>> _told(Path("d"), ["d/a-0.tar", "d/a-1.tar"]), _told(Path("d"), ["d"])
+    ('a-0.tar and 1 more', '.')
     """
-    if not paths:
-        return ""
     first = Path(paths[0]).relative_to(root).as_posix()
     return first if len(paths) == 1 else f"{first} and {len(paths) - 1} more"
