@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layout_files import noise, python2_batch, write_cifar10
 
 from diptych.errors import DataError
 from diptych.evaluation import load_labelled
 from diptych.evaluation.pickles import Array, read_pickle
+from layout_files import noise, python2_batch, write_cifar10
 
 
 class Harm:

@@ -251,7 +251,7 @@ def evaluate_multi_label(
         chance=dict.fromkeys(figures, float(np.mean(shares))),
         intervals={
             key: resampled_interval(
-                lambda draw, of=of: float(np.nanmean([of(one, draw) for one in ranked.values()])),  # type: ignore[misc]
+                lambda draw, of=of: _mean([of(one, draw) for one in ranked.values()]),  # type: ignore[misc]
                 len(targets),
                 resamples=200,
             )
@@ -263,3 +263,9 @@ def evaluate_multi_label(
         failures=(*found.failures, *(Failed(key, reason) for key, reason in dataset.skipped)),
         per_class=each,
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Mean of the classes that have a right row in a resample; NaN where none has."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")

@@ -19,6 +19,7 @@ from diptych.evaluation.multilabel import MultiLabelDataset, load_multi_label, m
 from diptych.evaluation.naming import spelling
 from diptych.evaluation.parts import WORDS, Part, choose, listed, told_part
 from diptych.evaluation.registry import KNOWN, Known, known, short
+from diptych.media import IMAGE_SUFFIXES
 from diptych.zeroshot import class_names, folder_names
 
 _FILES = re.compile(r"\.(tar|tgz|tar\.(gz|bz2|xz)|parquet)$")
@@ -185,24 +186,29 @@ def _candidates(root: Path) -> Iterator[Path]:
 
 
 def _parts(paths: list[Path], one: Known) -> dict[str, tuple[Path, ...]]:
-    """Part -> files or folder; a folder goes before archives."""
-    for path in paths:
-        if path.is_dir() and (found := _in_folder(path, one)):
-            return found
+    """Part -> files or folder; folders that hold parts go first, then whole folders, then archives."""
+    inside: dict[str, tuple[Path, ...]] = {}
+    folders: dict[str, list[Path]] = {}
     files: dict[str, list[Path]] = {}
     for path in paths:
-        if path.is_file() and (_FILES.search(path.name.lower()) or len(paths) == 1):
-            files.setdefault(told_part(path.name) or "", []).append(path)
-    return _by_part({word: tuple(each) for word, each in files.items()})
+        word = told_part(path.name) or ""
+        if path.is_dir():
+            found = _in_folder(path, one)
+            folders.setdefault(word, []).extend(found.pop("", ()))
+            inside = {**_by_part(found), **inside}
+        elif path.is_file() and (_FILES.search(path.name.lower()) or len(paths) == 1):
+            files.setdefault(word, []).append(path)
+    whole = {word: tuple(each) for found in (files, folders) for word, each in found.items() if each}
+    return {**_by_part(whole), **inside}
 
 
 def _in_folder(path: Path, one: Known) -> dict[str, tuple[Path, ...]]:
-    """The same of a folder: parts in a layout of its own, folders of parts, or classes."""
+    """Part -> folder or files, of a layout of its own or of folders of parts; "" -> one without parts."""
     inner = (path, *_inner(path, one))
     for folder in inner:
         words = multi_label_parts(folder) if one.task == "multilabel" else parts_in(folder)
         if words:
-            return _by_part(dict.fromkeys(words, (folder,)))
+            return dict.fromkeys(words, (folder,))
     if one.task == "multilabel":
         return {}
     for folder in reversed(inner):
@@ -213,9 +219,10 @@ def _in_folder(path: Path, one: Known) -> dict[str, tuple[Path, ...]]:
             if word in _PART_WORDS and (child.is_dir() or _FILES.search(child.name.lower())):
                 parts.setdefault(word, []).append(child)
         if parts:
-            return _by_part({word: tuple(each) for word, each in parts.items()})
-        if any(child.is_dir() for child in children):
-            return _by_part({"": (folder,)})
+            return {word: tuple(each) for word, each in parts.items()}
+        flat = one.task == "retrieval" and any(child.suffix.lower() in IMAGE_SUFFIXES for child in children)
+        if flat or any(child.is_dir() for child in children):
+            return {"": (folder,)}
     return {}
 
 
