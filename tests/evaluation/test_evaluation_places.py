@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import DataError, InputError
-from diptych.evaluation import ImageDataset, MultiLabelDataset, find, load_labelled, measure_known, there
+from diptych.evaluation import (
+    ImageDataset,
+    MultiLabelDataset,
+    find,
+    load_labelled,
+    measure_known,
+    open_measure,
+    there,
+)
 from diptych.evaluation.places import recognise
 from diptych.evaluation.rankings import FIGURES
 from diptych.evaluation.registry import KNOWN, known, short
@@ -462,3 +470,17 @@ def test_shards_with_several_classes(tmp_path: Path) -> None:
     assert data.targets.tolist() == [[1, 0], [1, 1]]
     assert [key for key, _ in data.skipped] == ["2.png", "3.png", "4.png", "5.png"]
     assert "allow_pickle" in data.skipped[1][1]
+
+
+def test_a_measure_is_opened_by_the_files_alone(tmp_path: Path) -> None:
+    voc(tmp_path / "VOCdevkit", LISTS, PICTURES)
+    measure = open_measure(tmp_path / "VOCdevkit")
+    assert isinstance(measure.dataset, MultiLabelDataset)
+    assert measure.metric == "mean_average_precision"
+    assert measure(ToyEncoder()).metrics[measure.metric] > 0
+    write_shards(tmp_path / "s", [labelled_shard(["red"], [0])], names=["red", "blue"], templates=["{c}!"])
+    assert open_measure(tmp_path / "s").templates == ("{}!",)
+    write_cifar10(tmp_path / "c", noise(2, 3072), [0, 1])
+    assert open_measure(tmp_path / "c").metric == "acc1"
+    with pytest.raises(DataError, match="neither captions nor classes"):
+        open_measure(write(tmp_path / "flat", "1.png"))

@@ -22,7 +22,7 @@ from diptych.evaluation.datasets import (
     load_labelled,
     load_labelled_shards,
 )
-from diptych.evaluation.multilabel import MultiLabelDataset, evaluate_multi_label
+from diptych.evaluation.multilabel import MultiLabelDataset, evaluate_multi_label, load_multi_label
 from diptych.evaluation.parts import Part
 from diptych.evaluation.places import Place
 from diptych.evaluation.report import Result
@@ -119,7 +119,8 @@ def open_measure(path: str | Path) -> Measure:
     Parameters
     ----------
     path : path
-        KEY.jpg beside KEY.txt or KEY.json with captions; KEY.json with "label"; or <class>/<file>.jpg.
+        KEY.jpg beside KEY.txt or KEY.json with captions; KEY.json with "label"; <class>/<file>.jpg, or any
+        layout of `load_labelled` or `load_multi_label`, with the prompts that came with it.
 
     Raises
     ------
@@ -127,12 +128,14 @@ def open_measure(path: str | Path) -> Measure:
         It holds none of these.
     """
     errors = []
-    for load in (load_captioned, load_labelled, load_labelled_shards):
+    for load in (load_captioned, load_multi_label, load_labelled, load_labelled_shards):
         try:
-            return Measure(load(path))
+            dataset = load(path)
         except DataError as error:
             errors.append(error)
-    raise DataError(f"{path} has neither captions nor classes: {errors[1]}; {errors[0]}")
+        else:
+            return Measure(dataset, templates=getattr(dataset, "templates", ()) or "plain")
+    raise DataError(f"{path} has neither captions nor classes: {errors[2]}; {errors[0]}")
 
 
 def distinct(measures: Sequence[Measure]) -> list[Measure]:
