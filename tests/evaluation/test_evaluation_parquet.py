@@ -126,6 +126,10 @@ def test_files_that_do_not_agree_are_told(tmp_path: Path) -> None:
     write(tmp_path / "test-1.parquet", {"image": [RED], "label": ["red"]})
     with pytest.raises(DataError, match="do not agree"):
         load_labelled(tmp_path)
+    other = hub({"label": {"names": NAMES[::-1], "_type": "ClassLabel"}})
+    write(tmp_path / "test-1.parquet", {"image": [RED], "label": [0]}, other)
+    with pytest.raises(DataError, match="do not agree"):
+        load_labelled(tmp_path)
 
 
 def test_cut_and_foreign_files_are_told(tmp_path: Path) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layout_files import Pixels, idx_bytes, noise, write_cifar10, write_idx
 from PIL import Image
 
 from diptych.errors import DataError
 from diptych.evaluation import ImageDataset, evaluate_zero_shot, load_labelled
 from diptych.evaluation.features import content_hash
+from layout_files import Pixels, idx_bytes, noise, write_cifar10, write_idx
 from toys import COLOURS, ToyEncoder
 
 
@@ -182,6 +183,11 @@ def test_labels_that_do_not_match_are_told(tmp_path: Path) -> None:
     folder = write_cifar10(tmp_path, planes(noise(4, 32, 32, 3)), [0, 1, 2], protocol=2)
     with pytest.raises(DataError, match="3 labels for 4 pictures"):
         load_labelled(folder)
+    # Two batches whose errors would make up for each other: every later label would be wrong.
+    for name, labels in (("data_batch_1", [0, 1, 2]), ("data_batch_2", [3])):
+        (folder / name).write_bytes(pickle.dumps({"data": noise(2, 3072), "labels": labels}, 2))
+    with pytest.raises(DataError, match="data_batch_1 has 3 labels for 2 pictures"):
+        load_labelled(folder, part="train")
 
 
 # --------------------------------------------------------------------------------- pixels all the way

@@ -26,7 +26,7 @@ def part_words(name: str) -> set[str]:
     >>> sorted(part_words("cifar10-test_a.tar.gz"))
     ['a', 'cifar', 'gz', 'tar', 'test']
     """
-    return set(re.findall("[a-z]+|t10k", name.lower().replace("t10k", " t10k ")))
+    return set(re.findall("t10k|[a-z]+", name.lower()))
 
 
 def told_part(name: str) -> str | None:
