@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -52,6 +53,12 @@ Names = Annotated[
     ),
 ]
 Templates = Annotated[str, typer.Option(metavar="NAME|TEXT", help="Prompts, e.g. imagenet80.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache", metavar="DIR", help="Keep what the encoder made of pictures here, for the next time."
+    ),
+]
 Fast = Annotated[
     bool,
     typer.Option(
