@@ -29,7 +29,7 @@ def tell(report: Report, folder: Path | None, *, json: bool, quiet: bool) -> Non
         print(report.to_json(), end="")
     else:
         for section in report.sections:
-            print_lines(f"\n{section.title}", *section.text)
+            print_lines("", section.title, *section.text)
             for table in section.tables.values():
                 print_table(table)
     if folder is not None:

@@ -43,7 +43,8 @@ class _Try:
     recall: float
     iterations: int
     converged: bool
-    unfinished: int
+    fits: int
+    unfinished: int  # of these
     validation: float | None  # accuracy there
 
 
@@ -148,12 +149,13 @@ def _learn(
     """Draw, choose, learn, ask."""
     draw = draw_shots(taught.labels, k, seed, None if chooser is taught else chooser.labels)
     rows, labels = taught.rows[draw.shots], taught.labels[draw.shots]
-    unfinished, reached = 0, None
+    fits, unfinished, reached = 1, 0, None
     if len(draw.validation):
         searched = logistic.search(
             rows, labels, chooser.rows[draw.validation], chooser.labels[draw.validation]
         )
         c, chosen = searched.c, "validation"
+        fits += len(searched.tried)
         unfinished = sum(not one.converged for one in searched.tried)
         reached = max(one.accuracy for one in searched.tried)
     elif before is not None and before.chosen != "none":
@@ -163,7 +165,8 @@ def _learn(
     found = logistic.fit(rows, labels, c)
     hits = metrics.hits(found.scores(asked.rows, count), asked.labels)
     recall = float(np.nanmean(metrics.class_means(hits, asked.labels, count)))
-    return _Try(draw, c, chosen, hits, recall, found.iterations, found.converged, unfinished, reached)
+    unfinished += not found.converged
+    return _Try(draw, c, chosen, hits, recall, found.iterations, found.converged, fits, unfinished, reached)
 
 
 def _figures(tries: dict[int, list[_Try]], asked: Part, count: int) -> dict[str, Any]:
@@ -197,7 +200,8 @@ def _point(k: int, draws: Sequence[_Try]) -> dict[str, Any]:
         "validation_pictures": len(first.validation),
         "short_classes": len(first.short),
         "unchecked_classes": len(first.unchecked),
-        "unfinished": sum(one.unfinished + (not one.converged) for one in draws),
+        "fits": sum(one.fits for one in draws),
+        "unfinished": sum(one.unfinished for one in draws),
         "draws": [
             {
                 "seed": seed,

@@ -172,11 +172,11 @@ def _draws(run: FewShotRun) -> list[str]:
             )
         elif point["unchecked_classes"]:
             found.append(
-                f"{k} shots: {point['unchecked_classes']} classes had fewer than {min(k, 4)} pictures left to "
-                "choose on."
+                f"{k} shots: {point['unchecked_classes']} classes had fewer than {min(k, 4)} pictures "
+                "left to choose on."
             )
         if point["unfinished"]:
-            found.append(f"{k} shots: {point['unfinished']} fits did not converge.")
+            found.append(f"{k} shots: {point['unfinished']} of {point['fits']} fits did not converge.")
     if details["too_many_shots"]:
         told = ", ".join(map(str, details["too_many_shots"]))
         found.append(f"Left out, for no class has as many pictures: {told} shots.")

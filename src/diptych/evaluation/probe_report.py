@@ -57,23 +57,23 @@ def estimate(result: Result, metric: str) -> Estimate:
 
 
 def against(result: Result, metric: str, level: float, name: str) -> str:
-    """One sentence: how a figure stands to a level, by its interval.
+    """How a figure stands to a level, by its interval.
 
     Examples
     --------
     >>> result = Result(dataset="toy", task="knn", metrics={"acc1": 0.5}, chance={"acc1": 0.1}, n=4,
     ...                 intervals={"acc1": (0.4, 0.6)}, identity="", data_fingerprint="")
     >>> against(result, "acc1", 0.1, "chance")
-    'This is better than chance, 0.100.'
+    'better than chance, 0.100'
     >>> against(result, "acc1", 0.55, "zero-shot")
-    'Its interval holds that of zero-shot, 0.550: no difference is shown.'
+    'not shown to differ from zero-shot, 0.550, which lies in its interval'
     """
     low, high = result.intervals[metric]
     if low > level:
-        return f"This is better than {name}, {level:.3f}."
+        return f"better than {name}, {level:.3f}"
     if high < level:
-        return f"This is worse than {name}, {level:.3f}."
-    return f"Its interval holds that of {name}, {level:.3f}: no difference is shown."
+        return f"worse than {name}, {level:.3f}"
+    return f"not shown to differ from {name}, {level:.3f}, which lies in its interval"
 
 
 def shortcomings(result: Result) -> list[str]:
@@ -102,15 +102,13 @@ def _statements(result: Result, zero_shot: Result | None) -> list[str]:
         how = f"Logistic regression on {rows} ({details['width']} numbers a picture), learnt from {taught}"
     else:
         how = f"The {details['k']} nearest of {taught}, by the cosine of {rows}"
-    found = [
-        f"{how}, names {share:.1%} of {result.n:,} test pictures right. "
-        + against(result, "acc1", result.chance["acc1"], "chance")
-    ]
+    chance = against(result, "acc1", result.chance["acc1"], "chance")
+    found = [f"{how}, names {share:.1%} of {result.n:,} test pictures right: {chance}."]
     if zero_shot is not None:
+        level = zero_shot.metrics["acc1"]
         found.append(
-            "From the class names alone, with no labelled picture, the same model names "
-            f"{zero_shot.metrics['acc1']:.1%} right. Beside that: "
-            + against(result, "acc1", zero_shot.metrics["acc1"], "zero-shot")
+            f"From the class names alone, with no labelled picture, the same model names {level:.1%} right. "
+            f"What was learnt from labels is {against(result, 'acc1', level, 'zero-shot')}."
         )
     if result.task == LINEAR_PROBE:
         found.append(_strength(details))
@@ -170,8 +168,8 @@ def _search(result: Result) -> Section:
     return Section(
         "Strength of L2",
         [
-            f"{len(tried)} of the {len(GRID)} strengths from 1e-6 to 1e6 were tried: steps of two decades, then "
-            "halved steps round the best, to eight a decade. Of equally good ones the strongest "
+            f"{len(tried)} of the {len(GRID)} strengths from 1e-6 to 1e6 were tried: steps of two decades, "
+            "then halved steps round the best, to eight a decade. Of equally good ones the strongest "
             "regularisation counts."
         ],
         {"strengths": Table(["C", "accuracy", "iterations", "converged"], rows)},
