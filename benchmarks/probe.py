@@ -1,4 +1,4 @@
-"""The sweep of a linear probe: ours beside a plain loop of scikit-learn's fits over all 97 strengths, one run.
+"""The sweep of a linear probe: ours beside a loop of scikit-learn's fits over all 97 strengths, one run.
 
     python benchmarks/probe.py --tolerance same --every 8 --cache DIR
 
@@ -145,8 +145,8 @@ def _loop(work: Work, same: bool, every: int) -> Swept:
 
 def _tell(who: str, swept: Swept) -> None:
     print(
-        f"  {who:24} {swept.fits:3} fits in {swept.sweep:7.1f} s + {swept.last:5.1f} s, {swept.unfinished} did "
-        f"not converge; C {swept.c:9.3g}, validation {swept.validation:.4f}, test {swept.test:.4f}"
+        f"  {who:24} {swept.fits:3} fits in {swept.sweep:7.1f} s + {swept.last:5.1f} s, {swept.unfinished} "
+        f"did not converge; C {swept.c:9.3g}, validation {swept.validation:.4f}, test {swept.test:.4f}"
     )
 
 

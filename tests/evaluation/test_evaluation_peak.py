@@ -52,13 +52,13 @@ def test_no_curve_leads_off_the_grid_and_no_neighbour_is_better(heights: list[fl
     found = find_peak(heights.__getitem__)
     best = heights[found.place]
     assert best == max(found.scores.values())
-    assert found.place == min(place for place, score in found.scores.items() if score == best)
+    assert found.place == max(place for place, score in found.scores.items() if score == best)
     assert all(heights[place] <= best for place in (found.place - 1, found.place + 1) if 0 <= place <= 96)
 
 
-def test_of_equally_good_ones_the_strongest_regularisation_counts() -> None:
-    assert find_peak(lambda place: 0.5).place == 0
-    assert find_peak(lambda place: float(place >= 48)).place == 48
+def test_of_equally_good_ones_the_weakest_regularisation_counts() -> None:
+    assert find_peak(lambda place: 0.5).place == 96
+    assert find_peak(lambda place: float(place <= 48)).place == 48
 
 
 @pytest.mark.parametrize(("size", "coarse"), [(97, 12), (97, 64), (0, 16), (97, 0)])

@@ -137,7 +137,8 @@ def search(rows: Rows, labels: Labels, validation: Rows, truth: Labels) -> Searc
     Returns
     -------
     Searched
-        At most 15 of the 97 strengths were tried. Of equally good ones the strongest counts.
+        At most 15 of the 97 strengths were tried. Of equally good ones the weakest
+        regularisation counts.
     """
     checked = _checked(rows, labels)
     centre = checked.mean(axis=0, dtype=np.float64)

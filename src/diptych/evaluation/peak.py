@@ -38,7 +38,7 @@ def find_peak(score: Callable[[int], float], size: int = len(GRID), coarse: int 
 
     The first round tries every `coarse`-th place, from the first to the last. Each further round halves the
     step and tries both neighbours of the best place so far, until the step is one place. Of equally good
-    places the first counts; with places in the order of C, that is the strongest regularisation.
+    places the last counts; with places in the order of C, that is the weakest regularisation.
 
     Parameters
     ----------
@@ -64,6 +64,8 @@ def find_peak(score: Callable[[int], float], size: int = len(GRID), coarse: int 
     -----
     Where the scores do not rise to one peak, as accuracies on few pictures never quite do, it is a place
     that neither neighbour beats, not always the best of all.
+    With few validation pictures many places are equally good, often all from 1e-6 up, where L2 leaves little
+    to learn. CoOp's published search (Zhou et al. 2022, arXiv 2109.01134) takes the weakest one, too.
 
     Examples
     --------
@@ -89,5 +91,5 @@ def find_peak(score: Callable[[int], float], size: int = len(GRID), coarse: int 
 
 
 def _best(tried: dict[int, float]) -> int:
-    """The first of the best places."""
-    return min(tried, key=lambda place: (-tried[place], place))
+    """The last of the best places."""
+    return max(tried, key=lambda place: (tried[place], place))

@@ -169,7 +169,7 @@ def _search(result: Result) -> Section:
         "Strength of L2",
         [
             f"{len(tried)} of the {len(GRID)} strengths from 1e-6 to 1e6 were tried: steps of two decades, "
-            "then halved steps round the best, to eight a decade. Of equally good ones the strongest "
+            "then halved steps round the best, to eight a decade. Of equally good ones the weakest "
             "regularisation counts."
         ],
         {"strengths": Table(["C", "accuracy", "iterations", "converged"], rows)},

@@ -97,7 +97,7 @@ class Curves:
         if len(self.x_ticks):
             axes.set_xticks(self.x_ticks, [f"{tick:g}" for tick in self.x_ticks])
             axes.set_xticks([], minor=True)
-        axes.legend(frameon=False)
+        axes.legend(frameon=True, framealpha=0.85, edgecolor="none")  # a level may run below it
 
 
 @dataclass(frozen=True, kw_only=True)
