@@ -1,4 +1,4 @@
-"""The search for a peak, draws of pictures, what zero-shot is worth: pure functions, by hand and at random."""
+"""The search for a peak, draws of pictures, what zero-shot is worth: pure functions, worked by hand."""
 
 from __future__ import annotations
 
@@ -137,6 +137,11 @@ def test_between_points_by_hand() -> None:
     assert equal_shots(shots, curve, 0.20) == Equal(1)
     assert equal_shots(shots, curve, 0.60).shots == pytest.approx(16)
     assert equal_shots([1, 16], [0.2, 0.6], 0.4).shots == pytest.approx(4)
+
+
+def test_means_taken_in_another_order_are_equal() -> None:
+    assert equal_shots([1, 2], [0.9 - 1e-16, 0.8], 0.9) == Equal(1)
+    assert equal_shots([1, 2], [0.8, 0.9 - 1e-16], 0.9) == Equal(2)
 
 
 def test_outside_nothing_is_guessed() -> None:

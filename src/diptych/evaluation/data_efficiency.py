@@ -13,6 +13,8 @@ from typing import Literal
 
 from diptych.errors import InputError
 
+_ROUNDING = 1e-9  # means of the same hits, taken in another order
+
 
 @dataclass(frozen=True)
 class Equal:
@@ -72,11 +74,11 @@ def equal_shots(shots: Sequence[float], accuracies: Sequence[float], level: floa
         raise InputError(f"{len(shots)} numbers of shots for {len(accuracies)} accuracies: expected one each")
     if shots[0] <= 0 or any(later <= earlier for earlier, later in itertools.pairwise(shots)):
         raise InputError(f"shots {', '.join(f'{k:g}' for k in shots)}: expected rising numbers over 0")
-    if level <= accuracies[0]:
-        return Equal(shots[0], "=" if level == accuracies[0] else "<")
+    if level <= accuracies[0] + _ROUNDING:
+        return Equal(shots[0], "=" if level >= accuracies[0] - _ROUNDING else "<")
     points = list(zip(shots, accuracies, strict=True))
     for (low, under), (high, over) in itertools.pairwise(points):
-        if over >= level:  # and every one before is below
-            way = (level - under) / (over - under)
+        if over >= level - _ROUNDING:  # and every one before is below
+            way = min((level - under) / (over - under), 1.0)
             return Equal(math.exp(math.log(low) + way * (math.log(high) - math.log(low))))
     return Equal(shots[-1], ">")
