@@ -52,6 +52,14 @@ def test_it_is_printed_and_written(run: Run, tiny: Path, pack: Path, command: st
     assert json.loads(again.stdout)["results"][0]["metrics"] == told["results"][0]["metrics"]
 
 
+def test_zero_shot_answers_among_the_same_classes(run: Run, tiny: Path, pack: Path) -> None:
+    paint(pack / "train" / "horse" / "0.png", 99)
+    done = run(*asked("knn", pack, "-m", tiny, "--json"))
+    results = json.loads(done.stdout)["results"]
+    assert [one["classes"] for one in results] == [3, 3]
+    assert [one["chance"]["acc1"] for one in results] == pytest.approx([1 / 3] * 2)
+
+
 def test_without_a_cache_nothing_stays(
     run: Run, tiny: Path, pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,11 +101,14 @@ def test_other_words_for_the_classes(run: Run, tiny: Path, pack: Path) -> None:
     assert results[0]["details"]["k"] == 3
 
 
-def test_several_pairs_have_a_mean(run: Run, tiny: Path, pack: Path) -> None:
+def test_several_pairs_have_a_mean_and_names_of_their_own(run: Run, tiny: Path, pack: Path) -> None:
     words = asked("few-shot", pack, pack / "train", pack / "test", "-m", tiny, "--no-full")
-    done = run(*words)
+    done = run(*words, "--json")
     assert done.exit_code == 0, done.stderr
-    assert "2 data sets" in done.stdout
+    told = json.loads(done.stdout)
+    assert [one["dataset"] for one in told["data_efficiency"]] == ["test", "test (2)"]
+    assert {"Data, test", "Data, train", "Data, test (2)", "Data, train (2)"} <= set(told["facts"])
+    assert "2 data sets" in run(*words).stdout
     assert run(*words, "--val", pack / "test").exit_code == 2
 
 

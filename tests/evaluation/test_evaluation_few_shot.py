@@ -219,3 +219,5 @@ def test_several_data_sets_have_a_mean(curve: Result) -> None:
     worth = [row[2] for row in report.tables["data-efficiency"].rows]
     assert worth == ["1.4", "2.8"]
     assert set(report.tables) == {"mean", "data-efficiency", "few-shot-1", "few-shot-2"}
+    same = few_shot_report([runs[0], runs[0]])
+    assert len(same.sections[0].plots["mean"].curves) == 3  # type: ignore[attr-defined]  # the mean and both

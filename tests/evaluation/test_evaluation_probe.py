@@ -219,6 +219,21 @@ def test_classes_that_were_not_taught_are_refused(folder: Path, train: ImageData
         evaluate_linear_probe(FeatureToy(), repeated, other)
 
 
+def test_rows_that_are_not_finite_are_refused(train: ImageDataset, test_part: ImageDataset) -> None:
+    class Broken(FeatureToy):
+        def image_features(self, images):
+            return super().image_features(images) * np.float32(np.nan)
+
+    with pytest.raises(DataError, match="tower rows of train are not finite"):
+        evaluate_linear_probe(Broken(), train, test_part)
+
+
+def test_progress_counts_fits(train: ImageDataset, test_part: ImageDataset) -> None:
+    steps: list[int] = []
+    found = evaluate_linear_probe(FeatureToy(), train, test_part, learnt=steps.append)
+    assert steps == [1] * len(found.details["search"])
+
+
 def test_a_class_absent_in_test_stays_an_answer(folder: Path, train: ImageDataset) -> None:
     few = noisy(folder, "few", {"red": 8, "blue": 8}, seed=5)
     found = evaluate_linear_probe(FeatureToy(), train, few)

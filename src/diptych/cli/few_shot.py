@@ -60,7 +60,7 @@ def few_shot(
     pairs = _pairs(data)
     if len(pairs) > 1 and (val is not None or names is not None):
         raise InputError("--val and --names are for one pair of TRAIN and TEST: measure each pair by itself")
-    parts = [transfer.read(*pair, val, names) for pair in pairs]
+    parts = transfer.distinct([transfer.read(*pair, val, names) for pair in pairs])
     encoder = options.open_model(
         model,
         pretrained,
@@ -77,7 +77,7 @@ def few_shot(
     with transfer.kept(cache) as store:
         settings = transfer.settings(model, pretrained, fast, threads, batch_size, store)
         runs = [_run(encoder, one, plan, full, templates, quiet, settings) for one in parts]
-    facts = Setup.of(**settings).facts(encoder, *(part for one in parts for part in (one.train, one.test)))
+    facts = Setup.of(**settings).facts(encoder, *(part for one in parts for part in one.parts))
     tell(few_shot_report(runs, facts), report, json=json, quiet=quiet)
     tell_failures([run.curve for run in runs])
 
@@ -94,26 +94,28 @@ def _run(
     """One pair of data sets: the curve, zero-shot, the probe on everything."""
     from diptych.evaluation import evaluate_few_shot, evaluate_linear_probe
     from diptych.evaluation.few_shot_report import FewShotRun
+    from diptych.evaluation.peak import MOST_TRIED
 
-    parts = {"validation": data.validation, "features": plan["features"]}
-    name, total = data.train.name, transfer.pictures(data)
-    with (
-        progress(name, total, unit="pictures", quiet=quiet) as advance,
-        progress(f"{name}, draws", len(plan["shots"]) * plan["seeds"], unit="draws", quiet=quiet) as learnt,
-    ):
+    transfer.encode(encoder, data, plan["features"], quiet, settings)
+    given = {"validation": data.validation, "features": plan["features"], **settings}
+    draws, name = len(set(plan["shots"])) * plan["seeds"], data.train.name
+    with progress(f"{name}, draws", draws, unit="draws", quiet=quiet) as learnt:
         curve = evaluate_few_shot(
             encoder,
             data.train,
             data.test,
-            validation=data.validation,
+            shots=plan["shots"],
+            seeds=plan["seeds"],
             learnt=learnt,
-            progress=advance,
-            **plan,
-            **settings,
+            **given,
         )
-    level = transfer.zero_shot(encoder, data, templates, quiet, **settings)
-    whole = evaluate_linear_probe(encoder, data.train, data.test, **parts, **settings) if full else None
-    return FewShotRun(curve, level, whole)
+    level = transfer.zero_shot(encoder, data, templates, quiet, settings)
+    if not full:
+        return FewShotRun(curve, level)
+    with progress(f"{name}, all of it", MOST_TRIED, unit="fits", quiet=quiet) as learnt:
+        return FewShotRun(
+            curve, level, evaluate_linear_probe(encoder, data.train, data.test, learnt=learnt, **given)
+        )
 
 
 def _shots(text: str) -> list[int]:

@@ -60,26 +60,30 @@ def probe(
 
       diptych evaluate probe flowers/train flowers/test --val flowers/val --model runs/mine --cache rows
     """
-    data = transfer.read(train, test, val, names)
+    (data,) = transfer.distinct([transfer.read(train, test, val, names)])
     machine = {"device": device, "precision": precision, "threads": threads, "batch_size": batch_size}
     encoder = options.open_model(model, pretrained, **machine, exact=not fast)
 
     def measure(**settings: Any) -> Result:
         from diptych.evaluation import evaluate_linear_probe
+        from diptych.evaluation.peak import MOST_TRIED
 
-        return evaluate_linear_probe(
-            encoder,
-            data.train,
-            data.test,
-            validation=data.validation,
-            features=features,  # type: ignore[arg-type]  # checked there
-            c=strength,
-            seed=seed,
-            **settings,
-        )
+        with progress("looking for C", MOST_TRIED, unit="fits", quiet=quiet) as learnt:
+            return evaluate_linear_probe(
+                encoder,
+                data.train,
+                data.test,
+                validation=data.validation,
+                features=features,  # type: ignore[arg-type]  # checked there
+                c=strength,
+                seed=seed,
+                learnt=learnt,
+                **settings,
+            )
 
     with transfer.kept(cache) as store:
         settings = transfer.settings(model, pretrained, fast, threads, batch_size, store)
+        transfer.encode(encoder, data, features, quiet, settings)
         _measure(encoder, data, measure, templates, settings, report, json, quiet)
 
 
@@ -111,7 +115,7 @@ def knn(
 
       diptych evaluate knn flowers/train flowers/test -k 5 --temperature 0.07
     """
-    data = transfer.read(train, test, None, names)
+    (data,) = transfer.distinct([transfer.read(train, test, None, names)])
     machine = {"device": device, "precision": precision, "threads": threads, "batch_size": batch_size}
     encoder = options.open_model(model, pretrained, **machine, exact=not fast)
 
@@ -130,6 +134,7 @@ def knn(
 
     with transfer.kept(cache) as store:
         settings = transfer.settings(model, pretrained, fast, threads, batch_size, store)
+        transfer.encode(encoder, data, features, quiet, settings)
         _measure(encoder, data, measure, templates, settings, report, json, quiet)
 
 
@@ -147,9 +152,8 @@ def _measure(
     from diptych.evaluation.probe_report import probe_report
     from diptych.evaluation.settings import Setup
 
-    with progress(data.train.name, transfer.pictures(data), unit="pictures", quiet=quiet) as advance:
-        result = measure(progress=advance, **settings)
-    level = transfer.zero_shot(encoder, data, templates, quiet, **settings)
-    facts = Setup.of(**settings).facts(encoder, data.train, data.test)
+    result = measure(**settings)
+    level = transfer.zero_shot(encoder, data, templates, quiet, settings)
+    facts = Setup.of(**settings).facts(encoder, *data.parts)
     tell(probe_report(result, level, facts), report, json=json, quiet=quiet)
     tell_failures([result])

@@ -9,8 +9,9 @@ import contextlib
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +38,7 @@ Features = Annotated[
 
 @dataclass(frozen=True)
 class Data:
-    """What was read: the parts, and the texts of their classes."""
+    """What was read: the parts, all with the classes of the training part, and the texts of these."""
 
     train: ImageDataset
     test: ImageDataset
@@ -49,18 +50,39 @@ class Data:
         """Texts for the zero-shot classifier, where there are several of a class."""
         return {name: self.texts[name] for name in self.test.class_names} if self.texts else None
 
+    @property
+    def parts(self) -> list[ImageDataset]:
+        """All there are; the test part first, which keeps its name."""
+        return [self.test, self.train, *([] if self.validation is None else [self.validation])]
+
 
 def read(train: Path, test: Path, validation: Path | None, names: str | None) -> Data:
     """Open the data sets and see that their classes match, before a model is loaded."""
     from diptych.evaluation import load_labelled
-    from diptych.evaluation.transfer import matched
+    from diptych.evaluation.transfer import aligned
 
     words, texts = class_texts(names)
-    parts = [load_labelled(path, class_names=words) for path in (train, test)]
-    chooser = None if validation is None else load_labelled(validation, class_names=words)
-    for other in (parts[1], *(() if chooser is None else (chooser,))):
-        matched(parts[0], other)
-    return Data(parts[0], parts[1], chooser, texts)
+    taught = load_labelled(train, class_names=words)
+    others = [path for path in (test, validation) if path is not None]
+    parts = [aligned(taught, load_labelled(path, class_names=words)) for path in others]
+    return Data(taught, parts[0], parts[1] if len(parts) > 1 else None, texts)
+
+
+def distinct(data: Sequence[Data]) -> list[Data]:
+    """The same with names told apart: train/flowers and test/flowers would be one in a report."""
+    taken: Counter[str] = Counter()
+
+    def named(part: ImageDataset | None) -> Any:
+        if part is None:
+            return None
+        taken[part.name] += 1
+        return replace(part, name=f"{part.name} ({taken[part.name]})") if taken[part.name] > 1 else part
+
+    tests = [named(one.test) for one in data]
+    return [
+        Data(named(one.train), test, named(one.validation), one.texts)
+        for one, test in zip(data, tests, strict=True)
+    ]
 
 
 @contextlib.contextmanager
@@ -90,17 +112,25 @@ def settings(
     }
 
 
-def zero_shot(encoder: TorchEncoder, data: Data, templates: str, quiet: bool, **settings: Any) -> Result:
+def encode(encoder: TorchEncoder, data: Data, features: str, quiet: bool, settings: dict[str, Any]) -> None:
+    """Put the rows of all parts into the store, with a bar: what learns from them shows another."""
+    from diptych.evaluation.settings import Setup
+    from diptych.evaluation.transfer import embed_part
+
+    for part in data.parts:
+        with progress(part.name, len(part), unit="pictures", quiet=quiet) as advance:
+            setup = Setup.of(**{**settings, "progress": advance})
+            embed_part(setup, encoder, data.train, part, features)  # type: ignore[arg-type]  # checked there
+
+
+def zero_shot(
+    encoder: TorchEncoder, data: Data, templates: str, quiet: bool, settings: dict[str, Any]
+) -> Result:
     """The same model on the same test pictures, from the class names alone."""
     from diptych.evaluation import evaluate_zero_shot
 
-    with progress(f"{data.test.name}, zero-shot", len(data.test), unit="pictures", quiet=quiet) as advance:
+    told = f"{data.test.name}, zero-shot"
+    with progress(told, len(data.test), unit="pictures", quiet=quiet) as advance:
         return evaluate_zero_shot(
-            encoder, data.test, data.named, templates=templates, progress=advance, **settings
+            encoder, data.test, data.named, templates=templates, **{**settings, "progress": advance}
         )
-
-
-def pictures(data: Data) -> int:
-    """How many pictures a protocol goes through."""
-    parts = (data.train, data.test, data.validation)
-    return sum(len(part) for part in parts if part is not None)

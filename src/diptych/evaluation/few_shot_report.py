@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from diptych.evaluation.data_efficiency import Equal, equal_shots
@@ -83,6 +83,7 @@ def few_shot_report(runs: Sequence[FewShotRun], facts: Mapping[str, str] | None 
     facts : mapping, optional
         What stands at the foot.
     """
+    runs = _told_apart(runs)
     sections = [_section(run, number, len(runs)) for number, run in enumerate(runs)]
     if len(runs) > 1:
         sections.insert(0, _mean(runs))
@@ -102,6 +103,16 @@ def few_shot_report(runs: Sequence[FewShotRun], facts: Mapping[str, str] | None 
     }
     title = f"Few-shot: {', '.join(run.name for run in runs)}"
     return Report(title, sections, values, facts or {})
+
+
+def _told_apart(runs: Sequence[FewShotRun]) -> list[FewShotRun]:
+    """The runs with names of their own: the second "test" becomes "test (2)"."""
+    found: list[FewShotRun] = []
+    for number, run in enumerate(runs):
+        same = sum(one.name == run.name for one in runs[:number])
+        named = f"{run.name} ({same + 1})" if same else run.name
+        found.append(replace(run, curve=replace(run.curve, dataset=named)))
+    return found
 
 
 def _plain(found: Equal | None) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ Three things make them fast and leave the best weights where they are; `benchmar
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,7 +125,13 @@ def fit(rows: Rows, labels: Labels, c: float) -> Fit:
     return Fit(c, model.classes_, weights, intercepts, int(model.n_iter_[0]), converged)
 
 
-def search(rows: Rows, labels: Labels, validation: Rows, truth: Labels) -> Searched:
+def search(
+    rows: Rows,
+    labels: Labels,
+    validation: Rows,
+    truth: Labels,
+    learnt: Callable[[int], object] | None = None,
+) -> Searched:
     """The strength of L2 whose fit names most validation rows right, by the paper's search (`peak`).
 
     Parameters
@@ -133,6 +140,8 @@ def search(rows: Rows, labels: Labels, validation: Rows, truth: Labels) -> Searc
         What teaches.
     validation, truth : (V, D) and (V,)
         What chooses, V over 0.
+    learnt : callable, optional
+        Called with 1 after each fit.
 
     Returns
     -------
@@ -155,6 +164,8 @@ def search(rows: Rows, labels: Labels, validation: Rows, truth: Labels) -> Searc
         table = _table((asked @ model.coef_.T + model.intercept_).astype(np.float64), model.classes_, count)
         accuracy = metrics.accuracy(table, truth)
         tried[place] = Tried(GRID[place], accuracy, int(model.n_iter_[0]), converged)
+        if learnt is not None:
+            learnt(1)
         return accuracy
 
     peak = find_peak(score)

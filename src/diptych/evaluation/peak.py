@@ -15,6 +15,7 @@ PER_DECADE = 8
 # 96 steps, both ends included. The paper counts 96 values: one end is left out of the count.
 GRID = tuple(10.0 ** (DECADES[0] + step / PER_DECADE) for step in range(12 * PER_DECADE + 1))
 COARSE = 2 * PER_DECADE  # the first round goes in steps of two decades: 1e-6, 1e-4, ..., 1e6
+MOST_TRIED = 15  # 7 in the first round, then 2 in each of 4
 
 
 @dataclass(frozen=True)

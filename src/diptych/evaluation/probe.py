@@ -7,6 +7,7 @@ pictures, then what teaches and what chose teach together, and the test pictures
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Unpack
 
@@ -36,6 +37,7 @@ def evaluate_linear_probe(
     c: float | None = None,
     share: float = 0.2,
     seed: int = 0,
+    learnt: Callable[[int], object] | None = None,
     **settings: Unpack[Settings],
 ) -> Result:
     """Learn a linear classifier on the features of one data set and name the pictures of another.
@@ -53,6 +55,8 @@ def evaluate_linear_probe(
         1 / lambda, which is then not looked for.
     share, seed : float, int
         Of each class of `train` for validation, and by which draw.
+    learnt : callable, optional
+        Called with 1 after each fit of the search, of which there are at most `peak.MOST_TRIED`.
     **settings
         See `Settings`.
 
@@ -80,7 +84,7 @@ def evaluate_linear_probe(
     taught = embed_part(setup, encoder, train, train, features)
     asked = embed_part(setup, encoder, train, test, features)
     chosen_on = None if validation is None else embed_part(setup, encoder, train, validation, features)
-    rows, labels, searched = learn_from(taught, chosen_on, c, share, seed)
+    rows, labels, searched = learn_from(taught, chosen_on, c, share, seed, learnt)
     found = logistic.fit(rows, labels, searched.c if searched else float(c or 0))
     count = len(train.class_names)
     told = answers(found.scores(asked.rows, count), asked, train.class_names)
@@ -102,7 +106,12 @@ def evaluate_linear_probe(
 
 
 def learn_from(
-    taught: Part, chosen_on: Part | None, c: float | None, share: float, seed: int
+    taught: Part,
+    chosen_on: Part | None,
+    c: float | None,
+    share: float,
+    seed: int,
+    learnt: Callable[[int], object] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], Searched | None]:
     """All rows and labels that teach in the end, and the search that chose the strength, if one did.
 
@@ -111,20 +120,21 @@ def learn_from(
     DataError
         Nothing to choose the strength on.
     """
-    rows, labels = taught.rows, taught.labels
+    rows, labels, found = taught.rows, taught.labels, None
     if chosen_on is not None:
-        found = logistic.search(rows, labels, chosen_on.rows, chosen_on.labels) if c is None else None
-        both = np.concatenate([rows, chosen_on.rows]), np.concatenate([labels, chosen_on.labels])
-        return *both, found
-    if c is not None:
-        return rows, labels, None
-    teach, choose = split(labels, share, seed)
-    if not len(choose):
-        raise DataError(
-            f"each class of {taught.dataset.name} has one picture, so none is left to choose the strength of "
-            "L2 on: give a validation set, or a strength (c)"
-        )
-    return rows, labels, logistic.search(rows[teach], labels[teach], rows[choose], labels[choose])
+        if c is None:
+            found = logistic.search(rows, labels, chosen_on.rows, chosen_on.labels, learnt)
+        rows = np.concatenate([rows, chosen_on.rows])
+        return rows, np.concatenate([labels, chosen_on.labels]), found
+    if c is None:
+        teach, choose = split(labels, share, seed)
+        if not len(choose):
+            raise DataError(
+                f"each class of {taught.dataset.name} has one picture, so none is left to choose the "
+                "strength of L2 on: give a validation set, or a strength (c)"
+            )
+        found = logistic.search(rows[teach], labels[teach], rows[choose], labels[choose], learnt)
+    return rows, labels, found
 
 
 def told_of(found: Fit, searched: Searched | None) -> dict[str, Any]:

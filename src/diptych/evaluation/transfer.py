@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -84,6 +84,12 @@ def matched(train: ImageDataset, other: ImageDataset) -> NDArray[np.int64]:
     return np.array([place[name] for name in other.class_names], dtype=np.int64)
 
 
+def aligned(train: ImageDataset, other: ImageDataset) -> ImageDataset:
+    """The same pictures with the training part's classes in its order as answers; see `matched`."""
+    labels = matched(train, other)[other.labels]
+    return replace(other, labels=labels, class_names=train.class_names)
+
+
 def embed_part(
     setup: Setup, encoder: Encoder, train: ImageDataset, dataset: ImageDataset, features: Features
 ) -> Part:
@@ -92,15 +98,19 @@ def embed_part(
     Raises
     ------
     DataError
-        Classes that do not match, or no picture that can be read.
+        Classes that do not match, no picture that can be read, or rows that are not finite.
     InputError
         Features that the encoder does not have, or that are none.
     """
     if features not in FEATURES:
         raise InputError(f"features {features!r}: expected {' or '.join(map(repr, FEATURES))}")
-    place = matched(train, dataset)
+    answerable = aligned(train, dataset)
     found: Embedding = setup.embed(encoder, dataset, features=features == "tower")
-    labels = place[dataset.labels[found.positions]]
+    if not np.isfinite(found.rows).all():
+        raise DataError(
+            f"some {features} rows of {dataset.name} are not finite: the encoder's output is broken"
+        )
+    labels = answerable.labels[found.positions]
     return Part(dataset, found.rows, labels, found.positions, found.failures)
 
 
