@@ -307,3 +307,15 @@ def test_a_poor_result_is_stated(result: Result) -> None:
     assert "end of the grid" in text
     better = dataclasses.replace(poor, metrics={"acc1": 0.9, "mean_per_class_recall": 0.9})
     assert "worse than zero-shot, 0.900" in " ".join(probe_report(poor, better).sections[0].text)
+
+
+@pytest.mark.shared
+def test_colours_of_real_flowers_tell_more_than_chance(shared) -> None:
+    from diptych.evaluation import load_labelled
+
+    train = load_labelled(shared / "data/tfflowers-train-1000.tar").sample(300)
+    asked = load_labelled(shared / "data/tfflowers-test-a.tar").sample(200)
+    found = evaluate_linear_probe(FeatureToy(), train, asked)
+    assert (found.n, found.classes, found.failures) == (200, 5, ())
+    assert found.intervals["acc1"][0] > 0.2
+    assert all(one["converged"] for one in found.details["search"] if one["c"] <= 1)

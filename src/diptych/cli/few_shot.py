@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diptych.encoders import TorchEncoder
     from diptych.evaluation.few_shot_report import FewShotRun
 
-Pairs = Annotated[list[Path], typer.Argument(metavar="TRAIN TEST ...", show_default=False)]
+Pairs = Annotated[list[Path], typer.Argument(metavar="TRAIN TEST", show_default=False)]
 Shots = Annotated[str, typer.Option(metavar="K,K,...", help="Labelled pictures of each class.")]
 Seeds = Annotated[int, typer.Option(metavar="N", help="Draws of each number, by seeds 0, 1, ...")]
 Full = Annotated[
@@ -47,14 +47,14 @@ def few_shot(
 ) -> None:
     """Learn linear classifiers from a few pictures of each class of TRAIN and name the pictures of TEST.
 
-    Beside the curve stands zero-shot, and how many labelled pictures it is worth. Several pairs of TRAIN and
-    TEST give a curve each and their mean; --val and --names are for a single pair.
+    Beside the curve stands zero-shot, and how many labelled pictures it is worth. Several pairs
+    of TRAIN and TEST give a curve each and their mean; --val and --names are for one pair.
 
     [bold]Examples[/bold]
 
-      diptych evaluate few-shot caltech-train.tar caltech-test.tar --report few-shot
+      diptych evaluate few-shot flowers/train flowers/test --report curve
 
-      diptych evaluate few-shot a/train a/test b/train b/test --shots 1,4,16 --seeds 10 --cache rows
+      diptych evaluate few-shot a/train a/test b/train b/test --seeds 10
     """
     wanted = _shots(shots)
     pairs = _pairs(data)

@@ -58,7 +58,7 @@ def probe(
 
       diptych evaluate probe cifar10-train.tar.gz cifar10-test.tar.gz --report probe
 
-      diptych evaluate probe flowers/train flowers/test --val flowers/val --model runs/mine --cache rows
+      diptych evaluate probe flowers/train flowers/test --val flowers/val
     """
     (data,) = transfer.distinct([transfer.read(train, test, val, names)])
     machine = {"device": device, "precision": precision, "threads": threads, "batch_size": batch_size}

@@ -7,10 +7,11 @@ Both kinds of fit stop where no entry of the gradient of the sum is over 1e-4. T
 when the paper was written; since 1.4 it is the gradient of the mean (pull request 26721), which for N
 pictures is N times as loose: with the default tolerance fits end long before their best weights.
 
-Three things make them fast and leave the best weights where they are; `benchmarks/probe.py` measures them.
+Three things make them fast and leave the best weights where they are; `benchmarks/probe.py` measures the
+three together.
 
 - Rows are moved so that their mean is zero. The intercept, which L2 leaves alone, takes that up. Features of
-  a tower are mostly positive: without their common part L-BFGS needs a fifth of the steps.
+  a tower are mostly positive: without their common part L-BFGS needs a fifth to a third of the steps.
 - In a search, a fit begins where that of the nearest stronger regularisation ended, up to `WARM`. The rule
   above holds weights to within 1e-4 * C * sqrt(their number) of the best ones: beyond, on rows that can be
   separated, a fit ends where its beginning leads it, so it begins at zero, as the one that is reported does.
