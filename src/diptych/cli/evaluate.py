@@ -14,10 +14,12 @@ import typer
 from diptych.cli import options
 from diptych.cli.console import note, progress, screen, tell_failures
 from diptych.cli.labels import class_texts, read_labels_file
+from diptych.cli.reporting import ReportDir
 from diptych.errors import DataError
 
 if TYPE_CHECKING:
-    from diptych.evaluation import CaptionDataset, ImageDataset, Result
+    from diptych.encoders import TorchEncoder
+    from diptych.evaluation import CaptionDataset, ImageDataset, Result, Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,6 +47,7 @@ def zero_shot(
     ] = None,
     templates: options.Templates = "plain",
     out: Out = None,
+    report: ReportDir = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     model: options.Model = "default",
@@ -54,6 +57,7 @@ def zero_shot(
     precision: options.Precision = "auto",
     threads: options.Threads = "auto",
     batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
 ) -> None:
     """Name labelled pictures from the class names alone; the folder a picture lies in is its class.
 
@@ -85,7 +89,16 @@ def zero_shot(
         named = {name: texts[name] for name in dataset.class_names} if texts else None
         return evaluate_zero_shot(encoder, dataset, named, templates=templates, **settings)
 
-    _measure(sets, measure, _settings(model, pretrained, fast, threads, batch_size), out, json, quiet)
+    _measure(
+        sets,
+        measure,
+        encoder,
+        _settings(model, pretrained, fast, threads, batch_size, cache),
+        out,
+        report,
+        json,
+        quiet,
+    )
 
 
 @app.command("retrieval")
@@ -95,6 +108,7 @@ def retrieval(
         str, typer.Option(metavar="NAME", help="Field of KEY.json with the captions.")
     ] = "captions",
     out: Out = None,
+    report: ReportDir = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     model: options.Model = "default",
@@ -104,6 +118,7 @@ def retrieval(
     precision: options.Precision = "auto",
     threads: options.Threads = "auto",
     batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
 ) -> None:
     """Find the picture of a caption and the caption of a picture; all shards together are one data set.
 
@@ -129,13 +144,24 @@ def retrieval(
     def measure(dataset: CaptionDataset, **settings: Any) -> Result:
         return evaluate_retrieval(encoder, dataset, **settings)
 
-    _measure([dataset], measure, _settings(model, pretrained, fast, threads, batch_size), out, json, quiet)
+    _measure(
+        [dataset],
+        measure,
+        encoder,
+        _settings(model, pretrained, fast, threads, batch_size, cache),
+        out,
+        report,
+        json,
+        quiet,
+    )
 
 
 def _settings(
-    model: str, pretrained: str | None, fast: bool, threads: str, batch_size: str
-) -> dict[str, Any]:
+    model: str, pretrained: str | None, fast: bool, threads: str, batch_size: str, cache: Path | None
+) -> Settings:
     """What both measurements take beside the encoder and the data."""
+    from diptych.evaluation import FeatureStore
+
     return {
         "model": model,
         "pretrained": pretrained or "",
@@ -143,6 +169,7 @@ def _settings(
         "threads": options.count(threads, "--threads"),
         "batch_size": options.count(batch_size, "--batch-size") or 64,
         "command": shlex.join(["diptych", *sys.argv[1:]]),
+        "store": None if cache is None else FeatureStore(cache),
     }
 
 
@@ -166,8 +193,10 @@ def _only(path: Path) -> list[str]:
 def _measure(
     sets: Sequence[Any],
     measure: Callable[..., Result],
-    settings: dict[str, Any],
+    encoder: TorchEncoder,
+    settings: Settings,
     out: Path | None,
+    report: Path | None,
     json: bool,
     quiet: bool,
 ) -> None:
@@ -181,6 +210,8 @@ def _measure(
             if files:  # at once: what comes later may fail, or be stopped
                 results[-1].save(files[number])
                 note(f"written: {files[number]}", quiet=quiet)
+        if report is not None:
+            _report(results, sets, encoder, settings, report, quiet)
     finally:
         if results and not json:
             _table(results)
@@ -188,6 +219,23 @@ def _measure(
         told = [result.to_dict() for result in results]
         print(json_module.dumps(told if len(told) > 1 else told[0], indent=1, ensure_ascii=False))
     tell_failures(results)
+
+
+def _report(
+    results: Sequence[Result],
+    sets: Sequence[Any],
+    encoder: TorchEncoder,
+    settings: Settings,
+    folder: Path,
+    quiet: bool,
+) -> None:
+    """Write the page with its files."""
+    from diptych.evaluation.results_report import results_report
+    from diptych.evaluation.settings import Setup
+
+    facts = Setup.of(**settings).facts(encoder, *sets)
+    files = results_report(results, title=f"Evaluation of {settings['model']}", facts=facts).save(folder)
+    note(f"report: {files[0]}, and {len(files) - 1} files beside it", quiet=quiet)
 
 
 def _table(results: Sequence[Result]) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from diptych.cli import classify, demo, evaluate, few_shot, interpolate, models, probe, train
+from diptych.cli import classify, compare, demo, evaluate, few_shot, interpolate, models, probe, train
 from diptych.cli.console import complain, show_warnings
 from diptych.errors import DiptychError
 
@@ -47,6 +47,7 @@ app = typer.Typer(
 app.command("classify")(classify.classify)
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
+app.command("compare")(compare.compare)
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="evaluate")
 evaluate.app.command("interpolate")(interpolate.interpolate)

@@ -53,12 +53,6 @@ Names = Annotated[
     ),
 ]
 Templates = Annotated[str, typer.Option(metavar="NAME|TEXT", help="Prompts, e.g. imagenet80.")]
-Cache = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache", metavar="DIR", help="Keep what the encoder made of pictures here, for the next time."
-    ),
-]
 Fast = Annotated[
     bool,
     typer.Option(
@@ -77,6 +71,14 @@ Threads = Annotated[
 ]
 BatchSize = Annotated[
     str, typer.Option(metavar="auto|N", help="Pictures per step.", rich_help_panel=_MACHINE)
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Keep what the model makes of the pictures here; a second run takes it from there.",
+        rich_help_panel=_MACHINE,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress and no notes.")]
