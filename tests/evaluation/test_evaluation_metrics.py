@@ -163,3 +163,38 @@ def test_rows_of_one_group_are_no_new_evidence() -> None:
 def test_what_makes_no_sense_is_refused(call, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60),
+    st.integers(1, 20),
+)
+def test_calibration_is_the_textbook_sum(pairs: list[tuple[float, bool]], bins: int) -> None:
+    sure = np.array([one for one, _ in pairs])
+    right = np.array([float(one) for _, one in pairs])
+    error = 0.0
+    edges = [index / bins for index in range(bins + 1)]
+    place = [min(max(int(np.ceil(one * bins)) - 1, 0), bins - 1) for one in sure]
+    for index in range(bins):
+        inside = np.array(place) == index
+        if inside.any():
+            assert sure[inside].max() <= edges[index + 1] + 1e-12
+            error += inside.mean() * abs(sure[inside].mean() - right[inside].mean())
+    found = metrics.calibration(sure, right, bins)
+    assert found.ece == pytest.approx(error)
+    assert sum(found.rows) == len(pairs)
+
+
+def test_calibration_of_a_model_that_knows_how_sure_to_be() -> None:
+    rng = np.random.default_rng(0)
+    sure = rng.uniform(0.2, 1, 40_000)
+    assert metrics.calibration(sure, rng.random(40_000) < sure).ece < 0.015
+    assert metrics.calibration(sure, np.zeros(40_000)).ece == pytest.approx(sure.mean())
+    with pytest.raises(InputError):
+        metrics.calibration([0.5, float("nan")], [1, 0])
+
+
+def test_confusions_count_wrong_answers() -> None:
+    found = metrics.confusions([0, 0, 1, 2, 2, 2], [0, 1, 1, 0, 0, 1], 3)
+    assert found == [(2, 0, 2), (0, 1, 1), (2, 1, 1)]
+    assert metrics.confusions([0, 1], [0, 1], 2) == []

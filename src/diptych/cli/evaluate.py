@@ -13,13 +13,15 @@ import typer
 
 from diptych.cli import options
 from diptych.cli.console import note, progress, screen, tell_failures
+from diptych.cli.reporting import ReportDir
 
 if TYPE_CHECKING:
-    from diptych.evaluation import Measure, Result
+    from diptych.encoders import TorchEncoder
+    from diptych.evaluation import Measure, Result, Settings
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Measure a model: zero-shot classification, retrieval; chance beside each figure.",
+    help="Measure a model: zero-shot, retrieval, probes, few-shot curves; chance beside each figure.",
 )
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH", show_default=False)]
@@ -27,6 +29,19 @@ Out = Annotated[
     Path | None,
     typer.Option(
         "--out", "-o", metavar="FILE", help="Write CLIP_benchmark's JSON; of several data sets, a file each."
+    ),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Known data sets in PATH, by CLIP_benchmark's names."),
+]
+Part = Annotated[str, typer.Option(metavar="test|train", help="Which part, where there are several.")]
+Templates = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|TEXT",
+        help="Prompts, e.g. imagenet80; by default those of the data set, or plain.",
+        show_default=False,
     ),
 ]
 
@@ -41,22 +56,11 @@ def zero_shot(
     domain: Annotated[
         str | None, typer.Option(metavar="NAME|each", help="A folder above the classes; 'each': one by one.")
     ] = None,
-    dataset: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Known data sets in PATH, by CLIP_benchmark's names."),
-    ] = None,
-    part: Annotated[
-        str, typer.Option(metavar="test|train", help="Which part, where there are several.")
-    ] = "test",
-    templates: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|TEXT",
-            help="Prompts, e.g. imagenet80; by default those of the data set, or plain.",
-            show_default=False,
-        ),
-    ] = None,
+    dataset: Names = None,
+    part: Part = "test",
+    templates: Templates = None,
     out: Out = None,
+    report: ReportDir = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     model: options.Model = "default",
@@ -66,6 +70,7 @@ def zero_shot(
     precision: options.Precision = "auto",
     threads: options.Threads = "auto",
     batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
 ) -> None:
     """Name labelled pictures from the class names alone; the folder a picture lies in is its class.
 
@@ -98,7 +103,16 @@ def zero_shot(
     def measure(one: Measure, **settings: Any) -> Result:
         return one(encoder, **settings)
 
-    _measure(measures, measure, _settings(model, pretrained, fast, threads, batch_size), out, json, quiet)
+    _measure(
+        measures,
+        measure,
+        encoder,
+        _settings(model, pretrained, fast, threads, batch_size, cache),
+        out,
+        report,
+        json,
+        quiet,
+    )
 
 
 @app.command("retrieval")
@@ -108,6 +122,7 @@ def retrieval(
         str, typer.Option(metavar="NAME", help="Field of KEY.json with the captions.")
     ] = "captions",
     out: Out = None,
+    report: ReportDir = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     model: options.Model = "default",
@@ -117,6 +132,7 @@ def retrieval(
     precision: options.Precision = "auto",
     threads: options.Threads = "auto",
     batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
 ) -> None:
     """Find the picture of a caption and the caption of a picture; all shards together are one data set.
 
@@ -143,14 +159,23 @@ def retrieval(
         return one(encoder, **settings)
 
     _measure(
-        [Measure(dataset)], measure, _settings(model, pretrained, fast, threads, batch_size), out, json, quiet
+        [Measure(dataset)],
+        measure,
+        encoder,
+        _settings(model, pretrained, fast, threads, batch_size, cache),
+        out,
+        report,
+        json,
+        quiet,
     )
 
 
 def _settings(
-    model: str, pretrained: str | None, fast: bool, threads: str, batch_size: str
-) -> dict[str, Any]:
+    model: str, pretrained: str | None, fast: bool, threads: str, batch_size: str, cache: Path | None
+) -> Settings:
     """What both measurements take beside the encoder and the data."""
+    from diptych.evaluation import FeatureStore
+
     return {
         "model": model,
         "pretrained": pretrained or "",
@@ -158,14 +183,17 @@ def _settings(
         "threads": options.count(threads, "--threads"),
         "batch_size": options.count(batch_size, "--batch-size") or 64,
         "command": shlex.join(["diptych", *sys.argv[1:]]),
+        "store": None if cache is None else FeatureStore(cache),
     }
 
 
 def _measure(
     measures: Sequence[Measure],
     measure: Callable[..., Result],
-    settings: dict[str, Any],
+    encoder: TorchEncoder,
+    settings: Settings,
     out: Path | None,
+    report: Path | None,
     json: bool,
     quiet: bool,
 ) -> None:
@@ -179,6 +207,8 @@ def _measure(
             if files:  # at once: what comes later may fail, or be stopped
                 results[-1].save(files[number])
                 note(f"written: {files[number]}", quiet=quiet)
+        if report is not None:
+            _report(results, measures, encoder, settings, report, quiet)
     finally:
         if results and not json:
             _table(results)
@@ -186,6 +216,23 @@ def _measure(
         told = [result.to_dict() for result in results]
         print(json_module.dumps(told if len(told) > 1 else told[0], indent=1, ensure_ascii=False))
     tell_failures(results)
+
+
+def _report(
+    results: Sequence[Result],
+    measures: Sequence[Measure],
+    encoder: TorchEncoder,
+    settings: Settings,
+    folder: Path,
+    quiet: bool,
+) -> None:
+    """Write the page with its files."""
+    from diptych.evaluation.results_report import results_report
+    from diptych.evaluation.settings import Setup
+
+    facts = Setup.of(**settings).facts(encoder, *(one.dataset for one in measures))
+    files = results_report(results, title=f"Evaluation of {settings['model']}", facts=facts).save(folder)
+    note(f"report: {files[0]}, and {len(files) - 1} files beside it", quiet=quiet)
 
 
 def _table(results: Sequence[Result]) -> None:

@@ -14,7 +14,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from diptych.cli import classify, demo, evaluate, interpolate, known_sets, models, train
+from diptych.cli import (
+    classify,
+    compare,
+    demo,
+    evaluate,
+    few_shot,
+    interpolate,
+    known_sets,
+    models,
+    probe,
+    train,
+)
 from diptych.cli.console import complain, show_warnings
 from diptych.errors import DiptychError
 
@@ -47,9 +58,13 @@ app = typer.Typer(
 app.command("classify")(classify.classify)
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
+app.command("compare")(compare.compare)
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="evaluate")
 evaluate.app.command("interpolate")(interpolate.interpolate)
+evaluate.app.command("probe")(probe.probe)
+evaluate.app.command("few-shot")(few_shot.few_shot)
+evaluate.app.command("knn")(probe.knn)
 evaluate.app.command("datasets")(known_sets.datasets)
 
 

@@ -1,4 +1,4 @@
-"""`diptych models`: which models there are, what one is made of, converting it, checking it."""
+"""`diptych models`: which models there are, what one is made of, converting it, its card, checking it."""
 
 from __future__ import annotations
 
@@ -186,6 +186,37 @@ def convert(
     else:
         (to_open_clip if to == "open_clip" else to_transformers)(checkpoint, folder)
     note(f"written: {folder} ({to})", quiet=quiet)
+
+
+@app.command()
+def card(
+    model: Name,
+    results: Annotated[list[Path], typer.Argument(metavar="RESULT", help="JSON of evaluate, of this model.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write.")] = Path(
+        "README.md"
+    ),
+    pretrained: options.Pretrained = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a model card from results: figures beside chance, and headings for what only people know.
+
+    [bold]Examples[/bold]
+
+      diptych evaluate zero-shot cifar10.tar.gz --model runs/mine --out cifar10.json
+
+      diptych models card runs/mine cifar10.json --out runs/mine/README.md
+    """
+    from diptych.disk import write_bytes
+    from diptych.evaluation import read_results
+    from diptych.evaluation.card import model_card
+    from diptych.weights import load_checkpoint
+
+    if out.exists():
+        raise InputError(f"{out} is there already, and may hold what people wrote: name another --out")
+    found = [result for path in results for result in read_results(path)]
+    text = model_card(describe(load_checkpoint(model, pretrained)), found)
+    write_bytes(out, text.encode("utf-8", errors="backslashreplace"))
+    note(f"written: {out}", quiet=quiet)
 
 
 @app.command()

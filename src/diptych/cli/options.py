@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -70,6 +71,14 @@ Threads = Annotated[
 ]
 BatchSize = Annotated[
     str, typer.Option(metavar="auto|N", help="Pictures per step.", rich_help_panel=_MACHINE)
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Keep what the model makes of the pictures here; a second run takes it from there.",
+        rich_help_panel=_MACHINE,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress and no notes.")]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ReportDir = Annotated[
     Path | None,
     typer.Option(
-        "--report", "-o", metavar="DIR", help="Write a page (index.html), JSON, CSV and plots into a folder."
+        "--report", metavar="DIR", help="Write a page (index.html), JSON, CSV and plots into a folder."
     ),
 ]
 
@@ -28,8 +28,8 @@ def tell(report: Report, folder: Path | None, *, json: bool, quiet: bool) -> Non
     if json:
         print(report.to_json(), end="")
     else:
-        for section in report.sections:
-            print_lines(f"\n{section.title}", *section.text)
+        for number, section in enumerate(report.sections):
+            print_lines(*[""][: number > 0], section.title, *section.text)
             for table in section.tables.values():
                 print_table(table)
     if folder is not None:
@@ -42,7 +42,7 @@ def print_lines(*lines: str) -> None:
     from rich.text import Text
 
     for line in lines:
-        screen().print(Text(clean(line)) if line.strip() else "", soft_wrap=False)
+        screen().print(Text(clean(line)), soft_wrap=False)
 
 
 def print_table(table: Table) -> None:
@@ -55,7 +55,7 @@ def print_table(table: Table) -> None:
     for number, name in enumerate(table.columns):
         column = [row[number] for row in table.rows]
         right = all(cell is None or isinstance(cell, int | float | Estimate) for cell in column)
-        shown.add_column(clean(name), justify="right" if right else "left", overflow="fold")
+        shown.add_column(clean(name), justify="right" if right else "left", overflow="fold", no_wrap=right)
     for cells in table.texts():
         shown.add_row(*map(clean, cells))
     screen().print(shown)

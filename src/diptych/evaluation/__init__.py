@@ -10,12 +10,19 @@ their protocol), `registry` (data sets by name), `places` (where they lie).
 Figures: `features` (rows of pictures, kept from one measurement to the next), `settings` (how a measurement
 is made), `metrics` and `rankings` (pure functions of score matrices), `report` (a result: figures, chance,
 intervals, and what they were measured on), `classification` and `retrieval` (the two protocols), `measures`
-(a data set with its protocol), `interpolation` (models on the way from one to another).
+(a data set with its protocol), `interpolation` (models on the way from one to another), `comparison` (two
+results, picture by picture), `results_report` and `card` (results as a page and as a model card).
+
+Learning from labelled pictures: `transfer` (classes that match, rows, what answers say), `draws` (which
+pictures teach and which choose), `logistic` and `peak` (fits, and the search for their strength), `probe`,
+`few_shot`, `knn` (the protocols), `data_efficiency` (what zero-shot is worth in labelled pictures),
+`probe_report` and `few_shot_report` (the same as reports).
 """
 
 from __future__ import annotations
 
 from diptych.evaluation.classification import evaluate_zero_shot
+from diptych.evaluation.comparison import Comparison, Difference, compare
 from diptych.evaluation.datasets import (
     CaptionDataset,
     ImageDataset,
@@ -24,12 +31,15 @@ from diptych.evaluation.datasets import (
     load_labelled_shards,
 )
 from diptych.evaluation.features import FeatureStore
+from diptych.evaluation.few_shot import evaluate_few_shot
 from diptych.evaluation.interpolation import Interpolation, Point, interpolate
+from diptych.evaluation.knn import evaluate_knn
 from diptych.evaluation.layouts import domains
 from diptych.evaluation.measures import Measure, measure_known, open_measure
 from diptych.evaluation.multilabel import MultiLabelDataset, evaluate_multi_label, load_multi_label
 from diptych.evaluation.places import Place, find, there
-from diptych.evaluation.report import Result
+from diptych.evaluation.probe import evaluate_linear_probe
+from diptych.evaluation.report import Result, read_results
 from diptych.evaluation.retrieval import evaluate_retrieval
 from diptych.evaluation.settings import Settings
 
@@ -37,6 +47,9 @@ __all__ = [
     "evaluate_zero_shot",
     "evaluate_retrieval",
     "evaluate_multi_label",
+    "evaluate_linear_probe",
+    "evaluate_few_shot",
+    "evaluate_knn",
     "Measure",
     "open_measure",
     "measure_known",
@@ -47,6 +60,10 @@ __all__ = [
     "Interpolation",
     "Point",
     "Result",
+    "read_results",
+    "compare",
+    "Comparison",
+    "Difference",
     "Settings",
     "FeatureStore",
     "ImageDataset",

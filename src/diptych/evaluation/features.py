@@ -194,7 +194,10 @@ class FeatureStore:
         if not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with (
+                path.open("rb") as raw,
+                np.load(raw, allow_pickle=False) as file,
+            ):  # raw: closed whatever comes
                 told = json.loads(str(file["told"]))
                 if told["format"] != _FORMAT or told["kind"] != kind:
                     raise ValueError(f"it holds {told['kind']}")

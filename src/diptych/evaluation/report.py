@@ -146,3 +146,23 @@ class Result:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is not a result file ({type(error).__name__}: {error})") from error
+
+
+def read_results(path: str | Path) -> list[Result]:
+    """Every result of a file: one, a list of them, or a report that holds some under "results".
+
+    Raises
+    ------
+    DataError
+        It is no such file.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            found = found.get("results", [found])
+        results = [Result.from_dict(one) for one in found]
+        if not results:
+            raise ValueError("it holds no result")
+        return results
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is not a result file ({type(error).__name__}: {error})") from error

@@ -66,7 +66,7 @@ def render(title: str, parts: Sequence[Part], facts: Facts) -> str:
 
 def _part(number: int, part: Part) -> str:
     paragraphs = "".join(f"<p>{html.escape(text)}</p>\n" for text in part.text)
-    tables = "".join(map(_table, part.tables))
+    tables = f'<div class="tables">{"".join(map(_table, part.tables))}</div>\n' if part.tables else ""
     pictures = "".join(map(_picture, part.pictures))
     head = f'<h2 id="part-{number}">{html.escape(part.title)}</h2>'
     return f"<section>\n{head}\n{paragraphs}{tables}{pictures}</section>"

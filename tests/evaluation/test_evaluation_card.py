@@ -1,0 +1,58 @@
+"""Model cards and reports of results: every figure as it was measured, weak ones named, nothing of others."""
+
+from __future__ import annotations
+
+import pytest
+
+from diptych.errors import DataError
+from diptych.evaluation import Result
+from diptych.evaluation.card import model_card
+from diptych.evaluation.results_report import results_report
+
+FACTS = {"name": "mine", "identity": "sha256:1", "licence": "MIT", "parameters": {"all": 1200}}
+
+
+def result(value: float, low: float, high: float, **more: object) -> Result:
+    fields: dict[str, object] = {
+        "dataset": "toys|set",
+        "task": "zeroshot_classification",
+        "metrics": {"acc1": value},
+        "chance": {"acc1": 0.25},
+        "intervals": {"acc1": (low, high)},
+        "n": 1000,
+        "identity": "sha256:1",
+        "data_fingerprint": "sha256:2",
+        "command": "diptych evaluate zero-shot toys.tar",
+    }
+    return Result(**{**fields, **more})  # type: ignore[arg-type]
+
+
+def test_a_card_has_figures_chance_and_open_questions() -> None:
+    card = model_card(FACTS, [result(0.5, 0.4, 0.6)], notes={"Intended use": "Sorting toys."})
+    assert "| toys\\|set | acc1 | 0.500 | 0.400 to 0.600 | 0.250 | 1,000 |" in card
+    assert "`diptych evaluate zero-shot toys.tar`" in card
+    assert "Sorting toys." in card
+    assert card.count("*Not written yet.") == 2
+    assert card.startswith('---\nlicense: "MIT"\n')
+    assert "Not shown to be better than chance" not in card
+
+
+def test_a_card_names_what_is_no_better_than_chance() -> None:
+    assert "Not shown to be better than chance: toys\\|set" not in model_card(FACTS, [result(0.5, 0.4, 0.6)])
+    assert "Not shown to be better than chance: toys|set (acc1)." in model_card(
+        FACTS, [result(0.3, 0.2, 0.4)]
+    )
+
+
+def test_a_card_takes_no_result_of_another_model() -> None:
+    with pytest.raises(DataError, match="sha256:9"):
+        model_card(FACTS, [result(0.5, 0.4, 0.6, identity="sha256:9")])
+    with pytest.raises(DataError, match="at least one"):
+        model_card(FACTS, [])
+
+
+def test_the_report_says_plainly_what_is_at_chance() -> None:
+    weak, good = result(0.3, 0.2, 0.4), result(0.5, 0.4, 0.6, dataset="others")
+    assert results_report([weak, good]).sections[0].text == ["No better than chance in naming: toys|set."]
+    assert results_report([good]).sections[0].text == []
+    assert [row[2].value for row in results_report([weak, good]).tables["results"].rows] == [0.3, 0.5]

@@ -1,0 +1,102 @@
+"""Comparing results: exact tests against enumeration, no verdict out of noise, and planted changes found."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diptych.errors import DataError
+from diptych.evaluation import Result, compare
+from diptych.evaluation.comparison import holm, mcnemar
+
+
+def result(outcomes: Sequence[float | None], dataset: str = "toy", fingerprint: str = "sha256:1") -> Result:
+    known = [one for one in outcomes if one is not None]
+    return Result(
+        dataset=dataset,
+        task="zeroshot_classification",
+        metrics={"acc1": float(np.mean(known)) if known else 0.0},
+        chance={"acc1": 0.1},
+        n=len(known),
+        identity="sha256:model",
+        data_fingerprint=fingerprint,
+        outcomes={"acc1": list(outcomes)},
+    )
+
+
+@given(st.integers(0, 12), st.integers(0, 12))
+def test_mcnemar_counts_all_tosses(first: int, second: int) -> None:
+    tosses = first + second
+    apart = abs(first - second)
+    heads = [sum(one) for one in itertools.product((0, 1), repeat=min(tosses, 12))]
+    if tosses <= 12:
+        wanted = np.mean([abs(2 * head - tosses) >= apart for head in heads])
+        assert mcnemar(first, second) == pytest.approx(wanted)
+    assert mcnemar(first, second) == mcnemar(second, first)
+    assert 0 < mcnemar(first, second) <= 1
+
+
+def test_holm_stops_at_the_first_that_fails() -> None:
+    assert holm([0.04, 0.001, 0.02], 0.05) == [True, True, True]
+    assert holm([0.04, 0.001, 0.03], 0.05) == [False, True, False]
+    assert holm([], 0.05) == []
+
+
+def test_a_planted_change_is_found_and_its_size_is_right() -> None:
+    before = [1.0] * 60 + [0.0] * 40
+    after = [1.0] * 75 + [0.0] * 25
+    found = compare([result(before)], [result(after)]).rows[0]
+    assert found.change.value == pytest.approx(0.15)
+    assert found.change.low is not None
+    assert found.change.low > 0
+    assert (found.only_first, found.only_second, found.verdict) == (0, 15, "better")
+    back = compare([result(after)], [result(before)]).rows[0]
+    assert (back.change.value, back.verdict) == (pytest.approx(-0.15), "worse")
+
+
+def test_noise_gives_no_more_verdicts_than_its_level() -> None:
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(200):
+        one, other = (rng.random((3, 80)) < 0.5 for _ in range(2))
+        rows = compare(
+            [result(row.astype(float).tolist(), f"d{i}") for i, row in enumerate(one)],
+            [result(row.astype(float).tolist(), f"d{i}") for i, row in enumerate(other)],
+        ).rows
+        wrong += any(row.verdict != "not told apart" for row in rows)
+    assert wrong <= 20  # of 200 at 0.05; 20 or fewer has a probability of 0.999
+
+
+def test_only_pictures_that_both_could_read_count() -> None:
+    found = compare([result([1, None, 0, 1])], [result([1, 1, 1, None])]).rows[0]
+    assert found.change.n == 2
+    assert found.change.value == pytest.approx(0.5)
+    with pytest.raises(DataError, match="no picture in common"):
+        compare([result([1, None])], [result([None, 0])])
+
+
+def test_what_cannot_be_compared_is_told() -> None:
+    both = [result([1, 0], "a"), result([1, 0], "b", "sha256:2"), result([1, 0], "c")]
+    found = compare(both, [result([1, 1], "a"), result([1, 0], "b", "sha256:3"), result([1], "d")])
+    told = dict(found.left_out)
+    assert [row.dataset for row in found.rows] == ["a"]
+    assert "different pictures" in told["b, zeroshot_classification"]
+    assert told["c, zeroshot_classification"] == "only in the first"
+    assert told["d, zeroshot_classification"] == "only in the second"
+    with pytest.raises(DataError, match="different pictures"):
+        compare([both[1]], [result([1, 0], "b", "sha256:3")])
+    with pytest.raises(DataError, match="measure again"):
+        compare([Result.from_dict({**both[0].to_dict(), "outcomes": {}})], [both[0]])
+
+
+def test_the_report_says_what_differs() -> None:
+    better = compare([result([0.0] * 50)], [result([1.0] * 50)], names=("old", "new")).report()
+    assert "The second is better beyond noise on toy (acc1)." in better.sections[0].text
+    same = compare([result([0.0, 1.0])], [result([1.0, 0.0])]).report()
+    assert any("Nothing differs beyond noise" in line for line in same.sections[0].text)
+    assert same.tables["comparison"].rows[0][-1] == "not told apart"
