@@ -188,6 +188,22 @@ def test_another_config_is_not_resumed(pairs: Path, tmp_path: Path) -> None:
         train(Run(config_of(pairs, tmp_path / "run", lr=0.5)), resume=True)
 
 
+@pytest.mark.parametrize("field", ["augment.drop_words", "same_caption"])
+def test_a_field_that_came_later_counts_as_what_it_is_by_default(
+    pairs: Path, tmp_path: Path, field: str
+) -> None:
+    config = config_of(pairs, tmp_path / "run")
+    stopped_by_time(config)
+    path = tmp_path / "run" / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    del content["config"][field]  # as a version wrote it that did not know the field
+    torch.save(content, path)
+    other = {"augment.drop_words": "0.5", "same_caption": "negative"}[field]
+    with pytest.raises(TrainingError, match=f"another config.*{field}"):
+        train(Run(config.override([f"{field}={other}"])), resume=True)
+    assert train(Run(config), resume=True).finished
+
+
 def test_another_number_of_threads_is_warned_about(pairs: Path, tmp_path: Path) -> None:
     stopped_by_time(config_of(pairs, tmp_path / "run"))
     with pytest.warns(UserWarning, match="threads was 1, is 2"):

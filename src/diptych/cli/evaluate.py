@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Measure a model: zero-shot classification, retrieval; chance beside each figure.",
+    help="Measure a model: zero-shot, retrieval, probes, few-shot curves; chance beside each figure.",
 )
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH", show_default=False)]

@@ -14,7 +14,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from diptych.cli import audit, audit_data, classify, compare, demo, evaluate, interpolate, models, train
+from diptych.cli import (
+    audit,
+    audit_data,
+    classify,
+    compare,
+    demo,
+    evaluate,
+    few_shot,
+    interpolate,
+    models,
+    probe,
+    train,
+)
 from diptych.cli.console import complain, show_warnings
 from diptych.errors import DiptychError
 
@@ -60,6 +72,9 @@ for command in (
 ):
     audit.app.command(command.__name__)(command)
 evaluate.app.command("interpolate")(interpolate.interpolate)
+evaluate.app.command("probe")(probe.probe)
+evaluate.app.command("few-shot")(few_shot.few_shot)
+evaluate.app.command("knn")(probe.knn)
 
 
 def _version(wanted: bool) -> None:

@@ -31,7 +31,7 @@ from diptych.training.world import World
 FILE = "checkpoint.pt"
 LOG = "log.jsonl"
 PIECES = "pieces"  # begin the names of folders of pieces
-FORMAT = 2
+FORMAT = 3
 
 # Fields that may differ when a run goes on: how it is watched or how fast it is, not what it makes.
 FREE = frozenset(
@@ -195,17 +195,18 @@ def load(folder: Path, config: TrainConfig) -> tuple[State, dict[str, str]]:
         raise TrainingError(f"{path} cannot be read as a checkpoint of this package: {error}") from error
     now = fingerprint(config)
     # A field that came after the run was begun had no say in it: it counts as what it is by default.
-    younger = {
-        f.name: told(f.default) for f in dataclasses.fields(config) if f.name in now.keys() - saved.keys()
-    }
+    usual = fingerprint(TrainConfig(data=config.data))
+    younger = {name: usual[name] for name in now.keys() - saved.keys() if name in usual}
     _same({**younger, **saved}, now, path)
     return state, before
 
 
 def fingerprint(config: TrainConfig) -> dict[str, str]:
-    """The fields that decide what a run makes, as texts."""
+    """The fields that decide what a run makes, as texts; those of the augmentation one by one."""
     values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in FREE}
     values["model"] = config.architecture
+    augment = values.pop("augment")
+    values |= {f"augment.{f.name}": getattr(augment, f.name) for f in dataclasses.fields(augment)}
     return {name: told(value) for name, value in values.items()}
 
 
