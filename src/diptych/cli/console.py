@@ -10,16 +10,16 @@ import sys
 import time
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from diptych.evaluation import Result
+    from diptych.embedding import Failed
 
 QUIET_SECONDS = 2.0  # a job shorter than this shows no progress
 _HOME = str(Path(__file__).parents[1])  # a warning from elsewhere is not for the person at the terminal
@@ -38,7 +38,16 @@ def note(message: str, *, quiet: bool = False) -> None:
         typer.echo("\n".join(clean(line) for line in message.split("\n")), err=True)
 
 
-def tell_failures(results: Iterable[Result]) -> None:
+class Measured(Protocol):
+    """What was measured on pictures, some of which may have failed."""
+
+    @property
+    def failures(self) -> Sequence[Failed]:
+        """Those, and why."""
+        ...
+
+
+def tell_failures(results: Iterable[Measured]) -> None:
     """Leave with status 1, and a line that names the first, where pictures could not be measured."""
     failures = [failure for result in results for failure in result.failures]
     if failures:

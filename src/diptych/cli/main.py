@@ -15,6 +15,8 @@ import typer
 from typer.core import TyperGroup
 
 from diptych.cli import (
+    audit,
+    audit_data,
     classify,
     compare,
     demo,
@@ -61,6 +63,15 @@ app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(audit.app, name="audit")
+for command in (
+    audit_data.digits,
+    audit_data.fine,
+    audit_data.wording,
+    audit_data.domains,
+    audit_data.typographic,
+):
+    audit.app.command(command.__name__)(command)
 evaluate.app.command("interpolate")(interpolate.interpolate)
 evaluate.app.command("probe")(probe.probe)
 evaluate.app.command("few-shot")(few_shot.few_shot)

@@ -1,0 +1,22 @@
+"""How fairly and how safely: what a model cannot do, and what it does that it should not.
+
+Limits (paper, sections 3.1.5 and 6; Goh et al. 2021), each a function of an encoder that gives a report:
+`counting`, `relations` (which of two things is left, above, inside, nearer), `abstract` (same or different,
+symmetric, upright, sorted), `distance` (how far the nearest thing is), `digits` (written by hand and
+rendered), `fine` (near classes against distant ones), `wording` (what a prompt's words change), `domains`
+(photographs, paintings, sketches), `typographic` (words written on pictures).
+
+What they share: `verdicts` (a figure, its interval, and on which side of chance it lies), `outcome` (what
+every audit gives), `asking` (texts and pictures as scores), `scenes` (pictures drawn from a seed), `writing`
+(text on pictures), `drawn` (drawn pictures as a data set), `counts` (numbers
+as words, and pictures of so many things), `pairs` (two pictures, two sentences), `groups`
+(classes that lie near each other), `phrasings` (other words for one class), `annotated` (CLEVR and KITTI as
+they come).
+"""
+
+from __future__ import annotations
+
+from diptych.audits.outcome import Audit
+from diptych.audits.verdicts import verdict
+
+__all__ = ["Audit", "verdict"]

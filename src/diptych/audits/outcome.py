@@ -1,0 +1,71 @@
+"""What every audit gives: figures as plain values, a report, and what could not be read.
+
+What an audit measures, and what its report says, is the business of the file it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from diptych.embedding import Failed
+from diptych.reports import Estimate, Gallery, Report, Section
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Audit:
+    """Figures of one audit. Subclasses add theirs as fields, and say what they mean in `sections`.
+
+    Attributes
+    ----------
+    facts : mapping of str to str
+        What stands at the foot of the report.
+    failures : sequence of Failed
+        Pictures that could not be read, and why; they are in no figure.
+    samples : sequence of (caption, picture)
+        A few of the pictures that were asked about; not among the values.
+    sheet_columns : int
+        Samples side by side on their sheet.
+    """
+
+    facts: Mapping[str, str]
+    failures: Sequence[Failed] = ()
+    samples: Sequence[tuple[str, Image]] = ()
+    sheet_columns: ClassVar[int] = 5
+
+    @property
+    def title(self) -> str:
+        """What the report is called."""
+        raise NotImplementedError
+
+    def sections(self) -> list[Section]:
+        """Statements, tables and plots."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain values."""
+        values = asdict(replace(self, samples=()))
+        return {name: value for name, value in values.items() if name not in ("samples", "facts")}
+
+    def report(self) -> Report:
+        """What the audit shows, as statements, tables, plots and a page."""
+        found = self.sections()
+        if self.failures:
+            first = self.failures[0]
+            told = f"{len(self.failures)} pictures could not be read and are in no figure; the first: "
+            found.append(Section("Left out", [f"{told}{first.key}: {first.reason}"]))
+        if self.samples:
+            told = f"{len(self.samples)} of the pictures the model was asked about."
+            found.append(
+                Section("Samples", [told], plots={"samples": Gallery(self.samples, self.sheet_columns)})
+            )
+        return Report(self.title, found, self.to_dict(), self.facts)
+
+
+def bars(figures: Mapping[str, Estimate]) -> dict[str, tuple[float, float | None, float | None]]:
+    """Estimates as `reports.Bars` takes them."""
+    return {name: (one.value, one.low, one.high) for name, one in figures.items()}

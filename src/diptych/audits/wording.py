@@ -1,0 +1,223 @@
+"""What a prompt's words change: accuracy over many phrasings of the same classes (paper, section 3.1.4).
+
+Pictures are encoded once; every phrasing is compared with the plain one on the same pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Unpack
+
+import numpy as np
+
+from diptych.audits.asking import Floats, answer_shares, hits_of, text_rows
+from diptych.audits.outcome import Audit
+from diptych.audits.phrasings import PLAIN, SENTENCES, Phrasing, phrasings
+from diptych.audits.verdicts import against, mean, share, verdict
+from diptych.encoder import Encoder
+from diptych.evaluation import ImageDataset, Settings
+from diptych.evaluation.settings import Setup
+from diptych.reports import Bars, Cell, Estimate, Section, Table
+
+
+@dataclass(frozen=True)
+class Worded:
+    """What one phrasing gave.
+
+    Attributes
+    ----------
+    family, name : str
+        As in `Phrasing`.
+    example : str
+        How it says the first class.
+    accuracy : Estimate
+    change : Estimate
+        Against the plain phrasing, on the same pictures.
+    moved : float
+        Share of pictures whose answer is another one than under the plain phrasing.
+    """
+
+    family: str
+    name: str
+    example: str
+    accuracy: Estimate
+    change: Estimate
+    moved: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Wording(Audit):
+    """How much accuracy depends on words.
+
+    Attributes
+    ----------
+    dataset : str
+    chance : float
+    plain : Estimate
+        "a photo of a {}."
+    worded : sequence of Worded
+        Every phrasing, the plain one first.
+    together : Estimate
+        All sentences at once, their rows averaged.
+    together_change : Estimate
+        Of that against the plain phrasing.
+    spread : Estimate
+        Best minus worst phrasing on the same pictures.
+    families : mapping of family to (mean, worst, best) accuracy
+    """
+
+    dataset: str
+    chance: float
+    plain: Estimate
+    worded: Sequence[Worded]
+    together: Estimate
+    together_change: Estimate
+    spread: Estimate
+    families: Mapping[str, tuple[float, float, float]]
+
+    @property
+    def title(self) -> str:
+        """What the report is called."""
+        return f"Wording: {self.dataset}"
+
+    @property
+    def best(self) -> Worded:
+        """The phrasing with the highest accuracy."""
+        return max(self.worded, key=lambda one: one.accuracy.value)
+
+    @property
+    def worst(self) -> Worded:
+        """The phrasing with the lowest accuracy."""
+        return min(self.worded, key=lambda one: one.accuracy.value)
+
+    def sections(self) -> list[Section]:
+        """Statements, tables and plots."""
+        rows: list[list[Cell]] = [[one.name, one.accuracy, one.change, one.moved] for one in self.worded]
+        caption = (
+            f"change: accuracy minus that of {PLAIN!r} on the same pictures; moved: share of answers that "
+            f"become other ones. Chance is {self.chance:.3f}."
+        )
+        families: list[list[Cell]] = [
+            [name, sum(one.family == name for one in self.worded), *figures]
+            for name, figures in self.families.items()
+        ]
+        plot = Bars(
+            values={
+                _label(one): (one.accuracy.value, one.accuracy.low, one.accuracy.high)
+                for one in sorted(self.worded, key=lambda one: -one.accuracy.value)
+            },
+            x="accuracy",
+            levels={"plain": self.plain.value, "chance": self.chance},
+        )
+        return [
+            Section(
+                "How much do words matter?",
+                self._statements(),
+                {"families": Table(["family", "phrasings", "mean", "worst", "best"], families)},
+            ),
+            Section(
+                "Every phrasing",
+                [],
+                {"phrasings": Table(["phrasing", "accuracy", "change", "moved"], rows, caption)},
+                {"phrasings": plot},
+            ),
+        ]
+
+    def _statements(self) -> list[str]:
+        low, high = self.worst, self.best
+        found = [
+            f"Between the best and the worst of {len(self.worded)} phrasings lie {self.spread} of accuracy "
+            f"on the same {self.plain.n:,} pictures: {high.accuracy.value:.3f} ({high.example!r}) and "
+            f"{low.accuracy.value:.3f} ({low.example!r}). Picked on these pictures, both look more "
+            "extreme than they are.",
+            f"The plain phrasing gets {against(self.plain, self.chance)}. All sentences averaged get "
+            f"{self.together}, a change of {self.together_change}.",
+        ]
+        if verdict(self.plain, self.chance) != "above":
+            found.append("The plain phrasing is not above chance: differences below mean little.")
+        worse = [one for one in self.worded if verdict(one.change, 0.0) == "below"]
+        found.append(
+            f"{len(worse)} phrasings are worse than the plain one, by their intervals"
+            + (f": {_listed(worse)}." if worse else ".")
+        )
+        return found
+
+
+def _label(one: Worded) -> str:
+    return one.name if one.name.startswith(one.family) else f"{one.family}: {one.name}"
+
+
+def _listed(worded: Sequence[Worded], most: int = 8) -> str:
+    told = "; ".join(map(_label, worded[:most]))
+    return told + (f" and {len(worded) - most} more" if len(worded) > most else "")
+
+
+def audit_wording(
+    encoder: Encoder,
+    dataset: ImageDataset,
+    *,
+    sentences: Sequence[str] = SENTENCES,
+    synonyms: Mapping[str, Sequence[str]] | None = None,
+    misspellings: int = 5,
+    seed: int = 0,
+    **settings: Unpack[Settings],
+) -> Wording:
+    """Say the same classes in many ways.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    dataset : ImageDataset
+    sentences, synonyms, misspellings, seed
+        See `phrasings`.
+    **settings
+        See `Settings`.
+
+    Raises
+    ------
+    DataError
+        Synonyms of classes that are not there, or no picture that can be read.
+    """
+    names = dataset.class_names
+    ways = phrasings(names, sentences=sentences, synonyms=synonyms, misspellings=misspellings, seed=seed)
+    setup = Setup.of(**settings)
+    found = setup.embed(encoder, dataset)
+    labels = dataset.labels[found.positions]
+    spoken = [way for way in ways if way.family == "sentence"]
+    prompts = [[text] for way in ways for text in way.texts]
+    prompts += [[way.texts[index] for way in spoken] for index in range(len(names))]
+    rows = text_rows(encoder, prompts).reshape(len(ways) + 1, len(names), -1)
+    tables = [found.rows @ one.T for one in rows]
+    hits = [hits_of(table, labels) for table in tables]
+    plain = answer_shares(tables[0])
+    worded = [
+        _worded(way, one, hits[0], 1 - float((answer_shares(table) * plain).sum(axis=1).mean()))
+        for way, one, table in zip(ways, hits, tables, strict=False)
+    ]
+    means = [one.mean() for one in hits[:-1]]
+    return Wording(
+        facts=setup.facts(encoder, dataset),
+        failures=found.failures,
+        dataset=dataset.name,
+        chance=1 / len(names),
+        plain=worded[0].accuracy,
+        worded=worded,
+        together=share(hits[-1]),
+        together_change=mean(hits[-1] - hits[0]),
+        spread=mean(hits[int(np.argmax(means))] - hits[int(np.argmin(means))]),
+        families=_families(worded),
+    )
+
+
+def _worded(way: Phrasing, hits: Floats, plain: Floats, moved: float) -> Worded:
+    return Worded(way.family, way.name, way.texts[0], share(hits), mean(hits - plain), moved + 0.0)
+
+
+def _families(worded: Sequence[Worded]) -> dict[str, tuple[float, float, float]]:
+    """Mean, worst and best accuracy of each family."""
+    found = {}
+    for family in dict.fromkeys(one.family for one in worded):
+        values = [one.accuracy.value for one in worded if one.family == family]
+        found[family] = (float(np.mean(values)), min(values), max(values))
+    return found

@@ -1,0 +1,172 @@
+"""`diptych audit`: what a model cannot do, on pictures drawn here; audits of data are in `audit_data.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diptych.cli import options
+from diptych.cli.auditing import Asked
+from diptych.cli.reporting import ReportDir
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="What a model cannot do, and what it should not: limits, each with chance and a verdict.",
+)
+
+Seed = Annotated[int, typer.Option(metavar="N", help="Of everything drawn at random.")]
+Each = Annotated[int, typer.Option(metavar="N", min=1, help="Pictures of each kind.")]
+Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many pictures of the data.")]
+Clevr = Annotated[Path | None, typer.Option(metavar="DIR", help="CLEVR_v1.0, in place of drawn pictures.")]
+
+
+@app.command("counting")
+def counting(
+    data: Annotated[
+        Path | None, typer.Argument(metavar="DATA", show_default=False, help="Folders named like numbers.")
+    ] = None,
+    clevr: Clevr = None,
+    things: Annotated[
+        str, typer.Option(metavar="TEXT", help="What is counted in DATA, in the plural.")
+    ] = "objects",
+    most: Annotated[int, typer.Option(metavar="N", min=2, max=20, help="Count up to this.")] = 10,
+    each: Each = 48,
+    limit: Limit = None,
+    seed: Seed = 0,
+    report: ReportDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
+) -> None:
+    """How many things are in the picture: drawn ones, CLEVR, or folders named like numbers.
+
+    [bold]Examples[/bold]
+
+      diptych audit counting --report counting
+
+      diptych audit counting --clevr CLEVR_v1.0 --limit 2000
+    """
+    from diptych.audits.annotated import clevr_counts
+    from diptych.audits.counting import audit_counting
+    from diptych.evaluation import load_labelled
+
+    if data is not None and clevr is not None:
+        raise typer.BadParameter("DATA and --clevr exclude each other: one set of pictures at a time")
+    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
+    found = clevr_counts(clevr) if clevr else load_labelled(data) if data else None
+    if found is not None and limit is not None:
+        found = found.sample(limit, seed)
+    asked.run("counting", audit_counting, found, most=most, each=each, things=things, seed=seed)
+
+
+@app.command("relations")
+def relations(
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only these, e.g. left, binding; may be given several times."),
+    ] = None,
+    each: Each = 100,
+    seed: Seed = 0,
+    report: ReportDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
+) -> None:
+    """Which of two things is left, above, inside, in front, larger: a sentence against its swap.
+
+    [bold]Examples[/bold]
+
+      diptych audit relations
+
+      diptych audit relations --kind left --kind binding --each 500
+    """
+    from diptych.audits.relations import SENTENCES, audit_relations
+
+    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
+    asked.run("relations", audit_relations, kinds=kind or tuple(SENTENCES), each=each, seed=seed)
+
+
+@app.command("abstract")
+def abstract(
+    each: Each = 100,
+    seed: Seed = 0,
+    report: ReportDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
+) -> None:
+    """Drawings: same or different, symmetric, upright, sorted by size; chance is one half.
+
+    [bold]Example[/bold]
+
+      diptych audit abstract --report abstract
+    """
+    from diptych.audits.abstract import audit_abstract
+
+    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
+    asked.run("abstract", audit_abstract, each=each, seed=seed)
+
+
+@app.command("distance")
+def distance(
+    clevr: Clevr = None,
+    kitti: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="KITTI, with label_2 and image_2: the paper's task.")
+    ] = None,
+    each: Each = 60,
+    limit: Limit = None,
+    seed: Seed = 0,
+    report: ReportDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
+) -> None:
+    """How far away the nearest thing is: drawn scenes, CLEVR, or the nearest car of KITTI.
+
+    [bold]Examples[/bold]
+
+      diptych audit distance
+
+      diptych audit distance --kitti kitti/training --limit 1000
+    """
+    from diptych.audits.annotated import clevr_distances, kitti_distances
+    from diptych.audits.distance import CLEVR_TEMPLATES, KITTI_TEMPLATES, TEMPLATES, audit_distance
+
+    if clevr is not None and kitti is not None:
+        raise typer.BadParameter("--clevr and --kitti exclude each other: one set of pictures at a time")
+    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
+    found = clevr_distances(clevr) if clevr else kitti_distances(kitti) if kitti else None
+    templates = CLEVR_TEMPLATES if clevr else KITTI_TEMPLATES if kitti else TEMPLATES
+    if found is not None and limit is not None:
+        found = found.sample(limit, seed)
+    asked.run("distance", audit_distance, found, templates=templates, each=each, seed=seed)

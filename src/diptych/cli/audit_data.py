@@ -1,0 +1,255 @@
+"""`diptych audit` on labelled data: digits, near classes, wording, domains, writing on pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli import options
+from diptych.cli.audit import Limit, Seed
+from diptych.cli.auditing import Asked
+from diptych.cli.console import note
+from diptych.cli.labels import class_texts
+from diptych.cli.reporting import ReportDir
+
+if TYPE_CHECKING:
+    from diptych.evaluation import ImageDataset
+
+Data = Annotated[
+    Path,
+    typer.Argument(metavar="DATA", show_default=False, help="A folder or archive with a folder per class."),
+]
+
+
+def digits(
+    data: Annotated[
+        Path | None,
+        typer.Argument(metavar="DATA", show_default=False, help="Handwritten digits, such as MNIST."),
+    ] = None,
+    font: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="One more font; may be given several times.")
+    ] = None,
+    words: Annotated[
+        bool, typer.Option("--words", metavar="", help="Say 'three' in the prompts rather than '3'.")
+    ] = False,
+    templates: options.Templates = "mnist",
+    limit: Limit = None,
+    seed: Seed = 0,
+    report: ReportDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
+) -> None:
+    """Digits written by hand against rendered ones, with the same prompts.
+
+    [bold]Examples[/bold]
+
+      diptych audit digits mnist-test.tar.gz
+
+      diptych audit digits --font Handwriting.ttf --report digits
+    """
+    from diptych.audits.digits import audit_digits
+
+    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
+    found = None if data is None else _labelled(data, None, limit, seed)
+    asked.run("digits", audit_digits, found, templates=templates, words=words, fonts=font or ())
+
+
+def fine(
+    data: Data,
+    groups: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON, group -> classes; else the texts decide.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(metavar="N", min=2, help="How many groups the texts make.")
+    ] = None,
+    save_groups: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the groups, to ask another model the same.")
+    ] = None,
+    names: options.Names = None,
+    templates: options.Templates = "plain",
+    limit: Limit = None,
+    seed: Seed = 0,
+    report: ReportDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
+) -> None:
+    """Near classes against distant ones: within groups, between them, and what is confused.
+
+    [bold]Examples[/bold]
+
+      diptych audit fine caltech101-test.tar --names caltech101
+
+      diptych audit fine flowers.tar --groups groups.json --model runs/mine
+    """
+    from diptych.audits.fine import Fine, audit_fine
+    from diptych.audits.groups import load_groups, write_groups
+
+    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
+    dataset = _labelled(data, names, limit, seed)
+    given = None if groups is None else load_groups(groups)
+
+    def measure(*encoder_and_data: Any, **settings: Any) -> Fine:
+        found = audit_fine(
+            *encoder_and_data, groups=given, count=count, templates=templates, seed=seed, **settings
+        )
+        if save_groups is not None:
+            write_groups(save_groups, found.groups)
+            note(f"written: {save_groups}", quiet=quiet)
+        return found
+
+    asked.run("near classes", measure, dataset)
+
+
+def wording(
+    data: Data,
+    synonyms: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON, class -> other words for it.")
+    ] = None,
+    misspellings: Annotated[int, typer.Option(metavar="N", min=0, help="Draws of each number of edits.")] = 5,
+    names: options.Names = None,
+    templates: Annotated[
+        str | None, typer.Option(metavar="NAME|TEXT", help="Sentences to try, e.g. imagenet80.")
+    ] = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    report: ReportDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
+) -> None:
+    """What a prompt's words change: sentences, forms, synonyms, misspellings of the same classes.
+
+    [bold]Examples[/bold]
+
+      diptych audit wording cifar10-test.tar.gz --report wording
+
+      diptych audit wording pets --synonyms synonyms.json --templates imagenet80
+    """
+    from diptych.audits.phrasings import SENTENCES, load_synonyms
+    from diptych.audits.wording import audit_wording
+    from diptych.zeroshot.templates import resolve
+
+    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
+    asked.run(
+        "wording",
+        audit_wording,
+        _labelled(data, names, limit, seed),
+        sentences=SENTENCES if templates is None else resolve(templates),
+        synonyms=None if synonyms is None else load_synonyms(synonyms),
+        misspellings=misspellings,
+        seed=seed,
+    )
+
+
+def domains(
+    data: Data,
+    names: options.Names = None,
+    templates: options.Templates = "plain",
+    limit: Limit = None,
+    seed: Seed = 0,
+    report: ReportDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
+) -> None:
+    """Photographs, paintings, cartoons, sketches: accuracy in each, and the gap to the best.
+
+    DATA has a folder per domain above the folders of classes; --limit counts within each.
+
+    [bold]Example[/bold]
+
+      diptych audit domains pacs.tar --report domains
+    """
+    from diptych.audits.domains import audit_domains
+    from diptych.evaluation.datasets import domains as domains_of
+    from diptych.evaluation.datasets import load_labelled
+
+    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
+    words, _ = class_texts(names)
+    sets = {one: load_labelled(data, class_names=words, domain=one) for one in domains_of(data)}
+    if limit is not None:
+        sets = {name: one.sample(limit, seed) for name, one in sets.items()}
+    asked.run("domains", audit_domains, sets, name=data.name.split(".")[0], templates=templates)
+
+
+def typographic(
+    data: Data,
+    size: Annotated[
+        list[float] | None,
+        typer.Option(metavar="SHARE", help="Height of the line against the picture; several times."),
+    ] = None,
+    names: options.Names = None,
+    templates: options.Templates = "plain",
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many pictures.")] = 200,
+    seed: Seed = 0,
+    report: ReportDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
+) -> None:
+    """Words written on pictures: does the answer follow what is written?
+
+    [bold]Example[/bold]
+
+      diptych audit typographic caltech101-test.tar --names caltech101 --report typographic
+    """
+    from diptych.audits.typographic import SIZES, audit_typographic
+
+    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
+    asked.run(
+        "typographic attack",
+        audit_typographic,
+        _labelled(data, names, None, seed),
+        templates=templates,
+        sizes=tuple(size) if size else SIZES,
+        limit=limit,
+        seed=seed,
+    )
+
+
+def _labelled(data: Path, names: str | None, limit: int | None, seed: int) -> ImageDataset:
+    """The data under the words that --names gives its classes."""
+    from diptych.evaluation import load_labelled
+
+    words, _ = class_texts(names)
+    found = load_labelled(data, class_names=words)
+    return found if limit is None else found.sample(limit, seed)

@@ -1,0 +1,356 @@
+"""Drawn scenes, and the audits on them: who knows is found to know, who does not is found at chance."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from limit_toys import Planted, blind, counter, guesser, one_hot, patches
+
+from diptych.audits import abstract, counts, distance, pairs, relations, scenes
+from diptych.audits.abstract import audit_abstract
+from diptych.audits.counting import audit_counting
+from diptych.audits.distance import audit_distance
+from diptych.audits.relations import audit_relations
+from diptych.audits.verdicts import verdict
+from diptych.errors import DataError, InputError
+from diptych.evaluation import load_labelled
+from toys import ToyEncoder, picture_bytes, tar_bytes
+
+COLOURS = list(scenes.COLOURS)
+
+
+def colours_by_place(image, axis):
+    """Colours in a picture from left to right (axis 1) or from top to bottom (axis 0)."""
+    pixels = np.asarray(image).astype(int)
+    found = []
+    for name, colour in scenes.COLOURS.items():
+        there = np.argwhere((abs(pixels - colour) < 12).all(axis=2))
+        if len(there) > 30:
+            found.append((there[:, axis].mean(), name))
+    return [name for _, name in sorted(found)]
+
+
+def colours_in(text):
+    return [word for word in re.findall("[a-z]+", text) if word in COLOURS]
+
+
+def ordered(names):
+    row = np.zeros(36, np.float32)
+    for first, second in zip(names, names[1:] or names, strict=False):
+        row[COLOURS.index(first) * 6 + COLOURS.index(second)] += 1
+    return row
+
+
+def left_teller():
+    """Knows what is left of what, by colour."""
+
+    def read(text):
+        names = colours_in(text)
+        return ordered(names[::-1] if "right" in text else names)
+
+    return Planted(36, lambda image: ordered(colours_by_place(image, 1)), read)
+
+
+def bag_of_colours():
+    """Knows which colours there are, not which is where: what relations are there to unmask."""
+
+    def bag(names):
+        return sum((one_hot(COLOURS.index(name), 6) for name in set(names)), np.zeros(6, np.float32))
+
+    return Planted(6, lambda image: bag(colours_by_place(image, 1)), lambda text: bag(colours_in(text)))
+
+
+# ---- scenes ----
+
+
+def test_a_scene_is_a_pure_function_of_seed_and_index() -> None:
+    for make in (lambda i, s: counts.scene(i, 10, s), distance.scene):
+        assert make(7, 3) == make(7, 3)
+        assert make(7, 3) != make(7, 4)
+        assert make(7, 3) != make(17, 3)
+    scene = counts.scene(63, 10, 0)
+    assert scenes.draw(scene).tobytes() == scenes.draw(scene).tobytes()
+    assert scenes.draw(scene, side=32).size == (32, 32)
+
+
+@pytest.mark.parametrize("index", range(0, 480, 37))
+def test_there_are_as_many_things_as_there_should_be(index: int) -> None:
+    scene = counts.scene(index, 10, seed=5)
+    assert len(scene.things) == index % 10 + 1
+    assert patches(scenes.draw(scene)) == len(scene.things)  # none touches another, none is cut off
+    for thing in scene.things:
+        assert thing.size / 2 <= min(thing.x, thing.y, 1 - thing.x, 1 - thing.y)
+
+
+def test_in_half_of_the_pictures_colour_does_not_give_the_count_away() -> None:
+    def area(index):
+        return sum(thing.size**2 for thing in counts.scene(index, 10, 0).things)
+
+    level = {
+        round(area(index), 6) for index in range(480) if counts.conditions(index, 10)[0] == counts.SIZES[1]
+    }
+    assert len(level) == 1
+    free = [index for index in range(480) if counts.conditions(index, 10)[0] == counts.SIZES[0]]
+    assert np.corrcoef([area(index) for index in free], [index % 10 for index in free])[0, 1] > 0.7
+
+
+def test_edges_are_smooth_and_backgrounds_grey() -> None:
+    image = np.asarray(scenes.draw(scenes.Scene((scenes.Thing("circle", "red", 0.5, 0.5, 0.5),))))
+    assert len(np.unique(image[:, :, 1])) > 5  # not two levels only
+    for kind in scenes.BACKGROUNDS:
+        pixels = np.asarray(scenes.draw(scenes.Scene((), kind, seed=3))).astype(int)
+        assert (pixels.max(2) == pixels.min(2)).all()
+        assert (len(np.unique(pixels)) > 1) == (kind != "plain")
+
+
+def test_what_cannot_be_drawn() -> None:
+    with pytest.raises(InputError, match=r"pink circle.*red, green"):
+        scenes.draw(scenes.Scene((scenes.Thing("circle", "pink", 0.5, 0.5, 0.5),)))
+    with pytest.raises(InputError, match="clouds"):
+        scenes.draw(scenes.Scene((), "tartan"))
+    with pytest.raises(InputError, match="do not fit"):
+        scenes.scatter(np.random.default_rng(0), [0.6, 0.6])
+    with pytest.raises(InputError, match="do not fit"):
+        scenes.scatter(np.random.default_rng(0), [1.2])
+
+
+# ---- counting ----
+
+
+def test_a_counter_counts() -> None:
+    found = audit_counting(counter(), each=2)
+    assert found.accuracy.value == 1.0
+    assert found.error.value == 0.0
+    assert found.correlation is not None
+    assert found.correlation.value == pytest.approx(1.0)
+    assert np.array_equal(found.confusion, np.eye(10))
+    assert list(found.ranges) == ["1-3", "1-5", "1-10"]
+    assert "Above chance" in found.report().sections[0].text[0]
+    assert set(found.drawn) >= {*counts.SIZES, "plain background", "circle"}
+    assert "samples" not in found.to_dict()
+
+
+def test_who_does_not_see_does_not_count() -> None:
+    found = audit_counting(blind(), each=2)
+    assert found.accuracy.value == pytest.approx(0.1)
+    assert found.error.value == pytest.approx(found.error_chance) == pytest.approx(3.3)
+    assert found.correlation is None
+    assert "this model does not count" in found.report().sections[0].text[0]
+    told = [verdict(audit_counting(guesser(f"{i}"), each=6, most=5, seed=i).accuracy, 0.2) for i in range(12)]
+    assert told.count("at") >= 10
+
+
+def test_who_answers_one_is_at_chance_and_the_heat_map_shows_it() -> None:
+    always = Planted(21, lambda image: one_hot(1, 21), counter().read)
+    found = audit_counting(always, each=2)
+    assert found.accuracy.value == pytest.approx(0.1)
+    assert [row[0] for row in found.confusion] == [1.0] * 10
+    assert verdict(found.ranges["1-3"][0], found.ranges["1-3"][1]) == "at"
+
+
+def test_fewer_numbers_are_easier_for_who_sees_few() -> None:
+    def see(image):
+        return one_hot(min(patches(image), 3), 21)  # three and more look alike
+
+    found = audit_counting(Planted(21, see, counter().read), each=2)
+    assert found.ranges["1-3"][0].value == 1.0
+    assert found.ranges["1-10"][0].value == pytest.approx(0.3)
+    assert "rises" in found.report().sections[0].text[2]
+
+
+def test_counts_from_folders(tmp_path) -> None:
+    path = tmp_path / "counts.tar"
+    shown = {"ten": 10, "3": 3, "two": 2}
+    files = {}
+    for name, number in shown.items():
+        picture = tmp_path / f"{name}.png"
+        scenes.draw(counts.scene(number - 1, 10, 0)).save(picture)
+        files[f"{name}/0.png"] = picture.read_bytes()
+    files["3/1.png"] = b"broken"
+    path.write_bytes(tar_bytes(files))
+    found = audit_counting(counter(), load_labelled(path))
+    assert (found.numbers, found.accuracy.value, found.accuracy.n) == ([2, 3, 10], 1.0, 3)
+    assert [one.key for one in found.failures] == ["3/1.png"]
+    assert found.report().sections[-1].title == "Left out"
+    path.write_bytes(tar_bytes({"dog/0.png": picture_bytes("red"), "3/0.png": picture_bytes("red")}))
+    with pytest.raises(DataError, match="'dog', which is no number"):
+        audit_counting(counter(), load_labelled(path))
+
+
+def test_counting_refuses() -> None:
+    with pytest.raises(InputError, match="where the number goes"):
+        audit_counting(blind(), templates=["{things}"])
+    with pytest.raises(InputError, match="counts up to 1"):
+        audit_counting(blind(), most=1)
+
+
+@given(st.text(max_size=12))
+def test_whatever_a_folder_is_called(name: str) -> None:
+    with contextlib.suppress(DataError):
+        assert 0 <= counts.number_of(name) <= 20
+
+
+# ---- relations ----
+
+
+def test_who_tells_left_from_right_is_found_out() -> None:
+    found = audit_relations(left_teller(), kinds=["left", "above"], each=20)
+    assert found.judged["left"].both.value == 1.0
+    assert found.judged["left"].sentence.value == found.judged["left"].picture.value == 1.0
+    assert verdict(found.judged["above"].sentence, 0.5) == "at"
+    told = found.report().sections[0].text
+    assert told[0] == "Not above chance, so this model does not tell: above and below."
+    assert told[1] == "Above chance: left and right."
+
+
+def test_a_bag_of_words_passes_the_control_and_nothing_else() -> None:
+    found = audit_relations(bag_of_colours(), each=8)
+    assert found.judged["colour"].both.value == 1.0
+    for kind in set(relations.SENTENCES) - {"colour"}:
+        assert found.judged[kind].sentence.value == pytest.approx(0.5), kind
+        assert found.judged[kind].both.value == pytest.approx(1 / 6), kind
+    assert "which shape a thing has" in found.report().sections[0].text[-1]
+
+
+def test_blind_and_guessing_models_are_at_chance_in_every_relation() -> None:
+    assert all(one.sentence.value == 0.5 for one in audit_relations(blind(), each=2).judged.values())
+    told = [
+        verdict(one.sentence, 0.5)
+        for seed in range(3)
+        for one in audit_relations(guesser(f"{seed}"), each=15, seed=seed).judged.values()
+    ]
+    assert told.count("at") >= 20  # of 24
+
+
+@pytest.mark.parametrize("kind", list(relations.SENTENCES))
+def test_both_pictures_of_a_pair_hold_the_same_things(kind: str) -> None:
+    for index in range(6):
+        pair = relations.relation(kind, index, seed=2)
+        assert scenes.draw(pair.first).tobytes() != scenes.draw(pair.second).tobytes()
+        assert set(pair.says_first).isdisjoint(pair.says_second)
+        words = [
+            sorted(re.findall("[a-z]+", text.replace("an ", "a ")))
+            for text in (*pair.says_first[:1], *pair.says_second[:1])
+        ]
+        if kind not in relations.CONTROLS:
+            assert words[0] == words[1]
+            names = [sorted(thing.colour for thing in one.things) for one in (pair.first, pair.second)]
+            assert names[0] == names[1]
+        for thing in (*pair.first.things, *pair.second.things):
+            assert thing.x - thing.size / 2 >= -1e-9
+            assert thing.x + thing.size / 2 <= 1
+
+
+def test_what_is_inside_fits_inside() -> None:
+    for index in range(40):
+        scene = relations.relation("inside", index, seed=0).first
+        alone = scenes.draw(scenes.Scene(scene.things[:1]))  # the outer one
+        both = np.asarray(scenes.draw(scene)).astype(int)
+        inner = np.argwhere((abs(both - scenes.COLOURS[scene.things[1].colour]) < 12).all(axis=2))
+        outside = np.asarray(alone)[tuple(inner.T)]
+        assert (outside != 255).any(axis=1).all()
+
+
+def test_unknown_relations() -> None:
+    with pytest.raises(InputError, match=r"\['beside'\].*left"):
+        audit_relations(blind(), kinds=["beside"])
+    with pytest.raises(InputError, match="same, symmetric"):
+        audit_abstract(blind(), tasks=[])
+
+
+@given(st.lists(st.floats(-1, 1), min_size=4, max_size=4))
+def test_both_right_is_the_share_of_orders(values: list[float]) -> None:
+    from itertools import permutations
+
+    a, b, c, d = np.round(values, 1).tolist()
+    wanted = np.mean(
+        [
+            min((a, order[0]), (d, order[3])) > max((b, order[1]), (c, order[2]))
+            for order in permutations(range(4))
+        ]
+    )
+    assert pairs.both_right(np.array([[[a, b], [c, d]]]))[0] == pytest.approx(wanted)
+
+
+# ---- abstract, distance ----
+
+
+def test_who_sees_mirrors_sees_symmetry_only() -> None:
+    def see(image):
+        pixels = np.asarray(image).astype(int)
+        return one_hot(int(abs(pixels - pixels[:, ::-1]).mean() < 1), 2)
+
+    def read(text):
+        return one_hot(int(not re.search("asymm|without|differs", text)), 2)
+
+    found = audit_abstract(Planted(2, see, read), each=12)
+    assert found.judged["symmetric"].both.value == 1.0
+    assert verdict(found.judged["upright"].sentence, 0.5) == "at"
+    assert verdict(found.judged["sorted"].sentence, 0.5) == "at"
+    assert "Symmetric or not: above chance" in found.report().sections[0].text[1]
+    assert all(one.sentence.value == 0.5 for one in audit_abstract(blind(), each=2).judged.values())
+
+
+def test_puzzles_have_the_property_and_lack_it() -> None:
+    for index in range(10):
+        sizes = [thing.size for thing in abstract.puzzle("sorted", index, 1).second.things]
+        assert sizes != sorted(sizes)
+        assert sizes != sorted(sizes, reverse=True)
+        same = abstract.puzzle("same", index, 1)
+        assert [len({thing.shape for thing in one.things}) for one in (same.first, same.second)] == [1, 2]
+        turned = abstract.puzzle("upright", index, 1)
+        assert turned.first.things[0].turn == 0 != turned.second.things[0].turn
+
+
+def test_distances_are_those_asked_for() -> None:
+    for index in range(25):
+        scene = distance.scene(index, seed=4)
+        nearest = 0.6 / max(thing.size for thing in scene.things)
+        edges = (1.5, 2.4, 3.8, 6.0, 9.5, 15.0)
+        assert edges[index % 5] <= nearest <= edges[index % 5 + 1]
+        assert scene.things[-1].size == max(thing.size for thing in scene.things)  # drawn over the others
+
+
+def test_who_knows_the_distance_and_who_does_not() -> None:
+    pictures = distance.draw_distances(3, seed=0)
+    answers = {image.tobytes(): label for (_, image), label in zip(pictures, pictures.labels, strict=True)}
+
+    def knowing(shift):
+        return Planted(
+            5,
+            lambda image: one_hot(min(answers[image.tobytes()] + shift, 4), 5),
+            lambda text: one_hot(next(i for i in (4, 3, 2, 0, 1) if distance.WORDS[i] in text), 5),
+        )
+
+    found = audit_distance(knowing(0), each=3)
+    assert (found.accuracy.value, found.error.value) == (1.0, 0.0)
+    late = audit_distance(knowing(1), each=3)
+    assert late.accuracy.value == pytest.approx(0.2)  # only the last step
+    assert late.error.value == pytest.approx(0.8)
+    assert late.correlation is not None
+    assert verdict(late.correlation, 0.0) == "above"
+    nothing = audit_distance(blind(), each=3)
+    assert nothing.error.value == pytest.approx(nothing.error_chance) == pytest.approx(1.6)
+    assert "does not tell how far" in nothing.report().sections[0].text[0]
+
+
+def test_rows_of_drawn_pictures_are_kept(tmp_path) -> None:
+    from diptych.evaluation import FeatureStore
+
+    encoder, store = counter(), FeatureStore(tmp_path)
+    first = audit_counting(encoder, each=1, store=store)
+    again = audit_counting(encoder, each=1, store=store)
+    assert encoder.pictures == 10
+    assert again.to_dict() == first.to_dict()
+    audit_counting(encoder, each=1, seed=1, store=store)
+    assert encoder.pictures == 20
+
+
+def test_a_report_is_written_whole(tmp_path) -> None:
+    names = {path.name for path in audit_relations(ToyEncoder(), each=2).report().save(tmp_path)}
+    assert {"index.html", "report.json", "relations.csv", "relations.svg", "samples.png"} <= names
