@@ -45,11 +45,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     classes = {"pack/cat/1.png": cat, "pack/cup/1.png": coffee, "pack/airplane/1.jpg": rocket}
     (folder / "cifar10-test.tar.gz").write_bytes(tar_bytes(classes, "w:gz"))
-    (folder / "flowers").mkdir()
-    for number, kind in enumerate(("rose", "tulip") * 40):
-        (folder / "flowers" / kind).mkdir(exist_ok=True)
+    for number, kind in enumerate(("rose", "tulip") * 45):
+        home = folder / ("flowers" if number < 80 else "flowers-test") / kind
+        home.mkdir(exist_ok=True, parents=True)
         pixels = np.random.default_rng(number).integers(0, 256, (48, 48, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / "flowers" / kind / f"{number}.png")
+        Image.fromarray(pixels).save(home / f"{number}.png")
     told = b'{"captions": ["a cat", "a ginger cat looks up"]}'
     pairs = {"1.png": cat, "1.json": told, "2.png": coffee, "2.txt": b"a cup of coffee"}
     (folder / "flickr8k-test.tar").write_bytes(tar_bytes(pairs))

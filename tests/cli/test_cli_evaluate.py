@@ -67,6 +67,7 @@ def test_several_texts_for_a_class(
     run: Run, tiny: Path, classes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from diptych import evaluation
+    from diptych.evaluation import measures
 
     seen: list[object] = []
     measure = evaluation.evaluate_zero_shot
@@ -75,7 +76,7 @@ def test_several_texts_for_a_class(
         seen.append(names)
         return measure(encoder, dataset, names, **settings)
 
-    monkeypatch.setattr(evaluation, "evaluate_zero_shot", watched)
+    monkeypatch.setattr(measures, "evaluate_zero_shot", watched)
     Path("names.json").write_text('{"guitar": null, "dog": ["a hound", "a puppy"]}')
     done = run("evaluate", "zero-shot", classes, "--names", "names.json", "--json", "-m", tiny)
     assert done.exit_code == 0, done.stderr

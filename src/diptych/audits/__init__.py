@@ -8,7 +8,8 @@ rendered), `fine` (near classes against distant ones), `wording` (what a prompt'
 
 What they share: `verdicts` (a figure, its interval, and on which side of chance it lies), `outcome` (what
 every audit gives), `asking` (texts and pictures as scores), `scenes` (pictures drawn from a seed), `writing`
-(text on pictures), `drawn` (drawn pictures as a data set), `pairs` (two pictures, two sentences), `groups`
+(text on pictures), `drawn` (drawn pictures as a data set), `counts` (numbers
+as words, and pictures of so many things), `pairs` (two pictures, two sentences), `groups`
 (classes that lie near each other), `phrasings` (other words for one class), `annotated` (CLEVR and KITTI as
 they come).
 

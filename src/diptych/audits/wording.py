@@ -104,7 +104,7 @@ class Wording(Audit):
         ]
         plot = Bars(
             values={
-                f"{one.family}: {one.name}": (one.accuracy.value, one.accuracy.low, one.accuracy.high)
+                _label(one): (one.accuracy.value, one.accuracy.low, one.accuracy.high)
                 for one in sorted(self.worded, key=lambda one: -one.accuracy.value)
             },
             x="accuracy",
@@ -144,8 +144,12 @@ class Wording(Audit):
         return found
 
 
+def _label(one: Worded) -> str:
+    return one.name if one.name.startswith(one.family) else f"{one.family}: {one.name}"
+
+
 def _listed(worded: Sequence[Worded], most: int = 8) -> str:
-    told = ", ".join(f"{one.name} ({one.family})" for one in worded[:most])
+    told = "; ".join(map(_label, worded[:most]))
     return told + (f" and {len(worded) - most} more" if len(worded) > most else "")
 
 

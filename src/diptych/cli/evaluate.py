@@ -13,17 +13,15 @@ import typer
 
 from diptych.cli import options
 from diptych.cli.console import note, progress, screen, tell_failures
-from diptych.cli.labels import class_texts, read_labels_file
 from diptych.cli.reporting import ReportDir
-from diptych.errors import DataError
 
 if TYPE_CHECKING:
     from diptych.encoders import TorchEncoder
-    from diptych.evaluation import CaptionDataset, ImageDataset, Result, Settings
+    from diptych.evaluation import Measure, Result, Settings
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Measure a model: zero-shot classification, retrieval; chance beside each figure.",
+    help="Measure a model: zero-shot, retrieval, probes, few-shot curves; chance beside each figure.",
 )
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH", show_default=False)]
@@ -31,6 +29,19 @@ Out = Annotated[
     Path | None,
     typer.Option(
         "--out", "-o", metavar="FILE", help="Write CLIP_benchmark's JSON; of several data sets, a file each."
+    ),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Known data sets in PATH, by CLIP_benchmark's names."),
+]
+Part = Annotated[str, typer.Option(metavar="test|train", help="Which part, where there are several.")]
+Templates = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|TEXT",
+        help="Prompts, e.g. imagenet80; by default those of the data set, or plain.",
+        show_default=False,
     ),
 ]
 
@@ -45,7 +56,9 @@ def zero_shot(
     domain: Annotated[
         str | None, typer.Option(metavar="NAME|each", help="A folder above the classes; 'each': one by one.")
     ] = None,
-    templates: options.Templates = "plain",
+    dataset: Names = None,
+    part: Part = "test",
+    templates: Templates = None,
     out: Out = None,
     report: ReportDir = None,
     json: options.Json = False,
@@ -61,20 +74,22 @@ def zero_shot(
 ) -> None:
     """Name labelled pictures from the class names alone; the folder a picture lies in is its class.
 
+    MNIST's and CIFAR's files, CLIP_benchmark's folders and Parquet are read
+    where they lie. With --dataset, PATH is a folder that holds known data
+    sets: see [bold]diptych evaluate datasets PATH[/bold].
+
     [bold]Examples[/bold]
 
       diptych evaluate zero-shot cifar10-test.tar.gz --model runs/mine
 
+      diptych evaluate zero-shot data --dataset cifar10 --dataset vtab/caltech101
+
       diptych evaluate zero-shot pacs.tar --domain each --out pacs.json
     """
-    from diptych.evaluation import evaluate_zero_shot, load_labelled
+    from diptych.cli.labelled_data import Choice, open_known, open_own
 
-    words, texts = class_texts(names)
-    sets: list[ImageDataset] = []
-    for path in data:
-        for one in _domains(path) if domain == "each" else [domain]:
-            loaded = load_labelled(path, class_names=words, domain=one)
-            sets.append(loaded if only is None else loaded.subset(_only(only)))
+    choice = Choice(names, templates, only, domain, part)
+    measures = open_known(data, dataset, choice) if dataset else open_own(data, choice)
     encoder = options.open_model(
         model,
         pretrained,
@@ -85,12 +100,11 @@ def zero_shot(
         exact=not fast,
     )
 
-    def measure(dataset: ImageDataset, **settings: Any) -> Result:
-        named = {name: texts[name] for name in dataset.class_names} if texts else None
-        return evaluate_zero_shot(encoder, dataset, named, templates=templates, **settings)
+    def measure(one: Measure, **settings: Any) -> Result:
+        return one(encoder, **settings)
 
     _measure(
-        sets,
+        measures,
         measure,
         encoder,
         _settings(model, pretrained, fast, threads, batch_size, cache),
@@ -128,7 +142,7 @@ def retrieval(
 
       diptych evaluate retrieval shard-0.tar shard-1.tar --model runs/mine --json
     """
-    from diptych.evaluation import evaluate_retrieval, load_captioned
+    from diptych.evaluation import Measure, load_captioned
 
     dataset = load_captioned(data, field=field)
     encoder = options.open_model(
@@ -141,11 +155,11 @@ def retrieval(
         exact=not fast,
     )
 
-    def measure(dataset: CaptionDataset, **settings: Any) -> Result:
-        return evaluate_retrieval(encoder, dataset, **settings)
+    def measure(one: Measure, **settings: Any) -> Result:
+        return one(encoder, **settings)
 
     _measure(
-        [dataset],
+        [Measure(dataset)],
         measure,
         encoder,
         _settings(model, pretrained, fast, threads, batch_size, cache),
@@ -173,25 +187,8 @@ def _settings(
     }
 
 
-def _domains(path: Path) -> tuple[str, ...]:
-    """The folders above the classes, of which there must be some."""
-    from diptych.evaluation.datasets import domains
-
-    found = domains(path)
-    if not found:
-        raise DataError(
-            f"{path} has no folders above its classes, so --domain each has nothing to go through: expected "
-            "<domain>/<class>/<file>; leave --domain out to measure all pictures together"
-        )
-    return found
-
-
-def _only(path: Path) -> list[str]:
-    return list(read_labels_file(path))
-
-
 def _measure(
-    sets: Sequence[Any],
+    measures: Sequence[Measure],
     measure: Callable[..., Result],
     encoder: TorchEncoder,
     settings: Settings,
@@ -202,16 +199,16 @@ def _measure(
 ) -> None:
     """Measure one after another, print the table or the JSON, and leave with the right status."""
     results: list[Result] = []
-    files = [] if out is None else _files(out, [dataset.name for dataset in sets])
+    files = [] if out is None else _files(out, [one.name for one in measures])
     try:
-        for number, dataset in enumerate(sets):
-            with progress(dataset.name, len(dataset), unit="pictures", quiet=quiet) as advance:
-                results.append(measure(dataset, progress=advance, **settings))
+        for number, one in enumerate(measures):
+            with progress(one.name, len(one.dataset), unit="pictures", quiet=quiet) as advance:
+                results.append(measure(one, progress=advance, **settings))
             if files:  # at once: what comes later may fail, or be stopped
                 results[-1].save(files[number])
                 note(f"written: {files[number]}", quiet=quiet)
         if report is not None:
-            _report(results, sets, encoder, settings, report, quiet)
+            _report(results, measures, encoder, settings, report, quiet)
     finally:
         if results and not json:
             _table(results)
@@ -223,7 +220,7 @@ def _measure(
 
 def _report(
     results: Sequence[Result],
-    sets: Sequence[Any],
+    measures: Sequence[Measure],
     encoder: TorchEncoder,
     settings: Settings,
     folder: Path,
@@ -233,7 +230,7 @@ def _report(
     from diptych.evaluation.results_report import results_report
     from diptych.evaluation.settings import Setup
 
-    facts = Setup.of(**settings).facts(encoder, *sets)
+    facts = Setup.of(**settings).facts(encoder, *(one.dataset for one in measures))
     files = results_report(results, title=f"Evaluation of {settings['model']}", facts=facts).save(folder)
     note(f"report: {files[0]}, and {len(files) - 1} files beside it", quiet=quiet)
 

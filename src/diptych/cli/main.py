@@ -14,7 +14,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from diptych.cli import audit, audit_data, classify, compare, demo, evaluate, interpolate, models, train
+from diptych.cli import (
+    audit,
+    audit_data,
+    classify,
+    compare,
+    demo,
+    evaluate,
+    few_shot,
+    interpolate,
+    known_sets,
+    models,
+    probe,
+    train,
+)
 from diptych.cli.audit_association import association
 from diptych.cli.audit_bias import bias
 from diptych.cli.audit_classes import classes
@@ -66,6 +79,10 @@ for command in (
 ):
     audit.app.command(command.__name__)(command)
 evaluate.app.command("interpolate")(interpolate.interpolate)
+evaluate.app.command("probe")(probe.probe)
+evaluate.app.command("few-shot")(few_shot.few_shot)
+evaluate.app.command("knn")(probe.knn)
+evaluate.app.command("datasets")(known_sets.datasets)
 
 
 def _version(wanted: bool) -> None:

@@ -1,12 +1,22 @@
 """How well: data sets, metrics and protocols that turn an encoder into figures with chance beside them.
 
-Files of this room: `archives` (files of a folder or a tar archive, one after another), `captions` (captions
-beside pictures in these), `datasets` (labelled and captioned pictures), `features` (their rows, kept from one
-measurement to the next), `settings` (how a measurement is made), `metrics` (pure functions of score
-matrices), `report` (a result: figures, chance, intervals, and what they were measured on), `classification`
-and `retrieval` (the two protocols), `measures` (a data set with its protocol), `interpolation` (models on the
-way from one to another), `comparison` (two results, picture by picture), `results_report` and `card` (results
-as a page and as a model card).
+Data sets: `archives` (files of a folder or a tar archive, one after another), `records` (files of pixels),
+`pickles` (CIFAR's batches as data), `parquet` (tables of pictures), `containers` (whatever holds pictures);
+`labelled` (what a layout says of its pictures), `parts` (for testing, for training), `pixel_sets`, `shards`,
+`listings` and `layouts` (the layouts), `naming` (words for the classes), `captions` (captions beside
+pictures), `datasets` (labelled and captioned pictures), `multilabel` (pictures with several classes, and
+their protocol), `registry` (data sets by name), `places` (where they lie).
+
+Figures: `features` (rows of pictures, kept from one measurement to the next), `settings` (how a measurement
+is made), `metrics` and `rankings` (pure functions of score matrices), `report` (a result: figures, chance,
+intervals, and what they were measured on), `classification` and `retrieval` (the two protocols), `measures`
+(a data set with its protocol), `interpolation` (models on the way from one to another), `comparison` (two
+results, picture by picture), `results_report` and `card` (results as a page and as a model card).
+
+Learning from labelled pictures: `transfer` (classes that match, rows, what answers say), `draws` (which
+pictures teach and which choose), `logistic` and `peak` (fits, and the search for their strength), `probe`,
+`few_shot`, `knn` (the protocols), `data_efficiency` (what zero-shot is worth in labelled pictures),
+`probe_report` and `few_shot_report` (the same as reports).
 """
 
 from __future__ import annotations
@@ -16,14 +26,19 @@ from diptych.evaluation.comparison import Comparison, Difference, compare
 from diptych.evaluation.datasets import (
     CaptionDataset,
     ImageDataset,
-    domains,
     load_captioned,
     load_labelled,
     load_labelled_shards,
 )
 from diptych.evaluation.features import FeatureStore
+from diptych.evaluation.few_shot import evaluate_few_shot
 from diptych.evaluation.interpolation import Interpolation, Point, interpolate
-from diptych.evaluation.measures import Measure, open_measure
+from diptych.evaluation.knn import evaluate_knn
+from diptych.evaluation.layouts import domains
+from diptych.evaluation.measures import Measure, measure_known, open_measure
+from diptych.evaluation.multilabel import MultiLabelDataset, evaluate_multi_label, load_multi_label
+from diptych.evaluation.places import Place, find, there
+from diptych.evaluation.probe import evaluate_linear_probe
 from diptych.evaluation.report import Result, read_results
 from diptych.evaluation.retrieval import evaluate_retrieval
 from diptych.evaluation.settings import Settings
@@ -31,8 +46,16 @@ from diptych.evaluation.settings import Settings
 __all__ = [
     "evaluate_zero_shot",
     "evaluate_retrieval",
+    "evaluate_multi_label",
+    "evaluate_linear_probe",
+    "evaluate_few_shot",
+    "evaluate_knn",
     "Measure",
     "open_measure",
+    "measure_known",
+    "find",
+    "there",
+    "Place",
     "interpolate",
     "Interpolation",
     "Point",
@@ -45,6 +68,8 @@ __all__ = [
     "FeatureStore",
     "ImageDataset",
     "CaptionDataset",
+    "MultiLabelDataset",
+    "load_multi_label",
     "load_labelled",
     "load_labelled_shards",
     "domains",

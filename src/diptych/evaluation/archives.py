@@ -1,7 +1,7 @@
 """Files of a folder or a tar archive (plain or compressed), one after another: names first, bytes on the way.
 
-What the names mean is `datasets.py`'s. Nothing is ever unpacked to disk, so a path inside an archive can do
-no harm.
+What the names mean is `layouts.py`'s; files that hold many pictures are `containers.py`'s. Nothing is ever
+unpacked to disk, so a path inside an archive can do no harm.
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from diptych.errors import DataError, ImageError
 from diptych.media import Limits
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# What stands for a picture until it is decoded: the bytes of its file, or pixels where there is no file.
+Content: TypeAlias = "bytes | Image"
 
 # What a broken or cut archive raises, by compression; OSError holds BadGzipFile and read errors.
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, OSError)
@@ -56,6 +62,17 @@ class Unread(bytes):
         self = cls()
         self.reason = reason
         return self
+
+
+def key_of(name: PurePosixPath) -> PurePosixPath:
+    """WebDataset's key: the path up to the first dot of the file name.
+
+    Examples
+    --------
+    >>> str(key_of(PurePosixPath("a.b/0001.seg.png")))
+    'a.b/0001'
+    """
+    return name.with_name(name.name.split(".", 1)[0] or name.name)
 
 
 def scan(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Member, bytes | None]]:

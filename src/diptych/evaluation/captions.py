@@ -1,4 +1,4 @@
-"""Captions beside pictures: KEY.jpg with KEY.json or KEY.txt, in a folder or a shard.
+"""Captions beside pictures: KEY.jpg with KEY.json or KEY.txt, in a folder or a shard; or a column of Parquet.
 
 Reads the texts and says which picture has which; the data set made of them is `datasets.py`'s.
 """
@@ -8,29 +8,33 @@ from __future__ import annotations
 import json
 from pathlib import Path, PurePosixPath
 
-from diptych.evaluation.archives import Entry, Unread, scan
+from diptych.evaluation import parquet
+from diptych.evaluation.archives import Entry, Unread, key_of
+from diptych.evaluation.containers import entries_of, scan
 from diptych.media import IMAGE_SUFFIXES
 
 Captioned = tuple[list[Entry], list[tuple[str, ...]], list[tuple[str, str]]]
 
 
 def read_captioned(path: Path, field: str) -> Captioned:
-    """Entries, captions and what was left out of one shard or folder."""
+    """Entries, captions and what was left out of one shard, folder or Parquet file."""
+    if path.is_file() and parquet.is_parquet(path):
+        return _rows(path, field)
     pictures: list[Entry] = []
     texts: dict[PurePosixPath, tuple[str, ...] | str] = {}  # a string is the reason why there are none
     for member, data in scan(path, lambda name: name.suffix.lower() in {".json", ".txt"}):
-        if data is not None:
+        if isinstance(data, bytes):
             # Both KEY.json and KEY.txt: the one with captions wins.
             read = _captions(member.name.suffix.lower(), data, field)
-            if not isinstance(texts.get(_key(member.name)), tuple):
-                texts[_key(member.name)] = read
+            if not isinstance(texts.get(key_of(member.name)), tuple):
+                texts[key_of(member.name)] = read
         elif member.name.suffix.lower() in IMAGE_SUFFIXES:
             pictures.append(Entry(path, member.name, member.size))
     entries: list[Entry] = []
     captions: list[tuple[str, ...]] = []
     skipped: list[tuple[str, str]] = []
     for entry in pictures:
-        found = texts.get(_key(entry.name), "no KEY.json or KEY.txt beside it")
+        found = texts.get(key_of(entry.name), "no KEY.json or KEY.txt beside it")
         if isinstance(found, str):
             skipped.append((str(entry.name), found))
         else:
@@ -56,6 +60,13 @@ def _captions(suffix: str, data: bytes, field: str) -> tuple[str, ...] | str:
     return kept or f"no caption in its {suffix} (field {field!r})"
 
 
-def _key(name: PurePosixPath) -> PurePosixPath:
-    """WebDataset's key: the path up to the first dot of the file name."""
-    return name.with_name(name.name.split(".", 1)[0] or name.name)
+def _rows(path: Path, field: str) -> Captioned:
+    """The same of a Parquet file, row by row."""
+    pictures, captions = entries_of(path), parquet.read_captions(path, field)
+    kept = [(entry, texts) for entry, texts in zip(pictures, captions, strict=True) if texts]
+    skipped = [
+        (str(entry.name), "its row has no caption")
+        for entry, texts in zip(pictures, captions, strict=True)
+        if not texts
+    ]
+    return [entry for entry, _ in kept], [texts for _, texts in kept], skipped

@@ -13,10 +13,12 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.embedding import Failed
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation import metrics
 from diptych.evaluation.datasets import ImageDataset
+from diptych.evaluation.rankings import Ranked, resampled_interval
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
 from diptych.zeroshot import ZeroShotClassifier
@@ -32,6 +34,7 @@ def evaluate_zero_shot(
     class_names: Names | None = None,
     *,
     templates: str | Sequence[str] | None = "plain",
+    also: Sequence[str] = (),
     **settings: Unpack[Settings],
 ) -> Result:
     """Name each picture from the class names alone and compare with its label.
@@ -45,6 +48,8 @@ def evaluate_zero_shot(
         synonyms.
     templates : str, sequence of str or None
         As for `ZeroShotClassifier`.
+    also : sequence of str
+        "roc_auc", of two classes: the area under the ROC curve of the second, as for Hateful Memes.
     **settings
         See `Settings`.
 
@@ -57,7 +62,7 @@ def evaluate_zero_shot(
     Raises
     ------
     DataError
-        Another number of names than classes, or no picture that can be read.
+        Another number of names than classes, no picture that can be read, `also` of other than two classes.
     """
     names = list(dataset.class_names) if class_names is None else class_names
     if len(read_labels(names)) != len(dataset.class_names):
@@ -72,18 +77,30 @@ def evaluate_zero_shot(
     hits, sure, best = _answers(classifier, found.rows, labels, ks)  # (N, len(ks)), (N,), (N,)
     recalls = metrics.class_means(hits[:, 0], labels, count)
     figures = {f"acc{k}": float(hits[:, i].mean()) for i, k in enumerate(ks)}
+    ranked = _area(classifier, found.rows, labels, dataset.name) if "roc_auc" in also else None
     names_told = distinct_names(dataset.class_names)
     return setup.result(
         encoder,
         dataset,
         task="zeroshot_classification",
-        metrics={**figures, "mean_per_class_recall": float(np.nanmean(recalls))},
-        chance={**{f"acc{k}": k / count for k in ks}, "mean_per_class_recall": 1 / count},
-        intervals={f"acc{k}": metrics.bootstrap_interval(hits[:, i]) for i, k in enumerate(ks)},
+        metrics={
+            **figures,
+            "mean_per_class_recall": float(np.nanmean(recalls)),
+            **({} if ranked is None else {"roc_auc": ranked[0]}),
+        },
+        chance={
+            **{f"acc{k}": k / count for k in ks},
+            "mean_per_class_recall": 1 / count,
+            **({} if ranked is None else {"roc_auc": 0.5}),
+        },
+        intervals={
+            **{f"acc{k}": metrics.bootstrap_interval(hits[:, i]) for i, k in enumerate(ks)},
+            **({} if ranked is None else {"roc_auc": ranked[1]}),
+        },
         n=len(labels),
         classes=count,
         templates=None if templates is None else resolve(templates),
-        failures=found.failures,
+        failures=(*found.failures, *(Failed(key, reason) for key, reason in dataset.skipped)),
         per_class={
             name: float(recall)
             for name, recall in zip(names_told, recalls, strict=True)
@@ -98,6 +115,18 @@ def evaluate_zero_shot(
             ],
         },
     )
+
+
+def _area(
+    classifier: ZeroShotClassifier, vectors: NDArray[np.float32], labels: NDArray[np.int64], name: str
+) -> tuple[float, tuple[float, float]]:
+    """Area under the ROC curve of the second class, and its interval."""
+    if len(classifier.classes_) != 2 or set(labels.tolist()) != {0, 1}:
+        raise DataError(f"{name} has other than two classes with pictures: no area under the ROC curve")
+    cosines = classifier.cosines(vectors).astype(np.float64)  # (N, 2)
+    # Equal rows may differ in the last bits, by where they stood in a batch: they are to tie.
+    ranked = Ranked(np.round((cosines[:, 1] - cosines[:, 0]) / metrics.ROUNDING), labels)
+    return ranked.area(), resampled_interval(ranked.area, len(labels))
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:

@@ -1,10 +1,11 @@
-"""Data sets to measure on: labelled pictures and captioned pictures, in folders or tar archives.
+"""Data sets to measure on: labelled pictures and captioned pictures, read where they lie.
 
-A data set knows its keys, its labels or captions and its fingerprint; bytes are read while it is walked, in
-one pass, and never kept. Decoding is `diptych.embedding`'s business, the figures are made beside this file.
+A data set knows its keys, its labels or captions and its fingerprint; pictures are read while it is walked,
+in one pass, and never kept. Decoding is `diptych.embedding`'s business, figures are made beside this file.
 
-Layouts: `<pack>/<class>/<file>` or `<class>/<file>` for labels, with folders of domains above the class where
-there are some (`pacs/<domain>/<class>/<file>`); KEY.jpg beside KEY.json or KEY.txt for captions.
+Layouts with labels are `layouts.py`'s business: class folders, with folders of domains above them where there
+are some (`pacs/<domain>/<class>/<file>`), MNIST's and CIFAR's files, CLIP_benchmark's shards, Parquet. With
+captions: KEY.jpg beside KEY.json or KEY.txt, shards, Parquet.
 """
 
 from __future__ import annotations
@@ -16,25 +17,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import DataError
-from diptych.evaluation.archives import Entry, scan
+from diptych.evaluation.archives import Content, Entry
 from diptych.evaluation.captions import read_captioned
-from diptych.media import IMAGE_SUFFIXES
-from diptych.zeroshot import folder_names
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-_WNID = re.compile(r"n\d{8}")
-
-
-# What stands for a picture until it is decoded: the bytes of its file, or pixels where there is no file.
-Content: TypeAlias = "bytes | Image"
+from diptych.evaluation.containers import scan
+from diptych.evaluation.labelled import Labelled
+from diptych.evaluation.layouts import find_parquet, read_labelled
+from diptych.evaluation.naming import name_classes
+from diptych.evaluation.parts import listed
+from diptych.evaluation.shards import find_shards
 
 
 def _walk(entries: Sequence[Entry]) -> Iterator[tuple[str, Content]]:
@@ -114,10 +109,16 @@ class ImageDataset(Pictures):
         Index into `class_names`.
     class_names : tuple of str
         Class names in words, as prompts want them.
+    skipped : tuple of (key, reason)
+        Pictures that were left out because their class is missing or cannot be read.
+    templates : tuple of str
+        Prompts that came with the pictures; mostly none.
     """
 
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...] = field(default=())
+    templates: tuple[str, ...] = field(default=())
 
     def answers(self) -> Iterable[object]:
         """The class name of each picture."""
@@ -135,15 +136,16 @@ class ImageDataset(Pictures):
         unknown = sorted(set(wanted) - set(self.class_names))
         if unknown or not wanted:
             raise DataError(
-                f"{self.name} has no class {_listed(unknown)}; its classes are {_listed(self.class_names)}"
+                f"{self.name} has no class {listed(unknown)}; its classes are {listed(self.class_names)}"
             )
         kept = [index for index, text in enumerate(self.class_names) if text in set(wanted)]
         rows = np.flatnonzero(np.isin(self.labels, kept))
-        return ImageDataset(
-            name or self.name,
-            tuple(self.entries[row] for row in rows),
-            np.searchsorted(kept, self.labels[rows]).astype(np.int64),
-            tuple(self.class_names[index] for index in kept),
+        return replace(
+            self,
+            name=name or self.name,
+            entries=tuple(self.entries[row] for row in rows),
+            labels=np.searchsorted(kept, self.labels[rows]).astype(np.int64),
+            class_names=tuple(self.class_names[index] for index in kept),
         )
 
     def sample(self, count: int, seed: int = 0) -> ImageDataset:
@@ -157,14 +159,16 @@ def load_labelled(
     *,
     class_names: str | Mapping[str, str] | Sequence[str] | None = None,
     domain: str | None = None,
+    part: str = "test",
     name: str | None = None,
 ) -> ImageDataset:
-    """Labelled pictures from a folder or a tar archive: the folder a picture lies in is its class.
+    """Labelled pictures from a folder or file in any layout of `layouts.py`.
 
     Parameters
     ----------
     path : path
-        A folder of class folders, or a .tar or .tar.gz of them.
+        A folder of class folders, or a .tar or .tar.gz of them; a folder with MNIST's or CIFAR's files; a
+        folder of CLIP_benchmark's shards; Parquet files or a folder of them.
     class_names : str, mapping or sequence, optional
         Words for the folders. A mapping from folder to words decides the classes and their order: a folder it
         lacks is an error, a class without pictures stays among the answers. A sequence goes with the sorted
@@ -172,34 +176,27 @@ def load_labelled(
         become ImageNet's names, and in other folder names "_" becomes a space.
     domain : str, optional
         Only pictures below a folder of this name ("sketch" of pacs/sketch/dog/1.jpg).
+    part : str
+        "test" or "train", where one folder holds both; class folders are taken whole.
     name : str, optional
         What results call it; by default the file name, with the domain after a slash.
 
     Raises
     ------
     DataError
-        Nothing there, nothing readable, no class folders, an unknown domain or folder.
+        Nothing there, nothing readable, no labels, labels that do not match, an unknown domain or folder.
     """
     source = Path(path)
-    found = [
-        Entry(source, member.name, member.size)
-        for member, _ in scan(source, lambda _: False)
-        if member.name.suffix.lower() in IMAGE_SUFFIXES and len(member.name.parts) > 1
-    ]
-    if not found:
-        raise DataError(
-            f"{source} holds no picture in a class folder: expected <class>/<file>.jpg, one folder per class"
-        )
-    if domain is not None:
-        found = _in_domain(found, domain)
-    words = _words(sorted({entry.name.parent.name for entry in found}), class_names)
-    index = {folder: number for number, folder in enumerate(words)}
-    return ImageDataset(
-        name or _stem(source) + (f"/{domain}" if domain else ""),
-        tuple(found),
-        np.array([index[entry.name.parent.name] for entry in found], dtype=np.int64),
-        tuple(words.values()),
-    )
+    found = read_labelled(source, part=part, domain=domain)
+    return dataset_of(found, name or _stem(source) + (f"/{domain}" if domain else ""), class_names)
+
+
+def dataset_of(
+    found: Labelled, name: str, class_names: str | Mapping[str, str] | Sequence[str] | None = None
+) -> ImageDataset:
+    """The data set of what a layout says, with words for its classes as for `load_labelled`."""
+    labels, words = name_classes(found, class_names)
+    return ImageDataset(name, found.entries, labels, words, found.skipped, found.templates)
 
 
 def load_labelled_shards(
@@ -229,43 +226,6 @@ def load_labelled_shards(
     return ImageDataset(found.name, found.entries, rows, tuple(words))
 
 
-def domains(path: str | Path) -> tuple[str, ...]:
-    """Names of the folders right above the class folders, sorted: ("art_painting", ...) for PACS."""
-    members = (member.name for member, _ in scan(Path(path), lambda _: False))
-    return tuple(
-        sorted({m.parts[-3] for m in members if m.suffix.lower() in IMAGE_SUFFIXES and len(m.parts) > 2})
-    )
-
-
-def _in_domain(entries: Sequence[Entry], domain: str) -> list[Entry]:
-    kept = [entry for entry in entries if domain in entry.name.parts[:-2]]
-    if not kept:
-        there = sorted({part for entry in entries for part in entry.name.parts[:-2]})
-        raise DataError(
-            f"no picture lies below a folder {domain!r}; folders above the classes: {_listed(there)}"
-        )
-    return kept
-
-
-def _words(folders: Sequence[str], names: str | Mapping[str, str] | Sequence[str] | None) -> dict[str, str]:
-    """Folder -> words, in the order of the classes."""
-    if names is None:
-        known = folder_names("imagenet") if any(_WNID.fullmatch(folder) for folder in folders) else {}
-        return {folder: known.get(folder, folder.replace("_", " ")) for folder in folders}
-    if isinstance(names, str):
-        names = folder_names(names)
-    if isinstance(names, Mapping):
-        unknown = sorted(set(folders) - set(names))
-        if unknown:
-            raise DataError(
-                f"no class name is given for {_listed(unknown)}; names are given for {_listed(names)}"
-            )
-        return dict(names)
-    if len(names) != len(folders):
-        raise DataError(f"{len(names)} class names for {len(folders)} class folders ({_listed(folders)})")
-    return dict(zip(folders, names, strict=True))
-
-
 @dataclass(frozen=True, eq=False)
 class CaptionDataset(Pictures):
     """Pictures with one or more captions each.
@@ -293,17 +253,24 @@ class CaptionDataset(Pictures):
 
 
 def load_captioned(
-    path: str | Path | Sequence[str | Path], *, field: str = "captions", name: str | None = None
+    path: str | Path | Sequence[str | Path],
+    *,
+    field: str = "captions",
+    part: str = "test",
+    name: str | None = None,
 ) -> CaptionDataset:
-    """Captioned pictures from tar shards or folders: KEY.jpg beside KEY.json or KEY.txt.
+    """Captioned pictures: KEY.jpg beside KEY.json or KEY.txt in shards or folders, or a column of Parquet.
 
     Parameters
     ----------
     path : path or sequence of paths
-        Shards (.tar, .tar.gz) or folders; KEY is the path up to the first dot of the file name.
+        Shards (.tar, .tar.gz), Parquet files, folders of these or of pictures, CLIP_benchmark's folders; KEY
+        is the path up to the first dot of the file name.
     field : str
-        Field of KEY.json: a string or a list of strings. Without it "caption" and "text" are looked for.
-        KEY.txt holds one caption per line.
+        Field of KEY.json, or column: a string or a list of strings. Without it "caption" and "text" are
+        looked for. KEY.txt holds one caption per line.
+    part : str
+        "test" or "train", where one folder holds both.
     name : str, optional
         What results call it; by default the name of the first file.
 
@@ -315,13 +282,14 @@ def load_captioned(
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in dict.fromkeys(path)]
     if not paths:
         raise DataError("no shard or folder was given: expected at least one path")
-    parts = [read_captioned(one, field) for one in paths]
+    sources = (find_shards(one, part) or find_parquet(one, part) or [one] for one in paths)
+    parts = [read_captioned(one, field) for each in sources for one in each]
     entries = tuple(entry for part in parts for entry in part[0])
     skipped = tuple(one for part in parts for one in part[2])
     if not entries:
         why = f"; first of {len(skipped)} left out: {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise DataError(
-            f"{_listed(map(str, paths))}: no picture with a caption (KEY.jpg beside KEY.json or KEY.txt){why}"
+            f"{listed(map(str, paths))}: no picture with a caption (KEY.jpg beside KEY.json or KEY.txt){why}"
         )
     captions = tuple(texts for part in parts for texts in part[1])
     return CaptionDataset(name or _stem(paths[0]), entries, captions, skipped)
@@ -330,11 +298,3 @@ def load_captioned(
 def _stem(path: Path) -> str:
     """File name without .tar, .tar.gz and the like."""
     return re.sub(r"\.(tar|tgz|tar\.\w+)$", "", path.resolve().name)
-
-
-def _listed(names: Iterable[str], most: int = 10) -> str:
-    """The first few names, quoted, for a message."""
-    every = list(names)
-    return ", ".join(map(repr, every[:most])) + (
-        f" and {len(every) - most} more" if len(every) > most else ""
-    )

@@ -22,8 +22,8 @@ from diptych.disk import write_whole
 from diptych.embedding import Failed, Progress, collect, embed_images
 from diptych.encoder import Encoder, FeatureEncoder
 from diptych.errors import DataError, InputError
-from diptych.evaluation.archives import Unread
-from diptych.evaluation.datasets import Content, Pictures
+from diptych.evaluation.archives import Content, Unread
+from diptych.evaluation.datasets import Pictures
 
 _FORMAT = 1
 
@@ -151,11 +151,16 @@ def _embed(
 
 
 def content_hash(dataset: Pictures) -> str:
-    """Hash over every picture's name and bytes: reading them costs far less than encoding them."""
+    """Hash over every picture's name and bytes, or pixels where there is no file.
+
+    Reading them costs far less than encoding them.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for key, data in dataset:
         content = data if isinstance(data, bytes) else data.tobytes()
-        digest.update(f"{len(key.encode(errors='surrogateescape'))} {len(content)}\n".encode())
+        # Pixels alone do not tell 28 x 28 from 14 x 56, nor a picture from a file of the same bytes.
+        form = "" if isinstance(data, bytes) else f" {data.mode} {data.width} x {data.height}"
+        digest.update(f"{len(key.encode(errors='surrogateescape'))} {len(content)}{form}\n".encode())
         digest.update(key.encode(errors="surrogateescape") + content)
     return digest.hexdigest()
 

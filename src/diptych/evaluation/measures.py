@@ -1,7 +1,7 @@
 """A data set together with its protocol, so that one encoder after another can be measured on it.
 
-Labelled pictures are named, captioned ones are found: which of the two, `open_measure` sees by the files.
-The protocols are `classification`'s and `retrieval`'s.
+Labelled pictures are named, captioned ones are found: which of the two, `open_measure` sees by the files and
+`measure_known` by the registry. The protocols are `classification`'s and `retrieval`'s.
 """
 
 from __future__ import annotations
@@ -22,8 +22,12 @@ from diptych.evaluation.datasets import (
     load_labelled,
     load_labelled_shards,
 )
+from diptych.evaluation.multilabel import MultiLabelDataset, evaluate_multi_label, load_multi_label
+from diptych.evaluation.parts import Part
+from diptych.evaluation.places import Place
 from diptych.evaluation.report import Result
 from diptych.evaluation.retrieval import evaluate_retrieval
+from diptych.zeroshot import class_texts
 from diptych.zeroshot.labels import Names
 
 
@@ -33,16 +37,19 @@ class Measure:
 
     Attributes
     ----------
-    dataset : ImageDataset or CaptionDataset
+    dataset : ImageDataset, MultiLabelDataset or CaptionDataset
     names : names, optional
         For labelled pictures: other words for the classes, as for `evaluate_zero_shot`.
     templates : str, sequence of str or None
         For labelled pictures, as for `ZeroShotClassifier`.
+    wanted : str, optional
+        The metric that stands for the others, where a data set has one of its own.
     """
 
-    dataset: ImageDataset | CaptionDataset
+    dataset: ImageDataset | MultiLabelDataset | CaptionDataset
     names: Names | None = None
     templates: str | Sequence[str] | None = "plain"
+    wanted: str | None = None
 
     @property
     def name(self) -> str:
@@ -52,13 +59,58 @@ class Measure:
     @property
     def metric(self) -> str:
         """The one figure that stands for the others: accuracy, or pictures found among the first ten."""
+        if self.wanted is not None:
+            return self.wanted
+        if isinstance(self.dataset, MultiLabelDataset):
+            return "mean_average_precision"
         return "acc1" if isinstance(self.dataset, ImageDataset) else "image_retrieval_recall@10"
 
     def __call__(self, encoder: Encoder, **settings: Any) -> Result:
         """Measure an encoder; settings as for `evaluate_zero_shot`."""
         if isinstance(self.dataset, CaptionDataset):
             return evaluate_retrieval(encoder, self.dataset, **settings)
-        return evaluate_zero_shot(encoder, self.dataset, self.names, templates=self.templates, **settings)
+        if isinstance(self.dataset, MultiLabelDataset):
+            return evaluate_multi_label(
+                encoder, self.dataset, self.names, templates=self.templates, **settings
+            )
+        also = [self.wanted] if self.wanted == "roc_auc" else []
+        return evaluate_zero_shot(
+            encoder, self.dataset, self.names, templates=self.templates, also=also, **settings
+        )
+
+
+def measure_known(
+    place: Place,
+    part: Part = "test",
+    *,
+    domain: str | None = None,
+    names: Names | None = None,
+    templates: str | Sequence[str] | None = None,
+) -> Measure:
+    """The measure of a known data set: its class names, its prompts, the paper's metric.
+
+    Parameters
+    ----------
+    place : Place
+        From `find` or `there`.
+    part, domain
+        As for `Place.open`.
+    names, templates
+        Others than the registry's. Without any, prompts that came with the files are taken, then "plain".
+
+    Raises
+    ------
+    DataError
+        As for `Place.open`.
+    """
+    dataset, known = place.open(part, domain=domain), place.known
+    own = dataset.templates if isinstance(dataset, ImageDataset) else ()
+    classes = () if isinstance(dataset, CaptionDataset) else dataset.class_names
+    texts = {texts[0]: list(texts) for texts in class_texts(known.prompts)} if known.prompts else {}
+    # Names that mean several texts: those of ImageNet do not, of which two are called "missile".
+    if names is None and set(classes) <= set(texts) and any(len(each) > 1 for each in texts.values()):
+        names = {name: texts[name] for name in classes}
+    return Measure(dataset, names, templates or known.prompts or own or "plain", known.metric)
 
 
 def open_measure(path: str | Path) -> Measure:
@@ -67,7 +119,8 @@ def open_measure(path: str | Path) -> Measure:
     Parameters
     ----------
     path : path
-        KEY.jpg beside KEY.txt or KEY.json with captions; KEY.json with "label"; or <class>/<file>.jpg.
+        KEY.jpg beside KEY.txt or KEY.json with captions; KEY.json with "label"; <class>/<file>.jpg, or any
+        layout of `load_labelled` or `load_multi_label`, with the prompts that came with it.
 
     Raises
     ------
@@ -75,12 +128,14 @@ def open_measure(path: str | Path) -> Measure:
         It holds none of these.
     """
     errors = []
-    for load in (load_captioned, load_labelled, load_labelled_shards):
+    for load in (load_captioned, load_multi_label, load_labelled, load_labelled_shards):
         try:
-            return Measure(load(path))
+            dataset = load(path)
         except DataError as error:
             errors.append(error)
-    raise DataError(f"{path} has neither captions nor classes: {errors[1]}; {errors[0]}")
+        else:
+            return Measure(dataset, templates=getattr(dataset, "templates", ()) or "plain")
+    raise DataError(f"{path} has neither captions nor classes: {errors[2]}; {errors[0]}")
 
 
 def distinct(measures: Sequence[Measure]) -> list[Measure]:

@@ -67,6 +67,8 @@ class Curves:
         What is written at the axes and above.
     log_x : bool
         A logarithmic axis.
+    x_ticks : sequence of numbers
+        Where the axis is labelled; matplotlib's choice if empty.
     levels : mapping of name to number
         Horizontal lines, such as chance.
     markers : bool
@@ -78,6 +80,7 @@ class Curves:
     y: str
     title: str = ""
     log_x: bool = False
+    x_ticks: Sequence[float] = ()
     levels: Mapping[str, float] = field(default_factory=dict)
     markers: bool = True
     size: tuple[float, float] = (7.2, 4.5)
@@ -91,7 +94,10 @@ class Curves:
         axes.set(xlabel=self.x, ylabel=self.y, title=self.title)
         if self.log_x:
             axes.set_xscale("log")
-        axes.legend(frameon=False)
+        if len(self.x_ticks):
+            axes.set_xticks(self.x_ticks, [f"{tick:g}" for tick in self.x_ticks])
+            axes.set_xticks([], minor=True)
+        axes.legend(frameon=True, framealpha=0.85, edgecolor="none")  # a level may run below it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,144 @@
+"""`diptych evaluate few-shot`: what k labelled pictures of each class teach, beside zero-shot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli import options, transfer
+from diptych.cli.console import progress, tell_failures
+from diptych.cli.reporting import ReportDir, tell
+from diptych.errors import InputError
+
+if TYPE_CHECKING:
+    from diptych.encoders import TorchEncoder
+    from diptych.evaluation.few_shot_report import FewShotRun
+
+Pairs = Annotated[list[Path], typer.Argument(metavar="TRAIN TEST", show_default=False)]
+Shots = Annotated[str, typer.Option(metavar="K,K,...", help="Labelled pictures of each class.")]
+Seeds = Annotated[int, typer.Option(metavar="N", help="Draws of each number, by seeds 0, 1, ...")]
+Full = Annotated[
+    bool, typer.Option("--full/--no-full", help="The linear probe on all of TRAIN beside the curve.")
+]
+
+
+def few_shot(
+    data: Pairs,
+    shots: Shots = "1,2,4,8,16",
+    seeds: Seeds = 3,
+    val: transfer.Validation = None,
+    full: Full = True,
+    features: transfer.Features = "tower",
+    names: options.Names = None,
+    templates: options.Templates = "plain",
+    cache: options.Cache = None,
+    report: ReportDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+) -> None:
+    """Learn linear classifiers from a few pictures of each class of TRAIN and name the pictures of TEST.
+
+    Beside the curve stands zero-shot, and how many labelled pictures it is worth. Several pairs
+    of TRAIN and TEST give a curve each and their mean; --val and --names are for one pair.
+
+    [bold]Examples[/bold]
+
+      diptych evaluate few-shot flowers/train flowers/test --report curve
+
+      diptych evaluate few-shot a/train a/test b/train b/test --seeds 10
+    """
+    wanted = _shots(shots)
+    pairs = _pairs(data)
+    if len(pairs) > 1 and (val is not None or names is not None):
+        raise InputError("--val and --names are for one pair of TRAIN and TEST: measure each pair by itself")
+    parts = transfer.distinct([transfer.read(*pair, val, names) for pair in pairs])
+    encoder = options.open_model(
+        model,
+        pretrained,
+        device=device,
+        precision=precision,
+        threads=threads,
+        batch_size=batch_size,
+        exact=not fast,
+    )
+    from diptych.evaluation.few_shot_report import few_shot_report
+    from diptych.evaluation.settings import Setup
+
+    plan = {"shots": wanted, "seeds": seeds, "features": features}
+    with transfer.kept(cache) as store:
+        settings = transfer.settings(model, pretrained, fast, threads, batch_size, store)
+        runs = [_run(encoder, one, plan, full, templates, quiet, settings) for one in parts]
+    facts = Setup.of(**settings).facts(encoder, *(part for one in parts for part in one.parts))
+    tell(few_shot_report(runs, facts), report, json=json, quiet=quiet)
+    tell_failures([run.curve for run in runs])
+
+
+def _run(
+    encoder: TorchEncoder,
+    data: transfer.Data,
+    plan: dict[str, Any],
+    full: bool,
+    templates: str,
+    quiet: bool,
+    settings: dict[str, Any],
+) -> FewShotRun:
+    """One pair of data sets: the curve, zero-shot, the probe on everything."""
+    from diptych.evaluation import evaluate_few_shot, evaluate_linear_probe
+    from diptych.evaluation.few_shot_report import FewShotRun
+    from diptych.evaluation.peak import MOST_TRIED
+
+    transfer.encode(encoder, data, plan["features"], quiet, settings)
+    given = {"validation": data.validation, "features": plan["features"], **settings}
+    draws, name = len(set(plan["shots"])) * plan["seeds"], data.train.name
+    with progress(f"{name}, draws", draws, unit="draws", quiet=quiet) as learnt:
+        curve = evaluate_few_shot(
+            encoder,
+            data.train,
+            data.test,
+            shots=plan["shots"],
+            seeds=plan["seeds"],
+            learnt=learnt,
+            **given,
+        )
+    level = transfer.zero_shot(encoder, data, templates, quiet, settings)
+    if not full:
+        return FewShotRun(curve, level)
+    with progress(f"{name}, all of it", MOST_TRIED, unit="fits", quiet=quiet) as learnt:
+        return FewShotRun(
+            curve, level, evaluate_linear_probe(encoder, data.train, data.test, learnt=learnt, **given)
+        )
+
+
+def _shots(text: str) -> list[int]:
+    """Numbers of shots from a list.
+
+    Examples
+    --------
+    >>> _shots("1, 2,16")
+    [1, 2, 16]
+    """
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise InputError(f"--shots {text!r}: expected numbers of pictures of each class, such as 1,2,4,8,16")
+    return found
+
+
+def _pairs(paths: list[Path]) -> list[tuple[Path, Path]]:
+    """TRAIN and TEST, by turns."""
+    if len(paths) % 2:
+        raise InputError(
+            f"{len(paths)} data sets: expected TRAIN and TEST, or several such pairs one after another"
+        )
+    return list(zip(paths[::2], paths[1::2], strict=True))

@@ -1,0 +1,91 @@
+"""What `diptych evaluate zero-shot` measures on: own pictures in any layout, or data sets known by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from diptych.cli.labels import class_texts, read_labels_file
+from diptych.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from diptych.evaluation import ImageDataset, Measure
+    from diptych.evaluation.parts import Part
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the command line says of the pictures and their names."""
+
+    names: str | None
+    templates: str | None
+    only: Path | None
+    domain: str | None
+    part: str
+
+
+def open_own(paths: Sequence[Path], choice: Choice) -> list[Measure]:
+    """A measure for each path, or for each of its domains; prompts of the files, unless others are given."""
+    from diptych.evaluation import Measure, load_labelled
+
+    words, texts = class_texts(choice.names)
+    found = []
+    for path in paths:
+        for one in _domains(path) if choice.domain == "each" else [choice.domain]:
+            dataset = load_labelled(path, class_names=words, domain=one, part=_part(choice.part))
+            dataset = _only(dataset, choice.only)
+            named = {name: texts[name] for name in dataset.class_names} if texts else None
+            found.append(Measure(dataset, named, choice.templates or dataset.templates or "plain"))
+    return found
+
+
+def open_known(roots: Sequence[Path], wanted: Sequence[str], choice: Choice) -> list[Measure]:
+    """A measure for each known data set, or for each of its domains."""
+    from diptych.evaluation import domains, find, measure_known
+
+    if len(roots) != 1:
+        raise InputError(f"--dataset looks in one folder, and {len(roots)} were given: run it for each")
+    if choice.names is not None or choice.only is not None:
+        raise InputError(
+            "--dataset brings its own class names: leave --names and --only out, or give the path of the "
+            "pictures without --dataset"
+        )
+    found, part = [], _part(choice.part)
+    for place in [find(roots[0], name) for name in wanted]:  # all of them, before any is opened
+        each = [choice.domain]
+        if choice.domain is not None and not place.known.domains:
+            raise DataError(f"{place.known.name} has no domains: leave --domain out")
+        if choice.domain == "each":
+            each = [one for path in place.parts.get(part, ()) for one in domains(path)]
+        found += [measure_known(place, part, domain=one, templates=choice.templates) for one in each]
+    return found
+
+
+def _part(part: str) -> Part:
+    if part == "test":
+        return "test"
+    if part == "train":
+        return "train"
+    raise typer.BadParameter(f"--part takes test or train, not {part!r}")
+
+
+def _domains(path: Path) -> tuple[str, ...]:
+    """The folders above the classes, of which there must be some."""
+    from diptych.evaluation import domains
+
+    found = domains(path)
+    if not found:
+        raise DataError(
+            f"{path} has no folders above its classes, so --domain each has nothing to go through: expected "
+            "<domain>/<class>/<file>; leave --domain out to measure all pictures together"
+        )
+    return found
+
+
+def _only(dataset: ImageDataset, path: Path | None) -> ImageDataset:
+    labels: Any = None if path is None else list(read_labels_file(path))
+    return dataset if labels is None else dataset.subset(labels)

@@ -1,0 +1,159 @@
+"""`diptych evaluate probe` and `diptych evaluate knn`: learn from TRAIN, name the pictures of TEST."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli import options, transfer
+from diptych.cli.console import progress, tell_failures
+from diptych.cli.reporting import ReportDir, tell
+
+if TYPE_CHECKING:
+    from diptych.encoders import TorchEncoder
+    from diptych.evaluation import Result
+
+Strength = Annotated[
+    float | None,
+    typer.Option("--strength", metavar="C", help="1 / lambda of L2; else the paper's search finds it."),
+]
+Seed = Annotated[int, typer.Option(metavar="N", help="Which part of TRAIN chooses the strength of L2.")]
+Neighbours = Annotated[int, typer.Option("--neighbours", "-k", metavar="K", help="How many vote.")]
+Temperature = Annotated[
+    float | None,
+    typer.Option(metavar="T", help="Votes weigh exp(cosine / T), as in DINO (0.07); else all the same."),
+]
+
+
+def probe(
+    train: transfer.Train,
+    test: transfer.Test,
+    val: transfer.Validation = None,
+    features: transfer.Features = "tower",
+    strength: Strength = None,
+    seed: Seed = 0,
+    names: options.Names = None,
+    templates: options.Templates = "plain",
+    cache: options.Cache = None,
+    report: ReportDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+) -> None:
+    """Learn a linear classifier on the encoder's features of TRAIN and name the pictures of TEST.
+
+    The protocol is the paper's: logistic regression on features before the projection; the strength of L2 is
+    looked for on a fifth of TRAIN, or on --val. --names and --templates are for the zero-shot figures beside.
+
+    [bold]Examples[/bold]
+
+      diptych evaluate probe cifar10-train.tar.gz cifar10-test.tar.gz --report probe
+
+      diptych evaluate probe flowers/train flowers/test --val flowers/val
+    """
+    (data,) = transfer.distinct([transfer.read(train, test, val, names)])
+    machine = {"device": device, "precision": precision, "threads": threads, "batch_size": batch_size}
+    encoder = options.open_model(model, pretrained, **machine, exact=not fast)
+
+    def measure(**settings: Any) -> Result:
+        from diptych.evaluation import evaluate_linear_probe
+        from diptych.evaluation.peak import MOST_TRIED
+
+        with progress("looking for C", MOST_TRIED, unit="fits", quiet=quiet) as learnt:
+            return evaluate_linear_probe(
+                encoder,
+                data.train,
+                data.test,
+                validation=data.validation,
+                features=features,  # type: ignore[arg-type]  # checked there
+                c=strength,
+                seed=seed,
+                learnt=learnt,
+                **settings,
+            )
+
+    with transfer.kept(cache) as store:
+        settings = transfer.settings(model, pretrained, fast, threads, batch_size, store)
+        transfer.encode(encoder, data, features, quiet, settings)
+        _measure(encoder, data, measure, templates, settings, report, json, quiet)
+
+
+def knn(
+    train: transfer.Train,
+    test: transfer.Test,
+    neighbours: Neighbours = 20,
+    temperature: Temperature = None,
+    features: transfer.Features = "embeddings",
+    names: options.Names = None,
+    templates: options.Templates = "plain",
+    cache: options.Cache = None,
+    report: ReportDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+) -> None:
+    """Name the pictures of TEST by their nearest neighbours in TRAIN; nothing is learnt.
+
+    [bold]Examples[/bold]
+
+      diptych evaluate knn cifar10-train.tar.gz cifar10-test.tar.gz
+
+      diptych evaluate knn flowers/train flowers/test -k 5 --temperature 0.07
+    """
+    (data,) = transfer.distinct([transfer.read(train, test, None, names)])
+    machine = {"device": device, "precision": precision, "threads": threads, "batch_size": batch_size}
+    encoder = options.open_model(model, pretrained, **machine, exact=not fast)
+
+    def measure(**settings: Any) -> Result:
+        from diptych.evaluation import evaluate_knn
+
+        return evaluate_knn(
+            encoder,
+            data.train,
+            data.test,
+            k=neighbours,
+            temperature=temperature,
+            features=features,  # type: ignore[arg-type]  # checked there
+            **settings,
+        )
+
+    with transfer.kept(cache) as store:
+        settings = transfer.settings(model, pretrained, fast, threads, batch_size, store)
+        transfer.encode(encoder, data, features, quiet, settings)
+        _measure(encoder, data, measure, templates, settings, report, json, quiet)
+
+
+def _measure(
+    encoder: TorchEncoder,
+    data: transfer.Data,
+    measure: Callable[..., Result],
+    templates: str,
+    settings: dict[str, Any],
+    report: Path | None,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Measure, with zero-shot beside, and tell."""
+    from diptych.evaluation.probe_report import probe_report
+    from diptych.evaluation.settings import Setup
+
+    result = measure(**settings)
+    level = transfer.zero_shot(encoder, data, templates, quiet, settings)
+    facts = Setup.of(**settings).facts(encoder, *data.parts)
+    tell(probe_report(result, level, facts), report, json=json, quiet=quiet)
+    tell_failures([result])

@@ -1,0 +1,136 @@
+"""What commands share that learn from one data set and answer on another: the data, the model, the settings.
+
+The commands are `probe` (with knn) and `few_shot`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli import options
+from diptych.cli.console import progress
+from diptych.cli.labels import class_texts
+
+if TYPE_CHECKING:
+    from diptych.encoders import TorchEncoder
+    from diptych.evaluation import FeatureStore, ImageDataset, Result
+
+Train = Annotated[Path, typer.Argument(metavar="TRAIN", show_default=False)]
+Test = Annotated[Path, typer.Argument(metavar="TEST", show_default=False)]
+Validation = Annotated[
+    Path | None,
+    typer.Option("--val", metavar="PATH", help="Chooses the strength of L2; else a part of TRAIN does."),
+]
+Features = Annotated[
+    str, typer.Option(metavar="tower|embeddings", help="Before the projection, or the shared space.")
+]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What was read: the parts, all with the classes of the training part, and the texts of these."""
+
+    train: ImageDataset
+    test: ImageDataset
+    validation: ImageDataset | None
+    texts: dict[str, list[str]]
+
+    @property
+    def named(self) -> dict[str, list[str]] | None:
+        """Texts for the zero-shot classifier, where there are several of a class."""
+        return {name: self.texts[name] for name in self.test.class_names} if self.texts else None
+
+    @property
+    def parts(self) -> list[ImageDataset]:
+        """All there are; the test part first, which keeps its name."""
+        return [self.test, self.train, *([] if self.validation is None else [self.validation])]
+
+
+def read(train: Path, test: Path, validation: Path | None, names: str | None) -> Data:
+    """Open the data sets and see that their classes match, before a model is loaded."""
+    from diptych.evaluation import load_labelled
+    from diptych.evaluation.transfer import aligned
+
+    words, texts = class_texts(names)
+    taught = load_labelled(train, class_names=words)
+    others = [path for path in (test, validation) if path is not None]
+    parts = [aligned(taught, load_labelled(path, class_names=words)) for path in others]
+    return Data(taught, parts[0], parts[1] if len(parts) > 1 else None, texts)
+
+
+def distinct(data: Sequence[Data]) -> list[Data]:
+    """The same with names told apart: train/flowers and test/flowers would be one in a report."""
+    taken: Counter[str] = Counter()
+
+    def named(part: ImageDataset | None) -> Any:
+        if part is None:
+            return None
+        taken[part.name] += 1
+        return replace(part, name=f"{part.name} ({taken[part.name]})") if taken[part.name] > 1 else part
+
+    tests = [named(one.test) for one in data]
+    return [
+        Data(named(one.train), test, named(one.validation), one.texts)
+        for one, test in zip(data, tests, strict=True)
+    ]
+
+
+@contextlib.contextmanager
+def kept(cache: Path | None) -> Iterator[FeatureStore]:
+    """Where rows are kept: the folder of --cache, or one that is gone when the command ends."""
+    from diptych.evaluation import FeatureStore
+
+    if cache is not None:
+        yield FeatureStore(cache)
+        return
+    with tempfile.TemporaryDirectory(prefix="diptych-") as folder:
+        yield FeatureStore(folder)
+
+
+def settings(
+    model: str, pretrained: str | None, fast: bool, threads: str, batch_size: str, store: FeatureStore
+) -> dict[str, Any]:
+    """The keywords of every protocol."""
+    return {
+        "model": model,
+        "pretrained": pretrained or "",
+        "exact": not fast,
+        "threads": options.count(threads, "--threads"),
+        "batch_size": options.count(batch_size, "--batch-size") or 64,
+        "command": shlex.join(["diptych", *sys.argv[1:]]),
+        "store": store,
+    }
+
+
+def encode(encoder: TorchEncoder, data: Data, features: str, quiet: bool, settings: dict[str, Any]) -> None:
+    """Put the rows of all parts into the store, with a bar: what learns from them shows another."""
+    from diptych.evaluation.settings import Setup
+    from diptych.evaluation.transfer import embed_part
+
+    for part in data.parts:
+        with progress(part.name, len(part), unit="pictures", quiet=quiet) as advance:
+            setup = Setup.of(**{**settings, "progress": advance})
+            embed_part(setup, encoder, data.train, part, features)  # type: ignore[arg-type]  # checked there
+
+
+def zero_shot(
+    encoder: TorchEncoder, data: Data, templates: str, quiet: bool, settings: dict[str, Any]
+) -> Result:
+    """The same model on the same test pictures, from the class names alone."""
+    from diptych.evaluation import evaluate_zero_shot
+
+    told = f"{data.test.name}, zero-shot"
+    with progress(told, len(data.test), unit="pictures", quiet=quiet) as advance:
+        return evaluate_zero_shot(
+            encoder, data.test, data.named, templates=templates, **{**settings, "progress": advance}
+        )

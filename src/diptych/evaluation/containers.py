@@ -1,0 +1,58 @@
+"""Whatever holds pictures, read one after another: folders, tar archives, files of pixels, Parquet.
+
+The one place that knows which reader a path wants. What the names mean is `layouts.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+from diptych.errors import DataError
+from diptych.evaluation import archives
+from diptych.evaluation.archives import Content, Entry, Member
+from diptych.evaluation.parquet import is_parquet, scan_parquet
+from diptych.evaluation.records import is_records, scan_records
+
+
+def scan(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Member, Content | None]]:
+    """Every file or picture a path holds, with its content where `wanted` says so.
+
+    The order is the same on every pass, and a pass reads from start to end. Files come as bytes, pictures
+    that are no files as pixels; what cannot be read but stops nothing comes as `Unread`.
+
+    Raises
+    ------
+    DataError
+        The path is not there, or is broken or cut short.
+    """
+    if not path.is_file():
+        return archives.scan(path, wanted)
+    if is_parquet(path):
+        return scan_parquet(path, wanted)
+    return scan_records(path, wanted) if is_records(path) else archives.scan(path, wanted)
+
+
+def entries_of(path: Path) -> tuple[Entry, ...]:
+    """One entry for each picture of a file of pixels or a Parquet file."""
+    return tuple(Entry(path, member.name, member.size) for member, _ in scan(path, lambda _: False))
+
+
+def read_text(path: Path, most: int = 2**24) -> str:
+    """A small text file that comes with a data set.
+
+    Raises
+    ------
+    DataError
+        It is not there, far too large, or no text.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise DataError(f"{path} is over {most:,} bytes: expected a list of names")
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text: {error}") from error

@@ -1,0 +1,304 @@
+"""Few-shot curves as a report: beside zero-shot and all the data, and what zero-shot is worth in pictures.
+
+Measuring is `few_shot`'s, `probe`'s and `classification`'s business, interpolation `data_efficiency`'s.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from diptych.evaluation.data_efficiency import Equal, equal_shots
+from diptych.evaluation.probe_report import estimate, shortcomings
+from diptych.evaluation.report import Result
+from diptych.reports import Bars, Curve, Curves, Estimate, Plot, Report, Section, Table
+
+
+@dataclass(frozen=True)
+class FewShotRun:
+    """What was measured of one data set.
+
+    Attributes
+    ----------
+    curve : Result
+        Of `evaluate_few_shot`.
+    zero_shot : Result, optional
+        Of the same test pictures.
+    full : Result, optional
+        The linear probe learnt from all training pictures.
+    """
+
+    curve: Result
+    zero_shot: Result | None = None
+    full: Result | None = None
+
+    @property
+    def name(self) -> str:
+        """What results call the data set."""
+        return self.curve.dataset
+
+    @property
+    def points(self) -> Sequence[Mapping[str, Any]]:
+        """Of the curve."""
+        found: Sequence[Mapping[str, Any]] = self.curve.details["points"]
+        return found
+
+    def equal(self) -> Equal | None:
+        """How many of the measured shots zero-shot equals."""
+        if self.zero_shot is None:
+            return None
+        return equal_shots(*self._line(), self.zero_shot.metrics["acc1"])
+
+    def equal_with_full(self) -> Equal | None:
+        """The same with all training pictures as one more point, as the paper's figure 7 has it."""
+        if self.zero_shot is None or self.full is None:
+            return None
+        shots, accuracies = self._line()
+        everything = float(self.full.details["pictures_per_class"])
+        if everything <= shots[-1]:
+            return None
+        line = [*shots, everything], [*accuracies, self.full.metrics["acc1"]]
+        return equal_shots(*line, self.zero_shot.metrics["acc1"])
+
+    def equal_of_draws(self) -> list[Equal]:
+        """Of each seed's own curve."""
+        if self.zero_shot is None:
+            return []
+        shots, _ = self._line()
+        curves = zip(*([one["acc1"] for one in point["draws"]] for point in self.points), strict=True)
+        return [equal_shots(shots, curve, self.zero_shot.metrics["acc1"]) for curve in curves]
+
+    def _line(self) -> tuple[list[float], list[float]]:
+        return [one["shots"] for one in self.points], [one["acc1"] for one in self.points]
+
+
+def few_shot_report(runs: Sequence[FewShotRun], facts: Mapping[str, str] | None = None) -> Report:
+    """The report of few-shot curves on one or more data sets; of several, their mean comes first.
+
+    Parameters
+    ----------
+    runs : sequence of FewShotRun
+    facts : mapping, optional
+        What stands at the foot.
+    """
+    runs = _told_apart(runs)
+    sections = [_section(run, number, len(runs)) for number, run in enumerate(runs)]
+    if len(runs) > 1:
+        sections.insert(0, _mean(runs))
+    values = {
+        "results": [
+            one.to_dict() for run in runs for one in (run.curve, run.zero_shot, run.full) if one is not None
+        ],
+        "data_efficiency": [
+            {
+                "dataset": run.name,
+                "zero_shot_equals": _plain(run.equal()),
+                "with_all_pictures": _plain(run.equal_with_full()),
+                "of_each_draw": [_plain(one) for one in run.equal_of_draws()],
+            }
+            for run in runs
+        ],
+    }
+    title = f"Few-shot: {', '.join(run.name for run in runs)}"
+    return Report(title, sections, values, facts or {})
+
+
+def _told_apart(runs: Sequence[FewShotRun]) -> list[FewShotRun]:
+    """The runs with names of their own: the second "test" becomes "test (2)"."""
+    found: list[FewShotRun] = []
+    for number, run in enumerate(runs):
+        same = sum(one.name == run.name for one in runs[:number])
+        named = f"{run.name} ({same + 1})" if same else run.name
+        found.append(replace(run, curve=replace(run.curve, dataset=named)))
+    return found
+
+
+def _plain(found: Equal | None) -> dict[str, Any] | None:
+    return None if found is None else asdict(found) | {"told": str(found)}
+
+
+def _section(run: FewShotRun, number: int, of: int) -> Section:
+    """One data set: curve, table, statements."""
+    ending = f"-{number + 1}" if of > 1 else ""
+    return Section(
+        f"Few-shot on {run.name}",
+        [*_worth(run), *_draws(run), *shortcomings(run.curve)],
+        {f"few-shot{ending}": _table(run)},
+        {f"few-shot{ending}": _plot(run)},
+    )
+
+
+def _worth(run: FewShotRun) -> list[str]:
+    """What zero-shot equals, in one paragraph."""
+    equal = run.equal()
+    if equal is None or run.zero_shot is None:
+        return []
+    level = run.zero_shot.metrics["acc1"]
+    told = {
+        "<": f"less than what {equal.shots:g} labelled picture(s) of each class teach",
+        ">": f"more than what {equal.shots:g} labelled pictures of each class teach",
+        "=": f"what {equal} labelled pictures of each class teach",
+    }[equal.relation]
+    text = f"Zero-shot, {level:.1%}, equals {told} a linear probe on the same features."
+    if equal.relation != "=":
+        text = text.replace("equals ", "is ")
+    whole = run.equal_with_full()
+    if equal.relation == ">" and whole is not None:
+        text += (
+            f" With all pictures ({run.full.details['pictures_per_class']:.0f} a class) as one more point of "  # type: ignore[union-attr]
+            f"the curve: {whole}."
+        )
+    draws = run.equal_of_draws()
+    if len({str(one) for one in draws}) > 1:
+        text += f" By draws: {', '.join(str(one) for one in draws)}."
+    low = run.zero_shot.intervals["acc1"][0]
+    if low <= run.zero_shot.chance["acc1"]:
+        text += " Zero-shot is not shown to be better than chance here."
+    return [text]
+
+
+def _draws(run: FewShotRun) -> list[str]:
+    """What was drawn, and where there was too little to draw from."""
+    details, found = run.curve.details, []
+    source = details["validation"] or "other training pictures"
+    found.append(
+        f"Each point is the mean of {details['seeds']} draws; min(k, 4) pictures of each class from {source} "
+        "choose the strength of L2 and do not teach."
+    )
+    for point in run.points:
+        k, chosen = point["shots"], {one["chosen"] for one in point["draws"]}
+        if point["short_classes"]:
+            found.append(
+                f"{k} shots: {point['short_classes']} classes have fewer pictures; all of theirs taught."
+            )
+        if "fewer shots" in chosen:
+            found.append(
+                f"{k} shots: no picture was left to choose on, so that of fewer shots was taken for C."
+            )
+        elif "none" in chosen:
+            found.append(
+                f"{k} shots: no picture was left to choose on; C is 1, and nothing says that it fits."
+            )
+        elif point["unchecked_classes"]:
+            found.append(
+                f"{k} shots: {point['unchecked_classes']} classes had fewer than {min(k, 4)} pictures "
+                "left to choose on."
+            )
+        if point["unfinished"]:
+            found.append(f"{k} shots: {point['unfinished']} of {point['fits']} fits did not converge.")
+    if details["too_many_shots"]:
+        told = ", ".join(map(str, details["too_many_shots"]))
+        found.append(f"Left out, for no class has as many pictures: {told} shots.")
+    return found
+
+
+def _table(run: FewShotRun) -> Table:
+    curve = run.curve
+    rows: list[list[Any]] = []
+    if run.zero_shot is not None:
+        rows.append(["zero-shot", estimate(run.zero_shot, "acc1"), None, None, None, 0])
+    for point in run.points:
+        strengths = sorted({f"{one['c']:.2g}" for one in point["draws"]}, key=float)
+        told = strengths[0] if len(strengths) == 1 else f"{strengths[0]}..{strengths[-1]}"
+        accuracy = estimate(curve, f"acc1@{point['shots']}")
+        rows.append([str(point["shots"]), accuracy, point["least"], point["most"], told, point["pictures"]])
+    if run.full is not None:
+        details = run.full.details
+        accuracy = estimate(run.full, "acc1")
+        rows.append(["all", accuracy, None, None, f"{details['c']:.2g}", details["pictures"]])
+    caption = (
+        f"Accuracy on {curve.n:,} test pictures, in brackets 95 % intervals over these; least and most of "
+        f"{curve.details['seeds']} draws. Chance: {_chance(curve):.3f}."
+    )
+    return Table(["shots", "accuracy", "least", "most", "C", "pictures"], rows, caption)
+
+
+def _chance(curve: Result) -> float:
+    return next(iter(curve.chance.values()))
+
+
+def _plot(run: FewShotRun) -> Plot:
+    shots = [one["shots"] for one in run.points]
+    line = Curve(
+        shots,
+        [one["acc1"] for one in run.points],
+        [one["least"] for one in run.points],
+        [one["most"] for one in run.points],
+    )
+    levels = {} if run.zero_shot is None else {"zero-shot": run.zero_shot.metrics["acc1"]}
+    if run.full is not None:
+        levels[f"all {run.full.details['pictures']:,} pictures"] = run.full.metrics["acc1"]
+    levels["chance"] = _chance(run.curve)
+    return _curves({"linear probe, least to most of draws": line}, levels, shots, run.name)
+
+
+def _curves(
+    curves: Mapping[str, Curve], levels: Mapping[str, float], shots: Sequence[int], title: str
+) -> Curves:
+    return Curves(
+        curves=curves,
+        x="labelled pictures of each class",
+        y="accuracy",
+        title=title,
+        log_x=True,
+        x_ticks=shots,
+        levels=levels,
+    )
+
+
+def _mean(runs: Sequence[FewShotRun]) -> Section:
+    """All data sets together: each counts the same, as in the paper."""
+    common = sorted(set.intersection(*({one["shots"] for one in run.points} for run in runs)))
+    curves = {run.name: _common(run, common) for run in runs}
+    average = [statistics.mean(curve.y[i] for curve in curves.values()) for i in range(len(common))]
+    curves = {name: Curve(curve.x, curve.y, dashed=True) for name, curve in curves.items()}
+    zero = [run.zero_shot.metrics["acc1"] for run in runs if run.zero_shot is not None]
+    full = [run.full.metrics["acc1"] for run in runs if run.full is not None]
+    levels = {}
+    if len(zero) == len(runs):
+        levels["zero-shot, mean"] = statistics.mean(zero)
+    if len(full) == len(runs):
+        levels["all pictures, mean"] = statistics.mean(full)
+    rows: list[list[Any]] = [
+        *([["zero-shot", levels["zero-shot, mean"]]] if "zero-shot, mean" in levels else []),
+        *([str(k), value] for k, value in zip(common, average, strict=True)),
+        *([["all", levels["all pictures, mean"]]] if "all pictures, mean" in levels else []),
+    ]
+    tables = {"mean": Table(["shots", "accuracy"], rows, f"Means over {len(runs)} data sets.")}
+    shown = {f"mean of {len(runs)} data sets": Curve(common, average), **curves}
+    plots: dict[str, Plot] = {"mean": _curves(shown, levels, common, "")}
+    text = []
+    if len(zero) == len(runs):
+        tables["data-efficiency"], plots["data-efficiency"] = _efficiency(runs)
+        if common:
+            found = equal_shots(common, average, levels["zero-shot, mean"])
+            text.append(
+                f"Beside the mean curve, mean zero-shot is worth {found} labelled pictures of each class."
+            )
+    return Section(f"{len(runs)} data sets", text, tables, plots if common else {})
+
+
+def _common(run: FewShotRun, shots: Sequence[int]) -> Curve:
+    """The points that all data sets have."""
+    known = {one["shots"]: one["acc1"] for one in run.points}
+    return Curve(shots, [known[k] for k in shots])
+
+
+def _efficiency(runs: Sequence[FewShotRun]) -> tuple[Table, Plot]:
+    """What zero-shot is worth on each data set (figure 7)."""
+    rows: list[list[Any]] = []
+    bars: dict[str, tuple[float, float | None, float | None]] = {}
+    for run in runs:
+        equal, whole = run.equal(), run.equal_with_full()
+        if equal is None or run.zero_shot is None:
+            continue
+        level: Estimate = estimate(run.zero_shot, "acc1")
+        rows.append([run.name, level, str(equal), "" if whole is None else str(whole)])
+        best = equal if whole is None else whole
+        bars[f"{run.name} ({best})"] = (best.shots, None, None)
+    columns = ["data set", "zero-shot", "worth, shots", "with all pictures"]
+    caption = "Labelled pictures of each class that teach a linear probe as much (paper, figure 7)."
+    plot = Bars(values=bars, x="labelled pictures of each class that zero-shot is worth")
+    return Table(columns, rows, caption), plot

@@ -1,0 +1,156 @@
+"""Which layout a path has, and its labelled pictures: the one place that knows all of them.
+
+Class folders are read here; every other layout has its own file. Words for the classes are `naming.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from diptych.errors import DataError
+from diptych.evaluation import parquet
+from diptych.evaluation.archives import Entry
+from diptych.evaluation.containers import entries_of, scan
+from diptych.evaluation.labelled import Labelled, named, numbered
+from diptych.evaluation.listings import listed_parts, read_listed
+from diptych.evaluation.parts import choose, listed, told_part
+from diptych.evaluation.pixel_sets import (
+    cifar_parts,
+    idx_parts,
+    read_cifar,
+    read_idx,
+    read_stl,
+    stl_parts,
+)
+from diptych.evaluation.shards import read_classes, read_webdataset, shard_parts
+from diptych.media import IMAGE_SUFFIXES
+
+
+def read_labelled(path: Path, *, part: str = "test", domain: str | None = None) -> Labelled:
+    """Labelled pictures of a folder or file in any known layout.
+
+    Parameters
+    ----------
+    path : path
+    part : str
+        "test" or "train", where the layout keeps both; class folders are taken whole.
+    domain : str, optional
+        Of class folders, only pictures below a folder of this name.
+
+    Raises
+    ------
+    DataError
+        Nothing there, nothing readable, no labels, or labels that do not match the pictures.
+    """
+    if domain is None:
+        for read in _READERS:
+            if (found := read(path, part)) is not None:
+                return found
+    return _read_folders(path, domain)
+
+
+def find_parquet(path: Path, part: str) -> list[Path]:
+    """The Parquet files of a part, sorted; those of a folder and of the folders in it that are for the part.
+
+    Raises
+    ------
+    DataError
+        The folder has files of other parts only.
+    """
+    if path.is_file():
+        return [path] if parquet.is_parquet(path) else []
+    parts = parquet_parts(path)
+    if not parts:
+        return []
+    return parts[""] if list(parts) == [""] else choose(parts, part, path)
+
+
+def parquet_parts(path: Path) -> dict[str, list[Path]]:
+    """Part -> its Parquet files; "" for files whose names tell none."""
+    parts: dict[str, list[Path]] = {}
+    for file in sorted(one for depth in ("*", "*/*") for one in path.glob(f"{depth}.parquet")):
+        word = told_part(file.relative_to(path).as_posix())
+        parts.setdefault(word or "", []).append(file)
+    return parts
+
+
+def parts_in(path: Path) -> set[str]:
+    """Names of the parts a folder keeps in a layout of its own; empty for class folders and files.
+
+    Nothing is opened: the files are known by their names.
+    """
+    for find in (idx_parts, cifar_parts, stl_parts, shard_parts, listed_parts, parquet_parts):
+        if found := find(path):
+            return set(found)
+    return set()
+
+
+def _read_parquet(path: Path, part: str) -> Labelled | None:
+    files = find_parquet(path, part)
+    if not files:
+        return None
+    entries = tuple(entry for file in files for entry in entries_of(file))
+    columns = [parquet.read_labels(file) for file in files]
+    names = columns[0][1]
+    words = [word for labels, _ in columns if isinstance(labels, list) for word in labels]
+    numbers = [labels for labels, _ in columns if isinstance(labels, np.ndarray)]
+    if (words and numbers) or any(own != names for _, own in columns):
+        raise DataError(
+            f"{path}: its files do not agree on the classes: {listed(str(file) for file in files)}"
+        )
+    if numbers:
+        return numbered(path, entries, np.concatenate(numbers), names)
+    if not entries:
+        raise DataError(f"{path} holds no picture")
+    return named(entries, words)
+
+
+_READERS: tuple[Callable[[Path, str], Labelled | None], ...] = (
+    read_idx,
+    read_cifar,
+    read_stl,
+    read_webdataset,
+    read_listed,
+    _read_parquet,
+)
+
+
+def _read_folders(path: Path, domain: str | None) -> Labelled:
+    """The folder a picture lies in is its class, unless classes lie beside the pictures as KEY.cls."""
+    found, classes = [], False
+    for member, _ in scan(path, lambda _: False):
+        if member.name.suffix.lower() in IMAGE_SUFFIXES:
+            found.append(Entry(path, member.name, member.size))
+        classes = classes or member.name.suffix.lower() == ".cls"
+    if classes and domain is None:
+        return read_classes(path, [path])
+    entries = [entry for entry in found if len(entry.name.parts) > 1]
+    if not entries:
+        raise DataError(
+            f"{path} holds no picture in a class folder: expected <class>/<file>.jpg, one folder per class"
+            + (f"; its {len(found)} pictures lie in no folder" if found else "")
+        )
+    if domain is not None:
+        entries = _in_domain(entries, domain)
+    return named(tuple(entries), [entry.name.parent.name for entry in entries])
+
+
+def domains(path: str | Path) -> tuple[str, ...]:
+    """Names of the folders right above the class folders, sorted: ("art_painting", ...) for PACS."""
+    members = (member.name for member, _ in scan(Path(path), lambda _: False))
+    return tuple(
+        sorted({m.parts[-3] for m in members if m.suffix.lower() in IMAGE_SUFFIXES and len(m.parts) > 2})
+    )
+
+
+def _in_domain(entries: list[Entry], domain: str) -> list[Entry]:
+    kept = [entry for entry in entries if domain in entry.name.parts[:-2]]
+    if not kept:
+        there = sorted({part for entry in entries for part in entry.name.parts[:-2]})
+        raise DataError(
+            f"no picture lies below a folder {domain!r}; folders above the classes: {listed(there)}"
+        )
+    return kept

@@ -1,0 +1,243 @@
+"""Which known data sets a folder holds, and where: CLIP_benchmark's layouts, torchvision's folders, archives.
+
+Data sets are recognised by the names of files and folders, nothing is opened: `cifar-10-batches-py`,
+`wds_vtab-cifar10`, `cifar10-test-a.tar.gz` beside `cifar10-train.tar.gz`, `caltech101/101_ObjectCategories`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from diptych.errors import DataError
+from diptych.evaluation.datasets import CaptionDataset, ImageDataset, dataset_of, load_captioned
+from diptych.evaluation.labelled import Labelled, together
+from diptych.evaluation.layouts import parts_in, read_labelled
+from diptych.evaluation.multilabel import MultiLabelDataset, load_multi_label, multi_label_parts
+from diptych.evaluation.naming import spelling
+from diptych.evaluation.parts import WORDS, Part, choose, listed, told_part
+from diptych.evaluation.registry import KNOWN, Known, known, short
+from diptych.media import IMAGE_SUFFIXES
+from diptych.zeroshot import class_names, folder_names
+
+_FILES = re.compile(r"\.(tar|tgz|tar\.(gz|bz2|xz)|parquet)$")
+_GROUPS = {"wds", "vtab", "data", "datasets"}  # folders that hold data sets
+_PART_WORDS = {word for words in WORDS.values() for word in words}
+# What may stand in a name beside the data set's own: its part, its size, how it is packed.
+_MORE = {
+    *_PART_WORDS,
+    *("a", "b", "k", "shot", "sample", "subset", "small", "images", "raw", "of", "shard", "wds", "format"),
+    *("batches", "py", "python", "binary", "bin"),
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A known data set on disk.
+
+    Attributes
+    ----------
+    known : Known
+    parts : mapping
+        "test" and "train", where there are such, -> its files, or its folder.
+    """
+
+    known: Known
+    parts: Mapping[str, tuple[Path, ...]]
+
+    def open(
+        self, part: Part = "test", *, domain: str | None = None
+    ) -> ImageDataset | MultiLabelDataset | CaptionDataset:
+        """The data set: class names of the registry, the name of CLIP_benchmark.
+
+        Parameters
+        ----------
+        part : "test" or "train"
+        domain : str, optional
+            Of class folders, only pictures below a folder of this name.
+
+        Raises
+        ------
+        DataError
+            No such part, or files that cannot be read or do not match the class names.
+        """
+        if part not in self.parts:
+            like = short(self.known.name)
+            raise DataError(
+                f"{self.known.name} has no part {part!r} here: it has {listed(self.parts)}; "
+                f"expected a file or folder such as {like}-{part}.tar or {like}/{part}"
+            )
+        paths, name = self.parts[part], self.known.name
+        if self.known.task == "retrieval":
+            return load_captioned(list(paths), part=part, name=name)
+        if self.known.task == "multilabel":
+            return load_multi_label(paths[0], part=part, name=name)
+        found = together([read_labelled(path, part=part, domain=domain) for path in paths])
+        return name_known(found, self.known, name if domain is None else f"{name}/{domain}")
+
+
+def name_known(found: Labelled, one: Known, name: str) -> ImageDataset:
+    """Pictures of a known data set with its class names; words that came with them stay as they are."""
+    if found.kind == "words":
+        return dataset_of(found, name)
+    spelled = {spelling(text): words for text, words in one.words.items()}
+    found = replace(found, classes=tuple(spelled.get(spelling(text), text) for text in found.classes))
+    if one.prompts is None:
+        return dataset_of(found, name)
+    if one.subset and (folders := folder_names(one.prompts)) and set(found.classes) <= set(folders):
+        there = set(found.classes)
+        return dataset_of(found, name, {wnid: text for wnid, text in folders.items() if wnid in there})
+    if one.in_order and len(found.classes) == len(class_names(one.prompts)):
+        found = replace(found, kind="numbers")
+    return dataset_of(found, name, one.prompts)
+
+
+def find(root: str | Path, name: str) -> Place:
+    """Where a data set lies in a folder, or the folder or file itself.
+
+    Parameters
+    ----------
+    root : path
+        A folder of data sets, or the data set: then the name is taken at its word.
+    name : str
+        As `registry.known` takes it.
+
+    Raises
+    ------
+    DataError
+        It is not there; the message lists what is.
+    InputError
+        No data set of that name.
+    """
+    wanted, path = known(name), Path(root)
+    if not path.exists():
+        raise DataError(f"{path} is not there: expected a folder of data sets, or one data set")
+    places = there(path) if path.is_dir() else []
+    found = next((place for place in places if place.known == wanted), None)
+    if found is not None:
+        return found
+    own = _parts([path], wanted)
+    if own and (not places or path.is_file()):
+        return Place(wanted, own)
+    like = " or ".join((short(wanted.name), *wanted.folders))
+    raise DataError(
+        f"{path} holds no {wanted.name}: it has {listed(place.known.name for place in places)}; expected a "
+        f"folder called {like}, or a file such as {short(wanted.name)}-test.tar"
+    )
+
+
+def there(root: str | Path) -> list[Place]:
+    """The known data sets in a folder, in the registry's order.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for file in ("cifar10-test-a.tar.gz", "cifar10-train.tar.gz", "cifar100.txt", "notes.tar"):
+    ...     (root / file).touch()
+    >>> [(place.known.name, sorted(place.parts)) for place in there(root)]
+    [('cifar10', ['test', 'train'])]
+    """
+    found: dict[str, list[Path]] = {}
+    for path in _candidates(Path(root)):
+        if (one := recognise(path.name)) is not None:
+            found.setdefault(one.name, []).append(path)
+    places = (Place(one, _parts(found.get(one.name, []), one)) for one in KNOWN.values())
+    return [place for place in places if place.parts]
+
+
+def recognise(name: str) -> Known | None:
+    """The data set a file or folder is called after, by the longest of the names that fit.
+
+    Examples
+    --------
+    >>> recognise("wds_vtab-cifar10_test").name, recognise("imagenet-sample-1000.tar").name
+    ('cifar10', 'imagenet1k')
+    >>> recognise("imagenet-a").name, recognise("imagenet-c"), recognise("cifar1000")
+    ('imagenet-a', None, None)
+    """
+    stem = re.sub(r"^(wds[_-])?(vtab[_-])?", "", _FILES.sub("", name.lower()))
+    best, length = None, 0
+    for one in KNOWN.values():
+        for alias in (short(one.name), *one.folders):
+            pattern = r"[\W_]*".join(map(re.escape, spelling(alias)))
+            match = re.match(rf"{pattern}(?![a-z0-9])", stem)
+            size = len(spelling(alias))
+            if match and size > length and _only_more(stem[match.end() :]):
+                best, length = one, size
+    return best
+
+
+def _only_more(rest: str) -> bool:
+    return all(word.isdigit() or word in _MORE for word in re.findall(r"t10k|[a-z]+|\d+|[^\W\da-z_]+", rest))
+
+
+def _candidates(root: Path) -> Iterator[Path]:
+    """The folder itself, what is in it, and what is in the folders that hold data sets."""
+    yield root
+    for path in sorted(root.iterdir()) if root.is_dir() else []:
+        if path.name.startswith("."):
+            continue
+        yield path
+        if path.is_dir() and path.name.lower() in _GROUPS:
+            yield from (one for one in _candidates(path) if one != path)
+
+
+def _parts(paths: list[Path], one: Known) -> dict[str, tuple[Path, ...]]:
+    """Part -> files or folder; folders that hold parts go first, then whole folders, then archives."""
+    inside: dict[str, tuple[Path, ...]] = {}
+    folders: dict[str, list[Path]] = {}
+    files: dict[str, list[Path]] = {}
+    for path in paths:
+        word = told_part(path.name) or ""
+        if path.is_dir():
+            found = _in_folder(path, one)
+            folders.setdefault(word, []).extend(found.pop("", ()))
+            inside = {**_by_part(found), **inside}
+        elif path.is_file() and (_FILES.search(path.name.lower()) or len(paths) == 1):
+            files.setdefault(word, []).append(path)
+    whole = {word: tuple(each) for found in (files, folders) for word, each in found.items() if each}
+    return {**_by_part(whole), **inside}
+
+
+def _in_folder(path: Path, one: Known) -> dict[str, tuple[Path, ...]]:
+    """Part -> folder or files, of a layout of its own or of folders of parts; "" -> one without parts."""
+    inner = (path, *_inner(path, one))
+    for folder in inner:
+        words = multi_label_parts(folder) if one.task == "multilabel" else parts_in(folder)
+        if words:
+            return dict.fromkeys(words, (folder,))
+    if one.task == "multilabel":
+        return {}
+    for folder in reversed(inner):
+        children = [child for child in sorted(folder.iterdir()) if not child.name.startswith(".")]
+        parts: dict[str, list[Path]] = {}
+        for child in children:
+            word = child.name.lower() if child.is_dir() else told_part(child.name)
+            if word in _PART_WORDS and (child.is_dir() or _FILES.search(child.name.lower())):
+                parts.setdefault(word, []).append(child)
+        if parts:
+            return {word: tuple(each) for word, each in parts.items()}
+        flat = one.task == "retrieval" and any(child.suffix.lower() in IMAGE_SUFFIXES for child in children)
+        if flat or any(child.is_dir() for child in children):
+            return {"": (folder,)}
+    return {}
+
+
+def _inner(path: Path, one: Known) -> list[Path]:
+    """Folders inside that may be the data set's own: of its known names, or named like it."""
+    children = (child for child in sorted(path.iterdir()) if child.is_dir())
+    return [child for child in children if child.name in one.inner or recognise(child.name) == one]
+
+
+def _by_part(found: Mapping[str, tuple[Path, ...]]) -> dict[str, tuple[Path, ...]]:
+    """By "test" and "train"; what names no part is for testing."""
+    parts: dict[str, tuple[Path, ...]] = {}
+    for name, words in WORDS.items():
+        if set(words) & set(found):
+            parts[name] = choose(found, name, "")
+    if "" in found and "test" not in parts:
+        parts["test"] = found[""]
+    return parts

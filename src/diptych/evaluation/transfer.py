@@ -1,0 +1,184 @@
+"""Learning from one labelled data set and answering on another: classes that match, rows, what answers say.
+
+What learns is the business of `probe`, `few_shot` and `knn`; which pictures teach, of `draws`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.embedding import Failed
+from diptych.encoder import Encoder
+from diptych.errors import DataError, InputError
+from diptych.evaluation import metrics
+from diptych.evaluation.classification import distinct_names, spread
+from diptych.evaluation.datasets import ImageDataset
+from diptych.evaluation.features import Embedding
+from diptych.evaluation.settings import Setup
+
+Features: TypeAlias = Literal["tower", "embeddings"]
+FEATURES: tuple[Features, ...] = ("tower", "embeddings")
+
+_SHOWN = 5  # names in a message
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A data set as rows, its labels those of the training part's classes.
+
+    Attributes
+    ----------
+    dataset : ImageDataset
+    rows : (N, D) float32
+        Of the pictures that could be read.
+    labels : (N,) int64
+        Into the class names of the training part.
+    positions : (N,) integers
+        Where these pictures stand in the data set.
+    failures : tuple of Failed
+        The others.
+    """
+
+    dataset: ImageDataset
+    rows: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    positions: NDArray[np.intp]
+    failures: tuple[Failed, ...]
+
+
+def matched(train: ImageDataset, other: ImageDataset) -> NDArray[np.int64]:
+    """For each class of another data set, its place among the training part's classes, by name.
+
+    A class that `train` has and the other lacks stays among the answers; the other way round nothing could be
+    learnt.
+
+    Raises
+    ------
+    DataError
+        A class that `train` lacks, or names that cannot tell the classes apart.
+    """
+    if other.class_names == train.class_names:
+        return np.arange(len(train.class_names))
+    for one in (train, other):
+        if len(set(one.class_names)) < len(one.class_names):
+            repeated = [name for name in one.class_names if one.class_names.count(name) > 1]
+            raise DataError(
+                f"{one.name} has several classes called {repeated[0]!r}, and the classes of {train.name} and "
+                f"{other.name} are not the same list: give the classes names of their own"
+            )
+    place = {name: number for number, name in enumerate(train.class_names)}
+    if unknown := [name for name in other.class_names if name not in place]:
+        unseen = [name for name in train.class_names if name not in set(other.class_names)]
+        raise DataError(
+            f"{other.name} has {len(unknown)} classes that {train.name} has not ({_some(unknown)}): what is "
+            f"not taught cannot be told. {train.name} has {len(place)} classes"
+            + (f", of which {other.name} lacks {_some(unseen)}" if unseen else "")
+            + "; where only the words differ, one file of names for both makes them equal"
+        )
+    return np.array([place[name] for name in other.class_names], dtype=np.int64)
+
+
+def aligned(train: ImageDataset, other: ImageDataset) -> ImageDataset:
+    """The same pictures with the training part's classes in its order as answers; see `matched`."""
+    labels = matched(train, other)[other.labels]
+    return replace(other, labels=labels, class_names=train.class_names)
+
+
+def embed_part(
+    setup: Setup, encoder: Encoder, train: ImageDataset, dataset: ImageDataset, features: Features
+) -> Part:
+    """The rows of a data set, its labels among the classes of `train`.
+
+    Raises
+    ------
+    DataError
+        Classes that do not match, no picture that can be read, or rows that are not finite.
+    InputError
+        Features that the encoder does not have, or that are none.
+    """
+    if features not in FEATURES:
+        raise InputError(f"features {features!r}: expected {' or '.join(map(repr, FEATURES))}")
+    answerable = aligned(train, dataset)
+    found: Embedding = setup.embed(encoder, dataset, features=features == "tower")
+    if not np.isfinite(found.rows).all():
+        raise DataError(
+            f"some {features} rows of {dataset.name} are not finite: the encoder's output is broken"
+        )
+    labels = answerable.labels[found.positions]
+    return Part(dataset, found.rows, labels, found.positions, found.failures)
+
+
+def all_failures(test: Part, *others: Part) -> tuple[Failed, ...]:
+    """What could not be read: the test part's, then the others' with the name of their data set before."""
+    rest = (Failed(f"{one.dataset.name}/{bad.key}", bad.reason) for one in others for bad in one.failures)
+    return (*test.failures, *rest)
+
+
+def untaught(labels: NDArray[np.int64], names: Sequence[str]) -> list[str]:
+    """Classes without a picture to learn from; they are told of, for their pictures can only be missed."""
+    there = set(np.unique(labels).tolist())
+    found = [name for number, name in enumerate(names) if number not in there]
+    if found:
+        warnings.warn(
+            f"{len(found)} of {len(names)} classes have no picture to learn from ({_some(found)}): their "
+            "test pictures count as missed",
+            stacklevel=3,
+        )
+    return found
+
+
+def answers(
+    scores: NDArray[np.float64], test: Part, names: Sequence[str], tolerance: float = 0.0
+) -> dict[str, Any]:
+    """What a result says of answers: figures, chance, intervals, outcomes, per class, confusions.
+
+    Parameters
+    ----------
+    scores : (N, C) floats
+        Larger is better; minus infinity for a class that is never named.
+    test : Part
+        Of N pictures.
+    names : sequence of C str
+        The classes.
+    tolerance : float
+        Scores no further apart than this tie; see `metrics`.
+
+    Returns
+    -------
+    dict
+        Keywords of `Setup.result`.
+    """
+    count, told = len(names), distinct_names(names)
+    ks = (1, 5) if count > 5 else (1,)
+    hits = np.stack([metrics.hits(scores, test.labels, k, tolerance=tolerance) for k in ks], axis=1)
+    recalls = metrics.class_means(hits[:, 0], test.labels, count)
+    confused = metrics.confusions(test.labels, scores.argmax(axis=1), count)
+    return {
+        "metrics": {
+            **{f"acc{k}": float(hits[:, i].mean()) for i, k in enumerate(ks)},
+            "mean_per_class_recall": float(np.nanmean(recalls)),
+        },
+        "chance": {**{f"acc{k}": k / count for k in ks}, "mean_per_class_recall": 1 / count},
+        "intervals": {f"acc{k}": metrics.bootstrap_interval(hits[:, i]) for i, k in enumerate(ks)},
+        "n": len(test.labels),
+        "classes": count,
+        "per_class": {
+            name: float(recall) for name, recall in zip(told, recalls, strict=True) if not np.isnan(recall)
+        },
+        "outcomes": {
+            f"acc{k}": spread(hits[:, i], test.positions, len(test.dataset)) for i, k in enumerate(ks)
+        },
+        "confusions": [[told[right], told[wrong], times] for right, wrong, times in confused],
+    }
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names, quoted, for a message."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(repr, names[:_SHOWN])) + more

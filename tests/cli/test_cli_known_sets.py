@@ -1,0 +1,105 @@
+"""`diptych evaluate datasets` and `zero-shot --dataset`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_tools import paint
+from typer.testing import Result
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """CIFAR-10 with both parts, PACS with two domains, captions in an archive's place."""
+    for number, name in enumerate(("dog", "cat", "truck", "ship", "horse", "frog")):
+        paint(tmp_path / "data" / "cifar10" / "test" / name / "0.png", number)
+        paint(tmp_path / "data" / "cifar10" / "train" / name / "0.png", number + 9)
+        paint(tmp_path / "data" / "cifar10" / "train" / name / "1.png", number + 20)
+        paint(tmp_path / "data" / "pacs" / ("photo", "sketch")[number % 2] / name / "0.png", number)
+    paint(tmp_path / "data" / "flickr8k-test" / "0.png").with_suffix(".txt").write_text("a dog\n")
+    return tmp_path / "data"
+
+
+def test_the_list_of_names(run: Run) -> None:
+    done = run("evaluate", "datasets")
+    assert done.exit_code == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["data", "set", "classes", "prompts", "metric"]
+    assert any(
+        line.split() == ["fgvc_aircraft", "100", "fgvc_aircraft", "mean", "per", "class"] for line in lines
+    )
+    assert any(line.split() == ["hateful_memes", "2", "hateful_memes", "ROC", "AUC"] for line in lines)
+    assert max(map(len, lines)) <= 80
+    told = json.loads(run("evaluate", "datasets", "--json").stdout)
+    assert len(told) == len(lines) - 2
+    assert {one["name"]: one["classes"] for one in told}["imagenet1k"] == 1000
+
+
+def test_what_a_folder_holds(run: Run, root: Path) -> None:
+    done = run("evaluate", "datasets", root)
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert rows == [
+        ["cifar10", "10", "accuracy", "test", "cifar10/test"],
+        ["cifar10", "10", "accuracy", "train", "cifar10/train"],
+        ["flickr8k", "recall@1", "test", "flickr8k-test"],
+        ["pacs", "accuracy", "test", "pacs"],
+    ]
+    Path("empty").mkdir()
+    assert "no known data set" in run("evaluate", "datasets", "empty").stdout
+    refused = run("evaluate", "datasets", "nowhere")
+    assert refused.exit_code == 2
+    assert "nowhere is not a folder" in refused.stderr
+
+
+def test_zero_shot_by_name(run: Run, tiny: Path, root: Path) -> None:
+    words = ("evaluate", "zero-shot", root, "-m", tiny, "--json")
+    done = run(*words, "--dataset", "vtab/cifar10")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["dataset"], told["n"], told["classes"], len(told["templates"])) == ("cifar10", 6, 10, 18)
+    assert set(told["metrics"]) == {"acc1", "acc5", "mean_per_class_recall"}
+    train = json.loads(run(*words, "--dataset", "cifar10", "--part", "train", "--templates", "{}").stdout)
+    assert train["templates"] == ["{}"]
+    assert train["n"] == 12
+    several = run(*words, "--dataset", "pacs", "--dataset", "flickr8k")
+    assert [one["dataset"] for one in json.loads(several.stdout)] == ["pacs", "flickr8k"]
+    domains = json.loads(run(*words, "--dataset", "pacs", "--domain", "each").stdout)
+    assert [one["dataset"] for one in domains] == ["pacs/photo", "pacs/sketch"]
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--dataset", "mnist"], "holds no mnist"),
+        (["--dataset", "cifar"], "no data set is known as 'cifar'"),
+        (["--dataset", "cifar10", "--names", "cifar10"], "brings its own class names"),
+        (["--dataset", "cifar10", "--domain", "each"], "cifar10 has no domains"),
+        (["--dataset", "pacs", "--part", "train"], "has no part 'train'"),
+        (["--dataset", "cifar10", "--part", "dev"], "--part takes test or train"),
+    ],
+)
+def test_what_cannot_be_measured_is_told(
+    run: Run, tiny: Path, root: Path, more: list[str], told: str
+) -> None:
+    done = run("evaluate", "zero-shot", root, *more, "-m", tiny)
+    assert done.exit_code == 2
+    assert told in done.stderr
+
+
+def test_a_folder_of_shards_brings_names_and_prompts(run: Run, tiny: Path) -> None:
+    from layout_files import labelled_shard, write_shards
+
+    shard = labelled_shard(["red", "blue"], [0, 1])
+    write_shards(Path("mine"), [shard], names=["a red thing", "a blue thing"], templates=["see {c}"])
+    told = json.loads(run("evaluate", "zero-shot", "mine", "-m", tiny, "--json").stdout)
+    assert told["templates"] == ["see {}"]
+    assert set(told["per_class"]) == {"a red thing", "a blue thing"}
+    told = json.loads(
+        run("evaluate", "zero-shot", "mine", "-m", tiny, "--json", "--templates", "bare").stdout
+    )
+    assert told["templates"] == ["{}"]
