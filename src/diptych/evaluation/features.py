@@ -152,8 +152,9 @@ def _embed(
 
 def content_hash(dataset: Pictures) -> str:
     """Hash over every picture's name and bytes: reading them costs far less than encoding them."""
-    digest = hashlib.blake2b(digest_size=16)
-    for key, data in dataset:
+    origin, how = dataset.made_of
+    digest = hashlib.blake2b(how.encode(), digest_size=16)
+    for key, data in origin:
         content = data if isinstance(data, bytes) else data.tobytes()
         digest.update(f"{len(key.encode(errors='surrogateescape'))} {len(content)}\n".encode())
         digest.update(key.encode(errors="surrogateescape") + content)
