@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from diptych.cli import classify, demo, evaluate, interpolate, models, train
+from diptych.cli import classify, demo, evaluate, interpolate, models, robustness, train
 from diptych.cli.console import complain, show_warnings
 from diptych.errors import DiptychError
 
@@ -50,6 +50,7 @@ app.command("train")(train.train)
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="evaluate")
 evaluate.app.command("interpolate")(interpolate.interpolate)
+evaluate.app.command("robustness")(robustness.robustness)
 
 
 def _version(wanted: bool) -> None:

@@ -190,7 +190,9 @@ def _zoom(picture: Array, strength: tuple[float, float], rng: Rng, scale: float)
     for factor in np.arange(1, most, step):
         across, down = width * (1 - 1 / factor) / 2, height * (1 - 1 / factor) / 2
         box = (across, down, width - across, height - down)
-        total += np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box)) / np.float32(255)
+        total += np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box)) / np.float32(
+            255
+        )
         count += 1
     return total / count
 

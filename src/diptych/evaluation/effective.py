@@ -33,7 +33,9 @@ def logit(accuracy: ArrayLike, n: ArrayLike) -> Floats:
     """
     shares, counts = np.asarray(accuracy, np.float64), np.asarray(n, np.float64)
     if not ((shares >= 0) & (shares <= 1)).all() or not (counts >= 1).all():
-        raise InputError(f"accuracies {shares.tolist()} on {counts.tolist()} pictures: expected 0 to 1, on some")
+        raise InputError(
+            f"accuracies {shares.tolist()} on {counts.tolist()} pictures: expected 0 to 1, on some"
+        )
     margin = 0.5 / counts
     clipped = np.clip(shares, margin, 1 - margin)
     found: Floats = np.log(clipped / (1 - clipped))
