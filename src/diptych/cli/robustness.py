@@ -101,7 +101,7 @@ def robustness(
 
       diptych evaluate robustness cifar10-test.tar.gz --corruptions --sample 500 --report corrupted
 
-      diptych evaluate robustness cifar10-test.tar.gz --corruptions -m default --ordinary runs/a --ordinary runs/b
+      diptych evaluate robustness test.tar --corruptions --ordinary runs/small --ordinary runs/large
     """
     from diptych.evaluation import compare, measure, robustness_report
 
@@ -116,7 +116,7 @@ def robustness(
     }
     group = _group(base, shifts, corruptions, severities, side, seed, shared_classes, scorers)
     command = shlex.join(["diptych", *sys.argv[1:]])
-    settings = {
+    settings: dict[str, Any] = {
         "threads": options.count(threads, "--threads"),
         "batch_size": options.count(batch_size, "--batch-size") or 64,
         "command": command,

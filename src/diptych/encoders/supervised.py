@@ -131,8 +131,8 @@ def load_supervised(
     known = _classes(config)
     if not known:
         raise WeightsError(
-            f"{home} is a run of the objective {config.get('objective')}: only 'classes' has a head for labels; "
-            "diptych.load opens the others"
+            f"{home} is a run of the objective {config.get('objective')}: only 'classes' has a head for "
+            "labels; diptych.load opens the others"
         )
     if missing := [name for name in class_names if name not in known]:
         raise WeightsError(

@@ -1,8 +1,8 @@
 """A data set seen through a corruption: its pictures, decoded, cropped to what a model sees and made worse.
 
-Pictures are first brought to the size a model sees, as for ImageNet-C: the largest square in the middle, its
-side reduced to `side` pixels. One that is smaller keeps its size, as for CIFAR-10-C: a picture is never
-enlarged before it is corrupted. So all models of a comparison meet the same pixels, whatever they make of them.
+Pictures are first brought to the size a model sees, as for ImageNet-C: the largest square in the middle,
+its side reduced to `side` pixels. One that is smaller keeps its size, as for CIFAR-10-C: a picture is never
+enlarged before it is corrupted. All models of a comparison meet the same pixels, whatever they make of them.
 
 Corrupting takes about as long as encoding, and a data set is walked in its caller's thread. So a pool works
 ahead, by a few pictures for each thread; order and chance do not depend on it (`corruptions.corrupt`). What
@@ -57,7 +57,7 @@ class Squares(ImageDataset):
         return self.walk(None)
 
     def walk(self, change: Callable[[str, Image.Image], Image.Image] | None) -> Iterator[tuple[str, Content]]:
-        """(key, picture) in order, changed by a function of the key and the picture; `Unread` where none is."""
+        """(key, picture) in order, changed by a function of both; `Unread` where there is none."""
         known = self._kept.known
 
         def work(item: tuple[str, Content]) -> tuple[str, Content, Content]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from types import ModuleType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from PIL import Image
 
 from diptych.extras import require
 
-Array: TypeAlias = NDArray[np.float32]
+Array: TypeAlias = NDArray[np.floating[Any]]
 Rng: TypeAlias = np.random.Generator
 
 LARGEST_FIELD = 256  # side of the grid a fractal is drawn on; larger pictures get it enlarged
@@ -117,13 +117,14 @@ def scaled(
     return found
 
 
-def plasma(height: int, width: int, decay: float, rng: Rng) -> Array:
-    """A cloud: fractal noise from 0 to 1, (H, W), by midpoint displacement.
+def plasma(shape: tuple[int, ...], decay: float, rng: Rng) -> Array:
+    """A cloud: fractal noise from 0 to 1, of shape (H, W), by midpoint displacement.
 
     (Fournier, Fussell and Carpenter 1982, "Computer rendering of stochastic models".) Each finer octave is
     weaker by `decay` squared; near 1 the cloud is grainy, at 2 smooth.
     """
-    longest = max(height, width)
+    height, width = shape
+    longest = max(shape)
     size = min(LARGEST_FIELD, 1 << max(longest - 1, 1).bit_length())
     field = np.zeros((size, size), np.float32)
     step, strength = size, 1.0
@@ -155,16 +156,17 @@ def _displace(field: Array, step: int, half: int, strength: float, rng: Rng) -> 
     field[half::step, ::step] = (corners + below + middles + np.roll(middles, 1, 1)) / 4 + noise()
 
 
-def frost(height: int, width: int, rng: Rng) -> Array:
+def frost(shape: tuple[int, ...], rng: Rng) -> Array:
     """Ice on a window, drawn: needles along the ridges of two clouds, thicker towards an edge, (H, W, 3).
 
     The original lays photographs of frost over the picture; this stands for them.
     """
-    needles = np.zeros((height, width), np.float32)
+    height, width = shape
+    needles: Array = np.zeros(shape, np.float32)
     for decay, sharp in ((1.25, 5), (1.4, 2.5)):
-        cloud = plasma(height, width, decay, rng)
+        cloud = plasma(shape, decay, rng)
         needles = np.maximum(needles, (1 - abs(2 * cloud - 1)) ** np.float32(sharp))
-    thick = plasma(height, width, 1.7, rng)
+    thick = plasma(shape, 1.7, rng)
     slope = np.linspace(-1, 1, height)[:, None] * rng.uniform(-1, 1)
     slope = slope + np.linspace(-1, 1, width)[None] * rng.uniform(-1, 1)
     cover = np.clip(0.45 + 0.5 * thick + 0.3 * slope, 0, 1)

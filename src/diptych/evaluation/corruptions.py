@@ -13,8 +13,8 @@ JPEG. The code is this project's own, and differs from the original's pixels:
 - glass moves every pixel once, by the sum of the original's moves, not pixel after pixel in swaps;
 - the clouds of fog, the streaks of motion and snow come from other generators, and water does not glint.
 
-Elastic is as published, where the second severity is harsher than the third: two bend the whole picture, three
-its small regions.
+Elastic is as published, where the second severity is harsher than the third: two bend the whole picture,
+three its small regions. Noise is as for ImageNet, harsher than CIFAR-10-C's.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def corrupt(
     check(corruption, severity)
     if picture.mode not in ("RGB", "L") or not (picture.width and picture.height):
         raise ImageError(
-            f"a picture of mode {picture.mode} and {picture.width} x {picture.height} pixels: expected RGB or "
-            "grey with some pixels; diptych.media.load_image gives RGB"
+            f"a picture of mode {picture.mode} and {picture.width} x {picture.height} pixels: expected "
+            "RGB or grey with some pixels; diptych.media.load_image gives RGB"
         )
     named = f"{seed}\0{corruption}\0{severity}\0{key}".encode("utf-8", "surrogateescape")
     rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(named, digest_size=16).digest()))
@@ -168,8 +168,8 @@ def _defocus(picture: Array, strength: tuple[float, float], rng: Rng, scale: flo
 def _glass(picture: Array, strength: tuple[float, int, int], rng: Rng, scale: float) -> Array:
     sigma, most, times = strength
     (height, width), soft = picture.shape[:2], blurred(picture, sigma * scale)
-    # Each of `times` moves is one of -most .. most pixels; on small pictures the sum is a part of a pixel, and
-    # as many pixels move a whole one.
+    # Each of `times` moves is one of -most .. most pixels. On small pictures the sum is a part of a pixel: as
+    # many pixels move by a whole one.
     moves = rng.uniform(-(most + 0.5), most + 0.5, (times, 2, height, width)).sum(0) * scale
     moves = np.floor(moves + rng.random(moves.shape)).astype(np.intp)
     rows = np.clip(np.arange(height)[:, None] + moves[0], 0, height - 1)
@@ -229,13 +229,13 @@ def _published(height: int, width: int) -> tuple[int, int]:
 
 def _frost(picture: Array, strength: tuple[float, float], rng: Rng, scale: float) -> Array:
     kept, ice = strength
-    return np.float32(kept) * picture + np.float32(ice) * frost(*picture.shape[:2], rng)
+    return np.float32(kept) * picture + np.float32(ice) * frost(picture.shape[:2], rng)
 
 
 def _fog(picture: Array, strength: tuple[float, float], rng: Rng, scale: float) -> Array:
     thick, decay = strength
     brightest = float(picture.max())
-    clouded = picture + np.float32(thick) * plasma(*picture.shape[:2], decay, rng)[..., None]
+    clouded = picture + np.float32(thick) * plasma(picture.shape[:2], decay, rng)[..., None]
     return clouded * np.float32(brightest / (brightest + thick))
 
 
@@ -243,7 +243,8 @@ def _brightness(picture: Array, more: float, rng: Rng, scale: float) -> Array:
     """More of HSV's value; hue and saturation stay."""
     value = picture.max(-1, keepdims=True)
     brighter = np.clip(value + np.float32(more), 0, 1)
-    return np.where(value > 0, picture / np.maximum(value, 1e-6), 1) * brighter
+    found: Array = np.where(value > 0, picture / np.maximum(value, 1e-6), 1) * brighter
+    return found
 
 
 def _spatter(picture: Array, strength: tuple[float, ...], rng: Rng, scale: float) -> Array:
@@ -253,7 +254,7 @@ def _spatter(picture: Array, strength: tuple[float, ...], rng: Rng, scale: float
     noise = blurred(noise, sigma)
     if mud:
         cover = blurred((noise > least).astype(np.float32), soft)
-        cover = np.where(cover < 0.8, 0, cover).astype(np.float32)
+        cover = np.where(cover < 0.8, 0, cover)
     else:
         cover = np.clip((noise - least) / 0.05, 0, 1) * np.float32(soft)
     colour = np.array([63, 42, 20] if mud else [175, 238, 238], np.float32) / 255
@@ -267,7 +268,8 @@ def _spatter(picture: Array, strength: tuple[float, ...], rng: Rng, scale: float
 
 def _contrast(picture: Array, kept: float, rng: Rng, scale: float) -> Array:
     mean = picture.mean((0, 1), keepdims=True)
-    return (picture - mean) * np.float32(kept) + mean
+    found: Array = (picture - mean) * np.float32(kept) + mean
+    return found
 
 
 def _elastic(picture: Array, strength: tuple[float, float, float], rng: Rng, scale: float) -> Array:
@@ -307,7 +309,8 @@ def _saturate(picture: Array, strength: tuple[float, float], rng: Rng, scale: fl
     before = (value - least) / np.maximum(value, 1e-6)
     after = np.clip(before * factor + more, 0, 1)
     ratio = np.where(before > 1e-6, after / np.maximum(before, 1e-6), 0)
-    return value - (value - picture) * ratio
+    found: Array = value - (value - picture) * ratio
+    return found
 
 
 CORRUPTIONS: dict[str, Corruption] = {

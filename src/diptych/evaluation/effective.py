@@ -1,9 +1,9 @@
 """Effective robustness: how far a model lies above the line of ordinary models (Taori et al. 2020).
 
 (arXiv 2007.00644; CLIP paper, section 3.3 and figure 13.) Among models trained in the ordinary way, accuracy
-under a shift is foretold by accuracy on the reference: on logit-scaled axes by a line. What a model has beyond
-that line is its effective robustness. Pure functions of accuracies; where these come from is `robustness.py`'s
-business.
+under a shift is foretold by accuracy on the reference: on logit-scaled axes by a line. What a model has
+beyond that line is its effective robustness. Pure functions of accuracies; where these come from is
+`robustness.py`'s business.
 
 An accuracy of 0 or 1 has no logit. Counted on n pictures, accuracies are kept half a picture away from both
 ends: between 1 / (2n) and 1 - 1 / (2n).
@@ -71,7 +71,7 @@ class Line:
     resampled: Floats
 
     def predict(self, reference: ArrayLike, n: ArrayLike) -> Floats:
-        """Accuracy under the shift of an ordinary model with this accuracy on `n` pictures of the reference."""
+        """Accuracy under the shift of an ordinary model that has this one on `n` pictures."""
         return expit(self.slope * logit(reference, n) + self.intercept)
 
     def band(self, reference: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
@@ -127,8 +127,8 @@ def fit_line(
     x, y = logit(reference, n), logit(shifted, shifted_n or n)
     if np.ptp(x) < 1e-9:
         raise InputError(
-            f"all {len(x)} ordinary models have the accuracy {reference[0]:.3f} on the reference: no line goes "
-            "through one place; take models of unlike size or training"
+            f"all {len(x)} ordinary models have the accuracy {reference[0]:.3f} on the reference: no line "
+            "goes through one place; take models of unlike size or training"
         )
     slope, intercept = _least_squares(x, y)
     residual = float(np.sqrt(np.mean((y - slope * x - intercept) ** 2)))
@@ -142,8 +142,8 @@ def effective_robustness(reference: float, shifted: float, line: Line, n: int) -
     Examples
     --------
     >>> line = fit_line([0.5, 0.9], [0.2, 0.5], 1000)
-    >>> round(effective_robustness(0.9, 0.8, line, 1000), 3), round(effective_robustness(0.5, 0.2, line, 1000), 3)
-    (0.3, 0.0)
+    >>> round(effective_robustness(0.9, 0.8, line, 1000), 3)
+    0.3
     """
     return shifted - line.predict(reference, n).item()
 

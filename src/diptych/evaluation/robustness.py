@@ -64,8 +64,9 @@ class ShiftGroup:
     def __post_init__(self) -> None:
         name = self.reference.name
         if not self.shifts:
-            raise DataError(f"{name} has no shift beside it: name other data sets of its classes, domains, or "
-                            "corruptions")  # fmt: skip
+            raise DataError(
+                f"{name} has no shift beside it: name other data sets of its classes, domains, or corruptions"
+            )
         taken = [name, *(shift.name for shift in self.shifts)]
         if twice := sorted({one for one in taken if taken.count(one) > 1}):
             raise DataError(f"two data sets are called {twice[0]!r}: give one another name")
@@ -78,8 +79,9 @@ class ShiftGroup:
                 only = [_few(mine - theirs), _few(theirs - mine)]
                 raise DataError(
                     f"{name} and {shift.name} have other classes (of {len(mine)} and {len(theirs)}, "
-                    f"{len(mine & theirs)} in both; only in {name}: {only[0]}; only in {shift.name}: {only[1]}): "
-                    "rename the folders, or measure among the classes that both have (shared_classes)"
+                    f"{len(mine & theirs)} in both; only in {name}: {only[0]}; only in {shift.name}: "
+                    f"{only[1]}): rename the folders, or measure among the classes that both have "
+                    "(shared_classes)"
                 )
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 
 from diptych.evaluation.corrupted import CorruptedDataset
 from diptych.evaluation.effective import Line
+from diptych.evaluation.report import Result
 from diptych.evaluation.robustness import Comparison, Robustness, Standing
 from diptych.reports import Cell, Curve, Estimate, Heatmap, Mark, Plot, Report, Scatter, Section, Table
 
@@ -86,8 +87,8 @@ def _verdicts(found: Comparison) -> list[str]:
         told.append(text + ".")
     if not found.lines:
         told.append(
-            "There are no ordinary models to draw a line through, so nothing is said of effective robustness: "
-            "that a model of higher accuracy loses less is to be expected."
+            "There are no ordinary models to draw a line through, so nothing is said of effective "
+            "robustness: that a model of higher accuracy loses less is to be expected."
         )
     return told
 
@@ -108,8 +109,8 @@ def _effective(found: Comparison) -> Section:
     ]
     text = [
         "Effective robustness is accuracy under shift less what the line of ordinary models says of the "
-        "accuracy on the reference (Taori et al. 2020, arXiv 2007.00644). The line is fitted by least squares "
-        "between logits; accuracies are kept half a picture away from 0 and 1, which have none.",
+        "accuracy on the reference (Taori et al. 2020, arXiv 2007.00644). The line is fitted by least "
+        "squares between logits; accuracies are kept half a picture away from 0 and 1, which have none.",
     ]
     count = next(iter(found.lines.values())).models
     if count < 5:
@@ -125,7 +126,7 @@ def _effective(found: Comparison) -> Section:
         "lines": Table(["shift", "slope", "intercept", "residual", "models"], rows, "Between logits."),
     }
     plots: dict[str, Plot] = {}
-    for number, name in enumerate(reversed(found.models)):  # the one that stands for the others first
+    for number, name in enumerate(reversed(list(found.models))):  # the one that stands for the others first
         plots[f"line-{number}" if number else "line"] = scatter(found, name)
     return Section("Effective robustness", text, tables, plots)
 
@@ -169,24 +170,25 @@ def _mark(one: Robustness, *, named: bool) -> Mark:
 
 def _shifts(found: Comparison) -> Section:
     """Every model on every shift."""
+    narrowed = any(one.narrowed for one in found.standings)
     rows: list[list[Cell]] = []
     for one in found.standings:
         for result in one.shifts:
             reference = one.reference_of(result)
-            figures = [_figure(reference), _figure(result)]
-            rows.append([one.model, result.dataset, *figures, result.n, result.chance["acc1"]])
-    columns = ["model", "shift", "reference", "accuracy", "n", "chance"]
-    narrowed = any(one.narrowed for one in found.standings)
+            among = [_figure(reference)] if narrowed else []
+            rows.append([one.model, result.dataset, *among, _figure(result), result.n])
+    columns = ["model", "shift", *(["reference"] if narrowed else []), "accuracy", "n"]
     told = "Where a shift has fewer classes, the reference is measured among these." if narrowed else ""
     return Section("Shifts", [], {"shifts": Table(columns, rows, told)})
 
 
-def _figure(result: Any) -> Estimate:
-    return Estimate(result.metrics["acc1"], *result.intervals["acc1"], result.n)
+def _figure(result: Result) -> Estimate:
+    low, high = result.intervals["acc1"]
+    return Estimate(result.metrics["acc1"], low, high, result.n)
 
 
 def _corruptions(found: Comparison) -> Section:
-    """A table and a heat map of corruptions by severities for each model asked about, and families for all."""
+    """A table and a heat map, corruptions by severities, of each model asked about; families of all."""
     asked = [one.model for one in found.models[found.main] if not one.ordinary]
     tables: dict[str, Table] = {}
     plots: dict[str, Plot] = {}
@@ -217,8 +219,8 @@ def _corruptions(found: Comparison) -> Section:
             title=standing.model,
         )
     text = [
-        "Corruptions of Hendrycks and Dietterich 2019 (arXiv 1903.12261), made on the fly by this package's own "
-        f"code: not ImageNet-C's or CIFAR-10-C's files, and frost is drawn. {_seen(found)}",
+        "Corruptions of Hendrycks and Dietterich 2019 (arXiv 1903.12261), made on the fly by this package's "
+        f"own code: not ImageNet-C's or CIFAR-10-C's files, and frost is drawn. {_seen(found)}",
     ]
     return Section("Corruptions", text, tables, plots)
 
@@ -228,8 +230,8 @@ def _seen(found: Comparison) -> str:
     if not isinstance(shift, CorruptedDataset) or shift.squares.side is None:
         return "Pictures were cropped to a square at their own size, then corrupted."
     return (
-        f"Pictures were cropped to a square, reduced to {shift.squares.side} pixels where they are larger, then "
-        "corrupted; lengths in pixels go with the side."
+        f"Pictures were cropped to a square, reduced to {shift.squares.side} pixels where they are larger, "
+        "then corrupted; lengths in pixels go with the side."
     )
 
 
@@ -274,7 +276,7 @@ def _plain(one: Robustness) -> dict[str, Any]:
     return {name: getattr(one, name) for name in names}
 
 
-def _one(result: Any) -> dict[str, Any]:
+def _one(result: Result) -> dict[str, Any]:
     return {
         "dataset": result.dataset,
         "data_fingerprint": result.data_fingerprint,

@@ -1,7 +1,7 @@
 """Any classifier, as a callable from pictures to scores: what robustness is measured on.
 
-A zero-shot classifier, a linear probe and a supervised network answer the same question, so a measurement asks
-a `Scorer` and does not care which it is. Supervised runs of this package come as one from
+A zero-shot classifier, a linear probe and a supervised network answer the same question, so a measurement
+asks a `Scorer` and does not care which it is. Supervised runs of this package come as one from
 `diptych.encoders.load_supervised`; a model of another package is a few lines:
 
     class Timm:                                     # pip install timm
