@@ -183,7 +183,7 @@ def _group(
 
     if not corruptions:
         return ShiftGroup(base, shifts, shared)
-    most = side or max(scorer.input_size for scorer in scorers.values())
+    most = max(scorer.input_size for scorer in scorers.values()) if side is None else side
     return ShiftGroup(*corruptions_of(base, severities=_severities(severities), seed=seed, side=most))
 
 

@@ -1,7 +1,7 @@
 """Pictures made worse on purpose: the corruptions of Hendrycks and Dietterich, at five severities.
 
 (Hendrycks and Dietterich 2019, arXiv 1903.12261: fifteen kinds, and the four they kept for validation.) Here
-are the kinds and their strengths; the data set of corrupted pictures is `corrupted.py`'s.
+are the kinds and their strengths; the data set of corrupted pictures is `corrupted_sets.py`'s.
 
 The strengths are those published with ImageNet-C, for pictures of 224 pixels. What is a length in pixels
 (radii, widths of blurs, displacements, sizes of flakes) is multiplied by the picture's shorter side over 224,

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from diptych.evaluation.corrupted import CorruptedDataset
+from diptych.evaluation.corrupted_sets import CorruptedDataset
 from diptych.evaluation.effective import Line
 from diptych.evaluation.report import Result
-from diptych.evaluation.robustness import Comparison, Robustness, Standing
+from diptych.evaluation.robustness import Comparison, Robustness
+from diptych.evaluation.shifts import Standing
 from diptych.reports import Cell, Curve, Estimate, Heatmap, Mark, Plot, Report, Scatter, Section, Table
 
 PLACES = 60  # of a line, where it is drawn
