@@ -58,7 +58,7 @@ def disc(radius: float, blur: float) -> Array:
     --------
     >>> disc(0.3, 0.0).tolist()                       # inside one pixel: nothing is blurred
     [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
-    >>> disc(1.0, 0.0).round(2)[1].tolist()
+    >>> disc(1.0, 0.0)[1].astype(float).round(2).tolist()
     [0.15, 0.32, 0.15]
     """
     reach = math.ceil(radius + 3 * blur)

@@ -140,8 +140,8 @@ def scatter(found: Comparison, series: str) -> Scatter:
     lines = {"y = x": Curve(places.tolist(), places.tolist(), dashed=True)}
     if line is not None:
         lines = {"ordinary models": _drawn(line, places, found.standings[0].reference.n), **lines}
-    marks = {"ordinary": [_mark(one, named=False) for one in models if one.ordinary]}
-    marks |= {one.model: [_mark(one, named=True)] for one in models if not one.ordinary}
+    marks = {"ordinary": [_mark(one) for one in models if one.ordinary]}
+    marks |= {one.model: [_mark(one)] for one in models if not one.ordinary}
     marks = {name: group for name, group in marks.items() if group}
     told = series if len(found.models) > 1 else "under shift"
     return Scatter(
@@ -161,12 +161,11 @@ def _drawn(line: Line, places: np.ndarray[Any, Any], n: int) -> Curve:
     return Curve(places.tolist(), y, low.tolist(), high.tolist())
 
 
-def _mark(one: Robustness, *, named: bool) -> Mark:
+def _mark(one: Robustness) -> Mark:
     def ends(value: Estimate) -> tuple[float, float]:
         return value.low or 0.0, value.high or 0.0
 
-    label = one.model if named else ""
-    return Mark(one.reference.value, one.shifted.value, ends(one.reference), ends(one.shifted), label)
+    return Mark(one.reference.value, one.shifted.value, ends(one.reference), ends(one.shifted))
 
 
 def _shifts(found: Comparison) -> Section:

@@ -106,10 +106,9 @@ class Scatter:
 
     def _scale(self, axes: Any) -> None:
         """Logit axes over what there is to see, with ticks in plain shares."""
-        shown = [(v.x, v.y) for marks in self.marks.values() for v in marks]
-        ends = [end for marks in self.marks.values() for v in marks for end in (v.x_interval, v.y_interval)]
-        xs = [x for x, _ in shown] + [value for end in ends[::2] if end for value in end]
-        ys = [y for _, y in shown] + [value for end in ends[1::2] if end for value in end]
+        every = [mark for marks in self.marks.values() for mark in marks]
+        xs = [value for mark in every for value in (mark.x, *(mark.x_interval or ()))]
+        ys = [value for mark in every for value in (mark.y, *(mark.y_interval or ()))]
         for axis, values in (("x", xs), ("y", ys)):
             low, high = _around(self._inside(values))
             ticks = [tick for tick in _TICKS if low <= tick <= high]
