@@ -26,6 +26,7 @@ from diptych.cli import (
     known_sets,
     models,
     probe,
+    robustness,
     train,
 )
 from diptych.cli.console import complain, show_warnings
@@ -77,6 +78,7 @@ evaluate.app.command("probe")(probe.probe)
 evaluate.app.command("few-shot")(few_shot.few_shot)
 evaluate.app.command("knn")(probe.knn)
 evaluate.app.command("datasets")(known_sets.datasets)
+evaluate.app.command("robustness")(robustness.robustness)
 
 
 def _version(wanted: bool) -> None:

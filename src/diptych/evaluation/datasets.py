@@ -93,6 +93,11 @@ class Pictures:
         """Name of each picture inside its folder or archive."""
         return tuple(str(entry.name) for entry in self.entries)
 
+    @property
+    def made_of(self) -> tuple[Pictures, str]:
+        """The pictures on disk that these are made of, and how: what rows of them are kept by."""
+        return self, ""
+
     def rows(self, count: int, seed: int) -> NDArray[np.intp]:
         """Positions of at most `count` pictures drawn at random, in order."""
         drawn = np.random.default_rng(seed).choice(len(self), min(count, len(self)), replace=False)
