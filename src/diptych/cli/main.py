@@ -27,6 +27,7 @@ from diptych.cli import (
     models,
     probe,
     robustness,
+    suite,
     train,
 )
 from diptych.cli.console import complain, show_warnings
@@ -79,6 +80,7 @@ evaluate.app.command("few-shot")(few_shot.few_shot)
 evaluate.app.command("knn")(probe.knn)
 evaluate.app.command("datasets")(known_sets.datasets)
 evaluate.app.command("robustness")(robustness.robustness)
+evaluate.app.command("suite")(suite.suite)
 
 
 def _version(wanted: bool) -> None:

@@ -21,9 +21,9 @@ from typing import TypeVar
 from PIL import Image
 
 from diptych.errors import DiptychError, InputError
-from diptych.evaluation.archives import Unread
+from diptych.evaluation.archives import Content, Unread
 from diptych.evaluation.corruptions import SEVERITIES, STANDARD, VERSION, check, corrupt
-from diptych.evaluation.datasets import Content, ImageDataset, Pictures
+from diptych.evaluation.datasets import ImageDataset, Pictures
 from diptych.inputs import processors
 from diptych.media import load_image
 

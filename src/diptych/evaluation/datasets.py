@@ -122,8 +122,8 @@ class ImageDataset(Pictures):
 
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
-    skipped: tuple[tuple[str, str], ...] = field(default=())
-    templates: tuple[str, ...] = field(default=())
+    skipped: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
+    templates: tuple[str, ...] = field(default=(), kw_only=True)
 
     def answers(self) -> Iterable[object]:
         """The class name of each picture."""
@@ -201,7 +201,7 @@ def dataset_of(
 ) -> ImageDataset:
     """The data set of what a layout says, with words for its classes as for `load_labelled`."""
     labels, words = name_classes(found, class_names)
-    return ImageDataset(name, found.entries, labels, words, found.skipped, found.templates)
+    return ImageDataset(name, found.entries, labels, words, skipped=found.skipped, templates=found.templates)
 
 
 def load_labelled_shards(
