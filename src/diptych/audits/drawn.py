@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diptych.evaluation.archives import Entry
-from diptych.evaluation.datasets import Content, ImageDataset
+from diptych.evaluation.archives import Content, Entry
+from diptych.evaluation.datasets import ImageDataset
 
 if TYPE_CHECKING:
     from PIL.Image import Image

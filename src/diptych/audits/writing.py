@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from diptych.errors import DiptychError, InputError
 from diptych.evaluation import ImageDataset
-from diptych.evaluation.datasets import Content
+from diptych.evaluation.archives import Content
 from diptych.media import load_image
 
 PLACES = {"top": 0.0, "middle": 0.5, "bottom": 1.0}

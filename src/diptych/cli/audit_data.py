@@ -193,7 +193,7 @@ def domains(
       diptych audit domains pacs.tar --report domains
     """
     from diptych.audits.domains import audit_domains
-    from diptych.evaluation.datasets import domains as domains_of
+    from diptych.evaluation import domains as domains_of
     from diptych.evaluation.datasets import load_labelled
 
     asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)

@@ -26,6 +26,8 @@ from diptych.cli import (
     known_sets,
     models,
     probe,
+    robustness,
+    suite,
     train,
 )
 from diptych.cli.audit_association import association
@@ -83,6 +85,8 @@ evaluate.app.command("probe")(probe.probe)
 evaluate.app.command("few-shot")(few_shot.few_shot)
 evaluate.app.command("knn")(probe.knn)
 evaluate.app.command("datasets")(known_sets.datasets)
+evaluate.app.command("robustness")(robustness.robustness)
+evaluate.app.command("suite")(suite.suite)
 
 
 def _version(wanted: bool) -> None:

@@ -17,12 +17,20 @@ Learning from labelled pictures: `transfer` (classes that match, rows, what answ
 pictures teach and which choose), `logistic` and `peak` (fits, and the search for their strength), `probe`,
 `few_shot`, `knn` (the protocols), `data_efficiency` (what zero-shot is worth in labelled pictures),
 `probe_report` and `few_shot_report` (the same as reports).
+
+Robustness: `scorers` (any classifier as a callable from pictures to scores), `corruptions`,
+`corruption_fields` and `corrupted_sets` (pictures made worse: the kinds, what they are made with, the data
+set), `shifts` (a reference and its shifts, and what one model makes of them), `effective` (the line of
+ordinary models, and what is beyond it), `robustness` (models side by side), `robustness_report` (the same as
+a report). `suite` runs all of it on a folder.
 """
 
 from __future__ import annotations
 
 from diptych.evaluation.classification import evaluate_zero_shot
 from diptych.evaluation.comparison import Comparison, Difference, compare
+from diptych.evaluation.corrupted_sets import corrupted, corruptions_of, squares
+from diptych.evaluation.corruptions import CORRUPTIONS, corrupt
 from diptych.evaluation.datasets import (
     CaptionDataset,
     ImageDataset,
@@ -41,7 +49,11 @@ from diptych.evaluation.places import Place, find, there
 from diptych.evaluation.probe import evaluate_linear_probe
 from diptych.evaluation.report import Result, read_results
 from diptych.evaluation.retrieval import evaluate_retrieval
+from diptych.evaluation.robustness import Robustness, RobustnessComparison, compare_robustness
+from diptych.evaluation.robustness_report import robustness_report
+from diptych.evaluation.scorers import LinearScorer, Scorer, ZeroShotScorer
 from diptych.evaluation.settings import Settings
+from diptych.evaluation.shifts import ShiftGroup, Standing, measure
 
 __all__ = [
     "evaluate_zero_shot",
@@ -59,6 +71,21 @@ __all__ = [
     "interpolate",
     "Interpolation",
     "Point",
+    "Scorer",
+    "ZeroShotScorer",
+    "LinearScorer",
+    "ShiftGroup",
+    "Standing",
+    "Robustness",
+    "RobustnessComparison",
+    "measure",
+    "compare_robustness",
+    "robustness_report",
+    "corrupt",
+    "corrupted",
+    "corruptions_of",
+    "squares",
+    "CORRUPTIONS",
     "Result",
     "read_results",
     "compare",

@@ -93,6 +93,11 @@ class Pictures:
         """Name of each picture inside its folder or archive."""
         return tuple(str(entry.name) for entry in self.entries)
 
+    @property
+    def made_of(self) -> tuple[Pictures, str]:
+        """The pictures on disk that these are made of, and how: what rows of them are kept by."""
+        return self, ""
+
     def rows(self, count: int, seed: int) -> NDArray[np.intp]:
         """Positions of at most `count` pictures drawn at random, in order."""
         drawn = np.random.default_rng(seed).choice(len(self), min(count, len(self)), replace=False)
@@ -117,8 +122,8 @@ class ImageDataset(Pictures):
 
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
-    skipped: tuple[tuple[str, str], ...] = field(default=())
-    templates: tuple[str, ...] = field(default=())
+    skipped: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
+    templates: tuple[str, ...] = field(default=(), kw_only=True)
 
     def answers(self) -> Iterable[object]:
         """The class name of each picture."""
@@ -196,7 +201,7 @@ def dataset_of(
 ) -> ImageDataset:
     """The data set of what a layout says, with words for its classes as for `load_labelled`."""
     labels, words = name_classes(found, class_names)
-    return ImageDataset(name, found.entries, labels, words, found.skipped, found.templates)
+    return ImageDataset(name, found.entries, labels, words, skipped=found.skipped, templates=found.templates)
 
 
 def load_labelled_shards(

@@ -153,10 +153,11 @@ def _embed(
 def content_hash(dataset: Pictures) -> str:
     """Hash over every picture's name and bytes, or pixels where there is no file.
 
-    Reading them costs far less than encoding them.
+    Reading them costs far less than encoding them. Of pictures that are made of others it is theirs, and how.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    for key, data in dataset:
+    origin, how = dataset.made_of
+    digest = hashlib.blake2b(how.encode(), digest_size=16)
+    for key, data in origin:
         content = data if isinstance(data, bytes) else data.tobytes()
         # Pixels alone do not tell 28 x 28 from 14 x 56, nor a picture from a file of the same bytes.
         form = "" if isinstance(data, bytes) else f" {data.mode} {data.width} x {data.height}"

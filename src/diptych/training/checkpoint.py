@@ -176,6 +176,25 @@ def read_pieces(folder: Path, state: State, like: dict[str, Any]) -> dict[str, A
     return like
 
 
+def read(folder: Path) -> tuple[State, dict[str, str], dict[str, str]]:
+    """Read a run's checkpoint, its config as texts (`fingerprint`) and the conditions it was made under.
+
+    Raises
+    ------
+    TrainingError
+        It cannot be read.
+    """
+    path = folder / FILE
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != FORMAT:
+            raise ValueError(f"it has format {content['format']}, and this version reads {FORMAT}")
+        state = State(**content["state"], tensors=content["tensors"])
+        return state, content["config"], content["machine"]
+    except Exception as error:  # torch names no class for a file that is not its own
+        raise TrainingError(f"{path} cannot be read as a checkpoint of this package: {error}") from error
+
+
 def load(folder: Path, config: TrainConfig) -> tuple[State, dict[str, str]]:
     """Read a run's checkpoint and the conditions it was made under.
 
@@ -185,14 +204,7 @@ def load(folder: Path, config: TrainConfig) -> tuple[State, dict[str, str]]:
         It cannot be read, or belongs to a run with another config.
     """
     path = folder / FILE
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT:
-            raise ValueError(f"it has format {content['format']}, and this version reads {FORMAT}")
-        state = State(**content["state"], tensors=content["tensors"])
-        saved, before = content["config"], content["machine"]
-    except Exception as error:  # torch names no class for a file that is not its own
-        raise TrainingError(f"{path} cannot be read as a checkpoint of this package: {error}") from error
+    state, saved, before = read(folder)
     now = fingerprint(config)
     # A field that came after the run was begun had no say in it: it counts as what it is by default.
     usual = fingerprint(TrainConfig(data=config.data))

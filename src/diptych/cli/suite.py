@@ -1,0 +1,177 @@
+"""`diptych evaluate suite`: the whole evaluation of a model on a folder of data sets, in one command."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli import options
+from diptych.cli.console import note, progress, tell_failures
+from diptych.cli.reporting import print_lines, print_table
+from diptych.errors import InputError
+
+if TYPE_CHECKING:
+    from diptych.evaluation import Result, Settings
+    from diptych.evaluation.suite import Options, Step
+
+Data = Annotated[
+    Path,
+    typer.Option("--data", metavar="ROOT", help="A folder of data sets, as evaluate datasets lists them."),
+]
+Only = Annotated[
+    list[str] | None, typer.Option("--dataset", metavar="NAME", help="This one; more than one is fine.")
+]
+Skip = Annotated[
+    list[str] | None,
+    typer.Option("--skip", metavar="PART", help="Leave out zero-shot, retrieval, probes or robustness."),
+]
+Out = Annotated[
+    Path, typer.Option("--report", metavar="DIR", help="Page, JSON, CSV, plots, and results to go on from.")
+]
+TrainPictures = Annotated[
+    int, typer.Option(metavar="N", min=10, help="Of a training part at most, drawn at random.")
+]
+Corrupt = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Whose pictures are corrupted.", show_default="cifar10, or the first"),
+]
+CorruptPictures = Annotated[int, typer.Option(metavar="N", min=10, help="Of it, drawn at random.")]
+ListOnly = Annotated[bool, typer.Option("--dry-run", metavar="", help="List the steps and measure nothing.")]
+
+
+def suite(
+    data: Data,
+    dataset: Only = None,
+    skip: Skip = None,
+    train_pictures: TrainPictures = 5000,
+    corrupt: Corrupt = "",
+    corrupt_pictures: CorruptPictures = 500,
+    dry_run: ListOnly = False,
+    report: Out = Path("suite"),
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: options.Model = "default",
+    pretrained: options.Pretrained = None,
+    fast: options.Fast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+    cache: options.Cache = None,
+) -> None:
+    """Measure everything that a folder of data sets allows, and write one report.
+
+    Zero-shot classification and retrieval; linear probes, few-shot curves and neighbours where there is a
+    training part; domains and corruptions. Exact decoding and float32. What was measured before of the same
+    model and pictures is taken from the folders of --report and --cache.
+
+    [bold]Examples[/bold]
+
+      diptych evaluate suite --data ~/data
+
+      diptych evaluate suite --data ~/data --model runs/mine --report mine --skip robustness
+    """
+    from diptych.evaluation.suite import plan
+
+    steps = plan(data, _options(dataset, skip, train_pictures, corrupt, corrupt_pictures))
+    if dry_run:
+        for step in steps:
+            print_lines(f"{step.title}: {step.pictures:,} pictures")
+        return
+    from diptych.evaluation import FeatureStore
+
+    settings: Settings = {
+        "model": model,
+        "pretrained": pretrained or "",
+        "exact": not fast,
+        "threads": options.count(threads, "--threads"),
+        "batch_size": options.count(batch_size, "--batch-size") or 64,
+        "command": shlex.join(["diptych", *sys.argv[1:]]),
+        "store": FeatureStore(cache or _cache()),
+    }
+    encoder = options.open_model(
+        model,
+        pretrained,
+        device=device,
+        precision=precision,
+        threads=threads,
+        batch_size=batch_size,
+        exact=not fast,
+    )
+    done = _walk(steps, encoder, report, settings, quiet)
+    _tell(done, encoder, report, settings, json, quiet)
+    tell_failures([result for _, results in done for result in results])
+
+
+def _options(
+    dataset: Sequence[str] | None, skip: Sequence[str] | None, train: int, corrupt: str, pictures: int
+) -> Options:
+    from diptych.evaluation.suite import PARTS, Options
+
+    if unknown := [part for part in skip or () if part not in PARTS]:
+        raise InputError(f"--skip {unknown[0]!r} is none of the parts: {', '.join(PARTS)}")
+    parts = [part for part in PARTS if part not in (skip or ())]
+    return Options(
+        parts=parts,
+        only=tuple(dataset or ()),
+        train_pictures=train,
+        corrupt=corrupt,
+        corrupt_pictures=pictures,
+    )
+
+
+def _cache() -> Path:
+    """The user's own folder for what can be computed again (XDG base directories)."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "diptych" / "rows"
+
+
+def _walk(
+    steps: Sequence[Step], encoder: Any, out: Path, settings: Settings, quiet: bool
+) -> list[tuple[Step, Sequence[Result]]]:
+    """Measure step by step; each is saved at once, so that the same command goes on."""
+    from diptych.evaluation.suite import run_step
+
+    done: list[tuple[Step, Sequence[Result]]] = []
+    for number, step in enumerate(steps, start=1):
+        start = time.monotonic()
+        with progress(step.title, step.pictures, unit="pictures", quiet=quiet) as advance:
+            told: Settings = {**settings, "progress": advance}
+            results, taken = run_step(step, encoder, out / "results", **told)
+        spent = "as before" if taken else f"{time.monotonic() - start:.1f} s"
+        note(f"{number}/{len(steps)}  {step.title}  {spent}", quiet=quiet)
+        done.append((step, results))
+    return done
+
+
+def _tell(
+    done: Sequence[tuple[Step, Sequence[Result]]],
+    encoder: Any,
+    out: Path,
+    settings: Settings,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """The overview in the terminal, everything in the report."""
+    from diptych.evaluation.settings import Setup
+    from diptych.evaluation.suite import suite_report
+
+    datasets = {one.name: one for step, _ in done for one in step.datasets}.values()
+    facts = Setup.of(**settings).facts(encoder, *datasets)
+    found = suite_report(done, title=f"Evaluation of {settings['model']}", facts=facts)
+    files = found.save(out)
+    if json:
+        print(found.to_json(), end="")
+    else:
+        first = found.sections[0]
+        print_lines(*first.text)
+        for table in first.tables.values():
+            print_table(table)
+    note(f"report: {files[0]}, and {len(files) - 1} files beside it", quiet=quiet)

@@ -1,0 +1,321 @@
+"""The whole evaluation of a model on a folder of known data sets: which steps it allows, measured, shown.
+
+A step is a data set with a protocol; it gives results, and sections of the report. What was measured before,
+of the same model, pictures and options, is taken from the folder of results, so that a suite that was stopped
+goes on. The protocols are their own files' business.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, Unpack
+
+from diptych.disk import write_bytes
+from diptych.encoder import Encoder
+from diptych.errors import DataError, InputError
+from diptych.evaluation.corrupted_sets import corruptions_of
+from diptych.evaluation.datasets import ImageDataset, Pictures
+from diptych.evaluation.few_shot import SEEDS, SHOTS, evaluate_few_shot
+from diptych.evaluation.few_shot_report import FewShotRun, few_shot_report
+from diptych.evaluation.knn import evaluate_knn
+from diptych.evaluation.layouts import domains
+from diptych.evaluation.measures import Measure, measure_known
+from diptych.evaluation.places import Place, there
+from diptych.evaluation.probe import evaluate_linear_probe
+from diptych.evaluation.report import Result, read_results
+from diptych.evaluation.results_report import details, overview
+from diptych.evaluation.robustness import compare_robustness
+from diptych.evaluation.robustness_report import robustness_report
+from diptych.evaluation.scorers import ZeroShotScorer
+from diptych.evaluation.settings import Settings, Setup
+from diptych.evaluation.shifts import ShiftGroup, Standing, measure
+from diptych.reports import Report, Section
+
+Part: TypeAlias = Literal["zero-shot", "retrieval", "probes", "robustness"]
+PARTS: tuple[Part, ...] = ("zero-shot", "retrieval", "probes", "robustness")
+
+_REFERENCE = ("photo", "real", "original")  # what the domain of ordinary photographs is called
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a suite is to cover.
+
+    Attributes
+    ----------
+    parts : sequence of Part
+    only : sequence of str
+        Names of data sets; empty: all that are there.
+    train_pictures : int
+        Of each training part at most, drawn at random: what a linear probe's sweep costs goes with it.
+    shots, seeds
+        As for `evaluate_few_shot`.
+    corrupt : str
+        The data set whose pictures are corrupted; "": CIFAR-10, or the first one.
+    corrupt_pictures : int
+        Of it, drawn at random.
+    severities : sequence of int
+    """
+
+    parts: Sequence[Part] = PARTS
+    only: Sequence[str] = ()
+    train_pictures: int = 5000
+    shots: Sequence[int] = SHOTS
+    seeds: int = SEEDS
+    corrupt: str = ""
+    corrupt_pictures: int = 500
+    severities: Sequence[int] = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A data set with a protocol.
+
+    Attributes
+    ----------
+    title : str
+    part : Part
+    datasets : sequence of Pictures
+        All that are read.
+    measure : callable
+        From an encoder and settings to results, the one that stands for the others first.
+    show : callable
+        From the results to sections of the report; the overview has the figures anyhow.
+    options : mapping
+        What else decides the figures.
+    shown : int
+        How many of the results, from the first, the overview lists; 0: all.
+    """
+
+    title: str
+    part: Part
+    datasets: Sequence[Pictures]
+    measure: Callable[[Encoder, Settings], Sequence[Result]]
+    show: Callable[[Sequence[Result]], Sequence[Section]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    shown: int = 0
+
+    @property
+    def pictures(self) -> int:
+        """How many are read."""
+        return sum(map(len, self.datasets))
+
+
+def plan(root: str | Path, options: Options = Options()) -> list[Step]:
+    """The steps that a folder of data sets allows.
+
+    Raises
+    ------
+    DataError
+        The folder holds no known data set, or none of the wanted ones.
+    """
+    places = there(root)
+    wanted = [name.lower() for name in options.only]
+    named = {name for place in places for name in (place.known.name, place.known.name.split("/")[-1])}
+    if unknown := [name for name in wanted if name not in named]:
+        raise DataError(
+            f"{root} holds no {', '.join(unknown)}: it has {', '.join(sorted(named)) or 'nothing'}"
+        )
+    if wanted:
+        places = [p for p in places if p.known.name in wanted or p.known.name.split("/")[-1] in wanted]
+    makers = {"zero-shot": _naming, "retrieval": _finding, "probes": _learning, "robustness": _shifting}
+    steps = [step for part in options.parts for step in makers[part](places, options)]
+    if not steps:
+        raise DataError(
+            f"{root} holds no known data set for {', '.join(options.parts)}: `diptych evaluate datasets` "
+            "lists the names it is looked for by"
+        )
+    return steps
+
+
+def run_step(
+    step: Step, encoder: Encoder, folder: Path | None = None, **settings: Unpack[Settings]
+) -> tuple[Sequence[Result], bool]:
+    """Measure a step, or take it from the folder of results; and whether it was taken.
+
+    Parameters
+    ----------
+    step : Step
+    encoder : Encoder
+    folder : Path, optional
+        Where results are kept.
+    **settings
+        See `Settings`.
+    """
+    setup = Setup.of(**settings)
+    key = {
+        "title": step.title,
+        "identity": encoder.identity,
+        "precision": getattr(encoder, "precision", "float32"),
+        "exact": setup.exact,
+        "data": [one.fingerprint for one in step.datasets],
+        "options": dict(step.options),
+        "diptych": version("diptych"),
+    }
+    path = None if folder is None else folder / f"{re.sub(r'[^a-z0-9]+', '-', step.title.lower())}.json"
+    if path is not None and _key(path) == json.loads(json.dumps(key)):
+        return read_results(path), True
+    results = step.measure(encoder, settings)
+    if path is not None:
+        told = {"key": key, "results": [one.to_dict() for one in results]}
+        write_bytes(
+            path, (json.dumps(told, ensure_ascii=False) + "\n").encode("utf-8", errors="backslashreplace")
+        )
+    return results, False
+
+
+def _key(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))["key"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # not there, or no file of ours: measured and written again
+
+
+def suite_report(
+    done: Sequence[tuple[Step, Sequence[Result]]], *, title: str, facts: Mapping[str, str] | None = None
+) -> Report:
+    """All figures first, then what each step shows."""
+    listed = [one for step, results in done for one in results[: step.shown or None]]
+    sections = [overview(listed), *(section for step, results in done for section in step.show(results))]
+    return Report(
+        title, sections, {"results": [r.to_dict() for _, results in done for r in results]}, facts or {}
+    )
+
+
+# ---- which steps there are ----
+
+
+def _opened(places: Sequence[Place], retrieval: bool) -> Iterator[tuple[Place, Measure]]:
+    for place in places:
+        if (place.known.task == "retrieval") == retrieval and not place.known.domains:
+            yield place, measure_known(place)
+
+
+def _naming(places: Sequence[Place], options: Options) -> Iterator[Step]:
+    """Zero-shot classification, domains apart."""
+    measures = [one for _, one in _opened(places, retrieval=False)]
+    for place in places:
+        if place.known.domains:
+            measures += [measure_known(place, domain=domain) for domain in _domains(place)]
+    for one in measures:
+        yield _measured(one, "zero-shot")
+
+
+def _finding(places: Sequence[Place], options: Options) -> Iterator[Step]:
+    """Retrieval both ways."""
+    for _, one in _opened(places, retrieval=True):
+        yield _measured(one, "retrieval")
+
+
+def _measured(one: Measure, part: Part) -> Step:
+    def run(encoder: Encoder, settings: Settings) -> Sequence[Result]:
+        return [one(encoder, **settings)]
+
+    def show(results: Sequence[Result]) -> Sequence[Section]:
+        found = [details(result) for result in results]
+        return [section for section in found if section is not None]
+
+    prompts = one.templates if isinstance(one.templates, str | None) else list(one.templates)
+    return Step(f"{one.name}, {part}", part, [one.dataset], run, show, {"templates": prompts})
+
+
+def _learning(places: Sequence[Place], options: Options) -> Iterator[Step]:
+    """Few-shot curves with the probe and zero-shot, and neighbours, where there is a training part."""
+    for place, one in _opened(places, retrieval=False):
+        if "train" not in place.parts or not isinstance(one.dataset, ImageDataset):
+            continue
+        train = place.open("train")
+        if isinstance(train, ImageDataset):
+            yield _taught(one, one.dataset, train.sample(options.train_pictures), options)
+
+
+def _taught(one: Measure, test: ImageDataset, train: ImageDataset, options: Options) -> Step:
+    def run(encoder: Encoder, settings: Settings) -> Sequence[Result]:
+        silent: Settings = {**settings, "progress": None}  # these read the same pictures again
+        zero_shot = one(encoder, **settings)
+        probe = evaluate_linear_probe(encoder, train, test, **silent)
+        curve = evaluate_few_shot(encoder, train, test, shots=options.shots, seeds=options.seeds, **silent)
+        return [probe, curve, evaluate_knn(encoder, train, test, **silent), zero_shot]
+
+    def show(results: Sequence[Result]) -> Sequence[Section]:
+        probe, curve, _, zero_shot = results
+        return few_shot_report([FewShotRun(curve, zero_shot, probe)]).sections
+
+    told = {"shots": list(options.shots), "seeds": options.seeds}
+    return Step(f"{one.name}, probes", "probes", [test, train], run, show, told, shown=3)
+
+
+def _shifting(places: Sequence[Place], options: Options) -> Iterator[Step]:
+    """Domains against the photographs, and corruptions of one data set."""
+    for place in places:
+        names = _domains(place) if place.known.domains else ()
+        reference = next((name for name in _REFERENCE if name in names), None)
+        if reference is not None:
+            first, *rest = (reference, *(name for name in names if name != reference))
+            opened = [measure_known(place, domain=name) for name in (first, *rest)]
+            yield _shifted(f"{place.known.name}, robustness", opened[0], [one.dataset for one in opened[1:]])
+    labelled = [one for _, one in _opened(places, retrieval=False) if isinstance(one.dataset, ImageDataset)]
+    wanted = options.corrupt.split("/")[-1] or "cifar10"
+    chosen = [one for one in labelled if one.name.split("/")[-1] == wanted] or labelled[: not options.corrupt]
+    if options.corrupt and not chosen:
+        raise InputError(f"no labelled data set {options.corrupt!r} to corrupt; there are {_names(labelled)}")
+    for one in chosen:
+        yield _corrupted(one, options)
+
+
+def _shifted(title: str, reference: Measure, shifts: Sequence[Pictures]) -> Step:
+    datasets = [one for one in (reference.dataset, *shifts) if isinstance(one, ImageDataset)]
+    return _robust(title, reference, lambda side: ShiftGroup(datasets[0], datasets[1:]), datasets, {})
+
+
+def _corrupted(one: Measure, options: Options) -> Step:
+    assert isinstance(one.dataset, ImageDataset)
+    sample = one.dataset.sample(options.corrupt_pictures)
+    severities = tuple(options.severities)
+
+    def group(side: int) -> ShiftGroup:
+        return ShiftGroup(*corruptions_of(sample, severities=severities, seed=0, side=side))
+
+    copies = [sample] * (1 + 15 * len(severities))
+    return _robust(f"{one.name}, corruptions", one, group, copies, {"severities": list(severities)})
+
+
+def _robust(
+    title: str,
+    one: Measure,
+    group: Callable[[int], ShiftGroup],
+    datasets: Sequence[Pictures],
+    told: Mapping[str, Any],
+) -> Step:
+    made: dict[str, ShiftGroup] = {}
+
+    def grouped(side: int) -> ShiftGroup:
+        return made.setdefault(title, group(side))
+
+    def run(encoder: Encoder, settings: Settings) -> Sequence[Result]:
+        shifted = grouped(encoder.input_size)
+        names = list(shifted.reference.class_names) if one.names is None else one.names
+        scorer = ZeroShotScorer(encoder, names, templates=one.templates)
+        found = measure(scorer, shifted, **settings)
+        return [found.reference, *found.shifts]
+
+    def show(results: Sequence[Result]) -> Sequence[Section]:
+        first, *rest = results
+        shifted = made.get(title) or group(224)  # taken from before: the side plays no part in what is shown
+        standing = Standing(first.model, first, rest, {}, shifted.paired)
+        return robustness_report(compare_robustness(shifted, [standing])).sections
+
+    return Step(title, "robustness", datasets, run, show, told, shown=1)
+
+
+def _domains(place: Place) -> tuple[str, ...]:
+    return domains(place.parts["test"][0])
+
+
+def _names(measures: Sequence[Measure]) -> str:
+    return ", ".join(one.name for one in measures)

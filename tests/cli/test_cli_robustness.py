@@ -1,0 +1,100 @@
+"""`diptych evaluate robustness`: domains, other data sets, corruptions; a table, JSON, a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_tools import paint
+from typer.testing import Result
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Path:
+    """Three domains of two classes of two pictures."""
+    for number in range(12):
+        domain, kind = ("art", "photo", "sketch")[number // 4], ("dog", "guitar")[number // 2 % 2]
+        paint(tmp_path / "pack" / domain / kind / f"{number}.png", number)
+    return tmp_path / "pack"
+
+
+def test_the_other_domains_are_the_shifts(run: Run, tiny: Path, pack: Path) -> None:
+    done = run("evaluate", "robustness", pack, "--reference", "photo", "-m", tiny, "--report", "out")
+    assert done.exit_code == 0, done.stderr
+    for word in ("pack/photo", "pack/art", "pack/sketch", "chance 0.500", "no ordinary models"):
+        assert word in " ".join(done.stdout.split())
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert Path("out/index.html").is_file()
+    assert Path("out/shifts.csv").read_text().count("\n") == 3
+
+
+def test_other_data_sets_and_an_ordinary_line(run: Run, tiny: Path, pack: Path) -> None:
+    one = run(
+        *("evaluate", "robustness", pack / "photo", "--shift", pack / "art", "--shift", pack / "sketch"),
+        *("--json", "-m", tiny),
+    )
+    assert one.exit_code == 0, one.stderr
+    told = json.loads(one.stdout)
+    assert [shift["dataset"] for shift in told["models"][0]["shifts"]] == ["art", "sketch"]
+    assert told["main"] == "mean over all"
+    assert "Command" in told["facts"]
+    single = run(
+        *("evaluate", "robustness", pack / "photo", "--shift", pack / "art"),
+        *("--ordinary", tiny, "-m", "default"),
+    )
+    assert single.exit_code == 2
+    assert "two or more" in single.stderr
+
+
+def test_corruptions(run: Run, tiny: Path, pack: Path) -> None:
+    done = run(
+        *("evaluate", "robustness", pack / "photo", "--corruptions", "--severities", "1,5", "--sample", 3),
+        *("-m", tiny, "--report", "out"),
+    )
+    assert done.exit_code == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for word in ("gaussian noise", "jpeg", "weather", "30 corrupted copies"):
+        assert word in " ".join(done.stdout.split())
+    told = json.loads(Path("out/report.json").read_text())
+    assert len(told["models"][0]["shifts"]) == 30
+    assert told["models"][0]["shifts"][0]["accuracy"]["n"] == 3
+    assert Path("out/corruptions-map.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "what is the shift"),
+        (("--corruptions", "--reference", "photo"), "what is the shift"),
+        (("--corruptions", "--severities", "0,6"), "numbers from 1 to 5"),
+        (("--corruptions", "--sample", "0"), "--sample 0"),
+        (("--corruptions", "--side", "0"), "side is 0"),
+        (("--reference", "dance"), "dance"),
+        (("--shift", "gone"), "gone"),
+        (("--reference", "photo", "--baseline", "nobody"), "none of the models"),
+    ],
+)
+def test_what_cannot_be_asked(run: Run, tiny: Path, pack: Path, words: tuple[str, ...], message: str) -> None:
+    done = run("evaluate", "robustness", pack, "-m", tiny, *words)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_a_picture_that_cannot_be_read_is_told_once(run: Run, tiny: Path, pack: Path) -> None:
+    (pack / "photo" / "dog" / "broken.png").write_bytes(b"broken")
+    done = run("evaluate", "robustness", pack / "photo", "--corruptions", "--severities", "1", "-m", tiny)
+    assert done.exit_code == 1
+    assert "1 pictures left out" in done.stderr
+    assert "broken.png" in done.stderr
+
+
+def test_classes_that_differ(run: Run, tiny: Path, pack: Path) -> None:
+    (pack / "sketch" / "dog").rename(pack / "sketch" / "horse")
+    words = ("evaluate", "robustness", pack, "--reference", "photo", "-m", tiny)
+    done = run(*words)
+    assert done.exit_code == 2
+    assert "only in pack/photo: 'dog'" in done.stderr
