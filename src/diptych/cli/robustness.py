@@ -127,7 +127,7 @@ def robustness(
         with progress(name, total, unit="pictures", quiet=quiet) as advance:
             standings[name] = measure(scorer, group, model=name, progress=advance, **settings)
     usual = [standings[name] for name in dict.fromkeys(ordinary or [])]
-    asked = [one for one in standings.values() if one not in usual]
+    asked = [one for name, one in standings.items() if name not in (ordinary or [])]
     found = compare_robustness(group, asked, usual, baseline=baseline or "", seed=seed)
     tell(
         robustness_report(found, facts=_facts(command, group, found.standings)),
