@@ -365,6 +365,16 @@ def test_a_report_with_a_line_has_its_plot(tmp_path: Path) -> None:
     page = (tmp_path / "index.html").read_text()
     assert "It has seen such pictures." in page
     assert "goes through 3 models: few" in page
+    assert "a line that is extended is a guess" not in page
+    assert "intervals are too narrow" not in page
     told = json.loads((tmp_path / "report.json").read_text())
     assert told["models"][0]["series"]["shift"]["effective"]["value"] > 0.1
     assert told["lines"]["shift"]["n"] == 3
+
+
+def test_a_report_says_where_a_line_is_extended() -> None:
+    ordinary = [standing(f"o{n}", a, a - 0.2) for n, a in enumerate((0.4, 0.6))]
+    report = robustness_report(compare_robustness(PLAIN, [standing("ours", 0.9, 0.5)], ordinary))
+    text = " ".join(line for section in report.sections for line in section.text)
+    assert "between 0.400 and 0.600 on the reference, and a line that is extended is a guess" in text
+    assert "intervals are too narrow" in text

@@ -78,6 +78,7 @@ def _models(found: RobustnessComparison, caveat: str) -> Section:
 def _verdicts(found: RobustnessComparison) -> list[str]:
     """What the figures say of each model asked about, poor results as plainly as good ones."""
     told = []
+    usual = [one.reference.value for one in found.models[found.main] if one.ordinary]
     for one in found.models[found.main]:
         if one.ordinary:
             continue
@@ -85,6 +86,11 @@ def _verdicts(found: RobustnessComparison) -> list[str]:
         text = f"{one.model} loses {drop} and keeps {kept:.0%} of its accuracy"
         if one.effective is not None:
             text += f"; its effective robustness is {one.effective}, {_reading(one.effective)}"
+            if not min(usual) <= one.reference.value <= max(usual):
+                text += (
+                    f". But no ordinary model is like it: theirs lie between {min(usual):.3f} and "
+                    f"{max(usual):.3f} on the reference, and a line that is extended is a guess"
+                )
         told.append(text + ".")
     if not found.lines:
         told.append(
@@ -116,6 +122,10 @@ def _effective(found: RobustnessComparison) -> Section:
     count = next(iter(found.lines.values())).models
     if count < 5:
         text.append(f"The line goes through {count} models: few, so a small distance from it means little.")
+    if count < 3:
+        text.append(
+            "A line through two models has no band: it counts as known, and intervals are too narrow."
+        )
     beyond: list[list[Cell]] = [
         [one.model, name, one.effective]
         for name, models in found.models.items()
