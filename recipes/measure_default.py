@@ -36,7 +36,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="default", help="a name, a run or a folder")
-    parser.add_argument("--json", type=Path, help="where to write the results")
+    parser.add_argument("--json", type=Path, help="where to write the results, as `diptych compare` reads them")
+    parser.add_argument("--brief", action="store_true", help="without the outcomes of single pictures")
     args = parser.parse_args()
     encoder = load(args.model, exact=True)
     results = []
@@ -49,7 +50,9 @@ def main() -> None:
                 figures = f"{row['value']:7.4f} {row['chance']:7.4f} {row['n']:6,}"
                 print(f"{row['dataset']:34} {row['metric']:27} {figures}", flush=True)
     if args.json:
-        args.json.write_text(json.dumps([result.to_dict() for result in results], indent=1) + "\n", "utf-8")
+        brief = {"outcomes": {}, "details": {}} if args.brief else {}
+        told = [{**result.to_dict(), **brief} for result in results]
+        args.json.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
 
 
 SHOWN = {f"{side}_retrieval_recall@{k}" for side in ("image", "text") for k in (1, 5, 10)} | {"acc1", "acc5"}

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 SAMPLES = {
     "chelsea.png": "the face of a brown cat",
     "coffee.png": "a cup on a table",
-    "astronaut.png": "a woman in an orange suit",
-    "motorcycle_left.png": "a red motorcycle is parked",
-    "rocket.jpg": "a rocket at night",
-    "camera.png": "a man looks through a camera",
-    "coins.png": "old coins",
+    "astronaut.png": "a woman smiles for the camera",
+    "motorcycle_left.png": "a motorbike in a workshop",
+    "rocket.jpg": "a tall tower in the sky",
+    "camera.png": "a man in a black coat takes a photo",
+    "coins.png": "coins",
     "horse.png": "a black horse",
 }
 LABELS = (

@@ -87,14 +87,14 @@ class Comparison:
                 r.change,
                 f"{r.only_first}:{r.only_second}",
                 r.p,
-                r.verdict,
+                r.verdict if r.verdict != "not told apart" else "",
             )
             for r in self.rows
         ]
         caption = (
             "Change with a 95 % interval (paired bootstrap over pictures). Apart: how many pictures only the "
             "first got right, and only the second; p by McNemar's exact test on them. Verdicts at "
-            f"{self.level:g} over all rows together (Holm)."
+            f"{self.level:g} over all rows together (Holm); none: not told apart."
         )
         bars = {f"{r.dataset}, {r.metric}": (r.change.value, r.change.low, r.change.high) for r in self.rows}
         plots = {"change": Bars(values=bars, x="change, second minus first", levels={"no change": 0.0})}
