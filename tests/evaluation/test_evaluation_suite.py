@@ -1,0 +1,126 @@
+"""The suite: each step that a folder allows, measured once, taken up again only where it is the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from diptych.errors import DataError, InputError
+from diptych.evaluation.suite import Options, plan, run_step, suite_report
+from probe_toys import FeatureToy
+from toys import COLOURS, picture_bytes, tar_bytes
+
+FLOWERS = ("daisy", "dandelion", "roses")
+
+
+def pack(path: Path, each: int, start: int = 0) -> None:
+    """Flowers of one colour a kind; a little lighter each time, so that no two files are the same."""
+    files = {}
+    for kind, colour in zip(FLOWERS, ("red", "green", "blue"), strict=True):
+        for number in range(start, start + each):
+            shade = tuple(max(part, 4 * number) for part in COLOURS[colour])
+            files[f"p/{kind}/{number}.png"] = picture_bytes(shade)
+    path.write_bytes(tar_bytes(files))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    pack(folder / "tfflowers-test.tar", 3)
+    pack(folder / "tfflowers-train.tar", 6, start=10)
+    domains = {
+        f"pacs/{domain}/{kind}/{n}.png": picture_bytes(colour)
+        for domain in ("photo", "sketch")
+        for kind, colour in (("dog", "red"), ("horse", "blue"))
+        for n in range(2)
+    }
+    (folder / "pacs.tar").write_bytes(tar_bytes(domains))
+    told = {"0.png": picture_bytes("red"), "0.txt": b"red", "1.png": picture_bytes("blue"), "1.txt": b"blue"}
+    (folder / "flickr8k-test.tar").write_bytes(tar_bytes(told))
+    (folder / "notes.tar").write_bytes(tar_bytes({"x/y/0.png": picture_bytes("red")}))
+    return folder
+
+
+OPTIONS = Options(shots=(1, 2), seeds=1, severities=(1,), corrupt_pictures=4)
+
+
+def test_the_plan_is_what_the_folder_allows(root: Path) -> None:
+    assert [step.title for step in plan(root, OPTIONS)] == [
+        "tfflowers, zero-shot",
+        "pacs/photo, zero-shot",
+        "pacs/sketch, zero-shot",
+        "flickr8k, retrieval",
+        "tfflowers, probes",
+        "pacs, robustness",
+        "tfflowers, corruptions",
+    ]
+    only = plan(root, Options(only=("tfflowers",), parts=("zero-shot",)))
+    assert [step.title for step in only] == ["tfflowers, zero-shot"]
+    assert only[0].pictures == 9
+
+
+def test_what_is_not_there_is_said(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no mnist: it has flickr8k, pacs, tfflowers"):
+        plan(root, Options(only=("mnist",)))
+    with pytest.raises(DataError, match="evaluate datasets"):
+        plan(root, Options(only=("flickr8k",), parts=("probes",)))
+    with pytest.raises(InputError, match="'mnist' to corrupt"):
+        plan(root, Options(corrupt="mnist"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no known data set"):
+        plan(tmp_path / "empty")
+
+
+def test_all_of_it_is_measured_and_shown(root: Path) -> None:
+    encoder = FeatureToy()
+    done = [(step, run_step(step, encoder)[0]) for step in plan(root, OPTIONS)]
+    report = suite_report(done, title="Toy")
+    named = {(row[0], row[1]) for row in report.tables["results"].rows}
+    assert {("tfflowers", "acc1"), ("pacs/photo", "acc1"), ("flickr8k", "text_retrieval_recall@1")} <= named
+    titles = [section.title for section in report.sections]
+    assert titles[0] == "All figures"
+    assert any("corruption" in title.lower() for title in titles)
+    results = json.loads(report.to_json())["results"]
+    probe = next(one for one in results if one["task"] == "linear_probe")
+    assert probe["metrics"]["acc1"] == 1.0  # colours are easy to tell
+    assert {one["task"] for one in results} >= {
+        "zeroshot_classification",
+        "few_shot",
+        "knn",
+        "zeroshot_retrieval",
+    }
+
+
+def test_what_was_measured_is_taken_up_again(root: Path, tmp_path: Path) -> None:
+    step = plan(root, Options(only=("tfflowers",), parts=("zero-shot",)))[0]
+    first, taken = run_step(step, FeatureToy(), tmp_path / "results")
+    assert not taken
+    encoder = FeatureToy()
+    again, taken = run_step(step, encoder, tmp_path / "results")
+    assert (taken, encoder.calls) == (True, [])
+    assert [one.metrics for one in again] == [one.metrics for one in first]
+    assert not run_step(step, FeatureToy(identity="toy:another"), tmp_path / "results")[1]
+    assert run_step(step, FeatureToy(identity="toy:another"), tmp_path / "results")[1]
+    assert not run_step(step, FeatureToy(identity="toy:another"), tmp_path / "results", exact=False)[1]
+
+
+def test_other_pictures_or_options_are_measured_again(root: Path, tmp_path: Path) -> None:
+    def probes(shots: tuple[int, ...]) -> bool:
+        wanted = Options(only=("tfflowers",), parts=("probes",), shots=shots, seeds=1)
+        return run_step(plan(root, wanted)[0], FeatureToy(), tmp_path / "results")[1]
+
+    assert [probes((1,)), probes((1,)), probes((1, 2))] == [False, True, False]
+    pack(root / "tfflowers-test.tar", 4)
+    assert not probes((1, 2))
+
+
+def test_a_broken_file_of_results_is_written_again(root: Path, tmp_path: Path) -> None:
+    step = plan(root, Options(only=("flickr8k",), parts=("retrieval",)))[0]
+    run_step(step, FeatureToy(), tmp_path)
+    (file,) = tmp_path.glob("*.json")
+    file.write_text(file.read_text()[:50])
+    assert not run_step(step, FeatureToy(), tmp_path)[1]
+    assert run_step(step, FeatureToy(), tmp_path)[1]
