@@ -24,7 +24,7 @@ SAMPLES = {
     "astronaut.png": "a woman smiles for the camera",
     "motorcycle_left.png": "a motorbike in a workshop",
     "rocket.jpg": "a tall tower in the sky",
-    "camera.png": "a man in a black coat takes a photo",
+    "camera.png": "a man with a tripod in a field",
     "coins.png": "coins",
     "horse.png": "a black horse",
 }
