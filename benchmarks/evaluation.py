@@ -25,8 +25,9 @@ import torch
 from common import arguments, machine, run_peer
 from safetensors.torch import save_file
 
+from diptych.datasets import ImageDataset, load_labelled
 from diptych.encoders import TorchEncoder
-from diptych.evaluation import FeatureStore, ImageDataset, evaluate_zero_shot, load_labelled
+from diptych.evaluation import FeatureStore, evaluate_zero_shot
 from diptych.model.config import preset
 from diptych.model.initialise import build
 from diptych.weights import Checkpoint, ModelSpec

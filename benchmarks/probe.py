@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 import diptych
-from diptych.evaluation import FeatureStore, ImageDataset, load_labelled, logistic
+from diptych.datasets import ImageDataset, load_labelled
+from diptych.evaluation import FeatureStore, logistic
 from diptych.evaluation.draws import split
 from diptych.evaluation.peak import GRID
 from diptych.evaluation.settings import Setup

@@ -3,8 +3,8 @@
 Command:  diptych train recipes/default.py
 Data:     DIPTYCH_SHARED/data (by default ../shared/data): flickr8k-train, open-train,
           caltech101-train-16shot, cifar10-train, tfflowers-train-1000; without the classes of held_out.json
-Cost:     81 minutes on two cores (Zen 5, bfloat16) that did other work as well, 2.6 GB; the epoch that is kept
-          is done after 60
+Cost:     81 minutes on two cores (Zen 5, bfloat16) that did other work as well, 2.6 GB; the epoch that is
+          kept is done after 60
 Result:   runs/default/model, Flickr8k-val recall@10 0.272 / 0.293; recipes/default_more.py goes on from it.
           docs/default-model.md has the record of what was tried
 """
@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from diptych.datasets import load_captioned
 from diptych.encoders import TorchEncoder
-from diptych.evaluation import evaluate_retrieval, load_captioned
+from diptych.evaluation import evaluate_retrieval
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
 from diptych.pairs import AugmentConfig, LabelledTar, Mixture, TarPairs

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from default import DATA
 
+from diptych.datasets import load_captioned
 from diptych.encoders import TorchEncoder
-from diptych.evaluation import evaluate_retrieval, load_captioned
+from diptych.evaluation import evaluate_retrieval
 from diptych.weights import combine, load_checkpoint, to_diptych
 
 

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.evaluation import CaptionDataset, ImageDataset, load_captioned, load_labelled
+from diptych.datasets import CaptionDataset, ImageDataset, load_captioned, load_labelled
 from diptych.evaluation.metrics import accuracy, recall_at_k
 from diptych.inputs import load_tokenizer, preprocess_batch
 from diptych.media import load_image

@@ -17,16 +17,9 @@ from pathlib import Path
 from default import DATA, FLOWERS, HERE
 
 from diptych import load
+from diptych.datasets import domains, load_captioned, load_labelled, load_labelled_shards
 from diptych.encoders import TorchEncoder
-from diptych.evaluation import (
-    Result,
-    domains,
-    evaluate_retrieval,
-    evaluate_zero_shot,
-    load_captioned,
-    load_labelled,
-    load_labelled_shards,
-)
+from diptych.evaluation import Result, evaluate_retrieval, evaluate_zero_shot
 from diptych.zeroshot import class_names, folder_names
 
 
@@ -36,7 +29,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="default", help="a name, a run or a folder")
-    parser.add_argument("--json", type=Path, help="where to write the results, as `diptych compare` reads them")
+    parser.add_argument("--json", type=Path, help="where to write the results, for `diptych compare`")
     parser.add_argument("--brief", action="store_true", help="without the outcomes of single pictures")
     args = parser.parse_args()
     encoder = load(args.model, exact=True)
@@ -50,7 +43,7 @@ def main() -> None:
                 figures = f"{row['value']:7.4f} {row['chance']:7.4f} {row['n']:6,}"
                 print(f"{row['dataset']:34} {row['metric']:27} {figures}", flush=True)
     if args.json:
-        brief = {"outcomes": {}, "details": {}} if args.brief else {}
+        brief: dict[str, object] = {"outcomes": {}, "details": {}} if args.brief else {}
         told = [{**result.to_dict(), **brief} for result in results]
         args.json.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
 

@@ -25,10 +25,10 @@ from pathlib import Path
 import default
 
 from diptych import load
+from diptych.datasets import ImageDataset, load_labelled
 from diptych.encoders import TorchEncoder, load_supervised
 from diptych.errors import InputError
 from diptych.evaluation import (
-    ImageDataset,
     LinearScorer,
     Scorer,
     ShiftGroup,
@@ -36,7 +36,6 @@ from diptych.evaluation import (
     ZeroShotScorer,
     compare_robustness,
     corruptions_of,
-    load_labelled,
     measure,
     robustness_report,
 )

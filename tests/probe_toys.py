@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.evaluation import ImageDataset, load_labelled
+from diptych.datasets import ImageDataset, load_labelled
 from toys import COLOURS, ToyEncoder, picture_bytes, tar_bytes
 
 

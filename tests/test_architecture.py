@@ -25,10 +25,11 @@ FLOORS = {
     2: ("encoder", "reports", "media", "inputs", "model", "losses"),
     3: ("weights", "embedding", "pairs"),
     4: ("training", "zeroshot"),
-    5: ("encoders", "evaluation"),
-    6: ("applications", "audits"),
-    7: ("serving",),
-    8: ("cli",),
+    5: ("encoders", "datasets"),
+    6: ("evaluation",),
+    7: ("applications", "audits"),
+    8: ("serving",),
+    9: ("cli",),
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 TORCH_ROOMS = {"model", "losses", "weights", "pairs", "training", "encoders"}

@@ -16,8 +16,8 @@ from diptych.audits.class_design import audit_classes, robust
 from diptych.audits.class_report import ClassDesign
 from diptych.audits.label_words import has_catch_all, holding, read_words_of, word_lists
 from diptych.audits.people import load_pictures
+from diptych.datasets.dataset import Pictures
 from diptych.errors import InputError, TextError
-from diptych.evaluation.datasets import Pictures
 from toys import COLOURS, picture_bytes
 
 DIM = 64

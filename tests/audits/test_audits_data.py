@@ -22,8 +22,8 @@ from diptych.audits.phrasings import misspelt, neighbours, phrasings
 from diptych.audits.typographic import audit_typographic
 from diptych.audits.verdicts import verdict
 from diptych.audits.wording import audit_wording
+from diptych.datasets import load_labelled
 from diptych.errors import DataError, InputError
-from diptych.evaluation import load_labelled
 from toys import COLOURS, ToyEncoder, picture, picture_bytes, tar_bytes
 
 

@@ -17,8 +17,8 @@ from diptych.audits.counting import audit_counting
 from diptych.audits.distance import audit_distance
 from diptych.audits.relations import audit_relations
 from diptych.audits.verdicts import verdict
+from diptych.datasets import load_labelled
 from diptych.errors import DataError, InputError
-from diptych.evaluation import load_labelled
 from toys import ToyEncoder, picture_bytes, tar_bytes
 
 COLOURS = list(scenes.COLOURS)

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from diptych.datasets import load_labelled
+from diptych.datasets.archives import Unread
 from diptych.errors import DataError, ImageError, InputError, MissingExtraError
-from diptych.evaluation import FeatureStore, corrupt, corrupted, corruptions_of, load_labelled, squares
+from diptych.evaluation import FeatureStore, corrupt, corrupted, corruptions_of, squares
 from diptych.evaluation import corrupted_sets as view
-from diptych.evaluation.archives import Unread
 from diptych.evaluation.corruption_fields import convolved, disc, plasma, streak
 from diptych.evaluation.corruptions import CORRUPTIONS, STANDARD
 from diptych.evaluation.features import content_hash, embed_dataset

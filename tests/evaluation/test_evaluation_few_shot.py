@@ -9,15 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diptych.datasets import ImageDataset
 from diptych.errors import DataError, InputError
-from diptych.evaluation import (
-    ImageDataset,
-    Result,
-    evaluate_few_shot,
-    evaluate_linear_probe,
-    evaluate_zero_shot,
-    logistic,
-)
+from diptych.evaluation import Result, evaluate_few_shot, evaluate_linear_probe, evaluate_zero_shot, logistic
 from diptych.evaluation.data_efficiency import equal_shots
 from diptych.evaluation.draws import draw_shots
 from diptych.evaluation.few_shot_report import FewShotRun, few_shot_report

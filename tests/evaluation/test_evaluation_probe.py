@@ -11,15 +11,9 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from diptych.datasets import ImageDataset
 from diptych.errors import DataError, InputError, MissingExtraError
-from diptych.evaluation import (
-    FeatureStore,
-    ImageDataset,
-    Result,
-    evaluate_linear_probe,
-    evaluate_zero_shot,
-    logistic,
-)
+from diptych.evaluation import FeatureStore, Result, evaluate_linear_probe, evaluate_zero_shot, logistic
 from diptych.evaluation.draws import split
 from diptych.evaluation.peak import GRID
 from diptych.evaluation.probe_report import probe_report
@@ -269,7 +263,7 @@ def test_broken_pictures_of_either_part_are_named(train: ImageDataset, folder: P
     files = {f"x/{colour}/{i}.png": picture_bytes(colour) for colour in THREE for i in range(3)}
     path = folder / "broken.tar"
     path.write_bytes(tar_bytes({**files, "x/red/9.png": b"broken"}))
-    from diptych.evaluation import load_labelled
+    from diptych.datasets import load_labelled
 
     broken = load_labelled(path)
     found = evaluate_linear_probe(FeatureToy(), broken, broken, c=1.0)
@@ -311,7 +305,7 @@ def test_a_poor_result_is_stated(result: Result) -> None:
 
 @pytest.mark.shared
 def test_colours_of_real_flowers_tell_more_than_chance(shared) -> None:
-    from diptych.evaluation import load_labelled
+    from diptych.datasets import load_labelled
 
     train = load_labelled(shared / "data/tfflowers-train-1000.tar").sample(300)
     asked = load_labelled(shared / "data/tfflowers-test-a.tar").sample(200)

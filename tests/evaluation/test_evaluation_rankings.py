@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from diptych.datasets.registry import KNOWN
 from diptych.errors import InputError
 from diptych.evaluation.rankings import (
     Ranked,
@@ -18,7 +19,6 @@ from diptych.evaluation.rankings import (
     resampled_interval,
     roc_auc,
 )
-from diptych.evaluation.registry import KNOWN
 
 
 def test_average_precision_by_hand() -> None:

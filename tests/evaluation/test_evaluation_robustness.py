@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diptych.datasets import ImageDataset, domains, load_labelled
 from diptych.errors import DataError, InputError
 from diptych.evaluation import (
-    ImageDataset,
     LinearScorer,
     Result,
     Scorer,
@@ -22,9 +22,7 @@ from diptych.evaluation import (
     ZeroShotScorer,
     compare_robustness,
     corruptions_of,
-    domains,
     evaluate_zero_shot,
-    load_labelled,
     measure,
     robustness_report,
 )

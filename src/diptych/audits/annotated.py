@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from diptych.datasets import ImageDataset
+from diptych.datasets.archives import Entry
 from diptych.errors import DataError
-from diptych.evaluation import ImageDataset
-from diptych.evaluation.archives import Entry
 from diptych.zeroshot import class_names
 
 # Upper edges, in Blender's units, and the words CLIP_benchmark has for them; the fourth has none there.

@@ -21,10 +21,10 @@ from diptych.audits.class_report import ClassDesign, LabelFigures, Move, NearPai
 from diptych.audits.drawn import Drawn, drawn
 from diptych.audits.label_words import Warned, has_catch_all, read_words_of, word_lists
 from diptych.audits.verdicts import share, wilson
+from diptych.datasets.dataset import Pictures
 from diptych.embedding import Failed, embed_texts
 from diptych.encoder import Encoder
 from diptych.errors import InputError, TextError
-from diptych.evaluation.datasets import Pictures
 from diptych.evaluation.settings import Settings, Setup
 from diptych.zeroshot import ZeroShotClassifier, class_names
 from diptych.zeroshot.labels import Names, read_labels

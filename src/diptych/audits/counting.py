@@ -17,9 +17,10 @@ from diptych.audits.asking import Floats, answer_shares, confusion, hits_of, tex
 from diptych.audits.counts import conditions, draw_counts, number_of, plural, prompt, scene
 from diptych.audits.outcome import Audit, bars
 from diptych.audits.verdicts import against, correlation, mean, share, verdict
+from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
-from diptych.evaluation import ImageDataset, Settings
+from diptych.evaluation import Settings
 from diptych.evaluation.settings import Setup
 from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
 

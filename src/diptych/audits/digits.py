@@ -22,10 +22,11 @@ from diptych.audits.outcome import Audit, bars
 from diptych.audits.scenes import SIDE
 from diptych.audits.verdicts import against, difference, share, verdict
 from diptych.audits.writing import font, symbol
+from diptych.datasets import ImageDataset
 from diptych.embedding import Failed
 from diptych.encoder import Encoder
 from diptych.errors import InputError
-from diptych.evaluation import ImageDataset, Settings
+from diptych.evaluation import Settings
 from diptych.evaluation.settings import Setup
 from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
 from diptych.zeroshot import expand

@@ -18,9 +18,10 @@ from diptych.audits.drawn import Drawn, drawn
 from diptych.audits.outcome import Audit, bars
 from diptych.audits.scenes import Scene, Thing
 from diptych.audits.verdicts import against, correlation, mean, share, verdict
+from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
-from diptych.evaluation import ImageDataset, Settings
+from diptych.evaluation import Settings
 from diptych.evaluation.settings import Setup
 from diptych.reports import Bars, Estimate, Heatmap, Section
 from diptych.zeroshot import expand

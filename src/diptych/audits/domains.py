@@ -15,10 +15,11 @@ from diptych.audits.asking import hits_of, text_rows
 from diptych.audits.outcome import Audit, bars
 from diptych.audits.phrasings import article
 from diptych.audits.verdicts import difference, mean, share, verdict
+from diptych.datasets import ImageDataset
 from diptych.embedding import Failed
 from diptych.encoder import Encoder
 from diptych.errors import InputError
-from diptych.evaluation import ImageDataset, Settings
+from diptych.evaluation import Settings
 from diptych.evaluation.metrics import class_means
 from diptych.evaluation.settings import Setup
 from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diptych.evaluation.archives import Content, Entry
-from diptych.evaluation.datasets import ImageDataset
+from diptych.datasets.archives import Content, Entry
+from diptych.datasets.dataset import ImageDataset
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -17,9 +17,10 @@ from diptych.audits.asking import Floats, answer_shares, hits_of, text_rows
 from diptych.audits.groups import near_groups, places_of
 from diptych.audits.outcome import Audit, bars
 from diptych.audits.verdicts import against, mean, share, verdict
+from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
-from diptych.evaluation import ImageDataset, Settings
+from diptych.evaluation import Settings
 from diptych.evaluation.metrics import confusions
 from diptych.evaluation.settings import Setup
 from diptych.reports import Bars, Cell, Estimate, Section, Table

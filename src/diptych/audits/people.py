@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.audits.tables import FILE_COLUMNS, TABLE_SUFFIXES, Rows, listed, parse_table
+from diptych.datasets.archives import Entry, Member, Unread, scan
+from diptych.datasets.dataset import Pictures
 from diptych.errors import DataError
-from diptych.evaluation.archives import Entry, Member, Unread, scan
-from diptych.evaluation.datasets import Pictures
 from diptych.media import IMAGE_SUFFIXES
 
 NO_ROW = "pictures without a row"

@@ -19,9 +19,10 @@ from diptych.audits.asking import Floats, answer_shares, text_rows
 from diptych.audits.outcome import Audit
 from diptych.audits.verdicts import mean, share, verdict
 from diptych.audits.writing import PLACES, Written, letters
+from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
-from diptych.evaluation import ImageDataset, Settings
+from diptych.evaluation import Settings
 from diptych.evaluation.settings import Setup
 from diptych.reports import Cell, Curve, Curves, Estimate, Section, Table
 from diptych.zeroshot import expand

@@ -15,8 +15,9 @@ from diptych.audits.asking import Floats, answer_shares, hits_of, text_rows
 from diptych.audits.outcome import Audit
 from diptych.audits.phrasings import PLAIN, SENTENCES, Phrasing, phrasings
 from diptych.audits.verdicts import against, mean, share, verdict
+from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
-from diptych.evaluation import ImageDataset, Settings
+from diptych.evaluation import Settings
 from diptych.evaluation.settings import Setup
 from diptych.reports import Bars, Cell, Estimate, Section, Table
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from diptych.datasets import ImageDataset
+from diptych.datasets.archives import Content
 from diptych.errors import DiptychError, InputError
-from diptych.evaluation import ImageDataset
-from diptych.evaluation.archives import Content
 from diptych.media import load_image
 
 PLACES = {"top": 0.0, "middle": 0.5, "bottom": 1.0}

@@ -57,7 +57,7 @@ def counting(
     """
     from diptych.audits.annotated import clevr_counts
     from diptych.audits.counting import audit_counting
-    from diptych.evaluation import load_labelled
+    from diptych.datasets import load_labelled
 
     if data is not None and clevr is not None:
         raise typer.BadParameter("DATA and --clevr exclude each other: one set of pictures at a time")

@@ -15,7 +15,7 @@ from diptych.cli.labels import class_texts
 from diptych.cli.reporting import ReportDir
 
 if TYPE_CHECKING:
-    from diptych.evaluation import ImageDataset
+    from diptych.datasets import ImageDataset
 
 Data = Annotated[
     Path,
@@ -193,8 +193,8 @@ def domains(
       diptych audit domains pacs.tar --report domains
     """
     from diptych.audits.domains import audit_domains
-    from diptych.evaluation import domains as domains_of
-    from diptych.evaluation.datasets import load_labelled
+    from diptych.datasets import domains as domains_of
+    from diptych.datasets.dataset import load_labelled
 
     asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
     words, _ = class_texts(names)
@@ -248,7 +248,7 @@ def typographic(
 
 def _labelled(data: Path, names: str | None, limit: int | None, seed: int) -> ImageDataset:
     """The data under the words that --names gives its classes."""
-    from diptych.evaluation import load_labelled
+    from diptych.datasets import load_labelled
 
     words, _ = class_texts(names)
     found = load_labelled(data, class_names=words)

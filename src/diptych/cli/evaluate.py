@@ -142,7 +142,8 @@ def retrieval(
 
       diptych evaluate retrieval shard-0.tar shard-1.tar --model runs/mine --json
     """
-    from diptych.evaluation import Measure, load_captioned
+    from diptych.datasets import load_captioned
+    from diptych.evaluation import Measure
 
     dataset = load_captioned(data, field=field)
     encoder = options.open_model(

@@ -137,7 +137,8 @@ def _read_shares(text: str) -> list[float]:
 
 def _measures(data: Path, keep_up: Sequence[Path], names: str | None, templates: str) -> list[Measure]:
     """The target's measure, with words for its classes, and those of what is to be kept."""
-    from diptych.evaluation import ImageDataset, Measure, load_labelled, open_measure
+    from diptych.datasets import ImageDataset, load_labelled
+    from diptych.evaluation import Measure, open_measure
     from diptych.evaluation.measures import distinct
 
     if names is None:

@@ -14,7 +14,7 @@ from diptych.cli.reporting import print_table
 from diptych.errors import DataError
 
 if TYPE_CHECKING:
-    from diptych.evaluation.registry import Known
+    from diptych.datasets.registry import Known
 
 _WORDS = {
     "acc1": "accuracy",
@@ -40,8 +40,8 @@ def datasets(root: Root = None, json: options.Json = False) -> None:
 
       diptych evaluate datasets ~/data
     """
-    from diptych.evaluation.places import there
-    from diptych.evaluation.registry import KNOWN
+    from diptych.datasets.places import there
+    from diptych.datasets.registry import KNOWN
     from diptych.reports import Table
 
     if root is not None and not root.is_dir():

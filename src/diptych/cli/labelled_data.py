@@ -13,8 +13,9 @@ from diptych.cli.labels import class_texts, read_labels_file
 from diptych.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from diptych.evaluation import ImageDataset, Measure
-    from diptych.evaluation.parts import Part
+    from diptych.datasets import ImageDataset
+    from diptych.datasets.parts import Part
+    from diptych.evaluation import Measure
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Choice:
 
 def open_own(paths: Sequence[Path], choice: Choice) -> list[Measure]:
     """A measure for each path, or for each of its domains; prompts of the files, unless others are given."""
-    from diptych.evaluation import Measure, load_labelled
+    from diptych.datasets import load_labelled
+    from diptych.evaluation import Measure
 
     words, texts = class_texts(choice.names)
     found = []
@@ -45,7 +47,8 @@ def open_own(paths: Sequence[Path], choice: Choice) -> list[Measure]:
 
 def open_known(roots: Sequence[Path], wanted: Sequence[str], choice: Choice) -> list[Measure]:
     """A measure for each known data set, or for each of its domains."""
-    from diptych.evaluation import domains, find, measure_known
+    from diptych.datasets import domains, find
+    from diptych.evaluation import measure_known
 
     if len(roots) != 1:
         raise InputError(f"--dataset looks in one folder, and {len(roots)} were given: run it for each")
@@ -75,7 +78,7 @@ def _part(part: str) -> Part:
 
 def _domains(path: Path) -> tuple[str, ...]:
     """The folders above the classes, of which there must be some."""
-    from diptych.evaluation import domains
+    from diptych.datasets import domains
 
     found = domains(path)
     if not found:

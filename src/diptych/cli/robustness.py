@@ -17,7 +17,8 @@ from diptych.cli.reporting import ReportDir, tell
 from diptych.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from diptych.evaluation import ImageDataset, ShiftGroup, Standing
+    from diptych.datasets import ImageDataset
+    from diptych.evaluation import ShiftGroup, Standing
     from diptych.evaluation.scorers import Scorer
 
 Data = Annotated[Path, typer.Argument(metavar="REFERENCE", help="Labelled pictures.", show_default=False)]
@@ -148,7 +149,7 @@ def _data(
     seed: int,
 ) -> tuple[ImageDataset, list[ImageDataset]]:
     """The reference and its shifts; no shifts for corruptions, which need to know the models first."""
-    from diptych.evaluation import domains, load_labelled
+    from diptych.datasets import domains, load_labelled
 
     if [bool(shift), reference is not None, corruptions].count(True) != 1:
         raise InputError(

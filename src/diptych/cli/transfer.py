@@ -22,8 +22,9 @@ from diptych.cli.console import progress
 from diptych.cli.labels import class_texts
 
 if TYPE_CHECKING:
+    from diptych.datasets import ImageDataset
     from diptych.encoders import TorchEncoder
-    from diptych.evaluation import FeatureStore, ImageDataset, Result
+    from diptych.evaluation import FeatureStore, Result
 
 Train = Annotated[Path, typer.Argument(metavar="TRAIN", show_default=False)]
 Test = Annotated[Path, typer.Argument(metavar="TEST", show_default=False)]
@@ -58,7 +59,7 @@ class Data:
 
 def read(train: Path, test: Path, validation: Path | None, names: str | None) -> Data:
     """Open the data sets and see that their classes match, before a model is loaded."""
-    from diptych.evaluation import load_labelled
+    from diptych.datasets import load_labelled
     from diptych.evaluation.transfer import aligned
 
     words, texts = class_texts(names)

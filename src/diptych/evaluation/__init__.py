@@ -1,17 +1,11 @@
-"""How well: data sets, metrics and protocols that turn an encoder into figures with chance beside them.
-
-Data sets: `archives` (files of a folder or a tar archive, one after another), `records` (files of pixels),
-`pickles` (CIFAR's batches as data), `parquet` (tables of pictures), `containers` (whatever holds pictures);
-`labelled` (what a layout says of its pictures), `parts` (for testing, for training), `pixel_sets`, `shards`,
-`listings` and `layouts` (the layouts), `naming` (words for the classes), `captions` (captions beside
-pictures), `datasets` (labelled and captioned pictures), `multilabel` (pictures with several classes, and
-their protocol), `registry` (data sets by name), `places` (where they lie).
+"""How well: metrics and protocols that turn an encoder and a data set into figures with chance beside them.
 
 Figures: `features` (rows of pictures, kept from one measurement to the next), `settings` (how a measurement
 is made), `metrics` and `rankings` (pure functions of score matrices), `report` (a result: figures, chance,
-intervals, and what they were measured on), `classification` and `retrieval` (the two protocols), `measures`
-(a data set with its protocol), `interpolation` (models on the way from one to another), `comparison` (two
-results, picture by picture), `results_report` and `card` (results as a page and as a model card).
+intervals, and what they were measured on), `classification`, `multilabel` and `retrieval` (the protocols),
+`measures` (a data set with its protocol), `interpolation` (models on the way from one to another),
+`comparison` (two results, picture by picture), `results_report` and `card` (results as a page and as a model
+card).
 
 Learning from labelled pictures: `transfer` (classes that match, rows, what answers say), `draws` (which
 pictures teach and which choose), `logistic` and `peak` (fits, and the search for their strength), `probe`,
@@ -31,21 +25,12 @@ from diptych.evaluation.classification import evaluate_zero_shot
 from diptych.evaluation.comparison import Comparison, Difference, compare
 from diptych.evaluation.corrupted_sets import corrupted, corruptions_of, squares
 from diptych.evaluation.corruptions import CORRUPTIONS, corrupt
-from diptych.evaluation.datasets import (
-    CaptionDataset,
-    ImageDataset,
-    load_captioned,
-    load_labelled,
-    load_labelled_shards,
-)
 from diptych.evaluation.features import FeatureStore
 from diptych.evaluation.few_shot import evaluate_few_shot
 from diptych.evaluation.interpolation import Interpolation, Point, interpolate
 from diptych.evaluation.knn import evaluate_knn
-from diptych.evaluation.layouts import domains
 from diptych.evaluation.measures import Measure, measure_known, open_measure
-from diptych.evaluation.multilabel import MultiLabelDataset, evaluate_multi_label, load_multi_label
-from diptych.evaluation.places import Place, find, there
+from diptych.evaluation.multilabel import evaluate_multi_label
 from diptych.evaluation.probe import evaluate_linear_probe
 from diptych.evaluation.report import Result, read_results
 from diptych.evaluation.retrieval import evaluate_retrieval
@@ -65,9 +50,6 @@ __all__ = [
     "Measure",
     "open_measure",
     "measure_known",
-    "find",
-    "there",
-    "Place",
     "interpolate",
     "Interpolation",
     "Point",
@@ -93,12 +75,4 @@ __all__ = [
     "Difference",
     "Settings",
     "FeatureStore",
-    "ImageDataset",
-    "CaptionDataset",
-    "MultiLabelDataset",
-    "load_multi_label",
-    "load_labelled",
-    "load_labelled_shards",
-    "domains",
-    "load_captioned",
 ]

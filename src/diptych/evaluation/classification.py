@@ -13,11 +13,11 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.datasets.dataset import ImageDataset
 from diptych.embedding import Failed
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation import metrics
-from diptych.evaluation.datasets import ImageDataset
 from diptych.evaluation.rankings import Ranked, resampled_interval
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup

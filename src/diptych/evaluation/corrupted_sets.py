@@ -20,10 +20,10 @@ from typing import TypeVar
 
 from PIL import Image
 
+from diptych.datasets.archives import Content, Unread
+from diptych.datasets.dataset import ImageDataset, Pictures
 from diptych.errors import DiptychError, InputError
-from diptych.evaluation.archives import Content, Unread
 from diptych.evaluation.corruptions import SEVERITIES, STANDARD, VERSION, check, corrupt
-from diptych.evaluation.datasets import ImageDataset, Pictures
 from diptych.inputs import processors
 from diptych.media import load_image
 

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.datasets.archives import Content, Unread
+from diptych.datasets.dataset import Pictures
 from diptych.disk import write_whole
 from diptych.embedding import Failed, Progress, collect, embed_images
 from diptych.encoder import Encoder, FeatureEncoder
 from diptych.errors import DataError, InputError
-from diptych.evaluation.archives import Content, Unread
-from diptych.evaluation.datasets import Pictures
 
 _FORMAT = 1
 

@@ -14,11 +14,11 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evaluation import logistic, metrics
 from diptych.evaluation.classification import spread
-from diptych.evaluation.datasets import ImageDataset
 from diptych.evaluation.draws import Draw, draw_shots
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup

@@ -13,10 +13,10 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import metrics
-from diptych.evaluation.datasets import ImageDataset
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
 from diptych.evaluation.transfer import Features, all_failures, answers, embed_part, untaught

@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diptych.encoder import Encoder
-from diptych.errors import DataError
-from diptych.evaluation.classification import evaluate_zero_shot
-from diptych.evaluation.datasets import (
+from diptych.datasets.dataset import (
     CaptionDataset,
     ImageDataset,
     load_captioned,
     load_labelled,
     load_labelled_shards,
 )
-from diptych.evaluation.multilabel import MultiLabelDataset, evaluate_multi_label, load_multi_label
-from diptych.evaluation.parts import Part
-from diptych.evaluation.places import Place
+from diptych.datasets.multilabel import MultiLabelDataset, load_multi_label
+from diptych.datasets.parts import Part
+from diptych.datasets.places import Place
+from diptych.encoder import Encoder
+from diptych.errors import DataError
+from diptych.evaluation.classification import evaluate_zero_shot
+from diptych.evaluation.multilabel import evaluate_multi_label
 from diptych.evaluation.report import Result
 from diptych.evaluation.retrieval import evaluate_retrieval
 from diptych.zeroshot import class_texts

@@ -14,10 +14,10 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation import logistic
-from diptych.evaluation.datasets import ImageDataset
 from diptych.evaluation.draws import split
 from diptych.evaluation.logistic import Fit, Searched
 from diptych.evaluation.report import Result

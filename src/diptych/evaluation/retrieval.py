@@ -12,11 +12,11 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.datasets.dataset import CaptionDataset
 from diptych.embedding import Failed, embed_texts
 from diptych.encoder import Encoder
 from diptych.evaluation import metrics
 from diptych.evaluation.classification import spread
-from diptych.evaluation.datasets import CaptionDataset
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
 

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder, FeatureEncoder
 from diptych.errors import InputError
-from diptych.evaluation.datasets import ImageDataset
 from diptych.evaluation.features import Embedding
 from diptych.evaluation.settings import Setup
 from diptych.zeroshot import ZeroShotClassifier

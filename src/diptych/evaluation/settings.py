@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypedDict, Unpack
 
+from diptych.datasets.dataset import Pictures
 from diptych.embedding import Failed, Progress
 from diptych.encoder import Encoder
-from diptych.evaluation.datasets import Pictures
 from diptych.evaluation.features import Embedding, FeatureStore, embed_dataset
 from diptych.evaluation.report import Result, versions
 

@@ -14,12 +14,12 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.datasets.dataset import ImageDataset
 from diptych.errors import DataError, InputError
 from diptych.evaluation import metrics
 from diptych.evaluation.classification import spread
 from diptych.evaluation.corrupted_sets import CorruptedDataset
 from diptych.evaluation.corruptions import CORRUPTIONS
-from diptych.evaluation.datasets import ImageDataset
 from diptych.evaluation.effective import RESAMPLES
 from diptych.evaluation.report import Result
 from diptych.evaluation.scorers import Scorer, score

@@ -15,17 +15,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, Unpack
 
+from diptych.datasets.dataset import ImageDataset, Pictures
+from diptych.datasets.layouts import domains
+from diptych.datasets.places import Place, there
 from diptych.disk import write_bytes
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evaluation.corrupted_sets import corruptions_of
-from diptych.evaluation.datasets import ImageDataset, Pictures
 from diptych.evaluation.few_shot import SEEDS, SHOTS, evaluate_few_shot
 from diptych.evaluation.few_shot_report import FewShotRun, few_shot_report
 from diptych.evaluation.knn import evaluate_knn
-from diptych.evaluation.layouts import domains
 from diptych.evaluation.measures import Measure, measure_known
-from diptych.evaluation.places import Place, there
 from diptych.evaluation.probe import evaluate_linear_probe
 from diptych.evaluation.report import Result, read_results
 from diptych.evaluation.results_report import details, overview

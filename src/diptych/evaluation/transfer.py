@@ -13,12 +13,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.datasets.dataset import ImageDataset
 from diptych.embedding import Failed
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evaluation import metrics
 from diptych.evaluation.classification import distinct_names, spread
-from diptych.evaluation.datasets import ImageDataset
 from diptych.evaluation.features import Embedding
 from diptych.evaluation.settings import Setup
 

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diptych.datasets.archives import Content, Member
+from diptych.datasets.pickles import Array, read_pickle
 from diptych.errors import DataError
-from diptych.evaluation.archives import Content, Member
-from diptych.evaluation.pickles import Array, read_pickle
 
 _MOST = 2**24  # pixels of one picture, and labels read at a time: far over any data set in these formats
 _BYTES = 8  # idx: the code of unsigned bytes

@@ -9,11 +9,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from diptych.datasets.archives import Entry
+from diptych.datasets.containers import read_text, scan
+from diptych.datasets.labelled import Labelled, named
+from diptych.datasets.parts import choose
 from diptych.errors import DataError
-from diptych.evaluation.archives import Entry
-from diptych.evaluation.containers import read_text, scan
-from diptych.evaluation.labelled import Labelled, named
-from diptych.evaluation.parts import choose
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diptych.datasets import load_labelled
+from diptych.datasets.pickles import Array, read_pickle
 from diptych.errors import DataError
-from diptych.evaluation import load_labelled
-from diptych.evaluation.pickles import Array, read_pickle
 from layout_files import noise, python2_batch, write_cifar10
 
 

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from diptych.datasets.dataset import CaptionDataset, ImageDataset, dataset_of, load_captioned
+from diptych.datasets.labelled import Labelled, together
+from diptych.datasets.layouts import parts_in, read_labelled
+from diptych.datasets.multilabel import MultiLabelDataset, load_multi_label, multi_label_parts
+from diptych.datasets.naming import spelling
+from diptych.datasets.parts import WORDS, Part, choose, listed, told_part
+from diptych.datasets.registry import KNOWN, Known, known, short
 from diptych.errors import DataError
-from diptych.evaluation.datasets import CaptionDataset, ImageDataset, dataset_of, load_captioned
-from diptych.evaluation.labelled import Labelled, together
-from diptych.evaluation.layouts import parts_in, read_labelled
-from diptych.evaluation.multilabel import MultiLabelDataset, load_multi_label, multi_label_parts
-from diptych.evaluation.naming import spelling
-from diptych.evaluation.parts import WORDS, Part, choose, listed, told_part
-from diptych.evaluation.registry import KNOWN, Known, known, short
 from diptych.media import IMAGE_SUFFIXES
 from diptych.zeroshot import class_names, folder_names
 

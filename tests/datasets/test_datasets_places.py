@@ -9,19 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diptych.datasets import ImageDataset, MultiLabelDataset, find, load_labelled, there
+from diptych.datasets.places import recognise
+from diptych.datasets.registry import KNOWN, known, short
 from diptych.errors import DataError, InputError
-from diptych.evaluation import (
-    ImageDataset,
-    MultiLabelDataset,
-    find,
-    load_labelled,
-    measure_known,
-    open_measure,
-    there,
-)
-from diptych.evaluation.places import recognise
+from diptych.evaluation import measure_known, open_measure
 from diptych.evaluation.rankings import FIGURES
-from diptych.evaluation.registry import KNOWN, known, short
 from diptych.zeroshot import TEMPLATES, class_names, folder_names
 from layout_files import labelled_shard, noise, write_cifar10, write_idx, write_shards
 from toys import ToyEncoder, picture_bytes, tar_bytes

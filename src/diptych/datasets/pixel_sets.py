@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from diptych.datasets.containers import entries_of, read_text
+from diptych.datasets.labelled import Labelled, numbered
+from diptych.datasets.parts import choose, listed
+from diptych.datasets.records import read_batch, read_binary_labels, read_idx_labels, read_meta
 from diptych.errors import DataError
-from diptych.evaluation.containers import entries_of, read_text
-from diptych.evaluation.labelled import Labelled, numbered
-from diptych.evaluation.parts import choose, listed
-from diptych.evaluation.records import read_batch, read_binary_labels, read_idx_labels, read_meta
 
 _IDX = re.compile(r"(?P<set>(?:.+[-_])?)(?P<part>train|t10k|test)-images[-.]idx3-ubyte(?:\.gz)?")
 # Training files, test files and names of each kind of folder; the first pattern that is there tells the kind.

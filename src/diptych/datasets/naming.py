@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.datasets.labelled import Labelled
+from diptych.datasets.parts import listed
 from diptych.errors import DataError
-from diptych.evaluation.labelled import Labelled
-from diptych.evaluation.parts import listed
 from diptych.zeroshot import class_names as words_of
 from diptych.zeroshot import folder_names
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.datasets.archives import Content, Member, Unread
+from diptych.datasets.parts import listed
 from diptych.errors import DataError
-from diptych.evaluation.archives import Content, Member, Unread
-from diptych.evaluation.parts import listed
 from diptych.extras import require
 
 _ROWS = 64  # pictures at a time

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diptych.datasets import domains, load_captioned, load_labelled
 from diptych.errors import DataError
-from diptych.evaluation import domains, load_captioned, load_labelled
 from toys import picture_bytes, tar_bytes
 
 RED, BLUE = picture_bytes("red"), picture_bytes("blue")

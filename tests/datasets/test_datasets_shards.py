@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diptych.datasets import load_captioned, load_labelled
 from diptych.errors import DataError
-from diptych.evaluation import evaluate_zero_shot, load_captioned, load_labelled
+from diptych.evaluation import evaluate_zero_shot
 from layout_files import labelled_shard, write_shards
 from toys import ToyEncoder, picture_bytes, tar_bytes
 

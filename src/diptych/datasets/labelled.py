@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.datasets.archives import Entry
 from diptych.errors import DataError
-from diptych.evaluation.archives import Entry
 
 # What class names are: folders or other short names, which known data sets have words for; positions in a
 # list; words, as prompts want them.

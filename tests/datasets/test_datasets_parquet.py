@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diptych.datasets import load_captioned, load_labelled
+from diptych.datasets.parquet import class_labels
 from diptych.errors import DataError, MissingExtraError
-from diptych.evaluation import evaluate_zero_shot, load_captioned, load_labelled
-from diptych.evaluation.parquet import class_labels
+from diptych.evaluation import evaluate_zero_shot
 from toys import ToyEncoder, picture_bytes
 
 RED, GREEN, BLUE = (picture_bytes(colour) for colour in ("red", "green", "blue"))

@@ -21,15 +21,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.datasets.archives import Content, Entry
+from diptych.datasets.captions import read_captioned
+from diptych.datasets.containers import scan
+from diptych.datasets.labelled import Labelled
+from diptych.datasets.layouts import find_parquet, read_labelled
+from diptych.datasets.naming import name_classes
+from diptych.datasets.parts import listed
+from diptych.datasets.shards import find_shards
 from diptych.errors import DataError
-from diptych.evaluation.archives import Content, Entry
-from diptych.evaluation.captions import read_captioned
-from diptych.evaluation.containers import scan
-from diptych.evaluation.labelled import Labelled
-from diptych.evaluation.layouts import find_parquet, read_labelled
-from diptych.evaluation.naming import name_classes
-from diptych.evaluation.parts import listed
-from diptych.evaluation.shards import find_shards
 
 
 def _walk(entries: Sequence[Entry]) -> Iterator[tuple[str, Content]]:

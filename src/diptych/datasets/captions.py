@@ -1,6 +1,6 @@
 """Captions beside pictures: KEY.jpg with KEY.json or KEY.txt, in a folder or a shard; or a column of Parquet.
 
-Reads the texts and says which picture has which; the data set made of them is `datasets.py`'s.
+Reads the texts and says which picture has which; the data set made of them is `dataset.py`'s.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path, PurePosixPath
 
-from diptych.evaluation import parquet
-from diptych.evaluation.archives import Entry, Unread, key_of
-from diptych.evaluation.containers import entries_of, scan
+from diptych.datasets import parquet
+from diptych.datasets.archives import Entry, Unread, key_of
+from diptych.datasets.containers import entries_of, scan
 from diptych.media import IMAGE_SUFFIXES
 
 Captioned = tuple[list[Entry], list[tuple[str, ...]], list[tuple[str, str]]]

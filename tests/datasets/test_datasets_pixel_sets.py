@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from diptych.datasets import ImageDataset, load_labelled
 from diptych.errors import DataError
-from diptych.evaluation import ImageDataset, evaluate_zero_shot, load_labelled
+from diptych.evaluation import evaluate_zero_shot
 from diptych.evaluation.features import content_hash
 from layout_files import Pixels, idx_bytes, noise, write_cifar10, write_idx
 from toys import COLOURS, ToyEncoder

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.errors import DataError
-from diptych.evaluation import parquet
-from diptych.evaluation.archives import Entry
-from diptych.evaluation.containers import entries_of, scan
-from diptych.evaluation.labelled import Labelled, named, numbered
-from diptych.evaluation.listings import listed_parts, read_listed
-from diptych.evaluation.parts import choose, listed, told_part
-from diptych.evaluation.pixel_sets import (
+from diptych.datasets import parquet
+from diptych.datasets.archives import Entry
+from diptych.datasets.containers import entries_of, scan
+from diptych.datasets.labelled import Labelled, named, numbered
+from diptych.datasets.listings import listed_parts, read_listed
+from diptych.datasets.parts import choose, listed, told_part
+from diptych.datasets.pixel_sets import (
     cifar_parts,
     idx_parts,
     read_cifar,
@@ -25,7 +24,8 @@ from diptych.evaluation.pixel_sets import (
     read_stl,
     stl_parts,
 )
-from diptych.evaluation.shards import read_classes, read_webdataset, shard_parts
+from diptych.datasets.shards import read_classes, read_webdataset, shard_parts
+from diptych.errors import DataError
 from diptych.media import IMAGE_SUFFIXES
 
 

@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from diptych.datasets.archives import Entry, Unread, key_of
+from diptych.datasets.containers import read_text, scan
+from diptych.datasets.labelled import Labelled, numbered
+from diptych.datasets.parts import choose
 from diptych.errors import DataError
-from diptych.evaluation.archives import Entry, Unread, key_of
-from diptych.evaluation.containers import read_text, scan
-from diptych.evaluation.labelled import Labelled, numbered
-from diptych.evaluation.parts import choose
 from diptych.media import IMAGE_SUFFIXES
 
 _COUNT = "nshards.txt"

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from diptych.datasets import archives
+from diptych.datasets.archives import Content, Entry, Member
+from diptych.datasets.parquet import is_parquet, scan_parquet
+from diptych.datasets.records import is_records, scan_records
 from diptych.errors import DataError
-from diptych.evaluation import archives
-from diptych.evaluation.archives import Content, Entry, Member
-from diptych.evaluation.parquet import is_parquet, scan_parquet
-from diptych.evaluation.records import is_records, scan_records
 
 
 def scan(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Member, Content | None]]:

@@ -1,0 +1,40 @@
+"""Data sets to measure on: labelled and captioned pictures, read where they lie, in the layouts they come in.
+
+Files: `archives` (files of a folder or a tar archive, one after another), `records` (files of pixels),
+`pickles` (CIFAR's batches as data), `parquet` (tables of pictures), `containers` (whatever holds pictures).
+
+Layouts: `labelled` (what a layout says of its pictures), `parts` (for testing, for training), `pixel_sets`,
+`shards`, `listings` and `layouts` (which one a path has), `naming` (words for the classes), `captions`
+(captions beside pictures).
+
+What comes of it: `dataset` (labelled and captioned pictures), `multilabel` (pictures with several classes),
+`registry` (data sets by name), `places` (where they lie). Nothing is unpacked to disk, nothing is executed,
+nothing is measured here.
+"""
+
+from __future__ import annotations
+
+from diptych.datasets.dataset import (
+    CaptionDataset,
+    ImageDataset,
+    load_captioned,
+    load_labelled,
+    load_labelled_shards,
+)
+from diptych.datasets.layouts import domains
+from diptych.datasets.multilabel import MultiLabelDataset, load_multi_label
+from diptych.datasets.places import Place, find, there
+
+__all__ = [
+    "load_labelled",
+    "load_labelled_shards",
+    "load_captioned",
+    "load_multi_label",
+    "ImageDataset",
+    "CaptionDataset",
+    "MultiLabelDataset",
+    "domains",
+    "find",
+    "there",
+    "Place",
+]

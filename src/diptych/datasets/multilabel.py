@@ -1,0 +1,177 @@
+"""Pictures with any number of classes: VOC 2007's lists and CLIP_benchmark's shards.
+
+How well a model ranks them is the business of `diptych.evaluation`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.datasets.archives import Entry, Unread
+from diptych.datasets.containers import read_text, scan
+from diptych.datasets.dataset import Pictures
+from diptych.datasets.parts import choose
+from diptych.datasets.shards import beside, find_shards, kind_of, shard_parts, with_file
+from diptych.errors import DataError
+from diptych.media import IMAGE_SUFFIXES
+
+_MOST = 2**20  # bytes of one picture's targets
+
+
+@dataclass(frozen=True, eq=False)
+class MultiLabelDataset(Pictures):
+    """Pictures with any number of classes each.
+
+    Attributes
+    ----------
+    targets : (N, C) int8
+        1: the class is there; 0: it is not; -1: not to be counted (VOC's difficult objects).
+    class_names : tuple of str
+    skipped : tuple of (key, reason)
+        Pictures left out because their classes are missing or cannot be read.
+    """
+
+    targets: NDArray[np.int8]
+    class_names: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def answers(self) -> Iterable[object]:
+        """The class names and the targets of each picture."""
+        return ([*self.class_names, row.tolist()] for row in self.targets)
+
+    def sample(self, count: int, seed: int = 0) -> MultiLabelDataset:
+        """At most `count` pictures drawn at random, in their old order."""
+        rows = self.rows(count, seed)
+        return replace(self, entries=tuple(self.entries[row] for row in rows), targets=self.targets[rows])
+
+
+def load_multi_label(path: str | Path, *, part: str = "test", name: str | None = None) -> MultiLabelDataset:
+    """VOC's folder (ImageSets/Main, JPEGImages) or CLIP_benchmark's shards with KEY.npy.
+
+    VOC's lists per class say 1, -1 or 0: an object of the class, none, or difficult ones only. The last are
+    not counted, as in VOC's own evaluation; CLIP_benchmark takes them for right.
+
+    Parameters
+    ----------
+    path : path
+        VOCdevkit, VOCdevkit/VOC2007, or a folder with test/nshards.txt.
+    part : str
+        "test" or "train" (VOC: trainval where it is there).
+    name : str, optional
+        What results call it; by default the folder's name.
+
+    Raises
+    ------
+    DataError
+        Neither of the two, a missing part, or lists that do not match.
+    """
+    source = Path(path)
+    shards = find_shards(source, part)
+    if shards is not None:
+        return _from_shards(source, shards, name or source.name)
+    folder = _voc_folder(source)
+    if folder is None:
+        raise DataError(
+            f"{source} holds no pictures with several classes: expected VOC2007 with JPEGImages and "
+            "ImageSets/Main/CLASS_test.txt, or CLIP_benchmark's test/nshards.txt"
+        )
+    return _from_voc(folder, part, name or source.name)
+
+
+def multi_label_parts(path: Path) -> set[str]:
+    """The parts a folder holds; empty for a folder in neither layout."""
+    if shards := shard_parts(path):
+        return set(shards) if kind_of(path) == "multilabel" else set()
+    folder = _voc_folder(path)
+    return set() if folder is None else {{"trainval": "train"}.get(word, word) for word in _lists(folder)}
+
+
+def _voc_folder(path: Path) -> Path | None:
+    return next(
+        (one for one in (path, path / "VOC2007", path / "VOCdevkit" / "VOC2007") if _lists(one)), None
+    )
+
+
+def _lists(folder: Path) -> dict[str, dict[str, Path]]:
+    """Part -> class -> its list."""
+    found: dict[str, dict[str, Path]] = {}
+    for file in sorted((folder / "ImageSets" / "Main").glob("*_*.txt")):
+        name, _, word = file.stem.rpartition("_")
+        found.setdefault(word, {})[name] = file
+    return found
+
+
+def _from_voc(folder: Path, part: str, name: str) -> MultiLabelDataset:
+    found = _lists(folder)
+    wanted = {"trainval": "train", "train": "train_only"} if "trainval" in found else {}
+    lists = choose({wanted.get(word, word): files for word, files in found.items()}, part, folder)
+    columns = {text: _column(file) for text, file in lists.items()}
+    first = next(iter(columns.values()))
+    for text, column in columns.items():
+        if column.keys() != first.keys():
+            raise DataError(f"{lists[text]} lists other pictures than {lists[next(iter(columns))]}")
+    pictures = [
+        Entry(folder / "JPEGImages", member.name, member.size)
+        for member, _ in scan(folder / "JPEGImages", lambda _: False)
+        if member.name.stem in first and member.name.suffix.lower() in IMAGE_SUFFIXES
+    ]
+    there = {entry.name.stem for entry in pictures}
+    missing = tuple((f"{stem}.jpg", "listed and not there") for stem in first if stem not in there)
+    if not pictures:
+        raise DataError(f"none of the {len(first):,} pictures its lists name is in {folder / 'JPEGImages'}")
+    rows = [[column[entry.name.stem] for column in columns.values()] for entry in pictures]
+    return MultiLabelDataset(name, tuple(pictures), np.array(rows, dtype=np.int8), tuple(columns), missing)
+
+
+def _column(path: Path) -> dict[str, int]:
+    """Picture -> target, of one of VOC's lists."""
+    values = {"1": 1, "-1": 0, "0": -1}
+    found = {}
+    for line in read_text(path).splitlines():
+        words = line.split()
+        if words and (len(words) != 2 or words[1] not in values):
+            raise DataError(f"{path} has the line {line!r:.60}: expected a picture and 1, -1 or 0")
+        if words:
+            found[words[0]] = values[words[1]]
+    return found
+
+
+def _from_shards(folder: Path, shards: Sequence[Path], name: str) -> MultiLabelDataset:
+    words = tuple(beside(folder, "classnames.txt"))
+    if not words:
+        raise DataError(f"{folder} has no classnames.txt, so nothing says what its targets stand for")
+    entries: list[Entry] = []
+    rows: list[NDArray[np.int8]] = []
+    skipped: list[tuple[str, str]] = []
+    for entry, data in (one for shard in shards for one in with_file(shard, ".npy")):
+        row = _targets(data, len(words))
+        if isinstance(row, str):
+            skipped.append((str(entry.name), row))
+        else:
+            entries.append(entry)
+            rows.append(row)
+    if not entries:
+        why = f"; the first: {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
+        raise DataError(f"{folder} holds no picture with classes{why}")
+    return MultiLabelDataset(name, tuple(entries), np.stack(rows), words, tuple(skipped))
+
+
+def _targets(data: bytes, classes: int) -> NDArray[np.int8] | str:
+    """Targets in a .npy file, (C,), or the reason why there are none."""
+    if isinstance(data, Unread):
+        return data.reason
+    try:
+        if len(data) > _MOST:
+            raise ValueError(f"{len(data):,} bytes")
+        row: NDArray[np.generic] = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # whatever broken headers make NumPy and ast raise
+        return f"its .npy cannot be read: {error}"
+    if row.shape != (classes,) or row.dtype.kind not in "biuf" or not np.isin(row, (-1, 0, 1)).all():
+        return f"its .npy has the shape {row.shape}: expected {classes} numbers, each 0 or 1"
+    return row.astype(np.int8)
