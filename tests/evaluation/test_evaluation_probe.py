@@ -313,3 +313,20 @@ def test_colours_of_real_flowers_tell_more_than_chance(shared) -> None:
     assert (found.n, found.classes, found.failures) == (200, 5, ())
     assert found.intervals["acc1"][0] > 0.2
     assert all(one["converged"] for one in found.details["search"] if one["c"] <= 1)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_fewer_pictures_than_features_give_the_weights_that_scikit_learn_gives(classes: int) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(18) % classes
+    rows = rng.normal(5, 1, (18, 70)) + rng.normal(0, 1, (classes, 70))[labels]
+    found = logistic.fit(rows, labels, 0.3)
+    by_hand = LogisticRegression(C=0.3, max_iter=1000, tol=1e-10).fit(rows, labels)
+    assert np.allclose(found.weights, by_hand.coef_, atol=1e-5)
+    assert np.allclose(found.intercepts, by_hand.intercept_, atol=1e-4)
+    truth = np.arange(40) % classes
+    asked = rng.normal(5, 1, (40, 70)) + rng.normal(0, 0.5, (classes, 70))[truth]
+    for one in logistic.search(rows, labels, asked, truth).tried:
+        if one.c <= 10:  # beyond, two fits of separable rows need not end at the same weights
+            hand = LogisticRegression(C=one.c, max_iter=1000, tol=1e-10).fit(rows, labels)
+            assert abs(one.accuracy - hand.score(asked, truth)) <= 1 / 40
