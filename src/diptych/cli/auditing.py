@@ -5,8 +5,6 @@ The audits themselves are `diptych.audits`' business.
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,19 +73,19 @@ class Asked:
             batch_size=self.batch_size,
             exact=not self.fast,
         )
+        settings = options.settings(
+            self.model,
+            self.pretrained,
+            fast=self.fast,
+            threads=self.threads,
+            batch_size=self.batch_size,
+            store=None if self.cache is None else FeatureStore(self.cache),
+        )
         with progress(what, None, unit="pictures", quiet=self.quiet) as advance:
             audit = measure(
                 encoder,
                 *given,
-                model=self.model,
-                pretrained=self.pretrained or "",
-                exact=not self.fast,
-                threads=options.count(self.threads, "--threads"),
-                batch_size=options.count(self.batch_size, "--batch-size") or 64,
-                command=shlex.join(["diptych", *sys.argv[1:]]),
-                store=None if self.cache is None else FeatureStore(self.cache),
-                progress=advance,
-                **more,
+                **{**settings, "progress": advance, **more},
             )
         tell(audit.report(), self.report, json=self.json, quiet=self.quiet)
         tell_failures([audit])

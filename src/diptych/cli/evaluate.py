@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json as json_module
-import shlex
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from diptych.cli import options
 from diptych.cli.console import note, progress, screen, tell_failures
-from diptych.cli.reporting import ReportDir
+from diptych.cli.reporting import ReportDir, write
 
 if TYPE_CHECKING:
     from diptych.encoders import TorchEncoder
@@ -100,12 +98,8 @@ def zero_shot(
         exact=not fast,
     )
 
-    def measure(one: Measure, **settings: Any) -> Result:
-        return one(encoder, **settings)
-
     _measure(
         measures,
-        measure,
         encoder,
         _settings(model, pretrained, fast, threads, batch_size, cache),
         out,
@@ -156,12 +150,8 @@ def retrieval(
         exact=not fast,
     )
 
-    def measure(one: Measure, **settings: Any) -> Result:
-        return one(encoder, **settings)
-
     _measure(
         [Measure(dataset)],
-        measure,
         encoder,
         _settings(model, pretrained, fast, threads, batch_size, cache),
         out,
@@ -174,23 +164,15 @@ def retrieval(
 def _settings(
     model: str, pretrained: str | None, fast: bool, threads: str, batch_size: str, cache: Path | None
 ) -> Settings:
-    """What both measurements take beside the encoder and the data."""
+    """The same for both commands, with the folder of --cache."""
     from diptych.evaluation import FeatureStore
 
-    return {
-        "model": model,
-        "pretrained": pretrained or "",
-        "exact": not fast,
-        "threads": options.count(threads, "--threads"),
-        "batch_size": options.count(batch_size, "--batch-size") or 64,
-        "command": shlex.join(["diptych", *sys.argv[1:]]),
-        "store": None if cache is None else FeatureStore(cache),
-    }
+    store = None if cache is None else FeatureStore(cache)
+    return options.settings(model, pretrained, fast=fast, threads=threads, batch_size=batch_size, store=store)
 
 
 def _measure(
     measures: Sequence[Measure],
-    measure: Callable[..., Result],
     encoder: TorchEncoder,
     settings: Settings,
     out: Path | None,
@@ -204,7 +186,7 @@ def _measure(
     try:
         for number, one in enumerate(measures):
             with progress(one.name, len(one.dataset), unit="pictures", quiet=quiet) as advance:
-                results.append(measure(one, progress=advance, **settings))
+                results.append(one(encoder, **{**settings, "progress": advance}))
             if files:  # at once: what comes later may fail, or be stopped
                 results[-1].save(files[number])
                 note(f"written: {files[number]}", quiet=quiet)
@@ -232,8 +214,9 @@ def _report(
     from diptych.evaluation.settings import Setup
 
     facts = Setup.of(**settings).facts(encoder, *(one.dataset for one in measures))
-    files = results_report(results, title=f"Evaluation of {settings['model']}", facts=facts).save(folder)
-    note(f"report: {files[0]}, and {len(files) - 1} files beside it", quiet=quiet)
+    write(
+        results_report(results, title=f"Evaluation of {settings['model']}", facts=facts), folder, quiet=quiet
+    )
 
 
 def _table(results: Sequence[Result]) -> None:

@@ -14,6 +14,7 @@ from diptych.errors import InputError
 
 if TYPE_CHECKING:
     from diptych.encoders import TorchEncoder
+    from diptych.evaluation import Settings
     from diptych.evaluation.few_shot_report import FewShotRun
 
 Pairs = Annotated[list[Path], typer.Argument(metavar="TRAIN TEST", show_default=False)]
@@ -75,7 +76,9 @@ def few_shot(
 
     plan = {"shots": wanted, "seeds": seeds, "features": features}
     with transfer.kept(cache) as store:
-        settings = transfer.settings(model, pretrained, fast, threads, batch_size, store)
+        settings = options.settings(
+            model, pretrained, fast=fast, threads=threads, batch_size=batch_size, store=store
+        )
         runs = [_run(encoder, one, plan, full, templates, quiet, settings) for one in parts]
     facts = Setup.of(**settings).facts(encoder, *(part for one in parts for part in one.parts))
     tell(few_shot_report(runs, facts), report, json=json, quiet=quiet)
@@ -89,7 +92,7 @@ def _run(
     full: bool,
     templates: str,
     quiet: bool,
-    settings: dict[str, Any],
+    settings: Settings,
 ) -> FewShotRun:
     """One pair of data sets: the curve, zero-shot, the probe on everything."""
     from diptych.evaluation import evaluate_few_shot, evaluate_linear_probe

@@ -14,7 +14,7 @@ from diptych.cli.reporting import ReportDir, tell
 
 if TYPE_CHECKING:
     from diptych.encoders import TorchEncoder
-    from diptych.evaluation import Result
+    from diptych.evaluation import Result, Settings
 
 Strength = Annotated[
     float | None,
@@ -82,7 +82,9 @@ def probe(
             )
 
     with transfer.kept(cache) as store:
-        settings = transfer.settings(model, pretrained, fast, threads, batch_size, store)
+        settings = options.settings(
+            model, pretrained, fast=fast, threads=threads, batch_size=batch_size, store=store
+        )
         transfer.encode(encoder, data, features, quiet, settings)
         _measure(encoder, data, measure, templates, settings, report, json, quiet)
 
@@ -133,7 +135,9 @@ def knn(
         )
 
     with transfer.kept(cache) as store:
-        settings = transfer.settings(model, pretrained, fast, threads, batch_size, store)
+        settings = options.settings(
+            model, pretrained, fast=fast, threads=threads, batch_size=batch_size, store=store
+        )
         transfer.encode(encoder, data, features, quiet, settings)
         _measure(encoder, data, measure, templates, settings, report, json, quiet)
 
@@ -143,7 +147,7 @@ def _measure(
     data: transfer.Data,
     measure: Callable[..., Result],
     templates: str,
-    settings: dict[str, Any],
+    settings: Settings,
     report: Path | None,
     json: bool,
     quiet: bool,

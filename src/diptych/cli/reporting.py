@@ -33,8 +33,13 @@ def tell(report: Report, folder: Path | None, *, json: bool, quiet: bool) -> Non
             for table in section.tables.values():
                 print_table(table)
     if folder is not None:
-        files = report.save(folder)
-        note(f"report: {files[0]}, and {len(files) - 1} files beside it", quiet=quiet)
+        write(report, folder, quiet=quiet)
+
+
+def write(report: Report, folder: Path, *, quiet: bool) -> None:
+    """Write a report's files and say where."""
+    files = report.save(folder)
+    note(f"report: {files[0]}, and {len(files) - 1} files beside it", quiet=quiet)
 
 
 def print_lines(*lines: str) -> None:

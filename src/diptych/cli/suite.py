@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ import typer
 
 from diptych.cli import options
 from diptych.cli.console import note, progress, tell_failures
-from diptych.cli.reporting import print_lines, print_table
+from diptych.cli.reporting import print_lines, print_table, write
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -87,15 +85,10 @@ def suite(
         return
     from diptych.evaluation import FeatureStore
 
-    settings: Settings = {
-        "model": model,
-        "pretrained": pretrained or "",
-        "exact": not fast,
-        "threads": options.count(threads, "--threads"),
-        "batch_size": options.count(batch_size, "--batch-size") or 64,
-        "command": shlex.join(["diptych", *sys.argv[1:]]),
-        "store": FeatureStore(cache or _cache()),
-    }
+    store = FeatureStore(cache or _cache())
+    settings = options.settings(
+        model, pretrained, fast=fast, threads=threads, batch_size=batch_size, store=store
+    )
     encoder = options.open_model(
         model,
         pretrained,
@@ -166,7 +159,6 @@ def _tell(
     datasets = {one.name: one for step, _ in done for one in step.datasets}.values()
     facts = Setup.of(**settings).facts(encoder, *datasets)
     found = suite_report(done, title=f"Evaluation of {settings['model']}", facts=facts)
-    files = found.save(out)
     if json:
         print(found.to_json(), end="")
     else:
@@ -174,4 +166,4 @@ def _tell(
         print_lines(*first.text)
         for table in first.tables.values():
             print_table(table)
-    note(f"report: {files[0]}, and {len(files) - 1} files beside it", quiet=quiet)
+    write(found, out, quiet=quiet)

@@ -6,8 +6,6 @@ The commands are `probe` (with knn) and `few_shot`.
 from __future__ import annotations
 
 import contextlib
-import shlex
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,14 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli import options
 from diptych.cli.console import progress
 from diptych.cli.labels import class_texts
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset
     from diptych.encoders import TorchEncoder
-    from diptych.evaluation import FeatureStore, Result
+    from diptych.evaluation import FeatureStore, Result, Settings
 
 Train = Annotated[Path, typer.Argument(metavar="TRAIN", show_default=False)]
 Test = Annotated[Path, typer.Argument(metavar="TEST", show_default=False)]
@@ -98,40 +95,22 @@ def kept(cache: Path | None) -> Iterator[FeatureStore]:
         yield FeatureStore(folder)
 
 
-def settings(
-    model: str, pretrained: str | None, fast: bool, threads: str, batch_size: str, store: FeatureStore
-) -> dict[str, Any]:
-    """The keywords of every protocol."""
-    return {
-        "model": model,
-        "pretrained": pretrained or "",
-        "exact": not fast,
-        "threads": options.count(threads, "--threads"),
-        "batch_size": options.count(batch_size, "--batch-size") or 64,
-        "command": shlex.join(["diptych", *sys.argv[1:]]),
-        "store": store,
-    }
-
-
-def encode(encoder: TorchEncoder, data: Data, features: str, quiet: bool, settings: dict[str, Any]) -> None:
+def encode(encoder: TorchEncoder, data: Data, features: str, quiet: bool, settings: Settings) -> None:
     """Put the rows of all parts into the store, with a bar: what learns from them shows another."""
     from diptych.evaluation.settings import Setup
     from diptych.evaluation.transfer import embed_part
 
     for part in data.parts:
         with progress(part.name, len(part), unit="pictures", quiet=quiet) as advance:
-            setup = Setup.of(**{**settings, "progress": advance})
-            embed_part(setup, encoder, data.train, part, features)  # type: ignore[arg-type]  # checked there
+            shown: Settings = {**settings, "progress": advance}
+            embed_part(Setup.of(**shown), encoder, data.train, part, features)  # type: ignore[arg-type]  # checked there
 
 
-def zero_shot(
-    encoder: TorchEncoder, data: Data, templates: str, quiet: bool, settings: dict[str, Any]
-) -> Result:
+def zero_shot(encoder: TorchEncoder, data: Data, templates: str, quiet: bool, settings: Settings) -> Result:
     """The same model on the same test pictures, from the class names alone."""
     from diptych.evaluation import evaluate_zero_shot
 
     told = f"{data.test.name}, zero-shot"
     with progress(told, len(data.test), unit="pictures", quiet=quiet) as advance:
-        return evaluate_zero_shot(
-            encoder, data.test, data.named, templates=templates, **{**settings, "progress": advance}
-        )
+        shown: Settings = {**settings, "progress": advance}
+        return evaluate_zero_shot(encoder, data.test, data.named, templates=templates, **shown)

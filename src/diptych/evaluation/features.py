@@ -195,10 +195,8 @@ class FeatureStore:
         if not path.exists():
             return None
         try:
-            with (
-                path.open("rb") as raw,
-                np.load(raw, allow_pickle=False) as file,
-            ):  # raw: closed whatever comes
+            # Opened here: NumPy leaves a broken file open.
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 told = json.loads(str(file["told"]))
                 if told["format"] != _FORMAT or told["kind"] != kind:
                     raise ValueError(f"it holds {told['kind']}")

@@ -22,6 +22,7 @@ from diptych.disk import write_bytes
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evaluation.corrupted_sets import corruptions_of
+from diptych.evaluation.corruptions import STANDARD
 from diptych.evaluation.few_shot import SEEDS, SHOTS, evaluate_few_shot
 from diptych.evaluation.few_shot_report import FewShotRun, few_shot_report
 from diptych.evaluation.knn import evaluate_knn
@@ -123,8 +124,9 @@ def plan(root: str | Path, options: Options = Options()) -> list[Step]:
         )
     if wanted:
         places = [p for p in places if p.known.name in wanted or p.known.name.split("/")[-1] in wanted]
+    shelf = _Shelf(places)
     makers = {"zero-shot": _naming, "retrieval": _finding, "probes": _learning, "robustness": _shifting}
-    steps = [step for part in options.parts for step in makers[part](places, options)]
+    steps = [step for part in options.parts for step in makers[part](shelf, options)]
     if not steps:
         raise DataError(
             f"{root} holds no known data set for {', '.join(options.parts)}: `diptych evaluate datasets` "
@@ -190,25 +192,45 @@ def suite_report(
 # ---- which steps there are ----
 
 
-def _opened(places: Sequence[Place], retrieval: bool) -> Iterator[tuple[Place, Measure]]:
-    for place in places:
-        if (place.known.task == "retrieval") == retrieval and not place.known.domains:
-            yield place, measure_known(place)
+class _Shelf:
+    """Data sets that are there; each is opened once, however many steps read it."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self.places = places
+        self._open: dict[tuple[str, str | None], Measure] = {}
+
+    def measure(self, place: Place, domain: str | None = None) -> Measure:
+        """A data set, or one of its domains, with its protocol."""
+        key = (place.known.name, domain)
+        if key not in self._open:
+            self._open[key] = measure_known(place, domain=domain)
+        return self._open[key]
+
+    def whole(self, *, retrieval: bool) -> Iterator[tuple[Place, Measure]]:
+        """Those of one kind that are not measured domain by domain."""
+        for place in self.places:
+            if (place.known.task == "retrieval") == retrieval and not place.known.domains:
+                yield place, self.measure(place)
+
+    def domains(self) -> Iterator[tuple[Place, tuple[str, ...]]]:
+        """Those that are, with the names of their domains."""
+        for place in self.places:
+            if place.known.domains:
+                yield place, domains(place.parts["test"][0])
 
 
-def _naming(places: Sequence[Place], options: Options) -> Iterator[Step]:
+def _naming(shelf: _Shelf, options: Options) -> Iterator[Step]:
     """Zero-shot classification, domains apart."""
-    measures = [one for _, one in _opened(places, retrieval=False)]
-    for place in places:
-        if place.known.domains:
-            measures += [measure_known(place, domain=domain) for domain in _domains(place)]
+    measures = [one for _, one in shelf.whole(retrieval=False)]
+    for place, names in shelf.domains():
+        measures += [shelf.measure(place, name) for name in names]
     for one in measures:
         yield _measured(one, "zero-shot")
 
 
-def _finding(places: Sequence[Place], options: Options) -> Iterator[Step]:
+def _finding(shelf: _Shelf, options: Options) -> Iterator[Step]:
     """Retrieval both ways."""
-    for _, one in _opened(places, retrieval=True):
+    for _, one in shelf.whole(retrieval=True):
         yield _measured(one, "retrieval")
 
 
@@ -224,9 +246,9 @@ def _measured(one: Measure, part: Part) -> Step:
     return Step(f"{one.name}, {part}", part, [one.dataset], run, show, {"templates": prompts})
 
 
-def _learning(places: Sequence[Place], options: Options) -> Iterator[Step]:
+def _learning(shelf: _Shelf, options: Options) -> Iterator[Step]:
     """Few-shot curves with the probe and zero-shot, and neighbours, where there is a training part."""
-    for place, one in _opened(places, retrieval=False):
+    for place, one in shelf.whole(retrieval=False):
         if "train" not in place.parts or not isinstance(one.dataset, ImageDataset):
             continue
         train = place.open("train")
@@ -250,16 +272,15 @@ def _taught(one: Measure, test: ImageDataset, train: ImageDataset, options: Opti
     return Step(f"{one.name}, probes", "probes", [test, train], run, show, told, shown=3)
 
 
-def _shifting(places: Sequence[Place], options: Options) -> Iterator[Step]:
+def _shifting(shelf: _Shelf, options: Options) -> Iterator[Step]:
     """Domains against the photographs, and corruptions of one data set."""
-    for place in places:
-        names = _domains(place) if place.known.domains else ()
+    for place, names in shelf.domains():
         reference = next((name for name in _REFERENCE if name in names), None)
         if reference is not None:
             first, *rest = (reference, *(name for name in names if name != reference))
-            opened = [measure_known(place, domain=name) for name in (first, *rest)]
+            opened = [shelf.measure(place, name) for name in (first, *rest)]
             yield _shifted(f"{place.known.name}, robustness", opened[0], [one.dataset for one in opened[1:]])
-    labelled = [one for _, one in _opened(places, retrieval=False) if isinstance(one.dataset, ImageDataset)]
+    labelled = [one for _, one in shelf.whole(retrieval=False) if isinstance(one.dataset, ImageDataset)]
     wanted = options.corrupt.split("/")[-1] or "cifar10"
     chosen = [one for one in labelled if one.name.split("/")[-1] == wanted] or labelled[: not options.corrupt]
     if options.corrupt and not chosen:
@@ -281,7 +302,7 @@ def _corrupted(one: Measure, options: Options) -> Step:
     def group(side: int) -> ShiftGroup:
         return ShiftGroup(*corruptions_of(sample, severities=severities, seed=0, side=side))
 
-    copies = [sample] * (1 + 15 * len(severities))
+    copies = [sample] * (1 + len(STANDARD) * len(severities))
     return _robust(f"{one.name}, corruptions", one, group, copies, {"severities": list(severities)})
 
 
@@ -311,10 +332,6 @@ def _robust(
         return robustness_report(compare_robustness(shifted, [standing])).sections
 
     return Step(title, "robustness", datasets, run, show, told, shown=1)
-
-
-def _domains(place: Place) -> tuple[str, ...]:
-    return domains(place.parts["test"][0])
 
 
 def _names(measures: Sequence[Measure]) -> str:
