@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,46 +75,74 @@ def evaluate_zero_shot(
     count = len(dataset.class_names)
     ks = (1, 5) if count > 5 else (1,)
     hits, sure, best = _answers(classifier, found.rows, labels, ks)  # (N, len(ks)), (N,), (N,)
-    recalls = metrics.class_means(hits[:, 0], labels, count)
-    figures = {f"acc{k}": float(hits[:, i].mean()) for i, k in enumerate(ks)}
-    ranked = _area(classifier, found.rows, labels, dataset.name) if "roc_auc" in also else None
-    names_told = distinct_names(dataset.class_names)
+    told = figures(hits, best, labels, dataset.class_names, found.positions, len(dataset))
+    if "roc_auc" in also:
+        told["metrics"]["roc_auc"], told["intervals"]["roc_auc"] = _area(
+            classifier, found.rows, labels, dataset.name
+        )
+        told["chance"]["roc_auc"] = 0.5
     return setup.result(
         encoder,
         dataset,
         task="zeroshot_classification",
-        metrics={
-            **figures,
-            "mean_per_class_recall": float(np.nanmean(recalls)),
-            **({} if ranked is None else {"roc_auc": ranked[0]}),
-        },
-        chance={
-            **{f"acc{k}": k / count for k in ks},
-            "mean_per_class_recall": 1 / count,
-            **({} if ranked is None else {"roc_auc": 0.5}),
-        },
-        intervals={
-            **{f"acc{k}": metrics.bootstrap_interval(hits[:, i]) for i, k in enumerate(ks)},
-            **({} if ranked is None else {"roc_auc": ranked[1]}),
-        },
-        n=len(labels),
-        classes=count,
         templates=None if templates is None else resolve(templates),
         failures=(*found.failures, *(Failed(key, reason) for key, reason in dataset.skipped)),
-        per_class={
-            name: float(recall)
-            for name, recall in zip(names_told, recalls, strict=True)
-            if not np.isnan(recall)
-        },
-        outcomes={f"acc{k}": spread(hits[:, i], found.positions, len(dataset)) for i, k in enumerate(ks)},
         details={
             "calibration": asdict(metrics.calibration(sure, hits[:, 0])),
-            "confusions": [
-                [names_told[right], names_told[wrong], times]
-                for right, wrong, times in metrics.confusions(labels, best, count)
-            ],
+            "confusions": told.pop("confusions"),
         },
+        **told,
     )
+
+
+def figures(
+    hits: NDArray[np.float64],
+    best: NDArray[np.intp],
+    labels: NDArray[np.int64],
+    names: Sequence[str],
+    positions: NDArray[np.intp],
+    pictures: int,
+) -> dict[str, Any]:
+    """What a result says of answers, however they were found.
+
+    Parameters
+    ----------
+    hits : (N, 1) or (N, 2) floats
+        Whether the right class is the best one, and one of the best five.
+    best : (N,) integers
+        The class that was named.
+    labels : (N,) integers
+        The right one.
+    names : sequence of C str
+    positions : (N,) integers
+        Where the pictures stand in their data set, which has so many `pictures`.
+
+    Returns
+    -------
+    dict
+        Keywords of `Setup.result`, and "confusions" for its details.
+    """
+    count, told = len(names), distinct_names(names)
+    ks = (1, 5)[: hits.shape[1]]
+    recalls = metrics.class_means(hits[:, 0], labels, count)
+    return {
+        "metrics": {
+            **{f"acc{k}": float(hits[:, i].mean()) for i, k in enumerate(ks)},
+            "mean_per_class_recall": float(np.nanmean(recalls)),
+        },
+        "chance": {**{f"acc{k}": k / count for k in ks}, "mean_per_class_recall": 1 / count},
+        "intervals": {f"acc{k}": metrics.bootstrap_interval(hits[:, i]) for i, k in enumerate(ks)},
+        "n": len(labels),
+        "classes": count,
+        "per_class": {
+            name: float(recall) for name, recall in zip(told, recalls, strict=True) if not np.isnan(recall)
+        },
+        "outcomes": {f"acc{k}": spread(hits[:, i], positions, pictures) for i, k in enumerate(ks)},
+        "confusions": [
+            [told[right], told[wrong], times]
+            for right, wrong, times in metrics.confusions(labels, best, count)
+        ],
+    }
 
 
 def _area(

@@ -18,7 +18,7 @@ from diptych.embedding import Failed
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evaluation import metrics
-from diptych.evaluation.classification import distinct_names, spread
+from diptych.evaluation.classification import figures
 from diptych.evaluation.features import Embedding
 from diptych.evaluation.settings import Setup
 
@@ -154,28 +154,9 @@ def answers(
     dict
         Keywords of `Setup.result`.
     """
-    count, told = len(names), distinct_names(names)
-    ks = (1, 5) if count > 5 else (1,)
+    ks = (1, 5) if len(names) > 5 else (1,)
     hits = np.stack([metrics.hits(scores, test.labels, k, tolerance=tolerance) for k in ks], axis=1)
-    recalls = metrics.class_means(hits[:, 0], test.labels, count)
-    confused = metrics.confusions(test.labels, scores.argmax(axis=1), count)
-    return {
-        "metrics": {
-            **{f"acc{k}": float(hits[:, i].mean()) for i, k in enumerate(ks)},
-            "mean_per_class_recall": float(np.nanmean(recalls)),
-        },
-        "chance": {**{f"acc{k}": k / count for k in ks}, "mean_per_class_recall": 1 / count},
-        "intervals": {f"acc{k}": metrics.bootstrap_interval(hits[:, i]) for i, k in enumerate(ks)},
-        "n": len(test.labels),
-        "classes": count,
-        "per_class": {
-            name: float(recall) for name, recall in zip(told, recalls, strict=True) if not np.isnan(recall)
-        },
-        "outcomes": {
-            f"acc{k}": spread(hits[:, i], test.positions, len(test.dataset)) for i, k in enumerate(ks)
-        },
-        "confusions": [[told[right], told[wrong], times] for right, wrong, times in confused],
-    }
+    return figures(hits, scores.argmax(axis=1), test.labels, names, test.positions, len(test.dataset))
 
 
 def _some(names: Sequence[str]) -> str:
