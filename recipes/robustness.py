@@ -36,12 +36,12 @@ from diptych.evaluation import (
     ZeroShotScorer,
     compare_robustness,
     corruptions_of,
+    logistic,
     measure,
     robustness_report,
 )
 from diptych.evaluation.report import versions
 from diptych.evaluation.settings import Setup
-from diptych.extras import require
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
 from diptych.pairs import AugmentConfig, LabelledTar, Mixture
 from diptych.training import Run, TrainConfig, train
@@ -132,11 +132,8 @@ def probe(encoder: TorchEncoder, dataset: ImageDataset, c: float) -> LinearScore
     """Logistic regression on features before the projection, which are scaled to one size first."""
     found = Setup().embed(encoder, dataset, features=True)
     spread = found.rows.std()
-    linear = require("sklearn.linear_model", extra="evaluation", purpose="fit a linear probe")
-    fitted = linear.LogisticRegression(C=c, max_iter=1000).fit(
-        found.rows / spread, dataset.labels[found.positions]
-    )
-    return LinearScorer(encoder, fitted.coef_ / spread, fitted.intercept_)
+    fitted = logistic.fit(found.rows / spread, dataset.labels[found.positions], c)
+    return LinearScorer(encoder, fitted.weights / spread, fitted.intercepts)
 
 
 def scorers(model: str, test: ImageDataset, seen: ImageDataset, c: float) -> dict[str, Scorer]:

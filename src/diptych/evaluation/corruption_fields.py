@@ -27,7 +27,7 @@ _FINE = 9  # points across a pixel that decide how much of it a disc covers
 
 
 def scipy(part: str) -> ModuleType:
-    """A part of SciPy, which comes with scikit-learn."""
+    """A part of SciPy, which comes with an extra."""
     return require(f"scipy.{part}", extra="evaluation", purpose="corrupt pictures")
 
 

@@ -95,7 +95,7 @@ def evaluate_few_shot(
     InputError
         Shots or seeds below 1, or an encoder without features before the projection.
     MissingExtraError
-        scikit-learn is not installed.
+        SciPy is not installed.
     """
     wanted = _wanted(shots, seeds)
     setup = Setup.of(**settings)

@@ -1,13 +1,14 @@
-"""Logistic regression on rows, by scikit-learn's L-BFGS, and the search for its strength of L2.
+"""Logistic regression on rows, and the search for its strength of L2.
 
-scikit-learn's C is 1 / lambda: the loss is C times the sum over pictures, plus half the squared weights.
-Where rows come from, and which of them teach and which choose, is the caller's.
+The loss is the sum of cross-entropies over pictures, plus half the squared weights times lambda; C = 1 /
+lambda, scikit-learn's name. The intercept is free. Where rows come from, and which of them teach and which
+choose, is the caller's; how a minimum is found is `lbfgs`'s.
 
-Both kinds of fit stop where no entry of the gradient of the sum is over 1e-4. That was scikit-learn's rule
-when the paper was written; since 1.4 it is the gradient of the mean (pull request 26721), which for N
-pictures is N times as loose: with the default tolerance fits end long before their best weights.
+A fit stops where no entry of the gradient of that sum is over 1e-4. That was scikit-learn's rule when the
+paper was written; since 1.4 it is the gradient of the mean (pull request 26721), which for N pictures is N
+times as loose: with the default tolerance its fits end long before their best weights.
 
-Four things make them fast and leave the best weights where they are; `benchmarks/probe.py` measures them
+Four things make fits fast and leave the best weights where they are; `benchmarks/probe.py` measures them
 together.
 
 - Rows are moved so that their mean is zero. The intercept, which L2 leaves alone, takes that up. Features of
@@ -18,32 +19,33 @@ together.
 - In a search, a fit begins where that of the nearest stronger regularisation ended, up to `WARM`. The rule
   above holds weights to within 1e-4 * C * sqrt(their number) of the best ones: beyond, on rows that can be
   separated, a fit ends where its beginning leads it, so it begins at zero, as the one that is reported does.
-- A search computes in float32, the fit that is reported in float64. Up to `WARM` both named the same number
-  of validation pictures right, give or take one of 300, in half the time; but a reported figure is to come
-  out again on another machine, and the logits of a weak regularisation grow into the thousands.
+- A search computes logits and gradients in float32, and ends where float32 can no longer tell the loss from
+  a lower one; the fit that is reported computes in float64. Up to `WARM` both named the same number of
+  validation pictures right, give or take one of 300; but a reported figure is to come out again on another
+  machine, and the logits of a weak regularisation grow into the thousands.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import DataError, InputError
 from diptych.evaluation import metrics
+from diptych.evaluation.lbfgs import Vector, minimise
 from diptych.evaluation.peak import GRID, find_peak
-from diptych.extras import require
 
-Rows = NDArray[np.floating]
-Labels = NDArray[np.int64]
+Rows: TypeAlias = NDArray[np.floating]
+Labels: TypeAlias = NDArray[np.int64]
 
 MOST_ITERATIONS = 1000  # appendix A.3
 WARM = 100.0  # C
 TOLERANCE = 1e-4  # largest entry of the gradient of the sum over pictures
+ROUNDING = 1e-7  # part of a loss that float32 tells
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,7 @@ def fit(rows: Rows, labels: Labels, c: float) -> Fit:
     InputError
         A strength that is not over 0.
     MissingExtraError
-        scikit-learn is not installed.
+        SciPy is not installed.
 
     Examples
     --------
@@ -126,10 +128,11 @@ def fit(rows: Rows, labels: Labels, c: float) -> Fit:
     centre = checked.astype(np.float64).mean(axis=0)
     moved = checked - centre
     basis = _span(moved)
-    model, converged = _solve(moved if basis is None else moved @ basis, labels, c)
-    weights = model.coef_ if basis is None else model.coef_ @ basis.T  # (K, D)
-    intercepts = model.intercept_ - weights @ centre
-    return Fit(c, model.classes_, weights, intercepts, int(model.n_iter_[0]), converged)
+    problem = _Problem.of(moved if basis is None else moved @ basis, labels)
+    found = minimise(problem.loss(c), np.zeros(problem.parameters), tolerance=TOLERANCE, most=MOST_ITERATIONS)
+    weights, intercepts = problem.linear(found.place)
+    weights = weights if basis is None else weights @ basis.T  # (K, D)
+    return Fit(c, problem.classes, weights, intercepts - weights @ centre, found.steps, found.converged)
 
 
 def search(
@@ -162,17 +165,25 @@ def search(
     if (basis := _span(taught)) is not None:
         taught, asked = taught @ basis, asked @ basis
     count = int(max(labels.max(), truth.max())) + 1
-    models: dict[int, Any] = {}
+    problem = _Problem.of(taught, labels)
+    places: dict[int, Vector] = {}
     tried: dict[int, Tried] = {}
 
-    def score(place: int) -> float:
-        stronger = [other for other in models if other < place]
-        start = models[max(stronger)] if stronger and GRID[place] <= WARM else None
-        models[place], converged = _solve(taught, labels, GRID[place], start)
-        model = models[place]
-        table = _table((asked @ model.coef_.T + model.intercept_).astype(np.float64), model.classes_, count)
-        accuracy = metrics.accuracy(table, truth)
-        tried[place] = Tried(GRID[place], accuracy, int(model.n_iter_[0]), converged)
+    def score(at: int) -> float:
+        stronger = [other for other in places if other < at]
+        warm = stronger and GRID[at] <= WARM
+        found = minimise(
+            problem.loss(GRID[at]),
+            places[max(stronger)] if warm else np.zeros(problem.parameters),
+            tolerance=TOLERANCE,
+            most=MOST_ITERATIONS,
+            rounding=ROUNDING,
+        )
+        places[at] = found.place
+        weights, intercepts = problem.linear(found.place)
+        told = Fit(GRID[at], problem.classes, weights, intercepts, found.steps, found.converged)
+        accuracy = metrics.accuracy(told.scores(asked, count), truth)
+        tried[at] = Tried(GRID[at], accuracy, found.steps, found.converged)
         if learnt is not None:
             learnt(1)
         return accuracy
@@ -197,23 +208,64 @@ def _checked(rows: Rows, labels: Labels) -> Rows:
     return rows
 
 
-def _solve(rows: Rows, labels: Labels, c: float, start: Any = None) -> tuple[Any, bool]:
-    """scikit-learn's model, and whether it converged; its warning about that is turned into the latter."""
-    linear = require("sklearn.linear_model", extra="evaluation", purpose="fit linear probes")
-    exceptions = require("sklearn.exceptions", extra="evaluation", purpose="fit linear probes")
-    model = linear.LogisticRegression(
-        C=c, max_iter=MOST_ITERATIONS, tol=TOLERANCE / len(rows), warm_start=start is not None
-    )
-    if start is not None:
-        model.coef_, model.intercept_ = start.coef_, start.intercept_
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        model.fit(rows, labels)
-    unfinished = [one for one in told if issubclass(one.category, exceptions.ConvergenceWarning)]
-    for one in told:
-        if one not in unfinished:
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-    return model, not unfinished
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """What a fit is to minimise; it computes in the precision of its rows.
+
+    Parameters of K classes are K columns of weights and, under them, K intercepts, in one vector. Of two
+    classes only the second has a column, beside a logit of 0 for the first, as in scikit-learn: two columns
+    would be their own opposites, and together pay half of the L2 of one that does the work of both.
+    """
+
+    rows: Rows  # (N, D)
+    places: Labels  # (N,) of each row's class among `classes`
+    classes: Labels  # (K,)
+
+    @classmethod
+    def of(cls, rows: Rows, labels: Labels) -> _Problem:
+        classes, places = np.unique(labels, return_inverse=True)
+        return cls(rows, places, classes)
+
+    @property
+    def columns(self) -> int:
+        return len(self.classes) if len(self.classes) > 2 else 1
+
+    @property
+    def parameters(self) -> int:
+        return (int(self.rows.shape[1]) + 1) * self.columns
+
+    def linear(self, parameters: Vector) -> tuple[Vector, Vector]:
+        """Weights, a row for each column, and intercepts."""
+        table = parameters.reshape(-1, self.columns)
+        return table[:-1].T, table[-1]
+
+    def loss(self, c: float) -> Callable[[Vector], tuple[float, Vector]]:
+        """From parameters to the loss and its gradient."""
+        rows, own = self.rows, (np.arange(len(self.rows)), self.places)
+        binary = self.columns == 1
+
+        def value_and_gradient(parameters: Vector) -> tuple[float, Vector]:
+            table = parameters.reshape(-1, self.columns)  # (D + 1, K)
+            weights = table[:-1]
+            logits = rows @ weights.astype(rows.dtype) + table[-1].astype(rows.dtype)  # (N, K)
+            if binary:
+                logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+            logits -= logits.max(axis=1, keepdims=True)
+            right = logits[own]  # (N,)
+            shares = np.exp(logits, out=logits)
+            totals = shares.sum(axis=1)
+            entropy = float((np.log(totals) - right).sum(dtype=np.float64))
+            shares /= totals[:, None]
+            shares[own] -= 1  # the gradient of the entropies by the logits
+            if binary:
+                shares = shares[:, 1:]
+            gradient = np.empty_like(table)
+            gradient[:-1] = rows.T @ shares
+            gradient[-1] = shares.sum(axis=0)
+            gradient[:-1] += weights / c
+            return entropy + float((weights**2).sum()) / (2 * c), gradient.ravel()
+
+        return value_and_gradient
 
 
 def _table(logits: NDArray[np.float64], classes: Labels, count: int) -> NDArray[np.float64]:

@@ -74,7 +74,7 @@ def evaluate_linear_probe(
     InputError
         An encoder without features before the projection.
     MissingExtraError
-        scikit-learn is not installed.
+        SciPy is not installed.
 
     References
     ----------

@@ -19,7 +19,7 @@ from diptych.disk import write_bytes
 from diptych.embedding import Failed
 from diptych.errors import DataError
 
-_PACKAGES = ("diptych", "numpy", "pillow", "scikit-learn", "torch")
+_PACKAGES = ("diptych", "numpy", "pillow", "scipy", "torch")
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,144 @@
+"""L-BFGS: the minimum of a smooth function of many variables, from its values and gradients.
+
+The direction of a step is the gradient times a guess of the inverse curvature, which the last `MEMORY` steps
+and what they changed of the gradient give without any matrix (Nocedal and Wright, Numerical Optimization,
+2nd ed., algorithm 7.4). How far to go along it is `scipy.optimize.line_search`'s business: until the strong
+Wolfe conditions hold, with the constants of the book. What the function is, is the caller's.
+
+SciPy has the method too, but only with bounds (L-BFGS-B), whose bookkeeping costs 26 ms a step at 130,000
+variables, where a value and a gradient of a probe of 101 classes together cost 5.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.extras import require
+
+Vector: TypeAlias = NDArray[np.float64]
+
+MEMORY = 10  # steps that the guess of the curvature rests on
+CURVATURE = 0.9  # of the strong Wolfe conditions
+MOST_LOOKS = 20  # along one direction
+
+
+@dataclass(frozen=True, eq=False)
+class Minimum:
+    """Where a search for a minimum ended.
+
+    Attributes
+    ----------
+    place : (P,) floats
+    steps : int
+    converged : bool
+        The gradient is small enough, or the value no longer falls by more than rounding does.
+    """
+
+    place: Vector
+    steps: int
+    converged: bool
+
+
+def minimise(
+    function: Callable[[Vector], tuple[float, Vector]],
+    start: Vector,
+    *,
+    tolerance: float,
+    most: int,
+    rounding: float = 64 * float(np.finfo(np.float64).eps),
+) -> Minimum:
+    """Walk downhill to a minimum.
+
+    Parameters
+    ----------
+    function : callable
+        From a place (P,) to the value there and the gradient, (P,), a new array at each call.
+    start : (P,) floats
+    tolerance : float
+        The end is where no entry of the gradient is over it.
+    most : int
+        Steps at most.
+    rounding : float
+        The end is also where a step lowers the value by no more than this part of it; more than the default
+        for a function that computes in less than float64.
+
+    Raises
+    ------
+    MissingExtraError
+        SciPy is not installed.
+
+    Examples
+    --------
+    >>> def parabola(x):
+    ...     return float((x - 3) @ (x - 3)), 2 * (x - 3)
+    >>> bowl = minimise(parabola, np.zeros(2), tolerance=1e-6, most=9)
+    >>> bowl.place.round(6).tolist(), bowl.converged
+    ([3.0, 3.0], True)
+    """
+    optimize = require("scipy.optimize", extra="evaluation", purpose="fit linear probes")
+    seen = _Seen(function)
+    place, value, gradient = start, seen.value(start), seen.gradient(start)
+    changes: deque[tuple[Vector, Vector, float]] = deque(maxlen=MEMORY)
+    for step in range(most):
+        if abs(gradient).max(initial=0) <= tolerance:
+            return Minimum(place, step, True)
+        direction = _direction(gradient, changes)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*line search", RuntimeWarning)  # None says it
+            length = optimize.line_search(
+                seen.value, seen.gradient, place, direction, gradient, value, c2=CURVATURE, maxiter=MOST_LOOKS
+            )[0]
+        if length is None:  # nothing lower along it, but for what rounding hides: where float32 ends
+            return Minimum(place, step, True)
+        before, place = (place, value, gradient), place + length * direction
+        value, gradient = seen.value(place), seen.gradient(place)
+        moved, turned = place - before[0], gradient - before[2]
+        if (product := float(moved @ turned)) > 0:  # by the second Wolfe condition, but for rounding
+            changes.append((moved, turned, 1 / product))
+        if before[1] - value <= rounding * max(abs(before[1]), abs(value)):
+            return Minimum(place, step + 1, True)
+    return Minimum(place, most, bool(abs(gradient).max(initial=0) <= tolerance))
+
+
+def _direction(gradient: Vector, changes: deque[tuple[Vector, Vector, float]]) -> Vector:
+    """Minus the guessed inverse curvature times the gradient: the two-loop recursion, algorithm 7.4."""
+    direction = -gradient
+    if not changes:  # nothing is known of the curvature: a short step
+        return direction / max(1.0, float(abs(gradient).sum()))
+    shares = []
+    for moved, turned, scale in reversed(changes):
+        shares.append(scale * float(moved @ direction))
+        direction -= shares[-1] * turned
+    _, turned, scale = changes[-1]
+    direction /= scale * float(turned @ turned)  # equation 7.20
+    for (moved, turned, scale), share in zip(changes, reversed(shares), strict=True):
+        direction += (share - scale * float(turned @ direction)) * moved
+    return direction
+
+
+class _Seen:
+    """A function that gives value and gradient together, for a caller that asks for one after the other."""
+
+    def __init__(self, function: Callable[[Vector], tuple[float, Vector]]) -> None:
+        self._function = function
+        self._place: Vector | None = None
+
+    def value(self, place: Vector) -> float:
+        self._look(place)
+        return self._value
+
+    def gradient(self, place: Vector) -> Vector:
+        self._look(place)
+        return self._gradient
+
+    def _look(self, place: Vector) -> None:
+        if self._place is None or not np.array_equal(place, self._place):
+            self._value, self._gradient = self._function(place)
+            self._place = place

@@ -1,0 +1,73 @@
+"""The minimiser: against minima known by hand, SciPy's, and what it is to do where there is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize, rosen, rosen_der
+
+from diptych.evaluation.lbfgs import minimise
+
+
+def valley(place: np.ndarray) -> tuple[float, np.ndarray]:
+    """Rosenbrock's, lowest at (1, 1, ...)."""
+    return float(rosen(place)), rosen_der(place)
+
+
+@pytest.mark.parametrize("size", [2, 10, 100])
+def test_it_finds_the_end_of_rosenbrocks_valley(size: int) -> None:
+    found = minimise(valley, np.full(size, -0.5), tolerance=1e-6, most=1000, rounding=0)
+    assert found.converged
+    assert abs(valley(found.place)[1]).max() <= 1e-6
+    theirs = minimize(rosen, np.full(size, -0.5), jac=rosen_der, method="L-BFGS-B", options={"gtol": 1e-6})
+    assert rosen(found.place) <= theirs.fun + 1e-9
+    assert found.steps <= 2 * theirs.nit + 20
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 12),
+    st.floats(0, 4),
+)
+def test_a_bowl_of_any_shape_is_solved(seed: int, size: int, decades: float) -> None:
+    rng = np.random.default_rng(seed)
+    axes = np.linalg.qr(rng.normal(size=(size, size)))[0]
+    bend = axes * np.logspace(0, decades, size) @ axes.T  # positive definite
+    target = rng.normal(size=size)
+
+    def bowl(place: np.ndarray) -> tuple[float, np.ndarray]:
+        away = place - target
+        return float(away @ bend @ away) / 2, bend @ away
+
+    found = minimise(bowl, np.zeros(size), tolerance=1e-7, most=2000, rounding=0)
+    assert found.place == pytest.approx(target, abs=1e-5)
+
+
+def test_at_the_minimum_nothing_is_walked() -> None:
+    found = minimise(valley, np.ones(3), tolerance=1e-6, most=10)
+    assert (found.steps, found.converged, found.place.tolist()) == (0, True, [1, 1, 1])
+
+
+def test_steps_are_counted_and_too_few_are_told() -> None:
+    found = minimise(valley, np.full(10, -0.5), tolerance=1e-6, most=3)
+    assert (found.steps, found.converged) == (3, False)
+    assert valley(found.place)[0] < valley(np.full(10, -0.5))[0]
+
+
+def test_a_function_that_computes_in_less_ends_where_it_cannot_tell() -> None:
+    def coarse(place: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = valley(place.astype(np.float32))
+        return float(np.float32(1000 + value)), gradient.astype(np.float64)
+
+    found = minimise(coarse, np.full(4, -0.5), tolerance=1e-12, most=1000, rounding=1e-7)
+    assert found.converged
+    assert found.steps < 200
+    assert valley(found.place)[0] < 1e-2
+
+
+def test_the_start_is_left_as_it_was() -> None:
+    start = np.full(5, -0.5)
+    minimise(valley, start, tolerance=1e-6, most=50)
+    assert (start == -0.5).all()
