@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.reports import Bars, Curve, Curves, Estimate, Heatmap, Report, Section, Table
+from diptych.reports.page import LONG
 from diptych.reports.report import told
 
 TABLE = Table(
@@ -120,3 +121,18 @@ def test_without_matplotlib_the_page_says_so(tmp_path: Path, monkeypatch: pytest
     names = [path.name for path in Report("T", [Section("One", plots=PLOTS)], {}).save(tmp_path)]
     assert names == ["index.html", "report.json"]
     assert "diptych[plots]" in (tmp_path / "index.html").read_text("utf-8")
+
+
+def test_two_tables_of_one_file_are_a_mistake() -> None:
+    twice = [Section("One", tables={"classes": TABLE}), Section("Two", tables={"classes": TABLE})]
+    with pytest.raises(ValueError, match="two tables of the report share a file: classes"):
+        Report("T", twice, {})
+    Report("T", [twice[0], twice[1].within("Other data, again")], {})
+
+
+def test_a_long_table_scrolls_in_its_own_box(tmp_path: Path) -> None:
+    for count, long in ((LONG, False), (LONG + 1, True)):
+        table = Table(["n"], [[n] for n in range(count)])
+        Report("T", [Section("One", tables={"numbers": table})], {}).save(tmp_path)
+        page = (tmp_path / "index.html").read_text("utf-8")
+        assert ('<div class="table long">' in page) is long

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli import options
-from diptych.cli.console import note, progress, screen, tell_failures
-from diptych.cli.reporting import ReportDir, write
+from diptych.cli.console import note, progress, tell_failures
+from diptych.cli.reporting import ReportDir, print_section, write
 
 if TYPE_CHECKING:
     from diptych.encoders import TorchEncoder
@@ -181,6 +181,8 @@ def _measure(
     quiet: bool,
 ) -> None:
     """Measure one after another, print the table or the JSON, and leave with the right status."""
+    from diptych.evaluation.results_report import overview
+
     results: list[Result] = []
     files = [] if out is None else _files(out, [one.name for one in measures])
     try:
@@ -194,7 +196,7 @@ def _measure(
             _report(results, measures, encoder, settings, report, quiet)
     finally:
         if results and not json:
-            _table(results)
+            print_section(overview(results))
     if json:
         told = [result.to_dict() for result in results]
         print(json_module.dumps(told if len(told) > 1 else told[0], indent=1, ensure_ascii=False))
@@ -217,24 +219,6 @@ def _report(
     write(
         results_report(results, title=f"Evaluation of {settings['model']}", facts=facts), folder, quiet=quiet
     )
-
-
-def _table(results: Sequence[Result]) -> None:
-    """One line a figure: value, interval, chance."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("data set", "metric"):
-        table.add_column(name, overflow="fold")
-    for name in ("value", "95 %", "chance", "pictures"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for result in results:
-        for row in result.rows():
-            interval = "" if row["low"] is None else f"{row['low']:.3f}-{row['high']:.3f}"
-            chance = "" if row["chance"] is None else f"{row['chance']:.3f}"
-            cells = (row["dataset"], row["metric"], f"{row['value']:.3f}", interval, chance, f"{row['n']:,}")
-            table.add_row(*cells)
-    screen().print(table)
 
 
 def _files(path: Path, names: Sequence[str]) -> list[Path]:

@@ -13,7 +13,7 @@ import typer
 from diptych.cli.console import clean, note, screen
 
 if TYPE_CHECKING:
-    from diptych.reports import Report, Table
+    from diptych.reports import Report, Section, Table
 
 ReportDir = Annotated[
     Path | None,
@@ -29,9 +29,8 @@ def tell(report: Report, folder: Path | None, *, json: bool, quiet: bool) -> Non
         print(report.to_json(), end="")
     else:
         for number, section in enumerate(report.sections):
-            print_lines(*[""][: number > 0], section.title, *section.text)
-            for table in section.tables.values():
-                print_table(table)
+            print_lines(*[""][: number > 0], section.title)
+            print_section(section)
     if folder is not None:
         write(report, folder, quiet=quiet)
 
@@ -40,6 +39,13 @@ def write(report: Report, folder: Path, *, quiet: bool) -> None:
     """Write a report's files and say where."""
     files = report.save(folder)
     note(f"report: {files[0]}, and {len(files) - 1} files beside it", quiet=quiet)
+
+
+def print_section(section: Section) -> None:
+    """Statements and tables."""
+    print_lines(*section.text)
+    for table in section.tables.values():
+        print_table(table)
 
 
 def print_lines(*lines: str) -> None:

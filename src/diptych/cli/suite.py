@@ -12,7 +12,7 @@ import typer
 
 from diptych.cli import options
 from diptych.cli.console import note, progress, tell_failures
-from diptych.cli.reporting import print_lines, print_table, write
+from diptych.cli.reporting import print_lines, print_section, write
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -162,8 +162,6 @@ def _tell(
     if json:
         print(found.to_json(), end="")
     else:
-        first = found.sections[0]
-        print_lines(*first.text)
-        for table in first.tables.values():
-            print_table(table)
+        for section in found.sections[:2]:
+            print_section(section)
     write(found, out, quiet=quiet)

@@ -11,6 +11,15 @@ from collections.abc import Mapping, Sequence
 from diptych.evaluation.report import Result
 from diptych.reports import Curve, Curves, Estimate, Plot, Report, Section, Table
 
+_PROTOCOLS = {
+    "zeroshot_classification": "zero-shot",
+    "zeroshot_retrieval": "retrieval",
+    "linear_probe": "probe",
+    "few_shot": "few-shot",
+    "knn": "kNN",
+    "classification_under_shift": "under shift",
+}
+
 
 def results_report(
     results: Sequence[Result], *, title: str = "Results", facts: Mapping[str, str] | None = None
@@ -31,23 +40,54 @@ def results_report(
 
 def overview(results: Sequence[Result]) -> Section:
     """Every figure with its interval and chance, and plainly what is no better than chance."""
+    unread = any(result.failures for result in results)
     rows = [
         (
             row["dataset"],
-            row["metric"],
+            protocol(result),
+            _said(row["metric"]),
             Estimate(row["value"], row["low"], row["high"], row["n"]),
             row["chance"],
             row["n"],
-            row["failures"] or None,
+            *([row["failures"] or None] if unread else []),
         )
         for result in results
         for row in result.rows()
+        if not _told_twice(row["metric"], result)
     ]
-    columns = ("data set", "metric", "value", "chance", "pictures", "not read")
+    columns = ["data set", "protocol", "metric", "value", "chance", "n", *(["not read"] if unread else [])]
     at_chance = [result.dataset for result in results if _at_chance(result)]
     told = [f"No better than chance in naming: {', '.join(at_chance)}."] if at_chance else []
-    caption = "95 % intervals by bootstrap over pictures; chance is what a model that cannot see would get."
+    caption = (
+        "n pictures; 95 % intervals by bootstrap over them; chance is what a model that cannot see would "
+        "get; the mean of classes where it is not acc1."
+    )
     return Section("All figures", told, {"results": Table(columns, rows, caption)})
+
+
+def protocol(result: Result) -> str:
+    """What people call the task."""
+    return _PROTOCOLS.get(result.task, result.task.replace("_", " "))
+
+
+def _said(metric: str) -> str:
+    """A metric's name as people read it; JSON keeps CLIP_benchmark's.
+
+    Examples
+    --------
+    >>> _said("mean_per_class_recall@16"), _said("image_retrieval_recall@5"), _said("acc1")
+    ('class mean@16', 'image R@5', 'acc1')
+    """
+    named = metric.replace("mean_per_class_recall", "class mean").replace("_retrieval_recall", " R")
+    return named.replace("_", " ")
+
+
+def _told_twice(metric: str, result: Result) -> bool:
+    """Whether it is a mean of classes that comes to acc1, as it does where all have as many pictures."""
+    if not metric.startswith("mean_per_class_recall"):
+        return False
+    same = result.metrics.get(metric.replace("mean_per_class_recall", "acc1"))
+    return same is not None and abs(result.metrics[metric] - same) < 5e-4
 
 
 def _at_chance(result: Result) -> bool:
@@ -80,7 +120,7 @@ def details(result: Result) -> Section | None:
         tables[f"{stem}-confusions"] = Table(columns, confusions, "The commonest mistakes.")
     if not tables and not plots:
         return None
-    return Section(f"{result.dataset}, {result.task.replace('_', ' ')}", told, tables, plots)
+    return Section(f"{result.dataset}, {protocol(result)}", told, tables, plots)
 
 
 def reliability(name: str, calibration: Mapping[str, Sequence[float]]) -> Curves:

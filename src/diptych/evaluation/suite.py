@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -30,12 +30,12 @@ from diptych.evaluation.measures import Measure, measure_known
 from diptych.evaluation.probe import evaluate_linear_probe
 from diptych.evaluation.report import Result, read_results
 from diptych.evaluation.results_report import details, overview
-from diptych.evaluation.robustness import compare_robustness
+from diptych.evaluation.robustness import RobustnessComparison, compare_robustness
 from diptych.evaluation.robustness_report import robustness_report
 from diptych.evaluation.scorers import ZeroShotScorer
 from diptych.evaluation.settings import Settings, Setup
 from diptych.evaluation.shifts import ShiftGroup, Standing, measure
-from diptych.reports import Report, Section
+from diptych.reports import Cell, Report, Section, Table
 
 Part: TypeAlias = Literal["zero-shot", "retrieval", "probes", "robustness"]
 PARTS: tuple[Part, ...] = ("zero-shot", "retrieval", "probes", "robustness")
@@ -85,21 +85,18 @@ class Step:
         All that are read.
     measure : callable
         From an encoder and settings to results, the one that stands for the others first.
-    show : callable
-        From the results to sections of the report; the overview has the figures anyhow.
     options : mapping
         What else decides the figures.
-    shown : int
-        How many of the results, from the first, the overview lists; 0: all.
+    compared : callable, optional
+        Of a step about robustness, from the results to the comparison that they make.
     """
 
     title: str
     part: Part
     datasets: Sequence[Pictures]
     measure: Callable[[Encoder, Settings], Sequence[Result]]
-    show: Callable[[Sequence[Result]], Sequence[Section]]
     options: Mapping[str, Any] = field(default_factory=dict)
-    shown: int = 0
+    compared: Callable[[Sequence[Result]], RobustnessComparison] | None = None
 
     @property
     def pictures(self) -> int:
@@ -181,11 +178,32 @@ def _key(path: Path) -> Any:
 def suite_report(
     done: Sequence[tuple[Step, Sequence[Result]]], *, title: str, facts: Mapping[str, str] | None = None
 ) -> Report:
-    """All figures first, then what each step shows."""
-    listed = [one for step, results in done for one in results[: step.shown or None]]
-    sections = [overview(listed), *(section for step, results in done for section in step.show(results))]
+    """All figures first, then what each protocol found; the first sections are what a hasty reader needs."""
+    plain = [one for step, results in done if step.compared is None for one in results]
+    listed = {(one.data_fingerprint, one.dataset, one.task): one for one in plain}.values()
+    curves = [FewShotRun(*results[:3]) for step, results in done if step.part == "probes"]
+    shifted = {step.title: step.compared(results) for step, results in done if step.compared is not None}
+    sections = [
+        *([overview(list(listed))] if listed else []),
+        *([_shifts(shifted.values())] if shifted else []),
+        *(found for one in listed if one.task.startswith("zeroshot") and (found := details(one)) is not None),
+        *(few_shot_report(curves).sections if curves else []),
+        *(part.within(title) for title, one in shifted.items() for part in robustness_report(one).sections),
+    ]
     return Report(
         title, sections, {"results": [r.to_dict() for _, results in done for r in results]}, facts or {}
+    )
+
+
+def _shifts(compared: Iterable[RobustnessComparison]) -> Section:
+    """What is left under shift, one line a step."""
+    rows: list[list[Cell]] = []
+    for found in compared:
+        one = found.models[found.main][0]
+        rows.append([found.group.reference.name, one.reference, one.shifted, one.drop])
+    caption = "acc1 on these pictures, its mean over their shifts, and how much is lost; 95 % intervals."
+    return Section(
+        "Under shift", [], {"under-shift": Table(["data set", "acc1", "under shift", "lost"], rows, caption)}
     )
 
 
@@ -238,12 +256,8 @@ def _measured(one: Measure, part: Part) -> Step:
     def run(encoder: Encoder, settings: Settings) -> Sequence[Result]:
         return [one(encoder, **settings)]
 
-    def show(results: Sequence[Result]) -> Sequence[Section]:
-        found = [details(result) for result in results]
-        return [section for section in found if section is not None]
-
     prompts = one.templates if isinstance(one.templates, str | None) else list(one.templates)
-    return Step(f"{one.name}, {part}", part, [one.dataset], run, show, {"templates": prompts})
+    return Step(f"{one.name}, {part}", part, [one.dataset], run, {"templates": prompts})
 
 
 def _learning(shelf: _Shelf, options: Options) -> Iterator[Step]:
@@ -262,14 +276,11 @@ def _taught(one: Measure, test: ImageDataset, train: ImageDataset, options: Opti
         zero_shot = one(encoder, **settings)
         probe = evaluate_linear_probe(encoder, train, test, **silent)
         curve = evaluate_few_shot(encoder, train, test, shots=options.shots, seeds=options.seeds, **silent)
-        return [probe, curve, evaluate_knn(encoder, train, test, **silent), zero_shot]
-
-    def show(results: Sequence[Result]) -> Sequence[Section]:
-        probe, curve, _, zero_shot = results
-        return few_shot_report([FewShotRun(curve, zero_shot, probe)]).sections
+        neighbours = evaluate_knn(encoder, train, test, **silent)
+        return [curve, zero_shot, probe, neighbours]
 
     told = {"shots": list(options.shots), "seeds": options.seeds}
-    return Step(f"{one.name}, probes", "probes", [test, train], run, show, told, shown=3)
+    return Step(f"{one.name}, probes", "probes", [test, train], run, told)
 
 
 def _shifting(shelf: _Shelf, options: Options) -> Iterator[Step]:
@@ -325,13 +336,13 @@ def _robust(
         found = measure(scorer, shifted, **settings)
         return [found.reference, *found.shifts]
 
-    def show(results: Sequence[Result]) -> Sequence[Section]:
+    def compared(results: Sequence[Result]) -> RobustnessComparison:
         first, *rest = results
         shifted = made.get(title) or group(224)  # taken from before: the side plays no part in what is shown
         standing = Standing(first.model, first, rest, {}, shifted.paired)
-        return robustness_report(compare_robustness(shifted, [standing])).sections
+        return compare_robustness(shifted, [standing])
 
-    return Step(title, "robustness", datasets, run, show, told, shown=1)
+    return Step(title, "robustness", datasets, run, told, compared)
 
 
 def _names(measures: Sequence[Measure]) -> str:

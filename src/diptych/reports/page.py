@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from string import Template
 
+LONG = 100  # rows beyond which a table scrolls in a box of its own, and what follows stays within reach
+
 
 @dataclass(frozen=True)
 class Sheet:
@@ -53,7 +55,7 @@ class Facts:
 def render(title: str, parts: Sequence[Part], facts: Facts) -> str:
     """The page as text."""
     layout = (files("diptych.reports") / "data" / "page.html").read_text("utf-8")
-    links = "".join(
+    links = "\n".join(
         f'<a href="#part-{number}">{html.escape(part.title)}</a>' for number, part in enumerate(parts)
     )
     told = dict(facts.values) | {"Files beside this page": ", ".join(facts.files)}
@@ -92,7 +94,8 @@ def _table(table: Sheet) -> str:
     )
     caption = f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
     table_body = f"<thead><tr>{heads}</tr></thead><tbody>\n{rows}</tbody>"
-    return f'<div class="table"><table>{caption}{table_body}</table></div>\n'
+    box = "table long" if len(table.cells) > LONG else "table"
+    return f'<div class="{box}"><table>{caption}{table_body}</table></div>\n'
 
 
 def _is_number(text: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -117,6 +118,23 @@ class Section:
     tables: Mapping[str, Table] = field(default_factory=dict)
     plots: Mapping[str, Plot] = field(default_factory=dict)
 
+    def within(self, name: str) -> Section:
+        """The same as a part of something that is called so: in its heading, and before its files' names.
+
+        Examples
+        --------
+        >>> one = Section("Shifts", tables={"shifts": Table([], [])}).within("pacs, robustness")
+        >>> one.title, list(one.tables)
+        ('pacs, robustness: shifts', ['pacs-robustness-shifts'])
+        """
+        stem = re.sub(r"[^\w-]+", "-", name.lower()).strip("-")
+        return Section(
+            f"{name}: {self.title[:1].lower()}{self.title[1:]}",
+            self.text,
+            {f"{stem}-{file}": table for file, table in self.tables.items()},
+            {f"{stem}-{file}": plot for file, plot in self.plots.items()},
+        )
+
 
 @dataclass(frozen=True)
 class Report:
@@ -130,6 +148,11 @@ class Report:
         The figures as plain values: what `report.json` holds and `--json` prints.
     facts : mapping of str to str
         What stands at the foot: the command, fingerprints of model and data, versions.
+
+    Raises
+    ------
+    ValueError
+        Two tables, or two plots, would be written to one file.
 
     Examples
     --------
@@ -145,6 +168,12 @@ class Report:
     sections: Sequence[Section]
     values: Mapping[str, Any]
     facts: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind in ("tables", "plots"):
+            names = [name for section in self.sections for name in getattr(section, kind)]
+            if len(set(names)) < len(names):
+                raise ValueError(f"two {kind} of the report share a file: {', '.join(sorted(names))}")
 
     @property
     def tables(self) -> dict[str, Table]:
