@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli import options
-from diptych.cli.auditing import Asked
-from diptych.cli.reporting import ReportDir
+from diptych.cli.auditing import run
+from diptych.cli.measuring import Measuring, measuring
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +22,7 @@ Clevr = Annotated[Path | None, typer.Option(metavar="DIR", help="CLEVR_v1.0, in 
 
 
 @app.command("counting")
+@measuring
 def counting(
     data: Annotated[
         Path | None, typer.Argument(metavar="DATA", show_default=False, help="Folders named like numbers.")
@@ -35,17 +35,8 @@ def counting(
     each: Each = 48,
     limit: Limit = None,
     seed: Seed = 0,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
-    cache: options.Cache = None,
+    *,
+    asked: Measuring,
 ) -> None:
     """How many things are in the picture: drawn ones, CLEVR, or folders named like numbers.
 
@@ -61,14 +52,14 @@ def counting(
 
     if data is not None and clevr is not None:
         raise typer.BadParameter("DATA and --clevr exclude each other: one set of pictures at a time")
-    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
     found = clevr_counts(clevr) if clevr else load_labelled(data) if data else None
     if found is not None and limit is not None:
         found = found.sample(limit, seed)
-    asked.run("counting", audit_counting, found, most=most, each=each, things=things, seed=seed)
+    run(asked, "counting", audit_counting, found, most=most, each=each, things=things, seed=seed)
 
 
 @app.command("relations")
+@measuring
 def relations(
     kind: Annotated[
         list[str] | None,
@@ -76,17 +67,8 @@ def relations(
     ] = None,
     each: Each = 100,
     seed: Seed = 0,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
-    cache: options.Cache = None,
+    *,
+    asked: Measuring,
 ) -> None:
     """Which of two things is left, above, inside, in front, larger: a sentence against its swap.
 
@@ -98,25 +80,16 @@ def relations(
     """
     from diptych.audits.relations import SENTENCES, audit_relations
 
-    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
-    asked.run("relations", audit_relations, kinds=kind or tuple(SENTENCES), each=each, seed=seed)
+    run(asked, "relations", audit_relations, kinds=kind or tuple(SENTENCES), each=each, seed=seed)
 
 
 @app.command("abstract")
+@measuring
 def abstract(
     each: Each = 100,
     seed: Seed = 0,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
-    cache: options.Cache = None,
+    *,
+    asked: Measuring,
 ) -> None:
     """Drawings: same or different, symmetric, upright, sorted by size; chance is one half.
 
@@ -126,11 +99,11 @@ def abstract(
     """
     from diptych.audits.abstract import audit_abstract
 
-    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
-    asked.run("abstract", audit_abstract, each=each, seed=seed)
+    run(asked, "abstract", audit_abstract, each=each, seed=seed)
 
 
 @app.command("distance")
+@measuring
 def distance(
     clevr: Clevr = None,
     kitti: Annotated[
@@ -139,17 +112,8 @@ def distance(
     each: Each = 60,
     limit: Limit = None,
     seed: Seed = 0,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
-    cache: options.Cache = None,
+    *,
+    asked: Measuring,
 ) -> None:
     """How far away the nearest thing is: drawn scenes, CLEVR, or the nearest car of KITTI.
 
@@ -164,9 +128,8 @@ def distance(
 
     if clevr is not None and kitti is not None:
         raise typer.BadParameter("--clevr and --kitti exclude each other: one set of pictures at a time")
-    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
     found = clevr_distances(clevr) if clevr else kitti_distances(kitti) if kitti else None
     templates = CLEVR_TEMPLATES if clevr else KITTI_TEMPLATES if kitti else TEMPLATES
     if found is not None and limit is not None:
         found = found.sample(limit, seed)
-    asked.run("distance", audit_distance, found, templates=templates, each=each, seed=seed)
+    run(asked, "distance", audit_distance, found, templates=templates, each=each, seed=seed)

@@ -9,12 +9,13 @@ import typer
 
 from diptych.cli import options
 from diptych.cli.audit_bias import FileColumn, Level, Minimum, Seed, Table
-from diptych.cli.auditing import Asked
+from diptych.cli.auditing import run
 from diptych.cli.console import note
-from diptych.cli.reporting import ReportDir
+from diptych.cli.measuring import Measuring, measuring
 from diptych.errors import InputError
 
 
+@measuring
 def association(
     data: Annotated[
         Path | None,
@@ -36,17 +37,8 @@ def association(
     minimum: Minimum = 30,
     level: Level = 0.05,
     seed: Seed = 0,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
-    cache: options.Cache = None,
+    *,
+    asked: Measuring,
 ) -> None:
     """What words, and people in pictures, are associated with (WEAT, iEAT).
 
@@ -67,9 +59,9 @@ def association(
         raise InputError("--table, --file and --by speak of pictures: name DATA")
     people = None if data is None else load_people(data, table, file=file)
     for told in people.trouble() if people else ():
-        note(f"table: {told}", quiet=quiet)
-    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
-    asked.run(
+        note(f"table: {told}", quiet=asked.quiet)
+    run(
+        asked,
         "association",
         audit_association,
         people,

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli import options
-from diptych.cli.auditing import Asked
+from diptych.cli.auditing import run
 from diptych.cli.console import note
-from diptych.cli.reporting import ReportDir
+from diptych.cli.measuring import Measuring, measuring
 
 Table = Annotated[
     Path | None,
@@ -60,6 +59,7 @@ Thresholds = Annotated[
 ]
 
 
+@measuring
 def bias(
     data: People,
     table: Table = None,
@@ -74,17 +74,8 @@ def bias(
     minimum: Minimum = 30,
     level: Level = 0.05,
     seed: Seed = 0,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
-    cache: options.Cache = None,
+    *,
+    asked: Measuring,
 ) -> None:
     """How a model treats groups of people, on faces with a table of attributes.
 
@@ -107,9 +98,9 @@ def bias(
     named = {"race": race, "gender": gender, "age": age}
     people = load_people(data, table, file=file)
     for told in people.trouble():
-        note(f"table: {told}", quiet=quiet)
-    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
-    asked.run(
+        note(f"table: {told}", quiet=asked.quiet)
+    run(
+        asked,
         "bias",
         audit_bias,
         people,

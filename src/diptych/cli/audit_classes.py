@@ -9,11 +9,12 @@ import typer
 
 from diptych.cli import options
 from diptych.cli.audit_bias import Seed
-from diptych.cli.auditing import Asked
+from diptych.cli.auditing import run
 from diptych.cli.labels import read_labels_file
-from diptych.cli.reporting import ReportDir
+from diptych.cli.measuring import Measuring, measuring
 
 
+@measuring
 def classes(
     labels: Annotated[
         Path,
@@ -37,17 +38,8 @@ def classes(
     ] = None,
     templates: options.Templates = "plain",
     seed: Seed = 0,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
-    cache: options.Cache = None,
+    *,
+    asked: Measuring,
 ) -> None:
     """Look through a list of labels: what attracts, what is near, what harms.
 
@@ -66,8 +58,8 @@ def classes(
     from diptych.audits.people import load_pictures
 
     names = read_labels_file(labels)
-    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
-    found = asked.run(
+    found = run(
+        asked,
         "classes",
         audit_classes,
         names,

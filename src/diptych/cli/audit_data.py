@@ -9,10 +9,10 @@ import typer
 
 from diptych.cli import options
 from diptych.cli.audit import Limit, Seed
-from diptych.cli.auditing import Asked
+from diptych.cli.auditing import run
 from diptych.cli.console import note
 from diptych.cli.labels import class_texts
-from diptych.cli.reporting import ReportDir
+from diptych.cli.measuring import Measuring, measuring
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset
@@ -23,6 +23,7 @@ Data = Annotated[
 ]
 
 
+@measuring
 def digits(
     data: Annotated[
         Path | None,
@@ -37,17 +38,8 @@ def digits(
     templates: options.Templates = "mnist",
     limit: Limit = None,
     seed: Seed = 0,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
-    cache: options.Cache = None,
+    *,
+    asked: Measuring,
 ) -> None:
     """Digits written by hand against rendered ones, with the same prompts.
 
@@ -59,11 +51,11 @@ def digits(
     """
     from diptych.audits.digits import audit_digits
 
-    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
     found = None if data is None else _labelled(data, None, limit, seed)
-    asked.run("digits", audit_digits, found, templates=templates, words=words, fonts=font or ())
+    run(asked, "digits", audit_digits, found, templates=templates, words=words, fonts=font or ())
 
 
+@measuring
 def fine(
     data: Data,
     groups: Annotated[
@@ -79,17 +71,8 @@ def fine(
     templates: options.Templates = "plain",
     limit: Limit = None,
     seed: Seed = 0,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
-    cache: options.Cache = None,
+    *,
+    asked: Measuring,
 ) -> None:
     """Near classes against distant ones: within groups, between them, and what is confused.
 
@@ -102,7 +85,6 @@ def fine(
     from diptych.audits.fine import Fine, audit_fine
     from diptych.audits.groups import load_groups, write_groups
 
-    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
     dataset = _labelled(data, names, limit, seed)
     given = None if groups is None else load_groups(groups)
 
@@ -112,12 +94,13 @@ def fine(
         )
         if save_groups is not None:
             write_groups(save_groups, found.groups)
-            note(f"written: {save_groups}", quiet=quiet)
+            note(f"written: {save_groups}", quiet=asked.quiet)
         return found
 
-    asked.run("near classes", measure, dataset)
+    run(asked, "near classes", measure, dataset)
 
 
+@measuring
 def wording(
     data: Data,
     synonyms: Annotated[
@@ -130,17 +113,8 @@ def wording(
     ] = None,
     limit: Limit = None,
     seed: Seed = 0,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
-    cache: options.Cache = None,
+    *,
+    asked: Measuring,
 ) -> None:
     """What a prompt's words change: sentences, forms, synonyms, misspellings of the same classes.
 
@@ -154,8 +128,8 @@ def wording(
     from diptych.audits.wording import audit_wording
     from diptych.zeroshot.templates import resolve
 
-    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
-    asked.run(
+    run(
+        asked,
         "wording",
         audit_wording,
         _labelled(data, names, limit, seed),
@@ -166,23 +140,15 @@ def wording(
     )
 
 
+@measuring
 def domains(
     data: Data,
     names: options.Names = None,
     templates: options.Templates = "plain",
     limit: Limit = None,
     seed: Seed = 0,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
-    cache: options.Cache = None,
+    *,
+    asked: Measuring,
 ) -> None:
     """Photographs, paintings, cartoons, sketches: accuracy in each, and the gap to the best.
 
@@ -196,14 +162,14 @@ def domains(
     from diptych.datasets import domains as domains_of
     from diptych.datasets.dataset import load_labelled
 
-    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
     words, _ = class_texts(names)
     sets = {one: load_labelled(data, class_names=words, domain=one) for one in domains_of(data)}
     if limit is not None:
         sets = {name: one.sample(limit, seed) for name, one in sets.items()}
-    asked.run("domains", audit_domains, sets, name=data.name.split(".")[0], templates=templates)
+    run(asked, "domains", audit_domains, sets, name=data.name.split(".")[0], templates=templates)
 
 
+@measuring
 def typographic(
     data: Data,
     size: Annotated[
@@ -214,17 +180,8 @@ def typographic(
     templates: options.Templates = "plain",
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many pictures.")] = 200,
     seed: Seed = 0,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
-    cache: options.Cache = None,
+    *,
+    asked: Measuring,
 ) -> None:
     """Words written on pictures: does the answer follow what is written?
 
@@ -234,8 +191,8 @@ def typographic(
     """
     from diptych.audits.typographic import SIZES, audit_typographic
 
-    asked = Asked(report, json, quiet, model, pretrained, fast, device, precision, threads, batch_size, cache)
-    asked.run(
+    run(
+        asked,
         "typographic attack",
         audit_typographic,
         _labelled(data, names, None, seed),

@@ -11,11 +11,11 @@ import typer
 
 from diptych.cli import options
 from diptych.cli.console import note, progress, tell_failures
-from diptych.cli.reporting import ReportDir, print_section, write
+from diptych.cli.measuring import Measuring, measuring
+from diptych.cli.reporting import print_section, write
 
 if TYPE_CHECKING:
-    from diptych.encoders import TorchEncoder
-    from diptych.evaluation import Measure, Result, Settings
+    from diptych.evaluation import Measure, Result
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,6 +45,7 @@ Templates = Annotated[
 
 
 @app.command("zero-shot")
+@measuring
 def zero_shot(
     data: Paths,
     names: options.Names = None,
@@ -58,17 +59,8 @@ def zero_shot(
     part: Part = "test",
     templates: Templates = None,
     out: Out = None,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
-    cache: options.Cache = None,
+    *,
+    asked: Measuring,
 ) -> None:
     """Name labelled pictures from the class names alone; the folder a picture lies in is its class.
 
@@ -88,45 +80,19 @@ def zero_shot(
 
     choice = Choice(names, templates, only, domain, part)
     measures = open_known(data, dataset, choice) if dataset else open_own(data, choice)
-    encoder = options.open_model(
-        model,
-        pretrained,
-        device=device,
-        precision=precision,
-        threads=threads,
-        batch_size=batch_size,
-        exact=not fast,
-    )
-
-    _measure(
-        measures,
-        encoder,
-        _settings(model, pretrained, fast, threads, batch_size, cache),
-        out,
-        report,
-        json,
-        quiet,
-    )
+    _measure(measures, out, asked)
 
 
 @app.command("retrieval")
+@measuring
 def retrieval(
     data: Paths,
     field: Annotated[
         str, typer.Option(metavar="NAME", help="Field of KEY.json with the captions.")
     ] = "captions",
     out: Out = None,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
-    cache: options.Cache = None,
+    *,
+    asked: Measuring,
 ) -> None:
     """Find the picture of a caption and the caption of a picture; all shards together are one data set.
 
@@ -140,85 +106,39 @@ def retrieval(
     from diptych.evaluation import Measure
 
     dataset = load_captioned(data, field=field)
-    encoder = options.open_model(
-        model,
-        pretrained,
-        device=device,
-        precision=precision,
-        threads=threads,
-        batch_size=batch_size,
-        exact=not fast,
-    )
-
-    _measure(
-        [Measure(dataset)],
-        encoder,
-        _settings(model, pretrained, fast, threads, batch_size, cache),
-        out,
-        report,
-        json,
-        quiet,
-    )
-
-
-def _settings(
-    model: str, pretrained: str | None, fast: bool, threads: str, batch_size: str, cache: Path | None
-) -> Settings:
-    """The same for both commands, with the folder of --cache."""
-    from diptych.evaluation import FeatureStore
-
-    store = None if cache is None else FeatureStore(cache)
-    return options.settings(model, pretrained, fast=fast, threads=threads, batch_size=batch_size, store=store)
+    _measure([Measure(dataset)], out, asked)
 
 
 def _measure(
     measures: Sequence[Measure],
-    encoder: TorchEncoder,
-    settings: Settings,
     out: Path | None,
-    report: Path | None,
-    json: bool,
-    quiet: bool,
+    asked: Measuring,
 ) -> None:
     """Measure one after another, print the table or the JSON, and leave with the right status."""
-    from diptych.evaluation.results_report import overview
+    from diptych.evaluation.results_report import overview, results_report
+    from diptych.evaluation.settings import Setup
 
+    encoder, settings = asked.encoder(), asked.settings()
     results: list[Result] = []
     files = [] if out is None else _files(out, [one.name for one in measures])
     try:
         for number, one in enumerate(measures):
-            with progress(one.name, len(one.dataset), unit="pictures", quiet=quiet) as advance:
+            with progress(one.name, len(one.dataset), unit="pictures", quiet=asked.quiet) as advance:
                 results.append(one(encoder, **{**settings, "progress": advance}))
             if files:  # at once: what comes later may fail, or be stopped
                 results[-1].save(files[number])
-                note(f"written: {files[number]}", quiet=quiet)
-        if report is not None:
-            _report(results, measures, encoder, settings, report, quiet)
+                note(f"written: {files[number]}", quiet=asked.quiet)
+        if asked.report is not None:
+            facts = Setup.of(**settings).facts(encoder, *(one.dataset for one in measures))
+            report = results_report(results, title=f"Evaluation of {asked.model}", facts=facts)
+            write(report, asked.report, quiet=asked.quiet)
     finally:
-        if results and not json:
+        if results and not asked.json:
             print_section(overview(results))
-    if json:
+    if asked.json:
         told = [result.to_dict() for result in results]
         print(json_module.dumps(told if len(told) > 1 else told[0], indent=1, ensure_ascii=False))
     tell_failures(results)
-
-
-def _report(
-    results: Sequence[Result],
-    measures: Sequence[Measure],
-    encoder: TorchEncoder,
-    settings: Settings,
-    folder: Path,
-    quiet: bool,
-) -> None:
-    """Write the page with its files."""
-    from diptych.evaluation.results_report import results_report
-    from diptych.evaluation.settings import Setup
-
-    facts = Setup.of(**settings).facts(encoder, *(one.dataset for one in measures))
-    write(
-        results_report(results, title=f"Evaluation of {settings['model']}", facts=facts), folder, quiet=quiet
-    )
 
 
 def _files(path: Path, names: Sequence[str]) -> list[Path]:

@@ -9,7 +9,8 @@ import typer
 
 from diptych.cli import options, transfer
 from diptych.cli.console import progress, tell_failures
-from diptych.cli.reporting import ReportDir, tell
+from diptych.cli.measuring import Measuring, measuring
+from diptych.cli.reporting import tell
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ Full = Annotated[
 ]
 
 
+@measuring
 def few_shot(
     data: Pairs,
     shots: Shots = "1,2,4,8,16",
@@ -34,17 +36,8 @@ def few_shot(
     features: transfer.Features = "tower",
     names: options.Names = None,
     templates: options.Templates = "plain",
-    cache: options.Cache = None,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
+    *,
+    asked: Measuring,
 ) -> None:
     """Learn linear classifiers from a few pictures of each class of TRAIN and name the pictures of TEST.
 
@@ -62,26 +55,16 @@ def few_shot(
     if len(pairs) > 1 and (val is not None or names is not None):
         raise InputError("--val and --names are for one pair of TRAIN and TEST: measure each pair by itself")
     parts = transfer.distinct([transfer.read(*pair, val, names) for pair in pairs])
-    encoder = options.open_model(
-        model,
-        pretrained,
-        device=device,
-        precision=precision,
-        threads=threads,
-        batch_size=batch_size,
-        exact=not fast,
-    )
+    encoder = asked.encoder()
     from diptych.evaluation.few_shot_report import few_shot_report
     from diptych.evaluation.settings import Setup
 
     plan = {"shots": wanted, "seeds": seeds, "features": features}
-    with transfer.kept(cache) as store:
-        settings = options.settings(
-            model, pretrained, fast=fast, threads=threads, batch_size=batch_size, store=store
-        )
-        runs = [_run(encoder, one, plan, full, templates, quiet, settings) for one in parts]
+    with transfer.kept(asked.cache) as store:
+        settings = asked.settings(store)
+        runs = [_run(encoder, one, plan, full, templates, asked.quiet, settings) for one in parts]
     facts = Setup.of(**settings).facts(encoder, *(part for one in parts for part in one.parts))
-    tell(few_shot_report(runs, facts), report, json=json, quiet=quiet)
+    tell(few_shot_report(runs, facts), asked.report, json=asked.json, quiet=asked.quiet)
     tell_failures([run.curve for run in runs])
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +9,6 @@ import typer
 
 if TYPE_CHECKING:
     from diptych.encoders import TorchEncoder
-    from diptych.evaluation import FeatureStore, Settings
     from diptych.weights import Checkpoint
 
 _MODEL = "Model"
@@ -100,27 +97,6 @@ def count(value: str, option: str) -> int | None:
     if value.isdecimal() and int(value) >= 1:
         return int(value)
     raise typer.BadParameter(f"{option} takes 'auto' or a whole number of at least 1, not {value!r}")
-
-
-def settings(
-    model: str,
-    pretrained: str | None,
-    *,
-    fast: bool,
-    threads: str,
-    batch_size: str,
-    store: FeatureStore | None,
-) -> Settings:
-    """What every protocol takes beside the encoder and the data."""
-    return {
-        "model": model,
-        "pretrained": pretrained or "",
-        "exact": not fast,
-        "threads": count(threads, "--threads"),
-        "batch_size": count(batch_size, "--batch-size") or 64,
-        "command": shlex.join(["diptych", *sys.argv[1:]]),
-        "store": store,
-    }
 
 
 def open_model(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diptych.cli import options, transfer
 from diptych.cli.console import progress, tell_failures
-from diptych.cli.reporting import ReportDir, tell
+from diptych.cli.measuring import Measuring, measuring
+from diptych.cli.reporting import tell
 
 if TYPE_CHECKING:
     from diptych.encoders import TorchEncoder
@@ -28,6 +28,7 @@ Temperature = Annotated[
 ]
 
 
+@measuring
 def probe(
     train: transfer.Train,
     test: transfer.Test,
@@ -37,17 +38,8 @@ def probe(
     seed: Seed = 0,
     names: options.Names = None,
     templates: options.Templates = "plain",
-    cache: options.Cache = None,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
+    *,
+    asked: Measuring,
 ) -> None:
     """Learn a linear classifier on the encoder's features of TRAIN and name the pictures of TEST.
 
@@ -61,14 +53,13 @@ def probe(
       diptych evaluate probe flowers/train flowers/test --val flowers/val
     """
     (data,) = transfer.distinct([transfer.read(train, test, val, names)])
-    machine = {"device": device, "precision": precision, "threads": threads, "batch_size": batch_size}
-    encoder = options.open_model(model, pretrained, **machine, exact=not fast)
+    encoder = asked.encoder()
 
     def measure(**settings: Any) -> Result:
         from diptych.evaluation import evaluate_linear_probe
         from diptych.evaluation.peak import MOST_TRIED
 
-        with progress("looking for C", MOST_TRIED, unit="fits", quiet=quiet) as learnt:
+        with progress("looking for C", MOST_TRIED, unit="fits", quiet=asked.quiet) as learnt:
             return evaluate_linear_probe(
                 encoder,
                 data.train,
@@ -81,14 +72,13 @@ def probe(
                 **settings,
             )
 
-    with transfer.kept(cache) as store:
-        settings = options.settings(
-            model, pretrained, fast=fast, threads=threads, batch_size=batch_size, store=store
-        )
-        transfer.encode(encoder, data, features, quiet, settings)
-        _measure(encoder, data, measure, templates, settings, report, json, quiet)
+    with transfer.kept(asked.cache) as store:
+        settings = asked.settings(store)
+        transfer.encode(encoder, data, features, asked.quiet, settings)
+        _measure(encoder, data, measure, templates, settings, asked)
 
 
+@measuring
 def knn(
     train: transfer.Train,
     test: transfer.Test,
@@ -97,17 +87,8 @@ def knn(
     features: transfer.Features = "embeddings",
     names: options.Names = None,
     templates: options.Templates = "plain",
-    cache: options.Cache = None,
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
+    *,
+    asked: Measuring,
 ) -> None:
     """Name the pictures of TEST by their nearest neighbours in TRAIN; nothing is learnt.
 
@@ -118,8 +99,7 @@ def knn(
       diptych evaluate knn flowers/train flowers/test -k 5 --temperature 0.07
     """
     (data,) = transfer.distinct([transfer.read(train, test, None, names)])
-    machine = {"device": device, "precision": precision, "threads": threads, "batch_size": batch_size}
-    encoder = options.open_model(model, pretrained, **machine, exact=not fast)
+    encoder = asked.encoder()
 
     def measure(**settings: Any) -> Result:
         from diptych.evaluation import evaluate_knn
@@ -134,12 +114,10 @@ def knn(
             **settings,
         )
 
-    with transfer.kept(cache) as store:
-        settings = options.settings(
-            model, pretrained, fast=fast, threads=threads, batch_size=batch_size, store=store
-        )
-        transfer.encode(encoder, data, features, quiet, settings)
-        _measure(encoder, data, measure, templates, settings, report, json, quiet)
+    with transfer.kept(asked.cache) as store:
+        settings = asked.settings(store)
+        transfer.encode(encoder, data, features, asked.quiet, settings)
+        _measure(encoder, data, measure, templates, settings, asked)
 
 
 def _measure(
@@ -148,16 +126,14 @@ def _measure(
     measure: Callable[..., Result],
     templates: str,
     settings: Settings,
-    report: Path | None,
-    json: bool,
-    quiet: bool,
+    asked: Measuring,
 ) -> None:
     """Measure, with zero-shot beside, and tell."""
     from diptych.evaluation.probe_report import probe_report
     from diptych.evaluation.settings import Setup
 
     result = measure(**settings)
-    level = transfer.zero_shot(encoder, data, templates, quiet, settings)
+    level = transfer.zero_shot(encoder, data, templates, asked.quiet, settings)
     facts = Setup.of(**settings).facts(encoder, *data.parts)
-    tell(probe_report(result, level, facts), report, json=json, quiet=quiet)
+    tell(probe_report(result, level, facts), asked.report, json=asked.json, quiet=asked.quiet)
     tell_failures([result])

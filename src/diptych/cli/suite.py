@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli import options
 from diptych.cli.console import note, progress, tell_failures
+from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import print_lines, print_section, write
 from diptych.errors import InputError
 
@@ -44,6 +45,14 @@ CorruptPictures = Annotated[int, typer.Option(metavar="N", min=10, help="Of it, 
 ListOnly = Annotated[bool, typer.Option("--dry-run", metavar="", help="List the steps and measure nothing.")]
 
 
+@dataclass(frozen=True)
+class _Asked(Measuring):
+    """A suite always writes a report."""
+
+    report: Out = Path("suite")
+
+
+@measuring
 def suite(
     data: Data,
     dataset: Only = None,
@@ -52,17 +61,8 @@ def suite(
     corrupt: Corrupt = "",
     corrupt_pictures: CorruptPictures = 500,
     dry_run: ListOnly = False,
-    report: Out = Path("suite"),
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
-    cache: options.Cache = None,
+    *,
+    asked: _Asked,
 ) -> None:
     """Measure everything that a folder of data sets allows, and write one report.
 
@@ -85,21 +85,10 @@ def suite(
         return
     from diptych.evaluation import FeatureStore
 
-    store = FeatureStore(cache or _cache())
-    settings = options.settings(
-        model, pretrained, fast=fast, threads=threads, batch_size=batch_size, store=store
-    )
-    encoder = options.open_model(
-        model,
-        pretrained,
-        device=device,
-        precision=precision,
-        threads=threads,
-        batch_size=batch_size,
-        exact=not fast,
-    )
-    done = _walk(steps, encoder, report, settings, quiet)
-    _tell(done, encoder, report, settings, json, quiet)
+    store = FeatureStore(asked.cache or _cache())
+    settings, encoder = asked.settings(store), asked.encoder()
+    done = _walk(steps, encoder, asked.report, settings, asked.quiet)
+    _tell(done, encoder, settings, asked)
     tell_failures([result for _, results in done for result in results])
 
 
@@ -147,10 +136,8 @@ def _walk(
 def _tell(
     done: Sequence[tuple[Step, Sequence[Result]]],
     encoder: Any,
-    out: Path,
     settings: Settings,
-    json: bool,
-    quiet: bool,
+    asked: _Asked,
 ) -> None:
     """The overview in the terminal, everything in the report."""
     from diptych.evaluation.settings import Setup
@@ -159,9 +146,9 @@ def _tell(
     datasets = {one.name: one for step, _ in done for one in step.datasets}.values()
     facts = Setup.of(**settings).facts(encoder, *datasets)
     found = suite_report(done, title=f"Evaluation of {settings['model']}", facts=facts)
-    if json:
+    if asked.json:
         print(found.to_json(), end="")
     else:
         for section in found.sections[:2]:
             print_section(section)
-    write(found, out, quiet=quiet)
+    write(found, asked.report, quiet=asked.quiet)

@@ -1,0 +1,104 @@
+"""The options that every measurement takes, given to a command in one piece.
+
+A command writes only what is its own, and `asked: Measuring` at the end; `@measuring` spells the rest out for
+typer. What the options are called is `options`' business, what is measured the command's.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from diptych.cli import options
+from diptych.cli.reporting import ReportDir
+
+if TYPE_CHECKING:
+    from diptych.encoders import TorchEncoder
+    from diptych.evaluation import FeatureStore, Settings
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """With what to measure, and how to tell; the fields are options, in the order of `--help`."""
+
+    report: ReportDir = None
+    json: options.Json = False
+    quiet: options.Quiet = False
+    model: options.Model = "default"
+    pretrained: options.Pretrained = None
+    fast: options.Fast = False
+    device: options.Device = "auto"
+    precision: options.Precision = "auto"
+    threads: options.Threads = "auto"
+    batch_size: options.BatchSize = "auto"
+    cache: options.Cache = None
+
+    def encoder(self) -> TorchEncoder:
+        """Open the model."""
+        return options.open_model(
+            self.model,
+            self.pretrained,
+            device=self.device,
+            precision=self.precision,
+            threads=self.threads,
+            batch_size=self.batch_size,
+            exact=not self.fast,
+        )
+
+    def settings(self, store: FeatureStore | None = None) -> Settings:
+        """What every protocol takes beside the encoder and the data; rows go to `store` or --cache."""
+        from diptych.evaluation import FeatureStore
+
+        if store is None and self.cache is not None:
+            store = FeatureStore(self.cache)
+        return {
+            "model": self.model,
+            "pretrained": self.pretrained or "",
+            "exact": not self.fast,
+            "threads": options.count(self.threads, "--threads"),
+            "batch_size": options.count(self.batch_size, "--batch-size") or 64,
+            "command": shlex.join(["diptych", *sys.argv[1:]]),
+            "store": store,
+        }
+
+
+def measuring(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a command whose `asked` is a `Measuring` one that takes its fields as options.
+
+    Typer reads a command's signature, so the one that is given to it has them written out.
+
+    Examples
+    --------
+    >>> @measuring
+    ... def find(pictures: str, *, asked: Measuring) -> None:
+    ...     print(pictures, asked.model, asked.quiet)
+    >>> find(pictures="photos", model="runs/mine")
+    photos runs/mine False
+    >>> list(inspect.signature(find).parameters)[:4]
+    ['pictures', 'report', 'json', 'quiet']
+    """
+    hints = get_type_hints(command, include_extras=True)
+    kind = hints.pop("asked")
+    together = get_type_hints(kind, include_extras=True)
+    own = inspect.signature(command).parameters
+    parameters = [own[name].replace(annotation=hints[name]) for name in own if name != "asked"]
+    parameters += [
+        inspect.Parameter(
+            one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=together[one.name]
+        )
+        for one in fields(kind)
+    ]
+
+    @functools.wraps(command)
+    def spread(**given: Any) -> None:
+        asked = kind(**{one.name: given.pop(one.name, one.default) for one in fields(kind)})
+        command(**given, asked=asked)
+
+    spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    spread.__annotations__ = {one.name: one.annotation for one in parameters}
+    return spread
