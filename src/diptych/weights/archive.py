@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diptych.pickle_reader import told
 from diptych.weights.spec import State
-from diptych.weights.steps import Module, Reader, Storage, View, broken, told
+from diptych.weights.steps import Module, Reader, Storage, View, broken
 
 _LARGEST_PICKLE = 64 << 20  # bytes; that of ViT-L/14 has 0.1 MB
 _LARGEST_NOTE = 16  # bytes; byteorder is a word
