@@ -136,7 +136,10 @@ class Bars:
         _draw_levels(axes, self.levels, across=True)
         axes.set(xlabel=self.x, title=self.title)
         if self.levels:
-            axes.legend(frameon=False)
+            above = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}
+            axes.legend(
+                frameon=False, fontsize="small", ncols=len(self.levels), **above
+            )  # bars fill the axes
 
 
 @dataclass(frozen=True, kw_only=True)
