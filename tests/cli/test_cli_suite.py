@@ -30,6 +30,7 @@ def test_a_suite_is_measured_once_and_reported_twice(run: Run, tiny: Path, root:
     assert "2/2  tfflowers, probes" in done.stderr
     assert "linear" not in done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "commonest mistakes" not in done.stdout  # that is the report's
     assert Path("suite/index.html").is_file()
     assert len(list(Path("cache/diptych/rows").glob("*.npz"))) == 4  # two parts, before and after projection
     again = run(*words, "--json")

@@ -140,8 +140,9 @@ def _tell(
     asked: _Asked,
 ) -> None:
     """The overview in the terminal, everything in the report."""
+    from diptych.evaluation.results_report import FIGURES
     from diptych.evaluation.settings import Setup
-    from diptych.evaluation.suite import suite_report
+    from diptych.evaluation.suite import SHIFTS, suite_report
 
     datasets = {one.name: one for step, _ in done for one in step.datasets}.values()
     facts = Setup.of(**settings).facts(encoder, *datasets)
@@ -149,6 +150,7 @@ def _tell(
     if asked.json:
         print(found.to_json(), end="")
     else:
-        for section in found.sections[:2]:
-            print_section(section)
+        for section in found.sections:
+            if section.title in (FIGURES, SHIFTS):
+                print_section(section)
     write(found, asked.report, quiet=asked.quiet)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from diptych.evaluation.report import Result
 from diptych.reports import Curve, Curves, Estimate, Plot, Report, Section, Table
 
+FIGURES = "All figures"  # heading of the overview
 _PROTOCOLS = {
     "zeroshot_classification": "zero-shot",
     "zeroshot_retrieval": "retrieval",
@@ -62,7 +63,7 @@ def overview(results: Sequence[Result]) -> Section:
         "n pictures; 95 % intervals by bootstrap over them; chance is what a model that cannot see would "
         "get; the mean of classes where it is not acc1."
     )
-    return Section("All figures", told, {"results": Table(columns, rows, caption)})
+    return Section(FIGURES, told, {"results": Table(columns, rows, caption)})
 
 
 def protocol(result: Result) -> str:

@@ -38,6 +38,7 @@ from diptych.evaluation.shifts import ShiftGroup, Standing, measure
 from diptych.reports import Cell, Report, Section, Table
 
 Part: TypeAlias = Literal["zero-shot", "retrieval", "probes", "robustness"]
+SHIFTS = "Under shift"  # heading of what is left on other pictures
 PARTS: tuple[Part, ...] = ("zero-shot", "retrieval", "probes", "robustness")
 
 _REFERENCE = ("photo", "real", "original")  # what the domain of ordinary photographs is called
@@ -203,7 +204,7 @@ def _shifts(compared: Iterable[RobustnessComparison]) -> Section:
         rows.append([found.group.reference.name, one.reference, one.shifted, one.drop])
     caption = "acc1 on these pictures, its mean over their shifts, and how much is lost; 95 % intervals."
     return Section(
-        "Under shift", [], {"under-shift": Table(["data set", "acc1", "under shift", "lost"], rows, caption)}
+        SHIFTS, [], {"under-shift": Table(["data set", "acc1", "under shift", "lost"], rows, caption)}
     )
 
 
