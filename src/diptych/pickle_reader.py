@@ -1,9 +1,9 @@
 """A pickle as data: its instructions stepped through, a plain value kept for each.
 
-Nothing here unpickles, so there is no point at which code in a file, or named by it, could run, and no
-instruction can ask for more memory than the file has bytes. What a file of one kind may name, call and build
-is what a subclass says; anything else is refused. `diptych.weights` reads TorchScript's modules so,
-`diptych.datasets` CIFAR's batches.
+Nothing here unpickles, so there is no point at which code in a file, or named by it, could run. What a file
+of one kind may name, call and build, and which instructions it needs, is what a subclass says; anything else
+is refused. What an instruction makes by copying is counted (`spend`): all of it together may have twice as
+many bytes as the file. `diptych.weights` reads TorchScript's modules so, `diptych.datasets` CIFAR's batches.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
-from diptych.errors import DiptychError
+from diptych.errors import DiptychError, InputError
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class _Mark:
 class PickleReader:
     """Steps through a pickle, making plain values only: what all kinds of files have in common.
 
-    A subclass says which names it knows (`knows`), what it makes of a call (`called`), of a state for an
-    object (`built`) and of a stored record (`record`), and how it complains (`broken`, `refuse`). By itself
-    it knows no name.
+    A subclass says which names it knows (`knows`), what it makes of a call (`called`), a new object (`made`),
+    a state for an object (`built`) and a stored record (`record`), and how it complains (`broken` and
+    `refuse`, with errors of this package). By itself it knows no name.
 
     Parameters
     ----------
@@ -47,6 +47,8 @@ class PickleReader:
         {"BINUNICODE", "SHORT_BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
     )
     """Instructions that put their argument on the stack."""
+    more: ClassVar[frozenset[str]] = frozenset()
+    """Instructions of protocol 4 that this kind needs: STACK_GLOBAL, MEMOIZE, FRAME."""
     keys: ClassVar[tuple[type, ...]] = (str,)
     """What a dictionary may have for keys."""
 
@@ -55,6 +57,7 @@ class PickleReader:
         self.path = path
         self.stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._left = 2 * len(data)
 
     def read(self) -> Any:
         """The value the pickle describes; the error of `broken` or `refuse` where it is none of this kind."""
@@ -76,8 +79,12 @@ class PickleReader:
         return False
 
     def called(self, name: str, arguments: Any) -> Any:
-        """What a call, or a new object, of something known becomes."""
+        """What a call of something known becomes."""
         self.refuse(f"a call of {name[:100]} with {told(arguments)}")
+
+    def made(self, name: str, arguments: Any) -> Any:
+        """What a new object of something known becomes."""
+        self.refuse(f"an object of {name[:100]} with {told(arguments)}")
 
     def built(self, target: Any, state: Any) -> None:
         """Give an object its state."""
@@ -87,13 +94,19 @@ class PickleReader:
         """What a reference to something outside of the pickle becomes."""
         self.refuse(f"the storage {told(value)}")
 
-    def broken(self, reason: str) -> Exception:
+    def broken(self, reason: str) -> DiptychError:
         """The error for a file that does not hold together."""
-        return ValueError(f"{self.path}: {reason}")
+        return InputError(f"{self.path}: {reason}")
 
     def refuse(self, what: str) -> NoReturn:
         """Raise the error for what files of this kind never hold."""
-        raise ValueError(f"{self.path} holds {what}")
+        raise InputError(f"{self.path} holds {what}")
+
+    def spend(self, size: int) -> None:
+        """Count bytes that an instruction copies: a file could ask for the same ones again and again."""
+        self._left -= size
+        if self._left < 0:
+            self.refuse("copies of its own parts without end")
 
     # ---- the instructions ----
 
@@ -104,6 +117,8 @@ class PickleReader:
             self.stack.append(_CONSTANTS[name])
         elif name in _EMPTY:
             self.stack.append(_EMPTY[name]())
+        elif name in _OPTIONAL and name not in self.more:
+            self.refuse(f"the pickle instruction {name}")
         elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
             self._memo[len(self._memo) if argument is None else argument] = self.stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
@@ -130,13 +145,22 @@ class PickleReader:
 
     def _stack_name(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
-        self._name(f"{module}.{name}" if isinstance(name, str) and isinstance(module, str) else "no name")
+        if not isinstance(name, str) or not isinstance(module, str):
+            self.refuse("a name that is no text")
+        self.spend(len(name) + len(module))
+        self._name(f"{module}.{name}")
 
     def _call(self, _: Any) -> None:
         arguments, name = self.stack.pop(), self.stack.pop()
         if not isinstance(name, Name):
             self.refuse(f"a call of {told(name)} with {told(arguments)}")
         self.stack.append(self.called(name.text, arguments))
+
+    def _make(self, _: Any) -> None:
+        arguments, name = self.stack.pop(), self.stack.pop()
+        if not isinstance(name, Name):
+            self.refuse(f"an object of {told(name)} with {told(arguments)}")
+        self.stack.append(self.made(name.text, arguments))
 
     def _record(self, _: Any) -> None:
         self.stack.append(self.record(self.stack.pop()))
@@ -147,7 +171,8 @@ class PickleReader:
 
     def _set(self, values: list[Any]) -> None:
         target, keys = self.stack[-1], values[::2]
-        if not isinstance(target, dict) or not all(isinstance(key, self.keys) for key in keys):
+        fits = isinstance(target, dict) and len(values) % 2 == 0
+        if not fits or not all(isinstance(key, self.keys) for key in keys):
             self.refuse(f"items {told(values)} for {told(target)}")
         target.update(zip(keys, values[1::2], strict=True))
 
@@ -166,13 +191,14 @@ def told(value: Any) -> str:
     return f"a {type(value).__name__.lower()}"
 
 
+_OPTIONAL = {"STACK_GLOBAL", "MEMOIZE", "FRAME"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY: dict[str, Any] = {"EMPTY_TUPLE": tuple, "EMPTY_DICT": dict, "EMPTY_LIST": list, "MARK": _Mark}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _ACTIONS: dict[str, Callable[[PickleReader, Any], None]] = {
     "GLOBAL": lambda reader, argument: reader._name(argument.replace(" ", ".", 1)),
     "STACK_GLOBAL": PickleReader._stack_name,
-    "NEWOBJ": PickleReader._call,
+    "NEWOBJ": PickleReader._make,
     "REDUCE": PickleReader._call,
     "BINPERSID": PickleReader._record,
     "BUILD": PickleReader._build,

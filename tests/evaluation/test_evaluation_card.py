@@ -56,3 +56,10 @@ def test_the_report_says_plainly_what_is_at_chance() -> None:
     assert results_report([weak, good]).sections[0].text == ["No better than chance in naming: toys|set."]
     assert results_report([good]).sections[0].text == []
     assert [row[3].value for row in results_report([weak, good]).tables["results"].rows] == [0.3, 0.5]
+
+
+def test_results_of_one_name_keep_files_of_their_own() -> None:
+    one = result(0.5, 0.4, 0.6, per_class={"dog": 0.5})
+    other = result(0.4, 0.3, 0.5, per_class={"dog": 0.4}, dataset="TOYS|SET")
+    names = [name for name in results_report([one, one, other]).tables if name != "results"]
+    assert len({name.casefold() for name in names}) == 3

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize, rosen, rosen_der
+from sklearn.linear_model import LogisticRegression
 
+from diptych.evaluation import logistic
 from diptych.evaluation.lbfgs import minimise
 
 
@@ -43,6 +45,7 @@ def test_a_bowl_of_any_shape_is_solved(seed: int, size: int, decades: float) -> 
 
     found = minimise(bowl, np.zeros(size), tolerance=1e-7, most=2000, rounding=0)
     assert found.place == pytest.approx(target, abs=1e-5)
+    assert not found.converged or abs(bowl(found.place)[1]).max() <= 1e-3
 
 
 def test_at_the_minimum_nothing_is_walked() -> None:
@@ -71,3 +74,29 @@ def test_the_start_is_left_as_it_was() -> None:
     start = np.full(5, -0.5)
     minimise(valley, start, tolerance=1e-6, most=50)
     assert (start == -0.5).all()
+
+
+def test_a_gradient_that_lies_is_no_minimum() -> None:
+    def turned(place: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = valley(place)
+        return value, -gradient
+
+    found = minimise(turned, np.full(4, -0.5), tolerance=1e-6, most=100)
+    assert not found.converged
+
+
+@pytest.mark.parametrize("size", [1e3, 1e5, 1e6])
+def test_features_of_very_different_sizes_are_learnt(size: float) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 2
+    rows = rng.normal(size=(300, 20)) + 0.6 * labels[:, None]
+    rows[:, 0] *= size
+    found = logistic.fit(rows, labels, 1.0)
+    right = (found.scores(rows, 2).argmax(1) == labels).mean()
+    theirs = LogisticRegression(C=1.0, max_iter=5000, tol=1e-9).fit(rows - rows.mean(0), labels)
+    assert found.iterations > 5
+    assert right >= theirs.score(rows - rows.mean(0), labels) - 0.02
+    if size == 1e6:
+        return  # beyond what float32 tells apart, in which a search computes
+    searched = logistic.search(rows[:200], labels[:200], rows[200:], labels[200:])
+    assert max(one.accuracy for one in searched.tried) > 0.8

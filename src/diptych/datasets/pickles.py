@@ -63,6 +63,7 @@ class Reader(PickleReader):
         *("BINUNICODE8", "SHORT_BINSTRING", "BINSTRING"),
         *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
     }
+    more = frozenset({"STACK_GLOBAL", "MEMOIZE", "FRAME"})
     keys = (str, bytes)
 
     def knows(self, name: str) -> bool:
@@ -77,8 +78,10 @@ class Reader(PickleReader):
             case (str(kind), *_) if name == "numpy.dtype":
                 return _Kind(kind)
             case (str(letters), "latin1" | "latin-1") if name in _ENCODE:
+                self.spend(len(letters))
                 return letters.encode("latin-1")
             case (bytes() | bytearray() as data, _Kind(kind), tuple(shape), "C") if name in _FROM_BUFFER:
+                self.spend(len(data))
                 return Array(shape, kind, bytes(data))
         self.refuse(f"a call of {name} with {told(arguments)}")
 
@@ -90,6 +93,7 @@ class Reader(PickleReader):
             case (_, tuple(shape), _Kind(kind), fortran, str() | bytes() as data) if (
                 isinstance(target, Array) and not fortran
             ):
+                self.spend(len(data) if isinstance(data, str) else 0)
                 target.shape, target.dtype = shape, kind
                 target.data = data.encode("latin-1") if isinstance(data, str) else data
             case _:

@@ -15,7 +15,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,10 @@ from diptych.extras import require
 Vector: TypeAlias = NDArray[np.float64]
 
 MEMORY = 10  # steps that the guess of the curvature rests on
-CURVATURE = 0.9  # of the strong Wolfe conditions
+CURVATURE = 0.9  # of the strong Wolfe conditions, as is the next
+DECREASE = 1e-4
 MOST_LOOKS = 20  # along one direction
+SHORTEST = 20  # powers of ten that a step straight down may be shorter
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,8 @@ class Minimum:
     place : (P,) floats
     steps : int
     converged : bool
-        The gradient is small enough, or the value no longer falls by more than rounding does.
+        The gradient is small enough, or the value no longer falls by more than rounding does; False where
+        steps ran out, or where nothing lower was found though the gradient promises it.
     """
 
     place: Vector
@@ -82,7 +85,7 @@ def minimise(
     >>> bowl.place.round(6).tolist(), bowl.converged
     ([3.0, 3.0], True)
     """
-    optimize = require("scipy.optimize", extra="evaluation", purpose="fit linear probes")
+    line_search = require("scipy.optimize", extra="evaluation", purpose="fit linear probes").line_search
     seen = _Seen(function)
     place, value, gradient = start, seen.value(start), seen.gradient(start)
     changes: deque[tuple[Vector, Vector, float]] = deque(maxlen=MEMORY)
@@ -90,14 +93,14 @@ def minimise(
         if abs(gradient).max(initial=0) <= tolerance:
             return Minimum(place, step, True)
         direction = _direction(gradient, changes)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*line search", RuntimeWarning)  # None says it
-            length = optimize.line_search(
-                seen.value, seen.gradient, place, direction, gradient, value, c2=CURVATURE, maxiter=MOST_LOOKS
-            )[0]
-        if length is None:  # nothing lower along it, but for what rounding hides: where float32 ends
-            return Minimum(place, step, True)
-        before, place = (place, value, gradient), place + length * direction
+        hoped = -float(gradient @ direction)  # how much lower, were the function straight
+        after = _along(line_search, seen, place, direction)
+        if after is None:
+            changes.clear()  # what was remembered misleads, or rounding hides what is lower: straight down
+            after = _down(seen, place, _direction(gradient, changes))
+        if after is None:
+            return Minimum(place, step, hoped <= rounding * abs(value))
+        before, place = (place, value, gradient), after
         value, gradient = seen.value(place), seen.gradient(place)
         moved, turned = place - before[0], gradient - before[2]
         if (product := float(moved @ turned)) > 0:  # by the second Wolfe condition, but for rounding
@@ -105,6 +108,35 @@ def minimise(
         if before[1] - value <= rounding * max(abs(before[1]), abs(value)):
             return Minimum(place, step + 1, True)
     return Minimum(place, most, bool(abs(gradient).max(initial=0) <= tolerance))
+
+
+def _along(line_search: Callable[..., Any], seen: _Seen, place: Vector, direction: Vector) -> Vector | None:
+    """A lower place by the strong Wolfe conditions; None where the search found none."""
+    value, gradient = seen.value(place), seen.gradient(place)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*line search", RuntimeWarning)  # None says it, or the value does
+        length = line_search(
+            seen.value, seen.gradient, place, direction, gradient, value, c2=CURVATURE, maxiter=MOST_LOOKS
+        )[0]
+    if length is None:
+        return None
+    after: Vector = place + length * direction
+    return after if seen.value(after) <= value else None
+
+
+def _down(seen: _Seen, place: Vector, direction: Vector) -> Vector | None:
+    """The first lower place in ever shorter steps; None where rounding hides it.
+
+    SciPy's search looks ten times between two bounds, which is too few where curvatures differ by many orders
+    of magnitude, as of features of very different sizes.
+    """
+    value, slope = seen.value(place), float(seen.gradient(place) @ direction)
+    for power in range(SHORTEST):
+        length = 10.0**-power
+        after: Vector = place + length * direction
+        if seen.value(after) < value + DECREASE * length * slope:
+            return after
+    return None
 
 
 def _direction(gradient: Vector, changes: deque[tuple[Vector, Vector, float]]) -> Vector:

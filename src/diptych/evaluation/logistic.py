@@ -4,9 +4,10 @@ The loss is the sum of cross-entropies over pictures, plus half the squared weig
 lambda, scikit-learn's name. The intercept is free. Where rows come from, and which of them teach and which
 choose, is the caller's; how a minimum is found is `lbfgs`'s.
 
-A fit stops where no entry of the gradient of that sum is over 1e-4. That was scikit-learn's rule when the
-paper was written; since 1.4 it is the gradient of the mean (pull request 26721), which for N pictures is N
-times as loose: with the default tolerance its fits end long before their best weights.
+A fit stops where no entry of the gradient of that sum is over 1e-4, or where a step no longer lowers it by
+more than rounding does. The first was scikit-learn's rule when the paper was written; since 1.4 it is the
+gradient of the mean (pull request 26721), which for N pictures is N times as loose: with the default
+tolerance its fits end long before their best weights.
 
 Four things make fits fast and leave the best weights where they are; `benchmarks/probe.py` measures them
 together.
@@ -21,7 +22,8 @@ together.
   separated, a fit ends where its beginning leads it, so it begins at zero, as the one that is reported does.
 - A search computes logits and gradients in float32, and ends where float32 can no longer tell the loss from
   a lower one; the fit that is reported computes in float64. Up to `WARM` both named the same number of
-  validation pictures right, give or take one of 300; but a reported figure is to come out again on another
+  validation pictures right, give or take one of 300 (columns that differ in size by more than five powers of
+  ten are beyond a search, not beyond a fit); but a reported figure is to come out again on another
   machine, and the logits of a weak regularisation grow into the thousands.
 """
 
@@ -62,7 +64,7 @@ class Fit:
     intercepts : (K,) or (1,)
     iterations : int
     converged : bool
-        Within `MOST_ITERATIONS`.
+        By one of the two rules above, within `MOST_ITERATIONS`.
     """
 
     c: float

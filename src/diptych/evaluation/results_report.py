@@ -6,7 +6,8 @@ Measures nothing; `report.py` has the results and `diptych.reports` the page.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from diptych.evaluation.report import Result
 from diptych.reports import Curve, Curves, Estimate, Plot, Report, Section, Table
@@ -35,7 +36,7 @@ def results_report(
     facts : mapping of str to str, optional
         What stands at the foot.
     """
-    parts = [overview(results), *(part for result in results if (part := details(result)) is not None)]
+    parts = [overview(results), *described(results)]
     return Report(title, parts, {"results": [result.to_dict() for result in results]}, facts or {})
 
 
@@ -97,9 +98,22 @@ def _at_chance(result: Result) -> bool:
     return interval is not None and interval[0] <= result.chance.get("acc1", -1)
 
 
-def details(result: Result) -> Section | None:
+def described(results: Iterable[Result]) -> list[Section]:
+    """The details of each that has any; of results of one name, the files of the second end in "-2"."""
+    taken: Counter[str] = Counter()
+    sections = []
+    for result in results:
+        stem = re.sub(r"[^\w-]+", "-", f"{result.dataset}-{result.task}").strip("-")
+        taken[stem.casefold()] += 1
+        count = taken[stem.casefold()]
+        section = details(result, stem if count == 1 else f"{stem}-{count}")
+        if section is not None:
+            sections.append(section)
+    return sections
+
+
+def details(result: Result, stem: str) -> Section | None:
     """Calibration, classes and confusions of one result; None where the protocol found none."""
-    stem = re.sub(r"[^\w-]+", "-", f"{result.dataset}-{result.task}").strip("-")
     tables: dict[str, Table] = {}
     plots: dict[str, Plot] = {}
     told: list[str] = []

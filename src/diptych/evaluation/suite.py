@@ -29,7 +29,7 @@ from diptych.evaluation.knn import evaluate_knn
 from diptych.evaluation.measures import Measure, measure_known
 from diptych.evaluation.probe import evaluate_linear_probe
 from diptych.evaluation.report import Result, read_results
-from diptych.evaluation.results_report import details, overview
+from diptych.evaluation.results_report import described, overview
 from diptych.evaluation.robustness import RobustnessComparison, compare_robustness
 from diptych.evaluation.robustness_report import robustness_report
 from diptych.evaluation.scorers import ZeroShotScorer
@@ -38,6 +38,7 @@ from diptych.evaluation.shifts import ShiftGroup, Standing, measure
 from diptych.reports import Cell, Report, Section, Table
 
 Part: TypeAlias = Literal["zero-shot", "retrieval", "probes", "robustness"]
+FORMAT = 2  # of a kept step: which results in which order, by which solver
 SHIFTS = "Under shift"  # heading of what is left on other pictures
 PARTS: tuple[Part, ...] = ("zero-shot", "retrieval", "probes", "robustness")
 
@@ -149,6 +150,7 @@ def run_step(
     """
     setup = Setup.of(**settings)
     key = {
+        "format": FORMAT,
         "title": step.title,
         "identity": encoder.identity,
         "precision": getattr(encoder, "precision", "float32"),
@@ -187,7 +189,7 @@ def suite_report(
     sections = [
         *([overview(list(listed))] if listed else []),
         *([_shifts(shifted.values())] if shifted else []),
-        *(found for one in listed if one.task.startswith("zeroshot") and (found := details(one)) is not None),
+        *described([one for one in listed if one.task.startswith("zeroshot")]),
         *(few_shot_report(curves).sections if curves else []),
         *(part.within(title) for title, one in shifted.items() for part in robustness_report(one).sections),
     ]

@@ -172,7 +172,7 @@ class Report:
     def __post_init__(self) -> None:
         for kind in ("tables", "plots"):
             names = [name for section in self.sections for name in getattr(section, kind)]
-            if len(set(names)) < len(names):
+            if len({name.casefold() for name in names}) < len(names):
                 raise ValueError(f"two {kind} of the report share a file: {', '.join(sorted(names))}")
 
     @property

@@ -84,9 +84,7 @@ class Reader(PickleReader):
         return listed or name.startswith("__torch__.")
 
     def called(self, name: str, arguments: Any) -> Any:
-        """An empty module, a dictionary, a tensor's view, or the value in a tag."""
-        if name.startswith("__torch__.") and arguments == ():
-            return Module()
+        """A dictionary, a tensor's view, or the value in a tag."""
         if name == _ORDERED and arguments == ():
             return {}
         if name == _REBUILD and isinstance(arguments, tuple):
@@ -94,6 +92,12 @@ class Reader(PickleReader):
         if name in _TAGS and isinstance(arguments, tuple) and arguments:
             return arguments[0]
         self.refuse(f"a call of {name[:100]} with {told(arguments)}")
+
+    def made(self, name: str, arguments: Any) -> Module:
+        """An empty module."""
+        if name.startswith("__torch__.") and arguments == ():
+            return Module()
+        self.refuse(f"an object of {name[:100]} with {told(arguments)}")
 
     def _view(self, arguments: tuple[Any, ...]) -> View:
         storage, offset, size, stride, *_ = arguments
