@@ -18,7 +18,7 @@ from typing import Any
 import ftfy
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import InputError, TextError, WeightsError
@@ -160,13 +160,15 @@ def test_the_short_way_around_ftfy_changes_nothing(text: str) -> None:
 
 
 @settings(deadline=None)
+@example("ŒÀ")  # in lower case it looks like a mangled psi
 @given(st.text(st.characters(max_codepoint=0x2FF, categories=("L", "N", "P", "Zs")), max_size=30))
 def test_decoded_text_has_the_same_ids(text: str) -> None:
     tokenizer = load_tokenizer(TokenizerConfig(context_length=4096))
     text = mend(text)
     decoded = tokenizer.decode(tokenizer.encode([text])[0])
     assert re.sub(r"\s", "", decoded) == re.sub(r"\s", "", text.lower())
-    assert tokenizer.decode(tokenizer([decoded])[0].tolist()) == decoded
+    if mend(decoded) == decoded:  # lower case may look like mojibake where capitals did not
+        assert tokenizer.decode(tokenizer([decoded])[0].tolist()) == decoded
 
 
 @settings(deadline=None)
