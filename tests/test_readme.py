@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_tools import noisy_faces, noisy_flowers, paint
 from PIL import Image
 
 import diptych
@@ -60,27 +61,14 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def noise(folder: Path) -> None:
     """Data sets of noise: flowers as the suite looks for them, faces with a table, labels and photos."""
-
-    def picture(path: Path, seed: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(seed).integers(0, 256, (24, 24, 3), np.uint8)
-        Image.fromarray(pixels).save(path)
-
-    for number in range(24):
-        part, kind = ("test", "train")[number % 2], ("daisy", "roses")[number // 2 % 2]
-        picture(folder / "data" / "tfflowers" / part / kind / f"{number}.png", number)
-    rows = ["file,age,gender,race"]
-    for number in range(16):
-        picture(folder / "faces" / f"{number}.png", number)
-        race, gender = ("White", "Black")[number % 2], ("Male", "Female")[number // 2 % 2]
-        rows.append(f"{number}.png,{('3-9', '20-29')[number // 4 % 2]},{gender},{race}")
-    (folder / "faces" / "people.csv").write_text("\n".join(rows))
+    noisy_flowers(folder / "data")
+    noisy_faces(folder / "faces")
     with tarfile.open(folder / "fairface-val.tar", "w") as tar:
         for path in sorted((folder / "faces").iterdir()):
             tar.add(path, path.name)
     (folder / "labels.txt").write_text("a dog\na cat\na house\na tree\nsomething else\n")
     for number in range(6):
-        picture(folder / "photos" / f"{number}.png", number)
+        paint(folder / "photos" / f"{number}.png", number)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -18,6 +18,25 @@ def paint(path: Path, seed: int = 0, size: tuple[int, int] = (48, 40)) -> Path:
     return path
 
 
+def noisy_faces(folder: Path) -> Path:
+    """Sixteen pictures of noise with a table of who they are called."""
+    rows = ["file,age,gender,race"]
+    for number in range(16):
+        paint(folder / f"{number}.png", number)
+        race, gender = ("White", "Black")[number % 2], ("Male", "Female")[number // 2 % 2]
+        rows.append(f"{number}.png,{('3-9', '20-29')[number // 4 % 2]},{gender},{race}")
+    (folder / "people.csv").write_text("\n".join(rows))
+    return folder
+
+
+def noisy_flowers(root: Path) -> Path:
+    """A folder of data sets with one, flowers of noise: twelve to learn from and twelve to name."""
+    for number in range(24):
+        part, kind = ("test", "train")[number % 2], ("daisy", "roses")[number // 2 % 2]
+        paint(root / "tfflowers" / part / kind / f"{number}.png", number)
+    return root
+
+
 def huge_png(path: Path, side: int = 20_000) -> Path:
     """A PNG of a few hundred bytes that claims `side` x `side` pixels."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_tools import paint
+from cli_tools import noisy_faces
 from typer.testing import Result
 
 Run = Callable[..., Result]
@@ -15,14 +15,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def faces(tmp_path: Path) -> Path:
-    """Sixteen pictures of noise with a table of who they are called."""
-    rows = ["file,age,gender,race"]
-    for number in range(16):
-        paint(tmp_path / "faces" / f"{number}.png", number)
-        race, gender = ("White", "Black")[number % 2], ("Male", "Female")[number // 2 % 2]
-        rows.append(f"{number}.png,{('3-9', '20-29')[number // 4 % 2]},{gender},{race}")
-    (tmp_path / "faces" / "people.csv").write_text("\n".join(rows))
-    return tmp_path / "faces"
+    return noisy_faces(tmp_path / "faces")
 
 
 def test_bias(run: Run, tiny: Path, faces: Path) -> None:

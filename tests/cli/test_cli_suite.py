@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_tools import paint
+from cli_tools import noisy_flowers
 from typer.testing import Result
 
 Run = Callable[..., Result]
@@ -17,10 +17,7 @@ Run = Callable[..., Result]
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Flowers to test and to learn from; rows are kept in a folder of the test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for number in range(24):
-        part, kind = ("test", "train")[number % 2], ("daisy", "roses")[number // 2 % 2]
-        paint(tmp_path / "data" / "tfflowers" / part / kind / f"{number}.png", number)
-    return tmp_path / "data"
+    return noisy_flowers(tmp_path / "data")
 
 
 def test_a_suite_is_measured_once_and_reported_twice(run: Run, tiny: Path, root: Path) -> None:

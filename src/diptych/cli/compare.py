@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +45,7 @@ def compare(
     found = compare_results(
         read_results(first), read_results(second), names=_names(first, second), level=level
     )
-    facts = {"Command": shlex.join(["diptych", *sys.argv[1:]]), "First": str(first), "Second": str(second)}
+    facts = {"Command": options.command(), "First": str(first), "Second": str(second)}
     tell(found.report(facts), report, json=json, quiet=quiet)
 
 

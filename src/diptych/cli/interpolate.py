@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_module
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,7 +88,7 @@ def interpolate(
         "exact": not fast,
         "threads": options.count(threads, "--threads"),
         "batch_size": options.count(batch_size, "--batch-size") or 64,
-        "command": shlex.join(["diptych", *sys.argv[1:]]),
+        "command": options.command(),
     }
 
     def encoder_at(share: float) -> TorchEncoder:

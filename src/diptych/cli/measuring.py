@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -62,7 +60,7 @@ class Measuring:
             "exact": not self.fast,
             "threads": options.count(self.threads, "--threads"),
             "batch_size": options.count(self.batch_size, "--batch-size") or 64,
-            "command": shlex.join(["diptych", *sys.argv[1:]]),
+            "command": options.command(),
             "store": store,
         }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,6 +99,11 @@ def count(value: str, option: str) -> int | None:
     if value.isdecimal() and int(value) >= 1:
         return int(value)
     raise typer.BadParameter(f"{option} takes 'auto' or a whole number of at least 1, not {value!r}")
+
+
+def command() -> str:
+    """The command line, as it can be given again."""
+    return shlex.join(["diptych", *sys.argv[1:]])
 
 
 def open_model(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -116,7 +114,7 @@ def robustness(
         for name in models
     }
     group = _group(base, shifts, corruptions, severities, side, seed, shared_classes, scorers)
-    command = shlex.join(["diptych", *sys.argv[1:]])
+    command = options.command()
     settings: dict[str, Any] = {
         "threads": options.count(threads, "--threads"),
         "batch_size": options.count(batch_size, "--batch-size") or 64,

@@ -5,12 +5,11 @@ Measures nothing; `report.py` has the results and `diptych.reports` the page.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from diptych.evaluation.report import Result
-from diptych.reports import Curve, Curves, Estimate, Plot, Report, Section, Table
+from diptych.reports import Curve, Curves, Estimate, Plot, Report, Section, Table, file_stem
 
 FIGURES = "All figures"  # heading of the overview
 _PROTOCOLS = {
@@ -103,7 +102,7 @@ def described(results: Iterable[Result]) -> list[Section]:
     taken: Counter[str] = Counter()
     sections = []
     for result in results:
-        stem = re.sub(r"[^\w-]+", "-", f"{result.dataset}-{result.task}").strip("-")
+        stem = file_stem(f"{result.dataset}-{result.task}")
         taken[stem.casefold()] += 1
         count = taken[stem.casefold()]
         section = details(result, stem if count == 1 else f"{stem}-{count}")

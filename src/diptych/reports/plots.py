@@ -136,10 +136,14 @@ class Bars:
         _draw_levels(axes, self.levels, across=True)
         axes.set(xlabel=self.x, title=self.title)
         if self.levels:
-            above = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}
-            axes.legend(
-                frameon=False, fontsize="small", ncols=len(self.levels), **above
-            )  # bars fill the axes
+            axes.legend(  # above the axes: bars fill them
+                loc="lower right",
+                bbox_to_anchor=(1.0, 1.0),
+                borderaxespad=0.2,
+                ncols=len(self.levels),
+                fontsize="small",
+                frameon=False,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,7 +127,7 @@ class Section:
         >>> one.title, list(one.tables)
         ('pacs, robustness: shifts', ['pacs-robustness-shifts'])
         """
-        stem = re.sub(r"[^\w-]+", "-", name.lower()).strip("-")
+        stem = file_stem(name.lower())
         return Section(
             f"{name}: {self.title[:1].lower()}{self.title[1:]}",
             self.text,
@@ -223,6 +223,17 @@ class Report:
             files += [svg, png]
             pictures.append(Picture(name, svg.read_text("utf-8")))
         return pictures, []
+
+
+def file_stem(name: str) -> str:
+    """What a file is called after something with any name.
+
+    Examples
+    --------
+    >>> file_stem("vtab/caltech101, zero-shot")
+    'vtab-caltech101-zero-shot'
+    """
+    return re.sub(r"[^\w-]+", "-", name).strip("-")
 
 
 def told(cell: Cell) -> str:
