@@ -26,7 +26,7 @@ FLOORS = {
     3: ("weights", "embedding", "pairs"),
     4: ("training", "zeroshot"),
     5: ("encoders", "datasets"),
-    6: ("evaluation",),
+    6: ("evaluation", "catalog"),
     7: ("applications", "audits"),
     8: ("serving",),
     9: ("cli",),

@@ -11,6 +11,7 @@ DiptychError
 │   │   └── ChecksumError bytes that are not the ones promised; a file whose identity does not hold
 │   └── DownloadError     the network was needed and not there, or not allowed
 ├── NotFittedError        a classifier used before `fit`
+├── CatalogError          a catalogue that cannot be opened, or does not belong to this encoder
 ├── MissingExtraError     an optional dependency is not installed (also an ImportError)
 ├── TrainingError         a run that cannot start, go on, or be resumed
 └── SaveError             a file that could not be written: no space, no permission (also an OSError)
@@ -72,6 +73,10 @@ class DownloadError(ModelError, OSError):
 
 class NotFittedError(DiptychError, AttributeError):
     """A classifier used before `fit`."""
+
+
+class CatalogError(DiptychError):
+    """A catalogue that cannot be opened, is damaged, or holds vectors of another encoder."""
 
 
 class MissingExtraError(DiptychError, ImportError):
