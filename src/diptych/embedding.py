@@ -68,6 +68,7 @@ def embed_images(
     exact: bool = False,
     limits: Limits | None = None,
     strict: bool = False,
+    inspect: Callable[[str, Image], None] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Embedded | Failed]:
     """Embed pictures as they come; one result per item, in their order.
@@ -88,6 +89,8 @@ def embed_images(
         Largest file and picture; by default `Limits()`.
     strict : bool
         Raise for the first picture that cannot be read, in place of a `Failed`.
+    inspect : callable, optional
+        Shown every (key, decoded picture) in the thread that decoded it, for what else is wanted of it.
     progress : callable, optional
         Called after each batch with the number of items just finished, failures included.
 
@@ -120,9 +123,12 @@ def embed_images(
     bounds = Limits() if limits is None else limits
     target = None if exact else encoder.input_size
 
-    def decode(source: Source) -> Image | str:
+    def decode(key: str, source: Source) -> Image | str:
         try:
-            return load_image(source, target=target, limits=bounds)
+            image = load_image(source, target=target, limits=bounds)
+            if inspect is not None:
+                inspect(key, image)
+            return image
         except (ImageError, MissingExtraError, OSError) as error:
             if strict:
                 raise
@@ -172,7 +178,7 @@ def collect(stream: Iterable[Embedded | Failed], dim: int) -> Collected:
 
 
 def _ahead(
-    items: Iterable[tuple[str, Source]], decode: Callable[[Source], Image | str], threads: int, most: int
+    items: Iterable[tuple[str, Source]], decode: Callable[[str, Source], Image | str], threads: int, most: int
 ) -> Iterator[tuple[str, Image | str]]:
     """Decoded items in order; threads run ahead by at most `most` + `threads` items, or `PIXEL_BUDGET`."""
     waiting = iter(items)
@@ -183,7 +189,7 @@ def _ahead(
         while True:
             room = threads + (min(most, PIXEL_BUDGET * pictures // pixels) if pictures else 0)
             for key, source in itertools.islice(waiting, max(room - len(running), 0)):
-                running.append((key, pool.submit(decode, source)))
+                running.append((key, pool.submit(decode, key, source)))
             if not running:
                 return
             key, future = running.popleft()

@@ -1,1 +1,38 @@
-"""A collection on disk that answers questions: pictures indexed once, then asked in words or pictures."""
+"""A collection on disk that answers questions: pictures indexed once, then asked in words or pictures.
+
+A catalogue is a folder: a database of files and pictures (`database`, `schema`, `store`, `entries`) and
+vectors in files of half-precision rows (`segments`, `spaces`). `scan` finds what changed on disk, `intake`
+reads and embeds it, `indexing` does both as one run that can be killed and repeated. `query` and `filters`
+say what is asked, `nearest` finds it, `relevance` judges it, `search` brings it together. No model is known
+here: an encoder is handed in.
+"""
+
+from __future__ import annotations
+
+from diptych.catalog.entries import Entry, entries, failures
+from diptych.catalog.filters import Filter
+from diptych.catalog.indexing import forget_paths
+from diptych.catalog.indexing import index as index_pictures
+from diptych.catalog.intake import Outcome
+from diptych.catalog.intake import Settings as IntakeSettings
+from diptych.catalog.query import Term, parse_query
+from diptych.catalog.search import Answer, Hit, Options, Searcher
+from diptych.catalog.store import Store
+
+__all__ = [
+    "Store",
+    "Searcher",
+    "Options",
+    "Answer",
+    "Hit",
+    "Entry",
+    "Filter",
+    "Term",
+    "parse_query",
+    "index_pictures",
+    "forget_paths",
+    "entries",
+    "failures",
+    "IntakeSettings",
+    "Outcome",
+]

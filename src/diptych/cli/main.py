@@ -22,11 +22,13 @@ from diptych.cli import (
     demo,
     evaluate,
     few_shot,
+    index,
     interpolate,
     known_sets,
     models,
     probe,
     robustness,
+    search,
     suite,
     train,
 )
@@ -64,6 +66,8 @@ app = typer.Typer(
 )
 app.command("classify")(classify.classify)
 app.command("demo")(demo.demo)
+app.command("index")(index.index)
+app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.add_typer(models.app, name="models")

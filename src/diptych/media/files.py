@@ -64,7 +64,7 @@ def _places(path: str | Path) -> list[Path]:
         raise ImageError(f"{path}: there is no such file or folder")
     matches = [Path(match) for match in glob.glob(str(place), recursive=True)]  # noqa: PTH207 - absolute patterns too
     # A pattern sweeps up whatever lies there: files are chosen by suffix, as in a folder.
-    chosen = [match for match in matches if match.is_dir() or _is_picture(match.name)]
+    chosen = [match for match in matches if match.is_dir() or is_picture(match.name)]
     if not chosen:
         raise ImageError(f"{path}: no picture matches this pattern")
     return chosen
@@ -85,8 +85,9 @@ def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
     for root, folders, names in os.walk(folder):
         # Hidden ones hold thumbnails and the "._" shadows of macOS.
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        yield from (Path(root) / name for name in names if _is_picture(name))
+        yield from (Path(root) / name for name in names if is_picture(name))
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
+    """Whether a file's name says it is a picture; hidden ones are not."""
     return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES

@@ -1,0 +1,160 @@
+"""The database of a catalogue: one connection, plain SQL with `?`, and transactions that exclude each other.
+
+What is asked is `store`'s business; here is only how: SQLite, so opened that a reader never waits for a
+writer, that two writers take turns, and that a writer killed at any instant leaves the state before its
+transaction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from diptych.errors import CatalogError, SaveError
+
+Row = tuple[Any, ...]
+PATIENCE = 120.0  # seconds that a writer waits for another's transaction
+
+
+class Database(Protocol):
+    """What `store` asks of a database; every statement is SQL that SQLite and PostgreSQL both take."""
+
+    readonly: bool
+
+    def all(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Every row."""
+        ...
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Do it; how many rows it changed."""
+        ...
+
+    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Do it for each of these."""
+        ...
+
+    def writing(self) -> contextlib.AbstractContextManager[None]:
+        """A transaction that no other writer runs beside: all of it happens, or nothing."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Sqlite:
+    """A file of SQLite.
+
+    Parameters
+    ----------
+    path : path
+    create : bool
+        Make it when it is not there.
+
+    Raises
+    ------
+    CatalogError
+        The file is not there, or is no database.
+
+    Examples
+    --------
+    >>> database = Sqlite(Path(":memory:"), create=True)
+    >>> with database.writing():
+    ...     changed = database.run("CREATE TABLE numbers(n INTEGER)")
+    ...     database.many("INSERT INTO numbers VALUES (?)", [(1,), (2,)])
+    >>> database.all("SELECT n FROM numbers ORDER BY n")
+    [(1,), (2,)]
+    >>> database.close()
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self.path = path
+        memory = str(path) == ":memory:"
+        # A folder that may not be written to has no place for the log that readers and writers share. Nobody
+        # writes there, so the file can be taken as it is.
+        self.readonly = not (memory or create) and not os.access(path.parent, os.W_OK)
+        uri = f"{path.absolute().as_uri()}?mode={'ro&immutable=1' if self.readonly else 'rwc' if create else 'rw'}"
+        try:
+            self._connection = sqlite3.connect(
+                ":memory:" if memory else uri, uri=not memory, timeout=PATIENCE, isolation_level=None
+            )
+        except sqlite3.OperationalError as error:
+            raise CatalogError(f"{path} cannot be opened: {error}") from error
+        try:
+            with _told(path):
+                if not self.readonly:
+                    self._connection.execute("PRAGMA journal_mode = WAL").fetchall()
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+                self._connection.execute("PRAGMA mmap_size = 268435456")
+                self._connection.execute("PRAGMA temp_store = FILE")
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def all(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Every row."""
+        with _told(self.path):
+            return self._connection.execute(sql, values).fetchall()
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Do it; how many rows it changed."""
+        with _told(self.path):
+            return self._connection.execute(sql, values).rowcount
+
+    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Do it for each of these."""
+        with _told(self.path):
+            self._connection.executemany(sql, rows)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """A transaction that no other writer runs beside: all of it happens, or nothing."""
+        with _told(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            if self._connection.in_transaction:  # a full device ends it by itself
+                self._connection.execute("ROLLBACK")
+            raise
+        with _told(self.path):
+            try:
+                self._connection.execute("COMMIT")
+            except sqlite3.Error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._connection.close()
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """SQLite's errors as this package's, with the way out."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        reason = str(error)
+        if "full" in reason or "disk I/O" in reason:
+            raise SaveError(
+                f"cannot write {path}: {reason}. What was committed before is safe; free some space, then "
+                "run the same command again"
+            ) from error
+        if "readonly" in reason:
+            raise SaveError(
+                f"cannot write {path}: its folder may not be written to. Search works; to index, choose "
+                "another catalogue or change the permissions"
+            ) from error
+        if "locked" in reason:
+            raise CatalogError(
+                f"{path} has been locked by another process for {PATIENCE:.0f} s: wait for it to end, or stop it"
+            ) from error
+        raise CatalogError(f"{path}: {reason}") from error
+    except sqlite3.DatabaseError as error:
+        raise CatalogError(f"{path} is not a catalogue's database, or is damaged: {error}") from error

@@ -1,0 +1,164 @@
+"""Pictures of a catalogue as a reader meets them: hits, lists, failures, hashes. Writes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diptych.catalog.database import Database
+from diptych.catalog.spaces import MOST_VALUES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture of the catalogue, as a hit or a list shows it.
+
+    Attributes
+    ----------
+    content : int
+        Its number in this catalogue.
+    path : Path
+        Of its first file; `member` inside it when that is an archive.
+    copies : tuple of (path, member)
+        Its other files.
+    taken : datetime or None
+        By its EXIF data, else when the file was changed.
+    """
+
+    content: int
+    path: Path
+    member: str
+    copies: tuple[tuple[Path, str], ...]
+    bytes: int
+    format: str
+    width: int
+    height: int
+    taken: datetime | None
+    dated: bool  # taken is the camera's word
+    latitude: float | None
+    longitude: float | None
+    camera: str
+    caption: str
+    tags: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Path and member in one line."""
+        return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+
+def entries(database: Database, contents: Sequence[int]) -> list[Entry]:
+    """What is known of these pictures, in that order; those that are gone are left out."""
+    found: dict[int, Entry] = {}
+    for start in range(0, len(contents), MOST_VALUES):
+        part = [int(one) for one in contents[start : start + MOST_VALUES]]
+        found.update((entry.content, entry) for entry in _entries(database, part))
+    return [found[int(content)] for content in contents if int(content) in found]
+
+def _entries(database: Database, contents: list[int]) -> Iterator[Entry]:
+    marks = ", ".join("?" * len(contents))
+    files: dict[int, list[tuple[bytes, str, str, int]]] = {}
+    for content, *file in database.all(
+        "SELECT content, path, member, caption, modified FROM files "
+        f"WHERE content IN ({marks}) ORDER BY path, member",
+        contents,
+    ):
+        files.setdefault(content, []).append(tuple(file))  # type: ignore[arg-type]
+    tags: dict[int, list[str]] = {}
+    for content, tag in database.all(
+        f"SELECT content, tag FROM tags WHERE content IN ({marks}) ORDER BY score DESC, tag", contents
+    ):
+        tags.setdefault(content, []).append(tag)
+    for row in database.all(
+        "SELECT id, bytes, format, width, height, taken, latitude, longitude, camera FROM contents "
+        f"WHERE id IN ({marks})",
+        contents,
+    ):
+        content, size, kind, width, height, taken, latitude, longitude, camera = row
+        held = files.get(content)
+        if not held:
+            continue
+        places = [(_path(path), member) for path, member, _, _ in held]
+        changed = min(modified for *_, modified in held)
+        yield Entry(
+            content=content,
+            path=places[0][0],
+            member=places[0][1],
+            copies=tuple(places[1:]),
+            bytes=size,
+            format=kind or "",
+            width=width or 0,
+            height=height or 0,
+            taken=datetime.fromisoformat(taken) if taken else _when(changed),
+            dated=bool(taken),
+            latitude=latitude,
+            longitude=longitude,
+            camera=camera or "",
+            caption=next((caption for _, _, caption, _ in held if caption), ""),
+            tags=tuple(tags.get(content, ())),
+        )
+
+def failures(database: Database) -> list[tuple[Path, str, str]]:
+    """(path, member, reason) of every file that could not be read or decoded."""
+    return [
+        (_path(path), member, reason)
+        for path, member, reason in database.all(
+            "SELECT f.path, f.member, COALESCE(f.error, c.error) FROM files f "
+            "LEFT JOIN contents c ON c.id = f.content "
+            "WHERE f.error IS NOT NULL OR c.error IS NOT NULL ORDER BY f.path, f.member"
+        )
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Hashes:
+    """Perceptual hashes of some pictures.
+
+    Attributes
+    ----------
+    difference, perceptual : (N,) uint64
+    known : (N,) bool
+        False for pictures that have none.
+    """
+
+    difference: NDArray[np.uint64]
+    perceptual: NDArray[np.uint64]
+    known: NDArray[np.bool_]
+
+
+def hashes_of(database: Database, contents: Sequence[int]) -> Hashes:
+    """The hashes of these pictures, in that order."""
+    found: dict[int, tuple[int, int]] = {}
+    for start in range(0, len(contents), MOST_VALUES):
+        part = [int(one) for one in contents[start : start + MOST_VALUES]]
+        marks = ", ".join("?" * len(part))
+        for content, first, second in database.all(
+            "SELECT id, difference_hash, perceptual_hash FROM contents "
+            f"WHERE id IN ({marks}) AND difference_hash IS NOT NULL",
+            part,
+        ):
+            found[content] = first, second
+    values = np.array([found.get(int(one), (0, 0)) for one in contents], np.int64).reshape(-1, 2)
+    known = np.array([int(one) in found for one in contents], bool)
+    unsigned = values.astype(np.uint64)  # databases have a sign: the bits are the same
+    return Hashes(unsigned[:, 0], unsigned[:, 1], known)
+
+
+def _path(path: bytes) -> Path:
+    return Path(os.fsdecode(bytes(path)))
+
+
+def _when(nanoseconds: int) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(nanoseconds / 1e9)
+    except (OverflowError, OSError, ValueError):
+        return None

@@ -1,0 +1,184 @@
+"""Which pictures a search may answer with: by date, place, folder, tag, camera, size, name and caption.
+
+A filter becomes the set of rows that may win before anything is searched. What is searched then is that set,
+so a filter never costs recall.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diptych.catalog.scan import below
+from diptych.errors import InputError
+
+if TYPE_CHECKING:
+    from diptych.catalog.segments import RowNumbers
+    from diptych.catalog.spaces import Space
+
+EARTH_KM = 6371.0
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What a picture has to fulfil; every condition that is given.
+
+    Attributes
+    ----------
+    after, before : date, optional
+        Of the photograph (EXIF), else of the file; both included.
+    folders : tuple of path
+        In one of these, or below.
+    tags : tuple of str
+        Every one of these.
+    camera : str
+        Part of maker and model, in any case.
+    caption, name : str
+        Part of the caption, of the path, in any case.
+    near : (latitude, longitude, kilometres), optional
+    min_bytes, max_bytes : int, optional
+        Of the file.
+    min_side : int, optional
+        Pixels of the shorter side.
+    shape : {"", "landscape", "portrait", "square"}
+    """
+
+    after: date | None = None
+    before: date | None = None
+    folders: tuple[Path, ...] = ()
+    tags: tuple[str, ...] = ()
+    camera: str = ""
+    caption: str = ""
+    name: str = ""
+    near: tuple[float, float, float] | None = None
+    min_bytes: int | None = None
+    max_bytes: int | None = None
+    min_side: int | None = None
+    shape: str = ""
+
+    def __bool__(self) -> bool:
+        return self != Filter()
+
+
+@dataclass
+class _Conditions:
+    parts: list[str] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+
+    def add(self, part: str, *values: Any) -> None:
+        """One more."""
+        self.parts.append(part)
+        self.values += values
+
+
+def allowed_rows(space: Space, wanted: Filter) -> RowNumbers:
+    """The rows of the pictures that fulfil a filter, sorted, (n,) int64."""
+    conditions = _conditions(wanted)
+    rows = space.database.all(
+        "SELECT v.row, c.latitude, c.longitude FROM vectors v JOIN contents c ON c.id = v.content "
+        f"WHERE v.space = ? AND {' AND '.join(conditions.parts) or '1 = 1'} ORDER BY v.row",
+        (space.info.id, *conditions.values),
+    )
+    if wanted.near is not None and rows:
+        places = np.array([row[1:] for row in rows], np.float64)  # (n, 2)
+        far = distance_km(places[:, 0], places[:, 1], *wanted.near[:2])
+        rows = [row for row, km in zip(rows, far, strict=True) if km <= wanted.near[2]]
+    return np.array([row[0] for row in rows], np.int64)
+
+
+def _conditions(wanted: Filter) -> _Conditions:
+    asked = _Conditions()
+    _dates(wanted, asked)
+    for tag in wanted.tags:
+        asked.add("EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND LOWER(t.tag) = ?)", tag.lower())
+    if wanted.camera:
+        asked.add("LOWER(c.camera) LIKE ? ESCAPE '!'", _part(wanted.camera))
+    for value, sign in ((wanted.min_bytes, ">="), (wanted.max_bytes, "<=")):
+        if value is not None:
+            asked.add(f"c.bytes {sign} ?", value)
+    if wanted.min_side is not None:
+        asked.add("c.width >= ? AND c.height >= ?", wanted.min_side, wanted.min_side)
+    if wanted.shape:
+        signs = {"landscape": ">", "portrait": "<", "square": "="}
+        if wanted.shape not in signs:
+            raise InputError(f"shape is {wanted.shape!r}: expected landscape, portrait or square")
+        asked.add(f"c.width {signs[wanted.shape]} c.height")
+    if wanted.near is not None:
+        _near(wanted.near, asked)
+    _files(wanted, asked)
+    return asked
+
+
+def _dates(wanted: Filter, asked: _Conditions) -> None:
+    """By EXIF's date, as text; a picture without one by its oldest file."""
+    for day, sign in ((wanted.after, ">="), (wanted.before, "<")):
+        if day is None:
+            continue
+        edge = datetime(day.year, day.month, day.day) + timedelta(days=sign == "<")
+        asked.add(
+            f"(c.taken {sign} ? OR (c.taken IS NULL AND "
+            f"(SELECT MIN(d.modified) FROM files d WHERE d.content = c.id) {sign} ?))",
+            edge.isoformat(sep=" "),
+            int(edge.timestamp()) * 10**9,
+        )
+
+
+def _near(near: tuple[float, float, float], asked: _Conditions) -> None:
+    """A box around the circle; the circle itself is cut out later."""
+    latitude, longitude, km = near
+    if not (-90 <= latitude <= 90 and -180 <= longitude <= 180 and km > 0):
+        raise InputError(
+            f"a place is a latitude (-90 to 90), a longitude (-180 to 180) and kilometres above 0, got {near}"
+        )
+    half = np.degrees(km / EARTH_KM)
+    asked.add("c.latitude BETWEEN ? AND ?", latitude - half, latitude + half)
+    asked.add("c.longitude IS NOT NULL")
+
+
+def _files(wanted: Filter, asked: _Conditions) -> None:
+    """Conditions that one and the same file has to fulfil."""
+    file = _Conditions()
+    if wanted.folders:
+        edges = [below(os.fsencode(os.path.abspath(folder))) for folder in wanted.folders]  # noqa: PTH100
+        file.add(
+            "(" + " OR ".join("(f.path >= ? AND f.path < ?)" for _ in edges) + ")",
+            *(edge for pair in edges for edge in pair),
+        )
+    if wanted.caption:
+        file.add("LOWER(f.caption) LIKE ? ESCAPE '!'", _part(wanted.caption))
+    if wanted.name:
+        file.add("LOWER(CAST(f.path AS TEXT) || '/' || f.member) LIKE ? ESCAPE '!'", _part(wanted.name))
+    if file.parts:
+        inside = " AND ".join(file.parts)
+        asked.add(f"EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {inside})", *file.values)
+
+
+def _part(text: str) -> str:
+    """A pattern for texts that contain this one.
+
+    Examples
+    --------
+    >>> _part("50% Off")
+    '%50!% off%'
+    """
+    escaped = "".join("!" + letter if letter in "%_!" else letter for letter in text.lower())
+    return f"%{escaped}%"
+
+
+def distance_km(latitudes: Any, longitudes: Any, latitude: float, longitude: float) -> Any:
+    """Kilometres along the surface from many places to one (haversine formula), in the shape of the first.
+
+    Examples
+    --------
+    >>> round(float(distance_km(52.52, 13.405, 48.137, 11.575)))
+    504
+    """
+    a, b = np.radians(latitudes), np.radians(latitude)
+    turn = np.radians(np.asarray(longitudes) - longitude)
+    half = np.sin((a - b) / 2) ** 2 + np.cos(a) * np.cos(b) * np.sin(turn / 2) ** 2
+    return 2 * EARTH_KM * np.arcsin(np.sqrt(np.clip(half, 0, 1)))

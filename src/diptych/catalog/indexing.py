@@ -1,0 +1,247 @@
+"""Indexing: bring the catalogue to what is on disk, from whatever state it is in.
+
+List, compare, read what waits, then take out what is gone. Each step commits as it goes, so the way to resume
+is to run it again; two processes may run at once, the second from the other end. Also here: another encoder's
+space, filled beside the one in use until it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from diptych.catalog.golden import check_pictures, golden_rows
+from diptych.catalog.intake import Outcome, Settings, take_in
+from diptych.catalog.scan import Listing, below, compare, listing, pending_files, roots_of
+from diptych.catalog.spaces import Space
+from diptych.catalog.store import Store
+from diptych.encoder import Encoder
+from diptych.errors import CatalogError
+
+ALIVE = 60.0  # seconds since its last sign that another run counts as running
+_CHUNK = 500  # files taken out in one transaction
+
+Progress = Callable[[int], None]
+Stage = Callable[[str, int | None], contextlib.AbstractContextManager[Progress]]
+
+
+def index(
+    store: Store,
+    encoder: Encoder,
+    paths: Sequence[str | Path] = (),
+    *,
+    model: str = "default",
+    settings: Settings | None = None,
+    exclude: Sequence[str] = (),
+    retry: bool = False,
+    remove_gone: bool = False,
+    reembed: bool = False,
+    stage: Stage | None = None,
+) -> Outcome:
+    """Index pictures under these paths, or again under all paths indexed before.
+
+    Parameters
+    ----------
+    store : Store
+    encoder : Encoder
+    paths : sequence of path
+        Files and folders; by default those of earlier runs.
+    model : str
+        The name that opens this encoder again.
+    settings : Settings, optional
+    exclude : sequence of str
+        Patterns of file and folder names to leave out.
+    retry : bool
+        Read again what failed before.
+    remove_gone : bool
+        Take out what is gone even where a whole path holds no picture any more, which looks like a drive that
+        is not there.
+    reembed : bool
+        Fill a new space with this encoder, and put it in the old one's place once it is whole.
+    stage : callable, optional
+        `stage(what, total)` gives a context with a progress function.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    InputError
+        A path is not there.
+    CatalogError
+        The catalogue holds vectors of another encoder and `reembed` is not asked for; nothing to index.
+    SaveError
+        The device is full or may not be written to. What was committed before stays.
+    """
+    stage = stage or _silent
+    roots = roots_of(paths) if paths else _known_roots(store)
+    space = _space(store, encoder, model, reembed=reembed)
+    sweep(store)
+    outcome, told = Outcome(), Listing()
+    with stage("looking for pictures", None) as advance:
+        found = listing(roots, told, exclude=exclude, skip=[store.folder.absolute()])
+        comparison = compare(store, space, found, roots, told, retry=retry, progress=advance)
+    outcome.moved, outcome.same = comparison.moved, comparison.same
+    outcome.unlisted = [(Path(os.fsdecode(path)), reason) for path, reason in told.unlisted]
+    with store.database.writing():
+        for root in roots:
+            store.database.run(
+                "INSERT INTO roots (path) VALUES (?) ON CONFLICT (path) DO NOTHING", (os.fsencode(root),)
+            )
+    with _running(store) as (backwards, beat), stage("indexing", comparison.pending) as advance:
+        files = pending_files(store, space, backwards=backwards)
+        take_in(store, space, encoder, files, settings or Settings(), outcome, progress=advance, committed=beat)
+    gone = comparison.gone if remove_gone else _believable(store, roots, comparison.gone)
+    outcome.kept = len(comparison.gone) - len(gone)
+    outcome.removed = _remove(store, gone)
+    now = datetime.now().isoformat(timespec="seconds")
+    with store.database.writing():
+        for root in roots:
+            store.database.run("UPDATE roots SET finished = ? WHERE path = ?", (now, os.fsencode(root)))
+    if reembed:
+        replace_active(store)
+    return outcome
+
+
+def _space(store: Store, encoder: Encoder, model: str, *, reembed: bool) -> Space:
+    """Where this encoder's vectors go, checked."""
+    active, filling = store.active, store.filling
+    if active is None:
+        return store.begin_space(encoder.identity, model, golden_rows(encoder))
+    if reembed and active.info.identity != encoder.identity:
+        if filling is not None and filling.info.identity != encoder.identity:
+            drop_space(store, filling)
+            filling = None
+        return filling or store.begin_space(encoder.identity, model, golden_rows(encoder), state="filling")
+    if active.info.identity != encoder.identity:
+        raise CatalogError(
+            f"{store.folder} holds vectors of the model {active.info.model!r} ({active.info.identity[:19]}...), "
+            f"this is {encoder.identity[:19]}...: vectors of two models cannot be compared. Leave out --model "
+            "to go on with the first, or say --reembed: search works with the first until all is embedded again"
+        )
+    check_pictures(encoder, active.info.golden)
+    return active
+
+
+def _known_roots(store: Store) -> list[Path]:
+    roots = [Path(os.fsdecode(bytes(row[0]))) for row in store.database.all("SELECT path FROM roots ORDER BY path")]
+    if not roots:
+        raise CatalogError(f"{store.folder} holds nothing yet: name a folder, as in  diptych index ~/Pictures")
+    return roots_of(roots)
+
+
+def _believable(
+    store: Store, roots: Sequence[Path], gone: Sequence[tuple[bytes, str]]
+) -> list[tuple[bytes, str]]:
+    """Gone files, without those of a path that has no picture left: that is how a missing drive looks."""
+    believed = list(gone)
+    for root in roots:
+        name = os.fsencode(root)
+        low, high = below(name)
+        there = store.database.all(
+            "SELECT 1 FROM found WHERE path = ? OR (path >= ? AND path < ?) LIMIT 1", (name, low, high)
+        )
+        if not there:
+            believed = [one for one in believed if not (one[0] == name or low <= one[0] < high)]
+    return believed
+
+
+def _remove(store: Store, gone: Sequence[tuple[bytes, str]]) -> int:
+    """Take gone files out; one that another process or person has put back meanwhile stays."""
+    # A member of an archive is gone when a listing of the archive no longer has it.
+    really = [one for one in gone if one[1] or not os.path.lexists(one[0])]
+    for start in range(0, len(really), _CHUNK):
+        store.forget(really[start : start + _CHUNK])
+    return len(really)
+
+
+@contextlib.contextmanager
+def _running(store: Store) -> Iterator[tuple[bool, Callable[[], None]]]:
+    """Say that this run is alive; whether another one is, and a function that says it again."""
+    database = store.database
+    with database.writing():
+        database.run("DELETE FROM runs WHERE beat < ?", (time.time() - ALIVE,))
+        others = bool(database.all("SELECT 1 FROM runs LIMIT 1"))
+        database.run("INSERT INTO runs (beat) VALUES (?)", (time.time(),))
+        number = database.all("SELECT MAX(id) FROM runs")[0][0]
+
+    def beat() -> None:
+        with database.writing():
+            database.run("UPDATE runs SET beat = ? WHERE id = ?", (time.time(), number))
+
+    try:
+        yield others, beat
+    finally:
+        with database.writing():
+            database.run("DELETE FROM runs WHERE id = ?", (number,))
+
+
+def replace_active(store: Store) -> bool:
+    """Put the filling space in the active one's place, if it has every picture that can be searched now."""
+    active, filling = store.active, store.filling
+    if active is None or filling is None:
+        return False
+    with store.database.writing():
+        lacking = store.database.all(
+            "SELECT COUNT(*) FROM vectors a LEFT JOIN vectors b ON b.content = a.content AND b.space = ? "
+            "WHERE a.space = ? AND b.row IS NULL",
+            (filling.info.id, active.info.id),
+        )[0][0]
+        if lacking:
+            return False
+        _delete_space(store, active)
+        store.database.run("UPDATE spaces SET state = 'active' WHERE id = ?", (filling.info.id,))
+    store.reopen()
+    sweep(store)
+    return True
+
+
+def drop_space(store: Store, space: Space) -> None:
+    """Give a space up, with its vectors."""
+    with store.database.writing():
+        _delete_space(store, space)
+    store.reopen()
+    sweep(store)
+
+
+def _delete_space(store: Store, space: Space) -> None:
+    for table in ("vectors", "dead"):
+        store.database.run(f"DELETE FROM {table} WHERE space = ?", (space.info.id,))
+    store.database.run("DELETE FROM spaces WHERE id = ?", (space.info.id,))
+
+
+def sweep(store: Store) -> None:
+    """Remove folders of spaces that the database no longer knows: a killed process may have left them."""
+    with store.database.writing():
+        known = {f"space-{row[0]}" for row in store.database.all("SELECT id FROM spaces")}
+        for folder in store.folder.glob("space-*"):
+            if folder.name not in known:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _silent(what: str, total: int | None) -> Iterator[Progress]:
+    yield lambda count: None
+
+
+def forget_paths(store: Store, paths: Sequence[str | Path]) -> int:
+    """Take files and folders out of the catalogue, whether they are there or not; how many files that was."""
+    count = 0
+    for path in paths:
+        name = os.path.abspath(os.fsencode(Path(path).expanduser()))  # noqa: PTH100 - bytes
+        low, high = below(name)
+        known = store.database.all(
+            "SELECT path, member FROM files WHERE path = ? OR (path >= ? AND path < ?)", (name, low, high)
+        )
+        for start in range(0, len(known), _CHUNK):
+            store.forget([(bytes(row[0]), row[1]) for row in known[start : start + _CHUNK]])
+        with store.database.writing():
+            store.database.run("DELETE FROM roots WHERE path = ? OR (path >= ? AND path < ?)", (name, low, high))
+        count += len(known)
+    return count

@@ -1,0 +1,271 @@
+"""From files to what the catalogue keeps of them: read, hashed, decoded, embedded, a few hundred at a time.
+
+A file is read once. Threads read and hash ahead; a picture whose bytes are known goes no further, so copies
+are embedded once; the rest goes through `diptych.embedding`. What could not be read or decoded is kept with
+its reason. Every few seconds what is finished is committed, and that is what a killed run has saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diptych.catalog.scan import SIDECAR
+from diptych.catalog.spaces import Space
+from diptych.catalog.store import FileRecord, Found, Picture, Store
+from diptych.embedding import Embedded, embed_images
+from diptych.encoder import Encoder
+from diptych.errors import ImageError
+from diptych.media import Limits
+from diptych.media.details import Details, read_details
+from diptych.media.hashes import difference_hash, perceptual_hash
+from diptych.media.sources import read_source
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+HASH_BYTES = 16
+COMMIT_PICTURES, COMMIT_SECONDS = 256, 3.0
+READERS = 2
+AHEAD_FILES, AHEAD_BYTES = 32, 128 * 2**20  # read and not yet handed on
+CAPTION_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How pictures are read and embedded.
+
+    Attributes
+    ----------
+    exact : bool
+        Full decoding, not the decoder's own halving.
+    batch_size : int
+    threads : int, optional
+    limits : Limits
+    """
+
+    exact: bool = False
+    batch_size: int = 32
+    threads: int | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass
+class Outcome:
+    """What came of a run, in files.
+
+    Attributes
+    ----------
+    embedded : int
+        Pictures that were encoded.
+    copies : int
+        Files whose picture was known already.
+    failed : int
+        Files that could not be read or decoded.
+    moved, removed, same : int
+        Files renamed, taken out, untouched.
+    kept : int
+        Files that are gone from disk and were left in, see `indexing.index`.
+    unlisted : list of (path, reason)
+        Folders that could not be listed.
+    """
+
+    embedded: int = 0
+    copies: int = 0
+    failed: int = 0
+    moved: int = 0
+    removed: int = 0
+    same: int = 0
+    kept: int = 0
+    unlisted: list[tuple[Path, str]] = field(default_factory=list)
+
+
+class _NamedBytes(io.BytesIO):
+    """The bytes of a file with its name: camera RAW is told by its suffix, and messages name the file."""
+
+    def __init__(self, data: bytes, found: Found) -> None:
+        super().__init__(data)
+        self.name = _name(found)
+
+
+@dataclass
+class _Read:
+    """A file's bytes and what they say before they are decoded."""
+
+    record: FileRecord
+    data: bytes = b""
+    hash: bytes = b""
+    details: Details | None = None
+    files: list[FileRecord] = field(default_factory=list)
+    hashes: tuple[int, int] | None = None
+
+
+def take_in(
+    store: Store,
+    space: Space,
+    encoder: Encoder,
+    files: Iterator[Found],
+    settings: Settings,
+    outcome: Outcome,
+    *,
+    progress: Callable[[int], None] | None = None,
+    committed: Callable[[], None] | None = None,
+) -> None:
+    """Read, embed and keep these files; `outcome` counts them as they are committed."""
+    intake = _Intake(store, space, settings, outcome, progress, committed)
+    reads = intake.items(_read_ahead(files, settings.limits))
+    for result in embed_images(
+        encoder,
+        reads,
+        batch_size=settings.batch_size,
+        threads=settings.threads,
+        exact=settings.exact,
+        limits=settings.limits,
+        inspect=intake.inspect,
+    ):
+        intake.finish(result.key, result if isinstance(result, Embedded) else result.reason)
+    intake.commit()
+
+
+class _Intake:
+    """What is on its way between the disk and the catalogue."""
+
+    def __init__(
+        self,
+        store: Store,
+        space: Space,
+        settings: Settings,
+        outcome: Outcome,
+        progress: Callable[[int], None] | None,
+        committed: Callable[[], None] | None,
+    ) -> None:
+        self.store, self.space, self.settings, self.outcome = store, space, settings, outcome
+        self.progress, self.committed = progress, committed
+        self.flying: dict[str, _Read] = {}  # by hash: handed to the encoder, not back yet
+        self.done: list[Picture] = []
+        self.waiting: set[bytes] = set()  # the hashes of `done`
+        self.last = time.monotonic()
+
+    def items(self, reads: Iterator[_Read]) -> Iterator[tuple[str, _NamedBytes]]:
+        """What has to be decoded; the rest is put aside here."""
+        for read in reads:
+            key = read.hash.hex()
+            if read.record.error is not None:
+                self._put(Picture([read.record]))
+            elif key in self.flying:
+                self.flying[key].files.append(read.record)
+            elif read.hash in self.waiting or self.store.known_hashes([read.hash], self.space):
+                self._put(Picture([read.record], hash=read.hash, bytes=len(read.data)))
+            else:
+                read.files.append(read.record)
+                self.flying[key] = read
+                source = _NamedBytes(read.data, read.record.found)
+                read.data = b""
+                yield key, source
+
+    def inspect(self, key: str, image: Image) -> None:
+        """Hash a decoded picture, in the thread that decoded it."""
+        self.flying[key].hashes = (int(difference_hash(image)), int(perceptual_hash(image)))
+
+    def finish(self, key: str, result: Embedded | str) -> None:
+        """What came back for a picture."""
+        read = self.flying.pop(key)
+        reason = _plain(result, read.record.found) if isinstance(result, str) else None
+        self._put(
+            Picture(
+                read.files,
+                hash=read.hash,
+                bytes=read.record.found.bytes,
+                details=read.details,
+                vector=None if isinstance(result, str) else result.vector,
+                hashes=read.hashes,
+                error=reason,
+            )
+        )
+
+    def commit(self) -> None:
+        """Keep what is finished."""
+        if not self.done:
+            return
+        self.store.keep(self.done, self.space)
+        for picture in self.done:
+            files = len(picture.files)
+            broken = picture.hash is None or picture.error is not None
+            self.outcome.failed += files if broken else 0
+            self.outcome.embedded += picture.vector is not None
+            self.outcome.copies += 0 if broken else files - (picture.vector is not None)
+        if self.progress:
+            self.progress(sum(len(picture.files) for picture in self.done))
+        self.done, self.waiting, self.last = [], set(), time.monotonic()
+        if self.committed:
+            self.committed()
+
+    def _put(self, picture: Picture) -> None:
+        self.done.append(picture)
+        if picture.hash is not None:
+            self.waiting.add(picture.hash)
+        if len(self.done) >= COMMIT_PICTURES or time.monotonic() - self.last > COMMIT_SECONDS:
+            self.commit()
+
+
+def _read_ahead(files: Iterator[Found], limits: Limits) -> Iterator[_Read]:
+    """Files with their bytes, in order, read by threads a little ahead of who asks."""
+    running: deque[tuple[int, Future[_Read]]] = deque()
+    held = 0
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+    try:
+        while True:
+            while len(running) < AHEAD_FILES and (held < AHEAD_BYTES or not running):
+                found = next(files, None)
+                if found is None:
+                    break
+                running.append((found.bytes, pool.submit(_read, found, limits)))
+                held += found.bytes
+            if not running:
+                return
+            size, future = running.popleft()
+            held -= size
+            yield future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read(found: Found, limits: Limits) -> _Read:
+    path = Path(os.fsdecode(found.path))
+    try:
+        data = read_source(path, limits)
+    except ImageError as error:
+        return _Read(FileRecord(found, error=_plain(str(error), found)))
+    try:
+        details: Details | None = read_details(data, path.name)
+    except ImageError:
+        details = None  # the decoder will say why
+    captions = [_sidecar(path)] if found.sidecar else []
+    captions += list(details.captions) if details else []
+    record = FileRecord(found, caption=next((text for text in captions if text), ""))
+    return _Read(record, data, hashlib.blake2b(data, digest_size=HASH_BYTES).digest(), details)
+
+
+def _name(found: Found) -> str:
+    return os.fsdecode(found.path) + (f"/{found.member}" if found.member else "")
+
+
+def _plain(reason: str, found: Found) -> str:
+    """A reason without the file's name, which stands beside it."""
+    return reason.removeprefix(f"{_name(found)}: ")
+
+
+def _sidecar(path: Path) -> str:
+    try:
+        with path.with_suffix(SIDECAR).open("rb") as file:
+            return " ".join(file.read(CAPTION_BYTES).decode("utf-8", "replace").split())
+    except OSError:
+        return ""

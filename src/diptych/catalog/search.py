@@ -1,0 +1,272 @@
+"""Searching: a query made one row, the near rows found, judged, collapsed, sorted and paged.
+
+The neighbours come from `nearest`, which pictures may answer from `filters`, what counts as fitting from
+`relevance`; here they come together. A page beyond the first is the same search again, cut elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from diptych.catalog.entries import Entry, entries, hashes_of
+from diptych.catalog.filters import Filter, allowed_rows
+from diptych.catalog.golden import encode_checked
+from diptych.catalog.nearest import Nearest
+from diptych.catalog.query import Asked, Term, ask, parse_query
+from diptych.catalog.relevance import DEFAULT_CUTOFF, Background, relevance
+from diptych.catalog.spaces import Space
+from diptych.catalog.store import Store
+from diptych.encoder import Encoder
+from diptych.errors import CatalogError, InputError
+from diptych.media.hashes import hamming
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from diptych.encoder import FloatArray
+
+Sort = Literal["likeness", "date"]
+SAMPLE = 2000  # rows that stand for the collection
+LEAST, MOST = 200, 2000  # hits judged, whatever is shown of them
+COLLAPSE_BITS = 8  # of 64 in which the difference hashes of one picture saved twice differ at most
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A picture that was found.
+
+    Attributes
+    ----------
+    entry : Entry
+    cosine : float
+        To the query.
+    relevance : float
+        From 0 to 1, see `diptych.catalog.relevance`.
+    alike : tuple of Entry
+        Others that look the same and are shown with this one.
+    """
+
+    entry: Entry
+    cosine: float
+    relevance: float
+    alike: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a search gives.
+
+    Attributes
+    ----------
+    hits : tuple of Hit
+        Of this page, best or newest first.
+    asked : Asked
+        The query.
+    total : int
+        Hits over the cut-off, alike ones counted once; at least so many where `more` says so.
+    more : bool
+        The hits that were judged ended before the cut-off did.
+    best : Hit or None
+        The best one, also when it is under the cut-off.
+    searched : int
+        Pictures that could have answered.
+    cutoff : float or None
+    """
+
+    hits: tuple[Hit, ...]
+    asked: Asked
+    total: int
+    more: bool
+    best: Hit | None
+    searched: int
+    cutoff: float | None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to search.
+
+    Attributes
+    ----------
+    where : Filter
+    cutoff : float, optional
+        Least relevance of a hit; None shows whatever is nearest.
+    limit, offset : int
+        The page.
+    sort : {"likeness", "date"}
+        Date: newest first, among the relevant.
+    collapse : bool
+        Show pictures that look the same once.
+    """
+
+    where: Filter = field(default_factory=Filter)
+    cutoff: float | None = DEFAULT_CUTOFF
+    limit: int = 20
+    offset: int = 0
+    sort: Sort = "likeness"
+    collapse: bool = True
+
+    def __post_init__(self) -> None:
+        if self.limit < 1 or self.offset < 0:
+            raise InputError(f"limit is {self.limit} and offset {self.offset}: expected at least 1 and 0")
+        if self.sort not in ("likeness", "date"):
+            raise InputError(f"sort is {self.sort!r}: expected likeness or date")
+
+
+class Searcher:
+    """A catalogue and an encoder, ready to be asked.
+
+    Parameters
+    ----------
+    store : Store
+    encoder : Encoder
+
+    Raises
+    ------
+    CatalogError
+        The catalogue is empty, or holds vectors of another encoder.
+    """
+
+    def __init__(self, store: Store, encoder: Encoder) -> None:
+        if store.active is None:
+            raise CatalogError(f"{store.folder} holds no pictures yet: index some with  diptych index PATH")
+        self.store, self.encoder, self.space = store, encoder, store.active
+        told = self.space.info
+        if told.identity != encoder.identity:
+            raise CatalogError(
+                f"{store.folder} holds vectors of the model {told.model!r} ({told.identity[:19]}...), this is "
+                f"{encoder.identity[:19]}...: search with that model, or embed again with  diptych index --reembed"
+            )
+        self.nearest = Nearest(self.space.segments, self.space.folder / "ivf")
+        self._background: Background | None = None
+        self._sample: FloatArray | None = None
+
+    @property
+    def background(self) -> Background:
+        """What hits are compared with; made once and kept in the catalogue."""
+        if self._background is None:
+            self._background = background_of(self.space, self.encoder)
+        return self._background
+
+    @property
+    def sample(self) -> FloatArray:
+        """Rows that stand for the collection, (S, dim)."""
+        if self._sample is None:
+            self._sample = self.space.sample(SAMPLE)[1]
+        return self._sample
+
+    def search(self, query: str | Sequence[str] | Sequence[Term], options: Options | None = None) -> Answer:
+        """Look for pictures.
+
+        Parameters
+        ----------
+        query : str, sequence of str, or sequence of Term
+            As for `parse_query`.
+        options : Options, optional
+
+        Raises
+        ------
+        InputError
+            A query or filter that cannot be understood; ImageError for a picture that cannot be read.
+        CatalogError
+            A stored picture that is not there.
+        """
+        terms = [one for one in query if isinstance(one, Term)] if not isinstance(query, str) else []
+        asked = self.ask(terms or parse_query(query))  # type: ignore[arg-type]
+        return self.near(asked, options)
+
+    def ask(self, terms: Sequence[Term]) -> Asked:
+        """A query as a row; texts are checked beside the golden ones."""
+        mixed = len(terms) > 1
+        return ask(
+            self.encoder,
+            terms,
+            stored=self._stored,
+            sample=self.sample if mixed else None,
+            encode_texts=lambda texts: encode_checked(self.encoder, texts, self.space.info.golden),
+        )
+
+    def near(self, asked: Asked, options: Options | None = None) -> Answer:
+        """Pictures near a row."""
+        how = options or Options()
+        allowed = allowed_rows(self.space, how.where) if how.where else None
+        living = len(self.space.dead) - int(self.space.dead.sum())
+        searched = living if allowed is None else len(allowed)
+        wanted = MOST if how.sort == "date" else min(max(LEAST, 2 * (how.offset + how.limit)), MOST)
+        wanted = max(wanted, how.offset + how.limit)
+        rows, cosines = self.nearest.search(asked.row[None], wanted, allowed=allowed, dead=self.space.dead)
+        there = rows[0] >= 0
+        found, near = rows[0][there], cosines[0][there]
+        judged = self._judge(asked.row, found, searched)
+        best = self._hits(found[:1], near[:1], judged[:1])
+        fits = np.ones(len(found), bool) if how.cutoff is None else judged >= how.cutoff
+        more = len(found) == wanted < searched and bool(fits[-1]) if len(found) else False
+        hits = self._hits(found[fits], near[fits], judged[fits])
+        if how.collapse:
+            hits = self._collapse(hits)
+        if how.sort == "date":
+            hits.sort(key=lambda hit: (hit.entry.taken is not None, hit.entry.taken), reverse=True)
+        page = tuple(hits[how.offset : how.offset + how.limit])
+        return Answer(page, asked, len(hits), more, best[0] if best else None, searched, how.cutoff)
+
+    def _judge(self, row: FloatArray, found: NDArray[np.int64], size: int) -> FloatArray:
+        if not len(found):
+            return np.zeros(0, np.float32)
+        hits = self.space.segments.gather(found).astype(np.float32)
+        return relevance(row, self.sample @ row, hits, self.background, size=size)
+
+    def _hits(self, rows: NDArray[np.int64], cosines: FloatArray, judged: FloatArray) -> list[Hit]:
+        contents = self.space.contents_of(rows.tolist())
+        numbers = [contents.get(int(row), -1) for row in rows]
+        entries = {entry.content: entry for entry in entries(self.store.database, numbers)}
+        return [
+            Hit(entries[number], float(cosine), float(fit))
+            for number, cosine, fit in zip(numbers, cosines, judged, strict=True)
+            if number in entries
+        ]
+
+    def _collapse(self, hits: list[Hit]) -> list[Hit]:
+        """Hits that look the same, under the best of them."""
+        if len(hits) < 2:
+            return hits
+        hashes = hashes_of(self.store.database, [hit.entry.content for hit in hits])
+        first: list[int] = []
+        alike: dict[int, list[Entry]] = {}
+        for i, hit in enumerate(hits):
+            near = [
+                j
+                for j in first
+                if hashes.known[i] and hashes.known[j]
+                and int(hamming(hashes.difference[i], hashes.difference[j])) <= COLLAPSE_BITS
+            ]
+            if near:
+                alike[near[0]].append(hit.entry)
+            else:
+                first.append(i)
+                alike[i] = []
+        return [Hit(hits[i].entry, hits[i].cosine, hits[i].relevance, tuple(alike[i])) for i in first]
+
+    def _stored(self, content: int) -> FloatArray:
+        known, rows = self.space.vectors([content])
+        if not known:
+            raise CatalogError(
+                f"there is no picture #{content} in this catalogue: the numbers stand in  diptych search --json"
+            )
+        return rows[0]
+
+
+def background_of(space: Space, encoder: Encoder) -> Background:
+    """The background of a space: read, or made and kept."""
+    if space.info.background is not None:
+        return Background.from_bytes(space.info.background)
+    made = Background.of(encoder)
+    if not space.database.readonly:
+        with space.database.writing():
+            space.database.run(
+                "UPDATE spaces SET background = ? WHERE id = ?", (made.to_bytes(), space.info.id)
+            )
+    return made

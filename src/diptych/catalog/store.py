@@ -1,0 +1,331 @@
+"""What a catalogue knows besides vectors: pictures by their bytes, the files that hold them, what went wrong.
+
+Everything is written here, in transactions. A content without files goes, and its vectors with it; a file
+whose content is known already is a row and nothing more. What pictures look like to a reader is `entries`'s
+business, walking the disk is `scan`'s, encoding `intake`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diptych.catalog import schema
+from diptych.catalog.database import Database, Sqlite
+from diptych.catalog.spaces import MOST_VALUES, Space, create_space, read_space
+from diptych.errors import CatalogError
+
+if TYPE_CHECKING:
+    from diptych.encoder import FloatArray
+    from diptych.media.details import Details
+
+FILE = "catalog.sqlite"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture on disk, as a listing tells of it without opening it.
+
+    Attributes
+    ----------
+    path : bytes
+        As the file system spells it, which need not be valid text.
+    member : str
+        Its name inside, when `path` is an archive; else empty.
+    bytes : int
+        Size.
+    modified : int
+        Nanoseconds since 1970.
+    device, inode : int
+        The same for a file that was renamed.
+    sidecar : int
+        When the text file beside it was changed, 0 without one.
+    """
+
+    path: bytes
+    member: str
+    bytes: int
+    modified: int
+    device: int
+    inode: int
+    sidecar: int
+
+    def row(self) -> tuple[bytes, str, int, int, int, int, int]:
+        """As the tables have it."""
+        return (self.path, self.member, self.bytes, self.modified, self.device, self.inode, self.sidecar)
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file that was read, and what else it brings: a caption, or why it could not be read."""
+
+    found: Found
+    caption: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One content to be kept, with its files.
+
+    Attributes
+    ----------
+    files : sequence of FileRecord
+    hash : bytes or None
+        Of its bytes; None when these could not be read at all.
+    bytes : int
+        How many these are.
+    details : Details, optional
+        None for a content that is known already.
+    vector : (dim,) float32, optional
+    hashes : (difference hash, perceptual hash), optional
+        As unsigned numbers of 64 bits.
+    error : str, optional
+        Why it could not be decoded.
+    """
+
+    files: Sequence[FileRecord]
+    hash: bytes | None = None
+    bytes: int = 0
+    details: Details | None = None
+    vector: FloatArray | None = None
+    hashes: tuple[int, int] | None = None
+    error: str | None = None
+
+
+class Store:
+    """The database of a catalogue, and its spaces.
+
+    Parameters
+    ----------
+    database : Database
+    folder : path
+        Where the spaces' rows lie.
+    """
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database, self.folder = database, folder
+        self.active: Space | None = None
+        self.filling: Space | None = None
+        self.reopen()
+
+    def reopen(self) -> None:
+        """See which spaces there are now."""
+        for space in (self.active, self.filling):
+            if space is not None:
+                space.close()
+        active, filling = read_space(self.database, "active"), read_space(self.database, "filling")
+        self.active = None if active is None else Space(self.database, self.folder, active)
+        self.filling = None if filling is None else Space(self.database, self.folder, filling)
+
+    @classmethod
+    def create(cls, folder: Path) -> Store:
+        """Open the catalogue in a folder, made if it is not there; two processes may do so at once."""
+        from diptych.disk import saving
+
+        with saving(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        database = Sqlite(folder / FILE, create=True)
+        try:
+            with database.writing():
+                if not database.all("SELECT 1 FROM sqlite_master WHERE name = 'meta'"):
+                    for statement in schema.statements(schema.TABLES, schema.SQLITE_WORDS):
+                        database.run(statement)
+                    database.run("INSERT INTO meta (key, value) VALUES ('format', ?)", (str(schema.FORMAT),))
+            return cls._checked(database, folder)
+        except BaseException:
+            database.close()
+            raise
+
+    @classmethod
+    def open(cls, folder: Path) -> Store:
+        """Open the catalogue in a folder.
+
+        Raises
+        ------
+        CatalogError
+            There is none, it is damaged, or of a later version.
+        """
+        if not (folder / FILE).is_file():
+            raise CatalogError(f"there is no catalogue in {folder}: make one with  diptych index PATH")
+        database = Sqlite(folder / FILE)
+        try:
+            return cls._checked(database, folder)
+        except BaseException:
+            database.close()
+            raise
+
+    @classmethod
+    def _checked(cls, database: Database, folder: Path) -> Store:
+        found = database.all("SELECT value FROM meta WHERE key = 'format'")
+        if not found or int(found[0][0]) > schema.FORMAT:
+            told = found[0][0] if found else "none"
+            raise CatalogError(
+                f"{folder} is a catalogue of format {told}, this version reads {schema.FORMAT}: update diptych"
+            )
+        return cls(database, folder)
+
+    def begin_space(self, identity: str, model: str, golden: FloatArray, *, state: str = "active") -> Space:
+        """The space in this state, begun if there is none."""
+        with self.database.writing():
+            if read_space(self.database, state) is None:
+                create_space(self.database, identity, model, golden, state=state)
+        self.reopen()
+        space = self.active if state == "active" else self.filling
+        assert space is not None
+        return space
+
+    # ------------------------------------------------------------------------------------------ writing
+
+    def keep(self, pictures: Sequence[Picture], space: Space) -> None:
+        """Keep pictures with their files and vectors: all of them, or none.
+
+        A content that is known gets the files; a file that held another content before lets go of it.
+        """
+        with self.database.writing():
+            left: set[int] = set()
+            numbers: list[int] = []
+            rows: list[FloatArray] = []
+            for picture in pictures:
+                content = self._content(picture)
+                for record in picture.files:
+                    left |= self._file(record, content)
+                if content is not None and picture.vector is not None:
+                    numbers.append(content)
+                    rows.append(picture.vector)
+            if rows:
+                space.put(numbers, np.stack(rows))
+            self._drop_orphans(left)
+
+    def forget(self, files: Sequence[tuple[bytes, str]]) -> None:
+        """Take files out of the catalogue, and the pictures that no other file holds."""
+        with self.database.writing():
+            left: set[int] = set()
+            for path, member in files:
+                found = self.database.all(
+                    "SELECT content FROM files WHERE path = ? AND member = ?", (path, member)
+                )
+                left |= {row[0] for row in found if row[0] is not None}
+                self.database.run("DELETE FROM files WHERE path = ? AND member = ?", (path, member))
+            self._drop_orphans(left)
+
+    def rename(self, moved: Sequence[tuple[Found, tuple[bytes, str]]]) -> None:
+        """Files that are the same ones under another name: (as found now, path and member before)."""
+        with self.database.writing():
+            for found, before in moved:
+                self.database.run("DELETE FROM files WHERE path = ? AND member = ?", (found.path, found.member))
+                self.database.run(
+                    "UPDATE files SET path = ?, member = ? WHERE path = ? AND member = ?",
+                    (found.path, found.member, *before),
+                )
+
+    def _content(self, picture: Picture) -> int | None:
+        if picture.hash is None:
+            return None
+        known = self.database.all("SELECT id FROM contents WHERE hash = ?", (picture.hash,))
+        if known and picture.details is None and picture.error is None:
+            return int(known[0][0])
+        details, hashes = picture.details, picture.hashes or (None, None)
+        told = (
+            details and details.format,
+            details and details.width,
+            details and details.height,
+            details and details.taken and details.taken.isoformat(sep=" "),
+            details and details.latitude,
+            details and details.longitude,
+            details and details.camera,
+            *(_signed(one) for one in hashes),
+            picture.error,
+        )
+        columns = "format, width, height, taken, latitude, longitude, camera, difference_hash, perceptual_hash, error"
+        if known:
+            names = ", ".join(f"{name} = ?" for name in columns.split(", "))
+            self.database.run(f"UPDATE contents SET {names} WHERE id = ?", (*told, known[0][0]))
+            return int(known[0][0])
+        marks = ", ".join("?" * (len(told) + 2))
+        self.database.run(
+            f"INSERT INTO contents (hash, bytes, {columns}) VALUES ({marks})",
+            (picture.hash, picture.bytes, *told),
+        )
+        return int(self.database.all("SELECT id FROM contents WHERE hash = ?", (picture.hash,))[0][0])
+
+    def _file(self, record: FileRecord, content: int | None) -> set[int]:
+        """Keep a file; the content it held before, if that was another."""
+        found = record.found
+        before = self.database.all(
+            "SELECT content FROM files WHERE path = ? AND member = ?", (found.path, found.member)
+        )
+        self.database.run(
+            "INSERT INTO files (path, member, bytes, modified, device, inode, sidecar, content, caption, error) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path, member) DO UPDATE SET "
+            "bytes = excluded.bytes, modified = excluded.modified, device = excluded.device, "
+            "inode = excluded.inode, sidecar = excluded.sidecar, content = excluded.content, "
+            "caption = excluded.caption, error = excluded.error",
+            (*found.row(), content, record.caption, record.error),
+        )
+        return {row[0] for row in before if row[0] is not None and row[0] != content}
+
+    def _drop_orphans(self, contents: Iterable[int]) -> None:
+        gone = [
+            content
+            for content in contents
+            if not self.database.all("SELECT 1 FROM files WHERE content = ? LIMIT 1", (content,))
+        ]
+        if not gone:
+            return
+        # Other processes may have begun a space since this one looked.
+        for state in ("active", "filling"):
+            info = read_space(self.database, state)
+            if info is None:
+                continue
+            ours = self.active if state == "active" else self.filling
+            if ours is not None and ours.info.id == info.id:
+                ours.drop(gone)
+            else:
+                space = Space(self.database, self.folder, info)
+                space.drop(gone)
+                space.close()
+        for table, column in (("tags", "content"), ("contents", "id")):
+            self.database.many(f"DELETE FROM {table} WHERE {column} = ?", [(one,) for one in gone])
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def __len__(self) -> int:
+        """Pictures that can be found: contents with a vector."""
+        if self.active is None:
+            return 0
+        found = self.database.all("SELECT COUNT(*) FROM vectors WHERE space = ?", (self.active.info.id,))
+        return int(found[0][0])
+
+    def known_hashes(self, hashes: Sequence[bytes], space: Space) -> set[bytes]:
+        """Those of these contents that need not be decoded again: embedded, or found to be broken."""
+        known: set[bytes] = set()
+        waiting = iter(hashes)
+        while part := list(islice(waiting, MOST_VALUES)):
+            marks = ", ".join("?" * len(part))
+            known |= {
+                bytes(row[0])
+                for row in self.database.all(
+                    "SELECT c.hash FROM contents c LEFT JOIN vectors v ON v.content = c.id AND v.space = ? "
+                    f"WHERE c.hash IN ({marks}) AND (v.row IS NOT NULL OR c.error IS NOT NULL)",
+                    (space.info.id, *part),
+                )
+            }
+        return known
+
+    def close(self) -> None:
+        """Let go of files and maps."""
+        for space in (self.active, self.filling):
+            if space is not None:
+                space.close()
+        self.database.close()
+
+
+def _signed(number: int | None) -> int | None:
+    """64 bits as databases keep them, with a sign."""
+    return number - 2**64 if number is not None and number >= 2**63 else number

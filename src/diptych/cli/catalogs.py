@@ -1,0 +1,84 @@
+"""Which catalogue a command means, and the encoder that belongs to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli import options
+
+if TYPE_CHECKING:
+    from diptych.catalog import Searcher, Store
+    from diptych.encoder import Encoder
+
+VARIABLE = "DIPTYCH_CATALOG"
+
+Catalog = Annotated[
+    Path | None,
+    typer.Option(
+        "--catalog",
+        "-c",
+        metavar="DIR",
+        help=f"The catalogue; by default ${VARIABLE}, else one in your home.",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="As for [bold]diptych classify[/bold]; by default the catalogue's own.",
+        show_default=False,
+        rich_help_panel="Model",
+    ),
+]
+
+
+def default_catalog() -> Path:
+    """Where the catalogue lies when nobody says."""
+    if named := os.environ.get(VARIABLE):
+        return Path(named).expanduser()
+    home = os.environ.get("XDG_DATA_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "share") / "diptych" / "catalog"
+
+
+@contextlib.contextmanager
+def opened(folder: Path | None, *, create: bool = False) -> Iterator[Store]:
+    """A catalogue, closed at the end."""
+    from diptych.catalog import Store
+
+    where = (folder or default_catalog()).expanduser()
+    store = Store.create(where) if create else Store.open(where)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def encoder_for(store: Store, model: str | None, pretrained: str | None, **machine: Any) -> tuple[Encoder, str]:
+    """The encoder of a catalogue, or the one asked for; and the name that opens it again."""
+    kept = store.active.info.model if store.active is not None else "default"
+    name = model or kept
+    if pretrained is None and "\t" in name:
+        name, pretrained = name.split("\t")
+    encoder = options.open_model(name, pretrained, **machine)
+    if Path(name).exists() and name != "default":
+        name = str(Path(name).absolute())  # it has to be found from another folder too
+    return encoder, name if pretrained is None else f"{name}\t{pretrained}"
+
+
+@contextlib.contextmanager
+def searcher(folder: Path | None, model: str | None, pretrained: str | None, **machine: Any) -> Iterator[Searcher]:
+    """A catalogue with its encoder, ready to be asked."""
+    from diptych.catalog import Searcher
+
+    with opened(folder) as store:
+        encoder, _ = encoder_for(store, model, pretrained, **machine)
+        yield Searcher(store, encoder)

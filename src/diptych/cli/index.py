@@ -1,0 +1,200 @@
+"""`diptych index`: bring a catalogue to what is on disk."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli import catalogs, options
+from diptych.cli.console import clean, complain, note, progress
+
+if TYPE_CHECKING:
+    from diptych.catalog import Outcome, Store
+
+SHOWN_FAILURES = 10
+
+Paths = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="PATH", help="Folders and pictures; by default what was indexed before.", show_default=False
+    ),
+]
+Retry = Annotated[bool, typer.Option("--retry", metavar="", help="Read again what failed before.")]
+Gone = Annotated[
+    bool,
+    typer.Option(
+        "--remove-gone",
+        metavar="",
+        help="Take gone files out even where a whole folder is empty now, as it is when a drive is missing.",
+    ),
+]
+Forget = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="PATH", help="Take this file or folder out of the catalogue; the disk is not touched."),
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option(metavar="PATTERN", help="Leave out files and folders of this name.")
+]
+Reembed = Annotated[
+    bool,
+    typer.Option(
+        "--reembed",
+        metavar="",
+        help="Embed everything with another --model; search goes on with the old one until that is done.",
+    ),
+]
+
+
+def index(
+    paths: Paths = None,
+    catalog: catalogs.Catalog = None,
+    exclude: Exclude = None,
+    retry: Retry = False,
+    remove_gone: Gone = False,
+    forget: Forget = None,
+    reembed: Reembed = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: catalogs.Model = None,
+    pretrained: options.Pretrained = None,
+    exact: options.Exact = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+    batch_size: options.BatchSize = "auto",
+) -> None:
+    """Index pictures, so that they can be searched; run it again whenever something has changed.
+
+    Only new and changed files are read; copies are embedded once; renamed and deleted files are noticed. It
+    may be stopped at any instant: the same command goes on.
+
+    [bold]Examples[/bold]
+
+      diptych index ~/Pictures
+
+      diptych index                          (again, whatever was indexed before)
+
+      diptych index /mnt/photos --catalog /mnt/photos/.catalog --exclude '*thumb*'
+
+      diptych index --reembed --model ViT-B-32 --pretrained openai
+
+    Exit status: 0 done, 1 some pictures could not be read, 2 nothing done.
+    """
+    from diptych.catalog import IntakeSettings, index_pictures
+
+    start = time.monotonic()
+    with catalogs.opened(catalog, create=True) as store:
+        if forget:
+            _forget(store, forget, json=json)
+            if not paths:
+                return
+        encoder, name = catalogs.encoder_for(
+            store,
+            model,
+            pretrained,
+            device=device,
+            precision=precision,
+            threads=threads,
+            batch_size=batch_size,
+            exact=exact,
+        )
+        counts = options.count(threads, "--threads"), options.count(batch_size, "--batch-size")
+        settings = IntakeSettings(exact=exact, threads=counts[0], batch_size=counts[1] or 32)
+        outcome = index_pictures(
+            store,
+            encoder,
+            paths or (),
+            model=name,
+            settings=settings,
+            exclude=exclude or (),
+            retry=retry,
+            remove_gone=remove_gone,
+            reembed=reembed,
+            stage=lambda what, total: progress(what, total, unit="files", quiet=quiet),
+        )
+        _tell(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
+
+
+def _forget(store: Store, paths: list[Path], *, json: bool) -> None:
+    from diptych.catalog import forget_paths
+
+    removed = forget_paths(store, paths)
+    if json:
+        typer.echo(jsonlib.dumps({"removed": removed}))
+    else:
+        typer.echo(f"{removed:,} files taken out of the catalogue; {len(store):,} pictures stay")
+
+
+def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: bool) -> None:
+    from diptych.catalog import failures
+
+    broken = failures(store.database)
+    if json:
+        typer.echo(jsonlib.dumps(_plain(store, outcome, broken, seconds)))
+    else:
+        typer.echo(_line(store, outcome, seconds))
+    if outcome.kept:
+        complain(
+            "note",
+            f"{outcome.kept:,} files are gone, and with them every picture of a folder: is a drive missing? They "
+            "were left in; say --remove-gone to take them out",
+        )
+    for path, reason in outcome.unlisted:
+        complain("failed", f"{path} could not be listed ({reason}); what is known in it was left in")
+    if broken and not json:
+        _tell_broken(broken, outcome, quiet=quiet)
+    if outcome.failed or outcome.unlisted:
+        raise typer.Exit(1)
+
+
+def _line(store: Store, outcome: Outcome, seconds: float) -> str:
+    """What was done, in one line."""
+    done = [
+        f"{number:,} {what}"
+        for number, what in (
+            (outcome.embedded, "embedded"),
+            (outcome.copies, "copies"),
+            (outcome.moved, "renamed"),
+            (outcome.removed, "removed"),
+            (outcome.failed, "failed"),
+        )
+        if number
+    ]
+    rate = f" ({outcome.embedded / seconds:,.0f} pictures/s)" if outcome.embedded and seconds > 1 else ""
+    return f"{len(store):,} pictures in {store.folder}: {', '.join(done) or 'nothing new'} in {seconds:.1f} s{rate}"
+
+
+def _tell_broken(broken: list[tuple[Path, str, str]], outcome: Outcome, *, quiet: bool) -> None:
+    if not outcome.failed:
+        note(f"{len(broken)} files could not be read before and have not changed (--retry reads them)", quiet=quiet)
+        return
+    complain("failed", f"{len(broken)} files cannot be read; they are tried again when they change:")
+    for path, member, reason in broken[:SHOWN_FAILURES]:
+        name = f"{path}/{member}" if member else str(path)
+        typer.echo(f"  {clean(f'{name}: {reason}')}", err=True)
+    if len(broken) > SHOWN_FAILURES:
+        typer.echo(f"  and {len(broken) - SHOWN_FAILURES} more (all of them with --json)", err=True)
+
+
+def _plain(
+    store: Store, outcome: Outcome, broken: list[tuple[Path, str, str]], seconds: float
+) -> dict[str, Any]:
+    return {
+        "catalog": str(store.folder),
+        "pictures": len(store),
+        "embedded": outcome.embedded,
+        "copies": outcome.copies,
+        "renamed": outcome.moved,
+        "removed": outcome.removed,
+        "unchanged": outcome.same,
+        "gone_but_kept": outcome.kept,
+        "failed": [
+            {"path": str(path), "member": member, "reason": reason} for path, member, reason in broken
+        ],
+        "unlisted": [{"path": str(path), "reason": reason} for path, reason in outcome.unlisted],
+        "seconds": round(seconds, 3),
+    }

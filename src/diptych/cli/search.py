@@ -1,0 +1,298 @@
+"""`diptych search`: pictures of a catalogue found in words, by pictures, or both."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli import catalogs, options
+from diptych.cli.console import bar, clean, complain, fitted, note, plain_output, screen
+
+if TYPE_CHECKING:
+    from diptych.catalog import Answer, Filter, Hit
+
+_FILTERS = "Filters"
+
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="QUERY", help="Words, pictures, #N for a stored one; joined by + and -, weighted by 2: before them."
+    ),
+]
+Top = Annotated[int, typer.Option("--top", "-k", metavar="N", min=1, help="Pictures of a page.")]
+Page = Annotated[int, typer.Option(metavar="N", min=1, help="Which page.")]
+Sort = Annotated[str, typer.Option(metavar="likeness|date", help="Order among what fits.")]
+Everything = Annotated[
+    bool, typer.Option("--all", metavar="", help="Show the nearest pictures even where none fits.")
+]
+Cutoff = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X", min=0, max=1, help="How well a picture must fit, from 0 to 1.", show_default=False
+    ),
+]
+Copies = Annotated[bool, typer.Option("--copies", metavar="", help="Show pictures that look the same one by one.")]
+Paths = Annotated[bool, typer.Option("--paths", metavar="", help="Print paths alone, for a pipe.")]
+Null = Annotated[bool, typer.Option("--print0", "-0", metavar="", help="The same, ended by NUL (xargs -0).")]
+After = Annotated[str | None, typer.Option(metavar="DATE", help="Taken on it or later.", rich_help_panel=_FILTERS)]
+Before = Annotated[str | None, typer.Option(metavar="DATE", help="On it or earlier.", rich_help_panel=_FILTERS)]
+Folder = Annotated[
+    list[Path] | None, typer.Option("--in", metavar="DIR", help="In this folder.", rich_help_panel=_FILTERS)
+]
+Tag = Annotated[list[str] | None, typer.Option(metavar="TAG", help="With this tag.", rich_help_panel=_FILTERS)]
+Camera = Annotated[str, typer.Option(metavar="TEXT", help="Part of its name.", rich_help_panel=_FILTERS)]
+Caption = Annotated[str, typer.Option(metavar="TEXT", help="Part of the caption.", rich_help_panel=_FILTERS)]
+Name = Annotated[str, typer.Option(metavar="TEXT", help="Part of the path.", rich_help_panel=_FILTERS)]
+Near = Annotated[
+    str | None,
+    typer.Option(metavar="LAT,LON,KM", help="Taken within so many kilometres.", rich_help_panel=_FILTERS),
+]
+Larger = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Files of at least 500k, 2M, ...", rich_help_panel=_FILTERS)
+]
+Smaller = Annotated[str | None, typer.Option(metavar="SIZE", help="At most.", rich_help_panel=_FILTERS)]
+MinSide = Annotated[
+    int | None, typer.Option(metavar="PIXELS", help="Of the shorter side.", rich_help_panel=_FILTERS)
+]
+Shape = Annotated[
+    str, typer.Option(metavar="NAME", help="landscape, portrait or square.", rich_help_panel=_FILTERS)
+]
+
+
+def search(
+    query: Words,
+    catalog: catalogs.Catalog = None,
+    top: Top = 20,
+    page: Page = 1,
+    sort: Sort = "likeness",
+    everything: Everything = False,
+    cutoff: Cutoff = None,
+    copies: Copies = False,
+    after: After = None,
+    before: Before = None,
+    folder: Folder = None,
+    tag: Tag = None,
+    camera: Camera = "",
+    caption: Caption = "",
+    name: Name = "",
+    near: Near = None,
+    larger: Larger = None,
+    smaller: Smaller = None,
+    min_side: MinSide = None,
+    shape: Shape = "",
+    paths: Paths = False,
+    print0: Null = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: catalogs.Model = None,
+    pretrained: options.Pretrained = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+) -> None:
+    """Find pictures in words, by a picture, or both.
+
+    [bold]Examples[/bold]
+
+      diptych search "a dog playing in the snow"
+
+      diptych search beach + photo.jpg - people
+
+      diptych search "a receipt" --after 2024-01-01 --in ~/Documents --paths | xargs open
+
+      diptych search "#17" --sort date --json
+
+    Exit status: 0 found, 1 nothing fits, 2 not done.
+    """
+    from diptych.catalog import Options
+    from diptych.catalog.relevance import DEFAULT_CUTOFF
+
+    if everything and cutoff is not None:
+        raise typer.BadParameter("--all shows whatever is nearest: leave out --cutoff")
+    where = _filter(
+        after, before, folder, tag, camera, caption, name, near, larger, smaller, min_side, shape
+    )
+    how = Options(
+        where=where,
+        cutoff=None if everything else DEFAULT_CUTOFF if cutoff is None else cutoff,
+        limit=top,
+        offset=(page - 1) * top,
+        sort=sort,  # type: ignore[arg-type] # checked by Options
+        collapse=not copies,
+    )
+    machine = {"device": device, "precision": precision, "threads": threads}
+    with catalogs.searcher(catalog, model, pretrained, **machine) as asking:
+        answer = asking.search(query, how)
+    if answer.asked.long and not quiet:
+        complain("note", f"{len(answer.asked.long)} long texts were read in parts and averaged")
+    _print(answer, how.offset, json=json, paths=paths, print0=print0, quiet=quiet)
+    if not answer.hits:
+        raise typer.Exit(1)
+
+
+def _filter(
+    after: str | None,
+    before: str | None,
+    folder: list[Path] | None,
+    tag: list[str] | None,
+    camera: str,
+    caption: str,
+    name: str,
+    near: str | None,
+    larger: str | None,
+    smaller: str | None,
+    min_side: int | None,
+    shape: str,
+) -> Filter:
+    from diptych.catalog import Filter
+
+    return Filter(
+        after=read_date(after, end=False),
+        before=read_date(before, end=True),
+        folders=tuple(folder or ()),
+        tags=tuple(tag or ()),
+        camera=camera,
+        caption=caption,
+        name=name,
+        near=read_place(near),
+        min_bytes=read_size(larger),
+        max_bytes=read_size(smaller),
+        min_side=min_side,
+        shape=shape,
+    )
+
+
+def read_date(text: str | None, *, end: bool) -> date | None:
+    """A day, or the first or last one of a month or year.
+
+    Examples
+    --------
+    >>> str(read_date("2024", end=True)), str(read_date("2024-02", end=True)), str(read_date("2024-02", end=False))
+    ('2024-12-31', '2024-02-29', '2024-02-01')
+    """
+    if text is None:
+        return None
+    import calendar
+
+    try:
+        parts = [int(part) for part in text.split("-")]
+        year, month = parts[0], parts[1] if len(parts) > 1 else (12 if end else 1)
+        last = calendar.monthrange(year, month)[1]
+        return date(year, month, parts[2] if len(parts) > 2 else (last if end else 1))
+    except (ValueError, IndexError, calendar.IllegalMonthError) as error:
+        raise typer.BadParameter(f"{text!r} is no date: expected 2024, 2024-05 or 2024-05-31") from error
+
+
+def read_size(text: str | None) -> int | None:
+    """Bytes.
+
+    Examples
+    --------
+    >>> read_size("500k"), read_size("1.5M"), read_size("12")
+    (500000, 1500000, 12)
+    """
+    if text is None:
+        return None
+    units = {"k": 10**3, "m": 10**6, "g": 10**9}
+    number = text.lower().removesuffix("b")
+    try:
+        return int(float(number.rstrip("kmg")) * units.get(number[-1:], 1))
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter(f"{text!r} is no size: expected a number, or one with k, M or G") from error
+
+
+def read_place(text: str | None) -> tuple[float, float, float] | None:
+    """Latitude, longitude, kilometres; 10 of these when they are not said.
+
+    Examples
+    --------
+    >>> read_place("48.1,11.6"), read_place("48.1,11.6,25")
+    ((48.1, 11.6, 10.0), (48.1, 11.6, 25.0))
+    """
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+        latitude, longitude, km = numbers if len(numbers) == 3 else (*numbers, 10.0)
+        return latitude, longitude, km
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no place: expected LATITUDE,LONGITUDE,KILOMETRES") from error
+
+
+def _print(answer: Answer, offset: int, *, json: bool, paths: bool, print0: bool, quiet: bool) -> None:
+    if json:
+        typer.echo(jsonlib.dumps(_plain(answer, offset)))
+    elif paths or print0:
+        for hit in answer.hits:
+            typer.echo(hit.entry.name, nl=not print0)
+            if print0:
+                typer.echo("\0", nl=False)
+    elif not answer.hits:
+        typer.echo(_nothing(answer, offset))
+    else:
+        _print_table(answer, offset, quiet=quiet)
+
+
+def _nothing(answer: Answer, offset: int) -> str:
+    if not answer.searched:
+        return "no picture passes the filters"
+    if offset and answer.total:
+        return f"{answer.total:,} pictures fit; this page is behind the last of them"
+    told = f"nothing here fits ({answer.searched:,} pictures searched)"
+    if answer.best is None:
+        return told
+    return f"{told}; the nearest is {clean(answer.best.entry.name)} at {answer.best.relevance:.2f} (--all shows it)"
+
+
+def _print_table(answer: Answer, offset: int, *, quiet: bool) -> None:
+    console, plain = screen(), plain_output()
+    room = console.width - 34
+    for number, hit in enumerate(answer.hits, offset + 1):
+        taken = f"{hit.entry.taken:%Y-%m-%d}" if isinstance(hit.entry.taken, datetime) else " " * 10
+        more = f" +{len(hit.alike)}" if hit.alike else ""
+        name = fitted(hit.entry.name, room - len(more), tail=True).rstrip() + more
+        fit = bar(hit.relevance, 8, plain=plain)
+        typer.echo(f"{number:>4}  {hit.relevance:4.2f} {fit}  {taken}  {name}")
+    shown = offset + len(answer.hits)
+    if answer.total > shown or answer.more:
+        total = f"{'more than ' * answer.more}{answer.total:,}"
+        note(f"{shown:,} of {total} that fit, out of {answer.searched:,} pictures (--page goes on)", quiet=quiet)
+
+
+def _plain(answer: Answer, offset: int) -> dict[str, Any]:
+    return {
+        "query": [str(term) for term in answer.asked.terms],
+        "searched": answer.searched,
+        "cutoff": answer.cutoff,
+        "total": answer.total,
+        "more": answer.more,
+        "offset": offset,
+        "hits": [_plain_hit(hit) for hit in answer.hits],
+        "nearest": _plain_hit(answer.best) if answer.best and not answer.hits else None,
+    }
+
+
+def _plain_hit(hit: Hit) -> dict[str, Any]:
+    entry = hit.entry
+    return {
+        "id": entry.content,
+        "path": str(entry.path),
+        "member": entry.member,
+        "relevance": round(hit.relevance, 4),
+        "cosine": round(hit.cosine, 5),
+        "taken": entry.taken.isoformat() if entry.taken else None,
+        "width": entry.width,
+        "height": entry.height,
+        "bytes": entry.bytes,
+        "latitude": entry.latitude,
+        "longitude": entry.longitude,
+        "camera": entry.camera,
+        "caption": entry.caption,
+        "tags": list(entry.tags),
+        "copies": [str(path) for path, _ in entry.copies],
+        "alike": [one.name for one in hit.alike],
+    }
