@@ -267,8 +267,8 @@ def test_remarks_of_pillow_do_not_reach_the_user() -> None:
 
 @pytest.mark.parametrize("brand", [b"heic", b"mif1"])
 def test_heic_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch, brand: bytes) -> None:
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(MissingExtraError, match=r"pillow_heif is needed to read HEIC .*diptych\[media\]"):
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    with pytest.raises(MissingExtraError, match=r"pi_heif is needed to read HEIC .*diptych\[media\]"):
         load_image(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(64))
 
 

@@ -1,15 +1,21 @@
 """Pictures from disk, memory and, on request, the network: one decoder path, hostile input refused.
 
-Files of this room: `images` (the one way a picture is loaded), `formats` (bytes to an opened, not yet decoded
-picture), `colours` (any mode to RGB), `files` (paths, folders and patterns to picture files) and `urls`
-(fetching, only when a caller asks). Resizing to what a model sees is left to `diptych.inputs`.
+Files of this room: `images` (the one way a picture is loaded), `sources` (paths, bytes and files, within
+limits), `formats` and `raw` (bytes to an opened, not yet decoded picture), `colours` (any mode to RGB),
+`details`, `exif` and `words` (what a header tells), `files` (paths, folders and patterns to picture files) and
+`urls` (fetching, only when a caller asks). Resizing to what a model sees is left to `diptych.inputs`.
 """
 
 from __future__ import annotations
 
 from diptych.media.colours import to_rgb
+from diptych.media.details import Details, read_details
 from diptych.media.files import IMAGE_SUFFIXES, find_images
-from diptych.media.images import Limits, Source, load_image
+from diptych.media.images import load_image
+from diptych.media.sources import Limits, Source
 from diptych.media.urls import fetch
 
-__all__ = ["load_image", "to_rgb", "find_images", "fetch", "Limits", "Source", "IMAGE_SUFFIXES"]
+__all__ = [
+    "load_image", "to_rgb", "find_images", "fetch", "read_details", "Details",
+    "Limits", "Source", "IMAGE_SUFFIXES",
+]  # fmt: skip

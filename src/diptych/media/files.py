@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from diptych.errors import ImageError
-from diptych.media.formats import HEIF_SUFFIXES, RAW_SUFFIXES
+from diptych.media.formats import HEIF_SUFFIXES
+from diptych.media.raw import RAW_SUFFIXES
 
 IMAGE_SUFFIXES: frozenset[str] = (
     frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib"})

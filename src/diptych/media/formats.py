@@ -7,17 +7,16 @@ package has limits per call. HEIC and camera RAW come from optional libraries.
 
 from __future__ import annotations
 
-import io
 import struct
 import warnings
-from collections.abc import Callable
 from pathlib import PurePath
-from typing import Any
+from typing import Any, BinaryIO
 
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
-from diptych.errors import ImageError
+from diptych.errors import ImageError, MissingExtraError
 from diptych.extras import require
+from diptych.media.raw import RAW_SUFFIXES, CheckSize, open_raw
 
 # Formats that begin with bytes of their own, the common ones first. MPO comes with JPEG.
 _FORMATS = (
@@ -26,25 +25,24 @@ _FORMATS = (
 )
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
-RAW_SUFFIXES = frozenset(
-    {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".kdc", ".mrw", ".nef", ".nrw", ".orf", ".pef"}
-    | {".raf", ".raw", ".rw2", ".sr2", ".srf", ".srw", ".x3f"}
-)
 _PILLOW = r"PIL\."  # the modules whose warnings are kept quiet
-CheckSize = Callable[[int, int], None]
+_HEAD = 512  # bytes that tell what a file is
 
 
-def open_picture(data: bytes, name: str, check: CheckSize) -> Image.Image:
+def open_picture(file: BinaryIO, name: str, check: CheckSize, target: int | None = None) -> Image.Image:
     """Open a picture by its bytes; only its header is read where the format allows.
 
     Parameters
     ----------
-    data : bytes
-        The whole file.
+    file : binary file
+        Can be sought in, and stays open until the pixels are loaded.
     name : str
         Its name; only the suffix of a camera RAW file matters, since those look like TIFF.
     check : callable
         Called with width and height before any pixel is decoded; raises to refuse.
+    target : int, optional
+        The side in pixels a model will see: what decoders that can leave pixels out may aim at, the shorter
+        side never below twice the target.
 
     Raises
     ------
@@ -53,21 +51,41 @@ def open_picture(data: bytes, name: str, check: CheckSize) -> Image.Image:
     MissingExtraError
         HEIC or RAW without the library for it.
     """
-    if PurePath(name).suffix.lower() in RAW_SUFFIXES:
-        return _open_raw(data, check)
-    _quiet_pillow()
-    image = _identify(data, name)
-    if image is None and data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-        return _open_heif(data, check)
-    if image is None:
-        raise ImageError(_what_instead(data))
+    image = open_raw(file, check, target) if is_raw(name) else open_known(file, name)
     check(*image.size)
+    if target is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+        # Both sides stay at or above what is asked for, so orientation does not matter here.
+        image.draft(None, (2 * target, 2 * target))
     return image
 
 
-def _identify(data: bytes, name: str) -> Image.Image | None:
+def is_raw(name: str) -> bool:
+    """Whether a file is a camera's RAW, which its bytes do not tell."""
+    return PurePath(name).suffix.lower() in RAW_SUFFIXES
+
+
+def open_known(file: BinaryIO, name: str) -> Image.Image:
+    """Open a picture of any format but RAW, whatever its size; no pixel is decoded yet.
+
+    Raises
+    ------
+    ImageError
+        No decoder knows the bytes.
+    MissingExtraError
+        HEIC without the library for it.
+    """
+    _quiet_pillow()
+    start = file.read(_HEAD)
+    image = _identify(file, start[:16], name)
+    if image is None and start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+        image = _open_heif(file, name)
+    if image is None:
+        raise ImageError(_what_instead(start))
+    return image
+
+
+def _identify(file: BinaryIO, prefix: bytes, name: str) -> Image.Image | None:
     Image.preinit()
-    prefix = data[:16]
     for kind in _FORMATS:
         if kind not in Image.OPEN:
             Image.init()  # the rarer plugins, about 30 ms, only once needed
@@ -77,32 +95,38 @@ def _identify(data: bytes, name: str) -> Image.Image | None:
         try:
             if accept is not None and accept(prefix) is not True:
                 continue  # False, or a string: known, but this build cannot decode it
-            return factory(io.BytesIO(data), name)
+            file.seek(0)
+            return factory(file, name)
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue  # what Pillow's plugins raise for "not mine after all"
     return None
 
 
-def _open_heif(data: bytes, check: CheckSize) -> Image.Image:
-    heif: Any = require("pillow_heif", extra="media", purpose="read HEIC pictures")
-    opened = heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
-    check(*opened.size)
-    image: Image.Image = opened.to_pillow()
-    # The library turns the picture itself; what is left of the EXIF must not turn it again.
-    image.info.pop("exif", None)
+def _open_heif(file: BinaryIO, name: str) -> Image.Image:
+    """The library turns the picture itself, and leaves an EXIF that says so."""
+    file.seek(0)
+    try:
+        image: Image.Image = _heif_library().HeifImageFile(file, name)
+    except SyntaxError as error:
+        raise ImageError(f"the beginning of a HEIC picture, but it is damaged: {error}") from error
     return image
 
 
-def _open_raw(data: bytes, check: CheckSize) -> Image.Image:
-    rawpy: Any = require("rawpy", extra="media", purpose="read camera RAW pictures")
-    with rawpy.imread(io.BytesIO(data)) as raw:
-        check(raw.sizes.width, raw.sizes.height)
-        return Image.fromarray(raw.postprocess(use_camera_wb=True, output_bps=8))  # turned upright by it
+def _heif_library() -> Any:
+    """Decode only, and free of the GPL's encoders, before the library that also has those."""
+    try:
+        return require("pi_heif", extra="media", purpose="read HEIC pictures")
+    except MissingExtraError:
+        try:
+            return require("pillow_heif", extra="media", purpose="read HEIC pictures")
+        except MissingExtraError:
+            pass
+        raise
 
 
 def _what_instead(data: bytes) -> str:
     """Why no decoder knew these bytes, as far as their beginning tells."""
-    start = data[:512].lstrip().lower()
+    start = data.lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return "not a picture: the bytes are an HTML page"
     if b"<svg" in start:
@@ -111,16 +135,16 @@ def _what_instead(data: bytes) -> str:
         return "a PDF document: convert its pages to pictures first"
     if data.startswith((b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")):
         return "the beginning of a picture, but its header is truncated or damaged"
-    if b"\0" not in data[:512] and _is_text(data[:512]):
+    if b"\0" not in data and _is_text(data):
         return "not a picture: the bytes are text"
     return "not a picture of a known format"
 
 
 def _is_text(data: bytes) -> bool:
     try:
-        text = data[: len(data) - 3].decode() if len(data) == 512 else data.decode()
+        text = data[: len(data) - 3].decode() if len(data) == _HEAD else data.decode()
     except UnicodeDecodeError as error:
-        return error.start > 500  # a character cut in two at the end
+        return error.start > _HEAD - 12  # a character cut in two at the end
     return all(c.isprintable() or c.isspace() for c in text)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from diptych.errors import ImageError
-from diptych.media.images import Limits
+from diptych.media.sources import Limits
 
 _SCHEMES = ("http", "https")
 _BLOCK = 2**16  # bytes

@@ -1,0 +1,169 @@
+"""What a picture may come from, within limits, and how messages name it: a path, bytes, an open file.
+
+A file is looked at before it is read: a pipe would wait for ever and /dev/zero would never end. Decoding is
+left to `images`, the metadata to `details`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+from PIL import Image
+
+from diptych.errors import DiptychError, ImageError
+
+Source: TypeAlias = str | Path | bytes | BinaryIO | Image.Image
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a picture may be before it is refused, unread and undecoded.
+
+    The default number of pixels lets the 108-megapixel pictures of phones through; decoded, that is 360 MB.
+
+    Examples
+    --------
+    >>> Limits(max_pixels=1_000_000).max_bytes
+    268435456
+    """
+
+    max_bytes: int = 256 * 2**20  # of the file
+    max_pixels: int = 120_000_000  # width times height, by the header
+
+    def check_bytes(self, count: int) -> None:
+        """Raise ImageError for a file over the limit."""
+        if count > self.max_bytes:
+            raise ImageError(f"{count:,} bytes, over the limit of {self.max_bytes:,} (Limits.max_bytes)")
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raise ImageError for a picture over the limit, or without pixels."""
+        if width * height > self.max_pixels:
+            raise ImageError(
+                f"{width:,} x {height:,} = {width * height:,} pixels, "
+                f"over the limit of {self.max_pixels:,} (Limits.max_pixels)"
+            )
+        if width < 1 or height < 1:
+            raise ImageError(f"{width} x {height} pixels: there is nothing to see")
+
+
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Whatever goes wrong inside becomes an ImageError that begins with the name; other refusals stay."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error.__cause__
+    except DiptychError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        raise ImageError(f"{name}: cannot be decoded, truncated or damaged: {reason_of(error)}") from error
+
+
+def read_source(source: str | Path | bytes | BinaryIO, limits: Limits) -> bytes:
+    """All bytes of a source.
+
+    Raises
+    ------
+    ImageError
+        Missing, a folder, empty, over `Limits.max_bytes`, or nothing to read from.
+    """
+    if isinstance(source, str | Path):
+        data = _read_file(Path(source), limits)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+    elif hasattr(source, "read"):
+        data = source.read(limits.max_bytes + 1)
+        if not isinstance(data, bytes):
+            raise ImageError("the file is open as text: open it in binary mode ('rb')")
+    else:
+        raise ImageError("expected a path, bytes, a binary file or a PIL picture")
+    limits.check_bytes(len(data))
+    _refuse_empty(len(data))
+    return data
+
+
+@contextlib.contextmanager
+def opened(source: str | Path | bytes | BinaryIO, limits: Limits) -> Iterator[BinaryIO]:
+    """A source as a file that can be sought in; of a path only what is asked for is read.
+
+    Raises
+    ------
+    ImageError
+        As for `read_source`.
+    """
+    if isinstance(source, str | Path):
+        with _told_by_the_system():
+            _refuse_empty(_look_at(Path(source), limits))
+            file = Path(source).open("rb")  # noqa: SIM115 - closed below, where the reader's errors are its own
+        with file:
+            yield file
+    else:
+        yield io.BytesIO(read_source(source, limits))
+
+
+def name_of(source: object) -> str:
+    """How a message names a source."""
+    if isinstance(source, str | Path):
+        return _printable(str(source))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"{len(source):,} bytes in memory"
+    if isinstance(source, Image.Image):
+        named = getattr(source, "filename", "")
+        return _printable(str(named)) if named else f"a PIL picture of {source.width} x {source.height}"
+    named = getattr(source, "name", None)
+    return _printable(named) if isinstance(named, str) else f"a {type(source).__name__}"
+
+
+def _printable(name: str) -> str:
+    """A name that is no UTF-8 holds lone surrogates, on which every terminal and JSON file would stumble."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def reason_of(error: Exception) -> str:
+    """What a foreign error says, never nothing."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    first = error.args[0] if error.args else ""  # bytes from LibRaw
+    said = first.decode("utf-8", "replace") if isinstance(first, bytes) else str(error)
+    return said.strip() or type(error).__name__
+
+
+def _read_file(path: Path, limits: Limits) -> bytes:
+    with _told_by_the_system():
+        _look_at(path, limits)
+        with path.open("rb") as file:
+            return file.read(limits.max_bytes + 1)  # it may have grown since
+
+
+def _look_at(path: Path, limits: Limits) -> int:
+    """The size of a plain file; anything else is refused before it is opened."""
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError("a folder, not a picture: find_images lists the pictures in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("not a plain file")
+    limits.check_bytes(status.st_size)
+    return status.st_size
+
+
+@contextlib.contextmanager
+def _told_by_the_system() -> Iterator[None]:
+    try:
+        yield
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError("there is no such file") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise ImageError(f"cannot be read: {reason_of(error)}") from error
+
+
+def _refuse_empty(size: int) -> None:
+    if not size:
+        raise ImageError("empty (0 bytes): expected a picture")
