@@ -9,7 +9,7 @@ here: an encoder is handed in.
 
 from __future__ import annotations
 
-from diptych.catalog.entries import Entry, entries, failures
+from diptych.catalog.entries import Entry, failures, read_entries
 from diptych.catalog.filters import Filter
 from diptych.catalog.indexing import forget_paths
 from diptych.catalog.indexing import index as index_pictures
@@ -31,7 +31,7 @@ __all__ = [
     "parse_query",
     "index_pictures",
     "forget_paths",
-    "entries",
+    "read_entries",
     "failures",
     "IntakeSettings",
     "Outcome",

@@ -77,7 +77,8 @@ class Sqlite:
         # A folder that may not be written to has no place for the log that readers and writers share. Nobody
         # writes there, so the file can be taken as it is.
         self.readonly = not (memory or create) and not os.access(path.parent, os.W_OK)
-        uri = f"{path.absolute().as_uri()}?mode={'ro&immutable=1' if self.readonly else 'rwc' if create else 'rw'}"
+        mode = "ro&immutable=1" if self.readonly else "rwc" if create else "rw"
+        uri = f"{path.absolute().as_uri()}?mode={mode}"
         try:
             self._connection = sqlite3.connect(
                 ":memory:" if memory else uri, uri=not memory, timeout=PATIENCE, isolation_level=None
@@ -153,7 +154,7 @@ def _told(path: Path) -> Iterator[None]:
             ) from error
         if "locked" in reason:
             raise CatalogError(
-                f"{path} has been locked by another process for {PATIENCE:.0f} s: wait for it to end, or stop it"
+                f"{path} has been locked by another process for {PATIENCE:.0f} s: wait for it, or stop it"
             ) from error
         raise CatalogError(f"{path}: {reason}") from error
     except sqlite3.DatabaseError as error:

@@ -38,7 +38,7 @@ class Entry:
     path: Path
     member: str
     copies: tuple[tuple[Path, str], ...]
-    bytes: int
+    size: int
     format: str
     width: int
     height: int
@@ -56,13 +56,14 @@ class Entry:
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
 
-def entries(database: Database, contents: Sequence[int]) -> list[Entry]:
+def read_entries(database: Database, contents: Sequence[int]) -> list[Entry]:
     """What is known of these pictures, in that order; those that are gone are left out."""
     found: dict[int, Entry] = {}
     for start in range(0, len(contents), MOST_VALUES):
         part = [int(one) for one in contents[start : start + MOST_VALUES]]
         found.update((entry.content, entry) for entry in _entries(database, part))
     return [found[int(content)] for content in contents if int(content) in found]
+
 
 def _entries(database: Database, contents: list[int]) -> Iterator[Entry]:
     marks = ", ".join("?" * len(contents))
@@ -72,7 +73,7 @@ def _entries(database: Database, contents: list[int]) -> Iterator[Entry]:
         f"WHERE content IN ({marks}) ORDER BY path, member",
         contents,
     ):
-        files.setdefault(content, []).append(tuple(file))  # type: ignore[arg-type]
+        files.setdefault(content, []).append(tuple(file))
     tags: dict[int, list[str]] = {}
     for content, tag in database.all(
         f"SELECT content, tag FROM tags WHERE content IN ({marks}) ORDER BY score DESC, tag", contents
@@ -94,7 +95,7 @@ def _entries(database: Database, contents: list[int]) -> Iterator[Entry]:
             path=places[0][0],
             member=places[0][1],
             copies=tuple(places[1:]),
-            bytes=size,
+            size=size,
             format=kind or "",
             width=width or 0,
             height=height or 0,
@@ -106,6 +107,7 @@ def _entries(database: Database, contents: list[int]) -> Iterator[Entry]:
             caption=next((caption for _, _, caption, _ in held if caption), ""),
             tags=tuple(tags.get(content, ())),
         )
+
 
 def failures(database: Database) -> list[tuple[Path, str, str]]:
     """(path, member, reason) of every file that could not be read or decoded."""

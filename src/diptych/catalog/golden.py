@@ -46,11 +46,11 @@ def check_rows(now: FloatArray, kept: FloatArray, *, what: str) -> None:
     """
     cosines = np.einsum("nd,nd->n", now, kept)
     if not (cosines >= CLOSE).all():  # NaN too
+        least = float(np.nan_to_num(cosines, nan=-1).min())
         raise CatalogError(
-            f"this encoder no longer makes the {what} that the catalogue holds (cosine "
-            f"{float(np.nan_to_num(cosines, nan=-1).min()):.3f}, expected {CLOSE} or more), though it has the same "
-            "identity: a driver, a runtime or a library has changed. Try another --device, --runtime or "
-            "--precision, or embed again with --reembed"
+            f"this encoder no longer makes the {what} that the catalogue holds (cosine {least:.3f}, expected "
+            f"{CLOSE} or more), though it has the same identity: a driver, a runtime or a library has changed. "
+            "Try another --device, --runtime or --precision, or embed again with --reembed"
         )
 
 

@@ -96,7 +96,9 @@ def index(
             )
     with _running(store) as (backwards, beat), stage("indexing", comparison.pending) as advance:
         files = pending_files(store, space, backwards=backwards)
-        take_in(store, space, encoder, files, settings or Settings(), outcome, progress=advance, committed=beat)
+        take_in(
+            store, space, encoder, files, settings or Settings(), outcome, progress=advance, committed=beat
+        )
     gone = comparison.gone if remove_gone else _believable(store, roots, comparison.gone)
     outcome.kept = len(comparison.gone) - len(gone)
     outcome.removed = _remove(store, gone)
@@ -121,18 +123,22 @@ def _space(store: Store, encoder: Encoder, model: str, *, reembed: bool) -> Spac
         return filling or store.begin_space(encoder.identity, model, golden_rows(encoder), state="filling")
     if active.info.identity != encoder.identity:
         raise CatalogError(
-            f"{store.folder} holds vectors of the model {active.info.model!r} ({active.info.identity[:19]}...), "
-            f"this is {encoder.identity[:19]}...: vectors of two models cannot be compared. Leave out --model "
-            "to go on with the first, or say --reembed: search works with the first until all is embedded again"
+            f"{store.folder} holds vectors of {active.info.told}, this is {encoder.identity[:19]}...: vectors "
+            "of two models cannot be compared. Leave out --model to go on with the first, or say --reembed: "
+            "search works with the first until everything is embedded again"
         )
     check_pictures(encoder, active.info.golden)
     return active
 
 
 def _known_roots(store: Store) -> list[Path]:
-    roots = [Path(os.fsdecode(bytes(row[0]))) for row in store.database.all("SELECT path FROM roots ORDER BY path")]
+    roots = [
+        Path(os.fsdecode(bytes(row[0]))) for row in store.database.all("SELECT path FROM roots ORDER BY path")
+    ]
     if not roots:
-        raise CatalogError(f"{store.folder} holds nothing yet: name a folder, as in  diptych index ~/Pictures")
+        raise CatalogError(
+            f"{store.folder} holds nothing yet: name a folder, as in  diptych index ~/Pictures"
+        )
     return roots_of(roots)
 
 
@@ -242,6 +248,8 @@ def forget_paths(store: Store, paths: Sequence[str | Path]) -> int:
         for start in range(0, len(known), _CHUNK):
             store.forget([(bytes(row[0]), row[1]) for row in known[start : start + _CHUNK]])
         with store.database.writing():
-            store.database.run("DELETE FROM roots WHERE path = ? OR (path >= ? AND path < ?)", (name, low, high))
+            store.database.run(
+                "DELETE FROM roots WHERE path = ? OR (path >= ? AND path < ?)", (name, low, high)
+            )
         count += len(known)
     return count

@@ -163,7 +163,7 @@ class _Intake:
             elif key in self.flying:
                 self.flying[key].files.append(read.record)
             elif read.hash in self.waiting or self.store.known_hashes([read.hash], self.space):
-                self._put(Picture([read.record], hash=read.hash, bytes=len(read.data)))
+                self._put(Picture([read.record], hash=read.hash, size=len(read.data)))
             else:
                 read.files.append(read.record)
                 self.flying[key] = read
@@ -183,7 +183,7 @@ class _Intake:
             Picture(
                 read.files,
                 hash=read.hash,
-                bytes=read.record.found.bytes,
+                size=read.record.found.size,
                 details=read.details,
                 vector=None if isinstance(result, str) else result.vector,
                 hashes=read.hashes,
@@ -227,8 +227,8 @@ def _read_ahead(files: Iterator[Found], limits: Limits) -> Iterator[_Read]:
                 found = next(files, None)
                 if found is None:
                     break
-                running.append((found.bytes, pool.submit(_read, found, limits)))
-                held += found.bytes
+                running.append((found.size, pool.submit(_read, found, limits)))
+                held += found.size
             if not running:
                 return
             size, future = running.popleft()

@@ -118,7 +118,9 @@ def parse_query(words: str | Sequence[str]) -> list[Term]:
 
 def _checked(terms: list[Term]) -> list[Term]:
     if not terms:
-        raise InputError('the query is empty: say what to look for, as in  diptych search "a dog in the snow"')
+        raise InputError(
+            'the query is empty: say what to look for, as in  diptych search "a dog in the snow"'
+        )
     if all(term.weight <= 0 for term in terms):
         shown = " ".join(map(str, terms))
         raise InputError(f"the query says only what not to show ({shown}): say what to look for too")
@@ -126,7 +128,10 @@ def _checked(terms: list[Term]) -> list[Term]:
 
 
 def _split(text: str) -> list[tuple[str, bool]]:
-    return [(match[1], True) if match[0].startswith('"') else (match[2], False) for match in _QUOTED.finditer(text)]
+    return [
+        (match[1], True) if match[0].startswith('"') else (match[2], False)
+        for match in _QUOTED.finditer(text)
+    ]
 
 
 def _one_string(words: Sequence[str]) -> list[tuple[str, bool]]:
@@ -260,6 +265,10 @@ def _halves(text: str) -> tuple[str, str]:
     """
     words = text.split()
     middle = len(words) / 2
-    ends = [i for i, word in enumerate(words[:-1], 1) if word[-1] in ".!?;" and abs(i - middle) <= len(words) / 6 + 1]
+    ends = [
+        i
+        for i, word in enumerate(words[:-1], 1)
+        if word[-1] in ".!?;" and abs(i - middle) <= len(words) / 6 + 1
+    ]
     at = min(ends, key=lambda i: abs(i - middle)) if ends else max(1, round(middle))
     return " ".join(words[:at]), " ".join(words[at:])

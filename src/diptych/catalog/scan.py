@@ -73,8 +73,8 @@ def roots_of(paths: Sequence[str | Path]) -> list[Path]:
         root = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - resolve() would follow links
         if not root.exists():
             raise InputError(
-                f"{path}: there is no such file or folder. What the catalogue knows of it stays; say --forget "
-                f"{path} to take it out"
+                f"{path}: there is no such file or folder. What the catalogue knows of it stays; "
+                f"--forget {path} takes it out"
             )
         roots.append(root)
     return roots
@@ -90,12 +90,12 @@ def listing(
     """
     for root in roots:
         if root.is_dir():
-            yield from _in_folder(os.fsencode(root), told, exclude, {os.fsencode(one) for one in skip})
+            yield from _in_folder(str(root), told, exclude, {str(one) for one in skip})
         else:
-            yield from _file(os.fsencode(root), None)
+            yield _found(str(root), root.stat)
 
 
-def _in_folder(folder: bytes, told: Listing, exclude: Sequence[str], skip: set[bytes]) -> Iterator[Found]:
+def _in_folder(folder: str, told: Listing, exclude: Sequence[str], skip: set[str]) -> Iterator[Found]:
     waiting = [folder]
     while waiting:
         here = waiting.pop()
@@ -103,47 +103,46 @@ def _in_folder(folder: bytes, told: Listing, exclude: Sequence[str], skip: set[b
             with os.scandir(here) as entries:
                 names = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            told.unlisted.append((here, error.strerror or str(error)))
+            told.unlisted.append((os.fsencode(here), error.strerror or str(error)))
             continue
-        texts = {entry.name for entry in names if entry.name.endswith(SIDECAR.encode())}
-        folders: list[bytes] = []
+        texts = {entry.name: entry for entry in names if entry.name.endswith(SIDECAR)}
+        folders: list[str] = []
         for entry in names:
-            name = os.fsdecode(entry.name)
+            name = entry.name
             if name.startswith(".") or any(fnmatch(name, pattern) for pattern in exclude):
                 continue
             if _is_folder(entry):
                 if entry.path not in skip:
                     folders.append(entry.path)
             elif is_picture(name):
-                text = os.path.splitext(entry.name)[0] + SIDECAR.encode()
-                for found in _file(entry.path, text if text in texts else None):
-                    told.files += 1
-                    yield found
+                told.files += 1
+                text = texts.get(Path(name).stem + SIDECAR)
+                yield _found(entry.path, entry.stat, 0 if text is None else _changed(text))
         waiting.extend(reversed(folders))
 
 
-def _is_folder(entry: os.DirEntry[bytes]) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir(follow_symlinks=False)
     except OSError:
         return False
 
 
-def _file(path: bytes, sidecar: bytes | None) -> Iterator[Found]:
+def _found(path: str, stat: Callable[[], os.stat_result], sidecar: int = 0) -> Found:
     try:
-        status = os.stat(path)
+        status = stat()
     except OSError:  # a link to nothing or to itself: opening it will say so, and it is listed as failed
-        yield Found(path, "", 0, 0, 0, 0, 0)
-        return
-    text = 0
-    if sidecar is not None:
-        try:
-            text = os.stat(os.path.join(os.path.dirname(path), sidecar)).st_mtime_ns
-        except OSError:
-            text = 0
-    # Inode numbers of some file systems use all 64 bits; databases have a sign.
-    inode = status.st_ino & (2**63 - 1)
-    yield Found(path, "", status.st_size, status.st_mtime_ns, status.st_dev & (2**63 - 1), inode, text)
+        return Found(os.fsencode(path), "", 0, 0, 0, 0, 0)
+    # Device and inode numbers of some file systems use all 64 bits; databases have a sign.
+    device, inode = status.st_dev & (2**63 - 1), status.st_ino & (2**63 - 1)
+    return Found(os.fsencode(path), "", status.st_size, status.st_mtime_ns, device, inode, sidecar)
+
+
+def _changed(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def compare(
@@ -180,7 +179,8 @@ def compare(
         database.run(f"DELETE FROM {table}")
     while part := list(islice(found, _CHUNK)):
         database.many(
-            f"INSERT INTO found ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path, member) DO NOTHING",
+            f"INSERT INTO found ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (path, member) DO NOTHING",
             (one.row() for one in part),
         )
         if progress:
@@ -200,7 +200,8 @@ def _gone(store: Store, roots: Sequence[Path], told: Listing) -> list[tuple[byte
         name = os.fsencode(root)
         low, high = below(name)
         for path, member in store.database.all(
-            "SELECT f.path, f.member FROM files f LEFT JOIN found n ON n.path = f.path AND n.member = f.member "
+            "SELECT f.path, f.member FROM files f "
+            "LEFT JOIN found n ON n.path = f.path AND n.member = f.member "
             "WHERE n.path IS NULL AND (f.path = ? OR (f.path >= ? AND f.path < ?))",
             (name, low, high),
         ):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from diptych.catalog.entries import Entry, entries, hashes_of
+from diptych.catalog.entries import Entry, hashes_of, read_entries
 from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.golden import encode_checked
 from diptych.catalog.nearest import Nearest
@@ -138,8 +138,8 @@ class Searcher:
         told = self.space.info
         if told.identity != encoder.identity:
             raise CatalogError(
-                f"{store.folder} holds vectors of the model {told.model!r} ({told.identity[:19]}...), this is "
-                f"{encoder.identity[:19]}...: search with that model, or embed again with  diptych index --reembed"
+                f"{store.folder} holds vectors of {told.told}, this is {encoder.identity[:19]}...: search "
+                "with that model, or embed again with  diptych index --reembed"
             )
         self.nearest = Nearest(self.space.segments, self.space.folder / "ivf")
         self._background: Background | None = None
@@ -222,7 +222,7 @@ class Searcher:
     def _hits(self, rows: NDArray[np.int64], cosines: FloatArray, judged: FloatArray) -> list[Hit]:
         contents = self.space.contents_of(rows.tolist())
         numbers = [contents.get(int(row), -1) for row in rows]
-        entries = {entry.content: entry for entry in entries(self.store.database, numbers)}
+        entries = {entry.content: entry for entry in read_entries(self.store.database, numbers)}
         return [
             Hit(entries[number], float(cosine), float(fit))
             for number, cosine, fit in zip(numbers, cosines, judged, strict=True)
@@ -240,7 +240,8 @@ class Searcher:
             near = [
                 j
                 for j in first
-                if hashes.known[i] and hashes.known[j]
+                if hashes.known[i]
+                and hashes.known[j]
                 and int(hamming(hashes.difference[i], hashes.difference[j])) <= COLLAPSE_BITS
             ]
             if near:
@@ -254,7 +255,7 @@ class Searcher:
         known, rows = self.space.vectors([content])
         if not known:
             raise CatalogError(
-                f"there is no picture #{content} in this catalogue: the numbers stand in  diptych search --json"
+                f"there is no picture #{content} in this catalogue: numbers stand in  diptych search --json"
             )
         return rows[0]
 

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diptych.catalog.database import Database
-from diptych.catalog.segments import SEGMENT_ROWS, RowNumbers, Segments
+from diptych.catalog.segments import SEGMENT_ROWS, Segments
 from diptych.errors import CatalogError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from diptych.catalog.segments import RowNumbers
     from diptych.encoder import FloatArray
 
 MOST_VALUES = 500  # in one statement; SQLite of old took 999
@@ -54,6 +55,11 @@ class SpaceInfo:
     rows: int
     golden: FloatArray
     background: bytes | None
+
+    @property
+    def told(self) -> str:
+        """The model, as a message names it."""
+        return f"the model {self.model!r} ({self.identity[:19]}...)"
 
 
 def read_space(database: Database, state: str) -> SpaceInfo | None:
@@ -125,9 +131,7 @@ class Space:
             "INSERT INTO vectors (space, row, content) VALUES (?, ?, ?)",
             [(self.info.id, first + n, contents[i]) for n, i in enumerate(new)],
         )
-        self.database.run(
-            "UPDATE spaces SET row_count = ? WHERE id = ?", (self.segments.rows, self.info.id)
-        )
+        self.database.run("UPDATE spaces SET row_count = ? WHERE id = ?", (self.segments.rows, self.info.id))
 
     def drop(self, contents: Sequence[int]) -> None:
         """Mark the rows of these contents dead."""
@@ -201,7 +205,7 @@ class Space:
         return known, rows.astype(np.float32)
 
     def sample(self, size: int, *, seed: int = 0) -> tuple[RowNumbers, FloatArray]:
-        """At most `size` living rows, the same ones for the same seed: their numbers, and (n, dim) float32."""
+        """At most `size` living rows, the same for the same seed: their numbers, and (n, dim) float32."""
         living = np.flatnonzero(~self.dead)
         if len(living) > size:
             living = np.sort(np.random.default_rng(seed).choice(living, size, replace=False))

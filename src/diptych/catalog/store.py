@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from diptych.media.details import Details
 
 FILE = "catalog.sqlite"
+# Columns of a content that decoding fills.
+_TOLD = (
+    *("format", "width", "height", "taken", "latitude", "longitude", "camera"),
+    *("difference_hash", "perceptual_hash", "error"),
+)
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class Found:
         As the file system spells it, which need not be valid text.
     member : str
         Its name inside, when `path` is an archive; else empty.
-    bytes : int
-        Size.
+    size : int
+        In bytes.
     modified : int
         Nanoseconds since 1970.
     device, inode : int
@@ -49,7 +54,7 @@ class Found:
 
     path: bytes
     member: str
-    bytes: int
+    size: int
     modified: int
     device: int
     inode: int
@@ -57,7 +62,7 @@ class Found:
 
     def row(self) -> tuple[bytes, str, int, int, int, int, int]:
         """As the tables have it."""
-        return (self.path, self.member, self.bytes, self.modified, self.device, self.inode, self.sidecar)
+        return (self.path, self.member, self.size, self.modified, self.device, self.inode, self.sidecar)
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,8 @@ class Picture:
     files : sequence of FileRecord
     hash : bytes or None
         Of its bytes; None when these could not be read at all.
-    bytes : int
-        How many these are.
+    size : int
+        In bytes.
     details : Details, optional
         None for a content that is known already.
     vector : (dim,) float32, optional
@@ -91,7 +96,7 @@ class Picture:
 
     files: Sequence[FileRecord]
     hash: bytes | None = None
-    bytes: int = 0
+    size: int = 0
     details: Details | None = None
     vector: FloatArray | None = None
     hashes: tuple[int, int] | None = None
@@ -166,7 +171,8 @@ class Store:
         if not found or int(found[0][0]) > schema.FORMAT:
             told = found[0][0] if found else "none"
             raise CatalogError(
-                f"{folder} is a catalogue of format {told}, this version reads {schema.FORMAT}: update diptych"
+                f"{folder} is a catalogue of format {told}, this version reads {schema.FORMAT}: "
+                "update diptych"
             )
         return cls(database, folder)
 
@@ -218,7 +224,9 @@ class Store:
         """Files that are the same ones under another name: (as found now, path and member before)."""
         with self.database.writing():
             for found, before in moved:
-                self.database.run("DELETE FROM files WHERE path = ? AND member = ?", (found.path, found.member))
+                self.database.run(
+                    "DELETE FROM files WHERE path = ? AND member = ?", (found.path, found.member)
+                )
                 self.database.run(
                     "UPDATE files SET path = ?, member = ? WHERE path = ? AND member = ?",
                     (found.path, found.member, *before),
@@ -242,15 +250,14 @@ class Store:
             *(_signed(one) for one in hashes),
             picture.error,
         )
-        columns = "format, width, height, taken, latitude, longitude, camera, difference_hash, perceptual_hash, error"
         if known:
-            names = ", ".join(f"{name} = ?" for name in columns.split(", "))
+            names = ", ".join(f"{name} = ?" for name in _TOLD)
             self.database.run(f"UPDATE contents SET {names} WHERE id = ?", (*told, known[0][0]))
             return int(known[0][0])
         marks = ", ".join("?" * (len(told) + 2))
         self.database.run(
-            f"INSERT INTO contents (hash, bytes, {columns}) VALUES ({marks})",
-            (picture.hash, picture.bytes, *told),
+            f"INSERT INTO contents (hash, bytes, {', '.join(_TOLD)}) VALUES ({marks})",
+            (picture.hash, picture.size, *told),
         )
         return int(self.database.all("SELECT id FROM contents WHERE hash = ?", (picture.hash,))[0][0])
 
@@ -261,7 +268,8 @@ class Store:
             "SELECT content FROM files WHERE path = ? AND member = ?", (found.path, found.member)
         )
         self.database.run(
-            "INSERT INTO files (path, member, bytes, modified, device, inode, sidecar, content, caption, error) "
+            "INSERT INTO files "
+            "(path, member, bytes, modified, device, inode, sidecar, content, caption, error) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path, member) DO UPDATE SET "
             "bytes = excluded.bytes, modified = excluded.modified, device = excluded.device, "
             "inode = excluded.inode, sidecar = excluded.sidecar, content = excluded.content, "

@@ -62,7 +62,9 @@ def opened(folder: Path | None, *, create: bool = False) -> Iterator[Store]:
         store.close()
 
 
-def encoder_for(store: Store, model: str | None, pretrained: str | None, **machine: Any) -> tuple[Encoder, str]:
+def encoder_for(
+    store: Store, model: str | None, pretrained: str | None, **machine: Any
+) -> tuple[Encoder, str]:
     """The encoder of a catalogue, or the one asked for; and the name that opens it again."""
     kept = store.active.info.model if store.active is not None else "default"
     name = model or kept
@@ -75,7 +77,9 @@ def encoder_for(store: Store, model: str | None, pretrained: str | None, **machi
 
 
 @contextlib.contextmanager
-def searcher(folder: Path | None, model: str | None, pretrained: str | None, **machine: Any) -> Iterator[Searcher]:
+def searcher(
+    folder: Path | None, model: str | None, pretrained: str | None, **machine: Any
+) -> Iterator[Searcher]:
     """A catalogue with its encoder, ready to be asked."""
     from diptych.catalog import Searcher
 

@@ -34,7 +34,9 @@ Gone = Annotated[
 ]
 Forget = Annotated[
     list[Path] | None,
-    typer.Option(metavar="PATH", help="Take this file or folder out of the catalogue; the disk is not touched."),
+    typer.Option(
+        metavar="PATH", help="Take this file or folder out of the catalogue; the disk is not touched."
+    ),
 ]
 Exclude = Annotated[
     list[str] | None, typer.Option(metavar="PATTERN", help="Leave out files and folders of this name.")
@@ -140,8 +142,8 @@ def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: 
     if outcome.kept:
         complain(
             "note",
-            f"{outcome.kept:,} files are gone, and with them every picture of a folder: is a drive missing? They "
-            "were left in; say --remove-gone to take them out",
+            f"{outcome.kept:,} files are gone, and with them every picture of a folder: is a drive missing? "
+            "They were left in; --remove-gone takes them out",
         )
     for path, reason in outcome.unlisted:
         complain("failed", f"{path} could not be listed ({reason}); what is known in it was left in")
@@ -165,12 +167,16 @@ def _line(store: Store, outcome: Outcome, seconds: float) -> str:
         if number
     ]
     rate = f" ({outcome.embedded / seconds:,.0f} pictures/s)" if outcome.embedded and seconds > 1 else ""
-    return f"{len(store):,} pictures in {store.folder}: {', '.join(done) or 'nothing new'} in {seconds:.1f} s{rate}"
+    what = ", ".join(done) or "nothing new"
+    return f"{len(store):,} pictures in {store.folder}: {what} in {seconds:.1f} s{rate}"
 
 
 def _tell_broken(broken: list[tuple[Path, str, str]], outcome: Outcome, *, quiet: bool) -> None:
     if not outcome.failed:
-        note(f"{len(broken)} files could not be read before and have not changed (--retry reads them)", quiet=quiet)
+        note(
+            f"{len(broken)} files could not be read before and have not changed (--retry reads them)",
+            quiet=quiet,
+        )
         return
     complain("failed", f"{len(broken)} files cannot be read; they are tried again when they change:")
     for path, member, reason in broken[:SHOWN_FAILURES]:

@@ -20,7 +20,8 @@ _FILTERS = "Filters"
 Words = Annotated[
     list[str],
     typer.Argument(
-        metavar="QUERY", help="Words, pictures, #N for a stored one; joined by + and -, weighted by 2: before them."
+        metavar="QUERY",
+        help="Words, pictures, #N for a stored one; joined by + and -, weighted by 2: before them.",
     ),
 ]
 Top = Annotated[int, typer.Option("--top", "-k", metavar="N", min=1, help="Pictures of a page.")]
@@ -35,15 +36,23 @@ Cutoff = Annotated[
         metavar="X", min=0, max=1, help="How well a picture must fit, from 0 to 1.", show_default=False
     ),
 ]
-Copies = Annotated[bool, typer.Option("--copies", metavar="", help="Show pictures that look the same one by one.")]
+Copies = Annotated[
+    bool, typer.Option("--copies", metavar="", help="Show pictures that look the same one by one.")
+]
 Paths = Annotated[bool, typer.Option("--paths", metavar="", help="Print paths alone, for a pipe.")]
 Null = Annotated[bool, typer.Option("--print0", "-0", metavar="", help="The same, ended by NUL (xargs -0).")]
-After = Annotated[str | None, typer.Option(metavar="DATE", help="Taken on it or later.", rich_help_panel=_FILTERS)]
-Before = Annotated[str | None, typer.Option(metavar="DATE", help="On it or earlier.", rich_help_panel=_FILTERS)]
+After = Annotated[
+    str | None, typer.Option(metavar="DATE", help="Taken on it or later.", rich_help_panel=_FILTERS)
+]
+Before = Annotated[
+    str | None, typer.Option(metavar="DATE", help="On it or earlier.", rich_help_panel=_FILTERS)
+]
 Folder = Annotated[
     list[Path] | None, typer.Option("--in", metavar="DIR", help="In this folder.", rich_help_panel=_FILTERS)
 ]
-Tag = Annotated[list[str] | None, typer.Option(metavar="TAG", help="With this tag.", rich_help_panel=_FILTERS)]
+Tag = Annotated[
+    list[str] | None, typer.Option(metavar="TAG", help="With this tag.", rich_help_panel=_FILTERS)
+]
 Camera = Annotated[str, typer.Option(metavar="TEXT", help="Part of its name.", rich_help_panel=_FILTERS)]
 Caption = Annotated[str, typer.Option(metavar="TEXT", help="Part of the caption.", rich_help_panel=_FILTERS)]
 Name = Annotated[str, typer.Option(metavar="TEXT", help="Part of the path.", rich_help_panel=_FILTERS)]
@@ -113,9 +122,7 @@ def search(
 
     if everything and cutoff is not None:
         raise typer.BadParameter("--all shows whatever is nearest: leave out --cutoff")
-    where = _filter(
-        after, before, folder, tag, camera, caption, name, near, larger, smaller, min_side, shape
-    )
+    where = _filter(after, before, folder, tag, camera, caption, name, near, larger, smaller, min_side, shape)
     how = Options(
         where=where,
         cutoff=None if everything else DEFAULT_CUTOFF if cutoff is None else cutoff,
@@ -171,8 +178,8 @@ def read_date(text: str | None, *, end: bool) -> date | None:
 
     Examples
     --------
-    >>> str(read_date("2024", end=True)), str(read_date("2024-02", end=True)), str(read_date("2024-02", end=False))
-    ('2024-12-31', '2024-02-29', '2024-02-01')
+    >>> [str(read_date(text, end=True)) for text in ("2024", "2024-02", "2024-02-03")]
+    ['2024-12-31', '2024-02-29', '2024-02-03']
     """
     if text is None:
         return None
@@ -245,7 +252,8 @@ def _nothing(answer: Answer, offset: int) -> str:
     told = f"nothing here fits ({answer.searched:,} pictures searched)"
     if answer.best is None:
         return told
-    return f"{told}; the nearest is {clean(answer.best.entry.name)} at {answer.best.relevance:.2f} (--all shows it)"
+    best = f"{clean(answer.best.entry.name)} at {answer.best.relevance:.2f}"
+    return f"{told}; the nearest is {best} (--all shows it)"
 
 
 def _print_table(answer: Answer, offset: int, *, quiet: bool) -> None:
@@ -260,7 +268,10 @@ def _print_table(answer: Answer, offset: int, *, quiet: bool) -> None:
     shown = offset + len(answer.hits)
     if answer.total > shown or answer.more:
         total = f"{'more than ' * answer.more}{answer.total:,}"
-        note(f"{shown:,} of {total} that fit, out of {answer.searched:,} pictures (--page goes on)", quiet=quiet)
+        note(
+            f"{shown:,} of {total} that fit, out of {answer.searched:,} pictures (--page goes on)",
+            quiet=quiet,
+        )
 
 
 def _plain(answer: Answer, offset: int) -> dict[str, Any]:
@@ -287,7 +298,7 @@ def _plain_hit(hit: Hit) -> dict[str, Any]:
         "taken": entry.taken.isoformat() if entry.taken else None,
         "width": entry.width,
         "height": entry.height,
-        "bytes": entry.bytes,
+        "bytes": entry.size,
         "latitude": entry.latitude,
         "longitude": entry.longitude,
         "camera": entry.camera,
