@@ -38,7 +38,6 @@ def index(
     model: str = "default",
     settings: Settings | None = None,
     exclude: Sequence[str] = (),
-    retry: bool = False,
     remove_gone: bool = False,
     reembed: bool = False,
     stage: Stage | None = None,
@@ -56,8 +55,6 @@ def index(
     settings : Settings, optional
     exclude : sequence of str
         Patterns of file and folder names to leave out.
-    retry : bool
-        Read again what failed before.
     remove_gone : bool
         Take out what is gone even where a whole path holds no picture any more, which looks like a drive that
         is not there.
@@ -79,14 +76,14 @@ def index(
     SaveError
         The device is full or may not be written to. What was committed before stays.
     """
-    stage = stage or _silent
+    stage, settings = stage or _silent, settings or Settings()
     roots = roots_of(paths) if paths else _known_roots(store)
     space = _space(store, encoder, model, reembed=reembed)
     sweep(store)
     outcome, told = Outcome(), Listing()
     with stage("looking for pictures", None) as advance:
         found = listing(roots, told, exclude=exclude, skip=[store.folder.absolute()])
-        comparison = compare(store, space, found, roots, told, retry=retry, progress=advance)
+        comparison = compare(store, space, found, roots, told, retry=settings.retry, progress=advance)
     outcome.moved, outcome.same = comparison.moved, comparison.same
     outcome.unlisted = [(Path(os.fsdecode(path)), reason) for path, reason in told.unlisted]
     with store.database.writing():
@@ -96,9 +93,7 @@ def index(
             )
     with _running(store) as (backwards, beat), stage("indexing", comparison.pending) as advance:
         files = pending_files(store, space, backwards=backwards)
-        take_in(
-            store, space, encoder, files, settings or Settings(), outcome, progress=advance, committed=beat
-        )
+        take_in(store, space, encoder, files, settings, outcome, progress=advance, committed=beat)
     gone = comparison.gone if remove_gone else _believable(store, roots, comparison.gone)
     outcome.kept = len(comparison.gone) - len(gone)
     outcome.removed = _remove(store, gone)

@@ -50,12 +50,15 @@ class Settings:
     batch_size : int
     threads : int, optional
     limits : Limits
+    retry : bool
+        Decode again what failed before.
     """
 
     exact: bool = False
     batch_size: int = 32
     threads: int | None = None
     limits: Limits = field(default_factory=Limits)
+    retry: bool = False
 
 
 @dataclass
@@ -151,7 +154,7 @@ class _Intake:
         self.progress, self.committed = progress, committed
         self.flying: dict[str, _Read] = {}  # by hash: handed to the encoder, not back yet
         self.done: list[Picture] = []
-        self.waiting: set[bytes] = set()  # the hashes of `done`
+        self.waiting: dict[bytes, str | None] = {}  # of `done`: hash -> why it is broken
         self.last = time.monotonic()
 
     def items(self, reads: Iterator[_Read]) -> Iterator[tuple[str, _NamedBytes]]:
@@ -162,8 +165,8 @@ class _Intake:
                 self._put(Picture([read.record]))
             elif key in self.flying:
                 self.flying[key].files.append(read.record)
-            elif read.hash in self.waiting or self.store.known_hashes([read.hash], self.space):
-                self._put(Picture([read.record], hash=read.hash, size=len(read.data)))
+            elif read.hash in (known := self._known(read.hash)):
+                self._put(Picture([read.record], read.hash, known=True, error=known[read.hash]))
             else:
                 read.files.append(read.record)
                 self.flying[key] = read
@@ -204,14 +207,21 @@ class _Intake:
             self.outcome.copies += 0 if broken else files - (picture.vector is not None)
         if self.progress:
             self.progress(sum(len(picture.files) for picture in self.done))
-        self.done, self.waiting, self.last = [], set(), time.monotonic()
+        self.done, self.waiting, self.last = [], {}, time.monotonic()
         if self.committed:
             self.committed()
+
+    def _known(self, picture_hash: bytes) -> dict[bytes, str | None]:
+        """Whether these bytes need not be decoded, and why they could not be."""
+        if picture_hash in self.waiting:
+            return self.waiting
+        known = self.store.known([picture_hash], self.space)
+        return {} if self.settings.retry and known.get(picture_hash) is not None else known
 
     def _put(self, picture: Picture) -> None:
         self.done.append(picture)
         if picture.hash is not None:
-            self.waiting.add(picture.hash)
+            self.waiting[picture.hash] = picture.error
         if len(self.done) >= COMMIT_PICTURES or time.monotonic() - self.last > COMMIT_SECONDS:
             self.commit()
 

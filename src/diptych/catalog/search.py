@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Sort = Literal["likeness", "date"]
 SAMPLE = 2000  # rows that stand for the collection
 LEAST, MOST = 200, 2000  # hits judged, whatever is shown of them
+COLLAPSE_COSINE = 0.9
 COLLAPSE_BITS = 8  # of 64 in which the difference hashes of one picture saved twice differ at most
 
 
@@ -230,10 +231,12 @@ class Searcher:
         ]
 
     def _collapse(self, hits: list[Hit]) -> list[Hit]:
-        """Hits that look the same, under the best of them."""
+        """Hits that look the same, under the best of them: hashes propose, vectors confirm."""
         if len(hits) < 2:
             return hits
-        hashes = hashes_of(self.store.database, [hit.entry.content for hit in hits])
+        numbers = [hit.entry.content for hit in hits]
+        hashes = hashes_of(self.store.database, numbers)
+        rows = dict(zip(*self.space.vectors(numbers), strict=True))
         first: list[int] = []
         alike: dict[int, list[Entry]] = {}
         for i, hit in enumerate(hits):
@@ -243,6 +246,7 @@ class Searcher:
                 if hashes.known[i]
                 and hashes.known[j]
                 and int(hamming(hashes.difference[i], hashes.difference[j])) <= COLLAPSE_BITS
+                and rows[hit.entry.content] @ rows[hits[j].entry.content] >= COLLAPSE_COSINE
             ]
             if near:
                 alike[near[0]].append(hit.entry)

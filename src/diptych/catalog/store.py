@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,8 +84,9 @@ class Picture:
         Of its bytes; None when these could not be read at all.
     size : int
         In bytes.
+    known : bool
+        The content is in the catalogue, or earlier in the same call: only its files are new.
     details : Details, optional
-        None for a content that is known already.
     vector : (dim,) float32, optional
     hashes : (difference hash, perceptual hash), optional
         As unsigned numbers of 64 bits.
@@ -97,6 +97,7 @@ class Picture:
     files: Sequence[FileRecord]
     hash: bytes | None = None
     size: int = 0
+    known: bool = False
     details: Details | None = None
     vector: FloatArray | None = None
     hashes: tuple[int, int] | None = None
@@ -236,7 +237,7 @@ class Store:
         if picture.hash is None:
             return None
         known = self.database.all("SELECT id FROM contents WHERE hash = ?", (picture.hash,))
-        if known and picture.details is None and picture.error is None:
+        if known and picture.known:
             return int(known[0][0])
         details, hashes = picture.details, picture.hashes or (None, None)
         told = (
@@ -310,20 +311,19 @@ class Store:
         found = self.database.all("SELECT COUNT(*) FROM vectors WHERE space = ?", (self.active.info.id,))
         return int(found[0][0])
 
-    def known_hashes(self, hashes: Sequence[bytes], space: Space) -> set[bytes]:
-        """Those of these contents that need not be decoded again: embedded, or found to be broken."""
-        known: set[bytes] = set()
-        waiting = iter(hashes)
-        while part := list(islice(waiting, MOST_VALUES)):
+    def known(self, hashes: Sequence[bytes], space: Space) -> dict[bytes, str | None]:
+        """Those of these contents that need not be decoded again: embedded (None), or broken and why."""
+        known: dict[bytes, str | None] = {}
+        for start in range(0, len(hashes), MOST_VALUES):
+            part = hashes[start : start + MOST_VALUES]
             marks = ", ".join("?" * len(part))
-            known |= {
-                bytes(row[0])
-                for row in self.database.all(
-                    "SELECT c.hash FROM contents c LEFT JOIN vectors v ON v.content = c.id AND v.space = ? "
-                    f"WHERE c.hash IN ({marks}) AND (v.row IS NOT NULL OR c.error IS NOT NULL)",
-                    (space.info.id, *part),
-                )
-            }
+            for found, error in self.database.all(
+                "SELECT c.hash, c.error FROM contents c "
+                "LEFT JOIN vectors v ON v.content = c.id AND v.space = ? "
+                f"WHERE c.hash IN ({marks}) AND (v.row IS NOT NULL OR c.error IS NOT NULL)",
+                (space.info.id, *part),
+            ):
+                known[bytes(found)] = error
         return known
 
     def close(self) -> None:

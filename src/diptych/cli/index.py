@@ -105,7 +105,7 @@ def index(
             exact=exact,
         )
         counts = options.count(threads, "--threads"), options.count(batch_size, "--batch-size")
-        settings = IntakeSettings(exact=exact, threads=counts[0], batch_size=counts[1] or 32)
+        settings = IntakeSettings(exact=exact, threads=counts[0], batch_size=counts[1] or 32, retry=retry)
         outcome = index_pictures(
             store,
             encoder,
@@ -113,7 +113,6 @@ def index(
             model=name,
             settings=settings,
             exclude=exclude or (),
-            retry=retry,
             remove_gone=remove_gone,
             reembed=reembed,
             stage=lambda what, total: progress(what, total, unit="files", quiet=quiet),

@@ -1,0 +1,71 @@
+"""Catalogues of small pictures of one colour each, for the tests of this folder and of the command line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from diptych.catalog import Outcome, Searcher, Store, index_pictures
+from diptych.encoder import Encoder
+from toys import COLOURS, ToyEncoder
+
+
+def paint(path: Path, colour: str, *, shade: int = 0, size: tuple[int, int] = (16, 12)) -> Path:
+    """A PNG of one colour, told apart by `shade` in one corner."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new("RGB", size, COLOURS[colour])
+    image.putpixel((0, 0), (shade % 256, shade // 256 % 256, 7))
+    image.save(path, "PNG")
+    return path
+
+
+def colours(folder: Path) -> list[Path]:
+    """One picture of each colour."""
+    return [paint(folder / f"{name}.png", name) for name in COLOURS]
+
+
+def index(catalog: Path, *paths: Path, encoder: Encoder | None = None, **options: object) -> Outcome:
+    """Index with the toy encoder."""
+    store = Store.create(catalog)
+    try:
+        return index_pictures(store, encoder or ToyEncoder(), paths, **options)  # type: ignore[arg-type]
+    finally:
+        store.close()
+
+
+def search(catalog: Path, query: str, *, encoder: Encoder | None = None) -> list[str]:
+    """Names of the files found, best first, whatever fits."""
+    from diptych.catalog import Options
+
+    store = Store.open(catalog)
+    try:
+        answer = Searcher(store, encoder or ToyEncoder()).search(query, Options(cutoff=None, collapse=False))
+        return [hit.entry.path.name for hit in answer.hits]
+    finally:
+        store.close()
+
+
+def content(catalog: Path) -> dict[tuple[bytes, str], tuple[bytes | None, bytes | None, str | None]]:
+    """All a catalogue holds: (path, member) -> hash, row, why it failed; equal for equal catalogues."""
+    store = Store.open(catalog)
+    try:
+        assert store.active is not None
+        held = {}
+        for path, member, number, picture_hash, error in store.database.all(
+            "SELECT f.path, f.member, f.content, c.hash, COALESCE(f.error, c.error) "
+            "FROM files f LEFT JOIN contents c ON c.id = f.content"
+        ):
+            known, rows = store.active.vectors([number]) if number is not None else ([], np.zeros((0, 1)))
+            row = rows[0].astype(np.float16).tobytes() if known else None
+            held[bytes(path), member] = (picture_hash and bytes(picture_hash), row, error)
+        return held
+    finally:
+        store.close()
+
+
+def set_time(path: Path, seconds: int) -> None:
+    """When a file was changed."""
+    os.utime(path, (seconds, seconds))
