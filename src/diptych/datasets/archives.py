@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 from diptych.errors import DataError, ImageError
 from diptych.media import Limits
+from diptych.media.tars import headers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,17 +63,6 @@ class Unread(bytes):
         self = cls()
         self.reason = reason
         return self
-
-
-def key_of(name: PurePosixPath) -> PurePosixPath:
-    """WebDataset's key: the path up to the first dot of the file name.
-
-    Examples
-    --------
-    >>> str(key_of(PurePosixPath("a.b/0001.seg.png")))
-    'a.b/0001'
-    """
-    return name.with_name(name.name.split(".", 1)[0] or name.name)
 
 
 def scan(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Member, bytes | None]]:
@@ -131,10 +121,9 @@ def _scan_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[t
     seen: set[PurePosixPath] = set()
     try:
         with tarfile.open(path, "r:*") as tar:
-            for info in tar:
-                tar.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
+            for info in headers(tar):
                 name = PurePosixPath(info.name)
-                if not info.isreg() or name.name.startswith(".") or name in seen:
+                if name.name.startswith(".") or name in seen:
                     continue
                 seen.add(name)
                 yield Member(name, info.size), _extract(tar, info) if wanted(name) else None

@@ -9,9 +9,10 @@ import json
 from pathlib import Path, PurePosixPath
 
 from diptych.datasets import parquet
-from diptych.datasets.archives import Entry, Unread, key_of
+from diptych.datasets.archives import Entry, Unread
 from diptych.datasets.containers import entries_of, scan
 from diptych.media import IMAGE_SUFFIXES
+from diptych.media.tars import key_of
 
 Captioned = tuple[list[Entry], list[tuple[str, ...]], list[tuple[str, str]]]
 

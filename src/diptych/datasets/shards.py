@@ -12,12 +12,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from diptych.datasets.archives import Entry, Unread, key_of
+from diptych.datasets.archives import Entry, Unread
 from diptych.datasets.containers import read_text, scan
 from diptych.datasets.labelled import Labelled, numbered
 from diptych.datasets.parts import choose
 from diptych.errors import DataError
 from diptych.media import IMAGE_SUFFIXES
+from diptych.media.tars import key_of
 
 _COUNT = "nshards.txt"
 _MOST = 1_000_000  # shards: more than any data set has

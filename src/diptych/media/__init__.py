@@ -2,7 +2,8 @@
 
 Files of this room: `images` (the one way a picture is loaded), `sources` (paths, bytes and files, within
 limits), `formats` and `raw` (bytes to an opened, not yet decoded picture), `colours` (any mode to RGB),
-`details`, `exif` and `words` (what a header tells), `files` (paths, folders and patterns to picture files) and
+`details`, `exif` and `words` (what a header tells), `files` (paths, folders and patterns to picture files),
+`tars` (what readers of tar archives share) and
 `urls` (fetching, only when a caller asks). Resizing to what a model sees is left to `diptych.inputs`.
 """
 

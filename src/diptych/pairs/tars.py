@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from diptych.errors import DataError, SaveError
+from diptych.media.tars import headers
 
 MEMORY_LIMIT = 256 * 2**20  # bytes of one unpacked archive kept in memory
 _COPY = 2**20
@@ -141,11 +142,9 @@ class Tar:
         with self._stream() as stream:
             try:
                 with tarfile.open(fileobj=stream, mode="r:") as tar:
-                    # `next` keeps every member it has seen; a long archive would fill memory with them.
-                    while (member := tar.next()) is not None:
-                        if member.isreg() and not member.issparse():
+                    for member in headers(tar):
+                        if not member.issparse():
                             yield member.name, member.offset_data, member.size
-                        tar.members = []  # type: ignore[attr-defined]
             except tarfile.ReadError as error:
                 if "unexpected end" not in str(error):
                     raise DataError(

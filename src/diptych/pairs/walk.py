@@ -17,6 +17,7 @@ from typing import IO
 
 from diptych.errors import DataError
 from diptych.media import IMAGE_SUFFIXES
+from diptych.media.tars import headers
 from diptych.pairs.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.pairs.locations import open_location, retried
 
@@ -100,9 +101,8 @@ class Walk:
             mode = "r:" if _plain(stream) else "r|*"
             with tarfile.open(fileobj=stream, mode=mode) as tar:  # type: ignore[call-overload]
                 index, key, parts = -1, "", dict[str, bytes]()
-                while (member := tar.next()) is not None:
-                    tar.members = []  # it keeps every member it has seen
-                    stem, role = _name(member)
+                for member in headers(tar):
+                    stem, role = _name(member.name)
                     if not role:
                         continue
                     if stem != key:
@@ -146,11 +146,11 @@ def _position(tar: tarfile.TarFile) -> int:
     return 0 if tar.fileobj is None else tar.fileobj.tell()
 
 
-def _name(member: tarfile.TarInfo) -> tuple[str, str]:
+def _name(member: str) -> tuple[str, str]:
     """A member's key and what it is of the record: image, txt or json; nothing if it is none of them."""
-    path = PurePosixPath(member.name)
+    path = PurePosixPath(member)
     stem, dot, suffix = path.name.partition(".")
-    if not (member.isreg() and stem and dot):
+    if not (stem and dot):
         return "", ""
     suffix = suffix.lower()
     role = "image" if f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES else suffix
