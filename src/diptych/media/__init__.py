@@ -3,12 +3,13 @@
 Files of this room: `images` (the one way a picture is loaded), `sources` (paths, bytes and files, within
 limits), `formats` and `raw` (bytes to an opened, not yet decoded picture), `colours` (any mode to RGB),
 `details`, `exif` and `words` (what a header tells), `files` (paths, folders and patterns to picture files),
-`tars` (what readers of tar archives share) and
-`urls` (fetching, only when a caller asks). Resizing to what a model sees is left to `diptych.inputs`.
+`archives` and `tars` (pictures inside archives, in place) and `urls` (fetching, only when a caller asks).
+Resizing to what a model sees is left to `diptych.inputs`.
 """
 
 from __future__ import annotations
 
+from diptych.media.archives import Entry, is_archive, iter_members, list_archive, read_member
 from diptych.media.colours import to_rgb
 from diptych.media.details import Details, read_details
 from diptych.media.files import IMAGE_SUFFIXES, find_images
@@ -18,5 +19,6 @@ from diptych.media.urls import fetch
 
 __all__ = [
     "load_image", "to_rgb", "find_images", "fetch", "read_details", "Details",
+    "list_archive", "read_member", "iter_members", "is_archive", "Entry",
     "Limits", "Source", "IMAGE_SUFFIXES",
 ]  # fmt: skip

@@ -98,13 +98,32 @@ def opened(source: str | Path | bytes | BinaryIO, limits: Limits) -> Iterator[Bi
         As for `read_source`.
     """
     if isinstance(source, str | Path):
+        size = plain_file(Path(source))
+        limits.check_bytes(size)
+        _refuse_empty(size)
         with _told_by_the_system():
-            _refuse_empty(_look_at(Path(source), limits))
             file = Path(source).open("rb")  # noqa: SIM115 - closed below, where the reader's errors are its own
         with file:
             yield file
     else:
         yield io.BytesIO(read_source(source, limits))
+
+
+def plain_file(path: Path) -> int:
+    """The size of a file that can be opened without waiting; anything else is refused before that.
+
+    Raises
+    ------
+    ImageError
+        Missing, a folder, a pipe or a device.
+    """
+    with _told_by_the_system():
+        status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError("a folder, not a picture: find_images lists the pictures in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("not a plain file")
+    return status.st_size
 
 
 def name_of(source: object) -> str:
@@ -135,21 +154,9 @@ def reason_of(error: Exception) -> str:
 
 
 def _read_file(path: Path, limits: Limits) -> bytes:
-    with _told_by_the_system():
-        _look_at(path, limits)
-        with path.open("rb") as file:
-            return file.read(limits.max_bytes + 1)  # it may have grown since
-
-
-def _look_at(path: Path, limits: Limits) -> int:
-    """The size of a plain file; anything else is refused before it is opened."""
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise ImageError("a folder, not a picture: find_images lists the pictures in it")
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError("not a plain file")
-    limits.check_bytes(status.st_size)
-    return status.st_size
+    limits.check_bytes(plain_file(path))
+    with _told_by_the_system(), path.open("rb") as file:
+        return file.read(limits.max_bytes + 1)  # it may have grown since
 
 
 @contextlib.contextmanager

@@ -22,8 +22,8 @@ def headers(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     before = -1
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
-        if tar.offset <= before:  # a negative size: older Pythons follow it for ever
-            raise tarfile.ReadError(f"the header at byte {member.offset:,} leads back")
+        if member.size < 0 or tar.offset <= before:  # older Pythons would follow it back for ever
+            raise tarfile.ReadError(f"the header at byte {member.offset:,} has a size below zero")
         before = tar.offset
         if member.isreg():
             yield member

@@ -1,0 +1,327 @@
+"""Pictures inside archives: the same members whatever the kind, and every bomb and break refused by name."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import io
+import lzma
+import os
+import struct
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diptych.errors import ImageError
+from diptych.media import Limits, archives, is_archive, iter_members, list_archive, load_image, read_member
+
+NOISE = os.urandom(5000)
+FILES = {
+    "b/2.jpg": NOISE,
+    "b/2.txt": b"a dog",
+    "b/2.json": b"{}",
+    "1.PNG": b"one",
+    "notes.txt": b"no picture",
+    "0.a.jpg": b"two dots",
+    "0.txt": b"by its key",
+    "c.jpg": b"",
+    "../../up.jpg": b"up",
+    "/etc/root.jpg": b"root",
+    "x/.hidden/3.jpg": b"hidden",
+    "x/._2.jpg": b"shadow",
+    "__MACOSX/x/4.jpg": b"shadow",
+    "./here.jpg": b"here",
+}
+PICTURES = ["b/2.jpg", "1.PNG", "0.a.jpg", "c.jpg", "../../up.jpg", "/etc/root.jpg", "./here.jpg"]
+TIME = 1_600_000_000  # an even second: zip has no odd ones
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        folder = tarfile.TarInfo("b")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), TIME
+            tar.addfile(info, io.BytesIO(data))
+        link = tarfile.TarInfo("link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    return file.getvalue()
+
+
+def zip_of(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.mkdir("b.jpg")
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, (2020, 9, 13, 12, 26, 40)), data, method)
+    return file.getvalue()
+
+
+MAKERS = {
+    "a.tar": tar_of,
+    "a.tar.gz": lambda files: gzip.compress(tar_of(files)),
+    "a.tar.bz2": lambda files: bz2.compress(tar_of(files)),
+    "a.tar.xz": lambda files: lzma.compress(tar_of(files)),
+    "a.zip": zip_of,
+    "a.cbz": lambda files: zip_of(files, zipfile.ZIP_STORED),
+    "b.zip": lambda files: zip_of(files, zipfile.ZIP_LZMA),
+    "c.zip": lambda files: b"#!/bin/sh\n" + zip_of(files),  # one that unpacks itself
+    "tar named.zip": tar_of,
+}
+kinds = pytest.mark.parametrize("kind", list(MAKERS))
+
+
+def made(folder: Path, kind: str, files: dict[str, bytes] = FILES) -> Path:
+    path = folder / kind
+    path.write_bytes(MAKERS[kind](files))
+    return path
+
+
+@kinds
+def test_the_same_pictures_in_every_kind(tmp_path: Path, kind: str) -> None:
+    path = made(tmp_path, kind)
+    entries = list_archive(path)
+    assert [entry.name for entry in entries] == PICTURES
+    assert [entry.size for entry in entries] == [len(FILES[name]) for name in PICTURES]
+    assert {entry.modified for entry in entries} == {TIME}
+    assert {entry.offset is None for entry in entries} == {kind.startswith("a.tar.")}
+    assert [caption.name for caption in entries[0].captions] == ["b/2.txt", "b/2.json"]
+    assert [caption.name for caption in entries[2].captions] == ["0.txt"]
+    assert not entries[1].captions
+    for entry in (*entries, *entries[0].captions):
+        assert read_member(path, entry) == read_member(str(path), entry.name) == FILES[entry.name]
+
+
+@kinds
+def test_one_pass_gives_what_is_asked_for(tmp_path: Path, kind: str) -> None:
+    path = made(tmp_path, kind)
+    assert list(iter_members(path)) == [(name, FILES[name]) for name in PICTURES]
+    asked = ["c.jpg", "b/2.txt", "gone.jpg", "1.PNG"]
+    found = [("b/2.txt", b"a dog"), ("1.PNG", b"one"), ("c.jpg", b"")]
+    assert list(iter_members(path, iter(asked))) == found
+    assert list(iter_members(path, [])) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [kind]
+
+
+def test_the_first_of_two_members_of_a_name_counts(tmp_path: Path) -> None:
+    tar, double = tar_of({"a.jpg": b"first"}), io.BytesIO()
+    tar = tar[: tar.index(b"link.jpg")] + tar_of({"a.jpg": b"second"})
+    (tmp_path / "a.tar").write_bytes(tar)
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(tar))
+    with zipfile.ZipFile(double, "w") as archive:
+        archive.writestr("a.jpg", b"first")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("a.jpg", b"second")
+    (tmp_path / "a.zip").write_bytes(double.getvalue())
+    for name in ("a.tar", "a.tar.gz", "a.zip"):
+        assert len(list_archive(tmp_path / name)) == 1
+        assert list(iter_members(tmp_path / name)) == [("a.jpg", b"first")]
+        assert read_member(tmp_path / name, "a.jpg") == b"first"
+
+
+def test_names_tell_archives() -> None:
+    assert all(is_archive(f"x/{kind}") for kind in MAKERS)
+    assert is_archive(Path("A.TGZ"))
+    assert not is_archive("zip")
+    assert not is_archive("a.tar.jpg")
+
+
+@kinds
+def test_what_is_not_there_is_named(tmp_path: Path, kind: str) -> None:
+    path = made(tmp_path, kind)
+    with pytest.raises(ImageError, match=rf"{kind}: it holds no gone\.jpg"):
+        read_member(path, "gone.jpg")
+    for read in (
+        list_archive,
+        lambda path: read_member(path, "a.jpg"),
+        lambda path: list(iter_members(path)),
+    ):
+        with pytest.raises(ImageError, match=r"none\.zip: there is no such file"):
+            read(tmp_path / "none.zip")
+        with pytest.raises(ImageError, match="a folder"):
+            read(tmp_path)
+
+
+@kinds
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.95])
+def test_a_damaged_archive_is_named(tmp_path: Path, kind: str, share: float) -> None:
+    path = tmp_path / kind
+    whole = MAKERS[kind]({"a.jpg": NOISE, "b.jpg": NOISE})
+    size = whole.index(b"link.jpg") if "tar" in kind and b"link.jpg" in whole else len(whole)
+    path.write_bytes(whole[: int(size * share)])
+    with pytest.raises(ImageError, match=f"{kind}: "):
+        list_archive(path)
+    with pytest.raises(ImageError, match=f"{kind}: "):
+        assert len(list(iter_members(path))) < 2
+    path.write_bytes(b"these are words, no archive " * 100)
+    with pytest.raises(ImageError, match=f"{kind}: "):
+        list_archive(path)
+
+
+@kinds
+def test_limits_hold_before_anything_is_unpacked(tmp_path: Path, kind: str) -> None:
+    path = made(tmp_path, kind)
+    small = Limits(max_bytes=100)
+    with pytest.raises(ImageError, match=rf"{kind}: b/2\.jpg: 5,000 bytes, over the limit of 100"):
+        read_member(path, list_archive(path)[0], small)
+    given = dict(iter_members(path, ["b/2.jpg", "1.PNG"], small))
+    assert given["1.PNG"] == b"one"
+    assert isinstance(given["b/2.jpg"], ImageError)
+    assert f"{kind}: b/2.jpg: 5,000 bytes" in str(given["b/2.jpg"])
+
+
+def test_a_zip_that_lies_about_sizes(tmp_path: Path) -> None:
+    """2 MB of zeros that call themselves 10 bytes: no more than those come out, and their sum is wrong."""
+    path = tmp_path / "liar.zip"
+    whole = zip_of({"a.jpg": bytes(2**21)})
+    path.write_bytes(whole.replace(struct.pack("<I", 2**21), struct.pack("<I", 10)))
+    assert list_archive(path)[0].size == 10
+    with pytest.raises(ImageError, match=r"liar\.zip: a\.jpg: .*Bad CRC"):
+        read_member(path, "a.jpg", Limits(max_bytes=1000))
+
+
+def test_members_that_share_their_bytes_are_a_bomb(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    whole = bytearray(zip_of({"a.jpg": NOISE, "b.jpg": NOISE}))
+    second = whole.rindex(b"PK\1\2")
+    whole[second + 42 : second + 46] = struct.pack("<I", 40)  # begins inside the first
+    path.write_bytes(whole)
+    with pytest.raises(ImageError, match=r"bomb\.zip: a bomb: b\.jpg overlaps"):
+        list_archive(path)
+
+
+def test_a_compressed_tar_that_grows_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_MOST_BYTES", 10_000)
+    path = made(tmp_path, "a.tar.gz", {"movie.bin": bytes(10**7), "a.jpg": NOISE})
+    for read in (
+        list_archive,
+        lambda path: read_member(path, "a.jpg"),
+        lambda path: list(iter_members(path)),
+    ):
+        with pytest.raises(ImageError, match=r"a\.tar\.gz: a bomb: it unpacks to more than"):
+            read(path)
+    made(tmp_path, "a.tar", {"movie.bin": bytes(10**7), "a.jpg": NOISE})
+    assert read_member(tmp_path / "a.tar", "a.jpg") == NOISE
+
+
+def test_encrypted_members_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "locked.zip"
+    whole = bytearray(zip_of({"a.jpg": NOISE}))
+    for mark, flags in ((b"PK\1\2", 8), (b"PK\3\4", 6)):
+        whole[whole.rindex(mark) + flags] |= 1
+    path.write_bytes(whole)
+    assert [entry.name for entry in list_archive(path)] == ["a.jpg"]
+    with pytest.raises(ImageError, match=r"locked\.zip: a\.jpg: encrypted: unpack"):
+        read_member(path, "a.jpg")
+
+
+def test_an_unknown_method_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "new.zip"
+    whole = bytearray(zip_of({"a.jpg": NOISE}))
+    for mark, method in ((b"PK\1\2", 10), (b"PK\3\4", 8)):
+        whole[whole.rindex(mark) + method] = 9  # Deflate64
+    path.write_bytes(whole)
+    with pytest.raises(ImageError, match=r"new\.zip: a\.jpg: .*compression"):
+        read_member(path, "a.jpg")
+
+
+def test_a_tar_that_changed_since_it_was_listed(tmp_path: Path) -> None:
+    path = made(tmp_path, "a.tar", {"a.jpg": NOISE, "b.jpg": b"bb"})
+    entries = list_archive(path)
+    made(tmp_path, "a.tar", {"z.jpg": b"z", "a.jpg": NOISE, "b.jpg": b"bb"})
+    for entry in entries:
+        with pytest.raises(ImageError, match=r"a\.tar: [ab]\.jpg: not where it was"):
+            read_member(path, entry)
+
+
+def test_a_zip_that_changed_is_read_anew(tmp_path: Path) -> None:
+    path = made(tmp_path, "a.zip", {"a.jpg": b"old"})
+    assert read_member(path, "a.jpg") == b"old"
+    made(tmp_path, "a.zip", {"b.jpg": b"b", "a.jpg": b"newer"})
+    assert read_member(path, "a.jpg") == b"newer"
+
+
+@pytest.mark.parametrize("size", [-1, -512, -1024])
+def test_a_tar_that_leads_back_ends(tmp_path: Path, size: int) -> None:
+    """A negative size points a reader at the header it comes from, for ever (CVE-2025-8194)."""
+    info = tarfile.TarInfo("a.jpg")
+    block = bytearray(info.tobuf())
+    block[124:136] = b"\xff" * 10 + struct.pack(">h", size)
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    path = tmp_path / "back.tar"
+    path.write_bytes(tarfile.TarInfo("first.jpg").tobuf() + bytes(block) + bytes(2048))
+    with pytest.raises(ImageError, match=r"back\.tar: .*below zero"):
+        list_archive(path)
+
+
+def test_long_and_odd_names(tmp_path: Path) -> None:
+    names = ["x" * 300 + ".jpg", "größe/日本.jpg", "a\nb.jpg", "d" * 90 + "/" + "e" * 90 + "/f.jpg"]
+    for kind in MAKERS:
+        path = made(tmp_path, kind, {name: name.encode() for name in names})
+        assert list(iter_members(path)) == [(name, name.encode()) for name in names]
+        assert [read_member(path, entry) for entry in list_archive(path)] == [name.encode() for name in names]
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jpg") if sys.platform != "win32" else "caf.jpg"
+    path = made(tmp_path, "a.tar", {name: b"x"})
+    assert [entry.name for entry in list_archive(path)] == [name]
+    assert read_member(path, name) == b"x"
+    with pytest.raises(ImageError) as caught:
+        read_member(path, name, Limits(max_bytes=0))
+    str(caught.value).encode()  # can be printed
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders on Windows")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.zip")
+    with pytest.raises(ImageError, match="not a plain file"):
+        list_archive(tmp_path / "a.zip")
+
+
+SAMPLES = {
+    kind: MAKERS[kind]({"a.jpg": b"1234", "b/c.png": b"567", "a.txt": b"dog"})
+    for kind in ("a.tar", "a.tar.gz", "a.tar.xz", "a.zip", "b.zip")
+}
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(sorted(SAMPLES)), st.data())
+def test_damage_raises_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
+) -> None:
+    whole = bytearray(SAMPLES[kind])
+    top = min(len(whole), 2600)  # the rest of a tar is zeros
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, top - 1))] = data.draw(st.integers(0, 255))
+    del whole[data.draw(st.integers(top // 2, len(whole))) :]
+    path = tmp_path_factory.getbasetemp() / f"damaged-{kind}"
+    path.write_bytes(whole)
+    small = Limits(max_bytes=1000)
+    with contextlib.suppress(ImageError):
+        for entry in list_archive(path):
+            for member in (entry, *entry.captions):
+                read_member(path, member, small)
+    with contextlib.suppress(ImageError):
+        for _, content in iter_members(path, limits=small):
+            assert isinstance(content, bytes | ImageError)
+
+
+@pytest.mark.shared
+def test_a_shard_of_pairs(shared) -> None:
+    path = shared / "data" / "flickr8k-val.tar"
+    entries = list_archive(path)
+    assert len(entries) > 100
+    assert all(len(entry.captions) >= 1 for entry in entries)
+    assert load_image(read_member(path, entries[7]), target=64).mode == "RGB"
