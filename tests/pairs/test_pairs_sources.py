@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from make_pairs import caption_members, class_members, picture, write_tar
 
 from diptych.errors import DataError
+from diptych.media.captions import captions_of_fields, parse_json
 from diptych.pairs import tars
-from diptych.pairs.captions import Templates, captions_of_fields, parse_json
+from diptych.pairs.captions import Templates
 from diptych.pairs.sources import (
     Folder,
     LabelledFolder,

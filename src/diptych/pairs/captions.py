@@ -1,69 +1,13 @@
-"""From bytes or labels to captions: KEY.txt, JSON fields, templates. Knows no file and no tar."""
+"""From labels to captions: templates with a hole. Texts beside pictures are `diptych.media.captions`'s."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from string import Formatter
-from typing import Any
 
 from diptych.errors import DataError
 
-DEFAULT_FIELDS = ("captions", "caption", "text")
 DEFAULT_TEMPLATES = ("a photo of {a}.",)
-
-
-def captions_of_text(data: bytes) -> tuple[str, ...]:
-    r"""Read KEY.txt: the whole file is one caption, white space trimmed; none if it is empty.
-
-    Examples
-    --------
-    >>> captions_of_text(b"a dog in the snow\n")
-    ('a dog in the snow',)
-    """
-    text = data.decode("utf-8-sig", errors="replace").strip()
-    return (text,) if text else ()
-
-
-def parse_json(data: bytes) -> dict[str, Any]:
-    """Read KEY.json as an object; an empty one where it is not (the record then has no caption)."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def captions_of_fields(fields: Mapping[str, Any], name: str | None = None) -> tuple[str, ...]:
-    """Take the captions out of a record's fields.
-
-    Parameters
-    ----------
-    fields : mapping
-        The JSON object beside the picture.
-    name : str, optional
-        The field that holds a string or a list of strings; by default the first of "captions", "caption",
-        "text" that holds any.
-
-    Returns
-    -------
-    tuple of str
-        Trimmed, empty ones and other types left out.
-
-    Examples
-    --------
-    >>> captions_of_fields({"captions": ["a dog", " a brown dog "], "id": 3})
-    ('a dog', 'a brown dog')
-    >>> captions_of_fields({"alt": "a cat"}, "alt")
-    ('a cat',)
-    """
-    for field in DEFAULT_FIELDS if name is None else (name,):
-        value = fields.get(field)
-        texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-        found = tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())
-        if found:
-            return found
-    return ()
 
 
 def with_article(name: str) -> str:

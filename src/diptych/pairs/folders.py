@@ -9,12 +9,8 @@ from pathlib import Path
 
 from diptych.errors import DataError
 from diptych.media import find_images
-from diptych.pairs.captions import (
-    DEFAULT_TEMPLATES,
-    captions_of_fields,
-    captions_of_text,
-    parse_json,
-)
+from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
+from diptych.pairs.captions import DEFAULT_TEMPLATES
 from diptych.pairs.records import LabelledSource, Source, require_records
 
 _HELPERS = (".txt", ".json")

@@ -1,0 +1,62 @@
+"""Captions beside a picture: the text of KEY.txt, the fields of KEY.json. Knows no file and no archive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+DEFAULT_FIELDS = ("captions", "caption", "text")
+
+
+def captions_of_text(data: bytes) -> tuple[str, ...]:
+    r"""Read KEY.txt: the whole file is one caption, white space trimmed; none if it is empty.
+
+    Examples
+    --------
+    >>> captions_of_text(b"a dog in the snow\n")
+    ('a dog in the snow',)
+    """
+    text = data.decode("utf-8-sig", errors="replace").strip()
+    return (text,) if text else ()
+
+
+def parse_json(data: bytes) -> dict[str, Any]:
+    """Read KEY.json as an object; an empty one where it is not (the record then has no caption)."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def captions_of_fields(fields: Mapping[str, Any], name: str | None = None) -> tuple[str, ...]:
+    """Take the captions out of a record's fields.
+
+    Parameters
+    ----------
+    fields : mapping
+        The JSON object beside the picture.
+    name : str, optional
+        The field that holds a string or a list of strings; by default the first of "captions", "caption",
+        "text" that holds any.
+
+    Returns
+    -------
+    tuple of str
+        Trimmed, empty ones and other types left out.
+
+    Examples
+    --------
+    >>> captions_of_fields({"captions": ["a dog", " a brown dog "], "id": 3})
+    ('a dog', 'a brown dog')
+    >>> captions_of_fields({"alt": "a cat"}, "alt")
+    ('a cat',)
+    """
+    for field in DEFAULT_FIELDS if name is None else (name,):
+        value = fields.get(field)
+        texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+        found = tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())
+        if found:
+            return found
+    return ()
