@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from catalogs import colours, content, index, paint, search, set_time
 
 from diptych.catalog import IntakeSettings, Store, failures, forget_paths
 from diptych.errors import CatalogError, InputError
-from toys import ToyEncoder
+from toys import ToyEncoder, picture_bytes, tar_bytes
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_renamed_file_is_not_opened(
     def refuse(*_: object) -> None:
         raise AssertionError("a renamed file was opened")
 
-    monkeypatch.setattr("diptych.catalog.intake.read_source", refuse)
+    monkeypatch.setattr("diptych.catalog.reading.read_source", refuse)
     outcome = index(tmp_path / "catalog", pictures)
     assert (outcome.moved, outcome.removed, outcome.embedded) == (1, 0, 0)
     assert search(tmp_path / "catalog", "red")[0] == "rot.png"
@@ -286,3 +287,62 @@ def test_settings_of_limits_reach_the_decoder(tmp_path: Path, pictures: Path) ->
 
     small = replace(IntakeSettings(), limits=Limits(max_pixels=10))
     assert index(tmp_path / "catalog", pictures, settings=small).failed == 6
+
+
+def archive(path: Path, files: dict[str, bytes]) -> Path:
+    """A zip or tar, by its name."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as zipped:
+            for name, data in files.items():
+                zipped.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), data)
+    else:
+        path.write_bytes(tar_bytes(files, "w:gz" if path.suffix == ".tgz" else "w"))
+    return path
+
+
+@pytest.mark.parametrize("name", ["some.zip", "some.tar", "some.tgz"])
+def test_pictures_in_archives_are_read_in_place(tmp_path: Path, pictures: Path, name: str) -> None:
+    inside = {
+        "a/rot.png": picture_bytes("red", (9, 9)),
+        "a/rot.txt": b"a red square",
+        "b.png": picture_bytes("blue", (9, 9)),
+        "b.json": b'{"captions": ["blue", "very blue"]}',
+        "readme.md": b"words",
+        "copy.png": (pictures / "green.png").read_bytes(),
+    }
+    path = archive(pictures / name, inside)
+    outcome = index(tmp_path / "catalog", pictures)
+    assert (outcome.embedded, outcome.copies, outcome.failed) == (8, 1, 0)
+    held = {key: value for key, value in content(tmp_path / "catalog").items() if key[1]}
+    assert {member for _, member in held} == {"a/rot.png", "b.png", "copy.png"}
+    store = Store.open(tmp_path / "catalog")
+    captions = store.database.all("SELECT member, caption FROM files WHERE caption <> '' ORDER BY member")
+    store.close()
+    assert captions == [("a/rot.png", "a red square"), ("b.png", "blue very blue")]
+    assert index(tmp_path / "catalog", pictures).same == 9
+    del inside["b.png"]
+    set_time(archive(path, inside), 10**9)
+    outcome = index(tmp_path / "catalog", pictures)
+    assert (outcome.removed, outcome.embedded, outcome.copies) == (1, 0, 2)
+    path.unlink()
+    assert index(tmp_path / "catalog", pictures).removed == 2
+
+
+@pytest.mark.parametrize("name", ["some.zip", "some.tar", "some.tgz"])
+def test_a_damaged_archive_is_one_failure(tmp_path: Path, pictures: Path, name: str) -> None:
+    path = archive(pictures / name, {f"{n}.png": os.urandom(3000) for n in range(3)})
+    path.write_bytes(path.read_bytes()[:-2000] if name == "some.zip" else b"not an archive at all")
+    outcome = index(tmp_path / "catalog", pictures)
+    assert (outcome.embedded, outcome.failed) == (6, 1)
+    store = Store.open(tmp_path / "catalog")
+    assert [(one, member) for one, member, _ in failures(store.database)] == [(path, "")]
+    store.close()
+
+
+def test_an_archive_that_was_half_read_is_listed_again(tmp_path: Path, pictures: Path) -> None:
+    archive(pictures / "some.tar", {f"{n}.png": picture_bytes((n, 2, 3)) for n in range(5)})
+    index(tmp_path / "catalog", pictures)
+    store = Store.open(tmp_path / "catalog")
+    store.forget([(os.fsencode(pictures / "some.tar"), "3.png")])  # as if a killed run had not got to it
+    store.close()
+    assert index(tmp_path / "catalog", pictures).embedded == 1

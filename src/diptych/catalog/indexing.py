@@ -17,7 +17,8 @@ from pathlib import Path
 
 from diptych.catalog.golden import check_pictures, golden_rows
 from diptych.catalog.intake import Outcome, Settings, take_in
-from diptych.catalog.scan import Listing, below, compare, listing, pending_files, roots_of
+from diptych.catalog.listing import Listing, listing, roots_of
+from diptych.catalog.scan import below, compare, known_members, pending_files
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
 from diptych.encoder import Encoder
@@ -82,7 +83,13 @@ def index(
     sweep(store)
     outcome, told = Outcome(), Listing()
     with stage("looking for pictures", None) as advance:
-        found = listing(roots, told, exclude=exclude, skip=[store.folder.absolute()])
+        found = listing(
+            roots,
+            told,
+            exclude=exclude,
+            skip=[store.folder.absolute()],
+            expand=lambda archive: known_members(store, archive),
+        )
         comparison = compare(store, space, found, roots, told, retry=settings.retry, progress=advance)
     outcome.moved, outcome.same = comparison.moved, comparison.same
     outcome.unlisted = [(Path(os.fsdecode(path)), reason) for path, reason in told.unlisted]
@@ -118,9 +125,9 @@ def _space(store: Store, encoder: Encoder, model: str, *, reembed: bool) -> Spac
         return filling or store.begin_space(encoder.identity, model, golden_rows(encoder), state="filling")
     if active.info.identity != encoder.identity:
         raise CatalogError(
-            f"{store.folder} holds vectors of {active.info.told}, this is {encoder.identity[:19]}...: vectors "
-            "of two models cannot be compared. Leave out --model to go on with the first, or say --reembed: "
-            "search works with the first until everything is embedded again"
+            f"{store.folder} holds vectors of {active.info.told}, this is {encoder.identity[:19]}...: "
+            "vectors of two models cannot be compared. Leave out --model to go on with the first, or say "
+            "--reembed: search works with the first until everything is embedded again"
         )
     check_pictures(encoder, active.info.golden)
     return active

@@ -1,42 +1,30 @@
 """From files to what the catalogue keeps of them: read, hashed, decoded, embedded, a few hundred at a time.
 
-A file is read once. Threads read and hash ahead; a picture whose bytes are known goes no further, so copies
-are embedded once; the rest goes through `diptych.embedding`. What could not be read or decoded is kept with
-its reason. Every few seconds what is finished is committed, and that is what a killed run has saved.
+A file is read once (`reading`). A picture whose bytes are known goes no further, so copies are embedded once;
+the rest goes through `diptych.embedding`. What could not be read or decoded is kept with its reason. Every
+few seconds what is finished is committed, and that is what a killed run has saved.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diptych.catalog.scan import SIDECAR
+from diptych.catalog.reading import NamedBytes, Read, plain_reason, read_ahead
 from diptych.catalog.spaces import Space
-from diptych.catalog.store import FileRecord, Found, Picture, Store
+from diptych.catalog.store import Found, Picture, Store
 from diptych.embedding import Embedded, embed_images
 from diptych.encoder import Encoder
-from diptych.errors import ImageError
 from diptych.media import Limits
-from diptych.media.details import Details, read_details
 from diptych.media.hashes import difference_hash, perceptual_hash
-from diptych.media.sources import read_source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-HASH_BYTES = 16
 COMMIT_PICTURES, COMMIT_SECONDS = 256, 3.0
-READERS = 2
-AHEAD_FILES, AHEAD_BYTES = 32, 128 * 2**20  # read and not yet handed on
-CAPTION_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -91,26 +79,6 @@ class Outcome:
     unlisted: list[tuple[Path, str]] = field(default_factory=list)
 
 
-class _NamedBytes(io.BytesIO):
-    """The bytes of a file with its name: camera RAW is told by its suffix, and messages name the file."""
-
-    def __init__(self, data: bytes, found: Found) -> None:
-        super().__init__(data)
-        self.name = _name(found)
-
-
-@dataclass
-class _Read:
-    """A file's bytes and what they say before they are decoded."""
-
-    record: FileRecord
-    data: bytes = b""
-    hash: bytes = b""
-    details: Details | None = None
-    files: list[FileRecord] = field(default_factory=list)
-    hashes: tuple[int, int] | None = None
-
-
 def take_in(
     store: Store,
     space: Space,
@@ -124,7 +92,7 @@ def take_in(
 ) -> None:
     """Read, embed and keep these files; `outcome` counts them as they are committed."""
     intake = _Intake(store, space, settings, outcome, progress, committed)
-    reads = intake.items(_read_ahead(files, settings.limits))
+    reads = intake.items(read_ahead(files, settings.limits))
     for result in embed_images(
         encoder,
         reads,
@@ -152,12 +120,12 @@ class _Intake:
     ) -> None:
         self.store, self.space, self.settings, self.outcome = store, space, settings, outcome
         self.progress, self.committed = progress, committed
-        self.flying: dict[str, _Read] = {}  # by hash: handed to the encoder, not back yet
+        self.flying: dict[str, Read] = {}  # by hash: handed to the encoder, not back yet
         self.done: list[Picture] = []
         self.waiting: dict[bytes, str | None] = {}  # of `done`: hash -> why it is broken
         self.last = time.monotonic()
 
-    def items(self, reads: Iterator[_Read]) -> Iterator[tuple[str, _NamedBytes]]:
+    def items(self, reads: Iterator[Read]) -> Iterator[tuple[str, NamedBytes]]:
         """What has to be decoded; the rest is put aside here."""
         for read in reads:
             key = read.hash.hex()
@@ -170,7 +138,7 @@ class _Intake:
             else:
                 read.files.append(read.record)
                 self.flying[key] = read
-                source = _NamedBytes(read.data, read.record.found)
+                source = NamedBytes(read.data, read.record.found)
                 read.data = b""
                 yield key, source
 
@@ -181,7 +149,7 @@ class _Intake:
     def finish(self, key: str, result: Embedded | str) -> None:
         """What came back for a picture."""
         read = self.flying.pop(key)
-        reason = _plain(result, read.record.found) if isinstance(result, str) else None
+        reason = plain_reason(result, read.record.found) if isinstance(result, str) else None
         self._put(
             Picture(
                 read.files,
@@ -224,58 +192,3 @@ class _Intake:
             self.waiting[picture.hash] = picture.error
         if len(self.done) >= COMMIT_PICTURES or time.monotonic() - self.last > COMMIT_SECONDS:
             self.commit()
-
-
-def _read_ahead(files: Iterator[Found], limits: Limits) -> Iterator[_Read]:
-    """Files with their bytes, in order, read by threads a little ahead of who asks."""
-    running: deque[tuple[int, Future[_Read]]] = deque()
-    held = 0
-    pool = ThreadPoolExecutor(READERS, thread_name_prefix="read")
-    try:
-        while True:
-            while len(running) < AHEAD_FILES and (held < AHEAD_BYTES or not running):
-                found = next(files, None)
-                if found is None:
-                    break
-                running.append((found.size, pool.submit(_read, found, limits)))
-                held += found.size
-            if not running:
-                return
-            size, future = running.popleft()
-            held -= size
-            yield future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _read(found: Found, limits: Limits) -> _Read:
-    path = Path(os.fsdecode(found.path))
-    try:
-        data = read_source(path, limits)
-    except ImageError as error:
-        return _Read(FileRecord(found, error=_plain(str(error), found)))
-    try:
-        details: Details | None = read_details(data, path.name)
-    except ImageError:
-        details = None  # the decoder will say why
-    captions = [_sidecar(path)] if found.sidecar else []
-    captions += list(details.captions) if details else []
-    record = FileRecord(found, caption=next((text for text in captions if text), ""))
-    return _Read(record, data, hashlib.blake2b(data, digest_size=HASH_BYTES).digest(), details)
-
-
-def _name(found: Found) -> str:
-    return os.fsdecode(found.path) + (f"/{found.member}" if found.member else "")
-
-
-def _plain(reason: str, found: Found) -> str:
-    """A reason without the file's name, which stands beside it."""
-    return reason.removeprefix(f"{_name(found)}: ")
-
-
-def _sidecar(path: Path) -> str:
-    try:
-        with path.with_suffix(SIDECAR).open("rb") as file:
-            return " ".join(file.read(CAPTION_BYTES).decode("utf-8", "replace").split())
-    except OSError:
-        return ""

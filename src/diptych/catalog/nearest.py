@@ -1,6 +1,7 @@
 """Placeholder until the kernel arrives."""
 
 from __future__ import annotations
+
 import numpy as np
 
 

@@ -1,6 +1,7 @@
 """Placeholder until the research arrives."""
 
 from __future__ import annotations
+
 import numpy as np
 
 DEFAULT_CUTOFF = 0.5

@@ -9,36 +9,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from fnmatch import fnmatch
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from diptych.catalog import schema
+from diptych.catalog.listing import Listing, members
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Found, Store
-from diptych.errors import InputError
-from diptych.media.files import is_picture
 
 _COLUMNS = "path, member, bytes, modified, device, inode, sidecar"
 _CHUNK = 1000
-SIDECAR = ".txt"
-
-
-@dataclass
-class Listing:
-    """How a listing went.
-
-    Attributes
-    ----------
-    files : int
-        Pictures found.
-    unlisted : list of (path, reason)
-        Folders that could not be listed: what the catalogue knows in them stays.
-    """
-
-    files: int = 0
-    unlisted: list[tuple[bytes, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -61,88 +42,6 @@ class Comparison:
     moved: int
     gone: list[tuple[bytes, str]]
     same: int
-
-
-def roots_of(paths: Sequence[str | Path]) -> list[Path]:
-    """Absolute paths of files and folders; InputError where there is none.
-
-    Links are not resolved: pictures are known by the way they were named.
-    """
-    roots = []
-    for path in paths:
-        root = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - resolve() would follow links
-        if not root.exists():
-            raise InputError(
-                f"{path}: there is no such file or folder. What the catalogue knows of it stays; "
-                f"--forget {path} takes it out"
-            )
-        roots.append(root)
-    return roots
-
-
-def listing(
-    roots: Sequence[Path], told: Listing, *, exclude: Sequence[str] = (), skip: Sequence[Path] = ()
-) -> Iterator[Found]:
-    """Every picture file under these roots, unopened; `told` learns what could not be listed.
-
-    Hidden files and folders are left out, and folders in `skip`; links to folders are not followed. A root
-    that is itself a file is taken whatever its suffix.
-    """
-    for root in roots:
-        if root.is_dir():
-            yield from _in_folder(str(root), told, exclude, {str(one) for one in skip})
-        else:
-            yield _found(str(root), root.stat)
-
-
-def _in_folder(folder: str, told: Listing, exclude: Sequence[str], skip: set[str]) -> Iterator[Found]:
-    waiting = [folder]
-    while waiting:
-        here = waiting.pop()
-        try:
-            with os.scandir(here) as entries:
-                names = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            told.unlisted.append((os.fsencode(here), error.strerror or str(error)))
-            continue
-        texts = {entry.name: entry for entry in names if entry.name.endswith(SIDECAR)}
-        folders: list[str] = []
-        for entry in names:
-            name = entry.name
-            if name.startswith(".") or any(fnmatch(name, pattern) for pattern in exclude):
-                continue
-            if _is_folder(entry):
-                if entry.path not in skip:
-                    folders.append(entry.path)
-            elif is_picture(name):
-                told.files += 1
-                text = texts.get(Path(name).stem + SIDECAR)
-                yield _found(entry.path, entry.stat, 0 if text is None else _changed(text))
-        waiting.extend(reversed(folders))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir(follow_symlinks=False)
-    except OSError:
-        return False
-
-
-def _found(path: str, stat: Callable[[], os.stat_result], sidecar: int = 0) -> Found:
-    try:
-        status = stat()
-    except OSError:  # a link to nothing or to itself: opening it will say so, and it is listed as failed
-        return Found(os.fsencode(path), "", 0, 0, 0, 0, 0)
-    # Device and inode numbers of some file systems use all 64 bits; databases have a sign.
-    device, inode = status.st_dev & (2**63 - 1), status.st_ino & (2**63 - 1)
-    return Found(os.fsencode(path), "", status.st_size, status.st_mtime_ns, device, inode, sidecar)
-
-
-def _changed(entry: os.DirEntry[str]) -> int:
-    try:
-        return entry.stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 def compare(
@@ -191,6 +90,30 @@ def compare(
     pending = database.all("SELECT COUNT(*) FROM pending")[0][0]
     total = database.all("SELECT COUNT(*) FROM found")[0][0]
     return Comparison(pending, len(moved), [one for one in gone if one not in moved], total - pending)
+
+
+def known_members(store: Store, archive: Found) -> Iterator[Found]:
+    """The pictures of an archive, from what is known where the archive has not changed, else from disk."""
+    state = (archive.size, archive.modified)
+    listed = store.database.all(
+        "SELECT bytes, modified, members FROM archives WHERE path = ?", (archive.path,)
+    )
+    if listed and listed[0][:2] == state:
+        known = store.database.all(f"SELECT {_COLUMNS} FROM files WHERE path = ?", (archive.path,))
+        if len(known) == listed[0][2]:  # else a run was killed inside it
+            yield from (Found(bytes(path), *rest) for path, *rest in known)
+            return
+    count = 0
+    for found in members(archive):
+        count += 1
+        yield found
+    with store.database.writing():
+        store.database.run(
+            "INSERT INTO archives (path, bytes, modified, members) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (path) DO UPDATE SET "
+            "bytes = excluded.bytes, modified = excluded.modified, members = excluded.members",
+            (archive.path, *state, count),
+        )
 
 
 def _gone(store: Store, roots: Sequence[Path], told: Listing) -> list[tuple[bytes, str]]:

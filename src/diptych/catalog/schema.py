@@ -82,6 +82,13 @@ CREATE TABLE tags (
 );
 CREATE INDEX tags_tag ON tags (tag);
 
+CREATE TABLE archives (
+    path {blob} PRIMARY KEY,
+    bytes BIGINT NOT NULL,
+    modified BIGINT NOT NULL,
+    members BIGINT NOT NULL
+);
+
 CREATE TABLE roots (path {blob} PRIMARY KEY, finished TEXT);
 
 CREATE TABLE runs (id {serial}, beat {real} NOT NULL)
