@@ -9,8 +9,9 @@ here: an encoder is handed in.
 
 from __future__ import annotations
 
-from diptych.catalog.entries import Entry, failures, read_entries
+from diptych.catalog.entries import Entry, failures, load_entry, read_entries
 from diptych.catalog.filters import Filter
+from diptych.catalog.heat import heat_map, overlay
 from diptych.catalog.indexing import forget_paths
 from diptych.catalog.indexing import index as index_pictures
 from diptych.catalog.intake import Outcome
@@ -32,6 +33,9 @@ __all__ = [
     "index_pictures",
     "forget_paths",
     "read_entries",
+    "load_entry",
+    "heat_map",
+    "overlay",
     "failures",
     "IntakeSettings",
     "Outcome",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,13 @@ import numpy as np
 
 from diptych.catalog.database import Database
 from diptych.catalog.spaces import MOST_VALUES
+from diptych.errors import ImageError
+from diptych.media import load_image
+from diptych.media.archives import read_member
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,28 @@ class Entry:
     def name(self) -> str:
         """Path and member in one line."""
         return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+
+def load_entry(entry: Entry, *, target: int | None = None) -> Image:
+    """The picture itself, upright RGB, from its first file that can be read; see `diptych.media.load_image`.
+
+    Raises
+    ------
+    ImageError
+        None of its files can be read; the message is the first one's.
+    """
+    first: ImageError | None = None
+    for path, member in ((entry.path, entry.member), *entry.copies):
+        try:
+            if not member:
+                return load_image(path, target=target)
+            source = io.BytesIO(read_member(path, member))
+            source.name = member  # camera RAW is told by its suffix
+            return load_image(source, target=target)
+        except ImageError as error:
+            first = first or error
+    assert first is not None
+    raise first
 
 
 def read_entries(database: Database, contents: Sequence[int]) -> list[Entry]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from diptych.cli import catalogs, options
-from diptych.cli.console import bar, clean, complain, fitted, note, plain_output, screen
+from diptych.cli.console import complain
 
 if TYPE_CHECKING:
-    from diptych.catalog import Answer, Filter, Hit
+    from diptych.catalog import Filter
 
 _FILTERS = "Filters"
 
@@ -38,6 +37,17 @@ Cutoff = Annotated[
 ]
 Copies = Annotated[
     bool, typer.Option("--copies", metavar="", help="Show pictures that look the same one by one.")
+]
+Html = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write a contact sheet too: one page of HTML."),
+]
+Explain = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Write each picture with the patches that fit marked, as PNG."),
+]
+Preview = Annotated[
+    bool, typer.Option("--preview", "-p", metavar="", help="Draw the pictures in the terminal.")
 ]
 Paths = Annotated[bool, typer.Option("--paths", metavar="", help="Print paths alone, for a pipe.")]
 Null = Annotated[bool, typer.Option("--print0", "-0", metavar="", help="The same, ended by NUL (xargs -0).")]
@@ -93,6 +103,9 @@ def search(
     smaller: Smaller = None,
     min_side: MinSide = None,
     shape: Shape = "",
+    html: Html = None,
+    explain: Explain = None,
+    preview: Preview = False,
     paths: Paths = False,
     print0: Null = False,
     json: options.Json = False,
@@ -115,10 +128,13 @@ def search(
 
       diptych search "#17" --sort date --json
 
+      diptych search "a red car" --html found.html --explain maps
+
     Exit status: 0 found, 1 nothing fits, 2 not done.
     """
     from diptych.catalog import Options
     from diptych.catalog.relevance import DEFAULT_CUTOFF
+    from diptych.cli.search_output import pictures_of, print_answer, write_files
 
     if everything and cutoff is not None:
         raise typer.BadParameter("--all shows whatever is nearest: leave out --cutoff")
@@ -134,9 +150,12 @@ def search(
     machine = {"device": device, "precision": precision, "threads": threads}
     with catalogs.searcher(catalog, model, pretrained, **machine) as asking:
         answer = asking.search(query, how)
+        shown = pictures_of(asking, answer, explain=explain is not None) if html or explain or preview else []
     if answer.asked.long and not quiet:
         complain("note", f"{len(answer.asked.long)} long texts were read in parts and averaged")
-    _print(answer, how.offset, json=json, paths=paths, print0=print0, quiet=quiet)
+    form: Form = "json" if json else "null" if print0 else "paths" if paths else "table"
+    print_answer(answer, how.offset, form, shown if preview else [], quiet=quiet)
+    write_files(answer, shown, html, explain, quiet=quiet)
     if not answer.hits:
         raise typer.Exit(1)
 
@@ -228,82 +247,3 @@ def read_place(text: str | None) -> tuple[float, float, float] | None:
         return latitude, longitude, km
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is no place: expected LATITUDE,LONGITUDE,KILOMETRES") from error
-
-
-def _print(answer: Answer, offset: int, *, json: bool, paths: bool, print0: bool, quiet: bool) -> None:
-    if json:
-        typer.echo(jsonlib.dumps(_plain(answer, offset)))
-    elif paths or print0:
-        for hit in answer.hits:
-            typer.echo(hit.entry.name, nl=not print0)
-            if print0:
-                typer.echo("\0", nl=False)
-    elif not answer.hits:
-        typer.echo(_nothing(answer, offset))
-    else:
-        _print_table(answer, offset, quiet=quiet)
-
-
-def _nothing(answer: Answer, offset: int) -> str:
-    if not answer.searched:
-        return "no picture passes the filters"
-    if offset and answer.total:
-        return f"{answer.total:,} pictures fit; this page is behind the last of them"
-    told = f"nothing here fits ({answer.searched:,} pictures searched)"
-    if answer.best is None:
-        return told
-    best = f"{clean(answer.best.entry.name)} at {answer.best.relevance:.2f}"
-    return f"{told}; the nearest is {best} (--all shows it)"
-
-
-def _print_table(answer: Answer, offset: int, *, quiet: bool) -> None:
-    console, plain = screen(), plain_output()
-    room = console.width - 34
-    for number, hit in enumerate(answer.hits, offset + 1):
-        taken = f"{hit.entry.taken:%Y-%m-%d}" if isinstance(hit.entry.taken, datetime) else " " * 10
-        more = f" +{len(hit.alike)}" if hit.alike else ""
-        name = fitted(hit.entry.name, room - len(more), tail=True).rstrip() + more
-        fit = bar(hit.relevance, 8, plain=plain)
-        typer.echo(f"{number:>4}  {hit.relevance:4.2f} {fit}  {taken}  {name}")
-    shown = offset + len(answer.hits)
-    if answer.total > shown or answer.more:
-        total = f"{'more than ' * answer.more}{answer.total:,}"
-        note(
-            f"{shown:,} of {total} that fit, out of {answer.searched:,} pictures (--page goes on)",
-            quiet=quiet,
-        )
-
-
-def _plain(answer: Answer, offset: int) -> dict[str, Any]:
-    return {
-        "query": [str(term) for term in answer.asked.terms],
-        "searched": answer.searched,
-        "cutoff": answer.cutoff,
-        "total": answer.total,
-        "more": answer.more,
-        "offset": offset,
-        "hits": [_plain_hit(hit) for hit in answer.hits],
-        "nearest": _plain_hit(answer.best) if answer.best and not answer.hits else None,
-    }
-
-
-def _plain_hit(hit: Hit) -> dict[str, Any]:
-    entry = hit.entry
-    return {
-        "id": entry.content,
-        "path": str(entry.path),
-        "member": entry.member,
-        "relevance": round(hit.relevance, 4),
-        "cosine": round(hit.cosine, 5),
-        "taken": entry.taken.isoformat() if entry.taken else None,
-        "width": entry.width,
-        "height": entry.height,
-        "bytes": entry.size,
-        "latitude": entry.latitude,
-        "longitude": entry.longitude,
-        "camera": entry.camera,
-        "caption": entry.caption,
-        "tags": list(entry.tags),
-        "copies": [str(path) for path, _ in entry.copies],
-        "alike": [one.name for one in hit.alike],
-    }
