@@ -1,8 +1,10 @@
-"""Which patches of a picture the words fit: a map of the picture, and the map laid over it.
+"""Where in a picture the words fit: a map of the picture, and the map laid over it.
 
-An encoder that gives a row for every patch is asked how near each patch is to the query. Some patches are
-near to whatever is asked (CLIP's towers keep global matters in quiet corners), so from each patch's cosine
-its mean over the background texts is taken: what is left is what this query finds there and others do not.
+Windows of two sizes are cut out of the picture and encoded like pictures, so every encoder can be asked, and
+what is marked is what the encoder itself finds there. (The rows of single patches, of encoders that give
+them, are fewer than a map needs in small models and led astray by their neighbours in large ones.) Some
+windows are near to whatever is asked, so from each cosine its mean over the background texts is taken: what
+is left is what this query finds there and others do not.
 """
 
 from __future__ import annotations
@@ -12,25 +14,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from diptych.encoder import PatchEncoder
-from diptych.errors import InputError
+from diptych.encoder import Encoder
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from diptych.encoder import FloatArray
 
-    from diptych.encoder import Encoder, FloatArray
-
+SHARES = (1 / 2, 1 / 3)  # sides of the windows, of the picture's shorter side
+STEP = 1 / 3  # from window to window, of their side
+SIDE = 96  # pixels of the map's longer side
 WARM = np.array([255, 72, 0], np.float32)  # colour of what fits best
 MOST = 0.72  # its share at most, so that the picture stays visible
 
+Box = tuple[int, int, int, int]
+
 
 def heat_map(encoder: Encoder, image: Image.Image, query: FloatArray, background: FloatArray) -> FloatArray:
-    """How well each patch fits, from 0 to 1.
+    """How well each place fits, from 0 to 1.
 
     Parameters
     ----------
     encoder : Encoder
-        One that has `encode_patches`.
     image : PIL.Image.Image
         Upright RGB.
     query : (dim,) float32
@@ -40,46 +43,61 @@ def heat_map(encoder: Encoder, image: Image.Image, query: FloatArray, background
     Returns
     -------
     ndarray of float32, shape (h, w)
-        Of the square the model sees; its least patch is 0, its best 1.
-
-    Raises
-    ------
-    InputError
-        The encoder gives no patches.
+        Of the whole picture, the longer side `SIDE`; its least place is 0, its best 1.
     """
-    if not isinstance(encoder, PatchEncoder):
-        raise InputError(
-            f"{type(encoder).__name__} gives no rows of patches, so it cannot say where in a picture the "
-            "words fit: use the model itself, not an exported one"
-        )
-    patches = encoder.encode_patches([image])[0]  # (h, w, dim)
-    fit = patches @ query - patches @ background.mean(0)  # (h, w)
-    low, high = float(fit.min()), float(fit.max())
-    scaled: FloatArray = ((fit - low) / max(high - low, 1e-9)).astype(np.float32)
+    boxes = windows(image.width, image.height)
+    rows = encoder.encode_images([image.crop(box) for box in boxes])  # (W, dim)
+    fits = rows @ (query - background.mean(0))  # (W,)
+    shrink = SIDE / max(image.size)
+    height, width = max(1, round(image.height * shrink)), max(1, round(image.width * shrink))
+    total, weight = np.zeros((height, width), np.float32), np.full((height, width), 1e-6, np.float32)
+    for (left, top, right, bottom), fit in zip(boxes, fits, strict=True):
+        # A window speaks for its middle more than for its edge.
+        down, across = _bump(top, bottom, image.height, height), _bump(left, right, image.width, width)
+        bump = down[:, None] * across  # (h, w)
+        total += fit * bump
+        weight += bump
+    heat = total / weight
+    low, high = float(heat.min()), float(heat.max())
+    scaled: FloatArray = ((heat - low) / max(high - low, 1e-9)).astype(np.float32)
     return scaled
 
 
-def overlay(image: Image.Image, heat: FloatArray, *, square: bool = True) -> Image.Image:
-    """The picture in grey, the map over it in one warm colour.
+def windows(width: int, height: int) -> list[Box]:
+    """Overlapping squares all over a picture, as (left, top, right, bottom).
 
-    Parameters
-    ----------
-    image : PIL.Image.Image
-    heat : (h, w) float32
-        From 0 to 1.
-    square : bool
-        The map belongs to the middle square, which is what a model of preprocessing "shortest" sees; else to
-        the whole picture.
+    Examples
+    --------
+    >>> boxes = windows(300, 200)
+    >>> len(boxes), boxes[0], boxes[-1]
+    (105, (0, 0, 100, 100), (233, 133, 300, 200))
     """
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side) if square else (0, 0, *image.size)
-    size = (box[2] - box[0], box[3] - box[1])
+    boxes: list[Box] = []
+    for share in SHARES:
+        side = max(1, round(min(width, height) * share))
+        for top in _starts(height, side):
+            boxes += [(left, top, left + side, top + side) for left in _starts(width, side)]
+    return boxes
+
+
+def _starts(length: int, side: int) -> list[int]:
+    steps = max(1, round((length - side) / (side * STEP))) if length > side else 0
+    return [round((length - side) * step / steps) if steps else 0 for step in range(steps + 1)]
+
+
+def _bump(start: int, stop: int, length: int, cells: int) -> FloatArray:
+    """A smooth weight over the cells of a side: 1 in the window's middle, little at its edge, 0 outside."""
+    centres = (np.arange(cells, dtype=np.float32) + 0.5) * (length / cells)
+    inside = np.clip((centres - start) / max(stop - start, 1), 0, 1)
+    bump: FloatArray = np.sin(np.pi * inside).astype(np.float32) ** 2 + 0.02 * ((inside > 0) & (inside < 1))
+    return bump
+
+
+def overlay(image: Image.Image, heat: FloatArray) -> Image.Image:
+    """The picture nearly grey, the map over it in one warm colour; of the picture's size."""
     small = Image.fromarray((heat * 255).round().astype(np.uint8))
-    shares: NDArray[np.float32] = np.zeros((image.height, image.width, 1), np.float32)  # (H, W, 1)
-    grown = np.asarray(small.resize(size, Image.Resampling.BICUBIC), np.float32) / 255
-    shares[box[1] : box[3], box[0] : box[2], 0] = grown**2 * MOST  # squared: what hardly fits stays quiet
+    share = np.asarray(small.resize(image.size, Image.Resampling.BICUBIC), np.float32) / 255
+    share = share[..., None] ** 2 * MOST  # (H, W, 1); squared: what hardly fits stays quiet
     grey = np.asarray(image.convert("L"), np.float32)[..., None]  # (H, W, 1)
     base = 0.65 * grey + 0.35 * np.asarray(image, np.float32)  # (H, W, 3)
-    mixed = base * (1 - shares) + WARM * shares
-    return Image.fromarray(mixed.round().astype(np.uint8))
+    return Image.fromarray((base * (1 - share) + WARM * share).round().astype(np.uint8))

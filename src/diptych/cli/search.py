@@ -134,7 +134,7 @@ def search(
     """
     from diptych.catalog import Options
     from diptych.catalog.relevance import DEFAULT_CUTOFF
-    from diptych.cli.search_output import pictures_of, print_answer, write_files
+    from diptych.cli.search_output import Form, pictures_of, print_answer, write_files
 
     if everything and cutoff is not None:
         raise typer.BadParameter("--all shows whatever is nearest: leave out --cutoff")
