@@ -3,8 +3,9 @@
 Files of this room: `images` (the one way a picture is loaded), `sources` (paths, bytes and files, within
 limits), `formats` and `raw` (bytes to an opened, not yet decoded picture), `colours` (any mode to RGB),
 `details`, `exif` and `words` (what a header tells), `files` (paths, folders and patterns to picture files),
-`archives` and `tars` (pictures inside archives, in place) and `urls` (fetching, only when a caller asks).
-Resizing to what a model sees is left to `diptych.inputs`.
+`archives` and `tars` (pictures inside archives, in place), `hashes` (64 bits for a picture, and which are
+near), `tiles` (overlapping parts) and `urls` (fetching, only when a caller asks). Resizing to what a model
+sees is left to `diptych.inputs`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from diptych.media.archives import Entry, is_archive, iter_members, list_archive
 from diptych.media.colours import to_rgb
 from diptych.media.details import Details, read_details
 from diptych.media.files import IMAGE_SUFFIXES, find_images
+from diptych.media.hashes import difference_hash, hamming, near_pairs, perceptual_hash
 from diptych.media.images import load_image
 from diptych.media.sources import Limits, Source
 from diptych.media.urls import fetch
@@ -20,5 +22,6 @@ from diptych.media.urls import fetch
 __all__ = [
     "load_image", "to_rgb", "find_images", "fetch", "read_details", "Details",
     "list_archive", "read_member", "iter_members", "is_archive", "Entry",
+    "difference_hash", "perceptual_hash", "hamming", "near_pairs",
     "Limits", "Source", "IMAGE_SUFFIXES",
 ]  # fmt: skip
