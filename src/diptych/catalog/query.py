@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from diptych.catalog.relevance import TEXT, Part
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.inputs import counted_long_texts
@@ -165,12 +166,15 @@ class Asked:
         Texts longer than the encoder reads, which were read in parts.
     texts : (n, dim) float32
         Rows of the terms that are texts, for whoever asks what of a picture fits the words.
+    parts : tuple of (kind, weight)
+        What was added up to the row, for `relevance.Gauge`.
     """
 
     row: FloatArray
     terms: tuple[Term, ...]
     long: tuple[str, ...]
     texts: FloatArray
+    parts: tuple[Part, ...] = TEXT
 
 
 def ask(
@@ -216,7 +220,15 @@ def ask(
     if not math.isfinite(length) or length < 1e-6:
         raise InputError(f"the terms of the query cancel each other out: {' '.join(map(str, terms))}")
     texts = every[[i for i, term in enumerate(terms) if term.kind == "text" and term.weight > 0]]
-    return Asked((combined / length).astype(np.float32), tuple(terms), tuple(long), texts)
+    # One term alone is the query whatever it weighs.
+    told = weights.tolist() if len(terms) > 1 else [1.0]
+    parts = tuple(_part(term, weight) for term, weight in zip(terms, told, strict=True))
+    return Asked((combined / length).astype(np.float32), tuple(terms), tuple(long), texts, parts)
+
+
+def _part(term: Term, weight: float) -> Part:
+    """A term as `relevance` sees it."""
+    return ("text" if term.kind == "text" else "picture", weight)
 
 
 def encode_picture(encoder: Encoder, source: Source) -> FloatArray:

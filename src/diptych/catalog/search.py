@@ -17,7 +17,7 @@ from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.golden import encode_checked
 from diptych.catalog.nearest import Nearest
 from diptych.catalog.query import Asked, Term, ask, parse_query
-from diptych.catalog.relevance import DEFAULT_CUTOFF, Background, relevance
+from diptych.catalog.relevance import DEFAULT_CUTOFF, Background, Gauge, Part
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
 from diptych.encoder import Encoder
@@ -145,6 +145,7 @@ class Searcher:
         self.nearest = Nearest(self.space.segments, self.space.folder / "ivf")
         self._background: Background | None = None
         self._sample: FloatArray | None = None
+        self._gauges: dict[tuple[Part, ...], Gauge] = {}
 
     @property
     def background(self) -> Background:
@@ -202,7 +203,7 @@ class Searcher:
         rows, cosines = self.nearest.search(asked.row[None], wanted, allowed=allowed, dead=self.space.dead)
         there = rows[0] >= 0
         found, near = rows[0][there], cosines[0][there]
-        judged = self._judge(asked.row, found, searched)
+        judged = self._judge(asked, found, near, searched)
         best = self._hits(found[:1], near[:1], judged[:1])
         fits = np.ones(len(found), bool) if how.cutoff is None else judged >= how.cutoff
         more = len(found) == wanted < searched and bool(fits[-1]) if len(found) else False
@@ -214,11 +215,13 @@ class Searcher:
         page = tuple(hits[how.offset : how.offset + how.limit])
         return Answer(page, asked, len(hits), more, best[0] if best else None, searched, how.cutoff)
 
-    def _judge(self, row: FloatArray, found: NDArray[np.int64], size: int) -> FloatArray:
+    def _judge(self, asked: Asked, found: NDArray[np.int64], near: FloatArray, size: int) -> FloatArray:
         if not len(found):
             return np.zeros(0, np.float32)
-        hits = self.space.segments.gather(found).astype(np.float32)
-        return relevance(row, self.sample @ row, hits, self.background, size=size)
+        gauge = self._gauges.get(asked.parts) or Gauge.of(self.background, self.sample, asked.parts)
+        if len(asked.parts) == 1:  # mixtures differ from query to query, and making one takes milliseconds
+            self._gauges[asked.parts] = gauge
+        return gauge.relevance(near, self.space.segments.gather(found), size=size)
 
     def _hits(self, rows: NDArray[np.int64], cosines: FloatArray, judged: FloatArray) -> list[Hit]:
         contents = self.space.contents_of(rows.tolist())
