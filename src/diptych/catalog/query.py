@@ -222,8 +222,8 @@ def ask(
     texts = every[[i for i, term in enumerate(terms) if term.kind == "text" and term.weight > 0]]
     # One term alone is the query whatever it weighs.
     told = weights.tolist() if len(terms) > 1 else [1.0]
-    parts = tuple(_part(term, weight) for term, weight in zip(terms, told, strict=True))
-    return Asked((combined / length).astype(np.float32), tuple(terms), tuple(long), texts, parts)
+    made_of = tuple(_part(term, weight) for term, weight in zip(terms, told, strict=True))
+    return Asked((combined / length).astype(np.float32), tuple(terms), tuple(long), texts, made_of)
 
 
 def _part(term: Term, weight: float) -> Part:

@@ -184,7 +184,7 @@ class Gauge:
         asked = _like(parts, background.rows, others)
         if min(len(asked), len(background.rows)) < _FEW or (len(others) and len(others) < _FEW):
             return cls(np.zeros(background.rows.shape[1], np.float32), np.inf, 0.0, 1)
-        mean = asked.mean(axis=0)
+        mean: FloatArray = asked.mean(axis=0)
         apart = seen @ (asked - mean).T  # (S, B)
         # The median is not moved by the pictures that do fit one of the texts; 1.4826 makes it a standard
         # deviation where values are normal.
@@ -246,12 +246,12 @@ class Gauge:
                 f"{near.shape} cosines and {rows.shape} rows out of {size}: expected (K,) and "
                 f"(K, {len(self.mean)}) out of 1 or more"
             )
-        noise, fit = self.noise(size), self.fit(size)
-        z = (near - rows @ self.mean) / self.spread
         if not np.isfinite(self.spread):
             return np.full(len(near), DEFAULT_CUTOFF, np.float32)  # nothing known: nothing hidden
+        noise, fit = self.noise(size), self.fit(size)
+        z = (near - rows @ self.mean) / self.spread
         odds = _STEEP * (z - (noise + fit) / 2) / (fit - noise)
-        figures: FloatArray = 0.5 + 0.5 * np.tanh(0.5 * np.nan_to_num(odds, nan=-np.inf))
+        figures = 0.5 + 0.5 * np.tanh(0.5 * np.nan_to_num(odds, nan=-np.inf))  # logistic, without overflow
         return figures.astype(np.float32)
 
 
@@ -260,10 +260,10 @@ def largest(size: int) -> float:
 
     Examples
     --------
-    >>> [round(largest(size), 2) for size in (1, 20, 1000, 1_000_000)]
-    [0.0, 1.67, 3.09, 4.75]
+    >>> [round(largest(size), 2) for size in (2, 20, 1000, 1_000_000)]
+    [0.43, 1.67, 3.09, 4.75]
     """
-    return NormalDist().inv_cdf(size / (size + 1))
+    return -NormalDist().inv_cdf(1 / (size + 1))
 
 
 def _like(parts: Sequence[Part], texts: FloatArray, pictures: FloatArray) -> FloatArray:
@@ -273,8 +273,9 @@ def _like(parts: Sequence[Part], texts: FloatArray, pictures: FloatArray) -> Flo
     if not len(pictures) and any(kind == "picture" for kind, _ in parts):
         return pictures
     draw = np.random.default_rng(0)  # the same figures every time
-    total = np.zeros_like(texts)
+    total: FloatArray = np.zeros_like(texts)
     for kind, weight in parts:
         rows = texts if kind == "text" else pictures
         total += np.float32(weight) * rows[draw.permutation(len(texts)) % len(rows)]
-    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), np.float32(1e-6))
+    total /= np.maximum(np.linalg.norm(total, axis=1, keepdims=True), np.float32(1e-6))
+    return total
