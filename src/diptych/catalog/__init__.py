@@ -3,12 +3,13 @@
 A catalogue is a folder: a database of files and pictures (`database`, `schema`, `store`, `entries`) and
 vectors in files of half-precision rows (`segments`, `spaces`). `scan` finds what changed on disk, `intake`
 reads and embeds it, `indexing` does both as one run that can be killed and repeated. `query` and `filters`
-say what is asked, `nearest` finds it, `relevance` judges it, `search` brings it together. No model is known
-here: an encoder is handed in.
+say what is asked, `nearest` finds it, `relevance` judges it, `search` brings it together; `checking` says
+whether it all holds. No model is known here: an encoder is handed in.
 """
 
 from __future__ import annotations
 
+from diptych.catalog.checking import check
 from diptych.catalog.entries import Entry, failures, load_entry, read_entries
 from diptych.catalog.filters import Filter
 from diptych.catalog.heat import heat_map, overlay
@@ -32,6 +33,7 @@ __all__ = [
     "parse_query",
     "index_pictures",
     "forget_paths",
+    "check",
     "read_entries",
     "load_entry",
     "heat_map",

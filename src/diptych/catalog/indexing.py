@@ -22,7 +22,7 @@ from diptych.catalog.scan import below, compare, known_members, pending_files
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
 from diptych.encoder import Encoder
-from diptych.errors import CatalogError
+from diptych.errors import CatalogError, SaveError
 
 ALIVE = 60.0  # seconds since its last sign that another run counts as running
 _CHUNK = 500  # files taken out in one transaction
@@ -186,7 +186,8 @@ def _running(store: Store) -> Iterator[tuple[bool, Callable[[], None]]]:
     try:
         yield others, beat
     finally:
-        with database.writing():
+        # When the device is full that is the error to be told, not this one; the row grows old by itself.
+        with contextlib.suppress(SaveError), database.writing():
             database.run("DELETE FROM runs WHERE id = ?", (number,))
 
 

@@ -6,6 +6,7 @@ The neighbours come from `nearest`, which pictures may answer from `filters`, wh
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +22,7 @@ from diptych.catalog.relevance import DEFAULT_CUTOFF, Background, Gauge, Part
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
 from diptych.encoder import Encoder
-from diptych.errors import CatalogError, InputError
+from diptych.errors import CatalogError, DataError, InputError
 from diptych.media.hashes import hamming
 
 if TYPE_CHECKING:
@@ -270,7 +271,8 @@ class Searcher:
 def background_of(space: Space, encoder: Encoder) -> Background:
     """The background of a space: read, or made and kept."""
     if space.info.background is not None:
-        return Background.from_bytes(space.info.background)
+        with contextlib.suppress(DataError):  # of another version: made again
+            return Background.from_bytes(space.info.background)
     made = Background.of(encoder)
     if not space.database.readonly:
         with space.database.writing():
