@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from diptych.encoder import FloatArray
 
 Kind = Literal["text", "picture", "stored"]
-_QUOTED = re.compile(r'"([^"]*)"|(\S+)')
-_WEIGHT = re.compile(r"(\d+(?:\.\d+)?):(?=\S)")
+_QUOTED = re.compile(r'(?:(\d+(?:\.\d+)?):)?"([^"]*)"|(\S+)')
+_WEIGHT = re.compile(r"(\d+(?:\.\d+)?):(?=[^\s\d])")  # "12:30" is a time
 _STORED = re.compile(r"#(\d+)")
 
 
@@ -96,22 +96,22 @@ def parse_query(words: str | Sequence[str]) -> list[Term]:
             raise InputError(f"nothing stands after {open_sign!r} in the query: a term belongs there")
         texts, sign, weight, open_sign = [], 1.0, 1.0, ""
 
-    for part, quoted in parts:
+    for part, quoted, factor in parts:
         if part in ("+", "-") and not quoted:
             close()
             sign, open_sign = (-1.0 if part == "-" else 1.0), part
             continue
-        found = None if texts or quoted else _WEIGHT.match(part)
-        if found:
-            weight, part = float(found.group(1)), part[found.end() :]
-        kind = "text" if quoted else _kind(part)
+        if not texts:  # a term begins
+            found = None if quoted else _WEIGHT.match(part)
+            weight = factor if found is None else float(found.group(1))
+            part = part if found is None else part[found.end() :]
+        kind: Kind = "text" if quoted else _kind(part)
         if kind == "text":
             texts += [part] if part.strip() else []
             continue
-        mine = (sign, weight) if not texts else (1.0, 1.0)
         if texts:
             close()
-        terms.append(Term(kind, part.removeprefix("#") if kind == "stored" else part, mine[0] * mine[1]))
+        terms.append(Term(kind, part.removeprefix("#") if kind == "stored" else part, sign * weight))
         sign, weight, open_sign = 1.0, 1.0, ""
     close()
     return _checked(terms)
@@ -128,18 +128,22 @@ def _checked(terms: list[Term]) -> list[Term]:
     return terms
 
 
-def _split(text: str) -> list[tuple[str, bool]]:
+_Part = tuple[str, bool, float]  # a word or a quoted text, which of the two, the weight before the quotes
+
+
+def _split(text: str) -> list[_Part]:
+    """A query in one string, cut at spaces outside of quotes."""
     return [
-        (match[1], True) if match[0].startswith('"') else (match[2], False)
+        (match[3], False, 1.0) if match[3] else (match[2], True, float(match[1] or 1))
         for match in _QUOTED.finditer(text)
     ]
 
 
-def _one_string(words: Sequence[str]) -> list[tuple[str, bool]]:
+def _one_string(words: Sequence[str]) -> list[_Part]:
     """Words of a command line; one that holds quotes itself is a query written in one string."""
-    parts: list[tuple[str, bool]] = []
+    parts: list[_Part] = []
     for word in words:
-        parts += _split(word) if '"' in word else [(word, False)]
+        parts += _split(word) if '"' in word else [(word, False, 1.0)]
     return parts
 
 
@@ -248,6 +252,7 @@ def encode_long(encode: Callable[[Sequence[str]], FloatArray], text: str) -> tup
         row = encode([text])
     words = text.split()
     if not tally.cut or len(words) < 2:
+        tally.warn(stacklevel=2)  # of one word alone, which cannot be parted
         return row[0], 1
     parts = _parts(encode, text)
     rows = encode(parts)

@@ -1,0 +1,44 @@
+"""One run of indexing as a process of its own, to be killed: `indexer.py CATALOG FOLDER IDENTITY [reembed]`.
+
+The encoder takes a little time over each picture, so that a kill finds it at work.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from diptych.catalog import IntakeSettings, Store, index_pictures, intake
+from toys import ToyEncoder
+
+
+class Slow(ToyEncoder):
+    """The toy encoder at 2,000 pictures a second; another identity turns its axes."""
+
+    def encode_images(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        time.sleep(len(images) / 2000)
+        return super().encode_images(images)
+
+    def _rows(self, colours: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
+        return np.roll(super()._rows(colours), int(self.identity[-1]), axis=1)
+
+
+def main() -> None:
+    catalog, folder, identity, *reembed = sys.argv[1:]
+    intake.COMMIT_PICTURES = 4  # many transactions in a short life
+    store = Store.create(Path(catalog))
+    settings = IntakeSettings(batch_size=4)
+    encoder = Slow(identity=identity)
+    print("begun", flush=True)  # imports are over
+    index_pictures(store, encoder, [folder], settings=settings, reembed=bool(reembed))
+    store.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Queries: words, pictures, weights and minus signs; texts longer than the encoder reads."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from catalogs import paint
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from diptych.catalog.query import Term, ask, encode_long, parse_query
+from diptych.errors import InputError
+from diptych.inputs.long_texts import LongTextWarning, report_long
+from toys import ToyEncoder
+
+
+@pytest.mark.parametrize(
+    ("words", "terms"),
+    [
+        ("a dog in the snow", [("text", "a dog in the snow", 1)]),
+        (["a", "dog"], [("text", "a dog", 1)]),
+        ('"beach" + "sea" - "people"', [("text", "beach", 1), ("text", "sea", 1), ("text", "people", -1)]),
+        (
+            ["beach", "+", "2:sea", "-", "0.5:people"],
+            [("text", "beach", 1), ("text", "sea", 2), ("text", "people", -0.5)],
+        ),
+        ("#17", [("stored", "17", 1)]),
+        (["a dog", "+", "#3"], [("text", "a dog", 1), ("stored", "3", 1)]),
+        ("black-and-white cat", [("text", "black-and-white cat", 1)]),
+        ("12:30 or 2:red", [("text", "12:30 or 2:red", 1)]),
+        ('"yellow" - 0.5:"green"', [("text", "yellow", 1), ("text", "green", -0.5)]),
+        ("3:red car + 2:blue", [("text", "red car", 3), ("text", "blue", 2)]),
+        ('"2:cat"', [("text", "2:cat", 1)]),
+        ("nothing.jpg", [("text", "nothing.jpg", 1)]),
+        ('"+" "-"', [("text", "+ -", 1)]),
+    ],
+)
+def test_words_are_read(words: str | list[str], terms: list[tuple[str, str, float]]) -> None:
+    assert [(term.kind, term.value, term.weight) for term in parse_query(words)] == terms
+
+
+def test_what_is_there_as_a_picture_is_one(tmp_path: Path) -> None:
+    path = paint(tmp_path / "red cat.png", "red")
+    terms = parse_query(["beach", str(path), "-", f"3:{path}"])
+    assert terms == [Term("text", "beach"), Term("picture", str(path)), Term("picture", str(path), -3.0)]
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
+    assert parse_query([str(folder)])[0].kind == "text"
+
+
+@pytest.mark.parametrize(
+    "words", ["", [], " ", ["+"], ["a", "+"], ["-", "a"], '"a" + - "b"', ["-", "2:a", "-", "b"]]
+)
+def test_queries_that_say_nothing(words: str | list[str]) -> None:
+    with pytest.raises(InputError, match=r"query"):
+        parse_query(words)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_query_or_is_refused(text: str) -> None:
+    try:
+        terms = parse_query(text)
+    except InputError:
+        return
+    assert any(term.weight > 0 for term in terms)
+    assert all(term.value for term in terms)
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("abc xyz", min_size=1).filter(str.strip), st.sampled_from("+-")),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_what_is_shown_of_a_query_reads_as_the_same_query(parts: list[tuple[str, str]]) -> None:
+    terms = [Term("text", text, -2.5 if sign == "-" else 1.0) for text, sign in parts]
+    terms[0] = Term("text", parts[0][0])
+    shown = " + ".join(map(str, terms)).replace("+ -", "-")
+    assert parse_query(shown) == terms
+
+
+class FiveWords(ToyEncoder):
+    """Reads five words and says so of longer texts."""
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        report_long(texts, [len(text.split()) for text in texts], 5, "cut")
+        return super().encode_texts([" ".join(text.split()[:5]) for text in texts])
+
+
+def test_long_texts_are_read_to_their_end() -> None:
+    encoder = FiveWords()
+    text = "a plain wall at home and far behind it something all in red"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        row, parts = encode_long(encoder.encode_texts, text)
+        assert parts > 1
+        assert np.linalg.norm(row) == pytest.approx(1)
+        grey, red = ToyEncoder().encode_texts(["wall", "red"])
+        assert row @ red > grey @ red + 0.05
+        assert encode_long(encoder.encode_texts, "a red wall")[1] == 1
+        asked = ask(encoder, parse_query(text), stored=lambda number: red)
+    assert asked.long == (text,)
+
+
+def test_one_word_that_is_too_long_is_cut() -> None:
+    class OneLetter(ToyEncoder):
+        def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            report_long(texts, [len(text) for text in texts], 1, "cut")
+            return super().encode_texts(texts)
+
+    with pytest.warns(LongTextWarning, match="1 of 1"):
+        assert encode_long(OneLetter().encode_texts, "redredred")[1] == 1
+    with pytest.warns(LongTextWarning, match="3 of 3"):
+        assert encode_long(OneLetter().encode_texts, "red red red")[1] == 3
+
+
+def test_terms_are_weighed_by_how_far_they_spread() -> None:
+    rng = np.random.default_rng(0)
+    sample = rng.standard_normal((500, 4)).astype(np.float32)
+    sample[:, 3] *= 0.05  # the second term's cosines hardly vary
+    rows = {1: np.eye(4, dtype=np.float32)[0], 2: np.eye(4, dtype=np.float32)[3]}
+    terms = [Term("stored", "1"), Term("stored", "2")]
+    plain = ask(ToyEncoder(), terms, stored=rows.__getitem__)
+    weighed = ask(ToyEncoder(), terms, stored=rows.__getitem__, sample=sample)
+    assert plain.row[0] == pytest.approx(plain.row[3])
+    scores = sample @ np.diag(weighed.row)
+    assert scores[:, 0].std() == pytest.approx(scores[:, 3].std(), rel=0.01)
