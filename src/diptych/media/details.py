@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from diptych.media.exif import camera_of, place_of, sound, taken_at
 from diptych.media.formats import is_raw, open_known
-from diptych.media.raw import raw_size
+from diptych.media.raw import raw_header
 from diptych.media.sources import Limits, Source, name_of, naming, opened
 from diptych.media.words import captions_of, keywords_of
 
@@ -22,7 +22,6 @@ _ORIENTATION = 0x0112
 _QUARTER_TURNS = (5, 6, 7, 8)  # the orientations that swap width and height
 _PHOTOSHOP_IPTC = 0x0404
 _TIFF_XMP, _TIFF_IPTC = 700, 33723
-_TIFF_STARTS = (b"II*\0", b"MM\0*")
 _PNG_HEAD = 8  # bytes before the first chunk
 _MOST_CHUNKS = 100_000  # walked through in one PNG
 _LARGEST_CHUNK = 2**24  # bytes of metadata read from one
@@ -141,12 +140,7 @@ def _header(image: Image.Image, file: BinaryIO | None) -> _Header:
 
 
 def _raw_header(file: BinaryIO) -> _Header:
-    """A RAW file is a TIFF in most cameras' hands; the sensor's size is LibRaw's to say."""
-    size, exif = raw_size(file), Image.Exif()
-    file.seek(0)
-    if file.read(4) in _TIFF_STARTS:
-        file.seek(0)
-        sound(lambda: exif.load_from_fp(file), None)
+    size, exif = raw_header(file)
     blocks = sound(lambda: [exif.get(tag) for tag in (_TIFF_XMP, _TIFF_IPTC)], [])
     return _Header(size, "RAW", exif, *(block if isinstance(block, bytes) else b"" for block in blocks))
 

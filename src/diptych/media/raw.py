@@ -20,9 +20,13 @@ RAW_SUFFIXES = frozenset(
 )
 CheckSize = Callable[[int, int], None]
 
-_ORIENTATION = 0x0112
+_ORIENTATION, _SOFTWARE = 0x0112, 0x0131
 _EXIF_OF_FLIP = {3: 3, 5: 8, 6: 6}  # LibRaw's half turn, quarter turn to the left, to the right
 _QUARTER_TURNS = (5, 6)
+_TIFF_LIKE = {  # first bytes -> the TIFF they stand for; those of Olympus and Panasonic are their own
+    **dict.fromkeys((b"II*\0", b"IIRO", b"IIRS", b"IIU\0"), b"II*\0"),
+    **dict.fromkeys((b"MM\0*", b"MMOR"), b"MM\0*"),
+}
 
 
 def open_raw(file: BinaryIO, check: CheckSize, target: int | None) -> Image.Image:
@@ -53,8 +57,8 @@ def open_raw(file: BinaryIO, check: CheckSize, target: int | None) -> Image.Imag
         return _developed(raw, half_size=min(raw.sizes.width, raw.sizes.height) >= 4 * target)
 
 
-def raw_size(file: BinaryIO) -> tuple[int, int]:
-    """Width and height of the developed picture, upright; nothing is developed.
+def raw_header(file: BinaryIO) -> tuple[tuple[int, int], Image.Exif]:
+    """Width and height of the developed picture, upright, and the EXIF; nothing is developed.
 
     Raises
     ------
@@ -62,9 +66,17 @@ def raw_size(file: BinaryIO) -> tuple[int, int]:
         The library is not installed.
     """
     with _library().imread(file) as raw:
-        sizes = raw.sizes
-        width, height = sizes.iwidth, sizes.iheight
-        return (height, width) if sizes.flip in _QUARTER_TURNS else (width, height)
+        sizes, exif = raw.sizes, Image.Exif()
+        size = (sizes.iwidth, sizes.iheight)
+        file.seek(0)
+        start = file.read(4)
+        if start in _TIFF_LIKE:  # in most cameras' hands the file is a TIFF, under its own or another name
+            file.seek(4)
+            exif.load_from_fp(io.BytesIO(_TIFF_LIKE[start] + file.read()))
+        else:
+            preview = _preview(raw, lambda width, height: None)
+            exif = exif if preview is None else preview.getexif()
+    return (size[::-1] if sizes.flip in _QUARTER_TURNS else size), exif
 
 
 def _library() -> Any:
@@ -95,6 +107,9 @@ def _preview(raw: Any, check: CheckSize) -> Image.Image | None:
 def _say_how_it_lies(image: Image.Image, sizes: Any) -> None:
     """A preview with no orientation of its own lies as the sensor's values do, unless its shape says no."""
     exif = image.getexif()
+    # LibRaw gives the sensor's orientation to previews without one, upright ones too.
+    if _ORIENTATION in exif and not str(exif.get(_SOFTWARE)).startswith("dcraw"):
+        return
     turned = (image.width > image.height) != (sizes.width > sizes.height)
-    if _ORIENTATION not in exif and not (turned and sizes.flip in _QUARTER_TURNS):
-        exif[_ORIENTATION] = _EXIF_OF_FLIP.get(sizes.flip, 1)
+    upright = turned and sizes.flip in _QUARTER_TURNS
+    exif[_ORIENTATION] = 1 if upright else _EXIF_OF_FLIP.get(sizes.flip, 1)
