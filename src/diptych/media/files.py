@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from diptych.errors import ImageError
 from diptych.media.formats import HEIF_SUFFIXES
 from diptych.media.raw import RAW_SUFFIXES
+from diptych.media.sources import name_of
 
 IMAGE_SUFFIXES: frozenset[str] = (
     frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib"})
@@ -20,7 +21,12 @@ IMAGE_SUFFIXES: frozenset[str] = (
 )
 
 
-def find_images(paths: Sequence[str | Path], *, recursive: bool = True) -> list[Path]:
+def find_images(
+    paths: Sequence[str | Path],
+    *,
+    recursive: bool = True,
+    on_error: Callable[[ImageError], None] | None = None,
+) -> list[Path]:
     """The picture files that paths, folders and patterns name, each once, sorted.
 
     Parameters
@@ -31,11 +37,15 @@ def find_images(paths: Sequence[str | Path], *, recursive: bool = True) -> list[
         path is a pattern; ``**`` crosses folders.
     recursive : bool
         Look into folders inside folders. Links to folders are not followed.
+    on_error : callable, optional
+        Told of each folder below the named ones that cannot be listed: what is in there is not gone. By
+        default such folders are passed over.
 
     Returns
     -------
     list of Path
-        Empty when the folders hold no pictures.
+        Empty when the folders hold no pictures. Bytes of a name that are no UTF-8 are kept as `os.fsdecode`
+        keeps them (surrogates), so that the file can be opened.
 
     Raises
     ------
@@ -52,7 +62,7 @@ def find_images(paths: Sequence[str | Path], *, recursive: bool = True) -> list[
     found: set[Path] = set()
     for path in [paths] if isinstance(paths, str | Path) else paths:
         for place in _places(path):
-            found.update(_in_folder(place, recursive) if place.is_dir() else [place])
+            found.update(_in_folder(place, recursive, on_error) if place.is_dir() else [place])
     return sorted(found)
 
 
@@ -78,15 +88,27 @@ def _exists(place: Path) -> bool:
         return False
 
 
-def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
+def _in_folder(
+    folder: Path, recursive: bool, on_error: Callable[[ImageError], None] | None
+) -> Iterator[Path]:
     try:
         os.scandir(folder).close()
     except OSError as error:
-        raise ImageError(f"{folder}: the folder cannot be listed: {error.strerror}") from error
-    for root, folders, names in os.walk(folder):
+        raise _not_listed(error, folder) from error
+
+    def told(error: OSError) -> None:
+        if on_error is not None:
+            on_error(_not_listed(error, folder))
+
+    for root, folders, names in os.walk(folder, onerror=told):
         # Hidden ones hold thumbnails and the "._" shadows of macOS.
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         yield from (Path(root) / name for name in names if is_picture(name))
+
+
+def _not_listed(error: OSError, folder: Path) -> ImageError:
+    where = name_of(os.fsdecode(error.filename or folder))
+    return ImageError(f"{where}: the folder cannot be listed: {error.strerror}")
 
 
 def is_picture(name: str) -> bool:
