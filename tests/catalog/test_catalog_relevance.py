@@ -84,6 +84,12 @@ def test_a_text_less_another_is_judged_by_its_own_scale() -> None:
     assert (best(gauge, queries[201:], pictures) >= DEFAULT_CUTOFF).mean() < 0.1
 
 
+def test_what_is_taken_away_is_another_text_than_what_is_looked_for() -> None:
+    texts, pictures = world()
+    alone, less = (Gauge.of(Background(texts), pictures, parts) for parts in (TEXT, LESS))
+    assert np.linalg.norm(less.mean) < 0.9 * np.linalg.norm(alone.mean)
+
+
 def test_a_picture_is_judged_beside_pictures() -> None:
     texts, _ = world()
     draw = np.random.default_rng(3)
@@ -145,6 +151,12 @@ def test_figures_are_numbers_from_0_to_1_whatever_the_rows(
     assert figures.dtype == np.float32
     assert figures.shape == (pictures,)
     assert ((figures >= 0) & (figures <= 1)).all()
+
+
+def test_a_cosine_that_is_no_number_fits_nothing() -> None:
+    texts, pictures = world()
+    gauge = Gauge.of(Background(texts), pictures)
+    assert gauge.relevance(np.full(2, np.nan, np.float32), pictures[:2], size=200).tolist() == [0.0, 0.0]
 
 
 @given(st.floats(0.1, 10), st.floats(-5, 5), st.integers(0, 5))
