@@ -18,6 +18,7 @@ from pathlib import Path
 from diptych.catalog.golden import check_pictures, golden_rows
 from diptych.catalog.intake import Outcome, Settings, take_in
 from diptych.catalog.listing import Listing, listing, roots_of
+from diptych.catalog.relevance import Background
 from diptych.catalog.scan import below, compare, known_members, pending_files
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
@@ -81,6 +82,10 @@ def index(
     roots = roots_of(paths) if paths else _known_roots(store)
     space = _space(store, encoder, model, reembed=reembed)
     sweep(store)
+    if space.background() is None:
+        made = Background.of(encoder)
+        with store.database.writing():
+            space.keep_background(made)
     outcome, told = Outcome(), Listing()
     with stage("looking for pictures", None) as advance:
         found = listing(

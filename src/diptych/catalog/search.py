@@ -6,7 +6,6 @@ The neighbours come from `nearest`, which pictures may answer from `filters`, wh
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +21,7 @@ from diptych.catalog.relevance import DEFAULT_CUTOFF, Background, Gauge, Part
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
 from diptych.encoder import Encoder
-from diptych.errors import CatalogError, DataError, InputError
+from diptych.errors import CatalogError, InputError
 from diptych.media.hashes import hamming
 
 if TYPE_CHECKING:
@@ -150,9 +149,10 @@ class Searcher:
 
     @property
     def background(self) -> Background:
-        """What hits are compared with; made once and kept in the catalogue."""
+        """What hits are compared with; kept in the catalogue by whoever indexed, else made."""
         if self._background is None:
-            self._background = background_of(self.space, self.encoder)
+            kept = self.space.background()
+            self._background = Background.of(self.encoder) if kept is None else kept
         return self._background
 
     @property
@@ -266,17 +266,3 @@ class Searcher:
                 f"there is no picture #{content} in this catalogue: numbers stand in  diptych search --json"
             )
         return rows[0]
-
-
-def background_of(space: Space, encoder: Encoder) -> Background:
-    """The background of a space: read, or made and kept."""
-    if space.info.background is not None:
-        with contextlib.suppress(DataError):  # of another version: made again
-            return Background.from_bytes(space.info.background)
-    made = Background.of(encoder)
-    if not space.database.readonly:
-        with space.database.writing():
-            space.database.run(
-                "UPDATE spaces SET background = ? WHERE id = ?", (made.to_bytes(), space.info.id)
-            )
-    return made

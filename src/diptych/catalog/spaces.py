@@ -7,6 +7,7 @@ space is written anew.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diptych.catalog.database import Database
+from diptych.catalog.relevance import Background
 from diptych.catalog.segments import SEGMENT_ROWS, Segments
-from diptych.errors import CatalogError
+from diptych.errors import CatalogError, DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,8 +44,6 @@ class SpaceInfo:
     rows : int
         Rows that count, dead ones among them.
     golden : (4, dim) float32
-    background : bytes or None
-        What the cut-off compares with, see `relevance`.
     """
 
     id: int
@@ -54,7 +54,6 @@ class SpaceInfo:
     state: str
     rows: int
     golden: FloatArray
-    background: bytes | None
 
     @property
     def told(self) -> str:
@@ -65,14 +64,12 @@ class SpaceInfo:
 def read_space(database: Database, state: str) -> SpaceInfo | None:
     """The space in this state, if there is one."""
     for found in database.all(
-        "SELECT id, identity, model, dim, segment_rows, state, row_count, golden, background "
-        "FROM spaces WHERE state = ?",
+        "SELECT id, identity, model, dim, segment_rows, state, row_count, golden FROM spaces WHERE state = ?",
         (state,),
     ):
-        number, identity, model, dim, segment_rows, _, rows, golden, background = found
+        number, identity, model, dim, segment_rows, _, rows, golden = found
         kept = np.frombuffer(bytes(golden), np.float32).reshape(-1, dim)
-        blob = None if background is None else bytes(background)
-        return SpaceInfo(number, identity, model, dim, segment_rows, state, rows, kept, blob)
+        return SpaceInfo(number, identity, model, dim, segment_rows, state, rows, kept)
     return None
 
 
@@ -133,6 +130,12 @@ class Space:
         )
         self.database.run("UPDATE spaces SET row_count = ? WHERE id = ?", (self.segments.rows, self.info.id))
 
+    def keep_background(self, background: Background) -> None:
+        """Keep what hits are compared with."""
+        self.database.run(
+            "UPDATE spaces SET background = ? WHERE id = ?", (background.to_bytes(), self.info.id)
+        )
+
     def drop(self, contents: Sequence[int]) -> None:
         """Mark the rows of these contents dead."""
         rows = sorted(self.rows_of(contents).values())
@@ -168,6 +171,13 @@ class Space:
                 part = self._dead[start : start + self.info.segment_rows]
                 part[:] = marks[: len(part)]
         return self._dead
+
+    def background(self) -> Background | None:
+        """What hits are compared with; None where nothing was kept, or by another version."""
+        for (blob,) in self.database.all("SELECT background FROM spaces WHERE id = ?", (self.info.id,)):
+            with contextlib.suppress(DataError):
+                return None if blob is None else Background.from_bytes(bytes(blob))
+        return None
 
     def rows_of(self, contents: Sequence[int]) -> dict[int, int]:
         """Content -> row, of those that have one."""
