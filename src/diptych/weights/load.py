@@ -143,7 +143,7 @@ def _joined(texts: m_clip.TextCheckpoint, pictures: str, cache_dir: str | Path |
 
 def _texts_in(name: str, cache_dir: str | Path | None) -> m_clip.TextCheckpoint | None:
     """The M-CLIP text encoder of that name, or None where it names something else."""
-    if name.startswith("hf-hub:M-CLIP/"):
+    if name.startswith("hf-hub:M-CLIP/"):  # of other repositories that are whole, nothing need be fetched
         return load_texts(name, cache_dir=cache_dir)
     config = Path(name.removeprefix("local-dir:")) / transformers.CONFIG_FILE
     if config.is_file() and read_json(config).get("model_type") == m_clip.MODEL_TYPE:
@@ -202,7 +202,12 @@ def _load_repository(
         if (table := tokenizer_file(read_spec(config.parent)[0].tokenizer)) is not None:
             hub.fetch(table)
         return read_folder(config.parent)
-    if (pictures := m_clip.PICTURES_OF.get(hub.repository)) is not None:
+    if read_json(config).get("model_type") == m_clip.MODEL_TYPE:
+        if (pictures := m_clip.PICTURES_OF.get(hub.repository)) is None:
+            raise UnknownModelError(
+                f"{hub.repository!r} holds texts only: name the model whose pictures these texts were taught "
+                f"to fit, as in load('hf-hub:{hub.repository}', 'ViT-B-32 openai')"
+            )
         return _joined(_fetch_texts(hub), pictures, cache_dir)
     ours = open_clip if config.name == open_clip.CONFIG_FILE else transformers
     # Before gigabytes are fetched: is it a model that can be built?
