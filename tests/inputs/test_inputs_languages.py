@@ -106,7 +106,14 @@ SILENT = [
         "São Paulo",
     ),
     *("Van der Waals", "Ludwig van Beethoven", "the UN", "MIT", "im a dog", "candy cane", "apple pies"),
-    *("Casa de Campo", "Un Chien Andalou", "Puerto de la Cruz", "Notre Dame de Paris", "yin and yang"),
+    *(
+        "Casa de Campo",
+        "Hotel Playa Caballo",
+        "Un Chien Andalou",
+        "Puerto de la Cruz",
+        "Notre Dame de Paris",
+        "yin and yang",
+    ),
     *("the word 犬 on a red shirt", "a sign that says ein Hund und eine Katze in the street of the old town"),
 ]
 

@@ -29,7 +29,6 @@ from diptych.weights.write_open_clip import beyond_the_paper, copy_tokenizer, wa
 _GEMMA = {
     "tokenizer_class": "Siglip2Tokenizer",
     "padding_side": "right",
-    "model_max_length": 64,
     "model_input_names": ["input_ids"],
     "pad_token": "<pad>",
     "eos_token": "<eos>",
@@ -66,7 +65,8 @@ def to_transformers(checkpoint: Checkpoint, folder: Path) -> None:
     save_safetensors(folder / WEIGHTS_FILES[0], names)
     copy_tokenizer(checkpoint, folder)
     if gemma:
-        write_bytes(folder / TOKENIZER_CONFIG, json.dumps(_GEMMA, indent=2).encode())
+        words = {**_GEMMA, "model_max_length": tokenizer.context_length}
+        write_bytes(folder / TOKENIZER_CONFIG, json.dumps(words, indent=2).encode())
     transform = write_preprocess(checkpoint.spec.preprocess, siglip=siglip)
     write_bytes(folder / PREPROCESS_FILES[0], json.dumps(transform, indent=2).encode())
     write_bytes(folder / CONFIG_FILE, json.dumps(config, indent=2).encode())
