@@ -211,3 +211,12 @@ def test_a_list_may_not_name_private_addresses(run: Run, tiny: Path, album: Path
     done = run("classify", "-", "dog", "cat", "-m", tiny, "--allow-urls", stdin=f"{site}/album/a.jpg\n")
     assert done.exit_code == 2
     assert "private" in done.stderr
+
+
+def test_labels_in_another_language_are_told_of(run: Run, tiny: Path, album: Path) -> None:
+    done = run("classify", album / "a.jpg", "ein Hund im Schnee", "собака", "-m", tiny)
+    assert done.exit_code == 0
+    assert done.stderr.startswith("note: 'ein Hund im Schnee' looks German, and this model reads English")
+    assert len(done.stderr.splitlines()) == 1
+    quiet = run("classify", album / "a.jpg", "ein Hund im Schnee", "собака", "-m", tiny, "--quiet")
+    assert quiet.stderr == ""

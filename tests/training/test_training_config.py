@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from make_runs import config_of
+from make_runs import TINY, config_of
 
 from diptych.errors import InputError
+from diptych.model.config import RobertaConfig
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,11 @@ from diptych.errors import InputError
 def test_settings_that_cannot_be_are_refused(assignment: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         config_of(Path("x"), Path("y")).override([assignment])
+
+
+def test_a_multilingual_text_tower_is_for_encoding_only() -> None:
+    with pytest.raises(InputError, match="RoBERTa's kind cannot be trained here yet"):
+        config_of(Path("x"), Path("y"), model=dataclasses.replace(TINY, text=RobertaConfig()))
 
 
 def test_settings_that_need_each_other_come_in_any_order() -> None:

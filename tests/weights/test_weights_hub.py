@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -16,13 +17,16 @@ import pytest
 import torch
 from huggingface_hub import constants
 from tiny_models import TINY
+from tiny_multilingual import recorded, state_of, write_xlm_r_table
 
 from diptych.errors import ChecksumError, DownloadError, UnknownModelError, WeightsError
+from diptych.model.config import RobertaConfig
 from diptych.model.initialise import build
 from diptych.weights import (
     Checkpoint,
     ModelSpec,
     load_checkpoint,
+    m_clip,
     save_checkpoint,
     to_open_clip,
     to_transformers,
@@ -30,6 +34,7 @@ from diptych.weights import (
 from diptych.weights import load as load_module
 from diptych.weights.download import Hub
 from diptych.weights.registry import Release
+from diptych.weights.roberta import BASES, TOKENIZER_REPOSITORY, XLM_R_VOCABULARY, tokenizer_of
 
 # The small models here have a reduced vocabulary, of which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")
@@ -280,6 +285,57 @@ def test_a_release_by_name_and_tag(
     assert "licence: mit" in capsys.readouterr().err
     load_checkpoint("toy", "t", cache_dir=tmp_path / "elsewhere")
     assert "licence" not in capsys.readouterr().err
+
+
+def test_a_multilingual_release_finds_its_table(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repository's own tokenizer.json, or XLM-R's where it has none."""
+    text = dataclasses.replace(RobertaConfig(), width=8, heads=2, layers=1, vocab_size=XLM_R_VOCABULARY)
+    shape = dataclasses.replace(TINY, text=text)
+    spec = ModelSpec(name="toy t", architecture=shape, tokenizer=tokenizer_of(text))
+    monkeypatch.setattr(Release, "spec", lambda self: spec)
+    release = Release("toy", "t", "gelu", "clip", "mit", "org/toy", 1)
+    monkeypatch.setattr(load_module, "find", lambda name, tag: release)
+    state = {name: tensor.detach() for name, tensor in build(shape, seed=0).state_dict().items()}
+    torch.save(state, tmp_path / "open_clip_pytorch_model.bin")
+    hub.files["org/toy/open_clip_pytorch_model.bin"] = (tmp_path / "open_clip_pytorch_model.bin").read_bytes()
+    write_xlm_r_table(tmp_path / "tokenizer.json")
+    hub.files[f"{TOKENIZER_REPOSITORY}/tokenizer.json"] = (tmp_path / "tokenizer.json").read_bytes()
+    loaded = load_checkpoint("toy", "t")
+    assert loaded.tokenizer_file is not None
+    assert loaded.tokenizer_file.read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
+    assert f"{TOKENIZER_REPOSITORY}/tokenizer.json" in hub.fetched()
+    hub.files["org/toy/tokenizer.json"] = (tmp_path / "tokenizer.json").read_bytes()
+    own = load_checkpoint("toy", "t", cache_dir=tmp_path / "elsewhere")
+    assert own.identity == loaded.identity
+    assert own.folder is not None
+    assert "org--toy" in str(own.folder)
+
+
+def test_texts_of_m_clip_come_with_the_pictures_they_were_taught_to_fit(
+    hub: FakeHub, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(hub, checkpoint, "open_clip", tmp_path / "out", "org/pictures")
+    monkeypatch.setitem(BASES, "tiny", recorded()["xlm_roberta_config"])
+    config = {"model_type": "M-CLIP", "modelBase": "tiny", "numDims": 32, "transformerDimensions": 32}
+    state = state_of({**recorded()["m_clip"]["shapes"], "LinearTransformation.weight": [32, 32]})
+    state["LinearTransformation.bias"] = torch.zeros(32)
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    write_xlm_r_table(tmp_path / "tokenizer.json")
+    hub.files["M-CLIP/toy/config.json"] = json.dumps(config).encode()
+    for name in ("pytorch_model.bin", "tokenizer.json"):
+        hub.files[f"M-CLIP/toy/{name}"] = (tmp_path / name).read_bytes()
+    with pytest.raises(UnknownModelError, match="whose pictures these texts were taught to fit"):
+        load_checkpoint("hf-hub:M-CLIP/toy")
+    said = load_checkpoint("hf-hub:M-CLIP/toy", "hf-hub:org/pictures")
+    monkeypatch.setitem(m_clip.PICTURES_OF, "M-CLIP/toy", "hf-hub:org/pictures")
+    known = load_checkpoint("hf-hub:M-CLIP/toy")
+    release = Release("toy", "m_clip", "gelu", "m-clip", "mit", "M-CLIP/toy", 1)
+    monkeypatch.setattr(load_module, "find", lambda name, tag: release)
+    assert said.identity == known.identity == load_checkpoint("toy", "m_clip").identity
+    assert known.spec.name == "toy with the pictures of org/pictures"
+    assert torch.equal(known.state["visual.proj"], checkpoint.state["visual.proj"])
 
 
 def test_shards(hub: FakeHub, checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -122,6 +122,7 @@ def classify(
 
     Exit status: 0 done, 1 some pictures could not be read, 2 nothing done.
     """
+    from diptych.cli.labels import tell_language
     from diptych.cli.pictures import gather, nothing_named, sort_words
 
     if json and csv:
@@ -145,6 +146,7 @@ def classify(
     )
     counts = options.count(threads, "--threads"), options.count(batch_size, "--batch-size")
     stream = Stream(encoder, exact, *counts, quiet, frozenset(named))
+    tell_language(asked, encoder, quiet=quiet)
     fitted = _fit(encoder, asked, classifier, templates, multi_label, none)
     if calibrate is not None:
         _calibrate(fitted, stream, calibrate)

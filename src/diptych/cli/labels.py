@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from diptych.cli.console import complain
 from diptych.errors import DataError, TextError
 
 _ARTICLES = {"a", "an", "the", "some", "two", "three", "several", "many", "no", "my", "your", "his", "her"}
@@ -136,3 +137,27 @@ def class_texts(names: str | None) -> tuple[Any, dict[str, list[str]]]:
     if len(texts) < len(labels) and any(len(label.texts) > 1 for label in labels):
         raise DataError(f"{names}: two classes begin with the same text, so their texts cannot be told apart")
     return {label.name: label.texts[0] for label in labels}, texts
+
+
+def tell_language(labels: Any, encoder: Any, *, quiet: bool) -> None:
+    """A note where the model will not understand the labels' language; none without a tokenizer to ask.
+
+    Parameters
+    ----------
+    labels : list, dict or None
+        As a classifier takes them; None for those of a saved one.
+    encoder : Encoder
+        With `tokenizer`, and `spec.languages` where its languages are stated.
+    quiet : bool
+        Say nothing.
+    """
+    from diptych.inputs import first_not_understood
+    from diptych.zeroshot.labels import read_labels
+
+    tokenizer = getattr(encoder, "tokenizer", None)
+    if labels is None or tokenizer is None or quiet:
+        return
+    texts = [text for label in read_labels(labels) for text in label.texts]
+    languages = getattr(getattr(encoder, "spec", None), "languages", ())
+    if (sentence := first_not_understood(texts, tokenizer, languages)) is not None:
+        complain("note", sentence)

@@ -141,12 +141,17 @@ class TorchEncoder:
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return self.model.positional_embedding.device
+        return self._weight.device
 
     @property
     def precision(self) -> str:
         """What the model computes in: float32, bfloat16 or float16."""
-        return str(self.model.positional_embedding.dtype).removeprefix("torch.")
+        return str(self._weight.dtype).removeprefix("torch.")
+
+    @property
+    def _weight(self) -> Tensor:
+        """One of the weights that have the model's device and precision, which the scale has not."""
+        return next(self.model.visual.parameters())
 
     def encode_images(self, images: Sequence[Image]) -> FloatArray:
         """Decoded RGB pictures as unit rows, (N, dim) float32."""
@@ -198,7 +203,7 @@ class TorchEncoder:
         self, images: Sequence[Image], function: Any, shape: tuple[int, ...], *, unit: bool = False
     ) -> FloatArray:
         rows = np.empty((len(images), *shape), np.float32)
-        dtype = self.model.positional_embedding.dtype
+        dtype = self._weight.dtype
         for start in range(0, len(images), self.batch_size):
             part = images[start : start + self.batch_size]
             pixels = preprocess_batch(part, self.spec.preprocess, threads=self.threads)  # (B, 3, S, S)

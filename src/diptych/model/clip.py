@@ -9,9 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from diptych.errors import InputError
 from diptych.model.blocks import unit_rows
-from diptych.model.config import CLIPConfig, ResNetConfig
+from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig
 from diptych.model.resnet import ModifiedResNet
+from diptych.model.roberta import RobertaTower
 from diptych.model.text import TextTower
 from diptych.model.vit import VisionTransformer
 
@@ -48,6 +50,10 @@ class CLIP(TextTower):
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__(config.text, config.embed_dim, config.activation)
+        self._add_pictures(config)
+
+    def _add_pictures(self, config: CLIPConfig) -> None:
+        """The half that is the same whatever reads the texts."""
         self.config = config
         self.visual: ModifiedResNet | VisionTransformer = (
             ModifiedResNet(config.vision, config.embed_dim)
@@ -89,8 +95,44 @@ class CLIP(TextTower):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass instead of keeping them."""
-        self.transformer.grad_checkpointing = enable
+        self._checkpoint_text(enable)
         if isinstance(self.visual, VisionTransformer):
             self.visual.transformer.grad_checkpointing = enable
         else:
             self.visual.grad_checkpointing = enable
+
+    def _checkpoint_text(self, enable: bool) -> None:
+        self.transformer.grad_checkpointing = enable
+
+
+class RobertaCLIP(CLIP):
+    """A CLIP whose texts are read by a tower of RoBERTa's kind.
+
+    It is held under `text`, for open_clip's files name its parameters so (`text.transformer.embeddings...`,
+    `text.proj...`), and what a `CLIP` inherits from its own text tower is not there.
+
+    Parameters
+    ----------
+    config : CLIPConfig
+        Its text tower is a `RobertaConfig`.
+    """
+
+    def __init__(self, config: CLIPConfig) -> None:
+        nn.Module.__init__(self)  # not TextTower's: its parameters would be in the way
+        if not isinstance(config.text, RobertaConfig):
+            raise InputError("RobertaCLIP needs a RobertaConfig for its texts; build() takes either kind")
+        self.text_config = config.text
+        self.text = RobertaTower(config.text, config.embed_dim)
+        self._add_pictures(config)
+
+    def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
+        """Padded token ids (N, L) in the shared space, (N, E)."""
+        features: Tensor = self.text(tokens)
+        return unit_rows(features) if normalize else features
+
+    def encode_tree(self, tokens: Tensor, depth: Tensor, sees: Tensor, ends: Tensor) -> Tensor:
+        """Refused: where every token sees all others, texts that begin alike share nothing."""
+        raise InputError("a text tower that looks both ways cannot share beginnings; use encode_text")
+
+    def _checkpoint_text(self, enable: bool) -> None:
+        self.text.grad_checkpointing = enable

@@ -156,6 +156,49 @@ class TextConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RobertaConfig(TextConfig):
+    """A text tower of RoBERTa's kind (arXiv 1907.11692), as XLM-R reads a hundred languages (1911.02116).
+
+    Every token sees all others, padding is masked, and the text is read from all its tokens. How is said by
+    `pooler` and `head`; `pool`, `end_id` and `projection_bias` are those of CLIP's own tower.
+
+    Examples
+    --------
+    >>> RobertaConfig(width=1024, heads=16, layers=24).head_width
+    64
+    """
+
+    vocab_size: int = 250002
+    width: int = 768
+    heads: int = 12
+    layers: int = 12
+    causal: bool = False
+    pool: Literal["end", "last"] = "last"
+    pad_id: int = 1
+    activation: Activation | None = "gelu"  # the tower's own, whatever the picture encoder has
+    positions: int = 514  # rows of the table of positions; the first pad_id + 1 are never text
+    token_types: int = 1  # rows of that table; texts are all of the first kind
+    # Which vector is the text's: the mean over its tokens, the first token's, or that through a tanh layer.
+    pooler: Literal["mean", "first", "tanh"] = "mean"
+    # From the width to the shared space: nothing, a matrix, two with a GELU between (open_clip's), or a
+    # matrix and a bias (M-CLIP's).
+    head: Literal["none", "linear", "mlp", "affine"] = "mlp"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive(self, "positions", "token_types")
+        if self.causal or self.pool != "last" or self.end_id is not None or self.projection_bias:
+            raise InputError("a RobertaConfig takes no causal, pool, end_id or projection_bias")
+        if self.activation is None:
+            raise InputError("a RobertaConfig names its own activation, usually 'gelu'")
+        if self.context_length + self.pad_id >= self.positions:
+            raise InputError(
+                f"texts of {self.context_length} tokens need {self.context_length + self.pad_id + 1} "
+                f"positions, the table has {self.positions}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class CLIPConfig:
     """Two encoders, one space.
 
@@ -179,12 +222,17 @@ class CLIPConfig:
         vision = self.vision
         if isinstance(vision, ViTConfig) and not vision.projection and vision.width != self.embed_dim:
             raise InputError(f"without a projection the vision width {vision.width} must be embed_dim")
+        text = self.text
+        if isinstance(text, RobertaConfig) and text.head == "none" and text.width != self.embed_dim:
+            raise InputError(f"without a head the text width {text.width} must be embed_dim")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; the kind of image tower stands under `vision.kind`."""
+        """Plain values for JSON; the kinds of tower stand under `vision.kind` and `text.kind`."""
         kind = "vit" if isinstance(self.vision, ViTConfig) else "resnet"
         values = dataclasses.asdict(self)
         values["vision"] = {"kind": kind, **values["vision"]}
+        if isinstance(self.text, RobertaConfig):  # CLIP's own has none: files written before there were two
+            values["text"] = {"kind": "roberta", **values["text"]}
         return values
 
     @classmethod
@@ -205,7 +253,10 @@ class CLIPConfig:
             vision["layers"] = tuple(vision["layers"])
         tower: ViTConfig | ResNetConfig
         tower = _build(ViTConfig, vision) if kind == "vit" else _build(ResNetConfig, vision)
-        text = _build(TextConfig, values.pop("text", {}))
+        words = dict(values.pop("text", {}))
+        if (kind := words.pop("kind", "clip")) not in ("clip", "roberta"):
+            raise InputError(f"unknown text tower kind {kind!r}: expected 'clip' or 'roberta'")
+        text = _build(RobertaConfig if kind == "roberta" else TextConfig, words)
         return _build(cls, {**values, "vision": tower, "text": text})
 
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from diptych.model.blocks import Attention, Transformer
-from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig
+from diptych.model.clip import CLIP, RobertaCLIP
+from diptych.model.config import CLIPConfig, RobertaConfig
 from diptych.model.resnet import AttentionPool, AveragePool, Bottleneck, ModifiedResNet
+from diptych.model.roberta import RobertaTower
 from diptych.model.vit import VisionTransformer
 
 
@@ -27,7 +28,7 @@ def build(config: CLIPConfig, *, device: torch.device | str = "cpu", seed: int |
         Initialise with this seed. Without one the parameters are left unset, to be loaded.
     """
     with torch.device("meta"):
-        model = CLIP(config)
+        model = RobertaCLIP(config) if isinstance(config.text, RobertaConfig) else CLIP(config)
     if torch.device(device).type == "meta":
         return model
     model.to_empty(device=device)
@@ -49,6 +50,7 @@ def initialise(model: CLIP, *, seed: int) -> None:
                                             the residual branches keeps its size with depth
     text blocks: mlp.c_fc                   normal, std (2 width)^-1/2
     text_projection                         normal, std width^-1/2
+    RoBERTa: all matrices and tables        normal, std 0.02
     ViT: class, position, proj, probe       normal, std width^-1/2
     ViT blocks: attn.in_proj                uniform as Xavier's (Glorot and Bengio 2010)
     pool (ResNet): q, k, v, c; positions    normal, std (channels of the last stage)^-1/2
@@ -71,7 +73,10 @@ def initialise(model: CLIP, *, seed: int) -> None:
     with torch.no_grad():
         for module in model.modules():
             _default(module, draw)
-        _text(model, draw)
+        if isinstance(model, RobertaCLIP):
+            _roberta(model.text, draw)
+        else:
+            _text(model, draw)
         if isinstance(model.visual, ModifiedResNet):
             _resnet(model.visual, draw)
         else:
@@ -119,6 +124,14 @@ def _text(model: CLIP, draw: _Draw) -> None:
         projection.bias.zero_()
     else:
         draw.normal(projection, projection.shape[0] ** -0.5)
+
+
+def _roberta(tower: RobertaTower, draw: _Draw) -> None:
+    for name, parameter in tower.named_parameters():
+        if parameter.ndim > 1:
+            draw.normal(parameter, 0.02)
+        elif name.endswith("bias"):
+            parameter.zero_()
 
 
 def _blocks(transformer: Transformer, width: int, draw: _Draw) -> None:

@@ -50,7 +50,7 @@ class Trees:
 
 def can_share(config: TextConfig) -> bool:
     """Whether beginnings can be shared: only where nothing later is seen, and the end is read."""
-    return config.causal and config.pool == "end"
+    return config.causal and config.pool == "end"  # never a RobertaConfig, which is not causal
 
 
 def plant(tokens: Ids, config: TextConfig, *, nodes: int = NODES) -> Trees:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from diptych.errors import InputError
 from diptych.inputs import PreprocessConfig, TokenizerConfig
-from diptych.model.config import CLIPConfig, ResNetConfig, check_choices, preset
+from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, check_choices, preset
 from diptych.pairs.augment import AugmentConfig
 from diptych.pairs.loader import Mixture
 from diptych.weights import ModelSpec
@@ -171,6 +171,11 @@ class TrainConfig:
 
     def _check_sizes(self) -> None:
         vision = self.architecture.vision
+        if isinstance(self.architecture.text, RobertaConfig):
+            raise InputError(
+                "a text tower of RoBERTa's kind cannot be trained here yet: use it for encoding, or train a "
+                "model with CLIP's text tower"
+            )
         if self.image_sizes and not (isinstance(vision, ResNetConfig) and vision.pool == "average"):
             raise InputError(
                 "image_sizes needs a tower that reads pictures of any side: a ResNet with pool='average'"

@@ -8,7 +8,8 @@ from __future__ import annotations
 from diptych.weights.combine import combine
 from diptych.weights.fitting import fit
 from diptych.weights.identity import identity_of
-from diptych.weights.load import load_checkpoint
+from diptych.weights.load import load_checkpoint, load_texts
+from diptych.weights.m_clip import TextCheckpoint, with_texts_of
 from diptych.weights.native import save_checkpoint, to_diptych
 from diptych.weights.registry import list_models, suggest
 from diptych.weights.spec import Checkpoint, ModelSpec
@@ -17,6 +18,8 @@ from diptych.weights.write_transformers import to_transformers
 
 __all__ = [
     "load_checkpoint",
+    "load_texts",
+    "with_texts_of",
     "save_checkpoint",
     "to_diptych",
     "to_open_clip",
@@ -27,5 +30,6 @@ __all__ = [
     "list_models",
     "suggest",
     "Checkpoint",
+    "TextCheckpoint",
     "ModelSpec",
 ]

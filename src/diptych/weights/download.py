@@ -36,7 +36,7 @@ class Hub:
     ) -> None:
         self.repository, _, revision = repository.partition("@")
         self.revision = revision or None
-        self._cache_dir = None if cache_dir is None else str(cache_dir)
+        self.cache_dir = None if cache_dir is None else str(cache_dir)
         self._licence = licence
         # The client tries for half a minute before it gives up: once is enough.
         self._unreachable_before = False
@@ -78,7 +78,7 @@ class Hub:
                 self.repository,
                 name,
                 revision=self.revision,
-                cache_dir=self._cache_dir,
+                cache_dir=self.cache_dir,
                 library_name="diptych",
                 local_files_only=self._unreachable_before,
             )
@@ -139,9 +139,7 @@ class Hub:
         """What the cache knows of a file: its path, that it does not exist, or nothing."""
         from huggingface_hub import try_to_load_from_cache
 
-        return try_to_load_from_cache(
-            self.repository, name, cache_dir=self._cache_dir, revision=self.revision
-        )
+        return try_to_load_from_cache(self.repository, name, cache_dir=self.cache_dir, revision=self.revision)
 
     def _checked(self, path: Path) -> Path:
         # The hub's client names a large file in its cache after the SHA-256 the hub states for it.

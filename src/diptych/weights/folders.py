@@ -13,7 +13,7 @@ from typing import Any
 from diptych.errors import WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import CLIPConfig
-from diptych.weights import open_clip, transformers
+from diptych.weights import m_clip, open_clip, transformers
 from diptych.weights.archive import is_torchscript
 from diptych.weights.download import sha256
 from diptych.weights.fitting import fit, fitting_presets
@@ -21,7 +21,7 @@ from diptych.weights.identity import identity_of
 from diptych.weights.infer import infer_openai
 from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, read_json, read_spec
 from diptych.weights.pickled import read_state
-from diptych.weights.registry import OPENAI_ARCHIVES, architecture
+from diptych.weights.registry import OPENAI_ARCHIVES, architecture, tokenizer_for
 from diptych.weights.spec import Checkpoint, ModelSpec, State
 from diptych.weights.transformers_names import from_transformers
 
@@ -30,9 +30,23 @@ _NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size")
 
 
 def read_folder(
-    folder: Path, *, name: str | None = None, licence: str = "unknown", source: str = ""
+    folder: Path,
+    *,
+    name: str | None = None,
+    licence: str = "unknown",
+    source: str = "",
+    tokenizer_folder: Path | None = None,
 ) -> Checkpoint:
     """A model from a folder: ours, a run's, open_clip's or transformers'.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds a config and weights.
+    name, licence, source : str, optional
+        For the description of a foreign model.
+    tokenizer_folder : Path, optional
+        Where the file of a foreign model's tokenizer lies, if not here.
 
     Raises
     ------
@@ -44,11 +58,17 @@ def read_folder(
             return read_checkpoint(ours)
     name = name or folder.resolve().name
     if (folder / open_clip.CONFIG_FILE).is_file():
-        parts = open_clip.read_config(read_json(folder / open_clip.CONFIG_FILE))
+        parts = open_clip.read_config(read_json(folder / open_clip.CONFIG_FILE), folder)
         state = open_clip.read_names(read_state(_first(folder, open_clip.WEIGHTS_FILES)))
     elif (folder / transformers.CONFIG_FILE).is_file():
+        config = read_json(folder / transformers.CONFIG_FILE)
+        if config.get("model_type") == m_clip.MODEL_TYPE:
+            raise WeightsError(
+                f"{folder} holds the texts of an M-CLIP only: name the model whose pictures they were taught "
+                f"to fit as well, as in load({str(folder)!r}, 'ViT-B-32 openai')"
+            )
         parts = transformers.read_config(
-            read_json(folder / transformers.CONFIG_FILE), transformers.read_preprocess_file(folder)
+            config, transformers.read_preprocess_file(folder), transformers.read_tokenizer_file(folder)
         )
         state = from_transformers(_read_shards(folder))
     else:
@@ -59,7 +79,29 @@ def read_folder(
             f"found {', '.join(held) or 'nothing'}"
         )
     spec = _spec(name, parts, licence=licence, source=source or str(folder))
-    return finish(spec, state, folder=folder, source=str(folder))
+    return finish(spec, state, folder=tokenizer_folder or folder, source=str(folder))
+
+
+def read_texts(
+    folder: Path, *, licence: str = "unknown", source: str = "", tokenizer_folder: Path | None = None
+) -> m_clip.TextCheckpoint:
+    """The text encoder in a folder of M-CLIP's.
+
+    Raises
+    ------
+    WeightsError
+        The folder holds none.
+    """
+    if not (folder / transformers.CONFIG_FILE).is_file():
+        raise WeightsError(f"{folder} holds no {transformers.CONFIG_FILE}: expected an M-CLIP text encoder")
+    return m_clip.text_checkpoint(
+        read_json(folder / transformers.CONFIG_FILE),
+        _read_shards(folder),
+        name=(source.rpartition("/")[2] or folder.resolve().name),
+        folder=tokenizer_folder or folder,
+        licence=licence,
+        source=source or str(folder),
+    )
 
 
 def read_file(path: Path, name: str | None = None) -> Checkpoint:
@@ -94,8 +136,8 @@ def read_file(path: Path, name: str | None = None) -> Checkpoint:
             + (f"By its shapes it may be {names}" if fitting else "By its shapes it is no preset")
         )
     config = architecture(name)
-    spec = _spec(name, (config, _preprocess(config), _tokenizer(config)), source=str(path))
-    return finish(spec, state, source=str(path))
+    spec = _spec(name, (config, _preprocess(config), tokenizer_for(config)), source=str(path))
+    return finish(spec, state, folder=path.parent, source=str(path))
 
 
 def finish(spec: ModelSpec, state: State, *, folder: Path | None = None, source: str) -> Checkpoint:
@@ -110,7 +152,7 @@ def _spec_beside(path: Path) -> ModelSpec | None:
         # Licence and shape hold for the folder; how the weights were trained was told of model.safetensors.
         return dataclasses.replace(read_spec(path.parent)[0], source=str(path), training={})
     if (path.parent / open_clip.CONFIG_FILE).is_file():
-        parts = open_clip.read_config(read_json(path.parent / open_clip.CONFIG_FILE))
+        parts = open_clip.read_config(read_json(path.parent / open_clip.CONFIG_FILE), path.parent)
         return _spec(path.parent.resolve().name, parts, source=str(path))
     return None
 
@@ -124,7 +166,7 @@ def _read_openai(path: Path, state: State, name: str | None) -> Checkpoint:
     known = OPENAI_ARCHIVES.get(sha256(path))
     spec = _spec(
         f"{known} openai" if known else path.stem,
-        (config, _preprocess(config), _tokenizer(config)),
+        (config, _preprocess(config), tokenizer_for(config)),
         licence="mit" if known else "unknown",
         source="https://github.com/openai/CLIP" if known else str(path),
     )
@@ -174,7 +216,3 @@ def _spec(
 
 def _preprocess(config: CLIPConfig) -> PreprocessConfig:
     return PreprocessConfig(size=config.vision.image_size)
-
-
-def _tokenizer(config: CLIPConfig) -> TokenizerConfig:
-    return TokenizerConfig(vocab_size=config.text.vocab_size, context_length=config.text.context_length)

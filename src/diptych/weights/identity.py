@@ -60,7 +60,10 @@ def identity_of_parts(parts: Mapping[str, str]) -> str:
 
 def hash_parts(spec: ModelSpec, state: Mapping[str, Tensor], folder: Path | None = None) -> dict[str, str]:
     """One hash for each of weights, architecture, preprocess, tokenizer and description."""
-    description = {key: spec.to_dict()[key] for key in ("name", "licence", "source", "training")}
+    told = spec.to_dict()
+    # Languages only where they are stated: files from before there were any keep their hash.
+    keys = ("name", "licence", "source", "training", "languages")
+    description = {key: told[key] for key in keys if key in told}
     return {
         "weights": hash_state(state),
         "architecture": _sha256(_told(spec.architecture)),

@@ -6,12 +6,14 @@ import dataclasses
 from pathlib import Path
 
 from diptych.errors import UnknownModelError, WeightsError
-from diptych.weights import open_clip, transformers
+from diptych.inputs.config import TokenizerConfig
+from diptych.weights import m_clip, open_clip, transformers
 from diptych.weights.download import Hub, checked_against
-from diptych.weights.folders import finish, read_file, read_folder
+from diptych.weights.folders import finish, read_file, read_folder, read_texts
 from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, read_json, read_spec
 from diptych.weights.pickled import read_state
 from diptych.weights.registry import Release, find, is_known, suggest
+from diptych.weights.roberta import TOKENIZER_REPOSITORY, XLM_R_VOCABULARY, tokenizer_of
 from diptych.weights.spec import Checkpoint, tokenizer_file
 
 DEFAULT_FOLDER = Path(__file__).parent / "default"
@@ -32,7 +34,8 @@ def load_checkpoint(
         - a folder: a run of ours, open_clip's or transformers' (`"local-dir:path"`, or the path itself);
         - a file of weights.
     pretrained : str or Path, optional
-        A tag, or a file of weights for the architecture.
+        A tag, or a file of weights for the architecture. Where `name` is an M-CLIP text encoder (a folder, or
+        a repository): the model whose pictures it was taught to fit, as in `"ViT-B-32 openai"`.
     cache_dir : str or Path, optional
         Where downloads are kept; by default where the hub's client keeps them.
 
@@ -82,7 +85,75 @@ ViT-B-16? `diptych models list` shows all
     return _load_release(find(text, None), cache_dir)
 
 
+def load_texts(name: str | Path, *, cache_dir: str | Path | None = None) -> m_clip.TextCheckpoint:
+    """Find, fetch and read an M-CLIP text encoder, to be joined to pictures by `with_texts_of`.
+
+    Parameters
+    ----------
+    name : str or Path
+        A folder (`"local-dir:path"`, or the path itself), or `"hf-hub:M-CLIP/XLM-Roberta-Large-Vit-B-32"`.
+    cache_dir : str or Path, optional
+        Where downloads are kept.
+
+    Raises
+    ------
+    UnknownModelError
+        No such repository, or one of another kind.
+    WeightsError
+        The folder holds no M-CLIP text encoder.
+    DownloadError
+        The hub was needed and cannot be reached.
+    """
+    text = str(name)
+    if not text.startswith("hf-hub:"):
+        return read_texts(Path(text.removeprefix("local-dir:")))
+    return _fetch_texts(Hub(text.removeprefix("hf-hub:"), cache_dir=cache_dir))
+
+
+def _fetch_texts(hub: Hub) -> m_clip.TextCheckpoint:
+    config = hub.fetch(transformers.CONFIG_FILE)
+    tower, _ = m_clip.read_config(read_json(config))
+    licence = hub.announce(*transformers.WEIGHTS_FILES)
+    home = _fetch_tokenizer(hub, tokenizer_of(tower))
+    _fetch_weights(hub, transformers.WEIGHTS_FILES)
+    return read_texts(
+        config.parent,
+        licence=licence,
+        source=f"https://huggingface.co/{hub.repository}",
+        tokenizer_folder=home,
+    )
+
+
+def _fetch_tokenizer(hub: Hub, tokenizer: TokenizerConfig) -> Path | None:
+    """The folder of a tokenizer's file: the repository's own, or XLM-R's, which many leave there."""
+    if (table := tokenizer_file(tokenizer)) is None:
+        return None
+    path = hub.find(table)
+    if path is None and tokenizer.vocab_size == XLM_R_VOCABULARY:
+        path = Hub(TOKENIZER_REPOSITORY, cache_dir=hub.cache_dir, licence="mit").fetch(table)
+    return None if path is None else path.parent
+
+
+def _joined(texts: m_clip.TextCheckpoint, pictures: str, cache_dir: str | Path | None) -> Checkpoint:
+    """Texts with the pictures of a model named in one word or two: `ViT-B/32`, `ViT-B-32 openai`, a path."""
+    if Path(pictures.removeprefix("local-dir:")).exists():
+        return m_clip.with_texts_of(load_checkpoint(pictures, cache_dir=cache_dir), texts)
+    return m_clip.with_texts_of(load_checkpoint(*pictures.split(maxsplit=1), cache_dir=cache_dir), texts)
+
+
+def _texts_in(name: str, cache_dir: str | Path | None) -> m_clip.TextCheckpoint | None:
+    """The M-CLIP text encoder of that name, or None where it names something else."""
+    if name.startswith("hf-hub:M-CLIP/"):  # of other repositories that are whole, nothing need be fetched
+        return load_texts(name, cache_dir=cache_dir)
+    config = Path(name.removeprefix("local-dir:")) / transformers.CONFIG_FILE
+    if config.is_file() and read_json(config).get("model_type") == m_clip.MODEL_TYPE:
+        return load_texts(name)
+    return None
+
+
 def _load_pair(name: str, pretrained: str | Path, cache_dir: str | Path | None) -> Checkpoint:
+    if (texts := _texts_in(name, cache_dir)) is not None:
+        return _joined(texts, str(pretrained), cache_dir)
     if name == "default" or name.startswith(("hf-hub:", "local-dir:")):
         raise UnknownModelError(
             f"{name!r} has its weights already: leave out {str(pretrained)!r}, or name an architecture"
@@ -107,13 +178,15 @@ def _load_default() -> Checkpoint:
 
 
 def _load_release(release: Release, cache_dir: str | Path | None) -> Checkpoint:
-    if release.layout == "transformers":
+    if release.layout != "open_clip":
         return _load_repository(release.repository, cache_dir, release)
     hub = Hub(release.repository, cache_dir=cache_dir, licence=release.licence)
     hub.announce(*open_clip.WEIGHTS_FILES)
     path = hub.fetch(*open_clip.WEIGHTS_FILES)
     state = open_clip.read_names(read_state(path))
-    read = finish(release.spec(), state, source=f"{release.name} ({path})")
+    spec = release.spec()
+    home = _fetch_tokenizer(hub, spec.tokenizer)
+    read = finish(spec, state, folder=home, source=f"{release.name} ({path})")
     return dataclasses.replace(read, checked=checked_against(path))
 
 
@@ -129,19 +202,25 @@ def _load_repository(
         if (table := tokenizer_file(read_spec(config.parent)[0].tokenizer)) is not None:
             hub.fetch(table)
         return read_folder(config.parent)
+    if read_json(config).get("model_type") == m_clip.MODEL_TYPE:
+        if (pictures := m_clip.PICTURES_OF.get(hub.repository)) is None:
+            raise UnknownModelError(
+                f"{hub.repository!r} holds texts only: name the model whose pictures these texts were taught "
+                f"to fit, as in load('hf-hub:{hub.repository}', 'ViT-B-32 openai')"
+            )
+        return _joined(_fetch_texts(hub), pictures, cache_dir)
     ours = open_clip if config.name == open_clip.CONFIG_FILE else transformers
     # Before gigabytes are fetched: is it a model that can be built?
     _, _, tokenizer = ours.read_config(read_json(config))
     licence = hub.announce(*ours.WEIGHTS_FILES)
     if ours is transformers:
-        for extra in transformers.PREPROCESS_FILES:
+        for extra in (*transformers.PREPROCESS_FILES, transformers.TOKENIZER_CONFIG):
             hub.find(extra)
-    if (table := tokenizer_file(tokenizer)) is not None:
-        hub.find(table)
+    home = _fetch_tokenizer(hub, tokenizer)
     weights = _fetch_weights(hub, ours.WEIGHTS_FILES)
     name = release.name if release else repository
     source = f"https://huggingface.co/{hub.repository}"
-    read = read_folder(config.parent, name=name, licence=licence, source=source)
+    read = read_folder(config.parent, name=name, licence=licence, source=source, tokenizer_folder=home)
     return dataclasses.replace(read, checked=checked_against(*weights))
 
 

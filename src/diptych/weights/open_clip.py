@@ -1,19 +1,22 @@
 """open_clip's folders: `open_clip_config.json` and weights, read.
 
 Parameter names are ours already. What is left is the config, key by key, and the `text.` before the names of
-its "custom text" models. Writing is `write_open_clip`'s work. What each key means was read in open_clip's
-`model.py` and `transformer.py`.
+its "custom text" models (where the text tower is a model of transformers, ours has that `text.` too). Writing
+is `write_open_clip`'s work. What each key means was read in open_clip's `model.py`, `transformer.py` and
+`hf_model.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from diptych.errors import InputError, UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import Activation, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.weights.foreign import Keys
+from diptych.weights.roberta import Head, Pooler, base_config, is_roberta, read_tower, without_counters
 from diptych.weights.spec import State
 
 CONFIG_FILE = "open_clip_config.json"
@@ -24,13 +27,25 @@ _Parts = tuple[CLIPConfig, PreprocessConfig, TokenizerConfig]
 _SWITCHES = ("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
 
 
-def read_config(config: Mapping[str, Any]) -> _Parts:
+# How a text tower of transformers' is read, in open_clip's words and ours. Its "max_pooler" cannot run: it
+# masks by whole numbers, which torch refuses.
+POOLERS: dict[str, Pooler] = {
+    "mean_pooler": "mean",
+    "cls_pooler": "tanh",
+    "cls_last_hidden_state_pooler": "first",
+}
+HEADS: dict[str | None, Head] = {"mlp": "mlp", "linear": "linear", None: "none"}
+
+
+def read_config(config: Mapping[str, Any], folder: Path | None = None) -> _Parts:
     """Architecture, preprocessing and tokenizer from open_clip's words.
 
     Parameters
     ----------
     config : mapping
         `open_clip_config.json` (`model_cfg` and `preprocess_cfg`), or a `model_cfg` alone.
+    folder : Path, optional
+        Where it lies; a text tower of transformers' may have its own config there.
 
     Raises
     ------
@@ -50,7 +65,7 @@ def read_config(config: Mapping[str, Any]) -> _Parts:
     bare = "model_cfg" not in config
     model = config if bare else keys.take("model_cfg")
     try:
-        architecture, tokenizer = _read_model(Keys(model, "model_cfg"))
+        architecture, tokenizer = _read_model(Keys(model, "model_cfg"), folder)
         preprocess = _read_preprocess(
             Keys({} if bare else keys.take("preprocess_cfg", {}), "preprocess_cfg"),
             architecture.vision.image_size,
@@ -65,18 +80,20 @@ def read_config(config: Mapping[str, Any]) -> _Parts:
 
 def read_names(state: State) -> State:
     """Weights of a "custom text" model under plain names; others as they are."""
+    if is_roberta(state):
+        return without_counters(state)
     if not any(name.startswith("text.") for name in state):
         return state
     return {name.removeprefix("text."): tensor for name, tensor in state.items()}
 
 
-def _read_model(keys: Keys) -> tuple[CLIPConfig, TokenizerConfig]:
+def _read_model(keys: Keys, folder: Path | None) -> tuple[CLIPConfig, TokenizerConfig]:
     if keys.take("multimodal_cfg", None) is not None:
         raise _unbuilt("CoCa (multimodal_cfg)")
     embed_dim = keys.whole("embed_dim")
     activation: Activation = "quick_gelu" if keys.flag("quick_gelu", False) else "gelu"
     vision = _read_vision(Keys(keys.take("vision_cfg"), "vision_cfg"), activation)
-    text, tokenizer = _read_text(Keys(keys.take("text_cfg"), "text_cfg"), activation)
+    text, tokenizer = _read_text(Keys(keys.take("text_cfg"), "text_cfg"), activation, folder)
     bias = keys.take("init_logit_bias", None)
     architecture = CLIPConfig(
         embed_dim=embed_dim,
@@ -150,9 +167,9 @@ def _read_vit(keys: Keys, layers: Any, activation: Activation) -> ViTConfig:
     return tower
 
 
-def _read_text(keys: Keys, activation: Activation) -> tuple[TextConfig, TokenizerConfig]:
+def _read_text(keys: Keys, activation: Activation, folder: Path | None) -> tuple[TextConfig, TokenizerConfig]:
     if name := keys.take("hf_model_name", None):
-        raise _unbuilt(f"a text tower of transformers' ({name!r})")
+        return _read_roberta(keys, base_config(name, folder))
     keys.skip("hf_model_pretrained", "hf_proj_type", "hf_pooler_type", "output_tokens")
     keys.skip("final_ln_after_pool")  # read by open_clip's config, used nowhere in its text tower
     _switched_off(keys)
@@ -175,20 +192,38 @@ def _read_text(keys: Keys, activation: Activation) -> tuple[TextConfig, Tokenize
         norm_eps=_epsilon(keys),
         activation=_tower_activation(keys, activation),
     )
-    tokenizer = _read_tokenizer(keys, text)
+    named = keys.take("hf_tokenizer_name", None) is not None
+    tokenizer = _read_tokenizer(keys, text, named=named)
     keys.finish()
     return text, tokenizer
 
 
-def _read_tokenizer(keys: Keys, text: TextConfig) -> TokenizerConfig:
+def _read_roberta(keys: Keys, base: Mapping[str, Any]) -> tuple[TextConfig, TokenizerConfig]:
+    # Sizes and tokens are those of the model that is named: open_clip reads its own keys for them nowhere.
+    keys.skip("hf_model_pretrained", "output_tokens", "vocab_size", "width", "heads", "layers", "pad_id")
+    keys.skip("mlp_ratio", "eos_id", "pool_type", "no_causal_mask", "proj_bias", "final_ln_after_pool")
+    pooler = keys.take("pooler_type", "mean_pooler")  # an older name of the key
+    head = keys.take("proj", "mlp")
+    text = read_tower(
+        base,
+        pooler=POOLERS[keys.choice("hf_pooler_type", pooler, POOLERS)],
+        head=HEADS[keys.choice("hf_proj_type", head, HEADS)],
+        context_length=keys.whole("context_length", 77),
+    )
+    keys.take("hf_tokenizer_name", None)
+    tokenizer = _read_tokenizer(keys, text, named=True)
+    keys.finish()
+    return text, tokenizer
+
+
+def _read_tokenizer(keys: Keys, text: TextConfig, *, named: bool) -> TokenizerConfig:
     keys.only("tokenizer_mode", None, "clip")
-    named = keys.take("hf_tokenizer_name", None)
     options = Keys(keys.take("tokenizer_kwargs", None) or {}, "text_cfg.tokenizer_kwargs")
-    default = "lower" if named is None else "whitespace"
+    default = "whitespace" if named else "lower"
     clean = options.choice("clean", default, ("lower", "canonicalize", "whitespace"))
     options.finish()  # among them strip_sep_token of the CLIPA models
     return TokenizerConfig(
-        kind="clip" if named is None else "file",
+        kind="file" if named else "clip",
         vocab_size=text.vocab_size,
         context_length=text.context_length,
         pad_id=text.pad_id,
@@ -241,5 +276,5 @@ def _tower_activation(keys: Keys, activation: Activation) -> Activation | None:
 def _unbuilt(family: str) -> UnknownModelError:
     return UnknownModelError(
         f"this model is {family}, a family that is not built here. Built are ViT and ResNet image towers "
-        "with CLIP's text transformer, and SigLIP (from its transformers folder)"
+        "with CLIP's text transformer or XLM-R, and SigLIP (from its transformers folder)"
     )

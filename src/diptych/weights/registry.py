@@ -2,7 +2,8 @@
 
 The list itself is data, `releases.csv`; licences stand as their makers state them. Activation and
 preprocessing belong to the tag, not to the architecture: that QuickGELU follows the tag is what a user cannot
-be asked to remember. Fetching is `download`'s work.
+be asked to remember. Fetching is `download`'s work. `ViT-SO400M-14-SigLIP2-378` sees 384 pixels, as its
+makers' config says; open_clip gives it 378, and both are 27 patches a side.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ from typing import Literal
 
 from diptych.errors import UnknownModelError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
-from diptych.model.config import PRESETS, Activation, CLIPConfig, TextConfig, ViTConfig, preset
+from diptych.model.config import (
+    PRESETS,
+    Activation,
+    CLIPConfig,
+    RobertaConfig,
+    TextConfig,
+    ViTConfig,
+    preset,
+)
+from diptych.weights.roberta import tokenizer_of
 from diptych.weights.spec import ModelSpec
 
 _QUICK = "-quickgelu"
@@ -31,6 +41,12 @@ _B_16_PLUS = CLIPConfig(
     vision=ViTConfig(image_size=240, patch_size=16, width=896, layers=12),
     text=TextConfig(width=640, heads=10),
 )
+
+# Texts in a hundred languages (open_clip's model_configs; the sizes are those of the XLM-R they name).
+_MULTILINGUAL = {
+    "xlm-roberta-base-ViT-B-32": ("ViT-B-32", RobertaConfig()),
+    "xlm-roberta-large-ViT-H-14": ("ViT-H-14", RobertaConfig(width=1024, heads=16, layers=24)),
+}
 
 # OpenAI's own spellings, which mean OpenAI's weights.
 OPENAI_NAMES = {
@@ -68,8 +84,9 @@ class Release:
         open_clip's names for them.
     activation : str
         What the weights were trained with.
-    preprocess : {"clip", "clip-squash", "half", "siglip"}
-        Mean and deviation (CLIP's, or 0.5), and whether a picture is squashed to a square.
+    preprocess : {"clip", "clip-squash", "half", "siglip", "m-clip"}
+        Mean and deviation (CLIP's, or 0.5), and whether a picture is squashed to a square; "m-clip": that of
+        the model whose pictures its texts are joined to.
     licence : str
         As its makers state it.
     repository : str
@@ -81,7 +98,7 @@ class Release:
     architecture: str
     tag: str
     activation: Activation
-    preprocess: Literal["clip", "clip-squash", "half", "siglip"]
+    preprocess: Literal["clip", "clip-squash", "half", "siglip", "m-clip"]
     licence: str
     repository: str
     parameters: int
@@ -92,8 +109,10 @@ class Release:
         return f"{self.architecture} {self.tag}"
 
     @property
-    def layout(self) -> Literal["open_clip", "transformers"]:
+    def layout(self) -> Literal["open_clip", "transformers", "m-clip"]:
         """Whose files the repository holds."""
+        if self.preprocess == "m-clip":
+            return "m-clip"
         return "transformers" if self.preprocess == "siglip" else "open_clip"
 
     def spec(self) -> ModelSpec:
@@ -105,7 +124,7 @@ class Release:
             name=self.name,
             architecture=config,
             preprocess=PreprocessConfig(size=size, resize=resize, **half),  # type: ignore[arg-type]
-            tokenizer=TokenizerConfig(),
+            tokenizer=tokenizer_for(config),
             licence=self.licence,
             source=f"https://huggingface.co/{self.repository}",
         )
@@ -127,7 +146,7 @@ def list_models() -> tuple[Release, ...]:
 
 def architectures() -> list[str]:
     """Every architecture that has a name here, released or not."""
-    return list(dict.fromkeys([*PRESETS, *_LARGER_PICTURES, "ViT-B-16-plus-240"]))
+    return list(dict.fromkeys([*PRESETS, *_LARGER_PICTURES, "ViT-B-16-plus-240", *_MULTILINGUAL]))
 
 
 def architecture(name: str) -> CLIPConfig:
@@ -148,6 +167,9 @@ def architecture(name: str) -> CLIPConfig:
         like, side = _LARGER_PICTURES[base]
         config = preset(like)
         config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, image_size=side))
+    elif base in _MULTILINGUAL:
+        like, text = _MULTILINGUAL[base]
+        config = dataclasses.replace(preset(like), text=text)
     elif base == "ViT-B-16-plus-240":
         config = _B_16_PLUS
     elif base in PRESETS:
@@ -155,6 +177,14 @@ def architecture(name: str) -> CLIPConfig:
     else:
         raise UnknownModelError(f"unknown architecture {name!r}. {_near(name, architectures())}")
     return dataclasses.replace(config, activation="quick_gelu") if base != name else config
+
+
+def tokenizer_for(config: CLIPConfig) -> TokenizerConfig:
+    """The tokenizer of an architecture that comes with nothing else: CLIP's table, or XLM-R's file."""
+    text = config.text
+    if isinstance(text, RobertaConfig):
+        return tokenizer_of(text)
+    return TokenizerConfig(vocab_size=text.vocab_size, context_length=text.context_length)
 
 
 def is_known(name: str) -> bool:

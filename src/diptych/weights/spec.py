@@ -42,6 +42,8 @@ class ModelSpec:
         Where the weights came from: an address, a repository, a recipe.
     training : mapping
         A summary of the training, plain JSON values.
+    languages : tuple of str
+        Of the texts it was trained on, as codes ("en", "de"); "mul" for many; empty where nobody says.
 
     Raises
     ------
@@ -63,8 +65,10 @@ class ModelSpec:
     licence: str = "unknown"
     source: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
+    languages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "languages", _codes(self.languages))
         text, size = self.architecture.text, self.architecture.vision.image_size
         preprocess: Any = self.preprocess
         tokenizer: Any = self.tokenizer
@@ -95,6 +99,8 @@ class ModelSpec:
             "licence": self.licence,
             "source": self.source,
             "training": _plain(self.training),
+            # Left out where nobody says, so that older versions read the file and its hashes hold.
+            **({"languages": list(self.languages)} if self.languages else {}),
         }
 
     @classmethod
@@ -121,6 +127,7 @@ class ModelSpec:
                 licence=values.get("licence", "unknown"),
                 source=values.get("source", ""),
                 training=dict(values.get("training", {})),
+                languages=values.get("languages", ()),
             )
         except KeyError as error:
             raise WeightsError(f"a model's description lacks {error}") from error
@@ -181,6 +188,13 @@ def tokenizer_file(config: TokenizerConfig) -> str | None:
             f"the tokenizer's file is {name!r}: expected the name of a file beside the weights"
         )
     return name
+
+
+def _codes(languages: Any) -> tuple[str, ...]:
+    """The languages as a tuple, whatever sequence JSON had."""
+    if not isinstance(languages, list | tuple) or not all(isinstance(code, str) for code in languages):
+        raise WeightsError(f"languages is {languages!r}: expected a list of codes such as 'en', or 'mul'")
+    return tuple(languages)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from diptych.weights.native import read_json
 
 CONFIG_FILE = "config.json"
 PREPROCESS_FILES = ("preprocessor_config.json", "processor_config.json")
+TOKENIZER_CONFIG = "tokenizer_config.json"
 WEIGHTS_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -27,6 +28,11 @@ WEIGHTS_FILES = (
     "pytorch_model.bin.index.json",
 )
 _MOST_SHARDS = 1000
+# SigLIP 2 reads Gemma's table: texts in lower case with their punctuation, `<eos>` after them, then `<pad>`
+# (Siglip2Tokenizer of transformers; big_vision's own preprocessing). Neither stands in config.json.
+GEMMA_VOCABULARY = 256_000
+GEMMA_PAD = 0
+_GEMMA = ("GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer")
 
 ACTIVATIONS: dict[str, Activation] = {
     "quick_gelu": "quick_gelu",
@@ -35,7 +41,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
 }
 # What any config of theirs may hold and no vector depends on: bookkeeping, training, text generation.
-_BOOKKEEPING = frozenset(
+BOOKKEEPING = frozenset(
     re.findall(
         r"\w+",
         """
@@ -56,7 +62,9 @@ transformers_version typical_p use_bfloat16 use_cache
 
 
 def read_config(
-    config: Mapping[str, Any], preprocess: Mapping[str, Any] | None = None
+    config: Mapping[str, Any],
+    preprocess: Mapping[str, Any] | None = None,
+    tokenizer: Mapping[str, Any] | None = None,
 ) -> tuple[CLIPConfig, PreprocessConfig, TokenizerConfig]:
     """Architecture, preprocessing and tokenizer from transformers' words.
 
@@ -66,6 +74,8 @@ def read_config(
         `config.json`.
     preprocess : mapping, optional
         `preprocessor_config.json`; by default what the family was trained with.
+    tokenizer : mapping, optional
+        `tokenizer_config.json`: whether a SigLIP is of the second kind, if the vocabulary does not say it.
 
     Raises
     ------
@@ -81,24 +91,32 @@ def read_config(
     ('attention', (0.5, 0.5, 0.5), 64)
     """
     family = config.get("model_type")
+    if family == "siglip2":
+        raise UnknownModelError(
+            f"{CONFIG_FILE} is of a SigLIP 2 for pictures of any shape (NaFlex), which is not built here; "
+            "its siblings for squares are, e.g. hf-hub:google/siglip2-base-patch16-224"
+        )
     if family not in ("clip", "siglip"):
         raise UnknownModelError(
             f"{CONFIG_FILE} is of a model of type {family!r}, which is not built here: "
             "expected 'clip' or 'siglip'"
         )
     keys = Keys(config, CONFIG_FILE)
-    keys.skip(*_BOOKKEEPING)
+    keys.skip(*BOOKKEEPING)
     text = _tower(keys, "text")
     vision = _tower(keys, "vision")
     try:
-        read = _read_clip if family == "clip" else _read_siglip
-        architecture, tokenizer = read(keys, vision, text)
+        architecture, table = (
+            _read_clip(keys, vision, text)
+            if family == "clip"
+            else _read_siglip(keys, vision, text, named=(tokenizer or {}).get("tokenizer_class"))
+        )
         for tower in (vision, text, keys):
             tower.finish()
         ready = read_preprocess(preprocess, architecture.vision.image_size, siglip=family == "siglip")
     except InputError as error:
         raise WeightsError(f"{CONFIG_FILE}: {error}") from error
-    return architecture, ready, tokenizer
+    return architecture, ready, table
 
 
 def read_preprocess(config: Mapping[str, Any] | None, size: int, *, siglip: bool) -> PreprocessConfig:
@@ -151,6 +169,12 @@ def read_preprocess_file(folder: Path) -> Mapping[str, Any] | None:
     return None
 
 
+def read_tokenizer_file(folder: Path) -> Mapping[str, Any] | None:
+    """What a folder says of its tokenizer beside the table itself."""
+    path = folder / TOKENIZER_CONFIG
+    return read_json(path) if path.is_file() else None
+
+
 def weight_map(path: Path) -> Mapping[str, str]:
     """Which file of a model in several holds which weight, from `model.safetensors.index.json`.
 
@@ -191,7 +215,7 @@ def _tower(keys: Keys, name: str) -> Keys:
     if not isinstance(values, Mapping) or not isinstance(older, Mapping):
         raise WeightsError(f"{CONFIG_FILE}: {name}_config must be a JSON object")
     tower = Keys({**values, **older}, f"{name}_config")
-    tower.skip(*_BOOKKEEPING)
+    tower.skip(*BOOKKEEPING)
     return tower
 
 
@@ -225,17 +249,22 @@ def _read_clip(keys: Keys, vision: Keys, text: Keys) -> tuple[CLIPConfig, Tokeni
     )
 
 
-def _read_siglip(keys: Keys, vision: Keys, text: Keys) -> tuple[CLIPConfig, TokenizerConfig]:
+def _read_siglip(
+    keys: Keys, vision: Keys, text: Keys, *, named: object
+) -> tuple[CLIPConfig, TokenizerConfig]:
     if not vision.flag("vision_use_head", True):
         raise WeightsError("vision_config.vision_use_head is false: this version reads SigLIP with its head")
     text.skip("eos_token_id")  # the tokenizer's file knows it
-    pad_id = text.identifier("pad_token_id", 1)
+    sizes = _text_sizes(text, 768, 12, 64, 32000, 1e-6)
+    second = named in _GEMMA or (named is None and sizes["vocab_size"] == GEMMA_VOCABULARY)
+    stated = text.identifier("pad_token_id", 1)
+    pad_id = GEMMA_PAD if second else stated
     activation = _activation(vision, "gelu_pytorch_tanh")
     text_activation = _activation(text, "gelu_pytorch_tanh")
     projection = text.take("projection_size", None)
     image = _read_vit(vision, patch=16, epsilon=1e-6)
     config = TextConfig(
-        **_text_sizes(text, 768, 12, 64, 32000, 1e-6),
+        **sizes,
         causal=False,
         pool="last",
         pad_id=pad_id,
@@ -261,7 +290,7 @@ def _read_siglip(keys: Keys, vision: Keys, text: Keys) -> tuple[CLIPConfig, Toke
         vocab_size=config.vocab_size,
         context_length=config.context_length,
         pad_id=pad_id,
-        clean="canonicalize",
+        clean="lower" if second else "canonicalize",
     )
     # The paper's starting values (arXiv 2303.15343, section 3.2).
     return (

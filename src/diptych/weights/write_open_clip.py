@@ -15,9 +15,10 @@ from typing import Any
 from diptych.disk import saving, write_bytes
 from diptych.errors import WeightsError
 from diptych.inputs.config import CLIP_VOCAB_SIZE, PreprocessConfig, TokenizerConfig
-from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, ViTConfig
 from diptych.weights.native import save_safetensors
-from diptych.weights.open_clip import CONFIG_FILE, WEIGHTS_FILES, read_config
+from diptych.weights.open_clip import CONFIG_FILE, HEADS, POOLERS, WEIGHTS_FILES, read_config
+from diptych.weights.roberta import BASES, base_of
 from diptych.weights.spec import Checkpoint
 
 
@@ -106,7 +107,7 @@ def write_config(
     if _plain(read_config(model)[0]) != _plain(architecture):
         raise _unsaid("a part of this architecture, which it reads back as another")
     if tokenizer.kind == "file":
-        model["text_cfg"]["hf_tokenizer_name"] = name
+        model["text_cfg"]["hf_tokenizer_name"] = model["text_cfg"].get("hf_model_name", name)
         if tokenizer.clean in _cleans(tokenizer):
             model["text_cfg"]["tokenizer_kwargs"] = {"clean": tokenizer.clean}
     return {
@@ -163,6 +164,8 @@ def _write_vit(architecture: CLIPConfig, tower: ViTConfig) -> dict[str, Any]:
 
 def _write_text(architecture: CLIPConfig) -> dict[str, Any]:
     tower = architecture.text
+    if isinstance(tower, RobertaConfig):
+        return _write_roberta(tower)
     keys = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pad_id")
     values: dict[str, Any] = {key: getattr(tower, key) for key in keys}
     if not tower.causal:
@@ -174,6 +177,21 @@ def _write_text(architecture: CLIPConfig) -> dict[str, Any]:
     if tower.projection_bias:
         values["proj_bias"] = True
     return values | _write_common(architecture, tower)
+
+
+def _write_roberta(tower: RobertaConfig) -> dict[str, Any]:
+    """A tower of transformers' is told by the name of the model whose shape it has, and by nothing else."""
+    base, heads = base_of(tower), {ours: theirs for theirs, ours in HEADS.items()}
+    if base is None:
+        raise _unsaid(f"a text tower of another shape than {' and '.join(BASES)}")
+    if tower.head not in heads:
+        raise _unsaid("M-CLIP's text head, a matrix with a bias")
+    return {
+        "context_length": tower.context_length,
+        "hf_model_name": base,
+        "hf_pooler_type": {ours: theirs for theirs, ours in POOLERS.items()}[tower.pooler],
+        "hf_proj_type": heads[tower.head],
+    }
 
 
 def _write_common(architecture: CLIPConfig, tower: ViTConfig | TextConfig) -> dict[str, Any]:

@@ -12,12 +12,29 @@ from typing import Any
 from diptych.disk import write_bytes
 from diptych.errors import WeightsError
 from diptych.inputs.config import PreprocessConfig
-from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, ViTConfig
 from diptych.weights.native import save_safetensors
 from diptych.weights.spec import Checkpoint
-from diptych.weights.transformers import ACTIVATIONS, CONFIG_FILE, PREPROCESS_FILES, WEIGHTS_FILES
+from diptych.weights.transformers import (
+    ACTIVATIONS,
+    CONFIG_FILE,
+    PREPROCESS_FILES,
+    TOKENIZER_CONFIG,
+    WEIGHTS_FILES,
+)
 from diptych.weights.transformers_names import to_transformers_names
 from diptych.weights.write_open_clip import beyond_the_paper, copy_tokenizer, warn_of_tokenizer
+
+# What tells transformers that a SigLIP's texts are put in lower case, and how they are padded (SigLIP 2).
+_GEMMA = {
+    "tokenizer_class": "Siglip2Tokenizer",
+    "padding_side": "right",
+    "model_input_names": ["input_ids"],
+    "pad_token": "<pad>",
+    "eos_token": "<eos>",
+    "bos_token": "<bos>",
+    "unk_token": "<unk>",
+}
 
 
 def to_transformers(checkpoint: Checkpoint, folder: Path) -> None:
@@ -41,10 +58,15 @@ def to_transformers(checkpoint: Checkpoint, folder: Path) -> None:
     architecture = checkpoint.spec.architecture
     siglip = is_siglip(architecture)
     config = write_config(architecture)
-    warn_of_tokenizer(checkpoint.spec.tokenizer, "transformers", "canonicalize" if siglip else "lower")
+    tokenizer = checkpoint.spec.tokenizer
+    gemma = siglip and tokenizer.kind == "file" and tokenizer.clean == "lower"
+    warn_of_tokenizer(tokenizer, "transformers", "canonicalize" if siglip and not gemma else "lower")
     names = to_transformers_names(checkpoint.state, siglip=siglip)
     save_safetensors(folder / WEIGHTS_FILES[0], names)
     copy_tokenizer(checkpoint, folder)
+    if gemma:
+        words = {**_GEMMA, "model_max_length": tokenizer.context_length}
+        write_bytes(folder / TOKENIZER_CONFIG, json.dumps(words, indent=2).encode())
     transform = write_preprocess(checkpoint.spec.preprocess, siglip=siglip)
     write_bytes(folder / PREPROCESS_FILES[0], json.dumps(transform, indent=2).encode())
     write_bytes(folder / CONFIG_FILE, json.dumps(config, indent=2).encode())
@@ -57,6 +79,11 @@ def write_config(architecture: CLIPConfig) -> dict[str, Any]:
         ours = beyond_the_paper(vision) is not None
         way = "keep this model in our own format" if ours else "convert to open_clip's format instead"
         raise WeightsError(f"transformers has no CLIP with a ResNet; {way}")
+    if isinstance(text, RobertaConfig):
+        raise WeightsError(
+            "transformers' CLIPModel has no text tower of RoBERTa's kind; convert to open_clip's format "
+            "instead, or keep this model in our own"
+        )
     siglip = is_siglip(architecture)
     _check(architecture, vision, siglip=siglip)
     vision_config = {
