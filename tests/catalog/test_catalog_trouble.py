@@ -143,7 +143,7 @@ def test_a_catalogue_that_may_not_be_written_to_can_be_searched(
 def test_pictures_on_a_drive_that_goes_away_while_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every read fails from the third on, as on a network drive; nothing is lost, and the next run goes on."""
+    """Every read fails from the fourth on, as on a network drive: nothing is lost, the next run goes on."""
     from diptych.catalog import reading
 
     colours(tmp_path / "pictures")

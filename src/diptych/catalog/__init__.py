@@ -13,13 +13,15 @@ from diptych.catalog.checking import check
 from diptych.catalog.entries import Entry, failures, load_entry, read_entries
 from diptych.catalog.filters import Filter
 from diptych.catalog.heat import heat_map, overlay
-from diptych.catalog.indexing import forget_paths
+from diptych.catalog.indexing import forget_paths, known_roots
 from diptych.catalog.indexing import index as index_pictures
 from diptych.catalog.intake import Outcome
 from diptych.catalog.intake import Settings as IntakeSettings
+from diptych.catalog.listing import roots_of
 from diptych.catalog.query import Term, parse_query
 from diptych.catalog.search import Answer, Hit, Options, Searcher
 from diptych.catalog.store import Store
+from diptych.catalog.watch import changed_folders
 
 __all__ = [
     "Store",
@@ -33,6 +35,9 @@ __all__ = [
     "parse_query",
     "index_pictures",
     "forget_paths",
+    "changed_folders",
+    "known_roots",
+    "roots_of",
     "check",
     "read_entries",
     "load_entry",

@@ -41,6 +41,7 @@ def index(
     settings: Settings | None = None,
     exclude: Sequence[str] = (),
     remove_gone: bool = False,
+    remember: bool = True,
     reembed: bool = False,
     stage: Stage | None = None,
 ) -> Outcome:
@@ -60,6 +61,8 @@ def index(
     remove_gone : bool
         Take out what is gone even where a whole path holds no picture any more, which looks like a drive that
         is not there.
+    remember : bool
+        Index these paths again when none are named; not for a part of one.
     reembed : bool
         Fill a new space with this encoder, and put it in the old one's place once it is whole.
     stage : callable, optional
@@ -79,7 +82,7 @@ def index(
         The device is full or may not be written to. What was committed before stays.
     """
     stage, settings = stage or _silent, settings or Settings()
-    roots = roots_of(paths) if paths else _known_roots(store)
+    roots = roots_of(paths) if paths else known_roots(store)
     space = _space(store, encoder, model, reembed=reembed)
     sweep(store)
     if space.background() is None:
@@ -98,11 +101,12 @@ def index(
         comparison = compare(store, space, found, roots, told, retry=settings.retry, progress=advance)
     outcome.moved, outcome.same = comparison.moved, comparison.same
     outcome.unlisted = [(Path(os.fsdecode(path)), reason) for path, reason in told.unlisted]
-    with store.database.writing():
-        for root in roots:
-            store.database.run(
-                "INSERT INTO roots (path) VALUES (?) ON CONFLICT (path) DO NOTHING", (os.fsencode(root),)
-            )
+    if remember:
+        with store.database.writing():
+            for root in roots:
+                store.database.run(
+                    "INSERT INTO roots (path) VALUES (?) ON CONFLICT (path) DO NOTHING", (os.fsencode(root),)
+                )
     with _running(store) as (backwards, beat), stage("indexing", comparison.pending) as advance:
         files = pending_files(store, space, backwards=backwards)
         take_in(store, space, encoder, files, settings, outcome, progress=advance, committed=beat)
@@ -138,7 +142,8 @@ def _space(store: Store, encoder: Encoder, model: str, *, reembed: bool) -> Spac
     return active
 
 
-def _known_roots(store: Store) -> list[Path]:
+def known_roots(store: Store) -> list[Path]:
+    """What was indexed before; InputError where one of it is not there."""
     roots = [
         Path(os.fsdecode(bytes(row[0]))) for row in store.database.all("SELECT path FROM roots ORDER BY path")
     ]

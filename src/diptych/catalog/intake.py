@@ -78,6 +78,11 @@ class Outcome:
     kept: int = 0
     unlisted: list[tuple[Path, str]] = field(default_factory=list)
 
+    @property
+    def changed(self) -> bool:
+        """Something was done."""
+        return any((self.embedded, self.copies, self.failed, self.moved, self.removed))
+
 
 def take_in(
     store: Store,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json as jsonlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,6 +43,10 @@ Forget = Annotated[
 Exclude = Annotated[
     list[str] | None, typer.Option(metavar="PATTERN", help="Leave out files and folders of this name.")
 ]
+Watch = Annotated[
+    bool,
+    typer.Option("--watch", metavar="", help="Go on watching, and index what changes; Ctrl-C ends it."),
+]
 Reembed = Annotated[
     bool,
     typer.Option(
@@ -58,6 +64,7 @@ def index(
     retry: Retry = False,
     remove_gone: Gone = False,
     forget: Forget = None,
+    watch: Watch = False,
     reembed: Reembed = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -81,6 +88,8 @@ def index(
       diptych index                          (again, whatever was indexed before)
 
       diptych index /mnt/photos --catalog /mnt/photos/.catalog --exclude '*thumb*'
+
+      diptych index --watch
 
       diptych index --reembed --model ViT-B-32 --pretrained openai
 
@@ -106,18 +115,31 @@ def index(
         )
         counts = options.count(threads, "--threads"), options.count(batch_size, "--batch-size")
         settings = IntakeSettings(exact=exact, threads=counts[0], batch_size=counts[1] or 32, retry=retry)
-        outcome = index_pictures(
-            store,
-            encoder,
-            paths or (),
-            model=name,
-            settings=settings,
-            exclude=exclude or (),
-            remove_gone=remove_gone,
-            reembed=reembed,
-            stage=lambda what, total: progress(what, total, unit="files", quiet=quiet),
+        stage = functools.partial(progress, unit="files", quiet=quiet)
+        run = functools.partial(
+            index_pictures, store, encoder, model=name, settings=settings, exclude=exclude or (), stage=stage
         )
-        _tell(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
+        outcome = run(paths or (), remove_gone=remove_gone, reembed=reembed)
+        failed = _tell(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
+        if watch:
+            _watch(store, run, paths, json=json, quiet=quiet)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _watch(
+    store: Store, run: Callable[..., Outcome], paths: list[Path] | None, *, json: bool, quiet: bool
+) -> None:
+    """Index what changes, until Ctrl-C; says only what it did."""
+    from diptych.catalog import changed_folders, known_roots, roots_of
+
+    roots = roots_of(paths) if paths else known_roots(store)
+    note(f"watching {', '.join(map(str, roots))}; Ctrl-C ends it", quiet=quiet)
+    for folders in changed_folders(roots):
+        start = time.monotonic()
+        outcome = run(folders, remember=False)
+        if outcome.changed:
+            _tell(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
 
 
 def _forget(store: Store, paths: list[Path], *, json: bool) -> None:
@@ -130,7 +152,8 @@ def _forget(store: Store, paths: list[Path], *, json: bool) -> None:
         typer.echo(f"{removed:,} files taken out of the catalogue; {len(store):,} pictures stay")
 
 
-def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: bool) -> None:
+def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: bool) -> bool:
+    """Say what was done; whether something could not be read."""
     from diptych.catalog import failures
 
     broken = failures(store.database)
@@ -148,8 +171,7 @@ def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: 
         complain("failed", f"{path} could not be listed ({reason}); what is known in it was left in")
     if broken and not json:
         _tell_broken(broken, outcome, quiet=quiet)
-    if outcome.failed or outcome.unlisted:
-        raise typer.Exit(1)
+    return bool(outcome.failed or outcome.unlisted)
 
 
 def _line(store: Store, outcome: Outcome, seconds: float) -> str:

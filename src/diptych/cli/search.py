@@ -151,6 +151,11 @@ def search(
     with catalogs.searcher(catalog, model, pretrained, **machine) as asking:
         answer = asking.search(query, how)
         shown = pictures_of(asking, answer, explain=explain is not None) if html or explain or preview else []
+    from diptych.cli.labels import tell_language
+
+    tell_language(
+        [term.value for term in answer.asked.terms if term.kind == "text"], asking.encoder, quiet=quiet
+    )
     if answer.asked.long and not quiet:
         complain("note", f"{len(answer.asked.long)} long texts were read in parts and averaged")
     form: Form = "json" if json else "null" if print0 else "paths" if paths else "table"
