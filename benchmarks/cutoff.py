@@ -236,7 +236,7 @@ def answers(gauge: Gauge, row: Floats, pictures: Floats) -> NDArray[np.bool_]:
 
 def draw_curve(path: Path, here: Floats, absent: Floats) -> None:
     """Queries answered, of both sorts, as the cut-off rises from nothing to everything."""
-    levels = np.linspace(1, 0, 201)
+    levels = np.linspace(1, 0, 41)
 
     def answered(best: Floats) -> list[float]:
         return [float((best >= level).mean()) for level in levels]
@@ -251,7 +251,6 @@ def draw_curve(path: Path, here: Floats, absent: Floats) -> None:
         curves=curves,
         x="queries about nothing here that are answered",
         y="queries about something here that are answered",
-        markers=False,
     )
     print("\nplot:", *save_plot(path, plot))
 

@@ -94,11 +94,11 @@ def test_a_picture_is_judged_beside_pictures() -> None:
     texts, _ = world()
     draw = np.random.default_rng(3)
     themes = unit(draw.normal(size=(40, 64)))
-    pictures = unit(np.repeat(themes, 5, axis=0) * 8 + draw.normal(size=(200, 64)) + 4)  # all somewhat alike
+    pictures = unit(np.repeat(themes, 5, axis=0) * 8 + draw.normal(size=(200, 64)) + 1)  # all somewhat alike
     pictures = pictures[draw.permutation(200)]
     gauge = Gauge.of(Background(texts), pictures, PICTURE)
-    more = unit(themes * 8 + draw.normal(size=(40, 64)) + 4)
-    others = unit(draw.normal(size=(40, 64)) * 1.4 + 4)
+    more = unit(themes * 8 + draw.normal(size=(40, 64)) + 1)
+    others = unit(draw.normal(size=(40, 64)) * 2 + 1)
     assert (best(gauge, more, pictures) >= DEFAULT_CUTOFF).mean() > 0.8
     assert (best(gauge, others, pictures) >= DEFAULT_CUTOFF).mean() < 0.2
 

@@ -24,9 +24,10 @@ noise, 0.5 half-way, which is the cut-off, and 0.88 at the fit. A model that tel
 levels far apart, and its cut-off rises by itself.
 
 0.53, the tenth and the logistic's slope were found on Flickr8k's validation pictures with the default model;
-`benchmarks/cutoff.py` measures what they are worth on others, beside ways that did worse: a query's z-score
-over the collection throws away whether the query belongs there at all. Adjusting cosines by a bank of other
-queries is Bogolin et al. 2022 (arXiv 2112.12777); how the largest of many grows, Fisher and Tippett 1928.
+docs/cutoff.md tells what they are worth on others, by `benchmarks/cutoff.py`, beside ways that did worse: a
+query's z-score over the collection throws away whether the query belongs there at all. Adjusting cosines by a
+bank of other queries is Bogolin et al. 2022 (arXiv 2112.12777); how the largest of many grows, Fisher and
+Tippett 1928.
 
 Finding the hits is `nearest.py`'s business, showing them `search.py`'s.
 """
@@ -63,7 +64,8 @@ TEXT: tuple[Part, ...] = (("text", 1.0),)
 """A query of one text."""
 
 _NOISE = 0.53  # part of the largest of N normal values that unrelated pictures reach
-_FITTING = 0.9  # quantile of the background's best hits that counts as fitting
+_FITTING = 0.9  # quantile of the background's best hits that counts as fitting: most texts belong elsewhere
+_FITTING_PICTURES = 0.5  # where the collection's own pictures ask: all of them belong there
 _STEEP = 4.0  # logistic units from noise to fit
 _LEAST_GAP = 0.5  # between the levels, where a model cannot tell anything apart
 _LEAST_SPREAD = 1e-3  # half-precision rows round their cosines by about so much
@@ -163,8 +165,8 @@ class Gauge:
         parts : sequence of (kind, weight)
             What a query is made of: by default one text. A query is compared with others made in the same
             way, so one of a text and a picture, or of a text less another, is judged by its own scale.
-            Pictures are compared with pictures of the collection: there, "fits" means more alike than its
-            pictures are among each other, and a collection of near copies asks for more.
+            Pictures are compared with pictures of the collection: "fits" means as much alike as half of its
+            pictures have another one, so a collection of near copies asks for more.
 
         Raises
         ------
@@ -189,7 +191,8 @@ class Gauge:
         # The median is not moved by the pictures that do fit one of the texts; 1.4826 makes it a standard
         # deviation where values are normal.
         spread = max(1.4826 * float(np.median(np.abs(apart))), _LEAST_SPREAD)
-        best = float(np.quantile(apart.max(axis=0), _FITTING)) / spread
+        fitting = _FITTING if any(kind == "text" for kind, _ in parts) else _FITTING_PICTURES
+        best = float(np.quantile(apart.max(axis=0), fitting)) / spread
         return cls(mean, spread, best, len(seen))
 
     def noise(self, size: int) -> float:

@@ -18,7 +18,6 @@ from diptych.catalog.golden import encode_checked
 from diptych.catalog.nearest import Nearest
 from diptych.catalog.query import Asked, Term, ask, parse_query
 from diptych.catalog.relevance import DEFAULT_CUTOFF, Background, Gauge, Part
-from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, InputError
@@ -205,7 +204,8 @@ class Searcher:
         there = rows[0] >= 0
         found, near = rows[0][there], cosines[0][there]
         judged = self._judge(asked, found, near, searched)
-        best = self._hits(found[:1], near[:1], judged[:1])
+        top = slice(int(judged.argmax()), int(judged.argmax()) + 1) if len(judged) else slice(0)
+        best = self._hits(found[top], near[top], judged[top])  # the nearest is not always the most relevant
         fits = np.ones(len(found), bool) if how.cutoff is None else judged >= how.cutoff
         more = len(found) == wanted < searched and bool(fits[-1]) if len(found) else False
         hits = self._hits(found[fits], near[fits], judged[fits])

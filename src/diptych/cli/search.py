@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli import catalogs, options
-from diptych.cli.console import complain
+from diptych.cli.console import note
 
 if TYPE_CHECKING:
-    from diptych.catalog import Filter
+    from diptych.catalog import Answer, Filter, Searcher
 
 _FILTERS = "Filters"
 
@@ -151,18 +151,22 @@ def search(
     with catalogs.searcher(catalog, model, pretrained, **machine) as asking:
         answer = asking.search(query, how)
         shown = pictures_of(asking, answer, explain=explain is not None) if html or explain or preview else []
-    from diptych.cli.labels import tell_language
-
-    tell_language(
-        [term.value for term in answer.asked.terms if term.kind == "text"], asking.encoder, quiet=quiet
-    )
-    if answer.asked.long and not quiet:
-        complain("note", f"{len(answer.asked.long)} long texts were read in parts and averaged")
+    _tell_notes(answer, asking, quiet=quiet)
     form: Form = "json" if json else "null" if print0 else "paths" if paths else "table"
     print_answer(answer, how.offset, form, shown if preview else [], quiet=quiet)
     write_files(answer, shown, html, explain, quiet=quiet)
     if not answer.hits:
         raise typer.Exit(1)
+
+
+def _tell_notes(answer: Answer, asking: Searcher, *, quiet: bool) -> None:
+    """What is worth knowing of the query."""
+    from diptych.cli.labels import tell_language
+
+    if texts := [term.value for term in answer.asked.terms if term.kind == "text"]:
+        tell_language(texts, asking.encoder, quiet=quiet)
+    if answer.asked.long:
+        note(f"{len(answer.asked.long)} long texts were read in parts and averaged", quiet=quiet)
 
 
 def _filter(
