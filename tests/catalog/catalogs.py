@@ -12,6 +12,8 @@ from diptych.catalog import Outcome, Searcher, Store, index_pictures
 from diptych.encoder import Encoder
 from toys import COLOURS, ToyEncoder
 
+Place = str | Path  # a folder, or the address of a database
+
 
 def paint(path: Path, colour: str, *, shade: int = 0, size: tuple[int, int] = (16, 12)) -> Path:
     """A PNG of one colour, told apart by `shade` in one corner."""
@@ -27,7 +29,7 @@ def colours(folder: Path) -> list[Path]:
     return [paint(folder / f"{name}.png", name) for name in COLOURS]
 
 
-def index(catalog: Path, *paths: Path, encoder: Encoder | None = None, **options: object) -> Outcome:
+def index(catalog: Place, *paths: Path, encoder: Encoder | None = None, **options: object) -> Outcome:
     """Index with the toy encoder."""
     store = Store.create(catalog)
     try:
@@ -36,7 +38,7 @@ def index(catalog: Path, *paths: Path, encoder: Encoder | None = None, **options
         store.close()
 
 
-def search(catalog: Path, query: str, *, encoder: Encoder | None = None) -> list[str]:
+def search(catalog: Place, query: str, *, encoder: Encoder | None = None) -> list[str]:
     """Names of the files found, best first, whatever fits."""
     from diptych.catalog import Options
 
@@ -48,7 +50,7 @@ def search(catalog: Path, query: str, *, encoder: Encoder | None = None) -> list
         store.close()
 
 
-def content(catalog: Path) -> dict[tuple[bytes, str], tuple[bytes | None, bytes | None, str | None]]:
+def content(catalog: Place) -> dict[tuple[bytes, str], tuple[bytes | None, bytes | None, str | None]]:
     """All a catalogue holds: (path, member) -> hash, row, why it failed; equal for equal catalogues."""
     store = Store.open(catalog)
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ class Slow(ToyEncoder):
 def main() -> None:
     catalog, folder, identity, *reembed = sys.argv[1:]
     intake.COMMIT_PICTURES = 4  # many transactions in a short life
-    store = Store.create(Path(catalog))
+    store = Store.create(catalog)
     settings = IntakeSettings(batch_size=4)
     encoder = Slow(identity=identity)
     print("begun", flush=True)  # imports are over

@@ -268,7 +268,7 @@ def test_two_catalogues_of_one_folder_are_equal(tmp_path: Path, pictures: Path) 
 
 
 def test_segments_are_crossed(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.catalog.spaces.SEGMENT_ROWS", 3)
+    monkeypatch.setattr("diptych.catalog.store.SEGMENT_ROWS", 3)
     for n in range(20):
         paint(pictures / f"{n}.png", "red", shade=n + 1)
     index(tmp_path / "catalog", pictures)

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 PICTURES = 240
 
 
-def start(catalog: Path, folder: Path, identity: str, *more: str) -> subprocess.Popen[bytes]:
+def start(catalog: str | Path, folder: Path, identity: str, *more: str) -> subprocess.Popen[bytes]:
     source = Path(sys.modules["diptych"].__file__ or "").parents[1]
     path = os.pathsep.join([str(source), str(HERE), str(HERE.parent)])
     command = [sys.executable, str(HERE / "indexer.py"), str(catalog), str(folder), identity, *more]

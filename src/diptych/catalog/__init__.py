@@ -1,7 +1,8 @@
 """A collection on disk that answers questions: pictures indexed once, then asked in words or pictures.
 
 A catalogue is a folder: a database of files and pictures (`database`, `schema`, `store`, `entries`) and
-vectors in files of half-precision rows (`segments`, `spaces`). `scan` finds what changed on disk, `intake`
+vectors in files of half-precision rows (`spaces`, `file_space`, `segments`), or both in PostgreSQL
+(`postgres`). `scan` finds what changed on disk, `intake`
 reads and embeds it, `indexing` does both as one run that can be killed and repeated. `query` and `filters`
 say what is asked, `nearest` finds it, `relevance` judges it, `search` brings it together; `checking` says
 whether it all holds. No model is known here: an encoder is handed in.
@@ -18,6 +19,7 @@ from diptych.catalog.indexing import index as index_pictures
 from diptych.catalog.intake import Outcome
 from diptych.catalog.intake import Settings as IntakeSettings
 from diptych.catalog.listing import roots_of
+from diptych.catalog.postgres import is_address
 from diptych.catalog.query import Term, parse_query
 from diptych.catalog.search import Answer, Hit, Options, Searcher
 from diptych.catalog.store import Store
@@ -25,6 +27,7 @@ from diptych.catalog.watch import changed_folders
 
 __all__ = [
     "Store",
+    "is_address",
     "Searcher",
     "Options",
     "Answer",

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from diptych.catalog import schema
 from diptych.errors import CatalogError, SaveError
 
 Row = tuple[Any, ...]
@@ -23,7 +24,9 @@ PATIENCE = 120.0  # seconds that a writer waits for another's transaction
 class Database(Protocol):
     """What `store` asks of a database; every statement is SQL that SQLite and PostgreSQL both take."""
 
+    name: str
     readonly: bool
+    words: Mapping[str, str]  # the words in which its tables are made, see `schema`
 
     def all(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """Every row."""
@@ -39,6 +42,14 @@ class Database(Protocol):
 
     def writing(self) -> contextlib.AbstractContextManager[None]:
         """A transaction that no other writer runs beside: all of it happens, or nothing."""
+        ...
+
+    def has_table(self, name: str) -> bool:
+        """Whether there is a table of this name."""
+        ...
+
+    def text_of(self, column: str) -> str:
+        """A column of bytes as text, in SQL."""
         ...
 
     def close(self) -> None:
@@ -71,8 +82,10 @@ class Sqlite:
     >>> database.close()
     """
 
+    words: Mapping[str, str] = schema.SQLITE_WORDS
+
     def __init__(self, path: Path, *, create: bool = False) -> None:
-        self.path = path
+        self.path, self.name = path, str(path)
         memory = str(path) == ":memory:"
         # A folder that may not be written to has no place for the log that readers and writers share. Nobody
         # writes there, so the file can be taken as it is.
@@ -129,6 +142,14 @@ class Sqlite:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+    def has_table(self, name: str) -> bool:
+        """Whether there is a table of this name."""
+        return bool(self.all("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)))
+
+    def text_of(self, column: str) -> str:
+        """A column of bytes as text, in SQL."""
+        return f"CAST({column} AS TEXT)"
 
     def close(self) -> None:
         """Let go of it."""

@@ -67,6 +67,7 @@ class Filter:
 
 @dataclass
 class _Conditions:
+    path: str  # of a file, as text
     parts: list[str] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
 
@@ -78,7 +79,7 @@ class _Conditions:
 
 def allowed_rows(space: Space, wanted: Filter) -> RowNumbers:
     """The rows of the pictures that fulfil a filter, sorted, (n,) int64."""
-    conditions = _conditions(wanted)
+    conditions = _conditions(wanted, space.database.text_of("f.path"))
     rows = space.database.all(
         "SELECT v.row, c.latitude, c.longitude FROM vectors v JOIN contents c ON c.id = v.content "
         f"WHERE v.space = ? AND {' AND '.join(conditions.parts) or '1 = 1'} ORDER BY v.row",
@@ -91,8 +92,8 @@ def allowed_rows(space: Space, wanted: Filter) -> RowNumbers:
     return np.array([row[0] for row in rows], np.int64)
 
 
-def _conditions(wanted: Filter) -> _Conditions:
-    asked = _Conditions()
+def _conditions(wanted: Filter, path: str) -> _Conditions:
+    asked = _Conditions(path)
     _dates(wanted, asked)
     for tag in wanted.tags:
         asked.add("EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND LOWER(t.tag) = ?)", tag.lower())
@@ -142,7 +143,7 @@ def _near(near: tuple[float, float, float], asked: _Conditions) -> None:
 
 def _files(wanted: Filter, asked: _Conditions) -> None:
     """Conditions that one and the same file has to fulfil."""
-    file = _Conditions()
+    file = _Conditions(asked.path)
     if wanted.folders:
         edges = [below(os.fsencode(os.path.abspath(folder))) for folder in wanted.folders]  # noqa: PTH100
         file.add(
@@ -152,7 +153,7 @@ def _files(wanted: Filter, asked: _Conditions) -> None:
     if wanted.caption:
         file.add("LOWER(f.caption) LIKE ? ESCAPE '!'", _part(wanted.caption))
     if wanted.name:
-        file.add("LOWER(CAST(f.path AS TEXT) || '/' || f.member) LIKE ? ESCAPE '!'", _part(wanted.name))
+        file.add(f"LOWER({asked.path} || '/' || f.member) LIKE ? ESCAPE '!'", _part(wanted.name))
     if file.parts:
         inside = " AND ".join(file.parts)
         asked.add(f"EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {inside})", *file.values)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -84,7 +83,7 @@ def index(
     stage, settings = stage or _silent, settings or Settings()
     roots = roots_of(paths) if paths else known_roots(store)
     space = _space(store, encoder, model, reembed=reembed)
-    sweep(store)
+    store.sweep()
     if space.background() is None:
         made = Background.of(encoder)
         with store.database.writing():
@@ -95,7 +94,7 @@ def index(
             roots,
             told,
             exclude=exclude,
-            skip=[store.folder.absolute()],
+            skip=[] if store.folder is None else [store.folder.absolute()],
             expand=lambda archive: known_members(store, archive),
         )
         comparison = compare(store, space, found, roots, told, retry=settings.retry, progress=advance)
@@ -134,7 +133,7 @@ def _space(store: Store, encoder: Encoder, model: str, *, reembed: bool) -> Spac
         return filling or store.begin_space(encoder.identity, model, golden_rows(encoder), state="filling")
     if active.info.identity != encoder.identity:
         raise CatalogError(
-            f"{store.folder} holds vectors of {active.info.told}, this is {encoder.identity[:19]}...: "
+            f"{store.name} holds vectors of {active.info.told}, this is {encoder.identity[:19]}...: "
             "vectors of two models cannot be compared. Leave out --model to go on with the first, or say "
             "--reembed: search works with the first until everything is embedded again"
         )
@@ -148,9 +147,7 @@ def known_roots(store: Store) -> list[Path]:
         Path(os.fsdecode(bytes(row[0]))) for row in store.database.all("SELECT path FROM roots ORDER BY path")
     ]
     if not roots:
-        raise CatalogError(
-            f"{store.folder} holds nothing yet: name a folder, as in  diptych index ~/Pictures"
-        )
+        raise CatalogError(f"{store.name} holds nothing yet: name a folder, as in  diptych index ~/Pictures")
     return roots_of(roots)
 
 
@@ -217,7 +214,7 @@ def replace_active(store: Store) -> bool:
         _delete_space(store, active)
         store.database.run("UPDATE spaces SET state = 'active' WHERE id = ?", (filling.info.id,))
     store.reopen()
-    sweep(store)
+    store.sweep()
     return True
 
 
@@ -226,22 +223,13 @@ def drop_space(store: Store, space: Space) -> None:
     with store.database.writing():
         _delete_space(store, space)
     store.reopen()
-    sweep(store)
+    store.sweep()
 
 
 def _delete_space(store: Store, space: Space) -> None:
-    for table in ("vectors", "dead"):
-        store.database.run(f"DELETE FROM {table} WHERE space = ?", (space.info.id,))
-    store.database.run("DELETE FROM spaces WHERE id = ?", (space.info.id,))
-
-
-def sweep(store: Store) -> None:
-    """Remove folders of spaces that the database no longer knows: a killed process may have left them."""
-    with store.database.writing():
-        known = {f"space-{row[0]}" for row in store.database.all("SELECT id FROM spaces")}
-        for folder in store.folder.glob("space-*"):
-            if folder.name not in known:
-                shutil.rmtree(folder, ignore_errors=True)
+    space.erase()
+    for table, column in (("vectors", "space"), ("spaces", "id")):
+        store.database.run(f"DELETE FROM {table} WHERE {column} = ?", (space.info.id,))
 
 
 @contextlib.contextmanager

@@ -72,7 +72,7 @@ def compare(
         Told how many more were listed.
     """
     database = store.database
-    for statement in schema.statements(schema.FOUND, schema.SQLITE_WORDS):
+    for statement in schema.statements(schema.FOUND, database.words):
         database.run(statement)
     for table in ("found", "pending"):
         database.run(f"DELETE FROM {table}")

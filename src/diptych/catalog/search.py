@@ -15,7 +15,6 @@ import numpy as np
 from diptych.catalog.entries import Entry, hashes_of, read_entries
 from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.golden import encode_checked
-from diptych.catalog.nearest import Nearest
 from diptych.catalog.query import Asked, Term, ask, parse_query
 from diptych.catalog.relevance import DEFAULT_CUTOFF, Background, Gauge, Part
 from diptych.catalog.store import Store
@@ -133,15 +132,14 @@ class Searcher:
 
     def __init__(self, store: Store, encoder: Encoder) -> None:
         if store.active is None:
-            raise CatalogError(f"{store.folder} holds no pictures yet: index some with  diptych index PATH")
+            raise CatalogError(f"{store.name} holds no pictures yet: index some with  diptych index PATH")
         self.store, self.encoder, self.space = store, encoder, store.active
         told = self.space.info
         if told.identity != encoder.identity:
             raise CatalogError(
-                f"{store.folder} holds vectors of {told.told}, this is {encoder.identity[:19]}...: search "
+                f"{store.name} holds vectors of {told.told}, this is {encoder.identity[:19]}...: search "
                 "with that model, or embed again with  diptych index --reembed"
             )
-        self.nearest = Nearest(self.space.segments, self.space.folder / "ivf")
         self._background: Background | None = None
         self._sample: FloatArray | None = None
         self._gauges: dict[tuple[Part, ...], Gauge] = {}
@@ -196,11 +194,10 @@ class Searcher:
         """Pictures near a row."""
         how = options or Options()
         allowed = allowed_rows(self.space, how.where) if how.where else None
-        living = len(self.space.dead) - int(self.space.dead.sum())
-        searched = living if allowed is None else len(allowed)
+        searched = len(self.space) if allowed is None else len(allowed)
         wanted = MOST if how.sort == "date" else min(max(LEAST, 2 * (how.offset + how.limit)), MOST)
         wanted = max(wanted, how.offset + how.limit)
-        rows, cosines = self.nearest.search(asked.row[None], wanted, allowed=allowed, dead=self.space.dead)
+        rows, cosines = self.space.nearest(asked.row[None], wanted, allowed)
         there = rows[0] >= 0
         found, near = rows[0][there], cosines[0][there]
         judged = self._judge(asked, found, near, searched)
@@ -222,7 +219,7 @@ class Searcher:
         gauge = self._gauges.get(asked.parts) or Gauge.of(self.background, self.sample, asked.parts)
         if len(asked.parts) == 1:  # mixtures differ from query to query, and making one takes milliseconds
             self._gauges[asked.parts] = gauge
-        return gauge.relevance(near, self.space.segments.gather(found), size=size)
+        return gauge.relevance(near, self.space.gather(found), size=size)
 
     def _hits(self, rows: NDArray[np.int64], cosines: FloatArray, judged: FloatArray) -> list[Hit]:
         contents = self.space.contents_of(rows.tolist())

@@ -1,28 +1,25 @@
 """A space: what one encoder sees of a catalogue's pictures, vector by vector.
 
-The rows lie in `segments`; which row is whose, how many count and which are dead stands in the database, so
-that one transaction changes both or neither. Rows of removed pictures stay on disk, marked dead, until the
-space is written anew.
+Which row is whose and how many count stands in the database, so that one transaction changes rows and owners
+or neither. Where the rows themselves lie is the business of `file_space` (files mapped into memory) and of
+`postgres` (a table with pgvector); what they have in common is here.
 """
 
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diptych.catalog.database import Database
 from diptych.catalog.relevance import Background
-from diptych.catalog.segments import SEGMENT_ROWS, Segments
-from diptych.errors import CatalogError, DataError
+from diptych.errors import DataError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from diptych.catalog.segments import RowNumbers
     from diptych.encoder import FloatArray
 
@@ -80,7 +77,7 @@ def create_space(
     golden: FloatArray,
     *,
     state: str,
-    segment_rows: int = SEGMENT_ROWS,
+    segment_rows: int,
 ) -> None:
     """Begin a space; the caller holds a transaction."""
     database.run(
@@ -89,30 +86,61 @@ def create_space(
     )
 
 
-class Space:
+class Space(ABC):
     """The rows of a space, read and written.
 
     Parameters
     ----------
     database : Database
-    folder : path
-        Of the catalogue.
     info : SpaceInfo
     """
 
-    def __init__(self, database: Database, folder: Path, info: SpaceInfo) -> None:
+    def __init__(self, database: Database, info: SpaceInfo) -> None:
         self.database, self.info = database, info
-        self.folder = folder / f"space-{info.id}"
-        self.segments = Segments(self.folder, info.dim, info.rows, segment_rows=info.segment_rows)
-        self._dead: NDArray[np.bool_] | None = None
 
+    # ----------------------------------------------------------------------------- where the rows lie
+
+    @abstractmethod
     def refresh(self) -> None:
-        """See what other writers have added or removed."""
-        found = self.database.all("SELECT row_count FROM spaces WHERE id = ?", (self.info.id,))
-        if not found:
-            raise CatalogError("the catalogue's space was replaced by another process: run the command again")
-        self.segments.extend(found[0][0])
-        self._dead = None
+        """See what other writers have added or removed; CatalogError when the space is gone."""
+
+    @abstractmethod
+    def _append(self, rows: FloatArray) -> int:
+        """Write rows behind the last that counts; the number of the first."""
+
+    @abstractmethod
+    def _bury(self, rows: Sequence[int]) -> None:
+        """Rows that belong to nobody any more, sorted."""
+
+    @abstractmethod
+    def living(self) -> RowNumbers:
+        """The rows that belong to somebody, sorted."""
+
+    @abstractmethod
+    def gather(self, numbers: RowNumbers) -> FloatArray:
+        """Rows by their numbers, (n, dim) float32."""
+
+    @abstractmethod
+    def nearest(
+        self, queries: FloatArray, k: int, allowed: RowNumbers | None = None
+    ) -> tuple[RowNumbers, FloatArray]:
+        """The k living rows nearest to each query: numbers and cosines, (Q, k), best first; -1 where none.
+
+        Parameters
+        ----------
+        queries : (Q, dim) float32
+        k : int
+        allowed : (n,) int64, optional
+            The rows that may win, sorted; all of them are looked at.
+        """
+
+    @abstractmethod
+    def erase(self) -> None:
+        """Remove the rows; in the transaction that removes the space."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of files and memory."""
 
     # ------------------------------------------------------------------- writing, inside a transaction
 
@@ -123,12 +151,12 @@ class Space:
         new = [i for i, content in enumerate(contents) if content not in there]
         if not new:
             return
-        first = self.segments.append(rows[new])
+        first = self._append(rows[new])
         self.database.many(
             "INSERT INTO vectors (space, row, content) VALUES (?, ?, ?)",
             [(self.info.id, first + n, contents[i]) for n, i in enumerate(new)],
         )
-        self.database.run("UPDATE spaces SET row_count = ? WHERE id = ?", (self.segments.rows, self.info.id))
+        self.database.run("UPDATE spaces SET row_count = ? WHERE id = ?", (first + len(new), self.info.id))
 
     def keep_background(self, background: Background) -> None:
         """Keep what hits are compared with."""
@@ -137,40 +165,19 @@ class Space:
         )
 
     def drop(self, contents: Sequence[int]) -> None:
-        """Mark the rows of these contents dead."""
+        """Take the rows of these contents out."""
         rows = sorted(self.rows_of(contents).values())
-        size = self.info.segment_rows
-        for segment in sorted({row // size for row in rows}):
-            bits = self._bits(segment)
-            for row in rows:
-                inside = row - segment * size
-                if 0 <= inside < size:
-                    bits[inside // 8] |= 1 << inside % 8
-            self.database.run(
-                "INSERT INTO dead (space, segment, bits) VALUES (?, ?, ?) "
-                "ON CONFLICT (space, segment) DO UPDATE SET bits = excluded.bits",
-                (self.info.id, segment, bytes(bits)),
-            )
+        self._bury(rows)
         self.database.many(
             "DELETE FROM vectors WHERE space = ? AND row = ?", [(self.info.id, row) for row in rows]
         )
-        self._dead = None
 
     # ------------------------------------------------------------------------------------------ reading
 
-    @property
-    def dead(self) -> NDArray[np.bool_]:
-        """Which rows belong to nobody any more, (rows,)."""
-        if self._dead is None or len(self._dead) != self.segments.rows:
-            self._dead = np.zeros(self.segments.rows, dtype=bool)
-            for segment, bits in self.database.all(
-                "SELECT segment, bits FROM dead WHERE space = ?", (self.info.id,)
-            ):
-                start = segment * self.info.segment_rows
-                marks = np.unpackbits(np.frombuffer(bytes(bits), np.uint8), bitorder="little")
-                part = self._dead[start : start + self.info.segment_rows]
-                part[:] = marks[: len(part)]
-        return self._dead
+    def __len__(self) -> int:
+        """Rows that belong to somebody."""
+        found = self.database.all("SELECT COUNT(*) FROM vectors WHERE space = ?", (self.info.id,))
+        return int(found[0][0])
 
     def background(self) -> Background | None:
         """What hits are compared with; None where nothing was kept, or by another version."""
@@ -211,22 +218,11 @@ class Space:
         """The contents that have a vector, in the order asked, and their rows, (n, dim) float32."""
         where = self.rows_of(contents)
         known = [content for content in contents if content in where]
-        rows = self.segments.gather([where[content] for content in known])
-        return known, rows.astype(np.float32)
+        return known, self.gather(np.array([where[content] for content in known], np.int64))
 
     def sample(self, size: int, *, seed: int = 0) -> tuple[RowNumbers, FloatArray]:
         """At most `size` living rows, the same for the same seed: their numbers, and (n, dim) float32."""
-        living = np.flatnonzero(~self.dead)
+        living = self.living()
         if len(living) > size:
             living = np.sort(np.random.default_rng(seed).choice(living, size, replace=False))
-        return living, self.segments.gather(living).astype(np.float32)
-
-    def close(self) -> None:
-        """Let go of the maps."""
-        self.segments.close()
-
-    def _bits(self, segment: int) -> bytearray:
-        found = self.database.all(
-            "SELECT bits FROM dead WHERE space = ? AND segment = ?", (self.info.id, segment)
-        )
-        return bytearray(found[0][0]) if found else bytearray(-(-self.info.segment_rows // 8))
+        return living, self.gather(living)

@@ -16,7 +16,11 @@ import numpy as np
 
 from diptych.catalog import schema
 from diptych.catalog.database import Database, Sqlite
+from diptych.catalog.file_space import FileSpace, sweep
+from diptych.catalog.postgres import Postgres, PostgresSpace, is_address
+from diptych.catalog.segments import SEGMENT_ROWS
 from diptych.catalog.spaces import MOST_VALUES, Space, create_space, read_space
+from diptych.disk import saving
 from diptych.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -110,12 +114,20 @@ class Store:
     Parameters
     ----------
     database : Database
-    folder : path
-        Where the spaces' rows lie.
+    folder : path, optional
+        Where the spaces' rows lie; None where the database keeps them.
+
+    Attributes
+    ----------
+    name : str
+        Of the catalogue, for messages.
+    active, filling : Space or None
+        The space that is searched, and one that is to take its place.
     """
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path | None) -> None:
         self.database, self.folder = database, folder
+        self.name = database.name if folder is None else str(folder)
         self.active: Space | None = None
         self.filling: Space | None = None
         self.reopen()
@@ -125,22 +137,37 @@ class Store:
         for space in (self.active, self.filling):
             if space is not None:
                 space.close()
-        active, filling = read_space(self.database, "active"), read_space(self.database, "filling")
-        self.active = None if active is None else Space(self.database, self.folder, active)
-        self.filling = None if filling is None else Space(self.database, self.folder, filling)
+        self.active, self.filling = self._open("active"), self._open("filling")
+
+    def _open(self, state: str) -> Space | None:
+        info = read_space(self.database, state)
+        if info is None:
+            return None
+        if self.folder is None:
+            return PostgresSpace(self.database, info)
+        return FileSpace(self.database, self.folder, info)
 
     @classmethod
-    def create(cls, folder: Path) -> Store:
-        """Open the catalogue in a folder, made if it is not there; two processes may do so at once."""
-        from diptych.disk import saving
+    def create(cls, place: str | Path) -> Store:
+        """Open a catalogue, made if it is not there; two processes may do so at once.
 
-        with saving(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        database = Sqlite(folder / FILE, create=True)
+        Parameters
+        ----------
+        place : path or str
+            A folder, or the address of a PostgreSQL database.
+        """
+        if is_address(place):
+            database: Database = Postgres(str(place))
+            folder = None
+        else:
+            folder = Path(place)
+            with saving(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            database = Sqlite(folder / FILE, create=True)
         try:
             with database.writing():
-                if not database.all("SELECT 1 FROM sqlite_master WHERE name = 'meta'"):
-                    for statement in schema.statements(schema.TABLES, schema.SQLITE_WORDS):
+                if not database.has_table("meta"):
+                    for statement in schema.statements(schema.TABLES, database.words):
                         database.run(statement)
                     database.run("INSERT INTO meta (key, value) VALUES ('format', ?)", (str(schema.FORMAT),))
             return cls._checked(database, folder)
@@ -149,30 +176,34 @@ class Store:
             raise
 
     @classmethod
-    def open(cls, folder: Path) -> Store:
-        """Open the catalogue in a folder.
+    def open(cls, place: str | Path) -> Store:
+        """Open a catalogue.
 
         Raises
         ------
         CatalogError
             There is none, it is damaged, or of a later version.
         """
-        if not (folder / FILE).is_file():
-            raise CatalogError(f"there is no catalogue in {folder}: make one with  diptych index PATH")
-        database = Sqlite(folder / FILE)
+        none = f"there is no catalogue in {place}: make one with  diptych index PATH"
+        folder = None if is_address(place) else Path(place)
+        if folder is not None and not (folder / FILE).is_file():
+            raise CatalogError(none)
+        database: Database = Postgres(str(place)) if folder is None else Sqlite(folder / FILE)
         try:
+            if folder is None and not database.has_table("meta"):
+                raise CatalogError(none)
             return cls._checked(database, folder)
         except BaseException:
             database.close()
             raise
 
     @classmethod
-    def _checked(cls, database: Database, folder: Path) -> Store:
+    def _checked(cls, database: Database, folder: Path | None) -> Store:
         found = database.all("SELECT value FROM meta WHERE key = 'format'")
         if not found or int(found[0][0]) > schema.FORMAT:
             told = found[0][0] if found else "none"
             raise CatalogError(
-                f"{folder} is a catalogue of format {told}, this version reads {schema.FORMAT}: "
+                f"{database.name} is a catalogue of format {told}, this version reads {schema.FORMAT}: "
                 "update diptych"
             )
         return cls(database, folder)
@@ -181,7 +212,7 @@ class Store:
         """The space in this state, begun if there is none."""
         with self.database.writing():
             if read_space(self.database, state) is None:
-                create_space(self.database, identity, model, golden, state=state)
+                create_space(self.database, identity, model, golden, state=state, segment_rows=SEGMENT_ROWS)
         self.reopen()
         space = self.active if state == "active" else self.filling
         assert space is not None
@@ -295,8 +326,7 @@ class Store:
             ours = self.active if state == "active" else self.filling
             if ours is not None and ours.info.id == info.id:
                 ours.drop(gone)
-            else:
-                space = Space(self.database, self.folder, info)
+            elif (space := self._open(state)) is not None:
                 space.drop(gone)
                 space.close()
         for table, column in (("tags", "content"), ("contents", "id")):
@@ -306,10 +336,7 @@ class Store:
 
     def __len__(self) -> int:
         """Pictures that can be found: contents with a vector."""
-        if self.active is None:
-            return 0
-        found = self.database.all("SELECT COUNT(*) FROM vectors WHERE space = ?", (self.active.info.id,))
-        return int(found[0][0])
+        return 0 if self.active is None else len(self.active)
 
     def known(self, hashes: Sequence[bytes], space: Space) -> dict[bytes, str | None]:
         """Those of these contents that need not be decoded again: embedded (None), or broken and why."""
@@ -325,6 +352,12 @@ class Store:
             ):
                 known[bytes(found)] = error
         return known
+
+    def sweep(self) -> None:
+        """Remove what a killed process may have left of spaces that are no more."""
+        if self.folder is not None:
+            with self.database.writing():
+                sweep(self.folder, {row[0] for row in self.database.all("SELECT id FROM spaces")})
 
     def close(self) -> None:
         """Let go of files and maps."""

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 VARIABLE = "DIPTYCH_CATALOG"
 
 Catalog = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--catalog",
         "-c",
         metavar="DIR",
-        help=f"The catalogue; by default ${VARIABLE}, else one in your home.",
+        help=f"The catalogue: a folder, or postgresql://HOST/NAME; by default ${VARIABLE}, else one in your "
+        "home.",
         show_default=False,
     ),
 ]
@@ -41,20 +42,21 @@ Model = Annotated[
 ]
 
 
-def default_catalog() -> Path:
+def default_catalog() -> str | Path:
     """Where the catalogue lies when nobody says."""
     if named := os.environ.get(VARIABLE):
-        return Path(named).expanduser()
+        return named
     home = os.environ.get("XDG_DATA_HOME")
     return (Path(home) if home else Path.home() / ".local" / "share") / "diptych" / "catalog"
 
 
 @contextlib.contextmanager
-def opened(folder: Path | None, *, create: bool = False) -> Iterator[Store]:
+def opened(place: str | None, *, create: bool = False) -> Iterator[Store]:
     """A catalogue, closed at the end."""
-    from diptych.catalog import Store
+    from diptych.catalog import Store, is_address
 
-    where = (folder or default_catalog()).expanduser()
+    where = place or default_catalog()
+    where = where if is_address(where) else Path(where).expanduser()
     store = Store.create(where) if create else Store.open(where)
     try:
         yield store
@@ -78,11 +80,11 @@ def encoder_for(
 
 @contextlib.contextmanager
 def searcher(
-    folder: Path | None, model: str | None, pretrained: str | None, **machine: Any
+    place: str | None, model: str | None, pretrained: str | None, **machine: Any
 ) -> Iterator[Searcher]:
     """A catalogue with its encoder, ready to be asked."""
     from diptych.catalog import Searcher
 
-    with opened(folder) as store:
+    with opened(place) as store:
         encoder, _ = encoder_for(store, model, pretrained, **machine)
         yield Searcher(store, encoder)

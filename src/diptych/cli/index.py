@@ -189,7 +189,7 @@ def _line(store: Store, outcome: Outcome, seconds: float) -> str:
     ]
     rate = f" ({outcome.embedded / seconds:,.0f} pictures/s)" if outcome.embedded and seconds > 1 else ""
     what = ", ".join(done) or "nothing new"
-    return f"{len(store):,} pictures in {store.folder}: {what} in {seconds:.1f} s{rate}"
+    return f"{len(store):,} pictures in {store.name}: {what} in {seconds:.1f} s{rate}"
 
 
 def _tell_broken(broken: list[tuple[Path, str, str]], outcome: Outcome, *, quiet: bool) -> None:
@@ -211,7 +211,7 @@ def _plain(
     store: Store, outcome: Outcome, broken: list[tuple[Path, str, str]], seconds: float
 ) -> dict[str, Any]:
     return {
-        "catalog": str(store.folder),
+        "catalog": store.name,
         "pictures": len(store),
         "embedded": outcome.embedded,
         "copies": outcome.copies,

@@ -1,0 +1,136 @@
+"""A space whose rows lie in files of half-precision numbers, mapped into memory; dead ones are marked.
+
+A row that belongs to nobody any more stays where it is: moving rows would pull them from under a reader. Its
+mark is a bit in the database.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diptych.catalog.database import Database
+from diptych.catalog.nearest import Nearest
+from diptych.catalog.segments import Segments
+from diptych.catalog.spaces import Space, SpaceInfo
+from diptych.errors import CatalogError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from diptych.catalog.segments import RowNumbers
+    from diptych.encoder import FloatArray
+
+
+class FileSpace(Space):
+    """A space in a folder.
+
+    Parameters
+    ----------
+    database : Database
+    folder : path
+        Of the catalogue.
+    info : SpaceInfo
+
+    Attributes
+    ----------
+    segments : Segments
+    """
+
+    def __init__(self, database: Database, folder: Path, info: SpaceInfo) -> None:
+        super().__init__(database, info)
+        self.folder = folder_of(folder, info.id)
+        self.segments = Segments(self.folder, info.dim, info.rows, segment_rows=info.segment_rows)
+        self._dead: NDArray[np.bool_] | None = None
+        self._nearest: Nearest | None = None
+
+    def refresh(self) -> None:
+        """See what other writers have added or removed; CatalogError when the space is gone."""
+        found = self.database.all("SELECT row_count FROM spaces WHERE id = ?", (self.info.id,))
+        if not found:
+            raise CatalogError("the catalogue's space was replaced by another process: run the command again")
+        self.segments.extend(found[0][0])
+        self._dead = None
+
+    def _append(self, rows: FloatArray) -> int:
+        return self.segments.append(rows)
+
+    def _bury(self, rows: Sequence[int]) -> None:
+        size = self.info.segment_rows
+        for segment in sorted({row // size for row in rows}):
+            bits = self._bits(segment)
+            for row in rows:
+                inside = row - segment * size
+                if 0 <= inside < size:
+                    bits[inside // 8] |= 1 << inside % 8
+            self.database.run(
+                "INSERT INTO dead (space, segment, bits) VALUES (?, ?, ?) "
+                "ON CONFLICT (space, segment) DO UPDATE SET bits = excluded.bits",
+                (self.info.id, segment, bytes(bits)),
+            )
+        self._dead = None
+
+    @property
+    def dead(self) -> NDArray[np.bool_]:
+        """Which rows belong to nobody any more, (rows,)."""
+        if self._dead is None or len(self._dead) != self.segments.rows:
+            self._dead = np.zeros(self.segments.rows, dtype=bool)
+            for segment, bits in self.database.all(
+                "SELECT segment, bits FROM dead WHERE space = ?", (self.info.id,)
+            ):
+                start = segment * self.info.segment_rows
+                marks = np.unpackbits(np.frombuffer(bytes(bits), np.uint8), bitorder="little")
+                part = self._dead[start : start + self.info.segment_rows]
+                part[:] = marks[: len(part)]
+        return self._dead
+
+    def __len__(self) -> int:
+        """Rows that belong to somebody."""
+        return len(self.dead) - int(self.dead.sum())
+
+    def living(self) -> RowNumbers:
+        """The rows that belong to somebody, sorted."""
+        return np.flatnonzero(~self.dead)
+
+    def gather(self, numbers: RowNumbers) -> FloatArray:
+        """Rows by their numbers, (n, dim) float32."""
+        return self.segments.gather(numbers).astype(np.float32)
+
+    def nearest(
+        self, queries: FloatArray, k: int, allowed: RowNumbers | None = None
+    ) -> tuple[RowNumbers, FloatArray]:
+        """The k living rows nearest to each query; see `Space.nearest`."""
+        if self._nearest is None:
+            self._nearest = Nearest(self.segments, self.folder / "ivf")
+        return self._nearest.search(queries, k, allowed=allowed, dead=self.dead)
+
+    def erase(self) -> None:
+        """Remove the rows' marks; the folder goes with `sweep`, when no transaction can bring it back."""
+        self.database.run("DELETE FROM dead WHERE space = ?", (self.info.id,))
+
+    def close(self) -> None:
+        """Let go of the maps."""
+        self.segments.close()
+
+    def _bits(self, segment: int) -> bytearray:
+        found = self.database.all(
+            "SELECT bits FROM dead WHERE space = ? AND segment = ?", (self.info.id, segment)
+        )
+        return bytearray(found[0][0]) if found else bytearray(-(-self.info.segment_rows // 8))
+
+
+def folder_of(catalog: Path, space: int) -> Path:
+    """Where the rows of a space lie."""
+    return catalog / f"space-{space}"
+
+
+def sweep(catalog: Path, known: set[int]) -> None:
+    """Remove folders of spaces that the database no longer knows: a killed process may have left them."""
+    names = {folder_of(catalog, number).name for number in known}
+    for folder in catalog.glob("space-*"):
+        if folder.name not in names:
+            shutil.rmtree(folder, ignore_errors=True)

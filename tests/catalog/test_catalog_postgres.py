@@ -1,0 +1,138 @@
+"""A catalogue in PostgreSQL: the same as one in files, for several writers at once, and after a kill."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+from catalogs import colours, content, index, paint, search, set_time
+from test_catalog_indexing import Rotated
+from test_catalog_kills import change, ended, fill, start
+
+from diptych.catalog import Filter, Options, Searcher, Store, check, forget_paths
+from diptych.catalog.postgres import PostgresSpace
+from diptych.errors import CatalogError
+from toys import ToyEncoder
+
+NewDatabase = Callable[[], str]
+
+
+def test_the_same_as_in_files(tmp_path: Path, new_database: NewDatabase) -> None:
+    database, pictures = new_database(), tmp_path / "pictures"
+    colours(pictures)
+    shutil.copy(pictures / "red.png", pictures / "copy.png")
+    (pictures / "blue.txt").write_text("a blue wall")
+    (pictures / "broken.png").write_bytes(b"broken")
+    outcome = index(database, pictures)
+    assert (outcome.embedded, outcome.copies, outcome.failed) == (6, 1, 1)
+    index(tmp_path / "catalog", pictures)
+    assert content(database) == content(tmp_path / "catalog")
+    for query in ("red", '"yellow" - 0.5:"green"'):
+        assert search(database, query) == search(tmp_path / "catalog", query)
+    (pictures / "red.png").unlink()
+    (pictures / "green.png").rename(pictures / "moved.png")
+    paint(pictures / "new.png", "white", shade=7)
+    outcome = index(database)
+    assert (outcome.embedded, outcome.removed, outcome.moved) == (1, 1, 1)
+    index(tmp_path / "catalog")
+    assert content(database) == content(tmp_path / "catalog")
+    store = Store.open(database)
+    assert check(store) == []
+    assert forget_paths(store, [pictures]) == 8
+    assert len(store) == 0
+    store.close()
+
+
+def test_filters(tmp_path: Path, new_database: NewDatabase) -> None:
+    database, pictures = new_database(), tmp_path / "pictures"
+    for n, path in enumerate(colours(pictures / "100%_é")):
+        path.with_suffix(".txt").write_text(f"Caption {n}")
+        set_time(path, n * 86400 + 43200)
+    index(database, pictures)
+    store = Store.open(database)
+    asking = Searcher(store, ToyEncoder())
+    for where, expected in (
+        (Filter(caption="CAPTION 3"), 1),
+        (Filter(name="red.PNG"), 1),
+        (Filter(name="100%_"), 6),
+        (Filter(name="100x"), 0),
+        (Filter(folders=(pictures / "100%_é",)), 6),
+        (Filter(after=date(1970, 1, 2), before=date(1970, 1, 3)), 2),
+        (Filter(tags=("sea",)), 0),
+        (Filter(camera="x", near=(1.0, 1.0, 1.0), min_bytes=1, min_side=3, shape="square"), 0),
+    ):
+        answer = asking.search("red", Options(where=where, cutoff=None, collapse=False))
+        assert (answer.searched, len(answer.hits)) == (expected, expected), where
+    store.close()
+
+
+def test_an_index_answers_as_a_scan_does(tmp_path: Path, new_database: NewDatabase) -> None:
+    rng = np.random.default_rng(0)
+    store = Store.create(new_database())
+    golden = np.eye(4, 32, dtype=np.float32)
+    space = store.begin_space("toy", "toy", golden)
+    assert isinstance(space, PostgresSpace)
+    rows = rng.standard_normal((2000, 32)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    with store.database.writing():
+        space.put(range(1, 2001), rows)
+    queries = rows[:5] + rng.standard_normal((5, 32)).astype(np.float32) * 0.05
+    scanned, cosines = space.nearest(queries, 10)
+    assert scanned.tolist() == np.argsort(-(queries @ rows.T), axis=1)[:, :10].tolist()
+    np.testing.assert_allclose(cosines, -np.sort(-(queries @ rows.T), axis=1)[:, :10], atol=2e-3)
+    assert not space.build_index()  # so few rows need none
+    assert space.build_index(least_rows=100)
+    indexed, _ = space.nearest(queries, 10)
+    overlap = [len(set(a) & set(b)) for a, b in zip(scanned.tolist(), indexed.tolist(), strict=True)]
+    assert sum(overlap) >= 48
+    few = np.array([3, 500, 1999], np.int64)
+    allowed, _ = space.nearest(queries, 10, few)
+    assert {tuple(sorted(row)) for row in allowed.tolist()} == {(-1,) * 7 + (3, 500, 1999)}
+    with pytest.raises(CatalogError, match="row 2000 is asked for"):
+        space.gather(np.array([2000]))
+    store.close()
+
+
+def test_embedding_again(tmp_path: Path, new_database: NewDatabase) -> None:
+    database = new_database()
+    colours(tmp_path / "pictures")
+    index(database, tmp_path / "pictures")
+    other = Rotated(identity="toy:rotated")
+    index(database, encoder=other, reembed=True)
+    assert search(database, "red", encoder=other)[0] == "red.png"
+    store = Store.open(database)
+    tables = store.database.all("SELECT tablename FROM pg_tables WHERE tablename LIKE 'space!_%' ESCAPE '!'")
+    assert len(tables) == 1
+    store.close()
+
+
+def test_writers_at_once_and_one_that_is_killed(tmp_path: Path, new_database: NewDatabase) -> None:
+    database, folder = new_database(), tmp_path / "pictures"
+    fill(folder, 120, 0)
+    both = [start(database, folder, "toy:0") for _ in range(3)]
+    assert both[0].stdout is not None
+    both[0].stdout.readline()
+    time.sleep(0.1)
+    both[0].send_signal(signal.SIGKILL)
+    assert [ended(one) for one in both] == [-signal.SIGKILL, 0, 0]
+    change(folder, 1)
+    assert ended(start(database, folder, "toy:0")) == 0
+    assert ended(start(tmp_path / "alone", folder, "toy:0")) == 0
+    assert content(database) == content(tmp_path / "alone")
+    store = Store.open(database)
+    assert check(store) == []
+    store.close()
+
+
+def test_no_catalogue_and_no_server(new_database: NewDatabase) -> None:
+    with pytest.raises(CatalogError, match="there is no catalogue in postgresql://"):
+        Store.open(new_database())
+    with pytest.raises(CatalogError, match=r"127\.0\.0\.1:1/none") as told:
+        Store.open("postgresql://someone:secret@127.0.0.1:1/none")
+    assert "secret" not in str(told.value)
