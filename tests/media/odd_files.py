@@ -127,6 +127,7 @@ def _names() -> Made:
     yield " spaces and %41 [1] 'quotes' \"too\".png", png, Expected()
     yield "日本 größe 🦁.png", png, Expected()
     yield os.fsdecode(b"caf\xe9.png"), png, Expected()
+    yield os.fsdecode(b"gr\xfc\xdfe.jpg"), b"", Expected(None, r"empty \(0 bytes\)")
     yield "folder.jpg/inside.png", png, Expected()
     yield "._orientation-1.jpg", double, Expected(None, "not a picture", found=False)
     yield ".hidden/a.png", png, Expected(found=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,13 @@ def test_patterns(album: Path) -> None:
 def test_what_is_not_there_is_named(album: Path, missing: str) -> None:
     with pytest.raises(ImageError, match=r"no such file or folder|no picture matches"):
         find_images([album, f"{album}/{missing}"])
+
+
+def test_refusals_can_be_printed_whatever_the_name(album: Path) -> None:
+    for name in (b"caf\xe9", b"caf\xe9*"):
+        with pytest.raises(ImageError, match="caf") as caught:
+            find_images([album / os.fsdecode(name)])
+        str(caught.value).encode()
 
 
 def test_the_home_folder_and_links(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,12 +72,12 @@ def _places(path: str | Path) -> list[Path]:
     if _exists(place):
         return [place]
     if not glob.has_magic(str(path)):
-        raise ImageError(f"{path}: there is no such file or folder")
+        raise ImageError(f"{name_of(path)}: there is no such file or folder")
     matches = [Path(match) for match in glob.glob(str(place), recursive=True)]  # noqa: PTH207 - absolute patterns too
     # A pattern sweeps up whatever lies there: files are chosen by suffix, as in a folder.
     chosen = [match for match in matches if match.is_dir() or is_picture(match.name)]
     if not chosen:
-        raise ImageError(f"{path}: no picture matches this pattern")
+        raise ImageError(f"{name_of(path)}: no picture matches this pattern")
     return chosen
 
 
