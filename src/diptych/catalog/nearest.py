@@ -1,31 +1,127 @@
-"""Placeholder until the kernel arrives."""
+"""Near rows, exact or by an index that is judged: which of the two, for whom, and both put together.
+
+A scan is always right and takes about 9 ms for 200,000 rows of 512 numbers, so up to there, or when a filter
+leaves so few, every row that may answer is looked at. Beyond, the index finds the candidates among the rows
+it was built from, the tail behind them is scanned, and whatever the index cannot promise is scanned too: more
+neighbours than it was judged for, fewer found than there are. Kernels are `exact`'s, the index is `ivf`'s.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
 import numpy as np
+from numpy.typing import NDArray
+
+from diptych.catalog.exact import check_queries, check_rows, nearest_exact, rerank
+from diptych.catalog.ivf import Ivf
+from diptych.errors import CatalogError, MissingExtraError
+
+if TYPE_CHECKING:
+    from diptych.catalog.segments import RowNumbers, Segments
+    from diptych.encoder import FloatArray
+
+    BoolArray: TypeAlias = NDArray[np.bool_]
+
+EXACT_ROWS = 200_000  # that are scanned rather than asked of an index
 
 
 class Nearest:
-    def __init__(self, segments, folder=None):
-        self.segments = segments
+    """The rows of a space, to be asked which are nearest.
 
-    def search(self, queries, k, allowed=None, dead=None):
-        H = (
-            np.concatenate([p for _, p in self.segments.parts()]).astype(np.float32)
-            if self.segments.rows
-            else np.zeros((0, self.segments.dim), np.float32)
-        )
-        c = queries @ H.T
-        if dead is not None:
-            c[:, dead] = -np.inf
-        if allowed is not None:
-            m = np.ones(len(H), bool)
-            m[allowed] = False
-            c[:, m] = -np.inf
-        o = np.argsort(-c, 1, kind="stable")[:, :k]
-        s = np.take_along_axis(c, o, 1)
-        o = np.where(np.isfinite(s), o, -1)
-        if o.shape[1] < k:
-            o = np.pad(o, ((0, 0), (0, k - o.shape[1])), constant_values=-1)
-            s = np.pad(s, ((0, 0), (0, k - s.shape[1])), constant_values=-np.inf)
-        return o, s.astype(np.float32)
+    Parameters
+    ----------
+    segments : Segments
+        May grow; what was added is found.
+    folder : path, optional
+        Of an index, whether there is one yet or not. One that is damaged, of other rows or cannot be read
+        for want of faiss is not used, and `trouble` says so.
+    exact_rows : int
+        How many rows are scanned rather than asked of the index.
+
+    Attributes
+    ----------
+    trouble : str or None
+        Why the index that is there is not used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from diptych.catalog.segments import Segments
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     segments = Segments(Path(folder), dim=2, rows=0)
+    ...     _ = segments.append(np.array([[1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32))
+    ...     nearest = Nearest(segments, Path(folder) / "ivf")
+    ...     rows, cosines = nearest.search(np.array([[0, 1]], dtype=np.float32), 2, allowed=np.array([0, 2]))
+    >>> rows.tolist()
+    [[2, 0]]
+    """
+
+    def __init__(
+        self, segments: Segments, folder: Path | None = None, *, exact_rows: int = EXACT_ROWS
+    ) -> None:
+        self.segments, self.folder, self.exact_rows = segments, folder, exact_rows
+        self.trouble: str | None = None
+        self._ivf: Ivf | None = None
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Use the index that is in the folder now."""
+        self._ivf, self.trouble = None, None
+        if self.folder is None or self.segments.rows <= self.exact_rows:
+            return
+        try:
+            self._ivf = Ivf.open(self.folder, self.segments)
+        except (CatalogError, MissingExtraError) as error:
+            self.trouble = str(error)
+
+    def stale(self, dead: BoolArray | None = None) -> str | None:
+        """Why an index is worth building now; None when there is no need of one, or a good one is there."""
+        rows = self.segments.rows
+        if rows <= self.exact_rows or self.folder is None:
+            return None
+        if self._ivf is None:
+            return self.trouble or f"{rows:,} pictures have no index yet"
+        return self._ivf.worn(rows, dead)
+
+    def search(
+        self,
+        queries: FloatArray,
+        k: int,
+        allowed: RowNumbers | None = None,
+        dead: BoolArray | None = None,
+    ) -> tuple[RowNumbers, FloatArray]:
+        """The k rows of largest cosine to each query; see `nearest_exact` for arguments and errors.
+
+        The cosines are exact always. The rows are where they were scanned; else the index was judged to find
+        the share of them that its report tells, 0.99 aimed for and never under 0.98.
+        """
+        asked, ivf = check_queries(self.segments, queries, k), self._ivf
+        allowed = check_rows(self.segments, allowed, dead)
+        setting = None if ivf is None else ivf.setting(k)
+        few = allowed is not None and len(allowed) <= self.exact_rows
+        if ivf is None or setting is None or few or len(asked) == 0:
+            return nearest_exact(self.segments, asked, k, allowed=allowed, dead=dead)
+        built = ivf.head.rows
+        inside = None if allowed is None else allowed[: int(np.searchsorted(allowed, built))]
+        behind = np.arange(built, self.segments.rows) if allowed is None else allowed[len(inside) :]
+        found = ivf.candidates(asked, setting, allowed=inside, dead=dead)
+        rows, cosines = nearest_exact(self.segments, asked, k, allowed=behind, dead=dead)
+        for n, candidates in enumerate(found):
+            near = rerank(self.segments, asked[n], candidates, k)
+            rows[n], cosines[n] = _merged(near, (rows[n], cosines[n]))
+        for n in np.flatnonzero(rows[:, -1] < 0):  # fewer than k: the lists visited held no more
+            rows[n], cosines[n] = nearest_exact(
+                self.segments, asked[n : n + 1], k, allowed=allowed, dead=dead
+            )
+        return rows, cosines
+
+
+def _merged(
+    one: tuple[RowNumbers, FloatArray], other: tuple[RowNumbers, FloatArray]
+) -> tuple[RowNumbers, FloatArray]:
+    """The nearest of both, as many as in either; rows of `other` have the higher numbers."""
+    rows, cosines = np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])
+    order = np.argsort(-cosines, kind="stable")[: len(one[0])]
+    return rows[order], cosines[order]

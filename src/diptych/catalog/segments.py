@@ -62,6 +62,8 @@ class Segments:
     def __init__(self, folder: Path, dim: int, rows: int, *, segment_rows: int = SEGMENT_ROWS) -> None:
         self.folder, self.dim, self.rows, self.segment_rows = folder, dim, 0, segment_rows
         self._maps: list[HalfArray] = []
+        self._views: list[mmap.mmap] = []  # what the maps show
+        self._scanned = False
         self.extend(rows)
 
     def extend(self, rows: int) -> None:
@@ -69,9 +71,12 @@ class Segments:
         if rows == self.rows:
             return
         whole = min(rows, self.rows) // self.segment_rows  # maps of full files stay as they are
-        del self._maps[whole:]
+        del self._maps[whole:], self._views[whole:]
         for number in range(whole, -(-rows // self.segment_rows)):
-            self._maps.append(self._map(number, min(rows - number * self.segment_rows, self.segment_rows)))
+            count = min(rows - number * self.segment_rows, self.segment_rows)
+            view = self._map(number, count)
+            self._views.append(view)
+            self._maps.append(np.frombuffer(view, dtype="<f2").reshape(count, self.dim))
         self.rows = rows
 
     def append(self, rows: FloatArray | HalfArray) -> int:
@@ -118,15 +123,27 @@ class Segments:
             found[here] = self._maps[number][wanted[here] - number * self.segment_rows]
         return found
 
+    def advise(self, *, scan: bool) -> None:
+        """Tell the system how rows are read from now on: one after another, or here and there.
+
+        Here and there is how it begins: picking few rows far apart, reading ahead brings in what nobody asks
+        for. A scan of rows that are not in memory yet takes forty times as long that way.
+        """
+        if scan != self._scanned:
+            self._scanned = scan
+            for view in self._views:
+                self._advise(view)
+
     def close(self) -> None:
         """Let go of the maps."""
         self._maps.clear()
+        self._views.clear()
         self.rows = 0
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06d}{SUFFIX}"
 
-    def _map(self, number: int, rows: int) -> HalfArray:
+    def _map(self, number: int, rows: int) -> mmap.mmap:
         path, size = self._path(number), rows * self.dim * 2
         try:
             with path.open("rb") as file:
@@ -142,10 +159,13 @@ class Segments:
                 f"{path} cannot be read ({error.strerror}): its vectors belong to this catalogue. Put it "
                 "back, or index anew into another folder"
             ) from error
+        self._advise(view)
+        return view
+
+    def _advise(self, view: mmap.mmap) -> None:
         if hasattr(view, "madvise"):  # not on Windows
-            # A search that re-ranks touches few rows far apart: reading ahead brings in what nobody asks for.
-            view.madvise(mmap.MADV_RANDOM)
-        return np.frombuffer(view, dtype="<f2").reshape(rows, self.dim)
+            # Not MADV_SEQUENTIAL: Linux takes it as leave to drop the pages early, and the next search comes.
+            view.madvise(mmap.MADV_NORMAL if self._scanned else mmap.MADV_RANDOM)
 
     def _write(self, number: int, inside: int, rows: HalfArray) -> None:
         path = self._path(number)
