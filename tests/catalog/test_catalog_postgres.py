@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -72,7 +73,12 @@ def test_filters(tmp_path: Path, new_database: NewDatabase) -> None:
     store.close()
 
 
-def test_an_index_answers_as_a_scan_does(tmp_path: Path, new_database: NewDatabase) -> None:
+@contextlib.contextmanager
+def silent(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    yield lambda count: None
+
+
+def test_an_index_answers_as_a_scan_does(new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     store = Store.create(new_database())
     golden = np.eye(4, 32, dtype=np.float32)
@@ -86,8 +92,12 @@ def test_an_index_answers_as_a_scan_does(tmp_path: Path, new_database: NewDataba
     scanned, cosines = space.nearest(queries, 10)
     assert scanned.tolist() == np.argsort(-(queries @ rows.T), axis=1)[:, :10].tolist()
     np.testing.assert_allclose(cosines, -np.sort(-(queries @ rows.T), axis=1)[:, :10], atol=2e-3)
-    assert not space.build_index()  # so few rows need none
-    assert space.build_index(least_rows=100)
+    assert space.improve(queries, silent) is None  # so few rows need none
+    monkeypatch.setattr("diptych.catalog.postgres.HNSW_ROWS", 100)
+    told = space.improve(queries, silent)
+    assert told is not None
+    assert "of the nearest 10" in told
+    assert space.improve(queries, silent) is None
     indexed, _ = space.nearest(queries, 10)
     overlap = [len(set(a) & set(b)) for a, b in zip(scanned.tolist(), indexed.tolist(), strict=True)]
     assert sum(overlap) >= 48

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diptych.catalog.database import Database
+from diptych.catalog.ivf_build import build_ivf
 from diptych.catalog.nearest import Nearest
 from diptych.catalog.segments import Segments
-from diptych.catalog.spaces import Space, SpaceInfo
+from diptych.catalog.spaces import Space, SpaceInfo, Stage
 from diptych.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from diptych.catalog.segments import RowNumbers
     from diptych.encoder import FloatArray
+
+
+INDEX = "ivf"  # the index's folder, inside the space's
 
 
 class FileSpace(Space):
@@ -104,9 +108,21 @@ class FileSpace(Space):
         self, queries: FloatArray, k: int, allowed: RowNumbers | None = None
     ) -> tuple[RowNumbers, FloatArray]:
         """The k living rows nearest to each query; see `Space.nearest`."""
+        return self._asked().search(queries, k, allowed=allowed, dead=self.dead)
+
+    def improve(self, queries: FloatArray, stage: Stage) -> str | None:
+        """Build an index where one is worth it; see `Space.improve`."""
+        nearest = self._asked()
+        if nearest.stale(self.dead) is None:
+            return None
+        report = build_ivf(self.segments, self.folder / INDEX, queries, stage=stage)
+        nearest.reopen()
+        return report.told()
+
+    def _asked(self) -> Nearest:
         if self._nearest is None:
-            self._nearest = Nearest(self.segments, self.folder / "ivf")
-        return self._nearest.search(queries, k, allowed=allowed, dead=self.dead)
+            self._nearest = Nearest(self.segments, self.folder / INDEX)
+        return self._nearest
 
     def erase(self) -> None:
         """Remove the rows' marks; the folder goes with `sweep`, when no transaction can bring it back."""

@@ -19,16 +19,14 @@ from diptych.catalog.intake import Outcome, Settings, take_in
 from diptych.catalog.listing import Listing, listing, roots_of
 from diptych.catalog.relevance import Background
 from diptych.catalog.scan import below, compare, known_members, pending_files
-from diptych.catalog.spaces import Space
+from diptych.catalog.spaces import Space, Stage
 from diptych.catalog.store import Store
+from diptych.embedding import Progress
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, SaveError
 
 ALIVE = 60.0  # seconds since its last sign that another run counts as running
 _CHUNK = 500  # files taken out in one transaction
-
-Progress = Callable[[int], None]
-Stage = Callable[[str, int | None], contextlib.AbstractContextManager[Progress]]
 
 
 def index(
@@ -118,6 +116,9 @@ def index(
             store.database.run("UPDATE roots SET finished = ? WHERE path = ?", (now, os.fsencode(root)))
     if reembed:
         replace_active(store)
+    if store.active is not None and (background := store.active.background()) is not None:
+        store.active.refresh()
+        outcome.built = store.active.improve(background.rows, stage)
     return outcome
 
 

@@ -67,6 +67,8 @@ class Outcome:
         Files that are gone from disk and were left in, see `indexing.index`.
     unlisted : list of (path, reason)
         Folders that could not be listed.
+    built : str, optional
+        What index was built, and what it finds.
     """
 
     embedded: int = 0
@@ -77,6 +79,7 @@ class Outcome:
     same: int = 0
     kept: int = 0
     unlisted: list[tuple[Path, str]] = field(default_factory=list)
+    built: str | None = None
 
     @property
     def changed(self) -> bool:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from diptych.catalog.exact import check_queries, nearest_exact
 from diptych.catalog.ivf import HEAD, Head, Ivf, Setting, checksum, collection_hash, load_faiss
-from diptych.disk import saving, write_bytes, write_whole
+from diptych.disk import write_bytes, write_whole
 from diptych.embedding import Progress
 from diptych.errors import CatalogError, InputError
 

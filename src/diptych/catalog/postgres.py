@@ -15,7 +15,7 @@ import numpy as np
 
 from diptych.catalog import schema
 from diptych.catalog.database import Row
-from diptych.catalog.spaces import Space, SpaceInfo
+from diptych.catalog.spaces import Space, SpaceInfo, Stage
 from diptych.errors import CatalogError, SaveError
 from diptych.extras import require
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SCHEMES = ("postgresql://", "postgres://")
 _LOCK = 0x64697074  # "dipt": the advisory lock of writers
 _WIDEST = {"halfvec": 4000, "vector": 2000}  # numbers in a row that an index takes
-_HNSW_ROWS = 50_000  # from so many rows on an index is made
+HNSW_ROWS = 50_000  # from so many rows on an index is made
 _SEARCHED = 1000  # most that pgvector's HNSW looks at
 
 
@@ -235,18 +235,22 @@ class PostgresSpace(Space):
             )
         )
 
-    def build_index(self, *, least_rows: int = _HNSW_ROWS) -> bool:
-        """Make an HNSW index where there are enough rows to need one; whether there is one now."""
-        if self._indexed():
-            return True
-        if len(self) < least_rows or self.info.dim > _WIDEST[self.kind]:
-            return False
-        with self.database.writing():
+    def improve(self, queries: FloatArray, stage: Stage) -> str | None:
+        """Make an HNSW index, which grows by itself, where there are rows enough; see `Space.improve`."""
+        rows = len(self)
+        if rows < HNSW_ROWS or self.info.dim > _WIDEST[self.kind] or self._indexed():
+            return None
+        exact, _ = self.nearest(queries, 10)
+        with stage("building an index", None), self.database.writing():
             self.database.run(
                 f"CREATE INDEX ON {self.table} USING hnsw (vector {self.kind}_ip_ops) "
                 "WITH (m = 16, ef_construction = 200)"
             )
-        return True
+        found, _ = self.nearest(queries, 10)
+        pairs = zip(exact.tolist(), found.tolist(), strict=True)
+        recall = float(np.mean([len(set(one) & set(other)) / len(one) for one, other in pairs]))
+        told = f"{len(queries):,} text queries find {recall:.3f} of the nearest 10"
+        return f"{rows:,} rows in an HNSW index; {told}"
 
     def erase(self) -> None:
         """Remove the rows."""

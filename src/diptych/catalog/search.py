@@ -262,4 +262,5 @@ class Searcher:
             raise CatalogError(
                 f"there is no picture #{content} in this catalogue: numbers stand in  diptych search --json"
             )
-        return rows[0]
+        row: FloatArray = rows[0]
+        return row

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,14 @@ import numpy as np
 
 from diptych.catalog.database import Database
 from diptych.catalog.relevance import Background
+from diptych.embedding import Progress
 from diptych.errors import DataError
 
 if TYPE_CHECKING:
     from diptych.catalog.segments import RowNumbers
     from diptych.encoder import FloatArray
+
+Stage = Callable[[str, int | None], AbstractContextManager[Progress]]
 
 MOST_VALUES = 500  # in one statement; SQLite of old took 999
 
@@ -132,6 +136,18 @@ class Space(ABC):
         k : int
         allowed : (n,) int64, optional
             The rows that may win, sorted; all of them are looked at.
+        """
+
+    @abstractmethod
+    def improve(self, queries: FloatArray, stage: Stage) -> str | None:
+        """Build an index where a scan takes too long and none is good; what was built, in one line.
+
+        Parameters
+        ----------
+        queries : (T, dim) float32
+            Rows of texts to judge it with.
+        stage : callable
+            `stage(what, total)` gives a context with a progress function.
         """
 
     @abstractmethod

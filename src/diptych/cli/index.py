@@ -161,6 +161,8 @@ def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: 
         typer.echo(jsonlib.dumps(_plain(store, outcome, broken, seconds)))
     else:
         typer.echo(_line(store, outcome, seconds))
+    if outcome.built:
+        note(f"index: {outcome.built}", quiet=quiet)
     if outcome.kept:
         complain(
             "note",
@@ -223,5 +225,6 @@ def _plain(
             {"path": str(path), "member": member, "reason": reason} for path, member, reason in broken
         ],
         "unlisted": [{"path": str(path), "reason": reason} for path, reason in outcome.unlisted],
+        "index": outcome.built,
         "seconds": round(seconds, 3),
     }
