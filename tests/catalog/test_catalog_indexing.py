@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from catalogs import colours, content, index, paint, search, set_time
 
-from diptych.catalog import IntakeSettings, Store, failures, forget_paths
+from diptych.catalog import IntakeSettings, Store, check, failures, forget_paths
+from diptych.catalog.file_space import FileSpace
 from diptych.errors import CatalogError, InputError
 from toys import ToyEncoder, picture_bytes, tar_bytes
 
@@ -346,3 +347,104 @@ def test_an_archive_that_was_half_read_is_listed_again(tmp_path: Path, pictures:
     store.forget([(os.fsencode(pictures / "some.tar"), "3.png")])  # as if a killed run had not got to it
     store.close()
     assert index(tmp_path / "catalog", pictures).embedded == 1
+
+
+def test_dead_rows_are_left_out_when_there_are_too_many(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(20):
+        paint(pictures / f"{n}.png", "red", shade=n + 1)
+    index(tmp_path / "catalog", pictures)
+    for n in range(0, 20, 2):
+        (pictures / f"{n}.png").unlink()
+    monkeypatch.setattr("diptych.catalog.replacing.LEAST_DEAD", 5)
+    monkeypatch.setattr("diptych.catalog.replacing._CHUNK", 3)
+    assert index(tmp_path / "catalog", pictures).compacted == 10
+    store = Store.open(tmp_path / "catalog")
+    assert isinstance(store.active, FileSpace)
+    assert (store.active.segments.rows, len(store.active)) == (16, 16)
+    assert store.active.background() is not None
+    assert check(store) == []
+    store.close()
+    assert len(list((tmp_path / "catalog").glob("space-*"))) == 1
+    assert content(tmp_path / "catalog") == content_of_fresh(tmp_path, pictures)
+    assert index(tmp_path / "catalog", pictures).compacted == 0
+
+
+def test_what_others_write_while_rows_are_copied_is_copied_too(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diptych.catalog import replacing
+
+    index(tmp_path / "catalog", pictures)
+    (pictures / "red.png").unlink()
+    index(tmp_path / "catalog", pictures)
+    monkeypatch.setattr(replacing, "LEAST_DEAD", 1)
+    monkeypatch.setattr(replacing, "WORN", 0.0)
+    replace, begun = replacing.replace_active, False
+
+    def other_writer(store: Store) -> bool:
+        nonlocal begun
+        if not begun:
+            begun = True
+            with monkeypatch.context() as quiet:
+                quiet.setattr("diptych.catalog.indexing.compact", lambda *_: 0)
+                paint(pictures / "late.png", "blue", shade=50)
+                index(tmp_path / "catalog", pictures)
+        return replace(store)
+
+    monkeypatch.setattr(replacing, "replace_active", other_writer)
+    assert index(tmp_path / "catalog", pictures).compacted == 1
+    assert "late.png" in search(tmp_path / "catalog", "blue")
+    assert len(search(tmp_path / "catalog", "blue")) == 6
+
+
+def test_a_half_written_space_of_a_killed_run_is_dropped(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diptych.catalog import replacing
+
+    index(tmp_path / "catalog", pictures)
+    (pictures / "red.png").unlink()
+    monkeypatch.setattr(replacing, "LEAST_DEAD", 1)
+    monkeypatch.setattr(replacing, "WORN", 0.0)
+
+    def dies(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(replacing, "_copy", dies)
+        with pytest.raises(KeyboardInterrupt):
+            index(tmp_path / "catalog", pictures)
+    assert len(list((tmp_path / "catalog").glob("space-*"))) == 1
+    assert len(search(tmp_path / "catalog", "blue")) == 5
+    index(tmp_path / "catalog", pictures)
+    store = Store.open(tmp_path / "catalog")
+    assert store.filling is None
+    assert check(store) == []
+    store.close()
+
+
+def test_a_space_that_is_replaced_while_pictures_are_read(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diptych.catalog import indexing, replacing
+
+    index(tmp_path / "catalog", pictures)
+    (pictures / "red.png").unlink()
+    index(tmp_path / "catalog", pictures)
+    paint(pictures / "late.png", "blue", shade=50)
+    take_in = indexing.take_in
+
+    def replaced_first(*arguments: object, **more: object) -> None:
+        store = Store.open(tmp_path / "catalog")
+        with monkeypatch.context() as worn:
+            worn.setattr(replacing, "LEAST_DEAD", 1)
+            worn.setattr(replacing, "WORN", 0.0)
+            assert replacing.compact(store, indexing._silent) == 1
+        store.close()
+        take_in(*arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(indexing, "take_in", replaced_first)
+    assert index(tmp_path / "catalog", pictures).embedded == 1
+    assert "late.png" in search(tmp_path / "catalog", "blue")

@@ -1,8 +1,8 @@
 """Indexing: bring the catalogue to what is on disk, from whatever state it is in.
 
 List, compare, read what waits, then take out what is gone. Each step commits as it goes, so the way to resume
-is to run it again; two processes may run at once, the second from the other end. Also here: another encoder's
-space, filled beside the one in use until it is whole.
+is to run it again; two processes may run at once, the second from the other end. How a space takes another's
+place is `replacing`'s business.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from diptych.catalog.golden import check_pictures, golden_rows
 from diptych.catalog.intake import Outcome, Settings, take_in
 from diptych.catalog.listing import Listing, listing, roots_of
 from diptych.catalog.relevance import Background
-from diptych.catalog.scan import below, compare, known_members, pending_files
+from diptych.catalog.replacing import compact, drop_space, replace_active
+from diptych.catalog.scan import Comparison, below, compare, known_members, pending_files
 from diptych.catalog.spaces import Space, Stage
 from diptych.catalog.store import Store
 from diptych.embedding import Progress
@@ -86,7 +87,37 @@ def index(
         made = Background.of(encoder)
         with store.database.writing():
             space.keep_background(made)
-    outcome, told = Outcome(), Listing()
+    outcome = Outcome()
+    with _running(store) as (others, beat):
+        comparison = _look(store, space, roots, exclude, settings, outcome, stage)
+        if remember:
+            _remember(store, roots)
+        with stage("indexing", comparison.pending) as advance:
+            files = pending_files(store, space, backwards=others)
+            take_in(store, space, encoder, files, settings, outcome, progress=advance, committed=beat)
+        gone = comparison.gone if remove_gone else _believable(store, roots, comparison.gone)
+        outcome.kept = len(comparison.gone) - len(gone)
+        outcome.removed = _remove(store, gone)
+        _remember(store, roots, finished=datetime.now().isoformat(timespec="seconds"))
+        if reembed:
+            replace_active(store)
+        if not others:  # who would copy each other's rows
+            outcome.compacted = compact(store, stage)
+            outcome.built = _improve(store, stage)
+    return outcome
+
+
+def _look(
+    store: Store,
+    space: Space,
+    roots: Sequence[Path],
+    exclude: Sequence[str],
+    settings: Settings,
+    outcome: Outcome,
+    stage: Stage,
+) -> Comparison:
+    """List the disk and compare."""
+    told = Listing()
     with stage("looking for pictures", None) as advance:
         found = listing(
             roots,
@@ -98,28 +129,27 @@ def index(
         comparison = compare(store, space, found, roots, told, retry=settings.retry, progress=advance)
     outcome.moved, outcome.same = comparison.moved, comparison.same
     outcome.unlisted = [(Path(os.fsdecode(path)), reason) for path, reason in told.unlisted]
-    if remember:
-        with store.database.writing():
-            for root in roots:
-                store.database.run(
-                    "INSERT INTO roots (path) VALUES (?) ON CONFLICT (path) DO NOTHING", (os.fsencode(root),)
-                )
-    with _running(store) as (backwards, beat), stage("indexing", comparison.pending) as advance:
-        files = pending_files(store, space, backwards=backwards)
-        take_in(store, space, encoder, files, settings, outcome, progress=advance, committed=beat)
-    gone = comparison.gone if remove_gone else _believable(store, roots, comparison.gone)
-    outcome.kept = len(comparison.gone) - len(gone)
-    outcome.removed = _remove(store, gone)
-    now = datetime.now().isoformat(timespec="seconds")
+    return comparison
+
+
+def _remember(store: Store, roots: Sequence[Path], *, finished: str | None = None) -> None:
+    """What to index when nothing is named; when that was last finished."""
     with store.database.writing():
-        for root in roots:
-            store.database.run("UPDATE roots SET finished = ? WHERE path = ?", (now, os.fsencode(root)))
-    if reembed:
-        replace_active(store)
-    if store.active is not None and (background := store.active.background()) is not None:
-        store.active.refresh()
-        outcome.built = store.active.improve(background.rows, stage)
-    return outcome
+        for root in map(os.fsencode, roots):
+            if finished is None:
+                store.database.run(
+                    "INSERT INTO roots (path) VALUES (?) ON CONFLICT (path) DO NOTHING", (root,)
+                )
+            else:
+                store.database.run("UPDATE roots SET finished = ? WHERE path = ?", (finished, root))
+
+
+def _improve(store: Store, stage: Stage) -> str | None:
+    """An index over the active space, where one is worth it."""
+    if store.active is None or (background := store.active.background()) is None:
+        return None
+    store.active.refresh()
+    return store.active.improve(background.rows, stage)
 
 
 def _space(store: Store, encoder: Encoder, model: str, *, reembed: bool) -> Space:
@@ -197,40 +227,6 @@ def _running(store: Store) -> Iterator[tuple[bool, Callable[[], None]]]:
         # When the device is full that is the error to be told, not this one; the row grows old by itself.
         with contextlib.suppress(SaveError), database.writing():
             database.run("DELETE FROM runs WHERE id = ?", (number,))
-
-
-def replace_active(store: Store) -> bool:
-    """Put the filling space in the active one's place, if it has every picture that can be searched now."""
-    active, filling = store.active, store.filling
-    if active is None or filling is None:
-        return False
-    with store.database.writing():
-        lacking = store.database.all(
-            "SELECT COUNT(*) FROM vectors a LEFT JOIN vectors b ON b.content = a.content AND b.space = ? "
-            "WHERE a.space = ? AND b.row IS NULL",
-            (filling.info.id, active.info.id),
-        )[0][0]
-        if lacking:
-            return False
-        _delete_space(store, active)
-        store.database.run("UPDATE spaces SET state = 'active' WHERE id = ?", (filling.info.id,))
-    store.reopen()
-    store.sweep()
-    return True
-
-
-def drop_space(store: Store, space: Space) -> None:
-    """Give a space up, with its vectors."""
-    with store.database.writing():
-        _delete_space(store, space)
-    store.reopen()
-    store.sweep()
-
-
-def _delete_space(store: Store, space: Space) -> None:
-    space.erase()
-    for table, column in (("vectors", "space"), ("spaces", "id")):
-        store.database.run(f"DELETE FROM {table} WHERE {column} = ?", (space.info.id,))
 
 
 @contextlib.contextmanager

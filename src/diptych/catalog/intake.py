@@ -67,6 +67,8 @@ class Outcome:
         Files that are gone from disk and were left in, see `indexing.index`.
     unlisted : list of (path, reason)
         Folders that could not be listed.
+    compacted : int
+        Dead rows left out when the vectors were written anew.
     built : str, optional
         What index was built, and what it finds.
     """
@@ -79,6 +81,7 @@ class Outcome:
     same: int = 0
     kept: int = 0
     unlisted: list[tuple[Path, str]] = field(default_factory=list)
+    compacted: int = 0
     built: str | None = None
 
     @property

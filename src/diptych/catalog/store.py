@@ -237,8 +237,20 @@ class Store:
                     numbers.append(content)
                     rows.append(picture.vector)
             if rows:
-                space.put(numbers, np.stack(rows))
+                self._current(space).put(numbers, np.stack(rows))
             self._drop_orphans(left)
+
+    def _current(self, space: Space) -> Space:
+        """The space, or the one of the same encoder that has taken its place meanwhile."""
+        if self.database.all("SELECT 1 FROM spaces WHERE id = ?", (space.info.id,)):
+            return space
+        self.reopen()
+        for one in (self.active, self.filling):
+            if one is not None and one.info.identity == space.info.identity:
+                return one
+        raise CatalogError(
+            f"{self.name}: the vectors were replaced by another model's: run the command again"
+        )
 
     def forget(self, files: Sequence[tuple[bytes, str]]) -> None:
         """Take files out of the catalogue, and the pictures that no other file holds."""
