@@ -88,10 +88,18 @@ def _write(tower: nn.Module, taken: str, example: Tensor, axes: dict[int, Any], 
             verbose=False,
         )
     assert program is not None
+    _without_notes(program.model)
     tensors = (value.const_value for value in program.model.graph.initializers.values())
     weight = sum(tensor.nbytes for tensor in tensors if tensor is not None)
     with saving(path):
         program.save(path, external_data=weight > LARGEST_PROTO)
+
+
+def _without_notes(model: Any) -> None:
+    """Leave out what the exporter notes on every node: the source lines it came from, on this machine."""
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    ClearMetadataAndDocStringPass()(model)
 
 
 @contextlib.contextmanager
