@@ -1,8 +1,8 @@
 """The contract of `diptych.encoder` fulfilled: `load` finds and opens a model by name.
 
-Three ways to compute one model: torch (`torch`), and without it ONNX Runtime and OpenVINO from a folder that
-`export` wrote (`exported`). `loading` is the seam, `choosing` measures which is fastest on a machine. Names are
-imported at their first use, so that an exported model is opened without torch.
+Three ways to compute one model: torch (`torch`), and without it ONNX Runtime and OpenVINO from a folder
+that `export` wrote (`exported`). `loading` is the seam, `choosing` measures which is fastest on a machine.
+Names are imported at their first use, so that an exported model is opened without torch.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from diptych.disk import user_cache, write_bytes
 from diptych.inputs import processors
@@ -76,7 +77,7 @@ def _file(identity: str) -> Path:
     return user_cache() / "runtimes" / f"{identity.removeprefix('sha256:')[:24]}.json"
 
 
-def _entries(identity: str) -> list[dict[str, object]]:
+def _entries(identity: str) -> list[dict[str, Any]]:
     """All that is kept for a model; nothing where the file cannot be read: it can be measured again."""
     try:
         held = json.loads(_file(identity).read_bytes())

@@ -78,16 +78,16 @@ def choose_runtime(
     candidates = {("torch", encoder.precision): encoder}
     if encoder.device.type == "cpu" and all(importlib.util.find_spec(module) for module in _NEEDED):
         int8 = pictures is not None and bool(importlib.util.find_spec("nncf"))
-        folder = kept_export(
-            weights, int8=int8, pictures=pictures, pictures_from=pictures_from, note=note
-        )
+        folder = kept_export(weights, int8=int8, pictures=pictures, pictures_from=pictures_from, note=note)
         candidates |= {
             (runtime, precision): ExportedEncoder(folder, runtime=runtime, precision=precision)
             for runtime, precision in variants(int8=int8)
         }
     note(f"timing {len(candidates)} ways to compute")
     rates = _rates(candidates, drawn_pictures(BATCH, side=encoder.input_size))
-    choice = Choice(*pick(rates), {f"{runtime} {precision}": rate for (runtime, precision), rate in rates.items()})
+    choice = Choice(
+        *pick(rates), {f"{runtime} {precision}": rate for (runtime, precision), rate in rates.items()}
+    )
     record(weights.identity, choice)
     return choice
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -171,7 +171,9 @@ def _checks(
     return found
 
 
-def _both(encoder: TorchEncoder | ExportedEncoder, pictures: Sequence[Image]) -> tuple[FloatArray, FloatArray]:
+def _both(
+    encoder: TorchEncoder | ExportedEncoder, pictures: Sequence[Image]
+) -> tuple[FloatArray, FloatArray]:
     with counted_long_texts():
         return encoder.encode_images(pictures), encoder.encode_texts(TEXTS)
 

@@ -207,8 +207,8 @@ class ExportedEncoder:
         """How many ids of each text have to be seen, (N,)."""
         if not self.spec.cut_after_end:
             return np.full(len(tokens), tokens.shape[1], np.int64)
-        at_end = tokens.argmax(1) if self.spec.end_id is None else (tokens == self.spec.end_id).argmax(1)
-        return at_end + 1
+        end = self.spec.end_id
+        return np.asarray((tokens if end is None else tokens == end).argmax(1) + 1, np.int64)
 
     @cached_property
     def _golden(self) -> Golden:

@@ -45,7 +45,8 @@ def quantise(folder: Path, pixels: Sequence[NDArray[np.float32]], ids: Sequence[
         A tower cannot be made of 8 bits.
     """
     openvino, nncf = _modules()
-    for tower, examples in zip(TOWERS, (pixels, ids), strict=True):
+    given: tuple[Sequence[NDArray[Any]], ...] = (pixels, ids)
+    for tower, examples in zip(TOWERS, given, strict=True):
         model = openvino.Core().read_model(folder / tower_file(tower, "float32"))
         name = model.inputs[0].get_any_name()
         data = nncf.Dataset([{name: one[None]} for one in examples])

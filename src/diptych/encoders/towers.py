@@ -1,7 +1,7 @@
 """One tower on one runtime: a file in, a function from batches to rows out. No torch.
 
-ONNX Runtime and OpenVINO are imported when a tower is opened, neither when this module is. What a tower is fed
-and whether its rows are right is `exported`'s business.
+ONNX Runtime and OpenVINO are imported when a tower is opened, neither when this module is. What a tower is
+fed and whether its rows are right is `exported`'s business.
 """
 
 from __future__ import annotations
