@@ -76,7 +76,7 @@ def export(
         to,
         int8=int8,
         pictures=pictures,
-        pictures_from="pictures handed in",
+        pictures_from=f"pictures of {calibrate}",
         note=lambda message: note(message, quiet=quiet),
     )
     if json:
@@ -129,6 +129,7 @@ def _table(checks: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(name, justify="right")
     for check in checks:
         keys = ("image_mean", "image_worst", "text_mean", "text_worst", "order")
-        table.add_row(check["runtime"], check["precision"], *(f"{check[key]:.5f}" for key in keys))
+        figures = [f"{check[key]:.5f}" for key in keys if key in check]
+        table.add_row(check["runtime"], check["precision"] + " refused" * bool(check["refused"]), *figures)
     screen().print(table)
     note("cosines to torch in float32; order: Spearman's coefficient of pictures listed for a text")

@@ -40,6 +40,7 @@ def runtimes(
         model,
         pretrained,
         pictures=pictures,
+        pictures_from=f"pictures of {calibrate}",
         again=again,
         note=lambda message: note(message, quiet=quiet),
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from diptych.encoders.choices import Choice, record, recorded
 from diptych.encoders.converting import variants
 from diptych.encoders.exported import ExportedEncoder
+from diptych.encoders.folder import read_export
 from diptych.encoders.kept import Weights, kept_export
 from diptych.encoders.samples import drawn_pictures
 from diptych.encoders.torch import TorchEncoder
@@ -82,6 +83,7 @@ def choose_runtime(
         candidates |= {
             (runtime, precision): ExportedEncoder(folder, runtime=runtime, precision=precision)
             for runtime, precision in variants(int8=int8)
+            if not read_export(folder).refusal(runtime, precision)
         }
     note(f"timing {len(candidates)} ways to compute")
     rates = _rates(candidates, drawn_pictures(BATCH, side=encoder.input_size))

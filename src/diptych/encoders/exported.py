@@ -16,8 +16,8 @@ import numpy as np
 
 from diptych.encoders.folder import Golden, read_export, read_golden, tower_file
 from diptych.encoders.judging import refuse_golden
-from diptych.encoders.towers import PRECISIONS, RUNTIMES, Tower, open_tower
-from diptych.errors import InputError, MissingExtraError
+from diptych.encoders.towers import PRECISIONS, RUNTIMES, Tower, is_installed, open_tower
+from diptych.errors import InputError, WeightsError
 from diptych.extras import require
 from diptych.inputs import (
     OnLong,
@@ -67,7 +67,7 @@ class ExportedEncoder:
     InputError
         No such runtime or precision.
     WeightsError
-        The folder is not whole.
+        The folder is not whole, or this was found too far from float32 when it was made.
     MissingExtraError
         No runtime is installed.
     """
@@ -84,7 +84,7 @@ class ExportedEncoder:
     ) -> None:
         self.folder = Path(folder)
         self.spec = read_export(self.folder)
-        self.runtime = runtime or ("openvino" if precision in ("bfloat16", "int8") else _installed())
+        self.runtime = runtime or ("openvino" if precision in ("bfloat16", "int8") else _first_installed())
         if self.runtime not in RUNTIMES:
             raise InputError(f"unknown runtime {runtime!r}: expected one of {', '.join(RUNTIMES)}")
         if precision not in PRECISIONS[self.runtime]:
@@ -95,6 +95,8 @@ class ExportedEncoder:
             raise InputError(
                 f"{self.folder} holds no int8 towers: export it again with --int8 (and --calibrate FOLDER)"
             )
+        if reason := self.spec.refusal(self.runtime, precision):
+            raise WeightsError(reason)
         self.precision = precision
         self.batch_size, self.threads, self.on_long = batch_size, threads, on_long
         self._towers: dict[str, Tower] = {}
@@ -189,7 +191,7 @@ class ExportedEncoder:
         for start in range(0, len(images), self.batch_size):
             part = images[start : start + self.batch_size]
             pixels = preprocess_batch(part, self.spec.preprocess, threads=self.threads)  # (B, 3, S, S)
-            rows[start : start + len(part)] = tower(pixels)
+            rows[start : start + len(part)] = self._checked(tower(pixels))
         return _unit(rows)
 
     def _texts(self, texts: Sequence[str], tower: Tower, on_long: OnLong) -> FloatArray:
@@ -200,8 +202,16 @@ class ExportedEncoder:
         order = np.argsort(lengths, kind="stable")  # alike lengths together: little is padded
         for start in range(0, len(order), self.batch_size):
             chosen = order[start : start + self.batch_size]
-            rows[chosen] = tower(tokens[chosen, : lengths[chosen].max()])
+            rows[chosen] = self._checked(tower(tokens[chosen, : lengths[chosen].max()]))
         return _unit(rows)
+
+    def _checked(self, rows: FloatArray) -> FloatArray:
+        if rows.shape[1:] != (self.dim,):
+            raise WeightsError(
+                f"a tower of {self.spec.name} gives rows of {rows.shape[1:]}, expected {self.dim} wide: its "
+                "files do not belong together; export the model again"
+            )
+        return rows
 
     def _lengths(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many ids of each text have to be seen, (N,)."""
@@ -236,21 +246,17 @@ class ExportedEncoder:
         else:
             with counted_long_texts():  # a model of a few tokens cuts them, as it did then
                 kept, found = golden.text_rows, self._texts(self.spec.golden_texts, tower, "cut")
-        refuse_golden(kept, found, self.precision, f"the {name} tower of {self.folder} on {self.runtime}")
+        told = f"the {name} tower of {self.spec.name} on {self.runtime} in {self.precision}"
+        refuse_golden(kept, found, self.precision, told)
 
 
-def _installed() -> str:
+def _first_installed() -> str:
     """The first runtime that is there: ONNX Runtime starts sooner."""
-    missing: MissingExtraError | None = None
-    for runtime, module in (("onnx", "onnxruntime"), ("openvino", "openvino")):
-        try:
-            require(module, extra=runtime, purpose="run exported models")
-        except MissingExtraError as error:
-            missing = missing or error
-        else:
+    for runtime in RUNTIMES:
+        if is_installed(runtime):
             return runtime
-    assert missing is not None
-    raise missing
+    require("onnxruntime", extra="onnx", purpose="run exported models")
+    raise AssertionError("it is there and it is not")
 
 
 def _unit(rows: FloatArray) -> FloatArray:

@@ -118,6 +118,13 @@ class ExportSpec:
             raise WeightsError(f"does not hold together: {type(error).__name__}: {error}") from error
         return spec
 
+    def refusal(self, runtime: str, precision: str) -> str:
+        """Why this is not to be used, as it was found when the folder was made; else empty."""
+        for check in self.checks:
+            if (check.get("runtime"), check.get("precision")) == (runtime, precision):
+                return str(check.get("refused") or "")
+        return ""
+
     @property
     def precisions(self) -> tuple[str, ...]:
         """What the files are there for: float32, and int8 where it was made."""

@@ -58,14 +58,9 @@ class Agreement:
         """Plain values for JSON."""
         return asdict(self)
 
-    def refuse_below_bars(self) -> None:
-        """Raise where a figure is below its bar.
-
-        Raises
-        ------
-        WeightsError
-            The message names the figure, its bar and the way out.
-        """
+    @property
+    def shortfall(self) -> str:
+        """What is below its bar: the figure, the bar and the way out; empty where all is well."""
         mean, worst = BARS[self.precision]
         for what, found, bar in (
             ("mean cosine of pictures", self.image_mean, mean),
@@ -75,10 +70,11 @@ class Agreement:
             ("order of pictures (Spearman)", self.order, ORDER_BAR[self.precision]),
         ):
             if not found >= bar:  # so that NaN is refused too
-                raise WeightsError(
+                return (
                     f"{self.runtime} in {self.precision} is refused: {what} to float32 is {found:.5f}, the "
                     f"least is {bar}. {_WAY_OUT[self.precision]}"
                 )
+        return ""
 
 
 _WAY_OUT = {

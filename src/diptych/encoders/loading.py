@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from diptych.encoders.choices import recorded
 from diptych.encoders.exported import BATCH, ExportedEncoder
-from diptych.encoders.folder import is_exported
+from diptych.encoders.folder import is_exported, read_export
 from diptych.encoders.kept import Weights, find_export, kept_export
 from diptych.encoders.towers import RUNTIMES, has_bfloat16
 from diptych.errors import InputError
@@ -140,5 +140,7 @@ def _export(
     if device not in ("auto", "cpu"):
         raise InputError(f"an exported model computes on the CPU, not on {device!r}: use runtime='torch'")
     if precision == "auto":
-        precision = "bfloat16" if runtime == "openvino" and has_bfloat16() else "float32"
+        half = runtime == "openvino" and has_bfloat16()
+        half = half and not read_export(folder).refusal("openvino", "bfloat16")
+        precision = "bfloat16" if half else "float32"
     return ExportedEncoder(folder, runtime=runtime, precision=precision, **rest)

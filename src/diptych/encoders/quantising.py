@@ -18,8 +18,8 @@ import numpy as np
 
 from diptych.disk import saving
 from diptych.encoders.folder import TOWERS, tower_file
+from diptych.encoders.towers import intel
 from diptych.errors import WeightsError
-from diptych.extras import require
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +44,7 @@ def quantise(folder: Path, pixels: Sequence[NDArray[np.float32]], ids: Sequence[
     WeightsError
         A tower cannot be made of 8 bits.
     """
-    openvino, nncf = _modules()
+    openvino, nncf = (intel(name, "make 8-bit towers") for name in ("openvino", "nncf"))
     given: tuple[Sequence[NDArray[Any]], ...] = (pixels, ids)
     for tower, examples in zip(TOWERS, given, strict=True):
         model = openvino.Core().read_model(folder / tower_file(tower, "float32"))
@@ -61,21 +61,6 @@ def quantise(folder: Path, pixels: Sequence[NDArray[np.float32]], ids: Sequence[
                 ) from error
         with saving(folder):
             openvino.save_model(small, folder / tower_file(tower, "int8"), compress_to_fp16=False)
-
-
-def _modules() -> tuple[Any, Any]:
-    """OpenVINO and NNCF, the latter without its reports to its makers."""
-    openvino = require("openvino", extra="openvino", purpose="make 8-bit towers")
-    before = os.environ.get("NNCF_CI")
-    os.environ["NNCF_CI"] = "1"  # asked for at import alone: what it would send goes to a stub
-    try:
-        nncf = require("nncf", extra="openvino", purpose="make 8-bit towers")
-    finally:
-        if before is None:
-            del os.environ["NNCF_CI"]
-        else:
-            os.environ["NNCF_CI"] = before
-    return openvino, nncf
 
 
 @contextlib.contextmanager

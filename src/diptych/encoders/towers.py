@@ -7,8 +7,11 @@ fed and whether its rows are right is `exported`'s business.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -23,10 +26,12 @@ if TYPE_CHECKING:
     from diptych.encoder import FloatArray
 
 RUNTIMES = ("onnx", "openvino")
+_MODULES = {"onnx": "onnxruntime", "openvino": "openvino"}
 PRECISIONS = {"onnx": ("float32",), "openvino": ("float32", "bfloat16", "int8")}
 # Inputs per call of a stream. Larger ones leave the cache: with two cores and a ViT-B/32 in int8, 8 gave 164
 # pictures/s and 32 gave 163, in bfloat16 98 and 100; more streams than one gain most with small batches.
 CHUNK = 8
+_REPORTER = "openvino_telemetry"
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
@@ -99,7 +104,7 @@ class OpenVinoTower:
     """
 
     def __init__(self, path: Path, precision: str, threads: int) -> None:
-        openvino = require("openvino", extra="openvino", purpose="run exported models on OpenVINO")
+        openvino = intel("openvino", "run exported models on OpenVINO")
         core = openvino.Core()
         with _readable(path):
             settings = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "INFERENCE_NUM_THREADS": threads}
@@ -121,10 +126,40 @@ class OpenVinoTower:
         return np.concatenate(rows)
 
 
+def is_installed(runtime: str) -> bool:
+    """Whether a runtime is there, without importing it."""
+    return importlib.util.find_spec(_MODULES[runtime]) is not None
+
+
 def has_bfloat16() -> bool:
     """Whether OpenVINO computes bfloat16 on this machine's processor, by its own account."""
-    openvino = require("openvino", extra="openvino", purpose="run exported models on OpenVINO")
+    openvino = intel("openvino", "run exported models on OpenVINO")
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def intel(module: str, purpose: str) -> ModuleType:
+    """OpenVINO or NNCF, without their reports to their makers.
+
+    Both report through a module that they can do without: it is not there while they are imported. Their own
+    ways to say no still leave a file with an id in the home folder.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed.
+    """
+    if module in sys.modules:
+        return require(module, extra="openvino", purpose=purpose)
+    before = {name: sys.modules.get(name) for name in (_REPORTER, f"{_REPORTER}.backend")}
+    sys.modules |= dict.fromkeys(before)  # None is what importing takes for "not installed"
+    try:
+        return require(module, extra="openvino", purpose=purpose)
+    finally:
+        for name, held in before.items():
+            if held is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = held
 
 
 @contextlib.contextmanager
