@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the results, for `diptych compare`")
     parser.add_argument("--brief", action="store_true", help="without the outcomes of single pictures")
     args = parser.parse_args()
-    encoder = load(args.model, exact=True)
+    encoder = load(args.model, runtime="torch", exact=True)
     results = []
     print(f"{encoder.spec.name} {encoder.identity}\n")
     print(f"{'data':34} {'metric':27} {'figure':>7} {'chance':>7} {'n':>6}")

@@ -139,7 +139,7 @@ def probe(encoder: TorchEncoder, dataset: ImageDataset, c: float) -> LinearScore
 
 def scorers(model: str, test: ImageDataset, seen: ImageDataset, c: float) -> dict[str, Scorer]:
     """The model in question, zero-shot and as a probe fitted to training pictures."""
-    encoder = load(model, exact=True)
+    encoder = load(model, runtime="torch", exact=True)
     return {
         f"{model}, zero-shot": ZeroShotScorer(encoder, test.class_names),
         f"{model}, linear probe": probe(encoder, seen, c),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,11 @@ def shared() -> SharedFolder:
             pytest.fail(f"DIPTYCH_SHARED names {root}, which is not a folder")
         pytest.skip("no shared material: set DIPTYCH_SHARED to its folder")
     return SharedFolder(root)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the user's cache says of the fastest runtime is no matter for a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIPTYCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

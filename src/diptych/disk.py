@@ -1,12 +1,13 @@
 """Files that are whole or not there: written under a temporary name in the same folder, then renamed.
 
-Knows nothing of models.
+Also where files that can be made again are kept. Knows nothing of models.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -90,3 +91,20 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """`write_whole` for bytes at hand."""
     write_whole(path, lambda temporary: temporary.write_bytes(data))
+
+
+def user_cache() -> Path:
+    """Where what can be made again is kept for this user: DIPTYCH_CACHE, or the system's usual place.
+
+    Examples
+    --------
+    >>> user_cache().is_absolute()
+    True
+    """
+    if named := os.environ.get("DIPTYCH_CACHE"):
+        return Path(named).absolute()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "diptych"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "diptych"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diptych"

@@ -1,6 +1,7 @@
 """The one stream: items -> decoded -> batched -> vectors or failures, with progress.
 
-Everything that embeds many things goes through here. Threads decode ahead of the encoder; what they may hold
+Everything that embeds many things goes through here. Threads decode ahead of the encoder, and make pictures
+ready for one that lets them (`PreparingEncoder`), so that all cores are busy throughout; what they may hold
 is bounded in pictures and in pixels; the order of the items is kept; a picture that cannot be read becomes
 `Failed` and stops nothing. An encoder that fails is an error of the whole run and raises. What becomes of
 vectors and failures is the caller's business.
@@ -13,12 +14,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL.Image import Image
 
-from diptych.encoder import Encoder
+from diptych.encoder import Encoder, PreparingEncoder
 from diptych.errors import ImageError, InputError, MissingExtraError
 from diptych.inputs import counted_long_texts, processors
 from diptych.media import Limits, Source, load_image
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from diptych.encoder import FloatArray
 
 Progress: TypeAlias = Callable[[int], None]
+Ready: TypeAlias = "Image | FloatArray"  # a decoded picture, or what an encoder prepared of it
 
 # Decoded pixels that may wait for the encoder, and as many again inside a batch: 3 bytes each, about 200 MB.
 # A single picture over the budget still passes, alone.
@@ -123,12 +125,14 @@ def embed_images(
     bounds = Limits() if limits is None else limits
     target = None if exact else encoder.input_size
 
-    def decode(key: str, source: Source) -> Image | str:
+    prepare = encoder.prepare if isinstance(encoder, PreparingEncoder) else None
+
+    def decode(key: str, source: Source) -> Ready | str:
         try:
             image = load_image(source, target=target, limits=bounds)
             if inspect is not None:
                 inspect(key, image)
-            return image
+            return image if prepare is None else prepare(image)
         except (ImageError, MissingExtraError, OSError) as error:
             if strict:
                 raise
@@ -178,11 +182,11 @@ def collect(stream: Iterable[Embedded | Failed], dim: int) -> Collected:
 
 
 def _ahead(
-    items: Iterable[tuple[str, Source]], decode: Callable[[str, Source], Image | str], threads: int, most: int
-) -> Iterator[tuple[str, Image | str]]:
+    items: Iterable[tuple[str, Source]], decode: Callable[[str, Source], Ready | str], threads: int, most: int
+) -> Iterator[tuple[str, Ready | str]]:
     """Decoded items in order; threads run ahead by at most `most` + `threads` items, or `PIXEL_BUDGET`."""
     waiting = iter(items)
-    running: deque[tuple[str, Future[Image | str]]] = deque()
+    running: deque[tuple[str, Future[Ready | str]]] = deque()
     pixels, pictures = 0, 0  # seen so far: their mean foretells the size of those to come
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
@@ -195,22 +199,22 @@ def _ahead(
             key, future = running.popleft()
             decoded = future.result()
             if not isinstance(decoded, str):
-                pixels, pictures = pixels + decoded.width * decoded.height, pictures + 1
+                pixels, pictures = pixels + _pixels(decoded), pictures + 1
             yield key, decoded
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _encoded(
-    encoder: Encoder, decoded: Iterator[tuple[str, Image | str]], batch_size: int, progress: Progress | None
+    encoder: Encoder, decoded: Iterator[tuple[str, Ready | str]], batch_size: int, progress: Progress | None
 ) -> Iterator[Embedded | Failed]:
     """Vectors and failures in order, a batch at a time."""
-    batch: list[tuple[str, Image | str]] = []
+    batch: list[tuple[str, Ready | str]] = []
     pixels = 0
     try:
         for key, one in decoded:
             batch.append((key, one))
-            pixels += 0 if isinstance(one, str) else one.width * one.height
+            pixels += 0 if isinstance(one, str) else _pixels(one)
             if len(batch) == batch_size or pixels >= PIXEL_BUDGET:
                 yield from _batch(encoder, batch, progress)
                 batch, pixels = [], 0
@@ -221,14 +225,20 @@ def _encoded(
 
 
 def _batch(
-    encoder: Encoder, batch: Sequence[tuple[str, Image | str]], progress: Progress | None
+    encoder: Encoder, batch: Sequence[tuple[str, Ready | str]], progress: Progress | None
 ) -> Iterator[Embedded | Failed]:
     images = [one for _, one in batch if not isinstance(one, str)]
-    rows = iter(_whole(encoder.encode_images(images), len(images)) if images else ())
+    encode: Any = encoder.encode_prepared if isinstance(encoder, PreparingEncoder) else encoder.encode_images
+    rows = iter(_whole(encode(images), len(images)) if images else ())
     results = [Failed(key, one) if isinstance(one, str) else Embedded(key, next(rows)) for key, one in batch]
     if progress:
         progress(len(batch))
     yield from results
+
+
+def _pixels(one: Ready) -> int:
+    """What a picture takes of `PIXEL_BUDGET`: one for 3 bytes."""
+    return one.width * one.height if isinstance(one, Image) else one.nbytes // 3
 
 
 def _whole(rows: FloatArray, expected: int) -> FloatArray:

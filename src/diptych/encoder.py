@@ -1,8 +1,8 @@
 """The waist: pictures and texts as rows of one space.
 
 Everything above this file (classifier, evaluation, catalogue, applications) depends on this small contract
-and nothing else; `diptych.encoders` fulfils it with torch. Files, failures and progress are not its business:
-see `diptych.embedding`.
+and nothing else; `diptych.encoders` fulfils it, with torch and without. Files, failures and progress are
+not its business: see `diptych.embedding`.
 """
 
 from __future__ import annotations
@@ -86,4 +86,20 @@ class PatchEncoder(Protocol):
 
     def encode_patches(self, images: Sequence[Image]) -> FloatArray:
         """Decoded RGB pictures as grids of unit rows, (N, h, w, dim) float32."""
+        ...
+
+
+@runtime_checkable
+class PreparingEncoder(Protocol):
+    """An encoder that lets pictures be made ready one by one, in the threads that decode them.
+
+    `encode_prepared([prepare(image) for image in images])` gives what `encode_images(images)` gives.
+    """
+
+    def prepare(self, image: Image) -> FloatArray:
+        """One decoded RGB picture as the model reads it; called from several threads at once."""
+        ...
+
+    def encode_prepared(self, prepared: Sequence[FloatArray]) -> FloatArray:
+        """Prepared pictures as unit rows, (N, dim) float32."""
         ...

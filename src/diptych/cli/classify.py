@@ -103,6 +103,7 @@ def classify(
     pretrained: options.Pretrained = None,
     exact: options.Exact = False,
     on_long: options.OnLong = "cut",
+    runtime: options.Runtime = "auto",
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     threads: options.Threads = "auto",
@@ -143,6 +144,7 @@ def classify(
         batch_size=batch_size,
         exact=exact,
         on_long=on_long,
+        runtime=runtime,
     )
     counts = options.count(threads, "--threads"), options.count(batch_size, "--batch-size")
     stream = Stream(encoder, exact, *counts, quiet, frozenset(named))

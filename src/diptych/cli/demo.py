@@ -13,7 +13,7 @@ from diptych.cli.console import complain, note
 
 if TYPE_CHECKING:
     from diptych.cli.contact_sheet import Card
-    from diptych.encoders import TorchEncoder
+    from diptych.encoders import ExportedEncoder, TorchEncoder
     from diptych.zeroshot import ZeroShotClassifier
 
 # Of scikit-image's bundled pictures the ones that show a thing, and what they show, in sentences such as the
@@ -128,7 +128,12 @@ def _right(cards: Sequence[Card], labels: Sequence[str]) -> str:
 
 
 def _write(
-    cards: Sequence[Card], labels: Sequence[str], encoder: TorchEncoder, out: Path, told: str, quiet: bool
+    cards: Sequence[Card],
+    labels: Sequence[str],
+    encoder: TorchEncoder | ExportedEncoder,
+    out: Path,
+    told: str,
+    quiet: bool,
 ) -> None:
     """The two files, a line for each picture, and what to try next."""
     from diptych import __version__

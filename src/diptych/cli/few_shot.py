@@ -14,7 +14,7 @@ from diptych.cli.reporting import tell
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
-    from diptych.encoders import TorchEncoder
+    from diptych.encoder import Encoder
     from diptych.evaluation import Settings
     from diptych.evaluation.few_shot_report import FewShotRun
 
@@ -69,7 +69,7 @@ def few_shot(
 
 
 def _run(
-    encoder: TorchEncoder,
+    encoder: Encoder,
     data: transfer.Data,
     plan: dict[str, Any],
     full: bool,

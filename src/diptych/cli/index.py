@@ -71,6 +71,7 @@ def index(
     model: catalogs.Model = None,
     pretrained: options.Pretrained = None,
     exact: options.Exact = False,
+    runtime: options.Runtime = "auto",
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     threads: options.Threads = "auto",
@@ -112,6 +113,7 @@ def index(
             threads=threads,
             batch_size=batch_size,
             exact=exact,
+            runtime=runtime,
         )
         counts = options.count(threads, "--threads"), options.count(batch_size, "--batch-size")
         settings = IntakeSettings(exact=exact, threads=counts[0], batch_size=counts[1] or 32, retry=retry)

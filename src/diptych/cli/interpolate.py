@@ -100,6 +100,7 @@ def interpolate(
             threads=threads,
             batch_size=batch_size,
             exact=not fast,
+            runtime="torch",
         )
 
     found = _walk(encoder_at, wanted, measures, (ends[0].identity, ends[1].identity), settings, out, quiet)

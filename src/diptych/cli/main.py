@@ -21,6 +21,7 @@ from diptych.cli import (
     compare,
     demo,
     evaluate,
+    export,
     few_shot,
     index,
     interpolate,
@@ -28,6 +29,7 @@ from diptych.cli import (
     models,
     probe,
     robustness,
+    runtimes,
     search,
     suite,
     train,
@@ -70,7 +72,9 @@ app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
+app.command("export")(export.export)
 app.add_typer(models.app, name="models")
+models.app.command("runtimes")(runtimes.runtimes)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(audit.app, name="audit")
 for command in (

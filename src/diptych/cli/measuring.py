@@ -16,7 +16,7 @@ from diptych.cli import options
 from diptych.cli.reporting import ReportDir
 
 if TYPE_CHECKING:
-    from diptych.encoders import TorchEncoder
+    from diptych.encoders import ExportedEncoder, TorchEncoder
     from diptych.evaluation import FeatureStore, Settings
 
 
@@ -30,13 +30,14 @@ class Measuring:
     model: options.Model = "default"
     pretrained: options.Pretrained = None
     fast: options.Fast = False
+    runtime: options.Runtime = "auto"
     device: options.Device = "auto"
     precision: options.Precision = "auto"
     threads: options.Threads = "auto"
     batch_size: options.BatchSize = "auto"
     cache: options.Cache = None
 
-    def encoder(self) -> TorchEncoder:
+    def encoder(self) -> TorchEncoder | ExportedEncoder:
         """Open the model."""
         return options.open_model(
             self.model,
@@ -46,6 +47,7 @@ class Measuring:
             threads=self.threads,
             batch_size=self.batch_size,
             exact=not self.fast,
+            runtime=self.runtime,
         )
 
     def settings(self, store: FeatureStore | None = None) -> Settings:

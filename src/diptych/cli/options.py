@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 import typer
 
 if TYPE_CHECKING:
-    from diptych.encoders import TorchEncoder
+    from diptych.encoders import ExportedEncoder, TorchEncoder
     from diptych.weights import Checkpoint
 
 _MODEL = "Model"
@@ -66,7 +66,17 @@ Device = Annotated[
 ]
 Precision = Annotated[
     str,
-    typer.Option(metavar="NAME", help="auto, float32, bfloat16 or float16.", rich_help_panel=_MACHINE),
+    typer.Option(metavar="NAME", help="auto, float32, bfloat16, float16 or int8.", rich_help_panel=_MACHINE),
+]
+Runtime = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|torch|onnx|openvino",
+        help="What computes. auto: the fastest, where [bold]diptych models runtimes[/bold] has measured; "
+        "else torch.",
+        show_default=False,
+        rich_help_panel=_MACHINE,
+    ),
 ]
 Threads = Annotated[
     str, typer.Option(metavar="auto|N", help="Threads for decoding and computing.", rich_help_panel=_MACHINE)
@@ -106,6 +116,32 @@ def command() -> str:
     return shlex.join(["diptych", *sys.argv[1:]])
 
 
+@overload
+def open_model(
+    model: str | Checkpoint,
+    pretrained: str | None,
+    *,
+    device: str = ...,
+    precision: str = ...,
+    threads: str = ...,
+    batch_size: str = ...,
+    exact: bool = ...,
+    on_long: str = ...,
+    runtime: Literal["torch"],
+) -> TorchEncoder: ...
+@overload
+def open_model(
+    model: str | Checkpoint,
+    pretrained: str | None,
+    *,
+    device: str = ...,
+    precision: str = ...,
+    threads: str = ...,
+    batch_size: str = ...,
+    exact: bool = ...,
+    on_long: str = ...,
+    runtime: str | None = ...,
+) -> TorchEncoder | ExportedEncoder: ...
 def open_model(
     model: str | Checkpoint,
     pretrained: str | None,
@@ -116,7 +152,8 @@ def open_model(
     batch_size: str = "auto",
     exact: bool = False,
     on_long: str = "cut",
-) -> TorchEncoder:
+    runtime: str | None = None,
+) -> TorchEncoder | ExportedEncoder:
     """The encoder that these options ask for."""
     given = {"threads": count(threads, "--threads"), "batch_size": count(batch_size, "--batch-size")}
     if on_long not in ("cut", "refuse"):
@@ -125,4 +162,4 @@ def open_model(
 
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     chosen["on_long"] = on_long
-    return load(model, pretrained, device=device, precision=precision, exact=exact, **chosen)
+    return load(model, pretrained, runtime=runtime, device=device, precision=precision, exact=exact, **chosen)

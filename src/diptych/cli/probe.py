@@ -13,7 +13,7 @@ from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import tell
 
 if TYPE_CHECKING:
-    from diptych.encoders import TorchEncoder
+    from diptych.encoder import Encoder
     from diptych.evaluation import Result, Settings
 
 Strength = Annotated[
@@ -121,7 +121,7 @@ def knn(
 
 
 def _measure(
-    encoder: TorchEncoder,
+    encoder: Encoder,
     data: transfer.Data,
     measure: Callable[..., Result],
     templates: str,

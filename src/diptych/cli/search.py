@@ -112,6 +112,7 @@ def search(
     quiet: options.Quiet = False,
     model: catalogs.Model = None,
     pretrained: options.Pretrained = None,
+    runtime: options.Runtime = "auto",
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     threads: options.Threads = "auto",
@@ -147,7 +148,7 @@ def search(
         sort=sort,  # type: ignore[arg-type] # checked by Options
         collapse=not copies,
     )
-    machine = {"device": device, "precision": precision, "threads": threads}
+    machine = {"device": device, "precision": precision, "threads": threads, "runtime": runtime}
     with catalogs.searcher(catalog, model, pretrained, **machine) as asking:
         answer = asking.search(query, how)
         shown = pictures_of(asking, answer, explain=explain is not None) if html or explain or preview else []

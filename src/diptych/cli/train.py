@@ -270,7 +270,7 @@ def _before(run: Run, quiet: bool) -> Mapping[str, float]:
     if not run.evaluators:
         return {}
     note("measuring the start", quiet=quiet)
-    model = load(run.config.start, exact=True, device=run.config.device).model
+    model = load(run.config.start, runtime="torch", exact=True, device=run.config.device).model
     return {
         f"{name}/{key}": value
         for name, evaluator in run.evaluators.items()

@@ -20,7 +20,7 @@ from diptych.cli.labels import class_texts
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset
-    from diptych.encoders import TorchEncoder
+    from diptych.encoder import Encoder
     from diptych.evaluation import FeatureStore, Result, Settings
 
 Train = Annotated[Path, typer.Argument(metavar="TRAIN", show_default=False)]
@@ -95,7 +95,7 @@ def kept(cache: Path | None) -> Iterator[FeatureStore]:
         yield FeatureStore(folder)
 
 
-def encode(encoder: TorchEncoder, data: Data, features: str, quiet: bool, settings: Settings) -> None:
+def encode(encoder: Encoder, data: Data, features: str, quiet: bool, settings: Settings) -> None:
     """Put the rows of all parts into the store, with a bar: what learns from them shows another."""
     from diptych.evaluation.settings import Setup
     from diptych.evaluation.transfer import embed_part
@@ -106,7 +106,7 @@ def encode(encoder: TorchEncoder, data: Data, features: str, quiet: bool, settin
             embed_part(Setup.of(**shown), encoder, data.train, part, features)  # type: ignore[arg-type]  # checked there
 
 
-def zero_shot(encoder: TorchEncoder, data: Data, templates: str, quiet: bool, settings: Settings) -> Result:
+def zero_shot(encoder: Encoder, data: Data, templates: str, quiet: bool, settings: Settings) -> Result:
     """The same model on the same test pictures, from the class names alone."""
     from diptych.evaluation import evaluate_zero_shot
 

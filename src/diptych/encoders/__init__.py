@@ -1,16 +1,57 @@
-"""The contract of `diptych.encoder` fulfilled, with torch: `load` finds and opens a model by name."""
+"""The contract of `diptych.encoder` fulfilled: `load` finds and opens a model by name.
+
+Three ways to compute one model: torch (`torch`), and without it ONNX Runtime and OpenVINO from a folder
+that `export` wrote (`exported`). `loading` is the seam, `choosing` measures which is fastest on a machine.
+Names are imported at their first use, so that an exported model is opened without torch.
+"""
 
 from __future__ import annotations
 
-from diptych.encoders.harness import open_clip_triple
-from diptych.encoders.supervised import SupervisedScorer, load_supervised, supervised_classes
-from diptych.encoders.torch import TorchEncoder, load
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diptych.encoders.choices import Choice
+    from diptych.encoders.choosing import choose_runtime
+    from diptych.encoders.converting import export
+    from diptych.encoders.exported import ExportedEncoder
+    from diptych.encoders.harness import open_clip_triple
+    from diptych.encoders.loading import load
+    from diptych.encoders.supervised import SupervisedScorer, load_supervised, supervised_classes
+    from diptych.encoders.torch import TorchEncoder
 
 __all__ = [
     "load",
     "TorchEncoder",
+    "ExportedEncoder",
+    "export",
+    "choose_runtime",
+    "Choice",
     "load_supervised",
     "supervised_classes",
     "SupervisedScorer",
     "open_clip_triple",
 ]
+
+_HOMES = {
+    "load": "loading",
+    "TorchEncoder": "torch",
+    "ExportedEncoder": "exported",
+    "export": "converting",
+    "choose_runtime": "choosing",
+    "Choice": "choices",
+    "load_supervised": "supervised",
+    "supervised_classes": "supervised",
+    "SupervisedScorer": "supervised",
+    "open_clip_triple": "harness",
+}
+
+if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        """Import a name when it is first asked for (PEP 562), and keep it."""
+        if name not in _HOMES:
+            raise AttributeError(f"diptych.encoders has no {name!r}; it has {', '.join(__all__)}")
+        value = getattr(importlib.import_module(f"diptych.encoders.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from diptych.encoders.torch import load
+from diptych.encoders.loading import load
 from diptych.inputs import PreprocessConfig, Tokenizer, preprocess
 from diptych.media import to_rgb
 from diptych.model.clip import CLIP
@@ -90,5 +90,7 @@ def open_clip_triple(
     ModelError
         As `diptych.load`.
     """
-    encoder = load(model_name, pretrained or None, device=device, exact=True, cache_dir=cache_dir)
+    encoder = load(
+        model_name, pretrained or None, runtime="torch", device=device, exact=True, cache_dir=cache_dir
+    )
     return Triple(encoder.model, ImageTransform(encoder.spec.preprocess), TextTransform(encoder.tokenizer))

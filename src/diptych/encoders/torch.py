@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diptych.inputs import OnLong, Tokenizer, load_tokenizer, preprocess_batch
+from diptych.inputs import OnLong, Tokenizer, load_tokenizer, preprocess, preprocess_batch
 from diptych.model.clip import CLIP
 from diptych.model.config import ResNetConfig
 from diptych.model.initialise import build
 from diptych.model.machine import pick_device, pick_dtype
 from diptych.model.tree import can_share, encode_shared
-from diptych.weights import Checkpoint, ModelSpec, fit, load_checkpoint
+from diptych.weights import Checkpoint, ModelSpec, fit
 from diptych.zeroshot import ZeroShotClassifier
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ class TorchEncoder:
     ) -> TorchEncoder:
         """An encoder from weights in memory; parameters as for `load`.
 
+        `threads` is set for all of torch in this process.
+
         Raises
         ------
         WeightsError
@@ -99,6 +101,8 @@ class TorchEncoder:
         """
         where = pick_device(device)
         dtype = pick_dtype(precision, where)
+        if threads is not None:
+            torch.set_num_threads(threads)
         model = build(checkpoint.spec.architecture, device="meta")
         whole = fit(checkpoint.spec.architecture, checkpoint.state, source=checkpoint.spec.name)
         state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in whole.items()}
@@ -157,6 +161,14 @@ class TorchEncoder:
         """Decoded RGB pictures as unit rows, (N, dim) float32."""
         return self._over_images(images, self.model.encode_image, (self.dim,), unit=True)
 
+    def prepare(self, image: Image) -> FloatArray:
+        """One decoded RGB picture as `encode_prepared` takes it, (3, S, S) float32; safe in any thread."""
+        return preprocess(image, self.spec.preprocess)
+
+    def encode_prepared(self, prepared: Sequence[FloatArray]) -> FloatArray:
+        """What `prepare` gave as unit rows, (N, dim) float32."""
+        return self._over(prepared, np.stack, self.model.encode_image, (self.dim,), unit=True)
+
     def image_features(self, images: Sequence[Image]) -> FloatArray:
         """Decoded RGB pictures before the projection, (N, width) float32, not normalised."""
         vision = self.spec.architecture.vision
@@ -198,82 +210,27 @@ class TorchEncoder:
         """
         return ZeroShotClassifier(self, **options).fit(names)
 
-    @torch.inference_mode()
     def _over_images(
         self, images: Sequence[Image], function: Any, shape: tuple[int, ...], *, unit: bool = False
     ) -> FloatArray:
-        rows = np.empty((len(images), *shape), np.float32)
+        ready = partial(preprocess_batch, config=self.spec.preprocess, threads=self.threads)
+        return self._over(images, ready, function, shape, unit=unit)
+
+    @torch.inference_mode()
+    def _over(
+        self, items: Sequence[Any], ready: Any, function: Any, shape: tuple[int, ...], *, unit: bool = False
+    ) -> FloatArray:
+        rows = np.empty((len(items), *shape), np.float32)
         dtype = self._weight.dtype
-        for start in range(0, len(images), self.batch_size):
-            part = images[start : start + self.batch_size]
-            pixels = preprocess_batch(part, self.spec.preprocess, threads=self.threads)  # (B, 3, S, S)
+        for start in range(0, len(items), self.batch_size):
+            pixels = ready(items[start : start + self.batch_size])  # (B, 3, S, S)
             with _full_float32(self.device):
                 found = function(torch.from_numpy(pixels).to(self.device, dtype))
-            rows[start : start + len(part)] = _unit(found) if unit else found.float().cpu().numpy()
+            rows[start : start + len(found)] = _unit(found) if unit else found.float().cpu().numpy()
         return rows
 
     def __repr__(self) -> str:
         return f"TorchEncoder({self.spec.name!r}, {self.dim} wide, {self.device}, {self.precision})"
-
-
-def load(
-    name: str | Path | Checkpoint = "default",
-    pretrained: str | Path | None = None,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    exact: bool = False,
-    batch_size: int = BATCH,
-    threads: int | None = None,
-    on_long: OnLong = "cut",
-    cache_dir: str | Path | None = None,
-) -> TorchEncoder:
-    """Load a model, ready to encode.
-
-    Parameters
-    ----------
-    name, pretrained, cache_dir
-        As for `diptych.weights.load_checkpoint`: "default" ships with the package; `"ViT-B-32", "openai"`;
-        `"hf-hub:org/repo"`; a folder or a run. Or a checkpoint at hand.
-    device : str
-        "auto" (CUDA or MPS where they are, else the CPU), or torch's name of one.
-    precision : {"auto", "float32", "bfloat16", "float16"}
-        "auto" is bfloat16 where the hardware computes it, else float32.
-    exact : bool
-        Compute in float32 whatever the machine, as evaluation does.
-    batch_size : int
-        Pictures or texts computed at a time.
-    threads : int, optional
-        Of torch and of the threads that resize; by default as many as there are cores.
-
-    on_long : {"cut", "refuse"}
-        What `encode_texts` does with a text over the model's length: cut it and warn, or raise `TextError`.
-
-    Returns
-    -------
-    TorchEncoder
-
-    Raises
-    ------
-    ModelError
-        No such model, or its files cannot be read; see `load_checkpoint`.
-    InputError
-        No such device or precision.
-    """
-    if isinstance(name, Checkpoint):
-        checkpoint = name
-    else:
-        checkpoint = load_checkpoint(name, pretrained, cache_dir=cache_dir)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return TorchEncoder.from_checkpoint(
-        checkpoint,
-        device=device,
-        precision="float32" if exact else precision,
-        batch_size=batch_size,
-        threads=threads,
-        on_long=on_long,
-    )
 
 
 @contextmanager

@@ -74,17 +74,23 @@ class TextTower(nn.Module):
         if tokens.ndim != 2 or tokens.shape[1] > self.text_config.context_length:
             limit = self.text_config.context_length
             raise InputError(f"tokens have shape {tuple(tokens.shape)}, expected (texts, at most {limit})")
+        end = self._end(tokens)  # (B,)
         if self.text_config.pool == "end":
-            end = self._end(tokens)  # (B,)
             tokens = tokens[:, : int(end.max()) + 1]
-        else:
-            end = torch.full_like(tokens[:, 0], tokens.shape[1] - 1)
+        features = self.read(tokens, end)
+        return unit_rows(features) if normalize else features
+
+    def encode_ids(self, tokens: Tensor) -> Tensor:
+        """`encode_text` without a look at what is in the ids, (B, L) -> (B, E): what can be traced."""
+        return self.read(tokens, self._end(tokens))
+
+    def read(self, tokens: Tensor, end: Tensor) -> Tensor:
+        """Texts (B, L) at the positions where they are read (B,), in the shared space, (B, E)."""
         x = self.token_embedding(tokens)  # (B, L, D)
         x = x + self.positional_embedding[: x.shape[1]].to(x.dtype)
         x = self.transformer(x, causal=self.text_config.causal)
-        x = x[torch.arange(len(x), device=x.device), end.long()]  # (B, D)
-        features = self._project(self.ln_final(x))
-        return unit_rows(features) if normalize else features
+        x = x[torch.arange(x.shape[0], device=x.device), end.long()]  # (B, D)
+        return self._project(self.ln_final(x))
 
     def encode_tree(self, tokens: Tensor, depth: Tensor, sees: Tensor, ends: Tensor) -> Tensor:
         """Texts whose common beginnings are computed once, in the shared space, of length one.
@@ -118,10 +124,12 @@ class TextTower(nn.Module):
         return unit_rows(self._project(x))
 
     def _end(self, tokens: Tensor) -> Tensor:
-        """Index of each text's end token: the first `end_id`, or the first largest id.
+        """Where each text is read: at its first `end_id`, or first largest id; SigLIP's at the last place.
 
         That every text has one is the tokenizer's promise; a text without would be read at its start.
         """
+        if self.text_config.pool == "last":
+            return torch.full_like(tokens[:, 0], tokens.shape[1] - 1)
         if self.text_config.end_id is None:
             return tokens.argmax(-1)
         return (tokens == self.text_config.end_id).int().argmax(-1)

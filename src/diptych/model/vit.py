@@ -94,7 +94,8 @@ class VisionTransformer(nn.Module):
     def _embed(self, images: Tensor) -> Tensor:
         x = self.conv1(images).flatten(2).transpose(1, 2)  # (B, G*G, D)
         if self.class_embedding is not None:
-            token = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+            # x.shape[0], as len(x) is a plain number that a traced graph would keep.
+            token = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
             x = torch.cat([token, x], dim=1)  # (B, G*G + 1, D)
         return self.ln_pre(x + self.positional_embedding.to(x.dtype))  # type: ignore[no-any-return]
 
@@ -130,7 +131,7 @@ class PoolHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, D)."""
-        return self._refine(self.attn.pool(self.probe.expand(len(x), -1, -1), x))[:, 0]
+        return self._refine(self.attn.pool(self.probe.expand(x.shape[0], -1, -1), x))[:, 0]
 
     def own_value(self, x: Tensor) -> Tensor:
         """The head on each patch alone, (B, L, D) -> (B, L, D)."""

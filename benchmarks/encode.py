@@ -1,0 +1,242 @@
+"""Files to vectors, and a text to its vector, beside open_clip: ViT-B-32, the same weights, one run.
+
+    python benchmarks/encode.py --peer-python PATH
+
+The work: JPEG photographs of 12 and of 0.5 megapixels, made here from the pictures of a pack by enlarging
+them and adding a sensor's noise, to unit rows. The peer is open_clip in eager float32 with its own
+preprocessing and a pool of threads that decodes ahead. Ours is `embed_images` on each runtime, decoding as
+`diptych index` does. Turns alternate, so that whatever else the machine does falls on all; medians count.
+
+Also printed: how far the vectors are from float32 (of the same pixels, and of the peer's from files to rows),
+the machine's best rates of matrix products and which share of them the encoder reaches, and the same cosines
+for the default model, whose weights are trained: random ones are no measure of what 8 bits lose.
+
+Aims: at least 4 times the peer's rate in int8 and 2.5 times in bfloat16; mean cosines of at least 0.998 and
+0.9998.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import Conversation, arguments, machine
+from PIL import Image
+from safetensors.torch import save_file
+
+from diptych.datasets import load_captioned
+from diptych.embedding import collect, embed_images
+from diptych.encoders import ExportedEncoder, TorchEncoder, export
+from diptych.encoders.towers import has_bfloat16
+from diptych.extras import require
+from diptych.inputs import preprocess_batch, processors
+from diptych.media import load_image
+from diptych.model.config import preset
+from diptych.model.cost import cost
+from diptych.model.initialise import build
+from diptych.weights import Checkpoint, ModelSpec, identity_of, load_checkpoint
+
+PACK = "flickr8k-test.tar"
+SIZES = {"12 MP": 12e6, "0.5 MP": 0.5e6}
+TEXT = "a dog running on the beach with a ball"
+CALIBRATED = 300
+
+Way = TorchEncoder | ExportedEncoder
+
+
+def main() -> None:
+    """Both sides, both sizes."""
+    parser = arguments(__doc__)
+    parser.add_argument("--large", type=int, default=64, help="pictures of 12 megapixels")
+    parser.add_argument("--small", type=int, default=256, help="pictures of 0.5 megapixels")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--calibrated", type=int, default=CALIBRATED, help="pictures that int8 is fitted to")
+    args = parser.parse_args()
+    print(machine())
+    count = max(args.large, args.small)
+    pictures = photographs(args.shared / "data" / PACK, count + args.calibrated)
+    measured, others = pictures[:count], pictures[count:]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        weights = random_weights()
+        save_file(weights.state, folder / "weights.safetensors")
+        export(weights, folder / "exported", int8=True, pictures=others, note=print)
+        ways = ours(weights, folder / "exported")
+        bounds = matmul_bounds()
+        peer = None
+        if args.peer_python is not None:
+            peer = Conversation(args.peer_python, Path(__file__).with_name("encode_side.py"))
+            peer.ask({"weights": str(folder / "weights.safetensors"), "threads": processors()})
+        tower(ways, measured, bounds)
+        for (size, pixels), number in zip(SIZES.items(), (args.large, args.small), strict=True):
+            files = write(measured[:number], pixels, folder / size)
+            compare(size, files, ways, peer, args.rounds, folder / "peer.npy")
+        latency(ways, peer, args.rounds)
+        if peer is not None:
+            peer.close()
+        of_the_default_model(folder / "default", others)
+
+
+def random_weights() -> Checkpoint:
+    """A ViT-B-32 as it begins."""
+    shape = preset("ViT-B-32")
+    spec = ModelSpec(name="random", architecture=shape)
+    state = build(shape, seed=0).state_dict()
+    return Checkpoint(spec, state, identity_of(spec, state))
+
+
+def ours(weights: Checkpoint, folder: Path) -> dict[str, Way]:
+    """Every way to compute it here, float32 in torch first."""
+    ways: dict[str, Way] = {
+        "torch float32": TorchEncoder.from_checkpoint(weights, device="cpu", precision="float32"),
+        "onnx float32": ExportedEncoder(folder, runtime="onnx"),
+        "openvino float32": ExportedEncoder(folder, runtime="openvino"),
+    }
+    if has_bfloat16():
+        ways["torch bfloat16"] = TorchEncoder.from_checkpoint(weights, device="cpu", precision="bfloat16")
+        ways["openvino bfloat16"] = ExportedEncoder(folder, precision="bfloat16")
+    return ways | {"openvino int8": ExportedEncoder(folder, precision="int8")}
+
+
+def photographs(pack: Path, count: int) -> list[Image.Image]:
+    """The first pictures of a pack, upright and RGB."""
+    return [load_image(source) for _, source in itertools.islice(load_captioned(pack), count)]
+
+
+def write(pictures: Sequence[Image.Image], pixels: float, folder: Path) -> list[Path]:
+    """The pictures at that size as JPEG files with a sensor's noise, quality 90."""
+    folder.mkdir()
+    noise = np.random.default_rng(0).normal(0, 4, (512, 512, 3))
+    files = []
+    for number, picture in enumerate(pictures):
+        share = (pixels / (picture.width * picture.height)) ** 0.5
+        large = picture.resize((round(picture.width * share), round(picture.height * share)))
+        tiled = np.tile(noise, (-(-large.height // 512), -(-large.width // 512), 1))
+        noisy = np.asarray(large) + tiled[: large.height, : large.width]
+        files.append(folder / f"{number:04d}.jpg")
+        Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(files[-1], quality=90)
+    return files
+
+
+def matmul_bounds() -> dict[str, float]:
+    """The machine's best rates of matrix products, operations per second, by precision."""
+    bounds = {}
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        one, other = (torch.randn(shape).to(dtype) for shape in ((1024, 3072), (3072, 3072)))
+        bounds[name] = 2 * 1024 * 3072**2 / best(lambda one=one, other=other: one @ other)  # type: ignore[misc]
+    bounds["int8"] = 2 * 1024 * 3072**2 / best(_int8_product())
+    told = ", ".join(f"{name} {rate / 1e9:,.0f}" for name, rate in bounds.items())
+    print(f"\nbest matrix products, 10^9 operations per second: {told}")
+    return bounds
+
+
+def _int8_product() -> Callable[[], object]:
+    """A product of 8-bit matrices on OpenVINO: 1,024 x 3,072 times 3,072 x 3,072."""
+    openvino = require("openvino", extra="openvino", purpose="measure products of 8 bits")
+    ops = require("openvino.opset13", extra="openvino", purpose="measure products of 8 bits")
+    rng = np.random.default_rng(0)
+    low, high = np.float32(-1), np.float32(1)
+    given = ops.parameter([1024, 3072], np.float32)
+    rounded = ops.fake_quantize(given, low, high, low, high, 256)
+    levels = ops.constant(rng.integers(-127, 128, (3072, 3072)).astype(np.int8))
+    weights = ops.multiply(ops.convert(levels, np.float32), ops.constant(np.float32(1 / 127)))
+    model = openvino.Model([ops.matmul(rounded, weights, False, True)], [given])
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    request = compiled.create_infer_request()
+    rows = rng.uniform(-1, 1, (1024, 3072)).astype(np.float32)
+    return lambda: request.infer({0: rows}, share_inputs=True)
+
+
+def best(work: Callable[[], object], *, seconds: float = 2.0) -> float:
+    """The quickest of repeated calls, in seconds."""
+    work()
+    end, taken = time.perf_counter() + seconds, []
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def tower(ways: dict[str, Way], pictures: Sequence[Image.Image], bounds: dict[str, float]) -> None:
+    """The image tower alone: rate, share of the bound, cosines to float32 of the same pixels."""
+    first = next(iter(ways.values()))
+    pixels = list(preprocess_batch(pictures, first.spec.preprocess))
+    work = cost(preset("ViT-B-32"), 77).picture
+    truth = first.encode_prepared(pixels)
+    print(f"\nimage tower, {work / 1e9:.1f} 10^9 operations a picture, quickest of several turns")
+    print(f"{'':20}{'pictures/s':>12}{'of the bound':>14}{'mean cosine':>13}{'worst':>10}")
+    for name, encoder in ways.items():
+        rows = encoder.encode_prepared(pixels)
+        cosines = np.einsum("nd,nd->n", rows, truth)
+        rate = 64 / best(lambda encoder=encoder: encoder.encode_prepared(pixels[:64]), seconds=5)  # type: ignore[misc]
+        share = rate * work / bounds[encoder.precision]
+        print(f"{name:20}{rate:12.1f}{share:14.0%}{cosines.mean():13.6f}{cosines.min():10.6f}")
+
+
+def compare(
+    size: str, files: Sequence[Path], ways: dict[str, Way], peer: Conversation | None, rounds: int, kept: Path
+) -> None:
+    """Files to rows, in turns; the first round warms up."""
+    print(f"\n{size}: {len(files)} files of {np.mean([path.stat().st_size for path in files]) / 1e6:.2f} MB")
+    taken: dict[str, list[float]] = {}
+    rows: dict[str, Any] = {}
+    for _ in range(rounds + 1):
+        if peer is not None:
+            answer = peer.ask({"files": [str(path) for path in files], "rows": str(kept)})
+            taken.setdefault("open_clip", []).append(answer["seconds"])
+        for name, encoder in ways.items():
+            start = time.perf_counter()
+            found = collect(embed_images(encoder, ((str(path), path) for path in files)), encoder.dim)
+            taken.setdefault(name, []).append(time.perf_counter() - start)
+            rows[name] = found.vectors
+    truth = np.load(kept) if peer is not None else rows["torch float32"]
+    print(f"{'':20}{'pictures/s':>12}{'ratio':>8}{'mean cosine to the first':>26}{'worst':>10}")
+    first = statistics.median(next(iter(taken.values()))[1:])
+    for name, seconds in taken.items():
+        middle = statistics.median(seconds[1:])
+        cosines = np.einsum("nd,nd->n", rows.get(name, truth), truth)
+        told = f"{len(files) / middle:12.1f}{first / middle:8.2f}"
+        print(f"{name:20}{told}{cosines.mean():26.6f}{cosines.min():10.6f}")
+
+
+def latency(ways: dict[str, Way], peer: Conversation | None, rounds: int) -> None:
+    """One text to its row, in turns."""
+    taken: dict[str, list[float]] = {}
+    times = 20
+    for _ in range(rounds + 1):
+        if peer is not None:
+            answer = peer.ask({"text": TEXT, "times": times})
+            taken.setdefault("open_clip", []).append(answer["seconds"])
+        for name, encoder in ways.items():
+            start = time.perf_counter()
+            for _ in range(times):
+                encoder.encode_texts([TEXT])
+            taken.setdefault(name, []).append((time.perf_counter() - start) / times)
+    print(f"\none text\n{'':20}{'ms':>12}{'ratio':>8}")
+    first = statistics.median(next(iter(taken.values()))[1:])
+    for name, seconds in taken.items():
+        middle = statistics.median(seconds[1:])
+        print(f"{name:20}{middle * 1e3:12.1f}{first / middle:8.2f}")
+
+
+def of_the_default_model(folder: Path, pictures: Sequence[Image.Image]) -> None:
+    """Cosines of trained weights: the default model's."""
+    spec = export(load_checkpoint("default"), folder, int8=True, pictures=pictures)
+    print(f"\nthe default model, 8 bits fitted to {spec.calibration}")
+    print(f"{'':20}{'pictures: mean':>16}{'worst':>10}{'texts: mean':>13}{'worst':>10}{'order':>8}")
+    for check in spec.checks:
+        name = f"{check['runtime']} {check['precision']}"
+        told = f"{check['image_mean']:16.6f}{check['image_worst']:10.6f}{check['text_mean']:13.6f}"
+        print(f"{name:20}{told}{check['text_worst']:10.6f}{check['order']:8.4f}")
+
+
+if __name__ == "__main__":
+    main()

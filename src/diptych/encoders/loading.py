@@ -1,0 +1,146 @@
+"""The one way to a model, whatever computes it: `load`.
+
+Finds out which runtime is meant and hands over to `torch` or `exported`. Weights that are to run on another
+runtime than torch are converted once and kept in the user's cache, by identity. Nothing here imports torch
+unless weights have to be read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from diptych.encoders.choices import recorded
+from diptych.encoders.exported import BATCH, ExportedEncoder
+from diptych.encoders.folder import is_exported, read_export
+from diptych.encoders.kept import Weights, find_export, kept_export
+from diptych.encoders.towers import RUNTIMES, has_bfloat16
+from diptych.errors import InputError
+
+if TYPE_CHECKING:
+    from diptych.encoders.torch import TorchEncoder
+    from diptych.inputs import OnLong
+    from diptych.weights import Checkpoint
+
+
+@overload
+def load(
+    name: str | Path | Checkpoint = ...,
+    pretrained: str | Path | None = ...,
+    *,
+    runtime: Literal["torch"],
+    device: str = ...,
+    precision: str = ...,
+    exact: bool = ...,
+    batch_size: int = ...,
+    threads: int | None = ...,
+    on_long: OnLong = ...,
+    cache_dir: str | Path | None = ...,
+) -> TorchEncoder: ...
+@overload
+def load(
+    name: str | Path | Checkpoint = ...,
+    pretrained: str | Path | None = ...,
+    *,
+    runtime: str | None = ...,
+    device: str = ...,
+    precision: str = ...,
+    exact: bool = ...,
+    batch_size: int = ...,
+    threads: int | None = ...,
+    on_long: OnLong = ...,
+    cache_dir: str | Path | None = ...,
+) -> TorchEncoder | ExportedEncoder: ...
+def load(
+    name: str | Path | Checkpoint = "default",
+    pretrained: str | Path | None = None,
+    *,
+    runtime: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    exact: bool = False,
+    batch_size: int = BATCH,
+    threads: int | None = None,
+    on_long: OnLong = "cut",
+    cache_dir: str | Path | None = None,
+) -> TorchEncoder | ExportedEncoder:
+    """Load a model, ready to encode.
+
+    Parameters
+    ----------
+    name, pretrained, cache_dir
+        As for `diptych.weights.load_checkpoint`: "default" ships with the package; `"ViT-B-32", "openai"`;
+        `"hf-hub:org/repo"`; a folder or a run. Or a checkpoint at hand, or a folder that `diptych export`
+        wrote.
+    runtime : {"torch", "onnx", "openvino", "auto"}, optional
+        What computes. By default weights are computed by torch, and an exported folder by ONNX Runtime or
+        OpenVINO, whichever is installed. "onnx" and "openvino" convert weights at first use and keep the
+        result (`diptych.disk.user_cache`). "auto" is what was measured to be fastest for this model on this
+        machine (`choose_runtime`, `diptych models runtimes`), the default where nothing was.
+    device : str
+        "auto" (CUDA or MPS where they are, else the CPU), or torch's name of one. The other runtimes compute
+        on the CPU.
+    precision : {"auto", "float32", "bfloat16", "float16", "int8"}
+        "auto" is bfloat16 where the hardware computes it, else float32; float32 with ONNX Runtime. "float16"
+        is torch's, "int8" OpenVINO's.
+    exact : bool
+        Compute in float32 whatever the machine, as evaluation does; what was measured is not looked at.
+    batch_size : int
+        Pictures or texts computed at a time.
+    threads : int, optional
+        That compute and resize; by default as many as there are cores.
+    on_long : {"cut", "refuse"}
+        What `encode_texts` does with a text over the model's length: cut it and warn, or raise `TextError`.
+
+    Returns
+    -------
+    TorchEncoder or ExportedEncoder
+        The first has the torch module as `.model`; `runtime="torch"` is sure to give it.
+
+    Raises
+    ------
+    ModelError
+        No such model, or its files cannot be read; see `load_checkpoint`. Or the runtime is too far from
+        float32 on this model.
+    InputError
+        No such runtime, device or precision, or one that does not go with the others.
+    MissingExtraError
+        The runtime is not installed.
+    """
+    wanted = ("torch", *RUNTIMES, "auto")
+    if runtime is not None and runtime not in wanted:
+        raise InputError(f"unknown runtime {runtime!r}: expected one of {', '.join(wanted)}")
+    precision = "float32" if exact else precision
+    rest: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "on_long": on_long}
+    if isinstance(name, str | Path) and pretrained is None:
+        folder = Path(str(name).removeprefix("local-dir:"))
+        if is_exported(folder):
+            if runtime == "torch":
+                raise InputError(f"{folder} is an exported model, which torch cannot run: load its weights")
+            return _export(folder, None if runtime == "auto" else runtime, device, precision, rest)
+    weights = Weights(name, pretrained, cache_dir)
+    if runtime in RUNTIMES:
+        folder = kept_export(weights, int8=precision == "int8")
+        return _export(folder, runtime, device, precision, rest)
+    if runtime == "auto" and device in ("auto", "cpu") and not exact:
+        choice = recorded(weights.identity)
+        if choice is not None and choice.runtime in RUNTIMES and precision in ("auto", choice.precision):
+            kept = find_export(weights.identity, int8=choice.precision == "int8")
+            if kept is not None:
+                return _export(kept, choice.runtime, device, choice.precision, rest)
+    from diptych.encoders.torch import TorchEncoder
+
+    return TorchEncoder.from_checkpoint(weights.checkpoint, device=device, precision=precision, **rest)
+
+
+def _export(
+    folder: Path, runtime: str | None, device: str, precision: str, rest: dict[str, Any]
+) -> ExportedEncoder:
+    """An exported model as these options ask for it."""
+    if device not in ("auto", "cpu"):
+        raise InputError(f"an exported model computes on the CPU, not on {device!r}: use runtime='torch'")
+    if precision == "auto":
+        half = runtime == "openvino" and has_bfloat16()
+        half = half and not read_export(folder).refusal("openvino", "bfloat16")
+        precision = "bfloat16" if half else "float32"
+    return ExportedEncoder(folder, runtime=runtime, precision=precision, **rest)

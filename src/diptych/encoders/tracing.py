@@ -1,0 +1,118 @@
+"""A model's two towers as ONNX graphs (torch): any number of pictures and texts, texts of any length.
+
+The graph of the text tower finds the end token itself; whoever feeds it may leave out ids after the longest
+end token of a batch where the model is causal. Which files there are besides is `converting`'s business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diptych.disk import saving
+from diptych.encoders.folder import tower_file
+from diptych.extras import require
+from diptych.model.blocks import unit_rows
+from diptych.model.clip import CLIP
+from diptych.model.tree import can_share
+
+OPSET = 18
+LARGEST_PROTO = 1_800_000_000  # bytes: a protobuf ends at 2 GB, so larger weights get a file of their own
+
+
+def write_towers(model: CLIP, folder: Path) -> None:
+    """Write `image.onnx` and `text.onnx`.
+
+    Raises
+    ------
+    MissingExtraError
+        The exporter is not installed.
+    SaveError
+        No space, or no permission.
+    """
+    for module in ("onnx", "onnxscript"):
+        require(module, extra="onnx", purpose="export a model")
+    config = model.text_config
+    batch = torch.export.Dim("batch")
+    pixels = torch.zeros(2, 3, *[model.config.vision.image_size] * 2)
+    _write(ImageTower(model), "pixels", pixels, {0: batch}, folder / tower_file("image", "float32"))
+    ids = torch.zeros(2, config.context_length, dtype=torch.int64)
+    axes: dict[int, Any] = {0: batch}
+    if can_share(config):  # else texts always have the full length
+        axes[1] = torch.export.Dim("length", min=2, max=config.context_length)
+    _write(TextTower(model), "ids", ids, axes, folder / tower_file("text", "float32"))
+
+
+class ImageTower(nn.Module):
+    """Pixels (B, 3, S, S) to unit rows (B, dim)."""
+
+    def __init__(self, model: CLIP) -> None:
+        super().__init__()
+        self.visual = model.visual
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pictures in the shared space."""
+        return unit_rows(self.visual(pixels))
+
+
+class TextTower(nn.Module):
+    """Ids (B, L) to unit rows (B, dim)."""
+
+    def __init__(self, model: CLIP) -> None:
+        super().__init__()
+        # The image tower is no child of this module: its weights would be written twice.
+        self._read = model.encode_ids
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Texts in the shared space."""
+        return unit_rows(self._read(ids))
+
+
+def _write(tower: nn.Module, taken: str, example: Tensor, axes: dict[int, Any], path: Path) -> None:
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            tower.eval(),
+            (example,),
+            dynamo=True,
+            dynamic_shapes=(axes,),
+            opset_version=OPSET,
+            input_names=[taken],
+            output_names=["rows"],
+            verbose=False,
+        )
+    assert program is not None
+    _without_notes(program.model)
+    tensors = (value.const_value for value in program.model.graph.initializers.values())
+    weight = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+    with saving(path):
+        program.save(path, external_data=weight > LARGEST_PROTO)
+
+
+def _without_notes(model: Any) -> None:
+    """Leave out what the exporter notes on every node: the source lines it came from, on this machine."""
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    ClearMetadataAndDocStringPass()(model)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What the exporter says of itself: torchvision's operators it lacks, classes it will rename."""
+    loggers = [logging.getLogger(f"torch.onnx._internal.exporter.{name}") for name in ("_registration",)]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

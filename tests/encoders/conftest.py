@@ -1,0 +1,36 @@
+"""Exported folders, made once: the exporter takes seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from export_toys import MODELS, checkpoint
+
+from diptych.encoders import TorchEncoder, export
+from diptych.weights import Checkpoint
+
+
+@pytest.fixture(scope="session", params=list(MODELS))
+def exported(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, TorchEncoder]:
+    """A folder with 8-bit towers, and the model it was made from, of every kind in turn."""
+    home = tmp_path_factory.mktemp(request.param)
+    weights = checkpoint(request.param, home)
+    export(weights, home / "exported", int8=True)
+    return home / "exported", TorchEncoder.from_checkpoint(weights, device="cpu", precision="float32")
+
+
+@pytest.fixture(scope="session")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A tiny vision transformer."""
+    return checkpoint("vit", tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def vit_folder(vit: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as an exported folder."""
+    folder = tmp_path_factory.mktemp("exports") / "vit"
+    export(vit, folder)
+    return folder
