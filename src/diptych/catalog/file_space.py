@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diptych.catalog.database import Database
-from diptych.catalog.ivf_build import build_ivf
 from diptych.catalog.nearest import Nearest
 from diptych.catalog.segments import Segments
 from diptych.catalog.spaces import Space, SpaceInfo, Stage
@@ -115,6 +114,8 @@ class FileSpace(Space):
         nearest = self._asked()
         if nearest.stale(self.dead) is None:
             return None
+        from diptych.catalog.ivf_build import build_ivf  # a search does without
+
         report = build_ivf(self.segments, self.folder / INDEX, queries, stage=stage)
         nearest.reopen()
         return report.told()
