@@ -128,6 +128,31 @@ class Searcher:
     ------
     CatalogError
         The catalogue is empty, or holds vectors of another encoder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from diptych.catalog import Store, index_pictures
+    >>> class Colours:  # an encoder of three numbers: a picture's mean colour, a text's
+    ...     identity, dim, input_size, logit_scale, logit_bias = "colours", 3, 8, 1.0, 0.0
+    ...     def encode_images(self, images):
+    ...         return self.unit([np.asarray(image).reshape(-1, 3).mean(0) for image in images])
+    ...     def encode_texts(self, texts):
+    ...         return self.unit([[1 + ("red" in text), 1, 1 + ("blue" in text)] for text in texts])
+    ...     def unit(self, rows):
+    ...         rows = np.asarray(rows, dtype=np.float32)
+    ...         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     for name in ("darkred", "navy", "teal"):
+    ...         Image.new("RGB", (8, 8), name).save(Path(home) / f"{name}.png")
+    ...     store = Store.create(Path(home) / "catalog")
+    ...     outcome = index_pictures(store, Colours(), [home])
+    ...     answer = Searcher(store, Colours()).search("a red wall", Options(cutoff=None))
+    ...     store.close()
+    >>> outcome.embedded, answer.hits[0].entry.path.name
+    (3, 'darkred.png')
     """
 
     def __init__(self, store: Store, encoder: Encoder) -> None:
