@@ -20,6 +20,7 @@ from diptych.cli import (
     classify,
     compare,
     demo,
+    embed,
     evaluate,
     few_shot,
     index,
@@ -67,6 +68,7 @@ app = typer.Typer(
 app.command("classify")(classify.classify)
 app.command("demo")(demo.demo)
 app.command("index")(index.index)
+app.command("embed")(embed.embed)
 app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)

@@ -136,7 +136,8 @@ def embed_to_folder(
     runner : Runner, optional
         Who does it; by default this process, one unit after another.
     stage : callable, optional
-        `stage(what, total)` gives a context with a progress function.
+        `stage(what, total)` gives a context with a progress function; `what` is "pictures", "texts" or
+        "archives" being embedded, or "sources" being looked through.
 
     Returns
     -------
@@ -172,15 +173,19 @@ def embed_to_folder(
     number, of = share
     if not 0 <= number < of:
         raise InputError(f"share is {number} of {of}: expected a number from 0 to {of - 1}")
-    with stage("looking for what to embed", None):
+    with stage("sources", None):
         kind, units = plan_units(sources, modality=modality, columns=columns, unit_rows=unit_rows)
     job, units = begin(folder, encoder, units, kind, model, settings)
     work = [one for one in enumerate(units) if one[0] % of == number]
     todo = [one for one in work if not _done(folder, one, retry=retry)]
     results: list[Record] = []
-    total = sum(unit.rows for _, unit in todo) if all(unit.rows for _, unit in todo) else None
-    with stage("embedding", total) as advance, counted_long_texts() as long:
-        results += (runner or _here(encoder))(job, todo, advance)
+    counted = all(unit.rows for _, unit in todo)  # else progress is told in archives
+    total = sum(unit.rows for _, unit in todo) if counted else len(todo)
+    with stage(kind if counted else "archives", total) as advance, counted_long_texts() as long:
+        for record in (runner or _here(encoder))(job, todo, advance if counted else lambda count: None):
+            results.append(record)
+            if not counted:
+                advance(1)
     long.warn(stacklevel=2)
     return _finish(folder, units, work, len(work) - len(todo), results, alone=of == 1)
 

@@ -7,6 +7,7 @@ tell whether it is still the same. It opens no picture. Reading one is `items`'s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,12 +17,13 @@ from typing import Literal
 
 from diptych.embeddings.tables import LINE, LIST_SUFFIX, TABLE_SUFFIXES, chunks, columns_of
 from diptych.errors import DataError, ImageError, InputError
-from diptych.media import find_images, is_archive
+from diptych.media import find_images, is_archive, list_archive
 from diptych.media.locations import find_locations
 from diptych.media.patterns import is_remote
 
 Modality = Literal["pictures", "texts"]
 UNIT_ROWS = 10_000
+MOST_COUNTED = 100  # archives whose pictures are counted beforehand
 # Names of columns that are looked for, best first.
 PICTURE_COLUMNS = (
     "image_path",
@@ -49,7 +51,8 @@ class Unit:
     names : tuple of str
         The files.
     first, offset, rows : int
-        Which rows of a table, see `tables.Chunk`; `rows` of files is their number, of an archive 0: unknown.
+        Which rows of a table, see `tables.Chunk`; `rows` of files and archives is their number, for
+        telling how much there is; 0 where it would take long to find out.
     picture, text : str
         The table's columns, "" for none.
     fingerprint : str
@@ -116,9 +119,9 @@ def plan_units(
         if is_remote(place):
             archives.append(_remote(place))
         elif Path(place).is_dir():
-            pictures, shards = _in_folder(Path(place))
+            pictures, inside = _in_folder(Path(place))
             files += pictures
-            archives += shards
+            archives += inside
         elif is_archive(place):
             archives.append(place)
         elif Path(place).suffix.lower() in {*TABLE_SUFFIXES, LIST_SUFFIX}:
@@ -128,7 +131,8 @@ def plan_units(
     kind, read = _modality(modality, bool(files or archives), tables, columns)
     once = list(dict.fromkeys(os.path.abspath(file) for file in files))  # noqa: PTH100 - keeps links
     units = [_files(once[start : start + unit_rows]) for start in range(0, len(once), unit_rows)]
-    units += [_archive(place) for place in dict.fromkeys(archives)]
+    shards = list(dict.fromkeys(archives))
+    units += [_archive(place, count=len(shards) <= MOST_COUNTED) for place in shards]
     units += [unit for path, found in read for unit in _table(path, found, unit_rows)]
     if not units:
         raise InputError(
@@ -222,10 +226,14 @@ def _files(names: Sequence[str]) -> Unit:
     return replace(unit, fingerprint=_digest(*((name, *_state(name)) for name in names)))
 
 
-def _archive(place: str) -> Unit:
+def _archive(place: str, *, count: bool) -> Unit:
     place = place if is_remote(place) else os.path.abspath(place)  # noqa: PTH100
     state = () if is_remote(place) else _state(place)
-    return Unit("archive", place, fingerprint=_digest((place, *state)))
+    rows = 0
+    if count and place.lower().endswith((".tar", ".zip", ".cbz")) and not is_remote(place):
+        with contextlib.suppress(ImageError):  # whoever reads it will say what is wrong
+            rows = len(list_archive(place))
+    return Unit("archive", place, rows=rows, fingerprint=_digest((place, *state)))
 
 
 def _table(path: Path, columns: Columns, unit_rows: int) -> Iterator[Unit]:
