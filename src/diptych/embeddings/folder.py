@@ -235,12 +235,17 @@ def mark() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
+def column_types(columns: Sequence[str]) -> dict[str, Any]:
+    """Arrow's types of these columns of metadata."""
+    arrow = require("pyarrow", extra="embeddings", purpose=_PURPOSE)
+    return {name: getattr(arrow, _TYPES.get(name, "string"))() for name in columns}
+
+
 def _parquet_bytes(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
     arrow = require("pyarrow", extra="embeddings", purpose=_PURPOSE)
     parquet = require("pyarrow.parquet", extra="embeddings", purpose=_PURPOSE)
     arrays = {}
-    for name in columns:
-        kind = getattr(arrow, _TYPES.get(name, "string"))()
+    for name, kind in column_types(columns).items():
         values = [row.get(name) for row in rows]
         arrays[name] = arrow.array(values if name in _TYPES else [one or "" for one in values], kind)
     file = io.BytesIO()
