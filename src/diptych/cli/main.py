@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from diptych.cli import (
     audit,
     audit_data,
+    catalog,
     classify,
     compare,
     demo,
@@ -72,6 +73,7 @@ app.command("embed")(embed.embed)
 app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
+app.add_typer(catalog.app, name="catalog")
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(audit.app, name="audit")
