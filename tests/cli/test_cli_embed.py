@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from cli_tools import paint
 from typer.testing import Result
+
+from toys import tar_bytes
 
 Run = Callable[..., Result]
 
@@ -97,3 +101,21 @@ def test_a_catalogue_that_does_not_hold_together(run: Run, tiny: Path, album: Pa
     file.unlink()
     assert run("catalog", "check", "-c", "cat").exit_code == 2
     assert run("catalog", "info", "-c", "nowhere").exit_code == 2
+
+
+def test_the_commands_of_the_page_run(run: Run) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "embedding.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"<!-- run -->\n```console\n(.*?)```", page, re.DOTALL)
+    commands = [line.removeprefix("$ diptych ") for line in "".join(blocks).splitlines()]
+    assert len(commands) == 10
+    for number in range(3):
+        paint(Path("Pictures") / f"{number}.png", number)
+    Path("shards").mkdir()
+    for number in range(2):
+        files = {"0.png": Path("Pictures/0.png").read_bytes(), "0.txt": b"a cat"}
+        Path(f"shards/{number:05d}.tar").write_bytes(tar_bytes(files))
+    Path("words.txt").write_text("a cat\na dog\n")
+    Path("table.csv").write_text("number,say\n1,a cat\n")
+    for command in commands:
+        done = run(*shlex.split(command))
+        assert done.exit_code == 0, f"{command}\n{done.stdout}{done.stderr}"

@@ -75,7 +75,6 @@ def info(catalog: catalogs.Catalog = None, json: options.Json = False) -> None:
 
 def _plain(found: Summary) -> dict[str, object]:
     return dataclasses.asdict(found) | {
-        "folder": str(found.folder),
         "roots": [{"path": str(path), "finished": finished} for path, finished in found.roots],
     }
 
@@ -83,12 +82,14 @@ def _plain(found: Summary) -> dict[str, object]:
 def _lines(found: Summary) -> list[str]:
     failed = f", {found.failed:,} cannot be read" if found.failed else ""
     lines = [
-        f"{found.folder}",
+        found.name,
         f"  pictures  {found.pictures:,} in {found.files:,} files{failed}",
-        f"  on disk   {found.bytes / 1e6:,.1f} MB",
     ]
+    if found.bytes is not None:
+        lines.append(f"  on disk   {found.bytes / 1e6:,.1f} MB")
     for space in found.spaces:
-        dead = f", {space.dead / space.rows:.0%} of the rows dead" if space.dead else ""
+        gone = space.rows - space.vectors
+        dead = f", and {gone:,} rows that belong to nobody any more" if gone else ""
         what = "model   " if space.state == "active" else "becoming"
         name = space.model.replace("\t", " ")
         lines.append(
@@ -132,9 +133,9 @@ def check(
                 check_pictures(encoder, store.active.info.golden)
             except CatalogError as error:
                 faults.append(str(error))
-        pictures, where = len(store), store.folder
+        pictures, where = len(store), store.name
     if json:
-        typer.echo(jsonlib.dumps({"catalog": str(where), "pictures": pictures, "faults": faults}))
+        typer.echo(jsonlib.dumps({"catalog": where, "pictures": pictures, "faults": faults}))
     elif not faults:
         typer.echo(clean(f"{pictures:,} pictures in {where}: everything holds together"))
     for fault in faults:
@@ -191,7 +192,7 @@ def import_(
             trust=trust,
             stage=lambda what, total: progress(what, total, unit="rows", quiet=quiet),
         )
-        _tell_import(done, store.folder, len(store), time.monotonic() - start, json=json)
+        _tell_import(done, store.name, len(store), time.monotonic() - start, json=json)
     if done.changed:
         raise typer.Exit(1)
 
@@ -207,9 +208,9 @@ def _model_of(source: Path) -> str | None:
     return facts_of(source).get("model") if source.suffix.lower() == ".parquet" and source.is_file() else None
 
 
-def _tell_import(done: Imported, folder: Path, pictures: int, seconds: float, *, json: bool) -> None:
+def _tell_import(done: Imported, name: str, pictures: int, seconds: float, *, json: bool) -> None:
     if json:
-        told = {"catalog": str(folder), "pictures": pictures, **dataclasses.asdict(done)}
+        told = {"catalog": name, "pictures": pictures, **dataclasses.asdict(done)}
         typer.echo(jsonlib.dumps(told | {"seconds": round(seconds, 3)}))
         return
     parts = [f"{done.added:,} added", f"{done.known:,} known"]
@@ -218,7 +219,7 @@ def _tell_import(done: Imported, folder: Path, pictures: int, seconds: float, *,
     if done.compared:
         parts.append(f"the model agrees with {done.compared} of them")
     typer.echo(
-        clean(f"{pictures:,} pictures in {folder}: {done.rows:,} rows, {', '.join(parts)} in {seconds:.1f} s")
+        clean(f"{pictures:,} pictures in {name}: {done.rows:,} rows, {', '.join(parts)} in {seconds:.1f} s")
     )
     if done.changed:
         complain(
