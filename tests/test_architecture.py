@@ -24,7 +24,7 @@ FLOORS = {
     1: ("extras", "disk", "pickle_reader"),
     2: ("encoder", "reports", "media", "inputs", "model", "losses"),
     3: ("weights", "embedding", "pairs"),
-    4: ("training", "zeroshot"),
+    4: ("training", "zeroshot", "embeddings"),
     5: ("encoders", "datasets"),
     6: ("evaluation", "catalog"),
     7: ("applications", "audits"),

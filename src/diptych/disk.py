@@ -39,13 +39,13 @@ half-written; free some space or choose another folder, then save again
         ) from error
 
 
-def prepare(path: Path, write: Callable[[Path], object]) -> Path:
+def prepare(path: Path, write: Callable[[Path], object], *, mark: str = "") -> Path:
     """Write beside `path` under a temporary name and flush to the device; the name, ready for renaming.
 
     Nothing stays behind when `write` fails. The name is always the same, so that what a killed process left
-    is overwritten by the next one.
+    is overwritten by the next one; `mark` keeps two that may write the same file at once apart.
     """
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}.{mark}.part" if mark else f".{path.name}.part")
     try:
         temporary.touch()
         usual = temporary.stat().st_mode  # as the umask has it: some writers leave files to their owner alone
@@ -59,7 +59,7 @@ def prepare(path: Path, write: Callable[[Path], object]) -> Path:
     return temporary
 
 
-def place(path: Path, write: Callable[[Path], object]) -> None:
+def place(path: Path, write: Callable[[Path], object], *, mark: str = "") -> None:
     """Write a file so that under its name there is the old content or the new, never a part.
 
     Raises
@@ -68,7 +68,7 @@ def place(path: Path, write: Callable[[Path], object]) -> None:
         As the system says it, for whoever has more to say of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = prepare(path, write)
+    temporary = prepare(path, write, mark=mark)
     try:
         temporary.replace(path)
     except BaseException:
@@ -76,7 +76,7 @@ def place(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object], *, mark: str = "") -> None:
     """`place`, with an error of this package.
 
     Raises
@@ -85,12 +85,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         The device is full, or the folder may not be written to.
     """
     with saving(path):
-        place(path, write)
+        place(path, write, mark=mark)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, mark: str = "") -> None:
     """`write_whole` for bytes at hand."""
-    write_whole(path, lambda temporary: temporary.write_bytes(data))
+    write_whole(path, lambda temporary: temporary.write_bytes(data), mark=mark)
 
 
 def user_cache() -> Path:

@@ -441,7 +441,7 @@ def test_a_space_that_is_replaced_while_pictures_are_read(
         with monkeypatch.context() as worn:
             worn.setattr(replacing, "LEAST_DEAD", 1)
             worn.setattr(replacing, "WORN", 0.0)
-            assert replacing.compact(store, indexing._silent) == 1
+            assert replacing.compact(store, indexing.silent) == 1
         store.close()
         take_in(*arguments, **more)  # type: ignore[arg-type]
 

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from make_pairs import caption_members, picture, toy_tokenizer, write_tar
 
 from diptych.errors import DataError, MissingExtraError
+from diptych.media.locations import find_locations, open_location
 from diptych.pairs import Mixture, Share, TarPairs, open_pairs
 from diptych.pairs.lanes import Epoch, Lane, Spot
-from diptych.pairs.locations import find_locations, open_location
 from diptych.pairs.order import Order, hash_keys
 from diptych.pairs.streaming import StreamLoader, TarStream
 from diptych.pairs.walk import Streamed, Walk

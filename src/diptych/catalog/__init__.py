@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from diptych.catalog.checking import check
 from diptych.catalog.entries import Entry, failures, load_entry, read_entries
+from diptych.catalog.exporting import export_vectors
 from diptych.catalog.filters import Filter
 from diptych.catalog.heat import heat_map, overlay
+from diptych.catalog.importing import Imported, import_vectors
 from diptych.catalog.indexing import forget_paths, known_roots
 from diptych.catalog.indexing import index as index_pictures
 from diptych.catalog.intake import Outcome
@@ -23,6 +25,7 @@ from diptych.catalog.postgres import is_address
 from diptych.catalog.query import Term, parse_query
 from diptych.catalog.search import Answer, Hit, Options, Searcher
 from diptych.catalog.store import Store
+from diptych.catalog.summary import Summary, summarise
 from diptych.catalog.watch import changed_folders
 
 __all__ = [
@@ -42,6 +45,11 @@ __all__ = [
     "known_roots",
     "roots_of",
     "check",
+    "import_vectors",
+    "Imported",
+    "export_vectors",
+    "summarise",
+    "Summary",
     "read_entries",
     "load_entry",
     "heat_map",

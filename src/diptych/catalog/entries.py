@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,9 @@ from diptych.media.archives import read_member
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
+
+
+_ADDRESS = re.compile(r"\A(https?|s3|gs|ftp):/(?=[^/])")  # a Path keeps one of the two strokes
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Path and member in one line."""
-        return f"{self.path}/{self.member}" if self.member else str(self.path)
+        """Path and member in one line; addresses, which imports bring, as they were."""
+        name = f"{self.path}/{self.member}" if self.member else str(self.path)
+        return _ADDRESS.sub(r"\1://", name)
 
 
 def load_entry(entry: Entry, *, target: int | None = None) -> Image:
@@ -146,6 +151,17 @@ def failures(database: Database) -> list[tuple[Path, str, str]]:
             "WHERE f.error IS NOT NULL OR c.error IS NOT NULL ORDER BY f.path, f.member"
         )
     ]
+
+
+def digests_of(database: Database, contents: Sequence[int]) -> dict[int, bytes]:
+    """The hash of each of these pictures' bytes."""
+    found: dict[int, bytes] = {}
+    for start in range(0, len(contents), MOST_VALUES):
+        part = [int(one) for one in contents[start : start + MOST_VALUES]]
+        marks = ", ".join("?" * len(part))
+        for content, digest in database.all(f"SELECT id, hash FROM contents WHERE id IN ({marks})", part):
+            found[content] = bytes(digest)
+    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,14 +79,10 @@ def index(
     SaveError
         The device is full or may not be written to. What was committed before stays.
     """
-    stage, settings = stage or _silent, settings or Settings()
+    stage, settings = stage or silent, settings or Settings()
     roots = roots_of(paths) if paths else known_roots(store)
-    space = _space(store, encoder, model, reembed=reembed)
+    space = space_for(store, encoder, model, reembed=reembed)
     store.sweep()
-    if space.background() is None:
-        made = Background.of(encoder)
-        with store.database.writing():
-            space.keep_background(made)
     outcome = Outcome()
     with _running(store) as (others, beat):
         comparison = _look(store, space, roots, exclude, settings, outcome, stage)
@@ -103,7 +99,7 @@ def index(
             replace_active(store)
         if not others:  # who would copy each other's rows
             outcome.compacted = compact(store, stage)
-            outcome.built = _improve(store, stage)
+            outcome.built = improve(store, stage)
     return outcome
 
 
@@ -144,16 +140,31 @@ def _remember(store: Store, roots: Sequence[Path], *, finished: str | None = Non
                 store.database.run("UPDATE roots SET finished = ? WHERE path = ?", (finished, root))
 
 
-def _improve(store: Store, stage: Stage) -> str | None:
-    """An index over the active space, where one is worth it."""
+def improve(store: Store, stage: Stage) -> str | None:
+    """Build what a search of so many pictures needs; what was built, in one line."""
     if store.active is None or (background := store.active.background()) is None:
         return None
     store.active.refresh()
     return store.active.improve(background.rows, stage)
 
 
+def space_for(store: Store, encoder: Encoder, model: str, *, reembed: bool = False) -> Space:
+    """Where this encoder's vectors go, checked; begun if need be, with what hits are compared with.
+
+    Raises
+    ------
+    CatalogError
+        The catalogue holds vectors of another encoder and `reembed` is not asked for.
+    """
+    space = _space(store, encoder, model, reembed=reembed)
+    if space.background() is None:
+        made = Background.of(encoder)
+        with store.database.writing():
+            space.keep_background(made)
+    return space
+
+
 def _space(store: Store, encoder: Encoder, model: str, *, reembed: bool) -> Space:
-    """Where this encoder's vectors go, checked."""
     active, filling = store.active, store.filling
     if active is None:
         return store.begin_space(encoder.identity, model, golden_rows(encoder))
@@ -230,7 +241,8 @@ def _running(store: Store) -> Iterator[tuple[bool, Callable[[], None]]]:
 
 
 @contextlib.contextmanager
-def _silent(what: str, total: int | None) -> Iterator[Progress]:
+def silent(what: str, total: int | None) -> Iterator[Progress]:
+    """A stage that shows nothing."""
     yield lambda count: None
 
 

@@ -88,6 +88,18 @@ def listing(
                 yield picture
 
 
+def file_at(path: str | Path) -> Found | None:
+    """One file as a listing has it, whatever its suffix; None where there is none."""
+    place = Path(os.path.abspath(path))  # noqa: PTH100 - links stay
+    try:
+        if not place.is_file():
+            return None
+    except (OSError, ValueError):  # a name too long, or with a null byte
+        return None
+    beside = (place.with_suffix(suffix) for suffix in SIDECARS)
+    return _found(str(place), place.stat, sum(text.stat().st_mtime_ns for text in beside if text.is_file()))
+
+
 def members(archive: Found) -> Iterator[Found]:
     """The pictures of an archive; of one that cannot be read the archive itself, for reading it says why."""
     try:

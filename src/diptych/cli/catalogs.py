@@ -69,7 +69,11 @@ def encoder_for(
 ) -> tuple[Encoder, str]:
     """The encoder of a catalogue, or the one asked for; and the name that opens it again."""
     kept = store.active.info.model if store.active is not None else "default"
-    name = model or kept
+    return named_encoder(model or kept, pretrained, **machine)
+
+
+def named_encoder(name: str, pretrained: str | None, **machine: Any) -> tuple[Encoder, str]:
+    """The encoder of a name that was typed or kept, and the name to keep."""
     if pretrained is None and "\t" in name:
         name, pretrained = name.split("\t")
     encoder = options.open_model(name, pretrained, **machine)

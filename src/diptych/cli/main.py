@@ -17,9 +17,11 @@ from typer.core import TyperGroup
 from diptych.cli import (
     audit,
     audit_data,
+    catalog,
     classify,
     compare,
     demo,
+    embed,
     evaluate,
     export,
     few_shot,
@@ -69,10 +71,12 @@ app = typer.Typer(
 app.command("classify")(classify.classify)
 app.command("demo")(demo.demo)
 app.command("index")(index.index)
+app.command("embed")(embed.embed)
 app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)
+app.add_typer(catalog.app, name="catalog")
 app.add_typer(models.app, name="models")
 models.app.command("runtimes")(runtimes.runtimes)
 app.add_typer(evaluate.app, name="evaluate")

@@ -33,16 +33,25 @@ class LongTexts:
         Most tokens of a text, start and end included.
     first : str
         The first that was cut, as a message tells of it.
+    inner : bool
+        Another count was running around this one, has these texts too and will tell of them.
     """
 
     texts: int = 0
     cut: int = 0
     limit: int = 0
     first: str = ""
+    inner: bool = False
+
+    def add(self, other: LongTexts) -> None:
+        """Count what another one counted."""
+        self.first = self.first or other.first
+        self.texts, self.cut = self.texts + other.texts, self.cut + other.cut
+        self.limit = other.limit or self.limit
 
     def warn(self, stacklevel: int) -> None:
         """Tell of them, if there are any."""
-        if self.cut:
+        if self.cut and not self.inner:
             warnings.warn(
                 f"{self.cut} of {self.texts} texts are longer than {self.limit} tokens and were cut; "
                 f"the first is {self.first}",
@@ -58,7 +67,8 @@ _COUNTED: ContextVar[LongTexts | None] = ContextVar("counted", default=None)
 def counted_long_texts() -> Iterator[LongTexts]:
     """Count the texts that tokenizers cut meanwhile, in place of a warning from each call.
 
-    The count belongs to this thread (or task) alone. Whoever counts should call `LongTexts.warn` at the end.
+    The count belongs to this thread (or task) alone. Whoever counts should call `LongTexts.warn` at the end;
+    of counts inside another the outermost one warns.
 
     Examples
     --------
@@ -70,12 +80,15 @@ def counted_long_texts() -> Iterator[LongTexts]:
     >>> long.cut, long.texts, long.first
     (1, 3, "text 1 with 11: 'a cat on a red mat by the door'")
     """
-    tally = LongTexts()
+    outer = _COUNTED.get()
+    tally = LongTexts(inner=outer is not None)
     token = _COUNTED.set(tally)
     try:
         yield tally
     finally:
         _COUNTED.reset(token)
+        if outer is not None:
+            outer.add(tally)
 
 
 def report_long(texts: Sequence[str], lengths: Sequence[int], limit: int, on_long: OnLong) -> list[int]:

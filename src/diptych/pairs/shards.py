@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from diptych.media import IMAGE_SUFFIXES
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
+from diptych.media.patterns import find_files
 from diptych.pairs.captions import DEFAULT_TEMPLATES
-from diptych.pairs.patterns import find_files
 from diptych.pairs.records import LabelledSource, Source, require_records
 from diptych.pairs.tars import Tar
 

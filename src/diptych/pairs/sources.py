@@ -13,8 +13,8 @@ from pathlib import Path
 from diptych.errors import DataError
 from diptych.media import IMAGE_SUFFIXES
 from diptych.media.captions import DEFAULT_FIELDS, captions_of_fields, parse_json
+from diptych.media.patterns import find_files
 from diptych.pairs.folders import Folder, LabelledFolder
-from diptych.pairs.patterns import find_files
 from diptych.pairs.records import (
     Description,
     LabelledSource,

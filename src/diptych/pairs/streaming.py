@@ -16,14 +16,14 @@ from typing import Any
 
 from diptych.errors import DataError
 from diptych.inputs import CLIP_MEAN, CLIP_STD
+from diptych.media.locations import find_locations
+from diptych.media.patterns import is_remote
 from diptych.pairs.augment import AugmentConfig
 from diptych.pairs.batch import Batch, Batcher, Finish, Piece, Positions, Share, Tokenize
 from diptych.pairs.decoders import Decoders, Task, Work
 from diptych.pairs.lanes import Block, Epoch, Lane, Spot
-from diptych.pairs.locations import find_locations
 from diptych.pairs.negatives import Negatives
 from diptych.pairs.order import Order, hash_keys
-from diptych.pairs.patterns import is_remote
 from diptych.pairs.pictures import side_for
 from diptych.pairs.reader import Report
 from diptych.pairs.walk import Walk

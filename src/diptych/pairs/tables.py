@@ -14,8 +14,8 @@ from typing import Any
 
 from diptych.errors import DataError
 from diptych.extras import require
+from diptych.media.patterns import find_files, refuse_remote
 from diptych.pairs.folders import read_file
-from diptych.pairs.patterns import find_files, refuse_remote
 from diptych.pairs.records import Source, require_records
 from diptych.pairs.tars import Spool
 

@@ -18,8 +18,8 @@ from typing import IO
 from diptych.errors import DataError
 from diptych.media import IMAGE_SUFFIXES
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
+from diptych.media.locations import open_location, retried
 from diptych.media.tars import headers
-from diptych.pairs.locations import open_location, retried
 
 
 @dataclass(frozen=True)

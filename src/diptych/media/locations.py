@@ -15,7 +15,7 @@ from typing import IO, Any, TypeVar
 
 from diptych.errors import DataError
 from diptych.extras import require
-from diptych.pairs.patterns import expand_braces, find_files, is_remote
+from diptych.media.patterns import expand_braces, find_files, is_remote
 
 T = TypeVar("T")
 PIPE = "pipe:"

@@ -1,0 +1,60 @@
+"""One run of embedding as a process of its own, to be killed: `embedder.py FOLDER SOURCE [--ray PIDS]`.
+
+The encoder takes a little time over each picture, so that a kill finds it at work. On Ray each worker leaves
+a file named after its process in the folder PIDS once it has begun.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from diptych.embeddings import Settings, embed_to_folder
+from diptych.embeddings.cluster import ray_runner
+from toys import ToyEncoder
+
+
+class Slow(ToyEncoder):
+    """The toy encoder at 500 pictures a second."""
+
+    def encode_images(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        time.sleep(len(images) / 500)
+        return super().encode_images(images)
+
+
+class Worker(ToyEncoder):
+    """The toy encoder, slower, telling which process it is in."""
+
+    pids: Path
+
+    def encode_images(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        (self.pids / str(os.getpid())).touch()
+        time.sleep(len(images) / 20)
+        return super().encode_images(images)
+
+
+def worker(pids: str) -> Worker:
+    opened = Worker()
+    opened.pids = Path(pids)
+    return opened
+
+
+def main() -> None:
+    folder, source, *more = sys.argv[1:]
+    settings = Settings(batch_size=4, threads=1)
+    runner = ray_runner(functools.partial(worker, more[1]), workers=2) if more else None
+    print("begun", flush=True)  # imports are over
+    done = embed_to_folder(Slow(), [source], folder, settings=settings, unit_rows=20, runner=runner)
+    print(done.rows, done.embedded, flush=True)
+
+
+if __name__ == "__main__":
+    main()
