@@ -54,12 +54,19 @@ class Setting:
         Rows to be ranked exactly.
     recall : float
         Share of the k nearest that is found so, over the queries the index was judged with.
+    margin : float
+        Least distance, over these queries, from the cosine of the k-th row to the estimate of the last
+        candidate: what lies under the estimates of all candidates was never so near.
+    missed : float
+        Most rows, over these queries, that the lists not visited were expected to hold among the k nearest.
     """
 
     k: int
     probes: int
     candidates: int
     recall: float
+    margin: float = 0.0
+    missed: float = np.inf
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,9 @@ class Head:
     queries : int
         How many it was judged with.
     seed : int
+    reach, spread : float
+        A row's cosine to a text is about `reach` times the product of text and list centre, give or take
+        `spread`.
     file : str
         Its name, without the suffixes of its two parts.
     size, checksum : int
@@ -90,6 +100,8 @@ class Head:
     settings: tuple[Setting, ...]
     queries: int
     seed: int
+    reach: float
+    spread: float
     file: str
     size: int
     checksum: int
@@ -115,6 +127,43 @@ def collection_hash(segments: Segments, rows: int) -> str:
     picked = np.linspace(0, rows - 1, min(_SAMPLED, rows)).astype(np.int64)
     told = f"{segments.dim} {rows} ".encode() + segments.gather(picked).tobytes()
     return hashlib.sha256(told).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Which rows of an index may answer.
+
+    Attributes
+    ----------
+    marks : (rows,) bool
+    sizes : (lists,) int64
+        How many of them each list holds.
+    """
+
+    marks: BoolArray
+    sizes: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Visit:
+    """What a query found in the lists it visited, and what it left.
+
+    Attributes
+    ----------
+    candidates : (C,) int64
+        Rows to be ranked exactly, increasing.
+    cut : float
+        Estimated cosine of the last of them; -inf when no row visited was left out.
+    left : (L,) float32
+        Expected cosines of the rows of each list not visited.
+    counts : (L,) int64
+        How many of these may answer.
+    """
+
+    candidates: RowNumbers
+    cut: float
+    left: FloatArray
+    counts: NDArray[np.int64]
 
 
 class Ivf:
@@ -189,46 +238,66 @@ class Ivf:
         """What it takes to find k rows; None for more than the index was judged for."""
         return next((one for one in self.head.settings if one.k >= k), None)
 
-    def candidates(
-        self,
-        queries: FloatArray,
-        setting: Setting,
-        *,
-        allowed: RowNumbers | None = None,
-        dead: BoolArray | None = None,
-    ) -> list[RowNumbers]:
-        """For each query the rows to be ranked exactly, increasing.
-
-        Parameters
-        ----------
-        queries : (Q, dim) float32
-        setting : Setting
-        allowed : (A,) int64, optional
-            Rows of the index that may answer, increasing and living.
-        dead : (rows or more,) bool, optional
-            Rows that may not; not looked at beside `allowed`.
-
-        Raises
-        ------
-        CatalogError
-            The index names rows that it cannot hold.
-        """
-        probes, marks = setting.probes, None
+    def kept(self, allowed: RowNumbers | None, dead: BoolArray | None) -> Kept | None:
+        """The rows that may answer: those allowed (increasing, living), or not dead; None for all of them."""
+        rows = self.head.rows
         if allowed is not None:
-            marks = np.zeros(self.head.rows, dtype=bool)
+            marks = np.zeros(rows, dtype=bool)
             marks[allowed] = True
-            sizes = np.bincount(self._list_of[allowed], minlength=self.head.lists)
-            probes = self._probes(queries, probes, sizes)
-        elif dead is not None and dead[: self.head.rows].any():
-            marks = ~dead[: self.head.rows]
-            probes = self._probes(queries, probes, self._living(dead))
-        found = self.ranked(queries, probes, setting.candidates, marks)
-        return [np.sort(near[near >= 0]) for near in found]
+            return Kept(marks, np.bincount(self._list_of[allowed], minlength=self.head.lists))
+        if dead is None or not dead[:rows].any():
+            return None
+        if dead is not self._dead:  # counted once for an array
+            gone = self._list_of[np.flatnonzero(dead[:rows])]
+            self._dead_sizes = np.bincount(gone, minlength=self.head.lists)
+            self._dead = dead
+        return Kept(~dead[:rows], self._sizes - self._dead_sizes)
+
+    def visit(self, query: FloatArray, setting: Setting, kept: Kept | None = None) -> Visit:
+        """Ask for one query (dim,).
+
+        A filter can leave the lists near a query empty: those are no lists visited. So many are that a query
+        meets as many rows that may answer as it meets without a filter.
+        """
+        near = self.centres @ query  # (lists,)
+        order = np.argsort(-near)
+        sizes, probes = self._sizes, setting.probes
+        if kept is not None:
+            usual = self._sizes[order[:probes]].sum()
+            sizes = kept.sizes
+            met = np.cumsum(sizes[order])
+            probes = min(max(int(np.searchsorted(met, usual)) + 1, probes), self.head.lists)
+        marks = None if kept is None else kept.marks
+        found, estimates = self.ranked(query[None], probes, setting.candidates, marks)
+        full = found[0, -1] >= 0 and found.shape[1] < self.head.rows
+        left = order[probes:]
+        return Visit(
+            np.sort(found[0][found[0] >= 0]),
+            float(estimates[0, -1]) if full else -np.inf,
+            self.head.reach * near[left],
+            sizes[left],
+        )
+
+    def missed(self, visit: Visit, cosine: float) -> float:
+        """How many rows of the lists not visited are expected to lie nearer than `cosine`, at most.
+
+        The tail of a normal distribution by Chernoff's bound; a measure to compare queries by, no count.
+        """
+        away = np.maximum(cosine - visit.left, 0) / self.head.spread
+        return float((visit.counts * np.exp(-(away**2) / 2)).sum())
+
+    def sure(self, visit: Visit, setting: Setting, cosine: float) -> bool:
+        """Whether this query, whose k-th row has this cosine, is like those the index was judged with.
+
+        One for which too many rows are about equally near is not: a filter that takes away whatever fits the
+        query leaves the rest, and nothing stands out from it.
+        """
+        return cosine - visit.cut >= setting.margin and self.missed(visit, cosine) <= setting.missed
 
     def ranked(
         self, queries: FloatArray, probes: int, count: int, marks: BoolArray | None = None
-    ) -> RowNumbers:
-        """The rows of largest estimated product, (Q, count), -1 where the lists visited hold no more.
+    ) -> tuple[RowNumbers, FloatArray]:
+        """The rows of largest estimated cosine, (Q, count), -1 where the lists visited hold no more.
 
         Parameters
         ----------
@@ -239,32 +308,12 @@ class Ivf:
         if marks is not None:
             chosen["sel"] = self._faiss.IDSelectorBitmap(np.packbits(marks, bitorder="little"))
         parameters = self._faiss.SearchParametersIVF(**chosen)
-        found: RowNumbers = self._index.search(queries, min(count, self.head.rows), params=parameters)[1]
+        estimates, found = self._index.search(queries, min(count, self.head.rows), params=parameters)
         if found.size and not -1 <= found.min() <= found.max() < self.head.rows:
             raise CatalogError(
                 f"the index names row {found.max()} of {self.head.rows:,}: it is damaged. Build it again"
             )
-        return found
-
-    def _probes(self, queries: FloatArray, probes: int, sizes: NDArray[np.int64]) -> int:
-        """Lists to visit so that a query meets as many rows that may answer as without a filter.
-
-        A filter can leave the lists near a query empty: those are no lists visited. The fewer rows may
-        answer, the fewer of them it would take; that is left as a reserve.
-        """
-        order = np.argsort(-(queries @ self.centres.T), axis=1)  # (Q, lists)
-        usual = np.cumsum(self._sizes[order], axis=1)[:, probes - 1]  # (Q,) rows met without a filter
-        met = np.cumsum(sizes[order], axis=1)  # (Q, lists)
-        needed = (met < usual[:, None]).sum(axis=1) + 1
-        return min(max(int(needed.max(initial=1)), probes), self.head.lists)
-
-    def _living(self, dead: BoolArray) -> NDArray[np.int64]:
-        """Rows of each list that are not dead; counted once for an array."""
-        if dead is not self._dead:
-            gone = self._list_of[np.flatnonzero(dead[: self.head.rows])]
-            self._dead_sizes = np.bincount(gone, minlength=self.head.lists)
-            self._dead = dead
-        return self._sizes - self._dead_sizes
+        return found, estimates
 
     def worn(self, rows: int, dead: BoolArray | None = None) -> str | None:
         """Why the index is worth building again now that there are `rows` rows; None when it is not."""
@@ -288,6 +337,6 @@ def checksum(path: Path) -> int:
 
 def _damaged(folder: Path, why: str) -> CatalogError:
     return CatalogError(
-        f"the index in {folder} cannot be used: {why}. It is made from the vectors beside it: build it again, "
-        "or delete the folder and every row is looked at instead"
+        f"the index in {folder} cannot be used: {why}. It is made from the vectors beside it: build it "
+        "again, or delete the folder and every row is looked at instead"
     )

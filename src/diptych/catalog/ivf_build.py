@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.catalog.exact import check_queries, nearest_exact
+from diptych.catalog.exact import check_queries, nearest_exact, rerank
 from diptych.catalog.ivf import HEAD, Head, Ivf, Setting, checksum, collection_hash, load_faiss
 from diptych.disk import write_bytes, write_whole
 from diptych.embedding import Progress
@@ -44,7 +44,9 @@ _MOST_QUERIES = 1000
 _PER_LIST = 40  # rows of the sample; faiss warns under 39
 _ROUNDS = 10  # of k-means; the recall is the same after 20
 _CODED = 16_384  # rows that train the codes: faiss looks at 4,096 of them
+_TOLD = 4096  # rows compared with their list's centre
 _CHUNK = 16_384  # rows added at once: 32 MiB at 512 numbers
+_MOST_CANDIDATES = 16_384  # ranking so many takes about as long as visiting the lists
 _LEFT = 24 * 3600  # seconds after which another build's files count as left behind
 
 
@@ -119,15 +121,17 @@ def build_ivf(
     asked = check_queries(segments, queries, 1)[:_MOST_QUERIES]
     if rows < LEAST_ROWS or len(asked) < LEAST_QUERIES:
         raise InputError(
-            f"an index of {rows} rows, judged with {len(asked)} queries: expected at least {LEAST_ROWS} rows and "
-            f"{LEAST_QUERIES} of texts"
+            f"an index of {rows} rows, judged with {len(asked)} queries: expected at least {LEAST_ROWS} rows "
+            f"and {LEAST_QUERIES} of texts"
         )
     count = min(lists or max(1, round(4 * rows**0.5)), rows)
     index = _train(faiss, segments, count, seed, stage)
     list_of = _fill(faiss, segments, index, stage)
+    reach, spread = _texts_and_lists(segments, index, asked, seed)
     head = Head(
-        rows=rows, dim=segments.dim, lists=count, settings=(), queries=len(asked), seed=seed, file="", size=0,
-        checksum=0, collection=collection_hash(segments, rows), faiss=faiss.__version__,
+        rows=rows, dim=segments.dim, lists=count, settings=(), queries=len(asked), seed=seed, reach=reach,
+        spread=spread, file="", size=0, checksum=0, collection=collection_hash(segments, rows),
+        faiss=faiss.__version__,
     )  # fmt: skip
     settings = _judge(segments, Ivf(head, index, list_of), asked, stage)
     head = _write(faiss, folder, index, list_of, replace(head, settings=settings))
@@ -179,6 +183,17 @@ def _fill(faiss: ModuleType, segments: Segments, index: Any, stage: Stage) -> An
     return list_of
 
 
+def _texts_and_lists(segments: Segments, index: Any, asked: FloatArray, seed: int) -> tuple[float, float]:
+    """What the products of texts and list centres tell of the cosines of texts and rows: see `Head`."""
+    draw = np.random.default_rng(seed + 2)
+    picked = np.sort(draw.choice(segments.rows, min(segments.rows, _TOLD), replace=False))
+    rows = _float32(segments.gather(picked))
+    nearest, lists = index.quantizer.search(rows, 1)
+    centres = index.quantizer.reconstruct_n(0, index.nlist)[lists[:, 0]]  # (n, dim)
+    reach = float(nearest.mean())
+    return reach, max(float((asked @ (rows - reach * centres).T).std()), 1e-3)
+
+
 def _float32(rows: Any) -> FloatArray:
     """(n, dim) float32; a damaged row becomes zeros, which are near to nothing."""
     whole = rows.astype(np.float32)
@@ -199,12 +214,12 @@ def _judge(segments: Segments, ivf: Ivf, asked: FloatArray, stage: Stage) -> tup
         for k in judged:
             setting = _choose(ivf, asked, true[:, :k])
             if setting is not None:
-                settings.append(setting)
+                settings.append(_extremes(segments, ivf, asked, setting))
             done(1)
     if not settings:
         raise CatalogError(
-            f"an index of {rows:,} rows in {ivf.head.lists:,} lists finds less than {FLOOR:.0%} of the nearest "
-            "rows even when every list is visited: it was not put in place, and every row is looked at instead"
+            f"an index of {rows:,} rows in {ivf.head.lists:,} lists finds less than {FLOOR:.0%} of the "
+            "nearest even when every list is visited: it was not put in place, and every row is looked at instead"
         )
     return tuple(settings)
 
@@ -212,16 +227,17 @@ def _judge(segments: Segments, ivf: Ivf, asked: FloatArray, stage: Stage) -> tup
 def _choose(ivf: Ivf, asked: FloatArray, true: RowNumbers) -> Setting | None:
     """The fewest lists, and then the fewest candidates, that find the neighbours (Q, k)."""
     k, lists = true.shape[1], ivf.head.lists
-    most = min(1000 + 5 * k, ivf.head.rows)
+    most = min(1000 + 15 * k, _MOST_CANDIDATES, ivf.head.rows)
 
     def recalls(probes: int) -> FloatArray:
         """Recall by number of candidates, (most,): the lower one of two halves of the queries."""
-        places = _places(ivf.ranked(asked, probes, most), true)  # (Q, k)
+        places = _places(ivf.ranked(asked, probes, most)[0], true)  # (Q, k)
         found = [
             np.bincount(half.ravel(), minlength=most + 1)[:most] / half.size
             for half in (places[::2], places[1::2])
         ]
-        return np.cumsum(found, axis=1).min(axis=0).astype(np.float32)
+        lower: FloatArray = np.cumsum(found, axis=1).min(axis=0).astype(np.float32)
+        return lower
 
     ladder = sorted({min(lists, int(np.ceil(lists * 1.25**-step))) for step in range(40)})
     low, high = 0, len(ladder) - 1
@@ -235,6 +251,18 @@ def _choose(ivf: Ivf, asked: FloatArray, true: RowNumbers) -> Setting | None:
         return None
     candidates = max(int(np.argmax(curve >= target)) + 1, min(2 * k, most))
     return Setting(k, ladder[low], candidates, round(float(curve[candidates - 1]), 4))
+
+
+def _extremes(segments: Segments, ivf: Ivf, asked: FloatArray, setting: Setting) -> Setting:
+    """With what the queries it was chosen for looked like at worst."""
+    margins, missed = [], []
+    for query in asked:
+        visit = ivf.visit(query, setting)
+        cosine = float(rerank(segments, query, visit.candidates, setting.k)[1][-1])
+        margins.append(cosine - visit.cut)
+        missed.append(ivf.missed(visit, cosine))
+    margin = min(margins)
+    return replace(setting, margin=margin if np.isfinite(margin) else 0.0, missed=max(missed))
 
 
 def _places(found: RowNumbers, true: RowNumbers) -> RowNumbers:

@@ -3,7 +3,8 @@
 A scan is always right and takes about 9 ms for 200,000 rows of 512 numbers, so up to there, or when a filter
 leaves so few, every row that may answer is looked at. Beyond, the index finds the candidates among the rows
 it was built from, the tail behind them is scanned, and whatever the index cannot promise is scanned too: more
-neighbours than it was judged for, fewer found than there are. Kernels are `exact`'s, the index is `ivf`'s.
+neighbours than it was judged for, fewer found than asked for, a query or filter unlike what it was judged
+with. Kernels are `exact`'s, the index is `ivf`'s.
 """
 
 from __future__ import annotations
@@ -104,17 +105,18 @@ class Nearest:
         if ivf is None or setting is None or few or len(asked) == 0:
             return nearest_exact(self.segments, asked, k, allowed=allowed, dead=dead)
         built = ivf.head.rows
-        inside = None if allowed is None else allowed[: int(np.searchsorted(allowed, built))]
-        behind = np.arange(built, self.segments.rows) if allowed is None else allowed[len(inside) :]
-        found = ivf.candidates(asked, setting, allowed=inside, dead=dead)
+        inside, behind = None, np.arange(built, self.segments.rows)
+        if allowed is not None:
+            inside, behind = np.split(allowed, [int(np.searchsorted(allowed, built))])
+        kept = ivf.kept(inside, dead)
         rows, cosines = nearest_exact(self.segments, asked, k, allowed=behind, dead=dead)
-        for n, candidates in enumerate(found):
-            near = rerank(self.segments, asked[n], candidates, k)
+        for n, query in enumerate(asked):
+            visit = ivf.visit(query, setting, kept)
+            near = rerank(self.segments, query, visit.candidates, k)
             rows[n], cosines[n] = _merged(near, (rows[n], cosines[n]))
-        for n in np.flatnonzero(rows[:, -1] < 0):  # fewer than k: the lists visited held no more
-            rows[n], cosines[n] = nearest_exact(
-                self.segments, asked[n : n + 1], k, allowed=allowed, dead=dead
-            )
+            if rows[n, -1] < 0 or not ivf.sure(visit, setting, float(cosines[n, -1])):
+                found = nearest_exact(self.segments, query[None], k, allowed=allowed, dead=dead)
+                rows[n], cosines[n] = found[0][0], found[1][0]
         return rows, cosines
 
 
