@@ -219,7 +219,8 @@ def _judge(segments: Segments, ivf: Ivf, asked: FloatArray, stage: Stage) -> tup
     if not settings:
         raise CatalogError(
             f"an index of {rows:,} rows in {ivf.head.lists:,} lists finds less than {FLOOR:.0%} of the "
-            "nearest even when every list is visited: it was not put in place, and every row is looked at instead"
+            "nearest even when every list is visited: it was not put in place, and every row is looked at "
+            "instead"
         )
     return tuple(settings)
 
