@@ -14,8 +14,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from diptych.catalog.exact import check_queries, nearest_exact, rerank
 from diptych.catalog.ivf import HEAD, Head, Ivf, Setting, checksum, collection_hash, load_faiss
+from diptych.catalog.spaces import Stage
 from diptych.disk import write_bytes, write_whole
 from diptych.embedding import Progress
 from diptych.errors import CatalogError, InputError
@@ -33,8 +33,6 @@ from diptych.errors import CatalogError, InputError
 if TYPE_CHECKING:
     from diptych.catalog.segments import RowNumbers, Segments
     from diptych.encoder import FloatArray
-
-Stage = Callable[[str, int | None], AbstractContextManager[Progress]]
 
 TARGET = 0.99  # recall aimed for
 FLOOR = 0.98  # under which a setting is not used
