@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
@@ -51,8 +52,10 @@ def ray_runner(
     """
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}: expected 1 or more")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before Ray is imported
+    # Before Ray is imported: nothing is reported, and no lines of its own between ours.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     require("ray.data", extra="ray", purpose="embed on a Ray cluster")
 
     def run(job: Job, work: Sequence[Work], progress: Progress) -> Iterator[Record]:
@@ -101,6 +104,7 @@ def _run(
     on_gpu = there.get("GPU", 0) >= 1
     most = workers or int(there.get("GPU" if on_gpu else "CPU", 1))
     data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = [
         {"number": number, "work": base64.b64encode(pickle.dumps((number, unit))).decode()}
         for number, unit in work
