@@ -34,6 +34,7 @@ from diptych.cli import (
     runtimes,
     search,
     suite,
+    tag,
     train,
 )
 from diptych.cli.audit_association import association
@@ -73,6 +74,7 @@ app.command("demo")(demo.demo)
 app.command("index")(index.index)
 app.command("embed")(embed.embed)
 app.command("search")(search.search)
+app.command("tag")(tag.tag)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)
