@@ -57,13 +57,12 @@ Top = Annotated[
     ),
 ]
 Least = Annotated[
-    float | None,
+    float,
     typer.Option(
         metavar="X",
         min=0,
         max=1,
-        help="How well a label must fit, from 0 to 1, as search's --cutoff.",
-        show_default=False,
+        help="How much better a label must fit than 'a photo of something', 0 to 1.",
         rich_help_panel=_GIVING,
     ),
 ]
@@ -119,7 +118,7 @@ def tag(
     dry_run: DryRun = False,
     templates: Templates = "auto",
     top: Top = None,
-    least: Least = None,
+    least: Least = 0.9,
     one: One = False,
     xmp: Xmp = False,
     xmp_undo: XmpUndo = False,
@@ -138,8 +137,8 @@ def tag(
 ) -> None:
     """Give the pictures of a catalogue tags from words; without labels, show the tags there are.
 
-    A picture gets a tag where a search for that label would call it a hit. No picture is read again: run it
-    again whenever pictures were indexed or labels have changed. [bold]diptych search --tag[/bold] uses tags.
+    Each label is judged by itself, so a picture gets the tags that fit it, or none. No picture is read again:
+    run it whenever pictures were indexed or labels have changed. [bold]diptych search --tag[/bold] uses tags.
 
     [bold]Examples[/bold]
 
@@ -197,13 +196,12 @@ def _labels(file: Path | None, words: list[str], origin: str | None) -> _Asked:
     return _Asked(names, origin or (file.stem if file is not None else "labels"))
 
 
-def _rule(least: float | None, top: int | None, one: bool) -> Rule:
-    from diptych.catalog.relevance import DEFAULT_CUTOFF
+def _rule(least: float, top: int | None, one: bool) -> Rule:
     from diptych.catalog.tagging import Rule
 
     if one and top is not None:
         raise typer.BadParameter("--one gives one tag a picture: leave out --top")
-    return Rule(DEFAULT_CUTOFF if least is None else least, top, one)
+    return Rule(least, top, one)
 
 
 def _where(folder: list[Path] | None, after: str | None, before: str | None, name: str) -> Filter:
@@ -241,8 +239,10 @@ def _give(
 
     searcher = Searcher(store, encoder)
     auto = templates == "auto"
-    # Each label is judged by itself, so one alone is no mistake.
-    classifier = ZeroShotClassifier(encoder, templates=None if auto else templates, multi_label=True)
+    # Beside a background for every model: the sigmoids of SigLIP are low even where a label fits.
+    classifier = ZeroShotClassifier(
+        encoder, templates=None if auto else templates, activation="softmax", multi_label=True
+    )
     classifier.fit(prompts_for(asked.names) if auto else asked.names)
     with progress("tagging", len(store), unit="pictures", quiet=quiet) as advance:
         return tag_pictures(
