@@ -8,7 +8,6 @@ are drawn is `layout`'s business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from diptych.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from diptych.catalog.segments import RowNumbers, Segments
+    from diptych.catalog.relevance import Rows
     from diptych.encoder import FloatArray
 
 BLOCK_ROWS = 8192
@@ -49,7 +48,7 @@ class Projection:
     axes: FloatArray
 
     @classmethod
-    def of(cls, rows: FloatArray, short: int = SHORT) -> Projection:
+    def of(cls, rows: Rows, short: int = SHORT) -> Projection:
         """The projection of rows (N, dim), which may be half precision and on disk."""
         total = np.zeros(rows.shape[1], np.float64)
         squares = np.zeros((rows.shape[1], rows.shape[1]), np.float64)
@@ -63,7 +62,7 @@ class Projection:
         largest = np.take_along_axis(axes, np.abs(axes).argmax(0)[None], 0)
         return cls(mean.astype(np.float32), (axes * np.where(largest < 0, -1, 1)).astype(np.float32))
 
-    def short(self, rows: FloatArray) -> FloatArray:
+    def short(self, rows: Rows) -> FloatArray:
         """Short rows of length one, (N, short) float32."""
         found = np.empty((len(rows), self.axes.shape[1]), np.float32)
         for start in range(0, len(rows), BLOCK_ROWS):

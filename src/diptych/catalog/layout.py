@@ -121,23 +121,22 @@ def lay_out(
         The neighbours they were made from.
     """
     if len(rows) < 4:
-        return np.float32([[0, 0], [1, 0], [0, 1]])[: len(rows)], np.zeros((len(rows), 0), np.int32)
+        return np.array([[0, 0], [1, 0], [0, 1]], np.float32)[: len(rows)], np.zeros((len(rows), 0), np.int32)
     near = neighbours(rows, min(NEIGHBOURS, len(rows) - 1), seed=seed)
     graph = graph_of(near)
-    places = rows[:, :2] / max(float(rows[:, 0].std()), 1e-6) * 1e-4
-    places = np.ascontiguousarray(places.T)  # (2, N)
-    if len(places) < 2:
-        places = np.concatenate([places, 0 * places])
+    places = np.zeros((2, len(rows)), np.float32)
+    widest = rows[:, :2].T
+    places[: len(widest)] = widest / max(float(widest[0].std()), 1e-6) * 1e-4
     speed, gains = np.zeros_like(places), np.ones_like(places)
     for step in range(EARLY + LATE):
         early = step < EARLY
-        pulls = EXAGGERATION if early else TIGHTER
+        pulls = np.float32(EXAGGERATION if early else TIGHTER)
         force = pulls * _attract(places, graph) - _repel(places)
         same = (force > 0) == (speed > 0)  # it still goes uphill
         gains = np.maximum(np.where(same, gains * 0.8, gains + 0.2), 0.01).astype(np.float32)
         rate = max(len(rows) / EXAGGERATION, 20.0)  # Belkina et al. 2019
-        speed = (0.5 if early else 0.8) * speed - rate * gains * force
-        places = places + speed
+        speed = np.float32(0.5 if early else 0.8) * speed - np.float32(rate) * gains * force
+        places += speed
         places -= places.mean(1, keepdims=True)
         if progress:
             progress(1)
@@ -149,8 +148,10 @@ def _attract(places: FloatArray, graph: Graph) -> FloatArray:
     x = places[0][graph.near] - places[0][graph.far]  # (E,)
     y = places[1][graph.near] - places[1][graph.far]
     weight = graph.pull / (1 + x * x + y * y)
-    found = np.stack([np.add.reduceat(weight * x, graph.starts), np.add.reduceat(weight * y, graph.starts)])
-    return 4 * found
+    found: FloatArray = np.stack(
+        [np.add.reduceat(weight * x, graph.starts), np.add.reduceat(weight * y, graph.starts)]
+    )
+    return np.float32(4) * found
 
 
 def _repel(places: FloatArray) -> FloatArray:
@@ -162,7 +163,8 @@ def _repel(places: FloatArray) -> FloatArray:
     grid = _Grid((places - low[:, None]) / cell, side)
     total, push_x, push_y = grid.convolve(_kernels(side, cell))
     pairs = max(float(total.sum()) - places.shape[1], 1.0)  # without what each is to itself
-    return 4 * np.stack([push_x, push_y]) / np.float32(pairs)
+    found: FloatArray = np.stack([push_x, push_y]) * np.float32(4 / pairs)
+    return found
 
 
 class _Grid:
@@ -203,4 +205,5 @@ def _kernels(side: int, cell: float) -> NDArray[np.complex64]:
 
 def _fast(side: int) -> int:
     """The next side whose Fourier transform is fast, and one of few, so that kernels last some steps."""
-    return next(size for power in range(4, 12) for size in (2**power, 3 * 2 ** (power - 1)) if size >= side)
+    sizes: list[int] = [size for power in range(4, 12) for size in (2**power, 3 * 2 ** (power - 1))]
+    return next(size for size in sizes if size >= side)

@@ -1,7 +1,9 @@
 """Words for clusters: the ones that fit a cluster better than they fit the rest of the collection.
 
 The word that fits a cluster best would not do: in an album of dogs that is "a dog" everywhere, and some words
-lie near every picture.
+lie near every picture. Each picture shares itself out among all words, as a zero-shot classifier does; a
+cluster is called by the word that has the largest share of it beyond its usual one, p log(p / usual), which
+is what that word adds to the divergence of the two distributions (Kullback and Leibler 1951).
 """
 
 from __future__ import annotations
@@ -14,14 +16,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diptych.embedding import embed_texts
 from diptych.errors import TextError
+from diptych.zeroshot import expand
+from diptych.zeroshot.scoring import softmax, sphere_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from diptych.catalog.relevance import Rows
     from diptych.encoder import Encoder, FloatArray
 
-TEMPLATE = "a photo of {}."
+TEMPLATES = ("a photo of {}.", "a picture of {}.", "{}")
+BLOCK_ROWS = 4096
 _ARTICLES = ("a ", "an ", "the ")
 _LAST = -1e6  # a score behind all others
 
@@ -34,17 +41,42 @@ class Words:
     ----------
     words : tuple of str, W of them
     rows : (W, dim) float32
+        Of length one.
+    scale : float
+        The model's own, by which cosines become shares.
     """
 
     words: tuple[str, ...]
     rows: FloatArray
+    scale: float
 
     @classmethod
     def of(cls, encoder: Encoder, words: Sequence[str]) -> Words:
-        """Encode words, each in a sentence; "a dog" and "dog" are both fine."""
+        """Encode words, each in a few sentences; "a dog" and "dog" are both fine."""
         once = tuple(dict.fromkeys(words))
-        texts = [word if word.endswith((".", "?", "!")) else TEMPLATE.format(word) for word in once]
-        return cls(once, encoder.encode_texts(texts))
+        made = embed_texts(encoder, expand(once, TEMPLATES))
+        return cls(once, sphere_mean(made, np.arange(0, len(made), len(TEMPLATES))), encoder.logit_scale)
+
+    def shares(self, rows: Rows, members: NDArray[np.intp], clusters: int) -> FloatArray:
+        """How much each word has of each cluster's pictures, (clusters, W); a row sums to one.
+
+        Parameters
+        ----------
+        rows : (N, dim) array
+            Half precision will do.
+        members : (N,) integers
+            The cluster of each.
+        clusters : int
+        """
+        total = np.zeros((clusters, len(self.words)), np.float32)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            cosines = rows[start : start + BLOCK_ROWS].astype(np.float32) @ self.rows.T
+            shared = softmax(self.scale * cosines)  # (n, W)
+            mine = members[start : start + BLOCK_ROWS]
+            for k in np.unique(mine):
+                total[k] += shared[mine == k].sum(0)
+        found: FloatArray = total / np.maximum(total.sum(1, keepdims=True), 1e-12)
+        return found
 
 
 def read_words(path: Path | None = None) -> list[str]:
@@ -68,28 +100,21 @@ def read_words(path: Path | None = None) -> list[str]:
 
 
 def name_clusters(
-    words: Words,
-    means: FloatArray,
-    middle: FloatArray,
-    spread: FloatArray,
+    words: Sequence[str],
+    shares: FloatArray,
+    sizes: NDArray[np.intp],
     *,
-    taken: Sequence[set[str]] | None = None,
     several: int = 3,
 ) -> list[tuple[str, ...]]:
     """The most telling words of each cluster, the best first; the first ones are all different.
 
     Parameters
     ----------
-    words : Words
-    means : (K, dim) float32
-        Of each cluster's rows.
-    middle : (dim,) float32
-        The mean of all rows.
-    spread : (W,) float32
-        How far the cosines of each word differ among the pictures (standard deviation): a word that hardly
-        tells one picture from another would otherwise never win, and one that does always.
-    taken : sequence of sets, optional
-        For each cluster, first words that it may not have.
+    words : sequence of W str
+    shares : (K, W) float32
+        As `Words.shares` gives them.
+    sizes : (K,) integers
+        Pictures of each cluster.
     several : int
         Words of a cluster.
 
@@ -97,10 +122,17 @@ def name_clusters(
     -------
     list of tuple of str
         Articles taken off.
+
+    Examples
+    --------
+    >>> shares = np.float32([[0.6, 0.3, 0.1], [0.6, 0.1, 0.3]])
+    >>> name_clusters(["a dog", "snow", "the sea"], shares, np.array([10, 10]), several=1)
+    [('snow',), ('sea',)]
     """
-    scores = ((means - middle) @ words.rows.T) / np.maximum(spread, 1e-6)  # (K, W)
-    named = [bare(word) for word in words.words]
-    best = _distinct(scores, named, taken or [set()] * len(means))
+    usual = np.average(shares, axis=0, weights=np.maximum(sizes, 1e-9))
+    scores = shares * np.log(np.maximum(shares, 1e-12) / np.maximum(usual, 1e-12))  # (K, W)
+    named = [bare(word) for word in words]
+    best = _distinct(scores)
     answers = []
     for row, first in zip(scores, best, strict=True):
         chosen = [named[first]]
@@ -127,11 +159,9 @@ def bare(word: str) -> str:
     return word
 
 
-def _distinct(scores: FloatArray, named: Sequence[str], taken: Sequence[set[str]]) -> list[int]:
+def _distinct(scores: FloatArray) -> list[int]:
     """A column for each row, no word twice: who has most to lose by the second choice goes first."""
     free = scores.astype(np.float64)
-    for row, words in zip(free, taken, strict=True):
-        row[[column for column, word in enumerate(named) if word in words]] = _LAST
     chosen = [0] * len(free)
     left = list(range(len(free)))
     while left:
@@ -149,8 +179,3 @@ def _alike(one: str, other: str) -> bool:
     """Whether one says part of the other: "dog" and "dog in the snow"."""
     a, b = set(one.lower().split()), set(other.lower().split())
     return a <= b or b <= a
-
-
-def spread_of(words: Words, rows: FloatArray) -> NDArray[np.float32]:
-    """How far each word's cosines differ among rows (N, dim): their standard deviation, (W,)."""
-    return (rows @ words.rows.T).std(axis=0)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from diptych.encoder import FloatArray
 
 LEAST = 0.9
-"""Probability of a tag: on Flickr8k with the default model 0.5 gives twice as many right ones, one in four."""
+"""Probability of a tag; 0.5 finds twice as much on Flickr8k (default model), and 23 % of it is right, not 40."""
 
 BLOCK_ROWS = 4096  # judged and committed at a time
 EXAMPLES = 3

@@ -28,6 +28,7 @@ from diptych.cli import (
     index,
     interpolate,
     known_sets,
+    map,
     models,
     probe,
     robustness,
@@ -75,6 +76,7 @@ app.command("index")(index.index)
 app.command("embed")(embed.embed)
 app.command("search")(search.search)
 app.command("tag")(tag.tag)
+app.command("map")(map.map_)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)

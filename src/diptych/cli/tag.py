@@ -156,7 +156,7 @@ def tag(
         raise typer.BadParameter("--clear takes tags away: give labels in another command")
     if xmp and (dry_run or xmp_undo):
         raise typer.BadParameter("--xmp writes sidecars: leave out --dry-run and --xmp-undo")
-    where = _where(folder, after, before, name)
+    where = filter_of(folder, after, before, name)
     told: dict[str, Any] = {}
     with catalogs.opened(catalog) as store:
         if clear is not None:
@@ -204,7 +204,8 @@ def _rule(least: float, top: int | None, one: bool) -> Rule:
     return Rule(least, top, one)
 
 
-def _where(folder: list[Path] | None, after: str | None, before: str | None, name: str) -> Filter:
+def filter_of(folder: list[Path] | None, after: str | None, before: str | None, name: str) -> Filter:
+    """Which pictures a command is about, of options that tag and map share."""
     from diptych.catalog import Filter
 
     days = read_date(after, end=False), read_date(before, end=True)
