@@ -1,4 +1,3 @@
-"use strict";
 // Draws the map that `diptych map` wrote into this page. Points are in the order of their thumbnails: those that
 // appear first come first. No library, no network: sheets of thumbnails are files beside the page, or in it.
 
@@ -173,22 +172,55 @@ function draw() {
   ctx.fillStyle = theme.paper;
   ctx.fillRect(0, 0, width, height);
   const s = scale(), level = levelNow(s);
+  drawLand(s);
   drawPoints(s, level);
   drawThumbnails(s, level);
   drawNames(level);
   if (hovered >= 0) drawRing(hovered);
 }
+const LAND = 512, SHORE = 0.06; // pixels of the picture of all points, blurred; its margin
+let land = null;
+function makeLand() {
+  const raw = document.createElement("canvas"), pen = raw.getContext("2d");
+  land = document.createElement("canvas");
+  raw.width = raw.height = land.width = land.height = LAND;
+  const size = Math.min(9, Math.max(3, 500 / Math.sqrt(N)));
+  pen.globalAlpha = Math.min(0.9, 24 / Math.sqrt(N) + 0.05);
+  for (let k = 0; k < byCluster.length; k++) {
+    pen.fillStyle = regionColours[data.clusters[k].region];
+    for (const i of byCluster[k]) {
+      const x = (X[i] + SHORE) / (1 + 2 * SHORE) * LAND, y = (Y[i] + SHORE) / (1 + 2 * SHORE) * LAND;
+      pen.fillRect(x - size / 2, y - size / 2, size, size);
+    }
+  }
+  const soft = land.getContext("2d");
+  soft.filter = "blur(5px)"; // where that is not known, there is no land
+  if (soft.filter === "blur(5px)") soft.drawImage(raw, 0, 0);
+}
+function drawLand(s) {
+  const alpha = (found || chosenRegion >= 0 ? 0.1 : 0.3) * Math.min(1, Math.max(0, (3 - view.zoom) / 2));
+  if (alpha <= 0) return;
+  if (!land) makeLand();
+  ctx.globalAlpha = alpha;
+  const side = s * (1 + 2 * SHORE);
+  ctx.drawImage(land, toX(-SHORE), toY(-SHORE), side, side);
+  ctx.globalAlpha = 1;
+}
 function levelNow(s) { // the deepest level whose thumbnails have room
   if (!data.sheets.length) return -1;
-  const level = Math.floor(2 * Math.log2((data.widest * s) / SHOWN));
-  return Math.min(level, data.level_count);
+  let level = -1;
+  while (level < data.level_count && data.widest * s / 2 ** ((level + 1) / 2) >= roomFor(level + 1)) level++;
+  return level;
+}
+function roomFor(level) { // the nearer, the larger, as far as the sheets are sharp
+  return Math.min(SHOWN + 4 * level, Math.max(SHOWN, data.side * 1.1));
 }
 function thumbnailSize(s, level) {
-  return Math.min(0.93 * s * data.widest / 2 ** (level / 2), Math.max(data.side * 1.25, 72));
+  return Math.min(0.93 * s * data.widest / 2 ** (level / 2), Math.max(data.side * 1.4, 72));
 }
 function drawPoints(s, level) {
   const crowd = Math.sqrt(N) / s; // points that share a line of the map, a pixel
-  const size = Math.min(Math.max(0.62 / crowd / 4, 1.3), 7), half = size / 2;
+  const size = Math.min(Math.max(0.3 / crowd, 1.4), 7), half = size / 2;
   const ox = centreX() - view.x * s, oy = centreY() - view.y * s;
   const shown = level < 0 ? 0 : lastOfLevel[Math.min(level, data.level_count)];
   for (const seeking of found ? [false, true] : [false]) {
@@ -201,7 +233,7 @@ function drawPoints(s, level) {
         if (i < shown && !found) continue; // its thumbnail is drawn
         const x = X[i] * s + ox, y = Y[i] * s + oy;
         if (x < -9 || y < -9 || x > width + 9 || y > height + 9) continue;
-        if (size < 3) ctx.fillRect(x - half, y - half, size, size);
+        if (size < 2.2) ctx.fillRect(x - half, y - half, size, size);
         else { ctx.beginPath(); ctx.arc(x, y, half, 0, 7); ctx.fill(); }
       }
     }
@@ -218,8 +250,8 @@ function drawThumbnails(s, level) {
     const x = X[i] * s + ox, y = Y[i] * s + oy;
     if (x < -reach || y < -reach || x > width + reach || y > height + reach) continue;
     const dim = (found && !found[i]) || (chosenRegion >= 0 && data.clusters[members[i]].region !== chosenRegion);
-    ctx.globalAlpha = dim ? 0.15 : 1;
     ctx.fillStyle = colours[members[i]];
+    ctx.globalAlpha = (dim ? 0.15 : 1) * (sheetOf(i) ? 1 : 0.25); // pale until its sheet is there
     ctx.fillRect(x - half - 1, y - half - 1, size + 2, size + 2); // a rim in the colour of its place
     square(ctx, i, x - half, y - half, size);
     boxes.push([i, x - half, y - half, size]);
@@ -229,6 +261,7 @@ function drawThumbnails(s, level) {
 function drawNames(level) {
   const taken = [];
   if (!narrow()) taken.push([0, 0, 288, panelHeight()]);
+  else taken.push([width - 56, height - 140, width, height]); // the buttons
   const far = view.zoom < 1.6;
   // Regions are called from afar, places from near; a name that has no room waits.
   if (far) for (const region of data.regions) name(region, 17 + Math.min(6, Math.log10(region.size)), 600, taken, true);
@@ -239,12 +272,13 @@ function drawNames(level) {
 }
 function panelHeight() { return document.querySelector(".panel").getBoundingClientRect().bottom; }
 function name(what, size, weight, taken, region) {
-  const x = toX(what.x), y = toY(what.y);
+  let x = toX(what.x), y = toY(what.y);
   if (x < 0 || y < 0 || x > width || y > height) return;
+  if (narrow()) size -= 3;
   ctx.font = `${weight} ${size}px system-ui, "Segoe UI", Roboto, sans-serif`;
   const wide = ctx.measureText(what.words[0]).width / 2 + 6, high = size * 0.65 + 3;
-  const lift = levelNow(scale()) >= 0 && !region ? 0 : 0;
-  const box = [x - wide, y - high - lift, x + wide, y + high - lift];
+  if (region) x = Math.min(Math.max(x, left() + wide), width - wide); // not cut by the edge
+  const box = [x - wide, y - high, x + wide, y + high];
   if (taken.some((o) => box[0] < o[2] && box[2] > o[0] && box[1] < o[3] && box[3] > o[1])) return;
   taken.push(box);
   ctx.textAlign = "center"; ctx.textBaseline = "middle"; ctx.lineJoin = "round";
@@ -254,10 +288,10 @@ function name(what, size, weight, taken, region) {
     ctx.beginPath(); ctx.roundRect(box[0], box[1], 2 * wide, 2 * high, 6); ctx.fill();
     ctx.globalAlpha /= 0.86;
   } else {
-    ctx.lineWidth = 4.5; ctx.strokeStyle = theme.halo; ctx.strokeText(what.words[0], x, y - lift);
+    ctx.lineWidth = 4.5; ctx.strokeStyle = theme.halo; ctx.strokeText(what.words[0], x, y);
   }
   ctx.fillStyle = theme.ink;
-  ctx.fillText(what.words[0], x, y - lift);
+  ctx.fillText(what.words[0], x, y);
   ctx.globalAlpha = 1;
 }
 function drawRing(i) {
@@ -420,9 +454,10 @@ const buttons = data.regions.map((region, r) => {
     choose(chosenRegion === r ? -1 : r);
     if (chosenRegion === r) flyTo(pointsOf(r)); else fly(0.5, 0.5, 0);
   };
-  list.append(button);
   return button;
 });
+data.regions.map((_, r) => r).sort((a, b) => data.regions[b].size - data.regions[a].size)
+  .forEach((r) => list.append(buttons[r]));
 function pointsOf(r) {
   const points = [];
   data.clusters.forEach((cluster, k) => { if (cluster.region === r) for (const i of byCluster[k]) points.push(i); });
@@ -472,6 +507,7 @@ function resize() {
 }
 function repaint() {
   paint();
+  land = null;
   buttons.forEach((button, r) => { button.firstChild.style.background = regionColours[r]; });
   changed();
 }
