@@ -39,9 +39,9 @@ class Projection:
 
     Examples
     --------
-    >>> rows = np.array([[1, 0, 0], [0.8, 0.6, 0], [0.8, -0.6, 0]], np.float32)
-    >>> Projection.of(rows, 1).short(rows).round(2).T.tolist()
-    [[-0.0, 1.0, -1.0]]
+    >>> rows = np.array([[0.8, 0.6, 0], [0.8, -0.6, 0]], np.float32)
+    >>> Projection.of(rows, 1).short(rows).T.tolist()
+    [[1.0, -1.0]]
     """
 
     mean: FloatArray
@@ -90,8 +90,8 @@ def k_means(rows: FloatArray, clusters: int, *, seed: int = 0) -> tuple[NDArray[
 
     Notes
     -----
-    First centres as k-means++ chooses them (Arthur and Vassilvitskii 2007). A centre that loses all its
-    members goes where a row fits its own centre worst.
+    First centres as the greedy k-means++ chooses them (Arthur and Vassilvitskii 2007): the best of a few
+    rows drawn by their distance. A centre that loses all its members goes where a row fits its own worst.
     """
     if not 1 <= clusters <= len(rows):
         raise InputError(f"{clusters} clusters of {len(rows)} pictures: expected from 1 to as many as those")
@@ -139,15 +139,23 @@ def _first_centres(rows: FloatArray, clusters: int, rng: np.random.Generator) ->
     if len(rows) > max(SEED_ROWS, clusters):
         among = rows[np.sort(rng.choice(len(rows), max(SEED_ROWS, clusters), replace=False))]
     chosen = [int(rng.integers(len(among)))]
-    far = 1 - among @ among[chosen[0]]
+    far = _away(among, among[chosen])[:, 0]
+    tries = 2 + int(np.log(clusters))
     for _ in range(clusters - 1):
-        weights = np.maximum(far, 0).astype(np.float64)
-        weights[chosen] = 0
-        total = weights.sum()
-        left = weights / total if total > 0 else None  # None: only equal rows are left
-        chosen.append(int(rng.choice(len(among), p=left)))
-        far = np.minimum(far, 1 - among @ among[chosen[-1]])
+        total = far.sum(dtype=np.float64)
+        weights = far / total if total > 0 else None  # None: only equal rows are left
+        tried = rng.choice(len(among), tries, p=weights)
+        left = np.minimum(far[:, None], _away(among, among[tried]))  # (S, tries)
+        best = int(left.sum(0, dtype=np.float64).argmin())
+        chosen.append(int(tried[best]))
+        far = left[:, best]
     return among[chosen].copy()
+
+
+def _away(rows: FloatArray, others: FloatArray) -> NDArray[np.float64]:
+    """Half the squared distance of each row to each other, (N, M)."""
+    apart = 1 - (rows @ others.T).astype(np.float64)
+    return np.where(apart > 1e-6, apart, 0.0)
 
 
 def join(places: FloatArray, sizes: NDArray[np.intp], groups: int) -> NDArray[np.intp]:

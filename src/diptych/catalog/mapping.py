@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diptych.catalog.clusters import Projection, join, k_means
+from diptych.catalog.clusters import BLOCK_ROWS, Projection, join, k_means
 from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.layout import EARLY, LATE, lay_out
 from diptych.catalog.naming import Words, name_clusters
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from diptych.catalog.segments import HalfArray, RowNumbers
+    from diptych.catalog.spaces import Space
     from diptych.encoder import FloatArray
 
     Stage = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
@@ -129,7 +130,7 @@ def make_map(
         raise InputError(f"{regions} clusters of {len(rows)} pictures: expected from 1 to half as many")
     owners = searcher.space.contents_of(rows.tolist())
     rows = rows[[int(row) in owners for row in rows]]
-    vectors = searcher.space.segments.gather(rows)  # (N, dim) half
+    vectors = _half(searcher.space, rows)  # (N, dim)
     short = Projection.of(vectors).short(vectors)
     with stage("drawing the map", EARLY + LATE) if stage else _silent() as advance:
         places, _ = lay_out(short, seed=seed, progress=advance)
@@ -156,7 +157,7 @@ def how_many(pictures: int, regions: int | None = None) -> tuple[int, int]:
     Examples
     --------
     >>> [how_many(n) for n in (10, 1000, 10_000, 100_000)]
-    [(4, 2), (26, 6), (83, 12), (240, 20)]
+    [(4, 2), (26, 7), (83, 12), (240, 20)]
     >>> how_many(1000, 12)
     (72, 12)
     """
@@ -167,11 +168,19 @@ def how_many(pictures: int, regions: int | None = None) -> tuple[int, int]:
 
 
 def _rows(searcher: Searcher, where: Filter | None, most: int, seed: int) -> tuple[RowNumbers, int]:
-    rows = allowed_rows(searcher.space, where) if where else np.flatnonzero(~searcher.space.dead)
+    rows = allowed_rows(searcher.space, where) if where else searcher.space.living()
     total = len(rows)
     if total > most:
         rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
     return rows, total
+
+
+def _half(space: Space, rows: RowNumbers) -> HalfArray:
+    """Rows in half the memory, (N, dim)."""
+    found = np.empty((len(rows), space.info.dim), np.float16)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        found[start : start + BLOCK_ROWS] = space.gather(rows[start : start + BLOCK_ROWS])
+    return found
 
 
 def _to_one(places: FloatArray) -> FloatArray:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from diptych.encoder import FloatArray
 
 LEAST = 0.9
-"""Probability of a tag; 0.5 finds twice as much on Flickr8k (default model), and 23 % of it is right, not 40."""
+"""Probability of a tag; 0.5 finds twice as much on Flickr8k (default model), 23 % of it right, and not 40."""
 
 BLOCK_ROWS = 4096  # judged and committed at a time
 EXAMPLES = 3
@@ -161,7 +161,7 @@ def group_members(names: Any) -> dict[str, list[str]]:
 def _rows(searcher: Searcher, where: Filter | None) -> RowNumbers:
     if where:
         return allowed_rows(searcher.space, where)
-    return np.flatnonzero(~searcher.space.dead)
+    return searcher.space.living()
 
 
 def _count(outcome: Tagged, contents: Sequence[int], tags: Sequence[Mapping[str, float]]) -> None:
@@ -202,7 +202,7 @@ class _Judge:
             part = rows[start : start + BLOCK_ROWS]
             owners = self.searcher.space.contents_of(part.tolist())
             part = np.array([row for row in part.tolist() if row in owners], np.int64)
-            vectors = self.searcher.space.segments.gather(part).astype(np.float32)  # (n, dim)
+            vectors = self.searcher.space.gather(part)  # (n, dim)
             yield [owners[row] for row in part.tolist()], self._tags(vectors)
 
     def _tags(self, vectors: FloatArray) -> list[dict[str, float]]:

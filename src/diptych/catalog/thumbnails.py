@@ -69,7 +69,7 @@ def levels_of(places: FloatArray, *, seed: int = 0) -> NDArray[np.uint8]:
     Examples
     --------
     >>> levels_of(np.array([[0, 0], [1, 1], [0.3, 0], [0, 0]], np.float32)).tolist()
-    [24, 0, 0, 0]
+    [0, 0, 0, 24]
     """
     levels = np.full(len(places), LEVELS, np.uint8)
     waiting = np.random.default_rng(seed).permutation(len(places)).tolist()

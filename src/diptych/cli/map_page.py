@@ -129,12 +129,16 @@ def _cluster(one: Cluster) -> dict[str, Any]:
 
 
 def _folder(entry: Entry) -> tuple[str, int]:
-    """The address of a picture's folder, or of the archive it is in, which 1 says."""
+    """The address of a picture's folder and 0, or of the archive it is in and 1."""
+    if "://" in entry.name:  # an import's, as it was
+        return entry.name.rpartition("/")[0], 0
     home = entry.path if entry.member else entry.path.parent
-    return home.as_uri(), int(bool(entry.member))
+    return home.absolute().as_uri(), int(bool(entry.member))
 
 
 def _name(entry: Entry) -> str:
+    if "://" in entry.name:
+        return entry.name.rpartition("/")[2]
     return quote(entry.member or os.fsencode(entry.path.name))
 
 
