@@ -20,6 +20,7 @@ from diptych.catalog.file_space import FileSpace, sweep
 from diptych.catalog.postgres import Postgres, PostgresSpace, is_address
 from diptych.catalog.segments import SEGMENT_ROWS
 from diptych.catalog.spaces import MOST_VALUES, Space, create_space, read_space
+from diptych.catalog.tags import keep_keywords
 from diptych.disk import saving
 from diptych.errors import CatalogError
 
@@ -231,6 +232,8 @@ class Store:
             rows: list[FloatArray] = []
             for picture in pictures:
                 content = self._content(picture)
+                if content is not None and picture.details is not None:
+                    keep_keywords(self.database, content, picture.details.keywords)
                 for record in picture.files:
                     left |= self._file(record, content)
                 if content is not None and picture.vector is not None:

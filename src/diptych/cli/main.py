@@ -28,12 +28,14 @@ from diptych.cli import (
     index,
     interpolate,
     known_sets,
+    map,
     models,
     probe,
     robustness,
     runtimes,
     search,
     suite,
+    tag,
     train,
 )
 from diptych.cli.audit_association import association
@@ -73,6 +75,8 @@ app.command("demo")(demo.demo)
 app.command("index")(index.index)
 app.command("embed")(embed.embed)
 app.command("search")(search.search)
+app.command("tag")(tag.tag)
+app.command("map")(map.map_)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)

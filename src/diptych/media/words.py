@@ -61,7 +61,7 @@ def _parsed(data: bytes) -> ElementTree.Element | None:
     if not data or len(data) > _LARGEST_XMP:
         return None
     try:
-        text = data.decode(_encoding(data)).strip("\0 \r\n\t\ufeff")
+        text = data.decode(encoding_of(data)).strip("\0 \r\n\t\ufeff")
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             return None
         return ElementTree.fromstring(text)
@@ -69,7 +69,7 @@ def _parsed(data: bytes) -> ElementTree.Element | None:
         return None
 
 
-def _encoding(data: bytes) -> str:
+def encoding_of(data: bytes) -> str:
     """XMP may be in UTF-16 and UTF-32 too; its first character is "<" or a byte order mark."""
     for start, encoding in (
         (b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"),

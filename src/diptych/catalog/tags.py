@@ -1,0 +1,140 @@
+"""Tags of pictures: written by origin, counted, taken away. Who judges what fits is `tagging`'s business.
+
+An *origin* is who gave a tag: the name of a list of labels, or `FILE` for keywords that people wrote into the
+picture itself. A picture may have one tag from several origins; giving or clearing one never touches another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from diptych.catalog.database import Database
+from diptych.catalog.spaces import MOST_VALUES
+from diptych.errors import InputError
+
+FILE = "file"
+
+
+@dataclass(frozen=True)
+class TagCount:
+    """How many pictures have a tag from an origin."""
+
+    origin: str
+    tag: str
+    pictures: int
+
+
+def check_origin(origin: str) -> str:
+    """The origin, stripped, if labels may have it.
+
+    Raises
+    ------
+    InputError
+        A blank name, or that of keywords in files.
+
+    Examples
+    --------
+    >>> check_origin(" animals ")
+    'animals'
+    """
+    name = origin.strip()
+    if not name or name == FILE:
+        raise InputError(
+            f"{origin!r} cannot be the name of a list of labels: it is blank, or stands for keywords in the "
+            "pictures' own files"
+        )
+    return name
+
+
+def keep_keywords(database: Database, content: int, keywords: Sequence[str]) -> None:
+    """Keywords in a picture's file become its tags of origin `FILE`; the caller holds a transaction."""
+    _replace(database, FILE, content, dict.fromkeys(keywords, 1.0))
+
+
+def give(database: Database, origin: str, given: Mapping[int, Mapping[str, float]]) -> int:
+    """Set the tags that pictures have from an origin, in one transaction.
+
+    Parameters
+    ----------
+    database : Database
+    origin : str
+    given : mapping
+        Content -> tag -> score; an empty mapping takes the tags of this origin away. Pictures that have left
+        the catalogue meanwhile are passed over.
+
+    Returns
+    -------
+    int
+        How many pictures have other tags now, or other scores.
+    """
+    with database.writing():
+        before = _scores(database, origin, list(given))
+        changed = [content for content, tags in given.items() if before.get(content, {}) != tags]
+        there = _known(database, changed)
+        for content in there:
+            _replace(database, origin, content, given[content])
+    return len(there)
+
+
+def clear(database: Database, origin: str) -> int:
+    """Take away every tag of an origin; how many there were."""
+    with database.writing():
+        return database.run("DELETE FROM tags WHERE origin = ?", (origin,))
+
+
+def count_tags(database: Database, origin: str | None = None) -> list[TagCount]:
+    """Tags by origin, the most frequent first."""
+    where, values = ("", ()) if origin is None else ("WHERE origin = ? ", (origin,))
+    found = database.all(
+        f"SELECT origin, tag, COUNT(*) FROM tags {where}GROUP BY origin, tag ORDER BY origin, 3 DESC, tag",
+        values,
+    )
+    return [TagCount(*row) for row in found]
+
+
+def given_tags(database: Database, contents: Sequence[int]) -> dict[int, tuple[str, ...]]:
+    """Content -> the tags it was given here, whatever the origin, without keywords of its own file."""
+    found: dict[int, dict[str, None]] = {}
+    for part in _parts(contents):
+        marks = ", ".join("?" * len(part))
+        for content, tag in database.all(
+            f"SELECT content, tag FROM tags WHERE origin <> ? AND content IN ({marks}) ORDER BY tag",
+            (FILE, *part),
+        ):
+            found.setdefault(content, {})[tag] = None
+    return {content: tuple(tags) for content, tags in found.items()}
+
+
+def _scores(database: Database, origin: str, contents: Sequence[int]) -> dict[int, dict[str, float]]:
+    found: dict[int, dict[str, float]] = {}
+    for part in _parts(contents):
+        marks = ", ".join("?" * len(part))
+        for content, tag, score in database.all(
+            f"SELECT content, tag, score FROM tags WHERE origin = ? AND content IN ({marks})", (origin, *part)
+        ):
+            found.setdefault(content, {})[tag] = score
+    return found
+
+
+def _known(database: Database, contents: Sequence[int]) -> list[int]:
+    """Those of these pictures that are still there."""
+    found: set[int] = set()
+    for part in _parts(contents):
+        marks = ", ".join("?" * len(part))
+        found |= {row[0] for row in database.all(f"SELECT id FROM contents WHERE id IN ({marks})", part)}
+    return [content for content in contents if content in found]
+
+
+def _replace(database: Database, origin: str, content: int, tags: Mapping[str, float]) -> None:
+    database.run("DELETE FROM tags WHERE content = ? AND origin = ?", (content, origin))
+    database.many(
+        "INSERT INTO tags (content, tag, score, origin) VALUES (?, ?, ?, ?)",
+        [(content, tag, score, origin) for tag, score in tags.items()],
+    )
+
+
+def _parts(contents: Sequence[int]) -> list[list[int]]:
+    """As many at a time as one statement may name."""
+    numbers = [int(content) for content in contents]
+    return [numbers[start : start + MOST_VALUES] for start in range(0, len(numbers), MOST_VALUES)]

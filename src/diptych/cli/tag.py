@@ -1,0 +1,363 @@
+"""`diptych tag`: labels in words become tags of a catalogue's pictures, and keywords in XMP sidecars."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli import catalogs, options
+from diptych.cli.console import clean, complain, fitted, progress, screen
+from diptych.cli.search import After, Before, Folder, Name, read_date
+from diptych.errors import InputError
+
+if TYPE_CHECKING:
+    from diptych.catalog import Filter, Store
+    from diptych.catalog.tagging import Rule, Tagged
+    from diptych.encoder import Encoder
+
+_GIVING, _SIDECARS = "Giving", "Sidecars"
+SHOWN_FAILURES = 10
+
+Label = Annotated[
+    list[str] | None,
+    typer.Option("--label", "-l", metavar="TEXT", help="A label; several are several options."),
+]
+LabelsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="Labels from a file: one a line, or JSON (list, name -> texts, or groups of these).",
+    ),
+]
+Origin = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What the list is called: its tags are replaced together. By default the file's name.",
+        show_default=False,
+    ),
+]
+Templates = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|NAME|TEXT",
+        help="Prompts: auto makes a sentence of each label; plain, bare, imagenet80, ...; or text with {}.",
+        rich_help_panel=_GIVING,
+    ),
+]
+Top = Annotated[
+    int | None,
+    typer.Option(
+        "--top", "-k", metavar="N", min=1, help="At most so many tags a picture.", rich_help_panel=_GIVING
+    ),
+]
+Least = Annotated[
+    float,
+    typer.Option(
+        metavar="X",
+        min=0,
+        max=1,
+        help="How much better a label must fit than 'a photo of something', 0 to 1.",
+        rich_help_panel=_GIVING,
+    ),
+]
+One = Annotated[
+    bool,
+    typer.Option(
+        "--one",
+        metavar="",
+        help="Labels exclude each other: a picture gets the nearest, if it fits.",
+        rich_help_panel=_GIVING,
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", metavar="", help="Only count, and name the best pictures of each tag.")
+]
+Clear = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Take the tags of this list away.", show_default=False)
+]
+Xmp = Annotated[
+    bool,
+    typer.Option(
+        "--xmp",
+        metavar="",
+        help="Write tags as keywords (dc:subject) into XMP sidecars; pictures are never touched.",
+        rich_help_panel=_SIDECARS,
+    ),
+]
+XmpUndo = Annotated[
+    bool,
+    typer.Option(
+        "--xmp-undo",
+        metavar="",
+        help="Take out of the sidecars what was written into them here.",
+        rich_help_panel=_SIDECARS,
+    ),
+]
+XmpStyle = Annotated[
+    str,
+    typer.Option(
+        metavar="darktable|adobe",
+        help="Their names: photo.jpg.xmp, as darktable and digiKam have it, or photo.xmp.",
+        rich_help_panel=_SIDECARS,
+    ),
+]
+
+
+def tag(
+    catalog: catalogs.Catalog = None,
+    labels: LabelsFile = None,
+    label: Label = None,
+    origin: Origin = None,
+    clear: Clear = None,
+    dry_run: DryRun = False,
+    templates: Templates = "auto",
+    top: Top = None,
+    least: Least = 0.9,
+    one: One = False,
+    xmp: Xmp = False,
+    xmp_undo: XmpUndo = False,
+    xmp_style: XmpStyle = "darktable",
+    folder: Folder = None,
+    after: After = None,
+    before: Before = None,
+    name: Name = "",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    model: catalogs.Model = None,
+    pretrained: options.Pretrained = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
+) -> None:
+    """Give the pictures of a catalogue tags from words; without labels, show the tags there are.
+
+    Each label is judged by itself, so a picture gets the tags that fit it, or none. No picture is read again:
+    run it whenever pictures were indexed or labels have changed. [bold]diptych search --tag[/bold] uses tags.
+
+    [bold]Examples[/bold]
+
+      diptych tag --labels animals.txt --dry-run
+
+      diptych tag --label "a dog" --label "snow" --origin winter --xmp
+
+      diptych search "playing children" --tag snow
+
+      diptych tag --clear winter --xmp
+
+    Exit status: 0 done, 1 some sidecars could not be written, 2 nothing done.
+    """
+    if clear is not None and (labels is not None or label):
+        raise typer.BadParameter("--clear takes tags away: give labels in another command")
+    if xmp and (dry_run or xmp_undo):
+        raise typer.BadParameter("--xmp writes sidecars: leave out --dry-run and --xmp-undo")
+    where = filter_of(folder, after, before, name)
+    told: dict[str, Any] = {}
+    with catalogs.opened(catalog) as store:
+        if clear is not None:
+            told["cleared"] = _clear(store, clear)
+        if labels is not None or label:
+            rule = _rule(least, top, one)
+            asked = _labels(labels, label or [], origin)
+            machine = {"device": device, "precision": precision, "threads": threads}
+            encoder, _ = catalogs.encoder_for(store, model, pretrained, **machine)
+            found = _give(store, encoder, asked, templates, rule, where, write=not dry_run, quiet=quiet)
+            told |= _plain(store, asked.origin, found, dry_run=dry_run)
+        if xmp or xmp_undo:
+            told["sidecars"] = _sidecars(store, xmp_style, where, undo=xmp_undo, quiet=quiet)
+        if not told:
+            told["tags"] = _tags(store)
+    typer.echo(jsonlib.dumps(told)) if json else _print(told)
+    if failures := told.get("sidecars", {}).get("failed"):
+        _tell(failures)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Labels as they were written, and what their list is called."""
+
+    names: Any
+    origin: str
+
+
+def _labels(file: Path | None, words: list[str], origin: str | None) -> _Asked:
+    from diptych.cli.labels import distinct, read_labels_file
+
+    names = read_labels_file(file) if file is not None else []
+    if words and isinstance(names, dict):
+        raise InputError(f"{file} names labels with their texts: labels on the line cannot be added to it")
+    if not isinstance(names, dict):
+        names = distinct([*names, *words])
+    return _Asked(names, origin or (file.stem if file is not None else "labels"))
+
+
+def _rule(least: float, top: int | None, one: bool) -> Rule:
+    from diptych.catalog.tagging import Rule
+
+    if one and top is not None:
+        raise typer.BadParameter("--one gives one tag a picture: leave out --top")
+    return Rule(least, top, one)
+
+
+def filter_of(folder: list[Path] | None, after: str | None, before: str | None, name: str) -> Filter:
+    """Which pictures a command is about, of options that tag and map share."""
+    from diptych.catalog import Filter
+
+    days = read_date(after, end=False), read_date(before, end=True)
+    return Filter(folders=tuple(folder or ()), after=days[0], before=days[1], name=name)
+
+
+def _clear(store: Store, origin: str) -> dict[str, Any]:
+    from diptych.catalog.tags import check_origin, clear, count_tags
+
+    there = list(dict.fromkeys(one.origin for one in count_tags(store.database)))
+    if check_origin(origin) not in there:
+        raise InputError(f"no tags are from {origin!r}; there are {', '.join(there) or 'no tags at all'}")
+    return {"origin": origin, "tags": clear(store.database, origin.strip())}
+
+
+def _give(
+    store: Store,
+    encoder: Encoder,
+    asked: _Asked,
+    templates: str,
+    rule: Rule,
+    where: Filter,
+    *,
+    write: bool,
+    quiet: bool,
+) -> Tagged:
+    """Judge and tag."""
+    from diptych.catalog import Searcher
+    from diptych.catalog.tagging import group_members, tag_pictures
+    from diptych.cli.labels import prompts_for
+    from diptych.zeroshot import ZeroShotClassifier
+
+    searcher = Searcher(store, encoder)
+    auto = templates == "auto"
+    # Beside a background for every model: the sigmoids of SigLIP are low even where a label fits.
+    classifier = ZeroShotClassifier(
+        encoder, templates=None if auto else templates, activation="softmax", multi_label=True
+    )
+    classifier.fit(prompts_for(asked.names) if auto else asked.names)
+    with progress("tagging", len(store), unit="pictures", quiet=quiet) as advance:
+        return tag_pictures(
+            searcher,
+            classifier,
+            asked.origin,
+            rule,
+            groups=group_members(asked.names),
+            where=where,
+            write=write,
+            progress=advance,
+        )
+
+
+def _sidecars(store: Store, style: str, where: Filter, *, undo: bool, quiet: bool) -> dict[str, Any]:
+    from diptych.catalog.sidecars import write_sidecars
+
+    with progress("sidecars", len(store), unit="pictures", quiet=quiet) as advance:
+        outcome = write_sidecars(store, style, where=where, undo=undo, progress=advance)  # type: ignore[arg-type] # checked there
+    return {
+        "written": outcome.written,
+        "unchanged": outcome.unchanged,
+        "removed": outcome.removed,
+        "inside_archives": outcome.inside,
+        "missing": outcome.missing,
+        "failed": [{"path": str(path), "reason": reason} for path, reason in outcome.failures],
+    }
+
+
+def _plain(store: Store, origin: str, found: Tagged, *, dry_run: bool) -> dict[str, Any]:
+    """What tagging gave, as JSON has it."""
+    from diptych.catalog import read_entries
+
+    shown = [content for best in found.examples.values() for _, content in best]
+    names = {entry.content: entry.name for entry in read_entries(store.database, sorted(set(shown)))}
+    return {
+        "origin": origin,
+        "dry_run": dry_run,
+        "judged": found.judged,
+        "tagged": found.tagged,
+        "changed": found.changed,
+        "labels": [
+            {
+                "tag": tag,
+                "pictures": count,
+                "examples": [
+                    {"id": content, "path": names.get(content, ""), "score": score}
+                    for score, content in found.examples[tag]
+                ],
+            }
+            for tag, count in sorted(found.counts.items(), key=lambda one: -one[1])
+        ],
+    }
+
+
+def _tags(store: Store) -> list[dict[str, Any]]:
+    from diptych.catalog.tags import count_tags
+
+    return [
+        {"origin": one.origin, "tag": one.tag, "pictures": one.pictures} for one in count_tags(store.database)
+    ]
+
+
+def _print(told: dict[str, Any]) -> None:
+    if "cleared" in told:
+        cleared = told["cleared"]
+        typer.echo(f"{cleared['tags']:,} tags of {clean(cleared['origin'])} taken away")
+    if "labels" in told:
+        _print_labels(told)
+    if "tags" in told:
+        for one in told["tags"]:
+            typer.echo(f"{one['pictures']:>9,}  {fitted(one['tag'], 40)}  {clean(one['origin'])}")
+        if not told["tags"]:
+            typer.echo("no picture has a tag yet: give some with  diptych tag --label dog --label snow")
+    if "sidecars" in told:
+        _print_sidecars(told["sidecars"])
+
+
+def _print_labels(told: dict[str, Any]) -> None:
+    """Counts, and with --dry-run the best pictures below each."""
+    width = min(max((len(one["tag"]) for one in told["labels"]), default=0), 40)
+    for one in told["labels"]:
+        share = one["pictures"] / max(told["judged"], 1)
+        typer.echo(f"{one['pictures']:>9,}  {fitted(one['tag'], width)}  {100 * share:5.1f} %")
+        for example in one["examples"] if told["dry_run"] else ():
+            name = fitted(example["path"], screen().width - 20, tail=True).rstrip()
+            typer.echo(f"{'':11}{example['score']:4.2f}  {name}")
+    done = "would have" if told["dry_run"] else "have"
+    changed = "" if told["dry_run"] else f"; {told['changed']:,} changed"
+    typer.echo(
+        f"{told['tagged']:,} of {told['judged']:,} pictures {done} a tag of {clean(told['origin'])}{changed}"
+    )
+
+
+def _print_sidecars(told: dict[str, Any]) -> None:
+    done = [
+        f"{told[key]:,} {what}"
+        for key, what in (
+            ("written", "written"),
+            ("unchanged", "unchanged"),
+            ("removed", "removed"),
+            ("missing", "left out, their pictures are not there"),
+            ("inside_archives", "left out, inside archives"),
+        )
+        if told[key]
+    ]
+    typer.echo(f"sidecars: {', '.join(done) or 'nothing to do'}")
+
+
+def _tell(failures: list[dict[str, str]]) -> None:
+    """Name what could not be written, and leave with status 1."""
+    complain("failed", f"{len(failures)} sidecars were left as they are:")
+    for one in failures[:SHOWN_FAILURES]:
+        typer.echo(f"  {clean('{path}: {reason}'.format(**one))}", err=True)
+    if len(failures) > SHOWN_FAILURES:
+        typer.echo(f"  and {len(failures) - SHOWN_FAILURES} more (all of them with --json)", err=True)
+    raise typer.Exit(1)
