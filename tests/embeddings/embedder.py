@@ -1,13 +1,15 @@
-"""One run of embedding as a process of its own, to be killed: `embedder.py FOLDER SOURCE [--ray PIDS]`.
+"""A run of embedding as a process of its own, to be killed: `embedder.py FOLDER SOURCE [--ray DIR|--die N]`.
 
 The encoder takes a little time over each picture, so that a kill finds it at work. On Ray each worker leaves
-a file named after its process in the folder PIDS once it has begun.
+a file named after its process in that folder once it has begun. With `--die N` the process kills itself
+when it is about to put its N-th file in place.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -47,10 +49,26 @@ def worker(pids: str) -> Worker:
     return opened
 
 
+def die_at(number: int) -> None:
+    """Kill this process at its `number`-th rename, before it."""
+    rename, seen = Path.replace, 0
+
+    def replace(self: Path, target: Path) -> Path:
+        nonlocal seen
+        seen += 1
+        if seen == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rename(self, target)
+
+    Path.replace = replace  # type: ignore[method-assign, assignment]
+
+
 def main() -> None:
     folder, source, *more = sys.argv[1:]
     settings = Settings(batch_size=4, threads=1)
-    runner = ray_runner(functools.partial(worker, more[1]), workers=2) if more else None
+    runner = ray_runner(functools.partial(worker, more[1]), workers=2) if "--ray" in more else None
+    if "--die" in more:
+        die_at(int(more[1]))
     print("begun", flush=True)  # imports are over
     done = embed_to_folder(Slow(), [source], folder, settings=settings, unit_rows=20, runner=runner)
     print(done.rows, done.embedded, flush=True)

@@ -78,6 +78,18 @@ def test_killed_at_any_instant_the_same_command_goes_on(album: Path, tmp_path: P
     assert held(torn) == held(whole)
 
 
+def test_killed_between_the_files_of_a_part(album: Path, tmp_path: Path) -> None:
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    assert ended(start(whole, album)) == "239 239"
+    for number in (3, 2, 3, 5):  # the manifest is the first; then each part's metadata, vectors and record
+        process = start(torn, album, "--die", str(number))
+        process.communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL
+        assert all(len(part) in (19, 20) for part in read_parts(torn))
+    assert ended(start(torn, album)) == "239 220"  # the first part was finished
+    assert held(torn) == held(whole)
+
+
 def test_a_ray_worker_is_killed_and_nothing_is_missing(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     colours = list(COLOURS)

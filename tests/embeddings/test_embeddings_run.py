@@ -250,3 +250,20 @@ def test_a_part_that_was_damaged_is_told(shards: str, tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"img_emb_1\.npy is not what was written"):
         list(read_parts(tmp_path / "out"))
+
+
+def test_shards_in_an_object_store(tmp_path: Path) -> None:
+    store = pytest.importorskip("fsspec").filesystem("memory")
+    for number, name in enumerate(("red", "green")):
+        store.pipe(f"/bucket/{number}.tar", tar_bytes({"a.png": picture_bytes(name), "a.txt": name.encode()}))
+    try:
+        pattern = "memory://bucket/{0..2}.tar"
+        done = embed_to_folder(ToyEncoder(), [pattern], tmp_path / "out")
+        assert (done.rows, done.left) == (2, 1)
+        assert [key for key, _ in done.failures] == ["memory://bucket/2.tar"]
+        captions = [part.metadata["caption"][0].as_py() for part in read_parts(tmp_path / "out")]
+        assert captions == ["red", "green"]
+        store.pipe("/bucket/2.tar", tar_bytes({"a.png": picture_bytes("blue")}))
+        assert embed_to_folder(ToyEncoder(), [pattern], tmp_path / "out").embedded == 1
+    finally:
+        store.rm("/bucket", recursive=True)
