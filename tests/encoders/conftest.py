@@ -8,6 +8,7 @@ import pytest
 from export_toys import MODELS, checkpoint
 
 from diptych.encoders import TorchEncoder, export
+from diptych.encoders.samples import drawn_pictures
 from diptych.weights import Checkpoint
 
 
@@ -18,7 +19,7 @@ def exported(
     """A folder with 8-bit towers, and the model it was made from, of every kind in turn."""
     home = tmp_path_factory.mktemp(request.param)
     weights = checkpoint(request.param, home)
-    export(weights, home / "exported", int8=True)
+    export(weights, home / "exported", int8=True, pictures=drawn_pictures(60, side=48, seed=2))
     return home / "exported", TorchEncoder.from_checkpoint(weights, device="cpu", precision="float32")
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from diptych.inputs import PreprocessConfig, TokenizerConfig
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, ViTConfig
 from diptych.model.initialise import build
 from diptych.model.resnet import ModifiedResNet
 from diptych.weights import Checkpoint, ModelSpec, identity_of
@@ -43,7 +43,14 @@ SIGLIP = CLIPConfig(
     init_logit_scale=2.3,
     init_logit_bias=-10.0,
 )
-MODELS = {"resnet": RESNET, "vit": VIT, "siglip": SIGLIP}
+# As XLM-R's: texts seen in both directions with padding masked, and the mean of their tokens taken.
+ROBERTA = dataclasses.replace(
+    VIT,
+    text=RobertaConfig(
+        context_length=12, vocab_size=1024, width=32, heads=2, layers=2, positions=20, pooler="mean"
+    ),
+)
+MODELS = {"resnet": RESNET, "vit": VIT, "siglip": SIGLIP, "roberta": ROBERTA}
 WORDS = ("a", "the", "cat", "dog", "on", "red", "mat", "two", "house", "sea")
 
 
@@ -53,7 +60,7 @@ def checkpoint(kind: str, folder: Path) -> Checkpoint:
     model = build(shape, seed=0)
     _spread(model)
     tokenizer = None
-    if kind == "siglip":
+    if kind in ("siglip", "roberta"):
         write_tokenizer(folder / "tokenizer.json")
         tokenizer = TokenizerConfig(
             kind="file", vocab_size=1024, context_length=12, pad_id=1, clean="canonicalize"

@@ -23,11 +23,10 @@ from diptych.encoders.quantising import quantise
 from diptych.encoders.samples import TEXTS, drawn_pictures
 from diptych.encoders.torch import TorchEncoder
 from diptych.encoders.towers import has_bfloat16, is_installed
-from diptych.encoders.tracing import write_towers
+from diptych.encoders.tracing import cut, write_towers
 from diptych.errors import InputError, WeightsError
 from diptych.extras import require
 from diptych.inputs import counted_long_texts, preprocess
-from diptych.model.tree import can_share
 from diptych.weights import Checkpoint
 
 if TYPE_CHECKING:
@@ -130,7 +129,8 @@ def _parted(pictures: Sequence[Image] | None, *, int8: bool) -> tuple[list[Image
 
 def _described(encoder: TorchEncoder, checkpoint: Checkpoint) -> tuple[ExportSpec, Golden]:
     """What travels with the towers: the description, and the model's own rows of a few things."""
-    given, text = checkpoint.spec, checkpoint.spec.architecture.text
+    given = checkpoint.spec
+    may_be_cut, by = cut(given.architecture.text)
     pictures = drawn_pictures(GOLDEN, side=given.preprocess.size, seed=1)
     texts = TEXTS[:: len(TEXTS) // GOLDEN][:GOLDEN]
     with counted_long_texts():
@@ -143,8 +143,8 @@ def _described(encoder: TorchEncoder, checkpoint: Checkpoint) -> tuple[ExportSpe
         tokenizer=given.tokenizer,
         logit_scale=encoder.logit_scale,
         logit_bias=encoder.logit_bias,
-        cut_after_end=can_share(text),
-        end_id=text.end_id,
+        cut=may_be_cut,
+        cut_id=by,
         licence=given.licence,
         source=given.source,
         architecture=given.architecture.to_dict(),
@@ -191,6 +191,6 @@ def _both(
 def _text_ids(encoder: TorchEncoder) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """The texts as rows of ids, cut where the model may be fed them cut."""
     with counted_long_texts():
-        if not can_share(encoder.spec.architecture.text):
+        if cut(encoder.spec.architecture.text)[0] == "never":
             return list(encoder.tokenizer(TEXTS))
         return [np.asarray(row, np.int64) for row in encoder.tokenizer.encode(TEXTS)]

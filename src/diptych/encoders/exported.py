@@ -215,10 +215,12 @@ class ExportedEncoder:
 
     def _lengths(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many ids of each text have to be seen, (N,)."""
-        if not self.spec.cut_after_end:
+        cut, by = self.spec.cut, self.spec.cut_id
+        if cut == "never":
             return np.full(len(tokens), tokens.shape[1], np.int64)
-        end = self.spec.end_id
-        return np.asarray((tokens if end is None else tokens == end).argmax(1) + 1, np.int64)
+        if cut == "padding":
+            return np.asarray(tokens.shape[1] - (tokens != by)[:, ::-1].argmax(1), np.int64)
+        return np.asarray((tokens if by is None else tokens == by).argmax(1) + 1, np.int64)
 
     @cached_property
     def _golden(self) -> Golden:

@@ -35,6 +35,7 @@ GOLDEN_FILE = "golden.safetensors"
 FORMAT = 1
 LARGEST_JSON = 4 << 20  # bytes
 TOWERS = ("image", "text")
+CUTS = ("end", "padding", "never")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +53,11 @@ class ExportSpec:
     tokenizer : TokenizerConfig
     logit_scale, logit_bias : float
         The scale already exponentiated.
-    cut_after_end : bool
-        Whether ids after the longest end token of a batch may be left out: only where nothing later is seen.
-    end_id : int, optional
-        The end token; None where it is the largest id.
+    cut : {"end", "padding", "never"}
+        Which ids of a batch may be left out: those after its longest end token, where nothing later is seen;
+        those that are padding in every text, where padding is masked; or none.
+    cut_id : int, optional
+        The end token, None where that is the largest id; or the padding.
     architecture : mapping
         For people; nothing here is built from it.
     golden_texts : tuple of str
@@ -75,8 +77,8 @@ class ExportSpec:
     tokenizer: TokenizerConfig
     logit_scale: float
     logit_bias: float
-    cut_after_end: bool
-    end_id: int | None
+    cut: str
+    cut_id: int | None
     licence: str = "unknown"
     source: str = ""
     architecture: Mapping[str, Any] = field(default_factory=dict)
@@ -258,13 +260,15 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def _plausible(spec: ExportSpec) -> None:
-    for name, kind in (("name", str), ("identity", str), ("dim", int), ("cut_after_end", bool)):
+    for name, kind in (("name", str), ("identity", str), ("dim", int)):
         if not isinstance(getattr(spec, name), kind):
             raise ValueError(f"{name} is {getattr(spec, name)!r}, expected a {kind.__name__}")
     for name in ("logit_scale", "logit_bias"):
         object.__setattr__(spec, name, float(getattr(spec, name)))
-    if spec.dim < 1 or not (spec.end_id is None or isinstance(spec.end_id, int)):
-        raise ValueError(f"dim {spec.dim!r} or end_id {spec.end_id!r} is no number of that kind")
+    if spec.dim < 1 or not isinstance(spec.cut_id, int | None):
+        raise ValueError(f"dim {spec.dim!r} or cut_id {spec.cut_id!r} is no number of that kind")
+    if spec.cut not in CUTS or (spec.cut == "padding" and spec.cut_id is None):
+        raise ValueError(f"cut is {spec.cut!r} with the id {spec.cut_id}, expected one of {', '.join(CUTS)}")
     for name, size in spec.sizes.items():
         # The description may come from elsewhere: it names files of its own folder, nothing else.
         if Path(name).name != name or not isinstance(size, int):

@@ -21,6 +21,7 @@ from diptych.encoders.folder import tower_file
 from diptych.extras import require
 from diptych.model.blocks import unit_rows
 from diptych.model.clip import CLIP
+from diptych.model.config import RobertaConfig, TextConfig
 from diptych.model.tree import can_share
 
 OPSET = 18
@@ -45,9 +46,16 @@ def write_towers(model: CLIP, folder: Path) -> None:
     _write(ImageTower(model), "pixels", pixels, {0: batch}, folder / tower_file("image", "float32"))
     ids = torch.zeros(2, config.context_length, dtype=torch.int64)
     axes: dict[int, Any] = {0: batch}
-    if can_share(config):  # else texts always have the full length
+    if cut(config)[0] != "never":
         axes[1] = torch.export.Dim("length", min=2, max=config.context_length)
     _write(TextTower(model), "ids", ids, axes, folder / tower_file("text", "float32"))
+
+
+def cut(config: TextConfig) -> tuple[str, int | None]:
+    """Which ids may be left out, and the id that says so: see `ExportSpec`."""
+    if isinstance(config, RobertaConfig):
+        return "padding", config.pad_id
+    return ("end", config.end_id) if can_share(config) else ("never", None)
 
 
 class ImageTower(nn.Module):

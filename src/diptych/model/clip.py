@@ -130,6 +130,10 @@ class RobertaCLIP(CLIP):
         features: Tensor = self.text(tokens)
         return unit_rows(features) if normalize else features
 
+    def encode_ids(self, tokens: Tensor) -> Tensor:
+        """`encode_text` without a look at what is in the ids, (N, L) -> (N, E): what can be traced."""
+        return self.text.encode_ids(tokens)
+
     def encode_tree(self, tokens: Tensor, depth: Tensor, sees: Tensor, ends: Tensor) -> Tensor:
         """Refused: where every token sees all others, texts that begin alike share nothing."""
         raise InputError("a text tower that looks both ways cannot share beginnings; use encode_text")

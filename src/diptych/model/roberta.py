@@ -51,9 +51,17 @@ class RobertaTower(nn.Module):
             The texts are longer than the context, or one is nothing but padding.
         """
         tokens, inside = self._trimmed(tokens)  # (B, L), (B, L)
-        x = self.transformer["embeddings"](tokens, inside)  # (B, L, D)
         # Without padding in the batch no mask is needed, and the quicker way is taken.
-        mask = None if bool(inside.all()) else inside[:, None, None, :]  # (B, 1, 1, L)
+        return self._read(tokens, inside, None if bool(inside.all()) else inside[:, None, None, :])
+
+    def encode_ids(self, tokens: Tensor) -> Tensor:
+        """`forward` without a look at what is in the ids, (B, L) -> (B, E): what can be traced."""
+        inside = tokens != self.config.pad_id
+        return self._read(tokens, inside, inside[:, None, None, :])
+
+    def _read(self, tokens: Tensor, inside: Tensor, mask: Tensor | None) -> Tensor:
+        """Ids (B, L), which of them are text (B, L), and that as a mask (B, 1, 1, L) -> (B, E)."""
+        x = self.transformer["embeddings"](tokens, inside)  # (B, L, D)
         for block in cast(_Encoder, self.transformer["encoder"]).layer:
             if self.grad_checkpointing and torch.is_grad_enabled():
                 x = cast(Tensor, checkpoint(block, x, mask, use_reentrant=False))
