@@ -93,7 +93,7 @@ def test_places_are_joined_by_size_and_distance() -> None:
     assert join(places, np.ones(5, np.intp), 5).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_neighbours_are_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_are_the_nearest() -> None:
     rows = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     cosines = rows @ rows.T
@@ -142,6 +142,7 @@ def test_like_lies_beside_like() -> None:
     np.fill_diagonal(away, np.inf)
     beside = np.argsort(away, axis=1)[:, :5]
     assert (whose[beside] == whose[:, None]).mean() > 0.99
+    assert 0.05 < np.median(np.sqrt(away.min(1))) < 5, "neighbours lie side by side, not on one spot"
     assert (lay_out(short, seed=0)[0] == places).all()
 
 
