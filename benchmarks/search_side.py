@@ -1,0 +1,208 @@
+"""One side of search.py, in a process of its own, so that its memory is its own.
+
+A line of JSON on standard input says who and what, a line on standard output answers. Rows come from the
+segments that search.py wrote; an index that wants float32 gets them in parts.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.catalog.exact import nearest_exact
+from diptych.catalog.nearest import Nearest
+from diptych.catalog.segments import Segments
+
+Work = dict[str, Any]
+Floats = NDArray[np.float32]
+Found = NDArray[np.int64]
+Ask = Callable[[Floats], Found]  # (Q, D) -> (Q, K)
+Marks = NDArray[np.bool_]
+
+K = 10
+TARGET = 0.99
+EFFORTS = (
+    16,
+    32,
+    64,
+    128,
+    256,
+    512,
+    1024,
+    2048,
+)  # a graph's `ef`: the least that reaches the target is taken
+
+
+def memory() -> dict[str, float]:
+    """Anonymous and private dirty memory of this process, MiB; nothing where the system does not tell."""
+    try:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return {}
+    sizes = {line.split(":")[0]: line.split()[1] for line in lines if line.endswith(" kB")}
+    return {name: int(sizes[name]) / 1024 for name in ("Anonymous", "Private_Dirty")}
+
+
+def peak() -> float:
+    """Most memory this process had at once, mapped files included, MiB."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def parts(segments: Segments, rows: int) -> Iterator[tuple[int, Floats]]:
+    """The first rows, as float32."""
+    for first, part in segments.parts():
+        for start in range(0, min(len(part), rows - first), 16_384):
+            yield first + start, part[start : min(start + 16_384, rows - first)].astype(np.float32)
+
+
+def recall(found: Found, true: Found) -> float:
+    """Of the first K."""
+    return float(np.mean([np.isin(want, got).mean() for got, want in zip(found, true, strict=True)]))
+
+
+def timed(ask: Callable[[int], object], count: int) -> tuple[float, float]:
+    """Median and 99th percentile of single questions, ms; the first ten do not count."""
+    taken = []
+    for n in range(count):
+        start = time.perf_counter()
+        ask(n)
+        taken.append(time.perf_counter() - start)
+    p50, p99 = np.percentile(np.array(taken[10:] or taken) * 1e3, [50, 99])
+    return float(p50), float(p99)
+
+
+def build(work: Work, segments: Segments, texts: Floats) -> Work:
+    """Our index, judged with texts that nothing is asked with afterwards."""
+    from diptych.catalog.ivf_build import build_ivf
+
+    report = build_ivf(segments, Path(work["index"]), texts)
+    return {"told": report.told(), "seconds": report.seconds, "peak": peak(), "settings": [
+        [one.k, one.probes, one.candidates] for one in report.head.settings
+    ]}  # fmt: skip
+
+
+def ours(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
+    """As a search does it, with and without filters."""
+    near = Nearest(segments, Path(work["index"]), exact_rows=work["exact_rows"])
+    if near.trouble:
+        sys.exit(near.trouble)
+    told = _measured(lambda queries: near.search(queries, K)[0], texts, true)
+    two_hundred = timed(lambda n: near.search(texts[n : n + 1], 200), len(texts))
+    filtered = {}
+    for name, marks, right in _filters(work):
+        allowed = np.flatnonzero(marks)
+        found = np.concatenate([near.search(text[None], K, allowed=allowed)[0] for text in texts])
+        p50, p99 = timed(lambda n, some=allowed: near.search(texts[n : n + 1], K, allowed=some), len(texts))  # type: ignore[misc]
+        filtered[name] = {"recall": recall(found, right), "p50": p50, "p99": p99}
+    return {**told, "p50 of 200": two_hundred[0], "filtered": filtered}
+
+
+def scan(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
+    """Ours without an index."""
+    return _measured(lambda queries: nearest_exact(segments, queries, K)[0], texts, true)
+
+
+def flat(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
+    """faiss, every row as float32."""
+    import faiss
+
+    index = faiss.IndexFlatIP(segments.dim)
+    for _, rows in parts(segments, work["rows"]):
+        index.add(rows)
+    return _measured(lambda queries: index.search(queries, K)[1], texts, true)
+
+
+def hnsw(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
+    """Faiss's graph over float32."""
+    import faiss
+
+    index = faiss.IndexHNSWFlat(segments.dim, 32, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = 100
+    start = time.monotonic()
+    for _, rows in parts(segments, work["rows"]):
+        index.add(rows)
+    built = time.monotonic() - start
+
+    def effort(value: int) -> None:
+        index.hnsw.efSearch = value
+
+    taken = _least(effort, lambda queries: index.search(queries, K)[1], texts, true)
+    told = _measured(lambda queries: index.search(queries, K)[1], texts, true)
+    filtered = {}
+    for name, marks, right in _filters(work):
+        kept = faiss.IDSelectorBitmap(np.packbits(marks, bitorder="little"))
+        some = faiss.SearchParametersHNSW(sel=kept, efSearch=taken)
+        found = index.search(texts, K, params=some)[1]
+        p50, p99 = timed(lambda n, how=some: index.search(texts[n : n + 1], K, params=how), len(texts))  # type: ignore[misc]
+        filtered[name] = {"recall": recall(found, right), "p50": p50, "p99": p99}
+    return {**told, "seconds": built, "effort": taken, "filtered": filtered}
+
+
+def usearch(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
+    """Usearch's graph over half precision."""
+    from usearch.index import Index
+
+    index = Index(ndim=segments.dim, metric="ip", dtype="f16", connectivity=32, expansion_add=100)
+    start = time.monotonic()
+    for first, rows in parts(segments, work["rows"]):
+        index.add(np.arange(first, first + len(rows)), rows)
+    built = time.monotonic() - start
+
+    def ask(queries: Floats) -> Found:
+        return np.stack([index.search(query, K).keys for query in queries]).astype(np.int64)
+
+    def effort(value: int) -> None:
+        index.expansion_search = value
+
+    taken = _least(effort, ask, texts, true)
+    return {**_measured(ask, texts, true), "seconds": built, "effort": taken}
+
+
+def first_answer(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
+    """Open, and answer one question; search.py's clock runs from before this process began."""
+    near = Nearest(segments, Path(work["index"]), exact_rows=work["exact_rows"])
+    return {"rows": near.search(texts[:1], K)[0].tolist()}
+
+
+def _measured(ask: Ask, texts: Floats, true: Found) -> Work:
+    p50, p99 = timed(lambda n: ask(texts[n : n + 1]), len(texts))
+    found = np.concatenate([ask(text[None]) for text in texts])
+    return {"p50": p50, "p99": p99, "recall": recall(found, true), "memory": memory()}
+
+
+def _least(effort: Callable[[int], None], ask: Ask, texts: Floats, true: Found) -> int:
+    for value in EFFORTS:
+        effort(value)
+        if recall(ask(texts), true) >= TARGET:
+            return value
+    return EFFORTS[-1]
+
+
+def _filters(work: Work) -> Iterator[tuple[str, Marks, Found]]:
+    for name, path in work["filters"].items():
+        held = np.load(path)
+        yield name, held["marks"], held["true"]
+
+
+def main() -> None:
+    work = json.loads(sys.stdin.readline())
+    segments = Segments(Path(work["space"]), work["dim"], work["of"])
+    if work["who"] == "build":
+        answer = build(work, segments, np.load(work["judges"]))
+    else:
+        side = {one.__name__: one for one in (ours, scan, flat, hnsw, usearch, first_answer)}[work["who"]]
+        answer = side(work, segments, np.load(work["texts"]), np.load(work["true"]))
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
