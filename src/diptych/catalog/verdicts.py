@@ -1,0 +1,206 @@
+"""What two pictures are to each other: the same picture, one part of the other, or the same scene.
+
+Hash and vectors only propose; the verdict is the pixels', and every verdict carries its evidence. First two
+glances are compared, which tells most pairs apart in a millisecond, then the pictures themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from diptych.catalog.parts import ROUGH, Box, Glance, Place, place, search
+from diptych.catalog.pixels import BLOCK, Agreement, Look, compare
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from diptych.encoder import FloatArray
+
+Tier: TypeAlias = Literal["bytes", "picture", "part", "scene"]
+TIERS: tuple[Tier, ...] = ("bytes", "picture", "part", "scene")
+
+# Measured by benchmarks/duplicates.py on pictures other than those it reports on.
+ALIKE = 0.85  # least correlation of two thumbnails that are compared further as the same picture
+SAME_WORST, SAME_MEAN = 0.5, 0.85  # agreement of the worst block, and of all
+SAME_COLOUR = 8.0  # difference of colours; more is another colouring
+SHAPE = 0.05  # by which width to height may differ: rounding, at the smallest sizes
+ALTERED_THUMB, ALTERED_SHARE = 0.5, 0.6  # thumbnails' correlation, and share of blocks left as they were
+GOOD_BLOCK, BAD_BLOCK = 0.5, 0.4
+PART_CORRELATION, PART_MEAN, PART_SHARE, PART_BLOCKS = 0.92, 0.75, 0.85, 9
+FRAME = 12.0  # deviation of the brightness around a part: less is a frame
+MOVED, MOVED_SHARE, REACH = 0.8, 0.25, 24  # correlation, share of the changed blocks, pixels they may move
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What two pictures are to each other, and why.
+
+    Attributes
+    ----------
+    tier : {"picture", "part", "scene"}
+    change : str
+        "saved again", "mirrored", "cut", "framed", "written over", "recoloured", "squashed", "another moment",
+        "alike".
+    pixels : float
+        Mean agreement of the blocks compared, up to 1.
+    box : (left, upper, right, lower), optional
+        Where the part lies in the whole, or what was written over, as shares of width and height.
+    whole : {0, 1, None}
+        Which of the two is the whole; None where neither is.
+    """
+
+    tier: Tier
+    change: str
+    pixels: float
+    box: Box | None = None
+    whole: int | None = None
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """What two glances make worth a closer look.
+
+    Attributes
+    ----------
+    plain, flipped : float
+        Correlation of the thumbnails, and with one mirrored.
+    second_in_first, first_in_second : (correlation, Box), optional
+        Where one may lie in the other.
+    """
+
+    plain: float
+    flipped: float
+    second_in_first: tuple[float, Box] | None = None
+    first_in_second: tuple[float, Box] | None = None
+
+    def __bool__(self) -> bool:
+        return (
+            self.plain >= ALTERED_THUMB
+            or self.flipped >= ALIKE
+            or self.second_in_first is not None
+            or self.first_in_second is not None
+        )
+
+
+def suspect(a: Glance, b: Glance, *, parts: bool = True) -> Suspicion:
+    """Compare two glances; a false result is the end of it.
+
+    Parameters
+    ----------
+    a, b : Glance
+    parts : bool
+        Look for one inside the other, too, which takes longer.
+    """
+    if a.blank or b.blank:
+        return Suspicion(0.0, 0.0)  # black pictures are all alike, and nothing follows from it
+    plain, flipped = float((a.thumb * b.thumb).sum()), float((a.thumb[:, ::-1] * b.thumb).sum())
+    if not parts:
+        return Suspicion(plain, flipped)
+    inside = [found if found[0] >= ROUGH else None for found in (search(b, a), search(a, b))]
+    return Suspicion(plain, flipped, *inside)
+
+
+def judge(a: Look, b: Look, suspicion: Suspicion) -> Verdict | None:
+    """Look at two pictures; None where their pixels have nothing in common."""
+    if a.blank or b.blank:
+        return None
+    return _same(a, b, suspicion) or _part(a, b, suspicion)
+
+
+def _same(a: Look, b: Look, suspicion: Suspicion) -> Verdict | None:
+    """The same picture, plain or mirrored, perhaps in other colours or written over."""
+    squashed = abs(np.log(a.aspect / b.aspect)) > _rounding(a, b)
+    for thumb, change in ((suspicion.plain, "saved again"), (suspicion.flipped, "mirrored")):
+        if thumb < ALTERED_THUMB or (thumb < ALIKE and (squashed or change == "mirrored")):
+            continue
+        look = a if change == "saved again" else a.mirrored()
+        agreement = compare(look, b)
+        if thumb >= ALIKE and agreement.worst >= SAME_WORST and agreement.mean >= SAME_MEAN:
+            if squashed:
+                return Verdict("part", "squashed", agreement.mean)
+            if agreement.colour > SAME_COLOUR:
+                return Verdict("part", "recoloured", agreement.mean)
+            return Verdict("picture", change, agreement.mean)
+        if change == "saved again" and not squashed and agreement.share(GOOD_BLOCK) >= ALTERED_SHARE:
+            return _altered(look, b, agreement)
+    return None
+
+
+def _rounding(a: Look, b: Look) -> float:
+    """How far the logarithms of width to height may lie apart: a pixel of the smaller one, at least."""
+    return max(SHAPE, 1.5 / min(*a.size, *b.size))
+
+
+def _altered(a: Look, b: Look, agreement: Agreement) -> Verdict:
+    """One picture in most places: written over, or the same camera on the same spot a moment later."""
+    rows, columns = agreement.blocks.shape
+    changed = agreement.blocks < BAD_BLOCK
+    if _moved(a, b, changed):
+        return Verdict("scene", "another moment", agreement.mean)
+    y, x = np.nonzero(changed) if changed.any() else np.nonzero(agreement.blocks <= agreement.worst)
+    box = (x.min() / columns, y.min() / rows, (x.max() + 1) / columns, (y.max() + 1) / rows)
+    return Verdict("part", "written over", agreement.mean, (box[0], box[1], box[2], box[3]))
+
+
+def _moved(a: Look, b: Look, changed: NDArray[np.bool_]) -> bool:
+    """Whether what differs in one is found beside that place in the other, both ways: then it has moved.
+
+    A sign or a text that was laid over a picture is nowhere in the picture without it.
+    """
+    size = min(a.size[0], b.size[0]), min(a.size[1], b.size[1])
+    grey = [look.pixels(size).mean(-1) for look in (a, b)]
+    places = np.argwhere(changed) * BLOCK + BLOCK // 2
+    return min(_found_beside(*grey, places), _found_beside(*grey[::-1], places)) >= MOVED_SHARE
+
+
+def _found_beside(here: FloatArray, there: FloatArray, places: NDArray[np.int64]) -> float:
+    """The share of windows around these places that are found again near by, of those that show something."""
+    found, asked = 0, 0
+    for y, x in places[:: max(len(places) // 40, 1)]:
+        window = here[max(y - BLOCK, 0) : y + BLOCK, max(x - BLOCK, 0) : x + BLOCK]
+        if window.std() < 8:
+            continue
+        upper, left = max(y - BLOCK - REACH, 0), max(x - BLOCK - REACH, 0)
+        around = there[upper : y + BLOCK + REACH, left : x + BLOCK + REACH]
+        asked += 1
+        found += _best_match(window, around) >= MOVED
+    return found / asked if asked else 0.0
+
+
+def _best_match(window: FloatArray, around: FloatArray) -> float:
+    """The best correlation of a window with a place in its surroundings."""
+    if around.shape[0] < window.shape[0] or around.shape[1] < window.shape[1]:
+        return 0.0
+    places = np.lib.stride_tricks.sliding_window_view(around, window.shape)[::2, ::2]
+    flat = places.reshape(-1, window.size)
+    flat = flat - flat.mean(1, keepdims=True)
+    wanted = (window - window.mean()).ravel()
+    norms = np.linalg.norm(flat, axis=1) * np.linalg.norm(wanted)
+    return float((flat @ wanted / np.maximum(norms, 1e-6)).max())
+
+
+def _part(a: Look, b: Look, suspicion: Suspicion) -> Verdict | None:
+    """One inside the other; the better fit of both ways."""
+    best: Verdict | None = None
+    for part, whole, which, found in (
+        (b, a, 0, suspicion.second_in_first),
+        (a, b, 1, suspicion.first_in_second),
+    ):
+        there = None if found is None else place(part, whole, found[1])
+        if there is not None and _fits(there) and (best is None or there.agreement.mean > best.pixels):
+            change = "framed" if there.outside < FRAME else "cut"
+            best = Verdict("part", change, there.agreement.mean, there.box, which)
+    return best
+
+
+def _fits(there: Place) -> bool:
+    agreement = there.agreement
+    return (
+        there.correlation >= PART_CORRELATION
+        and agreement.mean >= PART_MEAN
+        and int(agreement.textured.sum()) >= PART_BLOCKS
+        and agreement.share(GOOD_BLOCK) >= PART_SHARE
+    )
