@@ -1,6 +1,6 @@
 """Hashes of the cells of a picture: a collage is found by them, and a picture that was framed.
 
-Halves, quarters and ninths, and the whole without its frame, each cut free of borders of one colour. A cell
+Halves, quarters and ninths, with borders of one colour and without, and the whole without its frame. A cell
 that holds a picture of the catalogue has that picture's hash. Parts at any other place are proposed by their
 vectors, see `proposals`.
 """
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
     from diptych.encoder import FloatArray
 
+Box = tuple[int, int, int, int]
+
 GRIDS = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 3))  # columns and rows
-SIDE = 192  # pixels of the longer side that is cut into cells
-PLAIN = 16.0  # by which a pixel of a border differs from its colour at most, of 255
-SPECKS = 0.06  # share of a border's line that may differ more: JPEG
+SIDE = 160  # pixels of the longer side that is cut into cells
+PLAIN = 24.0  # by which a pixel of a border differs from its colour at most, of 255
+SPECKS = 0.08  # share of a border's line that may differ more: JPEG
 TOLD = 10.0  # deviation of the brightness below which a cell shows too little for its hash to mean something
 
 
@@ -46,21 +48,19 @@ def cell_hashes(image: Image.Image) -> NDArray[np.uint64]:
     image = image.copy()
     image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     pixels = np.asarray(image, np.float32)  # (h, w, 3)
-    found = []
+    boxes: dict[Box, None] = {}
     for columns, rows in GRIDS:
-        for row in range(rows):
-            for column in range(columns):
-                box = _cell(image.size, columns, rows, column, row)
-                left, upper, right, lower = box
-                cut = trimmed(pixels[upper:lower, left:right])
-                if cut is None or (columns == rows == 1 and cut == (0, 0, *image.size)):
-                    continue
-                box = (left + cut[0], upper + cut[1], left + cut[2], upper + cut[3])
-                found.append(perceptual_hash(image.crop(box)))
-    return np.array(found, np.uint64)
+        for number in range(columns * rows):
+            left, upper, right, lower = cell = _cell(image.size, columns, rows, number)
+            cut = trimmed(pixels[upper:lower, left:right])
+            if cut is not None:
+                boxes[cell] = None  # a sky at its edge is no border: the cell counts with and without
+                boxes[left + cut[0], upper + cut[1], left + cut[2], upper + cut[3]] = None
+    boxes.pop((0, 0, *image.size), None)  # the whole has a hash already
+    return np.array([perceptual_hash(image.crop(box)) for box in boxes], np.uint64)
 
 
-def trimmed(pixels: FloatArray) -> tuple[int, int, int, int] | None:
+def trimmed(pixels: FloatArray) -> Box | None:
     """The box inside borders of one colour; None where less than a little is left, or it shows nothing.
 
     Parameters
@@ -79,12 +79,14 @@ def trimmed(pixels: FloatArray) -> tuple[int, int, int, int] | None:
 def _border(lines: FloatArray) -> int:
     """How many of the first lines are of one colour, the same for all."""
     colour = np.median(lines[0], axis=0)
-    differing = (np.abs(lines - colour).max(-1) > PLAIN).mean(1) > SPECKS  # (lines,)
-    return int(differing.argmax()) if differing.any() else len(lines)
+    for number, line in enumerate(lines):  # nearly always the first one ends it
+        if (np.abs(line - colour).max(-1) > PLAIN).mean() > SPECKS:
+            return number
+    return len(lines)
 
 
-def _cell(size: tuple[int, int], columns: int, rows: int, column: int, row: int) -> tuple[int, int, int, int]:
-    width, height = size
+def _cell(size: tuple[int, int], columns: int, rows: int, number: int) -> Box:
+    (width, height), (row, column) = size, divmod(number, columns)
     return (
         round(width * column / columns),
         round(height * row / rows),

@@ -7,6 +7,7 @@ it is compared block by block. Turned and mirrored parts are not looked for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -28,9 +29,9 @@ THUMB = 32  # side of the square that tells in a moment whether two pictures may
 STEP = 1.06  # from one size of the part to the next
 LEAST = 0.28  # of the whole's longer side, what a part has at least
 FLAT = 16.0  # variance, of 255 squared, of a window that shows nothing
-ROUGH = 0.72  # least correlation that is looked at closer
-FINE = 128  # pixels of the longer side of the part while its box is fitted
-_STEPS = (0.024, 0.012, 0.006, 0.003)  # of the box's sides, from rough to fine
+ROUGH, CLOSER = 0.75, 0.8  # least correlation that is looked at closer, and after the first steps of that
+# While the box is fitted: pixels of the longer side of the part, and the steps taken, as shares of the whole.
+_STEPS = ((64, (0.016, 0.008)), (128, (0.006, 0.003)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +75,13 @@ class Glance:
     Parameters
     ----------
     grey : (h, w) uint8
-        Brightness, as `glance_of` gives it.
+        Brightness, as `small_grey` gives it.
+    cells : (n,) uint64, optional
+        Hashes of its cells, see `cells`; for whoever looks for collages.
     """
 
-    def __init__(self, grey: NDArray[np.uint8]) -> None:
-        self.grey = grey
+    def __init__(self, grey: NDArray[np.uint8], cells: NDArray[np.uint64] | None = None) -> None:
+        self.grey, self.cells = grey, np.zeros(0, np.uint64) if cells is None else cells
 
     @property
     def blank(self) -> bool:
@@ -117,9 +120,9 @@ class Glance:
         return self.grey.astype(np.float32) - np.float32(self.grey.mean())
 
 
-def glance_of(look: Look) -> NDArray[np.uint8]:
+def small_grey(look: Look) -> NDArray[np.uint8]:
     """Brightness of a picture, its longer side `COARSE` pixels, (h, w)."""
-    grey = look.image.convert("L").resize(_fitting(look.size, COARSE), Image.Resampling.BOX)
+    grey = look.grey.resize(_fitting(look.size, COARSE), Image.Resampling.BOX)
     return np.asarray(grey, np.uint8)
 
 
@@ -149,7 +152,7 @@ def place(part: Look, whole: Look, box: Box) -> Place:
     --------
     >>> whole = Image.effect_mandelbrot((160, 120), (-2, -1.2, 1, 1.2), 60).convert("RGB")
     >>> part = Look(whole.crop((40, 20, 140, 100)))
-    >>> rough, box = search(Glance(glance_of(part)), Glance(glance_of(Look(whole))))
+    >>> rough, box = search(Glance(small_grey(part)), Glance(small_grey(Look(whole))))
     >>> found = place(part, Look(whole), box)
     >>> [round(160 * found.box[0]), round(120 * found.box[1])], rough > ROUGH, found.correlation > 0.98
     ([40, 20], True, True)
@@ -167,7 +170,9 @@ class _Windows:
 
     skipped: int  # sizes that are too large
     counts: FloatArray  # (N, 1, 1), pixels of a window
-    corners: NDArray[np.int32]  # (4, N, Y, X), flat positions: lower right, upper right, lower left, upper left
+    corners: NDArray[
+        np.int32
+    ]  # (4, N, Y, X), flat positions: lower right, upper right, lower left, upper left
     valid: NDArray[np.bool_]  # (N, Y, X), wholly inside
 
     def sum(self, table: FloatArray) -> FloatArray:
@@ -199,32 +204,45 @@ def _windows(sizes: tuple[tuple[int, int], ...], width: int, height: int) -> _Wi
 
 def _fit(part: Look, whole: Look, box: Box) -> tuple[float, Box]:
     """Move and scale a box until what lies in it fits best; its correlation, and the box."""
-    size = _fitting(part.size, min(FINE, max(part.size)))
-    target = _normal(_grey(part.image, size))
     aspect = part.aspect / whole.aspect  # of the box, in shares of the whole
+    widest = min(1.0, aspect) + 1e-9
+    at = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, min(box[2] - box[0], widest))
+    best = 0.0
+    for side, steps in _STEPS:
+        size = _fitting(part.size, min(side, max(part.size)))
+        target = _normal(_grey(part, size))
 
-    def fit(x: float, y: float, w: float) -> float:
-        inside = _inside(x, y, w, w / aspect)
-        return float(target @ _normal(_grey(whole.image, size, _in_pixels(inside, whole.size))))
+        def fit(x: float, y: float, width: float) -> float:
+            inside = _in_pixels(_inside(x, y, width, width / aspect), whole.size)
+            return float(target @ _normal(_grey(whole, size, inside)))  # noqa: B023 - called in this round only
 
-    w = box[2] - box[0]
-    at = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, min(w, 1, aspect))
-    best = fit(*at)
-    for step in _STEPS:
-        for _ in range(3):
-            before = best
-            for move in ((0, 0, 1), (1, 0, 0), (0, 1, 0)):
-                for sign in (step, -step):
-                    tried = (at[0] + sign * move[0] * w, at[1] + sign * move[1] * w, at[2] + sign * move[2])
-                    if not 0.05 < tried[2] <= min(1, aspect) + 1e-9:
-                        continue
-                    value = fit(*tried)
-                    if value > best:
-                        best, at = value, tried
-                        break
-            if best == before:
-                break
+        best = fit(*at)
+        for step in steps:
+            best, at = _climb(fit, at, best, step, widest)
+        if best < CLOSER:
+            break  # it will not come to anything
     return best, _inside(*at, at[2] / aspect)
+
+
+Spot = tuple[float, float, float]  # middle, and width, as shares of the whole
+
+
+def _climb(
+    fit: Callable[..., float], at: Spot, best: float, step: float, widest: float
+) -> tuple[float, Spot]:
+    """Take steps of this size as long as they help, a few times."""
+    for _ in range(3):
+        before = best
+        for move in ((0, 0, 1), (1, 0, 0), (0, 1, 0)):
+            for sign in (step, -step):
+                tried = (at[0] + sign * move[0], at[1] + sign * move[1], at[2] + sign * move[2])
+                value = fit(*tried) if 0.05 < tried[2] <= widest else 0.0
+                if value > best:
+                    best, at = value, tried
+                    break
+        if best == before:
+            break
+    return best, at
 
 
 def _inside(x: float, y: float, width: float, height: float) -> Box:
@@ -241,15 +259,15 @@ def _placed(part: Look, whole: Look, box: Box, correlation: float) -> Place:
     longer = min(max(there), max(part.size), SIDE)
     size = _fitting(part.size, longer)
     agreement = compare_pixels(part.pixels(size), whole.pixels(size, pixels))
-    grey = np.asarray(whole.image.convert("L"), np.float32)
+    grey = np.asarray(whole.grey, np.float32)
     outside = np.ones(grey.shape, bool)
     left, upper, right, lower = (round(edge) for edge in pixels)
     outside[max(upper - 1, 0) : lower + 1, max(left - 1, 0) : right + 1] = False
     return Place(box, correlation, agreement, float(grey[outside].std()) if outside.any() else 0.0)
 
 
-def _grey(image: Image.Image, size: tuple[int, int], box: Box | None = None) -> FloatArray:
-    return np.asarray(image.convert("L").resize(size, Image.Resampling.BILINEAR, box=box), np.float32)
+def _grey(look: Look, size: tuple[int, int], box: Box | None = None) -> FloatArray:
+    return np.asarray(look.grey.resize(size, Image.Resampling.BILINEAR, box=box), np.float32)
 
 
 def _normal(grey: FloatArray) -> FloatArray:

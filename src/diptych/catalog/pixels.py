@@ -64,7 +64,12 @@ class Look:
     @cached_property
     def blank(self) -> bool:
         """Whether it shows next to nothing: such pictures all look the same."""
-        return float(np.asarray(self.image.convert("L"), np.float32).std()) < BLANK
+        return float(np.asarray(self.grey, np.float32).std()) < BLANK
+
+    @cached_property
+    def grey(self) -> Image.Image:
+        """Its brightness."""
+        return self.image.convert("L")
 
     def mirrored(self) -> Look:
         """Left for right."""

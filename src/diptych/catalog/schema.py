@@ -91,6 +91,36 @@ CREATE TABLE archives (
     members BIGINT NOT NULL
 );
 
+CREATE TABLE glances (
+    content BIGINT PRIMARY KEY,
+    width BIGINT NOT NULL,
+    height BIGINT NOT NULL,
+    grey {blob} NOT NULL,
+    cells {blob} NOT NULL
+);
+
+CREATE TABLE compared (
+    space BIGINT NOT NULL,
+    content BIGINT NOT NULL,
+    depth BIGINT NOT NULL,
+    PRIMARY KEY (space, content)
+);
+
+CREATE TABLE pairs (
+    space BIGINT NOT NULL,
+    first BIGINT NOT NULL,
+    second BIGINT NOT NULL,
+    tier TEXT NOT NULL,
+    change TEXT NOT NULL,
+    whole BIGINT,
+    bits BIGINT,
+    cosine {real},
+    pixels {real},
+    box TEXT,
+    PRIMARY KEY (space, first, second)
+);
+CREATE INDEX pairs_second ON pairs (space, second);
+
 CREATE TABLE roots (path {blob} PRIMARY KEY, finished TEXT);
 
 CREATE TABLE runs (id {serial}, beat {real} NOT NULL)

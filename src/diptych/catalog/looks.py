@@ -1,0 +1,164 @@
+"""Pictures of a catalogue looked at once more: their glances, kept in the catalogue, and their looks.
+
+A glance is two kilobytes that tell most pairs apart, and is made once for every picture. A look is large
+enough to be judged by; the last few hundred stay in memory, and threads decode those that are asked for
+together. A picture whose files are gone or broken has neither, and is compared with nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from diptych.catalog.cells import cell_hashes
+from diptych.catalog.entries import Entry, read_entries
+from diptych.catalog.parts import Glance, small_grey
+from diptych.catalog.pixels import SIDE, Look
+from diptych.catalog.reading import NamedBytes
+from diptych.catalog.spaces import MOST_VALUES
+from diptych.catalog.store import Found
+from diptych.errors import ImageError, MissingExtraError
+from diptych.inputs import processors
+from diptych.media import Limits, load_image
+from diptych.media.archives import read_member
+
+if TYPE_CHECKING:
+    from diptych.catalog.database import Database
+
+T = TypeVar("T")
+
+MOST_LOOKS, MOST_GLANCES = 400, 20_000  # in memory; a quarter of a megabyte each, and a few kilobytes
+
+
+class Looks:
+    """Glances and looks of the pictures of a catalogue, by their number.
+
+    Parameters
+    ----------
+    database : Database
+    limits : Limits, optional
+
+    Attributes
+    ----------
+    failed : dict
+        Why pictures could not be read, by their number.
+    """
+
+    def __init__(self, database: Database, limits: Limits | None = None) -> None:
+        self.database, self.limits = database, limits or Limits()
+        self.failed: dict[int, str] = {}
+        self._looks: OrderedDict[int, Look] = OrderedDict()
+        self._glances: OrderedDict[int, Glance] = OrderedDict()
+        self._pool = ThreadPoolExecutor(processors(), thread_name_prefix="look")
+
+    def looks(self, contents: Iterable[int]) -> dict[int, Look]:
+        """Those of these pictures that can be read."""
+        wanted = list(dict.fromkeys(contents))
+        self._looks.update(self._map(lambda look: look, [one for one in wanted if one not in self._looks]))
+        return _taken(self._looks, wanted, MOST_LOOKS)
+
+    def glances(self, contents: Iterable[int]) -> dict[int, Glance]:
+        """Those of these pictures that have one, or can be read and then have one."""
+        wanted = list(dict.fromkeys(contents))
+        missing = [one for one in wanted if one not in self._glances]
+        self._glances.update(self.kept_glances(missing))
+        made = self._map(glance_of, [one for one in missing if one not in self._glances])
+        self._glances.update(made)
+        if made and not self.database.readonly:
+            with self.database.writing():
+                self.database.many(
+                    "INSERT INTO glances (content, width, height, grey, cells) VALUES (?, ?, ?, ?, ?) "
+                    "ON CONFLICT (content) DO NOTHING",
+                    [(content, *_packed(glance)) for content, glance in made],
+                )
+        # What cannot be kept there has to stay here.
+        return _taken(self._glances, wanted, 2**62 if self.database.readonly else MOST_GLANCES)
+
+    def close(self) -> None:
+        """Let go of threads and pictures."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._looks.clear()
+        self._glances.clear()
+
+    def kept_glances(self, contents: Sequence[int]) -> Iterator[tuple[int, Glance]]:
+        """Those of these pictures that have a glance; decodes nothing."""
+        if self.database.readonly:
+            yield from ((one, self._glances[one]) for one in contents if one in self._glances)
+        for start in range(0, len(contents), MOST_VALUES):
+            part = contents[start : start + MOST_VALUES]
+            marks = ", ".join("?" * len(part))
+            for content, width, height, grey, cells in self.database.all(
+                f"SELECT content, width, height, grey, cells FROM glances WHERE content IN ({marks})", part
+            ):
+                pixels = np.frombuffer(bytes(grey), np.uint8).reshape(height, width)
+                yield content, Glance(pixels, np.frombuffer(bytes(cells), "<u8").astype(np.uint64))
+
+    def _map(self, make: Callable[[Look], T], contents: Sequence[int]) -> list[tuple[int, T]]:
+        """What threads make of the looks of these pictures."""
+        made: list[tuple[int, T]] = []
+
+        def work(entry: Entry) -> T | Failure:
+            look = self._read(entry)
+            return look if isinstance(look, Failure) else make(look)
+
+        entries = read_entries(self.database, [one for one in contents if one not in self.failed])
+        for entry, result in zip(entries, self._pool.map(work, entries), strict=True):
+            if isinstance(result, Failure):
+                self.failed[entry.content] = str(result)
+            else:
+                made.append((entry.content, result))
+        return made
+
+    def _read(self, entry: Entry) -> Look | Failure:
+        failure = Failure("it has no file")
+        for path, member in ((entry.path, entry.member), *entry.copies):
+            try:
+                return read_look(path, member, self.limits)
+            except (ImageError, MissingExtraError, OSError) as error:
+                failure = Failure(str(error))
+        return failure
+
+
+class Failure(str):
+    """Why a picture could not be read."""
+
+
+def glance_of(look: Look) -> Glance:
+    """What is kept of a look."""
+    return Glance(small_grey(look), cell_hashes(look.image))
+
+
+def read_look(path: Path, member: str = "", limits: Limits | None = None) -> Look:
+    """A picture from disk, large enough to be judged by.
+
+    Raises
+    ------
+    ImageError
+        It cannot be read; MissingExtraError where a library for its format is not installed.
+    """
+    bounds = limits or Limits()
+    if not member:
+        return Look.of(load_image(path, target=SIDE // 2, limits=bounds))
+    named = NamedBytes(read_member(path, member, bounds), Found(os.fsencode(path), member, 0, 0, 0, 0, 0))
+    return Look.of(load_image(named, target=SIDE // 2, limits=bounds))
+
+
+def _packed(glance: Glance) -> tuple[int, int, bytes, bytes]:
+    height, width = glance.grey.shape
+    return width, height, glance.grey.tobytes(), glance.cells.astype("<u8").tobytes()
+
+
+def _taken(kept: OrderedDict[int, T], wanted: Sequence[int], most: int) -> dict[int, T]:
+    """Those that are there; the ones asked for longest ago make room."""
+    found = {one: kept[one] for one in wanted if one in kept}
+    for one in found:
+        kept.move_to_end(one)
+    while len(kept) > max(most, len(wanted)):
+        kept.popitem(last=False)
+    return found
