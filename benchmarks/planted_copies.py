@@ -121,7 +121,9 @@ def marked(image: Image.Image, random: Random) -> Saved:
     mark = Image.new("RGBA", image.size)
     left, top = [int(random.integers(2)) * (length - side) for length in image.size]
     pen = ImageDraw.Draw(mark)
-    pen.ellipse((left, top, left + side, top + side), fill=(255, 255, 255, 150), outline=(0, 0, 0, 200), width=2)
+    pen.ellipse(
+        (left, top, left + side, top + side), fill=(255, 255, 255, 150), outline=(0, 0, 0, 200), width=2
+    )
     return saved(Image.alpha_composite(image.convert("RGBA"), mark).convert("RGB"), quality=85)
 
 
@@ -146,7 +148,11 @@ def mosaic(images: list[Image.Image], random: Random) -> Saved:
     side = max(max(image.size) for image in images)
     wall = Image.new("RGB", (2 * side, 2 * side))
     for number, image in enumerate(images):
-        fitted = ImageOps.fit(image, (side, side)) if image.width == image.height else ImageOps.pad(image, (side, side))
+        fitted = (
+            ImageOps.fit(image, (side, side))
+            if image.width == image.height
+            else ImageOps.pad(image, (side, side))
+        )
         wall.paste(fitted, (number % 2 * side, number // 2 * side))
     return saved(wall, quality=int(random.integers(75, 96)))
 

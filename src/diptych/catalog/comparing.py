@@ -6,9 +6,8 @@ picture among many costs a look at its few dozen candidates.
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
@@ -17,7 +16,7 @@ from diptych.catalog.looks import Looks
 from diptych.catalog.pairs import DEEP, Pair, Pairs
 from diptych.catalog.proposals import Proposer
 from diptych.catalog.scenes import Scenes
-from diptych.catalog.spaces import Space
+from diptych.catalog.spaces import Space, Stage
 from diptych.catalog.verdicts import Suspicion, Verdict, judge, suspect
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ T = TypeVar("T")
 CHUNK = 256  # pictures compared and committed at once
 LOOKED_AT = 128  # pairs whose looks are in memory at once
 
-Progress: TypeAlias = Callable[[int], None]
-Stage: TypeAlias = Callable[[str, int | None], contextlib.AbstractContextManager[Progress]]
 Cosines: TypeAlias = dict[tuple[int, int], float | None]  # by contents, the smaller number first
 
 
@@ -81,7 +78,7 @@ class _Comparison:
                 for chunk in chunks(new):
                     self.looks.glances(chunk)
                     advance(len(chunk))
-            cells = {}
+            cells: dict[int, NDArray[np.uint64]] = {}
             for chunk in chunks(self.contents):
                 cells.update((one, glance.cells) for one, glance in self.looks.kept_glances(chunk))
             found.append(self.proposer.by_cells(cells, fresh))

@@ -15,15 +15,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from diptych.catalog.comparing import Progress, Stage, compare_new
+from diptych.catalog.comparing import compare_new
 from diptych.catalog.groups import Group, make_groups
 from diptych.catalog.keeping import File, Rule, parse_rules
 from diptych.catalog.looks import Looks
 from diptych.catalog.pairs import Pairs
 from diptych.catalog.scan import below
-from diptych.catalog.spaces import Space
+from diptych.catalog.spaces import Space, Stage
 from diptych.catalog.store import Store
 from diptych.catalog.verdicts import TIERS, Tier
+from diptych.embedding import Progress
 from diptych.errors import CatalogError, InputError
 
 
@@ -51,7 +52,7 @@ class Groups:
         return tuple(group for group in self.groups if group.tier == tier)
 
     def to_remove(self, tiers: Collection[Tier] = ("bytes", "picture")) -> list[File]:
-        """Files that are copies of one that is kept, each once; a file kept in any group is never among them."""
+        """Files that are copies of one that is kept, each once; none that is kept in another group."""
         kept = {group.kept.file for group in self.groups}
         found: dict[File, None] = {}
         for group in self.groups:
@@ -110,7 +111,7 @@ def find_duplicates(
     if space is None:
         raise CatalogError(f"{store.folder} holds no pictures yet: index some with  diptych index PATH")
     files = files_of(store, folders)
-    pairs, looks = Pairs(store.database, space.info.id), Looks(store.database)
+    pairs, looks = Pairs(store.database, space.info.identity), Looks(store.database)
     try:
         if set(tiers) != {"bytes"}:
             only = set(files) if folders else None

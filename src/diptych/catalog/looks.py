@@ -7,26 +7,20 @@ together. A picture whose files are gone or broken has neither, and is compared 
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from diptych.catalog.cells import cell_hashes
-from diptych.catalog.entries import Entry, read_entries
+from diptych.catalog.entries import Entry, load_entry, read_entries
 from diptych.catalog.parts import Glance, small_grey
 from diptych.catalog.pixels import SIDE, Look
-from diptych.catalog.reading import NamedBytes
 from diptych.catalog.spaces import MOST_VALUES
-from diptych.catalog.store import Found
 from diptych.errors import ImageError, MissingExtraError
 from diptych.inputs import processors
-from diptych.media import Limits, load_image
-from diptych.media.archives import read_member
 
 if TYPE_CHECKING:
     from diptych.catalog.database import Database
@@ -42,7 +36,6 @@ class Looks:
     Parameters
     ----------
     database : Database
-    limits : Limits, optional
 
     Attributes
     ----------
@@ -50,8 +43,8 @@ class Looks:
         Why pictures could not be read, by their number.
     """
 
-    def __init__(self, database: Database, limits: Limits | None = None) -> None:
-        self.database, self.limits = database, limits or Limits()
+    def __init__(self, database: Database) -> None:
+        self.database = database
         self.failed: dict[int, str] = {}
         self._looks: OrderedDict[int, Look] = OrderedDict()
         self._glances: OrderedDict[int, Glance] = OrderedDict()
@@ -116,13 +109,10 @@ class Looks:
         return made
 
     def _read(self, entry: Entry) -> Look | Failure:
-        failure = Failure("it has no file")
-        for path, member in ((entry.path, entry.member), *entry.copies):
-            try:
-                return read_look(path, member, self.limits)
-            except (ImageError, MissingExtraError, OSError) as error:
-                failure = Failure(str(error))
-        return failure
+        try:
+            return Look.of(load_entry(entry, target=SIDE // 2))
+        except (ImageError, MissingExtraError, OSError) as error:
+            return Failure(error)
 
 
 class Failure(str):
@@ -132,21 +122,6 @@ class Failure(str):
 def glance_of(look: Look) -> Glance:
     """What is kept of a look."""
     return Glance(small_grey(look), cell_hashes(look.image))
-
-
-def read_look(path: Path, member: str = "", limits: Limits | None = None) -> Look:
-    """A picture from disk, large enough to be judged by.
-
-    Raises
-    ------
-    ImageError
-        It cannot be read; MissingExtraError where a library for its format is not installed.
-    """
-    bounds = limits or Limits()
-    if not member:
-        return Look.of(load_image(path, target=SIDE // 2, limits=bounds))
-    named = NamedBytes(read_member(path, member, bounds), Found(os.fsencode(path), member, 0, 0, 0, 0, 0))
-    return Look.of(load_image(named, target=SIDE // 2, limits=bounds))
 
 
 def _packed(glance: Glance) -> tuple[int, int, bytes, bytes]:

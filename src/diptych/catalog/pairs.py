@@ -7,13 +7,16 @@ that goes takes its pairs with it. In a catalogue that may not be written to, pa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from diptych.catalog.database import Database
 from diptych.catalog.parts import Box
+from diptych.catalog.spaces import MOST_VALUES
 from diptych.catalog.verdicts import Verdict
 
+_COLUMNS = ("first", "second", "tier", "change", "whole", "bits", "cosine", "pixels", "box")
 METHOD = "1"  # raised when verdicts change: everything is then compared anew
 DEEP = {False: 1, True: 3}  # bits of a depth: as the same picture; and as parts of each other
 
@@ -42,25 +45,28 @@ class Pair:
 
 
 class Pairs:
-    """The pairs of one space.
+    """The pairs of a catalogue.
 
     Parameters
     ----------
     database : Database
-    space : int
-        Its number.
+    identity : str
+        Of the encoder whose vectors propose what is compared; with another one all begins anew.
     """
 
-    def __init__(self, database: Database, space: int) -> None:
-        self.database, self.space = database, space
+    def __init__(self, database: Database, identity: str) -> None:
+        self.database, self._method = database, f"{METHOD} {identity}"
         self._held: list[Pair] = []
         self._compared: dict[int, int] = {}
-        self._start_anew()
+        kept = database.all("SELECT value FROM meta WHERE key = 'pairs'")
+        self._others = bool(kept) and kept[0][0] != self._method  # kept by another method, or encoder
+        if not database.readonly and not (kept and not self._others):
+            self._begin()
 
     def depths(self) -> dict[int, int]:
         """Content -> how deep it was compared with all others."""
-        kept = self.database.all("SELECT content, depth FROM compared WHERE space = ?", (self.space,))
-        return {**dict(kept), **self._compared}  # type: ignore[arg-type]
+        kept = [] if self._others else self.database.all("SELECT content, depth FROM compared")
+        return {**{row[0]: row[1] for row in kept}, **self._compared}
 
     def add(self, pairs: Sequence[Pair], compared: Sequence[int], depth: int) -> None:
         """Keep pairs, and that these contents have now been compared with all others."""
@@ -69,47 +75,55 @@ class Pairs:
             self._compared.update((content, depth) for content in compared)
             return
         with self.database.writing():
+            there = self._there({one for pair in pairs for one in (pair.first, pair.second)} | set(compared))
             self.database.many(
-                "INSERT INTO pairs (space, first, second, tier, change, whole, bits, cosine, pixels, box) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (space, first, second) DO UPDATE SET "
-                "tier = excluded.tier, change = excluded.change, whole = excluded.whole, "
-                "bits = excluded.bits, cosine = excluded.cosine, pixels = excluded.pixels, box = excluded.box",
-                [self._row(pair) for pair in pairs],
+                f"INSERT INTO pairs ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
+                "ON CONFLICT (first, second) DO UPDATE SET "
+                + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[2:]),
+                [_row(pair) for pair in pairs if pair.first in there and pair.second in there],
             )
             self.database.many(
-                "INSERT INTO compared (space, content, depth) VALUES (?, ?, ?) "
-                "ON CONFLICT (space, content) DO UPDATE SET depth = excluded.depth",
-                [(self.space, content, depth) for content in compared],
+                "INSERT INTO compared (content, depth) VALUES (?, ?) "
+                "ON CONFLICT (content) DO UPDATE SET depth = excluded.depth",
+                [(content, depth) for content in compared if content in there],
             )
 
     def __iter__(self) -> Iterator[Pair]:
-        for first, second, tier, change, whole, bits, cosine, pixels, box in self.database.all(
-            "SELECT first, second, tier, change, whole, bits, cosine, pixels, box FROM pairs "
-            "WHERE space = ? ORDER BY first, second",
-            (self.space,),
-        ):
-            place: Box | None = tuple(json.loads(box)) if box else None  # type: ignore[assignment]
-            yield Pair(first, second, Verdict(tier, change, pixels, place, whole), bits, cosine)
+        if not self._others:
+            for first, second, tier, change, whole, bits, cosine, pixels, box in self.database.all(
+                f"SELECT {', '.join(_COLUMNS)} FROM pairs ORDER BY first, second"
+            ):
+                place: Box | None = tuple(json.loads(box)) if box else None
+                yield Pair(first, second, Verdict(tier, change, pixels, place, whole), bits, cosine)
         yield from self._held
 
-    def _row(self, pair: Pair) -> tuple[object, ...]:
-        told = pair.verdict
-        box = json.dumps([round(float(edge), 4) for edge in told.box]) if told.box else None
-        return (
-            *(self.space, pair.first, pair.second, told.tier, told.change),
-            *(told.whole, pair.bits, pair.cosine, told.pixels, box),
-        )
+    def _there(self, contents: Collection[int]) -> set[int]:
+        """Those that another process has not taken out meanwhile."""
+        there: set[int] = set()
+        waiting = iter(contents)
+        while part := list(islice(waiting, MOST_VALUES)):
+            marks = ", ".join("?" * len(part))
+            there |= {
+                row[0] for row in self.database.all(f"SELECT id FROM contents WHERE id IN ({marks})", part)
+            }
+        return there
 
-    def _start_anew(self) -> None:
-        """Give up what an earlier method found."""
-        kept = self.database.all("SELECT value FROM meta WHERE key = 'pairs'")
-        if self.database.readonly or (kept and kept[0][0] == METHOD):
-            return
+    def _begin(self) -> None:
         with self.database.writing():
             for table in ("pairs", "compared"):
                 self.database.run(f"DELETE FROM {table}")
             self.database.run(
                 "INSERT INTO meta (key, value) VALUES ('pairs', ?) "
                 "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                (METHOD,),
+                (self._method,),
             )
+        self._others = False
+
+
+def _row(pair: Pair) -> tuple[object, ...]:
+    told = pair.verdict
+    box = json.dumps([round(float(edge), 4) for edge in told.box]) if told.box else None
+    return (
+        *(pair.first, pair.second, told.tier, told.change),
+        *(told.whole, pair.bits, pair.cosine, told.pixels, box),
+    )

@@ -97,7 +97,7 @@ class Glance:
     @cached_property
     def spectrum(self) -> NDArray[np.complex64]:
         """Of `grey`, padded."""
-        return np.fft.rfft2(self._centred, (COARSE, COARSE))
+        return np.fft.rfft2(self._centred, (COARSE, COARSE)).astype(np.complex64)
 
     @cached_property
     def sums(self) -> tuple[FloatArray, FloatArray]:
@@ -113,7 +113,7 @@ class Glance:
         for number, size in enumerate(sizes):
             grey = np.asarray(image.resize(size, Image.Resampling.BILINEAR), np.float32)
             spectra[number] = np.fft.rfft2(_normal(grey).reshape(grey.shape), (COARSE, COARSE))
-        return tuple(sizes), spectra.conj()
+        return tuple(sizes), np.conjugate(spectra)
 
     @property
     def _centred(self) -> FloatArray:
@@ -170,9 +170,7 @@ class _Windows:
 
     skipped: int  # sizes that are too large
     counts: FloatArray  # (N, 1, 1), pixels of a window
-    corners: NDArray[
-        np.int32
-    ]  # (4, N, Y, X), flat positions: lower right, upper right, lower left, upper left
+    corners: NDArray[np.int32]  # (4, N, Y, X), flat: lower and upper right, lower and upper left
     valid: NDArray[np.bool_]  # (N, Y, X), wholly inside
 
     def sum(self, table: FloatArray) -> FloatArray:
@@ -288,4 +286,4 @@ def _in_pixels(box: Box, size: tuple[int, int]) -> Box:
 
 def _summed(values: FloatArray) -> FloatArray:
     """Summed areas; of a small picture around its mean, single precision holds them."""
-    return np.pad(values.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0))).astype(np.float32)
+    return np.asarray(np.pad(values.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0))), np.float32)

@@ -95,12 +95,15 @@ class Agreement:
     textured : (rows, columns) bool
         Blocks that show something in either picture.
     colour : float
-        Mean difference of the two colour channels, of 255.
+        Mean difference in brightness, or of the two colour channels where that is more, of 255.
+    uneven: float
+        The block that differs most by the typical one: what saving again does, it does everywhere.
     """
 
     blocks: FloatArray
     textured: NDArray[np.bool_]
     colour: float
+    uneven: float
 
     @property
     def mean(self) -> float:
@@ -112,9 +115,10 @@ class Agreement:
         """Of the block that agrees least."""
         return float(self.blocks.min())
 
-    def share(self, least: float) -> float:
-        """Of the textured blocks, how many agree at least so far; 0 where nothing is textured."""
-        return float((self.blocks[self.textured] >= least).mean()) if self.textured.any() else 0.0
+    def share(self, least: float, *, textured: bool = True) -> float:
+        """Of the textured blocks, or of all, how many agree at least so far; 0 where there are none."""
+        counted = self.blocks[self.textured] if textured else self.blocks
+        return float((counted >= least).mean()) if counted.size else 0.0
 
 
 def compare(a: Look, b: Look) -> Agreement:
@@ -139,13 +143,15 @@ def compare_pixels(a: FloatArray, b: FloatArray) -> Agreement:
     gain = np.clip((grey_a.std() + 1) / (grey_b.std() + 1), 1 / GAIN, GAIN)
     grey_b = (grey_b - grey_b.mean()) * gain + grey_a.mean()
     x, y = _blocks(grey_a), _blocks(grey_b)  # (rows, columns, 64)
+    apart = np.sqrt(((x - y) ** 2).mean(-1))
     mean_x, mean_y = x.mean(-1), y.mean(-1)
     x, y = x - mean_x[..., None], y - mean_y[..., None]
     var_x, var_y = (x * x).mean(-1), (y * y).mean(-1)
     # Z. Wang et al., "Image Quality Assessment" (2004), equation 13, on blocks that do not overlap.
     alike = (2 * (x * y).mean(-1) + NOISE) / (var_x + var_y + NOISE)
     alike *= (2 * mean_x * mean_y + NOISE) / (mean_x**2 + mean_y**2 + NOISE)
-    return Agreement(alike, np.maximum(var_x, var_y) > TEXTURE, _colour(a, b))
+    uneven = float(apart.max() / (np.median(apart) + 2))
+    return Agreement(alike, np.maximum(var_x, var_y) > TEXTURE, _colour(a, b), uneven)
 
 
 def _blocks(grey: FloatArray) -> FloatArray:
@@ -158,6 +164,7 @@ def _blocks(grey: FloatArray) -> FloatArray:
 
 
 def _colour(a: FloatArray, b: FloatArray) -> float:
-    """Blockwise difference of red and of blue against green, the larger of the two."""
-    difference = (a[..., ::2] - a[..., 1:2]) - (b[..., ::2] - b[..., 1:2])  # (h, w, 2)
-    return max(float(np.abs(_blocks(difference[..., i]).mean(-1)).mean()) for i in (0, 1))
+    """Difference in brightness; blockwise, of red and of blue against green; the largest of the three."""
+    tints = (a[..., ::2] - a[..., 1:2]) - (b[..., ::2] - b[..., 1:2])  # (h, w, 2)
+    blockwise = [float(np.abs(_blocks(tints[..., i]).mean(-1)).mean()) for i in (0, 1)]
+    return max(*blockwise, abs(float(a.mean() - b.mean())))

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diptych.catalog.entries import hashes_of
-from diptych.catalog.nearest import Nearest
 from diptych.catalog.spaces import Space
 from diptych.media.hashes import hamming, near_pairs
 
@@ -68,11 +67,8 @@ class Proposer:
     def __init__(self, space: Space, contents: Sequence[int]) -> None:
         self.space, self.contents = space, np.asarray(contents, np.int64)
         self.hashes = hashes_of(space.database, contents)
-        self.nearest = Nearest(space.segments, space.folder / "ivf")
         self._order = {content: number for number, content in enumerate(contents)}
-        self._owners = np.full(space.segments.rows, -1, np.int64)
-        where = space.rows_of(contents)
-        self._owners[list(where.values())] = list(where.keys())
+        self._owners = {row: content for content, row in space.rows_of(contents).items()}
 
     def by_hash(self, fresh: NDArray[np.bool_]) -> Pairs:
         """Pairs of contents whose hashes are near, plain or mirrored, (P, 2); one of each is fresh.
@@ -122,11 +118,11 @@ class Proposer:
         known, rows = self.space.vectors(contents)
         if not known:
             return
-        found, cosines = self.nearest.search(rows, NEIGHBOURS + 1, dead=self.space.dead)
+        found, cosines = self.space.nearest(rows, NEIGHBOURS + 1)
         for content, near, scores in zip(known, found, cosines, strict=True):
             for row, cosine in zip(near.tolist(), scores.tolist(), strict=True):
-                other = int(self._owners[row]) if row >= 0 else -1
-                if other >= 0 and other != content:
+                other = self._owners.get(row)
+                if other is not None and other != content:
                     yield content, other, cosine
 
     def cosine(self, a: int, b: int) -> float:
@@ -159,14 +155,14 @@ def between(queries: Hashes, hashes: Hashes, bits: int) -> Pairs:
     if len(queries) * len(hashes) > _ALWAYS:
         pairs = near_pairs(np.concatenate([queries, hashes]), bits)
         across = (pairs[:, 0] < len(queries)) & (pairs[:, 1] >= len(queries))
-        pairs = pairs[across] - [0, len(queries)]
+        pairs = pairs[across] - np.array([0, len(queries)])
         return _nearest_few(pairs, hamming(queries[pairs[:, 0]], hashes[pairs[:, 1]]))
     step = max(_SLICE // len(hashes), 1)
     parts = []
     for start in range(0, len(queries), step):
         differing = hamming(queries[start : start + step, None], hashes[None])
-        near = np.argwhere(differing <= bits)
-        parts.append(_nearest_few(near, differing[near[:, 0], near[:, 1]]) + [start, 0])
+        near, offset = np.argwhere(differing <= bits), np.array([start, 0])
+        parts.append(_nearest_few(near, differing[near[:, 0], near[:, 1]]) + offset)
     return np.concatenate(parts)
 
 

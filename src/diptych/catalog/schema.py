@@ -99,15 +99,9 @@ CREATE TABLE glances (
     cells {blob} NOT NULL
 );
 
-CREATE TABLE compared (
-    space BIGINT NOT NULL,
-    content BIGINT NOT NULL,
-    depth BIGINT NOT NULL,
-    PRIMARY KEY (space, content)
-);
+CREATE TABLE compared (content BIGINT PRIMARY KEY, depth BIGINT NOT NULL);
 
 CREATE TABLE pairs (
-    space BIGINT NOT NULL,
     first BIGINT NOT NULL,
     second BIGINT NOT NULL,
     tier TEXT NOT NULL,
@@ -117,9 +111,9 @@ CREATE TABLE pairs (
     cosine {real},
     pixels {real},
     box TEXT,
-    PRIMARY KEY (space, first, second)
+    PRIMARY KEY (first, second)
 );
-CREATE INDEX pairs_second ON pairs (space, second);
+CREATE INDEX pairs_second ON pairs (second);
 
 CREATE TABLE roots (path {blob} PRIMARY KEY, finished TEXT);
 

@@ -25,9 +25,11 @@ TIERS: tuple[Tier, ...] = ("bytes", "picture", "part", "scene")
 # Measured by benchmarks/duplicates.py on pictures other than those it reports on.
 ALIKE = 0.85  # least correlation of two thumbnails that are compared further as the same picture
 SAME_WORST, SAME_MEAN = 0.5, 0.85  # agreement of the worst block, and of all
+SAME_UNEVEN = 5.2  # the worst block's difference by the typical one's
 SAME_COLOUR = 8.0  # difference of colours; more is another colouring
 SHAPE = 0.05  # by which width to height may differ: rounding, at the smallest sizes
-ALTERED_THUMB, ALTERED_SHARE = 0.5, 0.6  # thumbnails' correlation, and share of blocks left as they were
+ALTERED_THUMB = 0.5  # correlation of thumbnails, where a part was written over
+ALTERED_SHARE, ALTERED_TEXTURED = 0.7, 0.35  # of all blocks, and of the textured, left as they were
 GOOD_BLOCK, BAD_BLOCK = 0.5, 0.4
 PART_CORRELATION, PART_MEAN, PART_SHARE, PART_BLOCKS = 0.92, 0.75, 0.85, 9
 FRAME = 12.0  # deviation of the brightness around a part: less is a frame
@@ -42,8 +44,8 @@ class Verdict:
     ----------
     tier : {"picture", "part", "scene"}
     change : str
-        "saved again", "mirrored", "cut", "framed", "written over", "recoloured", "squashed", "another moment",
-        "alike".
+        "saved again", "mirrored", "cut", "framed", "written over", "recoloured", "squashed",
+        "another moment", "alike".
     pixels : float
         Mean agreement of the blocks compared, up to 1.
     box : (left, upper, right, lower), optional
@@ -113,20 +115,33 @@ def judge(a: Look, b: Look, suspicion: Suspicion) -> Verdict | None:
 def _same(a: Look, b: Look, suspicion: Suspicion) -> Verdict | None:
     """The same picture, plain or mirrored, perhaps in other colours or written over."""
     squashed = abs(np.log(a.aspect / b.aspect)) > _rounding(a, b)
-    for thumb, change in ((suspicion.plain, "saved again"), (suspicion.flipped, "mirrored")):
-        if thumb < ALTERED_THUMB or (thumb < ALIKE and (squashed or change == "mirrored")):
-            continue
-        look = a if change == "saved again" else a.mirrored()
-        agreement = compare(look, b)
-        if thumb >= ALIKE and agreement.worst >= SAME_WORST and agreement.mean >= SAME_MEAN:
-            if squashed:
-                return Verdict("part", "squashed", agreement.mean)
-            if agreement.colour > SAME_COLOUR:
-                return Verdict("part", "recoloured", agreement.mean)
-            return Verdict("picture", change, agreement.mean)
-        if change == "saved again" and not squashed and agreement.share(GOOD_BLOCK) >= ALTERED_SHARE:
-            return _altered(look, b, agreement)
-    return None
+    plain = compare(a, b) if suspicion.plain >= ALTERED_THUMB else None
+    if plain is not None and suspicion.plain >= ALIKE and _everywhere(plain):
+        return _saved_again("saved again", plain, squashed)
+    if suspicion.flipped >= ALIKE:  # before anything is said of a picture that is nearly symmetrical
+        flipped = compare(a.mirrored(), b)
+        if _everywhere(flipped):
+            return _saved_again("mirrored", flipped, squashed)
+    return _altered(a, b, plain) if plain is not None and not squashed and _mostly(plain) else None
+
+
+def _saved_again(change: str, agreement: Agreement, squashed: bool) -> Verdict:
+    if squashed or agreement.colour > SAME_COLOUR:
+        return Verdict("part", "squashed" if squashed else "recoloured", agreement.mean)
+    return Verdict("picture", change, agreement.mean)
+
+
+def _everywhere(agreement: Agreement) -> bool:
+    """Whether a picture is as it was in every place."""
+    return (
+        agreement.worst >= SAME_WORST and agreement.mean >= SAME_MEAN and agreement.uneven <= SAME_UNEVEN
+    )
+
+
+def _mostly(agreement: Agreement) -> bool:
+    """Whether most of a picture is as it was."""
+    everywhere = agreement.share(GOOD_BLOCK, textured=False)
+    return everywhere >= ALTERED_SHARE and agreement.share(GOOD_BLOCK) >= ALTERED_TEXTURED
 
 
 def _rounding(a: Look, b: Look) -> float:
@@ -137,10 +152,10 @@ def _rounding(a: Look, b: Look) -> float:
 def _altered(a: Look, b: Look, agreement: Agreement) -> Verdict:
     """One picture in most places: written over, or the same camera on the same spot a moment later."""
     rows, columns = agreement.blocks.shape
-    changed = agreement.blocks < BAD_BLOCK
+    changed = agreement.blocks < max(BAD_BLOCK, agreement.worst + 0.1)
     if _moved(a, b, changed):
         return Verdict("scene", "another moment", agreement.mean)
-    y, x = np.nonzero(changed) if changed.any() else np.nonzero(agreement.blocks <= agreement.worst)
+    y, x = np.nonzero(changed)
     box = (x.min() / columns, y.min() / rows, (x.max() + 1) / columns, (y.max() + 1) / rows)
     return Verdict("part", "written over", agreement.mean, (box[0], box[1], box[2], box[3]))
 
@@ -151,9 +166,9 @@ def _moved(a: Look, b: Look, changed: NDArray[np.bool_]) -> bool:
     A sign or a text that was laid over a picture is nowhere in the picture without it.
     """
     size = min(a.size[0], b.size[0]), min(a.size[1], b.size[1])
-    grey = [look.pixels(size).mean(-1) for look in (a, b)]
+    one, two = (look.pixels(size).mean(-1) for look in (a, b))
     places = np.argwhere(changed) * BLOCK + BLOCK // 2
-    return min(_found_beside(*grey, places), _found_beside(*grey[::-1], places)) >= MOVED_SHARE
+    return min(_found_beside(one, two, places), _found_beside(two, one, places)) >= MOVED_SHARE
 
 
 def _found_beside(here: FloatArray, there: FloatArray, places: NDArray[np.int64]) -> float:
@@ -161,25 +176,25 @@ def _found_beside(here: FloatArray, there: FloatArray, places: NDArray[np.int64]
     found, asked = 0, 0
     for y, x in places[:: max(len(places) // 40, 1)]:
         window = here[max(y - BLOCK, 0) : y + BLOCK, max(x - BLOCK, 0) : x + BLOCK]
-        if window.std() < 8:
-            continue
         upper, left = max(y - BLOCK - REACH, 0), max(x - BLOCK - REACH, 0)
         around = there[upper : y + BLOCK + REACH, left : x + BLOCK + REACH]
+        if window.std() < 8 or around.shape[0] < window.shape[0] or around.shape[1] < window.shape[1]:
+            continue
         asked += 1
-        found += _best_match(window, around) >= MOVED
+        found += _has_moved(window, around, max(y - BLOCK, 0) - upper, max(x - BLOCK, 0) - left)
     return found / asked if asked else 0.0
 
 
-def _best_match(window: FloatArray, around: FloatArray) -> float:
-    """The best correlation of a window with a place in its surroundings."""
-    if around.shape[0] < window.shape[0] or around.shape[1] < window.shape[1]:
-        return 0.0
-    places = np.lib.stride_tricks.sliding_window_view(around, window.shape)[::2, ::2]
+def _has_moved(window: FloatArray, around: FloatArray, y: int, x: int) -> bool:
+    """Whether a window fits well at some place of its surroundings, and worse at its own, (y, x)."""
+    places = np.lib.stride_tricks.sliding_window_view(around, window.shape)[y % 2 :: 2, x % 2 :: 2]
+    shape = places.shape[:2]
     flat = places.reshape(-1, window.size)
     flat = flat - flat.mean(1, keepdims=True)
     wanted = (window - window.mean()).ravel()
-    norms = np.linalg.norm(flat, axis=1) * np.linalg.norm(wanted)
-    return float((flat @ wanted / np.maximum(norms, 1e-6)).max())
+    norms = np.linalg.norm(flat, axis=1) * float(np.linalg.norm(wanted))
+    fits = (flat @ wanted / np.maximum(norms, 1e-6)).reshape(shape)
+    return bool(fits.max() >= MOVED and fits.max() > fits[y // 2, x // 2] + 0.1)
 
 
 def _part(a: Look, b: Look, suspicion: Suspicion) -> Verdict | None:
