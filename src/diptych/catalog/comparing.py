@@ -78,10 +78,7 @@ class _Comparison:
                 for chunk in chunks(new):
                     self.looks.glances(chunk)
                     advance(len(chunk))
-            cells: dict[int, NDArray[np.uint64]] = {}
-            for chunk in chunks(self.contents):
-                cells.update((one, glance.cells) for one, glance in self.looks.kept_glances(chunk))
-            found.append(self.proposer.by_cells(cells, fresh))
+            found.append(self.proposer.by_cells(self.looks.cells(self.contents), fresh))
         order = {content: number for number, content in enumerate(new)}
         proposed: dict[int, set[int]] = defaultdict(set)
         for a, b in np.concatenate(found).tolist():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from diptych.errors import ImageError, MissingExtraError
 from diptych.inputs import processors
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from diptych.catalog.database import Database
 
 T = TypeVar("T")
@@ -60,7 +62,9 @@ class Looks:
         """Those of these pictures that have one, or can be read and then have one."""
         wanted = list(dict.fromkeys(contents))
         missing = [one for one in wanted if one not in self._glances]
-        self._glances.update(self.kept_glances(missing))
+        for content, width, height, grey, cells in self._kept("width, height, grey, cells", missing):
+            pixels = np.frombuffer(bytes(grey), np.uint8).reshape(height, width)
+            self._glances[content] = Glance(pixels, _unpacked(cells))
         made = self._map(glance_of, [one for one in missing if one not in self._glances])
         self._glances.update(made)
         if made and not self.database.readonly:
@@ -79,18 +83,20 @@ class Looks:
         self._looks.clear()
         self._glances.clear()
 
-    def kept_glances(self, contents: Sequence[int]) -> Iterator[tuple[int, Glance]]:
-        """Those of these pictures that have a glance; decodes nothing."""
-        if self.database.readonly:
-            yield from ((one, self._glances[one]) for one in contents if one in self._glances)
+    def cells(self, contents: Sequence[int]) -> dict[int, NDArray[np.uint64]]:
+        """Cell hashes of those of these pictures that have a glance; decodes nothing."""
+        found = {one: self._glances[one].cells for one in contents if one in self._glances}
+        missing = [one for one in contents if one not in found]
+        found.update((one, _unpacked(cells)) for one, cells in self._kept("cells", missing))
+        return found
+
+    def _kept(self, columns: str, contents: Sequence[int]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(contents), MOST_VALUES):
             part = contents[start : start + MOST_VALUES]
             marks = ", ".join("?" * len(part))
-            for content, width, height, grey, cells in self.database.all(
-                f"SELECT content, width, height, grey, cells FROM glances WHERE content IN ({marks})", part
-            ):
-                pixels = np.frombuffer(bytes(grey), np.uint8).reshape(height, width)
-                yield content, Glance(pixels, np.frombuffer(bytes(cells), "<u8").astype(np.uint64))
+            yield from self.database.all(
+                f"SELECT content, {columns} FROM glances WHERE content IN ({marks})", part
+            )
 
     def _map(self, make: Callable[[Look], T], contents: Sequence[int]) -> list[tuple[int, T]]:
         """What threads make of the looks of these pictures."""
@@ -127,6 +133,10 @@ def glance_of(look: Look) -> Glance:
 def _packed(glance: Glance) -> tuple[int, int, bytes, bytes]:
     height, width = glance.grey.shape
     return width, height, glance.grey.tobytes(), glance.cells.astype("<u8").tobytes()
+
+
+def _unpacked(cells: bytes) -> NDArray[np.uint64]:
+    return np.frombuffer(bytes(cells), "<u8").astype(np.uint64)
 
 
 def _taken(kept: OrderedDict[int, T], wanted: Sequence[int], most: int) -> dict[int, T]:

@@ -8,6 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
+from diptych.catalog.reading import HASH_BYTES
 from diptych.errors import SaveError
 
 _CHUNK = 2**20
@@ -47,7 +48,7 @@ def move_file(source: Path, target: Path) -> None:
 
 
 def digest(path: Path) -> bytes:
-    """A hash of a file's bytes, read piece by piece.
+    """The hash by which a catalogue knows a file's bytes, read piece by piece.
 
     Examples
     --------
@@ -57,7 +58,7 @@ def digest(path: Path) -> bytes:
     ...     digest(Path(folder, "a")).hex()
     'cae66941d9efbd404e4d88758ea67670'
     """
-    found = hashlib.blake2b(digest_size=16)
+    found = hashlib.blake2b(digest_size=HASH_BYTES)
     with path.open("rb") as file:
         while data := file.read(_CHUNK):
             found.update(data)

@@ -6,7 +6,8 @@ pictures are compared with all, old ones are not compared with each other again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,14 +19,18 @@ from diptych.media.hashes import hamming, near_pairs
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from diptych.encoder import FloatArray
+
     Hashes = NDArray[np.uint64]
     Pairs = NDArray[np.int64]
+    Cells = Mapping[int, Hashes]
 
 DIFFERENCE_BITS, PERCEPTUAL_BITS, CELL_BITS = 10, 10, 8
 NEIGHBOURS = 20  # by vectors
 MOST = 24  # by one hash, for one picture
 _ALWAYS = 3e9  # comparisons that take a few seconds; beyond, hashes are looked up by their parts
 _SLICE = 2**24
+_NONE = np.zeros(0, np.uint64)
 # Of the 64 bits of a perceptual hash those of odd horizontal frequencies: mirrored, their sign changes.
 _ODD = np.uint64(int("10101010" * 8, 2))
 
@@ -52,6 +57,25 @@ def mirrored_perceptual(hashes: Hashes) -> Hashes:
     '0xaaaaaaaaaaaaaaaa'
     """
     return hashes ^ _ODD
+
+
+@dataclass(frozen=True, eq=False)
+class Outsider:
+    """A picture that is not in the catalogue, as partners are proposed for it.
+
+    Attributes
+    ----------
+    difference, perceptual : int
+        Its hashes.
+    cells : (n,) uint64
+    row : (dim,) float32
+        Its vector.
+    """
+
+    difference: int
+    perceptual: int
+    cells: Hashes
+    row: FloatArray
 
 
 class Proposer:
@@ -90,28 +114,54 @@ class Proposer:
                 found.append(np.stack([asking[first], asked[second]], 1))
         return self.contents[_each_once(np.concatenate(found))]
 
-    def by_cells(self, cells: dict[int, Hashes], fresh: NDArray[np.bool_]) -> Pairs:
+    def by_cells(self, cells: Cells, fresh: NDArray[np.bool_]) -> Pairs:
         """Pairs of contents of which one is in a cell of the other, (P, 2); one of each is fresh.
 
         Parameters
         ----------
-        cells : dict
+        cells : mapping
             Content -> hashes of its cells.
         fresh : (N,) bool
             Of `contents`.
         """
-        owners = np.repeat(np.arange(len(self.contents)), [len(cells.get(int(c), ())) for c in self.contents])
-        hashes = np.concatenate(
-            [np.zeros(0, np.uint64), *(cells[int(c)] for c in self.contents if int(c) in cells)]
-        )
+        owners, hashes = self._cells(cells)
         told = self.hashes.known & (self.hashes.perceptual != 0)
         found = []
-        for cells_too, wholes in ((fresh[owners], told), (~fresh[owners], told & fresh)):
-            asking, asked = np.flatnonzero(cells_too), np.flatnonzero(wholes)
+        for holders, wholes in ((fresh[owners], told), (~fresh[owners], told & fresh)):
+            asking, asked = np.flatnonzero(holders), np.flatnonzero(wholes)
             first, second = between(hashes[asking], self.hashes.perceptual[asked], CELL_BITS).T
             found.append(np.stack([owners[asking[first]], asked[second]], 1))
-        # A framed picture is found in a cell of the one with another frame.
         return self.contents[_each_once(np.concatenate(found))]
+
+    def of_outsider(self, outsider: Outsider, cells: Cells) -> dict[int, float]:
+        """Partners of a picture that is not in the catalogue, and the cosines to them."""
+        told = self.hashes.known & (self.hashes.difference != 0)
+        owners, hashes = self._cells(cells)
+        plain = np.array([outsider.difference, outsider.perceptual], np.uint64)
+        found = [
+            np.flatnonzero(told)[between(query, of[told], bits)[:, 1]]
+            for query, of, bits in (
+                (plain[:1], self.hashes.difference, DIFFERENCE_BITS),
+                (mirrored_difference(plain[:1]), self.hashes.difference, DIFFERENCE_BITS),
+                (plain[1:], self.hashes.perceptual, PERCEPTUAL_BITS),
+                (mirrored_perceptual(plain[1:]), self.hashes.perceptual, PERCEPTUAL_BITS),
+                (outsider.cells, self.hashes.perceptual, CELL_BITS),
+            )
+        ]
+        found.append(owners[between(plain[1:], hashes, CELL_BITS)[:, 1]])
+        by_hash = self.contents[np.unique(np.concatenate(found))].tolist()
+        known, rows = self.space.vectors(by_hash)
+        cosines = dict(zip(known, (rows @ outsider.row).tolist(), strict=True))
+        near, scores = self.space.nearest(outsider.row[None], NEIGHBOURS)
+        for row, cosine in zip(near[0].tolist(), scores[0].tolist(), strict=True):
+            if row in self._owners:
+                cosines[self._owners[row]] = cosine
+        return cosines
+
+    def _cells(self, cells: Cells) -> tuple[NDArray[np.int64], Hashes]:
+        """All cell hashes one after another, and whose each is, by its place in `contents`."""
+        each = [cells.get(content, _NONE) for content in self.contents.tolist()]
+        return np.repeat(np.arange(len(each)), [len(one) for one in each]), np.concatenate([_NONE, *each])
 
     def by_vectors(self, contents: Sequence[int]) -> Iterator[tuple[int, int, float]]:
         """(content, neighbour, cosine) of the nearest of each of these."""

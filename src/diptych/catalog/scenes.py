@@ -79,6 +79,10 @@ class Scenes:
             return replace(verdict, tier="scene", change="another moment") if another else verdict
         if apart is not None and apart <= BURST and cosine >= self._reached(SHOT):
             return Verdict("scene", "another moment", layout)
+        return self.alike(layout, cosine)
+
+    def alike(self, layout: float, cosine: float) -> Verdict | None:
+        """Whether layout and vectors say that it is one scene."""
         if layout >= LAYOUT and cosine >= self._reached(REACH):
             return Verdict("scene", "alike", layout)
         return None

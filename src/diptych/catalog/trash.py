@@ -15,13 +15,16 @@ from pathlib import Path
 from diptych.catalog.entries import load_file
 from diptych.catalog.groups import Group
 from diptych.catalog.keeping import File
+from diptych.catalog.listing import file_at
 from diptych.catalog.looks import glance_of
 from diptych.catalog.moving import digest, move_file
 from diptych.catalog.pixels import SIDE, Look
-from diptych.catalog.store import Store
+from diptych.catalog.reading import read_ahead
+from diptych.catalog.store import Picture, Store
 from diptych.catalog.undo import Write, undo_list
 from diptych.catalog.verdicts import Tier, judge, suspect
 from diptych.errors import DiptychError, InputError, SaveError
+from diptych.media import Limits
 
 FOLDER = ".diptych-trash"  # hidden, so that indexing passes it over
 
@@ -111,6 +114,22 @@ def move_to_trash(
     return moved
 
 
+def take_back(store: Store, paths: Sequence[Path]) -> int:
+    """Tell the catalogue of files that are back, where it knows their picture; how many it does not know.
+
+    Those are new to it, and the next indexing embeds them.
+    """
+    space, unknown = store.active, len(paths)
+    if space is None or store.database.readonly:
+        return unknown
+    there = filter(None, map(file_at, paths))
+    for read in read_ahead(there, Limits()):
+        if read.record.error is None and store.known([read.hash], space):
+            store.keep([Picture([read.record], hash=read.hash, size=len(read.data))], space)
+            unknown -= 1
+    return unknown
+
+
 # ------------------------------------------------------------------------------------------------- moving
 
 
@@ -140,7 +159,7 @@ def still_copy(file: File, keep: File, tier: Tier) -> str | None:
         return "it is no longer there"
     if not keep.path.is_file():
         return f"the one to keep is no longer there: {keep.name}"
-    if os.path.samefile(file.path, keep.path):
+    if file.path.samefile(keep.path):
         return f"it is the same file on disk as {keep.name}, by another name"
     try:
         if tier == "bytes":

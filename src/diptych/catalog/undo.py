@@ -42,7 +42,7 @@ class Restored:
 
 @contextlib.contextmanager
 def undo_list(folder: Path) -> Iterator[tuple[Path, Write]]:
-    """A new list in a folder: its path, whose stem names the run, and a function that writes a line for good."""
+    """A new list in a folder: its path, whose stem names the run, and what writes a line for good."""
     with saving(folder):
         folder.mkdir(parents=True, exist_ok=True)
         path, file = _new(folder)
@@ -85,7 +85,7 @@ def put_back(undo: Path) -> Restored:
                 move_file(target, source)
                 restored.files.append(source)
                 _remove_empty(target.parent, undo.stem)
-            elif there and os.path.samefile(source, target):
+            elif there and source.samefile(target):
                 target.unlink()  # killed between two names of one file: the other one stays
                 restored.untouched += 1
             elif there:

@@ -133,9 +133,7 @@ def _saved_again(change: str, agreement: Agreement, squashed: bool) -> Verdict:
 
 def _everywhere(agreement: Agreement) -> bool:
     """Whether a picture is as it was in every place."""
-    return (
-        agreement.worst >= SAME_WORST and agreement.mean >= SAME_MEAN and agreement.uneven <= SAME_UNEVEN
-    )
+    return agreement.worst >= SAME_WORST and agreement.mean >= SAME_MEAN and agreement.uneven <= SAME_UNEVEN
 
 
 def _mostly(agreement: Agreement) -> bool:

@@ -21,6 +21,7 @@ from diptych.cli import (
     classify,
     compare,
     demo,
+    duplicates,
     embed,
     evaluate,
     export,
@@ -33,6 +34,7 @@ from diptych.cli import (
     robustness,
     runtimes,
     search,
+    similar,
     suite,
     train,
 )
@@ -73,6 +75,8 @@ app.command("demo")(demo.demo)
 app.command("index")(index.index)
 app.command("embed")(embed.embed)
 app.command("search")(search.search)
+app.command("duplicates")(duplicates.duplicates)
+app.command("similar")(similar.similar)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)
