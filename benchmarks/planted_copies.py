@@ -58,7 +58,7 @@ def recompressed(image: Image.Image, random: Random) -> Saved:
 def resized(image: Image.Image, random: Random) -> Saved:
     """A quarter to twice as wide and high."""
     factor = float(np.exp(random.uniform(np.log(0.25), np.log(2))))
-    size = tuple(max(round(side * factor), 8) for side in image.size)
+    size = max(round(image.width * factor), 8), max(round(image.height * factor), 8)
     return saved(image.resize(size, Image.Resampling.LANCZOS), quality=85)
 
 

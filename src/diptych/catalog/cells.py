@@ -38,7 +38,7 @@ def cell_hashes(image: Image.Image) -> NDArray[np.uint64]:
 
     Examples
     --------
-    >>> picture = Image.effect_mandelbrot((96, 96), (-2, -1.5, 1, 1.5), 60).convert("RGB")
+    >>> picture = Image.effect_noise((12, 12), 90).resize((96, 96)).convert("RGB")
     >>> wall = Image.new("RGB", (192, 192), "white")
     >>> wall.paste(picture, (96, 0))
     >>> from diptych.media.hashes import hamming

@@ -78,7 +78,8 @@ class _Comparison:
                 for chunk in chunks(new):
                     self.looks.glances(chunk)
                     advance(len(chunk))
-            found.append(self.proposer.by_cells(self.looks.cells(self.contents), fresh))
+            self.proposer.learn(self.looks.traces(self.contents))
+            found.append(self.proposer.by_cells(fresh))
         order = {content: number for number, content in enumerate(new)}
         proposed: dict[int, set[int]] = defaultdict(set)
         for a, b in np.concatenate(found).tolist():
@@ -95,6 +96,9 @@ class _Comparison:
         for chunk in chunks(new):
             waiting.difference_update(chunk)
             cosines: Cosines = {ordered(one, other): None for one in chunk for other in proposed.pop(one, ())}
+            if self.parts:
+                traces = self.looks.traces(chunk)
+                cosines.update((ordered(*pair), None) for pair in self.proposer.by_words(traces))
             for one, other, cosine in self.proposer.by_vectors(chunk):
                 cosines[ordered(one, other)] = cosine
             for one in chunk:

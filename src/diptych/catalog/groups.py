@@ -7,13 +7,15 @@ and never reach into the other groups. Every file of a group says what it is to 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diptych.catalog.keeping import File, Rule, best_first
 from diptych.catalog.pairs import Pair
 from diptych.catalog.verdicts import TIERS, Tier
+
+SERIES = 2  # other moments of a picture that make it one of a series
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def make_groups(
     list of Group
         By tier, the largest first.
     """
-    known = [pair for pair in pairs if pair.first in files and pair.second in files]
+    known = _series([pair for pair in pairs if pair.first in files and pair.second in files])
     same = [pair for pair in known if pair.verdict.tier == "picture" and "picture" in tiers]
     union = Union()
     for pair in same:
@@ -139,6 +141,24 @@ def make_groups(
     return sorted(
         groups, key=lambda group: (TIERS.index(group.tier), -len(group.members), group.kept.file.name)
     )
+
+
+def _series(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs, where pictures of a series that seem to be written over are scenes like the rest of it.
+
+    Something that comes into a standing camera's view looks like something that was laid over; but such a
+    camera takes more than one picture.
+    """
+    moments: Counter[int] = Counter()
+    for pair in pairs:
+        if pair.verdict.change == "another moment":
+            moments.update((pair.first, pair.second))
+    return [
+        replace(pair, verdict=replace(pair.verdict, tier="scene", change="another moment", box=None))
+        if pair.verdict.change == "written over" and max(moments[pair.first], moments[pair.second]) >= SERIES
+        else pair
+        for pair in pairs
+    ]
 
 
 Links = dict[int, dict[int, Pair]]  # content -> other content -> their pair

@@ -1,8 +1,9 @@
-"""Pictures of a catalogue looked at once more: their glances, kept in the catalogue, and their looks.
+"""Pictures of a catalogue looked at once more: their glances and traces, kept there, and their looks.
 
-A glance is two kilobytes that tell most pairs apart, and is made once for every picture. A look is large
-enough to be judged by; the last few hundred stay in memory, and threads decode those that are asked for
-together. A picture whose files are gone or broken has neither, and is compared with nothing.
+A glance and its traces are three kilobytes, made once for every picture: the traces propose what may belong
+together, the glances tell most pairs apart. A look is large enough to be judged by; the last few hundred stay
+in memory, and threads decode those that are asked for together. A picture whose files are gone or broken has
+none of these, and is compared with nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -19,6 +21,7 @@ from diptych.catalog.entries import Entry, load_entry, read_entries
 from diptych.catalog.parts import Glance, small_grey
 from diptych.catalog.pixels import SIDE, Look
 from diptych.catalog.spaces import MOST_VALUES
+from diptych.catalog.words import PROBES, picture_words
 from diptych.errors import ImageError, MissingExtraError
 from diptych.inputs import processors
 
@@ -30,6 +33,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_LOOKS, MOST_GLANCES = 400, 20_000  # in memory; a quarter of a megabyte each, and a few kilobytes
+
+
+@dataclass(frozen=True, eq=False)
+class Traces:
+    """By what partners are proposed for a picture.
+
+    Attributes
+    ----------
+    cells : (n,) uint64
+        Hashes of its cells.
+    words : (m, PROBES) uint16
+        Its visual words.
+    """
+
+    cells: NDArray[np.uint64]
+    words: NDArray[np.uint16]
 
 
 class Looks:
@@ -49,7 +68,7 @@ class Looks:
         self.database = database
         self.failed: dict[int, str] = {}
         self._looks: OrderedDict[int, Look] = OrderedDict()
-        self._glances: OrderedDict[int, Glance] = OrderedDict()
+        self._seen: OrderedDict[int, tuple[Glance, Traces]] = OrderedDict()
         self._pool = ThreadPoolExecutor(processors(), thread_name_prefix="look")
 
     def looks(self, contents: Iterable[int]) -> dict[int, Look]:
@@ -61,34 +80,35 @@ class Looks:
     def glances(self, contents: Iterable[int]) -> dict[int, Glance]:
         """Those of these pictures that have one, or can be read and then have one."""
         wanted = list(dict.fromkeys(contents))
-        missing = [one for one in wanted if one not in self._glances]
-        for content, width, height, grey, cells in self._kept("width, height, grey, cells", missing):
+        missing = [one for one in wanted if one not in self._seen]
+        for content, width, height, grey, *traces in self._kept("width, height, grey, cells, words", missing):
             pixels = np.frombuffer(bytes(grey), np.uint8).reshape(height, width)
-            self._glances[content] = Glance(pixels, _unpacked(cells))
-        made = self._map(glance_of, [one for one in missing if one not in self._glances])
-        self._glances.update(made)
+            self._seen[content] = Glance(pixels), _unpacked(*traces)
+        made = self._map(glance_at, [one for one in missing if one not in self._seen])
+        self._seen.update(made)
         if made and not self.database.readonly:
             with self.database.writing():
                 self.database.many(
-                    "INSERT INTO glances (content, width, height, grey, cells) VALUES (?, ?, ?, ?, ?) "
-                    "ON CONFLICT (content) DO NOTHING",
-                    [(content, *_packed(glance)) for content, glance in made],
+                    "INSERT INTO glances (content, width, height, grey, cells, words) "
+                    "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (content) DO NOTHING",
+                    [(content, *_packed(*seen)) for content, seen in made],
                 )
         # What cannot be kept there has to stay here.
-        return _taken(self._glances, wanted, 2**62 if self.database.readonly else MOST_GLANCES)
+        most = 2**62 if self.database.readonly else MOST_GLANCES
+        return {content: glance for content, (glance, _) in _taken(self._seen, wanted, most).items()}
+
+    def traces(self, contents: Sequence[int]) -> dict[int, Traces]:
+        """Those of the pictures that were glanced at; decodes nothing."""
+        found = {one: self._seen[one][1] for one in contents if one in self._seen}
+        missing = [one for one in contents if one not in found]
+        found.update((one, _unpacked(*traces)) for one, *traces in self._kept("cells, words", missing))
+        return found
 
     def close(self) -> None:
         """Let go of threads and pictures."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._looks.clear()
-        self._glances.clear()
-
-    def cells(self, contents: Sequence[int]) -> dict[int, NDArray[np.uint64]]:
-        """Cell hashes of those of these pictures that have a glance; decodes nothing."""
-        found = {one: self._glances[one].cells for one in contents if one in self._glances}
-        missing = [one for one in contents if one not in found]
-        found.update((one, _unpacked(cells)) for one, cells in self._kept("cells", missing))
-        return found
+        self._seen.clear()
 
     def _kept(self, columns: str, contents: Sequence[int]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(contents), MOST_VALUES):
@@ -125,18 +145,24 @@ class Failure(str):
     """Why a picture could not be read."""
 
 
-def glance_of(look: Look) -> Glance:
+def glance_at(look: Look) -> tuple[Glance, Traces]:
     """What is kept of a look."""
-    return Glance(small_grey(look), cell_hashes(look.image))
+    return Glance(small_grey(look)), Traces(cell_hashes(look.image), picture_words(look.grey))
 
 
-def _packed(glance: Glance) -> tuple[int, int, bytes, bytes]:
+def _packed(glance: Glance, traces: Traces) -> tuple[int, int, bytes, bytes, bytes]:
     height, width = glance.grey.shape
-    return width, height, glance.grey.tobytes(), glance.cells.astype("<u8").tobytes()
+    return (
+        *(width, height, glance.grey.tobytes()),
+        *(traces.cells.astype("<u8").tobytes(), traces.words.astype("<u2").tobytes()),
+    )
 
 
-def _unpacked(cells: bytes) -> NDArray[np.uint64]:
-    return np.frombuffer(bytes(cells), "<u8").astype(np.uint64)
+def _unpacked(cells: bytes, words: bytes) -> Traces:
+    return Traces(
+        np.frombuffer(bytes(cells), "<u8").astype(np.uint64),
+        np.frombuffer(bytes(words), "<u2").astype(np.uint16).reshape(-1, PROBES),
+    )
 
 
 def _taken(kept: OrderedDict[int, T], wanted: Sequence[int], most: int) -> dict[int, T]:

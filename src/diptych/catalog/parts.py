@@ -76,12 +76,10 @@ class Glance:
     ----------
     grey : (h, w) uint8
         Brightness, as `small_grey` gives it.
-    cells : (n,) uint64, optional
-        Hashes of its cells, see `cells`; for whoever looks for collages.
     """
 
-    def __init__(self, grey: NDArray[np.uint8], cells: NDArray[np.uint64] | None = None) -> None:
-        self.grey, self.cells = grey, np.zeros(0, np.uint64) if cells is None else cells
+    def __init__(self, grey: NDArray[np.uint8]) -> None:
+        self.grey = grey
 
     @property
     def blank(self) -> bool:
@@ -271,7 +269,7 @@ def _grey(look: Look, size: tuple[int, int], box: Box | None = None) -> FloatArr
 def _normal(grey: FloatArray) -> FloatArray:
     """Flat, of mean 0 and norm 1."""
     flat = grey.reshape(-1) - grey.mean()
-    return flat / max(float(np.linalg.norm(flat)), 1e-6)
+    return np.asarray(flat / max(float(np.linalg.norm(flat)), 1e-6))
 
 
 def _fitting(size: tuple[int, int], longer: int) -> tuple[int, int]:

@@ -142,7 +142,7 @@ def compare_pixels(a: FloatArray, b: FloatArray) -> Agreement:
     grey_a, grey_b = a @ _GREY, b @ _GREY  # (h, w)
     gain = np.clip((grey_a.std() + 1) / (grey_b.std() + 1), 1 / GAIN, GAIN)
     grey_b = (grey_b - grey_b.mean()) * gain + grey_a.mean()
-    x, y = _blocks(grey_a), _blocks(grey_b)  # (rows, columns, 64)
+    x, y = blocks_of(grey_a), blocks_of(grey_b)  # (rows, columns, 64)
     apart = np.sqrt(((x - y) ** 2).mean(-1))
     mean_x, mean_y = x.mean(-1), y.mean(-1)
     x, y = x - mean_x[..., None], y - mean_y[..., None]
@@ -154,7 +154,7 @@ def compare_pixels(a: FloatArray, b: FloatArray) -> Agreement:
     return Agreement(alike, np.maximum(var_x, var_y) > TEXTURE, _colour(a, b), uneven)
 
 
-def _blocks(grey: FloatArray) -> FloatArray:
+def blocks_of(grey: FloatArray) -> FloatArray:
     """Blocks of a picture, (rows, columns, 64); of a very small one, the whole as one."""
     if min(grey.shape) < BLOCK:
         return grey.reshape(1, 1, -1)
@@ -166,5 +166,5 @@ def _blocks(grey: FloatArray) -> FloatArray:
 def _colour(a: FloatArray, b: FloatArray) -> float:
     """Difference in brightness; blockwise, of red and of blue against green; the largest of the three."""
     tints = (a[..., ::2] - a[..., 1:2]) - (b[..., ::2] - b[..., 1:2])  # (h, w, 2)
-    blockwise = [float(np.abs(_blocks(tints[..., i]).mean(-1)).mean()) for i in (0, 1)]
+    blockwise = [float(np.abs(blocks_of(tints[..., i]).mean(-1)).mean()) for i in (0, 1)]
     return max(*blockwise, abs(float(a.mean() - b.mean())))

@@ -1,4 +1,4 @@
-"""Which pictures are worth comparing: by hashes, mirrored ones too, by cells, and by near vectors.
+"""Which pictures are worth comparing: by hashes, mirrored ones too, by cells, by words, by near vectors.
 
 Nothing is decided here. A proposal costs little and may be wrong; what nobody proposes is never found. New
 pictures are compared with all, old ones are not compared with each other again.
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diptych.catalog.entries import hashes_of
+from diptych.catalog.looks import Traces
 from diptych.catalog.spaces import Space
+from diptych.catalog.words import WordIndex
 from diptych.media.hashes import hamming, near_pairs
 
 if TYPE_CHECKING:
@@ -23,10 +25,9 @@ if TYPE_CHECKING:
 
     Hashes = NDArray[np.uint64]
     Pairs = NDArray[np.int64]
-    Cells = Mapping[int, Hashes]
 
 DIFFERENCE_BITS, PERCEPTUAL_BITS, CELL_BITS = 10, 10, 8
-NEIGHBOURS = 20  # by vectors
+NEIGHBOURS, SHARING = 10, 10  # by vectors, by words
 MOST = 24  # by one hash, for one picture
 _ALWAYS = 3e9  # comparisons that take a few seconds; beyond, hashes are looked up by their parts
 _SLICE = 2**24
@@ -67,14 +68,14 @@ class Outsider:
     ----------
     difference, perceptual : int
         Its hashes.
-    cells : (n,) uint64
+    traces : Traces
     row : (dim,) float32
         Its vector.
     """
 
     difference: int
     perceptual: int
-    cells: Hashes
+    traces: Traces
     row: FloatArray
 
 
@@ -114,29 +115,39 @@ class Proposer:
                 found.append(np.stack([asking[first], asked[second]], 1))
         return self.contents[_each_once(np.concatenate(found))]
 
-    def by_cells(self, cells: Cells, fresh: NDArray[np.bool_]) -> Pairs:
+    def learn(self, traces: Mapping[int, Traces]) -> None:
+        """Take the traces of pictures that were glanced at; whatever follows asks them."""
+        each = [traces[one].cells if one in traces else _NONE for one in self.contents.tolist()]
+        self._owner_of_cell = np.repeat(np.arange(len(each)), [len(one) for one in each])
+        self._cells = np.concatenate([_NONE, *each])
+        self._words = WordIndex(self.contents.tolist(), {one: trace.words for one, trace in traces.items()})
+
+    def by_cells(self, fresh: NDArray[np.bool_]) -> Pairs:
         """Pairs of contents of which one is in a cell of the other, (P, 2); one of each is fresh.
 
         Parameters
         ----------
-        cells : mapping
-            Content -> hashes of its cells.
         fresh : (N,) bool
             Of `contents`.
         """
-        owners, hashes = self._cells(cells)
-        told = self.hashes.known & (self.hashes.perceptual != 0)
+        owners, told = self._owner_of_cell, self.hashes.known & (self.hashes.perceptual != 0)
         found = []
         for holders, wholes in ((fresh[owners], told), (~fresh[owners], told & fresh)):
             asking, asked = np.flatnonzero(holders), np.flatnonzero(wholes)
-            first, second = between(hashes[asking], self.hashes.perceptual[asked], CELL_BITS).T
+            first, second = between(self._cells[asking], self.hashes.perceptual[asked], CELL_BITS).T
             found.append(np.stack([owners[asking[first]], asked[second]], 1))
         return self.contents[_each_once(np.concatenate(found))]
 
-    def of_outsider(self, outsider: Outsider, cells: Cells) -> dict[int, float]:
+    def by_words(self, traces: Mapping[int, Traces]) -> Iterator[tuple[int, int]]:
+        """(content, other) of those that share the rarest words with each of these."""
+        for content, trace in traces.items():
+            for other in self._words.nearest(trace.words, SHARING + 1):
+                if other != content:
+                    yield content, other
+
+    def of_outsider(self, outsider: Outsider) -> dict[int, float]:
         """Partners of a picture that is not in the catalogue, and the cosines to them."""
         told = self.hashes.known & (self.hashes.difference != 0)
-        owners, hashes = self._cells(cells)
         plain = np.array([outsider.difference, outsider.perceptual], np.uint64)
         found = [
             np.flatnonzero(told)[between(query, of[told], bits)[:, 1]]
@@ -145,23 +156,19 @@ class Proposer:
                 (mirrored_difference(plain[:1]), self.hashes.difference, DIFFERENCE_BITS),
                 (plain[1:], self.hashes.perceptual, PERCEPTUAL_BITS),
                 (mirrored_perceptual(plain[1:]), self.hashes.perceptual, PERCEPTUAL_BITS),
-                (outsider.cells, self.hashes.perceptual, CELL_BITS),
+                (outsider.traces.cells, self.hashes.perceptual, CELL_BITS),
             )
         ]
-        found.append(owners[between(plain[1:], hashes, CELL_BITS)[:, 1]])
-        by_hash = self.contents[np.unique(np.concatenate(found))].tolist()
-        known, rows = self.space.vectors(by_hash)
+        found.append(self._owner_of_cell[between(plain[1:], self._cells, CELL_BITS)[:, 1]])
+        partners = set(self.contents[np.concatenate(found)].tolist())
+        partners.update(self._words.nearest(outsider.traces.words, SHARING))
+        known, rows = self.space.vectors(sorted(partners))
         cosines = dict(zip(known, (rows @ outsider.row).tolist(), strict=True))
         near, scores = self.space.nearest(outsider.row[None], NEIGHBOURS)
         for row, cosine in zip(near[0].tolist(), scores[0].tolist(), strict=True):
             if row in self._owners:
                 cosines[self._owners[row]] = cosine
         return cosines
-
-    def _cells(self, cells: Cells) -> tuple[NDArray[np.int64], Hashes]:
-        """All cell hashes one after another, and whose each is, by its place in `contents`."""
-        each = [cells.get(content, _NONE) for content in self.contents.tolist()]
-        return np.repeat(np.arange(len(each)), [len(one) for one in each]), np.concatenate([_NONE, *each])
 
     def by_vectors(self, contents: Sequence[int]) -> Iterator[tuple[int, int, float]]:
         """(content, neighbour, cosine) of the nearest of each of these."""

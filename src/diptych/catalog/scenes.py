@@ -108,7 +108,8 @@ def shots_of(database: Database, contents: Sequence[int]) -> dict[int, Shot]:
         part = contents[start : start + MOST_VALUES]
         marks = ", ".join("?" * len(part))
         for content, taken, camera in database.all(
-            f"SELECT id, taken, camera FROM contents WHERE id IN ({marks}) AND taken IS NOT NULL AND camera <> ''",
+            f"SELECT id, taken, camera FROM contents WHERE id IN ({marks}) "
+            "AND taken IS NOT NULL AND camera <> ''",
             part,
         ):
             found[content] = Shot(datetime.fromisoformat(taken), camera)

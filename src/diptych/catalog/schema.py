@@ -96,7 +96,8 @@ CREATE TABLE glances (
     width BIGINT NOT NULL,
     height BIGINT NOT NULL,
     grey {blob} NOT NULL,
-    cells {blob} NOT NULL
+    cells {blob} NOT NULL,
+    words {blob} NOT NULL
 );
 
 CREATE TABLE compared (content BIGINT PRIMARY KEY, depth BIGINT NOT NULL);

@@ -1,4 +1,4 @@
-"""A picture from outside against a catalogue: is it in there, or part of one, or one part of it; what is near.
+"""A picture from outside against a catalogue: is it in there, or part of one, or one part of it.
 
 The same comparison as for duplicates, without the picture being taken in. "Is any of ours in there" and "is
 this in ours" are one question: either may be the whole.
@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from diptych.catalog.comparing import contents_of
 from diptych.catalog.entries import Entry, load_file, read_entries
-from diptych.catalog.looks import Looks, glance_of
+from diptych.catalog.looks import Looks, glance_at
 from diptych.catalog.moving import digest
 from diptych.catalog.pixels import SIDE, Look
 from diptych.catalog.proposals import Outsider, Proposer
@@ -26,8 +24,6 @@ from diptych.errors import CatalogError
 from diptych.media.hashes import difference_hash, perceptual_hash
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from diptych.encoder import Encoder
 
 
@@ -76,7 +72,9 @@ class Inquiry:
         self.contents = contents_of(space)
         self.looks = Looks(store.database)
         self.proposer, self.scenes = Proposer(space, self.contents), Scenes(space, self.contents)
-        self._cells: dict[int, NDArray[np.uint64]] | None = None
+        self.proposer.learn(
+            self.looks.traces(self.contents)
+        )  # of those that duplicates were looked for among
 
     def close(self) -> None:
         """Let go of threads and pictures."""
@@ -103,12 +101,10 @@ class Inquiry:
         """
         image = load_file(path, target=max(SIDE // 2, self.encoder.input_size))
         look = Look.of(image)
-        glance = glance_of(look)
+        glance, traces = glance_at(look)
         row = self.encoder.encode_images([image])[0]
-        outsider = Outsider(difference_hash(image), perceptual_hash(image), glance.cells, row)
-        if self._cells is None:  # of those that a search for parts has looked at
-            self._cells = self.looks.cells(self.contents)
-        cosines = self.proposer.of_outsider(outsider, self._cells)
+        outsider = Outsider(difference_hash(image), perceptual_hash(image), traces, row)
+        cosines = self.proposer.of_outsider(outsider)
         glances = self.looks.glances(cosines)
         suspicions = {one: suspect(glance, other) for one, other in glances.items()}
         looks = self.looks.looks(one for one, suspicion in suspicions.items() if suspicion)

@@ -16,8 +16,8 @@ from diptych.catalog.entries import load_file
 from diptych.catalog.groups import Group
 from diptych.catalog.keeping import File
 from diptych.catalog.listing import file_at
-from diptych.catalog.looks import glance_of
 from diptych.catalog.moving import digest, move_file
+from diptych.catalog.parts import Glance, small_grey
 from diptych.catalog.pixels import SIDE, Look
 from diptych.catalog.reading import read_ahead
 from diptych.catalog.store import Picture, Store
@@ -174,7 +174,7 @@ def _still_alike(file: File, keep: File, tier: Tier) -> str | None:
     looks = [Look.of(load_file(one.path, one.member, target=SIDE // 2)) for one in (keep, file)]
     if tier == "scene":
         return None  # nothing but that both are there can be asked of a scene
-    glances = [glance_of(look) for look in looks]
+    glances = [Glance(small_grey(look)) for look in looks]
     verdict = judge(looks[0], looks[1], suspect(glances[0], glances[1], parts=tier == "part"))
     if verdict is None or verdict.tier not in ("picture", tier) or verdict.whole == 1:
         return f"it no longer shows what {keep.name} shows"

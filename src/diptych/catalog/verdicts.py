@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from diptych.catalog.parts import ROUGH, Box, Glance, Place, place, search
-from diptych.catalog.pixels import BLOCK, Agreement, Look, compare
+from diptych.catalog.pixels import BLOCK, Agreement, Look, blocks_of, compare
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +33,7 @@ ALTERED_SHARE, ALTERED_TEXTURED = 0.7, 0.35  # of all blocks, and of the texture
 GOOD_BLOCK, BAD_BLOCK = 0.5, 0.4
 PART_CORRELATION, PART_MEAN, PART_SHARE, PART_BLOCKS = 0.92, 0.75, 0.85, 9
 FRAME = 12.0  # deviation of the brightness around a part: less is a frame
+SIDED = 0.1  # share of a change that goes the other way: a text is added to one picture, what moves to both
 MOVED, MOVED_SHARE, REACH = 0.8, 0.25, 24  # correlation, share of the changed blocks, pixels they may move
 
 
@@ -151,11 +152,31 @@ def _altered(a: Look, b: Look, agreement: Agreement) -> Verdict:
     """One picture in most places: written over, or the same camera on the same spot a moment later."""
     rows, columns = agreement.blocks.shape
     changed = agreement.blocks < max(BAD_BLOCK, agreement.worst + 0.1)
-    if _moved(a, b, changed):
+    if _goes_both_ways(a, b, changed) or _moved(a, b, changed):
         return Verdict("scene", "another moment", agreement.mean)
     y, x = np.nonzero(changed)
     box = (x.min() / columns, y.min() / rows, (x.max() + 1) / columns, (y.max() + 1) / rows)
     return Verdict("part", "written over", agreement.mean, (box[0], box[1], box[2], box[3]))
+
+
+def _goes_both_ways(a: Look, b: Look, changed: NDArray[np.bool_]) -> bool:
+    """Whether some of what changed is brighter and has more edges in one picture, and some in the other."""
+    size = min(a.size[0], b.size[0]), min(a.size[1], b.size[1])
+    one, two = (look.pixels(size).mean(-1) for look in (a, b))
+    return min(_other_way(one, two, changed), _other_way(_edges(one), _edges(two), changed)) > SIDED
+
+
+def _edges(grey: FloatArray) -> FloatArray:
+    """How much the brightness changes to the left and upwards."""
+    across = np.abs(np.diff(grey, axis=1, prepend=grey[:, :1]))
+    return np.asarray(across + np.abs(np.diff(grey, axis=0, prepend=grey[:1])), np.float32)
+
+
+def _other_way(one: FloatArray, two: FloatArray, changed: NDArray[np.bool_]) -> float:
+    """Of what changed blocks differ by in their means, the share that goes against the rest, 0 to 0.5."""
+    apart = (blocks_of(one).mean(-1) - blocks_of(two).mean(-1))[changed]
+    more, total = float(apart[apart > 0].sum()), float(np.abs(apart).sum())
+    return min(more, total - more) / max(total, 1e-6)
 
 
 def _moved(a: Look, b: Look, changed: NDArray[np.bool_]) -> bool:

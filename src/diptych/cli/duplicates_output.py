@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from diptych.catalog.duplicates import Groups
     from diptych.catalog.groups import Group, Member
     from diptych.catalog.keeping import File
-    from diptych.catalog.verdicts import Tier
 
 Form = Literal["table", "json", "csv", "imagededup", "remove"]
 

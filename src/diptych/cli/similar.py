@@ -35,7 +35,7 @@ def similar(
     precision: options.Precision = "auto",
     threads: options.Threads = "auto",
 ) -> None:
-    """Look for pictures from outside in a catalogue: the same, parts of them, wholes they are part of, like ones.
+    """Look for pictures from outside in a catalogue: the same, parts, wholes they are part of, like ones.
 
     Parts in a catalogue are found best once [bold]diptych duplicates[/bold] has looked at its pictures.
 
