@@ -77,15 +77,20 @@ def load_entry(entry: Entry, *, target: int | None = None) -> Image:
     first: ImageError | None = None
     for path, member in ((entry.path, entry.member), *entry.copies):
         try:
-            if not member:
-                return load_image(path, target=target)
-            source = io.BytesIO(read_member(path, member))
-            source.name = member  # camera RAW is told by its suffix
-            return load_image(source, target=target)
+            return load_file(path, member, target=target)
         except ImageError as error:
             first = first or error
     assert first is not None
     raise first
+
+
+def load_file(path: Path, member: str = "", *, target: int | None = None) -> Image:
+    """The picture in one file, or in a member of an archive; as `load_entry`."""
+    if not member:
+        return load_image(path, target=target)
+    source = io.BytesIO(read_member(path, member))
+    source.name = member  # camera RAW is told by its suffix
+    return load_image(source, target=target)
 
 
 def read_entries(database: Database, contents: Sequence[int]) -> list[Entry]:

@@ -91,6 +91,31 @@ CREATE TABLE archives (
     members BIGINT NOT NULL
 );
 
+CREATE TABLE glances (
+    content BIGINT PRIMARY KEY,
+    width BIGINT NOT NULL,
+    height BIGINT NOT NULL,
+    grey {blob} NOT NULL,
+    cells {blob} NOT NULL,
+    words {blob} NOT NULL
+);
+
+CREATE TABLE compared (content BIGINT PRIMARY KEY, depth BIGINT NOT NULL);
+
+CREATE TABLE pairs (
+    first BIGINT NOT NULL,
+    second BIGINT NOT NULL,
+    tier TEXT NOT NULL,
+    change TEXT NOT NULL,
+    whole BIGINT,
+    bits BIGINT,
+    cosine {real},
+    pixels {real},
+    box TEXT,
+    PRIMARY KEY (first, second)
+);
+CREATE INDEX pairs_second ON pairs (second);
+
 CREATE TABLE roots (path {blob} PRIMARY KEY, finished TEXT);
 
 CREATE TABLE runs (id {serial}, beat {real} NOT NULL)

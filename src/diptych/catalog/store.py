@@ -35,6 +35,12 @@ _TOLD = (
     *("difference_hash", "perceptual_hash", "error"),
 )
 
+# What goes with a content, by table and column; the content itself last.
+_OF_CONTENTS = (
+    *(("tags", "content"), ("glances", "content"), ("compared", "content")),
+    *(("pairs", "first"), ("pairs", "second"), ("contents", "id")),
+)
+
 
 @dataclass(frozen=True)
 class Found:
@@ -344,7 +350,7 @@ class Store:
             elif (space := self._open(state)) is not None:
                 space.drop(gone)
                 space.close()
-        for table, column in (("tags", "content"), ("contents", "id")):
+        for table, column in _OF_CONTENTS:
             self.database.many(f"DELETE FROM {table} WHERE {column} = ?", [(one,) for one in gone])
 
     # ------------------------------------------------------------------------------------------ reading

@@ -21,6 +21,7 @@ from diptych.cli import (
     classify,
     compare,
     demo,
+    duplicates,
     embed,
     evaluate,
     export,
@@ -34,6 +35,7 @@ from diptych.cli import (
     robustness,
     runtimes,
     search,
+    similar,
     suite,
     tag,
     train,
@@ -77,6 +79,8 @@ app.command("embed")(embed.embed)
 app.command("search")(search.search)
 app.command("tag")(tag.tag)
 app.command("map")(map.map_)
+app.command("duplicates")(duplicates.duplicates)
+app.command("similar")(similar.similar)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)

@@ -1,0 +1,155 @@
+"""Duplicates of a catalogue: found once, kept, and told in groups with their evidence.
+
+Four tiers. *bytes*: files that are equal. *picture*: one picture saved again, resized, mirrored, turned by
+its EXIF data. *part*: cut, framed, written over, in other colours, or inside a larger picture. *scene*: the
+same thing a moment later, which is no duplicate. Only the first two are ever taken for copies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from diptych.catalog.comparing import compare_new
+from diptych.catalog.groups import Group, make_groups
+from diptych.catalog.keeping import File, Rule, parse_rules
+from diptych.catalog.looks import Looks
+from diptych.catalog.pairs import Pairs
+from diptych.catalog.scan import below
+from diptych.catalog.spaces import Space, Stage
+from diptych.catalog.store import Store
+from diptych.catalog.verdicts import TIERS, Tier
+from diptych.embedding import Progress
+from diptych.errors import CatalogError, InputError
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What was found.
+
+    Attributes
+    ----------
+    groups : tuple of Group
+        By tier.
+    pictures, files : int
+        How many were looked at.
+    failed : dict
+        Picture -> why it could not be read again, of those it was asked of.
+    """
+
+    groups: tuple[Group, ...]
+    pictures: int
+    files: int
+    failed: dict[int, str] = field(default_factory=dict)
+
+    def of(self, tier: Tier) -> tuple[Group, ...]:
+        """The groups of one tier."""
+        return tuple(group for group in self.groups if group.tier == tier)
+
+    def to_remove(self, tiers: Collection[Tier] = ("bytes", "picture")) -> list[File]:
+        """Files that are copies of one that is kept, each once; none that is kept in another group."""
+        kept = {group.kept.file for group in self.groups}
+        found: dict[File, None] = {}
+        for group in self.groups:
+            for member in group.others:
+                if (
+                    member.tier in tiers
+                    and member.direct
+                    and not member.file.member
+                    and member.file not in kept
+                ):
+                    found[member.file] = None
+        return list(found)
+
+
+def find_duplicates(
+    store: Store,
+    space: Space | None = None,
+    *,
+    tiers: Collection[Tier] = TIERS,
+    rules: Sequence[Rule] | None = None,
+    folders: Sequence[Path] = (),
+    stage: Stage | None = None,
+) -> Groups:
+    """Find the duplicates of a catalogue.
+
+    What is new since the last time is compared with everything; the rest is known. It may be stopped at any
+    instant, and goes on where it stood.
+
+    Parameters
+    ----------
+    store : Store
+    space : Space, optional
+        By default the active one.
+    tiers : collection of {"bytes", "picture", "part", "scene"}
+        "part" takes longest.
+    rules : sequence of Rule, optional
+        Which file of a group is kept; by default `keeping.DEFAULT_RULES`.
+    folders : sequence of Path
+        Only files in these, compared with each other.
+    stage : callable, optional
+        `stage(what, total)` gives a context with a progress function.
+
+    Raises
+    ------
+    CatalogError
+        The catalogue is empty.
+    InputError
+        A tier that there is none of.
+    """
+    wrong = [tier for tier in tiers if tier not in TIERS]
+    if wrong or not tiers:
+        raise InputError(
+            f"there is no tier {wrong[0] if wrong else ''!r}: expected some of {', '.join(TIERS)}"
+        )
+    space = space or store.active
+    if space is None:
+        raise CatalogError(f"{store.folder} holds no pictures yet: index some with  diptych index PATH")
+    files = files_of(store, folders)
+    pairs, looks = Pairs(store.database, space.info.identity), Looks(store.database)
+    try:
+        if set(tiers) != {"bytes"}:
+            only = set(files) if folders else None
+            compare_new(space, pairs, looks, parts="part" in tiers, only=only, stage=stage or _silent)
+        groups = make_groups(pairs, files, parse_rules() if rules is None else rules, tiers)
+    finally:
+        looks.close()
+    return Groups(tuple(groups), len(files), sum(map(len, files.values())), dict(looks.failed))
+
+
+def files_of(store: Store, folders: Sequence[Path] = ()) -> dict[int, list[File]]:
+    """The files of every picture that could be decoded, by content; only those in these folders, if any."""
+    edges = [below(os.fsencode(os.path.abspath(folder.expanduser()))) for folder in folders]  # noqa: PTH100
+    where = " OR ".join("(f.path >= ? AND f.path < ?)" for _ in edges) or "1 = 1"
+    found: dict[int, list[File]] = defaultdict(list)
+    for path, member, content, modified, kind, width, height, size, told in store.database.all(
+        "SELECT f.path, f.member, c.id, f.modified, c.format, c.width, c.height, c.bytes, "
+        "c.taken IS NOT NULL OR c.camera <> '' OR c.latitude IS NOT NULL "
+        "FROM files f JOIN contents c ON c.id = f.content "
+        f"WHERE c.error IS NULL AND f.error IS NULL AND ({where}) ORDER BY f.path, f.member",
+        [edge for pair in edges for edge in pair],
+    ):
+        found[content].append(
+            File(
+                Path(os.fsdecode(bytes(path))),
+                member,
+                content,
+                kind or "",
+                width or 0,
+                height or 0,
+                size,
+                datetime.fromtimestamp(modified / 1e9),
+                bool(told),
+            )
+        )
+    return dict(found)
+
+
+@contextlib.contextmanager
+def _silent(what: str, total: int | None) -> Iterator[Progress]:
+    yield lambda count: None

@@ -1,0 +1,185 @@
+"""Which file of a group to keep: rules asked in order until one of them tells two files apart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TypeAlias
+
+from diptych.errors import InputError
+
+# The better kept first: what lost least, by Pillow's names.
+FORMATS = ("RAW", "TIFF", "PNG", "HEIF", "AVIF", "JPEG", "MPO", "WEBP", "BMP", "GIF")
+DEFAULT_RULES = "resolution,exif,format,largest,oldest"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of the catalogue, as rules see it.
+
+    Attributes
+    ----------
+    path : Path
+    member : str
+        Its name inside, when `path` is an archive; else empty.
+    content : int
+        The picture it holds, by its bytes.
+    format : str
+    width, height : int
+    size : int
+        In bytes.
+    changed : datetime
+    told : bool
+        Its EXIF data say when, where or with what it was taken.
+    """
+
+    path: Path
+    member: str
+    content: int
+    format: str
+    width: int
+    height: int
+    size: int
+    changed: datetime
+    told: bool
+
+    @property
+    def name(self) -> str:
+        """Path and member in one line."""
+        return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+
+Key: TypeAlias = Callable[[File], float]  # less is better
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: a number that is less for what is rather kept, and how it is said."""
+
+    name: str
+    key: Key
+    say: Callable[[File, File], str]
+
+
+def parse_rules(text: str = DEFAULT_RULES) -> list[Rule]:
+    """Rules from their names, separated by commas.
+
+    Parameters
+    ----------
+    text : str
+        Of resolution (more pixels), exif (what the camera wrote is still there), format or
+        format:PNG/JPEG/..., largest, smallest (file), oldest, newest, folder:DIR (first those in it; several
+        in order).
+
+    Raises
+    ------
+    InputError
+        A rule that there is none of.
+
+    Examples
+    --------
+    >>> [rule.name for rule in parse_rules("folder:/originals,resolution")]
+    ['folder:/originals', 'resolution']
+    >>> parse_rules("prettiest")
+    Traceback (most recent call last):
+        ...
+    diptych.errors.InputError: there is no rule 'prettiest': expected resolution, exif, format, largest, \
+smallest, oldest, newest or folder:DIR, separated by commas
+    """
+    return [_rule(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def best_first(files: Sequence[File], rules: Sequence[Rule]) -> tuple[list[File], str]:
+    """Files in the order in which they would be kept, and why the first one is.
+
+    Members of archives come last, since they cannot be moved; where no rule tells two files apart, the
+    shorter path is kept.
+
+    Examples
+    --------
+    >>> day = datetime(2024, 5, 1)
+    >>> small = File(Path("a.jpg"), "", 1, "JPEG", 400, 300, 9000, day, True)
+    >>> large = File(Path("copies/a.jpg"), "", 2, "JPEG", 800, 600, 9000, day, False)
+    >>> files, why = best_first([small, large], parse_rules("resolution,oldest"))
+    >>> str(files[0].path), why
+    ('copies/a.jpg', 'resolution: 800 x 600 against 400 x 300')
+    """
+    every = [_PLAIN, *rules, _PATH]
+    ordered = sorted(files, key=lambda file: ([rule.key(file) for rule in every], file.name))
+    if len(ordered) < 2:
+        return ordered, "it is the only one"
+    first, second = ordered[:2]
+    for rule in every:
+        if rule.key(first) != rule.key(second):
+            return ordered, rule.say(first, second)
+    return ordered, "its path comes first"
+
+
+def _rule(name: str) -> Rule:
+    kind, _, detail = name.partition(":")
+    if kind == "folder" and detail:
+        return _in_folder(name, Path(detail))
+    if kind == "format" and detail:
+        return _by_format(name, tuple(part.strip().upper() for part in detail.split("/")))
+    if name in _RULES:
+        return _RULES[name]
+    raise InputError(
+        f"there is no rule {name!r}: expected resolution, exif, format, largest, smallest, oldest, newest or "
+        "folder:DIR, separated by commas"
+    )
+
+
+def _in_folder(name: str, folder: Path) -> Rule:
+    home = os.path.join(os.path.abspath(folder.expanduser()), "")  # noqa: PTH100, PTH118 - ends in /
+    return Rule(
+        name, lambda file: 0 if str(file.path).startswith(home) else 1, lambda a, b: f"folder: in {folder}"
+    )
+
+
+def _by_format(name: str, order: Sequence[str]) -> Rule:
+    names = {"JPG": "JPEG", "HEIC": "HEIF", "TIF": "TIFF"}
+    places = {names.get(one, one): number for number, one in enumerate(order)}
+    return Rule(
+        name,
+        lambda file: places.get(file.format, len(places)),
+        lambda a, b: f"format: {a.format or 'unknown'} against {b.format or 'unknown'}",
+    )
+
+
+def _pixels(file: File) -> str:
+    return f"{file.width:,} x {file.height:,}"
+
+
+_RULES = {
+    rule.name: rule
+    for rule in (
+        Rule(
+            "resolution",
+            lambda file: -file.width * file.height,
+            lambda a, b: f"resolution: {_pixels(a)} against {_pixels(b)}",
+        ),
+        Rule("exif", lambda file: not file.told, lambda a, b: "exif: what the camera wrote is still there"),
+        _by_format("format", FORMATS),
+        Rule(
+            "largest", lambda file: -file.size, lambda a, b: f"largest: {a.size:,} against {b.size:,} bytes"
+        ),
+        Rule(
+            "smallest", lambda file: file.size, lambda a, b: f"smallest: {a.size:,} against {b.size:,} bytes"
+        ),
+        Rule(
+            "oldest",
+            lambda file: file.changed.timestamp(),
+            lambda a, b: f"oldest: {a.changed:%Y-%m-%d} against {b.changed:%Y-%m-%d}",
+        ),
+        Rule(
+            "newest",
+            lambda file: -file.changed.timestamp(),
+            lambda a, b: f"newest: {a.changed:%Y-%m-%d} against {b.changed:%Y-%m-%d}",
+        ),
+    )
+}
+_PLAIN = Rule("plain", lambda file: bool(file.member), lambda a, b: "it is no member of an archive")
+_PATH = Rule("path", lambda file: len(str(file.path)), lambda a, b: "its path is shorter")

@@ -1,0 +1,136 @@
+"""A picture from outside against a catalogue: is it in there, or part of one, or one part of it.
+
+The same comparison as for duplicates, without the picture being taken in. "Is any of ours in there" and "is
+this in ours" are one question: either may be the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diptych.catalog.comparing import contents_of
+from diptych.catalog.entries import Entry, load_file, read_entries
+from diptych.catalog.looks import Looks, glance_at
+from diptych.catalog.moving import digest
+from diptych.catalog.pixels import SIDE, Look
+from diptych.catalog.proposals import Outsider, Proposer
+from diptych.catalog.scenes import Scenes
+from diptych.catalog.store import Store
+from diptych.catalog.verdicts import TIERS, Tier, Verdict, judge, suspect
+from diptych.errors import CatalogError
+from diptych.media.hashes import difference_hash, perceptual_hash
+
+if TYPE_CHECKING:
+    from diptych.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class Similar:
+    """A picture of the catalogue that has to do with one from outside.
+
+    Attributes
+    ----------
+    entry : Entry
+    tier : {"bytes", "picture", "part", "scene", "alike"}
+        "alike": near by its vector, and nothing more.
+    cosine : float
+        Of the vectors.
+    verdict : Verdict, optional
+        The evidence; `whole` 0 means the picture from outside, 1 the one of the catalogue.
+    """
+
+    entry: Entry
+    tier: Tier | str
+    cosine: float
+    verdict: Verdict | None = None
+
+
+class Inquiry:
+    """A catalogue, ready to be asked about pictures from outside.
+
+    Parameters
+    ----------
+    store : Store
+    encoder : Encoder
+
+    Raises
+    ------
+    CatalogError
+        The catalogue is empty, or holds vectors of another encoder.
+    """
+
+    def __init__(self, store: Store, encoder: Encoder) -> None:
+        space = store.active
+        if space is None:
+            raise CatalogError(f"{store.folder} holds no pictures yet: index some with  diptych index PATH")
+        if space.info.identity != encoder.identity:
+            raise CatalogError(f"the catalogue holds vectors of {space.info.told}: ask with that model")
+        self.store, self.space, self.encoder = store, space, encoder
+        self.contents = contents_of(space)
+        self.looks = Looks(store.database)
+        self.proposer, self.scenes = Proposer(space, self.contents), Scenes(space, self.contents)
+        self.proposer.learn(
+            self.looks.traces(self.contents)
+        )  # of those that duplicates were looked for among
+
+    def close(self) -> None:
+        """Let go of threads and pictures."""
+        self.looks.close()
+
+    def ask(self, path: Path, *, alike: int = 5) -> list[Similar]:
+        """What the catalogue has that is this picture, has to do with it, or looks like it.
+
+        Parameters
+        ----------
+        path : Path
+        alike : int
+            How many at most that only look like it.
+
+        Returns
+        -------
+        list of Similar
+            By tier, then the nearest first.
+
+        Raises
+        ------
+        ImageError
+            The picture cannot be read.
+        """
+        image = load_file(path, target=max(SIDE // 2, self.encoder.input_size))
+        look = Look.of(image)
+        glance, traces = glance_at(look)
+        row = self.encoder.encode_images([image])[0]
+        outsider = Outsider(difference_hash(image), perceptual_hash(image), traces, row)
+        cosines = self.proposer.of_outsider(outsider)
+        glances = self.looks.glances(cosines)
+        suspicions = {one: suspect(glance, other) for one, other in glances.items()}
+        looks = self.looks.looks(one for one, suspicion in suspicions.items() if suspicion)
+        verdicts: dict[int, Verdict | None] = {}
+        for one, suspicion in suspicions.items():
+            verdict = judge(look, looks[one], suspicion) if one in looks else None
+            verdicts[one] = verdict or self.scenes.alike(suspicion.plain, cosines[one])
+        return self._told(cosines, verdicts, self._same_bytes(path), alike)
+
+    def _same_bytes(self, path: Path) -> int | None:
+        found = self.store.database.all("SELECT id FROM contents WHERE hash = ?", (digest(path),))
+        return int(found[0][0]) if found else None
+
+    def _told(
+        self, cosines: dict[int, float], verdicts: dict[int, Verdict | None], same: int | None, alike: int
+    ) -> list[Similar]:
+        entries = {one.content: one for one in read_entries(self.store.database, list(cosines))}
+        found = []
+        for content, entry in entries.items():
+            verdict = verdicts.get(content)
+            tier = "bytes" if content == same else verdict.tier if verdict else "alike"
+            found.append(Similar(entry, tier, cosines[content], None if content == same else verdict))
+        order = [*TIERS, "alike"]
+        found.sort(key=lambda one: (order.index(one.tier), -one.cosine))
+        return [one for one in found if one.tier != "alike"] + _first(found, alike)
+
+
+def _first(found: Sequence[Similar], most: int) -> list[Similar]:
+    return [one for one in found if one.tier == "alike"][:most]

@@ -1,0 +1,148 @@
+"""Lists by which moved files are put back: one line for each, on the device before the file moves.
+
+A run that is killed at any instant leaves a list that is good; putting back may be killed and repeated too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+from diptych.catalog.moving import move_file
+from diptych.disk import saving
+from diptych.errors import InputError, SaveError
+
+Write: TypeAlias = Callable[[dict[str, object]], None]
+_HEADER: dict[str, object] = {"diptych": "undo", "version": 1}
+
+
+@dataclass
+class Restored:
+    """What came of putting back.
+
+    Attributes
+    ----------
+    files : list of Path
+        Back in their places.
+    untouched : int
+        Were never moved, or are back already.
+    problems : list of (Path, reason)
+    """
+
+    files: list[Path] = field(default_factory=list)
+    untouched: int = 0
+    problems: list[tuple[Path, str]] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def undo_list(folder: Path) -> Iterator[tuple[Path, Write]]:
+    """A new list in a folder: its path, whose stem names the run, and what writes a line for good."""
+    with saving(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        path, file = _new(folder)
+
+    def write(line: dict[str, object]) -> None:
+        with saving(path):
+            # ASCII: names that are no text come back unharmed.
+            file.write(json.dumps(line).encode("ascii") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    with file:
+        write(_HEADER)
+        yield path, write
+
+
+def _new(folder: Path) -> tuple[Path, BinaryIO]:
+    now, number = f"{datetime.now():%Y%m%d-%H%M%S}", 1
+    while True:
+        path = folder / (f"{now}.jsonl" if number == 1 else f"{now}-{number}.jsonl")
+        try:
+            return path, path.open("xb")
+        except FileExistsError:
+            number += 1
+
+
+def put_back(undo: Path) -> Restored:
+    """Put the files of an undo list back where they were; nothing is written over, and it may be repeated.
+
+    Raises
+    ------
+    InputError
+        It is no undo list.
+    """
+    restored = Restored()
+    for source, target in reversed(read_undo(undo)):
+        there, back = os.path.lexists(target), os.path.lexists(source)
+        try:
+            if there and not back:
+                move_file(target, source)
+                restored.files.append(source)
+                _remove_empty(target.parent, undo.stem)
+            elif there and source.samefile(target):
+                target.unlink()  # killed between two names of one file: the other one stays
+                restored.untouched += 1
+            elif there:
+                restored.problems.append(
+                    (source, f"something is there again; the moved one stays in {target}")
+                )
+            elif back:
+                restored.untouched += 1
+            else:
+                restored.problems.append((source, f"it is neither there nor in {target}"))
+        except (OSError, SaveError) as error:
+            restored.problems.append((source, str(error)))
+    return restored
+
+
+def read_undo(path: Path) -> list[tuple[Path, Path]]:
+    """(from, to) of every line; a last one that was cut short was never acted upon."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    found: list[tuple[Path, Path]] = []
+    for number, line in enumerate(_parsed(lines)):
+        if number == 0 and (line is None or line.get("diptych") != "undo"):
+            break
+        if number and line is None and number < len(lines) - 1:
+            raise InputError(
+                f"{path}: line {number + 1} is damaged. The files it and others name are in the trash"
+            )
+        if number and line is not None:
+            found.append((Path(str(line["from"])), Path(str(line["to"]))))
+    else:
+        if lines:
+            return found
+    raise InputError(
+        f"{path} is no undo list of diptych: expected one that  diptych duplicates --trash  named"
+    )
+
+
+def _parsed(lines: Sequence[bytes]) -> Iterator[dict[str, object] | None]:
+    for line in lines:
+        try:
+            parsed = json.loads(line)
+            yield parsed if isinstance(parsed, dict) else None
+        except ValueError:
+            yield None
+
+
+def _remove_empty(folder: Path, run: str) -> None:
+    """Remove what a run's folder leaves behind, as far up as it is empty, itself at last."""
+    if run not in folder.parts:
+        return
+    while True:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+        if folder.name == run:
+            return
+        folder = folder.parent

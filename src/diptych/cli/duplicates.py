@@ -1,0 +1,225 @@
+"""`diptych duplicates`: copies in a catalogue, in tiers, with what speaks for each; moved away on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from diptych.cli import catalogs, options
+from diptych.cli.console import complain, note, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from diptych.catalog import Store
+    from diptych.catalog.duplicates import Groups
+    from diptych.catalog.groups import Group
+    from diptych.catalog.verdicts import Tier
+
+_MOVING = "Moving"
+FORMS = ("table", "json", "csv", "imagededup", "remove")
+DEFAULT_TIERS = "bytes,picture,part,scene"
+COPIES = "bytes,picture"
+
+Tiers = Annotated[
+    str,
+    typer.Option(
+        metavar="LIST",
+        help="Of bytes (equal files), picture (saved again, resized, mirrored), part (cut, framed, written "
+        "over, in a collage), scene (another moment).",
+    ),
+]
+Keep = Annotated[
+    str,
+    typer.Option(
+        metavar="RULES",
+        help="Which file stays: resolution, exif, format[:PNG/JPEG/...], largest, smallest, oldest, newest, "
+        "folder:DIR; the first that tells two apart.",
+    ),
+]
+Folders = Annotated[
+    list[Path] | None,
+    typer.Option("--in", metavar="DIR", help="Only files in this folder, compared with each other."),
+]
+Form = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="table, json, csv, imagededup ({file: [[file, score]]}), remove (copies, one a line).",
+    ),
+]
+Most = Annotated[
+    int, typer.Option("--top", "-k", metavar="N", min=1, help="Groups of each tier in the table.")
+]
+Html = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write a page to look through them, too: one file of HTML."),
+]
+Trash = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR|auto",
+        help="Move copies there; auto: a hidden folder in each indexed one. Nothing is deleted.",
+        rich_help_panel=_MOVING,
+    ),
+]
+TrashTiers = Annotated[
+    str,
+    typer.Option(metavar="LIST", help="What counts as a copy for --trash.", rich_help_panel=_MOVING),
+]
+Undo = Annotated[
+    Path | None,
+    typer.Option(metavar="LIST", help="Put back what a run with --trash moved.", rich_help_panel=_MOVING),
+]
+
+
+def duplicates(
+    catalog: catalogs.Catalog = None,
+    tiers: Tiers = DEFAULT_TIERS,
+    keep: Keep = "resolution,exif,format,largest,oldest",
+    folders: Folders = None,
+    form: Form = "table",
+    top: Most = 20,
+    html: Html = None,
+    trash: Trash = None,
+    trash_tiers: TrashTiers = COPIES,
+    undo: Undo = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Find copies among the pictures of a catalogue, and say why each is one.
+
+    New pictures are compared with all others once; asking again costs nothing. Nothing on disk is touched
+    without --trash, and nothing is ever deleted.
+
+    [bold]Examples[/bold]
+
+      diptych duplicates
+
+      diptych duplicates --html review.html
+
+      diptych duplicates --trash auto --keep folder:~/Originals,resolution
+
+      diptych duplicates --undo ~/.local/share/diptych/catalog/undo/20240501-120000.jsonl
+
+    Exit status: 0 done, 1 some files could not be moved or put back, 2 not done.
+    """
+    from diptych.cli.duplicates_output import print_groups
+
+    form = "json" if json else form
+    if form not in FORMS:
+        raise typer.BadParameter(f"--format takes {', '.join(FORMS)}, not {form!r}")
+    with catalogs.opened(catalog) as store:
+        if undo is not None:
+            _put_back(store, undo, json=json)
+            return
+        asked, movable = _tiers(tiers, "--tiers"), _tiers(trash_tiers, "--trash-tiers")
+        found = _find(store, asked, keep, folders or [], quiet=quiet)
+        if html is not None:
+            _write_page(store, found, html, quiet=quiet)
+        print_groups(found, form, top, quiet=quiet)  # type: ignore[arg-type] # checked above
+        for content, reason in list(found.failed.items())[:5]:
+            complain("failed", f"picture #{content}: {reason}")
+        if trash is not None:
+            _move(store, found.groups, trash, movable, quiet=quiet)
+
+
+def _tiers(text: str, option: str) -> tuple[Tier, ...]:
+    from diptych.catalog.verdicts import TIERS
+
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    for name in names:
+        if name not in TIERS:
+            raise typer.BadParameter(f"{option} takes some of {', '.join(TIERS)}, not {name!r}")
+    return cast("tuple[Tier, ...]", tuple(names))
+
+
+def _find(store: Store, tiers: Sequence[Tier], keep: str, folders: list[Path], *, quiet: bool) -> Groups:
+    from diptych.catalog.duplicates import find_duplicates
+    from diptych.catalog.keeping import parse_rules
+
+    return find_duplicates(
+        store,
+        tiers=tiers,
+        rules=parse_rules(keep),
+        folders=folders,
+        stage=lambda what, total: progress(what, total, unit="pictures", quiet=quiet),
+    )
+
+
+def _write_page(store: Store, found: Groups, html: Path, *, quiet: bool) -> None:
+    from diptych.cli.duplicates_page import write_page
+
+    name = "this catalogue" if store.folder is None else str(store.folder)
+    with progress("writing the page", len(found.groups), unit="groups", quiet=quiet) as advance:
+        shown = write_page(html, found.groups, name, advance=advance)
+    note(
+        f"to look through: {html}" + (f" (the first {shown:,} groups)" * (shown < len(found.groups))),
+        quiet=quiet,
+    )
+
+
+def _move(store: Store, groups: Sequence[Group], trash: str, tiers: Sequence[Tier], *, quiet: bool) -> None:
+    from diptych.catalog.trash import move_to_trash
+
+    lists = None if store.folder else Path(catalogs.default_catalog()).parent / "undo"
+    with progress("moving", None, unit="files", quiet=quiet) as advance:
+        moved = move_to_trash(
+            store,
+            groups,
+            None if trash == "auto" else Path(trash),
+            tiers=tiers,
+            lists=lists,
+            progress=advance,
+        )
+    if moved.undo is None:
+        note("nothing to move", quiet=quiet)
+        return
+    note(f"{len(moved.files):,} files moved, {size_of(moved.size)}", quiet=quiet)
+    note(f"to put them back: diptych duplicates --undo {moved.undo}", quiet=quiet)
+    for file, reason in moved.refused[:10]:
+        complain("stayed", f"{file.name}: {reason}")
+    if len(moved.refused) > 10:
+        complain("stayed", f"and {len(moved.refused) - 10:,} more")
+    if moved.refused:
+        raise typer.Exit(1)
+
+
+def _put_back(store: Store, undo: Path, *, json: bool) -> None:
+    import json as jsonlib
+
+    from diptych.catalog.trash import take_back
+    from diptych.catalog.undo import put_back
+
+    restored = put_back(undo)
+    unknown = take_back(store, restored.files)
+    for path, reason in restored.problems[:10]:
+        complain("failed", f"{path}: {reason}")
+    if json:
+        problems = [{"path": str(path), "reason": reason} for path, reason in restored.problems]
+        files = [str(path) for path in restored.files]
+        typer.echo(jsonlib.dumps({"restored": files, "untouched": restored.untouched, "problems": problems}))
+    else:
+        typer.echo(f"{len(restored.files):,} files put back, {restored.untouched:,} were where they belong")
+        if unknown:
+            note(f"diptych index takes {unknown:,} of them into the catalogue again")
+    if restored.problems:
+        raise typer.Exit(1)
+
+
+def size_of(count: float) -> str:
+    """Bytes, as people say them.
+
+    Examples
+    --------
+    >>> size_of(512), size_of(24_100_000)
+    ('512 bytes', '24.1 MB')
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

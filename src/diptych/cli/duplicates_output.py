@@ -1,0 +1,205 @@
+"""What `diptych duplicates` prints: a table by tiers, JSON, CSV, imagededup's form, a list to remove."""
+
+from __future__ import annotations
+
+import csv
+import json as jsonlib
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from diptych.cli.console import fitted, note, screen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from diptych.catalog.duplicates import Groups
+    from diptych.catalog.groups import Group, Member
+    from diptych.catalog.keeping import File
+
+Form = Literal["table", "json", "csv", "imagededup", "remove"]
+
+TITLES = {
+    "bytes": "Same bytes",
+    "picture": "Same picture, another file",
+    "part": "Part of another, or changed in part",
+    "scene": "Same scene, another picture: no copies",
+}
+_COLUMNS = (
+    *("group", "tier", "role", "path", "member", "width", "height", "bytes", "format"),
+    *("change", "pixels", "bits", "cosine", "box"),
+)
+
+
+def print_groups(found: Groups, form: Form, top: int, *, quiet: bool) -> None:
+    """The groups on standard output."""
+    if form == "json":
+        typer.echo(jsonlib.dumps(_plain(found)))
+    elif form == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(_COLUMNS)
+        writer.writerows(_rows(found))
+    elif form == "imagededup":
+        typer.echo(jsonlib.dumps(as_imagededup(found)))
+    elif form == "remove":
+        for file in found.to_remove():
+            typer.echo(file.name)
+    elif not found.groups:
+        typer.echo(f"no copies among {found.pictures:,} pictures in {found.files:,} files")
+    else:
+        _print_table(found, top, quiet=quiet)
+
+
+def as_imagededup(found: Groups) -> dict[str, list[tuple[str, float]]]:
+    """File -> its copies with their scores, 0 to 1, for every file of the tiers "bytes" and "picture"."""
+    mapping: dict[str, list[tuple[str, float]]] = {}
+    for group in found.groups:
+        if group.tier in ("bytes", "picture"):
+            for member in group.members:
+                mapping[member.file.name] = [
+                    (other.file.name, round(min(score_of(member), score_of(other)), 4))
+                    for other in group.members
+                    if other is not member
+                ]
+    return mapping
+
+
+def score_of(member: Member) -> float:
+    """How far a member's pixels agree with what speaks for it; 1 for the same bytes."""
+    return 1.0 if member.pair is None else member.pair.verdict.pixels
+
+
+def evidence_of(member: Member) -> str:
+    """What speaks for a member, in a few words.
+
+    Examples
+    --------
+    >>> from diptych.catalog.groups import Member
+    >>> evidence_of(Member(None, "bytes"))
+    'same bytes'
+    """
+    if member.pair is None:
+        return "same bytes"
+    told, pair = member.pair.verdict, member.pair
+    parts = [told.change, f"pixels {told.pixels:.2f}"]
+    parts += [] if pair.cosine is None else [f"cosine {pair.cosine:.2f}"]
+    parts += [] if pair.bits is None or member.tier != "picture" else [f"{pair.bits} bits"]
+    if told.box is not None and told.change in ("cut", "framed"):
+        area = (told.box[2] - told.box[0]) * (told.box[3] - told.box[1])
+        parts.append(f"{area:.0%} of it")
+    return ", ".join(parts) + ("" if member.direct else " (to another of the group)")
+
+
+def _print_table(found: Groups, top: int, *, quiet: bool) -> None:
+    from diptych.catalog.verdicts import TIERS
+
+    width = screen().width
+    for tier in TIERS:
+        groups = found.of(tier)
+        if not groups:
+            continue
+        typer.echo(f"{TITLES[tier]}: {_counted(groups)}")
+        for group in groups[:top]:
+            typer.echo()
+            for line in _lines(group, width):
+                typer.echo(line)
+        if len(groups) > top:
+            typer.echo(f"\n  and {len(groups) - top:,} more groups (--top, --html or --json shows them)")
+        typer.echo()
+    copies = found.to_remove()
+    if copies:
+        from diptych.cli.duplicates import size_of
+
+        size = size_of(sum(file.size for file in copies))
+        note(
+            f"{len(copies):,} files are copies, {size}; --trash auto moves them, and nothing is deleted",
+            quiet=quiet,
+        )
+
+
+def _counted(groups: tuple[Group, ...]) -> str:
+    files = sum(len(group.members) for group in groups)
+    return f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}, {files:,} files"
+
+
+def _lines(group: Group, width: int) -> Iterator[str]:
+    """A group in lines of this width: the kept one, the others, and what speaks for each."""
+    head = {"part": "whole", "scene": "best"}.get(group.tier, "keep")
+    yield _file(head, group.kept.file, width)
+    if group.tier != "part":
+        yield fitted(f"        {group.why}", width).rstrip()
+    for member in group.others:
+        yield _file({"bytes": "copy", "picture": "copy"}.get(member.tier, member.tier), member.file, width)
+        yield fitted(f"        {evidence_of(member)}", width).rstrip()
+
+
+def _file(role: str, file: File, width: int) -> str:
+    from diptych.cli.duplicates import size_of
+
+    facts = f"{file.width} x {file.height}  {size_of(file.size):>9}"
+    return f"  {role:<5} {fitted(file.name, width - 10 - len(facts), tail=True)}  {facts}"
+
+
+def _plain(found: Groups) -> dict[str, Any]:
+    copies = found.to_remove()
+    return {
+        "pictures": found.pictures,
+        "files": found.files,
+        "copies": len(copies),
+        "copied_bytes": sum(file.size for file in copies),
+        "groups": [
+            {
+                "tier": group.tier,
+                "kept": _plain_file(group.kept.file),
+                "why": group.why,
+                "others": [{**_plain_file(one.file), **_plain_evidence(one)} for one in group.others],
+            }
+            for group in found.groups
+        ],
+        "failed": [{"id": content, "reason": reason} for content, reason in found.failed.items()],
+    }
+
+
+def _plain_file(file: File) -> dict[str, Any]:
+    return {
+        "id": file.content,
+        "path": str(file.path),
+        "member": file.member,
+        "width": file.width,
+        "height": file.height,
+        "bytes": file.size,
+        "format": file.format,
+    }
+
+
+def _plain_evidence(member: Member) -> dict[str, Any]:
+    pair = member.pair
+    told = None if pair is None else pair.verdict
+    return {
+        "tier": member.tier,
+        "change": "same bytes" if told is None else told.change,
+        "pixels": None if told is None else round(told.pixels, 4),
+        "bits": pair and pair.bits,
+        "cosine": None if pair is None or pair.cosine is None else round(pair.cosine, 5),
+        "box": told and told.box and list(told.box),
+        "direct": member.direct,
+    }
+
+
+def _rows(found: Groups) -> Iterator[list[Any]]:
+    for number, group in enumerate(found.groups, 1):
+        for member in group.members:
+            file, told = member.file, _plain_evidence(member)
+            role = "keep" if member is group.kept else member.tier
+            facts = [told[name] for name in ("change", "pixels", "bits", "cosine")]
+            box = " ".join(map(str, told["box"])) if told["box"] else ""
+            yield [
+                *(number, group.tier, role, str(file.path), file.member, file.width, file.height),
+                *(file.size, file.format),
+                *(
+                    [""] * 5
+                    if member is group.kept
+                    else [*("" if one is None else one for one in facts), box]
+                ),
+            ]
