@@ -129,7 +129,8 @@ def _far(segments: Segments, asked: Floats) -> NDArray[np.bool_]:
     """Rows less like the queries' mean than the median row."""
     mean = asked.mean(axis=0)
     near = np.concatenate([part.astype(np.float32) @ mean for _, part in segments.parts()])
-    return near < np.median(near)
+    far: NDArray[np.bool_] = near < np.median(near)
+    return far
 
 
 def exact(segments: Segments, asked: Floats, marks: list[NDArray[np.bool_]]) -> list[Found]:

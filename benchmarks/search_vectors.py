@@ -44,6 +44,7 @@ class World:
 
     @classmethod
     def of(cls, dim: int, seed: int) -> World:
+        """A world by its seed."""
         draw = np.random.default_rng(seed)
         spread = 1 / np.sqrt(np.arange(1, dim + 1))
         spread /= np.linalg.norm(spread)

@@ -55,9 +55,7 @@ def told(given: NDArray[np.bool_], true: NDArray[np.bool_]) -> str:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--model", default="default")
-    parser.add_argument(
-        "--pictures", type=Path, nargs="*", help="captioned pictures; by default Flickr8k's test ones"
-    )
+    parser.add_argument("--pictures", type=Path, nargs="*", help="captioned; by default Flickr8k's test")
     options = parser.parse_args()
     print(machine())
     encoder = diptych.load(options.model)

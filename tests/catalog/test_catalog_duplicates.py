@@ -257,8 +257,8 @@ def test_every_tier_and_no_chains(album: Path) -> None:
                 ("1.png", "part", "cut"),
                 ("2.png", "part", "cut"),
                 ("3.png", "part", "cut"),
-            ]
-            + [("cut.jpg", "part", "cut")],
+                ("cut.jpg", "part", "cut"),
+            ],
         ),
         ("part", "2.png", [("cut.jpg", "part", "cut")]),
     ]

@@ -129,6 +129,21 @@ def bar(share: float, width: int, *, plain: bool = False) -> str:
     return ("█" * whole + (_EIGHTHS[rest] if rest else "")).ljust(width)
 
 
+def size_of(count: float) -> str:
+    """Bytes, as people say them.
+
+    Examples
+    --------
+    >>> size_of(512), size_of(24_100_000)
+    ('512 bytes', '24.1 MB')
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
 def plain_output() -> bool:
     """Whether standard output cannot show block characters."""
     encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")

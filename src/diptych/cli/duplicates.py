@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from diptych.cli import catalogs, options
-from diptych.cli.console import complain, note, progress
+from diptych.cli.console import complain, note, progress, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -208,18 +208,3 @@ def _put_back(store: Store, undo: Path, *, json: bool) -> None:
             note(f"diptych index takes {unknown:,} of them into the catalogue again")
     if restored.problems:
         raise typer.Exit(1)
-
-
-def size_of(count: float) -> str:
-    """Bytes, as people say them.
-
-    Examples
-    --------
-    >>> size_of(512), size_of(24_100_000)
-    ('512 bytes', '24.1 MB')
-    """
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

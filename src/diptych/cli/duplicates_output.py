@@ -109,7 +109,7 @@ def _print_table(found: Groups, top: int, *, quiet: bool) -> None:
         typer.echo()
     copies = found.to_remove()
     if copies:
-        from diptych.cli.duplicates import size_of
+        from diptych.cli.console import size_of
 
         size = size_of(sum(file.size for file in copies))
         note(
@@ -135,7 +135,7 @@ def _lines(group: Group, width: int) -> Iterator[str]:
 
 
 def _file(role: str, file: File, width: int) -> str:
-    from diptych.cli.duplicates import size_of
+    from diptych.cli.console import size_of
 
     facts = f"{file.width} x {file.height}  {size_of(file.size):>9}"
     return f"  {role:<5} {fitted(file.name, width - 10 - len(facts), tail=True)}  {facts}"

@@ -82,7 +82,7 @@ def _group(group: Group) -> dict[str, Any]:
 
 
 def _member(member: Member, group: Group) -> dict[str, Any]:
-    from diptych.cli.duplicates import size_of
+    from diptych.cli.console import size_of
 
     file, kept = member.file, member is group.kept
     role = {"part": "whole", "scene": "best"}.get(group.tier, "keep") if kept else ""
