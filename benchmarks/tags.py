@@ -73,9 +73,7 @@ def main() -> None:
     gauge = Gauge.of(Background.of(encoder), rows)
     cosines = rows @ classifier.weights_.T
     shown = np.stack([gauge.relevance(one, rows, size=len(rows)) for one in cosines.T], axis=1)
-    print(
-        f"{len(rows):,} pictures, {len(WORDS)} labels, in captions of {true.mean():.3f} of the pictures each\n"
-    )
+    print(f"{len(rows):,} pictures, {len(WORDS)} labels, each in captions of {true.mean():.3f} of them\n")
     print("| given where | tags | right | found |\n| --- | ---: | ---: | ---: |")
     for level in LEVELS:
         print(f"| probability {level:g} or more | {told(judged >= level, true)} |")
