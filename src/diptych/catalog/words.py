@@ -54,7 +54,8 @@ def picture_words(image: Image.Image) -> Words:
 
     Examples
     --------
-    >>> noise = Image.effect_noise((120, 90), 80)
+    >>> spots = np.random.default_rng(0).integers(0, 256, (18, 24, 3), np.uint8)
+    >>> noise = Image.fromarray(spots).resize((120, 90))
     >>> words, part = picture_words(noise), picture_words(noise.crop((20, 10, 110, 80)))
     >>> len(np.intersect1d(words[:, 0], part[:, 0])) >= 10
     True
