@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Tier: TypeAlias = Literal["bytes", "picture", "part", "scene"]
 TIERS: tuple[Tier, ...] = ("bytes", "picture", "part", "scene")
 
-# Measured by benchmarks/duplicates.py on pictures other than those it reports on.
+# Set by trying on a few real pictures; not measured on planted copies yet.
 ALIKE = 0.85  # least correlation of two thumbnails that are compared further as the same picture
 SAME_WORST, SAME_MEAN = 0.5, 0.85  # agreement of the worst block, and of all
 SAME_UNEVEN = 5.2  # the worst block's difference by the typical one's
