@@ -178,9 +178,10 @@ def test_nothing_is_sent_or_printed_while_8_bit_towers_are_made(tmp_path: Path) 
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == done.stderr == ""
-    assert not (tmp_path / "intel").exists(), (
-        "what reports to OpenVINO's makers keeps an id in the home folder"
-    )
+    # An audit hook sees what Python opens, not what a library opens in C++. Whoever reports keeps an id in
+    # the home folder, OpenVINO in intel/, ONNX Runtime in .cache/Microsoft/: so nothing may appear there.
+    kept = {path.name for path in tmp_path.iterdir()} - {"out"}
+    assert not {name for name in kept if name in ("intel", ".cache", ".local", ".config")}, kept
 
 
 @pytest.mark.shared

@@ -8,7 +8,12 @@ Names are imported at their first use, so that an exported model is opened witho
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime's newer wheels report to their makers, and keep an id of the machine in the home folder, unless
+# this is set before they are imported; `disable_telemetry_events` comes too late (seen with 1.32).
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from diptych.encoders.choices import Choice
