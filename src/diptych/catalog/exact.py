@@ -260,8 +260,9 @@ def _settle(
     cosines = np.empty(len(numbers), dtype=np.float32)
     for start in range(0, len(numbers), _PICKED):
         part = slice(start, start + _PICKED)
-        # In double precision the order of the sum, which differs from call to call, is rounded away.
-        cosines[part] = segments.gather(numbers[part]).astype(np.float64) @ exact
+        # In double precision the order of the sum, should it differ from call to call, is rounded away. Not
+        # `@`: threads of BLAS that wait for each other cost more than they save on a busy machine.
+        cosines[part] = np.einsum("nd,d->n", segments.gather(numbers[part]).astype(np.float64), exact)
     order = np.argsort(-cosines, kind="stable")[:k]
     return numbers[order], cosines[order]
 
