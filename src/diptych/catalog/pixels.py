@@ -25,6 +25,8 @@ BLOCK = 8  # of a block; a sign of three per cent of the picture fills one
 NOISE = 60.0  # variance, of 255 squared, below which a block is flat: what JPEG does to it is no structure
 TEXTURE = 3 * NOISE  # a block with more than this says something
 BLANK = 3.0  # deviation of the brightness below which a picture shows nothing to compare
+SHIFT = 20.0  # of the brightness, by which a block is half as much alike
+STRAY = 0.06  # share of the strength of a block's colours by which its brightness may change
 GAIN = 1.25  # contrast may differ by so much
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow has it
 _FLIP = Image.Transpose.FLIP_LEFT_RIGHT
@@ -96,14 +98,15 @@ class Agreement:
         Blocks that show something in either picture.
     colour : float
         Mean difference in brightness, or of the two colour channels where that is more, of 255.
-    uneven: float
-        The block that differs most by the typical one: what saving again does, it does everywhere.
+    shifts : (rows, columns) float32
+        How much brighter or darker a block is, by what is usual between the two: saving again does the same
+        everywhere, and even a small thing that moved stands out.
     """
 
     blocks: FloatArray
     textured: NDArray[np.bool_]
     colour: float
-    uneven: float
+    shifts: FloatArray
 
     @property
     def mean(self) -> float:
@@ -139,19 +142,19 @@ def compare(a: Look, b: Look) -> Agreement:
 
 def compare_pixels(a: FloatArray, b: FloatArray) -> Agreement:
     """Compare two arrays of one shape, (height, width, 3) from 0 to 255."""
-    grey_a, grey_b = a @ _GREY, b @ _GREY  # (h, w)
-    gain = np.clip((grey_a.std() + 1) / (grey_b.std() + 1), 1 / GAIN, GAIN)
-    grey_b = (grey_b - grey_b.mean()) * gain + grey_a.mean()
-    x, y = blocks_of(grey_a), blocks_of(grey_b)  # (rows, columns, 64)
-    apart = np.sqrt(((x - y) ** 2).mean(-1))
+    x, y = blocks_of(a @ _GREY), blocks_of(b @ _GREY)  # (rows, columns, 64)
     mean_x, mean_y = x.mean(-1), y.mean(-1)
     x, y = x - mean_x[..., None], y - mean_y[..., None]
+    mean_y = _levelled(mean_y, mean_x)
     var_x, var_y = (x * x).mean(-1), (y * y).mean(-1)
-    # Z. Wang et al., "Image Quality Assessment" (2004), equation 13, on blocks that do not overlap.
+    # Contrast and structure of Z. Wang et al., "Image Quality Assessment" (2004), on blocks that do not
+    # overlap. Their term for brightness is harsh on dark blocks; here a difference counts the same everywhere.
     alike = (2 * (x * y).mean(-1) + NOISE) / (var_x + var_y + NOISE)
-    alike *= (2 * mean_x * mean_y + NOISE) / (mean_x**2 + mean_y**2 + NOISE)
-    uneven = float(apart.max() / (np.median(apart) + 2))
-    return Agreement(alike, np.maximum(var_x, var_y) > TEXTURE, _colour(a, b), uneven)
+    shifts = np.abs(mean_x - mean_y)
+    alike *= SHIFT**2 / (SHIFT**2 + shifts**2)
+    # JPEG keeps colours at half the size: where they are strong, its edges come out brighter or darker.
+    shifts /= np.median(shifts) + 2 + STRAY * np.maximum(_strength(a), _strength(b))
+    return Agreement(alike, np.maximum(var_x, var_y) > TEXTURE, _colour(a, b), shifts)
 
 
 def blocks_of(grey: FloatArray) -> FloatArray:
@@ -161,6 +164,25 @@ def blocks_of(grey: FloatArray) -> FloatArray:
     rows, columns = grey.shape[0] // BLOCK, grey.shape[1] // BLOCK
     cut = grey[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK)
     return cut.swapaxes(1, 2).reshape(rows, columns, BLOCK * BLOCK)
+
+
+def _levelled(means: FloatArray, like: FloatArray) -> FloatArray:
+    """Block means with the brightness and contrast of others; a part that was written over does not count."""
+    kept = np.ones(means.shape, bool)
+    for _ in range(2):  # the second time without the third that fits worst
+        x, y = means[kept], like[kept]
+        spread = float(x.var()) + 1
+        gain = np.clip((float(((x - x.mean()) * (y - y.mean())).mean()) + 1) / spread, 1 / GAIN, GAIN)
+        levelled = (means - x.mean()) * gain + y.mean()
+        apart = np.abs(like - levelled)
+        kept = apart <= np.quantile(apart, 2 / 3)
+    return np.asarray(levelled, np.float32)
+
+
+def _strength(pixels: FloatArray) -> FloatArray:
+    """How far red and blue are from green, blockwise."""
+    apart = np.abs(pixels[..., ::2] - pixels[..., 1:2]).mean(-1)  # (h, w)
+    return np.asarray(blocks_of(apart).mean(-1), np.float32)
 
 
 def _colour(a: FloatArray, b: FloatArray) -> float:

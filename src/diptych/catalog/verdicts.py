@@ -24,8 +24,8 @@ TIERS: tuple[Tier, ...] = ("bytes", "picture", "part", "scene")
 
 # Measured by benchmarks/duplicates.py on pictures other than those it reports on.
 ALIKE = 0.85  # least correlation of two thumbnails that are compared further as the same picture
-SAME_WORST, SAME_MEAN = 0.5, 0.85  # agreement of the worst block, and of all
-SAME_UNEVEN = 5.2  # the worst block's difference by the typical one's
+SAME_WORST, SAME_MEAN = 0.4, 0.8  # agreement of the worst block, and of all
+STANDS_OUT, NOT_QUITE = 1.4, 0.9  # a block's shift of brightness, and its agreement below which that counts
 SAME_COLOUR = 8.0  # difference of colours; more is another colouring
 SHAPE = 0.05  # by which width to height may differ: rounding, at the smallest sizes
 ALTERED_THUMB = 0.5  # correlation of thumbnails, where a part was written over
@@ -33,7 +33,7 @@ ALTERED_SHARE, ALTERED_TEXTURED = 0.7, 0.35  # of all blocks, and of the texture
 GOOD_BLOCK, BAD_BLOCK = 0.5, 0.4
 PART_CORRELATION, PART_MEAN, PART_SHARE, PART_BLOCKS = 0.92, 0.75, 0.85, 9
 FRAME = 12.0  # deviation of the brightness around a part: less is a frame
-SIDED = 0.1  # share of a change that goes the other way: a text is added to one picture, what moves to both
+SIDED = 0.2  # share of a change that goes the other way: a text is added to one picture, what moves to both
 MOVED, MOVED_SHARE, REACH = 0.8, 0.25, 24  # correlation, share of the changed blocks, pixels they may move
 
 
@@ -134,7 +134,13 @@ def _saved_again(change: str, agreement: Agreement, squashed: bool) -> Verdict:
 
 def _everywhere(agreement: Agreement) -> bool:
     """Whether a picture is as it was in every place."""
-    return agreement.worst >= SAME_WORST and agreement.mean >= SAME_MEAN and agreement.uneven <= SAME_UNEVEN
+    most = agreement.worst >= SAME_WORST and agreement.mean >= SAME_MEAN
+    return most and not _standing_out(agreement).any()
+
+
+def _standing_out(agreement: Agreement) -> NDArray[np.bool_]:
+    """Blocks that saving again does not explain: something small has come, gone or moved there."""
+    return np.asarray((agreement.shifts > STANDS_OUT) & (agreement.blocks < NOT_QUITE))
 
 
 def _mostly(agreement: Agreement) -> bool:
@@ -151,7 +157,9 @@ def _rounding(a: Look, b: Look) -> float:
 def _altered(a: Look, b: Look, agreement: Agreement) -> Verdict:
     """One picture in most places: written over, or the same camera on the same spot a moment later."""
     rows, columns = agreement.blocks.shape
-    changed = agreement.blocks < max(BAD_BLOCK, agreement.worst + 0.1)
+    changed = agreement.blocks < BAD_BLOCK
+    if not changed.any():
+        changed = _standing_out(agreement) | (agreement.blocks <= agreement.worst)
     if _goes_both_ways(a, b, changed) or _moved(a, b, changed):
         return Verdict("scene", "another moment", agreement.mean)
     y, x = np.nonzero(changed)
