@@ -156,11 +156,11 @@ def pairs_of(found: Groups, folder: Path) -> dict[Pair, str]:
 
 
 def evidence(group: Group) -> list[tuple[Path, Path, str]]:
-    """(file, the file it is a copy or part of, tier) in a group: copies with all of their kind."""
-    if group.tier in ("bytes", "picture"):
+    """(file, file, tier) of a group: each with each, but for parts, which are parts of the first."""
+    if group.tier != "part":
         files = [member.file for member in group.members]
         return [
-            (a.path, b.path, "bytes" if a.content == b.content else "picture")
+            (a.path, b.path, "bytes" if a.content == b.content else group.tier)
             for a, b in combinations(files, 2)
         ]
     return [(group.kept.file.path, member.file.path, group.tier) for member in group.others]

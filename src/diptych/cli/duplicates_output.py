@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from diptych.catalog.duplicates import Groups
     from diptych.catalog.groups import Group, Member
     from diptych.catalog.keeping import File
+    from diptych.catalog.trash import Moved
 
 Form = Literal["table", "json", "csv", "imagededup", "remove"]
 
@@ -32,10 +33,10 @@ _COLUMNS = (
 )
 
 
-def print_groups(found: Groups, form: Form, top: int, *, quiet: bool) -> None:
-    """The groups on standard output."""
+def print_groups(found: Groups, form: Form, top: int, moved: Moved | None, *, quiet: bool) -> None:
+    """The groups on standard output, and in JSON what was moved of them."""
     if form == "json":
-        typer.echo(jsonlib.dumps(_plain(found)))
+        typer.echo(jsonlib.dumps({**_plain(found), **_plain_moves(moved)}))
     elif form == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(_COLUMNS)
@@ -48,7 +49,7 @@ def print_groups(found: Groups, form: Form, top: int, *, quiet: bool) -> None:
     elif not found.groups:
         typer.echo(f"no copies among {found.pictures:,} pictures in {found.files:,} files")
     else:
-        _print_table(found, top, quiet=quiet)
+        _print_table(found, top, hint=moved is None, quiet=quiet)
 
 
 def as_imagededup(found: Groups) -> dict[str, list[tuple[str, float]]]:
@@ -91,7 +92,7 @@ def evidence_of(member: Member) -> str:
     return ", ".join(parts) + ("" if member.direct else " (to another of the group)")
 
 
-def _print_table(found: Groups, top: int, *, quiet: bool) -> None:
+def _print_table(found: Groups, top: int, *, hint: bool, quiet: bool) -> None:
     from diptych.catalog.verdicts import TIERS
 
     width = screen().width
@@ -108,7 +109,7 @@ def _print_table(found: Groups, top: int, *, quiet: bool) -> None:
             typer.echo(f"\n  and {len(groups) - top:,} more groups (--top, --html or --json shows them)")
         typer.echo()
     copies = found.to_remove()
-    if copies:
+    if copies and hint:
         from diptych.cli.console import size_of
 
         size = size_of(sum(file.size for file in copies))
@@ -158,6 +159,16 @@ def _plain(found: Groups) -> dict[str, Any]:
             for group in found.groups
         ],
         "failed": [{"id": content, "reason": reason} for content, reason in found.failed.items()],
+    }
+
+
+def _plain_moves(moved: Moved | None) -> dict[str, Any]:
+    if moved is None:
+        return {}
+    return {
+        "moved": [{"from": str(source), "to": str(target)} for source, target in moved.files],
+        "stayed": [{"path": file.name, "reason": reason} for file, reason in moved.refused],
+        "undo": None if moved.undo is None else str(moved.undo),
     }
 
 
