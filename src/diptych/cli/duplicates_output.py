@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Form = Literal["table", "json", "csv", "imagededup", "remove"]
 
+MOST_SHOWN = 8  # files of a group in the table, beside the kept one
 TITLES = {
     "bytes": "Same bytes",
     "picture": "Same picture, another file",
@@ -85,7 +86,8 @@ def evidence_of(member: Member) -> str:
     told, pair = member.pair.verdict, member.pair
     parts = [told.change, f"pixels {told.pixels:.2f}"]
     parts += [] if pair.cosine is None else [f"cosine {pair.cosine:.2f}"]
-    parts += [] if pair.bits is None or member.tier != "picture" else [f"{pair.bits} bits"]
+    if pair.bits is not None and member.tier == "picture":
+        parts.append(f"{pair.bits} {'bit' if pair.bits == 1 else 'bits'}")
     if told.box is not None and told.change in ("cut", "framed"):
         area = (told.box[2] - told.box[0]) * (told.box[3] - told.box[1])
         parts.append(f"{area:.0%} of it")
@@ -130,9 +132,11 @@ def _lines(group: Group, width: int) -> Iterator[str]:
     yield _file(head, group.kept.file, width)
     if group.tier != "part":
         yield fitted(f"        {group.why}", width).rstrip()
-    for member in group.others:
+    for member in group.others[:MOST_SHOWN]:
         yield _file({"bytes": "copy", "picture": "copy"}.get(member.tier, member.tier), member.file, width)
         yield fitted(f"        {evidence_of(member)}", width).rstrip()
+    if len(group.others) > MOST_SHOWN:
+        yield f"        and {len(group.others) - MOST_SHOWN:,} more files"
 
 
 def _file(role: str, file: File, width: int) -> str:
