@@ -5,7 +5,7 @@
 Planted are copies of 100 pictures for each kind (`planted_copies.py`); the pictures are other ones than the
 thresholds were chosen on. Pictures of one scene are frames of videos, 0.4 s apart, which PyAV decodes (here,
 or in the interpreter of --av-python; without it there are none). Two frames count as different pictures when
-more than 0.2 per cent of their pixels differ by more than a tenth of the range; no eye tells the others apart.
+more than 0.2 per cent of their pixels differ by over a tenth of the range; no eye tells the others apart.
 
 Found pairs that were not planted count as wrong, though the packs hold pictures twice; --list names them.
 """

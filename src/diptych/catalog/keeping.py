@@ -177,12 +177,12 @@ _RULES = {
         ),
         Rule(
             "oldest",
-            lambda file: file.changed.timestamp(),
+            lambda file: int(file.changed.timestamp()),
             lambda a, b: f"oldest: {_days(a, b)}",
         ),
         Rule(
             "newest",
-            lambda file: -file.changed.timestamp(),
+            lambda file: -int(file.changed.timestamp()),
             lambda a, b: f"newest: {_days(a, b)}",
         ),
     )
