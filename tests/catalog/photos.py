@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 Size = tuple[int, int]
 
@@ -15,15 +15,17 @@ def photo(seed: int, size: Size = (160, 120)) -> Image.Image:
     random = np.random.default_rng(seed)
     pixels = np.full((size[1], size[0], 3), 128.0)
     for cells, strength in ((2, 70), (5, 45), (11, 30), (23, 20), (47, 12)):
-        noise = random.normal(0, strength, (cells, cells, 3)) + random.normal(0, strength, (cells, cells, 1))
+        noise = random.normal(0, strength / 2, (cells, cells, 3)) + random.normal(
+            0, strength, (cells, cells, 1)
+        )
         noise = np.clip(noise + 128, 0, 255).astype(np.uint8)
         pixels += np.asarray(Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC), np.float64) - 128
     image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(image)
     for _ in range(6):
         x, y, wide, high = random.integers(0, [size[0], size[1], size[0] // 3, size[1] // 3])
-        pen.ellipse((x, y, x + wide, y + high), fill=tuple(int(one) for one in random.integers(0, 256, 3)))
-    return image
+        pen.ellipse((x, y, x + wide, y + high), fill=tuple(int(one) for one in random.integers(40, 216, 3)))
+    return image.filter(ImageFilter.GaussianBlur(0.8))  # no lens draws an edge sharper
 
 
 def cut(image: Image.Image) -> Image.Image:

@@ -97,10 +97,7 @@ def saved(image: Image.Image, kind: str, **how: object) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
-ENLARGED = "not done: enlarged to twice its size, this drawing is taken to be written over"
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2, 3, pytest.param(4, marks=pytest.mark.xfail(reason=ENLARGED))])
+@pytest.mark.parametrize("seed", range(5))
 def test_the_same_picture_saved_again(seed: int) -> None:
     image = photo(seed)
     copies = [
@@ -141,7 +138,6 @@ def test_where_a_part_lies() -> None:
     assert told.box == pytest.approx((0.125, 0.2, 0.875, 0.95), abs=0.02)
 
 
-@pytest.mark.xfail(reason="not done: the box of what is written over is not narrowed down to the writing yet")
 def test_where_the_writing_is() -> None:
     over = verdict(written_over(photo(3)), photo(3))
     assert over is not None
@@ -163,7 +159,7 @@ def test_other_colours_and_another_shape_are_no_copies() -> None:
     image = photo(1)
     for other, change in (
         (image.convert("L").convert("RGB"), "recoloured"),
-        (image.point(lambda value: min(value + 40, 255)), "recoloured"),
+        (image.point(lambda value: round(value * 0.9 + 25)), "recoloured"),
         (image.resize((120, 120)), "squashed"),
     ):
         told = verdict(other, image)

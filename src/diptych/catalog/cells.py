@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 Box = tuple[int, int, int, int]
 
 GRIDS = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 3))  # columns and rows
-SIDE = 160  # pixels of the longer side that is cut into cells
-PLAIN = 24.0  # by which a pixel of a border differs from its colour at most, of 255
-SPECKS = 0.08  # share of a border's line that may differ more: JPEG
+SIDE = 256  # pixels of the longer side that is cut into cells
+PLAIN = 32.0  # by which a pixel of a border differs from its colour at most, of 255
+SPECKS = 0.1  # share of a border's line that may differ more: JPEG
 TOLD = 10.0  # deviation of the brightness below which a cell shows too little for its hash to mean something
 
 

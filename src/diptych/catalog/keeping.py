@@ -153,6 +153,12 @@ def _pixels(file: File) -> str:
     return f"{file.width:,} x {file.height:,}"
 
 
+def _days(a: File, b: File) -> str:
+    """Two dates, with the hour where the day is one."""
+    form = "%Y-%m-%d" if a.changed.date() != b.changed.date() else "%Y-%m-%d %H:%M:%S"
+    return f"{a.changed:{form}} against {b.changed:{form}}"
+
+
 _RULES = {
     rule.name: rule
     for rule in (
@@ -171,13 +177,13 @@ _RULES = {
         ),
         Rule(
             "oldest",
-            lambda file: file.changed.timestamp(),
-            lambda a, b: f"oldest: {a.changed:%Y-%m-%d} against {b.changed:%Y-%m-%d}",
+            lambda file: int(file.changed.timestamp()),
+            lambda a, b: f"oldest: {_days(a, b)}",
         ),
         Rule(
             "newest",
-            lambda file: -file.changed.timestamp(),
-            lambda a, b: f"newest: {a.changed:%Y-%m-%d} against {b.changed:%Y-%m-%d}",
+            lambda file: -int(file.changed.timestamp()),
+            lambda a, b: f"newest: {_days(a, b)}",
         ),
     )
 }

@@ -44,7 +44,11 @@ def move_file(source: Path, target: Path) -> None:
             return
         else:
             raise
-    source.unlink()
+    try:
+        source.unlink()
+    except OSError:  # a folder that may not be written to: it stays there, and only there
+        target.unlink()
+        raise
 
 
 def digest(path: Path) -> bytes:

@@ -17,7 +17,7 @@ from diptych.catalog.spaces import MOST_VALUES
 from diptych.catalog.verdicts import Verdict
 
 _COLUMNS = ("first", "second", "tier", "change", "whole", "bits", "cosine", "pixels", "box")
-METHOD = "1"  # raised when verdicts change: everything is then compared anew
+METHOD = "1"  # raised when verdicts or glances change: everything is then looked at anew
 DEEP = {False: 1, True: 3}  # bits of a depth: as the same picture; and as parts of each other
 
 
@@ -60,8 +60,9 @@ class Pairs:
         self._compared: dict[int, int] = {}
         kept = database.all("SELECT value FROM meta WHERE key = 'pairs'")
         self._others = bool(kept) and kept[0][0] != self._method  # kept by another method, or encoder
-        if not database.readonly and not (kept and not self._others):
-            self._begin()
+        if not database.readonly and (self._others or not kept):
+            same_method = bool(kept) and kept[0][0].startswith(f"{METHOD} ")
+            self._begin(("pairs", "compared") if same_method else ("pairs", "compared", "glances"))
 
     def depths(self) -> dict[int, int]:
         """Content -> how deep it was compared with all others."""
@@ -108,9 +109,9 @@ class Pairs:
             }
         return there
 
-    def _begin(self) -> None:
+    def _begin(self, tables: Sequence[str]) -> None:
         with self.database.writing():
-            for table in ("pairs", "compared"):
+            for table in tables:
                 self.database.run(f"DELETE FROM {table}")
             self.database.run(
                 "INSERT INTO meta (key, value) VALUES ('pairs', ?) "

@@ -25,6 +25,8 @@ BLOCK = 8  # of a block; a sign of three per cent of the picture fills one
 NOISE = 60.0  # variance, of 255 squared, below which a block is flat: what JPEG does to it is no structure
 TEXTURE = 3 * NOISE  # a block with more than this says something
 BLANK = 3.0  # deviation of the brightness below which a picture shows nothing to compare
+SHIFT = 20.0  # of the brightness, by which a block is half as much alike
+STRAY = 0.06  # share of the strength of a block's colours by which its brightness may change
 GAIN = 1.25  # contrast may differ by so much
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow has it
 _FLIP = Image.Transpose.FLIP_LEFT_RIGHT
@@ -96,14 +98,15 @@ class Agreement:
         Blocks that show something in either picture.
     colour : float
         Mean difference in brightness, or of the two colour channels where that is more, of 255.
-    uneven: float
-        The block that differs most by the typical one: what saving again does, it does everywhere.
+    shifts : (rows, columns) float32
+        How much brighter or darker a block is, by what is usual between the two: saving again does the same
+        everywhere, and even a small thing that moved stands out.
     """
 
     blocks: FloatArray
     textured: NDArray[np.bool_]
     colour: float
-    uneven: float
+    shifts: FloatArray
 
     @property
     def mean(self) -> float:
@@ -139,19 +142,25 @@ def compare(a: Look, b: Look) -> Agreement:
 
 def compare_pixels(a: FloatArray, b: FloatArray) -> Agreement:
     """Compare two arrays of one shape, (height, width, 3) from 0 to 255."""
-    grey_a, grey_b = a @ _GREY, b @ _GREY  # (h, w)
-    gain = np.clip((grey_a.std() + 1) / (grey_b.std() + 1), 1 / GAIN, GAIN)
-    grey_b = (grey_b - grey_b.mean()) * gain + grey_a.mean()
-    x, y = blocks_of(grey_a), blocks_of(grey_b)  # (rows, columns, 64)
-    apart = np.sqrt(((x - y) ** 2).mean(-1))
-    mean_x, mean_y = x.mean(-1), y.mean(-1)
+    x, y = blocks_of(a @ _GREY), blocks_of(b @ _GREY)  # (rows, columns, 64)
+    even = np.full(x.shape[-1], 1 / x.shape[-1], np.float32)  # a product is a faster mean
+    mean_x, mean_y = x @ even, y @ even
     x, y = x - mean_x[..., None], y - mean_y[..., None]
-    var_x, var_y = (x * x).mean(-1), (y * y).mean(-1)
-    # Z. Wang et al., "Image Quality Assessment" (2004), equation 13, on blocks that do not overlap.
-    alike = (2 * (x * y).mean(-1) + NOISE) / (var_x + var_y + NOISE)
-    alike *= (2 * mean_x * mean_y + NOISE) / (mean_x**2 + mean_y**2 + NOISE)
-    uneven = float(apart.max() / (np.median(apart) + 2))
-    return Agreement(alike, np.maximum(var_x, var_y) > TEXTURE, _colour(a, b), uneven)
+    mean_y = _levelled(mean_y, mean_x)
+    var_x, var_y = (x * x) @ even, (y * y) @ even
+    # Contrast and structure of Z. Wang et al., "Image Quality Assessment" (2004), on blocks that do not
+    # overlap. Their term for brightness is harsh on dark blocks; here a difference counts the same anywhere.
+    alike = (2 * ((x * y) @ even) + NOISE) / (var_x + var_y + NOISE)
+    shifts = np.abs(mean_x - mean_y)
+    alike *= SHIFT**2 / (SHIFT**2 + shifts**2)
+    tints_a, tints_b = _tints(a), _tints(b)  # (2, rows, columns)
+    # JPEG keeps colours at half the size: where they are strong, its edges come out brighter or darker.
+    strength = np.maximum(np.abs(tints_a).mean(0), np.abs(tints_b).mean(0))
+    shifts /= np.median(shifts) + 2 + STRAY * strength
+    colour = np.abs(tints_a - tints_b).mean((1, 2)).max()
+    apart = max(float(colour), abs(float(a.mean() - b.mean())))
+    textured = np.maximum(var_x, var_y) > TEXTURE
+    return Agreement(np.asarray(alike, np.float32), textured, apart, np.asarray(shifts, np.float32))
 
 
 def blocks_of(grey: FloatArray) -> FloatArray:
@@ -163,8 +172,24 @@ def blocks_of(grey: FloatArray) -> FloatArray:
     return cut.swapaxes(1, 2).reshape(rows, columns, BLOCK * BLOCK)
 
 
-def _colour(a: FloatArray, b: FloatArray) -> float:
-    """Difference in brightness; blockwise, of red and of blue against green; the largest of the three."""
-    tints = (a[..., ::2] - a[..., 1:2]) - (b[..., ::2] - b[..., 1:2])  # (h, w, 2)
-    blockwise = [float(np.abs(blocks_of(tints[..., i]).mean(-1)).mean()) for i in (0, 1)]
-    return max(*blockwise, abs(float(a.mean() - b.mean())))
+def _tints(pixels: FloatArray) -> FloatArray:
+    """Red less green, and blue less green, of every block, (2, rows, columns)."""
+    height, width = pixels.shape[:2]
+    high, wide = (BLOCK, BLOCK) if min(height, width) >= BLOCK else (height, width)
+    rows, columns = height // high, width // wide
+    cut = pixels[: rows * high, : columns * wide].reshape(rows, high, columns, wide * 3)
+    lines = cut.sum(1).reshape(rows, columns, wide, 3).sum(2) / (high * wide)  # (rows, columns, 3)
+    return np.stack([lines[..., 0] - lines[..., 1], lines[..., 2] - lines[..., 1]])
+
+
+def _levelled(means: FloatArray, like: FloatArray) -> FloatArray:
+    """Block means with the brightness and contrast of others; a part that was written over does not count."""
+    kept = np.ones(means.shape, bool)
+    for _ in range(2):  # the second time without the third that fits worst
+        x, y = means[kept], like[kept]
+        spread = float(x.var()) + 1
+        gain = np.clip((float(((x - x.mean()) * (y - y.mean())).mean()) + 1) / spread, 1 / GAIN, GAIN)
+        levelled = (means - x.mean()) * gain + y.mean()
+        apart = np.abs(like - levelled)
+        kept = apart <= np.quantile(apart, 2 / 3)
+    return np.asarray(levelled, np.float32)

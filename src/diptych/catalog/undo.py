@@ -85,8 +85,8 @@ def put_back(undo: Path) -> Restored:
                 move_file(target, source)
                 restored.files.append(source)
                 _remove_empty(target.parent, undo.stem)
-            elif there and source.samefile(target):
-                target.unlink()  # killed between two names of one file: the other one stays
+            elif there and _two_names(source, target):
+                target.unlink()  # killed between giving the second name and taking the first: that one stays
                 restored.untouched += 1
             elif there:
                 restored.problems.append(
@@ -99,6 +99,12 @@ def put_back(undo: Path) -> Restored:
         except (OSError, SaveError) as error:
             restored.problems.append((source, str(error)))
     return restored
+
+
+def _two_names(a: Path, b: Path) -> bool:
+    """Whether both are names of one file that has at least these two; a link to the other is none."""
+    one, two = a.lstat(), b.lstat()
+    return (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino) and one.st_nlink >= 2 and not a.is_symlink()
 
 
 def read_undo(path: Path) -> list[tuple[Path, Path]]:

@@ -24,17 +24,19 @@ TIERS: tuple[Tier, ...] = ("bytes", "picture", "part", "scene")
 
 # Set by trying on a few real pictures; not measured on planted copies yet.
 ALIKE = 0.85  # least correlation of two thumbnails that are compared further as the same picture
-SAME_WORST, SAME_MEAN = 0.5, 0.85  # agreement of the worst block, and of all
-SAME_UNEVEN = 5.2  # the worst block's difference by the typical one's
+SAME_WORST, SAME_MEAN = 0.4, 0.8  # agreement of the worst block, and of all
+STANDS_OUT, NOT_QUITE = 1.4, 0.9  # a block's shift of brightness, and its agreement below which that counts
 SAME_COLOUR = 8.0  # difference of colours; more is another colouring
 SHAPE = 0.05  # by which width to height may differ: rounding, at the smallest sizes
 ALTERED_THUMB = 0.5  # correlation of thumbnails, where a part was written over
 ALTERED_SHARE, ALTERED_TEXTURED = 0.7, 0.35  # of all blocks, and of the textured, left as they were
 GOOD_BLOCK, BAD_BLOCK = 0.5, 0.4
 PART_CORRELATION, PART_MEAN, PART_SHARE, PART_BLOCKS = 0.92, 0.75, 0.85, 9
+WHOLE = 0.97  # share of the area from which a part is no part
 FRAME = 12.0  # deviation of the brightness around a part: less is a frame
-SIDED = 0.1  # share of a change that goes the other way: a text is added to one picture, what moves to both
+SIDED = 0.2  # share of a change that goes the other way: a text is added to one picture, what moves to both
 MOVED, MOVED_SHARE, REACH = 0.8, 0.25, 24  # correlation, share of the changed blocks, pixels they may move
+WINDOWS = 12  # of the changed blocks that are looked for near by
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,13 @@ class Suspicion:
             or self.first_in_second is not None
         )
 
+    @property
+    def lie_on_each_other(self) -> bool:
+        """Whether neither seems to be a smaller part of the other."""
+        found = (self.second_in_first, self.first_in_second)
+        areas = [(box[2] - box[0]) * (box[3] - box[1]) for _, box in filter(None, found)]
+        return all(area >= WHOLE for area in areas)
+
 
 def suspect(a: Glance, b: Glance, *, parts: bool = True) -> Suspicion:
     """Compare two glances; a false result is the end of it.
@@ -110,11 +119,6 @@ def judge(a: Look, b: Look, suspicion: Suspicion) -> Verdict | None:
     """Look at two pictures; None where their pixels have nothing in common."""
     if a.blank or b.blank:
         return None
-    return _same(a, b, suspicion) or _part(a, b, suspicion)
-
-
-def _same(a: Look, b: Look, suspicion: Suspicion) -> Verdict | None:
-    """The same picture, plain or mirrored, perhaps in other colours or written over."""
     squashed = abs(np.log(a.aspect / b.aspect)) > _rounding(a, b)
     plain = compare(a, b) if suspicion.plain >= ALTERED_THUMB else None
     if plain is not None and suspicion.plain >= ALIKE and _everywhere(plain):
@@ -123,7 +127,11 @@ def _same(a: Look, b: Look, suspicion: Suspicion) -> Verdict | None:
         flipped = compare(a.mirrored(), b)
         if _everywhere(flipped):
             return _saved_again("mirrored", flipped, squashed)
-    return _altered(a, b, plain) if plain is not None and not squashed and _mostly(plain) else None
+    altered = plain is not None and not squashed and _mostly(plain)
+    if plain is not None and altered and suspicion.lie_on_each_other:
+        return _altered(a, b, plain)
+    part = _part(a, b, suspicion)
+    return _altered(a, b, plain) if part is None and plain is not None and altered else part
 
 
 def _saved_again(change: str, agreement: Agreement, squashed: bool) -> Verdict:
@@ -134,7 +142,13 @@ def _saved_again(change: str, agreement: Agreement, squashed: bool) -> Verdict:
 
 def _everywhere(agreement: Agreement) -> bool:
     """Whether a picture is as it was in every place."""
-    return agreement.worst >= SAME_WORST and agreement.mean >= SAME_MEAN and agreement.uneven <= SAME_UNEVEN
+    most = agreement.worst >= SAME_WORST and agreement.mean >= SAME_MEAN
+    return most and not _standing_out(agreement).any()
+
+
+def _standing_out(agreement: Agreement) -> NDArray[np.bool_]:
+    """Blocks that saving again does not explain: something small has come, gone or moved there."""
+    return np.asarray((agreement.shifts > STANDS_OUT) & (agreement.blocks < NOT_QUITE))
 
 
 def _mostly(agreement: Agreement) -> bool:
@@ -151,7 +165,9 @@ def _rounding(a: Look, b: Look) -> float:
 def _altered(a: Look, b: Look, agreement: Agreement) -> Verdict:
     """One picture in most places: written over, or the same camera on the same spot a moment later."""
     rows, columns = agreement.blocks.shape
-    changed = agreement.blocks < max(BAD_BLOCK, agreement.worst + 0.1)
+    changed = agreement.blocks < BAD_BLOCK
+    if not changed.any():
+        changed = _standing_out(agreement) | (agreement.blocks <= agreement.worst)
     if _goes_both_ways(a, b, changed) or _moved(a, b, changed):
         return Verdict("scene", "another moment", agreement.mean)
     y, x = np.nonzero(changed)
@@ -193,7 +209,7 @@ def _moved(a: Look, b: Look, changed: NDArray[np.bool_]) -> bool:
 def _found_beside(here: FloatArray, there: FloatArray, places: NDArray[np.int64]) -> float:
     """The share of windows around these places that are found again near by, of those that show something."""
     found, asked = 0, 0
-    for y, x in places[:: max(len(places) // 40, 1)]:
+    for y, x in places[:: max(len(places) // WINDOWS, 1)]:
         window = here[max(y - BLOCK, 0) : y + BLOCK, max(x - BLOCK, 0) : x + BLOCK]
         upper, left = max(y - BLOCK - REACH, 0), max(x - BLOCK - REACH, 0)
         around = there[upper : y + BLOCK + REACH, left : x + BLOCK + REACH]
@@ -224,7 +240,12 @@ def _part(a: Look, b: Look, suspicion: Suspicion) -> Verdict | None:
         (a, b, 1, suspicion.first_in_second),
     ):
         there = None if found is None else place(part, whole, found[1])
-        if there is not None and _fits(there) and (best is None or there.agreement.mean > best.pixels):
+        if (
+            there is not None
+            and there.area < WHOLE
+            and _fits(there)
+            and (best is None or there.agreement.mean > best.pixels)
+        ):
             change = "framed" if there.outside < FRAME else "cut"
             best = Verdict("part", change, there.agreement.mean, there.box, which)
     return best

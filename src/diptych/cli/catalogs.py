@@ -44,10 +44,13 @@ Model = Annotated[
 
 def default_catalog() -> str | Path:
     """Where the catalogue lies when nobody says."""
-    if named := os.environ.get(VARIABLE):
-        return named
+    return os.environ.get(VARIABLE) or data_home() / "catalog"
+
+
+def data_home() -> Path:
+    """Where this package keeps what belongs to a person."""
     home = os.environ.get("XDG_DATA_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "share") / "diptych" / "catalog"
+    return (Path(home) if home else Path.home() / ".local" / "share") / "diptych"
 
 
 @contextlib.contextmanager

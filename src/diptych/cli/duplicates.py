@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from diptych.catalog import Store
     from diptych.catalog.duplicates import Groups
     from diptych.catalog.groups import Group
+    from diptych.catalog.trash import Moved
     from diptych.catalog.verdicts import Tier
 
 _MOVING = "Moving"
 FORMS = ("table", "json", "csv", "imagededup", "remove")
 DEFAULT_TIERS = "bytes,picture,part,scene"
 COPIES = "bytes,picture"
+MOST_REFUSED = 10  # named one by one
 
 Tiers = Annotated[
     str,
@@ -120,11 +123,12 @@ def duplicates(
         found = _find(store, asked, keep, folders or [], quiet=quiet)
         if html is not None:
             _write_page(store, found, html, quiet=quiet)
-        print_groups(found, form, top, quiet=quiet)  # type: ignore[arg-type] # checked above
-        for content, reason in list(found.failed.items())[:5]:
-            complain("failed", f"picture #{content}: {reason}")
-        if trash is not None:
-            _move(store, found.groups, trash, movable, quiet=quiet)
+        moved = _move(store, found.groups, trash, movable, quiet=quiet) if trash is not None else None
+    print_groups(found, form, top, moved, quiet=quiet)  # type: ignore[arg-type] # checked above
+    for content, reason in list(found.failed.items())[:5]:
+        complain("failed", f"picture #{content}: {reason}")
+    if moved is not None:
+        _tell_moved(moved, quiet=quiet)
 
 
 def _tiers(text: str, option: str) -> tuple[Tier, ...]:
@@ -162,28 +166,30 @@ def _write_page(store: Store, found: Groups, html: Path, *, quiet: bool) -> None
     )
 
 
-def _move(store: Store, groups: Sequence[Group], trash: str, tiers: Sequence[Tier], *, quiet: bool) -> None:
+def _move(store: Store, groups: Sequence[Group], trash: str, tiers: Sequence[Tier], *, quiet: bool) -> Moved:
     from diptych.catalog.trash import move_to_trash
+    from diptych.errors import SaveError
 
-    lists = None if store.folder else Path(catalogs.default_catalog()).parent / "undo"
-    with progress("moving", None, unit="files", quiet=quiet) as advance:
-        moved = move_to_trash(
-            store,
-            groups,
-            None if trash == "auto" else Path(trash),
-            tiers=tiers,
-            lists=lists,
-            progress=advance,
-        )
+    place = None if trash == "auto" else Path(trash)
+    lists = (store.folder or catalogs.data_home()) / "undo"
+    try:
+        with progress("moving", None, unit="files", quiet=quiet) as advance:
+            return move_to_trash(store, groups, place, tiers=tiers, lists=lists, progress=advance)
+    except (KeyboardInterrupt, SaveError):
+        complain("stopped", f"what was moved can be put back: --undo, with the newest list in {lists}")
+        raise
+
+
+def _tell_moved(moved: Moved, *, quiet: bool) -> None:
     if moved.undo is None:
         note("nothing to move", quiet=quiet)
         return
     note(f"{len(moved.files):,} files moved, {size_of(moved.size)}", quiet=quiet)
-    note(f"to put them back: diptych duplicates --undo {moved.undo}", quiet=quiet)
-    for file, reason in moved.refused[:10]:
+    note(f"to put them back: diptych duplicates --undo {shlex.quote(str(moved.undo))}", quiet=quiet)
+    for file, reason in moved.refused[:MOST_REFUSED]:
         complain("stayed", f"{file.name}: {reason}")
-    if len(moved.refused) > 10:
-        complain("stayed", f"and {len(moved.refused) - 10:,} more")
+    if len(moved.refused) > MOST_REFUSED:
+        complain("stayed", f"and {len(moved.refused) - MOST_REFUSED:,} more")
     if moved.refused:
         raise typer.Exit(1)
 

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from diptych.catalog.duplicates import Groups
     from diptych.catalog.groups import Group, Member
     from diptych.catalog.keeping import File
+    from diptych.catalog.trash import Moved
 
 Form = Literal["table", "json", "csv", "imagededup", "remove"]
 
+MOST_SHOWN = 8  # files of a group in the table, beside the kept one
 TITLES = {
     "bytes": "Same bytes",
     "picture": "Same picture, another file",
@@ -32,10 +34,10 @@ _COLUMNS = (
 )
 
 
-def print_groups(found: Groups, form: Form, top: int, *, quiet: bool) -> None:
-    """The groups on standard output."""
+def print_groups(found: Groups, form: Form, top: int, moved: Moved | None, *, quiet: bool) -> None:
+    """The groups on standard output, and in JSON what was moved of them."""
     if form == "json":
-        typer.echo(jsonlib.dumps(_plain(found)))
+        typer.echo(jsonlib.dumps({**_plain(found), **_plain_moves(moved)}))
     elif form == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(_COLUMNS)
@@ -48,7 +50,7 @@ def print_groups(found: Groups, form: Form, top: int, *, quiet: bool) -> None:
     elif not found.groups:
         typer.echo(f"no copies among {found.pictures:,} pictures in {found.files:,} files")
     else:
-        _print_table(found, top, quiet=quiet)
+        _print_table(found, top, hint=moved is None, quiet=quiet)
 
 
 def as_imagededup(found: Groups) -> dict[str, list[tuple[str, float]]]:
@@ -84,14 +86,15 @@ def evidence_of(member: Member) -> str:
     told, pair = member.pair.verdict, member.pair
     parts = [told.change, f"pixels {told.pixels:.2f}"]
     parts += [] if pair.cosine is None else [f"cosine {pair.cosine:.2f}"]
-    parts += [] if pair.bits is None or member.tier != "picture" else [f"{pair.bits} bits"]
+    if pair.bits is not None and member.tier == "picture":
+        parts.append(f"{pair.bits} {'bit' if pair.bits == 1 else 'bits'}")
     if told.box is not None and told.change in ("cut", "framed"):
         area = (told.box[2] - told.box[0]) * (told.box[3] - told.box[1])
         parts.append(f"{area:.0%} of it")
     return ", ".join(parts) + ("" if member.direct else " (to another of the group)")
 
 
-def _print_table(found: Groups, top: int, *, quiet: bool) -> None:
+def _print_table(found: Groups, top: int, *, hint: bool, quiet: bool) -> None:
     from diptych.catalog.verdicts import TIERS
 
     width = screen().width
@@ -108,7 +111,7 @@ def _print_table(found: Groups, top: int, *, quiet: bool) -> None:
             typer.echo(f"\n  and {len(groups) - top:,} more groups (--top, --html or --json shows them)")
         typer.echo()
     copies = found.to_remove()
-    if copies:
+    if copies and hint:
         from diptych.cli.console import size_of
 
         size = size_of(sum(file.size for file in copies))
@@ -129,9 +132,11 @@ def _lines(group: Group, width: int) -> Iterator[str]:
     yield _file(head, group.kept.file, width)
     if group.tier != "part":
         yield fitted(f"        {group.why}", width).rstrip()
-    for member in group.others:
+    for member in group.others[:MOST_SHOWN]:
         yield _file({"bytes": "copy", "picture": "copy"}.get(member.tier, member.tier), member.file, width)
         yield fitted(f"        {evidence_of(member)}", width).rstrip()
+    if len(group.others) > MOST_SHOWN:
+        yield f"        and {len(group.others) - MOST_SHOWN:,} more files"
 
 
 def _file(role: str, file: File, width: int) -> str:
@@ -158,6 +163,16 @@ def _plain(found: Groups) -> dict[str, Any]:
             for group in found.groups
         ],
         "failed": [{"id": content, "reason": reason} for content, reason in found.failed.items()],
+    }
+
+
+def _plain_moves(moved: Moved | None) -> dict[str, Any]:
+    if moved is None:
+        return {}
+    return {
+        "moved": [{"from": str(source), "to": str(target)} for source, target in moved.files],
+        "stayed": [{"path": file.name, "reason": reason} for file, reason in moved.refused],
+        "undo": None if moved.undo is None else str(moved.undo),
     }
 
 

@@ -98,7 +98,7 @@ def says(one: Similar) -> str:
     >>> from diptych.catalog.similar import Similar
     >>> from diptych.catalog.verdicts import Verdict
     >>> says(Similar(None, "part", 0.9, Verdict("part", "cut", 0.98, whole=1)))
-    'it is part of this: cut'
+    'yours is part of it: cut'
     >>> says(Similar(None, "alike", 0.9))
     'looks like it'
     """
@@ -109,9 +109,7 @@ def says(one: Similar) -> str:
         return f"the same: {told.change}"
     if one.tier == "scene":
         return "the same scene"
-    whose = {0: "this is part of it", 1: "it is part of this"}.get(
-        -1 if told.whole is None else told.whole, ""
-    )
+    whose = {0: "it is part of yours", 1: "yours is part of it"}.get(-1 if told.whole is None else told.whole)
     return f"{whose}: {told.change}" if whose else f"the same but {told.change}"
 
 
