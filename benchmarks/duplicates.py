@@ -188,10 +188,11 @@ def report(
     for tier in ("bytes", "picture", "part"):
         wanted = {pair for pair, of in truth.items() if of == tier}
         called = {pair for pair, of in told.items() if of == tier} - film_pairs
-        right = len(called & truth.keys())
+        right = len(called & wanted)  # a part that is called a copy is wrong, though it was planted
         recall = sum(told.get(pair) == tier for pair in wanted) / len(wanted)
         precision = right / len(called) if called else float("nan")
-        others = f"({len(called) - right} not planted)"
+        unplanted = len(called - truth.keys())
+        others = f"({unplanted} not planted, {len(called) - unplanted - right} of another tier)"
         print(f"tier {tier:<8} recall {recall:.3f}, precision {precision:.3f} {others}")
         if listed:
             for pair in sorted(called - truth.keys()):

@@ -375,3 +375,24 @@ def test_killed_in_the_middle_it_can_be_undone(tmp_path: Path, round_number: int
     store = Store.open(catalog)
     assert store.database.all("SELECT COUNT(*) FROM files")[0][0] == 72
     store.close()
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_file_that_somebody_takes_away_meanwhile_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: int
+) -> None:
+    """The old name goes between giving the new one and taking the old: the new one is all there is."""
+    source, target = tmp_path / "a.png", tmp_path / "trash" / "a.png"
+    source.write_bytes(b"the only copy")
+    if devices == 2:
+        monkeypatch.setattr("os.link", refuses(errno.EXDEV))
+    unlink = Path.unlink
+
+    def gone_already(path: Path, missing_ok: bool = False) -> None:
+        if path == source:
+            unlink(source)  # somebody else was quicker
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", gone_already)
+    move_file(source, target)
+    assert target.read_bytes() == b"the only copy"

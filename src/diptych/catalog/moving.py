@@ -46,6 +46,8 @@ def move_file(source: Path, target: Path) -> None:
             raise
     try:
         source.unlink()
+    except FileNotFoundError:
+        return  # somebody took the old name away meanwhile: the new one may be all there is
     except OSError:  # a folder that may not be written to: it stays there, and only there
         target.unlink()
         raise
