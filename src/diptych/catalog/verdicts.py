@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Tier: TypeAlias = Literal["bytes", "picture", "part", "scene"]
 TIERS: tuple[Tier, ...] = ("bytes", "picture", "part", "scene")
 
-# Set by trying on a few real pictures; not measured on planted copies yet.
+# Chosen on other packs and videos than those that benchmarks/duplicates.py reports on.
 ALIKE = 0.85  # least correlation of two thumbnails that are compared further as the same picture
 SAME_WORST, SAME_MEAN = 0.4, 0.8  # agreement of the worst block, and of all
 STANDS_OUT, NOT_QUITE = 1.4, 0.9  # a block's shift of brightness, and its agreement below which that counts
