@@ -9,8 +9,14 @@ from diptych.catalog import Store
 from diptych.catalog.duplicates import find_duplicates
 from diptych.catalog.trash import move_to_trash
 
-store = Store.open(Path(sys.argv[1]))
-found = find_duplicates(store, tiers=("bytes", "picture"))
-print("begun", flush=True)
-move_to_trash(store, found.groups, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
-store.close()
+
+def main() -> None:
+    store = Store.open(Path(sys.argv[1]))
+    found = find_duplicates(store, tiers=("bytes", "picture"))
+    print("begun", flush=True)
+    move_to_trash(store, found.groups, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    store.close()
+
+
+if __name__ == "__main__":
+    main()
