@@ -162,7 +162,7 @@ def usearch(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
         return np.stack([index.search(query, K).keys for query in queries]).astype(np.int64)
 
     def effort(value: int) -> None:
-        index.expansion_search = value  # type: ignore[misc]
+        index.expansion_search = value
 
     taken = _least(effort, ask, texts, true)
     return {**_measured(ask, texts, true), "seconds": built, "effort": taken}
