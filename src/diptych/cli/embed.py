@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli import catalogs, options
-from diptych.cli.console import clean, complain, progress
+from diptych.cli.console import clean, complain, note, progress
 
 if TYPE_CHECKING:
     from diptych.embeddings import Outcome
@@ -103,6 +103,7 @@ def embed(
     model: catalogs.Model = None,
     pretrained: options.Pretrained = None,
     exact: options.Exact = False,
+    runtime: options.Runtime = "auto",
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     threads: options.Threads = "auto",
@@ -134,6 +135,7 @@ def embed(
     start = time.monotonic()
     begun = read_manifest(to)
     machine = {
+        "runtime": runtime,
         "device": device,
         "precision": precision,
         "threads": threads,
@@ -141,7 +143,8 @@ def embed(
         "exact": exact,
     }
     kept = "default" if begun is None else begun.model
-    encoder, name = catalogs.named_encoder(model or kept, pretrained, **machine)
+    tell = functools.partial(note, quiet=quiet)
+    encoder, name = catalogs.named_encoder(model or kept, pretrained, settle=tell, **machine)
     counts = options.count(threads, "--threads"), options.count(batch_size, "--batch-size")
     outcome = embed_to_folder(
         encoder,

@@ -114,6 +114,7 @@ def index(
             batch_size=batch_size,
             exact=exact,
             runtime=runtime,
+            settle=functools.partial(note, quiet=quiet),
         )
         counts = options.count(threads, "--threads"), options.count(batch_size, "--batch-size")
         settings = IntakeSettings(exact=exact, threads=counts[0], batch_size=counts[1] or 32, retry=retry)

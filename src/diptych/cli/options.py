@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 import typer
 
 if TYPE_CHECKING:
-    from diptych.encoders import ExportedEncoder, TorchEncoder
+    from diptych.encoders import ExportedEncoder, SettlingEncoder, TorchEncoder
     from diptych.weights import Checkpoint
 
 _MODEL = "Model"
@@ -72,8 +73,8 @@ Runtime = Annotated[
     str | None,
     typer.Option(
         metavar="auto|torch|onnx|openvino",
-        help="What computes. auto: the fastest, where [bold]diptych models runtimes[/bold] has measured; "
-        "else torch.",
+        help="What computes. auto: what was measured to be fastest, by [bold]diptych models runtimes[/bold] or "
+        "a long run of index or embed; else torch.",
         show_default=False,
         rich_help_panel=_MACHINE,
     ),
@@ -142,6 +143,20 @@ def open_model(
     on_long: str = ...,
     runtime: str | None = ...,
 ) -> TorchEncoder | ExportedEncoder: ...
+@overload
+def open_model(
+    model: str | Checkpoint,
+    pretrained: str | None,
+    *,
+    device: str = ...,
+    precision: str = ...,
+    threads: str = ...,
+    batch_size: str = ...,
+    exact: bool = ...,
+    on_long: str = ...,
+    runtime: str | None = ...,
+    settle: Callable[[str], None] | None,
+) -> TorchEncoder | ExportedEncoder | SettlingEncoder: ...
 def open_model(
     model: str | Checkpoint,
     pretrained: str | None,
@@ -153,8 +168,13 @@ def open_model(
     exact: bool = False,
     on_long: str = "cut",
     runtime: str | None = None,
-) -> TorchEncoder | ExportedEncoder:
-    """The encoder that these options ask for."""
+    settle: Callable[[str], None] | None = None,
+) -> TorchEncoder | ExportedEncoder | SettlingEncoder:
+    """The encoder that these options ask for.
+
+    With `settle`, which is told of it, and where the options leave open what computes, it measures that once
+    it has encoded enough for measuring to pay.
+    """
     given = {"threads": count(threads, "--threads"), "batch_size": count(batch_size, "--batch-size")}
     if on_long not in ("cut", "refuse"):
         raise typer.BadParameter(f"--on-long takes cut or refuse, not {on_long!r}")
@@ -162,4 +182,11 @@ def open_model(
 
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     chosen["on_long"] = on_long
-    return load(model, pretrained, runtime=runtime, device=device, precision=precision, exact=exact, **chosen)
+    encoder = load(
+        model, pretrained, runtime=runtime, device=device, precision=precision, exact=exact, **chosen
+    )
+    if settle is None or exact or (runtime, precision) != ("auto", "auto"):
+        return encoder
+    from diptych.encoders import settle as settled
+
+    return settled(encoder, model, pretrained, note=settle, **chosen)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from diptych.encoders.exported import ExportedEncoder
     from diptych.encoders.harness import open_clip_triple
     from diptych.encoders.loading import load
+    from diptych.encoders.settling import SettlingEncoder, settle
     from diptych.encoders.supervised import SupervisedScorer, load_supervised, supervised_classes
     from diptych.encoders.torch import TorchEncoder
 
@@ -32,6 +33,8 @@ __all__ = [
     "export",
     "choose_runtime",
     "Choice",
+    "settle",
+    "SettlingEncoder",
     "load_supervised",
     "supervised_classes",
     "SupervisedScorer",
@@ -45,6 +48,8 @@ _HOMES = {
     "export": "converting",
     "choose_runtime": "choosing",
     "Choice": "choices",
+    "settle": "settling",
+    "SettlingEncoder": "settling",
     "load_supervised": "supervised",
     "supervised_classes": "supervised",
     "SupervisedScorer": "supervised",

@@ -5,6 +5,7 @@ Measuring is `choosing`'s work.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import platform
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 from diptych.disk import user_cache, write_bytes
 from diptych.inputs import processors
 
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")  # to convert and judge
 _LIBRARIES = ("diptych", "torch", "onnxruntime", "openvino")
 
 
@@ -45,6 +47,11 @@ def machine() -> dict[str, str]:
     gpu = Path("/proc/driver/nvidia").exists() or Path("/dev/kfd").exists()
     versions = {name: _version(name) for name in _LIBRARIES}
     return {"cpu": _processor(), "cores": str(processors()), "gpu": "yes" if gpu else "no", **versions}
+
+
+def measurable() -> bool:
+    """Whether anything but torch is installed that could be chosen."""
+    return all(importlib.util.find_spec(module) for module in _NEEDED)
 
 
 def recorded(identity: str) -> Choice | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diptych.encoders.choices import Choice, record, recorded
+from diptych.encoders.choices import Choice, measurable, record, recorded
 from diptych.encoders.converting import variants
 from diptych.encoders.exported import ExportedEncoder
 from diptych.encoders.folder import read_export
@@ -30,7 +30,6 @@ BATCH = 32  # pictures at a time, as `embed_images` hands them over
 TURNS = 3
 SECONDS = 0.7  # a turn takes at least so long
 GAIN = 1.15  # how much faster a lower precision has to be
-_NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 def choose_runtime(
@@ -77,7 +76,7 @@ def choose_runtime(
     encoder = TorchEncoder.from_checkpoint(weights.checkpoint)
     candidates: dict[tuple[str, str], TorchEncoder | ExportedEncoder]
     candidates = {("torch", encoder.precision): encoder}
-    if encoder.device.type == "cpu" and all(importlib.util.find_spec(module) for module in _NEEDED):
+    if encoder.device.type == "cpu" and measurable():
         int8 = pictures is not None and bool(importlib.util.find_spec("nncf"))
         folder = kept_export(weights, int8=int8, pictures=pictures, pictures_from=pictures_from, note=note)
         candidates |= {
