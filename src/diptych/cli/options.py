@@ -73,8 +73,8 @@ Runtime = Annotated[
     str | None,
     typer.Option(
         metavar="auto|torch|onnx|openvino",
-        help="What computes. auto: what was measured to be fastest, by [bold]diptych models runtimes[/bold] or "
-        "a long run of index or embed; else torch.",
+        help="What computes. auto: what was measured to be fastest, by "
+        "[bold]diptych models runtimes[/bold] or a long run of index or embed; else torch.",
         show_default=False,
         rich_help_panel=_MACHINE,
     ),
