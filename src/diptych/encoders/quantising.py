@@ -50,7 +50,7 @@ def quantise(folder: Path, pixels: Sequence[NDArray[np.float32]], ids: Sequence[
         model = openvino.Core().read_model(folder / tower_file(tower, "float32"))
         name = model.inputs[0].get_any_name()
         data = nncf.Dataset([{name: one[None]} for one in examples])
-        with _silent(nncf):
+        with _quiet():
             try:
                 small = nncf.quantize(
                     model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(examples)
@@ -64,13 +64,18 @@ def quantise(folder: Path, pixels: Sequence[NDArray[np.float32]], ids: Sequence[
 
 
 @contextlib.contextmanager
-def _silent(nncf: Any) -> Iterator[None]:
-    """Bars and remarks of NNCF, which would go to standard output among the results."""
-    logger = logging.getLogger("nncf")
-    before = logger.level
-    nncf.set_log_level(logging.ERROR)
+def _quiet() -> Iterator[None]:
+    """Neither remarks nor bars, which would go to standard output among the results.
+
+    NNCF looks whether the model is torch's, and then torch remarks that it finds no GPU.
+    """
+    loggers = [logging.getLogger(name) for name in ("nncf", "torch.utils.cpp_extension")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
             yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
