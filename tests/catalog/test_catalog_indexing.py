@@ -143,12 +143,16 @@ def test_an_empty_folder_that_held_pictures_looks_like_a_missing_drive(
     assert index(tmp_path / "catalog", pictures, remove_gone=True).removed == 6
 
 
-def test_a_missing_path_is_an_error_and_loses_nothing(tmp_path: Path, pictures: Path) -> None:
-    index(tmp_path / "catalog", pictures)
+def test_a_missing_path_is_told_and_loses_nothing(tmp_path: Path, pictures: Path) -> None:
+    index(tmp_path / "catalog", pictures, colours(tmp_path / "other")[0].parent)
     shutil.rmtree(pictures)
     with pytest.raises(InputError, match="there is no such file or folder"):
-        index(tmp_path / "catalog")
-    assert len(search(tmp_path / "catalog", "red")) == 6
+        index(tmp_path / "catalog", pictures)
+    paint(tmp_path / "other" / "new.png", "red", shade=9)
+    outcome = index(tmp_path / "catalog")  # what was remembered: the rest goes on
+    assert outcome.unlisted == [(pictures, "it is not there")]
+    assert (outcome.embedded, outcome.removed) == (1, 0)
+    assert len(search(tmp_path / "catalog", "red")) == 7
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")

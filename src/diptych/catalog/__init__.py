@@ -16,13 +16,14 @@ from diptych.catalog.exporting import export_vectors
 from diptych.catalog.filters import Filter
 from diptych.catalog.heat import heat_map, overlay
 from diptych.catalog.importing import Imported, import_vectors
-from diptych.catalog.indexing import forget_paths, known_roots
+from diptych.catalog.indexing import forget_paths
 from diptych.catalog.indexing import index as index_pictures
 from diptych.catalog.intake import Outcome
 from diptych.catalog.intake import Settings as IntakeSettings
 from diptych.catalog.listing import roots_of
 from diptych.catalog.postgres import is_address
 from diptych.catalog.query import Term, parse_query
+from diptych.catalog.roots import known_roots
 from diptych.catalog.search import Answer, Hit, Options, Searcher
 from diptych.catalog.store import Store
 from diptych.catalog.summary import Summary, summarise

@@ -87,10 +87,12 @@ class Sqlite:
     def __init__(self, path: Path, *, create: bool = False) -> None:
         self.path, self.name = path, str(path)
         memory = str(path) == ":memory:"
-        # A folder that may not be written to has no place for the log that readers and writers share. Nobody
-        # writes there, so the file can be taken as it is.
+        # A folder that may not be written to has no place for the log that readers and writers share. Where
+        # somebody else who may write has one open, its log is there and is read; else the file is taken as it
+        # is.
         self.readonly = not (memory or create) and not os.access(path.parent, os.W_OK)
-        mode = "ro&immutable=1" if self.readonly else "rwc" if create else "rw"
+        alone = not path.with_name(f"{path.name}-wal").exists()
+        mode = ("ro&immutable=1" if alone else "ro") if self.readonly else "rwc" if create else "rw"
         uri = f"{path.absolute().as_uri()}?mode={mode}"
         try:
             self._connection = sqlite3.connect(

@@ -6,6 +6,7 @@ mark is a bit in the database.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 
 from diptych.catalog.database import Database
 from diptych.catalog.nearest import Nearest
-from diptych.catalog.segments import Segments
+from diptych.catalog.segments import SUFFIX, Segments
 from diptych.catalog.spaces import Space, SpaceInfo, Stage
 from diptych.errors import CatalogError
 
@@ -146,8 +147,16 @@ def folder_of(catalog: Path, space: int) -> Path:
 
 
 def sweep(catalog: Path, known: set[int]) -> None:
-    """Remove folders of spaces that the database no longer knows: a killed process may have left them."""
+    """Remove folders of spaces that the database no longer knows: a killed process may have left them.
+
+    Only what a space writes is removed: whatever else lies there belongs to somebody.
+    """
     names = {folder_of(catalog, number).name for number in known}
     for folder in catalog.glob("space-*"):
-        if folder.name not in names:
-            shutil.rmtree(folder, ignore_errors=True)
+        if folder.name in names or not folder.name.removeprefix("space-").isdecimal() or folder.is_symlink():
+            continue
+        shutil.rmtree(folder / INDEX, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for segment in folder.glob(f"{'[0-9]' * 6}{SUFFIX}"):
+                segment.unlink()
+            folder.rmdir()

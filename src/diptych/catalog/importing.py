@@ -22,8 +22,9 @@ from diptych.catalog.golden import CLOSE
 from diptych.catalog.indexing import improve, silent, space_for
 from diptych.catalog.listing import file_at, members
 from diptych.catalog.reading import HASH_BYTES, read_ahead
+from diptych.catalog.records import FileRecord, Found, Picture
 from diptych.catalog.spaces import Space, Stage
-from diptych.catalog.store import FileRecord, Found, Picture, Store
+from diptych.catalog.store import Store
 from diptych.embedding import embed_texts
 from diptych.embeddings import Part, read_manifest, read_parts
 from diptych.embeddings.one_file import facts_of, read_file

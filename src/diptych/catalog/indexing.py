@@ -10,21 +10,25 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 from diptych.catalog.golden import check_pictures, golden_rows
 from diptych.catalog.intake import Outcome, Settings, take_in
 from diptych.catalog.listing import Listing, listing, roots_of
 from diptych.catalog.relevance import Background
-from diptych.catalog.replacing import compact, drop_space, replace_active
+from diptych.catalog.replacing import compact, drop_space, lacking_files, replace_active
+from diptych.catalog.roots import believed, excluded, finished, known_roots
+from diptych.catalog.roots import remember as remember_roots
 from diptych.catalog.scan import Comparison, below, compare, known_members, pending_files
 from diptych.catalog.spaces import Space, Stage
 from diptych.catalog.store import Store
 from diptych.embedding import Progress
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, SaveError
+from diptych.media.archives import is_archive
 
 ALIVE = 60.0  # seconds since its last sign that another run counts as running
 _CHUNK = 500  # files taken out in one transaction
@@ -37,7 +41,7 @@ def index(
     *,
     model: str = "default",
     settings: Settings | None = None,
-    exclude: Sequence[str] = (),
+    exclude: Sequence[str] | None = None,
     remove_gone: bool = False,
     remember: bool = True,
     reembed: bool = False,
@@ -54,11 +58,12 @@ def index(
     model : str
         The name that opens this encoder again.
     settings : Settings, optional
-    exclude : sequence of str
-        Patterns of file and folder names to leave out.
+    exclude : sequence of str, optional
+        Patterns of file and folder names to leave out, now and when these paths are indexed again; by default
+        those of before.
     remove_gone : bool
-        Take out what is gone even where a whole path holds no picture any more, which looks like a drive that
-        is not there.
+        Take out what is gone even where a folder is there and holds no picture any more, which looks like a
+        drive that is not there; with `reembed`, do without pictures that the new encoder was not shown.
     remember : bool
         Index these paths again when none are named; not for a part of one.
     reembed : bool
@@ -81,22 +86,23 @@ def index(
     """
     stage, settings = stage or silent, settings or Settings()
     roots = roots_of(paths) if paths else known_roots(store)
+    patterns = {root: excluded(store, root) if exclude is None else tuple(exclude) for root in roots}
     space = space_for(store, encoder, model, reembed=reembed)
     store.sweep()
     outcome = Outcome()
     with _running(store) as (others, beat):
-        comparison = _look(store, space, roots, exclude, settings, outcome, stage)
+        comparison = _look(store, space, patterns, settings, outcome, stage)
         if remember:
-            _remember(store, roots)
+            remember_roots(store, roots, exclude)
         with stage("indexing", comparison.pending) as advance:
             files = pending_files(store, space, backwards=others)
             take_in(store, space, encoder, files, settings, outcome, progress=advance, committed=beat)
-        gone = comparison.gone if remove_gone else _believable(store, roots, comparison.gone)
+        gone = comparison.gone if remove_gone else believed(store, comparison.gone)
         outcome.kept = len(comparison.gone) - len(gone)
         outcome.removed = _remove(store, gone)
-        _remember(store, roots, finished=datetime.now().isoformat(timespec="seconds"))
+        finished(store, roots, datetime.now().isoformat(timespec="seconds"))
         if reembed:
-            replace_active(store)
+            _replace(store, outcome, anyway=remove_gone)
         if not others:  # who would copy each other's rows
             outcome.compacted = compact(store, stage)
             outcome.built = improve(store, stage)
@@ -106,38 +112,28 @@ def index(
 def _look(
     store: Store,
     space: Space,
-    roots: Sequence[Path],
-    exclude: Sequence[str],
+    roots: Mapping[Path, Sequence[str]],
     settings: Settings,
     outcome: Outcome,
     stage: Stage,
 ) -> Comparison:
-    """List the disk and compare."""
+    """List the disk, without what each path leaves out, and compare."""
     told = Listing()
     with stage("looking for pictures", None) as advance:
-        found = listing(
-            roots,
-            told,
-            exclude=exclude,
-            skip=[] if store.folder is None else [store.folder.absolute()],
-            expand=lambda archive: known_members(store, archive),
+        found = chain.from_iterable(
+            listing(
+                root,
+                told,
+                exclude=exclude,
+                skip=[] if store.folder is None else [store.folder.absolute()],
+                expand=lambda archive: known_members(store, archive, retry=settings.retry),
+            )
+            for root, exclude in roots.items()
         )
-        comparison = compare(store, space, found, roots, told, retry=settings.retry, progress=advance)
+        comparison = compare(store, space, found, list(roots), told, retry=settings.retry, progress=advance)
     outcome.moved, outcome.same = comparison.moved, comparison.same
     outcome.unlisted = [(Path(os.fsdecode(path)), reason) for path, reason in told.unlisted]
     return comparison
-
-
-def _remember(store: Store, roots: Sequence[Path], *, finished: str | None = None) -> None:
-    """What to index when nothing is named; when that was last finished."""
-    with store.database.writing():
-        for root in map(os.fsencode, roots):
-            if finished is None:
-                store.database.run(
-                    "INSERT INTO roots (path) VALUES (?) ON CONFLICT (path) DO NOTHING", (root,)
-                )
-            else:
-                store.database.run("UPDATE roots SET finished = ? WHERE path = ?", (finished, root))
 
 
 def improve(store: Store, stage: Stage) -> str | None:
@@ -165,54 +161,53 @@ def space_for(store: Store, encoder: Encoder, model: str, *, reembed: bool = Fal
 
 
 def _space(store: Store, encoder: Encoder, model: str, *, reembed: bool) -> Space:
+    store.reopen()  # opening an encoder takes seconds
     active, filling = store.active, store.filling
     if active is None:
         return store.begin_space(encoder.identity, model, golden_rows(encoder))
-    if reembed and active.info.identity != encoder.identity:
-        if filling is not None and filling.info.identity != encoder.identity:
-            drop_space(store, filling)
-            filling = None
-        return filling or store.begin_space(encoder.identity, model, golden_rows(encoder), state="filling")
-    if active.info.identity != encoder.identity:
+    if active.info.identity == encoder.identity:
+        try:
+            check_pictures(encoder, active.info.golden)
+            return active
+        except CatalogError:
+            if not reembed:
+                raise
+    elif not reembed:
         raise CatalogError(
             f"{store.name} holds vectors of {active.info.told}, this is {encoder.identity[:19]}...: "
             "vectors of two models cannot be compared. Leave out --model to go on with the first, or say "
             "--reembed: search works with the first until everything is embedded again"
         )
-    check_pictures(encoder, active.info.golden)
-    return active
+    if filling is not None and not _made_by(encoder, filling):
+        drop_space(store, filling)
+    return store.begin_space(encoder.identity, model, golden_rows(encoder), state="filling")
 
 
-def known_roots(store: Store) -> list[Path]:
-    """What was indexed before; InputError where one of it is not there."""
-    roots = [
-        Path(os.fsdecode(bytes(row[0]))) for row in store.database.all("SELECT path FROM roots ORDER BY path")
-    ]
-    if not roots:
-        raise CatalogError(f"{store.name} holds nothing yet: name a folder, as in  diptych index ~/Pictures")
-    return roots_of(roots)
+def _made_by(encoder: Encoder, space: Space) -> bool:
+    """Whether an earlier run has filled a space with just this encoder."""
+    if space.info.identity != encoder.identity:
+        return False
+    try:
+        check_pictures(encoder, space.info.golden)
+    except CatalogError:
+        return False
+    return True
 
 
-def _believable(
-    store: Store, roots: Sequence[Path], gone: Sequence[tuple[bytes, str]]
-) -> list[tuple[bytes, str]]:
-    """Gone files, without those of a path that has no picture left: that is how a missing drive looks."""
-    believed = list(gone)
-    for root in roots:
-        name = os.fsencode(root)
-        low, high = below(name)
-        there = store.database.all(
-            "SELECT 1 FROM found WHERE path = ? OR (path >= ? AND path < ?) LIMIT 1", (name, low, high)
-        )
-        if not there:
-            believed = [one for one in believed if not (one[0] == name or low <= one[0] < high)]
-    return believed
+def _replace(store: Store, outcome: Outcome, *, anyway: bool) -> None:
+    """Put the new space in the old one's place, or say what is missing in it."""
+    if store.filling is None:
+        return
+    outcome.lacking = [(Path(os.fsdecode(path)), member) for path, member in lacking_files(store)]
+    if replace_active(store, lacking=len(outcome.lacking) if anyway else 0):
+        outcome.lacking = []
 
 
 def _remove(store: Store, gone: Sequence[tuple[bytes, str]]) -> int:
     """Take gone files out; one that another process or person has put back meanwhile stays."""
-    # A member of an archive is gone when a listing of the archive no longer has it.
-    really = [one for one in gone if one[1] or not os.path.lexists(one[0])]
+    # A member of an archive is gone when a listing of the archive no longer has it; so is an archive that
+    # stood for itself, because it could not be read, and now is listed by its members.
+    really = [one for one in gone if one[1] or not os.path.lexists(one[0]) or is_archive(os.fsdecode(one[0]))]
     for start in range(0, len(really), _CHUNK):
         store.forget(really[start : start + _CHUNK])
     return len(really)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diptych.catalog.reading import NamedBytes, Read, plain_reason, read_ahead
+from diptych.catalog.records import Found, Picture
 from diptych.catalog.spaces import Space
-from diptych.catalog.store import Found, Picture, Store
+from diptych.catalog.store import Store
 from diptych.embedding import Embedded, embed_images
 from diptych.encoder import Encoder
 from diptych.media import Limits
@@ -67,6 +68,8 @@ class Outcome:
         Files that are gone from disk and were left in, see `indexing.index`.
     unlisted : list of (path, reason)
         Folders that could not be listed.
+    lacking : list of (path, member)
+        Pictures that keep a new encoder's vectors from taking the old one's place.
     compacted : int
         Dead rows left out when the vectors were written anew.
     built : str, optional
@@ -81,6 +84,7 @@ class Outcome:
     same: int = 0
     kept: int = 0
     unlisted: list[tuple[Path, str]] = field(default_factory=list)
+    lacking: list[tuple[Path, str]] = field(default_factory=list)
     compacted: int = 0
     built: str | None = None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from diptych.catalog.store import Found
+from diptych.catalog.records import Found
 from diptych.errors import ImageError, InputError
 from diptych.media.archives import is_archive, list_archive
 from diptych.media.files import is_picture
@@ -55,19 +55,19 @@ def roots_of(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def listing(
-    roots: Sequence[Path],
+    root: Path,
     told: Listing,
     *,
     exclude: Sequence[str] = (),
     skip: Sequence[Path] = (),
     expand: Expand | None = None,
 ) -> Iterator[Found]:
-    """Every picture under these roots; `told` learns what could not be listed.
+    """Every picture under this path; `told` learns what could not be listed.
 
     Parameters
     ----------
-    roots : sequence of path
-        Folders, archives, pictures. One that is itself a file is taken whatever its suffix.
+    root : path
+        A folder, an archive or a picture. A file is taken whatever its suffix.
     told : Listing
     exclude : sequence of str
         Patterns of names of files and folders to leave out.
@@ -77,15 +77,17 @@ def listing(
         From an archive to its pictures; by default they are listed from disk.
     """
     inside = expand or members
-    for root in roots:
-        if root.is_dir():
-            found = _in_folder(str(root), told, exclude, {str(one) for one in skip})
-        else:
-            found = iter([_found(str(root), root.stat)])
-        for one in found:
-            for picture in inside(one) if is_archive(os.fsdecode(one.path)) else [one]:
-                told.files += 1
-                yield picture
+    if root.is_dir():
+        found = _in_folder(str(root), told, exclude, {str(one) for one in skip})
+    elif root.exists() or root.is_symlink():
+        found = iter([file_at(root) or _found(str(root), root.stat)])
+    else:
+        told.unlisted.append((os.fsencode(root), "it is not there"))
+        return
+    for one in found:
+        for picture in inside(one) if is_archive(os.fsdecode(one.path)) else [one]:
+            told.files += 1
+            yield picture
 
 
 def file_at(path: str | Path) -> Found | None:
@@ -151,9 +153,10 @@ def _found(path: str, stat: Callable[[], os.stat_result], sidecar: int = 0) -> F
         status = stat()
     except OSError:  # a link to nothing or to itself: opening it will say so, and it is listed as failed
         return Found(os.fsencode(path), "", 0, 0, 0, 0, 0)
-    # Device and inode numbers of some file systems use all 64 bits; databases have a sign.
+    # Numbers of some file systems use all 64 bits, and times may be set past 2262; databases have a sign.
     device, inode = status.st_dev & (2**63 - 1), status.st_ino & (2**63 - 1)
-    return Found(os.fsencode(path), "", status.st_size, status.st_mtime_ns, device, inode, sidecar)
+    modified = max(-(2**63), min(status.st_mtime_ns, 2**63 - 1))
+    return Found(os.fsencode(path), "", status.st_size, modified, device, inode, sidecar & (2**63 - 1))
 
 
 def _changed(entry: os.DirEntry[str]) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from diptych.catalog.listing import SIDECARS
-from diptych.catalog.store import FileRecord, Found
+from diptych.catalog.records import FileRecord, Found
 from diptych.errors import ImageError
 from diptych.media.archives import Entry, is_archive, iter_members, list_archive, read_member
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
@@ -198,7 +198,8 @@ def _looked_at(found: Found, data: bytes, captions: list[str]) -> Read:
 
 
 def _failed(found: Found, error: ImageError) -> Read:
-    return Read(FileRecord(found, error=plain_reason(str(error), found)))
+    unreachable = isinstance(error.__cause__, OSError)
+    return Read(FileRecord(found, error=plain_reason(str(error), found), unreachable=unreachable))
 
 
 def _caption(name: str, data: bytes | ImageError | None) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from diptych.catalog.spaces import Space, Stage
 from diptych.catalog.store import Store
+from diptych.errors import CatalogError
 
 if TYPE_CHECKING:
     from diptych.catalog.segments import RowNumbers
@@ -21,18 +22,29 @@ LEAST_DEAD = 10_000  # fewer are not worth it
 _CHUNK = 4096  # rows copied in one transaction
 
 
-def replace_active(store: Store) -> bool:
-    """Put the filling space in the active one's place, if it has every picture that can be searched now."""
+def replace_active(store: Store, *, lacking: int = 0) -> bool:
+    """Put the filling space in the active one's place, if it has the pictures that can be searched now.
+
+    Parameters
+    ----------
+    store : Store
+    lacking : int
+        How many may be missing.
+
+    Raises
+    ------
+    CatalogError
+        Another process has done so, or begun a space of its own.
+    """
     active, filling = store.active, store.filling
     if active is None or filling is None:
         return False
     with store.database.writing():
-        lacking = store.database.all(
-            "SELECT COUNT(*) FROM vectors a LEFT JOIN vectors b ON b.content = a.content AND b.space = ? "
-            "WHERE a.space = ? AND b.row IS NULL",
-            (filling.info.id, active.info.id),
-        )[0][0]
-        if lacking:
+        if not (_stands(store, active) and _stands(store, filling)):
+            raise CatalogError(
+                f"{store.name}: another process has replaced the vectors meanwhile: run the command again"
+            )
+        if len(_lacking(store, active, filling)) > lacking:
             return False
         _delete_space(store, active)
         store.database.run("UPDATE spaces SET state = 'active' WHERE id = ?", (filling.info.id,))
@@ -41,12 +53,49 @@ def replace_active(store: Store) -> bool:
     return True
 
 
+def lacking_files(store: Store) -> list[tuple[bytes, str]]:
+    """A file (path, member) of each picture that can be searched now and is not in the filling space."""
+    if store.active is None or store.filling is None:
+        return []
+    return [
+        (bytes(path), member)
+        for content in _lacking(store, store.active, store.filling)
+        for path, member in store.database.all(
+            "SELECT path, member FROM files WHERE content = ? ORDER BY path, member LIMIT 1", (content,)
+        )
+    ]
+
+
+def _lacking(store: Store, active: Space, filling: Space) -> list[int]:
+    """Contents with a row in one space and none in the other."""
+    found = store.database.all(
+        "SELECT a.content FROM vectors a LEFT JOIN vectors b ON b.content = a.content AND b.space = ? "
+        "WHERE a.space = ? AND b.row IS NULL ORDER BY a.content",
+        (filling.info.id, active.info.id),
+    )
+    return [row[0] for row in found]
+
+
 def drop_space(store: Store, space: Space) -> None:
-    """Give a space up, with its vectors."""
+    """Give a space up, with its vectors, unless another process has put it into use meanwhile."""
     with store.database.writing():
-        _delete_space(store, space)
+        if _stands(store, space):
+            _delete_space(store, space)
     store.reopen()
     store.sweep()
+
+
+def _same(one: Space, other: Space) -> bool:
+    """Whether two spaces are of one encoder that gave the same rows when they were begun."""
+    if one.info.identity != other.info.identity:
+        return False
+    return np.array_equal(one.info.golden, other.info.golden)
+
+
+def _stands(store: Store, space: Space) -> bool:
+    """Whether a space is what it was when it was opened; asked inside a transaction."""
+    found = store.database.all("SELECT state, identity FROM spaces WHERE id = ?", (space.info.id,))
+    return found == [(space.info.state, space.info.identity)]
 
 
 def _delete_space(store: Store, space: Space) -> None:
@@ -66,7 +115,7 @@ def compact(store: Store, stage: Stage) -> int:
         return 0
     active.refresh()
     if store.filling is not None:
-        if store.filling.info.identity != active.info.identity:
+        if not _same(store.filling, active):
             return 0  # another encoder's is on its way, and will have no dead ones
         drop_space(store, store.filling)  # a killed run's, of an older state
         active = store.active
@@ -75,10 +124,20 @@ def compact(store: Store, stage: Stage) -> int:
     dead = int(found[0][0]) - len(active)
     if store.folder is None or dead < LEAST_DEAD or dead < WORN * int(found[0][0]):
         return 0
+    try:
+        _write_anew(store, active, stage)
+    except CatalogError:  # another process has begun a space of its own: the next run sees to the dead ones
+        store.reopen()
+        return 0
+    return dead
+
+
+def _write_anew(store: Store, active: Space, stage: Stage) -> None:
+    """Copy the living rows into a new space, and put it in the old one's place."""
     background = active.background()
     filling = store.begin_space(active.info.identity, active.info.model, active.info.golden, state="filling")
+    assert store.active is not None
     active = store.active
-    assert active is not None
     with stage("writing vectors anew", len(active)) as advance:
         if background is not None:
             with store.database.writing():
@@ -91,8 +150,7 @@ def compact(store: Store, stage: Stage) -> int:
         owned = active.contents_of(active.living().tolist())
         there = filling.rows_of(list(owned.values()))
         missing = [row for row, content in owned.items() if content not in there]
-        _copy(store, active, filling, active.living()[:0] if not missing else _numbers(missing))
-    return dead
+        _copy(store, active, filling, _numbers(missing))
 
 
 def _copy(store: Store, active: Space, filling: Space, rows: RowNumbers) -> int:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from diptych.catalog import schema
 from diptych.catalog.listing import Listing, members
+from diptych.catalog.records import Found
 from diptych.catalog.spaces import Space
-from diptych.catalog.store import Found, Store
+from diptych.catalog.store import Store
 
 _COLUMNS = "path, member, bytes, modified, device, inode, sidecar"
 _CHUNK = 1000
@@ -92,15 +93,20 @@ def compare(
     return Comparison(pending, len(moved), [one for one in gone if one not in moved], total - pending)
 
 
-def known_members(store: Store, archive: Found) -> Iterator[Found]:
-    """The pictures of an archive, from what is known where the archive has not changed, else from disk."""
+def known_members(store: Store, archive: Found, *, retry: bool = False) -> Iterator[Found]:
+    """The pictures of an archive, from what is known where the archive has not changed, else from disk.
+
+    With `retry` one that could not be read is listed again too.
+    """
     state = (archive.size, archive.modified)
     listed = store.database.all(
         "SELECT bytes, modified, members FROM archives WHERE path = ?", (archive.path,)
     )
     if listed and listed[0][:2] == state:
         known = store.database.all(f"SELECT {_COLUMNS} FROM files WHERE path = ?", (archive.path,))
-        if len(known) == listed[0][2]:  # else a run was killed inside it
+        # A run that was killed between listing and taking in has left members of an older state, or too few.
+        whole = len(known) == listed[0][2] and all(row[3] == archive.modified for row in known)
+        if whole and not (retry and any(row[1] == "" for row in known)):
             yield from (Found(bytes(path), *rest) for path, *rest in known)
             return
     count = 0
@@ -179,6 +185,8 @@ def _wait(store: Store, space: Space, *, retry: bool) -> None:
         "LEFT JOIN contents c ON c.id = f.content "
         "LEFT JOIN vectors v ON v.content = f.content AND v.space = ? "
         "WHERE f.path IS NULL OR f.bytes <> n.bytes OR f.modified <> n.modified OR f.sidecar <> n.sidecar "
+        # A file that could not be read keeps the content it had, see `Store.keep`: it is tried each time.
+        "OR (f.error IS NOT NULL AND f.content IS NOT NULL) "
         f"OR (v.row IS NULL AND f.error IS NULL AND c.error IS NULL) {again} "
         "ORDER BY n.path, n.member",
         (space.info.id,),
@@ -195,7 +203,7 @@ def pending_files(store: Store, space: Space, *, backwards: bool = False) -> Ite
             "LEFT JOIN files f ON f.path = p.path AND f.member = p.member AND f.bytes = p.bytes "
             "AND f.modified = p.modified AND f.sidecar = p.sidecar "
             "LEFT JOIN vectors v ON v.content = f.content AND v.space = ? "
-            f"WHERE p.id {sign} ? AND v.row IS NULL ORDER BY p.id {order} LIMIT 64",
+            f"WHERE p.id {sign} ? AND (v.row IS NULL OR f.error IS NOT NULL) ORDER BY p.id {order} LIMIT 64",
             (space.info.id, last),
         )
         if not part:

@@ -8,7 +8,6 @@ business, walking the disk is `scan`'s, encoding `intake`'s.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from diptych.catalog import schema
 from diptych.catalog.database import Database, Sqlite
 from diptych.catalog.file_space import FileSpace, sweep
 from diptych.catalog.postgres import Postgres, PostgresSpace, is_address
+from diptych.catalog.records import FileRecord, Found, Picture
 from diptych.catalog.segments import SEGMENT_ROWS
 from diptych.catalog.spaces import MOST_VALUES, Space, create_space, read_space
 from diptych.catalog.tags import keep_keywords
@@ -26,7 +26,6 @@ from diptych.errors import CatalogError
 
 if TYPE_CHECKING:
     from diptych.encoder import FloatArray
-    from diptych.media.details import Details
 
 FILE = "catalog.sqlite"
 # Columns of a content that decoding fills.
@@ -40,79 +39,6 @@ _OF_CONTENTS = (
     *(("tags", "content"), ("glances", "content"), ("compared", "content")),
     *(("pairs", "first"), ("pairs", "second"), ("contents", "id")),
 )
-
-
-@dataclass(frozen=True)
-class Found:
-    """A picture on disk, as a listing tells of it without opening it.
-
-    Attributes
-    ----------
-    path : bytes
-        As the file system spells it, which need not be valid text.
-    member : str
-        Its name inside, when `path` is an archive; else empty.
-    size : int
-        In bytes.
-    modified : int
-        Nanoseconds since 1970.
-    device, inode : int
-        The same for a file that was renamed.
-    sidecar : int
-        When the text file beside it was changed, 0 without one.
-    """
-
-    path: bytes
-    member: str
-    size: int
-    modified: int
-    device: int
-    inode: int
-    sidecar: int
-
-    def row(self) -> tuple[bytes, str, int, int, int, int, int]:
-        """As the tables have it."""
-        return (self.path, self.member, self.size, self.modified, self.device, self.inode, self.sidecar)
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """A file that was read, and what else it brings: a caption, or why it could not be read."""
-
-    found: Found
-    caption: str = ""
-    error: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """One content to be kept, with its files.
-
-    Attributes
-    ----------
-    files : sequence of FileRecord
-    hash : bytes or None
-        Of its bytes; None when these could not be read at all.
-    size : int
-        In bytes.
-    known : bool
-        The content is in the catalogue, or earlier in the same call: only its files are new.
-    details : Details, optional
-    vector : (dim,) float32, optional
-    hashes : (difference hash, perceptual hash), optional
-        As unsigned numbers of 64 bits.
-    error : str, optional
-        Why it could not be decoded.
-    """
-
-    files: Sequence[FileRecord]
-    hash: bytes | None = None
-    size: int = 0
-    known: bool = False
-    details: Details | None = None
-    vector: FloatArray | None = None
-    hashes: tuple[int, int] | None = None
-    error: str | None = None
 
 
 class Store:
@@ -162,6 +88,11 @@ class Store:
         ----------
         place : path or str
             A folder, or the address of a PostgreSQL database.
+
+        Raises
+        ------
+        CatalogError
+            The folder holds other things.
         """
         if is_address(place):
             database: Database = Postgres(str(place))
@@ -170,6 +101,11 @@ class Store:
             folder = Path(place)
             with saving(folder):
                 folder.mkdir(parents=True, exist_ok=True)
+                if not (folder / FILE).exists() and any(folder.iterdir()):
+                    raise CatalogError(
+                        f"{folder} holds other things and no catalogue: name a folder of its own, such as "
+                        f"{folder / '.diptych'}"
+                    )
             database = Sqlite(folder / FILE, create=True)
         try:
             with database.writing():
@@ -207,19 +143,31 @@ class Store:
     @classmethod
     def _checked(cls, database: Database, folder: Path | None) -> Store:
         found = database.all("SELECT value FROM meta WHERE key = 'format'")
-        if not found or int(found[0][0]) > schema.FORMAT:
-            told = found[0][0] if found else "none"
+        told = found[0][0] if found else "none"
+        if told != str(schema.FORMAT):
+            later = told.isdecimal() and int(told) > schema.FORMAT
+            way = "update diptych" if later else "index again, into another folder"
             raise CatalogError(
-                f"{database.name} is a catalogue of format {told}, this version reads {schema.FORMAT}: "
-                "update diptych"
+                f"{database.name} is a catalogue of format {told}, this version reads {schema.FORMAT}: {way}"
             )
         return cls(database, folder)
 
     def begin_space(self, identity: str, model: str, golden: FloatArray, *, state: str = "active") -> Space:
-        """The space in this state, begun if there is none."""
+        """The space in this state, begun if there is none.
+
+        Raises
+        ------
+        CatalogError
+            Another process has begun one with another encoder.
+        """
         with self.database.writing():
-            if read_space(self.database, state) is None:
+            there = read_space(self.database, state)
+            if there is None:
                 create_space(self.database, identity, model, golden, state=state, segment_rows=SEGMENT_ROWS)
+            elif there.identity != identity:
+                raise CatalogError(
+                    f"another process is filling {self.name} with {there.told}: wait for it, or stop it"
+                )
         self.reopen()
         space = self.active if state == "active" else self.filling
         assert space is not None
@@ -251,7 +199,8 @@ class Store:
 
     def _current(self, space: Space) -> Space:
         """The space, or the one of the same encoder that has taken its place meanwhile."""
-        if self.database.all("SELECT 1 FROM spaces WHERE id = ?", (space.info.id,)):
+        found = self.database.all("SELECT identity FROM spaces WHERE id = ?", (space.info.id,))
+        if found and found[0][0] == space.info.identity:
             return space
         self.reopen()
         for one in (self.active, self.filling):
@@ -303,6 +252,10 @@ class Store:
             *(_signed(one) for one in hashes),
             picture.error,
         )
+        if known and picture.error is not None and self._is_seen(known[0][0]):
+            # It could be decoded once, so what is known of it is true; only this encoder has not seen it.
+            self.database.run("UPDATE contents SET error = ? WHERE id = ?", (picture.error, known[0][0]))
+            return int(known[0][0])
         if known:
             names = ", ".join(f"{name} = ?" for name in _TOLD)
             self.database.run(f"UPDATE contents SET {names} WHERE id = ?", (*told, known[0][0]))
@@ -314,9 +267,18 @@ class Store:
         )
         return int(self.database.all("SELECT id FROM contents WHERE hash = ?", (picture.hash,))[0][0])
 
+    def _is_seen(self, content: int) -> bool:
+        """Whether some space has a row of it."""
+        return bool(self.database.all("SELECT 1 FROM vectors WHERE content = ? LIMIT 1", (content,)))
+
     def _file(self, record: FileRecord, content: int | None) -> set[int]:
         """Keep a file; the content it held before, if that was another."""
         found = record.found
+        if record.unreachable and self.database.run(
+            "UPDATE files SET error = ? WHERE path = ? AND member = ? AND content IS NOT NULL",
+            (record.error, found.path, found.member),
+        ):
+            return set()  # a drive that is not there: what is known of it stays, and its state too
         before = self.database.all(
             "SELECT content FROM files WHERE path = ? AND member = ?", (found.path, found.member)
         )

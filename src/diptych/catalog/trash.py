@@ -20,7 +20,8 @@ from diptych.catalog.moving import digest, move_file
 from diptych.catalog.parts import Glance, small_grey
 from diptych.catalog.pixels import SIDE, Look
 from diptych.catalog.reading import read_ahead
-from diptych.catalog.store import Picture, Store
+from diptych.catalog.records import Picture
+from diptych.catalog.store import Store
 from diptych.catalog.undo import Write, undo_list
 from diptych.catalog.verdicts import Tier, judge, suspect
 from diptych.errors import DiptychError, InputError, SaveError

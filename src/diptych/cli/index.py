@@ -31,7 +31,8 @@ Gone = Annotated[
     typer.Option(
         "--remove-gone",
         metavar="",
-        help="Take gone files out even where a whole folder is empty now, as it is when a drive is missing.",
+        help="Take gone files out even where a whole folder is empty now, as it is when a drive is missing; "
+        "with --reembed, do without pictures that could not be embedded anew.",
     ),
 ]
 Forget = Annotated[
@@ -41,7 +42,11 @@ Forget = Annotated[
     ),
 ]
 Exclude = Annotated[
-    list[str] | None, typer.Option(metavar="PATTERN", help="Leave out files and folders of this name.")
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Leave out files and folders of this name, now and later; '' leaves out nothing any more.",
+    ),
 ]
 Watch = Annotated[
     bool,
@@ -120,7 +125,7 @@ def index(
         settings = IntakeSettings(exact=exact, threads=counts[0], batch_size=counts[1] or 32, retry=retry)
         stage = functools.partial(progress, unit="files", quiet=quiet)
         run = functools.partial(
-            index_pictures, store, encoder, model=name, settings=settings, exclude=exclude or (), stage=stage
+            index_pictures, store, encoder, model=name, settings=settings, exclude=exclude, stage=stage
         )
         outcome = run(paths or (), remove_gone=remove_gone, reembed=reembed)
         failed = _tell(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
@@ -136,7 +141,7 @@ def _watch(
     """Index what changes, until Ctrl-C; says only what it did."""
     from diptych.catalog import changed_folders, known_roots, roots_of
 
-    roots = roots_of(paths) if paths else known_roots(store)
+    roots = roots_of(paths) if paths else [root for root in known_roots(store) if root.exists()]
     note(f"watching {', '.join(map(str, roots))}; Ctrl-C ends it", quiet=quiet)
     for folders in changed_folders(roots):
         start = time.monotonic()
@@ -171,6 +176,14 @@ def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: 
             "note",
             f"{outcome.kept:,} files are gone, and with them every picture of a folder: is a drive missing? "
             "They were left in; --remove-gone takes them out",
+        )
+    if outcome.lacking:
+        first = clean("/".join(map(str, filter(None, outcome.lacking[0]))))
+        complain(
+            "note",
+            f"{len(outcome.lacking):,} pictures have no vector of the new model yet, the first is {first}: "
+            "search goes on with the old one. Once they can be read the same command ends it; "
+            "--reembed --remove-gone goes on without them",
         )
     for path, reason in outcome.unlisted:
         complain("failed", f"{path} could not be listed ({reason}); what is known in it was left in")
@@ -228,6 +241,7 @@ def _plain(
             {"path": str(path), "member": member, "reason": reason} for path, member, reason in broken
         ],
         "unlisted": [{"path": str(path), "reason": reason} for path, reason in outcome.unlisted],
+        "lacking": [{"path": str(path), "member": member} for path, member in outcome.lacking],
         "index": outcome.built,
         "seconds": round(seconds, 3),
     }

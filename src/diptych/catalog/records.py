@@ -1,0 +1,91 @@
+"""What is handed to the store: a file as the disk has it, what reading it gave, a picture with its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diptych.encoder import FloatArray
+    from diptych.media.details import Details
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture on disk, as a listing tells of it without opening it.
+
+    Attributes
+    ----------
+    path : bytes
+        As the file system spells it, which need not be valid text.
+    member : str
+        Its name inside, when `path` is an archive; else empty.
+    size : int
+        In bytes.
+    modified : int
+        Nanoseconds since 1970.
+    device, inode : int
+        The same for a file that was renamed.
+    sidecar : int
+        When the text file beside it was changed, 0 without one.
+    """
+
+    path: bytes
+    member: str
+    size: int
+    modified: int
+    device: int
+    inode: int
+    sidecar: int
+
+    def row(self) -> tuple[bytes, str, int, int, int, int, int]:
+        """As the tables have it."""
+        return (self.path, self.member, self.size, self.modified, self.device, self.inode, self.sidecar)
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file that was read, and what else it brings: a caption, or why it could not be read.
+
+    Attributes
+    ----------
+    unreachable : bool
+        The system gave nothing of it, so that nobody knows what is in it now.
+    """
+
+    found: Found
+    caption: str = ""
+    error: str | None = None
+    unreachable: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One content to be kept, with its files.
+
+    Attributes
+    ----------
+    files : sequence of FileRecord
+    hash : bytes or None
+        Of its bytes; None when these could not be read at all.
+    size : int
+        In bytes.
+    known : bool
+        The content is in the catalogue, or earlier in the same call: only its files are new.
+    details : Details, optional
+    vector : (dim,) float32, optional
+    hashes : (difference hash, perceptual hash), optional
+        As unsigned numbers of 64 bits.
+    error : str, optional
+        Why it could not be decoded.
+    """
+
+    files: Sequence[FileRecord]
+    hash: bytes | None = None
+    size: int = 0
+    known: bool = False
+    details: Details | None = None
+    vector: FloatArray | None = None
+    hashes: tuple[int, int] | None = None
+    error: str | None = None
