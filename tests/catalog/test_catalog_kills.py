@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ class Killer:
 
 
 def change(folder: Path, seed: int) -> None:
-    """Add, delete, rename and overwrite some pictures."""
+    """Add, delete, rename and overwrite some pictures, some of them in an archive."""
     chance = random.Random(seed)
     names = sorted(path for path in folder.rglob("*") if path.suffix in (".png", ".jpg"))
     chance.shuffle(names)
@@ -90,6 +91,11 @@ def change(folder: Path, seed: int) -> None:
     for path in names[80:90]:
         shutil.copy(path, path.with_name(f"copy-{seed}-{path.name}"))
     fill(folder / f"new-{seed}", 40, 20_000 + 1000 * seed)
+    with zipfile.ZipFile(folder / "shelf.zip", "w") as shelf:
+        for number in range(12):  # half of the names stay, and their pictures change
+            name = f"{number + 6 * seed}.png"
+            picture = paint(folder.with_name("packing.png"), "blue", shade=30_000 + 100 * seed + number)
+            shelf.write(picture, name)
 
 
 def fill(folder: Path, count: int, first: int) -> None:
