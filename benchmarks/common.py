@@ -60,6 +60,18 @@ def seconds(work: Callable[[], object], *, repeat: int = 3, warmup: int = 1) -> 
     return statistics.median(taken)
 
 
+def forgotten(folder: Path) -> bool:
+    """Have the system drop the files from its cache; whether it can be asked to."""
+    if not hasattr(os, "posix_fadvise"):
+        return False
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return True
+
+
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """A parser with the two options all benchmarks have: where the peer and the real data are."""
     parser = argparse.ArgumentParser(

@@ -20,7 +20,6 @@ which flatters them, and is said. Aims, on two cores: p50 5 ms at recall 0.99, 0
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -31,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import search_vectors
-from common import arguments, machine
+from common import arguments, forgotten, machine
 from numpy.typing import NDArray
 
 from diptych.catalog.nearest import EXACT_ROWS
@@ -186,24 +185,12 @@ def _filtered(answers: dict[str, Work]) -> None:
 def _first(work: Work, folder: Path) -> None:
     """From the start of a process to its first answer."""
     for cached in (False, True):
-        if not cached and not _forgotten(folder):
+        if not cached and not forgotten(folder):
             continue
         start = time.monotonic()
         _side("first_answer", work)
         state = "in the system's cache" if cached else "on disk only"
         print(f"\nopened and answered in {time.monotonic() - start:.2f} s from nothing, files {state}")
-
-
-def _forgotten(folder: Path) -> bool:
-    """Have the system drop the files from its cache; whether it can be asked to."""
-    if not hasattr(os, "posix_fadvise"):
-        return False
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    return True
 
 
 if __name__ == "__main__":
