@@ -17,7 +17,9 @@ from test_catalog_indexing import Rotated
 from test_catalog_kills import change, ended, fill, start
 
 from diptych.catalog import Filter, Options, Searcher, Store, check, forget_paths
+from diptych.catalog.filters import allowed_rows
 from diptych.catalog.postgres import PostgresSpace
+from diptych.catalog.spaces import Space
 from diptych.errors import CatalogError
 from toys import ToyEncoder
 
@@ -119,6 +121,34 @@ def test_embedding_again(tmp_path: Path, new_database: NewDatabase) -> None:
     store = Store.open(database)
     tables = store.database.all("SELECT tablename FROM pg_tables WHERE tablename LIKE 'space!_%' ESCAPE '!'")
     assert len(tables) == 1
+    store.close()
+
+
+def test_a_search_beside_writers(
+    tmp_path: Path, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = new_database()
+    colours(tmp_path / "pictures")
+    index(database, tmp_path / "pictures")
+    store = Store.open(database)
+    asking = Searcher(store, ToyEncoder())
+    options = Options(where=Filter(shape="landscape"), cutoff=None, collapse=False)
+    before = asking.search("red", options)
+
+    def allowed_while_written(space: Space, where: Filter) -> np.ndarray:
+        paint(tmp_path / "pictures" / "later.png", "red", shade=200)
+        index(database)
+        return allowed_rows(space, where)
+
+    monkeypatch.setattr("diptych.catalog.search.allowed_rows", allowed_while_written)
+    assert asking.search("red", options).hits == before.hits
+    monkeypatch.undo()
+    assert asking.search("red", options).searched == before.searched + 1
+    index(database, encoder=ToyEncoder(identity="toy:other"), reembed=True)
+    with pytest.raises(CatalogError, match="search with that model"):
+        asking.search("red", options)
+    index(database, encoder=ToyEncoder(), reembed=True)
+    assert asking.search("red", options).searched == before.searched + 1
     store.close()
 
 

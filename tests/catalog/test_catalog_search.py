@@ -13,6 +13,10 @@ from catalogs import colours, index, paint, set_time
 from PIL import Image
 
 from diptych.catalog import Filter, Options, Searcher, Store, Term
+from diptych.catalog.file_space import FileSpace
+from diptych.catalog.filters import allowed_rows
+from diptych.catalog.replacing import replace_active
+from diptych.catalog.spaces import Space
 from diptych.errors import CatalogError, ImageError, InputError
 from toys import COLOURS, ToyEncoder
 
@@ -200,9 +204,92 @@ def test_an_encoder_whose_texts_have_changed_is_refused(catalog: Path) -> None:
 def test_a_search_sees_what_was_indexed_meanwhile(asking: Searcher, tmp_path: Path) -> None:
     paint(tmp_path / "pictures" / "later.png", "red", shade=200)
     index(tmp_path / "catalog", tmp_path / "pictures")
+    assert "later.png" in names(asking, "red", Options(where=Filter(name="png"), cutoff=None, collapse=False))
     (tmp_path / "pictures" / "plain" / "red.png").unlink()
     index(tmp_path / "catalog", tmp_path / "pictures")
-    asking.space.refresh()
     found = names(asking, "red")
     assert "later.png" in found
     assert "red.png" not in found
+    later = next(hit for hit in asking.search("red", ALL).hits if hit.entry.path.name == "later.png")
+    assert asking.search(f"#{later.entry.content}", ALL).hits[0].entry == later.entry
+
+
+def write_anew(catalog: Path) -> None:
+    """Another process writes the vectors into a new space, as it does when many rows are dead."""
+    store = Store.open(catalog)
+    before = store.active
+    assert before is not None
+    told = before.info
+    after = store.begin_space(told.identity, told.model, told.golden, state="filling")
+    assert store.active is not None
+    owners = store.active.contents_of(store.active.living().tolist())
+    with store.database.writing():
+        after.put(list(owners.values()), store.active.gather(np.array(list(owners), np.int64)))
+    assert replace_active(store)
+    store.close()
+
+
+def test_a_search_goes_on_when_the_vectors_were_written_anew(asking: Searcher, catalog: Path) -> None:
+    found = names(asking, "red")
+    (catalog.parent / "pictures" / "plain" / "red.png").unlink()
+    index(catalog)
+    write_anew(catalog)
+    found.remove("red.png")
+    assert names(asking, "red") == found
+    assert names(asking, '"red" + "red"') == found
+
+
+def test_a_space_that_is_replaced_while_it_is_opened(
+    asking: Searcher, catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, reopen, times = names(asking, "red"), Store.reopen, []
+
+    def replaced_again(store: Store) -> None:
+        if store is asking.store and not times:
+            times.append(1)
+            write_anew(catalog)  # the folder that is to be opened is gone
+        reopen(store)
+
+    monkeypatch.setattr(Store, "reopen", replaced_again)
+    write_anew(catalog)
+    assert names(asking, "red") == found
+    assert times
+
+
+def test_another_models_vectors_in_place_of_these(asking: Searcher, catalog: Path) -> None:
+    index(catalog, encoder=ToyEncoder(identity="toy:other"), reembed=True)
+    with pytest.raises(CatalogError, match="search with that model"):
+        asking.search("red")
+
+
+@pytest.mark.parametrize("writer", ["index", "write_anew"])
+def test_one_search_is_of_one_moment(
+    asking: Searcher, catalog: Path, monkeypatch: pytest.MonkeyPatch, writer: str
+) -> None:
+    options = Options(where=Filter(name="png"), cutoff=None, collapse=False)
+    found = names(asking, "red", options)
+
+    def allowed_while_written(space: Space, where: Filter) -> np.ndarray:
+        if writer == "index":
+            paint(catalog.parent / "pictures" / "later.png", "red", shade=200)
+            index(catalog)
+        else:
+            write_anew(catalog)
+        return allowed_rows(space, where)
+
+    monkeypatch.setattr("diptych.catalog.search.allowed_rows", allowed_while_written)
+    assert names(asking, "red", options) == found
+    monkeypatch.undo()
+    assert len(names(asking, "red", options)) == len(found) + (writer == "index")
+
+
+def test_dead_rows_are_read_again_only_when_something_was_written(asking: Searcher, catalog: Path) -> None:
+    names(asking, "red")
+    assert isinstance(asking.space, FileSpace)
+    dead = asking.space.dead
+    names(asking, "red")
+    assert asking.space.dead is dead
+    (catalog.parent / "pictures" / "plain" / "red.png").unlink()
+    index(catalog)
+    names(asking, "red")
+    assert asking.space.dead.sum() == 1

@@ -6,7 +6,6 @@ It reads everything and changes nothing. Whether the encoder still makes the sam
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -83,25 +82,12 @@ def check(store: Store) -> list[str]:
     ...     store.close()
     []
     """
-    with _one_moment(store.database):
+    with store.database.reading():
         complaints = list(_check_tables(store.database))
         for space in (store.active, store.filling):
             if space is not None:
                 complaints += _check_space(space)
     return complaints
-
-
-@contextlib.contextmanager
-def _one_moment(database: Database) -> Iterator[None]:
-    """Everything read inside is of one moment, whatever another process writes meanwhile."""
-    if not isinstance(database, Sqlite):
-        yield
-        return
-    database.run("BEGIN")  # deferred: it takes no writer's lock
-    try:
-        yield
-    finally:
-        database.run("COMMIT")
 
 
 def _check_tables(database: Database) -> Iterator[str]:

@@ -44,6 +44,10 @@ class Database(Protocol):
         """A transaction that no other writer runs beside: all of it happens, or nothing."""
         ...
 
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        """One state of the database for all that is asked in here, whoever writes meanwhile."""
+        ...
+
     def has_table(self, name: str) -> bool:
         """Whether there is a table of this name."""
         ...
@@ -144,6 +148,19 @@ class Sqlite:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """One state of the database for all that is asked in here, whoever writes meanwhile."""
+        ours = not self._connection.in_transaction  # else it is one state already
+        if ours:
+            with _told(self.path):
+                self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if ours and self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def has_table(self, name: str) -> bool:
         """Whether there is a table of this name."""

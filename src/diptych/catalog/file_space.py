@@ -50,15 +50,22 @@ class FileSpace(Space):
         self.folder = folder_of(folder, info.id)
         self.segments = Segments(self.folder, info.dim, info.rows, segment_rows=info.segment_rows)
         self._dead: NDArray[np.bool_] | None = None
+        self._seen = (-1, -1)  # state of the database that `_dead` is of
         self._nearest: Nearest | None = None
 
     def refresh(self) -> None:
         """See what other writers have added or removed; CatalogError when the space is gone."""
-        found = self.database.all("SELECT row_count FROM spaces WHERE id = ?", (self.info.id,))
+        # The version changes with what other connections write, the total with what this one does.
+        found = self.database.all(
+            "SELECT row_count, data_version, total_changes() FROM spaces, pragma_data_version WHERE id = ?",
+            (self.info.id,),
+        )
         if not found:
             raise CatalogError("the catalogue's space was replaced by another process: run the command again")
-        self.segments.extend(found[0][0])
-        self._dead = None
+        rows, *seen = found[0]
+        self.segments.extend(rows)
+        if tuple(seen) != self._seen:  # else every search would read and count the dead ones again
+            self._dead, self._seen = None, tuple(seen)
 
     def _append(self, rows: FloatArray) -> int:
         return self.segments.append(rows)

@@ -101,6 +101,16 @@ class Postgres:
             self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             yield
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """One state of the database for all that is asked in here, whoever writes meanwhile."""
+        if self._connection.info.transaction_status != self._psycopg.pq.TransactionStatus.IDLE:
+            yield  # in a transaction, which its beginner has made what it is
+            return
+        with self._told(), self._connection.transaction():
+            self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield
+
     def has_table(self, name: str) -> bool:
         """Whether the tables are there."""
         return bool(self.all("SELECT 1 WHERE to_regclass(?) IS NOT NULL", (name,)))

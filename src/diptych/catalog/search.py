@@ -6,9 +6,9 @@ The neighbours come from `nearest`, which pictures may answer from `filters`, wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.golden import encode_checked
 from diptych.catalog.query import Asked, Term, ask, parse_query
 from diptych.catalog.relevance import DEFAULT_CUTOFF, Background, Gauge, Part
+from diptych.catalog.spaces import read_space
 from diptych.catalog.store import Store
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, InputError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from diptych.encoder import FloatArray
 
+T = TypeVar("T")
 Sort = Literal["likeness", "date"]
 SAMPLE = 2000  # rows that stand for the collection
 LEAST, MOST = 200, 2000  # hits judged, whatever is shown of them
@@ -117,7 +119,7 @@ class Options:
 
 
 class Searcher:
-    """A catalogue and an encoder, ready to be asked.
+    """A catalogue and an encoder, ready to be asked; what others write into it meanwhile is found.
 
     Parameters
     ----------
@@ -156,18 +158,53 @@ class Searcher:
     """
 
     def __init__(self, store: Store, encoder: Encoder) -> None:
-        if store.active is None:
-            raise CatalogError(f"{store.name} holds no pictures yet: index some with  diptych index PATH")
-        self.store, self.encoder, self.space = store, encoder, store.active
-        told = self.space.info
-        if told.identity != encoder.identity:
+        self.store, self.encoder = store, encoder
+        self._take()
+
+    def _take(self) -> None:
+        """The space that the store has now; what is known of another one does not hold for it."""
+        space = self.store.active
+        if space is None:
             raise CatalogError(
-                f"{store.name} holds vectors of {told.told}, this is {encoder.identity[:19]}...: search "
-                "with that model, or embed again with  diptych index --reembed"
+                f"{self.store.name} holds no pictures yet: index some with  diptych index PATH"
             )
+        if space.info.identity != self.encoder.identity:
+            raise CatalogError(
+                f"{self.store.name} holds vectors of {space.info.told}, this is "
+                f"{self.encoder.identity[:19]}...: search with that model, or embed again with  "
+                "diptych index --reembed"
+            )
+        self.space = space
         self._background: Background | None = None
         self._sample: FloatArray | None = None
         self._gauges: dict[tuple[Part, ...], Gauge] = {}
+
+    def _now(self, asked: Callable[[], T]) -> T:
+        """Ask the catalogue as it is at one moment, whoever writes meanwhile."""
+        for left in (2, 1, 0):
+            try:
+                with self.store.database.reading():
+                    self._refresh()
+                    return asked()
+            except CatalogError:
+                # A space that is replaced takes its rows along, perhaps before they were opened here.
+                now = read_space(self.store.database, "active")
+                if not left or now is None or now.id == self.space.info.id:
+                    raise
+        raise AssertionError
+
+    def _refresh(self) -> None:
+        """Rows that others have added or removed, or the space that has taken this one's place."""
+        space = self.store.active
+        try:
+            if space is not None:
+                space.refresh()
+        except CatalogError:
+            space = None
+        if space is None:
+            self.store.reopen()
+        if self.store.active is not self.space:
+            self._take()
 
     @property
     def background(self) -> Background:
@@ -211,13 +248,16 @@ class Searcher:
             self.encoder,
             terms,
             stored=self._stored,
-            sample=self.sample if mixed else None,
+            sample=self._now(lambda: self.sample) if mixed else None,
             encode_texts=lambda texts: encode_checked(self.encoder, texts, self.space.info.golden),
         )
 
     def near(self, asked: Asked, options: Options | None = None) -> Answer:
         """Pictures near a row."""
         how = options or Options()
+        return self._now(lambda: self._near(asked, how))
+
+    def _near(self, asked: Asked, how: Options) -> Answer:
         allowed = allowed_rows(self.space, how.where) if how.where else None
         searched = len(self.space) if allowed is None else len(allowed)
         wanted = MOST if how.sort == "date" else min(max(LEAST, 2 * (how.offset + how.limit)), MOST)
@@ -282,7 +322,7 @@ class Searcher:
         return [Hit(hits[i].entry, hits[i].cosine, hits[i].relevance, tuple(alike[i])) for i in first]
 
     def _stored(self, content: int) -> FloatArray:
-        known, rows = self.space.vectors([content])
+        known, rows = self._now(lambda: self.space.vectors([content]))
         if not known:
             raise CatalogError(
                 f"there is no picture #{content} in this catalogue: numbers stand in  diptych search --json"
