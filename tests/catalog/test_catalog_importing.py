@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 from catalogs import colours, content, index, paint, search
 
-from diptych.catalog import Imported, Store, check, export_vectors, import_vectors, read_entries
+from diptych.catalog import (
+    Imported,
+    Store,
+    check,
+    export_vectors,
+    import_vectors,
+    index_pictures,
+    read_entries,
+)
+from diptych.catalog.spaces import Stage
+from diptych.embedding import Progress
 from diptych.embeddings import embed_to_folder, read_parts
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, DataError
@@ -209,6 +220,59 @@ def test_what_is_exported_can_be_read_by_others(stored: Store, tmp_path: Path) -
     whole = pq.read_table(tmp_path / "out.parquet")
     assert whole.schema.field("embedding").type == pa.list_(pa.float32(), 4)
     assert np.array(whole["embedding"].to_pylist()).shape == (7, 4)
+
+
+def while_written(catalog: Path, write: Callable[[Store], object]) -> Stage:
+    """Another process writes after the first part."""
+
+    @contextmanager
+    def stage(what: str, total: int | None) -> Iterator[Progress]:
+        waiting = [catalog]
+
+        def advance(count: int) -> None:
+            while waiting:
+                store = Store.open(waiting.pop())
+                write(store)
+                store.close()
+
+        yield advance
+
+    return stage
+
+
+@pytest.mark.parametrize("name", ["out", "out.parquet"])
+def test_pictures_that_come_while_it_runs_are_left_out(
+    stored: Store, album: Path, tmp_path: Path, name: str
+) -> None:
+    paint(album / "before.png", "white", shade=8)
+    index(tmp_path / "catalog")  # since the catalogue was opened here
+
+    def add(store: Store) -> None:
+        paint(album / "later.png", "white", shade=9)
+        index_pictures(store, ToyEncoder())
+
+    stage = while_written(tmp_path / "catalog", add)
+    assert export_vectors(stored, tmp_path / name, part_rows=4, stage=stage) == 8
+    assert export_vectors(stored, tmp_path / f"again-{name}", part_rows=4) == 9
+
+
+def test_vectors_that_are_replaced_while_it_runs_end_it(stored: Store, tmp_path: Path) -> None:
+    other = ToyEncoder(identity="toy:other")
+    stage = while_written(tmp_path / "catalog", lambda store: index_pictures(store, other, reembed=True))
+    with pytest.raises(CatalogError, match="replaced by another process: run the command again"):
+        export_vectors(stored, tmp_path / "out", part_rows=2, stage=stage)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    stored.reopen()
+    assert export_vectors(stored, tmp_path / "out", part_rows=4) == 7
+    assert sum(len(part) for part in read_parts(tmp_path / "out")) == 7
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *("img_emb", "manifest.json", "metadata", "parts")
+    ]
+    with pytest.raises(CatalogError, match="there already"):
+        export_vectors(stored, tmp_path / "out")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(CatalogError, match="there already"):
+        export_vectors(stored, tmp_path / "file")
 
 
 def test_addresses_stay_as_they_were(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,9 @@ from diptych.catalog.entries import Entry, digests_of, read_entries
 from diptych.catalog.indexing import silent
 from diptych.catalog.spaces import Space, Stage
 from diptych.catalog.store import Store
+from diptych.disk import write_bytes
 from diptych.embeddings import Manifest, write_manifest, write_part
+from diptych.embeddings.folder import IMAGES, MANIFEST, METADATA, PARTS
 from diptych.embeddings.one_file import write_file
 from diptych.errors import CatalogError
 
@@ -24,6 +27,7 @@ COLUMNS = (
     *("image_path", "key", "caption", "width", "height", "bytes", "hash", "shard"),
     *("format", "taken", "latitude", "longitude", "camera", "tags"),
 )
+_UNFINISHED = ".unfinished"  # in a folder until all is there
 _UNIT = "catalogue"  # in place of a fingerprint of sources
 
 
@@ -53,25 +57,31 @@ def export_vectors(
     Raises
     ------
     CatalogError
-        The catalogue is empty, or the folder is there.
+        The catalogue is empty, the folder is there, or another process has put other vectors in the place of
+        these meanwhile. What was written until then is no whole export; the same call writes it anew.
     SaveError
         The device is full or may not be written to.
     """
     to, stage, space = Path(to), stage or silent, store.active
-    if space is None or not len(store):
-        raise CatalogError(f"{store.name} holds no pictures yet: there is nothing to export")
-    if to.suffix.lower() != ".parquet" and to.exists() and any(to.iterdir()):
-        raise CatalogError(f"{to} is there already: choose a new folder, or a name that ends in .parquet")
-    with stage("exporting", len(store)) as advance:
+    none = f"{store.name} holds no pictures yet: there is nothing to export"
+    if space is None:
+        raise CatalogError(none)
+    with store.database.reading():
+        space.refresh()
+        living = space.living()
+    if not len(living):
+        raise CatalogError(none)
+    with stage("exporting", len(living)) as advance:
 
         def counted(rows: int) -> Iterator[tuple[FloatArray, list[dict[str, Any]]]]:
-            for vectors, told in _batches(store, space, rows):
+            for vectors, told in _batches(store, space, rows, int(living[-1])):
                 yield vectors, told
                 advance(len(told))
 
         if to.suffix.lower() == ".parquet":
             facts = {"identity": space.info.identity, "model": space.info.model}
             return write_file(to, counted(_BATCH), COLUMNS, space.info.dim, facts=facts)
+        _begin(to)
         manifest = Manifest(
             identity=space.info.identity,
             model=space.info.model,
@@ -79,7 +89,7 @@ def export_vectors(
             dtype=dtype,
             rows=("pictures",),
             exact=False,
-            digits=len(str(-(-len(store) // part_rows))),
+            digits=len(str(-(-len(living) // part_rows))),
             units=(),
         )
         records = [
@@ -88,21 +98,46 @@ def export_vectors(
             )
             for number, (vectors, rows) in enumerate(counted(part_rows))
         ]
-        write_manifest(to, replace(manifest, units=(_UNIT,) * len(records)))  # last: now it is whole
+        write_manifest(to, replace(manifest, units=(_UNIT,) * len(records)))
+        (to / _UNFINISHED).unlink()  # now it is whole
         return sum(record.rows for record in records)
 
 
-def _batches(store: Store, space: Space, size: int) -> Iterator[tuple[FloatArray, list[dict[str, Any]]]]:
-    """(vectors, rows of metadata), so many at a time, in the order of rows."""
+def _begin(to: Path) -> None:
+    """A new folder, or one that an export has left unfinished, emptied."""
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        if not (to / _UNFINISHED).exists():
+            raise CatalogError(f"{to} is there already: choose a new folder, or a name that ends in .parquet")
+        (to / MANIFEST).unlink(missing_ok=True)
+        for name in (IMAGES, METADATA, PARTS):
+            shutil.rmtree(to / name, ignore_errors=True)
+    write_bytes(to / _UNFINISHED, b"")
+
+
+def _batches(
+    store: Store, space: Space, size: int, end: int
+) -> Iterator[tuple[FloatArray, list[dict[str, Any]]]]:
+    """(vectors, rows of metadata), so many at a time, in the order of rows, up to the row `end`.
+
+    Each batch is of one moment; all of them together would keep writers' log from being cleared away.
+    """
     last = -1
-    while found := store.database.all(
-        "SELECT row, content FROM vectors WHERE space = ? AND row > ? ORDER BY row LIMIT ?",
-        (space.info.id, last, size),
-    ):
+    while True:
+        with store.database.reading():
+            space.refresh()  # an error where the space is gone: what is left of it would look like its end
+            found = store.database.all(
+                "SELECT row, content FROM vectors WHERE space = ? AND row > ? AND row <= ? "
+                "ORDER BY row LIMIT ?",
+                (space.info.id, last, end, size),
+            )
+            entries = {
+                entry.content: entry for entry in read_entries(store.database, [row[1] for row in found])
+            }
+            known, vectors = space.vectors([content for _, content in found if content in entries])
+            hashes = digests_of(store.database, known)
+        if not found:
+            return
         last = found[-1][0]
-        entries = {entry.content: entry for entry in read_entries(store.database, [row[1] for row in found])}
-        known, vectors = space.vectors([content for _, content in found if content in entries])
-        hashes = digests_of(store.database, known)
         if known:
             yield vectors, [_row(entries[content], hashes[content]) for content in known]
 
