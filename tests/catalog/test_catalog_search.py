@@ -13,11 +13,14 @@ from catalogs import colours, index, paint, set_time
 from PIL import Image
 
 from diptych.catalog import Filter, Options, Searcher, Store, Term
+from diptych.catalog.entries import Hashes
 from diptych.catalog.file_space import FileSpace
 from diptych.catalog.filters import allowed_rows
 from diptych.catalog.replacing import replace_active
+from diptych.catalog.search import first_alike
 from diptych.catalog.spaces import Space
 from diptych.errors import CatalogError, ImageError, InputError
+from diptych.media.hashes import hamming
 from toys import COLOURS, ToyEncoder
 
 ALL = Options(cutoff=None, collapse=False)
@@ -165,6 +168,34 @@ def test_pictures_that_look_the_same_are_shown_once(tmp_path: Path) -> None:
     assert answer.total == 2
     assert len(asking.search("red", ALL).hits) == 4
     store.close()
+
+
+def test_looking_the_same_is_found_in_one_comparison_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    bits = draw.integers(0, 2**64, 40, np.uint64)[draw.integers(0, 40, 200)]
+    bits ^= np.uint64(1) << draw.integers(0, 64, 200, np.uint64)
+    rows = draw.normal(size=(200, 3)).astype(np.float32)
+    rows = rows[draw.integers(0, 5, 200)] / np.linalg.norm(rows[:1])
+    hashes = Hashes(bits, bits, draw.random(200) < 0.9)
+    expected: list[int] = []
+    for i in range(200):
+        alike = [
+            j
+            for j in range(i)
+            if expected[j] == j and hashes.known[i] and hashes.known[j]
+            and hamming(bits[i], bits[j]) <= 8 and rows[i] @ rows[j] >= 0.9
+        ]  # fmt: skip
+        expected.append(alike[0] if alike else i)
+    calls: list[int] = []
+
+    def counted(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        return hamming(a, b)
+
+    monkeypatch.setattr("diptych.catalog.search.hamming", counted)
+    assert first_alike(hashes, rows).tolist() == expected
+    assert 40 < len(set(expected)) < 190
+    assert len(calls) == hashes.known.sum()
 
 
 def test_copies_are_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
-from diptych.catalog.entries import Entry, hashes_of, read_entries
+from diptych.catalog.entries import Entry, Hashes, hashes_of, read_entries
 from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.golden import encode_checked
 from diptych.catalog.query import Asked, Term, ask, parse_query
@@ -297,29 +297,19 @@ class Searcher:
         ]
 
     def _collapse(self, hits: list[Hit]) -> list[Hit]:
-        """Hits that look the same, under the best of them: hashes propose, vectors confirm."""
-        if len(hits) < 2:
-            return hits
+        """Hits that look the same, under the best of them."""
         numbers = [hit.entry.content for hit in hits]
         hashes = hashes_of(self.store.database, numbers)
-        rows = dict(zip(*self.space.vectors(numbers), strict=True))
-        first: list[int] = []
+        where = self.space.rows_of(numbers)
+        hashes.known[[number not in where for number in numbers]] = False
+        rows = self.space.gather(np.array([where.get(number, 0) for number in numbers], np.int64))
         alike: dict[int, list[Entry]] = {}
-        for i, hit in enumerate(hits):
-            near = [
-                j
-                for j in first
-                if hashes.known[i]
-                and hashes.known[j]
-                and int(hamming(hashes.difference[i], hashes.difference[j])) <= COLLAPSE_BITS
-                and rows[hit.entry.content] @ rows[hits[j].entry.content] >= COLLAPSE_COSINE
-            ]
-            if near:
-                alike[near[0]].append(hit.entry)
-            else:
-                first.append(i)
-                alike[i] = []
-        return [Hit(hits[i].entry, hits[i].cosine, hits[i].relevance, tuple(alike[i])) for i in first]
+        for hit, first in zip(hits, first_alike(hashes, rows).tolist(), strict=True):
+            alike.setdefault(first, []).append(hit.entry)
+        return [
+            Hit(hits[i].entry, hits[i].cosine, hits[i].relevance, tuple(entries[1:]))
+            for i, entries in alike.items()
+        ]
 
     def _stored(self, content: int) -> FloatArray:
         known, rows = self._now(lambda: self.space.vectors([content]))
@@ -329,3 +319,34 @@ class Searcher:
             )
         row: FloatArray = rows[0]
         return row
+
+
+def first_alike(hashes: Hashes, rows: FloatArray) -> NDArray[np.int64]:
+    """For each hit the place of the first that looks the same, itself or one before it, (N,).
+
+    Hashes propose, vectors confirm; a hit is compared only with those that are first themselves.
+
+    Parameters
+    ----------
+    hashes : Hashes
+    rows : (N, dim) float32
+        Of length one.
+
+    Examples
+    --------
+    >>> bits = np.array([0, 2**40 - 1, 1, 3], np.uint64)
+    >>> known = np.array([True, True, True, False])
+    >>> first_alike(Hashes(bits, bits, known), np.ones((4, 1), np.float32)).tolist()
+    [0, 1, 0, 3]
+    """
+    places = np.arange(len(rows))
+    firsts, bits, count = np.zeros_like(places), np.zeros_like(hashes.difference), 0
+    for i in np.flatnonzero(hashes.known):
+        near = firsts[:count][hamming(bits[:count], hashes.difference[i]) <= COLLAPSE_BITS]
+        same = near[rows[near] @ rows[i] >= COLLAPSE_COSINE]
+        if len(same):
+            places[i] = same[0]
+        else:
+            firsts[count], bits[count] = i, hashes.difference[i]
+            count += 1
+    return places
