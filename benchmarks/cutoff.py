@@ -9,8 +9,8 @@ there is, so some of what counts as not there is in a picture after all, and pic
 beside its own count as wrong: figures are low by that much.
 
 Printed: how well the best hit's figure tells the two apart (area under the ROC curve) beside other figures
-that could be shown; what the default cut-off lets through and loses, on the whole collection, on small ones
-and on one that shows nothing but dogs.
+that could be shown; whether hits are better put in its order or in that of cosines; what the default cut-off
+lets through and loses, on the whole collection, on small ones and on one that shows nothing but dogs.
 """
 
 from __future__ import annotations
@@ -178,6 +178,17 @@ def tell_areas(
         print(f"| {name} | " + " | ".join(f"{area:.3f}" for area in areas) + " |")
 
 
+def tell_orders(ways: Mapping[str, Callable[[Floats], Floats]], captions: Asked) -> None:
+    """Captions whose own picture is among the first ten, in the order of cosines and of figures."""
+    own = np.array([about[0] for about in captions.about])
+    shares = []
+    for name in ("cosine", "this cut-off's"):
+        values = ways[name](captions.rows)  # (Q, N)
+        before = (values > np.take_along_axis(values, own[:, None], axis=1)).sum(axis=1)
+        shares.append(f"{(before < 10).mean():.3f} by {name if name == 'cosine' else 'figure'}")
+    print(f"\ncaptions whose picture is among the first ten: {', '.join(shares)}")
+
+
 def tell_errors(shown: Mapping[str, NDArray[np.bool_]], here: Mapping[str, Asked]) -> None:
     """What the default cut-off shows of each kind, (Q, N) each."""
     print(
@@ -283,6 +294,7 @@ def main() -> None:
     )
     ways = figures(encoder, background, pictures)
     tell_areas(ways, here, absent)
+    tell_orders(ways, here["captions"])
     judged = {kind: ways["this cut-off's"](asked.rows) for kind, asked in {**here, **absent}.items()}
     tell_errors({kind: one >= DEFAULT_CUTOFF for kind, one in judged.items()}, here)
     tell_small(background, pictures, here, absent)

@@ -10,6 +10,7 @@ whether it all holds. No model is known here: an encoder is handed in.
 
 from __future__ import annotations
 
+from diptych.catalog.answers import Answer, Hit, Options
 from diptych.catalog.checking import check
 from diptych.catalog.entries import Entry, failures, load_entry, read_entries
 from diptych.catalog.exporting import export_vectors
@@ -24,7 +25,7 @@ from diptych.catalog.listing import roots_of
 from diptych.catalog.postgres import is_address
 from diptych.catalog.query import Term, parse_query
 from diptych.catalog.roots import known_roots
-from diptych.catalog.search import Answer, Hit, Options, Searcher
+from diptych.catalog.search import Searcher
 from diptych.catalog.store import Store
 from diptych.catalog.summary import Summary, summarise
 from diptych.catalog.watch import changed_folders

@@ -7,115 +7,59 @@ The neighbours come from `nearest`, which pictures may answer from `filters`, wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from diptych.catalog.entries import Entry, Hashes, hashes_of, read_entries
-from diptych.catalog.filters import Filter, allowed_rows
+from diptych.catalog.answers import Answer, Hit, Options
+from diptych.catalog.entries import Hashes, hashes_of, read_entries
+from diptych.catalog.filters import allowed_rows
 from diptych.catalog.golden import encode_checked
 from diptych.catalog.query import Asked, Term, ask, parse_query
-from diptych.catalog.relevance import DEFAULT_CUTOFF, Background, Gauge, Part
+from diptych.catalog.relevance import Background, Gauge, Part
 from diptych.catalog.spaces import read_space
 from diptych.catalog.store import Store
 from diptych.encoder import Encoder
-from diptych.errors import CatalogError, InputError
+from diptych.errors import CatalogError
 from diptych.media.hashes import hamming
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from diptych.catalog.segments import RowNumbers
     from diptych.encoder import FloatArray
 
 T = TypeVar("T")
-Sort = Literal["likeness", "date"]
 SAMPLE = 2000  # rows that stand for the collection
-LEAST, MOST = 200, 2000  # hits judged, whatever is shown of them
+LEAST, MOST = 200, 2000  # nearest rows that are judged at first, whatever is shown of them
+WIDER, WIDEST = 4, 20_000  # as many more where they do not fill a page, and how many at most
 COLLAPSE_COSINE = 0.9
 COLLAPSE_BITS = 8  # of 64 in which the difference hashes of one picture saved twice differ at most
 
 
-@dataclass(frozen=True)
-class Hit:
-    """A picture that was found.
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """The nearest rows, judged; told of by their places among them, nearest first.
 
     Attributes
     ----------
-    entry : Entry
-    cosine : float
-        To the query.
-    relevance : float
-        From 0 to 1, see `diptych.catalog.relevance`.
-    alike : tuple of Entry
-        Others that look the same and are shown with this one.
-    """
-
-    entry: Entry
-    cosine: float
-    relevance: float
-    alike: tuple[Entry, ...] = ()
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a search gives.
-
-    Attributes
-    ----------
-    hits : tuple of Hit
-        Of this page, best or newest first.
-    asked : Asked
-        The query.
-    total : int
-        Hits over the cut-off, alike ones counted once; at least so many where `more` says so.
+    contents : (n,) int64
+        Of those in `groups`, and of the best.
+    cosines, judged : (n,) float32
+    groups : list of lists of int
+        Places that fit, ones that look the same together.
+    best : int or None
     more : bool
-        The hits that were judged ended before the cut-off did.
-    best : Hit or None
-        The best one, also when it is under the cut-off.
-    searched : int
-        Pictures that could have answered.
-    cutoff : float or None
+        What lies behind may fit too.
     """
 
-    hits: tuple[Hit, ...]
-    asked: Asked
-    total: int
+    contents: NDArray[np.int64]
+    cosines: FloatArray
+    judged: FloatArray
+    groups: list[list[int]]
+    best: int | None
     more: bool
-    best: Hit | None
-    searched: int
-    cutoff: float | None
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to search.
-
-    Attributes
-    ----------
-    where : Filter
-    cutoff : float, optional
-        Least relevance of a hit; None shows whatever is nearest.
-    limit, offset : int
-        The page.
-    sort : {"likeness", "date"}
-        Date: newest first, among the relevant.
-    collapse : bool
-        Show pictures that look the same once.
-    """
-
-    where: Filter = field(default_factory=Filter)
-    cutoff: float | None = DEFAULT_CUTOFF
-    limit: int = 20
-    offset: int = 0
-    sort: Sort = "likeness"
-    collapse: bool = True
-
-    def __post_init__(self) -> None:
-        if self.limit < 1 or self.offset < 0:
-            raise InputError(f"limit is {self.limit} and offset {self.offset}: expected at least 1 and 0")
-        if self.sort not in ("likeness", "date"):
-            raise InputError(f"sort is {self.sort!r}: expected likeness or date")
 
 
 class Searcher:
@@ -260,56 +204,77 @@ class Searcher:
     def _near(self, asked: Asked, how: Options) -> Answer:
         allowed = allowed_rows(self.space, how.where) if how.where else None
         searched = len(self.space) if allowed is None else len(allowed)
-        wanted = MOST if how.sort == "date" else min(max(LEAST, 2 * (how.offset + how.limit)), MOST)
-        wanted = max(wanted, how.offset + how.limit)
-        rows, cosines = self.space.nearest(asked.row[None], wanted, allowed)
+        page = slice(how.offset, how.offset + how.limit)
+        size = MOST if how.sort == "date" else min(max(LEAST, 2 * page.stop), MOST)
+        size = max(size, page.stop)
+        window = self._window(asked, how, size, allowed, searched)
+        while window.more and len(window.groups) < page.stop and size < WIDEST:
+            size = min(WIDER * size, WIDEST)
+            window = self._window(asked, how, size, allowed, searched)
+        if how.sort == "date":
+            hits = self._hits(window, window.groups)
+            hits.sort(key=lambda hit: (hit.entry.taken is not None, hit.entry.taken), reverse=True)
+            hits = hits[page]
+        else:
+            hits = self._hits(window, window.groups[page])
+        best = self._hits(window, [] if window.best is None else [[window.best]])
+        return Answer(
+            tuple(hits),
+            asked,
+            len(window.groups),
+            window.more,
+            best[0] if best else None,
+            searched,
+            how.cutoff,
+        )
+
+    def _window(
+        self, asked: Asked, how: Options, size: int, allowed: RowNumbers | None, searched: int
+    ) -> _Window:
+        """The nearest `size` rows, judged."""
+        rows, cosines = self.space.nearest(asked.row[None], size, allowed)
         there = rows[0] >= 0
         found, near = rows[0][there], cosines[0][there]
-        judged = self._judge(asked, found, near, searched)
-        top = slice(int(judged.argmax()), int(judged.argmax()) + 1) if len(judged) else slice(0)
-        best = self._hits(found[top], near[top], judged[top])  # the nearest is not always the most relevant
-        fits = np.ones(len(found), bool) if how.cutoff is None else judged >= how.cutoff
-        more = len(found) == wanted < searched and bool(fits[-1]) if len(found) else False
-        hits = self._hits(found[fits], near[fits], judged[fits])
-        if how.collapse:
-            hits = self._collapse(hits)
-        if how.sort == "date":
-            hits.sort(key=lambda hit: (hit.entry.taken is not None, hit.entry.taken), reverse=True)
-        page = tuple(hits[how.offset : how.offset + how.limit])
-        return Answer(page, asked, len(hits), more, best[0] if best else None, searched, how.cutoff)
+        vectors = self.space.gather(found)
+        judged = self._judge(asked, near, vectors, searched)
+        fits = np.arange(len(found)) if how.cutoff is None else np.flatnonzero(judged >= how.cutoff)
+        best = int(judged.argmax()) if len(judged) else None  # the nearest is not always the most relevant
+        shown = fits if len(fits) or best is None else np.array([best])
+        contents = np.full(len(found), -1, np.int64)
+        owners = self.space.contents_of(found[shown].tolist())
+        contents[shown] = [owners.get(row, -1) for row in found[shown].tolist()]
+        more = len(found) == size < searched and len(fits) > 0 and int(fits[-1]) >= size // 2
+        groups = self._groups(fits, contents, vectors) if how.collapse else [[i] for i in fits.tolist()]
+        return _Window(contents, near, judged, groups, best, more)
 
-    def _judge(self, asked: Asked, found: NDArray[np.int64], near: FloatArray, size: int) -> FloatArray:
-        if not len(found):
+    def _groups(
+        self, fits: NDArray[np.int64], contents: NDArray[np.int64], vectors: FloatArray
+    ) -> list[list[int]]:
+        """Places that look the same, together, the nearest of them first."""
+        groups: dict[int, list[int]] = {}
+        firsts = first_alike(hashes_of(self.store.database, contents[fits].tolist()), vectors[fits])
+        for place, first in zip(fits.tolist(), firsts.tolist(), strict=True):
+            groups.setdefault(first, []).append(place)
+        return list(groups.values())
+
+    def _hits(self, window: _Window, groups: Sequence[Sequence[int]]) -> list[Hit]:
+        numbers = [int(window.contents[place]) for group in groups for place in group]
+        entries = {entry.content: entry for entry in read_entries(self.store.database, numbers)}
+        hits = []
+        for group in groups:
+            held = [entries[one] for one in window.contents[group].tolist() if one in entries]
+            if held:
+                cosine, fit = window.cosines[group[0]], window.judged[group[0]]
+                hits.append(Hit(held[0], float(cosine), float(fit), tuple(held[1:])))
+        return hits
+
+    def _judge(self, asked: Asked, near: FloatArray, vectors: FloatArray, searched: int) -> FloatArray:
+        if not len(near):
             return np.zeros(0, np.float32)
         gauge = self._gauges.get(asked.parts) or Gauge.of(self.background, self.sample, asked.parts)
         if len(asked.parts) == 1:  # mixtures differ from query to query, and making one takes milliseconds
             self._gauges[asked.parts] = gauge
-        return gauge.relevance(near, self.space.gather(found), size=size)
-
-    def _hits(self, rows: NDArray[np.int64], cosines: FloatArray, judged: FloatArray) -> list[Hit]:
-        contents = self.space.contents_of(rows.tolist())
-        numbers = [contents.get(int(row), -1) for row in rows]
-        entries = {entry.content: entry for entry in read_entries(self.store.database, numbers)}
-        return [
-            Hit(entries[number], float(cosine), float(fit))
-            for number, cosine, fit in zip(numbers, cosines, judged, strict=True)
-            if number in entries
-        ]
-
-    def _collapse(self, hits: list[Hit]) -> list[Hit]:
-        """Hits that look the same, under the best of them."""
-        numbers = [hit.entry.content for hit in hits]
-        hashes = hashes_of(self.store.database, numbers)
-        where = self.space.rows_of(numbers)
-        hashes.known[[number not in where for number in numbers]] = False
-        rows = self.space.gather(np.array([where.get(number, 0) for number in numbers], np.int64))
-        alike: dict[int, list[Entry]] = {}
-        for hit, first in zip(hits, first_alike(hashes, rows).tolist(), strict=True):
-            alike.setdefault(first, []).append(hit.entry)
-        return [
-            Hit(hits[i].entry, hits[i].cosine, hits[i].relevance, tuple(entries[1:]))
-            for i, entries in alike.items()
-        ]
+        return gauge.relevance(near, vectors, size=searched)
 
     def _stored(self, content: int) -> FloatArray:
         known, rows = self._now(lambda: self.space.vectors([content]))

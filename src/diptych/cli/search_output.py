@@ -75,7 +75,8 @@ def _nothing(answer: Answer, offset: int) -> str:
     if not answer.searched:
         return "no picture passes the filters"
     if offset and answer.total:
-        return f"{answer.total:,} pictures fit; this page is behind the last of them"
+        total = f"{'more than ' * answer.more}{answer.total:,}"
+        return f"{total} pictures fit; this page is behind the last that was found"
     told = f"nothing here fits ({answer.searched:,} pictures searched)"
     if answer.best is None:
         return told
