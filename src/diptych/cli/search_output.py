@@ -23,13 +23,13 @@ def pictures_of(asking: Searcher, answer: Answer, *, explain: bool) -> list[Show
     """The hits with their pictures, and where in them the words fit."""
     from diptych.catalog import heat_map, load_entry, overlay
     from diptych.cli.search_sheet import SIDE, Shown
-    from diptych.errors import ImageError
+    from diptych.errors import ImageError, MissingExtraError
 
     shown = []
     for hit in answer.hits:
         try:
             picture = load_entry(hit.entry, target=SIDE)
-        except ImageError as error:
+        except (ImageError, MissingExtraError) as error:
             complain("failed", str(error))
             shown.append(Shown(hit, None))
             continue
