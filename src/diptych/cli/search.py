@@ -155,7 +155,7 @@ def search(
     _tell_notes(answer, asking, quiet=quiet)
     form: Form = "json" if json else "null" if print0 else "paths" if paths else "table"
     print_answer(answer, how.offset, form, shown if preview else [], quiet=quiet)
-    write_files(answer, shown, html, explain, quiet=quiet)
+    write_files(answer, how.offset, shown, html, explain, quiet=quiet)
     if not answer.hits:
         raise typer.Exit(1)
 

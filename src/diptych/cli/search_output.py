@@ -42,17 +42,18 @@ def pictures_of(asking: Searcher, answer: Answer, *, explain: bool) -> list[Show
 
 
 def write_files(
-    answer: Answer, shown: list[Shown], html: Path | None, explain: Path | None, *, quiet: bool
+    answer: Answer, offset: int, shown: list[Shown], html: Path | None, explain: Path | None, *, quiet: bool
 ) -> None:
-    """The contact sheet and the marked pictures."""
+    """The contact sheet and the marked pictures, numbered as the table numbers them."""
     from diptych.cli.search_sheet import render
     from diptych.disk import write_bytes
 
-    for number, one in enumerate(shown, 1):
+    for number, one in enumerate(shown, offset + 1):
         if explain is not None and one.heat is not None:
             buffer = io.BytesIO()
             one.heat.save(buffer, "PNG")
-            write_bytes(explain / f"{number:03d}-{one.hit.entry.path.stem}.png", buffer.getvalue())
+            stem = Path(one.hit.entry.member or one.hit.entry.path).stem
+            write_bytes(explain / f"{number:03d}-{stem}.png", buffer.getvalue())
     if html is not None:
         write_bytes(html, render(answer, shown, catalog="diptych search").encode("utf-8", "replace"))
         note(f"contact sheet: {html}", quiet=quiet)
