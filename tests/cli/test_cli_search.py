@@ -9,14 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from cli_tools import paint
+from PIL import Image
 from typer.testing import Result
 
+from diptych.catalog import load_entry
+from diptych.catalog.entries import Entry
+from diptych.errors import MissingExtraError
 from diptych.media import load_image
 
 Run = Callable[..., Result]
@@ -49,6 +54,22 @@ def test_json_and_paths(run: Run, indexed: Path) -> None:
     paths = run("search", "a dog", "--all", "--paths").stdout.splitlines()
     assert paths[:2] == [hit["path"] for hit in told["hits"]]
     assert run("search", "a dog", "--all", "-0").stdout == "".join(path + "\0" for path in paths)
+
+
+def test_paths_are_the_bytes_of_the_names(run: Run, indexed: Path) -> None:
+    odd = os.fsencode(indexed) + b"/caf\xe9 \n.png"
+    with open(odd, "wb") as file:  # noqa: PTH123 - no text
+        file.write((indexed / "b.png").read_bytes() + b"\0")
+    with zipfile.ZipFile(indexed / "more.zip", "w") as archive:
+        archive.write(indexed / "a.jpg", "inner/x.jpg")
+    (indexed / "a.jpg").unlink()
+    assert run("index").exit_code == 0
+    done = run("search", "a dog", "--all", "--copies", "-0")
+    assert set(done.stdout_bytes.split(b"\0")[:-1]) == {
+        odd, *(os.fsencode(indexed / name) for name in ("b.png", "inner/c.webp", "more.zip/inner/x.jpg"))
+    }  # fmt: skip
+    assert "1 of these lie inside archives" in done.stderr
+    assert odd + b"\n" in run("search", "a dog", "--all", "--copies", "--paths").stdout_bytes
 
 
 def test_by_picture_by_number_and_minus(run: Run, indexed: Path) -> None:
@@ -113,11 +134,40 @@ def test_a_contact_sheet_and_marked_pictures(run: Run, indexed: Path, tmp_path: 
     assert [picture.size for picture in maps] == [(48, 40)] * 4
 
 
+def test_marked_pictures_of_every_page_have_names_of_their_own(run: Run, indexed: Path) -> None:
+    with zipfile.ZipFile(indexed / "more.zip", "w") as archive:
+        for number in range(2):
+            archive.write(paint(Path(f"{number}.png"), 20 + number), f"{number}.png")
+    run("index")
+    for page in (1, 2):
+        shown = ("search", "a dog", "--all", "--copies", "--explain", "maps", "-k", 3, "--page", page)
+        assert run(*shown).exit_code == 0
+    marked = sorted(path.stem for path in Path("maps").iterdir())
+    assert [name[:4] for name in marked] == ["001-", "002-", "003-", "004-", "005-"]
+    assert {name[4:] for name in marked} == {"a", "b", "c", "0", "1"}
+
+
 def test_a_picture_that_is_gone_is_told_of(run: Run, indexed: Path) -> None:
     (indexed / "a.jpg").unlink()
     done = run("search", "a dog", "--all", "--html", "sheet.html")
     assert done.exit_code == 0
     assert "a.jpg: there is no such file" in done.stderr
+
+
+def test_a_picture_that_needs_an_extra_is_told_of(
+    run: Run, indexed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(entry: Entry, *, target: int | None = None) -> Image.Image:
+        if entry.path.name == "b.png":
+            raise MissingExtraError("pi_heif is needed to read HEIC")
+        return load_entry(entry, target=target)
+
+    monkeypatch.setattr("diptych.catalog.load_entry", without)
+    done = run("search", "a dog", "--all", "--html", "sheet.html", "--explain", "maps")
+    assert done.exit_code == 0, done.stderr
+    assert "pi_heif is needed" in done.stderr
+    assert len(done.stdout.splitlines()) == 3
+    assert len(list(Path("maps").iterdir())) == 2
 
 
 def test_broken_files_set_the_exit_status(run: Run, indexed: Path) -> None:

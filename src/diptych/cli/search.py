@@ -125,7 +125,7 @@ def search(
 
       diptych search beach + photo.jpg - people
 
-      diptych search "a receipt" --after 2024-01-01 --in ~/Documents --paths | xargs open
+      diptych search "a receipt" --after 2024-01-01 --in ~/Documents -0 | xargs -0 open
 
       diptych search "#17" --sort date --json
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json as jsonlib
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -64,12 +65,25 @@ def print_answer(answer: Answer, offset: int, form: Form, shown: list[Shown], *,
     if form == "json":
         typer.echo(jsonlib.dumps(_plain(answer, offset)))
     elif form in ("paths", "null"):
-        for hit in answer.hits:
-            typer.echo(hit.entry.name + ("\0" if form == "null" else "\n"), nl=False)
+        _print_paths(answer, b"\0" if form == "null" else b"\n", quiet=quiet)
     elif not answer.hits:
         typer.echo(_nothing(answer, offset))
     else:
         _print_table(answer, offset, shown, quiet=quiet)
+
+
+def _print_paths(answer: Answer, end: bytes, *, quiet: bool) -> None:
+    """The names' own bytes, which need not be valid text, for a program that opens them."""
+    out = typer.get_binary_stream("stdout")
+    for hit in answer.hits:
+        try:
+            name = os.fsencode(hit.entry.name)
+        except UnicodeEncodeError:  # of a member of an archive, on a system of few letters
+            name = hit.entry.name.encode("utf-8", "surrogateescape")
+        out.write(name + end)
+    out.flush()
+    if inside := sum(bool(hit.entry.member) for hit in answer.hits):
+        note(f"{inside} of these lie inside archives, where other programs do not find them", quiet=quiet)
 
 
 def _nothing(answer: Answer, offset: int) -> str:
