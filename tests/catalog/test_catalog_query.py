@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from diptych.catalog.query import Term, ask, encode_long, parse_query
+from diptych.catalog.query import Term, ask, encode_long, missing_pictures, parse_query
 from diptych.errors import InputError
 from diptych.inputs.long_texts import LongTextWarning, report_long
 from toys import ToyEncoder
@@ -59,6 +59,26 @@ def test_what_is_there_as_a_picture_is_one(tmp_path: Path) -> None:
 def test_queries_that_say_nothing(words: str | list[str]) -> None:
     with pytest.raises(InputError, match=r"query"):
         parse_query(words)
+
+
+@pytest.mark.parametrize("words", ["dog + 0:cat", "0:cat", '0.0:"cat"', "dog - 0:cat", f"{'9' * 400}:cat"])
+def test_weights_that_say_nothing(words: str) -> None:
+    with pytest.raises(InputError, match=r"the weight of 'cat' is (0|inf): expected one from 0.001 to 1,000"):
+        parse_query(words)
+
+
+@pytest.mark.parametrize("number", ["9" * 19, "9" * 5000])
+def test_numbers_that_no_picture_has(number: str) -> None:
+    with pytest.raises(InputError, match=r"there is no picture #9+"):
+        ask(ToyEncoder(), parse_query(f"#{number}"), stored=lambda number: np.eye(4, dtype=np.float32)[0])
+
+
+def test_a_mistyped_name_is_a_text_that_is_told_of(tmp_path: Path) -> None:
+    path = paint(tmp_path / "cat.png", "red")
+    words = ["a", "dog", "+", str(path), "-", f"phto.JPG {path}", "+", "~nobody-of-that-name/a.jpg"]
+    terms = parse_query(words)
+    assert [term.kind for term in terms] == ["text", "picture", "text", "text"]
+    assert missing_pictures(terms) == ["phto.JPG", "~nobody-of-that-name/a.jpg"]
 
 
 @given(st.text(max_size=60))

@@ -107,6 +107,26 @@ def test_filters_and_pages(run: Run, indexed: Path) -> None:
         assert run("search", "dog", *words).exit_code == 2
 
 
+def test_odd_queries_are_told_of(run: Run, indexed: Path) -> None:
+    for query, told in (
+        ("#99999999999999999999", "no picture #9999"),
+        ("dog + 0:cat", "the weight of 'cat'"),
+    ):
+        refused = run("search", *query.split())
+        assert refused.exit_code == 2
+        assert told in refused.stderr
+    done = run("search", "phto.jpg", "--all")
+    assert done.exit_code == 0
+    assert "phto.jpg: there is no such file, so it was looked for as words" in done.stderr
+    nowhere = run(
+        "search", "a", "dog", "--in", indexed / "none", "--in", indexed / "inner", "--before", "1999"
+    )
+    assert nowhere.exit_code == 1
+    assert f"{indexed / 'none'}: there is no such folder" in nowhere.stderr
+    assert "inner: there" not in nowhere.stderr
+    assert "there is no" not in run("search", "a", "dog", "--all").stderr
+
+
 class Links(HTMLParser):
     """The pictures and links of a page."""
 

@@ -31,6 +31,8 @@ Kind = Literal["text", "picture", "stored"]
 _QUOTED = re.compile(r'(?:(\d+(?:\.\d+)?):)?"([^"]*)"|(\S+)')
 _WEIGHT = re.compile(r"(\d+(?:\.\d+)?):(?=[^\s\d])")  # "12:30" is a time
 _STORED = re.compile(r"#(\d+)")
+_LEAST = 1e-3  # weight of a term
+_DIGITS = 18  # of a number, at most, that databases take
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def parse_query(words: str | Sequence[str]) -> list[Term]:
     Raises
     ------
     InputError
-        No term, an operator without one, or only minuses.
+        No term, an operator without one, a weight of nothing, or only minuses.
 
     Examples
     --------
@@ -122,7 +124,13 @@ def _checked(terms: list[Term]) -> list[Term]:
         raise InputError(
             'the query is empty: say what to look for, as in  diptych search "a dog in the snow"'
         )
-    if all(term.weight <= 0 for term in terms):
+    for term in terms:
+        if not _LEAST <= abs(term.weight) <= 1 / _LEAST:
+            raise InputError(
+                f"the weight of {term.value!r} is {abs(term.weight):g}: expected one from {_LEAST:g} to "
+                f"{1 / _LEAST:,.0f}; what should not count can be left out"
+            )
+    if all(term.weight < 0 for term in terms):
         shown = " ".join(map(str, terms))
         raise InputError(f"the query says only what not to show ({shown}): say what to look for too")
     return terms
@@ -150,11 +158,27 @@ def _one_string(words: Sequence[str]) -> list[_Part]:
 def _kind(part: str) -> Kind:
     if _STORED.fullmatch(part):
         return "stored"
+    # A word such as "cat.jpg" that names nothing here is looked for as a text, which is what it then is.
+    return "picture" if is_picture(Path(part).name) and _is_file(part) else "text"
+
+
+def _is_file(name: str) -> bool:
     try:
-        # A word such as "cat.jpg" that names nothing here is looked for as a text, which is what it then is.
-        return "picture" if is_picture(Path(part).name) and Path(part).expanduser().is_file() else "text"
-    except (OSError, ValueError):
-        return "text"
+        return Path(name).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):  # too long, with a null byte, of a person unknown
+        return False
+
+
+def missing_pictures(terms: Sequence[Term]) -> list[str]:
+    """Words that are looked for as texts and look like names of pictures: of ones that are not there.
+
+    Examples
+    --------
+    >>> missing_pictures(parse_query(["a", "dog", "+", "phto.jpg"]))
+    ['phto.jpg']
+    """
+    words = [word for term in terms if term.kind == "text" for word in term.value.split()]
+    return [word for word in words if is_picture(Path(word).name) and not _is_file(word)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +236,7 @@ def ask(
         elif term.kind == "picture":
             row = encode_picture(encoder, Path(term.value).expanduser())
         else:
-            row = stored(int(term.value))
+            row = stored(_number(term.value))
         rows.append(row)
     every = np.stack(rows)  # (T, dim)
     weights = np.array([term.weight for term in terms], np.float32)
@@ -228,6 +252,13 @@ def ask(
     told = weights.tolist() if len(terms) > 1 else [1.0]
     made_of = tuple(_part(term, weight) for term, weight in zip(terms, told, strict=True))
     return Asked((combined / length).astype(np.float32), tuple(terms), tuple(long), texts, made_of)
+
+
+def _number(digits: str) -> int:
+    if len(digits) > _DIGITS or not digits.isdecimal():
+        shown = digits if len(digits) < 40 else f"{digits[:40]}..."
+        raise InputError(f"there is no picture #{shown}: numbers stand in  diptych search --json")
+    return int(digits)
 
 
 def _part(term: Term, weight: float) -> Part:
