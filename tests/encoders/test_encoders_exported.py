@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,21 @@ def test_a_stream_and_a_classifier_take_it(exported: tuple[Path, TorchEncoder]) 
     names = ["cat", "dog", "sea"]
     mine, theirs = (one.classifier(names, templates="plain") for one in (encoder, whole))
     np.testing.assert_allclose(mine.weights_, theirs.weights_, atol=1e-4)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_several_threads_get_their_own_rows(vit_folder: Path, runtime: str) -> None:
+    encoder = diptych.load(vit_folder, runtime=runtime, precision="float32")
+    tower = encoder._tower("image")
+    noise = np.random.default_rng(0).normal(size=(4, 9, 3, 32, 32)).astype(np.float32)
+    alone = [tower(batch) for batch in noise]
+
+    def again(number: int) -> Any:
+        return np.stack([tower(noise[number]) for _ in range(40)])
+
+    with ThreadPoolExecutor(4) as pool:
+        for found, expected in zip(pool.map(again, range(4)), alone, strict=True):
+            np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=1e-5)
 
 
 def test_a_torch_encoder_prepares_the_same(exported: tuple[Path, TorchEncoder]) -> None:

@@ -11,6 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -115,9 +116,14 @@ class OpenVinoTower:
             }
             model = core.compile_model(core.read_model(path), "CPU", settings)
         self._requests = [model.create_infer_request() for _ in range(min(threads, STREAMS))]
+        self._one = Lock()
 
     def __call__(self, batch: NDArray[Any]) -> FloatArray:
-        """(B, ...) -> (B, dim) float32."""
+        """(B, ...) -> (B, dim) float32. Threads take turns: a request holds one thread's chunk and rows."""
+        with self._one:
+            return self._rows(batch)
+
+    def _rows(self, batch: NDArray[Any]) -> FloatArray:
         size = min(CHUNK, -(-len(batch) // len(self._requests)))  # small batches are shared out too
         rows: list[FloatArray] = []
         starts = range(0, len(batch), size)
