@@ -97,6 +97,18 @@ def test_a_shard_is_a_part_with_its_captions(shards: str, tmp_path: Path) -> Non
     assert json.loads(last["json"])["url"] == last["url"]
 
 
+def test_texts_that_are_no_unicode_stop_nothing(album: Path, tmp_path: Path) -> None:
+    told = rb'{"caption": "\ud800 red wall", "url": "http://x/\udc00"}'
+    (album / "green.json").write_bytes(told)
+    (tmp_path / "0.tar").write_bytes(tar_bytes({"0.png": picture_bytes("red"), "0.json": told}))
+    done = embed_to_folder(ToyEncoder(), [album, tmp_path / "0.tar"], tmp_path / "out")
+    assert done.rows == 7
+    table = [row for part in read_parts(tmp_path / "out") for row in part.metadata.to_pylist()]
+    by = {row["key"]: row for row in table}
+    assert by["green"]["caption"] == by["0"]["caption"] == "\ufffd red wall"
+    assert by["0"]["url"] == "http://x/\ufffd"
+
+
 @pytest.mark.parametrize("pack", ["w", "w:gz"])
 def test_a_folder_of_shards_packed_or_not(tmp_path: Path, pack: str) -> None:
     bucket = tmp_path / "bucket"

@@ -22,12 +22,29 @@ def captions_of_text(data: bytes) -> tuple[str, ...]:
 
 
 def parse_json(data: bytes) -> dict[str, Any]:
-    """Read KEY.json as an object; an empty one where it is not (the record then has no caption)."""
+    r"""Read KEY.json as an object; an empty one where it is not (the record then has no caption).
+
+    JSON can spell half of a surrogate pair, which no file, table or database takes: it becomes U+FFFD.
+
+    Examples
+    --------
+    >>> parse_json(rb'{"caption": "\ud800 dog"}') == {"caption": "\ufffd dog"}
+    True
+    """
     try:
-        value = json.loads(data)
+        value = _unicode(json.loads(data))
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _unicode(value: Any) -> Any:
+    """The value, its strings without lone surrogates."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, dict):
+        return {_unicode(name): _unicode(one) for name, one in value.items()}
+    return [_unicode(one) for one in value] if isinstance(value, list) else value
 
 
 def captions_of_fields(fields: Mapping[str, Any], name: str | None = None) -> tuple[str, ...]:

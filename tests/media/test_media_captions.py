@@ -1,0 +1,38 @@
+"""Captions beside a picture: whatever stands there, what comes out is text that can be written down."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
+
+ANY = st.text(st.characters(exclude_categories=())) | st.just("\ud800 dog")  # halves of pairs among it
+JSON = st.dictionaries(ANY, st.recursive(ANY | st.none() | st.floats(), st.lists, max_leaves=9))
+
+
+@given(JSON)
+def test_any_fields_can_be_written(fields: dict[str, object]) -> None:
+    found = parse_json(json.dumps(fields).encode())
+    json.dumps(found, ensure_ascii=False).encode()
+    assert parse_json(json.dumps(found).encode()) == found or "NaN" in json.dumps(found)
+
+
+def test_half_of_a_pair_is_replaced_and_whole_ones_stay() -> None:
+    data = rb'{"captions": ["\ud800 dog", "a \ud83d\udc36"], "url": "http://x/\udc00", "\ud800": {"n": 3}}'
+    found = parse_json(data)
+    assert captions_of_fields(found) == ("\ufffd dog", "a \U0001f436")
+    assert (found["url"], found["\ufffd"]) == ("http://x/\ufffd", {"n": 3})
+
+
+def test_what_is_no_object_has_no_fields() -> None:
+    for data in (b"", b"[1]", b"{", b"\xff", b"[" * 10_000, b'{"a": ' * 700 + b"1" + b"}" * 700):
+        assert isinstance(parse_json(data), dict)
+
+
+@given(st.binary())
+def test_any_text_can_be_written(data: bytes) -> None:
+    for caption in captions_of_text(data):
+        assert caption.encode().decode().strip() == caption
