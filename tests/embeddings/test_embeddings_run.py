@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,16 @@ def test_a_shard_is_a_part_with_its_captions(shards: str, tmp_path: Path) -> Non
     assert (last["key"], last["shard"]) == ("001", str(tmp_path / "00002.tar"))
     assert (last["caption"], last["url"]) == ("a black wall", "https://example.org/black")
     assert json.loads(last["json"])["url"] == last["url"]
+
+
+@pytest.mark.parametrize("seconds", [11_000_000_000, -11_000_000_000])  # the years 2318 and 1621
+def test_times_that_no_column_holds_stop_nothing(album: Path, tmp_path: Path, seconds: int) -> None:
+    os.utime(album / "red.png", (0, seconds))
+    assert embed_to_folder(ToyEncoder(), [album], tmp_path / "out").rows == 6
+    (part,) = read_parts(tmp_path / "out")
+    red = next(row for row in part.metadata.to_pylist() if row["key"] == "red")
+    time = (album / "red.png").stat().st_mtime_ns  # not every file system keeps such times
+    assert red["modified"] == max(-(2**63), min(time, 2**63 - 1))
 
 
 def test_texts_that_are_no_unicode_stop_nothing(album: Path, tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ def printable(name: str) -> str:
 def _file(path: Path, row: Row, limits: Limits) -> Picture:
     def fetch() -> bytes:
         data = read_source(path, limits)
-        picture.row["modified"] = path.stat().st_mtime_ns
+        # Times after 2262 and before 1677 take more bits than the column has.
+        picture.row["modified"] = max(-(2**63), min(path.stat().st_mtime_ns, 2**63 - 1))
         if not picture.row.get("caption"):
             picture.row["caption"] = _beside(path)
         return data
