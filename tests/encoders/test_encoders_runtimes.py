@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from export_toys import checkpoint, pictures
+from export_toys import checkpoint, forked, pictures
 
 import diptych
 from diptych.encoders import (
@@ -25,6 +25,7 @@ from diptych.encoders import (
     choosing,
     converting,
     export,
+    tracing,
 )
 from diptych.encoders.choices import Choice, record, recorded
 from diptych.encoders.folder import read_export
@@ -140,6 +141,15 @@ def test_a_folder_with_something_in_it_is_left_alone(vit: Checkpoint, tmp_path: 
     with pytest.raises(SaveError, match="not an empty folder"):
         export(vit, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_a_model_that_cannot_be_written_as_onnx_is_told_of(
+    vit: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracing, "unit_rows", forked)
+    with pytest.raises(WeightsError, match=r"cannot be written as image\.onnx: .*Use it with torch"):
+        export(vit, tmp_path / "out" / "model")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_few_pictures_are_refused(vit: Checkpoint, tmp_path: Path) -> None:

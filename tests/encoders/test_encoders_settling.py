@@ -9,12 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from export_toys import checkpoint, pictures
+from export_toys import checkpoint, forked, pictures
 
 import diptych
-from diptych.encoders import ExportedEncoder, TorchEncoder, choosing, settle, settling
-from diptych.encoders.choices import Choice, record
-from diptych.errors import SaveError
+from diptych.encoders import (
+    ExportedEncoder,
+    TorchEncoder,
+    choose_runtime,
+    choosing,
+    settle,
+    settling,
+    tracing,
+)
+from diptych.encoders.choices import Choice, record, recorded
+from diptych.errors import SaveError, WeightsError
 from diptych.weights import save_checkpoint
 
 
@@ -99,6 +107,35 @@ def test_what_goes_wrong_in_measuring_stops_nothing(saved: Path, monkeypatch: py
     assert said[1:] == ["going on with torch: the device is full"]
     encoder.encode_images(pictures(3))
     assert len(said) == 2  # it is not tried again and again
+
+
+def test_a_model_that_cannot_be_converted_stays_with_torch_and_is_tried_once(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracing, "unit_rows", forked)
+    monkeypatch.setattr(settling, "AFTER", 1e-9)
+    said: list[str] = []
+    encoder = opened(saved, said)
+    assert encoder.encode_images(pictures(3)).shape == (3, encoder.dim)
+    assert "going on with torch: the model cannot be written as image.onnx" in said[1]
+    assert isinstance(opened(saved, said), TorchEncoder)
+    with pytest.raises(WeightsError, match="cannot be written"):  # whoever asks for it is told why
+        choose_runtime(saved)
+
+
+def test_what_a_library_raises_in_measuring_stops_nothing(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise RuntimeError("out of streams")
+
+    monkeypatch.setattr(choosing, "_rates", broken)
+    monkeypatch.setattr(settling, "AFTER", 1e-9)
+    said: list[str] = []
+    encoder = opened(saved, said)
+    assert encoder.encode_images(pictures(3)).shape == (3, encoder.dim)
+    assert said[1:] == ["going on with torch: out of streams"]
+    assert recorded(encoder.identity) is None
 
 
 @pytest.mark.filterwarnings("ignore::diptych.inputs.LongTextWarning")  # a toy of 16 tokens

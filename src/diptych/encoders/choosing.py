@@ -65,13 +65,14 @@ def choose_runtime(
     Raises
     ------
     ModelError
-        No such model; or a runtime is too far from float32.
+        No such model, or it cannot be converted; or a runtime is too far from float32.
     SaveError
         The cache cannot be written.
     """
     weights = Weights(name, pretrained, cache_dir)
     known = None if again else recorded(weights.identity)
-    if known is not None and (pictures is None or any(label.endswith("int8") for label in known.rates)):
+    # Without rates it stands for a failure (`settling`): whoever asks again is told why.
+    if known and known.rates and (pictures is None or any(one.endswith("int8") for one in known.rates)):
         return known
     encoder = TorchEncoder.from_checkpoint(weights.checkpoint)
     candidates: dict[tuple[str, str], TorchEncoder | ExportedEncoder]

@@ -77,7 +77,8 @@ def export(
     Raises
     ------
     WeightsError
-        A runtime is too far from float32; the message names the figure and the way out.
+        The model cannot be converted, or a runtime is too far from float32; the message says why and the
+        way out.
     MissingExtraError
         The exporter, ONNX Runtime or, for `int8`, OpenVINO is not installed.
     InputError

@@ -8,15 +8,16 @@ Torch is not imported here, so that an exported model passes through without it.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diptych.encoders.choices import measurable, recorded
+from diptych.encoders.choices import Choice, measurable, record, recorded
 from diptych.encoders.exported import ExportedEncoder
 from diptych.encoders.loading import load
-from diptych.errors import DiptychError
+from diptych.errors import SaveError, WeightsError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -114,7 +115,10 @@ class SettlingEncoder:
         try:
             choice = choose_runtime(self._name, self._pretrained)
             found = load(self._name, self._pretrained, runtime="auto", **self._options)
-        except (DiptychError, OSError) as error:  # a full cache, a runtime too far off: no reason to stop
+        except Exception as error:  # a full cache, whatever a runtime raises: no reason to stop
+            if isinstance(error, WeightsError):  # it would end so each time
+                with contextlib.suppress(SaveError):
+                    record(self.identity, Choice("torch", self.encoder.precision))
             self._note(f"going on with torch: {error}")
             return
         if isinstance(found, ExportedEncoder):

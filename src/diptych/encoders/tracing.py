@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from diptych.disk import saving
 from diptych.encoders.folder import tower_file
+from diptych.errors import WeightsError
 from diptych.extras import require
 from diptych.model.blocks import unit_rows
 from diptych.model.clip import CLIP
@@ -37,6 +38,8 @@ def write_towers(model: CLIP, folder: Path) -> None:
         The exporter is not installed.
     SaveError
         No space, or no permission.
+    WeightsError
+        The exporter does not understand the model.
     """
     for module in ("onnx", "onnxscript"):
         require(module, extra="onnx", purpose="export a model")
@@ -84,7 +87,7 @@ class TextTower(nn.Module):
 
 
 def _write(tower: nn.Module, taken: str, example: Tensor, axes: dict[int, Any], path: Path) -> None:
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), _translated(path.name):
         program = torch.onnx.export(
             tower.eval(),
             (example,),
@@ -101,6 +104,19 @@ def _write(tower: nn.Module, taken: str, example: Tensor, axes: dict[int, Any], 
     weight = sum(tensor.nbytes for tensor in tensors if tensor is not None)
     with saving(path):
         program.save(path, external_data=weight > LARGEST_PROTO)
+
+
+@contextlib.contextmanager
+def _translated(name: str) -> Iterator[None]:
+    """What the exporter raises, as ours; the reason alone of its pages of advice to developers."""
+    try:
+        yield
+    except torch.onnx.OnnxExporterError as error:
+        cause = error.__cause__ or error
+        reason = (str(cause).strip().splitlines() or ["no reason given"])[0][:300]
+        raise WeightsError(
+            f"the model cannot be written as {name}: {type(cause).__name__}: {reason}. Use it with torch"
+        ) from error
 
 
 def _without_notes(model: Any) -> None:
