@@ -11,6 +11,7 @@ import os
 import struct
 import sys
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -212,6 +213,70 @@ def test_a_compressed_tar_that_grows_without_end(tmp_path: Path, monkeypatch: py
             read(path)
     made(tmp_path, "a.tar", {"movie.bin": bytes(10**7), "a.jpg": NOISE})
     assert read_member(tmp_path / "a.tar", "a.jpg") == NOISE
+
+
+def header(kind: bytes, size: int, name: str = "a.jpg") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def sparse_map(blocks: int) -> bytes:
+    """A member in GNU's old sparse format whose map goes on in so many blocks after its header."""
+    block = bytearray(header(tarfile.GNUTYPE_SPARSE, 0))
+    block[482] = 1  # it goes on
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + (b"00000000001\0" * 42 + b"\1" + bytes(7)) * blocks
+
+
+def globals_of(number: int) -> bytes:
+    """A header that holds for all that follow, and a file."""
+    text = b"%d %05d=" % (2**18, number)
+    text += b"x" * (2**18 - len(text) - 1) + b"\n"
+    return header(tarfile.XGLTYPE, 2**18) + text + tarfile.TarInfo(f"{number}.jpg").tobuf()
+
+
+SIZE = 2**23
+LONG = {
+    "pax": lambda: header(tarfile.XHDTYPE, SIZE) + bytes(SIZE),
+    "global": lambda: header(tarfile.XGLTYPE, SIZE) + bytes(SIZE),
+    "name": lambda: header(tarfile.GNUTYPE_LONGNAME, SIZE) + b"x" * SIZE,
+    "link": lambda: header(tarfile.GNUTYPE_LONGLINK, SIZE) + b"x" * SIZE,
+    "chain": lambda: (header(tarfile.GNUTYPE_LONGNAME, 2**18) + b"x" * 2**18) * 32,
+    "sparse": lambda: sparse_map(SIZE // 512),
+    "lie": lambda: header(tarfile.XHDTYPE, -(2**20)) + bytes(SIZE),
+    "many": lambda: b"".join(map(globals_of, range(32))),
+}
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+@pytest.mark.parametrize("kind", list(LONG))
+@pytest.mark.parametrize("first", [True, False])
+def test_headers_without_end_are_not_read(tmp_path: Path, name: str, kind: str, first: bool) -> None:
+    """tarfile reads whole what precedes a header, and a thousand times its size packs into a `.tar.gz`."""
+    whole = (b"" if first else tarfile.TarInfo("0.jpg").tobuf()) + LONG[kind]()
+    whole += tarfile.TarInfo("a.jpg").tobuf() + bytes(1024)
+    (tmp_path / name).write_bytes(gzip.compress(whole, 1) if name.endswith("gz") else whole)
+    del whole
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match=rf"{name}: .*the headers? .*more than 1,048,576 bytes"):
+            list_archive(tmp_path / name)
+        assert tracemalloc.get_traced_memory()[1] < 6 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_headers_of_some_length_are_read(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", pax_headers={"comment": "c" * 50_000}) as tar:
+        for number in range(40):
+            info = tarfile.TarInfo("d/" * 2000 + f"{number}.jpg")
+            info.pax_headers = {"SCHILY.xattr.user.note": "x" * 60_000}
+            tar.addfile(info)
+    (tmp_path / "a.tar").write_bytes(file.getvalue())
+    assert len(list_archive(tmp_path / "a.tar")) == 40
 
 
 def test_encrypted_members_are_told(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 from diptych.errors import DataError, ImageError
 from diptych.media import Limits
-from diptych.media.tars import headers
+from diptych.media.tars import TarReader, headers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -120,7 +120,7 @@ def _scan_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[t
     """Regular files of an archive; a name that comes twice counts once."""
     seen: set[PurePosixPath] = set()
     try:
-        with tarfile.open(path, "r:*") as tar:
+        with TarReader.open(path, "r:*") as tar:
             for info in headers(tar):
                 name = PurePosixPath(info.name)
                 if name.name.startswith(".") or name in seen:

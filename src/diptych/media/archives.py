@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from diptych.errors import ImageError
 from diptych.media.files import IMAGE_SUFFIXES
 from diptych.media.sources import Limits, name_of, naming, plain_file
-from diptych.media.tars import headers, key_of
+from diptych.media.tars import TarReader, headers, key_of
 
 ARCHIVE_SUFFIXES = (".zip", ".cbz", ".tar", ".cbt", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")  # with members, without
@@ -248,7 +248,7 @@ def _walk_tar(path: Path, *, packed: bool) -> Iterator[tuple[tarfile.TarFile, ta
     """The regular files of a tar, each name once, sparse ones not; of a compressed one until it is a bomb."""
     most = _MOST_TIMES * path.stat().st_size + _MOST_BYTES
     seen: set[str] = set()
-    with tarfile.open(path, "r:*" if packed else "r:") as tar:
+    with TarReader.open(path, "r:*" if packed else "r:") as tar:
         for info in headers(tar):
             if packed and info.offset_data + info.size > most:
                 raise ImageError(

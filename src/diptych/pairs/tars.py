@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from diptych.errors import DataError, SaveError
-from diptych.media.tars import headers
+from diptych.media.tars import TarReader, headers
 
 MEMORY_LIMIT = 256 * 2**20  # bytes of one unpacked archive kept in memory
 _COPY = 2**20
@@ -141,7 +141,7 @@ class Tar:
         """Walk the headers of the ordinary files, in the archive's order."""
         with self._stream() as stream:
             try:
-                with tarfile.open(fileobj=stream, mode="r:") as tar:
+                with TarReader.open(fileobj=stream, mode="r:") as tar:
                     for member in headers(tar):
                         if not member.issparse():
                             yield member.name, member.offset_data, member.size

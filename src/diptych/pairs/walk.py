@@ -19,7 +19,7 @@ from diptych.errors import DataError
 from diptych.media import IMAGE_SUFFIXES
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.media.locations import open_location, retried
-from diptych.media.tars import headers
+from diptych.media.tars import TarReader, headers
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Walk:
     def _read(self, start: int) -> Iterator[Streamed]:
         with open_location(self.location) as stream:
             mode = "r:" if _plain(stream) else "r|*"
-            with tarfile.open(fileobj=stream, mode=mode) as tar:  # type: ignore[call-overload]
+            with TarReader.open(fileobj=stream, mode=mode) as tar:  # type: ignore[call-overload]
                 index, key, parts = -1, "", dict[str, bytes]()
                 for member in headers(tar):
                     stem, role = _name(member.name)
