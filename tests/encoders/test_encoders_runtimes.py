@@ -28,7 +28,7 @@ from diptych.encoders import (
     tracing,
 )
 from diptych.encoders.choices import Choice, record, recorded
-from diptych.encoders.folder import read_export
+from diptych.encoders.folder import is_exported, read_export
 from diptych.encoders.judging import BARS, judge, spearman
 from diptych.encoders.samples import TEXTS, drawn_pictures
 from diptych.errors import InputError, SaveError, WeightsError
@@ -141,6 +141,33 @@ def test_a_folder_with_something_in_it_is_left_alone(vit: Checkpoint, tmp_path: 
     with pytest.raises(SaveError, match="not an empty folder"):
         export(vit, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_an_empty_folder_is_written_to_by_whatever_name(
+    vit: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(converting, "variants", lambda int8: [])
+    for name in ("here", "there", "linked"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("linked", target_is_directory=True)
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "there" / ".there.abc.part").mkdir()  # as a killed export leaves it
+    for to in (".", "../there/", tmp_path / "link", Path("../new")):
+        export(vit, to)
+        assert is_exported(to)
+        assert not list(Path(to).glob(".*")) or to == "../there/"
+        assert diptych.load(to, runtime="onnx").identity == vit.identity
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "here").samefile("."), "who stands in the folder still does"
+
+
+def test_a_failed_export_leaves_an_empty_folder_empty(
+    vit: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worse(monkeypatch, "onnx", "float32", 0.02)
+    with pytest.raises(WeightsError):
+        export(vit, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_that_cannot_be_written_as_onnx_is_told_of(

@@ -64,7 +64,9 @@ def export(
 
       diptych classify cat.jpg "a dog" "a cat" --model clip --runtime openvino --precision int8
     """
-    if to.exists() and not (to.is_dir() and not any(to.iterdir())):
+    from diptych.encoders.folder import is_free
+
+    if not is_free(to):
         raise InputError(f"{to} is there already and not an empty folder: name a new one")
     from diptych.encoders import export as export_model
     from diptych.weights import load_checkpoint

@@ -36,6 +36,7 @@ FORMAT = 1
 LARGEST_JSON = 4 << 20  # bytes
 TOWERS = ("image", "text")
 CUTS = ("end", "padding", "never")
+_PART = ".part"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +156,13 @@ def is_exported(folder: str | Path) -> bool:
     return (Path(folder) / SPEC_FILE).is_file()
 
 
+def is_free(folder: Path) -> bool:
+    """Whether an export can be written there: nothing is, or a folder with a killed export's part at most."""
+    if not folder.is_dir():
+        return not folder.exists()
+    return all(path.name.startswith(".") and path.name.endswith(_PART) for path in folder.iterdir())
+
+
 def tower_file(tower: str, precision: str) -> str:
     """The name of a tower's file: bfloat16 is made of float32's when it is opened."""
     return f"{tower}.int8.xml" if precision == "int8" else f"{tower}.onnx"
@@ -242,21 +250,34 @@ def replacing(folder: Path) -> Iterator[Path]:
     SaveError
         There is something in `folder`, or the system refuses.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    there = folder.exists()
+    if not is_free(folder):
         raise SaveError(f"{folder} is there already and not an empty folder: name a new one")
     with saving(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        home = folder if there else folder.parent
+        home.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=_PART, dir=home))
     try:
         yield made
         with saving(folder):
-            folder.mkdir(exist_ok=True)
-            made.chmod(folder.stat().st_mode)  # mkdtemp leaves a folder to its owner alone
-            folder.rmdir()
-            made.replace(folder)
+            (_move_into if there else _rename_to)(made, folder)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
+
+
+def _move_into(made: Path, folder: Path) -> None:
+    """Into a folder that stays: it may be where somebody stands, a link, or where a drive is mounted."""
+    for path in sorted(made.iterdir(), key=lambda path: path.name == SPEC_FILE):  # that comes last
+        path.replace(folder / path.name)
+    made.rmdir()
+
+
+def _rename_to(made: Path, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    made.chmod(folder.stat().st_mode)  # mkdtemp leaves a folder to its owner alone
+    folder.rmdir()
+    made.replace(folder)
 
 
 def _plausible(spec: ExportSpec) -> None:
