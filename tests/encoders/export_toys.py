@@ -122,3 +122,10 @@ def edit(folder: Path, **changes: object) -> None:
     """Change keys of a folder's description."""
     path = folder / "exported.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def drop(folder: Path, *keys: str) -> None:
+    """Take keys out of a folder's description."""
+    path = folder / "exported.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in values.items() if key not in keys}))

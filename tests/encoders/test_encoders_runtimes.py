@@ -17,6 +17,7 @@ import pytest
 from export_toys import checkpoint, forked, pictures
 
 import diptych
+from diptych.cli.labels import tell_language
 from diptych.encoders import (
     ExportedEncoder,
     TorchEncoder,
@@ -159,6 +160,20 @@ def test_an_empty_folder_is_written_to_by_whatever_name(
         assert diptych.load(to, runtime="onnx").identity == vit.identity
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "here").samefile("."), "who stands in the folder still does"
+
+
+def test_the_languages_of_a_model_travel_with_it(
+    vit: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(converting, "variants", lambda int8: [])
+    for languages in ((), ("de",)):
+        spec = dataclasses.replace(vit.spec, languages=languages)
+        folder = tmp_path / ("-".join(languages) or "none")
+        export(dataclasses.replace(vit, spec=spec), folder)
+        encoder = diptych.load(folder)
+        assert encoder.spec.languages == languages
+        tell_language(["der Hund im Schnee"], encoder, quiet=False)
+        assert ("note" in capsys.readouterr().err) == (not languages)
 
 
 def test_a_failed_export_leaves_an_empty_folder_empty(

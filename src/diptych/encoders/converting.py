@@ -148,6 +148,7 @@ def _described(encoder: TorchEncoder, checkpoint: Checkpoint) -> tuple[ExportSpe
         cut_id=by,
         licence=given.licence,
         source=given.source,
+        languages=given.languages,
         architecture=given.architecture.to_dict(),
         golden_texts=texts,
     )

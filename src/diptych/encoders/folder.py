@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,8 @@ class ExportSpec:
         those that are padding in every text, where padding is masked; or none.
     cut_id : int, optional
         The end token, None where that is the largest id; or the padding.
+    languages : tuple of str
+        As the model says; empty where it says nothing.
     architecture : mapping
         For people; nothing here is built from it.
     golden_texts : tuple of str
@@ -82,6 +84,7 @@ class ExportSpec:
     cut_id: int | None
     licence: str = "unknown"
     source: str = ""
+    languages: tuple[str, ...] = ()
     architecture: Mapping[str, Any] = field(default_factory=dict)
     golden_texts: tuple[str, ...] = ()
     checks: tuple[Mapping[str, Any], ...] = ()
@@ -91,6 +94,8 @@ class ExportSpec:
     def to_json(self) -> str:
         """The content of `exported.json`."""
         values = asdict(self) | {"preprocess": self.preprocess.to_dict()}
+        if not self.languages:  # left out, so that older versions read the file
+            values.pop("languages")
         return json.dumps({"format": FORMAT, **values}, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -108,11 +113,20 @@ class ExportSpec:
             raise WeightsError(f"not JSON: {error}") from error
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             version = values.get("format") if isinstance(values, dict) else None
-            raise WeightsError(f"of format {version!r}, this version of diptych reads format {FORMAT}")
-        values.pop("format")
+            raise WeightsError(
+                f"of format {version!r}, this version of diptych reads format {FORMAT}: export it again"
+            )
+        values = {"languages": [], **values}
+        del values["format"]
+        if differing := values.keys() ^ {one.name for one in fields(cls)}:
+            told = ", ".join(sorted(differing))
+            raise WeightsError(f"written by another version of diptych ({told}): export it again")
         try:
             values["preprocess"] = PreprocessConfig.from_dict(values["preprocess"])
             values["tokenizer"] = TokenizerConfig.from_dict(values["tokenizer"])
+            if not isinstance(values["languages"], list):
+                raise ValueError(f"languages is {values['languages']!r}, expected a list of codes")
+            values["languages"] = tuple(map(str, values["languages"]))
             values["golden_texts"] = tuple(values["golden_texts"])
             values["checks"] = tuple(dict(check) for check in values["checks"])
             spec = cls(**values)
