@@ -30,7 +30,7 @@ To = Annotated[
     typer.Option("--to", metavar="FOLDER", help="Where to write; new or empty.", show_default=False),
 ]
 Int8 = Annotated[
-    bool, typer.Option("--int8", metavar="", help="Also in 8 bits, for OpenVINO: about half as slow again.")
+    bool, typer.Option("--int8", metavar="", help="Also in 8 bits, for OpenVINO: about half again as fast.")
 ]
 Calibrate = Annotated[
     Path | None,
