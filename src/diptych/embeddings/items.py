@@ -23,7 +23,7 @@ from diptych.media import Entry, Limits, iter_members, list_archive, read_detail
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.media.locations import open_location
 from diptych.media.patterns import is_remote
-from diptych.media.sources import read_source
+from diptych.media.sources import name_of, read_source
 from diptych.media.tars import key_of
 
 HASH_BYTES = 16  # of BLAKE2b: as the catalogue names pictures
@@ -48,7 +48,7 @@ class Picture(io.BytesIO):
     def __init__(self, name: str, fetch: Callable[[], bytes], row: Row) -> None:
         super().__init__()
         self.name, self._fetch = name, fetch
-        self.row: Row = {"image_path": printable(name), **row}
+        self.row: Row = {"image_path": name_of(name), **row}
 
     def read(self, size: int | None = -1, /) -> bytes:
         """All its bytes; hashed and described on the way."""
@@ -87,12 +87,7 @@ def texts_of(unit: Unit) -> Iterator[Row]:
     for number, (cell,) in enumerate(read_chunk(path, [unit.text], chunk), unit.first):
         text = _text(cell)
         if text or path.suffix.lower() != LIST_SUFFIX:
-            yield {"key": printable(f"{path.name}:{number + 1}"), "caption": text}
-
-
-def printable(name: str) -> str:
-    """A name that is no UTF-8 holds lone surrogates, which no Parquet file takes."""
-    return name.encode("utf-8", "backslashreplace").decode()
+            yield {"key": name_of(f"{path.name}:{number + 1}"), "caption": text}
 
 
 def _file(path: Path, row: Row, limits: Limits) -> Picture:
@@ -104,7 +99,7 @@ def _file(path: Path, row: Row, limits: Limits) -> Picture:
             picture.row["caption"] = _beside(path)
         return data
 
-    picture = Picture(str(path), fetch, {"key": printable(path.stem), **row})
+    picture = Picture(str(path), fetch, {"key": name_of(path.stem), **row})
     return picture
 
 
@@ -132,7 +127,7 @@ def _of_table(unit: Unit, limits: Limits) -> Iterator[Picture]:
         read_chunk(table, columns, Chunk(unit.first, unit.offset, unit.rows)), unit.first
     ):
         name = f"{table.name}:{number + 1}"
-        row: Row = {"key": printable(name), "caption": _text(cells[1]) if unit.text else ""}
+        row: Row = {"key": name_of(name), "caption": _text(cells[1]) if unit.text else ""}
         yield _of_cell(cells[0], name, row, table, limits)
 
 
@@ -211,7 +206,7 @@ def _listed(path: Path) -> list[Entry]:
 
 def _member(place: str, name: str, fetch: Callable[[], bytes], row: Row) -> Picture:
     key = str(key_of(PurePosixPath(name)))
-    return Picture(f"{place}/{name}", fetch, {"key": printable(key), "shard": printable(place), **row})
+    return Picture(f"{place}/{name}", fetch, {"key": name_of(key), "shard": name_of(place), **row})
 
 
 def _reader(path: Path, entry: Entry, limits: Limits) -> Callable[[], bytes]:
