@@ -1,17 +1,19 @@
 """A toy that fulfils `diptych.encoder.Encoder`: pictures by mean colour, texts by the colours they name.
 
 `ToyEncoder` is what every room above the waist is tested with: deterministic, instant, no weights. A text
-that names no colour lies where a grey picture lies. `picture`, `picture_bytes` and `tar_bytes` make what it
-reads.
+that names no colour lies where a grey picture lies. `picture`, `picture_bytes`,
+`tar_bytes` and `write_latin` make what it reads.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,3 +77,14 @@ def tar_bytes(files: Mapping[str, bytes], mode: str = "w") -> bytes:
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def write_latin(path: Path, *texts: bytes) -> None:
+    """A Parquet table of these texts, "text", and of lists of one, "texts"; some may be no UTF-8."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ends = pa.array([0, *itertools.accumulate(map(len, texts))], pa.int32()).buffers()[1]
+    column = pa.StringArray.from_buffers(len(texts), ends, pa.py_buffer(b"".join(texts)))
+    lists = pa.ListArray.from_arrays(pa.array(range(len(texts) + 1), pa.int32()), column)
+    pq.write_table(pa.table({"text": column, "texts": lists}), path)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from diptych.embeddings.tables import chunks, columns_of, read_chunk
 from diptych.errors import DataError
+from toys import write_latin
 
 # csv reads a lone carriage return as the end of a row, and a NUL is taken out: neither is a text's.
 CELLS = st.text(st.sampled_from(string.ascii_letters + " ,;\t\"'|äß猫\n"), max_size=8)
@@ -94,3 +95,10 @@ def test_a_table_that_is_not_there(desk: Path) -> None:
         columns_of(desk / "none.csv")
     with pytest.raises(DataError, match="not a Parquet table"):
         columns_of(desk / "none.parquet")
+
+
+def test_texts_of_parquet_that_are_no_utf8_are_mended(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    write_latin(path, b"caf\xe9", b"tea")
+    assert pieces(path, ["text"], 10) == [[("caf\ufffd",), ("tea",)]]
+    assert [row for (row,) in pieces(path, ["texts"], 10)[0]] == [None, ["tea"]]

@@ -27,6 +27,7 @@ from diptych.pairs.sources import (
     describe,
     split,
 )
+from toys import write_latin
 
 KEYS = st.sampled_from(["captions", "caption", "text", "alt"])
 JSON = st.recursive(
@@ -338,6 +339,12 @@ def test_parts_of_one_description_share_its_index(tmp_path):
     keys = [{side.key(n) for n in range(len(side))} for side in (train, held)]
     assert keys[0].isdisjoint(keys[1])
     assert len(keys[0] | keys[1]) == 20
+
+
+def test_captions_of_parquet_that_are_no_utf8_are_mended(tmp_path):
+    write_latin(tmp_path / "t.parquet", b"a caf\xe9", b"tea")
+    source = Table(tmp_path / "t.parquet", image="text", caption="text").open()
+    assert [source.captions(n) for n in range(2)] == [("a caf\ufffd",), ("tea",)]
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,6 +18,7 @@ from diptych.datasets.archives import Content, Member, Unread
 from diptych.datasets.parts import listed
 from diptych.errors import DataError
 from diptych.extras import require
+from diptych.media.parquet import open_parquet
 
 _ROWS = 64  # pictures at a time
 _PURPOSE = "read data sets in Parquet"
@@ -43,7 +43,7 @@ def scan_parquet(
     DataError
         No Parquet file, or one without a column of pictures.
     """
-    with _opened(path) as file:
+    with open_parquet(path, "evaluation") as file:
         column = _image_column(file.schema_arrow, path)
         row = 0
         for batch in file.iter_batches(batch_size=_ROWS, columns=[column]):
@@ -53,17 +53,6 @@ def scan_parquet(
                 content = Unread.because("its row holds no bytes") if data is None else data
                 yield Member(name, len(content)), content if wanted(name) else None
                 row += 1
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    parquet = require("pyarrow.parquet", extra="evaluation", purpose=_PURPOSE)
-    arrow = require("pyarrow", extra="evaluation", purpose=_PURPOSE)
-    try:
-        with parquet.ParquetFile(path) as file:
-            yield file
-    except (OSError, arrow.ArrowException) as error:
-        raise DataError(f"{path} is not a Parquet file that can be read to its end: {error}") from error
 
 
 def _cells(column: Any) -> Any:
@@ -135,7 +124,7 @@ def read_labels(path: Path) -> tuple[NDArray[np.int64] | list[str], tuple[str, .
         No such column, or a row without a class.
     """
     types = require("pyarrow", extra="evaluation", purpose=_PURPOSE).types
-    with _opened(path) as file:
+    with open_parquet(path, "evaluation") as file:
         schema = file.schema_arrow
         kinds = {column.name: _value_type(column.type) for column in schema}
         known = {name: names for name, names in class_labels(schema.metadata).items() if name in kinds}
@@ -174,7 +163,7 @@ def read_captions(path: Path, field: str) -> list[tuple[str, ...]]:
         No such column.
     """
     types = require("pyarrow", extra="evaluation", purpose=_PURPOSE).types
-    with _opened(path) as file:
+    with open_parquet(path, "evaluation") as file:
         schema = file.schema_arrow
         found = [
             column.name

@@ -10,19 +10,18 @@ import contextlib
 import csv
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import DataError
-from diptych.extras import require
+from diptych.media.parquet import open_parquet, rows_of
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 LIST_SUFFIX = ".txt"
 LINE = "text"  # what the only column of a list of texts is called
 _SEPARATORS = ("\t", ",", ";", "|")
-_BATCH = 256  # rows of Parquet at a time: cells may be pictures
 _LONGEST_CELL = min(2**24, sys.maxsize)  # characters; csv refuses more than 131,072 unless told
 
 
@@ -46,7 +45,7 @@ def columns_of(path: Path) -> list[str]:
     if path.suffix.lower() == LIST_SUFFIX:
         return [LINE]
     if path.suffix.lower() == ".parquet":
-        with _parquet(path) as file:
+        with open_parquet(path, "embeddings") as file:
             return list(file.schema_arrow.names)
     with _told(path), path.open("rb") as file:
         return _header(file.readline())[0]
@@ -61,7 +60,7 @@ def chunks(path: Path, rows: int) -> Iterator[Chunk]:
         No table that can be read.
     """
     if path.suffix.lower() == ".parquet":
-        with _parquet(path) as file:
+        with open_parquet(path, "embeddings") as file:
             total = file.metadata.num_rows
         for first in range(0, total, rows):
             yield Chunk(first, 0, min(rows, total - first))
@@ -138,18 +137,8 @@ def _told(path: Path) -> Iterator[None]:
         raise DataError(f"{path} is not a table that can be read: {error}") from error
 
 
-def _parquet(path: Path) -> Any:
-    parquet = require("pyarrow.parquet", extra="embeddings", purpose="read and write Parquet")
-    arrow = require("pyarrow", extra="embeddings", purpose="read and write Parquet")
-    try:
-        return parquet.ParquetFile(path)
-    except (OSError, arrow.ArrowException) as error:
-        raise DataError(f"{path} is not a Parquet table that can be read: {error}") from error
-
-
 def _parquet_rows(path: Path, columns: Sequence[str], chunk: Chunk) -> Iterator[tuple[Any, ...]]:
-    arrow = require("pyarrow", extra="embeddings", purpose="read and write Parquet")
-    with _parquet(path) as file:
+    with open_parquet(path, "embeddings") as file:
         groups, start, skip = list[int](), 0, 0
         for number in range(file.metadata.num_row_groups):
             rows = file.metadata.row_group(number).num_rows
@@ -157,13 +146,4 @@ def _parquet_rows(path: Path, columns: Sequence[str], chunk: Chunk) -> Iterator[
                 skip = skip if groups else chunk.first - start
                 groups.append(number)
             start += rows
-        batches = file.iter_batches(batch_size=_BATCH, row_groups=groups, columns=list(columns))
-        try:
-            yield from itertools.islice(_cells(batches, columns), skip, skip + chunk.rows)
-        except (OSError, arrow.ArrowException) as error:
-            raise DataError(f"{path} is not a Parquet table that can be read: {error}") from error
-
-
-def _cells(batches: Iterable[Any], columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    for batch in batches:
-        yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+        yield from itertools.islice(rows_of(file, columns, groups), skip, skip + chunk.rows)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import DataError
-from diptych.extras import require
+from diptych.media.parquet import open_parquet, rows_of
 from diptych.media.patterns import find_files, refuse_remote
 from diptych.pairs.folders import read_file
 from diptych.pairs.records import Source, require_records
@@ -143,17 +143,10 @@ def _separator(header: str, description: Table) -> str:
 
 
 def _parquet_rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
-    parquet = require("pyarrow.parquet", extra="training", purpose="read Parquet tables")
-    arrow = require("pyarrow", extra="training", purpose="read Parquet tables")
-    try:
-        with parquet.ParquetFile(path) as file:
-            names = description.columns
-            for name in names:
-                _find(file.schema_arrow.names, name, path)
-            for batch in file.iter_batches(batch_size=256, columns=names):
-                yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)
-    except (OSError, arrow.ArrowException) as error:
-        raise DataError(f"{path} is not a Parquet table that can be read: {error}") from error
+    with open_parquet(path, "training") as file:
+        for name in description.columns:
+            _find(file.schema_arrow.names, name, path)
+        yield from rows_of(file, description.columns)
 
 
 def _find(columns: Iterable[str], name: str, path: Path) -> int:
