@@ -22,10 +22,7 @@ demo: $(STAMP)  ## name the sample pictures from words alone; ends with out/demo
 	$(BIN)/diptych demo --out out/demo
 
 test: check  ## formatting, lint, strict types, tests, doctests, README commands
-	@# Two processes: faiss, OpenVINO and Ray bring thread pools of their own, and a training that ran in the
-	@# same process after them has been seen to crash.
-	$(BIN)/pytest $(PYTEST_FLAGS) tests/training
-	$(BIN)/pytest $(PYTEST_FLAGS) --ignore tests/training
+	$(BIN)/pytest $(PYTEST_FLAGS)
 
 soak: $(STAMP)  ## the long kill and load tests, which `make test` leaves out
 	$(BIN)/pytest -m soak --timeout 3600 $(PYTEST_FLAGS)

@@ -35,7 +35,8 @@ from safetensors.torch import save_file
 from diptych.datasets import load_captioned
 from diptych.embedding import collect, embed_images
 from diptych.encoders import ExportedEncoder, TorchEncoder, export
-from diptych.encoders.towers import has_bfloat16, intel
+from diptych.encoders.intel import intel
+from diptych.encoders.towers import has_bfloat16
 from diptych.inputs import preprocess_batch, processors
 from diptych.media import load_image
 from diptych.model.config import preset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -286,3 +287,30 @@ def test_it_is_used_without_torch_and_without_a_network(
     shapes, _, answer = done.stdout.partition("\n")
     assert shapes == f"(1, {whole.dim}) (1, {whole.dim})"
     assert json.loads(answer)["model"] == whole.identity
+
+
+INTERRUPTED = """
+import gc, signal, sys, threading
+import diptych
+from PIL import Image
+encoder = diptych.load(sys.argv[1], runtime="openvino", precision="float32")
+encoder.encode_images([Image.new("RGB", (40, 30), "red")])
+def let_go():
+    global encoder
+    del encoder
+    gc.collect()
+thread = threading.Thread(target=let_go)
+thread.start()
+thread.join()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_is_one_after_openvino_has_gone_in_another_thread(vit_folder: Path) -> None:
+    words = [sys.executable, "-c", INTERRUPTED, str(vit_folder)]
+    path = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=path)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

@@ -18,7 +18,7 @@ import numpy as np
 
 from diptych.disk import saving
 from diptych.encoders.folder import TOWERS, tower_file
-from diptych.encoders.towers import intel
+from diptych.encoders.intel import intel, signals_kept
 from diptych.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def quantise(folder: Path, pixels: Sequence[NDArray[np.float32]], ids: Sequence[
         model = openvino.Core().read_model(folder / tower_file(tower, "float32"))
         name = model.inputs[0].get_any_name()
         data = nncf.Dataset([{name: one[None]} for one in examples])
-        with _quiet():
+        with _quiet(), signals_kept():
             try:
                 small = nncf.quantize(
                     model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(examples)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from diptych.encoders.intel import intel, signals_kept
 from diptych.errors import InputError, WeightsError
 from diptych.extras import require
 from diptych.inputs import processors
@@ -33,7 +32,6 @@ PRECISIONS = {"onnx": ("float32",), "openvino": ("float32", "bfloat16", "int8")}
 # pictures/s and 32 gave 163, in bfloat16 98 and 100; more streams than one gain most with small batches.
 CHUNK = 8
 STREAMS = 8  # at most; with more cores each gets several
-_REPORTER = "openvino_telemetry"
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
@@ -108,7 +106,7 @@ class OpenVinoTower:
     def __init__(self, path: Path, precision: str, threads: int) -> None:
         openvino = intel("openvino", "run exported models on OpenVINO")
         core = openvino.Core()
-        with _readable(path):
+        with _readable(path), signals_kept():
             settings = {
                 "INFERENCE_PRECISION_HINT": _HINTS[precision],
                 "INFERENCE_NUM_THREADS": threads,
@@ -145,32 +143,8 @@ def is_installed(runtime: str) -> bool:
 def has_bfloat16() -> bool:
     """Whether OpenVINO computes bfloat16 on this machine's processor, by its own account."""
     openvino = intel("openvino", "run exported models on OpenVINO")
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def intel(module: str, purpose: str) -> ModuleType:
-    """OpenVINO or NNCF, without their reports to their makers.
-
-    Both report through a module that they can do without: it is not there while they are imported. Their own
-    ways to say no still leave a file with an id in the home folder.
-
-    Raises
-    ------
-    MissingExtraError
-        It is not installed.
-    """
-    if module in sys.modules:
-        return require(module, extra="openvino", purpose=purpose)
-    before = {name: sys.modules.get(name) for name in (_REPORTER, f"{_REPORTER}.backend")}
-    sys.modules.update(dict.fromkeys(before))  # type: ignore[arg-type] # None: taken for "not installed"
-    try:
-        return require(module, extra="openvino", purpose=purpose)
-    finally:
-        for name, held in before.items():
-            if held is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = held
+    with signals_kept():
+        return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @contextlib.contextmanager
