@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,6 +88,16 @@ def test_a_folder_of_clip_retrieval_is_compared_and_taken(album: Path, foreign: 
     done = take(tmp_path / "catalog", foreign)
     assert (done.rows, done.added, done.compared) == (7, 6, 4)
     assert search(tmp_path / "catalog", "green")[0] == "green.png"
+
+
+def test_a_picture_whose_library_is_missing_is_not_compared(
+    album: Path, foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (album / "black.png").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    for library in ("pi_heif", "pillow_heif"):
+        monkeypatch.setitem(sys.modules, library, None)
+    done = take(tmp_path / "catalog", foreign)
+    assert (done.added, done.compared) == (6, 3)
 
 
 def test_vectors_of_another_model_are_refused(foreign: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from diptych.embedding import embed_texts
 from diptych.embeddings import Part, read_manifest, read_parts
 from diptych.embeddings.one_file import facts_of, read_file
 from diptych.encoder import Encoder
-from diptych.errors import CatalogError, DataError, ImageError
+from diptych.errors import CatalogError, DataError, ImageError, MissingExtraError
 from diptych.media import Details, Limits, load_image
 from diptych.media.patterns import is_remote
 
@@ -255,7 +255,7 @@ def _of_pictures(encoder: Encoder, ones: Sequence[_One], limits: Limits) -> list
     for read in read_ahead((one.found for one in there.values() if one.found is not None), limits):
         try:
             images.append(load_image(read.data, limits=limits))
-        except ImageError:
+        except (ImageError, MissingExtraError):
             continue
         rows.append(there[read.record.found.path, read.record.found.member].vector)
         if len(images) == SAMPLE:

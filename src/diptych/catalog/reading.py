@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from diptych.catalog.listing import SIDECARS
 from diptych.catalog.records import FileRecord, Found
-from diptych.errors import ImageError
+from diptych.errors import ImageError, MissingExtraError
 from diptych.media.archives import Entry, is_archive, iter_members, list_archive, read_member
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.media.details import read_details
@@ -190,7 +190,7 @@ def _looked_at(found: Found, data: bytes, captions: list[str]) -> Read:
     name = PurePosixPath(found.member or os.fsdecode(found.path)).name
     try:
         details: Details | None = read_details(data, name)
-    except ImageError:
+    except (ImageError, MissingExtraError):  # the decoder says it too
         details = None
     texts = [*captions, *(details.captions if details else ())]
     record = FileRecord(found, caption=next((text for text in texts if text), ""))
