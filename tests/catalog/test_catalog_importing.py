@@ -55,7 +55,7 @@ def foreign(album: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def take(catalog: Path, source: Path, encoder: Encoder | None = None, **options: object) -> Imported:
+def take(catalog: str | Path, source: Path, encoder: Encoder | None = None, **options: object) -> Imported:
     store = Store.create(catalog)
     try:
         done = import_vectors(store, encoder or ToyEncoder(), source, **options)  # type: ignore[arg-type]
@@ -161,6 +161,20 @@ def test_relative_paths_begin_at_the_root(album: Path, tmp_path: Path) -> None:
     assert (done.added, done.unreachable, done.compared) == (6, 0, 6)
     with pytest.raises(DataError, match="no column 'path' of vectors"):
         take(tmp_path / "catalog", tmp_path / "vectors.parquet", column="path")
+
+
+def test_texts_that_no_database_keeps_come_without_what_it_refuses(
+    tmp_path: Path, new_database: Callable[[], str]
+) -> None:
+    row = {"path": "a\0b.jpg", "caption": "a wall\0", "camera": "x\0y", "format": "P\0NG"}
+    table = pa.Table.from_pylist([row | {"vector": [1.0, 0.0, 0.0, 0.0]}])
+    pq.write_table(table, tmp_path / "vectors.parquet")
+    for catalog in (tmp_path / "catalog", new_database()):
+        assert take(catalog, tmp_path / "vectors.parquet", trust=True).added == 1
+        store = Store.open(catalog)
+        (entry,) = read_entries(store.database, [1])
+        assert (entry.caption, entry.camera, entry.format) == ("a wall", "xy", "PNG")
+        store.close()
 
 
 def test_a_file_that_has_changed_since_is_left_out(album: Path, tmp_path: Path) -> None:

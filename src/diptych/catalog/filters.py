@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diptych.catalog.reading import storable
 from diptych.catalog.scan import below
 from diptych.errors import InputError
+from diptych.media.sources import name_of
 
 if TYPE_CHECKING:
     from diptych.catalog.segments import RowNumbers
@@ -96,7 +98,9 @@ def _conditions(wanted: Filter, path: str) -> _Conditions:
     asked = _Conditions(path)
     _dates(wanted, asked)
     for tag in wanted.tags:
-        asked.add("EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND LOWER(t.tag) = ?)", tag.lower())
+        asked.add(
+            "EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND LOWER(t.tag) = ?)", storable(tag).lower()
+        )
     if wanted.camera:
         asked.add("LOWER(c.camera) LIKE ? ESCAPE '!'", _part(wanted.camera))
     for value, sign in ((wanted.min_bytes, ">="), (wanted.max_bytes, "<=")):
@@ -153,7 +157,9 @@ def _files(wanted: Filter, asked: _Conditions) -> None:
     if wanted.caption:
         file.add("LOWER(f.caption) LIKE ? ESCAPE '!'", _part(wanted.caption))
     if wanted.name:
-        file.add(f"LOWER({asked.path} || '/' || f.member) LIKE ? ESCAPE '!'", _part(wanted.name))
+        file.add(
+            f"LOWER({asked.path} || '/' || f.member) LIKE ? ESCAPE '!'", _part(name_of(wanted.name))
+        )  # escaped as members are
     if file.parts:
         inside = " AND ".join(file.parts)
         asked.add(f"EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {inside})", *file.values)
@@ -167,7 +173,7 @@ def _part(text: str) -> str:
     >>> _part("50% Off")
     '%50!% off%'
     """
-    escaped = "".join("!" + letter if letter in "%_!" else letter for letter in text.lower())
+    escaped = "".join("!" + letter if letter in "%_!" else letter for letter in storable(text).lower())
     return f"%{escaped}%"
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from diptych.catalog.golden import CLOSE
 from diptych.catalog.indexing import improve, silent, space_for
 from diptych.catalog.listing import file_at, members
-from diptych.catalog.reading import HASH_BYTES, read_ahead
+from diptych.catalog.reading import HASH_BYTES, read_ahead, storable
 from diptych.catalog.records import FileRecord, Found, Picture
 from diptych.catalog.spaces import Space, Stage
 from diptych.catalog.store import Store
@@ -302,7 +302,7 @@ def _keep(store: Store, space: Space, ones: Sequence[_One], limits: Limits, told
 
 
 def _reachable(one: _One, read: Read) -> Picture:
-    caption = read.record.caption or str(one.row.get("caption") or "")
+    caption = read.record.caption or _text(one.row, "caption")
     record = FileRecord(read.record.found, caption=caption)
     return Picture([record], hash=read.hash, size=len(read.data), details=read.details, vector=one.vector)
 
@@ -312,7 +312,7 @@ def _by_name(one: _One) -> Picture:
     path = os.fsencode(one.name)
     digest = hashlib.blake2b(path + b"\0" + one.vector.astype("<f2").tobytes(), digest_size=HASH_BYTES)
     found = Found(path, "", int(one.row.get("bytes") or 0), int(one.row.get("modified") or 0), 0, 0, 0)
-    record = FileRecord(found, caption=str(one.row.get("caption") or ""))
+    record = FileRecord(found, caption=_text(one.row, "caption"))
     return Picture(
         [record], hash=digest.digest(), size=found.size, details=_details(one.row), vector=one.vector
     )
@@ -331,9 +331,13 @@ def _details(row: Row) -> Details:
     return Details(
         width=width,
         height=height,
-        format=str(row.get("format") or ""),
+        format=_text(row, "format"),
         taken=taken,
         latitude=latitude,
         longitude=longitude,
-        camera=str(row.get("camera") or ""),
+        camera=_text(row, "camera"),
     )
+
+
+def _text(row: Row, name: str) -> str:
+    return storable(str(row.get(name) or ""))

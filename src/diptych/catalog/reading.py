@@ -100,7 +100,18 @@ def plain_reason(reason: str, found: Found) -> str:
     """A reason without the file's name, which stands beside it."""
     for name in (name_of(found), os.fsdecode(found.path), found.member):
         reason = reason.removeprefix(f"{name}: ") if name else reason
-    return reason
+    return storable(reason)
+
+
+def storable(text: str) -> str:
+    r"""A text that every database keeps: without halves of characters and without NUL.
+
+    Examples
+    --------
+    >>> storable("night \ud83d\0")
+    'night ?'
+    """
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _jobs(
@@ -193,7 +204,7 @@ def _looked_at(found: Found, data: bytes, captions: list[str]) -> Read:
     except (ImageError, MissingExtraError):  # the decoder says it too
         details = None
     texts = [*captions, *(details.captions if details else ())]
-    record = FileRecord(found, caption=next((text for text in texts if text), ""))
+    record = FileRecord(found, caption=storable(next((text for text in texts if text), "")))
     return Read(record, data, hashlib.blake2b(data, digest_size=HASH_BYTES).digest(), details)
 
 
