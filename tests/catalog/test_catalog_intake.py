@@ -12,6 +12,7 @@ from catalogs import colours, index
 from raw_files import dng
 
 from diptych.catalog import Entry, Filter, Options, Searcher, Store, check, failures, load_entry
+from diptych.errors import CatalogError
 from toys import ToyEncoder, picture_bytes, tar_bytes
 
 
@@ -79,3 +80,23 @@ def test_texts_that_no_database_keeps(
     store.close()
     for odd in ("x\udce9", "x\0"):
         assert found(catalog, Filter(caption=odd, name=odd, camera=odd, tags=(odd,))) == []
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_an_index_that_cannot_be_built_is_told_of(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, missing: bool
+) -> None:
+    monkeypatch.setattr("diptych.catalog.nearest.Nearest.stale", lambda *_: "there are so many pictures")
+    if missing:
+        monkeypatch.setitem(sys.modules, "faiss", None)
+    else:
+
+        def loses(*_: object, **__: object) -> None:
+            raise CatalogError("the index loses neighbours")
+
+        monkeypatch.setattr("diptych.catalog.ivf_build.build_ivf", loses)
+    outcome = index(tmp_path / "catalog", pictures)
+    assert outcome.embedded == 6
+    assert outcome.built is not None
+    assert outcome.built.startswith("not built, every search looks at every picture: ")
+    assert ("pip install 'diptych[" if missing else "loses neighbours") in outcome.built

@@ -64,7 +64,7 @@ class Imported:
     compared : int
         Pictures or texts embedded again to see whether the model is the right one.
     built : str or None
-        What was built for searching them.
+        What was built for searching them, or why nothing was.
     """
 
     rows: int = 0
