@@ -343,8 +343,8 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     path = made(tmp_path, "a.tar", {name: b"x"})
     (entry,) = list_archive(path)
     assert entry.name == ("caf\\udce9.jpg" if sys.platform != "win32" else "caf.jpg")
-    for given in (entry, entry.name, name):
-        assert read_member(path, given) == b"x"
+    for member in (entry, entry.name, name):
+        assert read_member(path, member) == b"x"
     assert list(iter_members(path, [entry.name])) == [(entry.name, b"x")]
     with pytest.raises(ImageError) as caught:
         read_member(path, name, Limits(max_bytes=0))

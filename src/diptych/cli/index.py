@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json as jsonlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,22 +130,33 @@ def index(
         outcome = run(paths or (), remove_gone=remove_gone, reembed=reembed)
         failed = _tell(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
         if watch:
-            _watch(store, run, paths, json=json, quiet=quiet)
+            _watch(store, run, paths, exclude or (), json=json, quiet=quiet)
     if failed:
         raise typer.Exit(1)
 
 
 def _watch(
-    store: Store, run: Callable[..., Outcome], paths: list[Path] | None, *, json: bool, quiet: bool
+    store: Store,
+    run: Callable[..., Outcome],
+    paths: list[Path] | None,
+    exclude: Sequence[str],
+    *,
+    json: bool,
+    quiet: bool,
 ) -> None:
     """Index what changes, until Ctrl-C; says only what it did."""
     from diptych.catalog import changed_folders, known_roots, roots_of
+    from diptych.errors import InputError
 
     roots = roots_of(paths) if paths else [root for root in known_roots(store) if root.exists()]
     note(f"watching {', '.join(map(str, roots))}; Ctrl-C ends it", quiet=quiet)
-    for folders in changed_folders(roots):
+    for folders in changed_folders(roots, exclude=exclude, skip=[store.folder] if store.folder else []):
         start = time.monotonic()
-        outcome = run(folders, remember=False)
+        try:
+            outcome = run(folders, remember=False)
+        except InputError as error:  # a folder went between the system's word and ours
+            complain("failed", str(error))
+            continue
         if outcome.changed:
             _tell(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
 
