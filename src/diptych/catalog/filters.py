@@ -69,6 +69,7 @@ class Filter:
 
 @dataclass
 class _Conditions:
+    # The database lowers both sides of a comparison: one of PostgreSQL may know fewer letters than Python.
     path: str  # of a file, as text
     parts: list[str] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
@@ -102,7 +103,7 @@ def _conditions(wanted: Filter, path: str) -> _Conditions:
             "EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND LOWER(t.tag) = ?)", storable(tag).lower()
         )
     if wanted.camera:
-        asked.add("LOWER(c.camera) LIKE ? ESCAPE '!'", _part(wanted.camera))
+        asked.add("LOWER(c.camera) LIKE LOWER(?) ESCAPE '!'", _part(wanted.camera))
     for value, sign in ((wanted.min_bytes, ">="), (wanted.max_bytes, "<=")):
         if value is not None:
             asked.add(f"c.bytes {sign} ?", value)
@@ -155,10 +156,10 @@ def _files(wanted: Filter, asked: _Conditions) -> None:
             *(edge for pair in edges for edge in pair),
         )
     if wanted.caption:
-        file.add("LOWER(f.caption) LIKE ? ESCAPE '!'", _part(wanted.caption))
+        file.add("LOWER(f.caption) LIKE LOWER(?) ESCAPE '!'", _part(wanted.caption))
     if wanted.name:
         file.add(
-            f"LOWER({asked.path} || '/' || f.member) LIKE ? ESCAPE '!'", _part(name_of(wanted.name))
+            f"LOWER({asked.path} || '/' || f.member) LIKE LOWER(?) ESCAPE '!'", _part(name_of(wanted.name))
         )  # escaped as members are
     if file.parts:
         inside = " AND ".join(file.parts)
@@ -171,9 +172,9 @@ def _part(text: str) -> str:
     Examples
     --------
     >>> _part("50% Off")
-    '%50!% off%'
+    '%50!% Off%'
     """
-    escaped = "".join("!" + letter if letter in "%_!" else letter for letter in storable(text).lower())
+    escaped = "".join("!" + letter if letter in "%_!" else letter for letter in storable(text))
     return f"%{escaped}%"
 
 

@@ -31,6 +31,11 @@ _LOCK = 0x64697074  # "dipt": the advisory lock of writers
 _WIDEST = {"halfvec": 4000, "vector": 2000}  # numbers in a row that an index takes
 HNSW_ROWS = 50_000  # from so many rows on an index is made
 _SEARCHED = 1000  # most that pgvector's HNSW looks at
+# The Unicode Standard 15, table 3-7, without NUL, which PostgreSQL's texts do not have.
+_UTF8_IN_HEX = (
+    "^(0[1-9a-f]|[1-7].|(c[2-9a-f]|d.)[89ab].|e0[ab].[89ab].|(e[1-9a-cef][89ab].|ed[89].)[89ab].|"
+    "(f0[9ab].|f[1-3][89ab].|f48.)[89ab].[89ab].)*$"
+)
 
 
 def is_address(place: str | Path) -> bool:
@@ -116,8 +121,10 @@ class Postgres:
         return bool(self.all("SELECT 1 WHERE to_regclass(?) IS NOT NULL", (name,)))
 
     def text_of(self, column: str) -> str:
-        """A column of bytes as text, in SQL."""
-        return f"encode({column}, 'escape')"
+        """A column of paths, which are bytes, as text, in SQL; what is no UTF-8 in octal where not ASCII."""
+        whole = f"encode({column}, 'hex') ~ '{_UTF8_IN_HEX}'"  # else convert_from would end the query
+        text = f"convert_from({column}, 'UTF8') COLLATE \"default\""  # else C's, of ASCII alone
+        return f"CASE WHEN {whole} THEN {text} ELSE encode({column}, 'escape') END"
 
     def close(self) -> None:
         """Let go of it."""

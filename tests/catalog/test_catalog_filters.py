@@ -1,0 +1,106 @@
+"""What filters let through, in files and in PostgreSQL: some pictures pass, and some do not."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from catalogs import index, paint
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from diptych.catalog import Filter, Store
+from diptych.catalog.filters import allowed_rows
+from diptych.catalog.postgres import _UTF8_IN_HEX
+from diptych.catalog.tags import give
+from toys import picture
+
+
+@pytest.fixture(params=["files", "postgres"])
+def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
+    """Where to make a catalogue."""
+    if request.param == "files":
+        return tmp_path / "catalog"
+    new_database: Callable[[], str] = request.getfixturevalue("new_database")
+    return new_database()
+
+
+Passing = Callable[..., list[str]]
+
+
+@pytest.fixture
+def passing(catalog: str | Path, tmp_path: Path) -> Iterator[Passing]:
+    """Index what is in the folder `pictures`, then say which files pass a filter."""
+    stores: list[Store] = []
+
+    def names(**wanted: object) -> list[str]:
+        if not stores:
+            index(catalog, tmp_path / "pictures")
+            stores.append(Store.open(catalog))
+        (store,) = stores
+        assert store.active is not None
+        rows = allowed_rows(store.active, Filter(**wanted)).tolist()  # type: ignore[arg-type]
+        contents = list(store.active.contents_of(rows).values())
+        found = []
+        for content in contents:
+            found += store.database.all("SELECT path FROM files WHERE content = ?", (content,))
+        return sorted(Path(os.fsdecode(bytes(path))).name for (path,) in found)
+
+    yield names
+    for store in stores:
+        store.close()
+
+
+def test_capitals_of_every_alphabet(passing: Passing, tmp_path: Path) -> None:
+    home = tmp_path / "pictures"
+    for n, name in enumerate(("Übung", "ПЕЙЗАЖ", "plain", "Ünder_é!%")):
+        paint(home / f"{name}.png", "red", shade=n).with_suffix(".txt").write_text(
+            f"{name} den Wolken", "utf-8"
+        )
+    for text in ("Übung", "übung", "ÜBUNG"):
+        assert passing(caption=text) == ["Übung.png"]
+        assert passing(name=text) == ["Übung.png"]
+    assert passing(caption="пейзаж") == passing(name="пейЗАЖ.P") == ["ПЕЙЗАЖ.png"]
+    assert passing(caption="wolken") == passing() == passing(name="PICTURES/")
+    assert passing(name="É!%") == passing(caption="R_É") == ["Ünder_é!%.png"]
+    assert passing(name="rXé") == []
+
+
+def test_capitals_of_tags_and_cameras(passing: Passing, catalog: str | Path, tmp_path: Path) -> None:
+    tagged, made = paint(tmp_path / "pictures" / "a.png", "red"), Image.Exif()
+    made[0x010F], made[0x0110] = "Объектив".encode(), "Zürich 1".encode()
+    picture("blue").save(tmp_path / "pictures" / "b.jpg", exif=made)
+    paint(tmp_path / "pictures" / "c.png", "green")
+    assert passing() == ["a.png", "b.jpg", "c.png"]
+    store = Store.open(catalog)
+    found = store.database.all("SELECT content FROM files WHERE path = ?", (os.fsencode(tagged),))
+    give(store.database, "people", {found[0][0]: {"Été": 1.0, "sea": 1.0}})
+    store.close()
+    assert passing(tags=("été",)) == passing(tags=("ÉTÉ", "Sea")) == ["a.png"]
+    assert passing(tags=("sea", "mountain")) == passing(tags=("ét",)) == []
+    assert passing(camera="ОБЪЕКТИВ") == passing(camera="zÜrich") == ["b.jpg"]
+    assert passing(camera="nikon") == []
+
+
+def test_names_that_are_no_utf8(passing: Passing, catalog: str | Path, tmp_path: Path) -> None:
+    paint(tmp_path / "pictures" / "plain.png", "red")
+    odd = os.fsdecode(b"caf\xe9.png")
+    paint(tmp_path / "pictures" / odd, "red", shade=1)
+    assert passing(name="PNG") == sorted(["plain.png", odd])
+    assert passing(name="CAF") == [odd]
+    assert passing(name="caf\\") == [odd]
+    assert passing(name=odd) == ([odd] if isinstance(catalog, Path) else [])  # PostgreSQL has it in octal
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=12) | st.text(max_size=6).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_what_is_utf8_for_postgresql_is_for_python(data: bytes) -> None:
+    try:
+        whole = "\0" not in data.decode()
+    except UnicodeDecodeError:
+        whole = False
+    assert bool(re.match(_UTF8_IN_HEX, data.hex())) == whole
