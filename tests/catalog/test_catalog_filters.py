@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
-from catalogs import index, paint
+from catalogs import index, paint, set_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -84,6 +85,27 @@ def test_capitals_of_tags_and_cameras(passing: Passing, catalog: str | Path, tmp
     assert passing(tags=("sea", "mountain")) == passing(tags=("ét",)) == []
     assert passing(camera="ОБЪЕКТИВ") == passing(camera="zÜrich") == ["b.jpg"]
     assert passing(camera="nikon") == []
+
+
+def test_dates_at_the_edges_of_time(passing: Passing, tmp_path: Path) -> None:
+    paint(tmp_path / "pictures" / "now.png", "red")
+    exif = Image.Exif()
+    exif[0x0132] = "9999:12:31 23:59:59"
+    picture("blue").save(tmp_path / "pictures" / "never.jpg", exif=exif)
+    for first in (date.min, date(1600, 1, 1), date(1980, 1, 1)):
+        assert passing(after=first) == ["never.jpg", "now.png"]
+        assert passing(before=first) == []
+    assert passing(before=date.max) == ["never.jpg", "now.png"]
+    assert passing(after=date.max) == ["never.jpg"]
+    assert passing(after=date(2300, 1, 1)) == ["never.jpg"]
+    assert passing(before=date(9999, 12, 30)) == passing(before=date(2300, 1, 1)) == ["now.png"]
+
+
+def test_a_picture_of_which_no_time_is_known_passes_no_date(passing: Passing, tmp_path: Path) -> None:
+    set_time(paint(tmp_path / "pictures" / "old.png", "red"), 86400)
+    set_time(paint(tmp_path / "pictures" / "unknown.png", "blue"), 0)
+    assert passing() == ["old.png", "unknown.png"]
+    assert passing(before=date(1980, 1, 1)) == passing(after=date(1960, 1, 1)) == ["old.png"]
 
 
 def test_names_that_are_no_utf8(passing: Passing, catalog: str | Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from catalogs import colours, content, index, paint, search
 
 from diptych.catalog import (
     Imported,
+    Options,
+    Searcher,
     Store,
     check,
     export_vectors,
@@ -161,6 +164,25 @@ def test_relative_paths_begin_at_the_root(album: Path, tmp_path: Path) -> None:
     assert (done.added, done.unreachable, done.compared) == (6, 0, 6)
     with pytest.raises(DataError, match="no column 'path' of vectors"):
         take(tmp_path / "catalog", tmp_path / "vectors.parquet", column="path")
+
+
+def test_times_have_no_zone_and_none_is_made_up(tmp_path: Path) -> None:
+    when = ("2020-05-01T12:00:00+02:00", "2021-05-01T12:00:00Z", "2022-05-01 12:00:00", "", "once")
+    rows = [
+        {"url": f"https://example.org/{n}.jpg", "taken": taken, "vector": [1.0, n, 0.0, 0.0]}
+        for n, taken in enumerate(when)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "vectors.parquet")
+    assert take(tmp_path / "catalog", tmp_path / "vectors.parquet", trust=True).added == 5
+    store = Store.open(tmp_path / "catalog")
+    by_date = Options(cutoff=None, collapse=False, sort="date")
+    found = [hit.entry.taken for hit in Searcher(store, ToyEncoder()).search("red", by_date).hits]
+    assert found == [*(datetime(year, 5, 1, 12) for year in (2022, 2021, 2020)), None, None]
+    store.database.run(
+        "UPDATE contents SET taken = '2020-05-01 12:00:00+02:00' WHERE id = 1"
+    )  # as it was kept once
+    assert read_entries(store.database, [1])[0].taken == datetime(2020, 5, 1, 12)
+    store.close()
 
 
 def test_texts_that_no_database_keeps_come_without_what_it_refuses(

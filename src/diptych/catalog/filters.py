@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from diptych.catalog.spaces import Space
 
 EARTH_KM = 6371.0
+_FIRST, _LAST = datetime(1678, 1, 1), datetime(2262, 1, 1)  # in nanoseconds both fit into 64 bits
 
 
 @dataclass(frozen=True)
@@ -121,16 +122,18 @@ def _conditions(wanted: Filter, path: str) -> _Conditions:
 
 
 def _dates(wanted: Filter, asked: _Conditions) -> None:
-    """By EXIF's date, as text; a picture without one by its oldest file."""
+    """By EXIF's date, as text; a picture without one by its oldest file whose time is known."""
     for day, sign in ((wanted.after, ">="), (wanted.before, "<")):
         if day is None:
             continue
-        edge = datetime(day.year, day.month, day.day) + timedelta(days=sign == "<")
+        edge = datetime(day.year, day.month, day.day)
+        if sign == "<":
+            edge = datetime.max if edge.date() == date.max else edge + timedelta(days=1)
         asked.add(
-            f"(c.taken {sign} ? OR (c.taken IS NULL AND "
-            f"(SELECT MIN(d.modified) FROM files d WHERE d.content = c.id) {sign} ?))",
+            f"(c.taken {sign} ? OR (c.taken IS NULL AND (SELECT MIN(d.modified) FROM files d "
+            f"WHERE d.content = c.id AND d.modified <> 0) {sign} ?))",
             edge.isoformat(sep=" "),
-            int(edge.timestamp()) * 10**9,
+            int(min(max(edge, _FIRST), _LAST).timestamp()) * 10**9,
         )
 
 

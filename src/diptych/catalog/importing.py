@@ -320,7 +320,7 @@ def _by_name(one: _One) -> Picture:
 
 def _details(row: Row) -> Details:
     try:
-        taken = datetime.fromisoformat(str(row.get("taken") or ""))
+        taken = datetime.fromisoformat(str(row.get("taken") or "")).replace(tzinfo=None)  # as cameras say it
     except ValueError:
         taken = None
     latitude, longitude = (
