@@ -18,7 +18,8 @@ from diptych.catalog import Filter, Store
 from diptych.catalog.filters import allowed_rows
 from diptych.catalog.postgres import _UTF8_IN_HEX
 from diptych.catalog.tags import give
-from toys import picture
+from diptych.errors import InputError
+from toys import picture, picture_bytes, tar_bytes
 
 
 @pytest.fixture(params=["files", "postgres"])
@@ -106,6 +107,29 @@ def test_a_picture_of_which_no_time_is_known_passes_no_date(passing: Passing, tm
     set_time(paint(tmp_path / "pictures" / "unknown.png", "blue"), 0)
     assert passing() == ["old.png", "unknown.png"]
     assert passing(before=date(1980, 1, 1)) == passing(after=date(1960, 1, 1)) == ["old.png"]
+
+
+def test_folders_files_and_archives(passing: Passing, tmp_path: Path) -> None:
+    home, empty = tmp_path / "pictures", tmp_path / "empty"
+    paint(home / "a" / "one.png", "red")
+    paint(home / "a b" / "two.png", "blue")
+    (home / "three.tar").write_bytes(tar_bytes({"in/three.png": picture_bytes("green")}))
+    empty.mkdir()
+    assert passing(folders=(home,)) == ["one.png", "three.tar", "two.png"]
+    assert passing(folders=(home / "a",)) == passing(folders=(home / "a" / "one.png",)) == ["one.png"]
+    assert passing(folders=(home / "three.tar",)) == ["three.tar"]
+    assert passing(folders=(home / "three.tar", home / "a b")) == ["three.tar", "two.png"]
+    assert passing(folders=(empty,)) == []
+
+
+def test_a_folder_that_is_nowhere(passing: Passing, tmp_path: Path) -> None:
+    paint(tmp_path / "pictures" / "a" / "one.png", "red")
+    assert passing() == ["one.png"]
+    for folders in ((tmp_path / "picture",), (tmp_path / "pictures", tmp_path / "picture")):
+        with pytest.raises(InputError, match=r"picture: there is no such file or folder, and the catalogue"):
+            passing(folders=folders)
+    (tmp_path / "pictures").rename(tmp_path / "elsewhere")  # a drive that is not there now
+    assert passing(folders=(tmp_path / "pictures" / "a",)) == ["one.png"]
 
 
 def test_names_that_are_no_utf8(passing: Passing, catalog: str | Path, tmp_path: Path) -> None:

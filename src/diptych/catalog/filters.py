@@ -20,10 +20,12 @@ from diptych.errors import InputError
 from diptych.media.sources import name_of
 
 if TYPE_CHECKING:
+    from diptych.catalog.database import Database
     from diptych.catalog.segments import RowNumbers
     from diptych.catalog.spaces import Space
 
 EARTH_KM = 6371.0
+_INSIDE = "(f.path = ? OR (f.path >= ? AND f.path < ?))"  # of a file, or in a folder
 _FIRST, _LAST = datetime(1678, 1, 1), datetime(2262, 1, 1)  # in nanoseconds both fit into 64 bits
 
 
@@ -36,7 +38,7 @@ class Filter:
     after, before : date, optional
         Of the photograph (EXIF), else of the file; both included.
     folders : tuple of path
-        In one of these, or below.
+        In one of these, or below; an archive, or a file, counts as one too.
     tags : tuple of str
         Every one of these.
     camera : str
@@ -82,7 +84,14 @@ class _Conditions:
 
 
 def allowed_rows(space: Space, wanted: Filter) -> RowNumbers:
-    """The rows of the pictures that fulfil a filter, sorted, (n,) int64."""
+    """The rows of the pictures that fulfil a filter, sorted, (n,) int64.
+
+    Raises
+    ------
+    InputError
+        What no picture can fulfil: a folder that is nowhere, a place outside the earth, a shape of no name.
+    """
+    _check_folders(space.database, wanted.folders)
     conditions = _conditions(wanted, space.database.text_of("f.path"))
     rows = space.database.all(
         "SELECT v.row, c.latitude, c.longitude FROM vectors v JOIN contents c ON c.id = v.content "
@@ -153,11 +162,8 @@ def _files(wanted: Filter, asked: _Conditions) -> None:
     """Conditions that one and the same file has to fulfil."""
     file = _Conditions(asked.path)
     if wanted.folders:
-        edges = [below(os.fsencode(os.path.abspath(folder))) for folder in wanted.folders]  # noqa: PTH100
-        file.add(
-            "(" + " OR ".join("(f.path >= ? AND f.path < ?)" for _ in edges) + ")",
-            *(edge for pair in edges for edge in pair),
-        )
+        edges = [edge for folder in wanted.folders for edge in _edges(folder)]
+        file.add(f"({' OR '.join([_INSIDE] * len(wanted.folders))})", *edges)
     if wanted.caption:
         file.add("LOWER(f.caption) LIKE LOWER(?) ESCAPE '!'", _part(wanted.caption))
     if wanted.name:
@@ -167,6 +173,24 @@ def _files(wanted: Filter, asked: _Conditions) -> None:
     if file.parts:
         inside = " AND ".join(file.parts)
         asked.add(f"EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {inside})", *file.values)
+
+
+def _edges(folder: Path) -> tuple[bytes, bytes, bytes]:
+    """The values of `_INSIDE`."""
+    path = os.fsencode(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow links
+    return (path, *below(path))
+
+
+def _check_folders(database: Database, folders: tuple[Path, ...]) -> None:
+    """What is not there may have been, on a drive; what nobody ever saw is a slip."""
+    for folder in folders:
+        seen = os.path.lexists(folder) or database.all(
+            f"SELECT 1 FROM files f WHERE {_INSIDE} LIMIT 1", _edges(folder)
+        )
+        if not seen:
+            raise InputError(
+                f"{name_of(folder)}: there is no such file or folder, and the catalogue knows of none"
+            )
 
 
 def _part(text: str) -> str:
