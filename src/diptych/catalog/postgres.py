@@ -71,12 +71,13 @@ class Postgres:
     def __init__(self, address: str) -> None:
         self._psycopg: Any = require("psycopg", extra="postgres", purpose="open a catalogue in PostgreSQL")
         adapter: Any = require("pgvector.psycopg", extra="postgres", purpose="search in PostgreSQL")
-        self.name = address.rpartition("@")[2]  # without a password
+        self.name = name_without_secrets(address)
         with self._told():
             self._connection: Any = self._psycopg.connect(address, autocommit=True)
             try:
-                with self.writing():  # two at once would both find it missing
-                    self._connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+                if not self.all("SELECT 1 FROM pg_extension WHERE extname = 'vector'"):
+                    with self.writing():  # two at once would both find it missing
+                        self._connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
                 adapter.register_vector(self._connection)
             except BaseException:
                 self._connection.close()
@@ -144,6 +145,31 @@ class Postgres:
             reason = " ".join(str(error).split())
             hint = " (install pgvector on that server)" if "extension" in reason else ""
             raise CatalogError(f"{self.name}: {reason}{hint}") from error
+
+
+def name_without_secrets(address: str) -> str:
+    """How messages name a database: host, port and database alone.
+
+    Raises
+    ------
+    CatalogError
+        It is no address; the message does not repeat it, for what is wrong in it may be the password.
+
+    Examples
+    --------
+    >>> name_without_secrets("postgresql://someone:secret@host:5432/pictures")
+    'host:5432/pictures'
+    """
+    psycopg: Any = require("psycopg", extra="postgres", purpose="open a catalogue in PostgreSQL")
+    try:
+        told: Mapping[str, Any] = psycopg.conninfo.conninfo_to_dict(address)
+    except psycopg.ProgrammingError:
+        raise CatalogError(
+            "this is not the address of a PostgreSQL database: expected postgresql://user@host:port/name, "
+            "with special characters in a password as %40"
+        ) from None
+    place = ":".join(str(told[key]) for key in ("host", "port") if told.get(key))
+    return "/".join(part for part in (place, str(told.get("dbname") or "")) if part) or "PostgreSQL"
 
 
 def _marked(sql: str) -> str:
@@ -233,7 +259,7 @@ class PostgresSpace(Space):
         if allowed is not None:
             source, values = f"{source} WHERE row = ANY(?)", (allowed.tolist(),)  # type: ignore[assignment]
         elif k <= _SEARCHED // 2 and self._indexed():
-            with self.database.writing():
+            with self.database.reading():
                 self.database.run(f"SET LOCAL hnsw.ef_search = {min(_SEARCHED, max(100, 2 * k))}")
                 return self.database.all(
                     f"SELECT row, -(vector <#> ?) FROM {self.table} ORDER BY vector <#> ?, row LIMIT ?",
