@@ -88,6 +88,32 @@ def test_capitals_of_tags_and_cameras(passing: Passing, catalog: str | Path, tmp
     assert passing(camera="nikon") == []
 
 
+def test_places(passing: Passing, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for name, latitude, longitude in (("munich", 48, 11), ("augsburg", 48, 10), ("sydney", -33, 151)):
+        exif = Image.Exif()
+        gps = exif.get_ifd(0x8825)
+        gps[1], gps[2] = "NS"[latitude < 0], (float(abs(latitude)), 20.0, 0.0)
+        gps[3], gps[4] = "E", (float(longitude), 30.0, 0.0)
+        picture("red", (9, latitude % 90)).save(tmp_path / "pictures" / f"{name}.jpg", exif=exif)
+    paint(tmp_path / "pictures" / "nowhere.png", "red")
+    assert len(passing()) == 4
+    assert passing(near=(48.33, 11.5, 5.0)) == ["munich.jpg"]
+    assert passing(near=(48.33, 11.5, 100.0)) == ["augsburg.jpg", "munich.jpg"]
+    assert passing(near=(-33.33, 151.5, 5.0)) == ["sydney.jpg"]
+    assert passing(near=(48.33, 12.9, 100.0)) == []  # 103 km away, and inside the box
+
+
+def test_bytes_and_sides(passing: Passing, tmp_path: Path) -> None:
+    for name, side in (("small", 8), ("large", 80)):
+        paint(tmp_path / "pictures" / f"{name}.png", "red", size=(side, side + 1))
+    size = (tmp_path / "pictures" / "small.png").stat().st_size
+    assert passing(max_bytes=size) == passing(shape="portrait", max_bytes=size) == ["small.png"]
+    assert passing(min_bytes=size + 1) == passing(min_side=9) == passing(min_side=80) == ["large.png"]
+    assert passing(min_bytes=size) == ["large.png", "small.png"]
+    assert passing(max_bytes=size - 1) == passing(min_side=81) == passing(shape="landscape") == []
+
+
 def test_dates_at_the_edges_of_time(passing: Passing, tmp_path: Path) -> None:
     paint(tmp_path / "pictures" / "now.png", "red")
     exif = Image.Exif()

@@ -185,6 +185,27 @@ def test_times_have_no_zone_and_none_is_made_up(tmp_path: Path) -> None:
     store.close()
 
 
+def test_numbers_that_are_none_or_too_large_are_left_out(
+    tmp_path: Path, new_database: Callable[[], str]
+) -> None:
+    odd = [float("nan"), float("inf"), -1.0, 1e30, 3.0, None]
+    names = ("width", "height", "bytes", "modified", "latitude", "longitude")
+    rows = [
+        {"url": f"https://example.org/{n}.jpg", "vector": [1.0, n, 0.0, 0.0], **dict.fromkeys(names, value)}
+        for n, value in enumerate(odd)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "vectors.parquet")
+    for catalog in (tmp_path / "catalog", new_database()):
+        assert take(catalog, tmp_path / "vectors.parquet", trust=True).added == 6
+        store = Store.open(catalog)
+        entries = read_entries(store.database, range(1, 7))
+        store.close()
+        sizes = [(entry.width, entry.height, entry.size) for entry in entries]
+        assert sizes == [(0, 0, 0)] * 4 + [(3, 3, 3), (0, 0, 0)]
+        places = [(entry.latitude, entry.longitude) for entry in entries]
+        assert places == [(None, None)] * 2 + [(-1.0, -1.0), (None, None), (3.0, 3.0), (None, None)]
+
+
 def test_texts_that_no_database_keeps_come_without_what_it_refuses(
     tmp_path: Path, new_database: Callable[[], str]
 ) -> None:

@@ -311,7 +311,8 @@ def _by_name(one: _One) -> Picture:
     """A picture that is not there: what its row says of it, under a hash of its name and vector."""
     path = os.fsencode(one.name)
     digest = hashlib.blake2b(path + b"\0" + one.vector.astype("<f2").tobytes(), digest_size=HASH_BYTES)
-    found = Found(path, "", int(one.row.get("bytes") or 0), int(one.row.get("modified") or 0), 0, 0, 0)
+    size, modified = (_whole(one.row, name, 2**63 - 1) for name in ("bytes", "modified"))
+    found = Found(path, "", size, modified, 0, 0, 0)
     record = FileRecord(found, caption=_text(one.row, "caption"))
     return Picture(
         [record], hash=digest.digest(), size=found.size, details=_details(one.row), vector=one.vector
@@ -324,19 +325,27 @@ def _details(row: Row) -> Details:
     except ValueError:
         taken = None
     latitude, longitude = (
-        float(value) if isinstance(value := row.get(name), int | float) else None
-        for name in ("latitude", "longitude")
+        float(value) if isinstance(value := row.get(name), int | float) and abs(value) <= most else None
+        for name, most in (("latitude", 90), ("longitude", 180))
     )
-    width, height = (int(row[name]) if row.get(name) else 0 for name in ("width", "height"))
     return Details(
-        width=width,
-        height=height,
+        width=_whole(row, "width", 2**31 - 1),
+        height=_whole(row, "height", 2**31 - 1),
         format=_text(row, "format"),
         taken=taken,
         latitude=latitude,
         longitude=longitude,
         camera=_text(row, "camera"),
     )
+
+
+def _whole(row: Row, name: str, most: int) -> int:
+    """A count in a row, 0 where there is none that a database keeps: tables write NaN for what is missing."""
+    try:
+        number = int(row.get(name) or 0)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return number if 0 <= number <= most else 0
 
 
 def _text(row: Row, name: str) -> str:
