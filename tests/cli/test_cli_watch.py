@@ -33,6 +33,9 @@ def test_a_watch_indexes_what_a_run_would(
     done = run(*words)
     assert done.exit_code == 130, done.stderr
     assert [json.loads(line)["embedded"] for line in done.stdout.splitlines()] == [3, 1]
+    again = run("index", "--catalog", catalog, "--watch", "--json")  # what was left out is remembered
+    assert again.exit_code == 130, again.stderr
+    assert [json.loads(line)["embedded"] for line in again.stdout.splitlines()] == [0, 0]
 
 
 def test_a_folder_that_goes_at_once_does_not_end_the_watch(

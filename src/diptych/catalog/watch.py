@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -22,20 +22,15 @@ _STEP = 5000  # milliseconds after which a quiet watch looks at the clock
 
 
 def changed_folders(
-    roots: Sequence[Path],
-    *,
-    exclude: Sequence[str] = (),
-    skip: Sequence[Path] = (),
-    rescan: float = RESCAN,
+    roots: Mapping[Path, Sequence[str]], *, skip: Sequence[Path] = (), rescan: float = RESCAN
 ) -> Iterator[list[Path]]:
     """What to list again, without end: where something changed; all roots at once when a rescan is due.
 
     Parameters
     ----------
-    roots : sequence of path
-        Folders that are watched, with what is below them, and files.
-    exclude : sequence of str
-        Patterns of names of files and folders whose changes do not count, as for a listing.
+    roots : mapping from path to sequence of str
+        Folders that are watched, with what is below them, and files; each with the patterns of names of files
+        and folders it leaves out, as for a listing. One that is not there is looked for at every rescan.
     skip : sequence of path
         Folders whose changes do not count. The catalogue has to be among them where it lies under a root: a
         run writes into it, and would be its own next change.
@@ -53,7 +48,8 @@ def changed_folders(
         watchfiles is not installed.
     """
     watchfiles = require("watchfiles", extra="catalog", purpose="watch folders")
-    homes = {root if root.is_dir() else root.parent for root in roots}  # an editor may replace a file
+    # Files by their folders: an editor may put a new one in the place of the old.
+    homes = {root if root.is_dir() else root.parent for root in _there(roots)}
     due = time.monotonic() + rescan
     while True:
         try:
@@ -68,7 +64,7 @@ def changed_folders(
                     due = time.monotonic() + rescan
                     again = _there(roots)
                 else:
-                    again = to_list_again([path for _, path in changes], roots, exclude=exclude, skip=skip)
+                    again = to_list_again([path for _, path in changes], roots, skip)
                 if again:
                     yield again
         except watchfiles._rust_notify.WatchfilesRustInternalError:
@@ -80,12 +76,12 @@ def changed_folders(
             time.sleep(DEBOUNCE / 1000)
 
 
-def _there(roots: Sequence[Path]) -> list[Path]:
+def _there(roots: Iterable[Path]) -> list[Path]:
     return [root for root in roots if root.exists()]
 
 
 def to_list_again(
-    paths: Sequence[str], roots: Sequence[Path], *, exclude: Sequence[str] = (), skip: Sequence[Path] = ()
+    paths: Sequence[str], roots: Mapping[Path, Sequence[str]], skip: Sequence[Path] = ()
 ) -> list[Path]:
     """What to list again for changes at these paths; see `changed_folders`.
 
@@ -94,12 +90,12 @@ def to_list_again(
 
     Examples
     --------
-    >>> to_list_again(["/tmp/no/such/a.jpg", "/tmp/.hidden/b.jpg"], [Path("/tmp")])
+    >>> to_list_again(["/tmp/no/such/a.jpg", "/tmp/.hidden/b.jpg"], {Path("/tmp"): ()})
     [PosixPath('/tmp')]
     """
     changed = [Path(path) for path in paths]
     found: set[Path] = set()
-    for root in roots:
+    for root, exclude in roots.items():
         if root.is_dir():
             inside = {path for path in changed if path.is_relative_to(root)}
             found.update(_folder(path, root) for path in inside if _counts(path, root, exclude, skip))

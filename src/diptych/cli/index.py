@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json as jsonlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,27 +130,23 @@ def index(
         outcome = run(paths or (), remove_gone=remove_gone, reembed=reembed)
         failed = _tell(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
         if watch:
-            _watch(store, run, paths, exclude or (), json=json, quiet=quiet)
+            _watch(store, run, paths, json=json, quiet=quiet)
     if failed:
         raise typer.Exit(1)
 
 
 def _watch(
-    store: Store,
-    run: Callable[..., Outcome],
-    paths: list[Path] | None,
-    exclude: Sequence[str],
-    *,
-    json: bool,
-    quiet: bool,
+    store: Store, run: Callable[..., Outcome], paths: list[Path] | None, *, json: bool, quiet: bool
 ) -> None:
     """Index what changes, until Ctrl-C; says only what it did."""
     from diptych.catalog import changed_folders, known_roots, roots_of
+    from diptych.catalog.roots import excluded
     from diptych.errors import InputError
 
-    roots = roots_of(paths) if paths else [root for root in known_roots(store) if root.exists()]
+    roots = roots_of(paths) if paths else known_roots(store)
     note(f"watching {', '.join(map(str, roots))}; Ctrl-C ends it", quiet=quiet)
-    for folders in changed_folders(roots, exclude=exclude, skip=[store.folder] if store.folder else []):
+    patterns = {root: excluded(store, root) for root in roots}
+    for folders in changed_folders(patterns, skip=[store.folder] if store.folder else []):
         start = time.monotonic()
         try:
             outcome = run(folders, remember=False)
