@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,19 @@ def test_a_catalogue_with_copies_failures_and_dead_rows_is_fine(store: Store, tm
     assert store.active is not None
     assert store.active.dead.sum() == 1
     assert check(store) == []
+
+
+def test_progress_counts_every_row(store: Store) -> None:
+    told: list[tuple[str, int | None, int]] = []
+
+    @contextlib.contextmanager
+    def stage(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        done: list[int] = []
+        yield done.append
+        told.append((what, total, sum(done)))
+
+    assert check(store, stage) == []
+    assert told == [("reading the database", None, 0), ("reading vectors", 6, 6)]
 
 
 def test_a_space_that_is_being_filled_is_fine(store: Store) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from catalogs import colours, content, index, paint, search
 
 from diptych.catalog import (
     Imported,
+    Options,
+    Searcher,
     Store,
     check,
     export_vectors,
@@ -54,7 +58,7 @@ def foreign(album: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def take(catalog: Path, source: Path, encoder: Encoder | None = None, **options: object) -> Imported:
+def take(catalog: str | Path, source: Path, encoder: Encoder | None = None, **options: object) -> Imported:
     store = Store.create(catalog)
     try:
         done = import_vectors(store, encoder or ToyEncoder(), source, **options)  # type: ignore[arg-type]
@@ -87,6 +91,16 @@ def test_a_folder_of_clip_retrieval_is_compared_and_taken(album: Path, foreign: 
     done = take(tmp_path / "catalog", foreign)
     assert (done.rows, done.added, done.compared) == (7, 6, 4)
     assert search(tmp_path / "catalog", "green")[0] == "green.png"
+
+
+def test_a_picture_whose_library_is_missing_is_not_compared(
+    album: Path, foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (album / "black.png").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    for library in ("pi_heif", "pillow_heif"):
+        monkeypatch.setitem(sys.modules, library, None)
+    done = take(tmp_path / "catalog", foreign)
+    assert (done.added, done.compared) == (6, 3)
 
 
 def test_vectors_of_another_model_are_refused(foreign: Path, tmp_path: Path) -> None:
@@ -150,6 +164,60 @@ def test_relative_paths_begin_at_the_root(album: Path, tmp_path: Path) -> None:
     assert (done.added, done.unreachable, done.compared) == (6, 0, 6)
     with pytest.raises(DataError, match="no column 'path' of vectors"):
         take(tmp_path / "catalog", tmp_path / "vectors.parquet", column="path")
+
+
+def test_times_have_no_zone_and_none_is_made_up(tmp_path: Path) -> None:
+    when = ("2020-05-01T12:00:00+02:00", "2021-05-01T12:00:00Z", "2022-05-01 12:00:00", "", "once")
+    rows = [
+        {"url": f"https://example.org/{n}.jpg", "taken": taken, "vector": [1.0, n, 0.0, 0.0]}
+        for n, taken in enumerate(when)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "vectors.parquet")
+    assert take(tmp_path / "catalog", tmp_path / "vectors.parquet", trust=True).added == 5
+    store = Store.open(tmp_path / "catalog")
+    by_date = Options(cutoff=None, collapse=False, sort="date")
+    found = [hit.entry.taken for hit in Searcher(store, ToyEncoder()).search("red", by_date).hits]
+    assert found == [*(datetime(year, 5, 1, 12) for year in (2022, 2021, 2020)), None, None]
+    store.database.run(
+        "UPDATE contents SET taken = '2020-05-01 12:00:00+02:00' WHERE id = 1"
+    )  # as it was kept once
+    assert read_entries(store.database, [1])[0].taken == datetime(2020, 5, 1, 12)
+    store.close()
+
+
+def test_numbers_that_are_none_or_too_large_are_left_out(
+    tmp_path: Path, new_database: Callable[[], str]
+) -> None:
+    odd = [float("nan"), float("inf"), -1.0, 1e30, 3.0, None]
+    names = ("width", "height", "bytes", "modified", "latitude", "longitude")
+    rows = [
+        {"url": f"https://example.org/{n}.jpg", "vector": [1.0, n, 0.0, 0.0], **dict.fromkeys(names, value)}
+        for n, value in enumerate(odd)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "vectors.parquet")
+    for catalog in (tmp_path / "catalog", new_database()):
+        assert take(catalog, tmp_path / "vectors.parquet", trust=True).added == 6
+        store = Store.open(catalog)
+        entries = read_entries(store.database, range(1, 7))
+        store.close()
+        sizes = [(entry.width, entry.height, entry.size) for entry in entries]
+        assert sizes == [(0, 0, 0)] * 4 + [(3, 3, 3), (0, 0, 0)]
+        places = [(entry.latitude, entry.longitude) for entry in entries]
+        assert places == [(None, None)] * 2 + [(-1.0, -1.0), (None, None), (3.0, 3.0), (None, None)]
+
+
+def test_texts_that_no_database_keeps_come_without_what_it_refuses(
+    tmp_path: Path, new_database: Callable[[], str]
+) -> None:
+    row = {"path": "a\0b.jpg", "caption": "a wall\0", "camera": "x\0y", "format": "P\0NG"}
+    table = pa.Table.from_pylist([row | {"vector": [1.0, 0.0, 0.0, 0.0]}])
+    pq.write_table(table, tmp_path / "vectors.parquet")
+    for catalog in (tmp_path / "catalog", new_database()):
+        assert take(catalog, tmp_path / "vectors.parquet", trust=True).added == 1
+        store = Store.open(catalog)
+        (entry,) = read_entries(store.database, [1])
+        assert (entry.caption, entry.camera, entry.format) == ("a wall", "xy", "PNG")
+        store.close()
 
 
 def test_a_file_that_has_changed_since_is_left_out(album: Path, tmp_path: Path) -> None:

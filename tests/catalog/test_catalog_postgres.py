@@ -18,7 +18,7 @@ from test_catalog_kills import change, ended, fill, start
 
 from diptych.catalog import Filter, Options, Searcher, Store, check, forget_paths
 from diptych.catalog.filters import allowed_rows
-from diptych.catalog.postgres import PostgresSpace
+from diptych.catalog.postgres import PostgresSpace, name_without_secrets
 from diptych.catalog.spaces import Space
 from diptych.errors import CatalogError
 from toys import ToyEncoder
@@ -176,3 +176,46 @@ def test_no_catalogue_and_no_server(new_database: NewDatabase) -> None:
     with pytest.raises(CatalogError, match=r"127\.0\.0\.1:1/none") as told:
         Store.open("postgresql://someone:secret@127.0.0.1:1/none")
     assert "secret" not in str(told.value)
+
+
+def test_a_search_waits_for_no_writer(
+    tmp_path: Path, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for one that makes an index, which takes minutes."""
+    database = new_database()
+    colours(tmp_path / "pictures")
+    monkeypatch.setattr("diptych.catalog.postgres.HNSW_ROWS", 1)
+    assert "HNSW index" in (index(database, tmp_path / "pictures").built or "")
+    writer = Store.open(database)
+    with writer.database.writing():
+        impatient = f"{database}&options=-c%20lock_timeout%3D200"
+        assert search(impatient, "red")[0] == "red.png"
+        store = Store.open(impatient)
+        with pytest.raises(CatalogError, match="lock timeout"), store.database.writing():
+            pass
+        store.close()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("postgresql://someone:secret@host:1/pictures", "host:1/pictures"),
+        ("postgresql://host/pictures?user=someone&password=secret", "host/pictures"),
+        ("postgres://someone:sec%40ret@[::1]:5/p?sslpassword=secret", "::1:5/p"),
+        ("postgresql:///pictures?host=/run/pg&password=secret", "/run/pg/pictures"),
+        ("postgresql://", "PostgreSQL"),
+    ],
+)
+def test_a_catalogues_name_has_no_password(address: str, name: str) -> None:
+    assert name_without_secrets(address) == name
+
+
+@pytest.mark.parametrize(
+    "address", ["postgresql://h/p?password=secret&nonsense=1", "postgresql://h:secret%zz@/p"]
+)
+def test_an_address_that_is_none_is_not_repeated(address: str) -> None:
+    with pytest.raises(CatalogError, match="not the address of a PostgreSQL database") as told:
+        Store.open(address)
+    assert "secret" not in str(told.value)
+    assert told.value.__cause__ is None

@@ -143,7 +143,7 @@ def test_a_catalogue_that_may_not_be_written_to_can_be_searched(
 def test_pictures_on_a_drive_that_goes_away_while_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every read fails from the fourth on, as on a network drive: nothing is lost, the next run goes on."""
+    """Every read fails from the fourth on, as on a network drive: nothing is lost, and --retry goes on."""
     from diptych.catalog import reading
 
     colours(tmp_path / "pictures")
@@ -153,15 +153,17 @@ def test_pictures_on_a_drive_that_goes_away_while_they_are_read(
         nonlocal count
         count += 1
         if count > 3:
-            raise reading.ImageError(f"{source}: cannot be read: Host is down")
+            error = OSError(errno.EHOSTDOWN, "Host is down")
+            raise reading.ImageError(f"{source}: cannot be read: Host is down") from error
         return read(source, limits)  # type: ignore[arg-type]
 
     with monkeypatch.context() as away:
         away.setattr(reading, "read_source", goes_away)
         outcome = index(tmp_path / "catalog", tmp_path / "pictures")
     assert (outcome.embedded, outcome.failed) == (3, 3)
+    assert index(tmp_path / "catalog", tmp_path / "pictures").same == 6  # the files have not changed
     again = index(tmp_path / "catalog", tmp_path / "pictures", settings=IntakeSettings(retry=True))
-    assert again.embedded == 3
+    assert (again.embedded, again.failed, again.same) == (3, 0, 3)
 
 
 def test_a_segment_that_was_cut_is_told_of(tmp_path: Path) -> None:

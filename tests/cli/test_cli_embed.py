@@ -75,7 +75,7 @@ def test_in_and_out_of_a_catalogue(run: Run, tiny: Path, album: Path) -> None:
     assert "3 pictures in cat: 3 rows, 3 added, 0 known" in done.stdout
     again = run("index", album, "-c", "cat", "--json")
     assert json.loads(again.stdout)["embedded"] == 0
-    assert run("catalog", "check", "-c", "cat", "--golden").exit_code == 0
+    assert run("catalog", "check", "-c", "cat", "--golden", "--threads", 1, "-q").exit_code == 0
     told = json.loads(run("catalog", "info", "-c", "cat", "--json").stdout)
     assert (told["pictures"], told["files"], told["failed"], len(told["spaces"])) == (3, 3, 0, 1)
     assert "3 in 3 files" in run("catalog", "info", "-c", "cat").stdout

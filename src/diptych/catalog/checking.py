@@ -13,8 +13,10 @@ import numpy as np
 
 from diptych.catalog.database import Database, Sqlite
 from diptych.catalog.file_space import FileSpace
-from diptych.catalog.spaces import Space
+from diptych.catalog.indexing import silent
+from diptych.catalog.spaces import Space, Stage
 from diptych.catalog.store import Store
+from diptych.embedding import Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,13 +61,15 @@ _RULES = (
 )
 
 
-def check(store: Store) -> list[str]:
+def check(store: Store, stage: Stage = silent) -> list[str]:
     """Read a whole catalogue and say what does not hold together.
 
     Parameters
     ----------
     store : Store
         Opened; opening has already refused files of rows that are missing or too short.
+    stage : callable, optional
+        As for `index`.
 
     Returns
     -------
@@ -83,10 +87,11 @@ def check(store: Store) -> list[str]:
     []
     """
     with store.database.reading():
-        complaints = list(_check_tables(store.database))
+        with stage("reading the database", None):
+            complaints = list(_check_tables(store.database))
         for space in (store.active, store.filling):
             if space is not None:
-                complaints += _check_space(space)
+                complaints += _check_space(space, stage)
     return complaints
 
 
@@ -100,7 +105,7 @@ def _check_tables(database: Database) -> Iterator[str]:
             yield f"{len(found):,} {what}: {_some(found)}"
 
 
-def _check_space(space: Space) -> Iterator[str]:
+def _check_space(space: Space, stage: Stage) -> Iterator[str]:
     space.refresh()
     if not isinstance(space, FileSpace):
         return  # the database's own constraints hold what is held here by bits
@@ -112,17 +117,19 @@ def _check_space(space: Space) -> Iterator[str]:
         yield f"{where}: {len(outside):,} vectors in rows that do not count: {_some(outside.tolist())}"
     living = np.zeros(rows, bool)
     living[held[(held >= 0) & (held < rows)]] = True
+    with stage("reading vectors", rows) as advance:
+        not_unit = _not_unit(space, living, advance)
     for what, marked in (
         ("rows that are dead and belong to a picture", living & space.dead),
         ("rows that are neither dead nor anybody's", ~living & ~space.dead),
-        ("rows that are no unit vector", _not_unit(space, living)),
+        ("rows that are no unit vector", not_unit),
     ):
         wrong = np.flatnonzero(marked)
         if len(wrong):
             yield f"{where}: {len(wrong):,} {what}: {_some(wrong.tolist())}"
 
 
-def _not_unit(space: FileSpace, living: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _not_unit(space: FileSpace, living: NDArray[np.bool_], advance: Progress) -> NDArray[np.bool_]:
     """Which living rows are not of length one, (rows,): zeros where a write was lost, noise, not a number."""
     wrong = np.zeros(len(living), bool)
     for first, part in space.segments.parts():
@@ -132,6 +139,7 @@ def _not_unit(space: FileSpace, living: NDArray[np.bool_]) -> NDArray[np.bool_]:
                 lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
             place = slice(first + start, first + start + len(rows))
             wrong[place] = living[place] & ~(np.abs(lengths - 1) <= LENGTH_TOLERANCE)
+            advance(len(rows))
     return wrong
 
 

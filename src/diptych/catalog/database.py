@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from diptych.catalog import schema
 from diptych.errors import CatalogError, SaveError
+from diptych.media.sources import name_of
 
 Row = tuple[Any, ...]
 PATIENCE = 120.0  # seconds that a writer waits for another's transaction
@@ -53,7 +54,7 @@ class Database(Protocol):
         ...
 
     def text_of(self, column: str) -> str:
-        """A column of bytes as text, in SQL."""
+        """A column of paths, which are bytes, as text, in SQL; what is no UTF-8 is escaped."""
         ...
 
     def close(self) -> None:
@@ -111,6 +112,9 @@ class Sqlite:
                 self._connection.execute("PRAGMA synchronous = NORMAL")
                 self._connection.execute("PRAGMA mmap_size = 268435456")
                 self._connection.execute("PRAGMA temp_store = FILE")
+                # SQLite's own LOWER knows the letters of ASCII alone.
+                self._connection.create_function("LOWER", 1, _lower, deterministic=True)
+                self._connection.create_function("TEXT_OF", 1, _text_of, deterministic=True)
         except BaseException:
             self._connection.close()
             raise
@@ -168,11 +172,19 @@ class Sqlite:
 
     def text_of(self, column: str) -> str:
         """A column of bytes as text, in SQL."""
-        return f"CAST({column} AS TEXT)"
+        return f"TEXT_OF({column})"
 
     def close(self) -> None:
         """Let go of it."""
         self._connection.close()
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
+
+
+def _text_of(path: bytes) -> str:
+    return name_of(os.fsdecode(path))
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ class Entry:
     copies : tuple of (path, member)
         Its other files.
     taken : datetime or None
-        By its EXIF data, else when the file was changed.
+        By its EXIF data, without a zone, else when the file was changed; None where that is not known either.
     """
 
     content: int
@@ -126,7 +126,7 @@ def _entries(database: Database, contents: list[int]) -> Iterator[Entry]:
         if not held:
             continue
         places = [(_path(path), member) for path, member, _, _ in held]
-        changed = min(modified for *_, modified in held)
+        changed = min((modified for *_, modified in held if modified), default=0)
         yield Entry(
             content=content,
             path=places[0][0],
@@ -136,7 +136,7 @@ def _entries(database: Database, contents: list[int]) -> Iterator[Entry]:
             format=kind or "",
             width=width or 0,
             height=height or 0,
-            taken=datetime.fromisoformat(taken) if taken else _when(changed),
+            taken=datetime.fromisoformat(taken).replace(tzinfo=None) if taken else _when(changed),
             dated=bool(taken),
             latitude=latitude,
             longitude=longitude,
@@ -208,6 +208,8 @@ def _path(path: bytes) -> Path:
 
 
 def _when(nanoseconds: int) -> datetime | None:
+    if not nanoseconds:  # not known
+        return None
     try:
         return datetime.fromtimestamp(nanoseconds / 1e9)
     except (OverflowError, OSError, ValueError):

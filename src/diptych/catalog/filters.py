@@ -14,14 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diptych.catalog.reading import storable
 from diptych.catalog.scan import below
 from diptych.errors import InputError
+from diptych.media.sources import name_of
 
 if TYPE_CHECKING:
+    from diptych.catalog.database import Database
     from diptych.catalog.segments import RowNumbers
     from diptych.catalog.spaces import Space
 
 EARTH_KM = 6371.0
+_INSIDE = "(f.path = ? OR (f.path >= ? AND f.path < ?))"  # of a file, or in a folder
+_FIRST, _LAST = datetime(1678, 1, 1), datetime(2262, 1, 1)  # in nanoseconds both fit into 64 bits
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Filter:
     after, before : date, optional
         Of the photograph (EXIF), else of the file; both included.
     folders : tuple of path
-        In one of these, or below.
+        In one of these, or below; an archive, or a file, counts as one too.
     tags : tuple of str
         Every one of these.
     camera : str
@@ -67,6 +72,7 @@ class Filter:
 
 @dataclass
 class _Conditions:
+    # The database lowers both sides of a comparison: one of PostgreSQL may know fewer letters than Python.
     path: str  # of a file, as text
     parts: list[str] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
@@ -78,7 +84,14 @@ class _Conditions:
 
 
 def allowed_rows(space: Space, wanted: Filter) -> RowNumbers:
-    """The rows of the pictures that fulfil a filter, sorted, (n,) int64."""
+    """The rows of the pictures that fulfil a filter, sorted, (n,) int64.
+
+    Raises
+    ------
+    InputError
+        What no picture can fulfil: a folder that is nowhere, a place outside the earth, a shape of no name.
+    """
+    _check_folders(space.database, wanted.folders)
     conditions = _conditions(wanted, space.database.text_of("f.path"))
     rows = space.database.all(
         "SELECT v.row, c.latitude, c.longitude FROM vectors v JOIN contents c ON c.id = v.content "
@@ -96,9 +109,11 @@ def _conditions(wanted: Filter, path: str) -> _Conditions:
     asked = _Conditions(path)
     _dates(wanted, asked)
     for tag in wanted.tags:
-        asked.add("EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND LOWER(t.tag) = ?)", tag.lower())
+        asked.add(
+            "EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND LOWER(t.tag) = ?)", storable(tag).lower()
+        )
     if wanted.camera:
-        asked.add("LOWER(c.camera) LIKE ? ESCAPE '!'", _part(wanted.camera))
+        asked.add("LOWER(c.camera) LIKE LOWER(?) ESCAPE '!'", _part(wanted.camera))
     for value, sign in ((wanted.min_bytes, ">="), (wanted.max_bytes, "<=")):
         if value is not None:
             asked.add(f"c.bytes {sign} ?", value)
@@ -116,16 +131,18 @@ def _conditions(wanted: Filter, path: str) -> _Conditions:
 
 
 def _dates(wanted: Filter, asked: _Conditions) -> None:
-    """By EXIF's date, as text; a picture without one by its oldest file."""
+    """By EXIF's date, as text; a picture without one by its oldest file whose time is known."""
     for day, sign in ((wanted.after, ">="), (wanted.before, "<")):
         if day is None:
             continue
-        edge = datetime(day.year, day.month, day.day) + timedelta(days=sign == "<")
+        edge = datetime(day.year, day.month, day.day)
+        if sign == "<":
+            edge = datetime.max if edge.date() == date.max else edge + timedelta(days=1)
         asked.add(
-            f"(c.taken {sign} ? OR (c.taken IS NULL AND "
-            f"(SELECT MIN(d.modified) FROM files d WHERE d.content = c.id) {sign} ?))",
+            f"(c.taken {sign} ? OR (c.taken IS NULL AND (SELECT MIN(d.modified) FROM files d "
+            f"WHERE d.content = c.id AND d.modified <> 0) {sign} ?))",
             edge.isoformat(sep=" "),
-            int(edge.timestamp()) * 10**9,
+            int(min(max(edge, _FIRST), _LAST).timestamp()) * 10**9,
         )
 
 
@@ -145,18 +162,35 @@ def _files(wanted: Filter, asked: _Conditions) -> None:
     """Conditions that one and the same file has to fulfil."""
     file = _Conditions(asked.path)
     if wanted.folders:
-        edges = [below(os.fsencode(os.path.abspath(folder))) for folder in wanted.folders]  # noqa: PTH100
-        file.add(
-            "(" + " OR ".join("(f.path >= ? AND f.path < ?)" for _ in edges) + ")",
-            *(edge for pair in edges for edge in pair),
-        )
+        edges = [edge for folder in wanted.folders for edge in _edges(folder)]
+        file.add(f"({' OR '.join([_INSIDE] * len(wanted.folders))})", *edges)
     if wanted.caption:
-        file.add("LOWER(f.caption) LIKE ? ESCAPE '!'", _part(wanted.caption))
+        file.add("LOWER(f.caption) LIKE LOWER(?) ESCAPE '!'", _part(wanted.caption))
     if wanted.name:
-        file.add(f"LOWER({asked.path} || '/' || f.member) LIKE ? ESCAPE '!'", _part(wanted.name))
+        file.add(
+            f"LOWER({asked.path} || '/' || f.member) LIKE LOWER(?) ESCAPE '!'", _part(name_of(wanted.name))
+        )  # escaped as members are
     if file.parts:
         inside = " AND ".join(file.parts)
         asked.add(f"EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {inside})", *file.values)
+
+
+def _edges(folder: Path) -> tuple[bytes, bytes, bytes]:
+    """The values of `_INSIDE`."""
+    path = os.fsencode(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow links
+    return (path, *below(path))
+
+
+def _check_folders(database: Database, folders: tuple[Path, ...]) -> None:
+    """What is not there may have been, on a drive; what nobody ever saw is a slip."""
+    for folder in folders:
+        seen = os.path.lexists(folder) or database.all(
+            f"SELECT 1 FROM files f WHERE {_INSIDE} LIMIT 1", _edges(folder)
+        )
+        if not seen:
+            raise InputError(
+                f"{name_of(folder)}: there is no such file or folder, and the catalogue knows of none"
+            )
 
 
 def _part(text: str) -> str:
@@ -165,9 +199,9 @@ def _part(text: str) -> str:
     Examples
     --------
     >>> _part("50% Off")
-    '%50!% off%'
+    '%50!% Off%'
     """
-    escaped = "".join("!" + letter if letter in "%_!" else letter for letter in text.lower())
+    escaped = "".join("!" + letter if letter in "%_!" else letter for letter in storable(text))
     return f"%{escaped}%"
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from diptych.catalog.golden import CLOSE
 from diptych.catalog.indexing import improve, silent, space_for
 from diptych.catalog.listing import file_at, members
-from diptych.catalog.reading import HASH_BYTES, read_ahead
+from diptych.catalog.reading import HASH_BYTES, read_ahead, storable
 from diptych.catalog.records import FileRecord, Found, Picture
 from diptych.catalog.spaces import Space, Stage
 from diptych.catalog.store import Store
@@ -29,7 +29,7 @@ from diptych.embedding import embed_texts
 from diptych.embeddings import Part, read_manifest, read_parts
 from diptych.embeddings.one_file import facts_of, read_file
 from diptych.encoder import Encoder
-from diptych.errors import CatalogError, DataError, ImageError
+from diptych.errors import CatalogError, DataError, ImageError, MissingExtraError
 from diptych.media import Details, Limits, load_image
 from diptych.media.patterns import is_remote
 
@@ -64,7 +64,7 @@ class Imported:
     compared : int
         Pictures or texts embedded again to see whether the model is the right one.
     built : str or None
-        What was built for searching them.
+        What was built for searching them, or why nothing was.
     """
 
     rows: int = 0
@@ -255,7 +255,7 @@ def _of_pictures(encoder: Encoder, ones: Sequence[_One], limits: Limits) -> list
     for read in read_ahead((one.found for one in there.values() if one.found is not None), limits):
         try:
             images.append(load_image(read.data, limits=limits))
-        except ImageError:
+        except (ImageError, MissingExtraError):
             continue
         rows.append(there[read.record.found.path, read.record.found.member].vector)
         if len(images) == SAMPLE:
@@ -302,7 +302,7 @@ def _keep(store: Store, space: Space, ones: Sequence[_One], limits: Limits, told
 
 
 def _reachable(one: _One, read: Read) -> Picture:
-    caption = read.record.caption or str(one.row.get("caption") or "")
+    caption = read.record.caption or _text(one.row, "caption")
     record = FileRecord(read.record.found, caption=caption)
     return Picture([record], hash=read.hash, size=len(read.data), details=read.details, vector=one.vector)
 
@@ -311,8 +311,9 @@ def _by_name(one: _One) -> Picture:
     """A picture that is not there: what its row says of it, under a hash of its name and vector."""
     path = os.fsencode(one.name)
     digest = hashlib.blake2b(path + b"\0" + one.vector.astype("<f2").tobytes(), digest_size=HASH_BYTES)
-    found = Found(path, "", int(one.row.get("bytes") or 0), int(one.row.get("modified") or 0), 0, 0, 0)
-    record = FileRecord(found, caption=str(one.row.get("caption") or ""))
+    size, modified = (_whole(one.row, name, 2**63 - 1) for name in ("bytes", "modified"))
+    found = Found(path, "", size, modified, 0, 0, 0)
+    record = FileRecord(found, caption=_text(one.row, "caption"))
     return Picture(
         [record], hash=digest.digest(), size=found.size, details=_details(one.row), vector=one.vector
     )
@@ -320,20 +321,32 @@ def _by_name(one: _One) -> Picture:
 
 def _details(row: Row) -> Details:
     try:
-        taken = datetime.fromisoformat(str(row.get("taken") or ""))
+        taken = datetime.fromisoformat(str(row.get("taken") or "")).replace(tzinfo=None)  # as cameras say it
     except ValueError:
         taken = None
     latitude, longitude = (
-        float(value) if isinstance(value := row.get(name), int | float) else None
-        for name in ("latitude", "longitude")
+        float(value) if isinstance(value := row.get(name), int | float) and abs(value) <= most else None
+        for name, most in (("latitude", 90), ("longitude", 180))
     )
-    width, height = (int(row[name]) if row.get(name) else 0 for name in ("width", "height"))
     return Details(
-        width=width,
-        height=height,
-        format=str(row.get("format") or ""),
+        width=_whole(row, "width", 2**31 - 1),
+        height=_whole(row, "height", 2**31 - 1),
+        format=_text(row, "format"),
         taken=taken,
         latitude=latitude,
         longitude=longitude,
-        camera=str(row.get("camera") or ""),
+        camera=_text(row, "camera"),
     )
+
+
+def _whole(row: Row, name: str, most: int) -> int:
+    """A count in a row, 0 where there is none that a database keeps: tables write NaN for what is missing."""
+    try:
+        number = int(row.get(name) or 0)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return number if 0 <= number <= most else 0
+
+
+def _text(row: Row, name: str) -> str:
+    return storable(str(row.get(name) or ""))

@@ -27,7 +27,7 @@ from diptych.catalog.spaces import Space, Stage
 from diptych.catalog.store import Store
 from diptych.embedding import Progress
 from diptych.encoder import Encoder
-from diptych.errors import CatalogError, SaveError
+from diptych.errors import CatalogError, MissingExtraError, SaveError
 from diptych.media.archives import is_archive
 
 ALIVE = 60.0  # seconds since its last sign that another run counts as running
@@ -137,11 +137,14 @@ def _look(
 
 
 def improve(store: Store, stage: Stage) -> str | None:
-    """Build what a search of so many pictures needs; what was built, in one line."""
+    """Build what a search of so many pictures needs; what was built, or why it was not, in one line."""
     if store.active is None or (background := store.active.background()) is None:
         return None
-    store.active.refresh()
-    return store.active.improve(background.rows, stage)
+    try:
+        store.active.refresh()
+        return store.active.improve(background.rows, stage)
+    except (CatalogError, MissingExtraError) as error:  # searches are right without it, and slower
+        return f"not built, every search looks at every picture: {error}"
 
 
 def space_for(store: Store, encoder: Encoder, model: str, *, reembed: bool = False) -> Space:

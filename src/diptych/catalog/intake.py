@@ -73,7 +73,7 @@ class Outcome:
     compacted : int
         Dead rows left out when the vectors were written anew.
     built : str, optional
-        What index was built, and what it finds.
+        What index was built, and what it finds; or why none was.
     """
 
     embedded: int = 0

@@ -31,6 +31,11 @@ _LOCK = 0x64697074  # "dipt": the advisory lock of writers
 _WIDEST = {"halfvec": 4000, "vector": 2000}  # numbers in a row that an index takes
 HNSW_ROWS = 50_000  # from so many rows on an index is made
 _SEARCHED = 1000  # most that pgvector's HNSW looks at
+# The Unicode Standard 15, table 3-7, without NUL, which PostgreSQL's texts do not have.
+_UTF8_IN_HEX = (
+    "^(0[1-9a-f]|[1-7].|(c[2-9a-f]|d.)[89ab].|e0[ab].[89ab].|(e[1-9a-cef][89ab].|ed[89].)[89ab].|"
+    "(f0[9ab].|f[1-3][89ab].|f48.)[89ab].[89ab].)*$"
+)
 
 
 def is_address(place: str | Path) -> bool:
@@ -66,12 +71,13 @@ class Postgres:
     def __init__(self, address: str) -> None:
         self._psycopg: Any = require("psycopg", extra="postgres", purpose="open a catalogue in PostgreSQL")
         adapter: Any = require("pgvector.psycopg", extra="postgres", purpose="search in PostgreSQL")
-        self.name = address.rpartition("@")[2]  # without a password
+        self.name = name_without_secrets(address)
         with self._told():
             self._connection: Any = self._psycopg.connect(address, autocommit=True)
             try:
-                with self.writing():  # two at once would both find it missing
-                    self._connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+                if not self.all("SELECT 1 FROM pg_extension WHERE extname = 'vector'"):
+                    with self.writing():  # two at once would both find it missing
+                        self._connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
                 adapter.register_vector(self._connection)
             except BaseException:
                 self._connection.close()
@@ -116,8 +122,10 @@ class Postgres:
         return bool(self.all("SELECT 1 WHERE to_regclass(?) IS NOT NULL", (name,)))
 
     def text_of(self, column: str) -> str:
-        """A column of bytes as text, in SQL."""
-        return f"encode({column}, 'escape')"
+        """A column of paths, which are bytes, as text, in SQL; what is no UTF-8 in octal where not ASCII."""
+        whole = f"encode({column}, 'hex') ~ '{_UTF8_IN_HEX}'"  # else convert_from would end the query
+        text = f"convert_from({column}, 'UTF8') COLLATE \"default\""  # else C's, of ASCII alone
+        return f"CASE WHEN {whole} THEN {text} ELSE encode({column}, 'escape') END"
 
     def close(self) -> None:
         """Let go of it."""
@@ -137,6 +145,31 @@ class Postgres:
             reason = " ".join(str(error).split())
             hint = " (install pgvector on that server)" if "extension" in reason else ""
             raise CatalogError(f"{self.name}: {reason}{hint}") from error
+
+
+def name_without_secrets(address: str) -> str:
+    """How messages name a database: host, port and database alone.
+
+    Raises
+    ------
+    CatalogError
+        It is no address; the message does not repeat it, for what is wrong in it may be the password.
+
+    Examples
+    --------
+    >>> name_without_secrets("postgresql://someone:secret@host:5432/pictures")
+    'host:5432/pictures'
+    """
+    psycopg: Any = require("psycopg", extra="postgres", purpose="open a catalogue in PostgreSQL")
+    try:
+        told: Mapping[str, Any] = psycopg.conninfo.conninfo_to_dict(address)
+    except psycopg.ProgrammingError:
+        raise CatalogError(
+            "this is not the address of a PostgreSQL database: expected postgresql://user@host:port/name, "
+            "with special characters in a password as %40"
+        ) from None
+    place = ":".join(str(told[key]) for key in ("host", "port") if told.get(key))
+    return "/".join(part for part in (place, str(told.get("dbname") or "")) if part) or "PostgreSQL"
 
 
 def _marked(sql: str) -> str:
@@ -226,7 +259,7 @@ class PostgresSpace(Space):
         if allowed is not None:
             source, values = f"{source} WHERE row = ANY(?)", (allowed.tolist(),)  # type: ignore[assignment]
         elif k <= _SEARCHED // 2 and self._indexed():
-            with self.database.writing():
+            with self.database.reading():
                 self.database.run(f"SET LOCAL hnsw.ef_search = {min(_SEARCHED, max(100, 2 * k))}")
                 return self.database.all(
                     f"SELECT row, -(vector <#> ?) FROM {self.table} ORDER BY vector <#> ?, row LIMIT ?",

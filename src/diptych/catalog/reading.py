@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from diptych.catalog.listing import SIDECARS
 from diptych.catalog.records import FileRecord, Found
-from diptych.errors import ImageError
+from diptych.errors import ImageError, MissingExtraError
 from diptych.media.archives import Entry, is_archive, iter_members, list_archive, read_member
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.media.details import read_details
@@ -100,7 +100,18 @@ def plain_reason(reason: str, found: Found) -> str:
     """A reason without the file's name, which stands beside it."""
     for name in (name_of(found), os.fsdecode(found.path), found.member):
         reason = reason.removeprefix(f"{name}: ") if name else reason
-    return reason
+    return storable(reason)
+
+
+def storable(text: str) -> str:
+    r"""A text that every database keeps: without halves of characters and without NUL.
+
+    Examples
+    --------
+    >>> storable("night \ud83d\0")
+    'night ?'
+    """
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _jobs(
@@ -190,10 +201,10 @@ def _looked_at(found: Found, data: bytes, captions: list[str]) -> Read:
     name = PurePosixPath(found.member or os.fsdecode(found.path)).name
     try:
         details: Details | None = read_details(data, name)
-    except ImageError:
+    except (ImageError, MissingExtraError):  # the decoder says it too
         details = None
     texts = [*captions, *(details.captions if details else ())]
-    record = FileRecord(found, caption=next((text for text in texts if text), ""))
+    record = FileRecord(found, caption=storable(next((text for text in texts if text), "")))
     return Read(record, data, hashlib.blake2b(data, digest_size=HASH_BYTES).digest(), details)
 
 

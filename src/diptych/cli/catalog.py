@@ -108,10 +108,12 @@ def check(
     catalog: catalogs.Catalog = None,
     golden: Golden = False,
     json: options.Json = False,
+    quiet: options.Quiet = False,
     model: catalogs.Model = None,
     pretrained: options.Pretrained = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    threads: options.Threads = "auto",
 ) -> None:
     """Read everything and see whether it holds together: every picture with its vector and the reverse.
 
@@ -126,9 +128,10 @@ def check(
     from diptych.errors import CatalogError
 
     with catalogs.opened(catalog) as store:
-        faults = check_catalog(store)
+        faults = check_catalog(store, lambda what, total: progress(what, total, unit="rows", quiet=quiet))
         if golden and store.active is not None:
-            encoder, _ = catalogs.encoder_for(store, model, pretrained, device=device, precision=precision)
+            machine = {"device": device, "precision": precision, "threads": threads}
+            encoder, _ = catalogs.encoder_for(store, model, pretrained, **machine)
             try:
                 check_pictures(encoder, store.active.info.golden)
             except CatalogError as error:

@@ -140,12 +140,19 @@ def _watch(
 ) -> None:
     """Index what changes, until Ctrl-C; says only what it did."""
     from diptych.catalog import changed_folders, known_roots, roots_of
+    from diptych.catalog.roots import excluded
+    from diptych.errors import InputError
 
-    roots = roots_of(paths) if paths else [root for root in known_roots(store) if root.exists()]
+    roots = roots_of(paths) if paths else known_roots(store)
     note(f"watching {', '.join(map(str, roots))}; Ctrl-C ends it", quiet=quiet)
-    for folders in changed_folders(roots):
+    patterns = {root: excluded(store, root) for root in roots}
+    for folders in changed_folders(patterns, skip=[store.folder] if store.folder else []):
         start = time.monotonic()
-        outcome = run(folders, remember=False)
+        try:
+            outcome = run(folders, remember=False)
+        except InputError as error:  # a folder went between the system's word and ours
+            complain("failed", str(error))
+            continue
         if outcome.changed:
             _tell(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
 

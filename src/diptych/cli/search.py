@@ -152,7 +152,7 @@ def search(
     with catalogs.searcher(catalog, model, pretrained, **machine) as asking:
         answer = asking.search(query, how)
         shown = pictures_of(asking, answer, explain=explain is not None) if html or explain or preview else []
-    _tell_notes(answer, asking, folder or [], quiet=quiet)
+    _tell_notes(answer, asking, quiet=quiet)
     form: Form = "json" if json else "null" if print0 else "paths" if paths else "table"
     print_answer(answer, how.offset, form, shown if preview else [], quiet=quiet)
     write_files(answer, how.offset, shown, html, explain, quiet=quiet)
@@ -160,15 +160,10 @@ def search(
         raise typer.Exit(1)
 
 
-def _tell_notes(answer: Answer, asking: Searcher, folders: list[Path], *, quiet: bool) -> None:
+def _tell_notes(answer: Answer, asking: Searcher, *, quiet: bool) -> None:
     """What is worth knowing of the query."""
     from diptych.catalog.query import missing_pictures
     from diptych.cli.labels import tell_language
-    from diptych.cli.pictures import exists
-
-    for folder in folders if not answer.searched else ():
-        if not exists(str(folder)):  # it may be on a drive that is away, if pictures of it are known
-            note(f"--in {folder}: there is no such folder", quiet=quiet)
 
     if texts := [term.value for term in answer.asked.terms if term.kind == "text"]:
         tell_language(texts, asking.encoder, quiet=quiet)

@@ -37,12 +37,13 @@ _DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture of an archive, or a file of captions beside it.
+    r"""One picture of an archive, or a file of captions beside it.
 
     Attributes
     ----------
     name : str
-        As the archive has it, with forward slashes. A name, not a path to write to.
+        As the archive has it, with forward slashes; bytes that are no UTF-8 are escaped ("caf\udce9.jpg"), so
+        that it can be printed and kept anywhere. A name, not a path to write to.
     size : int
         In bytes, unpacked, as the archive declares it.
     modified : float
@@ -225,6 +226,7 @@ def _members(
     path: Path, names: Collection[str] | None, limits: Limits
 ) -> Iterator[tuple[str, bytes | ImageError]]:
     kind = _kind(path)
+    names = None if names is None else {_plain(name) for name in names}
     if kind == "zip":
         yield from _zip_members(path, names, limits)
         return
@@ -250,6 +252,7 @@ def _walk_tar(path: Path, *, packed: bool) -> Iterator[tuple[tarfile.TarFile, ta
     seen: set[str] = set()
     with TarReader.open(path, "r:*" if packed else "r:") as tar:
         for info in headers(tar):
+            info.name = _plain(info.name)
             if packed and info.offset_data + info.size > most:
                 raise ImageError(
                     f"a bomb: it unpacks to more than {most:,} bytes, {_MOST_TIMES} times its size"
@@ -257,6 +260,17 @@ def _walk_tar(path: Path, *, packed: bool) -> Iterator[tuple[tarfile.TarFile, ta
             if info.name not in seen and not info.issparse():
                 seen.add(info.name)
                 yield tar, info
+
+
+def _plain(name: str) -> str:
+    r"""A member's name as a text that can be printed and kept in any database.
+
+    Examples
+    --------
+    >>> _plain("caf\udce9\0.jpg")
+    'caf\\udce9\\0.jpg'
+    """
+    return name_of(name).replace("\0", "\\0")
 
 
 def _extract(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
