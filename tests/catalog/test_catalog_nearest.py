@@ -221,6 +221,19 @@ def test_a_damaged_index_is_told_of_and_every_row_looked_at(
     assert near.stale() is None
 
 
+def test_an_index_that_another_process_builds_is_used(tmp_path: Path, texts: np.ndarray) -> None:
+    segments = segments_of(tmp_path, pictures_and_texts(ROWS, DIM, 1)[0])
+    near = Nearest(segments, tmp_path / "ivf", exact_rows=BOUND)
+    near.renew()
+    assert near.stale() is not None
+    build_ivf(segments, tmp_path / "ivf", texts[:200])
+    near.renew()
+    assert near.stale() is None
+    opened = near._ivf
+    near.renew()
+    assert near._ivf is opened  # and not read again for every question
+
+
 def test_without_faiss_every_row_is_looked_at(
     space: tuple[Segments, Path], texts: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,8 @@ class FileSpace(Space):
             raise CatalogError("the catalogue's space was replaced by another process: run the command again")
         rows, *seen = found[0]
         self.segments.extend(rows)
+        if self._nearest is not None:
+            self._nearest.renew()
         if tuple(seen) != self._seen:  # else every search would read and count the dead ones again
             self._dead, self._seen = None, tuple(seen)
 
@@ -101,7 +103,7 @@ class FileSpace(Space):
 
     def __len__(self) -> int:
         """Rows that belong to somebody."""
-        return len(self.dead) - int(self.dead.sum())
+        return len(self.dead) - int(np.count_nonzero(self.dead))
 
     def living(self) -> RowNumbers:
         """The rows that belong to somebody, sorted."""

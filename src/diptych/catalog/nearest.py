@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.catalog.exact import check_queries, check_rows, nearest_exact, rerank
-from diptych.catalog.ivf import Ivf
+from diptych.catalog.ivf import HEAD, Ivf
 from diptych.errors import CatalogError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -65,17 +65,33 @@ class Nearest:
         self.segments, self.folder, self.exact_rows = segments, folder, exact_rows
         self.trouble: str | None = None
         self._ivf: Ivf | None = None
+        self._opened: object = None
         self.reopen()
 
     def reopen(self) -> None:
         """Use the index that is in the folder now."""
-        self._ivf, self.trouble = None, None
+        self._ivf, self.trouble, self._opened = None, None, self._state()
         if self.folder is None or self.segments.rows <= self.exact_rows:
             return
         try:
             self._ivf = Ivf.open(self.folder, self.segments)
         except (CatalogError, MissingExtraError) as error:
             self.trouble = str(error)
+
+    def renew(self) -> None:
+        """Use another index than before where another process has built one."""
+        if self._state() != self._opened:
+            self.reopen()
+
+    def _state(self) -> object:
+        """What is in the folder, without opening it; None where no index is to be used."""
+        if self.folder is None or self.segments.rows <= self.exact_rows:
+            return None
+        try:
+            status = (self.folder / HEAD).stat()
+        except OSError:
+            return False
+        return status.st_ino, status.st_mtime_ns
 
     def stale(self, dead: BoolArray | None = None) -> str | None:
         """Why an index is worth building now; None when there is no need of one, or a good one is there."""
