@@ -82,6 +82,15 @@ def test_texts_that_no_database_keeps(
         assert found(catalog, Filter(caption=odd, name=odd, camera=odd, tags=(odd,))) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8")
+def test_a_reason_does_not_repeat_an_odd_name(tmp_path: Path, pictures: Path) -> None:
+    (pictures / os.fsdecode(b"caf\xe9.png")).write_bytes(b"words")
+    assert index(tmp_path / "catalog", pictures).failed == 1
+    store = Store.open(tmp_path / "catalog")
+    assert [reason for *_, reason in failures(store.database)] == ["not a picture: the bytes are text"]
+    store.close()
+
+
 @pytest.mark.parametrize("missing", [True, False])
 def test_an_index_that_cannot_be_built_is_told_of(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, missing: bool

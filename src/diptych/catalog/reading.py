@@ -23,6 +23,7 @@ from diptych.errors import ImageError, MissingExtraError
 from diptych.media.archives import Entry, is_archive, iter_members, list_archive, read_member
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.media.details import read_details
+from diptych.media.sources import name_of as printable
 from diptych.media.sources import read_source
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def name_of(found: Found) -> str:
 def plain_reason(reason: str, found: Found) -> str:
     """A reason without the file's name, which stands beside it."""
     for name in (name_of(found), os.fsdecode(found.path), found.member):
-        reason = reason.removeprefix(f"{name}: ") if name else reason
+        for spelt in (name, printable(name)):
+            reason = reason.removeprefix(f"{spelt}: ") if name else reason
     return storable(reason)
 
 
