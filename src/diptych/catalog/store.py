@@ -127,14 +127,14 @@ class Store:
         CatalogError
             There is none, it is damaged, or of a later version.
         """
-        none = f"there is no catalogue in {place}: make one with  diptych index PATH"
+        none = "there is no catalogue in {}: make one with  diptych index PATH"
         folder = None if is_address(place) else Path(place)
         if folder is not None and not (folder / FILE).is_file():
-            raise CatalogError(none)
+            raise CatalogError(none.format(folder))
         database: Database = Postgres(str(place)) if folder is None else Sqlite(folder / FILE)
         try:
             if folder is None and not database.has_table("meta"):
-                raise CatalogError(none)
+                raise CatalogError(none.format(database.name))  # an address may hold a password
             return cls._checked(database, folder)
         except BaseException:
             database.close()
