@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -408,6 +409,52 @@ def test_folders_choose_what_is_kept(album: Path, tmp_path: Path) -> None:
     group = duplicates(album, tiers=("bytes",), rules=rules).groups[0]
     assert group.kept.file.path.name == "same-as-3.png"
     assert "folder" in group.why
+
+
+def link_of(kind: str, folder: Path) -> Path:
+    """A second name of `the only one.png`, in a folder of its own; shorter, as what is kept would be."""
+    second = folder.parent / "z"
+    if kind == "folder":
+        second.symlink_to(folder)
+        return second / "the only one.png"
+    second.mkdir()
+    if kind == "symbolic":
+        (second / "a.png").symlink_to(folder / "the only one.png")
+    else:
+        os.link(folder / "the only one.png", second / "a.png")
+    return second / "a.png"
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard", "folder"])
+def test_names_of_one_file_are_one_file(tmp_path: Path, kind: str) -> None:
+    original = save(tmp_path / "pictures" / "the only one.png", photo(0))
+    link = link_of(kind, original.parent)
+    index(tmp_path / "catalog", original.parent, link.parent)
+    found = duplicates(tmp_path / "catalog")
+    assert (found.groups, found.files) == ((), 1)
+    copy = tmp_path / "pictures" / "a copy with a longer name.png"
+    copy.write_bytes(original.read_bytes())
+    index(tmp_path / "catalog", original.parent, link.parent)
+    found = duplicates(tmp_path / "catalog", rules=parse_rules("oldest"))
+    assert [file.path for file in found.to_remove()] == [copy]
+    kept = found.groups[0].kept.file
+    assert kept.path == (min(original, link) if kind == "hard" else original)
+    assert kept.names == (max(original, link) if kind == "hard" else link,)
+    found = duplicates(tmp_path / "catalog", rules=parse_rules(f"folder:{link.parent}"))
+    assert found.groups[0].kept.file == kept  # one of its names is there
+
+
+def test_one_file_is_known_again_on_a_device_of_another_number(tmp_path: Path) -> None:
+    original = save(tmp_path / "pictures" / "the only one.png", photo(0))
+    link = link_of("symbolic", original.parent)
+    index(tmp_path / "catalog", original.parent, link.parent)
+    store = Store.open(tmp_path / "catalog")
+    with store.database.writing():
+        store.database.run("UPDATE files SET device = device + 1 WHERE path = ?", (os.fsencode(link),))
+    store.close()
+    assert duplicates(tmp_path / "catalog").groups == ()
+    original.unlink()  # what is on disk says nothing any more
+    assert len(duplicates(tmp_path / "catalog").groups) == 1
 
 
 def test_what_is_asked_for_has_to_exist(album: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,10 +147,15 @@ def test_what_is_moved_has_to_be_what_it_was(tmp_path: Path, pictures: Path) -> 
 
 
 @pytest.mark.parametrize("kind", ["the copy is a link", "the kept one is a link", "two names of one file"])
-def test_names_of_one_file_are_no_copies(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("when", ["before it is indexed", "after"])
+def test_names_of_one_file_are_no_copies(tmp_path: Path, kind: str, when: str) -> None:
     folder = tmp_path / "pictures"
     save(folder / "a.png", photo(0))
     other = folder / "other-name.png"
+    if when == "after":  # with the times it had, as if nothing had happened
+        shutil.copy2(folder / "a.png", other)
+        index(tmp_path / "catalog", folder)
+        other.unlink()
     if kind == "two names of one file":
         os.link(folder / "a.png", other)
     elif kind == "the copy is a link":
@@ -157,10 +163,14 @@ def test_names_of_one_file_are_no_copies(tmp_path: Path, kind: str) -> None:
     else:
         (folder / "a.png").rename(other)
         (folder / "a.png").symlink_to("other-name.png")
-    index(tmp_path / "catalog", folder)
-    moved = move(tmp_path / "catalog")
+    if when == "after":
+        moved = move(tmp_path / "catalog")
+        assert "the same file on disk" in moved.refused[0][1]
+    else:
+        index(tmp_path / "catalog", folder)
+        moved = move(tmp_path / "catalog")
+        assert moved.undo is None
     assert moved.files == []
-    assert "the same file on disk" in moved.refused[0][1]
     assert (folder / "a.png").read_bytes() == other.read_bytes()
 
 

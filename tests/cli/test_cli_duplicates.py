@@ -92,6 +92,19 @@ def test_forms_for_programs(run: Run, indexed: Path) -> None:
     assert removable == [str(indexed / "copies" / name) for name in ("same.png", "small.jpg")]
 
 
+def test_names_to_remove_are_those_on_disk(run: Run, indexed: Path, tiny: Path) -> None:
+    odd = [os.fsencode(indexed) + name for name in (b"/copies/\xff.png", b"/copies/two\nlines.png")]
+    for name in odd:
+        Path(os.fsdecode(name)).write_bytes((indexed / "0.png").read_bytes())
+    assert run("index", indexed, "-m", tiny, "-q").exit_code == 0
+    plain = [os.fsencode(indexed / "copies" / name) for name in ("same.png", "small.jpg")]
+    done = run("duplicates", "--print0")
+    assert sorted(done.stdout_bytes.split(b"\0")) == sorted([b"", *plain, *odd])
+    done = run("duplicates", "--format", "remove")
+    assert sorted(done.stdout_bytes.splitlines()) == sorted([*plain, odd[0]])
+    assert "1 files with a line break in their names: --print0 has them" in done.stderr
+
+
 def test_tiers_rules_and_folders(run: Run, indexed: Path) -> None:
     def groups(*options: object) -> list[tuple[str, str]]:
         told = json.loads(run("duplicates", "--json", *options).stdout)

@@ -11,9 +11,9 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from diptych.catalog.comparing import compare_new
 from diptych.catalog.groups import Group, make_groups
@@ -27,6 +27,8 @@ from diptych.catalog.verdicts import TIERS, Tier
 from diptych.embedding import Progress
 from diptych.errors import CatalogError, InputError
 
+Place: TypeAlias = tuple[int, int]  # device and inode
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -37,7 +39,7 @@ class Groups:
     groups : tuple of Group
         By tier.
     pictures, files : int
-        How many were looked at.
+        How many were looked at; a file with several names is one.
     failed : dict
         Picture -> why it could not be read again, of those it was asked of.
     """
@@ -123,31 +125,60 @@ def find_duplicates(
 
 
 def files_of(store: Store, folders: Sequence[Path] = ()) -> dict[int, list[File]]:
-    """The files of every picture that could be decoded, by content; only those in these folders, if any."""
+    """The files of every picture that could be decoded, by content; only those in these folders, if any.
+
+    Names of one file are one: taking a name away for being a copy of another would take the picture.
+    """
     edges = [below(os.fsencode(os.path.abspath(folder.expanduser()))) for folder in folders]  # noqa: PTH100
     where = " OR ".join("(f.path >= ? AND f.path < ?)" for _ in edges) or "1 = 1"
-    found: dict[int, list[File]] = defaultdict(list)
-    for path, member, content, modified, kind, width, height, size, told in store.database.all(
-        "SELECT f.path, f.member, c.id, f.modified, c.format, c.width, c.height, c.bytes, "
+    found: dict[int, list[tuple[File, Place]]] = defaultdict(list)
+    for path, member, content, modified, device, inode, kind, width, height, size, told in store.database.all(
+        "SELECT f.path, f.member, c.id, f.modified, f.device, f.inode, c.format, c.width, c.height, c.bytes, "
         "c.taken IS NOT NULL OR c.camera <> '' OR c.latitude IS NOT NULL "
         "FROM files f JOIN contents c ON c.id = f.content "
         f"WHERE c.error IS NULL AND f.error IS NULL AND ({where}) ORDER BY f.path, f.member",
         [edge for pair in edges for edge in pair],
     ):
-        found[content].append(
-            File(
-                Path(os.fsdecode(bytes(path))),
-                member,
-                content,
-                kind or "",
-                width or 0,
-                height or 0,
-                size,
-                datetime.fromtimestamp(modified / 1e9),
-                bool(told),
-            )
+        file = File(
+            Path(os.fsdecode(bytes(path))),
+            *(member, content, kind or "", width or 0, height or 0, size, modified, bool(told)),
         )
-    return dict(found)
+        found[content].append((file, (device, inode)))
+    return {content: each_once(files) for content, files in found.items()}
+
+
+def each_once(files: Sequence[tuple[File, Place]]) -> list[File]:
+    """Files of one picture, each by one name: that of the file itself before those of links to it."""
+    if len(files) == 1:
+        return [files[0][0]]
+    alone = [file for file, (_, inode) in files if not inode]  # Windows' listings tell of no inodes
+    sets: dict[tuple[int, str], list[tuple[File, Place]]] = defaultdict(list)
+    for file, place in files:
+        if place[1]:
+            sets[place[1], file.member].append((file, place))
+    for same in sets.values():
+        # Devices change their numbers when they are plugged in anew: what is on disk now decides.
+        of_one: dict[Place, list[File]] = defaultdict(list)
+        for file, place in same:
+            of_one[place if len(same) == 1 else _place_now(file.path) or place].append(file)
+        for names in of_one.values():
+            first = min(names, key=_by_links) if len(names) > 1 else names[0]
+            others = tuple(one.path for one in names if one is not first)
+            alone.append(replace(first, names=others) if others else first)
+    return sorted(alone, key=lambda file: (os.fsencode(file.path), file.member))
+
+
+def _place_now(path: Path) -> Place | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev & (2**63 - 1), status.st_ino & (2**63 - 1)  # as listings have them
+
+
+def _by_links(file: File) -> tuple[bool, bool]:
+    """Whether it is a link, and whether its path leads over one."""
+    return file.path.is_symlink(), os.path.realpath(file.path) != str(file.path)
 
 
 @contextlib.contextmanager

@@ -31,9 +31,12 @@ class File:
     width, height : int
     size : int
         In bytes.
-    changed : datetime
+    modified : int
+        When it was changed, as the file system counts nanoseconds.
     told : bool
         Its EXIF data say when, where or with what it was taken.
+    names : tuple of Path
+        Further names of this very file: links to it.
     """
 
     path: Path
@@ -43,13 +46,22 @@ class File:
     width: int
     height: int
     size: int
-    changed: datetime
+    modified: int
     told: bool
+    names: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
         """Path and member in one line."""
         return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+    @property
+    def changed(self) -> datetime:
+        """When it was changed, in local time."""
+        try:
+            return datetime.fromtimestamp(self.modified / 1e9)
+        except (OverflowError, OSError, ValueError):  # a year that the system has no calendar for
+            return datetime.min
 
 
 Key: TypeAlias = Callable[[File], float]  # less is better
@@ -100,7 +112,7 @@ def best_first(files: Sequence[File], rules: Sequence[Rule]) -> tuple[list[File]
 
     Examples
     --------
-    >>> day = datetime(2024, 5, 1)
+    >>> day = 1_714_521_600 * 10**9
     >>> small = File(Path("a.jpg"), "", 1, "JPEG", 400, 300, 9000, day, True)
     >>> large = File(Path("copies/a.jpg"), "", 2, "JPEG", 800, 600, 9000, day, False)
     >>> files, why = best_first([small, large], parse_rules("resolution,oldest"))
@@ -135,7 +147,9 @@ def _rule(name: str) -> Rule:
 def _in_folder(name: str, folder: Path) -> Rule:
     home = os.path.join(os.path.abspath(folder.expanduser()), "")  # noqa: PTH100, PTH118 - ends in /
     return Rule(
-        name, lambda file: 0 if str(file.path).startswith(home) else 1, lambda a, b: f"folder: in {folder}"
+        name,
+        lambda file: 0 if any(str(path).startswith(home) for path in (file.path, *file.names)) else 1,
+        lambda a, b: f"folder: in {folder}",
     )
 
 
@@ -177,12 +191,12 @@ _RULES = {
         ),
         Rule(
             "oldest",
-            lambda file: int(file.changed.timestamp()),
+            lambda file: file.modified // 10**9,
             lambda a, b: f"oldest: {_days(a, b)}",
         ),
         Rule(
             "newest",
-            lambda file: -int(file.changed.timestamp()),
+            lambda file: -(file.modified // 10**9),
             lambda a, b: f"newest: {_days(a, b)}",
         ),
     )

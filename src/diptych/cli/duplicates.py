@@ -54,6 +54,9 @@ Form = Annotated[
         help="table, json, csv, imagededup ({file: [[file, score]]}), remove (copies, one a line).",
     ),
 ]
+Null = Annotated[
+    bool, typer.Option("--print0", "-0", metavar="", help="As --format remove, ended by NUL (xargs -0).")
+]
 Most = Annotated[
     int, typer.Option("--top", "-k", metavar="N", min=1, help="Groups of each tier in the table.")
 ]
@@ -85,6 +88,7 @@ def duplicates(
     keep: Keep = "resolution,exif,format,largest,oldest",
     folders: Folders = None,
     form: Form = "table",
+    print0: Null = False,
     top: Most = 20,
     html: Html = None,
     trash: Trash = None,
@@ -112,9 +116,9 @@ def duplicates(
     """
     from diptych.cli.duplicates_output import print_groups
 
-    form = "json" if json else form
     if form not in FORMS:
         raise typer.BadParameter(f"--format takes {', '.join(FORMS)}, not {form!r}")
+    form = "json" if json else "null" if print0 else form
     with catalogs.opened(catalog) as store:
         if undo is not None:
             _put_back(store, undo, json=json)

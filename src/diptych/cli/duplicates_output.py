@@ -1,15 +1,16 @@
-"""What `diptych duplicates` prints: a table by tiers, JSON, CSV, imagededup's form, a list to remove."""
+"""What `diptych duplicates` prints: a table by tiers, JSON, CSV, imagededup's form, names to remove."""
 
 from __future__ import annotations
 
 import csv
 import json as jsonlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from diptych.cli.console import fitted, note, screen
+from diptych.cli.console import complain, fitted, note, screen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from diptych.catalog.keeping import File
     from diptych.catalog.trash import Moved
 
-Form = Literal["table", "json", "csv", "imagededup", "remove"]
+Form = Literal["table", "json", "csv", "imagededup", "remove", "null"]
 
 MOST_SHOWN = 8  # files of a group in the table, beside the kept one
 TITLES = {
@@ -44,13 +45,24 @@ def print_groups(found: Groups, form: Form, top: int, moved: Moved | None, *, qu
         writer.writerows(_rows(found))
     elif form == "imagededup":
         typer.echo(jsonlib.dumps(as_imagededup(found)))
-    elif form == "remove":
-        for file in found.to_remove():
-            typer.echo(file.name)
+    elif form in ("remove", "null"):
+        _print_names([os.fsencode(file.path) for file in found.to_remove()], null=form == "null")
     elif not found.groups:
         typer.echo(f"no copies among {found.pictures:,} pictures in {found.files:,} files")
     else:
         _print_table(found, top, hint=moved is None, quiet=quiet)
+
+
+def _print_names(names: list[bytes], *, null: bool) -> None:
+    """The bytes that the file system has: whoever reads them removes files of these names."""
+    lines = [name for name in names if null or b"\n" not in name]
+    for name in lines:
+        typer.echo(name + (b"\0" if null else b"\n"), nl=False)
+    if len(lines) < len(names):
+        complain(
+            "left out",
+            f"{len(names) - len(lines):,} files with a line break in their names: --print0 has them",
+        )
 
 
 def as_imagededup(found: Groups) -> dict[str, list[tuple[str, float]]]:
