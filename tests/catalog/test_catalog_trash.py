@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -19,10 +20,10 @@ from catalogs import index
 from photos import cut, photo, save
 
 from diptych.catalog import Store, check, moving
-from diptych.catalog.duplicates import find_duplicates
+from diptych.catalog.duplicates import files_of, find_duplicates
 from diptych.catalog.keeping import parse_rules
 from diptych.catalog.moving import move_file
-from diptych.catalog.trash import FOLDER, Moved, move_to_trash, take_back
+from diptych.catalog.trash import FOLDER, Moved, move_to_trash, still_copy, take_back
 from diptych.catalog.undo import put_back
 from diptych.errors import InputError, SaveError
 
@@ -124,26 +125,45 @@ def test_parts_go_only_when_asked_for(tmp_path: Path, pictures: Path) -> None:
 # ------------------------------------------------------------------------------------------ one has to stay
 
 
-def test_what_is_kept_has_to_be_there_and_the_same(tmp_path: Path, pictures: Path) -> None:
+def test_what_is_kept_has_to_be_there_and_what_it_was(tmp_path: Path, pictures: Path) -> None:
     (pictures / "0.png").unlink()
-    save(pictures / "1.png", photo(50))
+    save(pictures / "1.png", photo(1, (40, 30)))  # the same picture, but no longer the larger one
     moved = move(tmp_path / "catalog")
     reasons = {str(file.path.relative_to(pictures)): reason for file, reason in moved.refused}
     assert set(reasons) == {"again/0.jpg", "deep/er/0.png", "again/1.jpg", "deep/er/1.png"}
     assert "no longer there" in reasons["again/0.jpg"]
-    assert "no longer the same" in reasons["deep/er/1.png"]
-    assert "no longer shows" in reasons["again/1.jpg"]
+    for name in ("again/1.jpg", "deep/er/1.png"):
+        assert f"{pictures / '1.png'} has changed since it was indexed: run diptych index" in reasons[name]
     assert {source.name for source, _ in moved.files} == {"2.jpg", "2.png"}
 
 
-def test_what_is_moved_has_to_be_what_it_was(tmp_path: Path, pictures: Path) -> None:
-    save(pictures / "again" / "0.jpg", photo(60), quality=80)
-    (pictures / "again" / "1.jpg").write_bytes(b"broken")
-    (pictures / "again" / "2.jpg").unlink()
-    moved = move(tmp_path / "catalog", tiers=("picture",))
-    assert moved.files == []
-    assert len(moved.refused) == 3
-    assert (pictures / "again" / "0.jpg").exists()
+def test_what_is_kept_in_an_archive_has_to_be_what_it_was(tmp_path: Path, pictures: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
+        archive.write(pictures / "0.png", "inside.png")
+    store = Store.open(tmp_path / "catalog")
+    index(tmp_path / "catalog", tmp_path / "some.zip")
+    by_name = {file.path.name: file for files in files_of(store).values() for file in files}
+    copy, kept = by_name["0.jpg"], by_name["some.zip"]
+    store.close()
+    assert still_copy(copy, kept, "picture") is None
+    os.utime(kept.path, (1, 1))
+    assert "has changed since it was indexed" in (still_copy(copy, kept, "picture") or "")
+
+
+def test_the_pictures_are_looked_at_once_more(tmp_path: Path, pictures: Path) -> None:
+    """However well sizes and times agree."""
+    store = Store.open(tmp_path / "catalog")
+    by_name = {file.name: file for files in files_of(store).values() for file in files}
+    store.close()
+    kept, same, again = (by_name[str(pictures / name)] for name in ("0.png", "deep/er/0.png", "again/0.jpg"))
+    assert still_copy(same, kept, "bytes") is still_copy(again, kept, "picture") is None
+    save(kept.path, photo(50))
+    status = kept.path.stat()
+    kept = dataclasses.replace(kept, size=status.st_size, modified=status.st_mtime_ns)
+    assert "no longer the same" in (still_copy(same, kept, "bytes") or "")
+    assert "no longer shows" in (still_copy(again, kept, "picture") or "")
 
 
 @pytest.mark.parametrize("kind", ["the copy is a link", "the kept one is a link", "two names of one file"])

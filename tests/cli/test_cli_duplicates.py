@@ -153,7 +153,7 @@ def test_what_stays_is_named(run: Run, indexed: Path) -> None:
     done = run("duplicates", "--trash", "auto")
     assert done.exit_code == 1
     assert "stayed: " in done.stderr
-    assert "no longer the same" in done.stderr
+    assert "has changed since it was indexed: run diptych index" in done.stderr
     assert (indexed / "copies" / "same.png").exists()
     refused = run("duplicates", "--trash", indexed / "trash")
     assert refused.exit_code == 2

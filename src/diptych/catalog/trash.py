@@ -20,7 +20,7 @@ from diptych.catalog.moving import digest, move_file
 from diptych.catalog.parts import Glance, small_grey
 from diptych.catalog.pixels import SIDE, Look
 from diptych.catalog.reading import read_ahead
-from diptych.catalog.records import Picture
+from diptych.catalog.records import Found, Picture
 from diptych.catalog.store import Store
 from diptych.catalog.undo import Write, undo_list
 from diptych.catalog.verdicts import Tier, judge, suspect
@@ -156,12 +156,16 @@ def _move(store: Store, file: File, keep: File, tier: Tier, target: Path, write:
 
 def still_copy(file: File, keep: File, tier: Tier) -> str | None:
     """Why a file may not be moved, by what is on disk now; None where it may."""
-    if not file.path.is_file():
+    here, kept = file_at(file.path), file_at(keep.path)
+    if here is None:
         return "it is no longer there"
-    if not keep.path.is_file():
+    if kept is None:
         return f"the one to keep is no longer there: {keep.name}"
     if file.path.samefile(keep.path):
         return f"it is the same file on disk as {keep.name}, by another name"
+    for one, found in ((file, here), (keep, kept)):
+        if _changed(one, found):  # it was chosen, or not, for what it no longer is
+            return f"{one.name} has changed since it was indexed: run diptych index"
     try:
         if tier == "bytes":
             same = not keep.member and digest(file.path) == digest(keep.path)
@@ -169,6 +173,11 @@ def still_copy(file: File, keep: File, tier: Tier) -> str | None:
         return _still_alike(file, keep, tier)
     except (DiptychError, OSError) as error:
         return str(error)
+
+
+def _changed(file: File, found: Found) -> bool:
+    """Whether what is on disk is not what was indexed; of an archive's size its members know nothing."""
+    return found.modified != file.modified or (not file.member and found.size != file.size)
 
 
 def _still_alike(file: File, keep: File, tier: Tier) -> str | None:
