@@ -343,6 +343,41 @@ def test_what_cannot_be_taken_away_is_not_given_a_second_name(
     assert list(target.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("then", ["it went", "who knows", "another file"])
+def test_a_drive_that_fails_while_a_name_is_taken_away_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: int, then: str
+) -> None:
+    source, target = tmp_path / "a", tmp_path / "b" / "c"
+    source.write_bytes(b"the only copy")
+    if devices == 2:
+        monkeypatch.setattr(os, "link", refuses(errno.EXDEV))
+    real, look = Path.unlink, Path.lstat
+    lost: list[Path] = []
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        real(self, missing_ok)
+        if self == source:
+            lost.append(self)
+            if then == "another file":
+                source.write_bytes(b"of somebody else")
+            raise OSError(errno.EIO, "the answer was lost")
+
+    def lstat(self: Path) -> os.stat_result:
+        if self in lost and then == "who knows":
+            raise OSError(errno.EIO, "no answer")
+        return look(self)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setattr(Path, "lstat", lstat)
+    if then == "it went":
+        move_file(source, target)
+    else:
+        with pytest.raises(OSError, match="the answer was lost"):
+            move_file(source, target)
+    assert target.read_bytes() == b"the only copy"
+
+
 def test_where_nothing_may_be_written(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,8 @@ def move_file(source: Path, target: Path) -> None:
     FileExistsError
         The new name is taken; nothing was touched.
     OSError
-        The system says no; the file is where it was.
+        The system says no; the file is where it was. A network drive may fail to say whether it still is:
+        then the new name stays, too.
     SaveError
         The copy on the other device is not the same; the file is where it was.
     """
@@ -48,8 +49,11 @@ def move_file(source: Path, target: Path) -> None:
         source.unlink()
     except FileNotFoundError:
         return  # somebody took the old name away meanwhile: the new one may be all there is
-    except OSError:  # a folder that may not be written to: it stays there, and only there
-        target.unlink()
+    except OSError:
+        if _gone(source):  # only the answer was lost on its way
+            return
+        if same_bytes(source, target):
+            target.unlink()  # a folder that may not be written to: it stays there, and only there
         raise
 
 
@@ -69,6 +73,33 @@ def digest(path: Path) -> bytes:
         while data := file.read(_CHUNK):
             found.update(data)
     return found.digest()
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether both can be read and are equal; of links, whether they say the same.
+
+    Examples
+    --------
+    >>> same_bytes(Path("/nowhere"), Path("/nowhere"))
+    False
+    """
+    try:
+        if one.is_symlink() or other.is_symlink():
+            return one.readlink() == other.readlink()
+        return digest(one) == digest(other)
+    except OSError:
+        return False
+
+
+def _gone(path: Path) -> bool:
+    """Whether the system says that there is nothing; False where it says nothing."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _rename(source: Path, target: Path) -> None:
