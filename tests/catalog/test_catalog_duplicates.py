@@ -460,6 +460,16 @@ def test_one_file_is_known_again_on_a_device_of_another_number(tmp_path: Path) -
 def test_what_is_asked_for_has_to_exist(album: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no tier 'twins': expected some of bytes, picture, part, scene"):
         duplicates(album, tiers=("twins",))
+    (tmp_path / "pictures" / "empty").mkdir()
+    for name in ("nowhere", "empty", "pic"):
+        folder = tmp_path / "pictures" / name
+        with pytest.raises(InputError, match=f"no picture in the catalogue is in {folder}"):
+            duplicates(album, folders=[tmp_path / "pictures", folder])
+        with pytest.raises(InputError, match=f"no picture in the catalogue is in {folder}"):
+            duplicates(album, rules=parse_rules(f"folder:{folder},resolution"))
+    with pytest.raises(InputError, match="there is no format 'PGN' to keep: expected some of JPEG, PNG"):
+        parse_rules("format:PGN/JPEG")
+    assert parse_rules("format:heic/jpg/raw")
     store = Store.create(tmp_path / "empty")
     with pytest.raises(CatalogError, match="holds no pictures yet"):
         find_duplicates(store)

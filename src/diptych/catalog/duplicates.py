@@ -102,7 +102,7 @@ def find_duplicates(
     CatalogError
         The catalogue is empty.
     InputError
-        A tier that there is none of.
+        A tier that there is none of; a folder, of a rule too, that no indexed file is in.
     """
     wrong = [tier for tier in tiers if tier not in TIERS]
     if wrong or not tiers:
@@ -112,16 +112,33 @@ def find_duplicates(
     space = space or store.active
     if space is None:
         raise CatalogError(f"{store.folder} holds no pictures yet: index some with  diptych index PATH")
+    rules = parse_rules() if rules is None else rules
+    for folder in (*folders, *(rule.folder for rule in rules if rule.folder is not None)):
+        _check_folder(store, folder)
     files = files_of(store, folders)
     pairs, looks = Pairs(store.database, space.info.identity), Looks(store.database)
     try:
         if set(tiers) != {"bytes"}:
             only = set(files) if folders else None
             compare_new(space, pairs, looks, parts="part" in tiers, only=only, stage=stage or _silent)
-        groups = make_groups(pairs, files, parse_rules() if rules is None else rules, tiers)
+        groups = make_groups(pairs, files, rules, tiers)
     finally:
         looks.close()
     return Groups(tuple(groups), len(files), sum(map(len, files.values())), dict(looks.failed))
+
+
+def _edges(folder: Path) -> tuple[bytes, bytes]:
+    """Between which paths a folder's files lie."""
+    return below(os.fsencode(os.path.abspath(folder.expanduser())))  # noqa: PTH100 - links stay
+
+
+def _check_folder(store: Store, folder: Path) -> None:
+    """Refuse a folder with nothing in it: a slip of the pen would decide what is kept."""
+    if not store.database.all("SELECT 1 FROM files WHERE path >= ? AND path < ? LIMIT 1", _edges(folder)):
+        raise InputError(
+            f"no picture in the catalogue is in {folder}: name an indexed folder, by the path that was given "
+            "to index it (see diptych catalog info)"
+        )
 
 
 def files_of(store: Store, folders: Sequence[Path] = ()) -> dict[int, list[File]]:
@@ -129,7 +146,7 @@ def files_of(store: Store, folders: Sequence[Path] = ()) -> dict[int, list[File]
 
     Names of one file are one: taking a name away for being a copy of another would take the picture.
     """
-    edges = [below(os.fsencode(os.path.abspath(folder.expanduser()))) for folder in folders]  # noqa: PTH100
+    edges = [_edges(folder) for folder in folders]
     where = " OR ".join("(f.path >= ? AND f.path < ?)" for _ in edges) or "1 = 1"
     found: dict[int, list[tuple[File, Place]]] = defaultdict(list)
     for path, member, content, modified, device, inode, kind, width, height, size, told in store.database.all(

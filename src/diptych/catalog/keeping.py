@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from diptych.errors import InputError
+from diptych.media import formats
 
 # The better kept first: what lost least, by Pillow's names.
-FORMATS = ("RAW", "TIFF", "PNG", "HEIF", "AVIF", "JPEG", "MPO", "WEBP", "BMP", "GIF")
+BEST_FORMATS = ("RAW", "TIFF", "PNG", "HEIF", "AVIF", "JPEG", "MPO", "WEBP", "BMP", "GIF")
 DEFAULT_RULES = "resolution,exif,format,largest,oldest"
 
 
@@ -69,11 +70,12 @@ Key: TypeAlias = Callable[[File], float]  # less is better
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: a number that is less for what is rather kept, and how it is said."""
+    """One rule: a number that is less for what is rather kept, how it is said, the folder it names if any."""
 
     name: str
     key: Key
     say: Callable[[File, File], str]
+    folder: Path | None = None
 
 
 def parse_rules(text: str = DEFAULT_RULES) -> list[Rule]:
@@ -89,7 +91,7 @@ def parse_rules(text: str = DEFAULT_RULES) -> list[Rule]:
     Raises
     ------
     InputError
-        A rule that there is none of.
+        A rule or a format that there is none of. Whether a folder holds anything, only a catalogue knows.
 
     Examples
     --------
@@ -150,12 +152,20 @@ def _in_folder(name: str, folder: Path) -> Rule:
         name,
         lambda file: 0 if any(str(path).startswith(home) for path in (file.path, *file.names)) else 1,
         lambda a, b: f"folder: in {folder}",
+        folder,
     )
 
 
 def _by_format(name: str, order: Sequence[str]) -> Rule:
-    names = {"JPG": "JPEG", "HEIC": "HEIF", "TIF": "TIFF"}
-    places = {names.get(one, one): number for number, one in enumerate(order)}
+    names = {"JPG": "JPEG", "HEIC": "HEIF", "TIF": "TIFF", "JP2": "JPEG2000"}
+    kinds = [names.get(one, one) for one in order]
+    for kind in kinds:
+        if kind not in formats.FORMATS:
+            raise InputError(
+                f"there is no format {kind!r} to keep: expected some of {', '.join(formats.FORMATS)}, with / "
+                "between them"
+            )
+    places = {kind: number for number, kind in enumerate(kinds)}
     return Rule(
         name,
         lambda file: places.get(file.format, len(places)),
@@ -182,7 +192,7 @@ _RULES = {
             lambda a, b: f"resolution: {_pixels(a)} against {_pixels(b)}",
         ),
         Rule("exif", lambda file: not file.told, lambda a, b: "exif: what the camera wrote is still there"),
-        _by_format("format", FORMATS),
+        _by_format("format", BEST_FORMATS),
         Rule(
             "largest", lambda file: -file.size, lambda a, b: f"largest: {a.size:,} against {b.size:,} bytes"
         ),

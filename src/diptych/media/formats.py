@@ -19,10 +19,11 @@ from diptych.extras import require
 from diptych.media.raw import RAW_SUFFIXES, CheckSize, open_raw
 
 # Formats that begin with bytes of their own, the common ones first. MPO comes with JPEG.
-_FORMATS = (
+BY_BYTES = (
     *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000"),
     *("PPM", "ICO", "QOI", "PSD", "DDS", "SGI", "PCX", "ICNS", "DIB"),
 )
+FORMATS = (*BY_BYTES, "MPO", "HEIF", "RAW")  # every one that a picture may be of
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 _PILLOW = r"PIL\."  # the modules whose warnings are kept quiet
@@ -86,7 +87,7 @@ def open_known(file: BinaryIO, name: str) -> Image.Image:
 
 def _identify(file: BinaryIO, prefix: bytes, name: str) -> Image.Image | None:
     Image.preinit()
-    for kind in _FORMATS:
+    for kind in BY_BYTES:
         if kind not in Image.OPEN:
             Image.init()  # the rarer plugins, about 30 ms, only once needed
         if kind not in Image.OPEN:
