@@ -367,6 +367,22 @@ def test_a_catalogue_that_may_not_be_written_to(album: Path) -> None:
     store.close()
 
 
+def test_thin_pictures_stop_nothing(album: Path, tmp_path: Path) -> None:
+    before = told_of(duplicates(album))
+    thin = tmp_path / "thin"
+    for width, height in ((600, 1), (6, 600), (1, 1), (3000, 20), (2, 300), (40, 3)):
+        save(thin / f"{width}x{height}.png", photo(width, (640, 480)).resize((width, height)))
+    index(album, thin)
+    found = duplicates(album)
+    assert (told_of(found), found.failed, found.pictures) == (before, {}, 16)
+    store = Store.open(album)
+    inquiry = Inquiry(store, ToyEncoder())
+    for path in thin.iterdir():
+        assert inquiry.ask(path)[0].entry.path == path
+    inquiry.close()
+    store.close()
+
+
 def test_a_broken_file_is_named_and_stops_nothing(album: Path, tmp_path: Path) -> None:
     (tmp_path / "pictures" / "small.jpg").write_bytes(b"broken since")
     found = duplicates(album)

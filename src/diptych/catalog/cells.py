@@ -23,6 +23,7 @@ Box = tuple[int, int, int, int]
 
 GRIDS = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 3))  # columns and rows
 SIDE = 256  # pixels of the longer side that is cut into cells
+LEAST = 16  # pixels of a cell's side
 PLAIN = 32.0  # by which a pixel of a border differs from its colour at most, of 255
 SPECKS = 0.1  # share of a border's line that may differ more: JPEG
 TOLD = 10.0  # deviation of the brightness below which a cell shows too little for its hash to mean something
@@ -68,10 +69,12 @@ def trimmed(pixels: FloatArray) -> Box | None:
     pixels : (h, w, 3) from 0 to 255
     """
     height, width = pixels.shape[:2]
+    if min(height, width) < LEAST:
+        return None
     upper, lower = _border(pixels), height - _border(pixels[::-1])
     across = pixels.swapaxes(0, 1)
     left, right = _border(across), width - _border(across[::-1])
-    if lower - upper < 16 or right - left < 16 or pixels[upper:lower, left:right].std() < TOLD:
+    if min(lower - upper, right - left) < LEAST or pixels[upper:lower, left:right].std() < TOLD:
         return None
     return left, upper, right, lower
 
