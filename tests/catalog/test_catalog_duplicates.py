@@ -367,6 +367,34 @@ def test_a_catalogue_that_may_not_be_written_to(album: Path) -> None:
     store.close()
 
 
+@pytest.mark.parametrize("tiers", [("bytes", "picture"), ("bytes", "picture", "part")])
+def test_what_could_not_be_read_is_compared_once_it_is_back(
+    album: Path, tmp_path: Path, tiers: tuple[str, ...]
+) -> None:
+    away = tmp_path / "away"
+    (tmp_path / "pictures").rename(away)
+    found = duplicates(album, tiers=tiers)
+    assert [group.tier for group in found.groups] == ["bytes"]  # told by the catalogue alone
+    assert found.failed
+    away.rename(tmp_path / "pictures")
+    found = duplicates(album, tiers=tiers)
+    assert [group[1] for group in told_of(found)[1:3]] == ["0.png", "1.png"]
+    assert found.failed == {}
+
+
+def test_a_partner_that_could_not_be_read_is_compared_once_it_is_back(album: Path, tmp_path: Path) -> None:
+    duplicates(album)
+    pictures = tmp_path / "pictures"
+    save(pictures / "late.jpg", photo(50), quality=60)
+    index(album, pictures)
+    (pictures / "other.png").rename(tmp_path / "other.png")
+    found = duplicates(album)
+    assert len(found.failed) == 1
+    assert "late.jpg" not in str(told_of(found))
+    (tmp_path / "other.png").rename(pictures / "other.png")
+    assert ("picture", "other.png", [("late.jpg", "picture", "saved again")]) in told_of(duplicates(album))
+
+
 def test_thin_pictures_stop_nothing(album: Path, tmp_path: Path) -> None:
     before = told_of(duplicates(album))
     thin = tmp_path / "thin"

@@ -56,10 +56,12 @@ def compare_new(
     new = [content for content, is_new in zip(contents, fresh.tolist(), strict=True) if is_new]
     if new:
         comparison = _Comparison(space, contents, looks, parts)
-        proposed = comparison.by_hash(fresh, new, stage)
+        proposed, away = comparison.by_hash(fresh, new, stage), set[int]()
         with stage("comparing", len(new)) as advance:
             for chunk, found in comparison.by_chunk(new, proposed):
-                pairs.add(found, chunk, depth)
+                pairs.forget(looks.failed.keys() - away)  # once they are back, they are new
+                away = set(looks.failed)
+                pairs.add(found, [one for one in chunk if one not in looks.failed], depth)
                 advance(len(chunk))
 
 

@@ -89,6 +89,15 @@ class Pairs:
                 [(content, depth) for content in compared if content in there],
             )
 
+    def forget(self, contents: Collection[int]) -> None:
+        """That these were ever compared: what could not be read may have partners that were not seen."""
+        for content in contents:
+            self._compared.pop(content, None)
+        if self.database.readonly or not contents:
+            return
+        with self.database.writing():
+            self.database.many("DELETE FROM compared WHERE content = ?", [(content,) for content in contents])
+
     def __iter__(self) -> Iterator[Pair]:
         if not self._others:
             for first, second, tier, change, whole, bits, cosine, pixels, box in self.database.all(
