@@ -557,6 +557,23 @@ def test_pictures_from_outside(album: Path, tmp_path: Path) -> None:
     store.close()
 
 
+def test_the_same_bytes_are_told_of_however_pale_the_picture(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    for number in range(40):
+        image = Image.new("RGB", (64, 48), "white")
+        image.putpixel((number, 20), (254, 254, 254))
+        save(folder / f"{number}.png", image)
+    index(tmp_path / "catalog", folder)
+    store = Store.open(tmp_path / "catalog")
+    inquiry = Inquiry(store, ToyEncoder())
+    for path in folder.iterdir():
+        first = inquiry.ask(path)[0]
+        assert (first.entry.path, first.tier, first.verdict) == (path, "bytes", None)
+        assert first.cosine == pytest.approx(1, abs=0.001)
+    inquiry.close()
+    store.close()
+
+
 def test_postgres_keeps_pairs_too(new_database: Callable[[], str], album: Path, tmp_path: Path) -> None:
     address = new_database()
     index(address, tmp_path / "pictures")

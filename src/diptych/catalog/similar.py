@@ -104,7 +104,9 @@ class Inquiry:
         glance, traces = glance_at(look)
         row = self.encoder.encode_images([image])[0]
         outsider = Outsider(difference_hash(image), perceptual_hash(image), traces, row)
-        cosines = self.proposer.of_outsider(outsider)
+        same, cosines = self._same_bytes(path), self.proposer.of_outsider(outsider)
+        if same is not None:
+            cosines.setdefault(same, 1.0)  # hashes of pale pictures, and their vectors, propose others
         glances = self.looks.glances(cosines)
         suspicions = {one: suspect(glance, other) for one, other in glances.items()}
         looks = self.looks.looks(one for one, suspicion in suspicions.items() if suspicion)
@@ -112,7 +114,7 @@ class Inquiry:
         for one, suspicion in suspicions.items():
             verdict = judge(look, looks[one], suspicion) if one in looks else None
             verdicts[one] = verdict or self.scenes.alike(suspicion.plain, cosines[one])
-        return self._told(cosines, verdicts, self._same_bytes(path), alike)
+        return self._told(cosines, verdicts, same, alike)
 
     def _same_bytes(self, path: Path) -> int | None:
         found = self.store.database.all("SELECT id FROM contents WHERE hash = ?", (digest(path),))
