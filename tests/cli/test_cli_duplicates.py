@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -227,6 +228,23 @@ def test_similar_from_outside(run: Run, indexed: Path, tmp_path: Path) -> None:
     nothing = run("similar", outside / "unknown.png")
     assert nothing.exit_code == 1
     assert "looks like it" in nothing.stdout
+
+
+def test_a_picture_whose_library_is_missing_does_not_stop_similar(
+    run: Run, indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(300))
+    photo(1).save(outside / "b.png")
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    done = run("similar", outside, "--top", 0, "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert "pi_heif" in told[0]["error"]
+    assert told[1]["found"]
+    assert "failed: " in done.stderr
 
 
 def test_an_empty_catalogue_says_what_to_do(run: Run, tmp_path: Path) -> None:

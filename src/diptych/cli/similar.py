@@ -48,7 +48,7 @@ def similar(
     Exit status: 0 something was found, 1 only like ones or nothing, 2 not done.
     """
     from diptych.catalog.similar import Inquiry
-    from diptych.errors import ImageError
+    from diptych.errors import ImageError, MissingExtraError
     from diptych.media import find_images
 
     paths = find_images(pictures)
@@ -63,7 +63,7 @@ def similar(
             for path in paths:
                 try:
                     found = inquiry.ask(path, alike=alike)
-                except ImageError as error:
+                except (ImageError, MissingExtraError) as error:
                     complain("failed", str(error))
                     told.append({"path": str(path), "error": str(error), "found": []})
                     continue
