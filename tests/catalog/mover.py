@@ -1,20 +1,73 @@
-"""Moves the duplicates of a catalogue to a trash folder; to be killed, so it says when it begins."""
+"""Moves the duplicates of a catalogue to a trash folder, and is killed at a chosen instant of one of the moves.
+
+    python mover.py CATALOG TRASH|auto DEVICES INSTANT MOVE
+
+The last two say when: at the MOVE-th file, from 1, as soon as INSTANT is past: "written down",
+"linked", "half copied", "copied" or "taken away". On two devices no second name
+can be given, so files are copied.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from diptych.catalog import Store
+from diptych.catalog import Store, moving, trash
 from diptych.catalog.duplicates import find_duplicates
-from diptych.catalog.trash import move_to_trash
+
+
+def die() -> None:
+    """As the power goes: nothing is flushed, no handler runs."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main() -> None:
-    store = Store.open(Path(sys.argv[1]))
+    catalog, place, devices, instant, number = sys.argv[1:]
+    moves = 0
+
+    def then(done: Callable[..., Any], what: str) -> Callable[..., Any]:
+        """Do it, and die where that was the instant."""
+
+        def doing(*values: Any, **named: Any) -> Any:
+            result = done(*values, **named)
+            of_a_part = bool(values) and str(values[0]).endswith(".part") and what == "taken away"
+            if what == instant and moves == int(number) and not of_a_part:
+                die()
+            return result
+
+        return doing
+
+    def move(source: Path, target: Path, real: Callable[[Path, Path], None] = moving.move_file) -> None:
+        nonlocal moves
+        moves += 1
+        if instant == "written down" and moves == int(number):
+            die()
+        real(source, target)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    def copy(old: Any, new: Any, _: int) -> None:
+        data = old.read()
+        new.write(data[: len(data) // 2])
+        new.flush()
+        then(lambda: None, "half copied")()
+        new.write(data[len(data) // 2 :])
+
+    trash.move_file = move  # type: ignore[attr-defined]
+    os.link = refuse if devices == "2" else then(os.link, "linked")
+    shutil.copyfileobj = copy  # type: ignore[assignment]
+    Path.rename = then(Path.rename, "copied")  # type: ignore[method-assign]
+    Path.unlink = then(Path.unlink, "taken away")  # type: ignore[method-assign]
+    store = Store.open(Path(catalog))
     found = find_duplicates(store, tiers=("bytes", "picture"))
-    print("begun", flush=True)
-    move_to_trash(store, found.groups, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    trash.move_to_trash(store, found.groups, None if place == "auto" else Path(place))
     store.close()
 
 

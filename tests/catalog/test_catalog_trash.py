@@ -6,12 +6,10 @@ import dataclasses
 import errno
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -398,12 +396,21 @@ def test_where_nothing_may_be_written(
 # --------------------------------------------------------------------------------------------------- kills
 
 
-@pytest.mark.parametrize("round_number", range(3))
-def test_killed_in_the_middle_it_can_be_undone(tmp_path: Path, round_number: int) -> None:
-    folder, catalog = tmp_path / "pictures", tmp_path / "catalog"
-    for seed in range(12):
+@pytest.mark.parametrize(
+    ("devices", "instant", "place"),
+    [
+        *((1, "written down", "auto"), (1, "linked", "auto"), (1, "taken away", "trash")),
+        *((2, "written down", "trash"), (2, "half copied", "auto"), (2, "half copied", "trash")),
+        *((2, "copied", "trash"), (2, "taken away", "trash")),
+    ],
+)
+def test_killed_in_the_middle_it_can_be_undone(
+    tmp_path: Path, devices: int, instant: str, place: str
+) -> None:
+    folder, catalog, killed_at = tmp_path / "pictures", tmp_path / "catalog", 5
+    for seed in range(3):
         save(folder / f"{seed}.png", photo(seed, (48, 36)))
-        for copy in range(5):
+        for copy in range(3):
             (folder / f"copy-{copy}-{seed}.png").write_bytes((folder / f"{seed}.png").read_bytes())
     index(catalog, folder)
     before = contents(folder)
@@ -413,33 +420,47 @@ def test_killed_in_the_middle_it_can_be_undone(tmp_path: Path, round_number: int
         "PYTHONPATH": os.pathsep.join([str(source), str(HERE), str(HERE.parent)]),
         "OMP_NUM_THREADS": "1",
     }
-    trash = [str(tmp_path / "trash")] if round_number == 1 else []
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "mover.py"), str(catalog), *trash],
-        env=environment,
-        stdout=subprocess.PIPE,
+    trash = place if place == "auto" else str(tmp_path / place)
+    words = [str(catalog), trash, str(devices), instant, str(killed_at)]
+    killed = subprocess.run(
+        [sys.executable, str(HERE / "mover.py"), *words], env=environment, capture_output=True, check=False
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"begun\n"
-    time.sleep(random.random() * 0.25)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     left = contents(folder)
-    for seed in range(12):  # one of each is there at every instant
-        assert f"{seed}.png" in left
+    assert len(left) == len(before) - killed_at + (instant != "taken away")
+    assert all(f"{seed}.png" in left for seed in range(3))  # one of each is there at every instant
     store = Store.open(catalog)
     assert check(store) == []
-    for undo in (catalog / "undo").glob("*.jsonl"):
-        if undo.stat().st_size:  # killed before its first line was written, it is no list yet
-            assert put_back(undo).problems == []
+    (undo,) = (catalog / "undo").glob("*.jsonl")
+    assert len(undo.read_bytes().splitlines()) == 1 + killed_at
+    assert bool(list(tmp_path.rglob("*.part"))) is (instant == "half copied")
+    restored = put_back(undo)
+    assert (len(restored.files), restored.problems) == (len(before) - len(left), [])
+    assert restored.untouched == killed_at - len(restored.files)
     assert contents(folder) == before
-    assert not list(tmp_path.rglob("*.part"))
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".part") or undo.stem == path.name]
     store.close()
     outcome = index(catalog, folder)
     assert outcome.failed == 0
     store = Store.open(catalog)
-    assert store.database.all("SELECT COUNT(*) FROM files")[0][0] == 72
+    assert store.database.all("SELECT COUNT(*) FROM files")[0][0] == len(before)
     store.close()
+
+
+def test_what_is_in_both_places_and_not_the_same_stays_in_both(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = move(tmp_path / "catalog")
+    assert moved.undo is not None
+    (source, target), (other, same) = moved.files[:2]
+    for path in (source, other):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    source.write_bytes(target.read_bytes()[:-1])
+    other.write_bytes(same.read_bytes())
+    restored = put_back(moved.undo)
+    assert [path for path, _ in restored.problems] == [source]
+    assert target.exists()
+    assert (restored.untouched, same.exists(), other.exists()) == (1, False, True)
 
 
 @pytest.mark.parametrize("devices", [1, 2])

@@ -116,7 +116,7 @@ def _copy(source: Path, target: Path) -> None:
     if source.is_symlink():
         target.symlink_to(source.readlink())
         return
-    before, part = source.stat(), target.with_name(f".{target.name}.part")
+    before, part = source.stat(), part_of(target)
     try:
         with source.open("rb") as old, part.open("wb") as new:
             shutil.copyfileobj(old, new, _CHUNK)
@@ -133,6 +133,11 @@ def _copy(source: Path, target: Path) -> None:
         _flush_folder(target.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def part_of(target: Path) -> Path:
+    """Where a copy is while it is made: a move onto another device that was killed leaves it behind."""
+    return target.with_name(f".{target.name}.part")
 
 
 def _flush_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from diptych.catalog.moving import move_file
+from diptych.catalog.moving import move_file, part_of, same_bytes
 from diptych.disk import saving
 from diptych.errors import InputError, SaveError
 
@@ -84,27 +84,31 @@ def put_back(undo: Path) -> Restored:
             if there and not back:
                 move_file(target, source)
                 restored.files.append(source)
-                _remove_empty(target.parent, undo.stem)
-            elif there and _two_names(source, target):
-                target.unlink()  # killed between giving the second name and taking the first: that one stays
+            elif there and _both(source, target):
+                target.unlink()  # killed between giving the new name and taking the old: that one stays
                 restored.untouched += 1
             elif there:
                 restored.problems.append(
                     (source, f"something is there again; the moved one stays in {target}")
                 )
             elif back:
+                part_of(target).unlink(missing_ok=True)  # killed while it was copied
                 restored.untouched += 1
             else:
                 restored.problems.append((source, f"it is neither there nor in {target}"))
+            if os.path.lexists(source):
+                _remove_empty(target.parent, undo.stem)
         except (OSError, SaveError) as error:
             restored.problems.append((source, str(error)))
     return restored
 
 
-def _two_names(a: Path, b: Path) -> bool:
-    """Whether both are names of one file that has at least these two; a link to the other is none."""
-    one, two = a.lstat(), b.lstat()
-    return (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino) and one.st_nlink >= 2 and not a.is_symlink()
+def _both(source: Path, target: Path) -> bool:
+    """Whether a file that was being moved is whole in both places; a link to the moved one is no file."""
+    one, two = source.lstat(), target.lstat()
+    if (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino):
+        return one.st_nlink >= 2 and not source.is_symlink()
+    return source.is_symlink() == target.is_symlink() and same_bytes(source, target)
 
 
 def read_undo(path: Path) -> list[tuple[Path, Path]]:
