@@ -1,10 +1,9 @@
-"""Moves the duplicates of a catalogue to a trash folder, and is killed at a chosen instant of one of the moves.
+"""Moves the duplicates of a catalogue to a trash folder, and is killed at a chosen instant of one move.
 
     python mover.py CATALOG TRASH|auto DEVICES INSTANT MOVE
 
-The last two say when: at the MOVE-th file, from 1, as soon as INSTANT is past: "written down",
-"linked", "half copied", "copied" or "taken away". On two devices no second name
-can be given, so files are copied.
+The last two say when: at the MOVE-th file, from 1, as soon as INSTANT is past: "written down", "linked",
+"half copied", "copied" or "taken away". On two devices no second name can be given, so files are copied.
 """
 
 from __future__ import annotations

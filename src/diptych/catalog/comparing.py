@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 
+from diptych.catalog.closer import confirmed
 from diptych.catalog.looks import Looks
 from diptych.catalog.pairs import DEEP, Pair, Pairs
 from diptych.catalog.proposals import Proposer
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CHUNK = 256  # pictures compared and committed at once
-LOOKED_AT = 128  # pairs whose looks are in memory at once
+LOOKED_AT, LOOKED_CLOSER = 128, 32  # pairs whose looks are in memory at once
 
 Cosines: TypeAlias = dict[tuple[int, int], float | None]  # by contents, the smaller number first
 
@@ -133,7 +134,7 @@ class _Comparison:
     def _by_pixels(
         self, pairs: Sequence[tuple[int, int]], suspicions: Mapping[tuple[int, int], Suspicion]
     ) -> dict[tuple[int, int], Verdict]:
-        found = {}
+        found: dict[tuple[int, int], Verdict] = {}
         for part in chunks(pairs, LOOKED_AT):
             looks = self.looks.looks(one for pair in part for one in pair)
             for a, b in part:
@@ -141,6 +142,14 @@ class _Comparison:
                     verdict = judge(looks[a], looks[b], suspicions[a, b])
                     if verdict is not None:
                         found[a, b] = verdict
+        same = [pair for pair, verdict in found.items() if verdict.tier == "picture"]
+        for part in chunks(same, LOOKED_CLOSER):
+            closer = self.looks.closer(one for pair in part for one in pair)
+            for a, b in part:
+                if a in closer and b in closer:
+                    found[a, b] = confirmed(found[a, b], closer[a], closer[b])
+                else:
+                    del found[a, b]
         return found
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from diptych.catalog.cells import cell_hashes
+from diptych.catalog.closer import Closer
 from diptych.catalog.entries import Entry, load_entry, read_entries
 from diptych.catalog.parts import Glance, small_grey
 from diptych.catalog.pixels import SIDE, Look
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST_LOOKS, MOST_GLANCES = 400, 20_000  # in memory; a quarter of a megabyte each, and a few kilobytes
+# In memory: a quarter of a megabyte each, a few kilobytes, three quarters of a megabyte.
+MOST_LOOKS, MOST_GLANCES, MOST_CLOSER = 400, 20_000, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +70,21 @@ class Looks:
         self.database = database
         self.failed: dict[int, str] = {}
         self._looks: OrderedDict[int, Look] = OrderedDict()
+        self._closer: OrderedDict[int, Closer] = OrderedDict()
         self._seen: OrderedDict[int, tuple[Glance, Traces]] = OrderedDict()
         self._pool = ThreadPoolExecutor(processors(), thread_name_prefix="look")
 
     def looks(self, contents: Iterable[int]) -> dict[int, Look]:
         """Those of these pictures that can be read."""
         wanted = list(dict.fromkeys(contents))
-        self._looks.update(self._map(lambda look: look, [one for one in wanted if one not in self._looks]))
+        self._looks.update(self._read(_look_at, [one for one in wanted if one not in self._looks]))
         return _taken(self._looks, wanted, MOST_LOOKS)
+
+    def closer(self, contents: Iterable[int]) -> dict[int, Closer]:
+        """Those of these pictures that can be read, as they are looked at more closely."""
+        wanted = list(dict.fromkeys(contents))
+        self._closer.update(self._read(_look_closer, [one for one in wanted if one not in self._closer]))
+        return _taken(self._closer, wanted, MOST_CLOSER)
 
     def glances(self, contents: Iterable[int]) -> dict[int, Glance]:
         """Those of these pictures that have one, or can be read and then have one."""
@@ -84,7 +93,9 @@ class Looks:
         for content, width, height, grey, *traces in self._kept("width, height, grey, cells, words", missing):
             pixels = np.frombuffer(bytes(grey), np.uint8).reshape(height, width)
             self._seen[content] = Glance(pixels), _unpacked(*traces)
-        made = self._map(glance_at, [one for one in missing if one not in self._seen])
+        made = self._read(
+            lambda entry: glance_at(_look_at(entry)), [one for one in missing if one not in self._seen]
+        )
         self._seen.update(made)
         if made and not self.database.readonly:
             with self.database.writing():
@@ -108,6 +119,7 @@ class Looks:
         """Let go of threads and pictures."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._looks.clear()
+        self._closer.clear()
         self._seen.clear()
 
     def _kept(self, columns: str, contents: Sequence[int]) -> Iterator[tuple[Any, ...]]:
@@ -118,13 +130,15 @@ class Looks:
                 f"SELECT content, {columns} FROM glances WHERE content IN ({marks})", part
             )
 
-    def _map(self, make: Callable[[Look], T], contents: Sequence[int]) -> list[tuple[int, T]]:
-        """What threads make of the looks of these pictures."""
+    def _read(self, make: Callable[[Entry], T], contents: Sequence[int]) -> list[tuple[int, T]]:
+        """What threads make of these pictures."""
         made: list[tuple[int, T]] = []
 
         def work(entry: Entry) -> T | Failure:
-            look = self._read(entry)
-            return look if isinstance(look, Failure) else make(look)
+            try:
+                return make(entry)
+            except (ImageError, MissingExtraError, OSError) as error:
+                return Failure(error)
 
         entries = read_entries(self.database, [one for one in contents if one not in self.failed])
         for entry, result in zip(entries, self._pool.map(work, entries), strict=True):
@@ -134,15 +148,25 @@ class Looks:
                 made.append((entry.content, result))
         return made
 
-    def _read(self, entry: Entry) -> Look | Failure:
-        try:
-            return Look.of(load_entry(entry, target=SIDE // 2))
-        except (ImageError, MissingExtraError, OSError) as error:
-            return Failure(error)
-
 
 class Failure(str):
     """Why a picture could not be read."""
+
+
+def _look_at(entry: Entry) -> Look:
+    return Look.of(load_entry(entry, target=SIDE // 2))
+
+
+def _look_closer(entry: Entry) -> Closer:
+    """From the first of its files that can be read."""
+    first: ImageError | None = None
+    for path, member in ((entry.path, entry.member), *entry.copies):
+        try:
+            return Closer.at(path, member)
+        except ImageError as error:
+            first = first or error
+    assert first is not None
+    raise first
 
 
 def glance_at(look: Look) -> tuple[Glance, Traces]:

@@ -17,7 +17,7 @@ from diptych.catalog.spaces import MOST_VALUES
 from diptych.catalog.verdicts import Verdict
 
 _COLUMNS = ("first", "second", "tier", "change", "whole", "bits", "cosine", "pixels", "box")
-METHOD = "2"  # raised when verdicts or glances change: everything is then looked at anew
+METHOD = "3"  # raised when verdicts or glances change: everything is then looked at anew
 DEEP = {False: 1, True: 3}  # bits of a depth: as the same picture; and as parts of each other
 
 

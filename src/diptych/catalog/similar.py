@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diptych.catalog.closer import Closer, confirmed
 from diptych.catalog.comparing import contents_of
 from diptych.catalog.entries import Entry, load_file, read_entries
 from diptych.catalog.looks import Looks, glance_at
@@ -114,7 +115,17 @@ class Inquiry:
         for one, suspicion in suspicions.items():
             verdict = judge(look, looks[one], suspicion) if one in looks else None
             verdicts[one] = verdict or self.scenes.alike(suspicion.plain, cosines[one])
+        self._confirm(path, verdicts)
         return self._told(cosines, verdicts, same, alike)
+
+    def _confirm(self, path: Path, verdicts: dict[int, Verdict | None]) -> None:
+        """Look more closely at what seems to be the same picture."""
+        same = {one: told for one, told in verdicts.items() if told is not None and told.tier == "picture"}
+        if not same:
+            return
+        outside, closer = Closer.at(path), self.looks.closer(same)
+        for one, told in same.items():
+            verdicts[one] = confirmed(told, outside, closer[one]) if one in closer else None
 
     def _same_bytes(self, path: Path) -> int | None:
         found = self.store.database.all("SELECT id FROM contents WHERE hash = ?", (digest(path),))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diptych.catalog.closer import Closer, confirmed
 from diptych.catalog.entries import load_file
 from diptych.catalog.groups import Group
 from diptych.catalog.keeping import File
@@ -186,6 +187,8 @@ def _still_alike(file: File, keep: File, tier: Tier) -> str | None:
         return None  # nothing but that both are there can be asked of a scene
     glances = [Glance(small_grey(look)) for look in looks]
     verdict = judge(looks[0], looks[1], suspect(glances[0], glances[1], parts=tier == "part"))
+    if verdict is not None and tier == "picture":
+        verdict = confirmed(verdict, *(Closer.at(one.path, one.member) for one in (keep, file)))
     if verdict is None or verdict.tier not in ("picture", tier) or verdict.whole == 1:
         return f"it no longer shows what {keep.name} shows"
     return None

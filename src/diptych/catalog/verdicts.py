@@ -1,7 +1,8 @@
 """What two pictures are to each other: the same picture, one part of the other, or the same scene.
 
 Hash and vectors only propose; the verdict is the pixels', and every verdict carries its evidence. First two
-glances are compared, which tells most pairs apart in a millisecond, then the pictures themselves.
+glances are compared, which tells most pairs apart in a millisecond, then the pictures themselves. What seems
+to be one picture is left to `closer` to confirm.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Verdict:
     tier : {"picture", "part", "scene"}
     change : str
         "saved again", "mirrored", "cut", "framed", "written over", "recoloured", "squashed",
-        "another moment", "alike".
+        "first frame", "another moment", "alike".
     pixels : float
         Mean agreement of the blocks compared, up to 1.
     box : (left, upper, right, lower), optional

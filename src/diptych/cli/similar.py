@@ -110,6 +110,8 @@ def says(one: Similar) -> str:
     if one.tier == "scene":
         return "the same scene"
     whose = {0: "it is part of yours", 1: "yours is part of it"}.get(-1 if told.whole is None else told.whole)
+    if told.change == "first frame" and not whose:
+        return "the same first frame"
     return f"{whose}: {told.change}" if whose else f"the same but {told.change}"
 
 
