@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,21 @@ def test_copies_go_and_come_back(run: Run, indexed: Path, tmp_path: Path) -> Non
     refused = run("duplicates", "--undo", tmp_path / "nowhere.jsonl")
     assert refused.exit_code == 2
     assert "cannot be read" in refused.stderr
+
+
+def test_putting_back_needs_no_catalogue(run: Run, indexed: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in indexed.rglob("*") if path.is_file()}
+    told = json.loads(run("duplicates", "--trash", tmp_path / "trash", "--json").stdout)
+    both = run("duplicates", "--trash", "auto", "--undo", told["undo"])
+    assert both.exit_code == 2
+    assert "give one of them" in both.stderr
+    kept = Path(told["undo"]).rename(tmp_path / Path(told["undo"]).name)
+    shutil.rmtree(tmp_path / "catalog")
+    back = run("duplicates", "--undo", kept)
+    assert back.exit_code == 0, back.stderr
+    assert back.stdout == "2 files put back, 0 were where they belong\n"
+    assert "not told: the catalogue" in back.stderr
+    assert {path: path.read_bytes() for path in indexed.rglob("*") if path.is_file()} == before
 
 
 def test_what_stays_is_named(run: Run, indexed: Path) -> None:

@@ -119,10 +119,12 @@ def duplicates(
     if form not in FORMS:
         raise typer.BadParameter(f"--format takes {', '.join(FORMS)}, not {form!r}")
     form = "json" if json else "null" if print0 else form
+    if undo is not None:
+        if trash is not None:
+            raise typer.BadParameter("--undo puts back what --trash moved: give one of them")
+        _put_back(catalog, undo, json=json)
+        return
     with catalogs.opened(catalog) as store:
-        if undo is not None:
-            _put_back(store, undo, json=json)
-            return
         asked, movable = _tiers(tiers, "--tiers"), _tiers(trash_tiers, "--trash-tiers")
         found = _find(store, asked, keep, folders or [], quiet=quiet)
         if html is not None:
@@ -198,14 +200,13 @@ def _tell_moved(moved: Moved, *, quiet: bool) -> None:
         raise typer.Exit(1)
 
 
-def _put_back(store: Store, undo: Path, *, json: bool) -> None:
+def _put_back(catalog: str | None, undo: Path, *, json: bool) -> None:
     import json as jsonlib
 
-    from diptych.catalog.trash import take_back
     from diptych.catalog.undo import put_back
 
     restored = put_back(undo)
-    unknown = take_back(store, restored.files)
+    unknown = _tell_catalog(catalog, restored.files)
     for path, reason in restored.problems[:10]:
         complain("failed", f"{path}: {reason}")
     if json:
@@ -218,3 +219,16 @@ def _put_back(store: Store, undo: Path, *, json: bool) -> None:
             note(f"diptych index takes {unknown:,} of them into the catalogue again")
     if restored.problems:
         raise typer.Exit(1)
+
+
+def _tell_catalog(catalog: str | None, files: Sequence[Path]) -> int:
+    """How many of the files that are back the catalogue does not know; it need not be there any more."""
+    from diptych.catalog.trash import take_back
+    from diptych.errors import DiptychError
+
+    try:
+        with catalogs.opened(catalog) as store:
+            return take_back(store, files)
+    except DiptychError as error:
+        complain("not told", f"the catalogue, of the files that are back: {error}")
+        return 0
