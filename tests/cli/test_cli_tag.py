@@ -101,14 +101,23 @@ def test_a_sidecar_that_is_none_is_told_of(run: Run, indexed: Path) -> None:
         (["--clear", "x", "--label", "dog"], "--clear takes tags away"),
         (["--label", "dog", "--one", "--top", "2"], "leave out --top"),
         (["--label", "dog", "--dry-run", "--xmp"], "leave out --dry-run"),
+        (["--clear", "winter", "--dry-run"], "leave out --clear"),
+        (["--xmp-undo", "--dry-run"], "leave out --clear and --xmp-undo"),
+        (["--clear", "winter", "--in", "."], "--clear takes a whole list away"),
+        (["--clear", "winter", "--after", "2024-01-01"], "--clear takes a whole list away"),
+        (["--clear", "winter", "--name", "x"], "--clear takes a whole list away"),
         (["--label", "dog", "--origin", "file"], "cannot be the name"),
         (["--xmp", "--xmp-style", "nikon"], "darktable or adobe"),
         (["--labels", "missing.txt"], "missing.txt cannot be read"),
     ],
 )
 def test_what_cannot_be_is_said(run: Run, indexed: Path, words: list[str], why: str) -> None:
+    assert run("tag", "--label", "snow", "--origin", "winter", "--least", 0, "--xmp").exit_code == 0
+    before = {path: path.read_bytes() for path in indexed.rglob("*") if path.is_file()}
     done = run("tag", *words)
     assert done.exit_code == 2
+    assert {path: path.read_bytes() for path in indexed.rglob("*") if path.is_file()} == before
+    assert run("tag").stdout.split()[:2] == ["3", "snow"]
     assert why in " ".join(done.stderr.replace("│", " ").split())
 
 

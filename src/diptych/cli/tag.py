@@ -156,7 +156,11 @@ def tag(
         raise typer.BadParameter("--clear takes tags away: give labels in another command")
     if xmp and (dry_run or xmp_undo):
         raise typer.BadParameter("--xmp writes sidecars: leave out --dry-run and --xmp-undo")
+    if dry_run and (xmp_undo or clear is not None):
+        raise typer.BadParameter("--dry-run counts what labels would give: leave out --clear and --xmp-undo")
     where = filter_of(folder, after, before, name)
+    if where and clear is not None:
+        raise typer.BadParameter("--clear takes a whole list away: leave out --in, --after, --before, --name")
     told: dict[str, Any] = {}
     with catalogs.opened(catalog) as store:
         if clear is not None:
