@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -237,3 +238,38 @@ def test_a_raw_file_and_its_jpeg_share_adobes_sidecar(tmp_path: Path) -> None:
     assert write_sidecars(store, "adobe").written == 1
     assert set(keywords_in((tmp_path / "pictures" / "a.xmp").read_bytes())[0]) == {"red", "blue"}
     store.close()
+
+
+def test_what_was_not_asked_for_keeps_its_sidecar_and_its_keywords(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    paint(folder / "p.png", "red")
+    Image.new("RGB", (16, 12), (0, 0, 255)).save(folder / "p.bmp")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "copy.png").write_bytes((folder / "p.png").read_bytes())
+    index(tmp_path / "catalog", folder)
+    store = Store.open(tmp_path / "catalog")
+    tag_pictures(Searcher(store, ToyEncoder()), labels("red", "blue"), "two")
+    for name in ("p.png", "p.bmp"):  # they share one: it says what both have, whichever is asked for
+        assert write_sidecars(store, "adobe", where=Filter(name=f"/{name}")).written == (name == "p.png")
+        assert set(keywords_in((folder / "p.xmp").read_bytes())[0]) == {"red", "blue"}
+    assert list(folder.rglob("*.xmp")) == [folder / "p.xmp"]
+    (folder / "p.xmp").unlink()
+    done = write_sidecars(store, where=Filter(folders=(folder / "sub",)))
+    assert (done.written, list(folder.rglob("*.xmp"))) == (1, [folder / "sub" / "copy.png.xmp"])
+    done = write_sidecars(store, where=Filter(name="p.png"), undo=True)
+    assert (done.removed, list(folder.rglob("*.xmp"))) == (0, [folder / "sub" / "copy.png.xmp"])
+    store.close()
+
+
+def test_a_sidecar_that_is_written_anew_stays_as_private_as_it_was(
+    searcher: Searcher, tmp_path: Path
+) -> None:
+    sidecar = tmp_path / "pictures" / "red.png.xmp"
+    made = merge_keywords(None, ["mine"])
+    assert made is not None
+    sidecar.write_bytes(made)
+    sidecar.chmod(0o600)
+    tag_pictures(searcher, labels("red", "blue"), "two")
+    assert write_sidecars(searcher.store).written == 2
+    assert stat.S_IMODE(sidecar.stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "pictures" / "blue.png.xmp").stat().st_mode) != 0o600

@@ -158,9 +158,16 @@ def _near(near: tuple[float, float, float], asked: _Conditions) -> None:
     asked.add("c.longitude IS NOT NULL")
 
 
-def _files(wanted: Filter, asked: _Conditions) -> None:
-    """Conditions that one and the same file has to fulfil."""
-    file = _Conditions(asked.path)
+def of_files(wanted: Filter, path: str) -> tuple[str, list[Any]]:
+    """What a filter asks of one and the same file `f`, as SQL and its values; "" where that is nothing.
+
+    Parameters
+    ----------
+    wanted : Filter
+    path : str
+        How the database says the file's path as text.
+    """
+    file = _Conditions(path)
     if wanted.folders:
         edges = [edge for folder in wanted.folders for edge in _edges(folder)]
         file.add(f"({' OR '.join([_INSIDE] * len(wanted.folders))})", *edges)
@@ -168,11 +175,16 @@ def _files(wanted: Filter, asked: _Conditions) -> None:
         file.add("LOWER(f.caption) LIKE LOWER(?) ESCAPE '!'", _part(wanted.caption))
     if wanted.name:
         file.add(
-            f"LOWER({asked.path} || '/' || f.member) LIKE LOWER(?) ESCAPE '!'", _part(name_of(wanted.name))
+            f"LOWER({path} || '/' || f.member) LIKE LOWER(?) ESCAPE '!'", _part(name_of(wanted.name))
         )  # escaped as members are
-    if file.parts:
-        inside = " AND ".join(file.parts)
-        asked.add(f"EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {inside})", *file.values)
+    return " AND ".join(file.parts), file.values
+
+
+def _files(wanted: Filter, asked: _Conditions) -> None:
+    """Some file of the picture."""
+    inside, values = of_files(wanted, asked.path)
+    if inside:
+        asked.add(f"EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {inside})", *values)
 
 
 def _edges(folder: Path) -> tuple[bytes, bytes, bytes]:

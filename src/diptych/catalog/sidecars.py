@@ -8,15 +8,16 @@ business.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from diptych.catalog.filters import Filter, allowed_rows
+from diptych.catalog.filters import Filter, allowed_rows, of_files
 from diptych.catalog.store import Store
 from diptych.catalog.tags import FILE, given_tags
-from diptych.disk import saving, write_bytes
+from diptych.disk import prepare, saving
 from diptych.errors import ImageError, InputError, SaveError
 from diptych.media.xmp import LARGEST, merge_keywords
 
@@ -84,7 +85,7 @@ def write_sidecars(
     style : {"darktable", "adobe"}
         How sidecars are named, see `sidecar_of`.
     where : Filter, optional
-        Only of these pictures.
+        Only of these pictures' files; one that several share says what all of them have.
     undo : bool
         Take every keyword out again that was written here, whatever the catalogue says.
     progress : callable, optional
@@ -117,23 +118,34 @@ def write_sidecars(
 def _sidecars(
     store: Store, style: Style, where: Filter | None, outcome: Written
 ) -> dict[Path, list[tuple[Path, int]]]:
-    """Sidecar -> the pictures it belongs to, as (path, content)."""
+    """Sidecar -> all the pictures it belongs to, as (path, content), of those that an asked one has."""
+    found: dict[Path, list[tuple[Path, int]]] = {}
+    wanted: set[Path] = set()
+    for path, member, content, asked in _files(store, where or Filter()):
+        if member:
+            outcome.inside += asked
+            continue
+        picture = Path(os.fsdecode(path))
+        sidecar = sidecar_of(picture, style)
+        found.setdefault(sidecar, []).append((picture, content))
+        if asked:
+            wanted.add(sidecar)
+    return {sidecar: pictures for sidecar, pictures in found.items() if sidecar in wanted}
+
+
+def _files(store: Store, where: Filter) -> Iterator[tuple[bytes, str, int, bool]]:
+    """(path, member, content, whether it is asked for) of every file."""
     among: set[int] | None = None
     if where and store.active is not None:
         rows = allowed_rows(store.active, where).tolist()
         among = set(store.active.contents_of(rows).values())
-    found: dict[Path, list[tuple[Path, int]]] = {}
-    for path, member, content in store.database.all(
-        "SELECT path, member, content FROM files WHERE content IS NOT NULL ORDER BY path, member"
+    of_file, values = of_files(where, store.database.text_of("f.path"))
+    for path, member, content, fits in store.database.all(
+        f"SELECT f.path, f.member, f.content, CASE WHEN {of_file or '1 = 1'} THEN 1 ELSE 0 END FROM files f "
+        "WHERE f.content IS NOT NULL ORDER BY f.path, f.member",
+        values,
     ):
-        if among is not None and content not in among:
-            continue
-        if member:
-            outcome.inside += 1
-            continue
-        picture = Path(os.fsdecode(bytes(path)))
-        found.setdefault(sidecar_of(picture, style), []).append((picture, content))
-    return found
+        yield bytes(path), member, content, bool(fits) and (among is None or content in among)
 
 
 def _keywords(store: Store, contents: Sequence[int]) -> list[str]:
@@ -162,8 +174,22 @@ def _bring(sidecar: Path, keywords: Sequence[str], outcome: Written) -> None:
             sidecar.unlink()
         outcome.removed += 1
     else:
-        write_bytes(sidecar, new)
+        _write(sidecar, new, old is not None)
         outcome.written += 1
+
+
+def _write(sidecar: Path, data: bytes, replaces: bool) -> None:
+    """Whole or not at all; who may read the old one may read the new one, and nobody else."""
+    with saving(sidecar):
+        mode = stat.S_IMODE(sidecar.stat().st_mode) if replaces else None
+        temporary = prepare(sidecar, lambda part: part.write_bytes(data))
+        try:
+            if mode is not None:
+                temporary.chmod(mode)
+            temporary.replace(sidecar)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def _read(sidecar: Path) -> bytes | None:
