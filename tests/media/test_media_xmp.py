@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.errors import ImageError
+from diptych.media import xmp
 from diptych.media.exif import clean
 from diptych.media.words import keywords_of
 from diptych.media.xmp import keywords_in, merge_keywords, tidy_keyword
@@ -169,3 +170,19 @@ def test_what_is_not_understood_is_left_alone(data: bytes, why: str) -> None:
 def test_no_bytes_do_anything_else(data: bytes) -> None:
     with contextlib.suppress(ImageError):
         merge_keywords(data, ["dog"])
+
+
+def test_a_text_of_many_lines_is_put_together_once() -> None:
+    """The parser hands lines on one by one: adding each to what there is would take hours for a large one."""
+    text = subject("\n" * 400_000)
+    pieces = [len(node.pieces) for node in xmp._parsed(text.encode()).walk()]
+    assert max(pieces) <= 400_000 / 1000
+    assert keywords_in(text.encode()) == ((), ())
+
+
+def test_many_keywords_go_and_come() -> None:
+    words = [f"word {number}" for number in range(3000)]
+    made = merge_keywords(LIGHTROOM.encode(), words)
+    assert made is not None
+    assert keywords_in(made) == (("Oma & Opa", "dog", *words), tuple(words))
+    assert merge_keywords(made, []) == LIGHTROOM.encode()

@@ -48,8 +48,13 @@ class _Node:
     tag_end: int
     inner_end: int = 0
     end: int = 0
-    text: str = ""
+    pieces: list[str] = field(default_factory=list)  # of its text, as the parser hands them on
     children: list[_Node] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """What stands directly in it."""
+        return "".join(self.pieces)
 
     @property
     def closed(self) -> bool:
@@ -121,7 +126,7 @@ def merge_keywords(old: bytes | None, wanted: Sequence[str]) -> bytes | None:
     if set(ours) == set(words) and _clean_lists(tree):
         return old
     bare = _without(text, ours)
-    left = _keywords(_parsed(bare))[0]
+    left = set(_keywords(_parsed(bare))[0])
     words = [word for word in words if word not in left]
     if not words and _holds_nothing(bare):
         return None
@@ -169,6 +174,7 @@ def _decoded(data: bytes) -> tuple[bytes, str, bytes]:
 def _parsed(text: bytes) -> _Node:
     parser = expat.ParserCreate("utf-8", " ")  # whatever encoding it had on disk
     root = _Node("", {}, 0, 0)
+    parser.buffer_text = True
     open_nodes = [root]
 
     def start(name: str, attributes: dict[str, str]) -> None:
@@ -186,7 +192,7 @@ def _parsed(text: bytes) -> _Node:
             node.end = text.index(b">", node.inner_end) + 1
 
     def characters(data: str) -> None:
-        open_nodes[-1].text += data
+        open_nodes[-1].pieces.append(data)
 
     def refuse(*_: object) -> None:
         raise ImageError("the sidecar declares types or entities, as XMP never does: it was not read")
@@ -252,7 +258,8 @@ def _keywords(root: _Node) -> tuple[list[str], list[str]]:
     if plain := description.attributes.get(f"{DC} subject"):
         found.append(tidy_keyword(plain))
     ours = [tidy_keyword(item.text) for item in _items(_property(root, f"{OURS} keywords"))]
-    return found, [word for word in ours if word in found]
+    there = set(found)
+    return found, [word for word in ours if word in there]
 
 
 def _clean_lists(root: _Node) -> bool:
@@ -274,18 +281,20 @@ def _holds_nothing(text: bytes) -> bool:
 # ---------------------------------------------------------------------------------------------- writing
 
 
-def _without(text: bytes, ours: Sequence[str]) -> bytes:
-    """The text without our keywords and their list."""
-    root = _parsed(text)
+def _without(text: bytes, keywords: Sequence[str]) -> bytes:
+    """The text without these keywords, which are ours, and their list."""
+    root, ours = _parsed(text), set(keywords)
     gone = [_property(root, f"{OURS} keywords")]
     subject = _property(root, f"{DC} subject")
     items = _items(subject)
     cut: list[_Node | None] = [item for item in items if tidy_keyword(item.text) in ours]
     gone += [subject] if cut and len(cut) == len(items) else cut
     spans = [_with_space_before(text, node) for node in gone if node is not None]
-    for start, end in sorted(spans, reverse=True):
-        text = text[:start] + text[end:]
-    return text
+    kept, at = [], 0
+    for start, end in sorted(spans):
+        kept.append(text[at:start])
+        at = max(end, at)
+    return b"".join([*kept, text[at:]])
 
 
 def _with_space_before(text: bytes, node: _Node) -> tuple[int, int]:
