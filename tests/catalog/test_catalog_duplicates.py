@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -65,9 +66,21 @@ def test_near_hashes_are_found_either_way(queries: list[int], others: list[int],
         assert {tuple(pair) for pair in between(left, right, bits).tolist()} == wanted
 
 
-def test_of_a_thousand_equal_hashes_only_some_are_proposed() -> None:
-    pairs = between(np.zeros(3, np.uint64), np.zeros(1000, np.uint64), 4)
-    assert len(pairs) == 3 * proposals.MOST
+@pytest.mark.parametrize("always", [0, 1e9])
+def test_of_thousands_of_equal_hashes_only_some_are_proposed(
+    monkeypatch: pytest.MonkeyPatch, always: float
+) -> None:
+    monkeypatch.setattr(proposals, "_ALWAYS", always)
+    many = np.repeat(np.array([0b1, 0b111, 2**63], np.uint64), 4000)
+    tracemalloc.start()
+    pairs = between(many, many, 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(pairs) == len(many) * proposals.MOST
+    assert (many[pairs[:, 0]] == many[pairs[:, 1]]).all()  # the nearest of each
+    assert peak < 60 * 2**20  # each with each would be a gigabyte
+    few = between(np.array([0b1], np.uint64), np.array([0b11, 0b1, 0b11, 0b1], np.uint64), 1)
+    assert few.tolist() == [[0, 1], [0, 3], [0, 0], [0, 2]]
 
 
 @pytest.mark.parametrize("change", [cut, framed, written_over])

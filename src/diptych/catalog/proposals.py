@@ -209,18 +209,49 @@ def between(queries: Hashes, hashes: Hashes, bits: int) -> Pairs:
     """
     if not len(queries) or not len(hashes):
         return np.zeros((0, 2), np.int64)
+    # Thousands of white pages have one hash, and all pairs of thousands are more than memory holds.
+    asking, asks = np.unique(queries, return_inverse=True)
+    asked, counts = np.unique(hashes, return_counts=True)
+    pairs, apart = _between_different(asking, asked, bits)
+    first, lengths = _runs(np.cumsum(counts) - counts, np.minimum(counts, MOST), pairs[:, 1])
+    places = np.argsort(hashes, kind="stable")[first]
+    near = _nearest_few(np.stack([np.repeat(pairs[:, 0], lengths), places], 1), np.repeat(apart, lengths))
+    counts = np.bincount(near[:, 0], minlength=len(asking))
+    first, lengths = _runs(np.cumsum(counts) - counts, counts, asks)
+    return np.stack([np.repeat(np.arange(len(queries)), lengths), near[first, 1]], 1)
+
+
+def _runs(
+    starts: NDArray[np.int64], lengths: NDArray[np.int64], chosen: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The positions in these runs, one run behind the other, and how long each is.
+
+    Examples
+    --------
+    >>> _runs(np.array([0, 5]), np.array([2, 3]), np.array([1, 0, 1]))
+    (array([5, 6, 7, 0, 1, 5, 6, 7]), array([3, 2, 3]))
+    """
+    wanted = lengths[chosen]
+    within = np.arange(wanted.sum()) - np.repeat(np.cumsum(wanted) - wanted, wanted)
+    return np.repeat(starts[chosen], wanted) + within, wanted
+
+
+def _between_different(queries: Hashes, hashes: Hashes, bits: int) -> tuple[Pairs, NDArray[np.uint8]]:
+    """`between` for hashes of which no two are equal, and in how many bits each pair differs."""
     if len(queries) * len(hashes) > _ALWAYS:
         pairs = near_pairs(np.concatenate([queries, hashes]), bits)
         across = (pairs[:, 0] < len(queries)) & (pairs[:, 1] >= len(queries))
         pairs = pairs[across] - np.array([0, len(queries)])
-        return _nearest_few(pairs, hamming(queries[pairs[:, 0]], hashes[pairs[:, 1]]))
+        pairs = _nearest_few(pairs, hamming(queries[pairs[:, 0]], hashes[pairs[:, 1]]))
+        return pairs, hamming(queries[pairs[:, 0]], hashes[pairs[:, 1]])
     step = max(_SLICE // len(hashes), 1)
     parts = []
     for start in range(0, len(queries), step):
         differing = hamming(queries[start : start + step, None], hashes[None])
         near, offset = np.argwhere(differing <= bits), np.array([start, 0])
         parts.append(_nearest_few(near, differing[near[:, 0], near[:, 1]]) + offset)
-    return np.concatenate(parts)
+    pairs = np.concatenate(parts)
+    return pairs, hamming(queries[pairs[:, 0]], hashes[pairs[:, 1]])
 
 
 def _nearest_few(pairs: Pairs, bits: NDArray[np.uint8]) -> Pairs:
