@@ -2,10 +2,11 @@
 
 Files of this room: `images` (the one way a picture is loaded), `sources` (paths, bytes and files, within
 limits), `formats` and `raw` (bytes to an opened, not yet decoded picture), `colours` (any mode to RGB),
-`details`, `exif` and `words` (what a header tells), `files` (paths, folders and patterns to picture files),
-`patterns` and `locations` (brace ranges, globs, addresses of shards), `archives` and `tars` (pictures inside
-archives, in place), `hashes` (64 bits for a picture, and which are near), `tiles` (overlapping parts) and
-`urls` (fetching, only when a caller asks). Resizing to what a model sees is left to `diptych.inputs`.
+`details`, `exif` and `words` (what a header tells), `frames` (whether there is more behind the first one),
+`xmp` (keywords in sidecars), `files` (paths, folders and patterns to picture files), `patterns` and
+`locations` (brace ranges, globs, addresses of shards), `archives` and `tars` (pictures inside archives, in
+place), `hashes` (64 bits for a picture, and which are near) and `urls` (fetching, only when a caller asks).
+Resizing to what a model sees is left to `diptych.inputs`.
 """
 
 from __future__ import annotations

@@ -24,15 +24,13 @@ _FREQUENCIES = np.arange(1, _BITS + 1)
 _COSINES = np.cos(np.pi * _FREQUENCIES[:, None] * (np.arange(_SIDE) + 0.5) / _SIDE)  # (8, 32)
 
 
-def difference_hash(image: Image.Image, *, mirrored: bool = False) -> int:
+def difference_hash(image: Image.Image) -> int:
     """Whether it gets brighter from left to right, at 8 x 8 places.
 
     Parameters
     ----------
     image : PIL.Image.Image
         Upright RGB, as `load_image` gives it; half a thousand pixels a side are plenty.
-    mirrored : bool
-        The hash of the picture with left and right exchanged.
 
     Returns
     -------
@@ -46,24 +44,20 @@ def difference_hash(image: Image.Image, *, mirrored: bool = False) -> int:
     Examples
     --------
     >>> ramp = Image.linear_gradient("L").rotate(90)
-    >>> hex(difference_hash(ramp)), difference_hash(ramp, mirrored=True)
-    ('0xffffffffffffffff', 0)
+    >>> hex(difference_hash(ramp))
+    '0xffffffffffffffff'
     """
     grey = _grey(image, _BITS + 1, _BITS)  # (8, 9)
-    if mirrored:
-        grey = grey[:, ::-1]
     return _packed(grey[:, 1:] > grey[:, :-1])
 
 
-def perceptual_hash(image: Image.Image, *, mirrored: bool = False) -> int:
+def perceptual_hash(image: Image.Image) -> int:
     """Which of the 64 lowest frequencies are stronger than the median one.
 
     Parameters
     ----------
     image : PIL.Image.Image
         Upright RGB, as `load_image` gives it.
-    mirrored : bool
-        The hash of the picture with left and right exchanged.
 
     Returns
     -------
@@ -83,8 +77,6 @@ def perceptual_hash(image: Image.Image, *, mirrored: bool = False) -> int:
     True
     """
     strengths = _COSINES @ _grey(image, _SIDE, _SIDE) @ _COSINES.T  # (8, 8)
-    if mirrored:
-        strengths = strengths * np.where(_FREQUENCIES % 2, -1.0, 1.0)
     strengths = strengths.round(6)  # what is nothing must not become bits by rounding
     return _packed(strengths > np.median(strengths))
 
