@@ -13,14 +13,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from diptych.catalog.comparing import compare_new
+from diptych.catalog.filters import Filter, of_files
 from diptych.catalog.groups import Group, make_groups
 from diptych.catalog.keeping import File, Rule, parse_rules
 from diptych.catalog.looks import Looks
 from diptych.catalog.pairs import Pairs
-from diptych.catalog.scan import below
 from diptych.catalog.spaces import Space, Stage
 from diptych.catalog.store import Store
 from diptych.catalog.verdicts import TIERS, Tier
@@ -127,14 +127,17 @@ def find_duplicates(
     return Groups(tuple(groups), len(files), sum(map(len, files.values())), dict(looks.failed))
 
 
-def _edges(folder: Path) -> tuple[bytes, bytes]:
-    """Between which paths a folder's files lie."""
-    return below(os.fsencode(os.path.abspath(folder.expanduser())))  # noqa: PTH100 - links stay
+def _inside(store: Store, folders: Sequence[Path]) -> tuple[str, list[Any]]:
+    """What a file has to be, to lie in one of these folders, as SQL and its values."""
+    wanted = Filter(folders=tuple(folder.expanduser() for folder in folders))
+    where, values = of_files(wanted, store.database.text_of("f.path"))
+    return where or "1 = 1", values
 
 
 def _check_folder(store: Store, folder: Path) -> None:
     """Refuse a folder with nothing in it: a slip of the pen would decide what is kept."""
-    if not store.database.all("SELECT 1 FROM files WHERE path >= ? AND path < ? LIMIT 1", _edges(folder)):
+    where, values = _inside(store, [folder])
+    if not store.database.all(f"SELECT 1 FROM files f WHERE {where} LIMIT 1", values):
         raise InputError(
             f"no picture in the catalogue is in {folder}: name an indexed folder, by the path that was given "
             "to index it (see diptych catalog info)"
@@ -146,15 +149,14 @@ def files_of(store: Store, folders: Sequence[Path] = ()) -> dict[int, list[File]
 
     Names of one file are one: taking a name away for being a copy of another would take the picture.
     """
-    edges = [_edges(folder) for folder in folders]
-    where = " OR ".join("(f.path >= ? AND f.path < ?)" for _ in edges) or "1 = 1"
+    where, values = _inside(store, folders)
     found: dict[int, list[tuple[File, Place]]] = defaultdict(list)
     for path, member, content, modified, device, inode, kind, width, height, size, told in store.database.all(
         "SELECT f.path, f.member, c.id, f.modified, f.device, f.inode, c.format, c.width, c.height, c.bytes, "
         "c.taken IS NOT NULL OR c.camera <> '' OR c.latitude IS NOT NULL "
         "FROM files f JOIN contents c ON c.id = f.content "
         f"WHERE c.error IS NULL AND f.error IS NULL AND ({where}) ORDER BY f.path, f.member",
-        [edge for pair in edges for edge in pair],
+        values,
     ):
         file = File(
             Path(os.fsdecode(bytes(path))),

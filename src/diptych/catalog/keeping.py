@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -201,7 +202,7 @@ _RULES = {
         ),
         Rule(
             "oldest",
-            lambda file: file.modified // 10**9,
+            lambda file: file.modified // 10**9 if file.modified else math.inf,  # 0 is not known
             lambda a, b: f"oldest: {_days(a, b)}",
         ),
         Rule(
