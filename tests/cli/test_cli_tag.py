@@ -39,10 +39,21 @@ def test_from_labels_to_search_and_back(run: Run, indexed: Path, tmp_path: Path)
     assert run("tag").stdout.startswith("no picture has a tag yet")
 
 
+def test_other_labels_are_another_list(run: Run, indexed: Path) -> None:
+    for words in (["dog"], ["snow", "ice"], ["dog"]):
+        done = run("tag", *(part for word in words for part in ("--label", word)), "--least", 0)
+        assert done.stdout.splitlines()[-1].startswith(f"3 of 3 pictures have a tag of {', '.join(words)}; ")
+    told = json.loads(run("tag", "--json").stdout)["tags"]
+    assert [(one["origin"], one["tag"]) for one in told] == [
+        *(("dog", "dog"), ("snow, ice", "ice"), ("snow, ice", "snow"))
+    ]
+    assert run("tag", "--clear", "snow, ice").stdout == "6 tags of snow, ice taken away\n"
+
+
 def test_a_dry_run_names_the_best(run: Run, indexed: Path) -> None:
     done = run("tag", "--label", "dog", "--least", 0, "--dry-run")
     assert done.exit_code == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "3 of 3 pictures would have a tag of labels"
+    assert done.stdout.splitlines()[-1] == "3 of 3 pictures would have a tag of dog"
     for name in ("a.jpg", "b.png", "c.webp"):
         assert name in done.stdout
     assert json.loads(run("tag", "--json").stdout) == {"tags": []}
@@ -81,7 +92,7 @@ def test_sidecars(run: Run, indexed: Path) -> None:
     assert {path: path.read_bytes() for path in indexed.rglob("*") if path.is_file()} == before
     assert run("tag", "--xmp", "--xmp-style", "adobe").exit_code == 0
     assert (indexed / "a.xmp").is_file()
-    assert run("tag", "--clear", "labels", "--xmp", "--xmp-style", "adobe").exit_code == 0
+    assert run("tag", "--clear", "dog & cat", "--xmp", "--xmp-style", "adobe").exit_code == 0
     assert {path: path.read_bytes() for path in indexed.rglob("*") if path.is_file()} == before
 
 

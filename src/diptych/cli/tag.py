@@ -38,7 +38,8 @@ Origin = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="What the list is called: its tags are replaced together. By default the file's name.",
+        help="What the list is called: its tags are replaced together. By default the file's name, or the "
+        "labels themselves.",
         show_default=False,
     ),
 ]
@@ -197,7 +198,8 @@ def _labels(file: Path | None, words: list[str], origin: str | None) -> _Asked:
         raise InputError(f"{file} names labels with their texts: labels on the line cannot be added to it")
     if not isinstance(names, dict):
         names = distinct([*names, *words])
-    return _Asked(names, origin or (file.stem if file is not None else "labels"))
+    # A name for all lists alike would make the second one take the first one's tags away.
+    return _Asked(names, origin or (file.stem if file is not None else ", ".join(words)))
 
 
 def _rule(least: float, top: int | None, one: bool) -> Rule:
