@@ -64,14 +64,14 @@ def test_a_table_that_fits_and_touches_nothing(run: Run, indexed: Path) -> None:
     assert re.match(r"  copy .*copies/small\.jpg +60 x 45", lines[kept + 2])
     assert re.match(r" +saved again, pixels [01]\.\d\d, cosine .* bits", lines[kept + 3])
     assert any(re.match(r" +framed, pixels .* of it", line) for line in lines)
-    assert "2 files are copies" in done.stderr
-    assert "--trash auto moves them, and nothing is deleted" in done.stderr
+    assert "--trash auto moves 1 copy (bytes), " in done.stderr
+    assert "with --copies bytes,picture also 1 that are one picture in another file; nothing" in done.stderr
     assert sorted(indexed.rglob("*")) == before
 
 
 def test_forms_for_programs(run: Run, indexed: Path) -> None:
     told = json.loads(run("duplicates", "--json").stdout)
-    assert (told["pictures"], told["files"], told["copies"]) == (5, 6, 2)
+    assert (told["pictures"], told["files"], told["copies"]) == (5, 6, 1)
     assert [group["tier"] for group in told["groups"]] == ["bytes", "picture", "part"]
     other = told["groups"][1]["others"][0]
     assert (Path(other["path"]).name, other["tier"], other["change"]) == (
@@ -91,7 +91,9 @@ def test_forms_for_programs(run: Run, indexed: Path) -> None:
     assert mapping[str(indexed / "0.png")] == [[str(indexed / "copies" / "same.png"), 1.0]]
     assert set(mapping) == {row["path"] for row in rows[:4]}
     removable = run("duplicates", "--format", "remove").stdout.splitlines()
-    assert removable == [str(indexed / "copies" / name) for name in ("same.png", "small.jpg")]
+    assert removable == [str(indexed / "copies" / "same.png")]
+    more = run("duplicates", "--format", "remove", "--copies", "bytes,picture").stdout.splitlines()
+    assert more == [str(indexed / "copies" / name) for name in ("same.png", "small.jpg")]
 
 
 def test_names_to_remove_are_those_on_disk(run: Run, indexed: Path, tiny: Path) -> None:
@@ -100,9 +102,9 @@ def test_names_to_remove_are_those_on_disk(run: Run, indexed: Path, tiny: Path) 
         Path(os.fsdecode(name)).write_bytes((indexed / "0.png").read_bytes())
     assert run("index", indexed, "-m", tiny, "-q").exit_code == 0
     plain = [os.fsencode(indexed / "copies" / name) for name in ("same.png", "small.jpg")]
-    done = run("duplicates", "--print0")
+    done = run("duplicates", "--print0", "--copies", "bytes,picture")
     assert sorted(done.stdout_bytes.split(b"\0")) == sorted([b"", *plain, *odd])
-    done = run("duplicates", "--format", "remove")
+    done = run("duplicates", "--format", "remove", "--copies", "bytes,picture")
     assert sorted(done.stdout_bytes.splitlines()) == sorted([*plain, odd[0]])
     assert "1 files with a line break in their names: --print0 has them" in done.stderr
 
@@ -131,7 +133,7 @@ def test_tiers_rules_and_folders(run: Run, indexed: Path) -> None:
 
 def test_copies_go_and_come_back(run: Run, indexed: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in indexed.rglob("*") if path.is_file()}
-    done = run("duplicates", "--trash", "auto", "--json")
+    done = run("duplicates", "--trash", "auto", "--copies", "bytes,picture", "--json")
     assert done.exit_code == 0, done.stderr
     told = json.loads(done.stdout)
     assert [Path(one["from"]).name for one in told["moved"]] == ["same.png", "small.jpg"]
@@ -151,7 +153,9 @@ def test_copies_go_and_come_back(run: Run, indexed: Path, tmp_path: Path) -> Non
 
 def test_putting_back_needs_no_catalogue(run: Run, indexed: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in indexed.rglob("*") if path.is_file()}
-    told = json.loads(run("duplicates", "--trash", tmp_path / "trash", "--json").stdout)
+    told = json.loads(
+        run("duplicates", "--trash", tmp_path / "trash", "--copies", "bytes,picture", "--json").stdout
+    )
     both = run("duplicates", "--trash", "auto", "--undo", told["undo"])
     assert both.exit_code == 2
     assert "give one of them" in both.stderr

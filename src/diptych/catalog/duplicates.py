@@ -53,7 +53,7 @@ class Groups:
         """The groups of one tier."""
         return tuple(group for group in self.groups if group.tier == tier)
 
-    def to_remove(self, tiers: Collection[Tier] = ("bytes", "picture")) -> list[File]:
+    def to_remove(self, tiers: Collection[Tier]) -> list[File]:
         """Files that are copies of one that is kept, each once; none that is kept in another group."""
         kept = {group.kept.file for group in self.groups}
         found: dict[File, None] = {}

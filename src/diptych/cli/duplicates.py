@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _MOVING = "Moving"
 FORMS = ("table", "json", "csv", "imagededup", "remove")
 DEFAULT_TIERS = "bytes,picture,part,scene"
-COPIES = "bytes,picture"
 MOST_REFUSED = 10  # named one by one
 
 Tiers = Annotated[
@@ -72,9 +71,14 @@ Trash = Annotated[
         rich_help_panel=_MOVING,
     ),
 ]
-TrashTiers = Annotated[
+Copies = Annotated[
     str,
-    typer.Option(metavar="LIST", help="What counts as a copy for --trash.", rich_help_panel=_MOVING),
+    typer.Option(
+        metavar="LIST",
+        help="What counts as a copy, for --trash and the lists: bytes, or bytes,picture, once you have "
+        "looked at the pictures: small print may differ in them.",
+        rich_help_panel=_MOVING,
+    ),
 ]
 Undo = Annotated[
     Path | None,
@@ -92,7 +96,7 @@ def duplicates(
     top: Most = 20,
     html: Html = None,
     trash: Trash = None,
-    trash_tiers: TrashTiers = COPIES,
+    copies: Copies = "bytes",
     undo: Undo = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -108,7 +112,9 @@ def duplicates(
 
       diptych duplicates --html review.html
 
-      diptych duplicates --trash auto --keep folder:~/Originals,resolution
+      diptych duplicates --trash auto                          (equal files; one of each stays)
+
+      diptych duplicates --trash auto --copies bytes,picture --keep folder:~/Originals,resolution
 
       diptych duplicates --undo ~/.local/share/diptych/catalog/undo/20240501-120000.jsonl
 
@@ -125,12 +131,12 @@ def duplicates(
         _put_back(catalog, undo, json=json)
         return
     with catalogs.opened(catalog) as store:
-        asked, movable = _tiers(tiers, "--tiers"), _tiers(trash_tiers, "--trash-tiers")
+        asked, movable = _tiers(tiers, "--tiers"), _tiers(copies, "--copies")
         found = _find(store, asked, keep, folders or [], quiet=quiet)
         if html is not None:
             _write_page(store, found, html, quiet=quiet)
         moved = _move(store, found.groups, trash, movable, quiet=quiet) if trash is not None else None
-    print_groups(found, form, top, moved, quiet=quiet)  # type: ignore[arg-type] # checked above
+    print_groups(found, form, top, moved, copies=movable, quiet=quiet)  # type: ignore[arg-type] # checked above
     for content, reason in list(found.failed.items())[:5]:
         complain("failed", f"picture #{content}: {reason}")
     if moved is not None:

@@ -13,12 +13,13 @@ import typer
 from diptych.cli.console import complain, fitted, note, screen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from diptych.catalog.duplicates import Groups
     from diptych.catalog.groups import Group, Member
     from diptych.catalog.keeping import File
     from diptych.catalog.trash import Moved
+    from diptych.catalog.verdicts import Tier
 
 Form = Literal["table", "json", "csv", "imagededup", "remove", "null"]
 
@@ -35,10 +36,12 @@ _COLUMNS = (
 )
 
 
-def print_groups(found: Groups, form: Form, top: int, moved: Moved | None, *, quiet: bool) -> None:
-    """The groups on standard output, and in JSON what was moved of them."""
+def print_groups(
+    found: Groups, form: Form, top: int, moved: Moved | None, *, copies: Collection[Tier], quiet: bool
+) -> None:
+    """The groups on standard output, and in JSON what was moved of them; copies are those of some tiers."""
     if form == "json":
-        typer.echo(jsonlib.dumps({**_plain(found), **_plain_moves(moved)}))
+        typer.echo(jsonlib.dumps({**_plain(found, copies), **_plain_moves(moved)}))
     elif form == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(_COLUMNS)
@@ -46,11 +49,13 @@ def print_groups(found: Groups, form: Form, top: int, moved: Moved | None, *, qu
     elif form == "imagededup":
         typer.echo(jsonlib.dumps(as_imagededup(found)))
     elif form in ("remove", "null"):
-        _print_names([os.fsencode(file.path) for file in found.to_remove()], null=form == "null")
+        _print_names([os.fsencode(file.path) for file in found.to_remove(copies)], null=form == "null")
     elif not found.groups:
         typer.echo(f"no copies among {found.pictures:,} pictures in {found.files:,} files")
     else:
-        _print_table(found, top, hint=moved is None, quiet=quiet)
+        _print_table(found, top)
+        if moved is None and (hint := _hint(found, copies)):
+            note(hint, quiet=quiet)
 
 
 def _print_names(names: list[bytes], *, null: bool) -> None:
@@ -106,7 +111,7 @@ def evidence_of(member: Member) -> str:
     return ", ".join(parts) + ("" if member.direct else " (to another of the group)")
 
 
-def _print_table(found: Groups, top: int, *, hint: bool, quiet: bool) -> None:
+def _print_table(found: Groups, top: int) -> None:
     from diptych.catalog.verdicts import TIERS
 
     width = screen().width
@@ -122,15 +127,22 @@ def _print_table(found: Groups, top: int, *, hint: bool, quiet: bool) -> None:
         if len(groups) > top:
             typer.echo(f"\n  and {len(groups) - top:,} more groups (--top, --html or --json shows them)")
         typer.echo()
-    copies = found.to_remove()
-    if copies and hint:
-        from diptych.cli.console import size_of
 
-        size = size_of(sum(file.size for file in copies))
-        note(
-            f"{len(copies):,} files are copies, {size}; --trash auto moves them, and nothing is deleted",
-            quiet=quiet,
+
+def _hint(found: Groups, copies: Collection[Tier]) -> str:
+    """What could be moved, and how."""
+    from diptych.cli.console import size_of
+
+    told: list[str] = []
+    saved_again: tuple[Tier, ...] = ("picture",)
+    if files := found.to_remove(copies):
+        size = size_of(sum(file.size for file in files))
+        told.append(
+            f"--trash auto moves {len(files):,} {'copy' if len(files) == 1 else 'copies'} ({', '.join(copies)}), {size}"
         )
+    if "picture" not in copies and (more := found.to_remove(saved_again)):
+        told.append(f"with --copies bytes,picture also {len(more):,} that are one picture in another file")
+    return "; ".join([*told, "nothing is deleted"] if told else [])
 
 
 def _counted(groups: tuple[Group, ...]) -> str:
@@ -158,8 +170,8 @@ def _file(role: str, file: File, width: int) -> str:
     return f"  {role:<5} {fitted(file.name, width - 10 - len(facts), tail=True)}  {facts}"
 
 
-def _plain(found: Groups) -> dict[str, Any]:
-    copies = found.to_remove()
+def _plain(found: Groups, tiers: Collection[Tier]) -> dict[str, Any]:
+    copies = found.to_remove(tiers)
     return {
         "pictures": found.pictures,
         "files": found.files,
