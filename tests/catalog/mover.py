@@ -19,6 +19,9 @@ from typing import Any
 
 from diptych.catalog import Store, moving, trash
 from diptych.catalog.duplicates import find_duplicates
+from diptych.catalog.verdicts import Tier
+
+COPIES: tuple[Tier, ...] = ("bytes", "picture")
 
 
 def die() -> None:
@@ -65,8 +68,8 @@ def main() -> None:
     Path.rename = then(Path.rename, "copied")  # type: ignore[method-assign]
     Path.unlink = then(Path.unlink, "taken away")  # type: ignore[method-assign]
     store = Store.open(Path(catalog))
-    found = find_duplicates(store, tiers=("bytes", "picture"))
-    trash.move_to_trash(store, found.groups, None if place == "auto" else Path(place))
+    found = find_duplicates(store, tiers=COPIES)
+    trash.move_to_trash(store, found.groups, None if place == "auto" else Path(place), tiers=COPIES)
     store.close()
 
 

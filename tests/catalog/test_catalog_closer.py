@@ -105,7 +105,9 @@ def test_other_screenshots_are_no_copies(tmp_path: Path) -> None:
     store = Store.open(catalog)
     files = {file.path: file for each in files_of(store).values() for file in each}
     assert "no longer shows" in (still_copy(files[no], files[yes], "picture") or "")
-    assert [source.name for source, _ in move_to_trash(store, found).files] == ["again.jpg"]
+    assert [source.name for source, _ in move_to_trash(store, found, tiers=("bytes", "picture")).files] == [
+        "again.jpg"
+    ]
     inquiry = Inquiry(store, ToyEncoder())
     told = {
         one.entry.path.name: says(one)
@@ -133,7 +135,7 @@ def test_scans_with_one_page_in_common_are_no_copies(tmp_path: Path) -> None:
     store = Store.open(catalog)
     files = {file.path: file for each in files_of(store).values() for file in each}
     assert "no longer shows" in (still_copy(files[one], files[two], "picture") or "")
-    assert move_to_trash(store, found).files == []
+    assert move_to_trash(store, found, tiers=("bytes", "picture")).files == []
     inquiry = Inquiry(store, ToyEncoder())
     outside = pages(tmp_path / "outside.tif", [photo(1), photo(9)])
     told = {one.entry.path.name: says(one) for one in inquiry.ask(outside)}

@@ -337,6 +337,16 @@ def test_what_was_left_out_stays_out(tmp_path: Path) -> None:
     assert index(tmp_path / "catalog", album, exclude=[""]).embedded == 7
 
 
+def test_what_is_left_out_later_leaves(tmp_path: Path) -> None:
+    album = tmp_path / "album"
+    colours(album / "thumbs")
+    paint(album / "y.png", "red", shade=6)
+    index(tmp_path / "catalog", album)
+    outcome = index(tmp_path / "catalog", album, exclude=["thumbs"])
+    assert (outcome.removed, outcome.kept) == (6, 0)
+    assert search(tmp_path / "catalog", "red") == ["y.png"]
+
+
 def test_a_path_that_is_a_file_keeps_its_caption(tmp_path: Path) -> None:
     picture = paint(tmp_path / "album" / "x.png", "red")
     picture.with_suffix(".txt").write_text("a caption")

@@ -50,7 +50,9 @@ def test_what_is_there_as_a_picture_is_one(tmp_path: Path) -> None:
     assert terms == [Term("text", "beach"), Term("picture", str(path)), Term("picture", str(path), -3.0)]
     folder = tmp_path / "folder.png"
     folder.mkdir()
-    assert parse_query([str(folder)])[0].kind == "text"
+    for path, why in ((folder, "it is not a picture"), (folder / "no.png", "there is no such picture")):
+        with pytest.raises(InputError, match=why):
+            parse_query([str(path)])
 
 
 @pytest.mark.parametrize(

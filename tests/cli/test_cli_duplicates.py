@@ -125,6 +125,7 @@ def test_tiers_rules_and_folders(run: Run, indexed: Path) -> None:
         (("--tiers", "twins"), "takes some of bytes, picture, part, scene"),
         (("--keep", "prettiest"), "there is no rule 'prettiest'"),
         (("--format", "xml"), "takes table, json, csv, imagededup, remove"),
+        (("--trash", ""), "takes a folder, or auto"),
     ):
         refused = run("duplicates", *options)
         assert refused.exit_code == 2

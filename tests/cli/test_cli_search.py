@@ -86,7 +86,7 @@ def test_by_picture_by_number_and_minus(run: Run, indexed: Path) -> None:
 def test_nothing_fits(run: Run, indexed: Path) -> None:
     done = run("search", "a dog", "--cutoff", "1")
     assert done.exit_code == 1
-    assert done.stdout.startswith("nothing here fits (3 pictures searched); the nearest is ")
+    assert done.stdout.startswith("nothing here fits (3 pictures searched); the best is ")
     told = json.loads(run("search", "a dog", "--cutoff", "1", "--json").stdout)
     assert told["hits"] == []
     assert told["nearest"]["path"]
@@ -215,6 +215,31 @@ def test_taking_out_and_leaving_in(run: Run, indexed: Path) -> None:
     missing = run("index")
     assert missing.exit_code == 1
     assert "(it is not there); what is known in it was left in" in missing.stderr
+
+
+def test_the_file_that_passes_the_filter_is_shown(run: Run, indexed: Path) -> None:
+    (indexed / "aaa").mkdir()
+    picture = next(indexed.glob("*.png"))
+    (indexed / "aaa" / "copy.png").write_bytes(picture.read_bytes())
+    assert run("index").exit_code == 0
+    for there in (indexed / "aaa" / "copy.png", picture):
+        done = run("search", "red", "--all", "--paths", "--name", there.relative_to(indexed))
+        assert done.stdout.splitlines()[0] == str(there)
+
+
+def test_slips_are_told_before_the_model_is_loaded(
+    run: Run, indexed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diptych.cli.catalogs.encoder_for", None)  # asked for, it would fail
+    for words, message in (
+        (("",), "the query is empty"),
+        ((indexed / "no.jpg",), "there is no such picture"),
+        ((indexed,), "it is not a picture"),
+        (("dog", "--in", indexed / "nowhere"), "the catalogue knows of none"),
+    ):
+        done = run("search", *words)
+        assert done.exit_code == 2, done.stderr
+        assert message in " ".join(done.stderr.split())
 
 
 def test_another_model(run: Run, indexed: Path, tiny: Path, tmp_path: Path) -> None:

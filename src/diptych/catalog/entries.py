@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diptych.catalog.database import Database
+from diptych.catalog.filters import Filter, of_files
 from diptych.catalog.spaces import MOST_VALUES
 from diptych.errors import ImageError
 from diptych.media import load_image
@@ -93,22 +94,27 @@ def load_file(path: Path, member: str = "", *, target: int | None = None) -> Ima
     return load_image(source, target=target)
 
 
-def read_entries(database: Database, contents: Sequence[int]) -> list[Entry]:
-    """What is known of these pictures, in that order; those that are gone are left out."""
+def read_entries(database: Database, contents: Sequence[int], *, prefer: Filter | None = None) -> list[Entry]:
+    """What is known of these pictures, in that order; those that are gone are left out.
+
+    Of several files of a picture one that passes the filter comes first.
+    """
     found: dict[int, Entry] = {}
     for start in range(0, len(contents), MOST_VALUES):
         part = [int(one) for one in contents[start : start + MOST_VALUES]]
-        found.update((entry.content, entry) for entry in _entries(database, part))
+        found.update((entry.content, entry) for entry in _entries(database, part, prefer))
     return [found[int(content)] for content in contents if int(content) in found]
 
 
-def _entries(database: Database, contents: list[int]) -> Iterator[Entry]:
+def _entries(database: Database, contents: list[int], prefer: Filter | None) -> Iterator[Entry]:
+    passes, values = ("", []) if prefer is None else of_files(prefer, database.text_of("f.path"))
+    first = f"CASE WHEN {passes} THEN 0 ELSE 1 END, " if passes else ""
     marks = ", ".join("?" * len(contents))
     files: dict[int, list[tuple[bytes, str, str, int]]] = {}
     for content, *file in database.all(
-        "SELECT content, path, member, caption, modified FROM files "
-        f"WHERE content IN ({marks}) ORDER BY path, member",
-        contents,
+        "SELECT f.content, f.path, f.member, f.caption, f.modified FROM files f "
+        f"WHERE f.content IN ({marks}) ORDER BY {first}f.path, f.member",
+        (*contents, *values),
     ):
         files.setdefault(content, []).append(tuple(file))
     tags: dict[int, list[str]] = {}

@@ -69,6 +69,17 @@ class Filter:
     def __bool__(self) -> bool:
         return self != Filter()
 
+    def check(self, database: Database) -> None:
+        """InputError for a folder that is neither on disk nor in the catalogue, where a drive may be away."""
+        for folder in self.folders:
+            seen = os.path.lexists(folder) or database.all(
+                f"SELECT 1 FROM files f WHERE {_INSIDE} LIMIT 1", _edges(folder)
+            )
+            if not seen:
+                raise InputError(
+                    f"{name_of(folder)}: there is no such file or folder, and the catalogue knows of none"
+                )
+
 
 @dataclass
 class _Conditions:
@@ -91,7 +102,7 @@ def allowed_rows(space: Space, wanted: Filter) -> RowNumbers:
     InputError
         What no picture can fulfil: a folder that is nowhere, a place outside the earth, a shape of no name.
     """
-    _check_folders(space.database, wanted.folders)
+    wanted.check(space.database)
     conditions = _conditions(wanted, space.database.text_of("f.path"))
     rows = space.database.all(
         "SELECT v.row, c.latitude, c.longitude FROM vectors v JOIN contents c ON c.id = v.content "
@@ -191,18 +202,6 @@ def _edges(folder: Path) -> tuple[bytes, bytes, bytes]:
     """The values of `_INSIDE`."""
     path = os.fsencode(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow links
     return (path, *below(path))
-
-
-def _check_folders(database: Database, folders: tuple[Path, ...]) -> None:
-    """What is not there may have been, on a drive; what nobody ever saw is a slip."""
-    for folder in folders:
-        seen = os.path.lexists(folder) or database.all(
-            f"SELECT 1 FROM files f WHERE {_INSIDE} LIMIT 1", _edges(folder)
-        )
-        if not seen:
-            raise InputError(
-                f"{name_of(folder)}: there is no such file or folder, and the catalogue knows of none"
-            )
 
 
 def _part(text: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -20,7 +20,7 @@ from diptych.catalog.intake import Outcome, Settings, take_in
 from diptych.catalog.listing import Listing, listing, roots_of
 from diptych.catalog.relevance import Background
 from diptych.catalog.replacing import compact, drop_space, lacking_files, replace_active
-from diptych.catalog.roots import believed, excluded, finished, known_roots
+from diptych.catalog.roots import believed, excluded, finished, known_roots, left_out
 from diptych.catalog.roots import remember as remember_roots
 from diptych.catalog.scan import Comparison, below, compare, known_members, pending_files
 from diptych.catalog.spaces import Space, Stage
@@ -97,9 +97,11 @@ def index(
         with stage("indexing", comparison.pending) as advance:
             files = pending_files(store, space, backwards=others)
             take_in(store, space, encoder, files, settings, outcome, progress=advance, committed=beat)
-        gone = comparison.gone if remove_gone else believed(store, comparison.gone)
-        outcome.kept = len(comparison.gone) - len(gone)
-        outcome.removed = _remove(store, gone)
+        excluded_now = {one for one in comparison.gone if left_out(one[0], patterns)}
+        away = [one for one in comparison.gone if one not in excluded_now]
+        gone = away if remove_gone else believed(store, away)
+        outcome.kept = len(away) - len(gone)
+        outcome.removed = _remove(store, gone, excluded_now)
         finished(store, roots, datetime.now().isoformat(timespec="seconds"))
         if reembed:
             _replace(store, outcome, anyway=remove_gone)
@@ -206,11 +208,14 @@ def _replace(store: Store, outcome: Outcome, *, anyway: bool) -> None:
         outcome.lacking = []
 
 
-def _remove(store: Store, gone: Sequence[tuple[bytes, str]]) -> int:
-    """Take gone files out; one that another process or person has put back meanwhile stays."""
+def _remove(
+    store: Store, gone: Sequence[tuple[bytes, str]], left_out_now: Collection[tuple[bytes, str]]
+) -> int:
+    """Take gone files out, and what is left out; one that somebody has put back meanwhile stays."""
     # A member of an archive is gone when a listing of the archive no longer has it; so is an archive that
     # stood for itself, because it could not be read, and now is listed by its members.
     really = [one for one in gone if one[1] or not os.path.lexists(one[0]) or is_archive(os.fsdecode(one[0]))]
+    really += left_out_now
     for start in range(0, len(really), _CHUNK):
         store.forget(really[start : start + _CHUNK])
     return len(really)

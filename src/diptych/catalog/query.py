@@ -158,8 +158,14 @@ def _one_string(words: Sequence[str]) -> list[_Part]:
 def _kind(part: str) -> Kind:
     if _STORED.fullmatch(part):
         return "stored"
+    if _is_file(part) and is_picture(Path(part).name):
+        return "picture"
+    if part.startswith(("/", "./", "../", "~/")):  # nobody looks for such words
+        is_there = Path(part).expanduser().exists()
+        why = "it is not a picture" if is_there else "there is no such picture"
+        raise InputError(f"{part}: {why}. Words that look like a path are put in quotes within the query")
     # A word such as "cat.jpg" that names nothing here is looked for as a text, which is what it then is.
-    return "picture" if is_picture(Path(part).name) and _is_file(part) else "text"
+    return "text"
 
 
 def _is_file(name: str) -> bool:

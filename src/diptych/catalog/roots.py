@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -60,6 +61,23 @@ def finished(store: Store, roots: Sequence[Path], when: str) -> None:
     with store.database.writing():
         for root in roots:
             store.database.run("UPDATE roots SET finished = ? WHERE path = ?", (when, os.fsencode(root)))
+
+
+def left_out(path: bytes, roots: Mapping[Path, Sequence[str]]) -> bool:
+    """Whether a file is below one of these paths, and left out of every one it is below.
+
+    Examples
+    --------
+    >>> roots = {Path("/a"): ["thumbs", "*.gif"]}
+    >>> [left_out(path, roots) for path in (b"/a/thumbs/x.jpg", b"/a/x.gif", b"/a/x.jpg", b"/b/x.gif")]
+    [True, True, False, False]
+    """
+    place = Path(os.fsdecode(path))
+    above = [root for root in roots if place.is_relative_to(root)]
+    return bool(above) and all(
+        any(fnmatch(part, one) for part in place.relative_to(root).parts for one in roots[root])
+        for root in above
+    )
 
 
 def believed(store: Store, gone: Sequence[tuple[bytes, str]]) -> list[tuple[bytes, str]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from diptych.catalog.answers import Answer, Hit, Options
 from diptych.catalog.entries import Hashes, hashes_of, read_entries
-from diptych.catalog.filters import allowed_rows
+from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.golden import encode_checked
 from diptych.catalog.query import Asked, Term, ask, parse_query
 from diptych.catalog.relevance import Background, Gauge, Part
@@ -212,12 +212,12 @@ class Searcher:
             size = min(WIDER * size, WIDEST)
             window = self._window(asked, how, size, allowed, searched)
         if how.sort == "date":
-            hits = self._hits(window, window.groups)
+            hits = self._hits(window, window.groups, how.where)
             hits.sort(key=lambda hit: (hit.entry.taken is not None, hit.entry.taken), reverse=True)
             hits = hits[page]
         else:
-            hits = self._hits(window, window.groups[page])
-        best = self._hits(window, [] if window.best is None else [[window.best]])
+            hits = self._hits(window, window.groups[page], how.where)
+        best = self._hits(window, [] if window.best is None else [[window.best]], how.where)
         return Answer(
             tuple(hits),
             asked,
@@ -257,9 +257,10 @@ class Searcher:
             groups.setdefault(first, []).append(place)
         return list(groups.values())
 
-    def _hits(self, window: _Window, groups: Sequence[Sequence[int]]) -> list[Hit]:
+    def _hits(self, window: _Window, groups: Sequence[Sequence[int]], where: Filter) -> list[Hit]:
         numbers = [int(window.contents[place]) for group in groups for place in group]
-        entries = {entry.content: entry for entry in read_entries(self.store.database, numbers)}
+        found = read_entries(self.store.database, numbers, prefer=where)
+        entries = {entry.content: entry for entry in found}
         hits = []
         for group in groups:
             held = [entries[one] for one in window.contents[group].tolist() if one in entries]

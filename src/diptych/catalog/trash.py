@@ -57,11 +57,11 @@ def move_to_trash(
     groups: Sequence[Group],
     trash: Path | None = None,
     *,
-    tiers: Collection[Tier] = ("bytes", "picture"),
+    tiers: Collection[Tier],
     lists: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Moved:
-    """Move the files of groups that are not kept into a trash folder.
+    """Move the files of groups that are not kept into a trash folder; what is inside archives stays there.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def move_to_trash(
         (member.file, group.kept.file, member.tier)
         for group in groups
         for member in group.others
-        if member.tier in tiers and member.file.name not in kept
+        if member.tier in tiers and member.file.name not in kept and not member.file.member
     ]
     if not todo:
         return moved
@@ -137,8 +137,6 @@ def take_back(store: Store, paths: Sequence[Path]) -> int:
 
 def _move(store: Store, file: File, keep: File, tier: Tier, target: Path, write: Write) -> str | None:
     """Check, write down, move, forget; the reason where it stays."""
-    if file.member:
-        return "it is in an archive"
     # The database's lock: another run that would move the file kept here has to wait, and then sees.
     with store.database.writing():
         reason = still_copy(file, keep, tier)

@@ -178,6 +178,10 @@ def import_(
     from diptych.catalog import import_vectors
 
     start = time.monotonic()
+    if not source.exists():
+        from diptych.errors import InputError
+
+        raise InputError(f"{source}: there is no such file or folder")
     with catalogs.opened(catalog, create=True) as store:
         machine = {"device": device, "precision": precision, "threads": threads}
         kept = None if store.active is not None else _model_of(source)
@@ -253,6 +257,8 @@ def export(
 
     if dtype not in DTYPES:
         raise typer.BadParameter(f"--dtype takes {' or '.join(DTYPES)}, not {dtype!r}")
+    if to.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl", ".npy", ".npz"):
+        raise typer.BadParameter(f"TO is a folder, or a file that ends in .parquet, not {to.name!r}")
     with catalogs.opened(catalog) as store:
         rows = export_vectors(
             store,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from diptych.cli import options
 
 if TYPE_CHECKING:
     from diptych.catalog import Searcher, Store
+    from diptych.catalog.database import Database
     from diptych.encoder import Encoder
 
 VARIABLE = "DIPTYCH_CATALOG"
@@ -87,11 +88,17 @@ def named_encoder(name: str, pretrained: str | None, **machine: Any) -> tuple[En
 
 @contextlib.contextmanager
 def searcher(
-    place: str | None, model: str | None, pretrained: str | None, **machine: Any
+    place: str | None,
+    model: str | None,
+    pretrained: str | None,
+    *,
+    ready: Callable[[Database], None] = lambda database: None,
+    **machine: Any,
 ) -> Iterator[Searcher]:
-    """A catalogue with its encoder, ready to be asked."""
+    """A catalogue with its encoder, ready to be asked; `ready` sees it before the encoder is loaded."""
     from diptych.catalog import Searcher
 
     with opened(place) as store:
+        ready(store.database)
         encoder, _ = encoder_for(store, model, pretrained, **machine)
         yield Searcher(store, encoder)

@@ -124,6 +124,8 @@ def duplicates(
 
     if form not in FORMS:
         raise typer.BadParameter(f"--format takes {', '.join(FORMS)}, not {form!r}")
+    if trash is not None and not trash.strip():
+        raise typer.BadParameter("--trash takes a folder, or auto")
     form = "json" if json else "null" if print0 else form
     if undo is not None:
         if trash is not None:

@@ -137,9 +137,8 @@ def _hint(found: Groups, copies: Collection[Tier]) -> str:
     saved_again: tuple[Tier, ...] = ("picture",)
     if files := found.to_remove(copies):
         size = size_of(sum(file.size for file in files))
-        told.append(
-            f"--trash auto moves {len(files):,} {'copy' if len(files) == 1 else 'copies'} ({', '.join(copies)}), {size}"
-        )
+        what = "copy" if len(files) == 1 else "copies"
+        told.append(f"--trash auto moves {len(files):,} {what} ({', '.join(copies)}), {size}")
     if "picture" not in copies and (more := found.to_remove(saved_again)):
         told.append(f"with --copies bytes,picture also {len(more):,} that are one picture in another file")
     return "; ".join([*told, "nothing is deleted"] if told else [])

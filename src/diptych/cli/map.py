@@ -87,7 +87,7 @@ def map_(
     if inline and no_thumbnails:
         raise typer.BadParameter("--inline puts thumbnails into the page: leave out --no-thumbnails")
     start = time.monotonic()
-    machine = {"device": device, "precision": precision, "threads": threads}
+    machine: dict[str, Any] = {"device": device, "precision": precision, "threads": threads}
     regions = options.count(clusters, "--clusters")
     vocabulary = read_words(words)
     with catalogs.searcher(catalog, model, pretrained, **machine) as searcher:

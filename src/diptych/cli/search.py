@@ -25,7 +25,14 @@ Words = Annotated[
 ]
 Top = Annotated[int, typer.Option("--top", "-k", metavar="N", min=1, help="Pictures of a page.")]
 Page = Annotated[int, typer.Option(metavar="N", min=1, help="Which page.")]
-Sort = Annotated[str, typer.Option(metavar="likeness|date", help="Order among what fits.")]
+Sort = Annotated[
+    str,
+    typer.Option(
+        metavar="likeness|date",
+        help="Order among what fits: the nearest first (the figure beside it says how sure it is that a "
+        "picture fits at all, which is another question), or the newest.",
+    ),
+]
 Everything = Annotated[
     bool, typer.Option("--all", metavar="", help="Show the nearest pictures even where none fits.")
 ]
@@ -133,31 +140,38 @@ def search(
 
     Exit status: 0 found, 1 nothing fits, 2 not done.
     """
-    from diptych.catalog import Options
-    from diptych.catalog.relevance import DEFAULT_CUTOFF
+    from diptych.catalog import Options, parse_query
     from diptych.cli.search_output import Form, pictures_of, print_answer, write_files
 
-    if everything and cutoff is not None:
-        raise typer.BadParameter("--all shows whatever is nearest: leave out --cutoff")
     where = _filter(after, before, folder, tag, camera, caption, name, near, larger, smaller, min_side, shape)
     how = Options(
         where=where,
-        cutoff=None if everything else DEFAULT_CUTOFF if cutoff is None else cutoff,
+        cutoff=_cutoff(everything, cutoff),
         limit=top,
         offset=(page - 1) * top,
         sort=sort,  # type: ignore[arg-type] # checked by Options
         collapse=not copies,
     )
     machine = {"device": device, "precision": precision, "threads": threads, "runtime": runtime}
-    with catalogs.searcher(catalog, model, pretrained, **machine) as asking:
-        answer = asking.search(query, how)
+    terms = parse_query(query)
+    with catalogs.searcher(catalog, model, pretrained, ready=where.check, **machine) as asking:
+        answer = asking.search(terms, how)
         shown = pictures_of(asking, answer, explain=explain is not None) if html or explain or preview else []
     _tell_notes(answer, asking, quiet=quiet)
     form: Form = "json" if json else "null" if print0 else "paths" if paths else "table"
-    print_answer(answer, how.offset, form, shown if preview else [], quiet=quiet)
+    print_answer(answer, how.offset, form, shown if preview else [], filtered=bool(where), quiet=quiet)
     write_files(answer, how.offset, shown, html, explain, quiet=quiet)
     if not answer.hits:
         raise typer.Exit(1)
+
+
+def _cutoff(everything: bool, asked: float | None) -> float | None:
+    """How well a picture must fit; None where whatever is nearest is shown."""
+    from diptych.catalog.relevance import DEFAULT_CUTOFF
+
+    if everything and asked is not None:
+        raise typer.BadParameter("--all shows whatever is nearest: leave out --cutoff")
+    return None if everything else DEFAULT_CUTOFF if asked is None else asked
 
 
 def _tell_notes(answer: Answer, asking: Searcher, *, quiet: bool) -> None:

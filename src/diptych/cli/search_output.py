@@ -60,14 +60,16 @@ def write_files(
         note(f"contact sheet: {html}", quiet=quiet)
 
 
-def print_answer(answer: Answer, offset: int, form: Form, shown: list[Shown], *, quiet: bool) -> None:
+def print_answer(
+    answer: Answer, offset: int, form: Form, shown: list[Shown], *, filtered: bool, quiet: bool
+) -> None:
     """The answer on standard output; `shown` are pictures to draw beside it."""
     if form == "json":
         typer.echo(jsonlib.dumps(_plain(answer, offset)))
     elif form in ("paths", "null"):
         _print_paths(answer, b"\0" if form == "null" else b"\n", quiet=quiet)
     elif not answer.hits:
-        typer.echo(_nothing(answer, offset))
+        typer.echo(_nothing(answer, offset, filtered=filtered))
     else:
         _print_table(answer, offset, shown, quiet=quiet)
 
@@ -86,9 +88,9 @@ def _print_paths(answer: Answer, end: bytes, *, quiet: bool) -> None:
         note(f"{inside} of these lie inside archives, where other programs do not find them", quiet=quiet)
 
 
-def _nothing(answer: Answer, offset: int) -> str:
+def _nothing(answer: Answer, offset: int, *, filtered: bool) -> str:
     if not answer.searched:
-        return "no picture passes the filters"
+        return "no picture passes the filters" if filtered else "this catalogue holds no picture yet"
     if offset and answer.total:
         total = f"{'more than ' * answer.more}{answer.total:,}"
         return f"{total} pictures fit; this page is behind the last that was found"
@@ -96,7 +98,7 @@ def _nothing(answer: Answer, offset: int) -> str:
     if answer.best is None:
         return told
     best = f"{clean(answer.best.entry.name)} at {answer.best.relevance:.2f}"
-    return f"{told}; the nearest is {best} (--all shows it)"
+    return f"{told}; the best is {best} (--all shows the nearest; a sentence may say more than a word)"
 
 
 def _print_table(answer: Answer, offset: int, shown: list[Shown], *, quiet: bool) -> None:
@@ -119,11 +121,9 @@ def _print_table(answer: Answer, offset: int, shown: list[Shown], *, quiet: bool
             typer.echo(preview(picture, way), nl=False)
     last = offset + len(answer.hits)
     if answer.total > last or answer.more:
-        total = f"{'more than ' * answer.more}{answer.total:,}"
-        note(
-            f"{last:,} of {total} that fit, out of {answer.searched:,} pictures (--page goes on)",
-            quiet=quiet,
-        )
+        total = f"{'more than ' * answer.more}{answer.total:,} that fit, out of "
+        total = "the nearest of " if answer.cutoff is None else f"of {total}"
+        note(f"{last:,} {total}{answer.searched:,} pictures (--page goes on)", quiet=quiet)
 
 
 def _plain(answer: Answer, offset: int) -> dict[str, Any]:
@@ -156,6 +156,6 @@ def _plain_hit(hit: Hit) -> dict[str, Any]:
         "camera": entry.camera,
         "caption": entry.caption,
         "tags": list(entry.tags),
-        "copies": [str(path) for path, _ in entry.copies],
+        "copies": [f"{path}/{member}" if member else str(path) for path, member in entry.copies],
         "alike": [one.name for one in hit.alike],
     }
