@@ -42,8 +42,8 @@ def association(
 ) -> None:
     """What words, and people in pictures, are associated with (WEAT, iEAT).
 
-    With pictures of groups also how far these lie apart. Without DATA texts alone
-    are tested.
+    With pictures of groups also how far these lie apart. Without DATA texts
+    alone are tested.
 
     [bold]Examples[/bold]
 

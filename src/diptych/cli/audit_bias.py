@@ -80,9 +80,9 @@ def bias(
     """How a model treats groups of people, on faces with a table of attributes.
 
     The paper's section 7.1: accuracy of race, gender and age by group, classes
-    that no person should be put in, labels that go to one group. Every gap has an
-    interval, and a p-value that is corrected for all others. FairFace's columns
-    and words are the built-in ones.
+    that no person should be put in, labels that go to one group. Every gap has
+    an interval, and a p-value that is corrected for all others. FairFace's
+    columns and words are the built-in ones.
 
     [bold]Examples[/bold]
 

@@ -44,8 +44,8 @@ def classes(
     """Look through a list of labels: what attracts, what is near, what harms.
 
     Exit status 1 with a serious warning: a label that harms or degrades people,
-    comes twice, or attracts what fits no other; no label for what fits none while
-    many answers are unsure. Notices leave the status at 0.
+    comes twice, or attracts what fits no other; no label for what fits none
+    while many answers are unsure. Notices leave the status at 0.
 
     [bold]Examples[/bold]
 

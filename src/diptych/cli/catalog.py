@@ -164,8 +164,9 @@ def import_(
 ) -> None:
     """Take vectors that are made already into a catalogue: of diptych embed, clip-retrieval, or in Parquet.
 
-    Where nothing says which model made them, some pictures are embedded again and compared. Pictures that are
-    not there are kept by name and can be searched.
+    Where nothing says which model made them, some pictures are embedded again
+    and compared. Pictures that are not there are kept by name and can be
+    searched.
 
     [bold]Examples[/bold]
 

@@ -26,8 +26,9 @@ def compare(
 ) -> None:
     """Compare two results of the same data picture by picture: what differs beyond noise.
 
-    Files are those of evaluate's --out, or the report.json of --report. A paired bootstrap gives the interval
-    of the change, McNemar's exact test the verdict, Holm's rule holds the verdicts together.
+    Files are those of evaluate's --out, or the report.json of --report. A
+    paired bootstrap gives the interval of the change, McNemar's exact test the
+    verdict, Holm's rule holds the verdicts together.
 
     [bold]Examples[/bold]
 

@@ -103,8 +103,8 @@ def duplicates(
 ) -> None:
     """Find copies among the pictures of a catalogue, and say why each is one.
 
-    New pictures are compared with all others once; asking again costs nothing. Nothing on disk is touched
-    without --trash, and nothing is ever deleted.
+    New pictures are compared with all others once; asking again costs nothing.
+    Nothing on disk is touched without --trash, and nothing is ever deleted.
 
     [bold]Examples[/bold]
 
@@ -118,7 +118,8 @@ def duplicates(
 
       diptych duplicates --undo ~/.local/share/diptych/catalog/undo/20240501-120000.jsonl
 
-    Exit status: 0 done, 1 some files could not be moved or put back, 2 not done.
+    Exit status: 0 done, 1 some files could not be moved or put back, 2 not
+    done.
     """
     from diptych.cli.duplicates_output import print_groups
 

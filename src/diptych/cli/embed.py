@@ -111,7 +111,8 @@ def embed(
 ) -> None:
     """Embed pictures or texts into files of vectors (.npy) and metadata (Parquet).
 
-    The layout is clip-retrieval's. It may be stopped at any instant: the same command goes on.
+    The layout is clip-retrieval's. It may be stopped at any instant: the same
+    command goes on.
 
     [bold]Examples[/bold]
 

@@ -65,8 +65,8 @@ def zero_shot(
     """Name labelled pictures from the class names alone; the folder a picture lies in is its class.
 
     MNIST's and CIFAR's files, CLIP_benchmark's folders and Parquet are read
-    where they lie. With --dataset, PATH is a folder that holds known data
-    sets: see [bold]diptych evaluate datasets PATH[/bold].
+    where they lie. With --dataset, PATH is a folder that holds known data sets:
+    see [bold]diptych evaluate datasets PATH[/bold].
 
     [bold]Examples[/bold]
 

@@ -53,8 +53,9 @@ def export(
 ) -> None:
     """Write a model as a folder that a machine without torch can load, and check it there and then.
 
-    Both encoders as ONNX, with all that travels with them. Every runtime that is installed is compared with
-    torch in float32 and refused where it is too far from it; what was measured stands in exported.json.
+    Both encoders as ONNX, with all that travels with them. Every runtime that
+    is installed is compared with torch in float32 and refused where it is too
+    far from it; what was measured stands in exported.json.
 
     [bold]Examples[/bold]
 

@@ -41,8 +41,9 @@ def few_shot(
 ) -> None:
     """Learn linear classifiers from a few pictures of each class of TRAIN and name the pictures of TEST.
 
-    Beside the curve stands zero-shot, and how many labelled pictures it is worth. Several pairs
-    of TRAIN and TEST give a curve each and their mean; --val and --names are for one pair.
+    Beside the curve stands zero-shot, and how many labelled pictures it is
+    worth. Several pairs of TRAIN and TEST give a curve each and their mean;
+    --val and --names are for one pair.
 
     [bold]Examples[/bold]
 

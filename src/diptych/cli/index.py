@@ -84,8 +84,9 @@ def index(
 ) -> None:
     """Index pictures, so that they can be searched; run it again whenever something has changed.
 
-    Only new and changed files are read; copies are embedded once; renamed and deleted files are noticed. It
-    may be stopped at any instant: the same command goes on.
+    Only new and changed files are read; copies are embedded once; renamed and
+    deleted files are noticed. It may be stopped at any instant: the same
+    command goes on.
 
     [bold]Examples[/bold]
 

@@ -62,9 +62,10 @@ def interpolate(
 ) -> None:
     """Measure the models between START and END, by the mean of their weights (WiSE-FT).
 
-    Between a model and its fine-tuned self there is often one that learned most of the new task and forgot
-    little of the rest. Nothing is trained. --names and --templates are for DATA. Points that --out holds
-    are not measured again.
+    Between a model and its fine-tuned self there is often one that learned most
+    of the new task and forgot little of the rest. Nothing is trained. --names
+    and --templates are for DATA. Points that --out holds are not measured
+    again.
 
     [bold]Examples[/bold]
 

@@ -68,8 +68,9 @@ def map_(
 ) -> None:
     """Draw a catalogue as a map: like lies near like, and regions are called by words.
 
-    The page works without a network. Thumbnails lie in a folder beside it, FILE_files, and are loaded as one
-    comes nearer; a hundred thousand take about 60 MB.
+    The page works without a network. Thumbnails lie in a folder beside it,
+    FILE_files, and are loaded as one comes nearer; a hundred thousand take
+    about 60 MB.
 
     [bold]Examples[/bold]
 

@@ -43,8 +43,9 @@ def probe(
 ) -> None:
     """Learn a linear classifier on the encoder's features of TRAIN and name the pictures of TEST.
 
-    The protocol is the paper's: logistic regression on features before the projection; the strength of L2 is
-    looked for on a fifth of TRAIN, or on --val. --names and --templates are for the zero-shot figures beside.
+    The protocol is the paper's: logistic regression on features before the
+    projection; the strength of L2 is looked for on a fifth of TRAIN, or on
+    --val. --names and --templates are for the zero-shot figures beside.
 
     [bold]Examples[/bold]
 

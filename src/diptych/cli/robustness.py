@@ -88,9 +88,10 @@ def robustness(
 ) -> None:
     """Measure a model on a reference and where its pictures shift; with --ordinary, against their line.
 
-    The shifts are other data sets (--shift), the other domains of the reference (--reference), or its own
-    pictures corrupted (--corruptions). Models that learned labels are told by their run; all others answer
-    zero-shot. Effective robustness is what a model has beyond the line of the ordinary ones.
+    The shifts are other data sets (--shift), the other domains of the reference
+    (--reference), or its own pictures corrupted (--corruptions). Models that
+    learned labels are told by their run; all others answer zero-shot. Effective
+    robustness is what a model has beyond the line of the ordinary ones.
 
     [bold]Examples[/bold]
 

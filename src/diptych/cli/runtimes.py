@@ -24,8 +24,9 @@ def runtimes(
 ) -> None:
     """Measure torch, ONNX Runtime and OpenVINO on a model, and keep to the fastest on this machine.
 
-    Each is checked against float32 first. Commands with --runtime auto, and diptych.load(runtime="auto"),
-    take the one that was fastest. 8 bits are considered only with pictures to fit them to.
+    Each is checked against float32 first. Commands with --runtime auto, and
+    diptych.load(runtime="auto"), take the one that was fastest. 8 bits are
+    considered only with pictures to fit them to.
 
     [bold]Examples[/bold]
 

@@ -37,7 +37,8 @@ def similar(
 ) -> None:
     """Look for pictures from outside in a catalogue: the same, parts, wholes they are part of, like ones.
 
-    Parts in a catalogue are found best once [bold]diptych duplicates[/bold] has looked at its pictures.
+    Parts in a catalogue are found best once [bold]diptych duplicates[/bold] has
+    looked at its pictures.
 
     [bold]Examples[/bold]
 

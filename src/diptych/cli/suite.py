@@ -66,9 +66,10 @@ def suite(
 ) -> None:
     """Measure everything that a folder of data sets allows, and write one report.
 
-    Zero-shot classification and retrieval; linear probes, few-shot curves and neighbours where there is a
-    training part; domains and corruptions. Exact decoding and float32. What was measured before of the same
-    model and pictures is taken from the folders of --report and --cache.
+    Zero-shot classification and retrieval; linear probes, few-shot curves and
+    neighbours where there is a training part; domains and corruptions. Exact
+    decoding and float32. What was measured before of the same model and
+    pictures is taken from the folders of --report and --cache.
 
     [bold]Examples[/bold]
 

@@ -138,8 +138,9 @@ def tag(
 ) -> None:
     """Give the pictures of a catalogue tags from words; without labels, show the tags there are.
 
-    Each label is judged by itself, so a picture gets the tags that fit it, or none. No picture is read again:
-    run it whenever pictures were indexed or labels have changed. [bold]diptych search --tag[/bold] uses tags.
+    Each label is judged by itself, so a picture gets the tags that fit it, or
+    none. No picture is read again: run it whenever pictures were indexed or
+    labels have changed. [bold]diptych search --tag[/bold] uses tags.
 
     [bold]Examples[/bold]
 
