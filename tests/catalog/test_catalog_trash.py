@@ -88,6 +88,7 @@ def test_copies_go_and_come_back(tmp_path: Path, pictures: Path) -> None:
     assert take_back(store, restored.files) == 3  # the same bytes are known; the others have to be embedded
     assert store.database.all("SELECT COUNT(*) FROM files")[0][0] == 8
     assert check(store) == []
+    assert store.database.all("SELECT id FROM contents WHERE width IS NULL") == []  # all is known as before
     store.close()
     assert index(tmp_path / "catalog", pictures).embedded == 3
     again = put_back(moved.undo)

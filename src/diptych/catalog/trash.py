@@ -127,7 +127,7 @@ def take_back(store: Store, paths: Sequence[Path]) -> int:
     there = filter(None, map(file_at, paths))
     for read in read_ahead(there, Limits()):
         if read.record.error is None and store.known([read.hash], space):
-            store.keep([Picture([read.record], hash=read.hash, size=len(read.data))], space)
+            store.keep([Picture([read.record], hash=read.hash, known=True)], space)
             unknown -= 1
     return unknown
 
