@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -178,11 +179,14 @@ def _tell_notes(answer: Answer, asking: Searcher, *, quiet: bool) -> None:
     """What is worth knowing of the query."""
     from diptych.catalog.query import missing_pictures
     from diptych.cli.labels import tell_language
+    from diptych.encoders.settling import is_open
 
     if texts := [term.value for term in answer.asked.terms if term.kind == "text"]:
         tell_language(texts, asking.encoder, quiet=quiet)
     for word in missing_pictures(answer.asked.terms):
         note(f"{word}: there is no such file, so it was looked for as words", quiet=quiet)
+    if sys.stderr.isatty() and is_open(asking.encoder):
+        note("every search loads torch: diptych models runtimes, once, lets it start faster", quiet=quiet)
     if answer.asked.long:
         note(f"{len(answer.asked.long)} long texts were read in parts and averaged", quiet=quiet)
 

@@ -22,7 +22,7 @@ from diptych.errors import SaveError, WeightsError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from diptych.encoder import FloatArray
+    from diptych.encoder import Encoder, FloatArray
     from diptych.encoders.torch import TorchEncoder
     from diptych.weights import Checkpoint
 
@@ -50,11 +50,17 @@ def settle(
     **options
         Of `load`, for the encoder that takes its place.
     """
-    if isinstance(encoder, ExportedEncoder) or encoder.device.type != "cpu" or not measurable():
-        return encoder
-    if recorded(encoder.identity) is not None:  # torch is the fastest, or its export was deleted
+    if isinstance(encoder, ExportedEncoder) or not is_open(encoder):
         return encoder
     return SettlingEncoder(encoder, name, pretrained, note=note, **options)
+
+
+def is_open(encoder: Encoder) -> bool:
+    """Whether torch computes because nothing was measured yet, and not because it is the fastest."""
+    device = getattr(encoder, "device", None)  # a TorchEncoder's; to ask its class would import torch
+    if device is None or device.type != "cpu" or not measurable():
+        return False
+    return recorded(encoder.identity) is None  # else torch is the fastest, or its export was deleted
 
 
 class SettlingEncoder:
