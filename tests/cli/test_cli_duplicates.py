@@ -228,6 +228,10 @@ def test_similar_from_outside(run: Run, indexed: Path, tmp_path: Path) -> None:
     assert {line.rsplit("/")[-1] for line in lines} == {"1.png", "small.jpg"}
     assert all(re.match(r"  the same: saved again +\d\.\d\d  ", line) for line in lines)
     assert max(map(len, lines)) <= 80
+    (tmp_path / "no pictures").mkdir()
+    none = run("similar", tmp_path / "no pictures")
+    assert (none.exit_code, none.stdout) == (2, "")
+    assert "there are no pictures in" in none.stderr
     part = run("similar", outside / "part.png", "--top", 0)
     lines = part.stdout.splitlines()
     assert {line.rsplit("/")[-1] for line in lines} == {"2.png", "<framed> & co.png"}

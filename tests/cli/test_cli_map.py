@@ -147,7 +147,8 @@ def test_pictures_that_are_gone_are_told_of(run: Run, indexed: Path, tmp_path: P
         (["--clusters", "none"], "--clusters takes 'auto' or a whole number"),
         (["--clusters", "11"], "half as many"),
         (["--inline", "--no-thumbnails"], "leave out --no-thumbnails"),
-        (["--words", "missing.txt"], "missing.txt cannot be read"),
+        (["--words", "missing.txt"], "missing.txt cannot be read: No such file"),
+        (["--out", "."], "is a folder: name the page in it"),
         (["--name", "nothing.png"], "0 pictures make no map"),
     ],
 )

@@ -87,6 +87,8 @@ def map_(
 
     if inline and no_thumbnails:
         raise typer.BadParameter("--inline puts thumbnails into the page: leave out --no-thumbnails")
+    if out.is_dir():
+        raise typer.BadParameter(f"--out {out} is a folder: name the page in it, as {out / 'map.html'}")
     start = time.monotonic()
     machine: dict[str, Any] = {"device": device, "precision": precision, "threads": threads}
     regions = options.count(clusters, "--clusters")

@@ -148,6 +148,7 @@ def _plain_hit(hit: Hit) -> dict[str, Any]:
         "relevance": round(hit.relevance, 4),
         "cosine": round(hit.cosine, 5),
         "taken": entry.taken.isoformat() if entry.taken else None,
+        "taken_by": None if not entry.taken else "camera" if entry.dated else "file",
         "width": entry.width,
         "height": entry.height,
         "bytes": entry.size,

@@ -49,10 +49,12 @@ def similar(
     Exit status: 0 something was found, 1 only like ones or nothing, 2 not done.
     """
     from diptych.catalog.similar import Inquiry
-    from diptych.errors import ImageError, MissingExtraError
+    from diptych.errors import ImageError, InputError, MissingExtraError
     from diptych.media import find_images
 
     paths = find_images(pictures)
+    if not paths:
+        raise InputError(f"there are no pictures in {', '.join(map(str, pictures))}")
     told: list[dict[str, Any]] = []
     found_any = False
     with catalogs.opened(catalog) as store:
