@@ -309,7 +309,17 @@ def test_an_index_that_names_rows_it_cannot_hold_is_no_answer(
     wrong = (np.zeros((1, 5), np.float32), np.full((1, 5), ROWS))
     monkeypatch.setattr(ivf._index, "search", lambda *a, **o: wrong, raising=False)
     with pytest.raises(CatalogError, match=r"names row 6000 of 6,000"):
-        ivf.visit(texts[0], ivf.head.settings[0])
+        ivf.ranked(texts[:1], 3, 5)
+
+
+def test_lists_that_are_known_need_not_be_looked_for(built: tuple[Segments, Path], texts: np.ndarray) -> None:
+    ivf = opened(built)
+    setting = ivf.head.settings[0]
+    for query in texts[:20]:
+        found, estimates = ivf.ranked(query[None], setting.probes, setting.candidates)
+        visit = ivf.visit(query, setting)
+        np.testing.assert_array_equal(visit.candidates, np.sort(found[0][found[0] >= 0]))
+        assert visit.cut == pytest.approx(float(estimates[0, -1]), abs=1e-5)
 
 
 def test_no_index_is_none(built: tuple[Segments, Path], tmp_path: Path) -> None:

@@ -17,10 +17,15 @@ from test_catalog_indexing import Rotated
 from test_catalog_kills import change, ended, fill, start
 
 from diptych.catalog import Filter, Options, Searcher, Store, check, forget_paths
+from diptych.catalog.duplicates import find_duplicates
 from diptych.catalog.filters import allowed_rows
+from diptych.catalog.mapping import make_map
 from diptych.catalog.postgres import PostgresSpace, name_without_secrets
 from diptych.catalog.spaces import Space
+from diptych.catalog.tagging import tag_pictures
+from diptych.catalog.tags import clear, count_tags
 from diptych.errors import CatalogError
+from diptych.zeroshot import ZeroShotClassifier
 from toys import ToyEncoder
 
 NewDatabase = Callable[[], str]
@@ -219,3 +224,32 @@ def test_an_address_that_is_none_is_not_repeated(address: str) -> None:
         Store.open(address)
     assert "secret" not in str(told.value)
     assert told.value.__cause__ is None
+
+
+def test_tags_copies_and_the_map_are_those_of_files(tmp_path: Path, new_database: NewDatabase) -> None:
+    pictures = tmp_path / "pictures"
+    for shade in range(3):
+        for path in colours(pictures / str(shade)):
+            paint(path, path.stem, shade=shade)
+    shutil.copy(pictures / "0" / "red.png", pictures / "copy.png")
+    told = []
+    for place in (new_database(), tmp_path / "catalog"):
+        index(place, pictures)
+        store = Store.open(place)
+        searcher = Searcher(store, ToyEncoder())
+        rule = ZeroShotClassifier(ToyEncoder(), templates=None, multi_label=True).fit(["red", "blue"])
+        tagged = tag_pictures(searcher, rule, "two")
+        groups = find_duplicates(store, tiers=("bytes",)).groups
+        drawn = make_map(searcher, ["red", "blue"], where=Filter(name="pictures/"))
+        told.append(
+            (
+                tagged.counts,
+                count_tags(store.database),
+                [[member.file.path for member in group.members] for group in groups],
+                (len(drawn.contents), [cluster.words for cluster in drawn.regions]),
+            )
+        )
+        assert clear(store.database, "two") == 6
+        store.close()
+    assert told[0] == told[1]
+    assert told[0][0] == {"red": 3, "blue": 3}

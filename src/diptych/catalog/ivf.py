@@ -269,7 +269,10 @@ class Ivf:
             met = np.cumsum(sizes[order])
             probes = min(max(int(np.searchsorted(met, usual)) + 1, probes), self.head.lists)
         marks = None if kept is None else kept.marks
-        found, estimates = self.ranked(query[None], probes, setting.candidates, marks)
+        nearest = order[None, :probes]  # (1, P)
+        found, estimates = self.ranked(
+            query[None], probes, setting.candidates, marks, lists=(nearest, near[nearest])
+        )
         full = found[0, -1] >= 0 and found.shape[1] < self.head.rows
         left = order[probes:]
         return Visit(
@@ -296,7 +299,13 @@ class Ivf:
         return cosine - visit.cut >= setting.margin and self.missed(visit, cosine) <= setting.missed
 
     def ranked(
-        self, queries: FloatArray, probes: int, count: int, marks: BoolArray | None = None
+        self,
+        queries: FloatArray,
+        probes: int,
+        count: int,
+        marks: BoolArray | None = None,
+        *,
+        lists: tuple[NDArray[np.int64], FloatArray] | None = None,
     ) -> tuple[RowNumbers, FloatArray]:
         """The rows of largest estimated cosine, (Q, count), -1 where the lists visited hold no more.
 
@@ -304,12 +313,26 @@ class Ivf:
         ----------
         marks : (rows,) bool, optional
             Which rows count.
+        lists : ((Q, probes), (Q, probes)), optional
+            The lists nearest to each query, best first, and their cosines, where they are known: faiss then
+            does not look for them again.
         """
         chosen: dict[str, Any] = {"nprobe": probes}
         if marks is not None:
             chosen["sel"] = self._faiss.IDSelectorBitmap(np.packbits(marks, bitorder="little"))
         parameters = self._faiss.SearchParametersIVF(**chosen)
-        estimates, found = self._index.search(queries, min(count, self.head.rows), params=parameters)
+        count = min(count, self.head.rows)
+        if lists is None:
+            estimates, found = self._index.search(queries, count, params=parameters)
+        else:
+            found = np.empty((len(queries), count), np.int64)
+            estimates = np.empty((len(queries), count), np.float32)
+            places = [np.ascontiguousarray(lists[0], np.int64), np.ascontiguousarray(lists[1], np.float32)]
+            given = map(self._faiss.swig_ptr, (*places, estimates, found))
+            # Its Python face takes no parameters here.
+            self._index.search_preassigned_c(
+                len(queries), self._faiss.swig_ptr(queries), count, *given, False, parameters, None
+            )
         if found.size and not -1 <= found.min() <= found.max() < self.head.rows:
             raise CatalogError(
                 f"the index names row {found.max()} of {self.head.rows:,}: it is damaged. Build it again"
