@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from search_vectors import World
 
 from diptych.catalog import Store
-from diptych.catalog.indexing import improve, silent, space_for
+from diptych.catalog.indexing import improve, space_for
 from diptych.catalog.records import FileRecord, Found, Picture
+from diptych.catalog.spaces import silent
 from diptych.encoder import Encoder
 from diptych.encoders import export, load
 from diptych.media.details import Details

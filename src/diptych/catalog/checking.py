@@ -13,8 +13,7 @@ import numpy as np
 
 from diptych.catalog.database import Database, Sqlite
 from diptych.catalog.file_space import FileSpace
-from diptych.catalog.indexing import silent
-from diptych.catalog.spaces import Space, Stage
+from diptych.catalog.spaces import Space, Stage, silent
 from diptych.catalog.store import Store
 from diptych.embedding import Progress
 

@@ -7,10 +7,9 @@ same thing a moment later, which is no duplicate. Only the first two are ever ta
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,12 +18,12 @@ from diptych.catalog.comparing import compare_new
 from diptych.catalog.filters import Filter, of_files
 from diptych.catalog.groups import Group, make_groups
 from diptych.catalog.keeping import File, Rule, parse_rules
+from diptych.catalog.listing import file_at
 from diptych.catalog.looks import Looks
 from diptych.catalog.pairs import Pairs
-from diptych.catalog.spaces import Space, Stage
+from diptych.catalog.spaces import Space, Stage, silent
 from diptych.catalog.store import Store
 from diptych.catalog.verdicts import TIERS, Tier
-from diptych.embedding import Progress
 from diptych.errors import CatalogError, InputError
 
 Place: TypeAlias = tuple[int, int]  # device and inode
@@ -120,7 +119,7 @@ def find_duplicates(
     try:
         if set(tiers) != {"bytes"}:
             only = set(files) if folders else None
-            compare_new(space, pairs, looks, parts="part" in tiers, only=only, stage=stage or _silent)
+            compare_new(space, pairs, looks, parts="part" in tiers, only=only, stage=stage or silent)
         groups = make_groups(pairs, files, rules, tiers)
     finally:
         looks.close()
@@ -188,18 +187,10 @@ def each_once(files: Sequence[tuple[File, Place]]) -> list[File]:
 
 
 def _place_now(path: Path) -> Place | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev & (2**63 - 1), status.st_ino & (2**63 - 1)  # as listings have them
+    found = file_at(path)
+    return None if found is None else (found.device, found.inode)
 
 
 def _by_links(file: File) -> tuple[bool, bool]:
     """Whether it is a link, and whether its path leads over one."""
     return file.path.is_symlink(), os.path.realpath(file.path) != str(file.path)
-
-
-@contextlib.contextmanager
-def _silent(what: str, total: int | None) -> Iterator[Progress]:
-    yield lambda count: None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+T = TypeVar("T")
 _ADDRESS = re.compile(r"\A(https?|s3|gs|ftp):/(?=[^/])")  # a Path keeps one of the two strokes
 
 
@@ -75,10 +76,15 @@ def load_entry(entry: Entry, *, target: int | None = None) -> Image:
     ImageError
         None of its files can be read; the message is the first one's.
     """
+    return of_first_file(entry, lambda path, member: load_file(path, member, target=target))
+
+
+def of_first_file(entry: Entry, read: Callable[[Path, str], T]) -> T:
+    """What `read` gives of its first file that can be read; the first one's ImageError where none can."""
     first: ImageError | None = None
     for path, member in ((entry.path, entry.member), *entry.copies):
         try:
-            return load_file(path, member, target=target)
+            return read(path, member)
         except ImageError as error:
             first = first or error
     assert first is not None

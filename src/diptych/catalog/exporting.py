@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.catalog.entries import Entry, digests_of, read_entries
-from diptych.catalog.indexing import silent
-from diptych.catalog.spaces import Space, Stage
+from diptych.catalog.spaces import Space, Stage, silent
 from diptych.catalog.store import Store
 from diptych.disk import write_bytes
 from diptych.embeddings import Manifest, write_manifest, write_part
 from diptych.embeddings.folder import IMAGES, MANIFEST, METADATA, PARTS
 from diptych.embeddings.one_file import write_file
 from diptych.errors import CatalogError
+from diptych.media.sources import name_of
 
 if TYPE_CHECKING:
     from diptych.encoder import FloatArray
@@ -143,16 +143,16 @@ def _batches(
 
 
 def _row(entry: Entry, digest: bytes) -> dict[str, Any]:
-    name = _text(entry.name)
+    name = name_of(entry.name)
     return {
         "image_path": name,
-        "key": _text(Path(entry.member or entry.path).stem),
+        "key": name_of(Path(entry.member or entry.path).stem),
         "caption": entry.caption,
         "width": entry.width or None,
         "height": entry.height or None,
         "bytes": entry.size,
         "hash": digest.hex(),
-        "shard": _text(str(entry.path)) if entry.member else "",
+        "shard": name_of(str(entry.path)) if entry.member else "",
         "format": entry.format,
         "taken": entry.taken.isoformat(sep=" ") if entry.taken and entry.dated else "",
         "latitude": entry.latitude,
@@ -160,8 +160,3 @@ def _row(entry: Entry, digest: bytes) -> dict[str, Any]:
         "camera": entry.camera,
         "tags": ", ".join(entry.tags),
     }
-
-
-def _text(name: str) -> str:
-    """Names that are no UTF-8 cannot stand in Parquet."""
-    return name.encode("utf-8", "backslashreplace").decode()

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diptych.catalog.golden import CLOSE
-from diptych.catalog.indexing import improve, silent, space_for
+from diptych.catalog.indexing import improve, space_for
 from diptych.catalog.listing import file_at, members
 from diptych.catalog.reading import HASH_BYTES, read_ahead, storable
 from diptych.catalog.records import FileRecord, Found, Picture
-from diptych.catalog.spaces import Space, Stage
+from diptych.catalog.spaces import Space, Stage, silent
 from diptych.catalog.store import Store
 from diptych.embedding import embed_texts
 from diptych.embeddings import Part, read_manifest, read_parts

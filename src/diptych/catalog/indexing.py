@@ -23,9 +23,8 @@ from diptych.catalog.replacing import compact, drop_space, lacking_files, replac
 from diptych.catalog.roots import believed, excluded, finished, known_roots, left_out
 from diptych.catalog.roots import remember as remember_roots
 from diptych.catalog.scan import Comparison, below, compare, known_members, pending_files
-from diptych.catalog.spaces import Space, Stage
+from diptych.catalog.spaces import Space, Stage, silent
 from diptych.catalog.store import Store
-from diptych.embedding import Progress
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, MissingExtraError, SaveError
 from diptych.media.archives import is_archive
@@ -93,7 +92,7 @@ def index(
     with _running(store) as (others, beat):
         comparison = _look(store, space, patterns, settings, outcome, stage)
         if remember:
-            remember_roots(store, roots, exclude)
+            remember_roots(store, patterns)
         with stage("indexing", comparison.pending) as advance:
             files = pending_files(store, space, backwards=others)
             take_in(store, space, encoder, files, settings, outcome, progress=advance, committed=beat)
@@ -241,12 +240,6 @@ def _running(store: Store) -> Iterator[tuple[bool, Callable[[], None]]]:
         # When the device is full that is the error to be told, not this one; the row grows old by itself.
         with contextlib.suppress(SaveError), database.writing():
             database.run("DELETE FROM runs WHERE id = ?", (number,))
-
-
-@contextlib.contextmanager
-def silent(what: str, total: int | None) -> Iterator[Progress]:
-    """A stage that shows nothing."""
-    yield lambda count: None
 
 
 def forget_paths(store: Store, paths: Sequence[str | Path]) -> int:

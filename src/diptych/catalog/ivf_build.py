@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -25,9 +24,8 @@ from numpy.typing import NDArray
 
 from diptych.catalog.exact import check_queries, nearest_exact, rerank
 from diptych.catalog.ivf import HEAD, Head, Ivf, Setting, checksum, collection_hash, load_faiss
-from diptych.catalog.spaces import Stage
+from diptych.catalog.spaces import Stage, silent
 from diptych.disk import write_bytes, write_whole
-from diptych.embedding import Progress
 from diptych.errors import CatalogError, InputError
 
 if TYPE_CHECKING:
@@ -73,11 +71,6 @@ class IvfReport:
         )
 
 
-@contextlib.contextmanager
-def _silent(what: str, total: int | None) -> Iterator[Progress]:
-    yield lambda done: None
-
-
 def build_ivf(
     segments: Segments,
     folder: Path,
@@ -85,7 +78,7 @@ def build_ivf(
     *,
     seed: int = 0,
     lists: int | None = None,
-    stage: Stage = _silent,
+    stage: Stage = silent,
 ) -> IvfReport:
     """Build the index over the rows there are, judge it, and put it in the place of the one before.
 

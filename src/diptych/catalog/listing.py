@@ -129,7 +129,7 @@ def _in_folder(folder: str, told: Listing, exclude: Sequence[str], skip: set[str
         folders: list[str] = []
         for entry in names:
             name = entry.name
-            if name.startswith(".") or any(fnmatch(name, pattern) for pattern in exclude):
+            if name.startswith(".") or is_left_out(name, exclude):
                 continue
             if _is_folder(entry):
                 if entry.path not in skip:
@@ -139,6 +139,11 @@ def _in_folder(folder: str, told: Listing, exclude: Sequence[str], skip: set[str
                 # A sum changes when either of them does.
                 yield _found(entry.path, entry.stat, sum(_changed(text) for text in beside if text))
         waiting.extend(reversed(folders))
+
+
+def is_left_out(name: str, exclude: Sequence[str]) -> bool:
+    """Whether a file or folder of this name is left out by one of these patterns."""
+    return any(fnmatch(name, pattern) for pattern in exclude)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 
 from diptych.catalog.cells import cell_hashes
 from diptych.catalog.closer import Closer
-from diptych.catalog.entries import Entry, load_entry, read_entries
+from diptych.catalog.entries import Entry, load_entry, of_first_file, read_entries
 from diptych.catalog.parts import Glance, small_grey
 from diptych.catalog.pixels import SIDE, Look
 from diptych.catalog.spaces import MOST_VALUES
@@ -158,15 +158,7 @@ def _look_at(entry: Entry) -> Look:
 
 
 def _look_closer(entry: Entry) -> Closer:
-    """From the first of its files that can be read."""
-    first: ImageError | None = None
-    for path, member in ((entry.path, entry.member), *entry.copies):
-        try:
-            return Closer.at(path, member)
-        except ImageError as error:
-            first = first or error
-    assert first is not None
-    raise first
+    return of_first_file(entry, Closer.at)
 
 
 def glance_at(look: Look) -> tuple[Glance, Traces]:

@@ -7,8 +7,8 @@ the page is the command line's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.layout import EARLY, LATE, lay_out
 from diptych.catalog.naming import Words, name_clusters
 from diptych.catalog.search import Searcher
+from diptych.catalog.spaces import silent
 from diptych.errors import CatalogError, InputError
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def make_map(
     rows = rows[[int(row) in owners for row in rows]]
     vectors = _half(searcher.space, rows)  # (N, dim)
     short = Projection.of(vectors).short(vectors)
-    with stage("drawing the map", EARLY + LATE) if stage else _silent() as advance:
+    with (stage or silent)("drawing the map", EARLY + LATE) as advance:
         places, _ = lay_out(short, seed=seed, progress=advance)
     places = _to_one(places)
     fine, coarse = how_many(len(rows), regions)
@@ -229,8 +230,3 @@ def _clusters(
         x, y = _densest(mine)
         found.append(Cluster(words, len(mine), float(x), float(y)))
     return tuple(found)
-
-
-@contextmanager
-def _silent() -> Iterator[Callable[[int], None]]:
-    yield lambda count: None

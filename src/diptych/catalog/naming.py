@@ -18,6 +18,7 @@ import numpy as np
 
 from diptych.embedding import embed_texts
 from diptych.errors import TextError
+from diptych.media.sources import reason_of
 from diptych.zeroshot import expand
 from diptych.zeroshot.scoring import softmax, sphere_mean
 
@@ -91,8 +92,7 @@ def read_words(path: Path | None = None) -> list[str]:
         source = files("diptych.catalog") / "data" / "words.txt" if path is None else path
         text = source.read_text(encoding="utf-8-sig" if path else "utf-8")
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise TextError(f"the words in {path} cannot be read: {reason}") from error
+        raise TextError(f"the words in {path} cannot be read: {reason_of(error)}") from error
     lines = [line.strip() for line in text.splitlines()]
     words = [line for line in lines if line and not line.startswith("#")]
     if not words:

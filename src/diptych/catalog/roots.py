@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
+from diptych.catalog.listing import is_left_out
 from diptych.catalog.scan import below
 from diptych.catalog.store import Store
 from diptych.errors import CatalogError
@@ -44,11 +44,10 @@ def excluded(store: Store, root: Path) -> tuple[str, ...]:
     return ()
 
 
-def remember(store: Store, roots: Sequence[Path], exclude: Sequence[str] | None = None) -> None:
-    """Index these paths when nothing is named, without files and folders of these patterns from now on."""
-    told = {root: excluded(store, root) if exclude is None else tuple(exclude) for root in roots}
+def remember(store: Store, roots: Mapping[Path, Sequence[str]]) -> None:
+    """Index these paths when nothing is named, each without files and folders of its patterns."""
     with store.database.writing():
-        for root, patterns in told.items():
+        for root, patterns in roots.items():
             store.database.run(
                 "INSERT INTO roots (path, exclude) VALUES (?, ?) "
                 "ON CONFLICT (path) DO UPDATE SET exclude = excluded.exclude",
@@ -75,8 +74,7 @@ def left_out(path: bytes, roots: Mapping[Path, Sequence[str]]) -> bool:
     place = Path(os.fsdecode(path))
     above = [root for root in roots if place.is_relative_to(root)]
     return bool(above) and all(
-        any(fnmatch(part, one) for part in place.relative_to(root).parts for one in roots[root])
-        for root in above
+        any(is_left_out(part, roots[root]) for part in place.relative_to(root).parts) for root in above
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from diptych.encoder import FloatArray
 
 Stage = Callable[[str, int | None], AbstractContextManager[Progress]]
+
+
+@contextlib.contextmanager
+def silent(what: str, total: int | None) -> Iterator[Progress]:
+    """A stage that shows nothing."""
+    yield lambda count: None
+
 
 MOST_VALUES = 500  # in one statement; SQLite of old took 999
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 
-from diptych.catalog.listing import SIDECARS
+from diptych.catalog.listing import SIDECARS, is_left_out
 from diptych.extras import require
 
 RESCAN = 600.0  # seconds between whole rescans
@@ -108,7 +107,7 @@ def to_list_again(
 def _counts(path: Path, root: Path, exclude: Sequence[str], skip: Sequence[Path]) -> bool:
     """Whether a listing of the root would come by, and a run did not write there itself."""
     inside = path.relative_to(root)
-    if any(part.startswith(".") or any(fnmatch(part, one) for one in exclude) for part in inside.parts):
+    if any(part.startswith(".") or is_left_out(part, exclude) for part in inside.parts):
         return False
     # The system's watch follows links to folders, a listing does not. Not resolve(): it refuses links to
     # themselves.
