@@ -39,9 +39,9 @@ from diptych.encoders.intel import intel
 from diptych.encoders.towers import has_bfloat16
 from diptych.inputs import preprocess_batch, processors
 from diptych.media import load_image
-from diptych.model.config import preset
 from diptych.model.cost import cost
 from diptych.model.initialise import build
+from diptych.model.presets import preset
 from diptych.weights import Checkpoint, ModelSpec, identity_of, load_checkpoint
 
 PACK = "flickr8k-test.tar"

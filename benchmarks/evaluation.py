@@ -28,8 +28,8 @@ from safetensors.torch import save_file
 from diptych.datasets import ImageDataset, load_labelled
 from diptych.encoders import TorchEncoder
 from diptych.evaluation import FeatureStore, evaluate_zero_shot
-from diptych.model.config import preset
 from diptych.model.initialise import build
+from diptych.model.presets import preset
 from diptych.weights import Checkpoint, ModelSpec
 from diptych.zeroshot import TEMPLATES
 

@@ -29,9 +29,9 @@ from common import arguments, machine, run_peer
 from safetensors.torch import save_file
 
 from diptych.encoders import TorchEncoder
-from diptych.model.config import preset
 from diptych.model.initialise import build
 from diptych.model.machine import has_bfloat16
+from diptych.model.presets import preset
 from diptych.weights import Checkpoint, ModelSpec
 
 PEER = """

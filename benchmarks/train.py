@@ -35,10 +35,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diptych.inputs import load_tokenizer
-from diptych.model.config import preset
 from diptych.model.cost import cost, peak
 from diptych.model.initialise import build
 from diptych.model.machine import DTYPES
+from diptych.model.presets import preset
 from diptych.pairs import Batch, Mixture, TarPairs, open_pairs
 from diptych.reports import Curve, Curves, save_plot
 from diptych.training import TrainConfig

@@ -37,8 +37,8 @@ def test_show(run: Run, tiny: Path) -> None:
 
 
 def test_the_parameters_shown_are_the_model_s(run: Run, tiny: Path) -> None:
-    from diptych.model.config import preset
     from diptych.model.initialise import build
+    from diptych.model.presets import preset
 
     model = build(preset("diptych-tiny"), device="meta")
     told = json.loads(run("models", "show", tiny, "--json").stdout)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from make_runs import TINY, config_of
 
-from diptych.errors import InputError
+from diptych.errors import InputError, UnknownModelError
 from diptych.model.config import RobertaConfig
 
 
@@ -30,14 +30,17 @@ from diptych.model.config import RobertaConfig
         ("epochs", "expected key=value"),
         ("patience=3", "needs monitor"),
         ("ema=1", "decay below 1"),
-        ("model=ViT-Z", "unknown architecture"),
+        ("model=ViT-Z", "unknown model 'ViT-Z'. Did you mean ViT"),
+        ("model=default", "names weights .* start='default'"),
+        ("model=hf-hub:org/repo", "names weights"),
+        ("model=convnext_base", "not loaded here: a ConvNeXt"),
         ("clip=-1", "0 or more"),
         ("augment.scale=(0.5,)", "cannot be set"),
         ("image_sizes=((1.0, 16),)", "32 pixels or more"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(assignment: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises((InputError, UnknownModelError), match=message):
         config_of(Path("x"), Path("y")).override([assignment])
 
 

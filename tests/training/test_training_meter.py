@@ -11,9 +11,9 @@ import torch
 from make_runs import TINY, TINY_VIT, config_of, write_pairs
 
 from diptych.errors import TrainingError
-from diptych.model.config import preset
 from diptych.model.cost import cost, peak
 from diptych.model.initialise import build
+from diptych.model.presets import preset
 from diptych.training import Run, StepReport, train
 from diptych.training.meter import Diagnosis, Meter, first_bad_layer
 from diptych.training.predicting import BUCKETS, cost_of

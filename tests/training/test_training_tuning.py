@@ -10,8 +10,8 @@ import torch
 from make_runs import TINY, TINY_VIT, config_of, same, weights, write_pairs
 
 from diptych.errors import InputError, TrainingError
-from diptych.model.config import preset
 from diptych.model.initialise import build
+from diptych.model.presets import preset
 from diptych.training import Listener, Run, gentle, train
 from diptych.training.objective import Contrastive
 from diptych.training.optim import optimizer

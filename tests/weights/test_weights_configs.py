@@ -14,7 +14,8 @@ from tiny_models import TINY, changed
 
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
-from diptych.model.config import PRESETS, ResNetConfig, ViTConfig, preset
+from diptych.model.config import ResNetConfig, ViTConfig
+from diptych.model.presets import PRESETS, mlp_ratio, preset
 from diptych.weights import (
     Checkpoint,
     ModelSpec,
@@ -25,12 +26,26 @@ from diptych.weights import (
     write_open_clip,
     write_transformers,
 )
+from diptych.weights.registry import preprocess_for, tokenizer_for
 
 # The small models here have a reduced vocabulary, of which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if not name.startswith("diptych")])
+CLIP_NAMES = [name for name, c in PRESETS.items() if c.text.causal and not name.startswith("diptych")]
+SIGLIP_NAMES = [name for name in PRESETS if "SigLIP" in name]
+
+
+@pytest.mark.parametrize("name", SIGLIP_NAMES)
+def test_siglips_survive_transformers_words(name: str) -> None:
+    """Architecture, squash to 0.5 and the table's cleaning: what a bare file of that name gets, too."""
+    config = preset(name)
+    pre, tok = preprocess_for(config), tokenizer_for(config)
+    words = write_transformers.write_config(config), write_transformers.write_preprocess(pre, siglip=True)
+    assert transformers.read_config(*words) == (config, pre, tok)
+
+
+@pytest.mark.parametrize("name", CLIP_NAMES)
 @pytest.mark.parametrize("quick", ["", "-quickgelu"])
 def test_presets_survive_open_clips_words(name: str, quick: str) -> None:
     config = preset(name + quick)
@@ -42,13 +57,13 @@ def test_presets_survive_open_clips_words(name: str, quick: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("ViT")])
+@pytest.mark.parametrize("name", [name for name in CLIP_NAMES if name.startswith("ViT")])
 def test_presets_survive_transformers_words(name: str) -> None:
     config = preset(name)
     assert isinstance(config.vision, ViTConfig)
     width, size = config.vision.width, config.vision.image_size
     # Their config has the hidden width, open_clip's a rounded ratio: g/14's 4.3637 stands for 48/11.
-    ratio = transformers.mlp_ratio(width, int(width * config.vision.mlp_ratio))
+    ratio = mlp_ratio(width, int(width * config.vision.mlp_ratio))
     config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, mlp_ratio=ratio))
     pre = write_transformers.write_preprocess(PreprocessConfig(size=size), siglip=False)
     assert transformers.read_config(write_transformers.write_config(config), pre)[:2] == (
@@ -193,7 +208,7 @@ def test_preprocessing_that_cannot_be_followed_is_refused() -> None:
 
 @given(width=st.integers(1, 5000), hidden=st.integers(1, 20000))
 def test_mlp_ratio_gives_the_hidden_width_back(width: int, hidden: int) -> None:
-    assert int(width * transformers.mlp_ratio(width, hidden)) == hidden
+    assert int(width * mlp_ratio(width, hidden)) == hidden
 
 
 JUNK = st.recursive(

@@ -22,6 +22,7 @@ from tiny_multilingual import recorded, state_of, write_xlm_r_table
 from diptych.errors import ChecksumError, DownloadError, UnknownModelError, WeightsError
 from diptych.model.config import RobertaConfig
 from diptych.model.initialise import build
+from diptych.model.presets import PRESETS
 from diptych.weights import (
     Checkpoint,
     ModelSpec,
@@ -274,6 +275,7 @@ def test_a_release_by_name_and_tag(
     """Only the weights are fetched, `.bin` where there is no safetensors; the rest is known."""
     spec = ModelSpec(name="toy t", architecture=TINY, licence="mit")
     monkeypatch.setattr(Release, "spec", lambda self: spec)
+    monkeypatch.setitem(PRESETS, "toy", TINY)
     release = Release("toy", "t", "quick_gelu", "clip", "mit", "org/toy", 1)
     monkeypatch.setattr(load_module, "find", lambda name, tag: release)
     torch.save(checkpoint.state, tmp_path / "open_clip_pytorch_model.bin")
@@ -295,6 +297,7 @@ def test_a_multilingual_release_finds_its_table(
     shape = dataclasses.replace(TINY, text=text)
     spec = ModelSpec(name="toy t", architecture=shape, tokenizer=tokenizer_of(text))
     monkeypatch.setattr(Release, "spec", lambda self: spec)
+    monkeypatch.setitem(PRESETS, "toy", shape)
     release = Release("toy", "t", "gelu", "clip", "mit", "org/toy", 1)
     monkeypatch.setattr(load_module, "find", lambda name, tag: release)
     state = {name: tensor.detach() for name, tensor in build(shape, seed=0).state_dict().items()}
@@ -331,6 +334,7 @@ def test_texts_of_m_clip_come_with_the_pictures_they_were_taught_to_fit(
     said = load_checkpoint("hf-hub:M-CLIP/toy", "hf-hub:org/pictures")
     monkeypatch.setitem(m_clip.PICTURES_OF, "M-CLIP/toy", "hf-hub:org/pictures")
     known = load_checkpoint("hf-hub:M-CLIP/toy")
+    monkeypatch.setitem(PRESETS, "toy", TINY)
     release = Release("toy", "m_clip", "gelu", "m-clip", "mit", "M-CLIP/toy", 1)
     monkeypatch.setattr(load_module, "find", lambda name, tag: release)
     assert said.identity == known.identity == load_checkpoint("toy", "m_clip").identity

@@ -19,6 +19,7 @@ from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs import load_tokenizer
 from diptych.model.config import RobertaConfig, ViTConfig
 from diptych.model.initialise import build
+from diptych.model.presets import preset
 from diptych.weights import (
     Checkpoint,
     ModelSpec,
@@ -34,7 +35,7 @@ from diptych.weights import (
     with_texts_of,
     write_open_clip,
 )
-from diptych.weights.registry import architecture, find
+from diptych.weights.registry import find
 from diptych.weights.roberta import BASES, base_of
 
 VISION = {"image_size": 32, "patch_size": 16, "width": 64, "layers": 1}
@@ -105,7 +106,7 @@ def test_older_words_for_the_same() -> None:
     )
     newer = open_clip.read_config({**model, "text_cfg": text})
     assert older == newer
-    assert newer[0] == architecture("xlm-roberta-base-ViT-B-32")
+    assert newer[0] == preset("xlm-roberta-base-ViT-B-32")
     assert newer[2] == find("xlm-roberta-base-ViT-B-32", "laion5b_s13b_b90k").spec().tokenizer
     assert (newer[2].clean, newer[2].pad_id, newer[2].kind) == ("whitespace", 1, "file")
 
@@ -269,7 +270,7 @@ def test_our_format_and_open_clips_keep_the_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["xlm-roberta-base-ViT-B-32", "xlm-roberta-large-ViT-H-14"])
 def test_released_shapes_survive_open_clips_words(name: str) -> None:
-    spec = ModelSpec(name=name, architecture=architecture(name), tokenizer=find_tokenizer(name))
+    spec = ModelSpec(name=name, architecture=preset(name), tokenizer=find_tokenizer(name))
     words = write_open_clip.write_config(spec.architecture, spec.preprocess, spec.tokenizer, name=name)
     assert words["model_cfg"]["text_cfg"]["hf_tokenizer_name"] in BASES
     assert open_clip.read_config(words) == (spec.architecture, spec.preprocess, spec.tokenizer)
@@ -285,7 +286,7 @@ def test_m_clips_head_has_no_words_in_open_clip() -> None:
         {"model_type": "M-CLIP", "modelBase": "xlm-roberta-large", "numDims": 512}
     )
     assert base_of(tower) == "xlm-roberta-large"
-    shape = dataclasses.replace(architecture("ViT-B-32"), text=tower, embed_dim=dim)
+    shape = dataclasses.replace(preset("ViT-B-32"), text=tower, embed_dim=dim)
     spec = ModelSpec(name="m", architecture=shape, tokenizer=m_clip.tokenizer_of(tower))
     with pytest.raises(WeightsError, match="a matrix with a bias"):
         write_open_clip.write_config(shape, spec.preprocess, spec.tokenizer, name="m")

@@ -34,6 +34,10 @@ def list_(
     pattern: Annotated[
         str, typer.Argument(metavar="WORD", help="Only names that contain this.", show_default=False)
     ] = "",
+    open_clip: Annotated[
+        bool,
+        typer.Option("--open-clip", metavar="", help="Every name of open_clip's, and why some do not load."),
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Models and tags by the names that open_clip gave them.
@@ -43,17 +47,55 @@ def list_(
       diptych models list
 
       diptych models list ViT-B --json
+
+      diptych models list --open-clip
     """
     from diptych.weights import list_models
 
-    rows = [*_default_row(), *(_row(model) for model in list_models())]
+    released = [*_default_row(), *(_row(model) for model in list_models())]
+    rows = _open_clip_rows() if open_clip else released
     rows = [row for row in rows if pattern.lower() in " ".join(map(str, row.values())).lower()]
     if not rows:
         raise InputError(f"no model's name contains {pattern!r}; `diptych models list` shows them all")
     if json:
         print(json_module.dumps(rows, indent=2, ensure_ascii=False))
         return
-    _table(rows)
+    (_open_clip_table if open_clip else _table)(rows)
+
+
+def _open_clip_rows() -> list[dict[str, Any]]:
+    """One row a name of open_clip's."""
+    from diptych.weights.open_clip_names import open_clip_names
+
+    return [
+        {
+            "name": row.name,
+            "loads": not row.reason,
+            "tags": list(row.tags),
+            "licence": row.licence,
+            "reason": row.reason,
+        }
+        for row in open_clip_names()
+    ]
+
+
+def _open_clip_table(rows: list[dict[str, Any]]) -> None:
+    """One line a name: how many of its weights load, or why it does not."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("name", "weights", "licence", "loads"):
+        table.add_column(name, overflow="fold", justify="right" if name == "weights" else "left")
+    for row in rows:
+        loads = "yes" if row["loads"] else f"no: {row['reason']}"
+        table.add_row(row["name"], str(len(row["tags"])), row["licence"], loads)
+    screen().print(table)
+    loading = [row for row in rows if row["loads"]]
+    released = [row for row in rows if row["tags"]]
+    note(
+        f"{len(loading)} of {len(rows)} names load, {sum(row['loads'] for row in released)} of the "
+        f"{len(released)} that have released weights; a name without weights takes a file of yours"
+    )
 
 
 def _default_row() -> list[dict[str, Any]]:

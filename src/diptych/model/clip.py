@@ -40,7 +40,7 @@ class CLIP(TextTower):
 
     Examples
     --------
-    >>> from diptych.model.config import preset
+    >>> from diptych.model.presets import preset
     >>> from diptych.model.initialise import build
     >>> model = build(preset("diptych-tiny"), seed=0)
     >>> image, text, scale = model(torch.zeros(2, 3, 32, 32), torch.tensor([[8190, 320, 8191]]))

@@ -1,8 +1,8 @@
-"""What a model is made of, as frozen dataclasses, and the presets by name.
+"""What a model is made of, as frozen dataclasses.
 
 A config says the shape of the two encoders and nothing else: preprocessing and tokenizer have their own
 (`diptych.inputs`), and `diptych.weights` keeps the three together on disk. Reading other projects' configs
-is also left to `diptych.weights`.
+is also left to `diptych.weights`; architectures by name are in `presets.py`.
 """
 
 from __future__ import annotations
@@ -292,86 +292,3 @@ def _positive(config: Any, *names: str) -> None:
         value = getattr(config, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InputError(f"{type(config).__name__}.{name} must be a whole number above 0, got {value!r}")
-
-
-def _vit(
-    width: int, layers: int, patch: int, embed: int, text: TextConfig, *, side: int = 224, **vision: Any
-) -> CLIPConfig:
-    tower = ViTConfig(image_size=side, patch_size=patch, width=width, layers=layers, **vision)
-    return CLIPConfig(embed_dim=embed, vision=tower, text=text)
-
-
-def _resnet(
-    layers: tuple[int, int, int, int], width: int, embed: int, text: TextConfig, *, side: int = 224
-) -> CLIPConfig:
-    return CLIPConfig(
-        embed_dim=embed, vision=ResNetConfig(image_size=side, layers=layers, width=width), text=text
-    )
-
-
-# The text towers of the paper's tables 19 and 20: always 12 layers deep, heads 64 wide.
-_TEXT_512 = TextConfig(width=512, heads=8)
-_TEXT_640 = TextConfig(width=640, heads=10)
-_TEXT_768 = TextConfig(width=768, heads=12)
-_TEXT_1024 = TextConfig(width=1024, heads=16)
-
-# Ours, for small data and small machines. A text tower of few words: the first merges of CLIP's byte-pair
-# table, so that the table of token vectors does not outweigh the rest.
-_TEXT_SMALL = TextConfig(context_length=32, vocab_size=8192, width=256, heads=4, layers=4)
-
-PRESETS: dict[str, CLIPConfig] = {
-    # The paper's eight and the one fine-tuned at 336 pixels, by open_clip's names.
-    "RN50": _resnet((3, 4, 6, 3), 64, 1024, _TEXT_512),
-    "RN101": _resnet((3, 4, 23, 3), 64, 512, _TEXT_512),
-    "RN50x4": _resnet((4, 6, 10, 6), 80, 640, _TEXT_640, side=288),
-    "RN50x16": _resnet((6, 8, 18, 8), 96, 768, _TEXT_768, side=384),
-    "RN50x64": _resnet((3, 15, 36, 10), 128, 1024, _TEXT_1024, side=448),
-    "ViT-B-32": _vit(768, 12, 32, 512, _TEXT_512),
-    "ViT-B-16": _vit(768, 12, 16, 512, _TEXT_512),
-    "ViT-L-14": _vit(1024, 24, 14, 768, _TEXT_768),
-    "ViT-L-14-336": _vit(1024, 24, 14, 768, _TEXT_768, side=336),
-    # open_clip's larger ones (LAION-2B).
-    "ViT-H-14": _vit(1280, 32, 14, 1024, TextConfig(width=1024, heads=16, layers=24), head_width=80),
-    "ViT-g-14": _vit(
-        1408, 40, 14, 1024, TextConfig(width=1024, heads=16, layers=24), head_width=88, mlp_ratio=4.3637
-    ),
-    "ViT-bigG-14": _vit(
-        1664, 48, 14, 1280, TextConfig(width=1280, heads=20, layers=32), head_width=104, mlp_ratio=4.9231
-    ),
-    # Small ones of ours.
-    "diptych-tiny": CLIPConfig(
-        embed_dim=128,
-        vision=ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=16, stem_pool=False),
-        text=TextConfig(context_length=32, vocab_size=8192, width=128, heads=2, layers=2),
-    ),
-    "diptych-small": CLIPConfig(
-        embed_dim=256,
-        vision=ResNetConfig(image_size=64, layers=(2, 2, 2, 2), width=32, stem_pool=False),
-        text=_TEXT_SMALL,
-    ),
-    "diptych-small-vit": CLIPConfig(
-        embed_dim=256,
-        vision=ViTConfig(image_size=64, patch_size=8, width=256, layers=6),
-        text=_TEXT_SMALL,
-    ),
-}
-
-
-def preset(name: str) -> CLIPConfig:
-    """A config by name; `-quickgelu` at the end asks for OpenAI's activation, as in open_clip.
-
-    Raises
-    ------
-    InputError
-        No preset has that name; the message lists them.
-
-    Examples
-    --------
-    >>> preset("ViT-B-32-quickgelu").activation
-    'quick_gelu'
-    """
-    base = name.removesuffix("-quickgelu")
-    if base not in PRESETS:
-        raise InputError(f"unknown architecture {name!r}; known: {', '.join(PRESETS)}")
-    config = PRESETS[base]
-    return dataclasses.replace(config, activation="quick_gelu") if base != name else config

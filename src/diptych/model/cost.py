@@ -83,7 +83,7 @@ def cost(config: CLIPConfig, tokens: int, side: int = 0, reader: Reader = "tower
 
     Examples
     --------
-    >>> from diptych.model.config import preset
+    >>> from diptych.model.presets import preset
     >>> counted = cost(preset("ViT-B-32"), 77)
     >>> round(counted.picture / 1e9, 1), round(counted.text / 1e9, 1)
     (8.8, 6.0)

@@ -16,10 +16,11 @@ from typing import Any, Literal
 
 from diptych.errors import InputError
 from diptych.inputs import PreprocessConfig, TokenizerConfig
-from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, check_choices, preset
+from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, check_choices
 from diptych.pairs.augment import AugmentConfig
 from diptych.pairs.loader import Mixture
 from diptych.weights import ModelSpec
+from diptych.weights.names import resolve_architecture
 
 # Called with the (averaged) model and the step; what it returns is logged under the evaluator's name. The
 # model is a CLIP; for the objectives of predicting.py it is the tower with its head, which has `score`.
@@ -187,8 +188,8 @@ class TrainConfig:
 
     @property
     def architecture(self) -> CLIPConfig:
-        """The shape of the model, a preset looked up by name."""
-        return preset(self.model) if isinstance(self.model, str) else self.model
+        """The architecture of the model, looked up where it is a name."""
+        return resolve_architecture(self.model) if isinstance(self.model, str) else self.model
 
     @property
     def spec(self) -> ModelSpec:

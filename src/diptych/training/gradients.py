@@ -81,7 +81,7 @@ def cached_gradients(
 
     Examples
     --------
-    >>> from diptych.model.config import preset
+    >>> from diptych.model.presets import preset
     >>> from diptych.model.initialise import build
     >>> from diptych.training.objective import Contrastive
     >>> model = build(preset("diptych-tiny"), seed=0)

@@ -54,7 +54,7 @@ def gentle(shape: CLIPConfig) -> dict[str, Any]:
 
     Examples
     --------
-    >>> from diptych.model.config import preset
+    >>> from diptych.model.presets import preset
     >>> gentle(preset("ViT-B-32"))["layer_decay"]
     0.67
     """

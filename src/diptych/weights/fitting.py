@@ -5,14 +5,16 @@ The expected names and shapes come from the model itself, built without memory.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from diptych.errors import InputError, WeightsError
-from diptych.model.config import PRESETS, CLIPConfig, ResNetConfig
+from diptych.model.config import CLIPConfig, ResNetConfig, ViTConfig
 from diptych.model.initialise import build
+from diptych.model.presets import PRESETS
 from diptych.weights.spec import State
 
 # Counts of batches a batch norm has seen: absent from old files and of no effect on a vector.
@@ -63,6 +65,53 @@ def fitting_presets(state: Mapping[str, Tensor]) -> list[str]:
     """Presets whose every name and shape are those of the weights."""
     # The shape of the token table and of the first convolution rule out nearly all without building any.
     return [name for name, config in PRESETS.items() if _may_fit(config, state) and _fits(config, state)]
+
+
+# Fields of an architecture that change no vector, or that a reader settles by the tokenizer's ids.
+_NO_PART_OF_A_NAME = frozenset(
+    {"patch_dropout", "init_logit_scale", "init_logit_bias", "end_id", "pad_id", "activation", "norm_eps"}
+)
+
+
+def contradictions(named: CLIPConfig, stated: CLIPConfig) -> list[str]:
+    """List what two architectures say differently of the same weights, for messages.
+
+    Parameters
+    ----------
+    named, stated : CLIPConfig
+        The architecture that a caller names, and the one that a config states.
+
+    Examples
+    --------
+    >>> from diptych.model.presets import preset
+    >>> contradictions(preset("RN50"), preset("RN50-quickgelu"))
+    ["activation is 'gelu' and 'quick_gelu'"]
+    """
+    ours, theirs = _named_parts(named), _named_parts(stated)
+    return [
+        f"{name} is {ours.get(name)!r} and {theirs.get(name)!r}"
+        for name in dict.fromkeys((*ours, *theirs))
+        if ours.get(name) != theirs.get(name)
+    ]
+
+
+def _named_parts(config: CLIPConfig) -> dict[str, object]:
+    """What a name says of an architecture, flat; activations as each tower computes them."""
+    vision, text = config.vision, config.text
+    parts: dict[str, object] = {"activation": config.activation, "embed_dim": config.embed_dim}
+    if isinstance(vision, ViTConfig) and vision.activation is not None:
+        parts["activation"] = vision.activation
+    if (text.activation or config.activation) != parts["activation"]:
+        parts["text activation"] = text.activation or config.activation
+    for title, tower in (("image tower", vision), ("text tower", text)):
+        values = {f.name: getattr(tower, f.name) for f in dataclasses.fields(tower)}
+        if "mlp_ratio" in values:  # configs round it
+            values["mlp_ratio"] = int(values["width"] * values["mlp_ratio"])
+        named = {"image_size": "image size", "context_length": "context length", "vocab_size": "vocabulary"}
+        for key, value in values.items():
+            if key not in _NO_PART_OF_A_NAME:
+                parts[named.get(key, f"{key} of the {title}")] = value
+    return parts
 
 
 def _fits(config: CLIPConfig, state: Mapping[str, Tensor]) -> bool:

@@ -1,37 +1,43 @@
 """Folders and single files of any project: which kind one is, and its weights under our names, verified.
 
-Each reader ends in `fit`, so what comes out has exactly the names and shapes of its architecture.
+A config beside the weights is always followed. Where the caller names an architecture that the config
+contradicts, the two are refused with both values. Each reader ends in `fit`, so what comes out has exactly
+the names and shapes of its architecture.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import WeightsError
+from diptych.errors import ModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import CLIPConfig
+from diptych.model.presets import preset
 from diptych.weights import m_clip, open_clip, transformers
 from diptych.weights.archive import is_torchscript
 from diptych.weights.download import sha256
-from diptych.weights.fitting import fit, fitting_presets
+from diptych.weights.fitting import contradictions, fit, fitting_presets
 from diptych.weights.identity import identity_of
 from diptych.weights.infer import infer_openai
 from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, read_json, read_spec
 from diptych.weights.pickled import read_state
-from diptych.weights.registry import OPENAI_ARCHIVES, architecture, tokenizer_for
+from diptych.weights.registry import OPENAI_ARCHIVES, preprocess_for, tokenizer_for
 from diptych.weights.spec import Checkpoint, ModelSpec, State
-from diptych.weights.transformers_names import from_transformers
+from diptych.weights.transformers_names import from_transformers, has_transformers_names
 
 # Entries of OpenAI's archives that are no parameters.
 _NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size")
+_Parts = tuple[CLIPConfig, PreprocessConfig, TokenizerConfig]
 
 
 def read_folder(
     folder: Path,
     *,
+    architecture: str | None = None,
     name: str | None = None,
     licence: str = "unknown",
     source: str = "",
@@ -43,6 +49,8 @@ def read_folder(
     ----------
     folder : Path
         Holds a config and weights.
+    architecture : str, optional
+        What the caller says it is; the config in the folder must agree.
     name, licence, source : str, optional
         For the description of a foreign model.
     tokenizer_folder : Path, optional
@@ -51,26 +59,17 @@ def read_folder(
     Raises
     ------
     WeightsError
-        The folder holds no model that can be read.
+        The folder holds no model that can be read, or another than the one named.
     """
     for ours in (folder, folder / "model"):
         if (ours / SPEC_FILE).is_file():
-            return read_checkpoint(ours)
-    name = name or folder.resolve().name
-    if (folder / open_clip.CONFIG_FILE).is_file():
-        parts = open_clip.read_config(read_json(folder / open_clip.CONFIG_FILE), folder)
-        state = open_clip.read_names(read_state(_first(folder, open_clip.WEIGHTS_FILES)))
-    elif (folder / transformers.CONFIG_FILE).is_file():
-        config = read_json(folder / transformers.CONFIG_FILE)
-        if config.get("model_type") == m_clip.MODEL_TYPE:
-            raise WeightsError(
-                f"{folder} holds the texts of an M-CLIP only: name the model whose pictures they were taught "
-                f"to fit as well, as in load({str(folder)!r}, 'ViT-B-32 openai')"
-            )
-        parts = transformers.read_config(
-            config, transformers.read_preprocess_file(folder), transformers.read_tokenizer_file(folder)
-        )
-        state = from_transformers(_read_shards(folder))
+            checkpoint = read_checkpoint(ours)
+            _refuse_contradiction(architecture, checkpoint.spec.architecture, ours / SPEC_FILE)
+            return checkpoint
+    for file, read in _CONFIGS.items():
+        if (folder / file).is_file():
+            parts = read(folder)
+            break
     else:
         held = sorted(path.name for path in folder.iterdir())[:8]
         raise WeightsError(
@@ -78,8 +77,69 @@ def read_folder(
             f"{open_clip.CONFIG_FILE} (open_clip) or {transformers.CONFIG_FILE} (transformers), "
             f"found {', '.join(held) or 'nothing'}"
         )
-    spec = _spec(name, parts, licence=licence, source=source or str(folder))
-    return finish(spec, state, folder=tokenizer_folder or folder, source=str(folder))
+    _refuse_contradiction(architecture, parts[0], folder / file)
+    _warn_of_other_config(folder, file, parts)
+    if file == open_clip.CONFIG_FILE:
+        state = read_state(_first(folder, open_clip.WEIGHTS_FILES))
+    else:
+        state = _read_shards(folder)
+    spec = _spec(name or folder.resolve().name, parts, licence=licence, source=source or str(folder))
+    return finish(spec, _our_names(state), folder=tokenizer_folder or folder, source=str(folder))
+
+
+def _read_open_clip_config(folder: Path) -> _Parts:
+    return open_clip.read_config(read_json(folder / open_clip.CONFIG_FILE), folder)
+
+
+def _read_transformers_config(folder: Path) -> _Parts:
+    config = read_json(folder / transformers.CONFIG_FILE)
+    if config.get("model_type") == m_clip.MODEL_TYPE:
+        raise WeightsError(
+            f"{folder} holds the texts of an M-CLIP only: name the model whose pictures they were taught "
+            f"to fit as well, as in load({str(folder)!r}, 'ViT-B-32 openai')"
+        )
+    return transformers.read_config(
+        config, transformers.read_preprocess_file(folder), transformers.read_tokenizer_file(folder)
+    )
+
+
+# In the order in which a folder is searched.
+_CONFIGS = {
+    open_clip.CONFIG_FILE: _read_open_clip_config,
+    transformers.CONFIG_FILE: _read_transformers_config,
+}
+
+
+def _refuse_contradiction(named: str | None, stated: CLIPConfig, config: Path) -> None:
+    """Raise WeightsError where a config says otherwise than the architecture that the caller names."""
+    if named is None:
+        return
+    if differences := contradictions(preset(named), stated):
+        raise WeightsError(
+            f"{named!r} contradicts {config}: {'; '.join(differences)} (by the name, by the config). Leave "
+            f"out {named!r} to follow the config, or name an architecture that agrees with it"
+        )
+
+
+def _warn_of_other_config(folder: Path, followed: str, parts: _Parts) -> None:
+    """Say so where a folder of two projects' configs has them say different things."""
+    for file, read in _CONFIGS.items():
+        if file == followed or not (folder / file).is_file():
+            continue
+        try:
+            others = read(folder)
+        except ModelError:  # timm's config.json has the same name and says nothing of texts
+            continue
+        differences = contradictions(parts[0], others[0])
+        for field in ("size", "mean", "std", "interpolation", "resize"):
+            one, other = getattr(parts[1], field), getattr(others[1], field)
+            if one != other:
+                differences.append(f"{field} is {one} and {other}")
+        if differences:
+            warnings.warn(
+                f"{folder}: {followed} is followed, and {file} contradicts it: {'; '.join(differences)}",
+                stacklevel=2,
+            )
 
 
 def read_texts(
@@ -119,14 +179,18 @@ def read_file(path: Path, name: str | None = None) -> Checkpoint:
     WeightsError
         The file cannot be read, its architecture is unknown, or it does not fit the one named.
     """
-    if name is None and path.name == WEIGHTS_FILE and (path.parent / SPEC_FILE).is_file():
-        return read_checkpoint(path.parent)
+    if path.name == WEIGHTS_FILE and (path.parent / SPEC_FILE).is_file():
+        checkpoint = read_checkpoint(path.parent)
+        _refuse_contradiction(name, checkpoint.spec.architecture, path.parent / SPEC_FILE)
+        return checkpoint
     state = read_state(path)
+    if (beside := _spec_beside(path, state)) is not None:
+        spec, config = beside
+        _refuse_contradiction(name, spec.architecture, config)
+        return finish(spec, _our_names(state), folder=path.parent, source=str(path))
     if is_torchscript(path):
         return _read_openai(path, state, name)
-    state = open_clip.read_names(state)
-    if name is None and (beside := _spec_beside(path)) is not None:
-        return finish(beside, state, folder=path.parent, source=str(path))
+    state = _our_names(state)
     if name is None:
         fitting = fitting_presets(state)
         names = ", ".join(name for base in fitting for name in (base, f"{base}-quickgelu"))
@@ -135,9 +199,19 @@ def read_file(path: Path, name: str | None = None) -> Checkpoint:
             f"load('ViT-B-32', {str(path)!r}). "
             + (f"By its shapes it may be {names}" if fitting else "By its shapes it is no preset")
         )
-    config = architecture(name)
-    spec = _spec(name, (config, _preprocess(config), tokenizer_for(config)), source=str(path))
+    architecture = preset(name)
+    spec = _spec(name, _usual_parts(architecture), source=str(path))
     return finish(spec, state, folder=path.parent, source=str(path))
+
+
+def _our_names(state: State) -> State:
+    """Weights under our names, whichever of the projects named them."""
+    return from_transformers(state) if has_transformers_names(state) else open_clip.read_names(state)
+
+
+def _usual_parts(config: CLIPConfig) -> _Parts:
+    """An architecture with the preprocessing and tokenizer that its family has."""
+    return config, preprocess_for(config), tokenizer_for(config)
 
 
 def finish(spec: ModelSpec, state: State, *, folder: Path | None = None, source: str) -> Checkpoint:
@@ -146,27 +220,44 @@ def finish(spec: ModelSpec, state: State, *, folder: Path | None = None, source:
     return Checkpoint(spec=spec, state=fitted, identity=identity_of(spec, fitted, folder), folder=folder)
 
 
-def _spec_beside(path: Path) -> ModelSpec | None:
-    """What the config beside a file says of its weights, if there is one."""
-    if (path.parent / SPEC_FILE).is_file():
-        # Licence and shape hold for the folder; how the weights were trained was told of model.safetensors.
-        return dataclasses.replace(read_spec(path.parent)[0], source=str(path), training={})
-    if (path.parent / open_clip.CONFIG_FILE).is_file():
-        parts = open_clip.read_config(read_json(path.parent / open_clip.CONFIG_FILE), path.parent)
-        return _spec(path.parent.resolve().name, parts, source=str(path))
+def _spec_beside(path: Path, state: State) -> tuple[ModelSpec, Path] | None:
+    """What the config beside a file says of its weights, and which file says so; None if there is none."""
+    folder = path.parent
+    if (folder / SPEC_FILE).is_file():
+        # Licence and shape hold for the folder; the training summary is that of model.safetensors.
+        spec = dataclasses.replace(read_spec(folder)[0], source=str(path), training={})
+        return spec, folder / SPEC_FILE
+    # Of two projects' configs, the one whose names the weights have.
+    files = [file for file in _CONFIGS if (folder / file).is_file()]
+    if has_transformers_names(state):
+        files.reverse()
+    for file in files:
+        if file == transformers.CONFIG_FILE and not _is_clip_config(folder / file):
+            continue  # many programs keep a config.json
+        return _spec(folder.resolve().name, _CONFIGS[file](folder), source=str(path)), folder / file
     return None
+
+
+def _is_clip_config(path: Path) -> bool:
+    return read_json(path).get("model_type") in transformers.FAMILIES
 
 
 def _read_openai(path: Path, state: State, name: str | None) -> Checkpoint:
     """An archive of OpenAI's kind; one they released is known by its hash."""
     state = {key: tensor for key, tensor in state.items() if key not in _NOT_PARAMETERS}
     config = infer_openai(state, source=str(path))
-    if name is not None:
-        fit(architecture(name), state, source=str(path))
     known = OPENAI_ARCHIVES.get(sha256(path))
+    if name is not None:
+        fit(preset(name), state, source=str(path))
+        if not known and preset(name).activation != config.activation:
+            warnings.warn(
+                f"{path} is an archive of OpenAI's kind, which all have {config.activation}: it is read so, "
+                f"though {name!r} has {preset(name).activation}. Name '{name}-quickgelu' to say the same",
+                stacklevel=2,
+            )
     spec = _spec(
         f"{known} openai" if known else path.stem,
-        (config, _preprocess(config), tokenizer_for(config)),
+        _usual_parts(config),
         licence="mit" if known else "unknown",
         source="https://github.com/openai/CLIP" if known else str(path),
     )
@@ -196,7 +287,7 @@ def _first(folder: Path, names: tuple[str, ...]) -> Path:
 
 def _spec(
     name: str,
-    parts: tuple[CLIPConfig, PreprocessConfig, TokenizerConfig],
+    parts: _Parts,
     *,
     licence: str = "unknown",
     source: str,
@@ -212,7 +303,3 @@ def _spec(
         source=source,
         training=training or {},
     )
-
-
-def _preprocess(config: CLIPConfig) -> PreprocessConfig:
-    return PreprocessConfig(size=config.vision.image_size)

@@ -28,7 +28,7 @@ def infer_openai(state: Mapping[str, Tensor], *, source: str = "the checkpoint")
     Examples
     --------
     >>> from diptych.model.initialise import build
-    >>> from diptych.model.config import preset
+    >>> from diptych.model.presets import preset
     >>> model = build(preset("RN50-quickgelu"), device="meta")
     >>> infer_openai(model.state_dict()) == preset("RN50-quickgelu")
     True

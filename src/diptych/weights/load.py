@@ -10,9 +10,10 @@ from diptych.inputs.config import TokenizerConfig
 from diptych.weights import m_clip, open_clip, transformers
 from diptych.weights.download import Hub, checked_against
 from diptych.weights.folders import finish, read_file, read_folder, read_texts
+from diptych.weights.names import HUB, LOCAL, resolve
 from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, read_json, read_spec
 from diptych.weights.pickled import read_state
-from diptych.weights.registry import Release, find, is_known, suggest
+from diptych.weights.registry import Release, find
 from diptych.weights.roberta import TOKENIZER_REPOSITORY, XLM_R_VOCABULARY, tokenizer_of
 from diptych.weights.spec import Checkpoint, tokenizer_file
 
@@ -34,7 +35,8 @@ def load_checkpoint(
         - a folder: a run of ours, open_clip's or transformers' (`"local-dir:path"`, or the path itself);
         - a file of weights.
     pretrained : str or Path, optional
-        A tag, or a file of weights for the architecture. Where `name` is an M-CLIP text encoder (a folder, or
+        A tag, or a file or folder of weights for the architecture. A config beside the weights is followed;
+        one that contradicts the architecture is refused. Where `name` is an M-CLIP text encoder (a folder, or
         a repository): the model whose pictures it was taught to fit, as in `"ViT-B-32 openai"`.
     cache_dir : str or Path, optional
         Where downloads are kept; by default where the hub's client keeps them.
@@ -60,29 +62,21 @@ def load_checkpoint(
     >>> load_checkpoint("ViT-B-23", "openai")
     Traceback (most recent call last):
         ...
-    diptych.errors.UnknownModelError: unknown model 'ViT-B-23'. Did you mean ViT-B-32, ViT-B/32 or \
-ViT-B-16? `diptych models list` shows all
+    diptych.errors.UnknownModelError: unknown model 'ViT-B-23'. Did you mean ViT-B-32, ViT-S-32 or \
+ViT-M-32? `diptych models list` shows all
     """
-    text = str(name)
     if pretrained is not None:
-        return _load_pair(text, pretrained, cache_dir)
-    if text == "default":
+        return _load_pair(name, pretrained, cache_dir)
+    meant = resolve(name)
+    if meant.kind == "default":
         return _load_default()
-    if text.startswith("hf-hub:"):
-        return _load_repository(text.removeprefix("hf-hub:"), cache_dir)
-    path = Path(text.removeprefix("local-dir:"))
-    if path.is_dir():
-        return read_folder(path)
-    if path.is_file():
-        return read_file(path)
-    if text.startswith("local-dir:") or (isinstance(name, Path) and not is_known(text)):
-        raise WeightsError(f"{path} is neither a folder nor a file")
-    if not is_known(text) and (text.startswith(".") or "/" in text or "\\" in text):
-        near = f". {suggest(text)}" if "Did you mean" in suggest(text) else ""
-        raise UnknownModelError(
-            f"there is no such folder or file: {text!r} (a repository of the hub is 'hf-hub:ORG/REPO'){near}"
-        )
-    return _load_release(find(text, None), cache_dir)
+    if meant.kind == "repository":
+        return _load_repository(meant.text, cache_dir)
+    if meant.kind == "folder" and meant.path is not None:
+        return read_folder(meant.path)
+    if meant.kind == "file" and meant.path is not None:
+        return read_file(meant.path)
+    return _load_release(find(meant.text, None), cache_dir)
 
 
 def load_texts(name: str | Path, *, cache_dir: str | Path | None = None) -> m_clip.TextCheckpoint:
@@ -105,9 +99,9 @@ def load_texts(name: str | Path, *, cache_dir: str | Path | None = None) -> m_cl
         The hub was needed and cannot be reached.
     """
     text = str(name)
-    if not text.startswith("hf-hub:"):
-        return read_texts(Path(text.removeprefix("local-dir:")))
-    return _fetch_texts(Hub(text.removeprefix("hf-hub:"), cache_dir=cache_dir))
+    if not text.startswith(HUB):
+        return read_texts(Path(text.removeprefix(LOCAL)))
+    return _fetch_texts(Hub(text.removeprefix(HUB), cache_dir=cache_dir))
 
 
 def _fetch_texts(hub: Hub) -> m_clip.TextCheckpoint:
@@ -136,7 +130,7 @@ def _fetch_tokenizer(hub: Hub, tokenizer: TokenizerConfig) -> Path | None:
 
 def _joined(texts: m_clip.TextCheckpoint, pictures: str, cache_dir: str | Path | None) -> Checkpoint:
     """Texts with the pictures of a model named in one word or two: `ViT-B/32`, `ViT-B-32 openai`, a path."""
-    if Path(pictures.removeprefix("local-dir:")).exists():
+    if Path(pictures.removeprefix(LOCAL)).exists():
         return m_clip.with_texts_of(load_checkpoint(pictures, cache_dir=cache_dir), texts)
     return m_clip.with_texts_of(load_checkpoint(*pictures.split(maxsplit=1), cache_dir=cache_dir), texts)
 
@@ -145,27 +139,28 @@ def _texts_in(name: str, cache_dir: str | Path | None) -> m_clip.TextCheckpoint 
     """The M-CLIP text encoder of that name, or None where it names something else."""
     if name.startswith("hf-hub:M-CLIP/"):  # of other repositories that are whole, nothing need be fetched
         return load_texts(name, cache_dir=cache_dir)
-    config = Path(name.removeprefix("local-dir:")) / transformers.CONFIG_FILE
+    config = Path(name.removeprefix(LOCAL)) / transformers.CONFIG_FILE
     if config.is_file() and read_json(config).get("model_type") == m_clip.MODEL_TYPE:
         return load_texts(name)
     return None
 
 
-def _load_pair(name: str, pretrained: str | Path, cache_dir: str | Path | None) -> Checkpoint:
-    if (texts := _texts_in(name, cache_dir)) is not None:
+def _load_pair(name: str | Path, pretrained: str | Path, cache_dir: str | Path | None) -> Checkpoint:
+    if (texts := _texts_in(str(name), cache_dir)) is not None:
         return _joined(texts, str(pretrained), cache_dir)
-    if name == "default" or name.startswith(("hf-hub:", "local-dir:")):
+    meant = resolve(name)
+    if meant.kind != "architecture":
         raise UnknownModelError(
-            f"{name!r} has its weights already: leave out {str(pretrained)!r}, or name an architecture"
+            f"{str(name)!r} has its weights already: leave out {str(pretrained)!r}, or name an architecture"
         )
-    path = Path(pretrained)
+    path = Path(str(pretrained).removeprefix(LOCAL))
+    if path.is_dir():
+        return read_folder(path, architecture=meant.text)
     if path.is_file():
-        if not is_known(name):
-            raise UnknownModelError(f"unknown architecture {name!r}. {suggest(name)}")
-        return read_file(path, name)
+        return read_file(path, meant.text)
     if isinstance(pretrained, Path) or path.suffix in (".pt", ".pth", ".bin", ".safetensors"):
         raise WeightsError(f"{path} is not a file")
-    return _load_release(find(name, pretrained), cache_dir)
+    return _load_release(find(meant.text, str(pretrained)), cache_dir)
 
 
 def _load_default() -> Checkpoint:

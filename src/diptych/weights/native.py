@@ -68,7 +68,7 @@ def save_checkpoint(
     Examples
     --------
     >>> import tempfile
-    >>> from diptych.model.config import preset
+    >>> from diptych.model.presets import preset
     >>> spec = ModelSpec(name="mine", architecture=preset("diptych-tiny"))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     identity = save_checkpoint(Path(folder), spec, {"logit_scale": torch.tensor(1.0)})

@@ -2,16 +2,13 @@
 
 The list itself is data, `releases.csv`; licences stand as their makers state them. Activation and
 preprocessing belong to the tag, not to the architecture: that QuickGELU follows the tag is what a user cannot
-be asked to remember. Fetching is `download`'s work. `ViT-SO400M-14-SigLIP2-378` sees 384 pixels, as its
-makers' config says; open_clip gives it 378, and both are 27 patches a side.
+be asked to remember. Architectures by name are `diptych.model.presets`' list; fetching is `download`'s work.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,47 +16,14 @@ from typing import Literal
 
 from diptych.errors import UnknownModelError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
-from diptych.model.config import (
-    PRESETS,
-    Activation,
-    CLIPConfig,
-    RobertaConfig,
-    TextConfig,
-    ViTConfig,
-    preset,
-)
+from diptych.model.config import Activation, CLIPConfig, RobertaConfig, ViTConfig
+from diptych.model.presets import OPENAI_NAMES, PRESETS, QUICK, nearest_names, preset
 from diptych.weights.roberta import tokenizer_of
 from diptych.weights.spec import ModelSpec
+from diptych.weights.transformers import GEMMA_VOCABULARY
 
-_QUICK = "-quickgelu"
 _HALF = (0.5, 0.5, 0.5)
 
-# Architectures that only released weights need; the others are presets.
-_LARGER_PICTURES = {"ViT-B-32-256": ("ViT-B-32", 256), "ViT-H-14-378": ("ViT-H-14", 378)}
-_B_16_PLUS = CLIPConfig(
-    embed_dim=640,
-    vision=ViTConfig(image_size=240, patch_size=16, width=896, layers=12),
-    text=TextConfig(width=640, heads=10),
-)
-
-# Texts in a hundred languages (open_clip's model_configs; the sizes are those of the XLM-R they name).
-_MULTILINGUAL = {
-    "xlm-roberta-base-ViT-B-32": ("ViT-B-32", RobertaConfig()),
-    "xlm-roberta-large-ViT-H-14": ("ViT-H-14", RobertaConfig(width=1024, heads=16, layers=24)),
-}
-
-# OpenAI's own spellings, which mean OpenAI's weights.
-OPENAI_NAMES = {
-    "RN50": "RN50",
-    "RN101": "RN101",
-    "RN50x4": "RN50x4",
-    "RN50x16": "RN50x16",
-    "RN50x64": "RN50x64",
-    "ViT-B/32": "ViT-B-32",
-    "ViT-B/16": "ViT-B-16",
-    "ViT-L/14": "ViT-L-14",
-    "ViT-L/14@336px": "ViT-L-14-336",
-}
 # SHA-256 of OpenAI's archives, as their addresses state it (https://github.com/openai/CLIP, clip/clip.py).
 OPENAI_ARCHIVES = {
     "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762": "RN50",
@@ -117,7 +81,7 @@ class Release:
 
     def spec(self) -> ModelSpec:
         """What belongs to the weights; for releases in open_clip's layout."""
-        config = dataclasses.replace(architecture(self.architecture), activation=self.activation)
+        config = dataclasses.replace(preset(self.architecture), activation=self.activation)
         size, resize = config.vision.image_size, "squash" if "squash" in self.preprocess else "shortest"
         half = {"mean": _HALF, "std": _HALF} if self.preprocess == "half" else {}
         return ModelSpec(
@@ -144,59 +108,32 @@ def list_models() -> tuple[Release, ...]:
     return tuple(Release(**{**row, "parameters": int(row["parameters"])}) for row in rows)  # type: ignore[arg-type]
 
 
-def architectures() -> list[str]:
-    """Every architecture that has a name here, released or not."""
-    return list(dict.fromkeys([*PRESETS, *_LARGER_PICTURES, "ViT-B-16-plus-240", *_MULTILINGUAL]))
-
-
-def architecture(name: str) -> CLIPConfig:
-    """An architecture by name; `-quickgelu` at the end asks for OpenAI's activation, as in open_clip.
-
-    Raises
-    ------
-    UnknownModelError
-        No architecture has that name; the message lists the near ones.
-
-    Examples
-    --------
-    >>> architecture("ViT-B-32-256").vision.image_size
-    256
-    """
-    base = name.removesuffix(_QUICK)
-    if base in _LARGER_PICTURES:
-        like, side = _LARGER_PICTURES[base]
-        config = preset(like)
-        config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, image_size=side))
-    elif base in _MULTILINGUAL:
-        like, text = _MULTILINGUAL[base]
-        config = dataclasses.replace(preset(like), text=text)
-    elif base == "ViT-B-16-plus-240":
-        config = _B_16_PLUS
-    elif base in PRESETS:
-        config = preset(base)
-    else:
-        raise UnknownModelError(f"unknown architecture {name!r}. {_near(name, architectures())}")
-    return dataclasses.replace(config, activation="quick_gelu") if base != name else config
-
-
 def tokenizer_for(config: CLIPConfig) -> TokenizerConfig:
-    """The tokenizer of an architecture that comes with nothing else: CLIP's table, or XLM-R's file."""
+    """The tokenizer of an architecture that comes with nothing else: CLIP's table, or a tokenizer.json."""
     text = config.text
     if isinstance(text, RobertaConfig):
         return tokenizer_of(text)
-    return TokenizerConfig(vocab_size=text.vocab_size, context_length=text.context_length)
-
-
-def is_known(name: str) -> bool:
-    """Whether a name is that of an architecture or of OpenAI's."""
-    base = name.removesuffix(_QUICK)
-    return (
-        name in OPENAI_NAMES or base in architectures() or any(r.architecture == base for r in list_models())
+    if text.causal:
+        return TokenizerConfig(vocab_size=text.vocab_size, context_length=text.context_length)
+    return TokenizerConfig(
+        kind="file",
+        vocab_size=text.vocab_size,
+        context_length=text.context_length,
+        pad_id=text.pad_id,
+        clean="lower" if text.vocab_size == GEMMA_VOCABULARY else "canonicalize",
     )
 
 
+def preprocess_for(config: CLIPConfig) -> PreprocessConfig:
+    """The evaluation transform of an architecture that comes with nothing else: CLIP's, or SigLIP's."""
+    size, vision = config.vision.image_size, config.vision
+    if isinstance(vision, ViTConfig) and vision.pool == "attention":
+        return PreprocessConfig(size=size, mean=_HALF, std=_HALF, resize="squash")
+    return PreprocessConfig(size=size)
+
+
 def find(name: str, tag: str | None) -> Release:
-    """The release of that name and tag.
+    """Look up released weights by name and tag.
 
     Parameters
     ----------
@@ -208,7 +145,7 @@ def find(name: str, tag: str | None) -> Release:
     Raises
     ------
     UnknownModelError
-        No such name or tag; the message lists the near ones.
+        No such name or tag; the message lists the nearest ones.
 
     Examples
     --------
@@ -219,13 +156,13 @@ def find(name: str, tag: str | None) -> Release:
     """
     if name in OPENAI_NAMES and ("/" in name or tag is None):
         name, tag = OPENAI_NAMES[name], tag or "openai"
-    base = name.removesuffix(_QUICK)
+    base = name.removesuffix(QUICK)
     releases = [release for release in list_models() if release.architecture == base]
     if base != name:
         releases = [release for release in releases if release.activation == "quick_gelu"]
     tags = [release.tag for release in releases]
     if not releases:
-        if base in architectures():
+        if base in PRESETS:
             raise UnknownModelError(
                 f"no weights are released for {name!r}; name a file of yours: load({name!r}, 'path/to/file')"
             )
@@ -239,27 +176,18 @@ def find(name: str, tag: str | None) -> Release:
         if release.tag == cleaned:
             return release
     raise UnknownModelError(
-        f"{name!r} has no weights tagged {tag!r} (and no file of that name is there); {_near(cleaned, tags)}"
+        f"{name!r} has no weights tagged {tag!r} (and no file of that name is there); "
+        f"{nearest_names(cleaned, tags)}"
     )
 
 
 def suggest(name: str) -> str:
-    """A sentence with the names near a wrong one.
+    """Name the models nearest to a wrong name, in a sentence.
 
     Examples
     --------
     >>> suggest("ViT-B32")
-    'Did you mean ViT-B/32, ViT-B-32 or ViT-B-32-256? `diptych models list` shows all'
+    'Did you mean ViT-B/32, ViT-B-32 or ViT-S-32? `diptych models list` shows all'
     """
-    names = ["default", *OPENAI_NAMES, *architectures(), *(release.architecture for release in list_models())]
-    return f"{_near(name, names)} `diptych models list` shows all"
-
-
-def _near(name: str, names: Iterable[str]) -> str:
-    names = list(dict.fromkeys(names))
-    lowered = {known.lower(): known for known in names}
-    near = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)
-    found = [lowered[match] for match in near]
-    if not found:
-        return f"Known are: {', '.join(names[:40])}."
-    return f"Did you mean {' or '.join(filter(None, [', '.join(found[:-1]), found[-1]]))}?"
+    names = ["default", *OPENAI_NAMES, *PRESETS]
+    return f"{nearest_names(name, names)} `diptych models list` shows all"

@@ -52,7 +52,7 @@ class ModelSpec:
 
     Examples
     --------
-    >>> from diptych.model.config import preset
+    >>> from diptych.model.presets import preset
     >>> spec = ModelSpec(name="mine", architecture=preset("diptych-tiny"))
     >>> ModelSpec.from_dict(spec.to_dict()) == spec
     True

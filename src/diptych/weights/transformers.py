@@ -15,6 +15,7 @@ from typing import Any
 from diptych.errors import InputError, UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import Activation, CLIPConfig, TextConfig, ViTConfig
+from diptych.model.presets import mlp_ratio
 from diptych.weights.foreign import Keys
 from diptych.weights.native import read_json
 
@@ -27,6 +28,7 @@ WEIGHTS_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+FAMILIES = ("clip", "siglip", "siglip2")  # of `model_type`; the last is refused with its reason
 _MOST_SHARDS = 1000
 # SigLIP 2 reads Gemma's table: texts in lower case with their punctuation, `<eos>` after them, then `<pad>`
 # (Siglip2Tokenizer of transformers; big_vision's own preprocessing). Neither stands in config.json.
@@ -96,7 +98,7 @@ def read_config(
             f"{CONFIG_FILE} is of a SigLIP 2 for pictures of any shape (NaFlex), which is not built here; "
             "its siblings for squares are, e.g. hf-hub:google/siglip2-base-patch16-224"
         )
-    if family not in ("clip", "siglip"):
+    if family not in FAMILIES:
         raise UnknownModelError(
             f"{CONFIG_FILE} is of a model of type {family!r}, which is not built here: "
             "expected 'clip' or 'siglip'"
@@ -195,18 +197,6 @@ def weight_map(path: Path) -> Mapping[str, str]:
 def shards(path: Path) -> list[str]:
     """The files of a model in several, sorted."""
     return sorted(set(weight_map(path).values()))
-
-
-def mlp_ratio(width: int, hidden: int) -> float:
-    """A ratio whose product with the width, cut to a whole number, is exactly the hidden width.
-
-    Examples
-    --------
-    >>> int(1152 * mlp_ratio(1152, 4304))
-    4304
-    """
-    ratio = hidden / width
-    return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
 def _tower(keys: Keys, name: str) -> Keys:

@@ -47,6 +47,17 @@ _DROPPED = re.compile(r"(text|vision)_model\.embeddings\.position_ids")
 _PARTS = re.compile(r"(.*\.attn\.)([qkv])_proj\.(weight|bias)")
 
 
+def has_transformers_names(state: Mapping[str, Tensor]) -> bool:
+    """Whether weights are under transformers' names.
+
+    Examples
+    --------
+    >>> has_transformers_names({"text_model.final_layer_norm.bias": torch.zeros(1)})
+    True
+    """
+    return any(name.startswith(("text_model.", "vision_model.")) for name in state)
+
+
 def from_transformers(state: Mapping[str, Tensor]) -> State:
     """Weights under our names, as the model holds them.
 

@@ -1,0 +1,118 @@
+"""The one resolver of model names: what a name means, for loading, `--model`, training and recipes.
+
+Nothing is read or fetched here. In the order in which a text is tried: "default", `hf-hub:ORG/REPO`,
+`local-dir:PATH`, an architecture or OpenAI's spelling of one (`diptych.model.presets`), a path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from diptych.errors import InputError, UnknownModelError, WeightsError
+from diptych.model.config import CLIPConfig
+from diptych.model.presets import is_architecture, preset
+from diptych.weights.open_clip_names import reason_not_loaded
+from diptych.weights.registry import suggest
+
+HUB, LOCAL = "hf-hub:", "local-dir:"
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """What a name means.
+
+    Parameters
+    ----------
+    kind : {"default", "architecture", "repository", "folder", "file"}
+        "architecture" is a name without weights: released weights need a tag beside it, or the name is one of
+        OpenAI's, which implies theirs.
+    text : str
+        The architecture's or repository's name, without a prefix; else the text as given.
+    path : Path, optional
+        Of a folder or file.
+    """
+
+    kind: Literal["default", "architecture", "repository", "folder", "file"]
+    text: str
+    path: Path | None = None
+
+
+def resolve(name: str | Path) -> ModelName:
+    """Say what a name means.
+
+    Parameters
+    ----------
+    name : str or Path
+        "default", "hf-hub:ORG/REPO", "local-dir:PATH", an architecture, or a path. A name of an architecture
+        comes before a folder of that name, which is written "./NAME" or given as a `Path`.
+
+    Raises
+    ------
+    UnknownModelError
+        Nothing of that name; the message lists the nearest names, or says why open_clip's model of that name
+        is not loaded.
+    WeightsError
+        A path that is not there.
+
+    Examples
+    --------
+    >>> resolve("ViT-B-32-quickgelu").kind, resolve("hf-hub:timm/vit@main").text
+    ('architecture', 'timm/vit@main')
+    >>> resolve("ViT-B-23")
+    Traceback (most recent call last):
+        ...
+    diptych.errors.UnknownModelError: unknown model 'ViT-B-23'. Did you mean ViT-B-32, ViT-S-32 or \
+ViT-M-32? `diptych models list` shows all
+    """
+    text = str(name)
+    if isinstance(name, str):
+        if text == "default":
+            return ModelName("default", text)
+        if text.startswith(HUB):
+            return ModelName("repository", text.removeprefix(HUB))
+        if is_architecture(text):
+            return ModelName("architecture", text)
+    path = Path(text.removeprefix(LOCAL))
+    if path.is_dir():
+        return ModelName("folder", text, path)
+    if path.is_file():
+        return ModelName("file", text, path)
+    if is_architecture(text):  # given as a Path
+        return ModelName("architecture", text)
+    if text.startswith(LOCAL) or isinstance(name, Path):
+        raise WeightsError(f"{path} is neither a folder nor a file")
+    if reason := reason_not_loaded(text):
+        raise UnknownModelError(f"{text!r} is a model of open_clip's that is not loaded here: {reason}")
+    if text.startswith(".") or "/" in text or "\\" in text:
+        suggestion = suggest(text)
+        raise UnknownModelError(
+            f"there is no such folder or file: {text!r} (a repository of the hub is 'hf-hub:ORG/REPO')"
+            + (f". {suggestion}" if "Did you mean" in suggestion else "")
+        )
+    raise UnknownModelError(f"unknown model {text!r}. {suggest(text)}")
+
+
+def resolve_architecture(name: str) -> CLIPConfig:
+    """Resolve a name to an architecture to be trained from random weights.
+
+    Raises
+    ------
+    UnknownModelError
+        Nothing of that name.
+    InputError
+        The name is that of weights, which a run goes on from.
+
+    Examples
+    --------
+    >>> resolve_architecture("ViT-B/32").activation
+    'quick_gelu'
+    """
+    meant = resolve(name)
+    if meant.kind != "architecture":
+        raise InputError(
+            f"{name!r} names weights ({meant.kind}), and an architecture is expected here, such as "
+            f"'ViT-B-32' (random weights). To go on from these weights: --from {name}, or start={name!r}"
+        )
+    return preset(meant.text)

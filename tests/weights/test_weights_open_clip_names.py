@@ -1,0 +1,101 @@
+"""The tables of names beside open_clip's own, recorded: releases, architectures, and what does not load.
+
+`recorded_open_clip.csv` has one row a name and tag of open_clip 3.3's `open_clip.pretrained` and model
+configs, and one for each name without released weights.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from diptych.cli.models import app
+from diptych.errors import UnknownModelError
+from diptych.model.initialise import build
+from diptych.model.presets import PRESETS, is_architecture, preset
+from diptych.weights import list_models, load_checkpoint
+from diptych.weights.open_clip_names import open_clip_names
+from diptych.weights.registry import Release, find, preprocess_for, tokenizer_for
+
+TABLE = (Path(__file__).parent / "recorded_open_clip.csv").read_text(encoding="utf-8")
+ROWS = list(csv.DictReader(TABLE.splitlines()))
+RECORDED = {(row["name"], row["tag"]): row for row in ROWS}
+RELEASED = [release for release in list_models() if release.layout != "m-clip"]
+# open_clip's table sends both tags to the repository of e31.
+CORRECTED = {
+    ("ViT-B-16-plus-240", "laion400m_e32"): "timm/vit_base_patch16_plus_clip_240.laion400m_e32",
+}
+# Google's own config gives 384; both are 27 patches a side.
+OTHER_SIDE = {"ViT-SO400M-14-SigLIP2-378": "378"}
+
+
+def _said(release: Release) -> dict[str, str]:
+    """What a release says, in the words of the recorded table."""
+    config = preset(release.architecture)
+    spec = release.spec()
+    pre, tok = (spec.preprocess, spec.tokenizer)
+    if release.layout == "transformers":
+        pre, tok = preprocess_for(config), tokenizer_for(config)
+    return {
+        "mean": " ".join(map(str, pre.mean)),
+        "std": " ".join(map(str, pre.std)),
+        "interpolation": pre.interpolation,
+        "resize_mode": pre.resize,
+        "quick_gelu": str(release.activation == "quick_gelu").lower(),
+        "image_size": OTHER_SIDE.get(release.architecture, str(pre.size)),
+        "context_length": str(tok.context_length),
+    }
+
+
+@pytest.mark.parametrize("release", RELEASED, ids=lambda release: release.name)
+def test_every_release_is_open_clips(release: Release) -> None:
+    row = RECORDED[release.architecture, release.tag]
+    said = _said(release)
+    assert said == {key: row[key] for key in said}
+    if release.layout == "open_clip":
+        expected = CORRECTED.get((release.architecture, release.tag), row["repository"])
+        assert release.repository == expected
+        assert release.spec().architecture.activation == release.activation
+
+
+def test_no_two_releases_share_a_repository() -> None:
+    repositories = [release.repository for release in list_models()]
+    assert len(set(repositories)) == len(repositories)
+
+
+@pytest.mark.parametrize("name", sorted({release.architecture for release in list_models()}))
+def test_parameters_are_those_of_the_architecture(name: str) -> None:
+    count = sum(p.numel() for p in build(preset(name), device="meta").parameters())
+    assert {r.parameters for r in list_models() if r.architecture == name} == {count}
+
+
+def test_every_name_of_open_clips_has_a_row_that_is_true() -> None:
+    listed = {row.name: row for row in open_clip_names()}
+    assert set(listed) == {name for name, _ in RECORDED}
+    for name, row in listed.items():
+        assert set(row.tags) == {tag for recorded, tag in RECORDED if recorded == name and tag}
+        assert bool(row.reason) != is_architecture(name), name
+        assert bool(row.tags) == bool(row.licence), name
+        if row.reason:
+            with pytest.raises(UnknownModelError, match="not loaded here"):
+                load_checkpoint(name)
+        for tag in row.tags if not row.reason else ():
+            assert find(name, tag).tag == tag
+    assert {release.architecture for release in list_models()} <= set(PRESETS)
+
+
+def test_models_list_shows_which_names_load_and_why_others_do_not() -> None:
+    run = CliRunner().invoke(app, ["list", "--open-clip", "--json"])
+    rows = {row["name"]: row for row in json.loads(run.stdout)}
+    assert len(rows) == len({name for name, _ in RECORDED})
+    assert rows["ViT-B-32"]["loads"]
+    assert rows["ViT-B-32"]["licence"] == "mit, cc-by-nc-4.0"
+    assert not rows["coca_ViT-B-32"]["loads"]
+    assert rows["coca_ViT-B-32"]["reason"].startswith("CoCa")
+    table = CliRunner().invoke(app, ["list", "coca", "--open-clip"], env={"COLUMNS": "200"})
+    assert "no: CoCa" in table.stdout
+    assert "ViT-L-14-336" not in table.stdout
