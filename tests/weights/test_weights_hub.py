@@ -16,7 +16,7 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
-from tiny_models import TINY
+from tiny_models import TINY, changed
 from tiny_multilingual import recorded, state_of, write_xlm_r_table
 
 from diptych.errors import ChecksumError, DownloadError, UnknownModelError, WeightsError
@@ -287,6 +287,10 @@ def test_a_release_by_name_and_tag(
     assert "licence: mit" in capsys.readouterr().err
     load_checkpoint("toy", "t", cache_dir=tmp_path / "elsewhere")
     assert "licence" not in capsys.readouterr().err
+    (snapshot,) = (tmp_path / "elsewhere/models--org--toy/snapshots").iterdir()
+    (snapshot / "open_clip_config.json").write_text(json.dumps({"model_cfg": changed(quick_gelu=True)}))
+    with pytest.warns(UserWarning, match="the tag 't' is followed.*activation is 'gelu' and 'quick_gelu'"):
+        load_checkpoint("toy", "t", cache_dir=tmp_path / "elsewhere")
 
 
 def test_a_multilingual_release_finds_its_table(

@@ -123,23 +123,40 @@ def _refuse_contradiction(named: str | None, stated: CLIPConfig, config: Path) -
 
 def _warn_of_other_config(folder: Path, followed: str, parts: _Parts) -> None:
     """Say so where a folder of two projects' configs has them say different things."""
-    for file, read in _CONFIGS.items():
-        if file == followed or not (folder / file).is_file():
-            continue
-        try:
-            others = read(folder)
-        except ModelError:  # timm's config.json has the same name and says nothing of texts
-            continue
-        differences = contradictions(parts[0], others[0])
-        for field in ("size", "mean", "std", "interpolation", "resize"):
-            one, other = getattr(parts[1], field), getattr(others[1], field)
-            if one != other:
-                differences.append(f"{field} is {one} and {other}")
-        if differences:
-            warnings.warn(
-                f"{folder}: {followed} is followed, and {file} contradicts it: {'; '.join(differences)}",
-                stacklevel=2,
-            )
+    for file in _CONFIGS:
+        if file != followed:
+            warn_of_config(folder / file, parts[0], parts[1], followed=followed)
+
+
+def warn_of_config(
+    config: Path, architecture: CLIPConfig, preprocess: PreprocessConfig, *, followed: str
+) -> None:
+    """Warn where a config says otherwise than what is followed; nothing where it is absent or of no CLIP.
+
+    Parameters
+    ----------
+    config : Path
+        `open_clip_config.json` or `config.json`, there or not.
+    architecture, preprocess
+        What is followed instead.
+    followed : str
+        Where that comes from, for the message.
+    """
+    try:
+        stated, transform, _ = _CONFIGS[config.name](config.parent)
+    except ModelError:  # absent; or timm's config.json, which has the same name and says nothing of texts
+        return
+    differences = contradictions(architecture, stated)
+    for field in dataclasses.fields(preprocess):
+        ours, theirs = getattr(preprocess, field.name), getattr(transform, field.name)
+        if ours != theirs and field.name != "size":  # the side is the architecture's
+            differences.append(f"{field.name} is {ours} and {theirs}")
+    if differences:
+        warnings.warn(
+            f"{config.parent}: {followed} is followed, and {config.name} contradicts it: "
+            f"{'; '.join(differences)}",
+            stacklevel=2,
+        )
 
 
 def read_texts(

@@ -9,7 +9,7 @@ from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs.config import TokenizerConfig
 from diptych.weights import m_clip, open_clip, transformers
 from diptych.weights.download import Hub, checked_against
-from diptych.weights.folders import finish, read_file, read_folder, read_texts
+from diptych.weights.folders import finish, read_file, read_folder, read_texts, warn_of_config
 from diptych.weights.names import HUB, LOCAL, resolve
 from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, read_json, read_spec
 from diptych.weights.pickled import read_state
@@ -180,6 +180,13 @@ def _load_release(release: Release, cache_dir: str | Path | None) -> Checkpoint:
     path = hub.fetch(*open_clip.WEIGHTS_FILES)
     state = open_clip.read_names(read_state(path))
     spec = release.spec()
+    # Not fetched for this: the table of releases is open_clip's own, which its tags follow too.
+    warn_of_config(
+        path.parent / open_clip.CONFIG_FILE,
+        spec.architecture,
+        spec.preprocess,
+        followed=f"the tag {release.tag!r}",
+    )
     home = _fetch_tokenizer(hub, spec.tokenizer)
     read = finish(spec, state, folder=home, source=f"{release.name} ({path})")
     return dataclasses.replace(read, checked=checked_against(path))
