@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from diptych.reports import Bars, Curve, Curves, Estimate, Heatmap, Report, Section, Table
@@ -128,6 +128,28 @@ def test_two_tables_of_one_file_are_a_mistake() -> None:
     with pytest.raises(ValueError, match="two tables of the report share a file: classes"):
         Report("T", twice, {})
     Report("T", [twice[0], twice[1].within("Other data, again")], {})
+
+
+@settings(max_examples=25, deadline=None)
+@given(names=st.lists(st.text(), min_size=1, max_size=4, unique=True))
+@example(names=["distances-x/../../../evil", "distances-x-evil", "Classes", "classes"])
+def test_names_from_data_stay_in_the_folder(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
+    home = tmp_path_factory.mktemp("deep") / "a" / "b" / "report"
+    report = Report("T", [Section("One", tables=dict.fromkeys(names, TABLE))], {})
+    files = report.save(home)
+    assert len({path.name.casefold() for path in files}) == len(names) + 2
+    assert {path.parent for path in files} == {home}
+    written = [path for path in home.parents[2].rglob("*") if path.is_file()]
+    assert sorted(written) == sorted(files)
+
+
+def test_the_name_of_a_plot_is_no_markup(tmp_path: Path) -> None:
+    plots = {'x"><script>alert(1)</script>\\1': PLOTS["curve"], "x/../../../evil": PLOTS["bars"]}
+    Report("T", [Section("One", plots=plots)], {}).save(tmp_path / "a" / "b")
+    page = Page((tmp_path / "a" / "b" / "index.html").read_text("utf-8"))
+    assert page.tags.count("script") == 1  # the page's own
+    assert len(set(page.ids)) == len(page.ids)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_long_table_scrolls_in_its_own_box(tmp_path: Path) -> None:

@@ -151,14 +151,6 @@ def _files(path: Path, names: Sequence[str]) -> list[Path]:
     """
     if len(names) == 1:
         return [path]
-    files: list[Path] = []
-    taken: set[str] = set()
-    for name in names:
-        stem = own = f"{path.stem}-{name.replace('/', '-')}"
-        count = 1
-        while own.casefold() in taken:  # some file systems take Test and test for one name
-            count += 1
-            own = f"{stem}-{count}"
-        taken.add(own.casefold())
-        files.append(path.with_name(own + path.suffix))
-    return files
+    from diptych.disk import file_stems
+
+    return [path.with_name(f"{path.stem}-{stem}{path.suffix}") for stem in file_stems(names)]

@@ -47,13 +47,13 @@ def write_files(
 ) -> None:
     """The contact sheet and the marked pictures, numbered as the table numbers them."""
     from diptych.cli.search_sheet import render
-    from diptych.disk import write_bytes
+    from diptych.disk import file_stem, write_bytes
 
     for number, one in enumerate(shown, offset + 1):
         if explain is not None and one.heat is not None:
             buffer = io.BytesIO()
             one.heat.save(buffer, "PNG")
-            stem = Path(one.hit.entry.member or one.hit.entry.path).stem
+            stem = file_stem(Path(one.hit.entry.member or one.hit.entry.path).stem, spaces=True)
             write_bytes(explain / f"{number:03d}-{stem}.png", buffer.getvalue())
     if html is not None:
         write_bytes(html, render(answer, shown, catalog="diptych search").encode("utf-8", "replace"))

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import filecmp
-import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from diptych.disk import place
+from diptych.disk import file_stems, place
 from diptych.errors import SaveError
-
-_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')  # by one file system or another
-_LONGEST = 80  # characters of a folder's name
 
 
 def folders_of(labels: Iterable[str]) -> dict[str, str]:
@@ -23,17 +19,8 @@ def folders_of(labels: Iterable[str]) -> dict[str, str]:
     >>> folders_of(["cats/dogs: both?", "..", "Cat", "cat"])
     {'cats/dogs: both?': 'cats_dogs_ both_', '..': 'label', 'Cat': 'Cat', 'cat': 'cat (2)'}
     """
-    folders: dict[str, str] = {}
-    taken: set[str] = set()
-    for label in dict.fromkeys(labels):
-        name = own = _FORBIDDEN.sub("_", label)[:_LONGEST].strip(" .") or "label"
-        number = 1
-        while own.casefold() in taken:  # some file systems take Cat and cat for one name
-            number += 1
-            own = f"{name} ({number})"
-        taken.add(own.casefold())
-        folders[label] = own
-    return folders
+    distinct = list(dict.fromkeys(labels))
+    return dict(zip(distinct, file_stems(distinct, spaces=True, fallback="label"), strict=True))
 
 
 def copy_into(folder: Path, source: Path) -> Path:

@@ -5,11 +5,11 @@ Measures nothing; `report.py` has the results and `diptych.reports` the page.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from diptych.disk import file_stems
 from diptych.evaluation.report import Result
-from diptych.reports import Curve, Curves, Estimate, Plot, Report, Section, Table, file_stem
+from diptych.reports import Curve, Curves, Estimate, Plot, Report, Section, Table
 
 FIGURES = "All figures"  # heading of the overview
 _PROTOCOLS = {
@@ -99,16 +99,10 @@ def _at_chance(result: Result) -> bool:
 
 def described(results: Iterable[Result]) -> list[Section]:
     """The details of each that has any; of results of one name, the files of the second end in "-2"."""
-    taken: Counter[str] = Counter()
-    sections = []
-    for result in results:
-        stem = file_stem(f"{result.dataset}-{result.task}")
-        taken[stem.casefold()] += 1
-        count = taken[stem.casefold()]
-        section = details(result, stem if count == 1 else f"{stem}-{count}")
-        if section is not None:
-            sections.append(section)
-    return sections
+    listed = list(results)
+    stems = file_stems(f"{result.dataset}-{result.task}" for result in listed)
+    sections = [details(result, stem) for result, stem in zip(listed, stems, strict=True)]
+    return [section for section in sections if section is not None]
 
 
 def details(result: Result, stem: str) -> Section | None:

@@ -7,8 +7,8 @@ goes on. The protocols are their own files' business.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias, Unpack
 from diptych.datasets.dataset import ImageDataset, Pictures
 from diptych.datasets.layouts import domains
 from diptych.datasets.places import Place, there
-from diptych.disk import write_bytes
+from diptych.disk import file_stem, write_bytes
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evaluation.corrupted_sets import corruptions_of
@@ -159,7 +159,7 @@ def run_step(
         "options": dict(step.options),
         "diptych": version("diptych"),
     }
-    path = None if folder is None else folder / f"{re.sub(r'[^a-z0-9]+', '-', step.title.lower())}.json"
+    path = None if folder is None else folder / _file_of(step)
     if path is not None and _key(path) == json.loads(json.dumps(key)):
         return read_results(path), True
     results = step.measure(encoder, settings)
@@ -169,6 +169,12 @@ def run_step(
             path, (json.dumps(told, ensure_ascii=False) + "\n").encode("utf-8", errors="backslashreplace")
         )
     return results, False
+
+
+def _file_of(step: Step) -> str:
+    """Name of the file that a step's results are kept in: titles in any script, each its own."""
+    digest = hashlib.blake2b(step.title.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"{file_stem(step.title.lower())}-{digest}.json"
 
 
 def _key(path: Path) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from diptych.reports.gallery import Gallery
 from diptych.reports.plots import Bars, Curve, Curves, Heatmap, Plot, save_plot
-from diptych.reports.report import Cell, Estimate, Report, Section, Table, file_stem
+from diptych.reports.report import Cell, Estimate, Report, Section, Table
 from diptych.reports.scatter import Mark, Scatter
 
 __all__ = [
@@ -27,6 +27,5 @@ __all__ = [
     "Gallery",
     "Scatter",
     "Mark",
-    "file_stem",
     "save_plot",
 ]

@@ -8,13 +8,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from diptych.disk import write_bytes
+from diptych.disk import file_stem, file_stems, write_bytes
 from diptych.errors import MissingExtraError
 from diptych.reports.page import Facts, Part, Picture, Sheet, render
 from diptych.reports.plots import Plot, save_plot
@@ -109,8 +108,9 @@ class Section:
     title : str
     text : sequence of str
         Plain statements, a paragraph each.
-    tables : mapping of file name (without ending) to Table
-    plots : mapping of file name (without ending) to Plot
+    tables : mapping of name to Table
+        Saved in a file of that name, which may hold anything: `Report.save` makes it fit for a file.
+    plots : mapping of name to Plot
     """
 
     title: str
@@ -172,7 +172,7 @@ class Report:
     def __post_init__(self) -> None:
         for kind in ("tables", "plots"):
             names = [name for section in self.sections for name in getattr(section, kind)]
-            if len({name.casefold() for name in names}) < len(names):
+            if len(set(names)) < len(names):
                 raise ValueError(f"two {kind} of the report share a file: {', '.join(sorted(names))}")
 
     @property
@@ -188,7 +188,8 @@ class Report:
     def save(self, folder: str | Path) -> list[Path]:
         """Write `index.html`, `report.json`, a CSV per table, an SVG and a PNG per plot; each whole or not.
 
-        Without matplotlib the page says that it has no plots, and why.
+        Names of tables and plots may come from data: their files are called by `file_stems`, so that all lie
+        in the folder and no two are one. Without matplotlib the page says that it has no plots, and why.
 
         Raises
         ------
@@ -197,14 +198,16 @@ class Report:
         """
         home = Path(folder)
         files, parts = [home / "index.html", home / "report.json"], []
+        plots = [name for section in self.sections for name in section.plots]
+        stems = dict(zip(plots, file_stems(plots), strict=True))
         for section in self.sections:
-            pictures, missing = self._draw(home, section, files)
+            pictures, missing = self._draw(home, section, stems, files)
             tables = [
                 Sheet(name, t.columns, t.texts(), _keys(t), t.caption) for name, t in section.tables.items()
             ]
             parts.append(Part(section.title, [*section.text, *missing], tables, pictures))
-        for name, table in self.tables.items():
-            files.append(home / f"{name}.csv")
+        for stem, table in zip(file_stems(self.tables), self.tables.values(), strict=True):
+            files.append(home / f"{stem}.csv")
             write_bytes(files[-1], table.to_csv().encode("utf-8", errors="backslashreplace"))
         page = render(self.title, parts, Facts(self.facts, [path.name for path in files]))
         write_bytes(files[0], page.encode("utf-8", errors="backslashreplace"))
@@ -212,28 +215,19 @@ class Report:
         return files
 
     @staticmethod
-    def _draw(home: Path, section: Section, files: list[Path]) -> tuple[list[Picture], list[str]]:
+    def _draw(
+        home: Path, section: Section, stems: Mapping[str, str], files: list[Path]
+    ) -> tuple[list[Picture], list[str]]:
         """The plots of a section, written; or one sentence on what is missing."""
         pictures: list[Picture] = []
         for name, plot in section.plots.items():
             try:
-                svg, png = save_plot(home / name, plot)
+                svg, png = save_plot(home / stems[name], plot)
             except MissingExtraError as error:
                 return pictures, [f"No plots here: {error}."]
             files += [svg, png]
-            pictures.append(Picture(name, svg.read_text("utf-8")))
+            pictures.append(Picture(stems[name], svg.read_text("utf-8")))
         return pictures, []
-
-
-def file_stem(name: str) -> str:
-    """What a file is called after something with any name.
-
-    Examples
-    --------
-    >>> file_stem("vtab/caltech101, zero-shot")
-    'vtab-caltech101-zero-shot'
-    """
-    return re.sub(r"[^\w-]+", "-", name).strip("-")
 
 
 def told(cell: Cell) -> str:
