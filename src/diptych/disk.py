@@ -17,7 +17,9 @@ from diptych.errors import SaveError
 
 LONGEST_STEM = 120  # bytes: leaves room for a number, an ending and ".part" below the usual limit of 255
 _FORBIDDEN = '<>:"/\\|?*'  # by one file system or another
-_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?", re.I)  # on Windows
+_RESERVED = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?", re.I
+)  # on Windows
 
 
 @contextlib.contextmanager

@@ -133,7 +133,7 @@ def test_a_picture_that_cannot_be_read_is_told(run: Run, tiny: Path, pack: Path)
     done = run(*asked("knn", pack, "-m", tiny))
     assert done.exit_code == 1
     assert "train/dog/9.png" in done.stderr
-    assert "1 pictures could not be read" in done.stdout
+    assert "1 picture was left out" in done.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -88,7 +88,7 @@ def test_a_picture_that_cannot_be_read_is_told_once(run: Run, tiny: Path, pack: 
     (pack / "photo" / "dog" / "broken.png").write_bytes(b"broken")
     done = run("evaluate", "robustness", pack / "photo", "--corruptions", "--severities", "1", "-m", tiny)
     assert done.exit_code == 1
-    assert "1 pictures left out" in done.stderr
+    assert "1 picture left out" in done.stderr
     assert "broken.png" in done.stderr
 
 
@@ -98,3 +98,16 @@ def test_classes_that_differ(run: Run, tiny: Path, pack: Path) -> None:
     done = run(*words)
     assert done.exit_code == 2
     assert "only in pack/photo: 'dog'" in done.stderr
+
+
+def test_a_broken_picture_of_a_shift_is_told(run: Run, tiny: Path, pack: Path) -> None:
+    for number in range(2):
+        (pack / "art" / "dog" / f"broken-{number}.png").write_bytes(b"broken")
+    words = ("evaluate", "robustness", pack, "--reference", "photo", "-m", tiny, "--report", "out")
+    done = run(*words)
+    assert done.exit_code == 1
+    assert "failed: 2 pictures left out; the first: art/dog/broken-0.png" in done.stderr
+    assert (
+        "Pictures left out because they could not be used: 2 of pack/art."
+        in Path("out/index.html").read_text()
+    )

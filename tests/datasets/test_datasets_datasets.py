@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.datasets import domains, load_captioned, load_labelled
+from diptych.datasets.dataset import Pictures, stratified
 from diptych.errors import DataError
 from toys import picture_bytes, tar_bytes
 
@@ -250,3 +251,37 @@ def test_a_damaged_archive_is_read_or_refused_but_nothing_else(
     for load in (load_labelled, load_captioned):
         with contextlib.suppress(DataError):
             list(load(path))
+
+
+@settings(deadline=None)
+@given(
+    labels=st.lists(st.integers(0, 6), min_size=1, max_size=80),
+    count=st.integers(0, 90),
+    seed=st.integers(0, 3),
+)
+def test_a_sample_has_its_share_of_each_class(labels: list[int], count: int, seed: int) -> None:
+    rows = stratified(np.array(labels), count, seed)
+    assert len(set(rows.tolist())) == len(rows) == min(count, len(labels))
+    assert sorted(rows.tolist()) == rows.tolist()
+    classes, sizes = np.unique(labels, return_counts=True)
+    taken = np.array([np.sum(np.array(labels)[rows] == label) for label in classes])
+    quota = min(count, len(labels)) * sizes / len(labels)
+    if len(rows) >= len(classes):
+        assert taken.min() >= 1
+        assert (taken >= np.minimum(np.floor(quota + 1e-9), 1)).all()
+    if (quota >= 1).all() or len(rows) < len(classes):
+        assert (abs(taken - quota) < 1 + 1e-9).all()
+
+
+def test_small_samples_do_not_favour_the_first_classes() -> None:
+    labels = np.arange(100).repeat(10)
+    drawn = {int(labels[row]) for seed in range(60) for row in stratified(labels, 5, seed)}
+    assert len(drawn) > 80
+
+
+def test_a_sample_says_that_it_is_one(tmp_path: Path) -> None:
+    data = load_labelled(write(tmp_path / "folder", FILES))
+    assert (data.sampled_from, data.extent) == (None, "3 pictures")
+    assert data.sample(3).extent == "3 pictures"
+    assert data.sample(2).sample(1).extent == "a random sample of 1 of 3 pictures"
+    assert Pictures("x", data.entries).sample(1).sampled_from == 3

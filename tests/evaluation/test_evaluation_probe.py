@@ -270,7 +270,9 @@ def test_broken_pictures_of_either_part_are_named(train: ImageDataset, folder: P
     found = evaluate_linear_probe(FeatureToy(), broken, broken, c=1.0)
     assert [one.key for one in found.failures] == ["x/red/9.png", "broken/x/red/9.png"]
     assert (found.n, found.details["pictures"], found.outcomes["acc1"].count(None)) == (9, 9, 1)
-    assert "2 pictures could not be read" in " ".join(probe_report(found).sections[0].text)
+    assert "2 pictures were left out; the first: x/red/9.png" in " ".join(
+        probe_report(found).sections[0].text
+    )
 
 
 # ------------------------------------------------------------------------------------------- report

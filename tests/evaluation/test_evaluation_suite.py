@@ -130,3 +130,22 @@ def test_a_broken_file_of_results_is_written_again(root: Path, tmp_path: Path) -
     file.write_text(file.read_text()[:50])
     assert not run_step(step, FeatureToy(), tmp_path)[1]
     assert run_step(step, FeatureToy(), tmp_path)[1]
+
+
+def test_a_sample_of_a_training_part_is_never_called_all(root: Path) -> None:
+    encoder = FeatureToy()
+    wanted = Options(
+        only=("tfflowers",), shots=(1, 2), seeds=1, severities=(1,), corrupt_pictures=4, train_pictures=9
+    )
+    report = suite_report([(step, run_step(step, encoder)[0]) for step in plan(root, wanted)], title="Toy")
+    rows = {row[0]: row for row in report.tables["few-shot"].rows}
+    assert "all" not in rows
+    assert rows["drawn"][-1] == 9
+    text = " ".join(line for section in report.sections for line in section.text)
+    assert "The training part is a random sample: 9 of 18 pictures." in text
+    assert "Random samples, not whole data sets: tfflowers (4 of 9)." in text
+    assert "all 9 pictures" not in text + str(report.sections)
+    probe = next(one for one in report.values["results"] if one["task"] == "linear_probe")
+    assert (probe["details"]["train_sampled_from"], probe["sampled_from"]) == (18, None)
+    whole = suite_report([(step, run_step(step, encoder)[0]) for step in plan(root, OPTIONS)], title="Toy")
+    assert "all" in {row[0] for row in whole.tables["few-shot"].rows}

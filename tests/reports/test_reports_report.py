@@ -133,7 +133,9 @@ def test_two_tables_of_one_file_are_a_mistake() -> None:
 @settings(max_examples=25, deadline=None)
 @given(names=st.lists(st.text(), min_size=1, max_size=4, unique=True))
 @example(names=["distances-x/../../../evil", "distances-x-evil", "Classes", "classes"])
-def test_names_from_data_stay_in_the_folder(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
+def test_names_from_data_stay_in_the_folder(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
     home = tmp_path_factory.mktemp("deep") / "a" / "b" / "report"
     report = Report("T", [Section("One", tables=dict.fromkeys(names, TABLE))], {})
     files = report.save(home)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diptych.embedding import Failed
+from diptych.evaluation.settings import sampled_data
 from diptych.reports import Estimate, Gallery, Report, Section
 
 if TYPE_CHECKING:
@@ -55,9 +56,11 @@ class Audit:
         """What the audit shows, as statements, tables, plots and a page."""
         found = self.sections()
         if self.failures:
-            first = self.failures[0]
-            told = f"{len(self.failures)} pictures could not be read and are in no figure; the first: "
+            first, count = self.failures[0], len(self.failures)
+            told = f"{count} picture{'s were' if count > 1 else ' was'} left out of every figure; the first: "
             found.append(Section("Left out", [f"{told}{first.key}: {first.reason}"]))
+        if drawn := sampled_data(self.facts):
+            found.append(Section("Sampled", drawn))
         if self.samples:
             told = f"{len(self.samples)} of the pictures the model was asked about."
             found.append(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
@@ -52,6 +52,16 @@ class People(Pictures):
     def answers(self) -> Iterable[object]:
         """The attributes of each picture."""
         return zip(*self.columns.values(), strict=True)
+
+    def sample(self, count: int, seed: int = 0) -> People:
+        """At most `count` pictures drawn at random, in their old order, with their attributes."""
+        rows = self.rows(count, seed)
+        return replace(
+            self,
+            entries=tuple(self.entries[row] for row in rows),
+            columns={name: tuple(values[row] for row in rows) for name, values in self.columns.items()},
+            sampled_from=self.origin_of(rows),
+        )
 
     def values(self, attribute: str) -> tuple[str | None, ...]:
         """Value of each picture.

@@ -48,11 +48,20 @@ class Measured(Protocol):
 
 
 def tell_failures(results: Iterable[Measured]) -> None:
-    """Leave with status 1, and a line that names the first, where pictures could not be measured."""
-    failures = [failure for result in results for failure in result.failures]
-    if failures:
+    """Leave with status 1, and a line that names the first, where pictures could not be measured.
+
+    A picture that several results of the same data left out counts once; corrupted copies of a data set
+    have its fingerprint, followed by what was done.
+    """
+    distinct: dict[tuple[str, str], Failed] = {}
+    for result in results:
+        data = getattr(result, "data_fingerprint", "").partition(" ")[0]
+        for failure in result.failures:
+            distinct.setdefault((data, failure.key), failure)
+    if distinct:
+        first, count = next(iter(distinct.values())), len(distinct)
         complain(
-            "failed", f"{len(failures)} pictures left out; the first: {failures[0].key}: {failures[0].reason}"
+            "failed", f"{count} picture{'s' * (count > 1)} left out; the first: {first.key}: {first.reason}"
         )
         raise typer.Exit(1)
 

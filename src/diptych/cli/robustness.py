@@ -135,7 +135,7 @@ def robustness(
         json=json,
         quiet=quiet,
     )
-    tell_failures([one for each in standings.values() for one in (each.reference, *each.shifts)][:1])
+    tell_failures(result for each in standings.values() for result in (each.reference, *each.shifts))
 
 
 def _data(
@@ -224,6 +224,6 @@ def _facts(command: str, group: ShiftGroup, standings: Sequence[Standing]) -> di
     return {
         "Command": command,
         **{f"Model {one.model}": one.reference.identity for one in standings},
-        **{f"Data, {one.name}": one.fingerprint for one in (group.reference, *shifts)},
+        **{f"Data, {one.name}": f"{one.fingerprint}, {one.extent}" for one in (group.reference, *shifts)},
         "Versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }

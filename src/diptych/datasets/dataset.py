@@ -68,10 +68,13 @@ class Pictures:
         What results call it.
     entries : tuple of Entry
         One per picture.
+    sampled_from : int or None
+        How many pictures these were drawn from; None: they are all that the data set has.
     """
 
     name: str
     entries: tuple[Entry, ...]
+    sampled_from: int | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -98,10 +101,27 @@ class Pictures:
         """The pictures on disk that these are made of, and how: what rows of them are kept by."""
         return self, ""
 
+    @property
+    def extent(self) -> str:
+        """The number of pictures in words, which never calls a sample all of them."""
+        if self.sampled_from is None:
+            return f"{len(self):,} picture{'s' * (len(self) != 1)}"
+        return f"a random sample of {len(self):,} of {self.sampled_from:,} pictures"
+
     def rows(self, count: int, seed: int) -> NDArray[np.intp]:
         """Positions of at most `count` pictures drawn at random, in order."""
         drawn = np.random.default_rng(seed).choice(len(self), min(count, len(self)), replace=False)
         return np.sort(drawn).astype(np.intp)
+
+    def sample(self, count: int, seed: int = 0) -> Pictures:
+        """At most `count` pictures drawn at random, in their old order."""
+        rows = self.rows(count, seed)
+        entries = tuple(self.entries[row] for row in rows)
+        return replace(self, entries=entries, sampled_from=self.origin_of(rows))
+
+    def origin_of(self, rows: NDArray[np.intp]) -> int | None:
+        """`sampled_from` of a sample with these positions; None where it leaves nothing out."""
+        return self.sampled_from or (len(self) if len(rows) < len(self) else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +149,13 @@ class ImageDataset(Pictures):
         """The class name of each picture."""
         return (self.class_names[label] for label in self.labels)
 
+    def rows(self, count: int, seed: int) -> NDArray[np.intp]:
+        """Positions of at most `count` pictures, in order: of each class in proportion, at random within it.
+
+        Every class gets one picture at least where `count` allows.
+        """
+        return stratified(self.labels, count, seed)
+
     def subset(self, classes: Iterable[str], *, name: str | None = None) -> ImageDataset:
         """The pictures of these classes, to be told apart among these classes only.
 
@@ -154,9 +181,44 @@ class ImageDataset(Pictures):
         )
 
     def sample(self, count: int, seed: int = 0) -> ImageDataset:
-        """At most `count` pictures drawn at random, in their old order; all classes stay as answers."""
+        """At most `count` pictures drawn by class, in their old order; all classes stay as answers."""
         rows = self.rows(count, seed)
-        return replace(self, entries=tuple(self.entries[row] for row in rows), labels=self.labels[rows])
+        return replace(
+            self,
+            entries=tuple(self.entries[row] for row in rows),
+            labels=self.labels[rows],
+            sampled_from=self.origin_of(rows),
+        )
+
+
+def stratified(labels: NDArray[np.integer], count: int, seed: int) -> NDArray[np.intp]:
+    """Positions of at most `count` items: of each class in proportion to its size, at random within it.
+
+    Shares are rounded by largest remainders. Where `count` is at least the number of classes, a class that
+    would get none gets one, at the cost of the largest.
+
+    Examples
+    --------
+    >>> labels = np.array([0] * 90 + [1] * 9 + [2])
+    >>> np.bincount(labels[stratified(labels, 20, seed=0)]).tolist()
+    [17, 2, 1]
+    """
+    rng = np.random.default_rng(seed)
+    classes, sizes = np.unique(labels, return_counts=True)
+    count = min(count, len(labels))
+    quotas = count * sizes / max(len(labels), 1)
+    taken = np.floor(quotas + 1e-9).astype(int)
+    # Equal remainders are ordered at random: the first classes of a list must not always be the ones drawn.
+    order = np.lexsort((rng.random(len(classes)), taken - quotas))
+    taken[order[: count - taken.sum()]] += 1
+    while count >= len(classes) and (taken == 0).any():
+        taken[taken.argmax()] -= 1
+        taken[(taken == 0).argmax()] += 1
+    rows = [
+        rng.choice(np.flatnonzero(labels == label), number, replace=False)
+        for label, number in zip(classes, taken, strict=True)
+    ]
+    return np.sort(np.concatenate([*rows, np.zeros(0, np.intp)])).astype(np.intp)
 
 
 def load_labelled(
@@ -253,8 +315,12 @@ class CaptionDataset(Pictures):
     def sample(self, count: int, seed: int = 0) -> CaptionDataset:
         """At most `count` pictures drawn at random, in their old order: for a quick look while training."""
         rows = self.rows(count, seed)
-        entries = tuple(self.entries[row] for row in rows)
-        return replace(self, entries=entries, captions=tuple(self.captions[row] for row in rows))
+        return replace(
+            self,
+            entries=tuple(self.entries[row] for row in rows),
+            captions=tuple(self.captions[row] for row in rows),
+            sampled_from=self.origin_of(rows),
+        )
 
 
 def load_captioned(

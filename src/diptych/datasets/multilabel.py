@@ -48,7 +48,12 @@ class MultiLabelDataset(Pictures):
     def sample(self, count: int, seed: int = 0) -> MultiLabelDataset:
         """At most `count` pictures drawn at random, in their old order."""
         rows = self.rows(count, seed)
-        return replace(self, entries=tuple(self.entries[row] for row in rows), targets=self.targets[rows])
+        return replace(
+            self,
+            entries=tuple(self.entries[row] for row in rows),
+            targets=self.targets[rows],
+            sampled_from=self.origin_of(rows),
+        )
 
 
 def load_multi_label(path: str | Path, *, part: str = "test", name: str | None = None) -> MultiLabelDataset:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.datasets.dataset import ImageDataset
-from diptych.embedding import Failed
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation import metrics
@@ -86,7 +85,7 @@ def evaluate_zero_shot(
         dataset,
         task="zeroshot_classification",
         templates=None if templates is None else resolve(templates),
-        failures=(*found.failures, *(Failed(key, reason) for key, reason in dataset.skipped)),
+        failures=found.failures,
         details={
             "calibration": asdict(metrics.calibration(sure, hits[:, 0])),
             "confusions": told.pop("confusions"),

@@ -173,7 +173,18 @@ def squares(
     for what, value in (("side", side), ("threads", threads)):
         if value is not None and value < 1:
             raise InputError(f"{what} is {value}: expected 1 or more")
-    return Squares(name or base.name, base.entries, base.labels, base.class_names, base, side, threads)
+    return Squares(
+        name or base.name,
+        base.entries,
+        base.labels,
+        base.class_names,
+        base,
+        side,
+        threads,
+        skipped=base.skipped,
+        templates=base.templates,
+        sampled_from=base.sampled_from,
+    )
 
 
 def corrupted(
@@ -205,7 +216,17 @@ def corrupted(
     seen = base if isinstance(base, Squares) else squares(base, side=side, threads=threads)
     name = f"{seen.name}, {corruption.replace('_', ' ')} {severity}"
     return CorruptedDataset(
-        name, seen.entries, seen.labels, seen.class_names, seen, corruption, severity, seed
+        name,
+        seen.entries,
+        seen.labels,
+        seen.class_names,
+        seen,
+        corruption,
+        severity,
+        seed,
+        skipped=seen.skipped,
+        templates=seen.templates,
+        sampled_from=seen.sampled_from,
     )
 
 

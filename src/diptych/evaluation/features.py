@@ -39,7 +39,7 @@ class Embedding:
     positions : (N,) integers
         Where these stand in the data set.
     failures : tuple of Failed
-        The others, and why.
+        The others, and why; after them those that the data set itself left out (`skipped`).
     """
 
     rows: NDArray[np.float32]
@@ -105,7 +105,7 @@ def embed_dataset(
     """
     reader: Any = _BeforeProjection(encoder) if features else encoder
     if store is None:
-        return _embed(reader, dataset, batch_size, threads, exact, progress)
+        return _with_skipped(_embed(reader, dataset, batch_size, threads, exact, progress), dataset)
     kind = {
         "identity": encoder.identity,
         "pictures": content_hash(dataset),
@@ -119,7 +119,13 @@ def embed_dataset(
         store.put(kind, found)
     elif progress:
         progress(len(dataset))
-    return found
+    return _with_skipped(found, dataset)
+
+
+def _with_skipped(found: Embedding, dataset: Pictures) -> Embedding:
+    """The same, its failures with what the data set left out: here, so that no protocol can forget them."""
+    skipped = tuple(Failed(key, reason) for key, reason in getattr(dataset, "skipped", ()))
+    return Embedding(found.rows, found.positions, (*found.failures, *skipped)) if skipped else found
 
 
 def _embed(

@@ -122,6 +122,8 @@ def evaluate_few_shot(
         "width": taught.rows.shape[1],
         "train": train.name,
         "train_fingerprint": train.fingerprint,
+        "train_pictures": len(train),
+        "train_sampled_from": train.sampled_from,
         "validation": None if validation is None else validation.name,
         "seeds": seeds,
         "untaught": missing,

@@ -70,6 +70,14 @@ class FewShotRun:
         curves = zip(*([one["acc1"] for one in point["draws"]] for point in self.points), strict=True)
         return [equal_shots(shots, curve, self.zero_shot.metrics["acc1"]) for curve in curves]
 
+    @property
+    def whole(self) -> str:
+        """What taught the probe on everything: "all 5,000 pictures", or how many of how many were drawn."""
+        details = {} if self.full is None else self.full.details
+        there = details.get("train_sampled_from")
+        count = f"{details.get('pictures', 0):,}"
+        return f"{count} of {there:,} pictures" if there else f"all {count} pictures"
+
     def _line(self) -> tuple[list[float], list[float]]:
         return [one["shots"] for one in self.points], [one["acc1"] for one in self.points]
 
@@ -147,7 +155,7 @@ def _worth(run: FewShotRun) -> list[str]:
     whole = run.equal_with_full()
     if equal.relation == ">" and whole is not None:
         text += (
-            f" With all pictures ({run.full.details['pictures_per_class']:.0f} a class) as one more point of "  # type: ignore[union-attr]
+            f" With {run.whole} ({run.full.details['pictures_per_class']:.0f} a class) as one more point of "  # type: ignore[union-attr]
             f"the curve: {whole}."
         )
     draws = run.equal_of_draws()
@@ -207,11 +215,14 @@ def _table(run: FewShotRun) -> Table:
     if run.full is not None:
         details = run.full.details
         accuracy = estimate(run.full, "acc1")
-        rows.append(["all", accuracy, None, None, f"{details['c']:.2g}", details["pictures"]])
+        name = "drawn" if details.get("train_sampled_from") else "all"
+        rows.append([name, accuracy, None, None, f"{details['c']:.2g}", details["pictures"]])
     caption = (
         f"Accuracy on {curve.n:,} test pictures, in brackets 95 % intervals over these; least and most of "
         f"{curve.details['seeds']} draws. Chance: {_chance(curve):.3f}."
     )
+    if run.full is not None and run.full.details.get("train_sampled_from"):
+        caption += f" Drawn: the linear probe on {run.whole}, not on the whole training part."
     return Table(["shots", "accuracy", "least", "most", "C", "pictures"], rows, caption)
 
 
@@ -229,7 +240,7 @@ def _plot(run: FewShotRun) -> Plot:
     )
     levels = {} if run.zero_shot is None else {"zero-shot": run.zero_shot.metrics["acc1"]}
     if run.full is not None:
-        levels[f"all {run.full.details['pictures']:,} pictures"] = run.full.metrics["acc1"]
+        levels[run.whole] = run.full.metrics["acc1"]
     levels["chance"] = _chance(run.curve)
     return _curves({"linear probe, least to most of draws": line}, levels, shots, run.name)
 
@@ -257,16 +268,21 @@ def _mean(runs: Sequence[FewShotRun]) -> Section:
     zero = [run.zero_shot.metrics["acc1"] for run in runs if run.zero_shot is not None]
     full = [run.full.metrics["acc1"] for run in runs if run.full is not None]
     levels = {}
+    drawn = any(run.full is not None and run.full.details.get("train_sampled_from") for run in runs)
+    most = "drawn" if drawn else "all"  # of a sample of a training part nothing is said of all
     if len(zero) == len(runs):
         levels["zero-shot, mean"] = statistics.mean(zero)
     if len(full) == len(runs):
-        levels["all pictures, mean"] = statistics.mean(full)
+        levels[f"{most} pictures, mean"] = statistics.mean(full)
     rows: list[list[Any]] = [
         *([["zero-shot", levels["zero-shot, mean"]]] if "zero-shot, mean" in levels else []),
         *([str(k), value] for k, value in zip(common, average, strict=True)),
-        *([["all", levels["all pictures, mean"]]] if "all pictures, mean" in levels else []),
+        *([[most, levels[f"{most} pictures, mean"]]] if len(full) == len(runs) else []),
     ]
-    tables = {"mean": Table(["shots", "accuracy"], rows, f"Means over {len(runs)} data sets.")}
+    caption = f"Means over {len(runs)} data sets."
+    if drawn:
+        caption += " Drawn: the linear probe on a sample of a training part, where that is larger."
+    tables = {"mean": Table(["shots", "accuracy"], rows, caption)}
     shown = {f"mean of {len(runs)} data sets": Curve(common, average), **curves}
     plots: dict[str, Plot] = {"mean": _curves(shown, levels, common, "")}
     text = []
@@ -298,7 +314,10 @@ def _efficiency(runs: Sequence[FewShotRun]) -> tuple[Table, Plot]:
         rows.append([run.name, level, str(equal), "" if whole is None else str(whole)])
         best = equal if whole is None else whole
         bars[f"{run.name} ({best})"] = (best.shots, None, None)
-    columns = ["data set", "zero-shot", "worth, shots", "with all pictures"]
-    caption = "Labelled pictures of each class that teach a linear probe as much (paper, figure 7)."
+    columns = ["data set", "zero-shot", "worth, shots", "with the probe's pictures"]
+    caption = (
+        "Labelled pictures of each class that teach a linear probe as much (paper, figure 7): on the curve "
+        "of shots, and with the pictures that the full probe learnt from as one more point."
+    )
     plot = Bars(values=bars, x="labelled pictures of each class that zero-shot is worth")
     return Table(columns, rows, caption), plot

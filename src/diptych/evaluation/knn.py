@@ -77,6 +77,8 @@ def evaluate_knn(
         "features": features,
         "train": train.name,
         "train_fingerprint": train.fingerprint,
+        "train_pictures": len(train),
+        "train_sampled_from": train.sampled_from,
         "pictures": len(taught.labels),
         "k": min(k, len(taught.labels)),
         "temperature": temperature,

@@ -12,7 +12,6 @@ from typing import Unpack
 import numpy as np
 
 from diptych.datasets.multilabel import MultiLabelDataset
-from diptych.embedding import Failed
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation import metrics
@@ -96,7 +95,7 @@ def evaluate_multi_label(
         n=len(targets),
         classes=len(dataset.class_names),
         templates=None if templates is None else resolve(templates),
-        failures=(*found.failures, *(Failed(key, reason) for key, reason in dataset.skipped)),
+        failures=found.failures,
         per_class=each,
     )
 

@@ -94,6 +94,8 @@ def evaluate_linear_probe(
         "width": rows.shape[1],
         "train": train.name,
         "train_fingerprint": train.fingerprint,
+        "train_pictures": len(train),
+        "train_sampled_from": train.sampled_from,
         "validation": _chooser(validation, searched, share, seed),
         "pictures": len(labels),
         "pictures_per_class": len(labels) / len(np.unique(labels)),

@@ -89,8 +89,18 @@ def shortcomings(result: Result) -> list[str]:
         found.append(
             f"{unasked} of {result.classes} classes have no test picture; they stay among the answers."
         )
+    if result.sampled_from:
+        found.append(f"The test part is a random sample: {result.measured} pictures.")
+    if there := details.get("train_sampled_from"):
+        found.append(
+            f"The training part is a random sample: {details['train_pictures']:,} of {there:,} pictures."
+        )
     if result.failures:
-        found.append(f"{len(result.failures)} pictures could not be read and are left out.")
+        count = len(result.failures)
+        found.append(
+            f"{count} picture{'s were' if count > 1 else ' was'} left out; the first: "
+            f"{result.failures[0].key}: {result.failures[0].reason}."
+        )
     return found
 
 

@@ -47,6 +47,8 @@ class Result:
         Name -> (low, high), a 95 percent bootstrap interval; not for every metric.
     n : int
         Pictures measured.
+    sampled_from : int or None
+        How many pictures the data set has, where a sample of it was measured.
     classes : int or None
         Answers to choose from, where the task has classes.
     templates : sequence of str or None
@@ -89,9 +91,25 @@ class Result:
     precision: str = "float32"
     outcomes: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    sampled_from: int | None = None
+
+    @property
+    def measured(self) -> str:
+        """How many pictures the figures are of, for tables: of a sample also how many there are.
+
+        Examples
+        --------
+        >>> result = Result(dataset="toy", task="knn", metrics={}, chance={}, n=500, sampled_from=10_000,
+        ...                 identity="", data_fingerprint="")
+        >>> result.measured
+        '500 of 10,000'
+        """
+        return f"{self.n:,}" + (f" of {self.sampled_from:,}" if self.sampled_from else "")
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per metric, ready for a table: dataset, metric, value, low, high, chance, n, failures.
+
+        With `sampled_from` where a sample was measured.
 
         Examples
         --------
@@ -111,6 +129,7 @@ class Result:
                 "chance": self.chance.get(name),
                 "n": self.n,
                 "failures": len(self.failures),
+                **({"sampled_from": self.sampled_from} if self.sampled_from else {}),
             }
             for name, value in self.metrics.items()
         ]

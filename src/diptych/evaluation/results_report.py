@@ -49,7 +49,7 @@ def overview(results: Sequence[Result]) -> Section:
             _said(row["metric"]),
             Estimate(row["value"], row["low"], row["high"], row["n"]),
             row["chance"],
-            row["n"],
+            result.measured if result.sampled_from else row["n"],
             *([row["failures"] or None] if unread else []),
         )
         for result in results
@@ -58,12 +58,19 @@ def overview(results: Sequence[Result]) -> Section:
     ]
     columns = ["data set", "protocol", "metric", "value", "chance", "n", *(["not read"] if unread else [])]
     at_chance = [result.dataset for result in results if _at_chance(result)]
-    told = [f"No better than chance in naming: {', '.join(at_chance)}."] if at_chance else []
+    told = [f"No better than chance in naming: {', '.join(dict.fromkeys(at_chance))}."] if at_chance else []
+    told += sampled(results)
     caption = (
-        "n pictures; 95 % intervals by bootstrap over them; chance is what a model that cannot see would "
-        "get; the mean of classes where it is not acc1."
+        "n: pictures measured. In brackets 95 % intervals over them. Chance: what a model that cannot see "
+        "would get. Class mean: accuracy averaged over classes, shown where it differs from acc1."
     )
     return Section(FIGURES, told, {"results": Table(columns, rows, caption)})
+
+
+def sampled(results: Iterable[Result]) -> list[str]:
+    """A sentence that names the data sets of which a sample was measured; none where all were whole."""
+    named = {one.dataset: f"{one.dataset} ({one.measured})" for one in results if one.sampled_from}
+    return [f"Random samples, not whole data sets: {', '.join(named.values())}."] if named else []
 
 
 def protocol(result: Result) -> str:

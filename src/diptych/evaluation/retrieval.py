@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.datasets.dataset import CaptionDataset
-from diptych.embedding import Failed, embed_texts
+from diptych.embedding import embed_texts
 from diptych.encoder import Encoder
 from diptych.evaluation import metrics
 from diptych.evaluation.classification import spread
@@ -81,7 +81,7 @@ def evaluate_retrieval(
         chance=chance,
         intervals=intervals,
         n=len(pictures),
-        failures=(*found.failures, *(Failed(key, reason) for key, reason in dataset.skipped)),
+        failures=found.failures,
         outcomes=outcomes,
     )
 

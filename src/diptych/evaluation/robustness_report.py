@@ -13,6 +13,7 @@ import numpy as np
 from diptych.evaluation.corrupted_sets import CorruptedDataset
 from diptych.evaluation.effective import Line
 from diptych.evaluation.report import Result
+from diptych.evaluation.results_report import sampled
 from diptych.evaluation.robustness import Robustness, RobustnessComparison
 from diptych.evaluation.shifts import Standing
 from diptych.reports import Cell, Curve, Estimate, Heatmap, Mark, Plot, Report, Scatter, Section, Table
@@ -60,6 +61,7 @@ def _models(found: RobustnessComparison, caveat: str) -> Section:
         f"Accuracy on {found.group.reference.name} ({found.standings[0].reference.n:,} pictures, chance "
         f"{chance:.3f}) and its mean over {kind}.",
         *_verdicts(found),
+        *_limits(found),
         *([caveat] if caveat else []),
     ]
     columns = ["model", "reference", "under shift", "drop"]
@@ -73,6 +75,18 @@ def _models(found: RobustnessComparison, caveat: str) -> Section:
         names = ["model", "relative robustness", *(["effective robustness"] if found.lines else [])]
         tables["robustness"] = Table(names, more, told)
     return Section("Models", text, tables)
+
+
+def _limits(found: RobustnessComparison) -> list[str]:
+    """Samples and pictures left out, which the figures do not show."""
+    standing = found.standings[0]
+    results = [standing.reference, *([] if found.group.paired else standing.shifts)]
+    unread = {one.dataset: len(one.failures) for one in results if one.failures}
+    counts = ", ".join(f"{count:,} of {name}" for name, count in unread.items())
+    return [
+        *sampled(results),
+        *([f"Pictures left out because they could not be used: {counts}."] if unread else []),
+    ]
 
 
 def _verdicts(found: RobustnessComparison) -> list[str]:

@@ -45,6 +45,24 @@ class Settings(TypedDict, total=False):
     command: str
 
 
+_DATA = "Data, "  # before a data set's name among the facts
+
+
+def sampled_data(facts: Mapping[str, str]) -> list[str]:
+    """Sentences on the data sets of which a sample was measured, from the facts of a report.
+
+    Examples
+    --------
+    >>> sampled_data({"Command": "x", "Data, toy": "sha256:1, a random sample of 5 of 9 pictures"})
+    ['toy: a random sample of 5 of 9 pictures.']
+    """
+    return [
+        f"{name.removeprefix(_DATA)}: {text.partition(', ')[2]}."
+        for name, text in facts.items()
+        if name.startswith(_DATA) and ", a random sample of " in text
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """The same with everything filled in."""
@@ -82,7 +100,7 @@ class Setup:
             "Command": self.command,
             "Model": " ".join(filter(None, (self.model, self.pretrained))),
             "Model identity": encoder.identity,
-            **{f"Data, {one.name}": one.fingerprint for one in datasets},
+            **{f"{_DATA}{one.name}": f"{one.fingerprint}, {one.extent}" for one in datasets},
             "Computed in": getattr(encoder, "precision", "float32"),
             "Pictures decoded": "in full" if self.exact else "scaled while decoding",
             "Versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
@@ -115,5 +133,6 @@ class Setup:
             model=self.model,
             pretrained=self.pretrained,
             command=self.command,
+            sampled_from=dataset.sampled_from,
             **more,
         )
