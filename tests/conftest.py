@@ -7,6 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Hypothesis fails examples and data that take longer than it likes, which on a busy machine any may. That a
+# fixture is not made anew for each example is known wherever one is used. In continuous integration every run
+# tries the same examples.
+settings.register_profile(
+    "suite",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    derandomize="CI" in os.environ,
+    database=None if "CI" in os.environ else settings.default.database,
+    print_blob=True,
+)
+settings.load_profile("suite")
 
 
 class SharedFolder:

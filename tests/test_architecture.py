@@ -171,6 +171,45 @@ def docstring_complaints(source: Path) -> list[str]:
     ]
 
 
+CLOCKS = {"sleep", "monotonic", "perf_counter", "process_time", "time", "time_ns", "monotonic_ns"}
+WAITS = {"run", "check_output", "check_call", "communicate", "wait", "join", "result", "get", "timeout"}
+
+
+def clock_complaints(tests: Path) -> list[str]:
+    """Tests that look at a clock, sleep, or give up after a time of their own: a busy machine fails them."""
+    return [
+        f"{path}:{node.lineno} {complaint}"
+        for path in sorted(tests.rglob("*.py"))
+        if path.name not in {"waiting.py", "conftest.py"}
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (complaint := _looks_at_clock(node))
+    ]
+
+
+def _looks_at_clock(node: ast.AST) -> str:
+    """The complaint about one node of the syntax tree, "" where there is none."""
+    if isinstance(node, ast.ImportFrom) and node.module == "time":
+        return "imports from time: use waiting.py"
+    if not isinstance(node, ast.Call):
+        return ""
+    for keyword in node.keywords:
+        if keyword.arg in {"deadline", "suppress_health_check"}:
+            return f"sets {keyword.arg}: Hypothesis' profile in conftest.py does it for all"
+    if not isinstance(node.func, ast.Attribute):
+        return ""
+    if isinstance(node.func.value, ast.Name) and node.func.value.id == "time" and node.func.attr in CLOCKS:
+        return f"calls time.{node.func.attr}: use wait_until or pause of waiting.py"
+    limits = [keyword.value for keyword in node.keywords if keyword.arg == "timeout"]
+    if node.func.attr in {"communicate", "result", "join", "timeout"}:
+        limits += node.args
+    numbers = [value for value in limits if isinstance(value, ast.Constant) and value.value is not None]
+    return (
+        f"{node.func.attr} with a limit of its own: use HANG of waiting.py"
+        if numbers and node.func.attr in WAITS
+        else ""
+    )
+
+
 # --------------------------------------------------------------------------------------- README's tree
 
 
@@ -238,6 +277,10 @@ def test_every_module_says_what_it_is_for() -> None:
 
 def test_readme_tree_is_the_disk() -> None:
     assert tree_complaints(ROOT) == []
+
+
+def test_no_test_depends_on_how_busy_the_machine_is() -> None:
+    assert clock_complaints(ROOT / "tests") == []
 
 
 def loaded_after(code: str) -> set[str]:
@@ -353,6 +396,25 @@ def test_length_rule_complains(tmp_path: Path) -> None:
 
 def test_docstring_rule_complains(tmp_path: Path) -> None:
     assert len(docstring_complaints(house(tmp_path, {"a.py": "x = 1", "b.py": "'''For b.'''"}))) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import time\ntime.sleep(1)",
+        "import time\nassert time.perf_counter() - start < 2",
+        "from time import monotonic",
+        "@settings(deadline=500)\ndef test(): pass",
+        "@settings(suppress_health_check=[])\ndef test(): pass",
+        "subprocess.run(['x'], timeout=60)",
+        "process.communicate(timeout=5.0)",
+        "future.result(5)",
+        "@pytest.mark.timeout(60)\ndef test(): pass",
+    ],
+)
+def test_clock_rule_complains(tmp_path: Path, text: str) -> None:
+    fits = "process.wait(timeout=HANG)\nfetch(url, timeout=0.3)\nrun(timeout=None)\n', '.join(names)\n"
+    assert len(clock_complaints(house(tmp_path, {"test_a.py": text, "b.py": fits, "waiting.py": text}))) == 1
 
 
 README = """

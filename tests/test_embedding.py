@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,6 +17,7 @@ from diptych.encoder import Encoder
 from diptych.errors import ImageError, InputError
 from diptych.inputs import LongTextWarning, TokenizerConfig, load_tokenizer
 from toys import COLOURS, ToyEncoder, picture, picture_bytes
+from waiting import wait_until
 
 
 def decoders() -> list[threading.Thread]:
@@ -157,10 +157,7 @@ def test_stopping_early_waits_for_no_more_than_what_runs() -> None:
         assert isinstance(result, Embedded)
         break
     source.close()
-    deadline = time.monotonic() + 5
-    while decoders() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not decoders()
+    wait_until(lambda: not decoders(), "the threads that decode have ended")
     assert seen == ["closed"]
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 import diptych
 from toys import tar_bytes
+from waiting import HANG
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = Path(diptych.__file__).parent / "weights" / "default" / "diptych.json"
@@ -83,7 +84,7 @@ def test_command_runs(command: str, desk: Path) -> None:
         env={**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "HOME": str(desk)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 

@@ -37,7 +37,7 @@ ORIENTATION = 0x0112
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_hashes_of_mirrored_pictures_follow_from_the_hashes(seed: int) -> None:
     image = photo(seed)
     for hash_of, turn in ((difference_hash, mirrored_difference), (perceptual_hash, mirrored_perceptual)):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from spaces_of_rows import by_hand, pictures_and_texts, segments_of, unit
 
@@ -33,7 +33,7 @@ def same(got: tuple[np.ndarray, np.ndarray], want: tuple[np.ndarray, np.ndarray]
 
 
 @given(data=st.data())
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 def test_it_is_the_search_by_hand(
     kernel: None, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

@@ -168,7 +168,7 @@ def test_names_that_are_no_utf8(passing: Passing, catalog: str | Path, tmp_path:
     assert passing(name=odd) == ([odd] if isinstance(catalog, Path) else [])  # PostgreSQL has it in octal
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=12) | st.text(max_size=6).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_what_is_utf8_for_postgresql_is_for_python(data: bytes) -> None:
     try:

@@ -272,7 +272,7 @@ def test_a_damaged_index_is_refused(
         ),
     ).map(lambda told: json.dumps(told).encode())
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_whatever_stands_in_the_head_is_read_or_refused(
     built: tuple[Segments, Path], tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from catalogs import content, paint
 
 from diptych.catalog import Store, check
 from toys import COLOURS
+from waiting import HANG, kill_within
 
 HERE = Path(__file__).parent
 PICTURES = 240
@@ -33,7 +32,7 @@ def start(catalog: str | Path, folder: Path, identity: str, *more: str) -> subpr
 
 def ended(process: subprocess.Popen[bytes]) -> int:
     """Wait for a process to end; its status."""
-    process.communicate(timeout=120)
+    process.communicate(timeout=HANG)
     return process.returncode
 
 
@@ -63,13 +62,11 @@ class Killer:
                 break
             assert process.stdout is not None
             assert process.stdout.readline() == b"begun\n"
-            begun = time.monotonic()
-            try:
-                process.wait(timeout=self.random.random() * length)
-                length = time.monotonic() - begun  # it was done before its hour
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
+            whole = kill_within(process, self.random.random() * length)
+            if whole is None:
                 kills, self.killed = kills - 1, self.killed + 1
+            else:
+                length = whole
             process.communicate()
             holds_together(self.catalog)
         holds_together(self.catalog)

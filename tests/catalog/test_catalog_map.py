@@ -59,7 +59,7 @@ def test_planted_clusters_are_found_again() -> None:
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_cluster_has_a_member(rows: int, clusters: int, seed: int) -> None:
     table = np.random.default_rng(seed).normal(size=(rows, 4)).astype(np.float32)
     table /= np.linalg.norm(table, axis=1, keepdims=True)
@@ -254,7 +254,7 @@ def test_numbers_of_clusters_are_possible(pictures: int) -> None:
 
 
 @given(st.integers(0, 200), st.integers(0, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_two_thumbnails_of_a_level_overlap(count: int, seed: int) -> None:
     places = np.random.default_rng(seed).random((count, 2)).astype(np.float32) * np.float32(0.3)
     levels = levels_of(places, seed=seed)

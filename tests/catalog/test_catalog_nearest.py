@@ -171,7 +171,7 @@ def test_fewer_than_k_may_answer(near: Nearest, texts: np.ndarray) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_whatever_may_not_answer_does_not(
     space: tuple[Segments, Path], texts: np.ndarray, data: st.DataObject
 ) -> None:

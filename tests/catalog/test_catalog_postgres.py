@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -160,12 +159,13 @@ def test_a_search_beside_writers(
 def test_writers_at_once_and_one_that_is_killed(tmp_path: Path, new_database: NewDatabase) -> None:
     database, folder = new_database(), tmp_path / "pictures"
     fill(folder, 120, 0)
-    both = [start(database, folder, "toy:0") for _ in range(3)]
-    assert both[0].stdout is not None
-    both[0].stdout.readline()
-    time.sleep(0.1)
-    both[0].send_signal(signal.SIGKILL)
-    assert [ended(one) for one in both] == [-signal.SIGKILL, 0, 0]
+    killed = start(database, folder, "toy:0", "hang")
+    assert killed.stdout is not None
+    assert [killed.stdout.readline() for _ in range(2)] == [b"begun\n", b"encoding\n"]
+    others = [start(database, folder, "toy:0") for _ in range(2)]
+    assert [other.stdout.readline() for other in others if other.stdout] == [b"begun\n"] * 2
+    killed.send_signal(signal.SIGKILL)
+    assert [ended(one) for one in (killed, *others)] == [-signal.SIGKILL, 0, 0]
     change(folder, 1)
     assert ended(start(database, folder, "toy:0")) == 0
     assert ended(start(tmp_path / "alone", folder, "toy:0")) == 0

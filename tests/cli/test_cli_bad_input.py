@@ -16,6 +16,8 @@ import pytest
 from cli_tools import huge_png, paint
 from typer.testing import Result
 
+from waiting import HANG
+
 Run = Callable[..., Result]
 LABELS = ("a dog", "a cat")
 
@@ -359,14 +361,14 @@ MAIN = [sys.executable, "-m", "diptych.cli.main"]  # help is quick to start, and
 
 def test_no_space_for_the_output() -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([*MAIN, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+        done = subprocess.run([*MAIN, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=HANG)
     assert done.returncode == 2
     assert done.stderr == "error: the output could not be written: No space left on device\n"
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     done = subprocess.run(
-        f"{' '.join(MAIN)} --help | true", shell=True, stderr=subprocess.PIPE, text=True, timeout=120
+        f"{' '.join(MAIN)} --help | true", shell=True, stderr=subprocess.PIPE, text=True, timeout=HANG
     )
     assert done.stderr == ""
 

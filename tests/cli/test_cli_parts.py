@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from typer.testing import Result
@@ -23,13 +22,11 @@ from diptych.disk import LONGEST_STEM
 Run = Callable[..., Result]
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60), st.integers(4, 40), st.booleans())
 def test_fitted_is_exactly_as_wide_as_asked(text: str, width: int, tail: bool) -> None:
     assert cell_len(fitted(text, width, tail=tail)) == width
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_clean_leaves_nothing_that_steers(text: str) -> None:
     cleaned = clean(text)
@@ -91,7 +88,7 @@ class Terminal:
         pass
 
 
-@pytest.mark.parametrize(("seconds", "shown"), [(60.0, False), (0.0, True)])
+@pytest.mark.parametrize(("seconds", "shown"), [(1e9, False), (0.0, True)])
 def test_progress_shows_from_two_seconds_on(
     monkeypatch: pytest.MonkeyPatch, seconds: float, shown: bool
 ) -> None:
@@ -100,7 +97,6 @@ def test_progress_shows_from_two_seconds_on(
     monkeypatch.setattr(console, "QUIET_SECONDS", seconds)
     with progress("reading", 3, unit="pictures", quiet=False) as advance:
         for _ in range(3):
-            time.sleep(0.001)
             advance(1)
     assert ("pictures/s" in terminal.written) is shown
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 import zipfile
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -23,6 +24,7 @@ from diptych.catalog import load_entry
 from diptych.catalog.entries import Entry
 from diptych.errors import MissingExtraError
 from diptych.media import load_image
+from waiting import HANG
 
 Run = Callable[..., Result]
 
@@ -273,15 +275,30 @@ def test_watching(tiny: Path, album: Path, tmp_path: Path) -> None:
     )
     assert process.stdout is not None
     assert process.stderr is not None
+    seen = threading.Event()
+
+    def write() -> None:
+        """Again and again: the system's watch may not have begun when "watching" is printed."""
+        for seed in itertools.count(100):
+            paint(tmp_path / "d.png", seed)
+            (album / "later").mkdir(exist_ok=True)
+            (tmp_path / "d.png").replace(album / "later" / "d.png")
+            if seen.wait(1.0):
+                return
+
+    writing = threading.Thread(target=write)
     try:
         assert "3 embedded" in process.stdout.readline()
         assert "watching" in process.stderr.readline()
-        time.sleep(1)  # the system's watch begins
-        paint(album / "later" / "d.png", 9)
-        assert "1 embedded" in process.stdout.readline()
+        writing.start()
+        lines = iter(process.stdout.readline, "")
+        assert "1 embedded" in next(lines)
+        seen.set()
+        writing.join()
         shutil.rmtree(album / "later")
-        assert "1 removed" in process.stdout.readline()
+        assert any("1 removed" in line for line in lines)  # once it has seen the last writing
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        seen.set()
+        process.communicate(timeout=HANG)
     assert process.returncode == 130

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from waiting import HANG
+
 Run = Callable[..., Any]
 
 RECIPE = """
@@ -190,7 +192,7 @@ def test_two_processes_by_torchrun_train_and_measure(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     command += ["-m", "diptych", "train", *OWN, "--set", "warmup=1", "--set", "threads=1"]
     command += ["--set", "parallel=fsdp", "--hold-out", "0.3", "--chunk", "auto", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)  # one process speaks
     assert told["finished"] is True

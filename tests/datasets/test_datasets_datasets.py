@@ -223,7 +223,7 @@ def test_files_that_move_while_read_are_noticed(tmp_path: Path) -> None:
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\\.\0"), min_size=1, max_size=20)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.dictionaries(st.tuples(NAMES, NAMES), st.binary(max_size=50), min_size=1, max_size=8), st.booleans()
 )
@@ -240,7 +240,7 @@ def test_any_names_and_bytes_come_back(
     assert got == {(folder, f"{folder}/{file}.png"): content for (folder, file), content in files.items()}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.binary(max_size=300), st.integers(0, 2000))
 def test_a_damaged_archive_is_read_or_refused_but_nothing_else(
     tmp_path_factory, noise: bytes, place: int
@@ -253,7 +253,6 @@ def test_a_damaged_archive_is_read_or_refused_but_nothing_else(
             list(load(path))
 
 
-@settings(deadline=None)
 @given(
     labels=st.lists(st.integers(0, 6), min_size=1, max_size=80),
     count=st.integers(0, 90),

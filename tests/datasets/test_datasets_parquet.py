@@ -184,7 +184,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_metadata_gives_names_or_none(data: bytes) -> None:
     for column, names in class_labels({b"huggingface": data}).items():
@@ -198,7 +198,7 @@ def test_deep_metadata_gives_none() -> None:
     assert class_labels(None) == {}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=4, unique=True), st.data())
 def test_any_names_and_bytes_come_back(
     tmp_path_factory: pytest.TempPathFactory, names: list[str], data: st.DataObject

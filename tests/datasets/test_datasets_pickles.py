@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -134,13 +133,11 @@ def test_an_array_that_lies_about_its_shape_is_told(tmp_path: Path) -> None:
         load_labelled(folder)
 
 
-def test_a_batch_of_full_size_is_read_in_seconds(tmp_path: Path) -> None:
+def test_a_batch_of_full_size_is_read(tmp_path: Path) -> None:
     names = [f"leptodactylus_pentadactylus_s_{i:06d}.png" for i in range(10_000)]
     values = {"data": noise(10_000, 3072), "labels": list(range(10)) * 1000, "filenames": names}
     path = written(tmp_path / "x", pickle.dumps(values, 2))
-    start = time.process_time()
     found = read_pickle(path)
-    assert time.process_time() - start < 20
     assert isinstance(found["data"], Array)
     assert found["data"].data == values["data"].tobytes()
     assert found["filenames"][-1] == names[-1]
@@ -156,14 +153,14 @@ PLAIN = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(PLAIN, st.integers(3, 5))
 def test_plain_values_come_back(tmp_path_factory: pytest.TempPathFactory, value: Any, protocol: int) -> None:
     path = written(tmp_path_factory.mktemp("p") / "x", pickle.dumps(value, protocol))
     assert read_pickle(path) == value
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_pickle_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

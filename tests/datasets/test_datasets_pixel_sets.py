@@ -93,7 +93,7 @@ def test_a_cut_gzip_is_told(tmp_path: Path) -> None:
         load_labelled(tmp_path)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.integers(1, 5), st.integers(1, 6), st.integers(1, 6), st.booleans(), st.integers(0, 2**32 - 1),
     st.data(),
@@ -110,7 +110,7 @@ def test_any_idx_comes_back(
     assert [found.class_names[label] for label in found.labels] == list(map(str, labels))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.binary(max_size=40), st.integers(0, 60), st.booleans())
 def test_a_damaged_idx_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, damage: bytes, place: int, gz: bool

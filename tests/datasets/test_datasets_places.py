@@ -96,7 +96,7 @@ def test_what_a_name_says(name: str, expected: str | None) -> None:
     assert (None if found is None else found.name) == expected
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.text(max_size=30))
 def test_any_file_name_is_recognised_or_not(name: str) -> None:
     found = recognise(name)

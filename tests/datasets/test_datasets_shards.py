@@ -105,7 +105,7 @@ TEXTS = st.text(
 )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(TEXTS.map(str.strip).filter(bool), min_size=1, max_size=5, unique=True), st.data())
 def test_any_names_and_labels_come_back(
     tmp_path_factory: pytest.TempPathFactory, names: list[str], data: st.DataObject
@@ -122,7 +122,7 @@ def test_any_names_and_labels_come_back(
     assert found.class_names == tuple(names)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.binary(max_size=12), st.binary(max_size=12), st.binary(max_size=12))
 def test_any_bytes_in_the_small_files_are_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, cls: bytes, names: bytes, count: bytes

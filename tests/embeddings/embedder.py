@@ -1,7 +1,8 @@
 """A run of embedding as a process of its own, to be killed: `embedder.py FOLDER SOURCE [--ray DIR|--die N]`.
 
 The encoder takes a little time over each picture, so that a kill finds it at work. On Ray each worker leaves
-a file named after its process in that folder once it has begun. With `--die N` the process kills itself
+a file named after its process in that folder once it has begun, and waits until a file `release` lies beside
+that folder. With `--die N` the process kills itself
 when it is about to put its N-th file in place.
 """
 
@@ -11,7 +12,6 @@ import functools
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,24 +22,25 @@ from PIL.Image import Image
 from diptych.embeddings import Settings, embed_to_folder
 from diptych.embeddings.cluster import ray_runner
 from toys import ToyEncoder
+from waiting import pause, wait_until
 
 
 class Slow(ToyEncoder):
     """The toy encoder at 500 pictures a second."""
 
     def encode_images(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        time.sleep(len(images) / 500)
+        pause(len(images) / 500)
         return super().encode_images(images)
 
 
 class Worker(ToyEncoder):
-    """The toy encoder, slower, telling which process it is in."""
+    """The toy encoder, telling which process it is in, and waiting to be let go on."""
 
     pids: Path
 
     def encode_images(self, images: Sequence[Image]) -> NDArray[np.float32]:
         (self.pids / str(os.getpid())).touch()
-        time.sleep(len(images) / 20)
+        wait_until(self.pids.with_name("release").exists, "the test has killed a worker")
         return super().encode_images(images)
 
 

@@ -7,13 +7,13 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from diptych.embeddings import read_parts
 from toys import COLOURS, picture, picture_bytes, tar_bytes
+from waiting import HANG, kill_within, wait_until
 
 HERE = Path(__file__).parent
 PICTURES = 240
@@ -29,7 +29,7 @@ def start(folder: Path, source: Path | str, *more: str) -> subprocess.Popen[str]
 
 def ended(process: subprocess.Popen[str]) -> str:
     """Wait for a process to end well; the last line it said."""
-    told, _ = process.communicate(timeout=240)
+    told, _ = process.communicate(timeout=HANG)
     assert process.returncode == 0
     return told.splitlines()[-1]
 
@@ -66,11 +66,7 @@ def test_killed_at_any_instant_the_same_command_goes_on(album: Path, tmp_path: P
         process = start(torn, album)
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
-        try:
-            process.wait(timeout=chance.random() * length / kills * 2)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
+        killed += kill_within(process, chance.random() * length / kills * 2) is None
         process.communicate()
         if (torn / "manifest.json").exists() and (torn / "metadata").exists():
             assert all(len(part) in (19, 20) for part in read_parts(torn))  # what counts is whole
@@ -83,7 +79,7 @@ def test_killed_between_the_files_of_a_part(album: Path, tmp_path: Path) -> None
     assert ended(start(whole, album)) == "239 239"
     for number in (3, 2, 3, 5):  # the manifest is the first; then each part's metadata, vectors and record
         process = start(torn, album, "--die", str(number))
-        process.communicate(timeout=120)
+        process.communicate(timeout=HANG)
         assert process.returncode == -signal.SIGKILL
         assert all(len(part) in (19, 20) for part in read_parts(torn))
     assert ended(start(torn, album)) == "239 220"  # the first part was finished
@@ -98,15 +94,13 @@ def test_a_ray_worker_is_killed_and_nothing_is_missing(tmp_path: Path) -> None:
         (tmp_path / f"{shard}.tar").write_bytes(tar_bytes(files))
     source, pids = str(tmp_path / "{0..5}.tar"), tmp_path / "pids"
     pids.mkdir()
+    release = pids.with_name("release")
     assert ended(start(tmp_path / "local", source)) == "72 72"
     process = start(tmp_path / "ray", source, "--ray", str(pids))
-    deadline = time.monotonic() + 200
-    while not (working := list(pids.iterdir())):
-        assert process.poll() is None
-        assert time.monotonic() < deadline, "no worker has begun"
-        time.sleep(0.05)
-    victim = int(working[0].name)
-    os.kill(victim, signal.SIGKILL)  # it is at its first shard: 12 pictures take it 0.6 s
+    wait_until(lambda: any(pids.iterdir()) or process.poll() is not None, "a worker has begun")
+    victim = int(next(pids.iterdir()).name)
+    os.kill(victim, signal.SIGKILL)  # it waits at its first pictures
+    release.touch()
     assert ended(process) == "72 72"
     others = {path.name for path in pids.iterdir()} - {str(victim)}
     assert others, "somebody else has done the work"

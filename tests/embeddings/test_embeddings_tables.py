@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.embeddings.tables import chunks, columns_of, read_chunk
@@ -32,7 +32,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(table=TABLES, rows=st.integers(1, 7), separator=st.sampled_from(",\t;|"), mark=st.booleans())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_chunks_of_csv_are_the_table(
     desk: Path, table: list[tuple[str, str]], rows: int, separator: str, mark: bool
 ) -> None:
@@ -49,7 +49,7 @@ def test_chunks_of_csv_are_the_table(
 
 
 @given(table=TABLES, rows=st.integers(1, 7), group=st.integers(1, 9))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 def test_chunks_of_parquet_are_the_table(
     desk: Path, table: list[tuple[str, str]], rows: int, group: int
 ) -> None:
@@ -67,7 +67,7 @@ def test_chunks_of_parquet_are_the_table(
     lines=st.lists(st.text(st.characters(exclude_characters="\n\r\0\ufeff", codec="utf-8"), max_size=9)),
     rows=st.integers(1, 5),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_chunks_of_a_list_are_its_lines(desk: Path, lines: list[str], rows: int) -> None:
     path = desk / "list.txt"
     path.write_bytes("".join(f"{line}\n" for line in lines).encode())
@@ -76,7 +76,7 @@ def test_chunks_of_a_list_are_its_lines(desk: Path, lines: list[str], rows: int)
 
 
 @given(data=st.binary(max_size=200))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @pytest.mark.parametrize("name", ["noise.csv", "noise.parquet", "noise.txt"])
 def test_noise_is_read_or_refused(desk: Path, name: str, data: bytes) -> None:
     path = desk / name

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from export_toys import drop, edit, pictures
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diptych
@@ -191,7 +191,7 @@ def test_an_unreadable_graph_is_told_of(copy: Path) -> None:
             diptych.load(copy, runtime=runtime, precision="float32").encode_images(pictures(1))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.sampled_from(["format", "dim", "sizes", "checks", "golden_texts", "name"]),

@@ -7,9 +7,9 @@ import itertools
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -330,18 +330,23 @@ def test_choosing_measures_once_and_keeps_to_it(
 
 
 def test_rates_are_measured_in_turns(vit: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "SECONDS", 0.01)
+    clock, turns = [0.0], list[float]()
+    monkeypatch.setattr(choosing, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
 
     class Slow:
         def __init__(self, seconds: float) -> None:
             self.seconds = seconds
 
         def encode_images(self, images: Sequence[Any]) -> None:
-            time.sleep(self.seconds)
+            clock[0] += self.seconds
+            if turns[-1:] != [self.seconds]:
+                turns.append(self.seconds)
 
     ways: Any = {("torch", "float32"): Slow(0.1), ("onnx", "float32"): Slow(0.001)}
     rates = choosing._rates(ways, pictures(2))
-    assert rates["onnx", "float32"] > 3 * rates["torch", "float32"]
+    assert rates["torch", "float32"] == pytest.approx(20, rel=0.01)
+    assert rates["onnx", "float32"] == pytest.approx(2000, rel=0.01)
+    assert turns == [0.1, 0.001] * (choosing.TURNS + 1)
 
 
 def test_unknown_runtimes_list_the_known(home: Path) -> None:

@@ -88,7 +88,7 @@ def test_severity_grows(name: str) -> None:
     mode=st.sampled_from(["RGB", "L"]),
     colour=st.sampled_from([0, 128, 255]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_picture_keeps_its_size_and_mode(
     name: str, severity: int, width: int, height: int, mode: str, colour: int
 ) -> None:

@@ -82,7 +82,7 @@ def orderings(scores: list[int], right: set[int], k: int) -> float:
     return sum(bool(right & set(order[:k])) for order in sorted_orders) / len(sorted_orders)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_expectation_over_ties_is_the_mean_over_all_orders(data: st.DataObject) -> None:
     scores = data.draw(st.lists(st.integers(0, 2), min_size=1, max_size=5))
@@ -94,7 +94,7 @@ def test_expectation_over_ties_is_the_mean_over_all_orders(data: st.DataObject) 
     assert metrics.accuracy([scores], [label], k) == pytest.approx(orderings(scores, {label}, k))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 20), st.integers(2, 9), st.integers(0, 1000))
 def test_order_of_classes_and_monotone_scales_change_nothing(n: int, c: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -59,7 +59,7 @@ def test_roc_by_hand() -> None:
 SCORES = st.lists(st.tuples(st.integers(-4, 4), st.integers(0, 1)), min_size=2, max_size=40)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(SCORES.filter(lambda rows: 0 < sum(right for _, right in rows) < len(rows)))
 def test_both_agree_with_scikit_learn(rows: list[tuple[int, int]]) -> None:
     scores, targets = [score for score, _ in rows], [right for _, right in rows]
@@ -67,7 +67,7 @@ def test_both_agree_with_scikit_learn(rows: list[tuple[int, int]]) -> None:
     assert roc_auc(scores, targets) == pytest.approx(roc_auc_score(targets, scores))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(SCORES.filter(lambda rows: 0 < sum(right for _, right in rows) < len(rows)), st.randoms())
 def test_order_of_rows_and_scale_do_not_matter(rows: list[tuple[int, int]], random) -> None:
     scores, targets = [score for score, _ in rows], [right for _, right in rows]
@@ -83,7 +83,7 @@ def test_order_of_rows_and_scale_do_not_matter(rows: list[tuple[int, int]], rand
     assert roc_auc([-score for score in scores], targets) == pytest.approx(1 - roc_auc(scores, targets))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(SCORES.filter(lambda rows: any(right for _, right in rows)), st.data())
 def test_a_weight_is_a_repeated_row(rows: list[tuple[int, int]], data: st.DataObject) -> None:
     weights = data.draw(st.lists(st.integers(0, 3), min_size=len(rows), max_size=len(rows)))

@@ -182,7 +182,7 @@ def test_several_texts_are_judged_together(english: Tokenizer) -> None:
     assert first_not_understood([], english) is None
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     text=st.one_of(
         st.text(max_size=80),

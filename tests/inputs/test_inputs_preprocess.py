@@ -59,7 +59,7 @@ def test_the_middle_is_kept_and_squash_keeps_all() -> None:
     assert squashed[0, 0, 15] == 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 48), st.sampled_from(["bicubic", "bilinear"]))
 def test_any_shape_gives_the_square(width: int, height: int, size: int, interpolation: Any) -> None:
     for resize in ("shortest", "squash"):

@@ -138,28 +138,27 @@ def test_ids_are_the_recorded_ones(shared: Any) -> None:
     assert table.tolist() == [row["ids"] for row in rows]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.one_of(ASCII, MIXED))
 def test_ids_are_those_of_a_plain_encoder(text: str) -> None:
     whole = load_tokenizer(TokenizerConfig(context_length=4096))
     assert whole.encode([text]) == [reference(text, 48894)]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(MIXED)
 def test_a_smaller_vocabulary_uses_the_first_merges(text: str) -> None:
     small = load_tokenizer(TokenizerConfig(vocab_size=8192, context_length=4096))
     assert small.encode([text]) == [reference(text, 8192 - 512 - 2)]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.one_of(ASCII, MIXED, st.text(max_size=20)))
 def test_the_short_way_around_ftfy_changes_nothing(text: str) -> None:
     # Line ends may stay as they are: they are white space one way or the other.
     assert mend(text).split() == html.unescape(html.unescape(ftfy.fix_text(text))).split()
 
 
-@settings(deadline=None)
 @example("ŒÀ")  # in lower case it looks like a mangled psi
 @given(st.text(st.characters(max_codepoint=0x2FF, categories=("L", "N", "P", "Zs")), max_size=30))
 def test_decoded_text_has_the_same_ids(text: str) -> None:
@@ -171,7 +170,6 @@ def test_decoded_text_has_the_same_ids(text: str) -> None:
         assert tokenizer.decode(tokenizer([decoded])[0].tolist()) == decoded
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=30), max_size=5))
 def test_any_text_gives_a_well_formed_row(texts: list[str]) -> None:
     tokenizer = load_tokenizer(SMALL)

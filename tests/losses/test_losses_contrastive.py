@@ -94,7 +94,7 @@ cuts = st.integers(0, 5)
 shapes = st.tuples(st.integers(1, 70), st.integers(1, 9), cuts, cuts)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     shape=shapes,
     seed=st.integers(0, 999),

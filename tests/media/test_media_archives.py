@@ -364,7 +364,7 @@ SAMPLES = {
 }
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(SAMPLES)), st.data())
 def test_damage_raises_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject

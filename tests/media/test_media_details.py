@@ -314,7 +314,7 @@ def test_long_and_deep_xmp_is_left_alone() -> None:
 # --------------------------------------------------------------------------------------------- any bytes
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.sampled_from([b"", b"Exif\0\0", b"Exif\0\0II*\0\x08\0\0\0", b"Exif\0\0MM\0*\0\0\0\x08"]), st.binary()
 )
@@ -331,7 +331,7 @@ WHOLE = exif_of(
 ).tobytes()
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.lists(st.tuples(st.integers(6, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=6))
 def test_damaged_exif_never_raises(changes: list[tuple[int, int]]) -> None:
     damaged = bytearray(WHOLE)
@@ -342,7 +342,7 @@ def test_damaged_exif_never_raises(changes: list[tuple[int, int]]) -> None:
     assert details.latitude is None or -90 <= details.latitude <= 90
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.binary() | st.text().map(lambda text: XMP.format(text).encode("utf-8", "surrogatepass")), st.binary()
 )
@@ -352,7 +352,7 @@ def test_random_xmp_and_iptc_never_raise(xmp: bytes, iptc: bytes) -> None:
     read_details(png_with((b"iTXt", b"XML:com.adobe.xmp\0\0\0" + xmp), (b"eXIf", iptc)))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.integers(0, 400), st.binary(min_size=1, max_size=8))
 def test_damaged_headers_raise_nothing_else(at: int, data: bytes) -> None:
     for whole in (png_with((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + TEXTS)), encoded("TIFF", xmp=TEXTS)):

@@ -95,7 +95,7 @@ def brute(values: list[int], distance: int) -> list[list[int]]:
     ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 2**64 - 1), max_size=4),
     st.lists(st.lists(st.integers(0, 63), max_size=10), max_size=12),

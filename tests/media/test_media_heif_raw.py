@@ -101,7 +101,7 @@ def test_either_library_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
         read_details(PHONE)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.integers(0, len(PHONE) - 1), st.binary(min_size=1, max_size=4), st.integers(0, len(PHONE)))
 def test_damaged_heic_raises_nothing_else(at: int, data: bytes, end: int) -> None:
     damaged = (PHONE[:at] + data + PHONE[at + len(data) :])[: max(end, 12)]
@@ -218,7 +218,7 @@ def test_raw_is_refused_by_size(tmp_path: Path) -> None:
             load_image(path, target=target, limits=Limits(max_pixels=100))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.integers(0, 600), st.binary(min_size=1, max_size=4), st.integers(100, 8000))
 def test_damaged_raw_raises_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, at: int, data: bytes, end: int

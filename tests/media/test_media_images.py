@@ -301,7 +301,7 @@ def test_a_worker_that_starts_afresh_can_load() -> None:
     assert done.stdout.split() == [b"(64,", b"64)"]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.sampled_from(
         [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"P6 "]
@@ -318,7 +318,7 @@ def test_random_bytes_raise_nothing_else(magic: bytes, data: bytes, target: int 
     assert image.mode == "RGB"
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "ICO", "QOI", "DDS", "JPEG2000"]),
     st.data(),
@@ -341,7 +341,7 @@ SAMPLES = {
 }
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "I;16"]),
     st.tuples(st.integers(1, 40), st.integers(1, 40)),

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.errors import DataError
@@ -28,13 +28,11 @@ def test_braces_as_in_bash(pattern, expected):
     assert expand_braces(pattern) == expected
 
 
-@settings(deadline=None)
 @given(plain, st.lists(plain, min_size=2, max_size=4), plain)
 def test_a_list_in_braces_gives_every_choice(head, choices, tail):
     assert expand_braces(f"{head}{{{','.join(choices)}}}{tail}") == [f"{head}{c}{tail}" for c in choices]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(1, 5))
 def test_ranges_keep_their_width(low, length, width):
     names = expand_braces(f"s-{{{low:0{width}d}..{low + length:0{width}d}}}")
@@ -42,7 +40,6 @@ def test_ranges_keep_their_width(low, length, width):
     assert all(len(name) - 2 >= min(width, len(name)) - 2 for name in names)
 
 
-@settings(deadline=None)
 @given(st.text("{}.,0129a-", max_size=14))
 def test_any_text_expands_or_is_refused(text):
     try:

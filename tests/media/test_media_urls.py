@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from diptych.errors import ImageError
 from diptych.media import Limits, fetch
+from waiting import HANG, pause
 
 BODY = b"picture bytes " * 1000
 
@@ -21,7 +21,7 @@ BODY = b"picture bytes " * 1000
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.startswith("/round/"):  # on and on, a tenth of a second each
-            time.sleep(0.1)
+            pause(0.1)
             self.send_response(302)
             self.send_header("Location", f"/round/{int(self.path.removeprefix('/round/')) + 1}")
             self.end_headers()
@@ -44,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
             for _ in range(10_000):
                 self.wfile.write(BODY)
         if self.path == "/slow":
-            release.wait(20)
+            release.wait(HANG)
         self.wfile.write(BODY)
 
     def log_message(self, *_: Any) -> None:

@@ -97,7 +97,7 @@ def test_the_numbers_are_the_references(pooler: str, head: str) -> None:
     np.testing.assert_allclose(found, wanted, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(texts=st.lists(st.lists(st.integers(3, 39), max_size=8), min_size=1, max_size=5))
 def test_padding_and_company_change_nothing(texts: list[list[int]]) -> None:
     model = model_of()

@@ -35,7 +35,7 @@ def padded(texts: list[list[int]]) -> np.ndarray:
     return np.array([[18, *text, 19] + [0] * (8 - len(text)) for text in texts], np.int64)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(texts=bodies, nodes=st.integers(1, 40), at_once=st.sampled_from([None, 1, 3]))
 def test_shared_beginnings_give_the_same_vectors(
     model: CLIP, texts: list[list[int]], nodes: int, at_once: int | None
@@ -47,7 +47,6 @@ def test_shared_beginnings_give_the_same_vectors(
     torch.testing.assert_close(shared, alone, atol=1e-5, rtol=0)
 
 
-@settings(deadline=None)
 @given(texts=bodies, nodes=st.integers(1, 40))
 def test_a_tree_holds_each_beginning_once(texts: list[list[int]], nodes: int) -> None:
     trees = plant(padded(texts), TEXT, nodes=nodes)

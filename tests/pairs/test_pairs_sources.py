@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from make_pairs import caption_members, class_members, picture, write_tar
 
@@ -231,7 +231,6 @@ def test_bad_tables(tmp_path):
         Table(tmp_path / "v.parquet").open()
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=8), st.sampled_from([",", "\t"]))
 def test_any_table_is_read_or_refused(tmp_path_factory, rows, sign):
     import csv
@@ -248,14 +247,12 @@ def test_any_table_is_read_or_refused(tmp_path_factory, rows, sign):
     assert {"".join(text.split()) for text in read} <= {"".join(text.split()) for text in clean}
 
 
-@settings(deadline=None)
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_json_gives_captions_or_none(data):
     captions = captions_of_fields(parse_json(data))
     assert all(isinstance(text, str) and text.strip() == text != "" for text in captions)
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_template_is_taken_or_refused(text):
     try:

@@ -130,7 +130,7 @@ def test_two_tables_of_one_file_are_a_mistake() -> None:
     Report("T", [twice[0], twice[1].within("Other data, again")], {})
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(names=st.lists(st.text(), min_size=1, max_size=4, unique=True))
 @example(names=["distances-x/../../../evil", "distances-x-evil", "Classes", "classes"])
 def test_names_from_data_stay_in_the_folder(

@@ -32,6 +32,7 @@ from diptych.training.gradients import cached_gradients
 from diptych.training.learner import Learner
 from diptych.training.objective import Contrastive
 from diptych.training.world import Processes, World, whole
+from waiting import HANG, pause
 
 
 def start(count: int, work: str, *texts: object, **environment: str) -> list[subprocess.Popen[str]]:
@@ -53,7 +54,7 @@ def start(count: int, work: str, *texts: object, **environment: str) -> list[sub
 def run(count: int, work: str, *texts: object) -> None:
     """Start processes, wait for all of them, and fail with what the first that failed has to say."""
     running = start(count, work, *texts)
-    told = [process.communicate(timeout=240)[1] for process in running]
+    told = [process.communicate(timeout=HANG)[1] for process in running]
     failed = [text for process, text in zip(running, told, strict=True) if process.returncode]
     assert not failed, "\n".join(failed)
 
@@ -218,7 +219,10 @@ def training(folder: str, pairs: str, out: str, changes: str = "{}") -> None:
 
 
 def streaming(folder: str, pattern: str, out: str, changes: str = "{}") -> None:
-    """Train over streamed shards, or go on; which pairs each step saw goes to a file of each process."""
+    """Train over streamed shards, or go on; which pairs each step saw goes to a file of each process.
+
+    With HANG_AFTER in the environment the second process waits to be killed once it has seen so many steps.
+    """
     data = Mixture(((TarStream(pattern, block=24, wait=0.0), 1.0),))
     config = config_of(Path("x"), Path(out), model=TINY_VIT, data=data, **json.loads(changes))
     step = Learner.step
@@ -226,6 +230,9 @@ def streaming(folder: str, pattern: str, out: str, changes: str = "{}") -> None:
     def noted(self: Learner, batch: Batch, number: int, lr: float) -> Any:
         with (Path(folder) / f"seen-{self.world.rank}.jsonl").open("a") as file:
             file.write(json.dumps([number, batch.keys]) + "\n")
+        if self.world.rank == 1 and number == int(os.environ.get("HANG_AFTER", -1)):
+            (Path(folder) / "hangs").touch()
+            pause(HANG)
         return step(self, batch, number, lr)
 
     Learner.step = noted  # type: ignore[method-assign]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import time
 from pathlib import Path
 
 import processes
@@ -18,6 +17,7 @@ from diptych.training import Listener, Run, StepReport, train
 from diptych.training.checkpoint import FILE, PIECES
 from diptych.training.watchdog import Watchdog
 from diptych.training.world import Processes
+from waiting import HANG, pause, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +90,11 @@ def kill_two(shards: Path, folder: Path, draw: random.Random, workers: int) -> N
     )
     try:
         before = steps_done(folder)
-        deadline = time.monotonic() + 120
-        while steps_done(folder) <= before and all(p.poll() is None for p in started):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 0.6))
+        wait_until(
+            lambda: steps_done(folder) > before or any(p.poll() is not None for p in started),
+            "one more step is done",
+        )
+        pause(draw.uniform(0, 0.6))
     finally:
         for process in started:
             process.kill()
@@ -107,7 +107,6 @@ def steps_done(folder: Path) -> int:
     return len(file.read_text().splitlines()) if file.exists() else 0
 
 
-@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
 def test_two_processes_killed_over_shards_end_as_if_never_killed(
     shards: Path, tmp_path: Path, kills: int
@@ -129,13 +128,20 @@ def test_two_processes_killed_over_shards_end_as_if_never_killed(
 
 def test_a_process_that_dies_ends_the_others_with_a_message(shards: Path, tmp_path: Path) -> None:
     both = processes.start(
-        2, "processes:streaming", tmp_path, shards / "s{0..2}.tar", tmp_path / "run", options(1)
+        2,
+        "processes:streaming",
+        tmp_path,
+        shards / "s{0..2}.tar",
+        tmp_path / "run",
+        options(1),
+        HANG_AFTER="3",
     )
-    deadline = time.monotonic() + 120
-    while steps_done(tmp_path) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(
+        lambda: (tmp_path / "hangs").exists() or any(p.poll() is not None for p in both),
+        "the second process has come to its fourth step",
+    )
     both[1].kill()
-    told = both[0].communicate(timeout=120)[1]
+    told = both[0].communicate(timeout=HANG)[1]
     both[1].communicate()
     assert both[0].returncode != 0
     assert "TrainingError: process 0 of 2 lost another one at step" in told
@@ -146,18 +152,16 @@ def test_a_process_that_dies_ends_the_others_with_a_message(shards: Path, tmp_pa
 def test_the_watchdog_says_who_does_what() -> None:
     store, told = torch.distributed.HashStore(), []
     quiet: list[str] = []
-    slow = Watchdog(store, 1, 3, patience=60, tell=quiet.append)
+    slow = Watchdog(store, 1, 3, patience=10 * HANG, tell=quiet.append)
     slow.note("reads the data of step 8")
+    slow.publish()
     waiting = Watchdog(store, 0, 3, patience=0.4, tell=told.append)
     waiting.note("meets the others before step 8")
-    slow.publish()
-    deadline = time.monotonic() + 20
-    while not told and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: told, "the watchdog has spoken")
     waiting.stop()
     slow.stop()
     assert "nothing has moved on process 0" in told[0]
-    assert "process 0: meets the others before step 8" in told[0]
+    assert "process 0: meets the others before step 8" in told[-1]
     assert "process 1: reads the data of step 8" in told[0]
     assert "process 2: never heard of" in told[0]
     assert not quiet

@@ -31,7 +31,7 @@ def gradients(loss: Tensor, leaves: list[Tensor]) -> list[Tensor]:
     return [loss.detach(), *torch.autograd.grad(loss, leaves)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(count=st.integers(1, 20), kinds=st.integers(1, 20), seed=st.integers(0, 99), scale=st.floats(0.1, 100))
 def test_several_right_answers_are_the_dense_loss_with_soft_targets(
     count: int, kinds: int, seed: int, scale: float

@@ -11,7 +11,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from diptych.training.checkpoint import FILE
 from diptych.training.objective import Contrastive
 from diptych.training.optim import Average, optimizer, rate
 from diptych.weights import load_checkpoint
+from waiting import HANG, pause, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -110,15 +110,13 @@ def kill_at_random(pairs: Path, out: Path, draw: random.Random) -> None:
     """Let the run begin, then kill it somewhere in the middle of what it does."""
     process = start(pairs, out)
     try:
-        while not (out / FILE).exists() and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 0.3))
+        wait_until(lambda: (out / FILE).exists() or process.poll() is not None, "the run has begun")
+        pause(draw.uniform(0, 0.3))
     finally:
         process.kill()
         process.wait()
 
 
-@pytest.mark.timeout(1800)  # each start imports torch, which a busy machine makes slow
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.soak)])
 def test_killed_and_resumed_gives_the_weights_of_never_killed(
     pairs: Path, tmp_path: Path, kills: int
@@ -126,8 +124,8 @@ def test_killed_and_resumed_gives_the_weights_of_never_killed(
     draw = random.Random(kills)
     for _ in range(kills):
         kill_at_random(pairs, tmp_path / "killed", draw)
-    assert start(pairs, tmp_path / "killed").wait() == 0
-    assert start(pairs, tmp_path / "whole").wait() == 0
+    assert start(pairs, tmp_path / "killed").wait(HANG) == 0
+    assert start(pairs, tmp_path / "whole").wait(HANG) == 0
     assert same(tmp_path / "whole", tmp_path / "killed")
 
 

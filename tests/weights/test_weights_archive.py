@@ -334,7 +334,7 @@ def test_a_flipped_bit_in_the_weights_is_noticed(archives: Any, tmp_path: Path) 
         load_checkpoint(tmp_path / "flipped.pt")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_mutated_pickles_raise_weights_errors_only(archives: Any, data: st.DataObject) -> None:
     original = _pickle_of(archives["vit"][0])
@@ -353,7 +353,7 @@ def _pickle_of(path: Path) -> bytes:
         return archive.read(f"{path.stem}/data.pkl")
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_mutated_archives_raise_weights_errors_only(archives: Any, data: st.DataObject) -> None:
     source = archives["vit"][0]

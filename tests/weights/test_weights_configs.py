@@ -218,7 +218,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_broken_configs_raise_our_errors_only(data: st.DataObject) -> None:
     theirs = write_transformers.write_config(TINY)

@@ -221,7 +221,7 @@ def test_a_later_format_is_refused(saved: Path) -> None:
         load_checkpoint(saved)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_broken_description_is_always_a_weights_error(data: st.DataObject) -> None:
     values = SPEC.to_dict()

@@ -82,7 +82,7 @@ def test_templates_are_averaged_on_the_sphere() -> None:
     np.testing.assert_allclose(classifier.weights_[0], mean / np.linalg.norm(mean), rtol=1e-5)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(sorted(COLOURS)), min_size=2, max_size=6, unique=True), st.data())
 def test_add_and_remove_equal_a_fresh_fit(names: list[str], data: st.DataObject) -> None:
     options = {
@@ -215,7 +215,6 @@ def test_labels_that_are_none(names, message: str) -> None:
 TEXT = st.text(min_size=1, max_size=9).filter(str.strip)
 
 
-@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | TEXT | st.lists(TEXT, min_size=1, max_size=4),
@@ -343,7 +342,7 @@ def test_a_changed_header_is_refused(tmp_path: Path, change) -> None:
         ZeroShotClassifier.load(path, ToyEncoder())
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.binary(max_size=200), st.integers(0, 1500))
 def test_a_damaged_file_is_refused_or_harmless(tmp_path_factory, noise: bytes, place: int) -> None:
     path = tmp_path_factory.mktemp("noise") / "x"

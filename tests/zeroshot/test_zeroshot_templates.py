@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.errors import TextError
@@ -45,7 +45,6 @@ def test_folders_without_a_table_are_named_like_the_class() -> None:
     assert folder_names("caltech101")["Faces"] == "off-center face"
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=12), max_size=5), st.lists(st.text(max_size=8), min_size=1, max_size=4))
 def test_expansion_is_name_major_and_verbatim(names: list[str], frames: list[str]) -> None:
     templates = [frame.replace("{}", "") + "<{}>" for frame in frames]
