@@ -28,13 +28,35 @@ def measured(run: Run, tiny: Path, tmp_path: Path) -> Path:
 def test_two_files_are_compared(run: Run, measured: Path) -> None:
     done = run("compare", "one.json", "two.json")
     assert done.exit_code == 0, done.stderr
-    assert "Nothing differs beyond noise" in done.stdout
+    assert "Not enough to say, fewer than 30 pictures in common" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
     told = json.loads(run("compare", "one/report.json", "two/report.json", "--json").stdout)
     assert (told["first"], told["second"]) == ("one/report", "two/report")
     assert told["rows"][0]["change"]["n"] == 8
     assert run("compare", "one.json", "two.json", "--report", "page", "-q").exit_code == 0
     assert (measured / "page" / "index.html").is_file()
+
+
+def test_a_row_is_one_line_at_80_columns(run: Run, tmp_path: Path) -> None:
+    names = [f"{way}_retrieval_recall@{k}" for way in ("image", "text") for k in (1, 5, 10)]
+    for file, value in (("one", 0.0), ("two", 1.0)):
+        result = {
+            "dataset": "flickr8k-test",
+            "task": "zeroshot_retrieval",
+            "metrics": dict.fromkeys(names, value),
+            "chance": dict.fromkeys(names, 0.1),
+            "n": 40,
+            "identity": file,
+            "data_fingerprint": "sha256:1",
+            "outcomes": dict.fromkeys(names, [value] * 40),
+        }
+        Path(f"{file}.json").write_text(json.dumps(result))
+    lines = run("compare", "one.json", "two.json").stdout.splitlines()
+    rows = [line for line in lines if line.startswith("flickr8k-test ")]
+    wanted = [f"{way} R@{k}" for way in ("image", "text") for k in (1, 5, 10)]
+    assert [" ".join(row.split()[1:3]) for row in rows] == wanted
+    assert all(row.rstrip().endswith("better") for row in rows)
+    assert max(map(len, lines)) <= 80
 
 
 def test_what_is_no_result_or_of_other_pictures_is_refused(run: Run, measured: Path, tiny: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_line_a_share(run: Run, tiny: Path, tuned: Path) -> None:
     assert done.exit_code == 0, done.stderr
     names, kinds, *rows = done.stdout.splitlines()
     assert names.split() == ["new", "old", "pairs"]
-    assert kinds.split() == ["share", "accuracy", "accuracy", "recall@10"]
+    assert kinds.split() == ["share", "accuracy", "accuracy", "image", "R@10"]
     assert [row.split()[0] for row in rows] == ["0", "0.5", "1", "chance"]
     assert rows[-1].split()[1:3] == ["0.500", "0.500"]
     assert max(map(len, done.stdout.splitlines())) <= 80
@@ -145,3 +145,29 @@ def test_a_picture_that_cannot_be_read_is_told(run: Run, tiny: Path, tuned: Path
     assert done.exit_code == 1
     assert "broken.png" in done.stderr
     assert "chance" in done.stdout
+
+
+def test_each_figure_is_called_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    from diptych.cli.interpolate import _table
+    from diptych.evaluation import Interpolation, Point
+    from diptych.evaluation import Result as Measured
+
+    metrics = ["mean_average_precision", "acc1", "image_retrieval_recall@10", "mean_per_class_recall"]
+    results = [
+        Measured(
+            dataset=f"d{number}",
+            task="any",
+            metrics={metric: 1.0},
+            chance={metric: 0.1},
+            intervals={metric: (0.9, 1.0)},
+            n=30,
+            identity="",
+            data_fingerprint="",
+        )
+        for number, metric in enumerate(metrics)
+    ]
+    _table(Interpolation("a", "b", metrics, [Point(0.0, results)]))
+    printed = capsys.readouterr().out
+    for called in ("mAP", "accuracy", "image R@10", "class mean", "1.000 [0.900, 1.000]"):
+        assert called in printed
+    assert printed.count("@10") == 1

@@ -53,7 +53,9 @@ def test_a_card_takes_no_result_of_another_model() -> None:
 
 def test_the_report_says_plainly_what_is_at_chance() -> None:
     weak, good = result(0.3, 0.2, 0.4), result(0.5, 0.4, 0.6, dataset="others")
-    assert results_report([weak, good]).sections[0].text == ["No better than chance in naming: toys|set."]
+    assert results_report([weak, good]).sections[0].text == [
+        "Not shown to be better than chance in naming: toys|set."
+    ]
     assert results_report([good]).sections[0].text == []
     assert [row[3].value for row in results_report([weak, good]).tables["results"].rows] == [0.3, 0.5]
 

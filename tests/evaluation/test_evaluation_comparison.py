@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from diptych.errors import DataError
 from diptych.evaluation import Result, compare
-from diptych.evaluation.comparison import holm, mcnemar
 
 
 def result(outcomes: Sequence[float | None], dataset: str = "toy", fingerprint: str = "sha256:1") -> Result:
@@ -26,25 +22,8 @@ def result(outcomes: Sequence[float | None], dataset: str = "toy", fingerprint: 
         identity="sha256:model",
         data_fingerprint=fingerprint,
         outcomes={"acc1": list(outcomes)},
+        versions={},
     )
-
-
-@given(st.integers(0, 12), st.integers(0, 12))
-def test_mcnemar_counts_all_tosses(first: int, second: int) -> None:
-    tosses = first + second
-    apart = abs(first - second)
-    heads = [sum(one) for one in itertools.product((0, 1), repeat=min(tosses, 12))]
-    if tosses <= 12:
-        wanted = np.mean([abs(2 * head - tosses) >= apart for head in heads])
-        assert mcnemar(first, second) == pytest.approx(wanted)
-    assert mcnemar(first, second) == mcnemar(second, first)
-    assert 0 < mcnemar(first, second) <= 1
-
-
-def test_holm_stops_at_the_first_that_fails() -> None:
-    assert holm([0.04, 0.001, 0.02], 0.05) == [True, True, True]
-    assert holm([0.04, 0.001, 0.03], 0.05) == [False, True, False]
-    assert holm([], 0.05) == []
 
 
 def test_a_planted_change_is_found_and_its_size_is_right() -> None:
@@ -72,6 +51,44 @@ def test_noise_gives_no_more_verdicts_than_its_level() -> None:
     assert wrong <= 20  # of 200 at 0.05; 20 or fewer has a probability of 0.999
 
 
+def test_the_verdict_follows_the_statistic_of_its_p() -> None:
+    # 100 small gains against 21 large losses: nearly every sign is a gain, and in sum it is nothing.
+    before = [0.5] * 100 + [1.0] * 21
+    after = [0.7] * 100 + [0.0] * 21
+    row = compare([result(before)], [result(after)]).rows[0]
+    assert (row.only_first, row.only_second) == (21, 100)
+    assert row.change.value == pytest.approx(-1 / 121)
+    assert row.p > 0.5
+    assert row.verdict == "not told apart"
+    rng = np.random.default_rng(3)
+    for _ in range(60):  # skewed differences of any kind: the sign of a verdict is that of the change
+        one = rng.choice([0.0, 0.2, 0.4, 1.0], 60)
+        other = np.clip(one + rng.choice([-1.0, 0.2, 0.4], 60, p=[0.2, 0.4, 0.4]), 0, 1)
+        row = compare([result(one.tolist())], [result(other.tolist())]).rows[0]
+        low, high = row.change.low, row.change.high
+        assert low is not None
+        assert high is not None
+        assert not (row.verdict == "better" and high < 0)
+        assert not (row.verdict == "worse" and low > 0)
+        assert row.verdict == "not told apart" or (row.change.value > 0) == (row.verdict == "better")
+
+
+def test_few_pictures_are_not_enough_to_say() -> None:
+    found = compare([result([0.0] * 10)], [result([1.0] * 10)])
+    assert found.rows[0].verdict == "not enough to say"
+    assert "Not enough to say, fewer than 30 pictures in common: toy." in found.report().sections[0].text
+    assert found.report().tables["comparison"].rows[0][-1] == "too few"
+
+
+def test_mean_average_precision_is_compared_by_intervals_and_the_message_says_so() -> None:
+    ranked = Result.from_dict(
+        {**result([1, 0]).to_dict(), "metrics": {"mean_average_precision": 0.5}, "outcomes": {}}
+    )
+    with pytest.raises(DataError, match="ranks all pictures together") as raised:
+        compare([ranked], [ranked])
+    assert "measure again" not in str(raised.value)
+
+
 def test_only_pictures_that_both_could_read_count() -> None:
     found = compare([result([1, None, 0, 1])], [result([1, 1, 1, None])]).rows[0]
     assert found.change.n == 2
@@ -97,6 +114,6 @@ def test_what_cannot_be_compared_is_told() -> None:
 def test_the_report_says_what_differs() -> None:
     better = compare([result([0.0] * 50)], [result([1.0] * 50)], names=("old", "new")).report()
     assert "The second is better beyond noise on toy (acc1)." in better.sections[0].text
-    same = compare([result([0.0, 1.0])], [result([1.0, 0.0])]).report()
+    same = compare([result([0.0, 1.0] * 20)], [result([1.0, 0.0] * 20)]).report()
     assert any("Nothing differs beyond noise" in line for line in same.sections[0].text)
     assert same.tables["comparison"].rows[0][-1] == ""

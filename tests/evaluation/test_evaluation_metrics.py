@@ -116,33 +116,6 @@ def test_chance_is_what_random_scores_get() -> None:
     assert metrics.chance_of_hit(7, [1], 10) == 1.0
 
 
-def test_interval_of_a_mean_by_theory() -> None:
-    rng = np.random.default_rng(0)
-    values = (rng.random(1000) < 0.3).astype(float)
-    low, high = metrics.bootstrap_interval(values)
-    spread = 1.96 * np.sqrt(values.mean() * (1 - values.mean()) / 1000)
-    assert low == pytest.approx(values.mean() - spread, abs=0.006)
-    assert high == pytest.approx(values.mean() + spread, abs=0.006)
-    assert metrics.bootstrap_interval(values) == (low, high)
-    assert metrics.bootstrap_interval([1.0, 1.0]) == (1.0, 1.0)
-
-
-def test_interval_of_many_different_values_by_theory() -> None:
-    values = np.random.default_rng(0).normal(3, 2, 400)
-    low, high = metrics.bootstrap_interval(values)
-    spread = 1.96 * values.std() / 20
-    assert (low, high) == pytest.approx((values.mean() - spread, values.mean() + spread), abs=0.04)
-
-
-def test_rows_of_one_group_are_no_new_evidence() -> None:
-    values = np.tile([0.0, 1.0], 50)
-    low, high = metrics.bootstrap_interval(values)
-    copies_low, copies_high = metrics.bootstrap_interval(np.repeat(values, 5), np.repeat(np.arange(100), 5))
-    assert copies_high - copies_low == pytest.approx(high - low, abs=0.02)
-    alone_low, alone_high = metrics.bootstrap_interval(np.repeat(values, 5))
-    assert alone_high - alone_low < 0.6 * (high - low)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -157,7 +130,6 @@ def test_rows_of_one_group_are_no_new_evidence() -> None:
         (lambda: metrics.recall_at_k([[1, 2]], [0, 1], [0, 1], 1), "shape"),
         (lambda: metrics.confusion_matrix([0], [3], 2), "expected 0 to 1"),
         (lambda: metrics.confusion_matrix([0, 1], [0], 2), "one for each"),
-        (lambda: metrics.bootstrap_interval([]), "at least one"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, message: str) -> None:

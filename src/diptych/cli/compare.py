@@ -26,9 +26,10 @@ def compare(
 ) -> None:
     """Compare two results of the same data picture by picture: what differs beyond noise.
 
-    Files are those of evaluate's --out, or the report.json of --report. A
-    paired bootstrap gives the interval of the change, McNemar's exact test the
-    verdict, Holm's rule holds the verdicts together.
+    Files are those of evaluate's --out, or the report.json of --report. The
+    mean difference decides: its sign says better or worse, flips of the signs
+    of the differences give p (McNemar's exact test where they are hits and
+    misses), Holm's rule holds the verdicts together.
 
     [bold]Examples[/bold]
 

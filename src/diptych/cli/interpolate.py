@@ -237,23 +237,26 @@ def _table(found: Interpolation) -> None:
     """One line a share; chance last."""
     from rich.table import Table
 
+    from diptych.evaluation.report import short_name
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("share", no_wrap=True)
     for number, name in enumerate(found.names):
-        kind = "accuracy" if found.metrics[number] == "acc1" else "recall@10"
+        metric = found.metrics[number]
+        kind = "accuracy" if metric == "acc1" else short_name(metric)
         table.add_column(f"{name}\n{kind}", justify="right", overflow="fold")
     for point in found.points:
         cells = [_cell(result, metric) for result, metric in zip(point.results, found.metrics, strict=True)]
         table.add_row(f"{point.share:g}", *cells)
     first = zip(found.points[0].results, found.metrics, strict=True)
-    table.add_row("chance", *(f"{result.chance[metric]:.3f}       " for result, metric in first))
+    table.add_row("chance", *(f"{result.chance[metric]:.3f}{' ' * 15}" for result, metric in first))
     screen().print(table)
 
 
 def _cell(result: Result, metric: str) -> str:
-    """A figure and half its 95 % interval."""
+    """A figure and its 95 % interval."""
     low, high = result.intervals[metric]
-    return f"{result.metrics[metric]:.3f} ±{(high - low) / 2:.3f}"
+    return f"{result.metrics[metric]:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _draw(found: Interpolation, out: Path, title: str, quiet: bool) -> None:

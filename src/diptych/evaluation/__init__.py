@@ -1,11 +1,11 @@
 """How well: metrics and protocols that turn an encoder and a data set into figures with chance beside them.
 
 Figures: `features` (rows of pictures, kept from one measurement to the next), `settings` (how a measurement
-is made), `metrics` and `rankings` (pure functions of score matrices), `report` (a result: figures, chance,
-intervals, and what they were measured on), `classification`, `multilabel` and `retrieval` (the protocols),
-`measures` (a data set with its protocol), `interpolation` (models on the way from one to another),
-`comparison` (two results, picture by picture), `results_report` and `card` (results as a page and as a model
-card).
+is made), `metrics` and `rankings` (pure functions of score matrices), `intervals` and `significance` (what
+a figure may be, and what may be said of it; for audits too), `report` (a result: figures, chance, intervals,
+and what they were measured on), `classification`, `multilabel` and `retrieval` (the protocols), `measures` (a
+data set with its protocol), `interpolation` (models on the way from one to another), `comparison` (two
+results, picture by picture), `results_report` and `card` (results as a page and as a model card).
 
 Learning from labelled pictures: `transfer` (classes that match, rows, what answers say), `draws` (which
 pictures teach and which choose), `logistic` and `peak` (fits, and the search for their strength), `probe`,

@@ -17,7 +17,8 @@ from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation import metrics
-from diptych.evaluation.rankings import Ranked, resampled_interval
+from diptych.evaluation.intervals import ends, mean_over_classes, proportion, resampled_proportion
+from diptych.evaluation.rankings import Ranked, resampled
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
 from diptych.zeroshot import ZeroShotClassifier
@@ -130,7 +131,10 @@ def figures(
             "mean_per_class_recall": float(np.nanmean(recalls)),
         },
         "chance": {**{f"acc{k}": k / count for k in ks}, "mean_per_class_recall": 1 / count},
-        "intervals": {f"acc{k}": metrics.bootstrap_interval(hits[:, i]) for i, k in enumerate(ks)},
+        "intervals": {
+            **{f"acc{k}": ends(proportion(hits[:, i])) for i, k in enumerate(ks)},
+            "mean_per_class_recall": ends(mean_over_classes(hits[:, 0], labels)),
+        },
         "n": len(labels),
         "classes": count,
         "per_class": {
@@ -153,7 +157,10 @@ def _area(
     cosines = classifier.cosines(vectors).astype(np.float64)  # (N, 2)
     # Equal rows may differ in the last bits, by where they stood in a batch: they are to tie.
     ranked = Ranked(np.round((cosines[:, 1] - cosines[:, 0]) / metrics.ROUNDING), labels)
-    return ranked.area(), resampled_interval(ranked.area, len(labels))
+    cases = min(int((labels == 1).sum()), int((labels == 0).sum()))
+    area = ranked.area()
+    drawn = resampled(ranked.area, len(labels))
+    return area, ends(resampled_proportion(area, drawn, cases, len(labels), cap=False))
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:

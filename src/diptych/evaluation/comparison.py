@@ -1,8 +1,9 @@
 """Two results of the same data, picture by picture: what differs beyond noise.
 
-Both models saw the same pictures, so their outcomes are paired: what is resampled is the difference on each
-picture, and McNemar's test looks only at the pictures on which the two disagree. Both are far sharper than
-two intervals laid side by side. Reads nothing and prints nothing.
+Both models saw the same pictures, so their outcomes are paired. One statistic decides: the mean of the
+differences. Its sign is the direction of a verdict, and its p comes from flipping the signs of the
+differences, which for hits and misses is McNemar's exact test. That is far sharper than two intervals laid
+side by side. Reads nothing and prints nothing.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from diptych.errors import DataError
-from diptych.evaluation import metrics
-from diptych.evaluation.report import Result
+from diptych.evaluation.intervals import paired_difference
+from diptych.evaluation.report import Result, short_name
+from diptych.evaluation.significance import MINIMUM, NOT_ENOUGH, holm, sign_flip_p
 from diptych.reports import Bars, Estimate, Report, Section, Table
 
-Verdict = Literal["better", "worse", "not told apart"]
+Verdict = Literal["better", "worse", "not told apart", "not enough to say"]
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,15 @@ class Difference:
     first, second : float
         The figures.
     change : Estimate
-        Mean of (second - first) over the pictures that both measured, with a paired bootstrap interval; `n`
-        of them.
+        Mean of (second - first) over the pictures that both measured, with a paired interval; `n` of them.
     only_first, only_second : int
         Pictures that one of the two got right and the other did not.
     p : float
-        McNemar's exact test, two-sided: how often the disagreements would lie so unevenly by chance.
-    verdict : "better", "worse" or "not told apart"
-        Of the second, at `level` over all rows of the comparison together (Holm).
+        Two-sided sign-flip test of the mean difference: how often it would be so large by chance. Where
+        outcomes are hits and misses it is McNemar's exact test.
+    verdict : "better", "worse", "not told apart" or "not enough to say"
+        Of the second, at `level` over all rows of the comparison together (Holm). With fewer than 30 pictures
+        in common there is not enough to say.
     """
 
     dataset: str
@@ -77,24 +79,24 @@ class Comparison:
 
     def report(self, facts: Mapping[str, str] | None = None) -> Report:
         """Tables, a plot and what can be said."""
-        columns = ("data set", "metric", "first", "second", "change", "apart", "p", "second is")
+        columns = ("data set", "metric", "first", "second", "change", "p", "second")
         cells = [
             (
                 r.dataset,
-                r.metric,
+                short_name(r.metric),
                 r.first,
                 r.second,
                 r.change,
-                f"{r.only_first}:{r.only_second}",
                 r.p,
-                r.verdict if r.verdict != "not told apart" else "",
+                {"not told apart": "", NOT_ENOUGH: "too few"}.get(r.verdict, r.verdict),
             )
             for r in self.rows
         ]
         caption = (
-            "Change with a 95 % interval (paired bootstrap over pictures). Apart: how many pictures only the "
-            "first got right, and only the second; p by McNemar's exact test on them. Verdicts at "
-            f"{self.level:g} over all rows together (Holm); none: not told apart."
+            "Change: mean of second minus first over pictures, with a paired 95 % interval. p: flips of the "
+            "signs of these differences (McNemar's exact test where they are hits and misses). The last "
+            f"column is the verdict on the second at {self.level:g} over all rows together (Holm); none: not "
+            f"told apart; too few: under {MINIMUM} pictures in common, not enough to say."
         )
         bars = {f"{r.dataset}, {r.metric}": (r.change.value, r.change.low, r.change.high) for r in self.rows}
         plots = {"change": Bars(values=bars, x="change, second minus first", levels={"no change": 0.0})}
@@ -116,11 +118,16 @@ class Comparison:
     def _statements(self) -> list[str]:
         said = [f"First: {self.first}. Second: {self.second}."]
         for verdict, verb in (("better", "is better"), ("worse", "is worse")):
-            named = [f"{row.dataset} ({row.metric})" for row in self.rows if row.verdict == verdict]
+            named = [
+                f"{row.dataset} ({short_name(row.metric)})" for row in self.rows if row.verdict == verdict
+            ]
             if named:
                 said.append(f"The second {verb} beyond noise on {', '.join(named)}.")
-        if len(said) == 1:
+        few = list(dict.fromkeys(row.dataset for row in self.rows if row.verdict == NOT_ENOUGH))
+        if len(said) == 1 and len(few) < len({row.dataset for row in self.rows}):
             said.append("Nothing differs beyond noise: these pictures do not tell the two apart.")
+        if few:
+            said.append(f"Not enough to say, fewer than {MINIMUM} pictures in common: {', '.join(few)}.")
         return said
 
 
@@ -175,6 +182,11 @@ def _mismatch(one: Result, other: Result) -> str:
     if one.data_fingerprint != other.data_fingerprint:
         return "the two were measured on different pictures or labels (data_fingerprint)"
     if not one.outcomes or not other.outcomes:
+        if any(name.startswith("mean_average_precision") for name in (*one.metrics, *other.metrics)):
+            return (
+                "mean average precision ranks all pictures together and has no outcome of a single picture: "
+                "set the intervals of the two results beside each other"
+            )
         return "a file without outcomes of single pictures: measure again with this version"
     if any(
         len(other.outcomes[name]) != len(one.outcomes[name])
@@ -195,65 +207,27 @@ def _difference(one: Result, other: Result, metric: str) -> Difference:
     if not len(table):
         raise DataError(f"{one.dataset}: the two have no picture in common that both could read")
     change = table[:, 1] - table[:, 0]
-    low, high = metrics.bootstrap_interval(change)
-    gone, won = int((change < 0).sum()), int((change > 0).sum())
     return Difference(
         one.dataset,
         one.task,
         metric,
         one.metrics[metric],
         other.metrics[metric],
-        Estimate(float(change.mean()), low, high, len(change)),
-        gone,
-        won,
-        mcnemar(gone, won),
+        paired_difference(table[:, 1], table[:, 0]),
+        int((change < 0).sum()),
+        int((change > 0).sum()),
+        sign_flip_p(change),
     )
 
 
-def mcnemar(only_first: int, only_second: int) -> float:
-    """McNemar's exact test (1947), two-sided: disagreements as tosses of a fair coin.
-
-    Where outcomes are shares rather than hits (ties, several captions) it is the sign test.
-
-    Examples
-    --------
-    >>> mcnemar(1, 9)                  # 2 * (1 + 10) / 2**10
-    0.021484375
-    >>> mcnemar(0, 0), mcnemar(5, 5)
-    (1.0, 1.0)
-    """
-    tosses, fewer = only_first + only_second, min(only_first, only_second)
-    if 2 * fewer >= tosses:
-        return 1.0
-    term = total = 1  # binomial coefficients, as whole numbers: exact however small p is
-    for k in range(fewer):
-        term = term * (tosses - k) // (k + 1)
-        total += term
-    return float(min(1.0, 2 * total / 2**tosses))
-
-
-def holm(p: ArrayLike, level: float) -> list[bool]:
-    """Which of several tests hold at `level` together (Holm 1979).
-
-    Examples
-    --------
-    >>> holm([0.01, 0.04, 0.03], 0.05)         # 0.01 <= 0.05/3, then 0.03 > 0.05/2: stop
-    [True, False, False]
-    """
-    values = np.asarray(p, dtype=np.float64)
-    found = [False] * len(values)
-    for rank, place in enumerate(np.argsort(values, kind="stable")):
-        if values[place] > level / (len(values) - rank):
-            break
-        found[int(place)] = True
-    return found
-
-
 def _judged(rows: Sequence[Difference], level: float) -> list[Difference]:
+    """The rows with their verdicts; those of too few pictures do not count as tried."""
+    large = [number for number, row in enumerate(rows) if (row.change.n or 0) >= MINIMUM]
+    corrected = dict(zip(large, holm([rows[number].p for number in large]).tolist(), strict=True))
     verdicts: list[Difference] = []
-    for row, holds in zip(rows, holm([row.p for row in rows], level), strict=True):
-        told: Verdict = "not told apart"
-        if holds and row.change.value != 0:
-            told = "better" if row.change.value > 0 else "worse"
-        verdicts.append(replace(row, verdict=told))
+    for number, row in enumerate(rows):
+        verdict: Verdict = "not told apart" if number in corrected else NOT_ENOUGH
+        if corrected.get(number, 1.0) <= level and row.change.value != 0:
+            verdict = "better" if row.change.value > 0 else "worse"
+        verdicts.append(replace(row, verdict=verdict))
     return verdicts

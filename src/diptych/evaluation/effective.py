@@ -136,41 +136,23 @@ def fit_line(
     return Line(slope, intercept, len(x), residual, drawn)
 
 
-def effective_robustness(reference: float, shifted: float, line: Line, n: int) -> float:
-    """Accuracy under the shift beyond what the line says of the accuracy on the reference.
-
-    Examples
-    --------
-    >>> line = fit_line([0.5, 0.9], [0.2, 0.5], 1000)
-    >>> round(effective_robustness(0.9, 0.8, line, 1000), 3)
-    0.3
-    """
-    return shifted - line.predict(reference, n).item()
-
-
-def effective_interval(
-    reference: Floats, shifted: Floats, line: Line, n: int, *, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile interval of a model's effective robustness, of pictures and of ordinary models.
+def predicted_draws(reference: Floats, line: Line, n: int, *, seed: int = 0) -> Floats:
+    """What the line says of accuracies on draws of the pictures, each with a draw of the line, (B,).
 
     Parameters
     ----------
-    reference, shifted : (B,) floats
-        The model's accuracies on B draws of the pictures.
+    reference : (B,) floats
     line : Line
-        Its own draws are paired with these; without a band it counts as known.
+        Without a band it counts as known.
     n : int
         Pictures of the reference.
-    level, seed
-        As for `fit_line`.
+    seed : int
     """
     count = len(reference)
     lines = np.tile([line.slope, line.intercept], (count, 1))
     if len(line.resampled):
         lines = line.resampled[np.random.default_rng(seed).integers(0, len(line.resampled), count)]
-    drawn = shifted - expit(lines[:, 0] * logit(reference, n) + lines[:, 1])
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return expit(lines[:, 0] * logit(reference, n) + lines[:, 1])
 
 
 def _least_squares(x: Floats, y: Floats) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from diptych.errors import DataError, InputError
 from diptych.evaluation import logistic, metrics
 from diptych.evaluation.classification import spread
 from diptych.evaluation.draws import Draw, draw_shots
+from diptych.evaluation.intervals import bounded_mean, ends, mean_over_classes
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
 from diptych.evaluation.transfer import Features, Part, all_failures, embed_part, untaught
@@ -180,7 +181,13 @@ def _figures(tries: dict[int, list[_Try]], asked: Part, count: int) -> dict[str,
     return {
         "metrics": figures,
         "chance": dict.fromkeys(figures, 1 / count),
-        "intervals": {f"acc1@{k}": metrics.bootstrap_interval(mean) for k, mean in hits.items()},
+        "intervals": {
+            **{f"acc1@{k}": ends(bounded_mean(mean)) for k, mean in hits.items()},
+            **{
+                f"mean_per_class_recall@{k}": ends(mean_over_classes(mean, asked.labels))
+                for k, mean in hits.items()
+            },
+        },
         "outcomes": {
             f"acc1@{k}": spread(mean, asked.positions, len(asked.dataset)) for k, mean in hits.items()
         },

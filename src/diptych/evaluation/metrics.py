@@ -306,61 +306,6 @@ def confusions(
     return [(int(pairs[i]) // classes, int(pairs[i]) % classes, int(counts[i])) for i in order]
 
 
-def bootstrap_interval(
-    values: ArrayLike,
-    groups: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile interval of the mean of `values` under resampling (Efron 1979).
-
-    Parameters
-    ----------
-    values : (N,) floats
-        One per row, such as `hits`.
-    groups : (N,) integers, optional
-        Rows of one group are drawn together: five captions of one picture are not five pictures.
-    level : float
-        Share of resampled means inside the interval.
-    resamples, seed : int
-        How many resamples, and from which seed.
-
-    Returns
-    -------
-    (low, high)
-
-    Examples
-    --------
-    >>> low, high = bootstrap_interval([1.0] * 50 + [0.0] * 50)
-    >>> 0.38 < low < 0.42 and 0.58 < high < 0.62
-    True
-    """
-    sample = np.asarray(values, dtype=np.float64)
-    if sample.ndim != 1 or not sample.size:
-        raise InputError(f"values of shape {sample.shape}: expected a row of at least one number")
-    owner = (
-        np.arange(sample.size) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    )
-    pairs = np.stack([np.bincount(owner, weights=sample), np.bincount(owner).astype(np.float64)], axis=1)
-    sums = _resampled_sums(pairs, resamples, np.random.default_rng(seed))
-    tail = (1 - level) / 2
-    low, high = np.quantile(sums[:, 0] / sums[:, 1], [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _resampled_sums(rows: Floats, resamples: int, rng: np.random.Generator) -> Floats:
-    """Column sums of `resamples` draws of as many rows with replacement, (resamples, columns)."""
-    kinds, counts = np.unique(rows, axis=0, return_counts=True)
-    if len(kinds) <= 64:
-        # Hits come in few kinds: drawing how often each kind comes up is drawing the rows.
-        drawn: Floats = rng.multinomial(len(rows), counts / counts.sum(), size=resamples) @ kinds
-        return drawn
-    draws = (rng.integers(0, len(rows), len(rows)) for _ in range(resamples))
-    return np.stack([rows[draw].sum(axis=0) for draw in draws])
-
-
 def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.floating], Integers]:
     """Scores and labels as arrays that fit."""
     table, right = np.asarray(scores), np.asarray(labels, dtype=np.int64)

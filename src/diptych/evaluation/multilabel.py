@@ -6,17 +6,19 @@ average precision at eleven points). The metrics are `rankings.py`'s, reading is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych.datasets.multilabel import MultiLabelDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation import metrics
 from diptych.evaluation.classification import distinct_names
-from diptych.evaluation.rankings import Ranked, resampled_interval
+from diptych.evaluation.intervals import class_cases, ends, resampled_proportion
+from diptych.evaluation.rankings import Ranked, resampled
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
 from diptych.zeroshot import ZeroShotClassifier
@@ -84,20 +86,32 @@ def evaluate_multi_label(
         task="zeroshot_classification",
         metrics={key: value for key, (_, value) in figures.items()},
         chance=dict.fromkeys(figures, float(np.mean(shares))),
-        intervals={
-            key: resampled_interval(
-                lambda draw, of=of: _mean([of(one, draw) for one in ranked.values()]),  # type: ignore[misc]
-                len(targets),
-                resamples=200,
-            )
-            for key, (of, _) in figures.items()
-        },
+        intervals=_intervals(figures, ranked, targets),
         n=len(targets),
         classes=len(dataset.class_names),
         templates=None if templates is None else resolve(templates),
         failures=found.failures,
         per_class=each,
     )
+
+
+def _intervals(
+    figures: Mapping[str, tuple[Callable[..., float], float]],
+    ranked: Mapping[str, Ranked],
+    targets: NDArray[np.integer],
+) -> dict[str, tuple[float, float]]:
+    """Of each mean over classes: from their resampled spread, and never as if right rows were more."""
+    positives = (targets > 0).sum(axis=0)
+    cases = min(class_cases(positives[positives > 0]), len(targets))
+    found = {}
+    for key, (of, value) in figures.items():
+        drawn = resampled(
+            lambda draw, of=of: _mean([of(one, draw) for one in ranked.values()]),  # type: ignore[misc]
+            len(targets),
+            resamples=200,
+        )
+        found[key] = ends(resampled_proportion(value, drawn, cases, len(targets), cap=True))
+    return found
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 from diptych.evaluation.peak import GRID
 from diptych.evaluation.probe import TASK as LINEAR_PROBE
 from diptych.evaluation.report import Result
+from diptych.evaluation.significance import MINIMUM
 from diptych.reports import Curve, Curves, Estimate, Report, Section, Table
 
 _NAMES = {
@@ -57,11 +58,11 @@ def estimate(result: Result, metric: str) -> Estimate:
 
 
 def against(result: Result, metric: str, level: float, name: str) -> str:
-    """How a figure stands to a level, by its interval.
+    """How a figure stands to a level, by its interval; with fewer than 30 pictures that cannot be said.
 
     Examples
     --------
-    >>> result = Result(dataset="toy", task="knn", metrics={"acc1": 0.5}, chance={"acc1": 0.1}, n=4,
+    >>> result = Result(dataset="toy", task="knn", metrics={"acc1": 0.5}, chance={"acc1": 0.1}, n=99,
     ...                 intervals={"acc1": (0.4, 0.6)}, identity="", data_fingerprint="")
     >>> against(result, "acc1", 0.1, "chance")
     'better than chance, 0.100'
@@ -69,6 +70,8 @@ def against(result: Result, metric: str, level: float, name: str) -> str:
     'not shown to differ from zero-shot, 0.550, which lies in its interval'
     """
     low, high = result.intervals[metric]
+    if result.n < MINIMUM:
+        return f"measured on {result.n} pictures: not enough to say whether it beats {name}, {level:.3f}"
     if low > level:
         return f"better than {name}, {level:.3f}"
     if high < level:

@@ -44,7 +44,7 @@ class Result:
     chance : mapping
         Name -> what a model that cannot see would get.
     intervals : mapping
-        Name -> (low, high), a 95 percent bootstrap interval; not for every metric.
+        Name -> (low, high), a 95 percent interval (`intervals.py`).
     n : int
         Pictures measured.
     sampled_from : int or None
@@ -165,6 +165,20 @@ class Result:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is not a result file ({type(error).__name__}: {error})") from error
+
+
+def short_name(metric: str) -> str:
+    """A metric's name as people read it; JSON keeps CLIP_benchmark's.
+
+    Examples
+    --------
+    >>> short_name("mean_per_class_recall@16"), short_name("image_retrieval_recall@5"), short_name("acc1")
+    ('class mean@16', 'image R@5', 'acc1')
+    >>> short_name("mean_average_precision"), short_name("mean_average_precision_11_point")
+    ('mAP', 'mAP 11 point')
+    """
+    named = metric.replace("mean_per_class_recall", "class mean").replace("_retrieval_recall", " R")
+    return named.replace("mean_average_precision", "mAP").replace("_", " ")
 
 
 def read_results(path: str | Path) -> list[Result]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from diptych.disk import file_stems
-from diptych.evaluation.report import Result
+from diptych.evaluation.report import Result, short_name
 from diptych.reports import Curve, Curves, Estimate, Plot, Report, Section, Table
 
 FIGURES = "All figures"  # heading of the overview
@@ -46,7 +46,7 @@ def overview(results: Sequence[Result]) -> Section:
         (
             row["dataset"],
             protocol(result),
-            _said(row["metric"]),
+            short_name(row["metric"]),
             Estimate(row["value"], row["low"], row["high"], row["n"]),
             row["chance"],
             result.measured if result.sampled_from else row["n"],
@@ -58,10 +58,11 @@ def overview(results: Sequence[Result]) -> Section:
     ]
     columns = ["data set", "protocol", "metric", "value", "chance", "n", *(["not read"] if unread else [])]
     at_chance = [result.dataset for result in results if _at_chance(result)]
-    told = [f"No better than chance in naming: {', '.join(dict.fromkeys(at_chance))}."] if at_chance else []
+    named = ", ".join(dict.fromkeys(at_chance))
+    told = [f"Not shown to be better than chance in naming: {named}."] if at_chance else []
     told += sampled(results)
     caption = (
-        "n: pictures measured. In brackets 95 % intervals over them. Chance: what a model that cannot see "
+        "n: pictures measured. In brackets 95 % intervals. Chance: what a model that cannot see "
         "would get. Class mean: accuracy averaged over classes, shown where it differs from acc1."
     )
     return Section(FIGURES, told, {"results": Table(columns, rows, caption)})
@@ -76,18 +77,6 @@ def sampled(results: Iterable[Result]) -> list[str]:
 def protocol(result: Result) -> str:
     """What people call the task."""
     return _PROTOCOLS.get(result.task, result.task.replace("_", " "))
-
-
-def _said(metric: str) -> str:
-    """A metric's name as people read it; JSON keeps CLIP_benchmark's.
-
-    Examples
-    --------
-    >>> _said("mean_per_class_recall@16"), _said("image_retrieval_recall@5"), _said("acc1")
-    ('class mean@16', 'image R@5', 'acc1')
-    """
-    named = metric.replace("mean_per_class_recall", "class mean").replace("_retrieval_recall", " R")
-    return named.replace("_", " ")
 
 
 def _told_twice(metric: str, result: Result) -> bool:

@@ -17,6 +17,7 @@ from diptych.embedding import embed_texts
 from diptych.encoder import Encoder
 from diptych.evaluation import metrics
 from diptych.evaluation.classification import spread
+from diptych.evaluation.intervals import ends, proportion
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
 
@@ -46,7 +47,8 @@ def evaluate_retrieval(
     Returns
     -------
     Result
-        Over the pictures that could be read and their captions. Intervals resample pictures, not captions.
+        Over the pictures that could be read and their captions. Captions of one picture are not counted as
+        independent in the intervals.
 
     Raises
     ------
@@ -70,7 +72,7 @@ def evaluate_retrieval(
         for way, (hits, groups, by_chance) in ways.items():
             name = f"{way}_retrieval_recall@{k}"
             figures[name], chance[name] = float(hits[:, i].mean()), by_chance[i]
-            intervals[name] = metrics.bootstrap_interval(hits[:, i], groups)
+            intervals[name] = ends(proportion(hits[:, i], groups))
             own = np.bincount(groups, hits[:, i]) / np.bincount(groups)  # of each picture
             outcomes[name] = spread(own, found.positions, len(dataset))
     return setup.result(

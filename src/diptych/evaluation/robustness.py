@@ -13,13 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from diptych.errors import InputError
-from diptych.evaluation.effective import (
-    RESAMPLES,
-    Line,
-    effective_interval,
-    effective_robustness,
-    fit_line,
-)
+from diptych.evaluation.effective import RESAMPLES, Line, fit_line, predicted_draws
+from diptych.evaluation.intervals import class_cases, difference, ends, resampled_proportion
 from diptych.evaluation.shifts import Floats, ShiftGroup, Standing
 from diptych.reports import Estimate
 
@@ -148,28 +143,43 @@ def _robustness(
     line: Line | None,
     seed: int,
 ) -> Robustness:
-    n, shifted_n = one.reference.n, min(one.shifts[column].n for column in columns)
-    reference, shifted = one.accuracies()[:, columns].mean(1)
+    n = one.reference.n
     draws = drawn[one.model][:, :, columns].mean(2)  # (B, 2)
+    reference, shifted = _accuracies(one, columns, draws)
     relative = effective = None
     if against and against != one.model:
         base = next(other for other in every if other.model == against)
-        gained = shifted - base.accuracies()[1, columns].mean()
-        relative = _estimate(gained, draws[:, 1] - drawn[against][:, 1][:, columns].mean(1), shifted_n)
+        base_draws = drawn[against][:, :, columns].mean(2)
+        _, base_shifted = _accuracies(base, columns, base_draws)
+        relative = _less(shifted, base_shifted, draws[:, 1], base_draws[:, 1])
     if line is not None:
-        low, high = effective_interval(draws[:, 0], draws[:, 1], line, n, seed=seed)
-        effective = Estimate(effective_robustness(reference, shifted, line, n), low, high, shifted_n)
-    return Robustness(
-        one.model,
-        ordinary,
-        _estimate(reference, draws[:, 0], n),
-        _estimate(shifted, draws[:, 1], shifted_n),
-        _estimate(reference - shifted, draws[:, 0] - draws[:, 1], shifted_n),
-        relative,
-        effective,
-    )
+        # The interval of what the line says: of the line's own draws, and never narrower than the
+        # reference's, which resampling makes too narrow at 0 and 1.
+        predicted = predicted_draws(draws[:, 0], line, n, seed=seed)
+        reach = [*np.quantile(predicted, [0.025, 0.975]), *line.predict(ends(reference), n)]
+        expected = Estimate(line.predict(reference.value, n).item(), float(min(reach)), float(max(reach)), n)
+        effective = _less(shifted, expected, draws[:, 1], predicted)
+    drop = _less(reference, shifted, draws[:, 0], draws[:, 1])
+    return Robustness(one.model, ordinary, reference, shifted, drop, relative, effective)
 
 
-def _estimate(value: float, draws: Floats, n: int) -> Estimate:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Estimate(float(value), float(low), float(high), n)
+def _accuracies(one: Standing, columns: Sequence[int], draws: Floats) -> list[Estimate]:
+    """Of the reference and of the shifts, as means over some of the shifts."""
+    sizes = [one.shifts[column].n for column in columns]
+    # Corruptions are of one set of pictures: several of them are no more pictures.
+    cases = (float(one.reference.n), float(min(sizes)) if one.paired else class_cases(sizes))
+    counts = (one.reference.n, min(sizes))
+    return [
+        resampled_proportion(float(value), draws[:, side], cases[side], counts[side], cap=False)
+        for side, value in enumerate(one.accuracies()[:, columns].mean(1))
+    ]
+
+
+def _less(first: Estimate, second: Estimate, draws: Floats, others: Floats) -> Estimate:
+    """First less second, which vary together as their draws do."""
+    varies = np.ptp(draws) > 0 and np.ptp(others) > 0
+    n = min(first.n or 0, second.n or 0)
+    # Never quite 1: that two never differed on these pictures is not that they never do.
+    shared = float(np.corrcoef(draws, others)[0, 1]) * n / (n + 4) if varies else 0.0
+    gap = difference(first, second, shared)
+    return Estimate(gap.value, gap.low, gap.high, n)

@@ -65,7 +65,7 @@ def _models(found: RobustnessComparison, caveat: str) -> Section:
         *([caveat] if caveat else []),
     ]
     columns = ["model", "reference", "under shift", "drop"]
-    tables = {"models": Table(columns, rows, "In brackets 95 percent intervals, of draws of the pictures.")}
+    tables = {"models": Table(columns, rows, "In brackets 95 percent intervals.")}
     if found.baseline:
         more: list[list[Cell]] = [
             [one.model, one.relative, one.effective] if found.lines else [one.model, one.relative]

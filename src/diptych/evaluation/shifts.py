@@ -21,6 +21,7 @@ from diptych.evaluation.classification import spread
 from diptych.evaluation.corrupted_sets import CorruptedDataset
 from diptych.evaluation.corruptions import CORRUPTIONS
 from diptych.evaluation.effective import RESAMPLES
+from diptych.evaluation.intervals import ends, proportion
 from diptych.evaluation.report import Result
 from diptych.evaluation.scorers import Scorer, score
 from diptych.evaluation.settings import Settings, Setup
@@ -225,7 +226,7 @@ def _judged(
         task="classification_under_shift",
         metrics={"acc1": float(hits.mean())},
         chance={"acc1": 1 / count},
-        intervals={"acc1": metrics.bootstrap_interval(hits)},
+        intervals={"acc1": ends(proportion(hits))},
         n=len(hits),
         classes=count,
         failures=failures,  # type: ignore[arg-type]

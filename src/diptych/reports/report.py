@@ -29,6 +29,8 @@ class Estimate:
     low, high : float or None
         None where there is no interval.
     n : int or None
+    effective : float or None
+        How many independent cases these are worth; None where that is not known.
 
     Examples
     --------
@@ -40,6 +42,7 @@ class Estimate:
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    effective: float | None = None
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:
