@@ -1,6 +1,6 @@
 """Effective robustness, measured: the default model and its probe against small supervised ResNets.
 
-Command:  python recipes/robustness.py [--sizes small] [--sample 1000]
+Command:  python recipes/robustness.py [--sizes small] [--limit 1000]
           with --quick a smoke run: two tiny networks, few steps, 50 pictures
 Data:     DIPTYCH_SHARED/data: cifar10-train to train on, cifar10-test-a to measure on, clean and corrupted
 Cost:     size small, 500 pictures, severities 1, 3 and 5, two cores: about 13 minutes of training and 5 of
@@ -148,7 +148,7 @@ def scorers(model: str, test: ImageDataset, seen: ImageDataset, c: float) -> dic
 
 def study(args: argparse.Namespace, train_data: Path, test_data: Path) -> list[Path]:
     """Train, measure, compare, write; the files of the report."""
-    test = load_labelled(test_data).sample(args.sample)
+    test = load_labelled(test_data).sample(args.limit)
     runs = list(ordinary(SIZES[args.sizes], train_data, test.class_names, args.out))
     seen = load_labelled(train_data).sample(args.probe, seed=1)
     asked = scorers(args.model, test, seen, args.c)
@@ -169,7 +169,7 @@ def study(args: argparse.Namespace, train_data: Path, test_data: Path) -> list[P
         print(f"no effective robustness: {error}")
         found = compare_robustness(group, [*models, *usual], baseline=runs[0].name)
     facts = {
-        "Command": f"python recipes/robustness.py --sizes {args.sizes} --sample {args.sample}",
+        "Command": f"python recipes/robustness.py --sizes {args.sizes} --limit {args.limit}",
         "Data": group.reference.fingerprint,
         "Versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }
@@ -186,7 +186,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/robustness"))
     parser.add_argument("--sizes", choices=("small", "large"), default="small", help="of ordinary models")
-    parser.add_argument("--sample", type=int, default=1000, help="test pictures")
+    parser.add_argument("--limit", type=int, default=1000, help="test pictures")
     parser.add_argument("--probe", type=int, default=10_000, help="training pictures of the linear probe")
     parser.add_argument("--c", type=float, default=0.1, help="inverse regularisation of the probe")
     parser.add_argument("--severities", type=int, nargs="+", default=[1, 2, 3, 4, 5])
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke run")
     args = parser.parse_args()
     if args.quick:
-        args.sizes, args.sample, args.probe, args.severities = "quick", 50, 200, [3]
+        args.sizes, args.limit, args.probe, args.severities = "quick", 50, 200, [3]
     files = study(args, default.DATA / "cifar10-train.tar.gz", default.DATA / "cifar10-test-a.tar.gz")
     print(f"written: {files[0]} and {len(files) - 1} files beside it")
 

@@ -53,8 +53,8 @@ def test_texts_and_tables(run: Run, tiny: Path, album: Path) -> None:
     Path("table.csv").write_text(f"what,where,say\n1,{album / 'a.jpg'},a cat\n2,{album / 'b.png'},\n")
     done = run("embed", "table.csv", "--to", "t", "--model", tiny)
     assert done.exit_code == 2
-    assert "--picture-column" in done.stderr
-    columns = ["--picture-column", "where", "--text-column", "say", "--captions"]
+    assert "--image-column" in done.stderr
+    columns = ["--image-column", "where", "--caption-column", "say", "--captions"]
     done = run("embed", "table.csv", "--to", "t", "--model", tiny, *columns)
     assert done.exit_code == 1
     assert "no caption" in done.stderr

@@ -121,7 +121,7 @@ def test_json_words_and_seed(run: Run, indexed: Path, tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text(
         "\n".join(f"a word{letter}" for letter in "abcdefgh"), encoding="utf-8"
     )
-    words = ("map", "--words", tmp_path / "words.txt", "--clusters", 2, "--json", "--no-thumbnails")
+    words = ("map", "--labels", tmp_path / "words.txt", "--clusters", 2, "--json", "--no-thumbnails")
     told = json.loads(run(*words).stdout)
     first = (tmp_path / "map.html").read_bytes()
     assert (told["pictures"], told["of"], len(told["regions"]), told["failed"]) == (20, 20, 2, [])
@@ -129,7 +129,7 @@ def test_json_words_and_seed(run: Run, indexed: Path, tmp_path: Path) -> None:
     assert sum(place["pictures"] for region in told["regions"] for place in region["places"]) == 20
     run(*words)
     assert (tmp_path / "map.html").read_bytes() == first
-    some = json.loads(run(*words, "--most", 8).stdout)
+    some = json.loads(run(*words, "--limit", 8).stdout)
     assert (some["pictures"], some["of"]) == (8, 20)
 
 
@@ -147,7 +147,7 @@ def test_pictures_that_are_gone_are_told_of(run: Run, indexed: Path, tmp_path: P
         (["--clusters", "none"], "--clusters takes 'auto' or a whole number"),
         (["--clusters", "11"], "half as many"),
         (["--inline", "--no-thumbnails"], "leave out --no-thumbnails"),
-        (["--words", "missing.txt"], "missing.txt cannot be read: No such file"),
+        (["--labels", "missing.txt"], "missing.txt cannot be read: No such file"),
         (["--out", "."], "is a folder: name the page in it"),
         (["--name", "nothing.png"], "0 pictures make no map"),
     ],

@@ -52,7 +52,7 @@ def test_other_data_sets_and_an_ordinary_line(run: Run, tiny: Path, pack: Path) 
 
 def test_corruptions(run: Run, tiny: Path, pack: Path) -> None:
     done = run(
-        *("evaluate", "robustness", pack / "photo", "--corruptions", "--severities", "1,5", "--sample", 3),
+        *("evaluate", "robustness", pack / "photo", "--corruptions", "--severities", "1,5", "--limit", 3),
         *("-m", tiny, "--report", "out"),
     )
     assert done.exit_code == 0, done.stderr
@@ -71,7 +71,7 @@ def test_corruptions(run: Run, tiny: Path, pack: Path) -> None:
         ((), "what is the shift"),
         (("--corruptions", "--reference", "photo"), "what is the shift"),
         (("--corruptions", "--severities", "0,6"), "numbers from 1 to 5"),
-        (("--corruptions", "--sample", "0"), "--sample 0"),
+        (("--corruptions", "--limit", "0"), "--limit"),
         (("--corruptions", "--side", "0"), "side is 0"),
         (("--reference", "dance"), "dance"),
         (("--shift", "gone"), "gone"),

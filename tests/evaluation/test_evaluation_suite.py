@@ -44,7 +44,7 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-OPTIONS = Options(shots=(1, 2), seeds=1, severities=(1,), corrupt_pictures=4)
+OPTIONS = Options(shots=(1, 2), seeds=1, severities=(1,), corrupt_limit=4)
 
 
 def test_the_plan_is_what_the_folder_allows(root: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_broken_file_of_results_is_written_again(root: Path, tmp_path: Path) -
 def test_a_sample_of_a_training_part_is_never_called_all(root: Path) -> None:
     encoder = FeatureToy()
     wanted = Options(
-        only=("tfflowers",), shots=(1, 2), seeds=1, severities=(1,), corrupt_pictures=4, train_pictures=9
+        only=("tfflowers",), shots=(1, 2), seeds=1, severities=(1,), corrupt_limit=4, train_limit=9
     )
     report = suite_report([(step, run_step(step, encoder)[0]) for step in plan(root, wanted)], title="Toy")
     rows = {row[0]: row for row in report.tables["few-shot"].rows}

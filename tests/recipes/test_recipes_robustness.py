@@ -51,7 +51,7 @@ def test_from_pictures_to_a_line(recipe: ModuleType, tmp_path: Path, monkeypatch
     monkeypatch.setattr(recipe, "corruptions_of", few)
     train_data, test_data = pack(tmp_path / "train.tar", 70, 0), pack(tmp_path / "test.tar", 6, 1)
     args = argparse.Namespace(
-        sizes="quick", sample=12, probe=40, severities=[5], model="default", c=1.0, out=tmp_path / "out"
+        sizes="quick", limit=12, probe=40, severities=[5], model="default", c=1.0, out=tmp_path / "out"
     )
     files = recipe.study(args, train_data, test_data)
     assert {"index.html", "report.json", "line.svg", "corruptions-1.csv"} <= {path.name for path in files}

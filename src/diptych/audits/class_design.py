@@ -91,7 +91,8 @@ def audit_classes(
         raise InputError("labels to add or remove are tried on pictures: give a sample of them")
     setup, fitted = Setup.of(**settings), _fit(encoder, texts, templates)
     ground = background or _nothing(seed)
-    plain = _Ordinary(encoder, templates, setup.embed(encoder, ground).rows)
+    empty = setup.embed(encoder, ground)
+    plain = _Ordinary(encoder, templates, empty.rows)
     looked = _look(encoder, fitted, sample, setup)
     figures = [
         LabelFigures(name, *plain.pull(row), None if looked is None else share(looked.shares[:, place]))
@@ -107,7 +108,7 @@ def audit_classes(
     ]
     return ClassDesign(
         facts=setup.facts(encoder, *filter(None, [sample]), ground),
-        failures=() if looked is None else looked.failures,
+        failures=(*empty.failures, *(() if looked is None else looked.failures)),
         labels=tuple(titles),
         sample="" if sample is None else sample.name,
         n=0 if looked is None else len(looked.rows),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diptych.cli.auditing import run
-from diptych.cli.measuring import Measuring, measuring
+from diptych.cli.measuring import Drawing, Measuring, measuring
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,7 +17,6 @@ app = typer.Typer(
 
 Seed = Annotated[int, typer.Option(metavar="N", help="Of everything drawn at random.")]
 Each = Annotated[int, typer.Option(metavar="N", min=1, help="Pictures of each kind.")]
-Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many pictures of the data.")]
 Clevr = Annotated[Path | None, typer.Option(metavar="DIR", help="CLEVR_v1.0, in place of drawn pictures.")]
 
 
@@ -33,7 +32,6 @@ def counting(
     ] = "objects",
     most: Annotated[int, typer.Option(metavar="N", min=2, max=20, help="Count up to this.")] = 10,
     each: Each = 48,
-    limit: Limit = None,
     seed: Seed = 0,
     *,
     asked: Measuring,
@@ -53,8 +51,7 @@ def counting(
     if data is not None and clevr is not None:
         raise typer.BadParameter("DATA and --clevr exclude each other: one set of pictures at a time")
     found = clevr_counts(clevr) if clevr else load_labelled(data) if data else None
-    if found is not None and limit is not None:
-        found = found.sample(limit, seed)
+    found = None if found is None else asked.limited(found, seed)
     run(asked, "counting", audit_counting, found, most=most, each=each, things=things, seed=seed)
 
 
@@ -68,7 +65,7 @@ def relations(
     each: Each = 100,
     seed: Seed = 0,
     *,
-    asked: Measuring,
+    asked: Drawing,
 ) -> None:
     """Which of two things is left, above, inside, in front, larger: a sentence against its swap.
 
@@ -89,7 +86,7 @@ def abstract(
     each: Each = 100,
     seed: Seed = 0,
     *,
-    asked: Measuring,
+    asked: Drawing,
 ) -> None:
     """Drawings: same or different, symmetric, upright, sorted by size; chance is one half.
 
@@ -110,7 +107,6 @@ def distance(
         Path | None, typer.Option(metavar="DIR", help="KITTI, with label_2 and image_2: the paper's task.")
     ] = None,
     each: Each = 60,
-    limit: Limit = None,
     seed: Seed = 0,
     *,
     asked: Measuring,
@@ -130,6 +126,5 @@ def distance(
         raise typer.BadParameter("--clevr and --kitti exclude each other: one set of pictures at a time")
     found = clevr_distances(clevr) if clevr else kitti_distances(kitti) if kitti else None
     templates = CLEVR_TEMPLATES if clevr else KITTI_TEMPLATES if kitti else TEMPLATES
-    if found is not None and limit is not None:
-        found = found.sample(limit, seed)
+    found = None if found is None else asked.limited(found, seed)
     run(asked, "distance", audit_distance, found, templates=templates, each=each, seed=seed)

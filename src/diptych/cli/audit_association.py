@@ -57,7 +57,7 @@ def association(
 
     if data is None and (table or file or by):
         raise InputError("--table, --file and --by speak of pictures: name DATA")
-    people = None if data is None else load_people(data, table, file=file)
+    people = None if data is None else asked.limited(load_people(data, table, file=file), seed)
     for told in people.trouble() if people else ():
         note(f"table: {told}", quiet=asked.quiet)
     run(

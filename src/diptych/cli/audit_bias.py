@@ -96,7 +96,7 @@ def bias(
     from diptych.audits.words import read_words
 
     named = {"race": race, "gender": gender, "age": age}
-    people = load_people(data, table, file=file)
+    people = asked.limited(load_people(data, table, file=file), seed)
     for told in people.trouble():
         note(f"table: {told}", quiet=asked.quiet)
     run(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diptych.cli import options
-from diptych.cli.audit import Limit, Seed
+from diptych.cli.audit import Seed
 from diptych.cli.auditing import run
 from diptych.cli.console import note
 from diptych.cli.labels import class_texts
@@ -33,10 +34,9 @@ def digits(
         list[Path] | None, typer.Option(metavar="FILE", help="One more font; may be given several times.")
     ] = None,
     words: Annotated[
-        bool, typer.Option("--words", metavar="", help="Say 'three' in the prompts rather than '3'.")
+        bool, typer.Option("--spelled-out", metavar="", help="Say 'three' in the prompts rather than '3'.")
     ] = False,
     templates: options.Templates = "mnist",
-    limit: Limit = None,
     seed: Seed = 0,
     *,
     asked: Measuring,
@@ -51,7 +51,7 @@ def digits(
     """
     from diptych.audits.digits import audit_digits
 
-    found = None if data is None else _labelled(data, None, limit, seed)
+    found = None if data is None else _labelled(data, None, asked, seed)
     run(asked, "digits", audit_digits, found, templates=templates, words=words, fonts=font or ())
 
 
@@ -69,7 +69,6 @@ def fine(
     ] = None,
     names: options.Names = None,
     templates: options.Templates = "plain",
-    limit: Limit = None,
     seed: Seed = 0,
     *,
     asked: Measuring,
@@ -85,7 +84,7 @@ def fine(
     from diptych.audits.fine import Fine, audit_fine
     from diptych.audits.groups import load_groups, write_groups
 
-    dataset = _labelled(data, names, limit, seed)
+    dataset = _labelled(data, names, asked, seed)
     given = None if groups is None else load_groups(groups)
 
     def measure(*encoder_and_data: Any, **settings: Any) -> Fine:
@@ -111,7 +110,6 @@ def wording(
     templates: Annotated[
         str | None, typer.Option(metavar="NAME|TEXT", help="Sentences to try, e.g. imagenet80.")
     ] = None,
-    limit: Limit = None,
     seed: Seed = 0,
     *,
     asked: Measuring,
@@ -132,7 +130,7 @@ def wording(
         asked,
         "wording",
         audit_wording,
-        _labelled(data, names, limit, seed),
+        _labelled(data, names, asked, seed),
         sentences=SENTENCES if templates is None else resolve(templates),
         synonyms=None if synonyms is None else load_synonyms(synonyms),
         misspellings=misspellings,
@@ -145,7 +143,6 @@ def domains(
     data: Data,
     names: options.Names = None,
     templates: options.Templates = "plain",
-    limit: Limit = None,
     seed: Seed = 0,
     *,
     asked: Measuring,
@@ -164,9 +161,15 @@ def domains(
 
     words, _ = class_texts(names)
     sets = {one: load_labelled(data, class_names=words, domain=one) for one in domains_of(data)}
-    if limit is not None:
-        sets = {name: one.sample(limit, seed) for name, one in sets.items()}
+    sets = {name: asked.limited(one, seed) for name, one in sets.items()}
     run(asked, "domains", audit_domains, sets, name=data.name.split(".")[0], templates=templates)
+
+
+@dataclass(frozen=True)
+class _TypographicOptions(Measuring):
+    """Each picture is asked about many times, so fewer are by default."""
+
+    limit: options.Limit = 200
 
 
 @measuring
@@ -178,10 +181,9 @@ def typographic(
     ] = None,
     names: options.Names = None,
     templates: options.Templates = "plain",
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many pictures.")] = 200,
     seed: Seed = 0,
     *,
-    asked: Measuring,
+    asked: _TypographicOptions,
 ) -> None:
     """Words written on pictures: does the answer follow what is written?
 
@@ -195,18 +197,17 @@ def typographic(
         asked,
         "typographic attack",
         audit_typographic,
-        _labelled(data, names, None, seed),
+        _labelled(data, names, asked, seed),
         templates=templates,
         sizes=tuple(size) if size else SIZES,
-        limit=limit,
+        limit=None,
         seed=seed,
     )
 
 
-def _labelled(data: Path, names: str | None, limit: int | None, seed: int) -> ImageDataset:
+def _labelled(data: Path, names: str | None, asked: Measuring, seed: int) -> ImageDataset:
     """The data under the words that --names gives its classes."""
     from diptych.datasets import load_labelled
 
     words, _ = class_texts(names)
-    found = load_labelled(data, class_names=words)
-    return found if limit is None else found.sample(limit, seed)
+    return asked.limited(load_labelled(data, class_names=words), seed)

@@ -63,7 +63,7 @@ NoneCutoff = Annotated[
 ]
 Calibrate = Annotated[
     str | None,
-    typer.Option(metavar="FOLDER", help="Find that cut-off from pictures that do show one of the labels."),
+    typer.Option(metavar="DIR", help="Find that cut-off from pictures that do show one of the labels."),
 ]
 Top = Annotated[
     int | None, typer.Option("--top", "-k", metavar="N", min=1, help="Labels shown for each picture.")
@@ -72,7 +72,7 @@ Csv = Annotated[
     bool, typer.Option("--csv", metavar="", help="Print one row a picture, with every label's score.")
 ]
 CopyTo = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="Copy each picture into a subfolder named by its label.")
+    Path | None, typer.Option(metavar="DIR", help="Copy each picture into a subfolder named by its label.")
 ]
 SaveClassifier = Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the labels for next time.")]
 AllowUrls = Annotated[

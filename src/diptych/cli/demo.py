@@ -46,7 +46,7 @@ def demo(
     label: Annotated[
         list[str] | None, typer.Option("--label", "-l", metavar="TEXT", help="Your own labels instead.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the sheet goes.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the sheet goes.")] = Path(
         "out"
     ),
     limit: Annotated[

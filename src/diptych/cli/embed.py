@@ -44,10 +44,12 @@ Captions = Annotated[
         "--captions", metavar="", help="Embed pictures and their captions; those without are left out."
     ),
 ]
-PictureColumn = Annotated[
+ImageColumn = Annotated[
     str, typer.Option(metavar="NAME", help="A table's column of pictures; else by its name.")
 ]
-TextColumn = Annotated[str, typer.Option(metavar="NAME", help="A table's column of texts; else by its name.")]
+CaptionColumn = Annotated[
+    str, typer.Option(metavar="NAME", help="A table's column of texts; else by its name.")
+]
 Dtype = Annotated[str, typer.Option(metavar="float16|float32", help="Of the vectors on disk.")]
 UnitRows = Annotated[
     int,
@@ -90,8 +92,8 @@ def embed(
     to: To,
     texts: Texts = False,
     captions: Captions = False,
-    picture_column: PictureColumn = "",
-    text_column: TextColumn = "",
+    image_column: ImageColumn = "",
+    caption_column: CaptionColumn = "",
     dtype: Dtype = "float16",
     unit_rows: UnitRows = 10_000,
     retry: Retry = False,
@@ -153,7 +155,7 @@ def embed(
         to,
         model=name,
         modality="texts" if texts else None,
-        columns=Columns(picture_column, text_column),
+        columns=Columns(image_column, caption_column),
         unit_rows=unit_rows,
         settings=Settings(exact, captions, dtype, counts[1] or 32, counts[0]),
         share=_share(share),

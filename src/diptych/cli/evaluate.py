@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,6 +119,7 @@ def _measure(
     from diptych.evaluation.results_report import overview, results_report
     from diptych.evaluation.settings import Setup
 
+    measures = [replace(one, dataset=asked.limited(one.dataset)) for one in measures]
     encoder, settings = asked.encoder(), asked.settings()
     results: list[Result] = []
     files = [] if out is None else _files(out, [one.name for one in measures])

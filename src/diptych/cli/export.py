@@ -27,7 +27,7 @@ Name = Annotated[
 ]
 To = Annotated[
     Path,
-    typer.Option("--to", metavar="FOLDER", help="Where to write; new or empty.", show_default=False),
+    typer.Option("--to", metavar="DIR", help="Where to write; new or empty.", show_default=False),
 ]
 Int8 = Annotated[
     bool, typer.Option("--int8", metavar="", help="Also in 8 bits, for OpenVINO: about half again as fast.")
@@ -35,7 +35,7 @@ Int8 = Annotated[
 Calibrate = Annotated[
     Path | None,
     typer.Option(
-        metavar="FOLDER",
+        metavar="DIR",
         help="Judge, and fit 8 bits, with these pictures rather than drawn ones; some hundred like your own.",
         show_default=False,
     ),

@@ -55,7 +55,7 @@ def few_shot(
     pairs = _pairs(data)
     if len(pairs) > 1 and (val is not None or names is not None):
         raise InputError("--val and --names are for one pair of TRAIN and TEST: measure each pair by itself")
-    parts = transfer.distinct([transfer.read(*pair, val, names) for pair in pairs])
+    parts = transfer.distinct([transfer.read(*pair, val, names, asked.limit) for pair in pairs])
     encoder = asked.encoder()
     from diptych.evaluation.few_shot_report import few_shot_report
     from diptych.evaluation.settings import Setup

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +14,13 @@ import typer
 from diptych.cli import options
 from diptych.cli.console import note, progress, screen, tell_failures
 from diptych.cli.labels import class_texts
+from diptych.cli.measuring import SharedOptions, limited, measuring
+from diptych.cli.reporting import write
 from diptych.errors import DataError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from diptych.encoders import TorchEncoder
-    from diptych.evaluation import Interpolation, Measure, Point, Result
+    from diptych.evaluation import Interpolation, Measure, Point, Result, Settings
     from diptych.weights import Checkpoint
 
 _STEPS = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
@@ -42,6 +45,15 @@ Out = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class _InterpolateOptions(SharedOptions):
+    """Options of a measurement between two models."""
+
+    pretrained: options.Pretrained = None
+    limit: options.Limit = None
+
+
+@measuring
 def interpolate(
     start: Model,
     end: End,
@@ -52,20 +64,15 @@ def interpolate(
     names: options.Names = None,
     templates: options.Templates = "plain",
     out: Out = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    fast: options.Fast = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
+    *,
+    asked: _InterpolateOptions,
 ) -> None:
     """Measure the models between START and END, by the mean of their weights (WiSE-FT).
 
     Between a model and its fine-tuned self there is often one that learned most
     of the new task and forgot little of the rest. Nothing is trained. --names
-    and --templates are for DATA. Points that --out holds are not measured
-    again.
+    and --templates are for DATA, --pretrained for START; both ends may be named
+    NAME,TAG. Points that --out holds are not measured again.
 
     [bold]Examples[/bold]
 
@@ -80,43 +87,51 @@ def interpolate(
     wanted = _read_shares(shares)
     if keep is not None and not 0 <= keep <= 1:
         raise InputError(f"--keep {keep:g} is no share of the way: expected 0 (START) to 1 (END)")
+    if asked.runtime not in (None, "auto", "torch"):
+        raise InputError(f"--runtime {asked.runtime}: weights are mixed here, which torch alone can do")
     from diptych.weights import load_checkpoint
 
-    measures = _measures(data, keep_up or [], names, templates)
-    ends = [load_checkpoint(start), load_checkpoint(end)]
+    measures = _measures(data, keep_up or [], names, templates, asked.limit)
+    named = [options.model_and_tag(start, asked.pretrained), options.model_and_tag(end)]
+    ends = [load_checkpoint(*one) for one in named]
     mixed = _mixer(ends)
-    settings = {
-        "exact": not fast,
-        "threads": options.count(threads, "--threads"),
-        "batch_size": options.count(batch_size, "--batch-size") or 64,
-        "command": options.command(),
-    }
+    torch_only = replace(asked, runtime="torch")
 
-    def encoder_at(share: float) -> TorchEncoder:
-        return options.open_model(
-            mixed(share),
-            None,
-            device=device,
-            precision=precision,
-            threads=threads,
-            batch_size=batch_size,
-            exact=not fast,
-            runtime="torch",
-        )
-
-    found = _walk(encoder_at, wanted, measures, (ends[0].identity, ends[1].identity), settings, out, quiet)
-    if json:
-        print(json_module.dumps(found.to_dict(), indent=1, ensure_ascii=False))
-    else:
-        _table(found)
-    if out is not None:
-        _draw(found, out, f"{start} to {end}", quiet)
+    found = _walk(
+        lambda share: torch_only.open(mixed(share), None),
+        wanted,
+        measures,
+        (ends[0].identity, ends[1].identity),
+        asked.settings(),
+        out,
+        asked.quiet,
+    )
+    _tell(found, asked, out, f"{start} to {end}")
     if out is not None and keep is not None:
         from diptych.weights import to_diptych
 
         to_diptych(mixed(keep), out / "model")
-        note(f"model: {out}/model, {keep:g} of the way  (--model {out})", quiet=quiet)
+        note(f"model: {out}/model, {keep:g} of the way  (--model {out})", quiet=asked.quiet)
     tell_failures(found.points[0].results)
+
+
+def _tell(found: Interpolation, asked: _InterpolateOptions, out: Path | None, title: str) -> None:
+    """The table or the JSON; the page of --report; the plots of --out."""
+    if asked.json:
+        print(json_module.dumps(found.to_dict(), indent=1, ensure_ascii=False))
+    else:
+        _table(found)
+    if asked.report is not None:
+        from diptych.evaluation.results_report import results_report
+
+        results = [result for point in found.points for result in point.results]
+        write(
+            results_report(results, title=title, facts={"Command": found.command}),
+            asked.report,
+            quiet=asked.quiet,
+        )
+    if out is not None:
+        _draw(found, out, title, asked.quiet)
 
 
 def _read_shares(text: str) -> list[float]:
@@ -136,7 +151,9 @@ def _read_shares(text: str) -> list[float]:
     return found
 
 
-def _measures(data: Path, keep_up: Sequence[Path], names: str | None, templates: str) -> list[Measure]:
+def _measures(
+    data: Path, keep_up: Sequence[Path], names: str | None, templates: str, limit: int | None
+) -> list[Measure]:
     """The target's measure, with words for its classes, and those of what is to be kept."""
     from diptych.datasets import ImageDataset, load_labelled
     from diptych.evaluation import Measure, open_measure
@@ -151,7 +168,8 @@ def _measures(data: Path, keep_up: Sequence[Path], names: str | None, templates:
         dataset = load_labelled(data, class_names=words)
         named = {name: texts[name] for name in dataset.class_names} if texts else None
         target = Measure(dataset, named, templates)
-    return distinct([target, *map(open_measure, keep_up)])
+    opened = [target, *map(open_measure, keep_up)]
+    return distinct([replace(one, dataset=limited(one.dataset, limit)) for one in opened])
 
 
 def _mixer(ends: Sequence[Checkpoint]) -> Callable[[float], Checkpoint]:
@@ -170,7 +188,7 @@ def _walk(
     shares: Sequence[float],
     measures: Sequence[Measure],
     identities: tuple[str, str],
-    settings: dict[str, Any],
+    settings: Settings,
     out: Path | None,
     quiet: bool,
 ) -> Interpolation:
@@ -185,7 +203,7 @@ def _walk(
     def gauge(measure: Measure, encoder: Any, share: float) -> Result:
         told = f"{share:g} of the way: {measure.name}"
         with progress(told, len(measure.dataset), unit="pictures", quiet=quiet) as advance:
-            return measure(encoder, progress=advance, model=f"{share:g} of the way", **settings)
+            return measure(encoder, **{**settings, "progress": advance, "model": f"{share:g} of the way"})
 
     known = _known(file, identities, settings["command"])
     if known:
@@ -226,7 +244,7 @@ def _deciding(command: str) -> list[str]:
     words = iter(shlex.split(command))
     found = []
     for word in words:
-        if word in ("--shares", "--keep", "--out", "-o"):
+        if word in ("--shares", "--keep", "--out", "-o", "--report", "--cache"):
             next(words, None)
         elif word not in ("--json", "--quiet", "-q"):
             found.append(word)

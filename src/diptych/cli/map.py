@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page.")]
 Clusters = Annotated[str, typer.Option(metavar="auto|N", help="How many regions, each of several places.")]
-WordsFile = Annotated[
+LabelsFile = Annotated[
     Path | None,
     typer.Option(
-        "--words", metavar="FILE", help="What regions may be called, one a line; by default a thousand words."
+        "--labels",
+        metavar="FILE",
+        help="What regions may be called, one a line; by default a thousand words.",
     ),
 ]
 NoThumbnails = Annotated[
@@ -39,7 +41,9 @@ Inline = Annotated[
     bool,
     typer.Option("--inline", metavar="", help="Thumbnails inside the page, which can then be sent alone."),
 ]
-Most = Annotated[int, typer.Option(metavar="N", min=4, help="Of more pictures, so many drawn by lot.")]
+Limit = Annotated[
+    int, typer.Option("--limit", metavar="N", min=4, help="At most so many pictures, drawn at random.")
+]
 Title = Annotated[str, typer.Option(metavar="TEXT", help="What stands above the map.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Another one gives another map of the same pictures.")]
 
@@ -48,10 +52,10 @@ def map_(
     out: Out = Path("map.html"),
     catalog: catalogs.Catalog = None,
     clusters: Clusters = "auto",
-    words: WordsFile = None,
+    labels: LabelsFile = None,
     no_thumbnails: NoThumbnails = False,
     inline: Inline = False,
-    most: Most = 100_000,
+    limit: Limit = 100_000,
     title: Title = "A map of pictures",
     seed: Seed = 0,
     folder: Folder = None,
@@ -78,7 +82,7 @@ def map_(
 
       diptych map --in ~/Pictures/2024 --out 2024.html --inline
 
-      diptych map --clusters 12 --words birds.txt --no-thumbnails
+      diptych map --clusters 12 --labels birds.txt --no-thumbnails
 
     Exit status: 0 done, 1 some pictures could not be read, 2 nothing done.
     """
@@ -92,14 +96,14 @@ def map_(
     start = time.monotonic()
     machine: dict[str, Any] = {"device": device, "precision": precision, "threads": threads}
     regions = options.count(clusters, "--clusters")
-    vocabulary = read_words(words)
+    vocabulary = read_words(labels)
     with catalogs.searcher(catalog, model, pretrained, **machine) as searcher:
         drawn = make_map(
             searcher,
             vocabulary,
             regions=regions,
             where=filter_of(folder, after, before, name),
-            most=most,
+            most=limit,
             seed=seed,
             stage=lambda what, total: progress(what, total, unit="steps", quiet=quiet),
         )

@@ -10,25 +10,31 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from diptych.cli import options
 from diptych.cli.reporting import ReportDir
 
 if TYPE_CHECKING:
+    from diptych.datasets.dataset import Pictures
     from diptych.encoders import ExportedEncoder, TorchEncoder
     from diptych.evaluation import FeatureStore, Settings
+    from diptych.weights import Checkpoint
+
+
+Data = TypeVar("Data", bound="Pictures")
 
 
 @dataclass(frozen=True)
-class Measuring:
-    """With what to measure, and how to tell; the fields are options, in the order of `--help`."""
+class SharedOptions:
+    """Options of every measurement; the fields are options, in the order of `--help`.
+
+    A command takes them as `Measuring`, or as a subclass of its own where it names its models itself.
+    """
 
     report: ReportDir = None
     json: options.Json = False
     quiet: options.Quiet = False
-    model: options.Model = "default"
-    pretrained: options.Pretrained = None
     fast: options.Fast = False
     runtime: options.Runtime = "auto"
     device: options.Device = "auto"
@@ -37,16 +43,16 @@ class Measuring:
     batch_size: options.BatchSize = "auto"
     cache: options.Cache = None
 
-    def encoder(self) -> TorchEncoder | ExportedEncoder:
-        """Open the model."""
+    def open(self, model: str | Checkpoint, pretrained: str | None) -> TorchEncoder | ExportedEncoder:
+        """Open a model; exact (float32) unless --fast or --precision say otherwise."""
         return options.open_model(
-            self.model,
-            self.pretrained,
+            model,
+            pretrained,
             device=self.device,
             precision=self.precision,
             threads=self.threads,
             batch_size=self.batch_size,
-            exact=not self.fast,
+            exact=not self.fast and self.precision == "auto",
             runtime=self.runtime,
         )
 
@@ -57,8 +63,6 @@ class Measuring:
         if store is None and self.cache is not None:
             store = FeatureStore(self.cache)
         return {
-            "model": self.model,
-            "pretrained": self.pretrained or "",
             "exact": not self.fast,
             "threads": options.count(self.threads, "--threads"),
             "batch_size": options.count(self.batch_size, "--batch-size") or 64,
@@ -67,10 +71,43 @@ class Measuring:
         }
 
 
-def measuring(command: Callable[..., None]) -> Callable[..., None]:
-    """Make a command whose `asked` is a `Measuring` one that takes its fields as options.
+@dataclass(frozen=True)
+class Drawing(SharedOptions):
+    """Options of a measurement of one model on pictures that are drawn for it."""
 
-    Typer reads a command's signature, so the one that is given to it has them written out.
+    model: options.Model = "default"
+    pretrained: options.Pretrained = None
+
+    def encoder(self) -> TorchEncoder | ExportedEncoder:
+        """Open the model."""
+        return self.open(self.model, self.pretrained)
+
+    def settings(self, store: FeatureStore | None = None) -> Settings:
+        """As for `SharedOptions`, with the model's name."""
+        return {**super().settings(store), "model": self.model, "pretrained": self.pretrained or ""}
+
+
+@dataclass(frozen=True)
+class Measuring(Drawing):
+    """Options of a measurement of one model on data."""
+
+    limit: options.Limit = None
+
+    def limited(self, dataset: Data, seed: int = 0) -> Data:
+        """The data set, or the sample of it that --limit asks for."""
+        return limited(dataset, self.limit, seed)
+
+
+def limited(dataset: Data, limit: int | None, seed: int = 0) -> Data:
+    """A data set, or a sample of at most `limit` of its pictures, by class where it has labels."""
+    return dataset if limit is None else dataset.sample(limit, seed)  # type: ignore[return-value]  # of its kind
+
+
+def measuring(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a command whose `asked` is a `SharedOptions` (mostly `Measuring`) take its fields as options.
+
+    Typer reads a command's signature, so the one that is given to it has them written out. Options of one
+    name that the command itself declares come first.
 
     Examples
     --------

@@ -93,8 +93,35 @@ Cache = Annotated[
         rich_help_panel=_MACHINE,
     ),
 ]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        metavar="N",
+        min=1,
+        help="At most so many pictures of each data set, drawn at random, by class where there are labels.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress and no notes.")]
+
+
+def model_and_tag(name: str, pretrained: str | None = None) -> tuple[str, str | None]:
+    """A model's name and which of its weights: "NAME,TAG" as CLIP_benchmark writes it, or the two apart.
+
+    Examples
+    --------
+    >>> model_and_tag("ViT-B-32,openai"), model_and_tag("ViT-B-32", "openai"), model_and_tag("runs/mine")
+    (('ViT-B-32', 'openai'), ('ViT-B-32', 'openai'), ('runs/mine', None))
+    """
+    first, comma, tag = name.rpartition(",")
+    if not comma or not first or not tag or Path(name).exists():
+        return name, pretrained
+    if pretrained is not None and pretrained != tag:
+        raise typer.BadParameter(
+            f"{name!r} names the weights {tag!r}, and --pretrained {pretrained!r}: give one"
+        )
+    return first, tag
 
 
 def count(value: str, option: str) -> int | None:

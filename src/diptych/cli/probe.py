@@ -53,7 +53,7 @@ def probe(
 
       diptych evaluate probe flowers/train flowers/test --val flowers/val
     """
-    (data,) = transfer.distinct([transfer.read(train, test, val, names)])
+    (data,) = transfer.distinct([transfer.read(train, test, val, names, asked.limit)])
     encoder = asked.encoder()
 
     def measure(**settings: Any) -> Result:
@@ -99,7 +99,7 @@ def knn(
 
       diptych evaluate knn flowers/train flowers/test -k 5 --temperature 0.07
     """
-    (data,) = transfer.distinct([transfer.read(train, test, None, names)])
+    (data,) = transfer.distinct([transfer.read(train, test, None, names, asked.limit)])
     encoder = asked.encoder()
 
     def measure(**settings: Any) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,8 @@ import typer
 from diptych.cli import options
 from diptych.cli.console import progress, tell_failures
 from diptych.cli.labels import class_texts
-from diptych.cli.reporting import ReportDir, tell
+from diptych.cli.measuring import SharedOptions, limited, measuring
+from diptych.cli.reporting import tell
 from diptych.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -43,18 +45,23 @@ Side = Annotated[
 Shared = Annotated[
     bool, typer.Option("--shared-classes", metavar="", help="Compare among the classes that both have.")
 ]
-Sample = Annotated[int | None, typer.Option(metavar="N", help="Pictures of each data set, drawn at random.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of the sample and of the corruptions.")]
 Model = Annotated[
     list[str] | None,
     typer.Option(
-        "--model", "-m", metavar="NAME", help="As elsewhere, or a run that learned labels; several are fine."
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="As elsewhere, or a run that learned labels; several are fine, with a tag as NAME,TAG.",
+        rich_help_panel="Model",
     ),
 ]
 Ordinary = Annotated[
     list[str] | None,
     typer.Option(
-        "--ordinary", metavar="NAME", help="A model trained in the ordinary way, for the line; two or more."
+        "--ordinary",
+        metavar="NAME",
+        help="A model trained in the ordinary way, for the line; two or more. Also as NAME,TAG.",
     ),
 ]
 Baseline = Annotated[
@@ -63,6 +70,27 @@ Baseline = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class _RobustnessOptions(SharedOptions):
+    """Options of a measurement of several models."""
+
+    model: Model = None
+    pretrained: options.Pretrained = None
+    limit: options.Limit = None
+
+    def models(self, ordinary: Sequence[str]) -> dict[str, tuple[str, str | None]]:
+        """Name of each model as it was given -> its name and tag; --pretrained is for a single --model."""
+        asked = self.model or ["default"]
+        if self.pretrained is not None and len(asked) > 1:
+            raise InputError(
+                f"--pretrained {self.pretrained} with {len(asked)} models: say which one it belongs to, as "
+                f"--model {asked[0]},{self.pretrained}"
+            )
+        found = {name: options.model_and_tag(name, self.pretrained) for name in asked}
+        return {**{name: options.model_and_tag(name) for name in ordinary}, **found}
+
+
+@measuring
 def robustness(
     data: Data,
     shift: Shift = None,
@@ -71,20 +99,13 @@ def robustness(
     severities: Severities = "1,2,3,4,5",
     side: Side = None,
     shared_classes: Shared = False,
-    sample: Sample = None,
     seed: Seed = 0,
-    model: Model = None,
     ordinary: Ordinary = None,
     baseline: Baseline = None,
     names: options.Names = None,
     templates: options.Templates = "plain",
-    report: ReportDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
+    *,
+    asked: _RobustnessOptions,
 ) -> None:
     """Measure a model on a reference and where its pictures shift; with --ordinary, against their line.
 
@@ -99,42 +120,31 @@ def robustness(
 
       diptych evaluate robustness imagenet --shift imagenet-r --shift imagenet-a --shared-classes
 
-      diptych evaluate robustness cifar10-test.tar.gz --corruptions --sample 500 --report corrupted
+      diptych evaluate robustness cifar10-test.tar.gz --corruptions --limit 500 --report corrupted
 
       diptych evaluate robustness test.tar --corruptions --ordinary runs/small --ordinary runs/large
     """
     from diptych.evaluation import compare_robustness, measure, robustness_report
 
     words, texts = class_texts(names)
-    base, shifts = _data(data, shift or [], reference, corruptions, words, sample, seed)
-    machine = {"device": device, "threads": threads, "batch_size": batch_size}
-    models = dict.fromkeys([*(model or ["default"]), *(ordinary or [])])
+    models = asked.models(ordinary or [])
+    base, shifts = _data(data, shift or [], reference, corruptions, words, asked.limit, seed)
     classes = {name: texts[name] for name in base.class_names} if texts else list(base.class_names)
     scorers = {
-        name: _scorer(name, base.class_names, classes, templates, {**machine, "precision": precision})
-        for name in models
+        name: _scorer(*named, base.class_names, classes, templates, asked) for name, named in models.items()
     }
     group = _group(base, shifts, corruptions, severities, side, seed, shared_classes, scorers)
-    command = options.command()
-    settings: dict[str, Any] = {
-        "threads": options.count(threads, "--threads"),
-        "batch_size": options.count(batch_size, "--batch-size") or 64,
-        "command": command,
-    }
+    settings = asked.settings()
     standings: dict[str, Standing] = {}
     for name, scorer in scorers.items():
         total = sum(map(len, (group.reference, *group.shifts)))
-        with progress(name, total, unit="pictures", quiet=quiet) as advance:
-            standings[name] = measure(scorer, group, model=name, progress=advance, **settings)
+        with progress(name, total, unit="pictures", quiet=asked.quiet) as advance:
+            standings[name] = measure(scorer, group, **{**settings, "model": name, "progress": advance})
     usual = [standings[name] for name in dict.fromkeys(ordinary or [])]
-    asked = [one for name, one in standings.items() if name not in (ordinary or [])]
-    found = compare_robustness(group, asked, usual, baseline=baseline or "", seed=seed)
-    tell(
-        robustness_report(found, facts=_facts(command, group, found.standings)),
-        report,
-        json=json,
-        quiet=quiet,
-    )
+    others = [one for name, one in standings.items() if name not in (ordinary or [])]
+    found = compare_robustness(group, others, usual, baseline=baseline or "", seed=seed)
+    report = robustness_report(found, facts=_facts(settings["command"], group, found.standings))
+    tell(report, asked.report, json=asked.json, quiet=asked.quiet)
     tell_failures(result for each in standings.values() for result in (each.reference, *each.shifts))
 
 
@@ -144,7 +154,7 @@ def _data(
     reference: str | None,
     corruptions: bool,
     words: Any,
-    sample: int | None,
+    limit: int | None,
     seed: int,
 ) -> tuple[ImageDataset, list[ImageDataset]]:
     """The reference and its shifts; no shifts for corruptions, which need to know the models first."""
@@ -155,8 +165,6 @@ def _data(
             "what is the shift? Give one of --shift DATA (other data sets), --reference DOMAIN (its other "
             "domains) and --corruptions"
         )
-    if sample is not None and sample < 1:
-        raise InputError(f"--sample {sample}: expected 1 or more")
     found = [load_labelled(path, class_names=words, domain=reference)]
     found += [load_labelled(one, class_names=words) for one in shift]
     if reference is not None:
@@ -164,9 +172,8 @@ def _data(
         if not others:
             raise DataError(f"{path} has no domain but {reference!r}: expected <domain>/<class>/<file>")
         found += [load_labelled(path, class_names=words, domain=domain) for domain in others]
-    if sample is not None:
-        found = [one.sample(sample, seed) for one in found]
-    return found[0], found[1:]
+    base, *shifts = (limited(one, limit, seed) for one in found)
+    return base, shifts
 
 
 def _group(
@@ -202,19 +209,22 @@ def _severities(text: str) -> list[int]:
 
 
 def _scorer(
-    name: str, columns: Sequence[str], classes: Any, templates: str, machine: dict[str, str]
+    name: str,
+    pretrained: str | None,
+    columns: Sequence[str],
+    classes: Any,
+    templates: str,
+    asked: SharedOptions,
 ) -> Scorer:
     """A model by its name: a run that learned labels answers by its head, any other by the class names."""
     from diptych.encoders import load_supervised, supervised_classes
     from diptych.evaluation import ZeroShotScorer
 
-    if supervised_classes(name):
-        batch, threads = (options.count(machine[key], f"--{key}") for key in ("batch_size", "threads"))
-        return load_supervised(
-            name, columns, device=machine["device"], batch_size=batch or 64, threads=threads
-        )
-    encoder = options.open_model(name, None, exact=machine["precision"] == "auto", **machine)
-    return ZeroShotScorer(encoder, classes, templates=templates)
+    if pretrained is None and supervised_classes(name):
+        batch = options.count(asked.batch_size, "--batch-size") or 64
+        threads = options.count(asked.threads, "--threads")
+        return load_supervised(name, columns, device=asked.device, batch_size=batch, threads=threads)
+    return ZeroShotScorer(asked.open(name, pretrained), classes, templates=templates)
 
 
 def _facts(command: str, group: ShiftGroup, standings: Sequence[Standing]) -> dict[str, str]:

@@ -34,14 +34,12 @@ Skip = Annotated[
 Out = Annotated[
     Path, typer.Option("--report", metavar="DIR", help="Page, JSON, CSV, plots, and results to go on from.")
 ]
-TrainPictures = Annotated[
-    int, typer.Option(metavar="N", min=10, help="Of a training part at most, drawn at random.")
-]
+TrainLimit = Annotated[int, typer.Option(metavar="N", min=10, help="As --limit, of training parts.")]
 Corrupt = Annotated[
     str,
     typer.Option(metavar="NAME", help="Whose pictures are corrupted.", show_default="cifar10, or the first"),
 ]
-CorruptPictures = Annotated[int, typer.Option(metavar="N", min=10, help="Of it, drawn at random.")]
+CorruptLimit = Annotated[int, typer.Option(metavar="N", min=10, help="As --limit, of what is corrupted.")]
 ListOnly = Annotated[bool, typer.Option("--dry-run", metavar="", help="List the steps and measure nothing.")]
 
 
@@ -57,9 +55,9 @@ def suite(
     data: Data,
     dataset: Only = None,
     skip: Skip = None,
-    train_pictures: TrainPictures = 5000,
+    train_limit: TrainLimit = 5000,
     corrupt: Corrupt = "",
-    corrupt_pictures: CorruptPictures = 500,
+    corrupt_limit: CorruptLimit = 500,
     dry_run: ListOnly = False,
     *,
     asked: _Asked,
@@ -79,7 +77,7 @@ def suite(
     """
     from diptych.evaluation.suite import plan
 
-    steps = plan(data, _options(dataset, skip, train_pictures, corrupt, corrupt_pictures))
+    steps = plan(data, _options(dataset, skip, train_limit, corrupt, corrupt_limit, asked.limit))
     if dry_run:
         for step in steps:
             print_lines(f"{step.title}: {step.pictures:,} pictures")
@@ -94,7 +92,12 @@ def suite(
 
 
 def _options(
-    dataset: Sequence[str] | None, skip: Sequence[str] | None, train: int, corrupt: str, pictures: int
+    dataset: Sequence[str] | None,
+    skip: Sequence[str] | None,
+    train_limit: int,
+    corrupt: str,
+    corrupt_limit: int,
+    limit: int | None,
 ) -> Options:
     from diptych.evaluation.suite import PARTS, Options
 
@@ -104,9 +107,10 @@ def _options(
     return Options(
         parts=parts,
         only=tuple(dataset or ()),
-        train_pictures=train,
+        limit=limit,
+        train_limit=train_limit,
         corrupt=corrupt,
-        corrupt_pictures=pictures,
+        corrupt_limit=corrupt_limit,
     )
 
 

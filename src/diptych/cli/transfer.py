@@ -17,6 +17,7 @@ import typer
 
 from diptych.cli.console import progress
 from diptych.cli.labels import class_texts
+from diptych.cli.measuring import limited
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset
@@ -54,7 +55,9 @@ class Data:
         return [self.test, self.train, *([] if self.validation is None else [self.validation])]
 
 
-def read(train: Path, test: Path, validation: Path | None, names: str | None) -> Data:
+def read(
+    train: Path, test: Path, validation: Path | None, names: str | None, limit: int | None = None
+) -> Data:
     """Open the data sets and see that their classes match, before a model is loaded."""
     from diptych.datasets import load_labelled
     from diptych.evaluation.transfer import aligned
@@ -63,6 +66,7 @@ def read(train: Path, test: Path, validation: Path | None, names: str | None) ->
     taught = load_labelled(train, class_names=words)
     others = [path for path in (test, validation) if path is not None]
     parts = [aligned(taught, load_labelled(path, class_names=words)) for path in others]
+    taught, *parts = (limited(part, limit) for part in (taught, *parts))
     return Data(taught, parts[0], parts[1] if len(parts) > 1 else None, texts)
 
 

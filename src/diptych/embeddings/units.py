@@ -211,7 +211,7 @@ def _columns(path: Path, wanted: Modality | None, asked: Columns) -> Columns:
     if (wanted == "pictures" and not picture) or not (picture or text):
         raise DataError(
             f"{path} has no column that is known to hold {wanted or 'pictures or texts'}: its columns are "
-            f"{', '.join(map(repr, known)) or 'none'}. Name one: --picture-column or --text-column"
+            f"{', '.join(map(repr, known)) or 'none'}. Name one: --image-column or --caption-column"
         )
     return Columns(picture, text)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, Unpack
@@ -54,24 +54,27 @@ class Options:
     parts : sequence of Part
     only : sequence of str
         Names of data sets; empty: all that are there.
-    train_pictures : int
-        Of each training part at most, drawn at random: what a linear probe's sweep costs goes with it.
+    limit : int or None
+        Pictures of each test part at most, drawn by class.
+    train_limit : int
+        Of each training part at most, drawn by class: what a linear probe's sweep costs goes with it.
     shots, seeds
         As for `evaluate_few_shot`.
     corrupt : str
         The data set whose pictures are corrupted; "": CIFAR-10, or the first one.
-    corrupt_pictures : int
-        Of it, drawn at random.
+    corrupt_limit : int
+        Of it, drawn by class.
     severities : sequence of int
     """
 
     parts: Sequence[Part] = PARTS
     only: Sequence[str] = ()
-    train_pictures: int = 5000
+    limit: int | None = None
+    train_limit: int = 5000
     shots: Sequence[int] = SHOTS
     seeds: int = SEEDS
     corrupt: str = ""
-    corrupt_pictures: int = 500
+    corrupt_limit: int = 500
     severities: Sequence[int] = (1, 2, 3, 4, 5)
 
 
@@ -123,7 +126,7 @@ def plan(root: str | Path, options: Options = Options()) -> list[Step]:
         )
     if wanted:
         places = [p for p in places if p.known.name in wanted or p.known.name.split("/")[-1] in wanted]
-    shelf = _Shelf(places)
+    shelf = _Shelf(places, options.limit)
     makers = {"zero-shot": _naming, "retrieval": _finding, "probes": _learning, "robustness": _shifting}
     steps = [step for part in options.parts for step in makers[part](shelf, options)]
     if not steps:
@@ -222,15 +225,17 @@ def _shifts(compared: Iterable[RobustnessComparison]) -> Section:
 class _Shelf:
     """Data sets that are there; each is opened once, however many steps read it."""
 
-    def __init__(self, places: Sequence[Place]) -> None:
-        self.places = places
+    def __init__(self, places: Sequence[Place], limit: int | None = None) -> None:
+        self.places, self.limit = places, limit
         self._open: dict[tuple[str, str | None], Measure] = {}
 
     def measure(self, place: Place, domain: str | None = None) -> Measure:
         """A data set, or one of its domains, with its protocol."""
         key = (place.known.name, domain)
         if key not in self._open:
-            self._open[key] = measure_known(place, domain=domain)
+            whole = measure_known(place, domain=domain)
+            part = whole.dataset if self.limit is None else whole.dataset.sample(self.limit)
+            self._open[key] = replace(whole, dataset=part)
         return self._open[key]
 
     def whole(self, *, retrieval: bool) -> Iterator[tuple[Place, Measure]]:
@@ -276,7 +281,7 @@ def _learning(shelf: _Shelf, options: Options) -> Iterator[Step]:
             continue
         train = place.open("train")
         if isinstance(train, ImageDataset):
-            yield _taught(one, one.dataset, train.sample(options.train_pictures), options)
+            yield _taught(one, one.dataset, train.sample(options.train_limit), options)
 
 
 def _taught(one: Measure, test: ImageDataset, train: ImageDataset, options: Options) -> Step:
@@ -316,7 +321,7 @@ def _shifted(title: str, reference: Measure, shifts: Sequence[Pictures]) -> Step
 
 def _corrupted(one: Measure, options: Options) -> Step:
     assert isinstance(one.dataset, ImageDataset)
-    sample = one.dataset.sample(options.corrupt_pictures)
+    sample = one.dataset.sample(options.corrupt_limit)
     severities = tuple(options.severities)
 
     def group(side: int) -> ShiftGroup:

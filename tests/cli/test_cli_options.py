@@ -1,0 +1,99 @@
+"""One name for one thing: the whole command line is walked, and every measurement takes the same options."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+
+from diptych.cli.main import app
+
+SHARED = {
+    *("--report", "--json", "--quiet", "--fast", "--runtime", "--device", "--precision", "--threads"),
+    *("--batch-size", "--cache", "--pretrained", "--limit", "--model"),
+}
+DRAWN_ONLY = ("audit relations", "audit abstract")  # --each says how many pictures are drawn
+BETWEEN_MODELS = ("evaluate interpolate",)  # names its two models as arguments
+NO_MEASUREMENT = ("evaluate datasets",)
+
+# Options of one name that mean different things. The list may get shorter, not longer.
+DIFFERENT = {
+    "--baseline",  # a model; a race
+    "--batch-size",  # pictures a step; pairs a step of training
+    "--copies",
+    "--keep",  # which duplicate stays; which interpolated model is saved
+    "--model",  # of training: a preset
+    "--out",  # a file or a folder
+    "--templates",  # "auto" for labels that people type
+    "--to",  # where to; which form to convert into
+    "--val",
+}
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """Every command of the application by its full name."""
+
+    def walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            yield name, command
+            return
+        for word, child in inner.items():
+            yield from walk(child, f"{name} {word}".strip())
+
+    return walk(typer.main.get_command(app), "")
+
+
+def options(command: Any) -> Iterator[tuple[str, Any]]:
+    """(long name, option) of a command."""
+    for one in command.params:
+        if one.param_type_name == "option":
+            yield next(name for name in one.opts if name.startswith("--")), one
+
+
+MEASUREMENTS = {
+    name: command
+    for name, command in commands()
+    if name.split()[0] in ("evaluate", "audit") and name not in NO_MEASUREMENT
+}
+
+
+@pytest.mark.parametrize("name", MEASUREMENTS)
+def test_every_measurement_takes_the_shared_options(name: str) -> None:
+    wanted = SHARED - ({"--limit"} if name in DRAWN_ONLY else set())
+    wanted -= {"--model"} if name in BETWEEN_MODELS else set()
+    assert wanted <= {option for option, _ in options(MEASUREMENTS[name])}
+
+
+def test_one_name_has_one_form_and_one_explanation() -> None:
+    forms: dict[str, set[str]] = defaultdict(set)
+    places: dict[str, list[str]] = defaultdict(list)
+    for name, command in commands():
+        for option, one in options(command):
+            forms[option].add(one.metavar or "")
+            places[option].append(name)
+    differing = {option: places[option] for option, found in forms.items() if len(found) > 1}
+    assert set(differing) == DIFFERENT, differing
+
+
+def test_one_explanation_has_one_name() -> None:
+    names: dict[str, set[str]] = defaultdict(set)
+    for _, command in commands():
+        for option, one in options(command):
+            if one.help:
+                names[one.help].add(option)
+    columns = {"--age", "--gender", "--race"}
+    assert [found for found in names.values() if len(found) > 1] == [columns]
+
+
+def test_a_number_of_pictures_at_most_is_a_limit() -> None:
+    """`--sample`, `--most`, `--train-pictures` and `--limit` were four names of it."""
+    for name, command in commands():
+        for option, one in options(command):
+            text = (one.help or "").lower()
+            if one.metavar == "N" and "at most so many pictures" in text:
+                assert option.endswith("limit"), (name, option)
+            assert option not in ("--train-pictures", "--corrupt-pictures", "--picture-column"), name
