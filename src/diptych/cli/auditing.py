@@ -9,19 +9,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from diptych.cli.console import progress, tell_failures
-from diptych.cli.measuring import Measuring
+from diptych.cli.measuring import Drawing
 from diptych.cli.reporting import tell
 
 if TYPE_CHECKING:
     from diptych.audits import Audit
 
 
-def run(asked: Measuring, what: str, measure: Callable[..., Audit], *given: Any, **more: Any) -> Audit:
+def run(asked: Drawing, what: str, measure: Callable[..., Audit], *given: Any, **more: Any) -> Audit:
     """Open the model, measure, print the report, write its files; status 1 where pictures failed.
 
     Parameters
     ----------
-    asked : Measuring
+    asked : Drawing
     what : str
         Written beside the bar.
     measure : callable

@@ -19,7 +19,7 @@ from diptych.cli.reporting import write
 from diptych.errors import DataError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from diptych.encoders import TorchEncoder
+    from diptych.encoder import Encoder
     from diptych.evaluation import Interpolation, Measure, Point, Result, Settings
     from diptych.weights import Checkpoint
 
@@ -184,7 +184,7 @@ def _mixer(ends: Sequence[Checkpoint]) -> Callable[[float], Checkpoint]:
 
 
 def _walk(
-    encoder_at: Callable[[float], TorchEncoder],
+    encoder_at: Callable[[float], Encoder],
     shares: Sequence[float],
     measures: Sequence[Measure],
     identities: tuple[str, str],

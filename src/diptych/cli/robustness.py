@@ -18,7 +18,7 @@ from diptych.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset
-    from diptych.evaluation import ShiftGroup, Standing
+    from diptych.evaluation import Settings, ShiftGroup, Standing
     from diptych.evaluation.scorers import Scorer
 
 Data = Annotated[Path, typer.Argument(metavar="REFERENCE", help="Labelled pictures.", show_default=False)]
@@ -139,7 +139,8 @@ def robustness(
     for name, scorer in scorers.items():
         total = sum(map(len, (group.reference, *group.shifts)))
         with progress(name, total, unit="pictures", quiet=asked.quiet) as advance:
-            standings[name] = measure(scorer, group, **{**settings, "model": name, "progress": advance})
+            shown: Settings = {**settings, "model": name, "progress": advance}
+            standings[name] = measure(scorer, group, **shown)
     usual = [standings[name] for name in dict.fromkeys(ordinary or [])]
     others = [one for name, one in standings.items() if name not in (ordinary or [])]
     found = compare_robustness(group, others, usual, baseline=baseline or "", seed=seed)
