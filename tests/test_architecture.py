@@ -305,6 +305,13 @@ except SystemExit as stop:
 """
 
 
+WEIGHTS_AS_DATA = "from diptych.weights import download, foreign, open_clip, registry, transformers"
+
+
+def test_what_is_known_of_weights_is_read_without_torch() -> None:
+    assert "torch" not in loaded_after(WEIGHTS_AS_DATA)
+
+
 @pytest.mark.parametrize("code", ["import diptych", HELP], ids=["import diptych", "diptych --help"])
 def test_torch_and_its_like_stay_unloaded(code: str) -> None:
     heavy = {"torch", "numpy", "PIL", "tokenizers", "huggingface_hub", "safetensors", "ftfy"}

@@ -1,20 +1,26 @@
 """Names and checksums, download, reading foreign checkpoints, identity.
 
-Building a model and filling it is `diptych.encoders`' work; what stands here ends with tensors by name.
+Building a model and filling it is `diptych.encoders`' work; what stands here ends with tensors by name. Names
+are imported at their first use: files that hold no tensors (`download`, `registry`, `foreign`) are read
+without torch.
 """
 
 from __future__ import annotations
 
-from diptych.weights.combine import combine
-from diptych.weights.fitting import fit
-from diptych.weights.identity import identity_of
-from diptych.weights.load import load_checkpoint, load_texts
-from diptych.weights.m_clip import TextCheckpoint, with_texts_of
-from diptych.weights.native import save_checkpoint, to_diptych
-from diptych.weights.registry import list_models, suggest
-from diptych.weights.spec import Checkpoint, ModelSpec
-from diptych.weights.write_open_clip import to_open_clip
-from diptych.weights.write_transformers import to_transformers
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diptych.weights.combining import combine
+    from diptych.weights.fitting import fit
+    from diptych.weights.identity import identity_of
+    from diptych.weights.load import load_checkpoint, load_texts
+    from diptych.weights.m_clip import TextCheckpoint, with_texts_of
+    from diptych.weights.native import save_checkpoint, to_diptych
+    from diptych.weights.registry import list_models, suggest
+    from diptych.weights.spec import Checkpoint, ModelSpec
+    from diptych.weights.write_open_clip import to_open_clip
+    from diptych.weights.write_transformers import to_transformers
 
 __all__ = [
     "load_checkpoint",
@@ -33,3 +39,31 @@ __all__ = [
     "TextCheckpoint",
     "ModelSpec",
 ]
+
+_HOMES = {
+    "load_checkpoint": "load",
+    "load_texts": "load",
+    "with_texts_of": "m_clip",
+    "save_checkpoint": "native",
+    "to_diptych": "native",
+    "to_open_clip": "write_open_clip",
+    "to_transformers": "write_transformers",
+    "identity_of": "identity",
+    "fit": "fitting",
+    "combine": "combining",
+    "list_models": "registry",
+    "suggest": "registry",
+    "Checkpoint": "spec",
+    "TextCheckpoint": "m_clip",
+    "ModelSpec": "spec",
+}
+
+if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        """Import a name at its first use (PEP 562), and keep it."""
+        if name not in _HOMES:
+            raise AttributeError(f"diptych.weights has no {name!r}; it has {', '.join(__all__)}")
+        value = getattr(importlib.import_module(f"diptych.weights.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value

@@ -21,9 +21,10 @@ from diptych.weights import m_clip, open_clip, transformers
 from diptych.weights.archive import is_torchscript
 from diptych.weights.download import sha256
 from diptych.weights.fitting import contradictions, fit, fitting_presets
+from diptych.weights.foreign import read_json
 from diptych.weights.identity import identity_of
 from diptych.weights.infer import infer_openai
-from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, read_json, read_spec
+from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, read_spec
 from diptych.weights.pickled import read_state
 from diptych.weights.registry import OPENAI_ARCHIVES, preprocess_for, tokenizer_for
 from diptych.weights.spec import Checkpoint, ModelSpec, State

@@ -5,11 +5,14 @@ A key that is passed over in silence is how a model comes to give other vectors 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from diptych.errors import WeightsError
 
+LARGEST_JSON = 16 << 20  # bytes; a description is a few thousand
 _REQUIRED: Final = object()
 
 
@@ -104,6 +107,27 @@ vectors, so it is refused
     def refusal(self, key: str, value: Any, expected: str) -> WeightsError:
         """The error for a value that cannot be used."""
         return WeightsError(f"{self._where}.{key} is {_short(value)}; this version reads {expected}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, too large, or holds something else.
+    """
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise WeightsError(f"{path} has {path.stat().st_size} bytes: expected a small JSON description")
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path} holds a {type(content).__name__}: expected a JSON object")
+    return content
 
 
 def _short(value: Any) -> str:

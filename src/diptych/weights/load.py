@@ -10,8 +10,9 @@ from diptych.inputs.config import TokenizerConfig
 from diptych.weights import m_clip, open_clip, transformers
 from diptych.weights.download import Hub, checked_against
 from diptych.weights.folders import finish, read_file, read_folder, read_texts, warn_of_config
+from diptych.weights.foreign import read_json
 from diptych.weights.names import HUB, LOCAL, resolve
-from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, read_json, read_spec
+from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, read_spec
 from diptych.weights.pickled import read_state
 from diptych.weights.registry import Release, find
 from diptych.weights.roberta import TOKENIZER_REPOSITORY, XLM_R_VOCABULARY, tokenizer_of

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from diptych.disk import prepare, saving, write_bytes
 from diptych.errors import ChecksumError, WeightsError
+from diptych.weights.foreign import read_json
 from diptych.weights.identity import VECTOR_PARTS, hash_parts, identity_of_parts
 from diptych.weights.spec import Checkpoint, ModelSpec, State, tokenizer_file
 
 WEIGHTS_FILE = "model.safetensors"
 SPEC_FILE = "diptych.json"
 FORMAT = 1
-LARGEST_JSON = 16 << 20  # bytes; a description is a few thousand
 
 
 def save_checkpoint(
@@ -192,27 +192,6 @@ def read_spec(folder: Path) -> tuple[ModelSpec, str]:
     """The spec and the stated identity alone, without touching the weights: for listings."""
     content = read_json(folder / SPEC_FILE)
     return _spec(content, folder), str(content.get("identity", ""))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises
-    ------
-    WeightsError
-        The file is missing, too large, or holds something else.
-    """
-    try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise WeightsError(f"{path} has {path.stat().st_size} bytes: expected a small JSON description")
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds a {type(content).__name__}: expected a JSON object")
-    return content
 
 
 def _exchange(folder: Path, tensors: State, text: bytes, identity: str) -> None:

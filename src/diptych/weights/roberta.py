@@ -16,8 +16,7 @@ from diptych.errors import InputError, UnknownModelError, WeightsError
 from diptych.inputs.config import TokenizerConfig
 from diptych.model.config import RobertaConfig
 from diptych.model.presets import mlp_ratio
-from diptych.weights.foreign import Keys
-from diptych.weights.native import read_json
+from diptych.weights.foreign import Keys, read_json
 from diptych.weights.spec import State
 from diptych.weights.transformers import ACTIVATIONS, BOOKKEEPING, CONFIG_FILE
 

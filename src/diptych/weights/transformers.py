@@ -16,8 +16,7 @@ from diptych.errors import InputError, UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import Activation, CLIPConfig, TextConfig, ViTConfig
 from diptych.model.presets import mlp_ratio
-from diptych.weights.foreign import Keys
-from diptych.weights.native import read_json
+from diptych.weights.foreign import Keys, read_json
 
 CONFIG_FILE = "config.json"
 PREPROCESS_FILES = ("preprocessor_config.json", "processor_config.json")
