@@ -1,7 +1,8 @@
-"""The contract of `diptych.encoder` fulfilled by an exported folder, without torch.
+"""The contract of `diptych.encoder` fulfilled by ONNX graphs, exported or released, without torch.
 
 Puts preprocessing, tokenizer and two towers together. A tower is opened when it is first needed, since a
-search in words needs no image tower, and tested on its golden vectors before it answers anything.
+search in words needs no image tower, and a tower of our own exports is tested on its golden vectors before it
+answers anything.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.encoders.folder import Golden, read_export, read_golden, tower_file
+from diptych.encoders.finding import read_released
+from diptych.encoders.folder import Golden, is_exported, read_export, read_golden, tower_file
 from diptych.encoders.judging import refuse_golden
-from diptych.encoders.towers import PRECISIONS, RUNTIMES, Tower, is_installed, open_tower
+from diptych.encoders.released import ReleasedModel
+from diptych.encoders.towers import PRECISIONS, RUNTIMES, OnnxTower, Tower, is_installed, open_tower
 from diptych.errors import InputError, WeightsError
 from diptych.extras import require
 from diptych.inputs import (
@@ -44,12 +47,13 @@ class ExportedEncoder:
 
     Parameters
     ----------
-    folder : path
-        As `diptych export` wrote it.
+    folder : path or ReleasedModel
+        As `diptych export` wrote it, or in a released layout (`encoders.finding`).
     runtime : {"onnx", "openvino"}, optional
         By default the first of the two that is installed.
-    precision : {"float32", "bfloat16", "int8"}
-        bfloat16 and int8 with OpenVINO only, int8 only where it was exported.
+    precision : {"float32", "bfloat16", "float16", "int8"}, optional
+        By default float32, or that of a released folder's graphs. bfloat16 with OpenVINO only; so is int8 of
+        our own exports, where it was exported.
     batch_size : int
         Pictures or texts computed at a time.
     threads : int, optional
@@ -74,24 +78,30 @@ class ExportedEncoder:
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: str | Path | ReleasedModel,
         *,
         runtime: str | None = None,
-        precision: str = "float32",
+        precision: str | None = None,
         batch_size: int = BATCH,
         threads: int | None = None,
         on_long: OnLong = "cut",
     ) -> None:
-        self.folder = Path(folder)
-        self.spec = read_export(self.folder)
-        self.runtime = runtime or ("openvino" if precision in ("bfloat16", "int8") else _first_installed())
+        self.released = folder if isinstance(folder, ReleasedModel) else None
+        self.folder = folder.folder if isinstance(folder, ReleasedModel) else Path(folder)
+        if self.released is None and not is_exported(self.folder):
+            wanted = None if precision == "bfloat16" else precision
+            self.released = read_released(self.folder, precision=wanted)
+        self.spec = read_export(self.folder) if self.released is None else self.released.spec
+        precision = precision or (self.released.precision if self.released else "float32")
+        ours_in_8_bits = self.released is None and precision == "int8"
+        openvino = precision == "bfloat16" or ours_in_8_bits
+        self.runtime = runtime or ("openvino" if openvino else _first_installed())
         if self.runtime not in RUNTIMES:
             raise InputError(f"unknown runtime {runtime!r}: expected one of {', '.join(RUNTIMES)}")
-        if precision not in PRECISIONS[self.runtime]:
-            raise InputError(
-                f"{self.runtime} computes in {' or '.join(PRECISIONS[self.runtime])} here, not {precision!r}"
-            )
-        if precision == "int8" and "int8" not in self.spec.precisions:
+        possible = self._precisions()
+        if precision not in possible:
+            raise InputError(f"{self.runtime} computes in {' or '.join(possible)} here, not {precision!r}")
+        if ours_in_8_bits and "int8" not in self.spec.precisions:
             raise InputError(
                 f"{self.folder} holds no int8 towers: export it again with --int8 (and --calibrate FOLDER)"
             )
@@ -154,7 +164,7 @@ class ExportedEncoder:
         rows = np.empty((len(prepared), self.dim), np.float32)
         for start in range(0, len(prepared), self.batch_size):
             part = np.stack(prepared[start : start + self.batch_size])  # (B, 3, S, S)
-            rows[start : start + len(part)] = self._tower("image")(part)
+            rows[start : start + len(part)] = self._checked(self._tower("image")(part))
         return _unit(rows)
 
     def encode_images(self, images: Sequence[Image]) -> FloatArray:
@@ -211,6 +221,11 @@ class ExportedEncoder:
                 f"a tower of {self.spec.name} gives rows of {rows.shape[1:]}, expected {self.dim} wide: its "
                 "files do not belong together; export the model again"
             )
+        if not np.isfinite(rows).all():
+            raise WeightsError(
+                f"a tower of {self.spec.name} gives rows that are no numbers on {self.runtime} in "
+                f"{self.precision}: use another runtime or precision"
+            )
         return rows
 
     def _lengths(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -226,16 +241,35 @@ class ExportedEncoder:
     def _golden(self) -> Golden:
         return read_golden(self.folder)
 
+    def _precisions(self) -> tuple[str, ...]:
+        """What this folder is computed in on this runtime."""
+        if self.released is None:
+            return PRECISIONS[self.runtime]
+        half = ("bfloat16",) if self.runtime == "openvino" else ()
+        return (self.released.precision, *half)
+
     def _tower(self, name: str) -> Tower:
         """A tower, opened and tested when it is first asked for; by one thread."""
         if name not in self._towers:
             with self._opening:
                 if name not in self._towers:
-                    path = self.folder / tower_file(name, self.precision)
-                    tower = open_tower(path, self.runtime, self.precision, threads=self.threads)
-                    self._test(name, tower)
-                    self._towers[name] = tower
+                    self._towers[name] = self._opened(name)
         return self._towers[name]
+
+    def _opened(self, name: str) -> Tower:
+        if self.released is None:
+            path = self.folder / tower_file(name, self.precision)
+            tower = open_tower(path, self.runtime, self.precision, threads=self.threads)
+            self._test(name, tower)
+            return tower
+        graph = self.released.tower(name)
+        other = next(iter(self._towers.values()), None)
+        if isinstance(other, OnnxTower) and self.released.image.graph.path == self.released.text.graph.path:
+            return other.sharing(graph.signature)
+        computed = "bfloat16" if self.precision == "bfloat16" else "float32"
+        return open_tower(
+            graph.graph.path, self.runtime, computed, threads=self.threads, signature=graph.signature
+        )
 
     def _test(self, name: str, tower: Tower) -> None:
         """Golden vectors: what a tower makes of them now, beside what the model made of them."""

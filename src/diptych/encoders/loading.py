@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from diptych.encoders.choices import recorded
 from diptych.encoders.exported import BATCH, ExportedEncoder
+from diptych.encoders.finding import find_released
 from diptych.encoders.folder import is_exported, read_export
 from diptych.encoders.kept import Weights, find_export, kept_export
+from diptych.encoders.released import ReleasedModel
 from diptych.encoders.towers import RUNTIMES, has_bfloat16
 from diptych.errors import InputError
 from diptych.model.presets import is_architecture
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from diptych.encoders.torch import TorchEncoder
     from diptych.inputs import OnLong
     from diptych.weights import Checkpoint
+
+
+_WEIGHTS_OF = "name its weights, as in load('ViT-B-32', 'openai'), or leave out runtime='torch'"
 
 
 @overload
@@ -72,7 +77,8 @@ def load(
     name, pretrained, cache_dir
         As for `diptych.weights.load_checkpoint`: "default" ships with the package; `"ViT-B-32", "openai"`;
         `"hf-hub:org/repo"`; a folder or a run. Or a checkpoint at hand, or a folder that `diptych export`
-        wrote.
+        wrote. Or released ONNX graphs, which need no torch: `"ViT-B-32__openai"` and Immich's other names,
+        `"hf-hub:immich-app/NAME"`, `"hf-hub:jinaai/jina-clip-v2"`, `"hf-hub:Xenova/NAME"`, or their folder.
     runtime : {"torch", "onnx", "openvino", "auto"}, optional
         What computes. By default weights are computed by torch, and an exported folder by ONNX Runtime or
         OpenVINO, whichever is installed. "onnx" and "openvino" convert weights at first use and keep the
@@ -83,7 +89,8 @@ def load(
         on the CPU.
     precision : {"auto", "float32", "bfloat16", "float16", "int8"}
         "auto" is bfloat16 where the hardware computes it, else float32; float32 with ONNX Runtime. "float16"
-        is torch's, "int8" OpenVINO's.
+        is torch's, "int8" OpenVINO's. Of released graphs "float16" and "int8" choose those files, and "auto"
+        the best that are there.
     exact : bool
         Compute in float32 whatever the machine, as evaluation does; what was measured is not looked at.
     batch_size : int
@@ -121,6 +128,13 @@ def load(
             if runtime == "torch":
                 raise InputError(f"{folder} is an exported model, which torch cannot run: load its weights")
             return _export(folder, None if runtime == "auto" else runtime, device, precision, rest)
+        graphs = None if exact or precision in ("auto", "bfloat16") else precision
+        released = find_released(name, precision=graphs, cache_dir=cache_dir)
+        if released is not None:
+            if runtime == "torch":
+                raise InputError(f"{name} holds ONNX graphs, which torch cannot run: {_WEIGHTS_OF}")
+            precision = "bfloat16" if precision == "bfloat16" else released.precision
+            return _export(released, None if runtime == "auto" else runtime, device, precision, rest)
     weights = Weights(name, pretrained, cache_dir)
     if runtime in RUNTIMES:
         folder = kept_export(weights, int8=precision == "int8")
@@ -137,12 +151,12 @@ def load(
 
 
 def _export(
-    folder: Path, runtime: str | None, device: str, precision: str, rest: dict[str, Any]
+    folder: Path | ReleasedModel, runtime: str | None, device: str, precision: str, rest: dict[str, Any]
 ) -> ExportedEncoder:
     """An exported model as these options ask for it."""
     if device not in ("auto", "cpu"):
         raise InputError(f"an exported model computes on the CPU, not on {device!r}: use runtime='torch'")
-    if precision == "auto":
+    if precision == "auto" and isinstance(folder, Path):
         half = runtime == "openvino" and has_bfloat16()
         half = half and not read_export(folder).refusal("openvino", "bfloat16")
         precision = "bfloat16" if half else "float32"

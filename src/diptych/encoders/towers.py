@@ -1,20 +1,24 @@
 """One tower on one runtime: a file in, a function from batches to rows out. No torch.
 
-ONNX Runtime and OpenVINO are imported when a tower is opened, neither when this module is. What a tower is
-fed and whether its rows are right is `exported`'s business.
+ONNX Runtime and OpenVINO are imported when a tower is opened, neither when this module is. Which inputs a
+graph has beside the batch is said by its `Signature`; whether its rows are right is `exported`'s business.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from diptych.disk import user_cache
 from diptych.encoders.intel import intel, signals_kept
 from diptych.errors import InputError, WeightsError
 from diptych.extras import require
@@ -35,6 +39,68 @@ STREAMS = 8  # at most; with more cores each gets several
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
+@dataclass(frozen=True)
+class Signature:
+    """How a graph is called; by default as our own are: one input, and the rows as its first output.
+
+    Parameters
+    ----------
+    input : str, optional
+        Of the batch: pixels or ids; by default the graph's first.
+    output : str, optional
+        With the rows; by default the graph's first.
+    dtype : str, optional
+        The batch is cast to it.
+    mask : str, optional
+        An input that is 1 where an id is seen and 0 where it is padding, in the ids' type.
+    pad_id : int
+        What is padding.
+    end_is_pad : bool
+        The padding is the end token, as in transformers' tokenizer of CLIP: the first in a row is seen.
+    fixed_batch : int, optional
+        The graph takes exactly so many items at a time.
+    constants : mapping
+        Inputs of the other tower, where both are one graph, as (type, shape of one item): fed with zeros.
+    data_files : tuple of Path
+        Other files that the graph's weights lie in.
+    """
+
+    input: str | None = None
+    output: str | None = None
+    dtype: str | None = None
+    mask: str | None = None
+    pad_id: int = 0
+    end_is_pad: bool = False
+    fixed_batch: int | None = None
+    constants: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    data_files: tuple[Path, ...] = ()
+
+    def feeds(self, batch: NDArray[Any], first_input: str) -> dict[str, NDArray[Any]]:
+        """Every input by its name, for a batch of pixels or ids.
+
+        Examples
+        --------
+        >>> call = Signature("input_ids", dtype="int32", mask="attention_mask", pad_id=1)
+        >>> {name: ids.tolist() for name, ids in call.feeds(np.array([[5, 2, 1]]), "").items()}
+        {'input_ids': [[5, 2, 1]], 'attention_mask': [[1, 1, 0]]}
+        """
+        batch = np.ascontiguousarray(batch, self.dtype)
+        feeds = {self.input or first_input: batch}
+        if self.mask is not None:
+            seen = batch != self.pad_id  # (B, L)
+            if self.end_is_pad:
+                seen |= (
+                    np.cumsum(~seen, axis=1) == 1
+                )  # the end itself is the first place that looks like padding
+            feeds[self.mask] = seen.astype(batch.dtype)
+        for name, (dtype, shape) in self.constants.items():
+            feeds[name] = np.zeros((len(batch), *shape), dtype)
+        return feeds
+
+
+OWN = Signature()
+
+
 class Tower(Protocol):
     """Batches of pixels or ids as unit rows."""
 
@@ -43,7 +109,14 @@ class Tower(Protocol):
         ...
 
 
-def open_tower(path: Path, runtime: str, precision: str, *, threads: int | None = None) -> Tower:
+def open_tower(
+    path: Path,
+    runtime: str,
+    precision: str,
+    *,
+    threads: int | None = None,
+    signature: Signature = OWN,
+) -> Tower:
     """A tower from its file.
 
     Parameters
@@ -55,6 +128,8 @@ def open_tower(path: Path, runtime: str, precision: str, *, threads: int | None 
         What to compute in; "int8" is in the file itself.
     threads : int, optional
         By default one per processor this process may use.
+    signature : Signature
+        By default that of our own exports.
 
     Raises
     ------
@@ -72,27 +147,47 @@ def open_tower(path: Path, runtime: str, precision: str, *, threads: int | None 
             f"{runtime} does not compute in {precision!r} here: expected {', '.join(PRECISIONS[runtime])}"
         )
     kind = OnnxTower if runtime == "onnx" else OpenVinoTower
-    return kind(path, precision, threads or processors())
+    return kind(path, precision, threads or processors(), signature)
 
 
 class OnnxTower:
     """A tower on ONNX Runtime."""
 
-    def __init__(self, path: Path, precision: str, threads: int) -> None:
+    def __init__(self, path: Path, precision: str, threads: int, signature: Signature = OWN) -> None:
         onnxruntime = require("onnxruntime", extra="onnx", purpose="run exported models")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # its warnings are for whoever exported the graph
         # Threads that spin while they wait would take the cores from those that decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         with _readable(path):
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        self._input = self._session.get_inputs()[0].name
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.only_execute_path_to_fetches = bool(signature.constants)
+        self._first_input = self._session.get_inputs()[0].name
+        self._output = signature.output or self._session.get_outputs()[0].name
+        self._path, self._signature = path, signature
+
+    def sharing(self, signature: Signature) -> OnnxTower:
+        """The other tower of the same graph: the weights are held once."""
+        other = object.__new__(OnnxTower)
+        other.__dict__ |= self.__dict__ | {"_signature": signature, "_output": signature.output}
+        return other
 
     def __call__(self, batch: NDArray[Any]) -> FloatArray:
         """(B, ...) -> (B, dim) float32."""
-        return np.asarray(self._session.run(None, {self._input: batch})[0], np.float32)
+        fixed = self._signature.fixed_batch
+        rows = [
+            self._rows(part)[:count] for part, count in _parts(batch, fixed or len(batch), fill=bool(fixed))
+        ]
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    def _rows(self, part: NDArray[Any]) -> FloatArray:
+        feeds = self._signature.feeds(part, self._first_input)
+        with _runs(self._path):
+            return np.asarray(self._session.run([self._output], feeds, self._run_options)[0], np.float32)
 
 
 class OpenVinoTower:
@@ -103,36 +198,60 @@ class OpenVinoTower:
     is that a single input gets one core: there a quarter longer for a text, half as long again for a picture.
     """
 
-    def __init__(self, path: Path, precision: str, threads: int) -> None:
+    def __init__(self, path: Path, precision: str, threads: int, signature: Signature = OWN) -> None:
         openvino = intel("openvino", "run exported models on OpenVINO")
         core = openvino.Core()
-        with _readable(path), signals_kept():
+        with _readable(path), signals_kept(), _linked(path, signature.data_files) as readable_path:
             settings = {
                 "INFERENCE_PRECISION_HINT": _HINTS[precision],
                 "INFERENCE_NUM_THREADS": threads,
                 "NUM_STREAMS": min(threads, STREAMS),
             }
-            model = core.compile_model(core.read_model(path), "CPU", settings)
-        self._requests = [model.create_infer_request() for _ in range(min(threads, STREAMS))]
+            model = core.read_model(readable_path)
+            self._first_input = model.input(0).any_name
+            if signature.constants:  # the part of a graph of both towers that makes these rows
+                wanted = [model.input(name) for name in (signature.input, signature.mask) if name is not None]
+                parameters = [port.get_node() for port in wanted]
+                model = openvino.Model([model.output(signature.output)], parameters)
+            compiled = core.compile_model(model, "CPU", settings)
+        self._requests = [compiled.create_infer_request() for _ in range(min(threads, STREAMS))]
+        self._output = compiled.output(signature.output).index if signature.output else 0
+        self._names = {name for port in compiled.inputs for name in port.names}  # a port may have several
+        self._path, self._signature = path, signature
         self._one = Lock()
 
     def __call__(self, batch: NDArray[Any]) -> FloatArray:
         """(B, ...) -> (B, dim) float32. Threads take turns: a request holds one thread's chunk and rows."""
-        with self._one:
+        with self._one, _runs(self._path):
             return self._rows(batch)
 
     def _rows(self, batch: NDArray[Any]) -> FloatArray:
-        size = min(CHUNK, -(-len(batch) // len(self._requests)))  # small batches are shared out too
+        # Small batches are shared out too.
+        fixed = self._signature.fixed_batch
+        size = fixed or min(CHUNK, -(-len(batch) // len(self._requests)))
         rows: list[FloatArray] = []
-        starts = range(0, len(batch), size)
-        for step in range(0, len(starts), len(self._requests)):
-            busy = list(zip(self._requests, starts[step : step + len(self._requests)], strict=False))
-            for request, start in busy:
-                request.start_async({0: np.ascontiguousarray(batch[start : start + size])}, share_inputs=True)
-            for request, _ in busy:
+        parts = list(_parts(batch, size, fill=bool(fixed)))
+        for step in range(0, len(parts), len(self._requests)):
+            busy = list(zip(self._requests, parts[step : step + len(self._requests)], strict=False))
+            shared = []  # kept until the requests are done: they read these arrays where they lie
+            for request, (part, _) in busy:
+                feeds = self._signature.feeds(part, self._first_input)
+                shared.append({name: value for name, value in feeds.items() if name in self._names})
+                request.start_async(shared[-1], share_inputs=True)
+            for request, (_, count) in busy:
                 request.wait()
-                rows.append(np.array(request.get_output_tensor(0).data, np.float32))
+                rows.append(np.array(request.get_output_tensor(self._output).data[:count], np.float32))
         return np.concatenate(rows)
+
+
+def _parts(batch: NDArray[Any], size: int, *, fill: bool) -> Iterator[tuple[NDArray[Any], int]]:
+    """Pieces of `size` items with their number; with `fill` the last repeats its last item up to `size`."""
+    for start in range(0, len(batch), size):
+        part = batch[start : start + size]
+        count = len(part)
+        if fill and count < size:
+            part = np.concatenate([part, np.repeat(part[-1:], size - count, axis=0)])
+        yield part, count
 
 
 def is_installed(runtime: str) -> bool:
@@ -148,12 +267,55 @@ def has_bfloat16() -> bool:
 
 
 @contextlib.contextmanager
+def _linked(path: Path, data_files: tuple[Path, ...]) -> Iterator[Path]:
+    """Where OpenVINO may read a graph: it refuses external data that are links, as in the hub's cache.
+
+    Such files get names in a folder of their own while they are read; nothing is copied.
+    """
+    if not any(file.is_symlink() for file in data_files):
+        yield path
+        return
+    cache = user_cache()
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="openvino-") as folder:
+        for file in (path, *data_files):
+            name = Path(folder) / file.relative_to(path.parent)
+            name.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file.resolve(), name)
+            except OSError as error:  # another file system
+                raise WeightsError(
+                    f"OpenVINO does not follow the links of {path.parent}: use runtime='onnx', or copy the "
+                    "folder"
+                ) from error
+        yield Path(folder) / path.name
+
+
+@contextlib.contextmanager
+def _runs(path: Path) -> Iterator[None]:
+    """What a runtime raises while it computes, as ours."""
+    try:
+        yield
+    except Exception as error:
+        raise WeightsError(f"{path} cannot be computed: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The last line of what a runtime says: the others are its own source files."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1][:300]
+
+
+@contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """What a runtime says of a file it cannot read, as ours; both raise anything."""
     if not path.is_file():
         raise WeightsError(f"{path} is not there: the folder is not whole; export it again")
     try:
         yield
+    except WeightsError:
+        raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise WeightsError(f"{path} cannot be opened: {reason[0][:300]}. Export the model again") from error
+        raise WeightsError(
+            f"{path} cannot be opened: {_reason(error)}. Export or fetch the model again"
+        ) from error

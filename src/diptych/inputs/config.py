@@ -16,7 +16,7 @@ from diptych.errors import InputError
 Kind = Literal["clip", "file"]
 Clean = Literal["lower", "canonicalize", "whitespace", "none"]
 Interpolation = Literal["bicubic", "bilinear"]
-Resize = Literal["shortest", "squash"]
+Resize = Literal["shortest", "squash", "longest"]
 
 # Mean and deviation of CLIP's own training pictures (https://github.com/openai/CLIP, clip/clip.py).
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -97,7 +97,10 @@ class PreprocessConfig:
     mean: tuple[float, float, float] = CLIP_MEAN  # of red, green, blue, on a scale of 0 to 1
     std: tuple[float, float, float] = CLIP_STD
     interpolation: Interpolation = "bicubic"
-    resize: Resize = "shortest"  # "shortest": shorter side to size, then crop; "squash": both sides to size
+    # "shortest": shorter side to size, then crop; "squash": both sides to size; "longest": longer side to
+    # size, then a border.
+    resize: Resize = "shortest"
+    fill_color: int = 0  # "longest": level of the border's three channels, 0 to 255
 
     def __post_init__(self) -> None:
         _whole(self, "size", 1)
@@ -106,12 +109,18 @@ class PreprocessConfig:
         # JSON has lists only; a tuple keeps the config hashable and equal to its copy.
         object.__setattr__(self, "mean", _three(self, "mean"))
         object.__setattr__(self, "std", _three(self, "std"))
+        _whole(self, "fill_color", 0)
+        if self.fill_color > 255:
+            raise InputError(f"PreprocessConfig.fill_color must be at most 255, got {self.fill_color}")
         if min(self.std) <= 0:
             raise InputError(f"PreprocessConfig.std must be above 0, got {self.std}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        values = dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        if not self.fill_color:  # left out, so that older versions read the files
+            del values["fill_color"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PreprocessConfig:

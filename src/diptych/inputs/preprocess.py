@@ -94,7 +94,7 @@ def _fill(image: Image.Image, row: FloatArray, config: PreprocessConfig) -> None
 
 
 def _square(image: Image.Image, config: PreprocessConfig) -> Image.Image:
-    """Resized to size x size, cropped at the centre where the config says so."""
+    """Resized to size x size; cropped at the centre, or with a border, where the config says so."""
     if image.mode != "RGB":
         raise ImageError(
             f"expected an RGB picture, got mode {image.mode}: diptych.media.load_image gives RGB"
@@ -105,6 +105,12 @@ def _square(image: Image.Image, config: PreprocessConfig) -> Image.Image:
     size, resample = config.size, _FILTERS[config.interpolation]
     if config.resize == "squash":
         return image.resize((size, size), resample)
+    if config.resize == "longest":
+        ratio = max(width, height) / size
+        across, down = max(1, round(width / ratio)), max(1, round(height / ratio))
+        square = Image.new("RGB", (size, size), (config.fill_color,) * 3)
+        square.paste(image.resize((across, down), resample), ((size - across) // 2, (size - down) // 2))
+        return square
     short = min(width, height)
     across, down = int(size * width / short), int(size * height / short)  # torchvision cuts off the fraction
     left, top = round((across - size) / 2), round((down - size) / 2)  # to even, as torchvision does

@@ -27,6 +27,7 @@ _WORD_END = "</w>"
 # ignores case, which after lower-casing still matters twice: the long s counts as an s, and the combining
 # iota U+0345, a mark that folds to a letter, belongs to no class and vanishes.
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
+LARGEST_FILE = 256 << 20  # bytes; that of XLM-V, with a million pieces, is the largest known, about 70 MB
 _MAX_CACHED = 100_000  # chunks; about 20 MB
 _LONGEST_CACHED = 32  # characters; scripts without spaces make a chunk of every sentence
 
@@ -133,6 +134,10 @@ class FileVocabulary:
 
         if not path.is_file():
             raise WeightsError(f"{path} is not there: a tokenizer of kind 'file' needs its tokenizer.json")
+        if (size := path.stat().st_size) > LARGEST_FILE:
+            raise WeightsError(
+                f"{path} has {size:,} bytes: a tokenizer.json has at most {LARGEST_FILE:,} here"
+            )
         try:
             self._rust = Tokenizer.from_str(path.read_text(encoding="utf-8"))
         except Exception as error:  # the Rust side raises plain Exception
@@ -143,6 +148,16 @@ class FileVocabulary:
         added = self._rust.encode("").ids
         self.start_id: int | None = added[0] if len(added) > 1 else None
         self.end_id: int | None = added[-1] if added else None
+
+    @property
+    def size(self) -> int:
+        """How many ids there are, special ones included."""
+        return int(self._rust.get_vocab_size(with_added_tokens=True))
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token as it stands in the file; None where it has no such token."""
+        found: int | None = self._rust.token_to_id(token)
+        return found
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of cleaned texts, with what the file's own template puts around them."""

@@ -8,6 +8,7 @@ is `write_open_clip`'s work. What each key means was read in open_clip's `model.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def read_config(config: Mapping[str, Any], folder: Path | None = None) -> _Parts
     model = config if bare else keys.take("model_cfg")
     try:
         architecture, tokenizer = _read_model(Keys(model, "model_cfg"), folder)
-        preprocess = _read_preprocess(
+        preprocess = read_preprocess(
             Keys({} if bare else keys.take("preprocess_cfg", {}), "preprocess_cfg"),
             architecture.vision.image_size,
         )
@@ -231,10 +232,16 @@ def _read_tokenizer(keys: Keys, text: TextConfig, *, named: bool) -> TokenizerCo
     )
 
 
-def _read_preprocess(keys: Keys, size: int) -> PreprocessConfig:
+def read_preprocess(keys: Keys, size: int) -> PreprocessConfig:
+    """The evaluation transform from a `preprocess_cfg`.
+
+    Raises
+    ------
+    WeightsError
+        A key or value that our transform cannot follow, or a size that the image tower does not see.
+    """
     stated = keys.whole("size", size)
     keys.only("mode", "RGB")
-    keys.skip("fill_color")  # for resize mode "longest", which is refused
     # "random" draws one per picture in training; for evaluation open_clip takes bicubic.
     interpolation = keys.choice("interpolation", "bicubic", ("bicubic", "bilinear", "random"))
     preprocess = PreprocessConfig(
@@ -242,8 +249,11 @@ def _read_preprocess(keys: Keys, size: int) -> PreprocessConfig:
         mean=keys.take("mean", PreprocessConfig.mean),
         std=keys.take("std", PreprocessConfig.std),
         interpolation="bicubic" if interpolation == "random" else interpolation,
-        resize=keys.choice("resize_mode", "shortest", ("shortest", "squash")),
+        resize=keys.choice("resize_mode", "shortest", ("shortest", "squash", "longest")),
+        fill_color=keys.take("fill_color", 0) or 0,
     )
+    if preprocess.resize != "longest":  # only then is there a border to fill
+        preprocess = dataclasses.replace(preprocess, fill_color=0)
     if stated != size:
         raise WeightsError(f"preprocess_cfg.size is {stated}, the image tower sees {size}")
     keys.finish()

@@ -117,6 +117,7 @@ def write_config(
             "std": list(preprocess.std),
             "interpolation": preprocess.interpolation,
             "resize_mode": preprocess.resize,
+            **({"fill_color": preprocess.fill_color} if preprocess.resize == "longest" else {}),
         },
     }
 

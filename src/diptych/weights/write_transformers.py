@@ -130,7 +130,18 @@ def write_config(architecture: CLIPConfig) -> dict[str, Any]:
 
 
 def write_preprocess(config: PreprocessConfig, *, siglip: bool) -> dict[str, Any]:
-    """`preprocessor_config.json`, the inverse of `transformers.read_preprocess`."""
+    """`preprocessor_config.json`, the inverse of `transformers.read_preprocess`.
+
+    Raises
+    ------
+    WeightsError
+        Pictures get a border, for which CLIP's and SigLIP's processors have no word.
+    """
+    if config.resize == "longest":
+        raise WeightsError(
+            "transformers' processors of CLIP and SigLIP cannot put a border around a picture "
+            "(resize 'longest'): write the model in our own form or open_clip's"
+        )
     square = {"height": config.size, "width": config.size}
     squash = config.resize == "squash"
     return {

@@ -1,0 +1,132 @@
+"""Released ONNX folders by name: a folder, a name of Immich's, a repository of the hub.
+
+Of a repository only what is needed is fetched. No torch. What the files have to be is the work of `immich`
+and `transformers_js`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diptych.encoders import immich, transformers_js
+from diptych.encoders.folder import is_exported
+from diptych.encoders.graph_file import read_graph
+from diptych.errors import InputError, UnknownModelError
+
+if TYPE_CHECKING:
+    from diptych.encoders.released import ReleasedModel
+    from diptych.weights.download import Hub
+
+# Whose repositories are read as ONNX graphs. Any other may hold weights, which torch reads.
+TRANSFORMERS_JS_OWNERS = ("Xenova/", "onnx-community/", "jinaai/jina-clip-")
+
+
+def find_released(
+    name: str | Path, *, precision: str | None = None, cache_dir: str | Path | None = None
+) -> ReleasedModel | None:
+    """The released ONNX folder of that name, fetched if need be; None where it names another kind.
+
+    Parameters
+    ----------
+    name : str or path
+        A folder, `"hf-hub:immich-app/NAME"`, `"hf-hub:jinaai/jina-clip-v2"`, `"hf-hub:Xenova/NAME"`, or a
+        name of Immich's, `"ViT-B-32__openai"`.
+    precision : {"float32", "float16", "int8"}, optional
+        Which graphs, where there are several; by default the best that is there.
+    cache_dir : path, optional
+        Where downloads are kept.
+
+    Raises
+    ------
+    WeightsError, InputError
+        The folder is not what it should be, or lacks that precision.
+    UnknownModelError, DownloadError, ChecksumError
+        As for any repository of the hub.
+    """
+    text = str(name)
+    if text.startswith("hf-hub:"):
+        return _from_hub(text.removeprefix("hf-hub:"), precision, cache_dir)
+    folder = Path(text.removeprefix("local-dir:"))
+    if folder.is_dir():
+        return None if is_exported(folder) else read_released(folder, precision=precision)
+    if any(text == model.name for model in immich.list_immich_models()):
+        return _from_hub(f"{immich.ORGANISATION}/{text}", precision, cache_dir)
+    return None
+
+
+def read_released(
+    folder: Path,
+    *,
+    precision: str | None = None,
+    name: str | None = None,
+    licence: str = "unknown",
+    source: str = "",
+) -> ReleasedModel | None:
+    """The model in a folder of a released layout; None where it is another kind of folder.
+
+    Raises
+    ------
+    WeightsError, InputError
+        As for `find_released`.
+    """
+    if immich.is_immich(folder):
+        if precision not in (None, "float32"):
+            raise InputError(f"{folder} holds no graphs in {precision}; it holds float32")
+        model = immich.read_immich(folder, name=name, licence=licence, source=source)
+        called = model.spec.name.rpartition("/")[2]
+        languages = [known.languages for known in immich.list_immich_models() if known.name == called]
+        return replace(model, spec=replace(model.spec, languages=tuple(languages)))
+    # A repository of weights may have graphs beside them: its weights are what a folder is loaded by.
+    if transformers_js.is_transformers_js(folder) and not any(folder.glob("*.safetensors")):
+        return transformers_js.read_transformers_js(
+            folder, precision=precision, name=name, licence=licence, source=source
+        )
+    return None
+
+
+def _from_hub(repository: str, precision: str | None, cache_dir: str | Path | None) -> ReleasedModel | None:
+    """A repository in a released layout, with all it needs and no more; None where it is another kind."""
+    from diptych.weights.download import Hub
+
+    if not repository.startswith((f"{immich.ORGANISATION}/", *TRANSFORMERS_JS_OWNERS)):
+        return None
+    hub = Hub(repository, cache_dir=cache_dir)
+    is_immich = repository.startswith(f"{immich.ORGANISATION}/")
+    known = [model.name for model in immich.list_immich_models()]
+    if is_immich and hub.repository.partition("/")[2] not in known:
+        raise UnknownModelError(
+            f"Immich has no model for searching of that name: {repository!r}. It has {', '.join(known)}"
+        )
+    small = immich.SMALL_FILES if is_immich else transformers_js.SMALL_FILES
+    folder = hub.fetch(small[0]).parent
+    graphs = immich.GRAPHS if is_immich else _graphs_on(hub, precision)
+    licence = hub.announce(*graphs)
+    for file in small[1:]:
+        hub.fetch(file)
+    for file in graphs:
+        graph = read_graph(hub.fetch(file), root=folder, data_needed=False)
+        for data_file in graph.data_files:
+            hub.fetch(data_file.relative_to(folder).as_posix())
+    return read_released(
+        folder,
+        precision=precision,
+        name=hub.repository,
+        licence=licence,
+        source=f"https://huggingface.co/{hub.repository}",
+    )
+
+
+def _graphs_on(hub: Hub, precision: str | None) -> tuple[str, ...]:
+    """The graphs of a precision on the hub, or of the best that is there."""
+    wanted = [precision] if precision is not None else list(transformers_js.SUFFIXES)
+    for each in wanted:
+        if each not in transformers_js.SUFFIXES:
+            raise InputError(f"precision {each!r}: expected one of {', '.join(transformers_js.SUFFIXES)}")
+        for names in transformers_js.graph_names(each):
+            if all(hub.find(name) is not None for name in names):
+                return names
+    raise UnknownModelError(
+        f"the repository {hub.repository!r} holds no ONNX graphs in {' or '.join(wanted)}"
+    )
