@@ -49,6 +49,18 @@ def test_values_by_hand() -> None:
     np.testing.assert_allclose(values[:, 0, 0], [1, -1, 0], atol=1e-6)
 
 
+def test_longest_keeps_all_within_a_border() -> None:
+    plain = {"size": 16, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    config = PreprocessConfig(**plain, resize="longest", fill_color=51)  # type: ignore[arg-type]
+    seen = preprocess(Image.new("RGB", (40, 20), "white"), config)
+    assert (seen[:, 4:12] == 1).all()
+    np.testing.assert_allclose(seen[:, :4], 0.2)
+    np.testing.assert_allclose(seen[:, 12:], 0.2)
+    assert preprocess(Image.new("RGB", (1, 1000)), config).shape == (3, 16, 16)
+    assert PreprocessConfig.from_dict(config.to_dict()) == config
+    assert "fill_color" not in PreprocessConfig().to_dict()
+
+
 def test_the_middle_is_kept_and_squash_keeps_all() -> None:
     picture = Image.new("RGB", (90, 30), "black")
     picture.paste("white", (30, 0, 60, 30))  # the middle third
@@ -62,7 +74,7 @@ def test_the_middle_is_kept_and_squash_keeps_all() -> None:
 @settings(max_examples=60)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 48), st.sampled_from(["bicubic", "bilinear"]))
 def test_any_shape_gives_the_square(width: int, height: int, size: int, interpolation: Any) -> None:
-    for resize in ("shortest", "squash"):
+    for resize in ("shortest", "squash", "longest"):
         config = PreprocessConfig(size=size, interpolation=interpolation, resize=resize)  # type: ignore[arg-type]
         values = preprocess(noise(width, height), config)
         assert values.shape == (3, size, size)

@@ -14,6 +14,8 @@ from diptych.encoders import immich, transformers_js
 from diptych.encoders.folder import is_exported
 from diptych.encoders.graph_file import read_graph
 from diptych.errors import InputError, UnknownModelError
+from diptych.model.presets import is_architecture
+from diptych.weights.names import HUB, LOCAL
 
 if TYPE_CHECKING:
     from diptych.encoders.released import ReleasedModel
@@ -46,9 +48,11 @@ def find_released(
         As for any repository of the hub.
     """
     text = str(name)
-    if text.startswith("hf-hub:"):
-        return _from_hub(text.removeprefix("hf-hub:"), precision, cache_dir)
-    folder = Path(text.removeprefix("local-dir:"))
+    if text.startswith(HUB):
+        return _from_hub(text.removeprefix(HUB), precision, cache_dir)
+    if isinstance(name, str) and is_architecture(text):  # it comes before a folder of that name
+        return None
+    folder = Path(text.removeprefix(LOCAL))
     if folder.is_dir():
         return None if is_exported(folder) else read_released(folder, precision=precision)
     if any(text == model.name for model in immich.list_immich_models()):
