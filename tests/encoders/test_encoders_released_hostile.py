@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_released_onnx import pictures
 from onnx import TensorProto, helper
@@ -315,7 +315,7 @@ def test_the_links_of_the_hubs_cache_are_followed(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100)
 @given(st.data())
 def test_any_bytes_are_read_or_refused(folders: Path, data: st.DataObject) -> None:
     original = (folders / "jina/onnx/model.onnx").read_bytes()
