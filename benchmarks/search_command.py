@@ -28,7 +28,7 @@ from search_vectors import World
 from diptych.catalog import Store
 from diptych.catalog.indexing import improve, space_for
 from diptych.catalog.records import FileRecord, Found, Picture
-from diptych.catalog.spaces import silent
+from diptych.embedding import silent
 from diptych.encoder import Encoder
 from diptych.encoders import export, load
 from diptych.media.details import Details

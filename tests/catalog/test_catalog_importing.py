@@ -25,8 +25,7 @@ from diptych.catalog import (
     index_pictures,
     read_entries,
 )
-from diptych.catalog.spaces import Stage
-from diptych.embedding import Progress
+from diptych.embedding import Progress, Stage
 from diptych.embeddings import embed_to_folder, read_parts
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, DataError

@@ -97,3 +97,24 @@ def test_a_number_of_pictures_at_most_is_a_limit() -> None:
             if one.metavar == "N" and "at most so many pictures" in text:
                 assert option.endswith("limit"), (name, option)
             assert option not in ("--train-pictures", "--corrupt-pictures", "--picture-column"), name
+
+
+@pytest.mark.parametrize("name", MEASUREMENTS)
+def test_progress_is_open_before_a_measurement_begins(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a measurement does first (reading, hashing, loading a model), a bar is open by then."""
+    from diptych.cli import measuring
+
+    opened: list[tuple[str, bool]] = []
+
+    class Opened(Exception):
+        pass
+
+    def progress(what: str, total: int | None, *, unit: str, quiet: bool) -> None:
+        opened.append((what, quiet))
+        raise Opened
+
+    monkeypatch.setattr(measuring, "progress", progress)
+    required = [one.name for one in MEASUREMENTS[name].params if one.required]
+    with pytest.raises(Opened):
+        MEASUREMENTS[name].callback(**dict.fromkeys(required), quiet=True)
+    assert opened == [(name.split()[-1].replace("-", " "), True)]

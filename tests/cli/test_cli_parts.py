@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -99,6 +100,64 @@ def test_progress_shows_from_two_seconds_on(
         for _ in range(3):
             advance(1)
     assert ("pictures/s" in terminal.written) is shown
+
+
+class Timer:
+    """A timer that goes off when the test says so."""
+
+    made: ClassVar[list[Timer]] = []
+
+    def __init__(self, seconds: float, call: Callable[[], None]) -> None:
+        self.seconds, self.call, self.daemon, self.cancelled = seconds, call, False, False
+        self.made.append(self)
+
+    def start(self) -> None:
+        pass
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def patient_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal, and timers that are not run; no fixture, since pytest changes stderr after those."""
+    found = Terminal()
+    monkeypatch.setattr("sys.stderr", found)
+    monkeypatch.setattr(console.threading, "Timer", Timer)
+    monkeypatch.setattr(Timer, "made", [])
+    return found
+
+
+def test_a_step_that_does_not_move_shows_after_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = patient_terminal(monkeypatch)
+    with progress("encoding prompts", 80_000, unit="prompts", quiet=False):
+        (timer,) = Timer.made
+        assert (timer.seconds, timer.daemon) == (2.0, True)
+        assert "encoding prompts" not in terminal.written
+        timer.call()
+        console._displays[0].bars.refresh()
+        assert "encoding prompts" in terminal.written
+    assert timer.cancelled
+    assert console._displays == []
+    timer.call()  # too late: it goes off while the command ends
+    with progress("the next", None, unit="steps", quiet=False):
+        pass
+
+
+def test_bars_inside_each_other_share_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = patient_terminal(monkeypatch)
+    with progress("the whole", None, unit="steps", quiet=False):
+        with progress("a part", 3, unit="pictures", quiet=False) as advance:
+            assert len(Timer.made) == 1
+            Timer.made[0].call()
+            advance(2)
+            console._displays[0].bars.refresh()
+        assert [task.description for task in console._displays[0].bars.tasks] == ["the whole"]
+        console.clear_progress()
+        written = len(terminal.written)
+        console._displays[0].show()  # never again before results
+        assert len(terminal.written) == written
+    for word in ("the whole", "a part", "2/3"):
+        assert word in terminal.written
 
 
 def test_progress_leaves_results_in_their_pipe(monkeypatch: pytest.MonkeyPatch) -> None:

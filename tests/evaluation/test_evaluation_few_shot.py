@@ -131,12 +131,6 @@ def test_what_is_no_curve(
         evaluate_few_shot(FeatureToy(), train, test_part, shots=shots, seeds=seeds)
 
 
-def test_progress_counts_draws(train: ImageDataset, test_part: ImageDataset) -> None:
-    steps: list[int] = []
-    evaluate_few_shot(FeatureToy(), train, test_part, shots=(1, 2), seeds=3, learnt=steps.append)
-    assert steps == [1] * 6
-
-
 # ------------------------------------------------------------------------------------------- report
 
 

@@ -223,12 +223,6 @@ def test_rows_that_are_not_finite_are_refused(train: ImageDataset, test_part: Im
         evaluate_linear_probe(Broken(), train, test_part)
 
 
-def test_progress_counts_fits(train: ImageDataset, test_part: ImageDataset) -> None:
-    steps: list[int] = []
-    found = evaluate_linear_probe(FeatureToy(), train, test_part, learnt=steps.append)
-    assert steps == [1] * len(found.details["search"])
-
-
 def test_a_class_absent_in_test_stays_an_answer(folder: Path, train: ImageDataset) -> None:
     few = noisy(folder, "few", {"red": 8, "blue": 8}, seed=5)
     found = evaluate_linear_probe(FeatureToy(), train, few)

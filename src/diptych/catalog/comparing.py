@@ -17,8 +17,9 @@ from diptych.catalog.looks import Looks
 from diptych.catalog.pairs import DEEP, Pair, Pairs
 from diptych.catalog.proposals import Proposer
 from diptych.catalog.scenes import Scenes
-from diptych.catalog.spaces import Space, Stage
+from diptych.catalog.spaces import Space
 from diptych.catalog.verdicts import Suspicion, Verdict, judge, suspect
+from diptych.embedding import Stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,9 +21,10 @@ from diptych.catalog.keeping import File, Rule, parse_rules
 from diptych.catalog.listing import file_at
 from diptych.catalog.looks import Looks
 from diptych.catalog.pairs import Pairs
-from diptych.catalog.spaces import Space, Stage, silent
+from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
 from diptych.catalog.verdicts import TIERS, Tier
+from diptych.embedding import Stage, silent
 from diptych.errors import CatalogError, InputError
 
 Place: TypeAlias = tuple[int, int]  # device and inode

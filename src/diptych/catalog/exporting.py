@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.catalog.entries import Entry, digests_of, read_entries
-from diptych.catalog.spaces import Space, Stage, silent
+from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
 from diptych.disk import write_bytes
+from diptych.embedding import Stage, silent
 from diptych.embeddings import Manifest, write_manifest, write_part
 from diptych.embeddings.folder import IMAGES, MANIFEST, METADATA, PARTS
 from diptych.embeddings.one_file import write_file

@@ -17,7 +17,8 @@ import numpy as np
 from diptych.catalog.database import Database
 from diptych.catalog.nearest import Nearest
 from diptych.catalog.segments import SUFFIX, Segments
-from diptych.catalog.spaces import Space, SpaceInfo, Stage
+from diptych.catalog.spaces import Space, SpaceInfo
+from diptych.embedding import Stage
 from diptych.errors import CatalogError
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from diptych.catalog.indexing import improve, space_for
 from diptych.catalog.listing import file_at, members
 from diptych.catalog.reading import HASH_BYTES, read_ahead, storable
 from diptych.catalog.records import FileRecord, Found, Picture
-from diptych.catalog.spaces import Space, Stage, silent
+from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
-from diptych.embedding import embed_texts
+from diptych.embedding import Stage, embed_texts, silent
 from diptych.embeddings import Part, read_manifest, read_parts
 from diptych.embeddings.one_file import facts_of, read_file
 from diptych.encoder import Encoder

@@ -23,8 +23,9 @@ from diptych.catalog.replacing import compact, drop_space, lacking_files, replac
 from diptych.catalog.roots import believed, excluded, finished, known_roots, left_out
 from diptych.catalog.roots import remember as remember_roots
 from diptych.catalog.scan import Comparison, below, compare, known_members, pending_files
-from diptych.catalog.spaces import Space, Stage, silent
+from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
+from diptych.embedding import Stage, silent
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, MissingExtraError, SaveError
 from diptych.media.archives import is_archive

@@ -19,7 +19,7 @@ from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.layout import EARLY, LATE, lay_out
 from diptych.catalog.naming import Words, name_clusters
 from diptych.catalog.search import Searcher
-from diptych.catalog.spaces import silent
+from diptych.embedding import silent
 from diptych.errors import CatalogError, InputError
 
 if TYPE_CHECKING:

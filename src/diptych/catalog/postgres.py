@@ -15,7 +15,8 @@ import numpy as np
 
 from diptych.catalog import schema
 from diptych.catalog.database import Row
-from diptych.catalog.spaces import Space, SpaceInfo, Stage
+from diptych.catalog.spaces import Space, SpaceInfo
+from diptych.embedding import Stage
 from diptych.errors import CatalogError, SaveError
 from diptych.extras import require
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diptych.catalog.spaces import Space, Stage
+from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
+from diptych.embedding import Stage
 from diptych.errors import CatalogError
 
 if TYPE_CHECKING:

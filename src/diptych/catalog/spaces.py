@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,21 +17,12 @@ import numpy as np
 
 from diptych.catalog.database import Database
 from diptych.catalog.relevance import Background
-from diptych.embedding import Progress
+from diptych.embedding import Stage
 from diptych.errors import DataError
 
 if TYPE_CHECKING:
     from diptych.catalog.segments import RowNumbers
     from diptych.encoder import FloatArray
-
-Stage = Callable[[str, int | None], AbstractContextManager[Progress]]
-
-
-@contextlib.contextmanager
-def silent(what: str, total: int | None) -> Iterator[Progress]:
-    """A stage that shows nothing."""
-    yield lambda count: None
-
 
 MOST_VALUES = 500  # in one statement; SQLite of old took 999
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from diptych.cli import options
+from diptych.cli.console import progress
 from diptych.cli.reporting import ReportDir, tell
 from diptych.errors import InputError
 
@@ -44,9 +45,10 @@ def compare(
 
     if not 0 < level < 1:
         raise InputError(f"--level {level:g}: expected a probability between 0 and 1, such as 0.05")
-    found = compare_results(
-        read_results(first), read_results(second), names=_names(first, second), level=level
-    )
+    with progress("comparing", None, unit="steps", quiet=quiet):
+        found = compare_results(
+            read_results(first), read_results(second), names=_names(first, second), level=level
+        )
     facts = {"Command": options.command(), "First": str(first), "Second": str(second)}
     tell(found.report(facts), report, json=json, quiet=quiet)
 

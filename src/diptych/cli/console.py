@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 import unicodedata
 import warnings
@@ -168,39 +169,98 @@ def screen() -> Console:
     return console
 
 
+class _Display:
+    """One live display on standard error for all bars that are open at once.
+
+    It appears `QUIET_SECONDS` after the first bar was opened, whether or not a bar has moved by then: a
+    timer starts it, so that a step which cannot count its work still shows that it is alive.
+    """
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self.bars = Progress(
+            SpinnerColumn("line"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[count]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # else results in a pipe would be drawn above the bar
+        )
+        self.opened = time.monotonic()
+        self._lock = threading.Lock()  # the timer's thread starts what the command's thread stops
+        self._closed = False
+        self._timer = threading.Timer(QUIET_SECONDS, self.show)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def show(self) -> None:
+        """Draw from now on."""
+        with self._lock:
+            if not self._closed and not self.bars.live.is_started:
+                self.bars.start()
+
+    def close(self) -> None:
+        """Take the bars off the screen, for good."""
+        self._timer.cancel()
+        with self._lock:
+            self._closed = True
+            if self.bars.live.is_started:
+                self.bars.stop()
+
+
+_displays: list[_Display] = []  # at most one: rich draws one live display at a time
+
+
+def clear_progress() -> None:
+    """Take all bars off the screen, before results are printed."""
+    for display in _displays:
+        display.close()
+
+
 @contextlib.contextmanager
 def progress(what: str, total: int | None, *, unit: str, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left on standard error, from two seconds on; yields `advance(count)`."""
+    """A bar with rate and time left on standard error, from two seconds on; yields `advance(count)`.
+
+    Bars may be opened inside each other; each has a line of its own.
+    """
     if quiet or not sys.stderr.isatty():
         yield lambda count: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    shown = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(compact=True),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # else results in a pipe would be drawn above the bar
-    )
-    task = shown.add_task(what, total=total, rate="")
-    start = time.monotonic()
-    done = 0
+    outermost = not _displays
+    if outermost:
+        _displays.append(_Display())
+    display = _displays[0]
+    task = display.bars.add_task(clean(what), total=total, rate="", count="")
+    start, done = time.monotonic(), 0
 
     def advance(count: int) -> None:
         nonlocal done
         done += count
         elapsed = time.monotonic() - start
-        if elapsed > QUIET_SECONDS and not shown.live.is_started:
-            shown.start()
-        shown.update(task, advance=count, rate=f"{done / max(elapsed, 1e-9):,.0f} {unit}/s")
+        if time.monotonic() - display.opened > QUIET_SECONDS:
+            display.show()
+        told = f"{done:,}" if total is None else f"{done:,}/{total:,}"
+        rate = f"{done / max(elapsed, 1e-9):,.0f} {unit}/s"
+        display.bars.update(task, advance=count, count=told, rate=rate)
 
     try:
         yield advance
     finally:
-        if shown.live.is_started:
-            shown.stop()
+        if outermost:
+            _displays.clear()
+            display.close()
+        else:
+            display.bars.remove_task(task)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli import options
-from diptych.cli.console import note, progress, tell_failures
+from diptych.cli.console import clear_progress, note, progress, tell_failures
 from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import print_section, write
 
@@ -138,6 +138,7 @@ def _measure(
         if results and not asked.json:
             print_section(overview(results))
     if asked.json:
+        clear_progress()
         told = [result.to_dict() for result in results]
         print(json_module.dumps(told if len(told) > 1 else told[0], indent=1, ensure_ascii=False))
     tell_failures(results)

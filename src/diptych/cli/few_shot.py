@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli import options, transfer
-from diptych.cli.console import progress, tell_failures
+from diptych.cli.console import tell_failures
 from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import tell
 from diptych.errors import InputError
@@ -81,28 +81,16 @@ def _run(
     """One pair of data sets: the curve, zero-shot, the probe on everything."""
     from diptych.evaluation import evaluate_few_shot, evaluate_linear_probe
     from diptych.evaluation.few_shot_report import FewShotRun
-    from diptych.evaluation.peak import MOST_TRIED
 
     transfer.encode(encoder, data, plan["features"], quiet, settings)
     given = {"validation": data.validation, "features": plan["features"], **settings}
-    draws, name = len(set(plan["shots"])) * plan["seeds"], data.train.name
-    with progress(f"{name}, draws", draws, unit="draws", quiet=quiet) as learnt:
-        curve = evaluate_few_shot(
-            encoder,
-            data.train,
-            data.test,
-            shots=plan["shots"],
-            seeds=plan["seeds"],
-            learnt=learnt,
-            **given,
-        )
+    curve = evaluate_few_shot(
+        encoder, data.train, data.test, shots=plan["shots"], seeds=plan["seeds"], **given
+    )
     level = transfer.zero_shot(encoder, data, templates, quiet, settings)
     if not full:
         return FewShotRun(curve, level)
-    with progress(f"{name}, all of it", MOST_TRIED, unit="fits", quiet=quiet) as learnt:
-        return FewShotRun(
-            curve, level, evaluate_linear_probe(encoder, data.train, data.test, learnt=learnt, **given)
-        )
+    return FewShotRun(curve, level, evaluate_linear_probe(encoder, data.train, data.test, **given))
 
 
 def _shots(text: str) -> list[int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli import options
-from diptych.cli.console import note, progress, screen, tell_failures
+from diptych.cli.console import clear_progress, note, progress, screen, tell_failures
 from diptych.cli.labels import class_texts
 from diptych.cli.measuring import SharedOptions, limited, measuring
 from diptych.cli.reporting import write
@@ -117,6 +117,7 @@ def interpolate(
 
 def _tell(found: Interpolation, asked: _InterpolateOptions, out: Path | None, title: str) -> None:
     """The table or the JSON; the page of --report; the plots of --out."""
+    clear_progress()
     if asked.json:
         print(json_module.dumps(found.to_dict(), indent=1, ensure_ascii=False))
     else:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from diptych.cli import options
+from diptych.cli.console import progress
 from diptych.cli.reporting import ReportDir
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class SharedOptions:
             "batch_size": options.count(self.batch_size, "--batch-size") or 64,
             "command": options.command(),
             "store": store,
+            "stage": lambda what, total: progress(what, total, unit="", quiet=self.quiet),
         }
 
 
@@ -134,7 +136,9 @@ def measuring(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def spread(**given: Any) -> None:
         asked = kind(**{one.name: given.pop(one.name, one.default) for one in fields(kind)})
-        command(**given, asked=asked)
+        # Open all the time: reading data, loading a model and resampling show that they run, too.
+        with progress(command.__name__.replace("_", " "), None, unit="steps", quiet=asked.quiet):
+            command(**given, asked=asked)
 
     spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     spread.__annotations__ = {one.name: one.annotation for one in parameters}

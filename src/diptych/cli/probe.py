@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli import options, transfer
-from diptych.cli.console import progress, tell_failures
+from diptych.cli.console import tell_failures
 from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import tell
 
@@ -58,20 +58,17 @@ def probe(
 
     def measure(**settings: Any) -> Result:
         from diptych.evaluation import evaluate_linear_probe
-        from diptych.evaluation.peak import MOST_TRIED
 
-        with progress("looking for C", MOST_TRIED, unit="fits", quiet=asked.quiet) as learnt:
-            return evaluate_linear_probe(
-                encoder,
-                data.train,
-                data.test,
-                validation=data.validation,
-                features=features,  # type: ignore[arg-type]  # checked there
-                c=strength,
-                seed=seed,
-                learnt=learnt,
-                **settings,
-            )
+        return evaluate_linear_probe(
+            encoder,
+            data.train,
+            data.test,
+            validation=data.validation,
+            features=features,  # type: ignore[arg-type]  # checked there
+            c=strength,
+            seed=seed,
+            **settings,
+        )
 
     with transfer.kept(asked.cache) as store:
         settings = asked.settings(store)

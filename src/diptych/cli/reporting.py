@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.console import clean, note, screen
+from diptych.cli.console import clean, clear_progress, note, screen
 
 if TYPE_CHECKING:
     from diptych.reports import Report, Section, Table
@@ -25,6 +25,7 @@ ReportDir = Annotated[
 
 def tell(report: Report, folder: Path | None, *, json: bool, quiet: bool) -> None:
     """Print a report, or its JSON, and write its files where a folder is given."""
+    clear_progress()
     if json:
         print(report.to_json(), end="")
     else:
@@ -43,6 +44,7 @@ def write(report: Report, folder: Path, *, quiet: bool) -> None:
 
 def print_section(section: Section) -> None:
     """Statements and tables."""
+    clear_progress()
     print_lines(*section.text)
     for table in section.tables.values():
         print_table(table)

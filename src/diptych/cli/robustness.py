@@ -225,7 +225,9 @@ def _scorer(
         batch = options.count(asked.batch_size, "--batch-size") or 64
         threads = options.count(asked.threads, "--threads")
         return load_supervised(name, columns, device=asked.device, batch_size=batch, threads=threads)
-    return ZeroShotScorer(asked.open(name, pretrained), classes, templates=templates)
+    encoder = asked.open(name, pretrained)
+    with progress(f"{name}: prompts", None, unit="prompts", quiet=asked.quiet) as advance:
+        return ZeroShotScorer(encoder, classes, templates=templates, progress=advance)
 
 
 def _facts(command: str, group: ShiftGroup, standings: Sequence[Standing]) -> dict[str, str]:

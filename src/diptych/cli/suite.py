@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.console import note, progress, tell_failures
+from diptych.cli.console import clear_progress, note, progress, tell_failures
 from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import print_lines, print_section, write
 from diptych.errors import InputError
@@ -153,6 +153,7 @@ def _tell(
     facts = Setup.of(**settings).facts(encoder, *datasets)
     found = suite_report(done, title=f"Evaluation of {settings['model']}", facts=facts)
     if asked.json:
+        clear_progress()
         print(found.to_json(), end="")
     else:
         for section in found.sections:

@@ -68,8 +68,8 @@ def evaluate_zero_shot(
     if len(read_labels(names)) != len(dataset.class_names):
         given = len(read_labels(names))
         raise DataError(f"{given} class names for the {len(dataset.class_names)} classes of {dataset.name}")
-    classifier = ZeroShotClassifier(encoder, templates=templates).fit(names)
     setup = Setup.of(**settings)
+    classifier = setup.classifier(encoder, names, templates, dataset.name)
     found = setup.embed(encoder, dataset)
     labels = dataset.labels[found.positions]
     count = len(dataset.class_names)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from diptych.datasets.archives import Content, Unread
 from diptych.datasets.dataset import Pictures
 from diptych.disk import write_whole
-from diptych.embedding import Failed, Progress, collect, embed_images
+from diptych.embedding import Failed, Progress, Stage, collect, embed_images, silent
 from diptych.encoder import Encoder, FeatureEncoder
 from diptych.errors import DataError, InputError
 
@@ -82,6 +82,7 @@ def embed_dataset(
     exact: bool = True,
     store: FeatureStore | None = None,
     progress: Progress | None = None,
+    stage: Stage = silent,
 ) -> Embedding:
     """Rows of a data set's pictures, from the store where it has them.
 
@@ -95,6 +96,8 @@ def embed_dataset(
     batch_size, threads, exact, progress
         As for `embed_images`.
     store : FeatureStore, optional
+    stage : callable
+        Opens the progress of reading all pictures for the store's key; see `Settings`.
 
     Raises
     ------
@@ -106,9 +109,11 @@ def embed_dataset(
     reader: Any = _BeforeProjection(encoder) if features else encoder
     if store is None:
         return _with_skipped(_embed(reader, dataset, batch_size, threads, exact, progress), dataset)
+    with stage(f"{dataset.name}: reading", len(dataset)) as advance:
+        content = content_hash(dataset, advance)
     kind = {
         "identity": encoder.identity,
-        "pictures": content_hash(dataset),
+        "pictures": content,
         "features": features,
         "exact": exact,
         "precision": getattr(encoder, "precision", "float32"),
@@ -156,7 +161,7 @@ def _embed(
     return Embedding(found.vectors, np.array([int(key) for key in found.keys], dtype=np.intp), failures)
 
 
-def content_hash(dataset: Pictures) -> str:
+def content_hash(dataset: Pictures, progress: Progress | None = None) -> str:
     """Hash over every picture's name and bytes, or pixels where there is no file.
 
     Reading them costs far less than encoding them. Of pictures that are made of others it is theirs, and how.
@@ -169,6 +174,8 @@ def content_hash(dataset: Pictures) -> str:
         form = "" if isinstance(data, bytes) else f" {data.mode} {data.width} x {data.height}"
         digest.update(f"{len(key.encode(errors='surrogateescape'))} {len(content)}{form}\n".encode())
         digest.update(key.encode(errors="surrogateescape") + content)
+        if progress is not None:
+            progress(1)
     return digest.hexdigest()
 
 

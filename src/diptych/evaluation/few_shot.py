@@ -7,7 +7,7 @@ The strength of L2 is chosen on min(k, 4) other pictures of each class, as in Co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -58,7 +58,6 @@ def evaluate_few_shot(
     shots: Sequence[int] = SHOTS,
     seeds: int = SEEDS,
     features: Features = "tower",
-    learnt: Callable[[int], object] | None = None,
     **settings: Unpack[Settings],
 ) -> Result:
     """Learn linear classifiers from a few pictures of each class and name the pictures of another data set.
@@ -77,8 +76,6 @@ def evaluate_few_shot(
         Draws of each number, by the seeds 0, 1, ...
     features : "tower" or "embeddings"
         As for `evaluate_linear_probe`.
-    learnt : callable, optional
-        Called with 1 after each draw.
     **settings
         See `Settings`.
 
@@ -111,13 +108,13 @@ def evaluate_few_shot(
             f"{train.name} has at most {most} readable pictures of a class: too few for {wanted[0]} shots"
         )
     tries: dict[int, list[_Try]] = {k: [] for k in possible}
-    for seed in range(seeds):
-        before: _Try | None = None
-        for k in possible:
-            before = _learn(taught, chooser, asked, k, seed, count, before)
-            tries[k].append(before)
-            if learnt is not None:
-                learnt(1)
+    with setup.stage(f"{test.name}: few-shot draws", seeds * len(possible)) as advance:
+        for seed in range(seeds):
+            before: _Try | None = None
+            for k in possible:
+                before = _learn(taught, chooser, asked, k, seed, count, before)
+                tries[k].append(before)
+                advance(1)
     details = {
         "features": features,
         "width": taught.rows.shape[1],

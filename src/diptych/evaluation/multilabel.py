@@ -21,7 +21,6 @@ from diptych.evaluation.intervals import class_cases, ends, resampled_proportion
 from diptych.evaluation.rankings import Ranked, resampled
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
-from diptych.zeroshot import ZeroShotClassifier
 from diptych.zeroshot.labels import Names, read_labels
 from diptych.zeroshot.templates import resolve
 
@@ -58,8 +57,8 @@ def evaluate_multi_label(
     if len(read_labels(names)) != len(dataset.class_names):
         given = len(read_labels(names))
         raise DataError(f"{given} class names for the {len(dataset.class_names)} classes of {dataset.name}")
-    classifier = ZeroShotClassifier(encoder, templates=templates).fit(names)
     setup = Setup.of(**settings)
+    classifier = setup.classifier(encoder, names, templates, dataset.name)
     found = setup.embed(encoder, dataset)
     # Equal rows may differ in the last bits, by where they stood in a batch: they are to tie.
     scores = np.round(classifier.cosines(found.rows).astype(np.float64) / metrics.ROUNDING)

@@ -20,6 +20,7 @@ from diptych.errors import DataError
 from diptych.evaluation import logistic
 from diptych.evaluation.draws import split
 from diptych.evaluation.logistic import Fit, Searched
+from diptych.evaluation.peak import MOST_TRIED
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
 from diptych.evaluation.transfer import Features, Part, all_failures, answers, embed_part, untaught
@@ -37,7 +38,6 @@ def evaluate_linear_probe(
     c: float | None = None,
     share: float = 0.2,
     seed: int = 0,
-    learnt: Callable[[int], object] | None = None,
     **settings: Unpack[Settings],
 ) -> Result:
     """Learn a linear classifier on the features of one data set and name the pictures of another.
@@ -55,8 +55,6 @@ def evaluate_linear_probe(
         1 / lambda, which is then not looked for.
     share, seed : float, int
         Of each class of `train` for validation, and by which draw.
-    learnt : callable, optional
-        Called with 1 after each fit of the search, of which there are at most `peak.MOST_TRIED`.
     **settings
         See `Settings`.
 
@@ -84,8 +82,10 @@ def evaluate_linear_probe(
     taught = embed_part(setup, encoder, train, train, features)
     asked = embed_part(setup, encoder, train, test, features)
     chosen_on = None if validation is None else embed_part(setup, encoder, train, validation, features)
-    rows, labels, searched = learn_from(taught, chosen_on, c, share, seed, learnt)
-    found = logistic.fit(rows, labels, searched.c if searched else float(c or 0))
+    with setup.stage(f"{test.name}: strengths of L2", MOST_TRIED) as advance:
+        rows, labels, searched = learn_from(taught, chosen_on, c, share, seed, advance)
+    with setup.stage(f"{test.name}: fit", None):
+        found = logistic.fit(rows, labels, searched.c if searched else float(c or 0))
     count = len(train.class_names)
     told = answers(found.scores(asked.rows, count), asked, train.class_names)
     others = [part for part in (taught, chosen_on) if part is not None]

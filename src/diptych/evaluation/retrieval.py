@@ -61,7 +61,8 @@ def evaluate_retrieval(
     owners = np.repeat(
         np.arange(len(captions)), [len(texts) for texts in captions]
     )  # (M,) picture of each caption
-    texts = embed_texts(encoder, (text for each in captions for text in each))
+    with setup.stage(f"{dataset.name}: captions", len(owners)) as advance:
+        texts = embed_texts(encoder, (text for each in captions for text in each), progress=advance)
     pictures = np.arange(len(captions))
     ways = {
         "image": (_hits(texts, vectors, owners, pictures, ks), owners, _chance(pictures, owners, ks)),

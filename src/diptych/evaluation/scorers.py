@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.datasets.dataset import ImageDataset
+from diptych.embedding import Progress
 from diptych.encoder import Encoder, FeatureEncoder
 from diptych.errors import InputError
 from diptych.evaluation.features import Embedding
@@ -77,6 +78,8 @@ class ZeroShotScorer:
         One for each class, in the data set's order; as for `ZeroShotClassifier.fit`.
     templates : str, sequence of str or None
         As for `ZeroShotClassifier`.
+    progress : callable, optional
+        Called with the number of prompts just encoded.
 
     Examples
     --------
@@ -94,10 +97,15 @@ class ZeroShotScorer:
     """
 
     def __init__(
-        self, encoder: Encoder, names: Names, *, templates: str | Sequence[str] | None = "plain"
+        self,
+        encoder: Encoder,
+        names: Names,
+        *,
+        templates: str | Sequence[str] | None = "plain",
+        progress: Progress | None = None,
     ) -> None:
         self._encoder = encoder
-        self._classifier = ZeroShotClassifier(encoder, templates=templates).fit(names)
+        self._classifier = ZeroShotClassifier(encoder, templates=templates).fit(names, progress=progress)
         self.identity = f"{encoder.identity} zero-shot {_hash(self._classifier.weights_)}"
         self.input_size = encoder.input_size
         self.precision = getattr(encoder, "precision", "float32")

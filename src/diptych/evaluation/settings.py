@@ -5,15 +5,18 @@ Every protocol of this room takes these as keywords, so that one explanation hol
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypedDict, Unpack
 
 from diptych.datasets.dataset import Pictures
-from diptych.embedding import Failed, Progress
+from diptych.embedding import Failed, Progress, Stage, silent
 from diptych.encoder import Encoder
 from diptych.evaluation.features import Embedding, FeatureStore, embed_dataset
 from diptych.evaluation.report import Result, versions
+from diptych.zeroshot import ZeroShotClassifier
+from diptych.zeroshot.labels import Names, read_labels
+from diptych.zeroshot.templates import resolve
 
 
 class Settings(TypedDict, total=False):
@@ -31,6 +34,9 @@ class Settings(TypedDict, total=False):
         Where rows of pictures are kept from one measurement to the next.
     progress : callable, optional
         Called with the number of pictures just done.
+    stage : callable, optional
+        Opens the progress of a step that is not counted in pictures: called with what is done and how many
+        steps it has (None: not known), it gives a context manager whose value is called with steps done.
     model, pretrained, command : str
         Carried into the result.
     """
@@ -40,6 +46,7 @@ class Settings(TypedDict, total=False):
     exact: bool
     store: FeatureStore | None
     progress: Progress | None
+    stage: Stage
     model: str
     pretrained: str
     command: str
@@ -72,6 +79,7 @@ class Setup:
     exact: bool = True
     store: FeatureStore | None = None
     progress: Progress | None = None
+    stage: Stage = silent
     model: str = ""
     pretrained: str = ""
     command: str = ""
@@ -92,7 +100,16 @@ class Setup:
             exact=self.exact,
             store=self.store,
             progress=self.progress,
+            stage=self.stage,
         )
+
+    def classifier(
+        self, encoder: Encoder, names: Names, templates: str | Sequence[str] | None, what: str
+    ) -> ZeroShotClassifier:
+        """A fitted zero-shot classifier; encoding its prompts, of which ImageNet has 80,000, is a stage."""
+        texts = sum(len(label.texts) for label in read_labels(names))
+        with self.stage(f"{what}: prompts", texts * len(resolve(templates))) as advance:
+            return ZeroShotClassifier(encoder, templates=templates).fit(names, progress=advance)
 
     def facts(self, encoder: Encoder, *datasets: Pictures) -> dict[str, str]:
         """What stands at the foot of a report: the command, fingerprints, how it was computed, versions."""

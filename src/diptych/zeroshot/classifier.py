@@ -16,6 +16,7 @@ from typing import Literal, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.embedding import Progress
 from diptych.encoder import Encoder
 from diptych.errors import ChecksumError, InputError, NotFittedError, TextError, WeightsError
 from diptych.zeroshot import scoring, settings, storage
@@ -109,14 +110,16 @@ class ZeroShotClassifier:
 
     # ---- learning ----
 
-    def fit(self, names: Names) -> Self:
-        """Turn names into class weights; all prompts go to the encoder in one call.
+    def fit(self, names: Names, *, progress: Progress | None = None) -> Self:
+        """Turn names into class weights; prompts go to the encoder in large batches, which share its work.
 
         Parameters
         ----------
         names : sequence of str, or mapping
             Names; or name -> texts (synonyms; None is the name itself); or a hierarchy, name -> such a
             mapping.
+        progress : callable, optional
+            Called with the number of prompts just encoded.
 
         Raises
         ------
@@ -126,7 +129,7 @@ class ZeroShotClassifier:
             A setting that is not among the valid ones, or a cut-off that no picture can reach.
         """
         self._check_settings()
-        self._weights = self._learn(read_labels(names))
+        self._weights = self._learn(read_labels(names), progress)
         self.refuse_below(self.none_cutoff)
         self._warn()
         return self
@@ -346,9 +349,16 @@ class ZeroShotClassifier:
         alone = self._sigmoid or self.multi_label
         return scoring.sigmoid(logits) if alone else scoring.softmax(logits)
 
-    def _learn(self, labels: tuple[Label, ...]) -> ClassWeights:
+    def _learn(self, labels: tuple[Label, ...], progress: Progress | None = None) -> ClassWeights:
         best, against = self.synonyms == "max", self.against if self._weighed else None
-        return learn(self.encoder, labels, templates=self.templates, best_text=best, against=against)
+        return learn(
+            self.encoder,
+            labels,
+            templates=self.templates,
+            best_text=best,
+            against=against,
+            progress=progress,
+        )
 
     def _fitted(self) -> ClassWeights:
         weights: ClassWeights | None = getattr(self, "_weights", None)

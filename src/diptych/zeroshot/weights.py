@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.embedding import Progress, embed_texts
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.zeroshot.labels import Label
@@ -22,6 +23,7 @@ from diptych.zeroshot.templates import expand
 # What a label is weighed against when it is judged by itself. The background is the default: to these models
 # "no people" is mostly about people.
 BACKGROUND = ("a photo.", "a picture.", "an image.", "a photo of something.", "a photo of something else.")
+PROMPTS = 4096  # encoded at once: a few seconds for a small model, and most of their beginnings are shared
 NEGATION = ("a photo without {}.", "a photo with no {}.")
 
 
@@ -87,8 +89,9 @@ def learn(
     templates: str | Sequence[str] | None,
     best_text: bool,
     against: str | Sequence[str] | None,
+    progress: Progress | None = None,
 ) -> ClassWeights:
-    """Rows for these labels. All prompts go to the encoder at once: it shares the work between them.
+    """Rows for these labels. Prompts go to the encoder in large batches: it shares the work between them.
 
     Parameters
     ----------
@@ -96,13 +99,15 @@ def learn(
         One row per text rather than one per class.
     against : "background", "negation", sequence of str or None
         Opponents to make; None for none.
+    progress : callable, optional
+        Called with the number of prompts just encoded.
     """
     texts = [text for label in labels for text in label.texts]
     per_label = np.array([len(label.texts) for label in labels], dtype=np.intp)
     prompts = expand(texts, templates)
     per_text = len(prompts) // len(texts)
     rivals, per_rival = _opponents(labels, against)
-    vectors = encoder.encode_texts(prompts + rivals)
+    vectors = embed_texts(encoder, prompts + rivals, batch_size=PROMPTS, progress=progress)
     own, rest = vectors[: len(prompts)], vectors[len(prompts) :]
     means = sphere_mean(own, _starts(per_label * per_text))
     rows = sphere_mean(own, np.arange(0, len(prompts), per_text)) if best_text else means
