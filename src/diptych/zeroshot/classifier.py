@@ -11,7 +11,7 @@ import difflib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -351,14 +351,8 @@ class ZeroShotClassifier:
 
     def _learn(self, labels: tuple[Label, ...], progress: Progress | None = None) -> ClassWeights:
         best, against = self.synonyms == "max", self.against if self._weighed else None
-        return learn(
-            self.encoder,
-            labels,
-            templates=self.templates,
-            best_text=best,
-            against=against,
-            progress=progress,
-        )
+        how: dict[str, Any] = {"templates": self.templates, "best_text": best, "against": against}
+        return learn(self.encoder, labels, progress=progress, **how)
 
     def _fitted(self) -> ClassWeights:
         weights: ClassWeights | None = getattr(self, "_weights", None)
