@@ -33,6 +33,7 @@ FLOORS = {
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 TORCH_ROOMS = {"model", "losses", "weights", "pairs", "training", "encoders"}
+UNPICKLING = {"torch.load", "torch.jit.load", "pickle.load", "pickle.loads", "pickle.Unpickler"}
 FILE_CEILING = 400
 FUNCTION_CEILING = 60
 
@@ -88,6 +89,16 @@ def resolved(source: Path) -> Iterator[tuple[str, int, str]]:
 
 
 # ------------------------------------------------------------------------------------------------ rules
+
+
+def unpickling_complaints(source: Path) -> list[str]:
+    """Calls that execute what a file says, or did so in some release of torch."""
+    return [
+        f"{path}:{node.lineno} calls {ast.unparse(node.func)}: read the file as data (weights.pickled)"
+        for path in sorted(source.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in UNPICKLING
+    ]
 
 
 def floor_complaints(source: Path) -> list[str]:
@@ -266,6 +277,16 @@ def test_torch_stays_below_the_waist() -> None:
     assert torch_complaints(SOURCE) == []
 
 
+def test_no_file_is_unpickled() -> None:
+    # Ray hands a worker what the same program pickled a moment before: no file.
+    complaints = unpickling_complaints(SOURCE)
+    assert [line for line in complaints if "embeddings/cluster.py" not in line] == []
+    torch_floor = re.search(r'"torch>=(\d+)\.(\d+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    # CVE-2026-24747: torch.distributed.checkpoint calls torch.load(weights_only=True) for models in pieces.
+    assert torch_floor is not None
+    assert (int(torch_floor[1]), int(torch_floor[2])) >= (2, 10)
+
+
 @pytest.mark.parametrize("folder", ["src/diptych", "recipes", "benchmarks"])
 def test_files_and_functions_keep_their_length(folder: str) -> None:
     assert length_complaints(ROOT / folder) == []
@@ -386,6 +407,11 @@ def test_circle_rule_lets_a_chain_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["import torch.nn as nn", "def f():\n    from torch import Tensor"])
 def test_torch_rule_complains(tmp_path: Path, text: str) -> None:
     assert len(torch_complaints(house(tmp_path, {"media/a.py": text, "model/a.py": text}))) == 1
+
+
+def test_unpickling_rule_complains(tmp_path: Path) -> None:
+    text = "import torch\n\n\ndef f(x):\n    return torch.load(x, weights_only=True)\n"
+    assert len(unpickling_complaints(house(tmp_path, {"a.py": text, "b.py": "x = 1"}))) == 1
 
 
 def test_length_rule_complains(tmp_path: Path) -> None:

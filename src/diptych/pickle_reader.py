@@ -24,6 +24,11 @@ class Name:
     text: str
 
 
+# An instruction of one byte makes an object of up to a hundred: this many are 200 MB at most. A training
+# checkpoint of ViT-L/14 with its optimiser has about 0.1 million.
+MOST_INSTRUCTIONS = 2_000_000
+
+
 class _Mark:
     """Where a group of values begins on the stack."""
 
@@ -41,6 +46,11 @@ class PickleReader:
         The pickle.
     path : Path
         For messages.
+
+    Attributes
+    ----------
+    end : int
+        Where the pickle ended, after `read`: others may follow it in the same bytes.
     """
 
     plain: ClassVar[frozenset[str]] = frozenset(
@@ -58,13 +68,17 @@ class PickleReader:
         self.stack: list[Any] = []
         self._memo: dict[int, Any] = {}
         self._left = 2 * len(data)
+        self.end = 0
 
     def read(self) -> Any:
         """The value the pickle describes; the error of `broken` or `refuse` where it is none of this kind."""
         try:
-            for code, argument, _ in pickletools.genops(self.data):
+            for number, (code, argument, place) in enumerate(pickletools.genops(self.data)):
                 if code.name == "STOP":
+                    self.end = (place or 0) + 1
                     return self.stack.pop()
+                if number > MOST_INSTRUCTIONS:
+                    raise self.broken(f"it has more than {MOST_INSTRUCTIONS:,} instructions")
                 self._step(code.name, argument)
         except DiptychError:
             raise

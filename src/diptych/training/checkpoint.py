@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 
 from diptych.disk import write_bytes, write_whole
-from diptych.errors import SaveError, TrainingError
+from diptych.errors import SaveError, TrainingError, WeightsError
 from diptych.training.config import TrainConfig
 from diptych.training.world import World
+from diptych.weights.pickled import read_torch_file
 
 FILE = "checkpoint.pt"
 LOG = "log.jsonl"
@@ -100,7 +101,7 @@ def machine(config: TrainConfig, device: torch.device, dtype: torch.dtype, world
         "parallel": config.parallel if world.size > 1 else "",
         "device": device.type,
         "precision": str(dtype).removeprefix("torch."),
-        "torch": str(torch.__version__),  # a class of torch's own, which a safe load refuses
+        "torch": str(torch.__version__),  # a class of torch's own, which `read` refuses
     }
 
 
@@ -186,12 +187,12 @@ def read(folder: Path) -> tuple[State, dict[str, str], dict[str, str]]:
     """
     path = folder / FILE
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = read_torch_file(path)
         if content["format"] != FORMAT:
             raise ValueError(f"it has format {content['format']}, and this version reads {FORMAT}")
         state = State(**content["state"], tensors=content["tensors"])
         return state, content["config"], content["machine"]
-    except Exception as error:  # torch names no class for a file that is not its own
+    except (WeightsError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read as a checkpoint of this package: {error}") from error
 
 

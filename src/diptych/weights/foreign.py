@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from diptych.errors import WeightsError
 
-LARGEST_JSON = 16 << 20  # bytes; a description is a few thousand
+LARGEST_JSON = 4 << 20  # bytes; a description is a few thousand, a table of weights some hundred thousand
 _REQUIRED: Final = object()
 
 

@@ -1,12 +1,14 @@
-"""The pickle inside a TorchScript archive as data: modules by their attributes, tensors by what they view.
+"""The pickles of torch as data: TorchScript's modules by their attributes, tensors by what they view.
 
 The steps are `diptych.pickle_reader`'s. What a pickle may name is a short list, that of TorchScript's
-modules; anything else is refused by name.
+modules (`Reader`) or of state dictionaries and training checkpoints (`StateReader`); anything else is refused
+by name.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,6 +32,10 @@ _STORAGES = {
 }
 _REBUILD = "torch._utils._rebuild_tensor_v2"
 _ORDERED = "collections.OrderedDict"
+_PARAMETER = "torch._utils._rebuild_parameter"
+_SIZE, _DEVICE = "torch.Size", "torch.device"
+_STATE_NAMES = (_REBUILD, _ORDERED, _PARAMETER, _SIZE, _DEVICE)
+_DTYPE = re.compile(r"torch\.(?:bool|(?:u?int|b?float|complex)\d+)")
 # Lists of numbers among a module's plain values; each is a call whose first argument is the value.
 _TAGS = {
     f"torch.jit._pickle.{name}"
@@ -105,7 +111,7 @@ class Reader(PickleReader):
         if not isinstance(storage, Storage) or not all(_whole(number) for number in numbers):
             self.refuse(f"a tensor made of {told(arguments)}")
         if len(size) != len(stride) or len(size) > 8:
-            self.refuse(f"a tensor of shape {size} with strides {stride}")
+            self.refuse(f"a tensor of {len(size)} sizes with {len(stride)} strides")
         reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
         # A parameter never repeats its storage; a claim that it does asks for memory the file does not fill.
         if math.prod(size) > storage.count or (math.prod(size) and reach > storage.count):
@@ -137,10 +143,66 @@ class Reader(PickleReader):
         )
 
 
+class StateReader(Reader):
+    """Steps through the pickle of `torch.save`: weights, and what training scripts keep beside them.
+
+    Tensors become views, which `records` reads; a parameter is its tensor, and a type of numbers its name.
+
+    Raises
+    ------
+    WeightsError
+        By `read`: an instruction or a name beyond tensors and plain containers.
+    """
+
+    more = frozenset({"STACK_GLOBAL", "MEMOIZE", "FRAME"})
+    keys = (str, int)
+
+    def __init__(self, data: bytes, path: Path) -> None:
+        super().__init__(data, path)
+        self.storages: dict[str, Storage] = {}
+
+    def knows(self, name: str) -> bool:
+        """What state dictionaries need."""
+        return name in _STORAGES or name in _STATE_NAMES or _DTYPE.fullmatch(name) is not None
+
+    def called(self, name: str, arguments: Any) -> Any:
+        """A dictionary, a tensor's view, or a plain value."""
+        if name == _PARAMETER and isinstance(arguments, tuple) and isinstance(arguments[0], View):
+            return arguments[0]
+        if name == _SIZE and isinstance(arguments, tuple) and len(arguments) == 1:
+            return arguments[0]
+        if name == _DEVICE and isinstance(arguments, tuple):
+            return ":".join(map(str, arguments))[:100]
+        return super().called(name, arguments)
+
+    def made(self, name: str, arguments: Any) -> Module:
+        """Nothing: a state dictionary holds no objects."""
+        self.refuse(name[:100])
+
+    def record(self, value: Any) -> Storage:
+        """A storage; files of torch before 1.6 say in a sixth place whether it is part of another."""
+        storage = super().record(value[:5] if isinstance(value, tuple) and value[5:] == (None,) else value)
+        if self.storages.setdefault(storage.key, storage) != storage:
+            self.refuse(f"the storage {storage.key[:60]} of two kinds")
+        return storage
+
+    def built(self, target: Any, state: Any) -> None:
+        """Pass over what a dictionary has besides its items: a state dictionary's `_metadata`."""
+        if not isinstance(target, dict):
+            self.refuse(f"the state {told(state)} for {told(target)}")
+
+    def refuse(self, what: str) -> NoReturn:
+        """Raise the error for what is not weights."""
+        raise WeightsError(
+            f"{self.path} is not weights alone (it names {what}): refused, and nothing in it was run. Save "
+            "the state dictionary by itself, as .safetensors if you can"
+        )
+
+
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**48
 
 
 def broken(path: Path, reason: str) -> WeightsError:
     """The error for an archive that does not hold together."""
-    return WeightsError(f"{path} cannot be read as a TorchScript archive: {reason}. Fetch or copy it again")
+    return WeightsError(f"cannot read {path} as a file of torch's: {reason[:300]}. Fetch or copy it again")
