@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from make_released_onnx import SIDE, TEXTS, pictures
+from released_models import MODELS, unpack
 
 import diptych
 from diptych.encoder import Encoder, PreparingEncoder
@@ -23,17 +23,11 @@ from diptych.encoders.released import LOGIT_SCALE
 from diptych.errors import InputError, WeightsError
 from diptych.inputs import counted_long_texts
 
-MODELS = ("clip", "siglip", "m_clip", "jina", "xenova")
-HERE = Path(__file__).parent
-
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every released folder, as `make_released_onnx.py` made it."""
-    home = tmp_path_factory.mktemp("released")
-    with zipfile.ZipFile(HERE / "released_onnx.zip") as archive:
-        archive.extractall(home)
-    return home
+    return unpack(tmp_path_factory.mktemp("released"))
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_released_onnx import pictures
 from onnx import TensorProto, helper
+from released_models import unpack
 
 import diptych
 from diptych.encoders import exported
 from diptych.encoders.graph_file import read_graph
 from diptych.errors import DiptychError, WeightsError
 
-HERE = Path(__file__).parent
 IMAGE, TEXT = "visual/model.onnx", "textual/model.onnx"
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("released")
-    with zipfile.ZipFile(HERE / "released_onnx.zip") as archive:
-        archive.extractall(home)
-    return home
+    return unpack(tmp_path_factory.mktemp("released"))
 
 
 @pytest.fixture

@@ -5,14 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
@@ -36,102 +31,18 @@ from diptych.weights import load as load_module
 from diptych.weights.download import Hub
 from diptych.weights.registry import Release
 from diptych.weights.roberta import BASES, TOKENIZER_REPOSITORY, XLM_R_VOCABULARY, tokenizer_of
+from fake_hub import FakeHub, point_at, serving
 
 # The small models here have a reduced vocabulary, of which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 README = "---\nlanguage: en\nlicense: cc-by-4.0\n---\n# A model\nlicense: not this\n"
-
-
-class FakeHub(ThreadingHTTPServer):
-    """Serves `files` ("org/repo/name" -> bytes) as the hub does, and keeps what it was asked for."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.lies: dict[str, str] = {}  # a wrong SHA-256 for a file
-        self.broken: set[str] = set()  # the connection breaks in the middle, once
-        self.asked: list[tuple[str, str, str | None]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def publish(self, repository: str, folder: Path) -> None:
-        for path in folder.iterdir():
-            self.files[f"{repository}/{path.name}"] = path.read_bytes()
-
-    def fetched(self) -> set[str]:
-        return {name for method, name, _ in self.asked if method == "GET"}
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: FakeHub
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, *, body: bool) -> None:
-        match = re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/(\w+)/([\w.-]+)", self.path)
-        name = f"{match[1]}/{match[3]}" if match else ""
-        wanted = self.headers.get("Range")
-        self.server.asked.append((self.command, name, wanted))
-        known = match is not None and any(key.startswith(f"{match[1]}/") for key in self.server.files)
-        if name not in self.server.files:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        data = self.server.files[name]
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        self.send_response(206 if wanted else 200)
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{self.server.lies.get(name) or hashlib.sha256(data).hexdigest()}"')
-        self.send_header("Content-Length", str(len(data) - start))
-        if wanted:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.end_headers()
-        if body and name in self.server.broken:
-            self.server.broken.remove(name)
-            self.wfile.write(data[: len(data) // 2])
-            self.close_connection = True
-        elif body:
-            self.wfile.write(data[start:])
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What HF_ENDPOINT does when the client is imported."""
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
-    server = FakeHub()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    point_at(server.url, monkeypatch)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
-    for proxy in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(proxy, raising=False)
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(monkeypatch, tmp_path) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

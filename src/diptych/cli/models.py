@@ -38,6 +38,12 @@ def list_(
         bool,
         typer.Option("--open-clip", metavar="", help="Every name of open_clip's, and why some do not load."),
     ] = False,
+    immich: Annotated[
+        bool,
+        typer.Option(
+            "--immich", metavar="", help="The ONNX models of the photo server Immich, by its names."
+        ),
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Models and tags by the names that open_clip gave them.
@@ -49,18 +55,37 @@ def list_(
       diptych models list ViT-B --json
 
       diptych models list --open-clip
+
+      diptych models list --immich SigLIP2
     """
+    from diptych.cli.graphs import immich_rows
     from diptych.weights import list_models
 
     released = [*_default_row(), *(_row(model) for model in list_models())]
-    rows = _open_clip_rows() if open_clip else released
+    if open_clip and immich:
+        raise typer.BadParameter("--open-clip and --immich exclude each other")
+    rows = immich_rows() if immich else _open_clip_rows() if open_clip else released
     rows = [row for row in rows if pattern.lower() in " ".join(map(str, row.values())).lower()]
     if not rows:
         raise InputError(f"no model's name contains {pattern!r}; `diptych models list` shows them all")
     if json:
         print(json_module.dumps(rows, indent=2, ensure_ascii=False))
         return
-    (_open_clip_table if open_clip else _table)(rows)
+    (_immich_table if immich else _open_clip_table if open_clip else _table)(rows)
+
+
+def _immich_table(rows: list[dict[str, Any]]) -> None:
+    """One line a model; ONNX Runtime or OpenVINO runs it, without torch."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("name", "width", "pixels", "texts"):
+        table.add_column(name, overflow="fold", justify="left" if name in ("name", "texts") else "right")
+    for row in rows:
+        texts = "many languages" if row["languages"] == "mul" else "English"
+        table.add_row(row["name"], str(row["dim"]), str(row["image_size"]), texts)
+    screen().print(table)
+    note("load one with --model NAME; its ONNX graphs come from the hub's immich-app, once")
 
 
 def _open_clip_rows() -> list[dict[str, Any]]:
@@ -145,9 +170,11 @@ def show(model: Name, pretrained: options.Pretrained = None, json: options.Json 
 
       diptych models show ViT-B-32 --pretrained openai --json
     """
+    from diptych.cli.graphs import describe_graphs, find_graphs
     from diptych.weights import load_checkpoint
 
-    told = describe(load_checkpoint(model, pretrained))
+    graphs = find_graphs(model) if pretrained is None else None
+    told = describe(load_checkpoint(model, pretrained)) if graphs is None else describe_graphs(graphs)
     if json:
         print(json_module.dumps(told, indent=2, ensure_ascii=False, default=str))
         return
@@ -265,12 +292,18 @@ def card(
 def verify(model: Name, pretrained: options.Pretrained = None, json: options.Json = False) -> None:
     """Read a model, check every hash it states, and fit it strictly to its architecture.
 
+    ONNX graphs, exported or released, are checked before a runtime opens them, and computed once.
+
     [bold]Examples[/bold]
 
       diptych models verify runs/mine
     """
+    from diptych.cli.graphs import find_graphs
     from diptych.weights import fit, load_checkpoint
 
+    if pretrained is None and (graphs := find_graphs(model)) is not None:
+        _verify_graphs(model, graphs, json=json)
+        return
     # A stated hash that does not hold is refused here, by name.
     checkpoint = load_checkpoint(model, pretrained)
     fit(checkpoint.spec.architecture, checkpoint.state, source=model)
@@ -285,3 +318,17 @@ def verify(model: Name, pretrained: options.Pretrained = None, json: options.Jso
     else:
         print(f"{clean(model)}: no hash is stated to check against; all {count} tensors fit its architecture")
     print(f"identity {checkpoint.identity}")
+
+
+def _verify_graphs(model: str, graphs: Any, *, json: bool) -> None:
+    from diptych.cli.graphs import describe_graphs, verify_graphs
+
+    encoder = verify_graphs(graphs)
+    files = describe_graphs(graphs)["files"]
+    if json:
+        told = {"model": model, "identity": encoder.identity, "files": files, "runtime": encoder.runtime}
+        print(json_module.dumps(told, indent=2, ensure_ascii=False))
+        return
+    count = f"{len(files)} file{'s' if len(files) > 1 else ''}"
+    print(f"{clean(model)}: {count}, {sum(files.values()):,} bytes; both graphs compute on {encoder.runtime}")
+    print(f"identity {encoder.identity}")

@@ -67,6 +67,7 @@ def read_folder(
             checkpoint = read_checkpoint(ours)
             _refuse_contradiction(architecture, checkpoint.spec.architecture, ours / SPEC_FILE)
             return checkpoint
+    refuse_graphs(folder)
     for file, read in _CONFIGS.items():
         if (folder / file).is_file():
             parts = read(folder)
@@ -86,6 +87,24 @@ def read_folder(
         state = _read_shards(folder)
     spec = _spec(name or folder.resolve().name, parts, licence=licence, source=source or str(folder))
     return finish(spec, _our_names(state), folder=tokenizer_folder or folder, source=str(folder))
+
+
+def refuse_graphs(folder: Path) -> None:
+    """Raise where a folder holds ONNX graphs and no weights.
+
+    Raises
+    ------
+    WeightsError
+        It does; the message says what can be done with them.
+    """
+    graphs = [*folder.glob("*/*.onnx"), *folder.glob("*.onnx")]
+    weights = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+    if graphs and not weights:
+        raise WeightsError(
+            f"{folder} holds ONNX graphs ({graphs[0].relative_to(folder)}), which are run as they are: there "
+            "are no weights to train, convert or export. diptych.load, --model, models show and models "
+            "verify take them"
+        )
 
 
 def _read_open_clip_config(folder: Path) -> _Parts:

@@ -18,6 +18,7 @@ from diptych.weights.registry import Release, find
 from diptych.weights.roberta import TOKENIZER_REPOSITORY, XLM_R_VOCABULARY, tokenizer_of
 from diptych.weights.spec import Checkpoint, tokenizer_file
 
+_GRAPHS_OWNER = "immich-app/"
 DEFAULT_FOLDER = Path(__file__).parent / "default"
 
 
@@ -197,6 +198,11 @@ def _load_repository(
     repository: str, cache_dir: str | Path | None, release: Release | None = None
 ) -> Checkpoint:
     """A whole repository: its config says what else belongs to it."""
+    if repository.startswith(_GRAPHS_OWNER):
+        raise UnknownModelError(
+            f"{repository!r} holds ONNX graphs, which are run as they are: no weights to train, convert or "
+            "export. diptych.load, --model, models show and models verify take it"
+        )
     hub = Hub(repository, cache_dir=cache_dir, licence=release.licence if release else None)
     config = hub.fetch(open_clip.CONFIG_FILE, transformers.CONFIG_FILE, SPEC_FILE)
     if config.name == SPEC_FILE:

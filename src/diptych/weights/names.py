@@ -83,6 +83,12 @@ ViT-M-32? `diptych models list` shows all
         return ModelName("architecture", text)
     if text.startswith(LOCAL) or isinstance(name, Path):
         raise WeightsError(f"{path} is neither a folder nor a file")
+    architecture, graphs, tag = text.partition("__")
+    if graphs and is_architecture(architecture):
+        raise UnknownModelError(
+            f"{text!r} is Immich's name of ONNX graphs, which are run as they are (diptych.load, --model). "
+            f"The same model as weights is {architecture!r}, {tag.replace('-', '_')!r} (--pretrained)"
+        )
     if reason := reason_not_loaded(text):
         raise UnknownModelError(f"{text!r} is a model of open_clip's that is not loaded here: {reason}")
     if text.startswith(".") or "/" in text or "\\" in text:
