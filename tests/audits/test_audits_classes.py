@@ -79,9 +79,10 @@ GOOD = ["red", "green", "blue", "yellow", "white", "black", "something else"]
 
 
 def test_an_ordinary_list_has_nothing_to_warn_of(tmp_path: Path) -> None:
-    found = audit_classes(Scattered({}, {}), GOOD, sample(tmp_path, red=10, green=10, blue=10, yellow=10))
+    shown = dict.fromkeys(("red", "green", "blue", "yellow", "white", "black"), 5)
+    found = audit_classes(Scattered({}, {}), GOOD, sample(tmp_path, **shown))
     assert found.warned == ()
-    assert {one.label: one.taken.value for one in found.figures if one.taken}["red"] == 0.25
+    assert {one.label: one.taken.value for one in found.figures if one.taken}["red"] == pytest.approx(1 / 6)
     assert "Nothing to warn of" in found.report().sections[0].text[0]
 
 
@@ -101,7 +102,8 @@ def test_a_label_that_attracts_everything(tmp_path: Path) -> None:
 
 def test_what_the_sample_is_full_of_is_only_a_notice(tmp_path: Path) -> None:
     found = audit_classes(Scattered({}, {}), GOOD, sample(tmp_path, red=40, green=2))
-    (warned,) = found.warned
+    warned, unused = found.warned
+    assert (unused.kind, unused.labels) == ("unused", ("blue", "yellow", "white", "black"))
     assert (warned.kind, warned.severity, warned.labels) == ("attractor", "notice", ("red",))
 
 
@@ -112,7 +114,7 @@ def test_near_synonyms(tmp_path: Path) -> None:
     assert {pair.first, pair.second} == {"red", "crimson"}
     assert pair.cosine > 0.9
     assert pair.torn == 1.0
-    assert kinds(found) == {"synonyms"}
+    assert kinds(found) == {"synonyms", "unused"}
     few = audit_classes(Scattered({}, {"crimson": "red"}), ["red", "crimson", "green", "other"])
     assert [{one.first, one.second} for one in few.pairs] == [{"red", "crimson"}]
 
@@ -140,6 +142,17 @@ def test_labels_that_come_twice() -> None:
         (["an ugly thing", "tree"], "derogatory", "serious", ("an ugly thing",)),
         (["two women", "tree"], "people", "notice", ("two women",)),
         (["crane", "a crane, a bird"], "ambiguous", "notice", ("crane",)),
+        (["thieves", "tree"], "harm", "serious", ("thieves",)),
+        (["policewoman", "tree"], "people", "notice", ("policewoman",)),
+        (["ape, doctor", "tree"], "harm", "serious", ("ape, doctor",)),
+        (["ape", "doctor"], "harm", "serious", ("ape",)),
+        (["apes", "salespeople"], "harm", "serious", ("apes",)),
+        (["bycicle", "car"], "misspelt", "notice", ("bycicle",)),
+        (["dog", "puppy"], "overlap", "notice", ("dog", "puppy")),
+        (["landscape", "nature"], "overlap", "notice", ("landscape", "nature")),
+        (["person", "man"], "overlap", "notice", ("person", "man")),
+        (["person", "women"], "overlap", "notice", ("person", "women")),
+        (["a dog on grass", "car", "red cars"], "overlap", "notice", ("car", "red cars")),
     ],
 )
 def test_what_the_words_say(labels: list[str], kind: str, severity: str, which: tuple[str, ...]) -> None:
@@ -148,10 +161,39 @@ def test_what_the_words_say(labels: list[str], kind: str, severity: str, which: 
 
 
 @pytest.mark.parametrize(
-    "labels", [["gorilla", "zebra"], ["grape", "therapist", "mandarin"], ["white", "black"]]
+    "labels",
+    [
+        ["gorilla", "zebra"],
+        ["grape", "therapist", "mandarin"],
+        ["white", "black"],
+        ["ramen", "talisman", "car park", "car"],
+        ["tulips", "roses", "quokka"],
+    ],
 )
 def test_words_that_only_look_alike_are_let_pass(labels: list[str]) -> None:
     assert read_words_of(labels) == []
+
+
+def test_many_overlaps_are_told_together() -> None:
+    names = [
+        "car",
+        *(
+            f"{colour} car"
+            for colour in ["red", "green", "blue", "white", "black", "grey", "brown", "pink", "gold"]
+        ),
+    ]
+    told = [one.message for one in read_words_of(names) if one.kind == "overlap"]
+    assert len(told) == 9
+    assert told[-1] == "More pairs that overlap, 1: 'car' and 'gold car'."
+
+
+def test_pull_is_explained(tmp_path: Path) -> None:
+    found = audit_classes(Scattered({"picture": 9.0}, {}), [*GOOD, "picture"])
+    caption = found.report().tables["labels"].caption
+    assert f"Pull above {found.pull_bound:.1f}: this label grabs unrelated pictures." in caption
+    pulls = {one.label: max(one.text_pull, one.picture_pull) for one in found.figures}
+    assert {label for label, pull in pulls.items() if pull > found.pull_bound} == {"picture"}
+    assert {one.labels for one in found.warned if one.kind == "attractor"} == {("picture",)}
 
 
 def test_the_texts_of_a_label_are_read_too() -> None:
@@ -161,7 +203,11 @@ def test_the_texts_of_a_label_are_read_too() -> None:
 
 def test_catch_alls() -> None:
     assert has_catch_all(["dog", "None of these"])
-    assert not has_catch_all(["dog", "brother", "another dog"])
+    assert has_catch_all(["a photo of something else", "dog"])
+    assert has_catch_all(["a plain background", "dog"])
+    assert has_catch_all(["other animals", "dog"])
+    for label in ("brother", "another dog", "a dog on a plain background", "something red", "no entry sign"):
+        assert not has_catch_all(["dog", label]), label
     assert holding(["Persons", "personal"], ["person"]) == ("Persons",)
 
 

@@ -105,6 +105,7 @@ def audit_classes(
         *_attractors(figures, level),
         *_synonyms(pairs),
         *_catch_all(spoken, looked),
+        *_unused(figures, looked),
     ]
     return ClassDesign(
         facts=setup.facts(encoder, *filter(None, [sample]), ground),
@@ -113,6 +114,7 @@ def audit_classes(
         sample="" if sample is None else sample.name,
         n=0 if looked is None else len(looked.rows),
         figures=tuple(figures),
+        pull_bound=_pull_bound(len(figures), level),
         pairs=tuple(pairs),
         unsure=None if looked is None else looked.unsure,
         warned=tuple(sorted(warned, key=lambda one: one.severity != "serious")),
@@ -230,9 +232,32 @@ def _repeated(titles: Sequence[str]) -> Iterator[Warned]:
         yield Warned("repeated", "serious", repeated, told)
 
 
+def _pull_bound(labels: int, level: float) -> float:
+    """The pull above which a label is said to attract: two are looked at for each label."""
+    return NormalDist().inv_cdf(1 - level / (2 * labels))
+
+
+def _unused(figures: Sequence[LabelFigures], looked: _Looked | None) -> Iterator[Warned]:
+    """Labels that no picture of the sample gets, but for those that stand for what fits none."""
+    if looked is None:
+        return
+    unused = tuple(
+        one.label
+        for one in figures
+        if one.taken is not None and one.taken.value == 0 and not has_catch_all([one.label])
+    )
+    if unused:
+        shown = ", ".join(map(repr, unused[:10])) + (f" and {len(unused) - 10} more" if unused[10:] else "")
+        told = (
+            f"No picture of the {len(looked.rows):,} of the sample gets {shown}: does the sample show "
+            "none, or do other labels take them?"
+        )
+        yield Warned("unused", "notice", unused, told)
+
+
 def _attractors(figures: Sequence[LabelFigures], level: float) -> Iterator[Warned]:
     """Labels that lie near everything, and those that take much of the sample besides."""
-    z = NormalDist().inv_cdf(1 - level / (2 * len(figures)))  # two banks
+    z = _pull_bound(len(figures), level)
     bound = min(_TIMES / len(figures), _MOST)
     for one in figures:
         near = max(one.text_pull, one.picture_pull) > z

@@ -86,6 +86,8 @@ class ClassDesign(Audit):
     n : int
         Pictures of the sample.
     figures : sequence of LabelFigures
+    pull_bound : float
+        The pull above which a label is said to attract.
     pairs : sequence of NearPair
         The nearest first.
     unsure : Estimate or None
@@ -101,6 +103,7 @@ class ClassDesign(Audit):
     sample: str
     n: int
     figures: Sequence[LabelFigures]
+    pull_bound: float
     pairs: Sequence[NearPair]
     unsure: Estimate | None
     warned: Sequence[Warned]
@@ -147,8 +150,10 @@ class ClassDesign(Audit):
             [one.label, one.text_pull, one.picture_pull, *([one.taken] if sampled else [])] for one in ordered
         ]
         caption = (
-            "Pull: by how many deviations a label lies nearer to neutral texts, and to pictures that show "
-            "none of the labels, than a hundred everyday nouns do. 0 is usual; what attracts is far above."
+            f"Pull above {self.pull_bound:.1f}: this label grabs unrelated pictures. About 0 is usual. "
+            "Measured on neutral texts (such as 'a grey wall') and on pictures that show none of the "
+            "labels: how much nearer they lie to the label than to a hundred everyday nouns, in standard "
+            "deviations."
         )
         told, plots = [], {}
         if self.unsure is not None:

@@ -168,6 +168,24 @@ class FileVocabulary:
         return str(self._rust.decode(list(ids), skip_special_tokens=True))
 
 
+def whole_words(count: int) -> list[str]:
+    """Words that CLIP's vocabulary has as one token, the commonest in captions first.
+
+    Parameters
+    ----------
+    count : int
+        At most so many.
+
+    Examples
+    --------
+    >>> "bicycle" in whole_words(20_000), "bycicle" in whole_words(20_000)
+    (True, False)
+    """
+    merged = (left + right for left, right in _read_merges(48_894))
+    words = [text.removesuffix(_WORD_END) for text in merged if text.endswith(_WORD_END)]
+    return words[:count]
+
+
 def _byte_characters() -> dict[int, int]:
     """A visible character for every byte, in CLIP's order of ids: printable ones first, as themselves."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
