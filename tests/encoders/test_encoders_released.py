@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from make_released_onnx import SIDE, TEXTS, pictures
 from released_models import MODELS, unpack
@@ -18,8 +19,10 @@ from released_models import MODELS, unpack
 import diptych
 from diptych.encoder import Encoder, PreparingEncoder
 from diptych.encoders import ExportedEncoder
+from diptych.encoders.graph_file import read_graph
+from diptych.encoders.graph_pruning import pruned_model
 from diptych.encoders.immich import list_immich_models
-from diptych.encoders.released import LOGIT_SCALE
+from diptych.encoders.released import LOGIT_SCALE, image_tower
 from diptych.errors import InputError, WeightsError
 from diptych.inputs import counted_long_texts
 
@@ -149,11 +152,45 @@ def test_torch_is_refused_with_the_way_out(folders: Path) -> None:
         diptych.load(folders / "clip", device="cuda")
 
 
-def test_one_graph_of_both_towers_is_held_once(folders: Path) -> None:
-    encoder = ExportedEncoder(folders / "jina", runtime="onnx")
-    encoder.encode_texts(["a cat"])
-    encoder.encode_images(pictures()[:1])
-    assert encoder._towers["text"]._session is encoder._towers["image"]._session  # type: ignore[attr-defined]
+def test_of_a_graph_of_both_towers_one_is_computed(folders: Path, tmp_path: Path) -> None:
+    """A text costs no blank picture: the graph is cut to its own part, external data or not."""
+    path = folders / "jina/onnx/model.onnx"
+    text = onnx.load_from_string(pruned_model(path, "l2norm_text_embeddings"))
+    whole = onnx.load(path)
+    onnx.checker.check_model(text)
+    assert [port.name for port in text.graph.input] == ["input_ids"]
+    assert [port.name for port in text.graph.output] == ["l2norm_text_embeddings"]
+    assert "Conv" in {node.op_type for node in whole.graph.node}
+    assert "Conv" not in {node.op_type for node in text.graph.node}
+    assert 0 < len(text.graph.initializer) < len(whole.graph.initializer)
+    shutil.copytree(folders / "jina", tmp_path / "jina")
+    onnx.save_model(
+        whole,
+        tmp_path / "jina/onnx/model.onnx",
+        save_as_external_data=True,
+        location="data",
+        size_threshold=0,
+    )
+    assert (tmp_path / "jina/onnx/data").stat().st_size > 1000
+    images, texts = rows_of(folders / "jina")
+    for runtime in ("onnx", "openvino"):
+        encoder = diptych.load(tmp_path / "jina", runtime=runtime)
+        np.testing.assert_allclose(texts_of(encoder), texts, atol=1e-5)
+        np.testing.assert_allclose(encoder.encode_images(pictures()), images, atol=1e-5)
+
+
+def test_rows_do_not_depend_on_the_batch_where_ranges_are_found_while_running(
+    folders: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(folders / "xenova/onnx/vision_model.onnx")
+    model.graph.node.append(
+        onnx.helper.make_node("DynamicQuantizeLinear", ["pixel_values"], ["q", "scale", "zero"])
+    )
+    onnx.save_model(model, tmp_path / "model.onnx")
+    tower = image_tower(read_graph(tmp_path / "model.onnx"), SIDE, ("image_embeds",))
+    assert tower.signature.fixed_batch == 1
+    usual = image_tower(read_graph(folders / "xenova/onnx/vision_model.onnx"), SIDE, ("image_embeds",))
+    assert usual.signature.fixed_batch is None
 
 
 def test_immich_models_are_known() -> None:

@@ -19,7 +19,7 @@ from diptych.encoders.finding import read_released
 from diptych.encoders.folder import Golden, is_exported, read_export, read_golden, tower_file
 from diptych.encoders.judging import refuse_golden
 from diptych.encoders.released import ReleasedModel
-from diptych.encoders.towers import PRECISIONS, RUNTIMES, OnnxTower, Tower, is_installed, open_tower
+from diptych.encoders.towers import PRECISIONS, RUNTIMES, Tower, is_installed, open_tower
 from diptych.errors import InputError, WeightsError
 from diptych.extras import require
 from diptych.inputs import (
@@ -263,9 +263,6 @@ class ExportedEncoder:
             self._test(name, tower)
             return tower
         graph = self.released.tower(name)
-        other = next(iter(self._towers.values()), None)
-        if isinstance(other, OnnxTower) and self.released.image.graph.path == self.released.text.graph.path:
-            return other.sharing(graph.signature)
         computed = "bfloat16" if self.precision == "bfloat16" else "float32"
         return open_tower(
             graph.graph.path, self.runtime, computed, threads=self.threads, signature=graph.signature

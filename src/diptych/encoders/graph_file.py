@@ -115,7 +115,7 @@ def read_graph(path: Path, *, root: Path | None = None, data_needed: bool = True
     """
     root = path.parent if root is None else root
     inside(path, root)
-    walk = _Walk(path)
+    walk = Walk(path)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             walk.model(data)
@@ -189,7 +189,7 @@ def _located(path: Path, location: str) -> Path:
 
 
 @dataclass
-class _Walk:
+class Walk:
     """One pass over a ModelProto."""
 
     path: Path
@@ -313,10 +313,10 @@ class _Walk:
             elif number == 2:
                 for kind, begin, stop in self.fields(first, last, depth + 1):  # TypeProto
                     if kind == 1:
-                        dtype, shape = self.tensor_type(begin, stop, depth + 2)
+                        dtype, shape = self._tensor_type(begin, stop, depth + 2)
         return Port(name, dtype or "something else", shape)
 
-    def tensor_type(self, start: int, end: int, depth: int) -> tuple[str, tuple[int | None, ...] | None]:
+    def _tensor_type(self, start: int, end: int, depth: int) -> tuple[str, tuple[int | None, ...] | None]:
         dtype, shape = "", None
         for number, first, last in self.fields(start, end, depth):
             if number == 1:
@@ -333,6 +333,7 @@ class _Walk:
         return {number: first for number, first, _ in self.fields(start, end, depth)}.get(1)
 
     def text(self, start: int, end: int) -> str:
+        """A name."""
         if not 0 <= end - start <= LONGEST_NAME:
             raise ValueError(f"a name of {end - start:,} bytes")
         return self.data[start:end].decode("utf-8")
@@ -345,7 +346,7 @@ class _Walk:
         while start < end:
             value, start = self.varint(start, end)
             found.append(_not_negative(value))
-            self.spend()
+            self._spend()
         return found
 
     def fields(self, start: int, end: int, depth: int) -> Iterator[tuple[int, int, int]]:
@@ -355,7 +356,7 @@ class _Walk:
         if end < 0:
             raise ValueError("a number where a message belongs")
         while start < end:
-            self.spend()
+            self._spend()
             key, start = self.varint(start, end)
             number, kind = key >> 3, key & 7
             if kind == _VARINT:
@@ -374,6 +375,7 @@ class _Walk:
             start += size
 
     def varint(self, start: int, end: int) -> tuple[int, int]:
+        """A whole number in seven bits a byte, and where it ends."""
         value = shift = 0
         while start < end and shift < 70:
             byte = self.data[start]
@@ -384,7 +386,7 @@ class _Walk:
             shift += 7
         raise ValueError(f"a number without end at byte {start:,}")
 
-    def spend(self) -> None:
+    def _spend(self) -> None:
         self.left -= 1
         if self.left < 0:
             raise ValueError(f"over {MOST_FIELDS:,} parts")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from diptych.disk import user_cache
+from diptych.encoders.graph_pruning import pruned_model
 from diptych.encoders.intel import intel, signals_kept
 from diptych.errors import InputError, WeightsError
 from diptych.extras import require
@@ -35,6 +36,7 @@ PRECISIONS = {"onnx": ("float32",), "openvino": ("float32", "bfloat16", "int8")}
 # Inputs per call of a stream. Larger ones leave the cache: with two cores and a ViT-B/32 in int8, 8 gave 164
 # pictures/s and 32 gave 163, in bfloat16 98 and 100; more streams than one gain most with small batches.
 CHUNK = 8
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 STREAMS = 8  # at most; with more cores each gets several
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
@@ -160,21 +162,16 @@ class OnnxTower:
         options.log_severity_level = 3  # its warnings are for whoever exported the graph
         # Threads that spin while they wait would take the cores from those that decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        with _readable(path):
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        self._run_options = onnxruntime.RunOptions()
-        self._run_options.only_execute_path_to_fetches = bool(signature.constants)
-        self._first_input = self._session.get_inputs()[0].name
+        model: str | bytes = str(path)
+        with _readable(path), contextlib.ExitStack() as stack:
+            if signature.constants and signature.output:
+                model = pruned_model(path, signature.output)
+                linked = stack.enter_context(_linked(path, signature.data_files))
+                options.add_session_config_entry(_DATA_FOLDER, str(linked.parent))
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._names = [port.name for port in self._session.get_inputs()]
         self._output = signature.output or self._session.get_outputs()[0].name
         self._path, self._signature = path, signature
-
-    def sharing(self, signature: Signature) -> OnnxTower:
-        """The other tower of the same graph: the weights are held once."""
-        other = object.__new__(OnnxTower)
-        other.__dict__ |= self.__dict__ | {"_signature": signature, "_output": signature.output}
-        return other
 
     def __call__(self, batch: NDArray[Any]) -> FloatArray:
         """(B, ...) -> (B, dim) float32."""
@@ -185,9 +182,10 @@ class OnnxTower:
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def _rows(self, part: NDArray[Any]) -> FloatArray:
-        feeds = self._signature.feeds(part, self._first_input)
+        feeds = self._signature.feeds(part, self._names[0])
+        feeds = {name: value for name, value in feeds.items() if name in self._names}
         with _runs(self._path):
-            return np.asarray(self._session.run([self._output], feeds, self._run_options)[0], np.float32)
+            return np.asarray(self._session.run([self._output], feeds)[0], np.float32)
 
 
 class OpenVinoTower:
@@ -268,16 +266,17 @@ def has_bfloat16() -> bool:
 
 @contextlib.contextmanager
 def _linked(path: Path, data_files: tuple[Path, ...]) -> Iterator[Path]:
-    """Where OpenVINO may read a graph: it refuses external data that are links, as in the hub's cache.
+    """Where a graph may be read whose external data are links, as in the hub's cache.
 
-    Such files get names in a folder of their own while they are read; nothing is copied.
+    OpenVINO refuses such links, and ONNX Runtime does for a graph from memory. So the files get names in a
+    folder of their own while they are read; nothing is copied.
     """
     if not any(file.is_symlink() for file in data_files):
         yield path
         return
     cache = user_cache()
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix="openvino-") as folder:
+    with tempfile.TemporaryDirectory(dir=cache, prefix="graph-") as folder:
         for file in (path, *data_files):
             name = Path(folder) / file.relative_to(path.parent)
             name.parent.mkdir(parents=True, exist_ok=True)
@@ -285,8 +284,8 @@ def _linked(path: Path, data_files: tuple[Path, ...]) -> Iterator[Path]:
                 os.link(file.resolve(), name)
             except OSError as error:  # another file system
                 raise WeightsError(
-                    f"OpenVINO does not follow the links of {path.parent}: use runtime='onnx', or copy the "
-                    "folder"
+                    f"links of {path.parent} lead to another file system than {cache}: copy the folder, or "
+                    "name a cache beside it (DIPTYCH_CACHE)"
                 ) from error
         yield Path(folder) / path.name
 

@@ -8,7 +8,6 @@ is `write_open_clip`'s work. What each key means was read in open_clip's `model.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -244,16 +243,16 @@ def read_preprocess(keys: Keys, size: int) -> PreprocessConfig:
     keys.only("mode", "RGB")
     # "random" draws one per picture in training; for evaluation open_clip takes bicubic.
     interpolation = keys.choice("interpolation", "bicubic", ("bicubic", "bilinear", "random"))
+    resize = keys.choice("resize_mode", "shortest", ("shortest", "squash", "longest"))
+    border = keys.take("fill_color", 0)  # around a picture that "longest" leaves oblong
     preprocess = PreprocessConfig(
         size=stated,
         mean=keys.take("mean", PreprocessConfig.mean),
         std=keys.take("std", PreprocessConfig.std),
         interpolation="bicubic" if interpolation == "random" else interpolation,
-        resize=keys.choice("resize_mode", "shortest", ("shortest", "squash", "longest")),
-        fill_color=keys.take("fill_color", 0) or 0,
+        resize=resize,
+        fill_color=border if resize == "longest" else 0,
     )
-    if preprocess.resize != "longest":  # only then is there a border to fill
-        preprocess = dataclasses.replace(preprocess, fill_color=0)
     if stated != size:
         raise WeightsError(f"preprocess_cfg.size is {stated}, the image tower sees {size}")
     keys.finish()
