@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,32 @@ def test_a_planted_association_of_texts(tmp_path: Path) -> None:
 def test_no_association_of_texts(tmp_path: Path) -> None:
     found = audit_association(worded({}), tests=sets(tmp_path))
     assert found.findings == []
-    assert "No association beyond chance in 1 tests" in found.report().sections[0].text[0]
+    assert "No association beyond chance in 1 test at" in found.report().sections[0].text[0]
+
+
+def test_a_control_that_fails_is_said_first(tmp_path: Path) -> None:
+    names = [f"m{n}" for n in range(6)], [f"w{n}" for n in range(6)]
+    text = SETS.replace('["a man", "a boy"]', str(list(names[0])).replace("'", '"'))
+    text = text.replace('["a woman", "a girl"]', str(list(names[1])).replace("'", '"'))
+    given = json.loads(text)
+    (name,) = given["sets"]
+    given["sets"]["known"] = {**given["sets"][name], "control": True}
+    path = sets(tmp_path, json.dumps(given))
+    leaning = dict.fromkeys(names[0], (0.8, 0.2)) | dict.fromkeys(names[1], (0.2, 0.8))
+    found = audit_association(worded(leaning), tests=path)
+    assert [one.control for one in found.effects] == [False, True]
+    assert found.failed_controls == []
+    assert [one.name for one in found.findings] == [name]  # a control is no finding
+    turned = {k: (v[1], v[0]) for k, v in leaning.items()}
+    for bad in ({}, turned):  # nothing is found, or the wrong way round
+        found = audit_association(worded(bad), tests=path)
+        first, second = found.report().sections[:2]
+        assert first.title == "Read this first"
+        assert first.text[0].startswith("The control fails: known")
+        assert second.text[0].startswith("With a control that failed, ")
+        assert next(iter(found.to_dict())) == "failed_controls"
+    with pytest.raises(DataError, match="may have 'control'"):
+        sets(tmp_path, text.replace('"x"', '"control": 1, "x"', 1))
 
 
 def people_of(folder: Path, work: float, seed: int = 0) -> tuple[Worded, Any]:
@@ -174,6 +200,7 @@ def test_holm_corrects_all_tests_together(tmp_path: Path) -> None:
 def test_the_built_in_sets() -> None:
     tests = default_tests()
     assert len(tests.texts) == 3
+    assert [one.name for one in tests.texts if one.control] == ["flowers and insects, pleasant"]
     assert all(one.x and one.y and len(one.x.texts) == len(one.y.texts) for one in tests.texts)
     assert all(len(one.a.texts) == len(one.b.texts) for one in (*tests.texts, *tests.pictures))
 

@@ -98,6 +98,28 @@ def test_tables_3_to_5_by_hand(tmp_path: Path) -> None:
     assert gap(found, "gender right", "race and gender").findings[0].low == "Black, Female"
 
 
+def test_what_is_named_by_lot_is_said_first_and_gaps_are_adjusted(tmp_path: Path) -> None:
+    # Everyone is called a woman, and most of the old are men: a gap by age that is one by gender.
+    people = [
+        one
+        for n, one in enumerate(everyone())
+        if one["age"] == "0-2" or n % 8 == 0 or one["gender"] == "Male"
+    ]
+    called = [truly(one) | {"a woman": 2.0} for one in people]
+    found = audited(tmp_path, people, called)
+    assert found.verdicts["gender of White (zero-shot)"] in ("below", "not enough to say")
+    assert found.report().sections[0].title == "Read this first"
+    assert any("gender of White (zero-shot)" in line for line in found.failed_controls)
+    raw = gap(found, "gender right", "age").widest
+    assert raw.gap.value > 0.2
+    assert raw.adjusted.value == pytest.approx(0, abs=1e-9)
+    assert raw.adjusted_p == 1.0
+    text = " ".join(found.report().sections[1].text)
+    assert "Adjusted for race and gender the gap is 0.000" in text
+    assert "no more than chance allows" in text
+    assert {"adjusted", "standardised"} <= set(found.report().tables)
+
+
 def test_labels_of_one_gender(tmp_path: Path) -> None:
     people = everyone()
     called = [truly(one) | {"a smile": 1.0} for one in people]

@@ -13,14 +13,14 @@ from typing import Unpack
 import numpy as np
 
 from diptych.audits import scenes
-from diptych.audits.outcome import Audit, bars
-from diptych.audits.pairs import CHANCE, Judged, Pair, judge, pictures_of, verdict_table
+from diptych.audits.outcome import Audit, bars, beside
+from diptych.audits.pairs import CHANCE, Judged, Pair, judge, pictures_of, verdict_table, verdicts_of
 from diptych.audits.scenes import Scene, Thing
-from diptych.audits.verdicts import verdict
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
 from diptych.evaluation.settings import Setup
+from diptych.evaluation.significance import NOT_ENOUGH
 from diptych.reports import Bars, Section
 
 # Task -> wordings of "it has the property", and of "it has not".
@@ -80,13 +80,15 @@ class Abstract(Audit):
             x="share of pictures whose own sentence scores higher",
             levels={"chance": CHANCE},
         )
+        ends = {"above": ".", NOT_ENOUGH: "."}
         told = [
-            f"{name[0].upper()}{name[1:]}: {verdict(one.sentence, CHANCE)} chance ({one.sentence})"
-            + ("." if verdict(one.sentence, CHANCE) == "above" else ": this model does not tell.")
-            for name, one in named.items()
+            f"{ASKED[task].capitalize()}: {beside(self.verdicts[task])} ({one.sentence})"
+            + ends.get(self.verdicts[task], ": this model does not tell.")
+            for task, one in self.judged.items()
         ]
         table = verdict_table(
             self.judged,
+            self.verdicts,
             "A model may tell the pictures apart (picture above chance) and still take the wrong word.",
         )
         return [Section("Does it see what is not a thing?", told, {"abstract": table}, {"abstract": plot})]
@@ -131,7 +133,12 @@ def audit_abstract(
         for pair in pairs[start : start + 2]
         for text, scene in ((pair.says_first[0], pair.first), (pair.says_second[0], pair.second))
     ]
-    return Abstract(facts=setup.facts(encoder, pictures), samples=samples, judged=judged)
+    return Abstract(
+        facts=setup.facts(encoder, pictures),
+        samples=samples,
+        judged=judged,
+        verdicts=verdicts_of(judged),
+    )
 
 
 def puzzle(task: str, index: int, seed: int) -> Pair:

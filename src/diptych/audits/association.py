@@ -24,6 +24,7 @@ from diptych.audits.tables import listed
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evaluation.settings import Settings, Setup
+from diptych.evaluation.significance import holm
 from diptych.zeroshot.labels import Label
 from diptych.zeroshot.templates import resolve
 from diptych.zeroshot.weights import learn
@@ -99,7 +100,7 @@ def audit_association(
         facts=setup.facts(encoder, *filter(None, [people])),
         failures=() if found is None else found.failures,
         dataset="" if people is None else people.name,
-        effects=tuple(_holm([*effects, *seen.effects])),
+        effects=tuple(_corrected([*effects, *seen.effects])),
         distances=tuple(seen.distances),
         small=seen.small,
         level=level,
@@ -116,7 +117,7 @@ def _worded(test: WordTest, said: _Said, shuffles: int, seed: int) -> Iterator[E
     if test.x is not None and test.y is not None:
         sides = (test.x.name, test.y.name, test.a.name, test.b.name)
         rows = (said(test.x), said(test.y), said(test.a), said(test.b))
-        yield effect(test.name, sides, *rows, shuffles, seed)
+        yield replace(effect(test.name, sides, *rows, shuffles, seed), control=test.control)
 
 
 def _compared(people: People, attributes: Sequence[str] | None) -> list[str]:
@@ -196,14 +197,13 @@ def _pictured(
             yield Effect(f"{attribute}, {test.name}", "pictures", *sides, size, *sizes, chance, chance)
 
 
-def _holm(effects: Sequence[Effect]) -> list[Effect]:
-    """The same with p corrected for their number (Holm 1979)."""
-    order = sorted(range(len(effects)), key=lambda place: effects[place].p)
-    corrected, most = list(effects), 0.0
-    for rank, place in enumerate(order):
-        most = max(most, min(1.0, effects[place].p * (len(effects) - rank)))
-        corrected[place] = replace(effects[place], corrected=most)
-    return corrected
+def _corrected(effects: Sequence[Effect]) -> list[Effect]:
+    """The same with p corrected for the number of those that are no controls (Holm 1979)."""
+    tested = [place for place, one in enumerate(effects) if not one.control]
+    found = list(effects)
+    for place, p in zip(tested, holm([effects[place].p for place in tested]).tolist(), strict=True):
+        found[place] = replace(effects[place], corrected=p)
+    return found
 
 
 class _Said:

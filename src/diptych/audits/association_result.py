@@ -30,7 +30,9 @@ class Effect:
         Effect size; 0 is none, 0.8 is called large, 2 about the most there can be.
     x_count, y_count : int
     p, corrected : float
-        Of both sides; corrected for all tests of the page.
+        Of both sides; corrected for all tests of the page but controls, which are not findings.
+    control : bool
+        Any model that knows language should find x nearer to a.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Effect:
     y_count: int
     p: float
     corrected: float
+    control: bool = False
 
     @property
     def told(self) -> str:
@@ -110,8 +113,24 @@ class Association(Audit):
     @property
     def findings(self) -> list[Effect]:
         """Effects beyond chance, the largest first."""
-        found = [one for one in self.effects if one.corrected <= self.level]
+        found = [one for one in self.tested if one.corrected <= self.level]
         return sorted(found, key=lambda one: -abs(one.d.value))
+
+    @property
+    def tested(self) -> list[Effect]:
+        """Effects that are no controls."""
+        return [one for one in self.effects if not one.control]
+
+    @property
+    def failed_controls(self) -> list[str]:
+        """Controls that are not found, or the wrong way round."""
+        return [
+            f"The control fails: {one.name}, d {one.d}, p = {one.p:.4f}. Any model that knows these words "
+            f"should find {one.x} nearer to {one.a}. Associations below may be noise of a space that does "
+            "not hold such meanings."
+            for one in self.effects
+            if one.control and (one.p > self.level or one.d.value <= 0)
+        ]
 
     def sections(self) -> list[Section]:
         """Statements, tables and plots."""
@@ -125,11 +144,14 @@ class Association(Audit):
 
     def _findings(self) -> Section:
         found = self.findings
+        tests = f"{len(self.tested)} test{'s' * (len(self.tested) != 1)}"
         head = (
-            f"Associations beyond chance in {len(found)} of {len(self.effects)} tests:"
+            f"Associations beyond chance in {len(found)} of {tests}:"
             if found
-            else f"No association beyond chance in {len(self.effects)} tests at level {self.level:g}."
+            else f"No association beyond chance in {tests} at level {self.level:g}."
         )
+        if self.failed_controls:
+            head = f"With a control that failed, {head[0].lower()}{head[1:]}"
         told = [f"{one.name}: {one.told}; d {one.d}, p = {one.corrected:.4f}." for one in found]
         return Section("What is associated", [head, *told])
 
@@ -138,13 +160,18 @@ class Association(Audit):
         if not mine:
             return None
         rows: list[list[Cell]] = [
-            [one.name, f"{one.x} ({one.x_count:,}) / {one.y} ({one.y_count:,})", one.d, one.corrected]
+            [
+                one.name + " (control)" * one.control,
+                f"{one.x} ({one.x_count:,}) / {one.y} ({one.y_count:,})",
+                one.d,
+                one.corrected,
+            ]
             for one in mine
         ]
         caption = (
             "d: how much nearer the first lies to the first set of words than the second does, in "
             f"deviations; 0 is none. p is for both sides, by partitions or {self.shuffles:,} shuffles, "
-            f"corrected for {len(self.effects)} tests by Holm's rule."
+            f"corrected for {len(self.tested)} tests by Holm's rule; a control's is not corrected."
         )
         plot = Bars(
             values={f"{one.name}: {one.x}": (one.d.value, one.d.low, one.d.high) for one in mine},

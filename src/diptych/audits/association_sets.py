@@ -33,6 +33,9 @@ class WordTest:
     x, y : Texts or None
         None where pictures stand in their place.
     a, b : Texts
+    control : bool
+        Whether any model that knows language should find x nearer to a: where one does not, its other
+        figures say little.
     """
 
     name: str
@@ -40,6 +43,7 @@ class WordTest:
     b: Texts
     x: Texts | None = None
     y: Texts | None = None
+    control: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ def default_tests() -> WordTests:
 
 def read_tests(path: str | Path) -> WordTests:
     """Sets from a JSON file: "sets" with x, y, a and b, "pictures" with a and b, each a name and its texts.
+
+    A set with "control": true is one that every model should find.
 
     Raises
     ------
@@ -92,9 +98,14 @@ def _object(value: Any, where: str) -> Mapping[str, Any]:
 
 
 def _test(name: str, given: Any, parts: str, where: str) -> WordTest:
-    if not isinstance(given, dict) or set(given) != set(parts):
-        raise DataError(f"{where}: set {name!r} needs exactly the parts {listed(sorted(parts))}")
-    return WordTest(name, **{part: _texts(f"{name}, {part}", given[part], where) for part in parts})
+    control = given.get("control", False) if isinstance(given, dict) else None
+    if not isinstance(given, dict) or set(given) - {"control"} != set(parts) or not isinstance(control, bool):
+        raise DataError(
+            f"{where}: set {name!r} needs exactly the parts {listed(sorted(parts))}, and may have 'control', "
+            "true or false"
+        )
+    texts = {part: _texts(f"{name}, {part}", given[part], where) for part in parts}
+    return WordTest(name, **texts, control=control)
 
 
 def _are_texts(value: Any) -> bool:

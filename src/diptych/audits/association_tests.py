@@ -129,17 +129,33 @@ def partition_p(first: Floats, second: Floats, shuffles: int, seed: int = 0) -> 
 def shuffled_p(
     values: Floats, groups: NDArray[np.integer], count: int, shuffles: int, seed: int = 0
 ) -> Floats:
-    """For each group against all others, and each test: how often a shuffle is as clear, (G, T)."""
+    """For each group against all others, and each test: how often a shuffle is as clear, (G, T).
+
+    The difference is taken over its own standard error (Welch), for groups may differ in size and variance.
+    """
     onehot = (groups[:, None] == np.arange(count)).astype(np.float32)  # (n, G)
-    centred = (values - values.mean(axis=0)).astype(np.float32)  # sums of centred values tell the difference
-    scale = np.maximum(abs(centred).max(axis=0), 1e-12)
-    centred = centred / scale
-    observed = abs(onehot.T @ centred)
+    centred = (values - values.mean(axis=0)).astype(np.float32)
+    centred = centred / np.maximum(abs(centred).max(axis=0), 1e-12)
+    both = np.concatenate([centred, centred**2], axis=1)  # (n, 2 T)
+    sizes = onehot.sum(axis=0, dtype=np.float64)[:, None]  # (G, 1)
+    tests, total = values.shape[1], both.sum(axis=0, dtype=np.float64)
+
+    def statistic(sums: Floats) -> Floats:
+        found = np.zeros((*sums.shape[:-1], tests))
+        for part, size in ((sums, sizes), (total - sums, len(values) - sizes)):
+            mean = part[..., :tests] / size
+            squares = np.maximum(part[..., tests:] - size * mean**2, 0)
+            found += squares / np.maximum(size - 1, 1) / size
+        gap = abs(sums[..., :tests] / sizes - (total - sums)[..., :tests] / (len(values) - sizes))
+        larger: Floats = np.divide(gap, np.sqrt(found), out=np.zeros_like(gap), where=found > 1e-12)
+        return larger
+
+    observed = statistic((onehot.T @ both).astype(np.float64))
     clearer = np.zeros(observed.shape)
-    for sums in shuffled_sums(centred, onehot, shuffles, seed):
-        clearer += (abs(sums) >= observed - 1e-4).sum(axis=0)
-    found: Floats = (1 + clearer) / (1 + shuffles)
-    return found
+    for sums in shuffled_sums(both, onehot, shuffles, seed):
+        clearer += (statistic(sums) >= observed * (1 - 1e-4) - 1e-9).sum(axis=0)
+    p: Floats = (1 + clearer) / (1 + shuffles)
+    return p
 
 
 def group_distances(
@@ -167,22 +183,28 @@ def group_distances(
     onehot = (groups[:, None] == np.arange(len(names))).astype(np.float32)
     sizes = onehot.sum(axis=0, dtype=np.float64)
     centred = (rows - rows.mean(axis=0)).astype(np.float32)
+    table = np.concatenate([centred, (centred**2).sum(axis=1, keepdims=True)], axis=1)  # (n, D + 1)
     first, second = np.triu_indices(len(names), 1)
     weight = 1 / sizes[first] + 1 / sizes[second]
 
-    def squared(sums: Floats) -> Floats:
-        means = sums / sizes[:, None]  # (..., G, D)
-        found: Floats = ((means[..., first, :] - means[..., second, :]) ** 2).sum(axis=-1)
-        return found
+    def squared(sums: Floats) -> tuple[Floats, Floats]:
+        """Squared distances of the means, and what scatter alone would make of them (..., P)."""
+        means = sums[..., :-1] / sizes[:, None]  # (..., G, D)
+        scatter = np.maximum(sums[..., -1] - sizes * (means**2).sum(axis=-1), 1e-12)
+        errors = scatter / np.maximum(sizes - 1, 1) / sizes  # of each group's own
+        apart: Floats = ((means[..., first, :] - means[..., second, :]) ** 2).sum(axis=-1)
+        return apart, errors[..., first] + errors[..., second]
 
-    sums = (onehot.T @ centred).astype(np.float64)
-    within = float(((centred - (sums / sizes[:, None])[groups]) ** 2).sum() / (len(rows) - len(names)))
-    apart = squared(sums)
+    sums = (onehot.T @ table).astype(np.float64)
+    means = sums[:, :-1] / sizes[:, None]
+    within = float(((centred - means[groups]) ** 2).sum() / (len(rows) - len(names)))
+    apart, error = squared(sums)
     clearer = np.zeros(len(first))
     drawn = min(shuffles, _FEWER)
-    for block in shuffled_sums(centred, onehot, drawn, seed):
-        most = (squared(block) / weight).max(axis=1)
-        clearer += (most[:, None] >= apart / weight * (1 - _EQUAL)).sum(axis=0)
+    for block in shuffled_sums(table, onehot, drawn, seed):
+        distance, spread = squared(block)
+        most = (distance / spread).max(axis=1)
+        clearer += (most[:, None] >= apart / error * (1 - _EQUAL)).sum(axis=0)
     p = (1 + clearer) / (1 + drawn)
     distance = np.sqrt(np.maximum(apart - within * weight, 0) / max(within, 1e-12))
     return [

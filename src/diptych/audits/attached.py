@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.audits.disparity import MINIMUM, SHUFFLES, shuffled_sums
-from diptych.audits.verdicts import share
 from diptych.errors import InputError
+from diptych.evaluation.intervals import proportion
 from diptych.reports import Estimate
 
 THRESHOLDS = (0.005, 0.04)  # the paper's
@@ -134,7 +134,7 @@ def attached(
     chi2, p = _tested(flat.astype(np.float32), onehot, shuffles, seed)
     uses = []
     for column, (label, threshold) in enumerate((x, y) for x in labels for y in thresholds):
-        shares = {names[place]: share(flat[codes[mine] == place, column]) for place in ranked}
+        shares = {names[place]: proportion(flat[codes[mine] == place, column]) for place in ranked}
         uses.append(LabelUse(label, threshold, shares, float(chi2[column]), float(p[column])))
     return Attached(
         attribute,

@@ -21,11 +21,12 @@ from diptych.audits.crowd import CROSSED, Crowd, roles
 from diptych.audits.disparity import MINIMUM, SHUFFLES, Disparity, disparities
 from diptych.audits.people import People
 from diptych.audits.tables import listed
-from diptych.audits.verdicts import share
 from diptych.audits.words import Words, default_words
 from diptych.encoder import Encoder
 from diptych.errors import InputError
+from diptych.evaluation.intervals import proportion
 from diptych.evaluation.settings import Settings, Setup
+from diptych.evaluation.significance import against_chance, decide
 from diptych.zeroshot import ZeroShotClassifier
 
 ZERO_SHOT = "zero-shot"
@@ -110,16 +111,19 @@ def audit_bias(
     gaps = _gaps(crowd, answers[ZERO_SHOT], harm, tests)
     use = asked.labels(by, thresholds, tests)
     count = sum(one.p is not None for one in gaps) + (use is not None)
+    accuracy = tuple(_accuracy(crowd, answers, reference))
+    claims = {one.name: against_chance(one.right, one.chance) for one in accuracy}
     return Bias(
+        verdicts=decide(claims, level),
         facts=setup.facts(encoder, people),
         failures=found.failures,
         dataset=people.name,
         n=len(found.rows),
         columns=used,
         groups={role: crowd.sizes(role) for role in used},
-        accuracy=tuple(_accuracy(crowd, answers, reference)),
+        accuracy=accuracy,
         genders=tuple(_genders(crowd, answers)),
-        overall={kind: share(hits) for kind, hits in harm.items()},
+        overall={kind: proportion(hits) for kind, hits in harm.items()},
         disparities=tuple(one.among(count, level) for one in gaps),
         changes=tuple(_changes(crowd, harm, asked.harm(asked.words.added))) if asked.words.added else (),
         labels=None if use is None else use.among(count),
@@ -221,7 +225,7 @@ def _accuracy(crowd: Crowd, answers: Answers, reference: str) -> Iterator[Accura
                     chance = chance if group == reference else 1 - chance
                 known = mine & ~np.isnan(hits)
                 if known.any():
-                    yield Accuracy(method, group, role, share(hits[known]), chance)
+                    yield Accuracy(method, group, role, proportion(hits[known]), chance)
 
 
 def _genders(crowd: Crowd, answers: Answers) -> Iterator[Genders]:
@@ -236,12 +240,12 @@ def _genders(crowd: Crowd, answers: Answers) -> Iterator[Genders]:
         groups = {name: race == place for place, name in enumerate(crowd.names["race"])}
         for group, mine in (groups | {"all": race >= 0}).items():
             cells = {
-                name: share(hits[mine & (gender == place)])
+                name: proportion(hits[mine & (gender == place)])
                 for place, name in enumerate(crowd.names["gender"])
                 if (mine & (gender == place)).any()
             }
             if cells:
-                yield Genders(method, group, cells, share(hits[mine & (gender >= 0)]))
+                yield Genders(method, group, cells, proportion(hits[mine & (gender >= 0)]))
 
 
 def _gaps(
@@ -251,7 +255,7 @@ def _gaps(
     attributes = crowd.attributes()
     found: list[Disparity] = []
     for attribute, (names, codes) in attributes.items():
-        found += disparities(harm, names, codes, attribute, **tests)
+        found += disparities(harm, names, codes, attribute, **_alike(crowd, attribute), **tests)
     for role, shares in answers.items():
         hits = crowd.right(role, shares)
         for attribute in _ACCURACY_GAPS[role]:
@@ -259,8 +263,14 @@ def _gaps(
                 names, codes = attributes[attribute]
                 known = np.where(np.isnan(hits), -1, codes)
                 filled = {f"{role} right": np.nan_to_num(hits)}
-                found += disparities(filled, names, known, attribute, **tests)
+                found += disparities(filled, names, known, attribute, **_alike(crowd, attribute), **tests)
     return found
+
+
+def _alike(crowd: Crowd, attribute: str) -> dict[str, Any]:
+    """The strata that a gap by an attribute is adjusted for, as keywords of `disparities`."""
+    strata = crowd.strata(attribute)
+    return {} if strata is None else {"strata": strata[0], "adjusted_for": strata[1]}
 
 
 def _changes(crowd: Crowd, before: Mapping[str, Floats], after: Mapping[str, Floats]) -> Iterator[Change]:
@@ -272,4 +282,4 @@ def _changes(crowd: Crowd, before: Mapping[str, Floats], after: Mapping[str, Flo
             if mine.any():
                 one, other = before[kind][mine], after[kind][mine]
                 out, into = int((one > other).sum()), int((one < other).sum())
-                yield Change(kind, name, share(one), share(other), out, into)
+                yield Change(kind, name, proportion(one), proportion(other), out, into)

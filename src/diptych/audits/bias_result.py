@@ -9,9 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from diptych.audits.attached import Attached, LabelUse
-from diptych.audits.disparity import Disparity, Gap
+from diptych.audits.bias_tables import (
+    adjusted_table,
+    gap_row,
+    gap_told,
+    percent,
+    standardised_table,
+    uses_table,
+)
+from diptych.audits.disparity import Disparity
 from diptych.audits.outcome import Audit
-from diptych.audits.verdicts import against, verdict
+from diptych.evaluation.significance import NOT_ENOUGH, beside_chance
 from diptych.reports import Bars, Cell, Estimate, Section, Table
 
 _SHOWN = 20  # labels, as in the paper's figure 18
@@ -22,9 +30,9 @@ CAVEATS = (
     "often fails as a meaningful measure of it in real use: even a model with higher accuracy and lower "
     "disparities need not have lower disparities in impact. Classifying faces is not endorsed by being "
     "measured.",
-    "Groups are compared as they stand: a gap by race can come from another mix of ages, lights or "
-    "photographers in these pictures. No finding is not a proof of fairness: the intervals say how large a "
-    "gap could have been missed.",
+    "Groups are compared as they stand, and once more among people who are alike in the other attributes of "
+    "the table. A gap can still come from another mix of lights, poses or photographers. No finding is not a "
+    "proof of fairness: the intervals say how large a gap could have been missed.",
     "The classes were chosen beforehand and decide much of what is found; other words give other figures. "
     "Audit the labels of your own use, too.",
 )
@@ -46,6 +54,11 @@ class Accuracy:
     measure: str
     right: Estimate
     chance: float
+
+    @property
+    def name(self) -> str:
+        """What a verdict on it is called."""
+        return f"{self.measure} of {self.group} ({self.method})"
 
 
 @dataclass(frozen=True)
@@ -166,7 +179,7 @@ class Bias(Audit):
 
     def _findings(self) -> Section:
         gaps = [one for one in self.disparities if one.findings]
-        told = [gap_told(one) for one in gaps]
+        told = [gap_told(one, self.level) for one in gaps]
         if self.label_findings:
             names = ", ".join(dict.fromkeys(one.label for one in self.label_findings))
             told.append(f"Labels that go to one group rather than another: {names}.")
@@ -187,7 +200,28 @@ class Bias(Audit):
             f"pairs of the row together; p is of the row's clearest pair, corrected for its pairs (by "
             f"{self.shuffles:,} shuffles of the groups) and for {self.tests} tests.",
         )
-        return Section("What differs", [head, *told], {"tests": table})
+        tables = {"tests": table}
+        if any(one.adjusted_for for one in self.disparities):
+            tables["adjusted"] = adjusted_table(self.disparities, self.tests)
+            tables["standardised"] = standardised_table(self.disparities)
+        return Section("What differs", [head, *told], tables)
+
+    @property
+    def failed_controls(self) -> list[str]:
+        """What is named no better than by lot, so that gaps in it say nothing of accuracy."""
+        found = []
+        parts = (
+            (
+                ("at", "below"),
+                "Named no better than by lot, so that a gap says which answer it prefers, no more",
+            ),
+            ((NOT_ENOUGH,), "Not enough to say whether named better than by lot"),
+        )
+        for verdicts, told in parts:
+            cells = [one for one in self.accuracy if self.verdicts[one.name] in verdicts]
+            if cells:
+                found.append(f"{told}: {'; '.join(one.name for one in cells)}.")
+        return found
 
     def _harm(self) -> Section | None:
         if not self.kinds:
@@ -219,11 +253,11 @@ class Bias(Audit):
 
     def _shares(self, attribute: str, found: Sequence[Disparity]) -> Table:
         small = set(found[0].small)
+        star = f" * fewer than {self.minimum} pictures: told, not ranked." if small else ""
         rows: list[Sequence[Cell]] = [
             [group + " *" * (group in small), one.n, *(each.shares[group] for each in found)]
             for group, one in found[0].shares.items()
         ]
-        star = f" * fewer than {self.minimum} pictures: told, not ranked." if small else ""
         what = f"Share of each group that is put in a class of this kind, among {len(self.classes)} classes"
         return Table(
             [attribute, "n", *(one.measure for one in found)],
@@ -261,11 +295,11 @@ class Bias(Audit):
 
     def _accuracy(self) -> Section:
         told = [
-            f"{one.measure} of {one.group} ({one.method}): {against(one.right, one.chance)}."
+            f"{one.name}: {beside_chance(one.right, one.chance, verdict)}."
             for one in self.accuracy
-            if verdict(one.right, one.chance) != "above"
+            if (verdict := self.verdicts[one.name]) != "above"
         ]
-        head = "Named no better than by lot, so that a gap says which answer the model prefers, no more:"
+        head = "Not shown to be named better than by lot:"
         rows = [
             [one.group, one.measure, one.method, one.right.n, one.right, one.chance] for one in self.accuracy
         ]
@@ -313,7 +347,7 @@ class Bias(Audit):
         for threshold in self.labels.thresholds:
             uses = [one for one in self.labels.uses if one.threshold == threshold][:_SHOWN]
             name = f"labels-{threshold:g}".replace(".", "_")
-            tables[name] = _uses(uses, list(self.labels.groups), threshold, self.tests)
+            tables[name] = uses_table(uses, list(self.labels.groups), threshold, self.tests)
             plots[name] = Bars(
                 values={
                     f"{one.label}: {group}": (each.value, each.low, each.high)
@@ -334,54 +368,3 @@ class Bias(Audit):
         return Section(
             "How to read this", [*CAVEATS, "Pictures by " + "; by ".join(sizes) + ".", *self.trouble]
         )
-
-
-def percent(one: Estimate) -> str:
-    """A share with its interval, as people say it.
-
-    Examples
-    --------
-    >>> percent(Estimate(0.123, 0.1, 0.15, 100))
-    '12.3 % (10.0 to 15.0)'
-    """
-    if one.low is None or one.high is None:
-        return f"{one.value:.1%}".replace("%", " %")
-    return f"{100 * one.value:.1f} % ({100 * one.low:.1f} to {100 * one.high:.1f})"
-
-
-def gap_told(one: Disparity) -> str:
-    """A finding in a sentence."""
-    first = one.findings[0]
-    more = len(one.findings) - 1
-    return (
-        f"{one.measure} by {one.attribute}: {first.high} {percent(one.shares[first.high])} against "
-        f"{first.low} {percent(one.shares[first.low])}; gap {first.gap}, p = {first.p:.4f}"
-        + (f"; and {more} more pairs." if more else ".")
-    )
-
-
-def gap_row(one: Disparity) -> list[Cell]:
-    """A row of the table of tests."""
-    widest: Gap | None = one.widest
-    if widest is None:
-        return [one.measure, one.attribute, "fewer than two groups to rank", None, None]
-    return [one.measure, one.attribute, f"{widest.high} / {widest.low}", widest.gap, one.p]
-
-
-def _uses(uses: Sequence[LabelUse], groups: Sequence[str], threshold: float, tests: int) -> Table:
-    """The labels of one threshold: every group's share where there are two, else the highest and lowest."""
-    caption = (
-        f"Attached where a label has at least {threshold:.1%} of probability among all. p is of a "
-        f"chi-squared test by shuffling, corrected for all labels and thresholds and for {tests} tests."
-    )
-    if len(groups) == 2:
-        rows: list[list[Cell]] = [
-            [one.label, *(one.shares[group] for group in groups), one.chi2, one.p] for one in uses
-        ]
-        return Table(["label", *groups, "chi2", "p"], rows, caption)
-    rows = [[one.label, _share(one, one.high), _share(one, one.low), one.chi2, one.p] for one in uses]
-    return Table(["label", "most", "least", "chi2", "p"], rows, caption)
-
-
-def _share(one: LabelUse, group: str) -> str:
-    return f"{group} {one.shares[group].value:.3f}"

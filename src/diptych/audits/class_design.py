@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, TypeGuard, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,14 @@ from diptych.audits.asking import Floats, answer_shares
 from diptych.audits.class_report import ClassDesign, LabelFigures, Move, NearPair
 from diptych.audits.drawn import Drawn, drawn
 from diptych.audits.label_words import Warned, has_catch_all, read_words_of, word_lists
-from diptych.audits.verdicts import share, wilson
 from diptych.datasets.dataset import Pictures
 from diptych.embedding import Failed, embed_texts
 from diptych.encoder import Encoder
 from diptych.errors import InputError, TextError
+from diptych.evaluation.intervals import proportion, wilson
 from diptych.evaluation.settings import Settings, Setup
+from diptych.evaluation.significance import MINIMUM
+from diptych.reports import Estimate
 from diptych.zeroshot import ZeroShotClassifier, class_names
 from diptych.zeroshot.labels import Names, read_labels
 
@@ -95,7 +97,7 @@ def audit_classes(
     plain = _Ordinary(encoder, templates, empty.rows)
     looked = _look(encoder, fitted, sample, setup)
     figures = [
-        LabelFigures(name, *plain.pull(row), None if looked is None else share(looked.shares[:, place]))
+        LabelFigures(name, *plain.pull(row), None if looked is None else proportion(looked.shares[:, place]))
         for place, (name, row) in enumerate(zip(texts, fitted.weights_, strict=True))
     ]
     pairs = list(_near(fitted.weights_, list(texts), plain.nouns, looked, level))
@@ -171,9 +173,9 @@ class _Looked:
     failures: Sequence[Failed]
 
     @property
-    def unsure(self) -> Any:
+    def unsure(self) -> Estimate:
         """Share of pictures whose best label has less than half of the probability."""
-        return share(self.probabilities.max(axis=1) < UNSURE)
+        return proportion(self.probabilities.max(axis=1) < UNSURE)
 
 
 def _look(
@@ -262,7 +264,7 @@ def _attractors(figures: Sequence[LabelFigures], level: float) -> Iterator[Warne
     for one in figures:
         near = max(one.text_pull, one.picture_pull) > z
         taken = one.taken
-        much = taken is not None and wilson(taken.value, taken.n or 1, z)[0] > bound
+        much = _enough(taken) and wilson(taken.value, taken.n or 1, z)[0] > bound
         where = "texts" if one.text_pull > one.picture_pull else "pictures"
         if near and much and taken is not None:
             told = (
@@ -278,6 +280,11 @@ def _attractors(figures: Sequence[LabelFigures], level: float) -> Iterator[Warne
         elif much and taken is not None:
             told = f"{one.label!r} takes {taken.value:.0%} of the sample: is that what the pictures show?"
             yield Warned("attractor", "notice", (one.label,), told)
+
+
+def _enough(one: Estimate | None) -> TypeGuard[Estimate]:
+    """Whether a sample is large enough for a warning: what three pictures get says nothing of a label."""
+    return one is not None and (one.n or 0) >= MINIMUM
 
 
 def _near(
@@ -323,7 +330,7 @@ def _synonyms(pairs: Sequence[NearPair]) -> Iterator[Warned]:
 
 
 def _catch_all(titles: Sequence[str], looked: _Looked | None) -> Iterator[Warned]:
-    many = looked is not None and (looked.unsure.low or 0) > MANY
+    many = looked is not None and _enough(looked.unsure) and (looked.unsure.low or 0) > MANY
     if not has_catch_all(titles):
         told = "No label stands for what fits none of them, such as 'something else': every picture gets one."
         if many and looked is not None:

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from diptych.audits import scenes
 from diptych.audits.asking import Floats, answer_shares, confusion, hits_of, text_rows
 from diptych.audits.counts import conditions, draw_counts, number_of, plural, prompt, scene
-from diptych.audits.outcome import Audit, bars
-from diptych.audits.verdicts import against, correlation, mean, share, verdict
+from diptych.audits.outcome import Audit, bars, beside
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
+from diptych.evaluation.intervals import bounded_mean, correlation, proportion
 from diptych.evaluation.settings import Setup
+from diptych.evaluation.significance import NOT_ENOUGH, against_chance, beside_chance, decide
 from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
 
 TEMPLATES = (
@@ -104,32 +105,33 @@ class Counting(Audit):
         ]
 
     def _statements(self) -> list[str]:
+        verdict = self.verdicts["accuracy"]
         plain = {
             "at": "At chance: this model does not count.",
             "below": "Below chance: this model does not count; something else decides its answers.",
             "above": "Above chance: the number of things changes the answer.",
-        }[verdict(self.accuracy, self.chance)]
+            NOT_ENOUGH: "Not enough to say whether this model counts.",
+        }[verdict]
         told = "none, all answers are the same" if self.correlation is None else str(self.correlation)
         return [
-            f"{plain} Accuracy {against(self.accuracy, self.chance)}, on {self.accuracy.n:,} pictures.",
+            f"{plain} Accuracy {beside_chance(self.accuracy, self.chance, verdict)}, on "
+            f"{self.accuracy.n:,} pictures.",
             f"Answers are off by {self.error} on average; by lot it would be {self.error_chance:.2f}. "
             f"Correlation of answer and number: {told}.",
-            *([trend(self.ranges)] if len(self.ranges) > 1 else []),
+            *([trend(self.ranges)] if len(self.ranges) > 1 and verdict != NOT_ENOUGH else []),
         ]
 
     def _ranges(self) -> Table:
         rows: list[list[Cell]] = [
-            [name, one, chance, skill(one, chance), f"{verdict(one, chance)} chance"]
+            [name, one, chance, skill(one, chance), beside(self.verdicts[f"numbers {name}"])]
             for name, (one, chance) in self.ranges.items()
         ]
         return Table(["numbers", "accuracy", "chance", "skill", "verdict"], rows, _SKILL)
 
     def _ways(self) -> Table:
         ways = {**self.templates, **self.drawn}
-        rows: list[list[Cell]] = [
-            [name, one, f"{verdict(one, self.chance)} chance"] for name, one in ways.items()
-        ]
-        caption = f"Chance is {self.chance:.3f}. One verdict in twenty is wrong where a model answers by lot."
+        rows: list[list[Cell]] = [[name, one, beside(self.verdicts[name])] for name, one in ways.items()]
+        caption = f"Chance is {self.chance:.3f}. Verdicts of the whole audit are corrected together (Holm)."
         return Table(["prompt or picture", "accuracy", "verdict"], rows, caption)
 
 
@@ -220,6 +222,13 @@ def audit_counting(
     shares = answer_shares(scores[-1])
     distance = abs(np.subtract.outer(numbers, numbers))
     counts = np.bincount(labels, minlength=len(numbers)) / len(labels)
+    accuracy = proportion(hits_of(scores[-1], labels))
+    prompts = {one: proportion(hits_of(table, labels)) for one, table in zip(templates, scores, strict=False)}
+    ranges = _ranges(scores[-1], labels, numbers)
+    ways = _by_condition(hits_of(scores[-1], labels), how)
+    chances = {"accuracy": (accuracy, 1 / len(numbers))}
+    chances |= {f"numbers {name}": pair for name, pair in ranges.items()}
+    chances |= {name: (one, 1 / len(numbers)) for name, one in {**prompts, **ways}.items()}
     return Counting(
         facts=setup.facts(encoder, pictures),
         failures=found.failures,
@@ -231,18 +240,19 @@ def audit_counting(
         else (),
         dataset=pictures.name,
         numbers=numbers,
-        accuracy=share(hits_of(scores[-1], labels)),
-        error=mean((shares * distance[labels]).sum(axis=1)),
+        verdicts=decide({name: against_chance(*pair) for name, pair in chances.items()}),
+        accuracy=accuracy,
+        error=bounded_mean((shares * distance[labels]).sum(axis=1), float(distance.max())),
         error_chance=float(counts @ distance.mean(axis=1)),
         correlation=correlation(shares @ np.array(numbers), np.array(numbers)[labels]),
-        templates={one: share(hits_of(table, labels)) for one, table in zip(templates, scores, strict=False)},
+        templates=prompts,
         by_number={
-            str(number): share(shares[labels == index, index])
+            str(number): proportion(shares[labels == index, index])
             for index, number in enumerate(numbers)
             if (labels == index).any()
         },
-        ranges=_ranges(scores[-1], labels, numbers),
-        drawn=_by_condition(hits_of(scores[-1], labels), how),
+        ranges=ranges,
+        drawn=ways,
         confusion=confusion(shares, labels),
     )
 
@@ -272,11 +282,11 @@ def _ranges(
         kept = labels < count
         if count > 1 and kept.any():
             name = f"{numbers[0]}-{numbers[count - 1]}"
-            found[name] = (share(hits_of(scores[kept, :count], labels[kept])), 1 / count)
+            found[name] = (proportion(hits_of(scores[kept, :count], labels[kept])), 1 / count)
     return found
 
 
 def _by_condition(hits: Floats, how: Sequence[tuple[str, ...]]) -> dict[str, Estimate]:
     """Accuracy for every way in which pictures were drawn."""
     names = list(dict.fromkeys(name for which in zip(*how, strict=True) for name in which))
-    return {name: share(hits[[name in one for one in how]]) for name in names}
+    return {name: proportion(hits[[name in one for one in how]]) for name in names}

@@ -93,6 +93,21 @@ class Crowd:
             found[CROSSED] = (names, codes)
         return found
 
+    def strata(self, attribute: str) -> tuple[NDArray[np.int64], str] | None:
+        """Pictures that are alike in every role but those of an attribute, (N,), and what these roles are.
+
+        -1 where one of them is blank; None where there is no other role.
+        """
+        own = ("race", "gender") if attribute == CROSSED else (attribute,)
+        others = [role for role in self.names if role not in own]
+        if not others:
+            return None
+        codes = np.zeros(len(self.positions), dtype=np.int64)
+        for role in others:
+            codes = codes * len(self.names[role]) + self.codes[role]
+        blank = np.any([self.codes[role] < 0 for role in others], axis=0)
+        return np.where(blank, -1, codes), " and ".join(others)
+
     def named(self, role: str, values: Sequence[str | None]) -> NDArray[np.float64]:
         """What somebody names for each picture of the data set, as rows over the values of a role, (N, C)."""
         given = [values[place] for place in self.positions]

@@ -18,16 +18,25 @@ from PIL import Image
 from diptych.audits.asking import Floats, answer_shares, confusion, hits_of, text_rows
 from diptych.audits.counts import WORDS, number_of
 from diptych.audits.drawn import drawn
-from diptych.audits.outcome import Audit, bars
+from diptych.audits.outcome import Audit, bars, beside
 from diptych.audits.scenes import SIDE
-from diptych.audits.verdicts import against, difference, share, verdict
 from diptych.audits.writing import font, symbol
 from diptych.datasets import ImageDataset
 from diptych.embedding import Failed
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
+from diptych.evaluation.intervals import difference, proportion
 from diptych.evaluation.settings import Setup
+from diptych.evaluation.significance import (
+    NOT_ENOUGH,
+    Claim,
+    Verdict,
+    against_chance,
+    beside_chance,
+    decide,
+    independent_claim,
+)
 from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
 from diptych.zeroshot import expand
 
@@ -37,6 +46,7 @@ _VERSION = 1
 # Looked for beside matplotlib, which brings them along: no font of the system is assumed.
 _FONTS = ("DejaVuSans-Bold.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf", "STIXGeneralItalic.ttf")
 _SIZES = {"small": 0.25, "medium": 0.5, "large": 0.85}
+_CAPTION = f"Chance is {CHANCE:.3f}. Verdicts of the whole audit are corrected together (Holm)."
 _TURNS = (-15.0, 15.0, 45.0)
 
 
@@ -65,6 +75,8 @@ class Digits(Audit):
     dataset : str or None
         The handwritten ones.
     handwritten : Estimate or None
+    gap : Estimate or None
+        Rendered minus handwritten.
     rendered : Estimate
         All ways of rendering together.
     ways : mapping of str to Estimate
@@ -79,6 +91,7 @@ class Digits(Audit):
 
     dataset: str | None
     handwritten: Estimate | None
+    gap: Estimate | None
     rendered: Estimate
     ways: Mapping[str, Estimate]
     by_digit: Mapping[str, Estimate]
@@ -95,10 +108,10 @@ class Digits(Audit):
         """Statements, tables and plots."""
         kinds = {"handwritten": self.handwritten} if self.handwritten else {}
         rows: list[list[Cell]] = [
-            [name, one, verdict(one, CHANCE)]
+            [name, one, beside(self.verdicts[name])]
             for name, one in {**kinds, "rendered, all": self.rendered, **self.ways}.items()
         ]
-        table = Table(["digits", "accuracy", "verdict"], rows, f"Chance is {CHANCE:.3f}.")
+        table = Table(["digits", "accuracy", "verdict"], rows, _CAPTION)
         plot = Bars(values=bars({**kinds, **self.ways}), x="accuracy", levels={"chance": CHANCE})
         heats = {"confusion_rendered": _heat(self.confusion_rendered, "rendered")}
         if self.handwritten:
@@ -109,20 +122,24 @@ class Digits(Audit):
         ]
 
     def _statements(self) -> list[str]:
-        found = [_read("Rendered digits", self.rendered)]
-        if self.handwritten:
-            found.insert(0, _read(f"Handwritten digits ({self.dataset})", self.handwritten))
-            gap = difference(self.rendered, self.handwritten)
-            better = {"above": "better than", "below": "worse than", "at": "no better than"}[
-                verdict(gap, 0.0)
-            ]
-            found.append(f"Rendered ones are read {better} handwritten ones: the difference is {gap}.")
+        found = [self._read("Rendered digits", self.rendered, self.verdicts["rendered, all"])]
+        if self.handwritten and self.gap:
+            called = f"Handwritten digits ({self.dataset})"
+            found.insert(0, self._read(called, self.handwritten, self.verdicts["handwritten"]))
+            told = {
+                "above": "Rendered ones are read better than handwritten ones",
+                "below": "Rendered ones are read worse than handwritten ones",
+                "at": "Rendered ones are read as well as handwritten ones",
+                NOT_ENOUGH: "Not enough to say whether rendered ones are read better than handwritten ones",
+            }[self.verdicts["rendered minus handwritten"]]
+            found.append(f"{told}: the difference is {self.gap}.")
         return found
 
-
-def _read(what: str, one: Estimate) -> str:
-    plain = {"at": "are not read", "below": "are not read", "above": "change the answer"}
-    return f"{what} {plain[verdict(one, CHANCE)]}: accuracy {against(one, CHANCE)}, {one.n:,} pictures."
+    @staticmethod
+    def _read(what: str, one: Estimate, verdict: Verdict) -> str:
+        plain = {"above": "change the answer", NOT_ENOUGH: "may or may not be read"}
+        figures = beside_chance(one, CHANCE, verdict)
+        return f"{what} {plain.get(verdict, 'are not read')}: accuracy {figures}, {one.n:,} pictures."
 
 
 def audit_digits(
@@ -182,7 +199,8 @@ def audit_digits(
         found = setup.embed(encoder, handwritten)
         labels, failures = numbers[handwritten.labels[found.positions]], found.failures
         table = answer_shares(found.rows @ weights.T)
-        hand, data = share(hits_of(found.rows @ weights.T, labels)), [handwritten, pictures]
+        hand, data = proportion(hits_of(found.rows @ weights.T, labels)), [handwritten, pictures]
+    rendered, parts = proportion(hits.reshape(-1), pictures.labels), _by_part(ways, hits)
     return Digits(
         facts={**setup.facts(encoder, *data), "Fonts": ", ".join(dict.fromkeys(_font_name(w) for w in ways))},
         failures=failures,
@@ -191,10 +209,12 @@ def audit_digits(
         ],
         dataset=None if handwritten is None else handwritten.name,
         handwritten=hand,
-        rendered=share(hits.reshape(-1), pictures.labels),
-        ways=_by_part(ways, hits),
+        gap=None if hand is None else difference(rendered, hand),
+        verdicts=decide(_claims(hand, rendered, parts)),
+        rendered=rendered,
+        ways=parts,
         by_digit={
-            digit: share(table[labels == index, index])
+            digit: proportion(table[labels == index, index])
             for index, digit in enumerate(_DIGITS)
             if (labels == index).any()
         },
@@ -202,6 +222,18 @@ def audit_digits(
         confusion_rendered=confusion(answer_shares(scores), pictures.labels),
         words=words,
     )
+
+
+def _claims(hand: Estimate | None, rendered: Estimate, ways: Mapping[str, Estimate]) -> dict[str, Claim]:
+    """What the audit says, as one family."""
+    # Ten digits are all there are: the number of pictures decides whether there is enough to say anything.
+    printed = {"rendered, all": rendered, **ways}
+    claims = {name: against_chance(one, CHANCE, cases=one.n) for name, one in printed.items()}
+    if hand is not None:
+        claims["handwritten"] = against_chance(hand, CHANCE)
+        cases = min(rendered.n or 0, hand.n or 0)
+        claims["rendered minus handwritten"] = independent_claim(rendered, hand, cases=cases)
+    return claims
 
 
 def rendered_ways(fonts: Sequence[str | Path] = ()) -> list[Way]:
@@ -251,7 +283,7 @@ def _by_part(ways: Sequence[Way], hits: Floats) -> dict[str, Estimate]:
     found = {}
     for name in names:
         kept = hits[[name in each for each in parts]]
-        found[name] = share(kept.reshape(-1), np.tile(np.arange(10), len(kept)))
+        found[name] = proportion(kept.reshape(-1), np.tile(np.arange(10), len(kept)))
     return found
 
 

@@ -1,9 +1,10 @@
 """Groups of people compared: shares with intervals, the widest gap, and whether it is more than chance.
 
-The tests shuffle the groups among the pictures. Of every shuffle the largest statistic over all pairs of
-groups counts (Westfall and Young 1993), so that many groups do not make a finding by themselves; over several
-tables of one page the caller corrects with `Disparity.among`. Groups under a least size are told and take no
-part: three people are no group.
+The tests shuffle the groups among the pictures. The statistic of a pair has the variances of its own two
+groups (Welch 1947), which keeps shuffles right where groups differ in size and variance (Chung and Romano
+2016). Of every shuffle the largest statistic over all pairs counts (Westfall and Young 1993), so that many
+groups do not make a finding by themselves; over several tables of one page the caller corrects with
+`Disparity.among`. Groups under a least size are told and take no part: three people are no group.
 
 Legend: N pictures, G groups, M measures, P pairs of groups, B shuffles.
 """
@@ -11,22 +12,23 @@ Legend: N pictures, G groups, M measures, P pairs of groups, B shuffles.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diptych.audits.verdicts import share, wilson
+from diptych.audits.strata import standardised, stratified_gap
 from diptych.errors import InputError
+from diptych.evaluation.intervals import difference, proportion, wilson
 from diptych.reports import Estimate
 
 MINIMUM = 30
 SHUFFLES = 9999
 _BLOCK = 2**22  # numbers of shuffled groups at a time, 16 MB
-_EQUAL = 1e-5  # a shuffle that gives the observed gap again is no smaller than it; sums are float32
+_EQUAL = 1e-4  # a shuffle that gives the observed gap again is no smaller than it; sums are float32
+_PSEUDO = 2.0  # pictures of pooled variance added to each group: groups of equal answers have none
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,21 @@ class Gap:
         The interval holds for all pairs of the table together (Newcombe's, Bonferroni).
     p : float
         Of a gap as clear as this between any two groups when groups mean nothing.
+    adjusted, adjusted_p : Estimate and float, or None
+        The same gap among pictures that are alike in the other attributes (`strata.py`).
     """
 
     high: str
     low: str
     gap: Estimate
     p: float
+    adjusted: Estimate | None = None
+    adjusted_p: float | None = None
+
+    def among(self, tests: int) -> Gap:
+        """The same as one of several tests: p times their number (Bonferroni)."""
+        adjusted = None if self.adjusted_p is None else min(1.0, self.adjusted_p * tests)
+        return replace(self, p=min(1.0, self.p * tests), adjusted_p=adjusted)
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,10 @@ class Disparity:
         Pairs whose p is at most the level, the clearest first.
     p : float or None
         Of the clearest pair.
+    adjusted_for : str
+        The other attributes; "" without any.
+    adjusted : mapping of str to float
+        Group -> its rate if it were composed as everyone is in these.
     """
 
     measure: str
@@ -75,11 +90,13 @@ class Disparity:
     findings: Sequence[Gap]
     p: float | None
     pairs: Sequence[Gap] = ()
+    adjusted_for: str = ""
+    adjusted: Mapping[str, float] = field(default_factory=dict)
 
     def among(self, tests: int, level: float) -> Disparity:
         """The same as one of several tests: p times their number (Bonferroni), and the findings left."""
-        found = [replace(one, p=min(1.0, one.p * tests)) for one in self.pairs]
-        widest = self.widest and replace(self.widest, p=min(1.0, self.widest.p * tests))
+        found = [one.among(tests) for one in self.pairs]
+        widest = self.widest and self.widest.among(tests)
         return replace(
             self,
             widest=widest,
@@ -97,6 +114,8 @@ def disparities(
     codes: NDArray[np.int64],
     attribute: str,
     *,
+    strata: NDArray[np.int64] | None = None,
+    adjusted_for: str = "",
     minimum: int = MINIMUM,
     shuffles: int = SHUFFLES,
     seed: int = 0,
@@ -111,6 +130,9 @@ def disparities(
     codes : (N,) integers
         Group of each picture; -1 for none.
     attribute : str
+    strata : (N,) integers, optional
+        Pictures that are alike in all other attributes, `adjusted_for`; -1 for none.
+    adjusted_for : str
     minimum : int
         Least size of a group that is ranked.
     shuffles, seed : int
@@ -133,11 +155,19 @@ def disparities(
     p = _pair_p(table, codes, np.array(ranked), shuffles, seed) if len(ranked) > 1 else None  # (P, M)
     found = []
     for number, measure in enumerate(values):
+        column = table[:, number]
         shares = {
-            name: share(table[codes == place, number]) for place, name in enumerate(names) if sizes[place]
+            name: proportion(column[codes == place]) for place, name in enumerate(names) if sizes[place]
         }
         small = tuple(name for place, name in enumerate(names) if 0 < sizes[place] < minimum)
-        pairs = [] if p is None else _gaps(shares, [names[place] for place in ranked], p[:, number])
+        ranked_names = [names[place] for place in ranked]
+        pairs = [] if p is None else _gaps(shares, ranked_names, p[:, number])
+        adjusted: dict[str, float] = {}
+        if strata is not None:
+            masks = {names[place]: codes == place for place in ranked}
+            pairs = [_adjusted(one, column, masks, strata, len(pairs)) for one in pairs]
+            rates = standardised(column, codes, strata, len(names)).tolist()
+            adjusted = {name: rates[place] for place, name in enumerate(names) if sizes[place]}
         found.append(
             Disparity(
                 measure,
@@ -148,9 +178,23 @@ def disparities(
                 (),
                 min((one.p for one in pairs), default=None),
                 tuple(pairs),
+                adjusted_for,
+                adjusted,
             )
         )
     return found
+
+
+def _adjusted(
+    one: Gap,
+    values: NDArray[np.float64],
+    masks: Mapping[str, NDArray[np.bool_]],
+    strata: NDArray[np.int64],
+    pairs: int,
+) -> Gap:
+    """A gap with what is left of it within strata; p corrected for the pairs."""
+    within = stratified_gap(values, masks[one.high], masks[one.low], strata, _quantile(pairs))
+    return one if within is None else replace(one, adjusted=within[0], adjusted_p=min(1.0, within[1] * pairs))
 
 
 def shuffled_sums(
@@ -179,47 +223,60 @@ def _pair_p(
     """For each pair of ranked groups and each measure: how often a shuffle has a clearer pair, (P, M)."""
     mine = np.isin(codes, ranked)
     values = table[mine]
-    centred = (values - values.mean(axis=0)).astype(np.float32)  # shuffling leaves the mean alone
     onehot = (codes[mine][:, None] == ranked).astype(np.float32)  # (n, G)
     sizes = onehot.sum(axis=0, dtype=np.float64)
     first, second = np.triu_indices(len(ranked), 1)
-    unit = 1 / np.sqrt(1 / sizes[first] + 1 / sizes[second])  # (P,)
 
-    def statistic(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        means = sums / sizes[:, None]  # (..., G, M)
-        found: NDArray[np.float64] = abs(means[..., first, :] - means[..., second, :]) * unit[:, None]
+    def statistic(
+        sums: NDArray[np.float64], squares: NDArray[np.float64], pooled: float
+    ) -> NDArray[np.float64]:
+        """Welch's of every pair, (..., P), from sums and sums of squares of the groups, (..., G)."""
+        means = sums / sizes
+        within = np.maximum(squares - sums * means, 0) + _PSEUDO * pooled
+        errors = within / (sizes - 1 + _PSEUDO) / sizes
+        gaps = abs(means[..., first] - means[..., second])
+        apart = np.sqrt(errors[..., first] + errors[..., second])
+        found: NDArray[np.float64] = np.divide(gaps, apart, out=np.zeros_like(gaps), where=apart > 0)
         return found
 
-    observed = statistic((onehot.T @ centred).astype(np.float64))  # (P, M)
-    clearer = np.zeros(observed.shape)
-    for measure in range(observed.shape[1]):
-        for sums in _shuffled(values[:, measure], onehot, shuffles, [seed, measure]):
-            most = statistic(sums).max(axis=1)  # (block, 1)
-            clearer[:, measure] += (most >= observed[:, measure] - _EQUAL).sum(axis=0)
+    clearer = np.zeros((len(first), values.shape[1]))
+    for measure, column in enumerate(values.T):
+        pooled = float(column.var())
+        sums = [(onehot.T @ one).astype(np.float64) for one in (column, column**2)]
+        observed = statistic(sums[0], sums[1], pooled)  # (P,)
+        for drawn, squares in _shuffled(column, onehot, shuffles, [seed, measure]):
+            most = statistic(drawn, squares, pooled).max(axis=1)  # (block,)
+            clearer[:, measure] += (most[:, None] >= observed * (1 - _EQUAL) - _EQUAL).sum(axis=0)
     p: NDArray[np.float64] = (1 + clearer) / (1 + shuffles)
     return p
 
 
 def _shuffled(
     values: NDArray[np.float64], onehot: NDArray[np.float32], shuffles: int, seed: Sequence[int]
-) -> Iterator[NDArray[np.float64]]:
-    """Centred sums of one measure in shuffled groups, (block, G, 1)."""
-    mean = values.mean()
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Sums of one measure and of its squares in shuffled groups, (block, G) each."""
     if not np.isin(values, (0, 1)).all():
-        yield from shuffled_sums((values - mean)[:, None].astype(np.float32), onehot, shuffles, seed)
+        both = np.stack([values, values**2], axis=1).astype(np.float32)
+        for block in shuffled_sums(both, onehot, shuffles, seed):
+            yield block[..., 0], block[..., 1]
         return
     # Of yes and no only the number of yes in each group counts: drawn at once, whatever N is.
     sizes = onehot.sum(axis=0, dtype=np.float64).astype(np.int64)
     hits = np.random.default_rng(seed).multivariate_hypergeometric(
         sizes, int(values.sum()), size=shuffles, method="marginals"
     )
-    yield (hits - mean * sizes)[:, :, None].astype(np.float64)
+    yield hits.astype(np.float64), hits.astype(np.float64)
+
+
+def _quantile(pairs: int) -> float:
+    """Of intervals that hold for all pairs together."""
+    return NormalDist().inv_cdf(1 - 0.025 / max(1, pairs))
 
 
 def _gaps(shares: Mapping[str, Estimate], ranked: Sequence[str], p: NDArray[np.float64]) -> list[Gap]:
     """Every pair of ranked groups, the higher one first."""
     pairs = list(itertools.combinations(ranked, 2))
-    z = NormalDist().inv_cdf(1 - 0.025 / len(pairs))
+    z = _quantile(len(pairs))
     found = []
     for (one, other), chance in zip(pairs, p, strict=True):
         high, low = (one, other) if shares[one].value >= shares[other].value else (other, one)
@@ -228,15 +285,15 @@ def _gaps(shares: Mapping[str, Estimate], ranked: Sequence[str], p: NDArray[np.f
 
 
 def gap_between(first: Estimate, second: Estimate, z: float) -> Estimate:
-    """First minus second of two shares counted on different pictures (Newcombe 1998, method 10).
+    """First minus second of two proportions of different pictures, with an interval of another quantile.
 
     Examples
     --------
-    >>> print(gap_between(share([1] * 56 + [0] * 14), share([1] * 48 + [0] * 32), 1.96))
+    >>> print(gap_between(proportion([1] * 56 + [0] * 14), proportion([1] * 48 + [0] * 32), 1.96))
     0.200 [0.052, 0.334]
     """
-    one, other = wilson(first.value, first.n or 1, z), wilson(second.value, second.n or 1, z)
-    gap = first.value - second.value
-    below = math.hypot(first.value - one[0], other[1] - second.value)
-    above = math.hypot(one[1] - first.value, second.value - other[0])
-    return Estimate(gap, gap - below, gap + above, (first.n or 0) + (second.n or 0))
+    one, other = (
+        Estimate(one.value, *wilson(one.value, one.n or 1, z), n=one.n, effective=one.effective)
+        for one in (first, second)
+    )
+    return difference(one, other)

@@ -17,12 +17,13 @@ from diptych.audits.asking import answer_shares, confusion, hits_of, text_rows
 from diptych.audits.drawn import Drawn, drawn
 from diptych.audits.outcome import Audit, bars
 from diptych.audits.scenes import Scene, Thing
-from diptych.audits.verdicts import against, correlation, mean, share, verdict
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
+from diptych.evaluation.intervals import bounded_mean, correlation, proportion
 from diptych.evaluation.settings import Setup
+from diptych.evaluation.significance import NOT_ENOUGH, against_chance, beside_chance, decide
 from diptych.reports import Bars, Estimate, Heatmap, Section
 from diptych.zeroshot import expand
 
@@ -72,14 +73,17 @@ class Distance(Audit):
 
     def sections(self) -> list[Section]:
         """Statements, tables and plots."""
+        verdict = self.verdicts["accuracy"]
         plain = {
             "at": "At chance: this model does not tell how far away things are.",
             "below": "Below chance: it does not tell how far away things are; something else decides.",
             "above": "Above chance: how far away things are changes the answer.",
-        }[verdict(self.accuracy, self.chance)]
+            NOT_ENOUGH: "Not enough to say whether this model tells how far away things are.",
+        }[verdict]
         along = "none, all answers are the same" if self.correlation is None else str(self.correlation)
         told = [
-            f"{plain} Accuracy {against(self.accuracy, self.chance)}, on {self.accuracy.n:,} pictures.",
+            f"{plain} Accuracy {beside_chance(self.accuracy, self.chance, verdict)}, on "
+            f"{self.accuracy.n:,} pictures.",
             f"Answers are off by {self.error} steps on average; by lot it would be {self.error_chance:.2f}. "
             f"Correlation of answer and step: {along}.",
         ]
@@ -135,19 +139,23 @@ def audit_distance(
         (steps[int(pictures.labels[index])], scenes.draw(scene(index, seed)))
         for index in range(min(len(pictures), 4 * len(steps)))
     ]
+    accuracy = proportion(hits_of(scores, labels))
     return Distance(
         facts=setup.facts(encoder, pictures),
         failures=found.failures,
         samples=samples if dataset is None else (),
         dataset=pictures.name,
         steps=steps,
-        accuracy=share(hits_of(scores, labels)),
+        verdicts=decide({"accuracy": against_chance(accuracy, 1 / len(steps))}),
+        accuracy=accuracy,
         chance=1 / len(steps),
-        error=mean((shares * off[labels]).sum(axis=1)),
+        error=bounded_mean((shares * off[labels]).sum(axis=1), float(off.max())),
         error_chance=float(off[labels].mean()),
         correlation=correlation(shares @ places, labels),
         by_step={
-            step: share(shares[labels == index, index]) for index, step in enumerate(steps) if index in labels
+            step: proportion(shares[labels == index, index])
+            for index, step in enumerate(steps)
+            if index in labels
         },
         confusion=confusion(shares, labels),
     )

@@ -11,19 +11,32 @@ from typing import Unpack
 
 import numpy as np
 
-from diptych.audits.asking import hits_of, text_rows
+from diptych.audits.asking import Floats, hits_of, text_rows
+from diptych.audits.disparity import disparities
 from diptych.audits.outcome import Audit, bars
 from diptych.audits.phrasings import article
-from diptych.audits.verdicts import difference, mean, share, verdict
 from diptych.datasets import ImageDataset
 from diptych.embedding import Failed
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
+from diptych.evaluation.intervals import difference, proportion
 from diptych.evaluation.metrics import class_means
 from diptych.evaluation.settings import Setup
+from diptych.evaluation.significance import (
+    MINIMUM,
+    NOT_ENOUGH,
+    SAME,
+    Claim,
+    Verdict,
+    against_chance,
+    decide,
+    paired_claim,
+)
 from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
 from diptych.zeroshot import expand
+
+_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,9 @@ class Domain:
     ----------
     accuracy : Estimate
     gap : Estimate
-        Best domain minus this one; other pictures, so independent intervals are put together.
+        Best domain minus this one; other pictures. The interval holds for all pairs of domains together.
+    lower : Verdict
+        "above" where the best is higher beyond what a best of so many is anyway (`disparity.py`).
     named : Estimate
         Accuracy with the domain in the prompt ("a sketch of a {}.").
     gained : Estimate
@@ -45,6 +60,7 @@ class Domain:
 
     accuracy: Estimate
     gap: Estimate
+    lower: Verdict
     named: Estimate
     gained: Estimate
     recalls: Mapping[str, float]
@@ -79,8 +95,10 @@ class Domains(Audit):
             [name, one.accuracy, one.gap, one.gained] for name, one in self.domains.items()
         ]
         caption = (
-            f"gap: accuracy in {self.best} minus that here; naming: what it gains to name the domain in the "
-            f"prompt, on the same pictures. Chance is {self.chance:.3f}."
+            f"gap: accuracy in {self.best} minus that here, its interval for all pairs of domains; naming: "
+            "what it gains to name the domain in the prompt, on the same pictures. Chance is "
+            f"{self.chance:.3f}. The best of several is best by luck, too: gaps are tested for all pairs "
+            "together, by shuffles."
         )
         classes = list(dict.fromkeys(name for one in self.domains.values() for name in one.recalls))
         heat = Heatmap(
@@ -109,17 +127,33 @@ class Domains(Audit):
         best = self.domains[self.best]
         others = {name: one for name, one in self.domains.items() if name != self.best}
         worst = min(others, key=lambda name: others[name].accuracy.value)
-        lower = [name for name, one in others.items() if verdict(one.gap, 0.0) == "above"]
-        blind = [name for name, one in self.domains.items() if verdict(one.accuracy, self.chance) != "above"]
+        lower = [name for name, one in others.items() if one.lower == "above"]
+        unclear = [name for name, one in others.items() if one.lower == NOT_ENOUGH]
         found = [
             f"Best in {self.best} ({best.accuracy}), worst in {worst} ({others[worst].accuracy}): a gap of "
             f"{others[worst].gap}.",
-            "Lower than the best, by their intervals: " + (", ".join(lower) or "none") + ".",
         ]
-        if blind:
+        if lower:
+            found.append(f"Lower than the best: {', '.join(lower)}.")
+        if unclear:
+            found.append(f"Not enough to say whether lower than the best: {', '.join(unclear)}.")
+        naming = {name: self.verdicts[f"naming {name}"] for name in self.domains}
+        helped = [name for name, one in naming.items() if one == "above"]
+        if helped or any(one != NOT_ENOUGH for one in naming.values()):
+            found.append(f"Naming the domain in the prompt helps in: {', '.join(helped) or 'none shown'}.")
+        else:
+            found.append("Not enough to say whether naming the domain in the prompt helps anywhere.")
+        return found
+
+    @property
+    def failed_controls(self) -> list[str]:
+        """Domains in which the classes are not told at all."""
+        chances = {name: self.verdicts[f"accuracy {name}"] for name in self.domains}
+        found = []
+        if blind := [name for name, one in chances.items() if one in ("at", "below")]:
             found.append(f"Not above chance, so the classes are not told there: {', '.join(blind)}.")
-        helped = [name for name, one in self.domains.items() if verdict(one.gained, 0.0) == "above"]
-        found.append(f"Naming the domain in the prompt helps in: {', '.join(helped) or 'none'}.")
+        if unclear := [name for name, one in chances.items() if one == NOT_ENOUGH]:
+            found.append(f"Not enough to say whether above chance: {', '.join(unclear)}.")
         return found
 
 
@@ -155,33 +189,67 @@ def audit_domains(
     setup = Setup.of(**settings)
     classes = list(dict.fromkeys(one for data in domains.values() for one in data.class_names))
     plain = text_rows(encoder, [expand([one], templates) for one in classes])
-    figures: dict[str, tuple[Estimate, Estimate, Estimate, dict[str, float]]] = {}
+    plain_hits: dict[str, Floats] = {}
+    named_hits: dict[str, Floats] = {}
+    recalls: dict[str, dict[str, float]] = {}
     failures: list[Failed] = []
     for domain, data in domains.items():
         found = setup.embed(encoder, data)
         failures += found.failures
         labels = np.array([classes.index(one) for one in data.class_names])[data.labels[found.positions]]
         told = text_rows(encoder, [expand([one], named_domain(domain)) for one in classes])
-        hits, better = hits_of(found.rows @ plain.T, labels), hits_of(found.rows @ told.T, labels)
-        recalls = class_means(hits, labels, len(classes))
-        figures[domain] = (
-            share(hits),
-            share(better),
-            mean(better - hits),
-            {one: float(value) for one, value in zip(classes, recalls, strict=True) if value == value},
-        )
-    best = max(figures, key=lambda one: figures[one][0].value)
+        plain_hits[domain] = hits_of(found.rows @ plain.T, labels)
+        named_hits[domain] = hits_of(found.rows @ told.T, labels)
+        means = class_means(plain_hits[domain], labels, len(classes))
+        recalls[domain] = {
+            one: float(value) for one, value in zip(classes, means, strict=True) if value == value
+        }
+    claims: dict[str, Claim] = {}
+    for domain, hits in plain_hits.items():
+        claims[f"accuracy {domain}"] = against_chance(proportion(hits), 1 / len(classes))
+        claims[f"naming {domain}"] = paired_claim(named_hits[domain], hits)
+    accuracy = {domain: claims[f"accuracy {domain}"].estimate for domain in domains}
+    best = max(accuracy, key=lambda one: accuracy[one].value)
+    gaps = _gaps(plain_hits, accuracy, best)
+    # Half of the level for what is said of gaps, half for the rest.
     return Domains(
         facts=setup.facts(encoder, *domains.values()),
         failures=tuple(failures),
         dataset=name,
         chance=1 / len(classes),
+        verdicts=decide(claims, _LEVEL / 2) | {f"gap {one}": pair[1] for one, pair in gaps.items()},
         domains={
-            domain: Domain(accuracy, difference(figures[best][0], accuracy), named, gained, recalls)
-            for domain, (accuracy, named, gained, recalls) in figures.items()
+            domain: Domain(
+                accuracy[domain],
+                *gaps[domain],
+                proportion(named_hits[domain]),
+                claims[f"naming {domain}"].estimate,
+                recalls[domain],
+            )
+            for domain in domains
         },
         best=best,
     )
+
+
+def _gaps(
+    hits: Mapping[str, Floats], accuracy: Mapping[str, Estimate], best: str
+) -> dict[str, tuple[Estimate, Verdict]]:
+    """The best domain minus each, and whether that is more than the best of equal ones would be above it."""
+    codes = np.repeat(np.arange(len(hits)), [len(one) for one in hits.values()])
+    joined = {"accuracy": np.concatenate(list(hits.values()))}
+    (tested,) = disparities(joined, list(hits), codes, "domain", minimum=MINIMUM)
+    pairs = {one.low: one for one in tested.pairs if one.high == best}
+    found: dict[str, tuple[Estimate, Verdict]] = {}
+    for domain in hits:
+        if domain in pairs:
+            gap, p = pairs[domain].gap, pairs[domain].p
+            same = gap.high is not None and gap.high < SAME
+            found[domain] = (gap, "above" if p <= _LEVEL / 2 else "at" if same else NOT_ENOUGH)
+        else:  # the best itself, or too few pictures here or there
+            gap = difference(accuracy[best], accuracy[domain])
+            found[domain] = (gap, "at" if domain == best else NOT_ENOUGH)
+    return found
 
 
 def named_domain(domain: str) -> str:

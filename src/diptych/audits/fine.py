@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from diptych.audits.asking import Floats, answer_shares, hits_of, text_rows
 from diptych.audits.groups import near_groups, places_of
-from diptych.audits.outcome import Audit, bars
-from diptych.audits.verdicts import against, mean, share, verdict
+from diptych.audits.outcome import Audit, bars, beside
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
+from diptych.evaluation.intervals import proportion
 from diptych.evaluation.metrics import confusions
 from diptych.evaluation.settings import Setup
+from diptych.evaluation.significance import NOT_ENOUGH, against_chance, beside_chance, decide, paired_claim
 from diptych.reports import Bars, Cell, Estimate, Section, Table
 from diptych.zeroshot import expand
 
@@ -90,7 +91,7 @@ class Fine(Audit):
             ["as many distant ones", self.distant, self.distant_chance],
         ]
         groups: list[list[Cell]] = [
-            [name, len(self.groups[name]), one, chance, verdict(one, chance)]
+            [name, len(self.groups[name]), one, chance, beside(self.verdicts[f"group {name}"])]
             for name, (one, chance) in sorted(self.each.items(), key=lambda pair: pair[1][0].value)
         ]
         plot = Bars(
@@ -112,18 +113,35 @@ class Fine(Audit):
             Section("Most often confused", tables={"confused": self._confused()}),
         ]
 
+    @property
+    def failed_controls(self) -> list[str]:
+        """Distant classes that are not told apart either."""
+        verdict, figures = self.verdicts["distant"], f"{self.distant}, chance {self.distant_chance:.3f}"
+        if verdict == "above":
+            return []
+        if verdict == NOT_ENOUGH:
+            return [
+                f"The control is undecided, not enough to say: accuracy among distant classes is {figures}."
+            ]
+        return [
+            f"The control fails: distant classes are not told apart either ({figures}). What is said of near "
+            "classes says nothing about nearness."
+        ]
+
     def _statements(self) -> list[str]:
-        costs = verdict(self.cost, 0.0)
         told = {
             "above": f"Nearness costs {self.cost} of accuracy",
-            "at": f"Nearness costs nothing that can be told from chance ({self.cost})",
+            "at": f"Nearness costs next to nothing ({self.cost})",
             "below": f"Near classes are even easier here, by {-self.cost.value:.3f}",
-        }[costs]
+            NOT_ENOUGH: f"Not enough to say whether nearness costs accuracy ({self.cost})",
+        }[self.verdicts["cost of nearness"]]
+        near = self.verdicts["near"]
         found = [
             f"{told}: within its own group a picture is named rightly with "
-            f"{against(self.near, self.near_chance)}; among as many distant classes with {self.distant}."
+            f"{beside_chance(self.near, self.near_chance, near)}; among as many distant classes with "
+            f"{self.distant}."
         ]
-        if verdict(self.near, self.near_chance) != "above":
+        if near in ("at", "below"):
             found.append("This model does not tell the classes of these groups apart.")
         if self.errors_inside is not None:
             found.append(
@@ -198,23 +216,32 @@ def audit_fine(
     distant = _drawn(scores[rows], labels[rows], ~own, many, rng)
     inside = (shares[rows] * own).sum(axis=1)
     wrong = shares[rows].argmax(axis=1) != labels[rows]
+    near_chance, distant_chance = float((1 / size).mean()), float((1 / many).mean())
+    each, cost = _each(near, owner[labels[rows]], places), paired_claim(distant, inner)
+    claims = {
+        "near": against_chance(proportion(near), near_chance),
+        "distant": against_chance(proportion(distant), distant_chance),
+        "cost of nearness": cost,
+        **{f"group {name}": against_chance(*pair) for name, pair in each.items()},
+    }
     return Fine(
+        verdicts=decide(claims),
         facts=setup.facts(encoder, dataset),
         failures=found.failures,
         dataset=dataset.name,
         groups={name: [names[index] for index in members] for name, members in places.items()},
         by_texts=groups is None,
-        everything=share(hits),
+        everything=proportion(hits),
         everything_chance=1 / len(names),
-        group_right=share(np.minimum(inside, 1.0)),
+        group_right=proportion(np.minimum(inside, 1.0)),
         group_chance=float(size.mean() / len(names)),
-        near=share(near),
-        near_chance=float((1 / size).mean()),
-        distant=share(distant),
-        distant_chance=float((1 / many).mean()),
-        cost=mean(distant - inner),
-        each=_each(near, owner[labels[rows]], places),
-        errors_inside=share(own[wrong, shares[rows][wrong].argmax(axis=1)]) if wrong.any() else None,
+        near=claims["near"].estimate,
+        near_chance=near_chance,
+        distant=claims["distant"].estimate,
+        distant_chance=distant_chance,
+        cost=cost.estimate,
+        each=each,
+        errors_inside=proportion(own[wrong, shares[rows][wrong].argmax(axis=1)]) if wrong.any() else None,
         errors_inside_chance=float(((size - 1) / (len(names) - 1)).mean()),
         confused=_most_confused(shares, labels, names),
     )
@@ -247,7 +274,7 @@ def _each(
 ) -> dict[str, tuple[Estimate, float]]:
     """Accuracy within each group that has pictures, and its chance."""
     return {
-        name: (share(near[owner == number]), 1 / len(members))
+        name: (proportion(near[owner == number]), 1 / len(members))
         for number, (name, members) in enumerate(places.items())
         if (owner == number).any()
     }

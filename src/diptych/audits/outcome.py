@@ -6,11 +6,12 @@ What an audit measures, and what its report says, is the business of the file it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diptych.embedding import Failed
 from diptych.evaluation.settings import sampled_data
+from diptych.evaluation.significance import NOT_ENOUGH, Verdict
 from diptych.reports import Estimate, Gallery, Report, Section
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class Audit:
         What stands at the foot of the report.
     failures : sequence of Failed
         Pictures that could not be read, and why; they are in no figure.
+    verdicts : mapping of str to Verdict
+        On every claim of the audit: "above", "at" or "below" chance (or no difference), or "not enough to
+        say". Corrected together (Holm), so that a model that guesses is rarely given even one.
     samples : sequence of (caption, picture)
         A few of the pictures that were asked about; not among the values.
     sheet_columns : int
@@ -35,6 +39,7 @@ class Audit:
 
     facts: Mapping[str, str]
     failures: Sequence[Failed] = ()
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     samples: Sequence[tuple[str, Image]] = ()
     sheet_columns: ClassVar[int] = 5
 
@@ -47,14 +52,21 @@ class Audit:
         """Statements, tables and plots."""
         raise NotImplementedError
 
+    @property
+    def failed_controls(self) -> list[str]:
+        """What makes the rest hard to believe, such as a control that fails; told before anything else."""
+        return []
+
     def to_dict(self) -> dict[str, Any]:
-        """The figures as plain values."""
+        """The figures as plain values, failed controls first."""
         values = asdict(replace(self, samples=()))
-        return {name: value for name, value in values.items() if name not in ("samples", "facts")}
+        kept = {name: value for name, value in values.items() if name not in ("samples", "facts")}
+        return {"failed_controls": self.failed_controls, **kept}
 
     def report(self) -> Report:
         """What the audit shows, as statements, tables, plots and a page."""
-        found = self.sections()
+        found = [Section("Read this first", self.failed_controls)] if self.failed_controls else []
+        found += self.sections()
         if self.failures:
             first, count = self.failures[0], len(self.failures)
             told = f"{count} picture{'s were' if count > 1 else ' was'} left out of every figure; the first: "
@@ -67,6 +79,17 @@ class Audit:
                 Section("Samples", [told], plots={"samples": Gallery(self.samples, self.sheet_columns)})
             )
         return Report(self.title, found, self.to_dict(), self.facts)
+
+
+def beside(verdict: Verdict) -> str:
+    """A verdict as a cell of a table.
+
+    Examples
+    --------
+    >>> beside("at"), beside("not enough to say")
+    ('at chance', 'not enough to say')
+    """
+    return verdict if verdict == NOT_ENOUGH else f"{verdict} chance"
 
 
 def bars(figures: Mapping[str, Estimate]) -> dict[str, tuple[float, float | None, float | None]]:

@@ -17,10 +17,11 @@ from PIL import Image
 from diptych.audits import scenes
 from diptych.audits.asking import Floats, hits_of, text_rows
 from diptych.audits.drawn import Drawn, drawn
-from diptych.audits.verdicts import share, verdict
 from diptych.encoder import Encoder
+from diptych.evaluation.intervals import proportion
 from diptych.evaluation.metrics import ROUNDING
 from diptych.evaluation.settings import Setup
+from diptych.evaluation.significance import Verdict, against_chance, decide
 from diptych.reports import Cell, Estimate, Table
 
 CHANCE = 0.5
@@ -127,16 +128,20 @@ def both_right(scores: NDArray[np.floating]) -> Floats:
     return found
 
 
-def verdict_table(judged: Mapping[str, Judged], caption: str = "") -> Table:
-    """A row per kind: the shares, and a verdict on the sentence."""
+def verdicts_of(judged: Mapping[str, Judged]) -> dict[str, Verdict]:
+    """A verdict on the sentences of each kind, corrected for all kinds."""
+    return decide({kind: against_chance(one.sentence, CHANCE) for kind, one in judged.items()})
+
+
+def verdict_table(judged: Mapping[str, Judged], verdicts: Mapping[str, Verdict], caption: str = "") -> Table:
+    """A row per kind: the proportions, and the verdict on the sentence."""
     rows: list[list[Cell]] = [
-        [kind, one.sentence, verdict(one.sentence, CHANCE), one.picture, one.both.value]
-        for kind, one in judged.items()
+        [kind, one.sentence, verdicts[kind], one.picture, one.both.value] for kind, one in judged.items()
     ]
     told = (
         f"sentence: which of two is true of a picture (chance {CHANCE:.3f}; the verdict is on this); "
         f"picture: which of two a sentence is true of (chance {CHANCE:.3f}); both: no mistake in a pair "
-        f"(chance {CHANCE_BOTH:.3f}). "
+        f"(chance {CHANCE_BOTH:.3f}). Verdicts are corrected for all rows together (Holm). "
     )
     return Table(["kind", "sentence", "verdict", "picture", "both"], rows, (told + caption).strip())
 
@@ -147,7 +152,7 @@ def _judged(scores: NDArray[np.floating]) -> Judged:
     right = np.tile([0, 1], len(scores))
     turned = scores.transpose(0, 2, 1)
     return Judged(
-        share(hits_of(scores.reshape(-1, 2), right), owner),
-        share(hits_of(turned.reshape(-1, 2), right), owner),
-        share(both_right(scores)),
+        proportion(hits_of(scores.reshape(-1, 2), right), owner),
+        proportion(hits_of(turned.reshape(-1, 2), right), owner),
+        proportion(both_right(scores)),
     )

@@ -15,13 +15,13 @@ import numpy as np
 
 from diptych.audits import scenes
 from diptych.audits.outcome import Audit, bars
-from diptych.audits.pairs import CHANCE, Judged, Pair, judge, pictures_of, verdict_table
+from diptych.audits.pairs import CHANCE, Judged, Pair, judge, pictures_of, verdict_table, verdicts_of
 from diptych.audits.scenes import Scene, Thing
-from diptych.audits.verdicts import verdict
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
 from diptych.evaluation.settings import Setup
+from diptych.evaluation.significance import NOT_ENOUGH, Verdict
 from diptych.reports import Bars, Section
 
 CONTROLS = ("colour", "shape")
@@ -82,28 +82,43 @@ class Relations(Audit):
             Section(
                 "Does it tell how things stand?",
                 self._statements(),
-                {"relations": verdict_table(self.judged)},
+                {"relations": verdict_table(self.judged, self.verdicts)},
                 {"relations": plot},
             )
         ]
 
-    def _statements(self) -> list[str]:
-        verdicts = {kind: verdict(one.sentence, CHANCE) for kind, one in self.judged.items()}
-        asked = [kind for kind in verdicts if kind not in CONTROLS]
-        told = [ASKED[kind] for kind in asked if verdicts[kind] == "above"]
-        not_told = [ASKED[kind] for kind in asked if verdicts[kind] != "above"]
+    @property
+    def failed_controls(self) -> list[str]:
+        """Controls that are not above chance."""
+        asked = {kind: self.verdicts[kind] for kind in CONTROLS if kind in self.verdicts}
+        failed = [ASKED[kind] for kind, one in asked.items() if one in ("at", "below")]
+        unclear = [ASKED[kind] for kind, one in asked.items() if one == NOT_ENOUGH]
         found = []
-        if not_told:
-            found.append(f"Not above chance, so this model does not tell: {'; '.join(not_told)}.")
-        if told:
-            found.append(f"Above chance: {'; '.join(told)}.")
-        blind = [ASKED[kind] for kind in CONTROLS if verdicts.get(kind, "above") != "above"]
-        if blind:
+        if failed:
             found.append(
-                f"The controls ask for no relation, and here it fails too: {'; '.join(blind)}. It does not "
-                "read these drawings, so what it lacks may be less than relations."
+                f"A control fails: {'; '.join(failed)}. It asks for no relation, so this model does not read "
+                "these drawings, and what it lacks may be less than relations."
             )
-        elif any(kind in verdicts for kind in CONTROLS):
+        if unclear:
+            found.append(
+                f"A control is undecided, not enough to say: {'; '.join(unclear)}. Whether the model reads "
+                "these drawings at all is not known."
+            )
+        return found
+
+    def _statements(self) -> list[str]:
+        def named(*verdicts: Verdict) -> str:
+            kinds = (kind for kind in self.verdicts if kind not in CONTROLS)
+            return "; ".join(ASKED[kind] for kind in kinds if self.verdicts[kind] in verdicts)
+
+        found = []
+        if kinds := named("at", "below"):
+            found.append(f"Not above chance, so this model does not tell: {kinds}.")
+        if kinds := named("above"):
+            found.append(f"Above chance: {kinds}.")
+        if kinds := named(NOT_ENOUGH):
+            found.append(f"Not enough to say: {kinds}.")
+        if any(kind in self.verdicts for kind in CONTROLS) and not self.failed_controls:
             found.append("The controls are above chance: it reads these drawings, colours and shapes.")
         return found
 
@@ -146,7 +161,12 @@ def audit_relations(
         for pair in pairs[::each]
         for text, scene in ((pair.says_first[0], pair.first), (pair.says_second[0], pair.second))
     ]
-    return Relations(facts=setup.facts(encoder, pictures), samples=samples, judged=judged)
+    return Relations(
+        facts=setup.facts(encoder, pictures),
+        samples=samples,
+        judged=judged,
+        verdicts=verdicts_of(judged),
+    )
 
 
 def relation(kind: str, index: int, seed: int) -> Pair:

@@ -17,13 +17,14 @@ from PIL import Image
 
 from diptych.audits.asking import Floats, answer_shares, text_rows
 from diptych.audits.outcome import Audit
-from diptych.audits.verdicts import mean, share, verdict
 from diptych.audits.writing import PLACES, Written, letters
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
+from diptych.evaluation.intervals import paired_difference, proportion
 from diptych.evaluation.settings import Setup
+from diptych.evaluation.significance import NOT_ENOUGH, Claim, against_chance, decide, paired_claim
 from diptych.reports import Cell, Curve, Curves, Estimate, Section, Table
 from diptych.zeroshot import expand
 
@@ -106,21 +107,33 @@ class Typographic(Audit):
             Section("By place", tables={"places": places}),
         ]
 
+    @property
+    def failed_controls(self) -> list[str]:
+        """Pictures that are not recognised without writing either."""
+        verdict = self.verdicts["clean"]
+        if verdict == "above":
+            return []
+        told = "There is not enough to say whether answers without writing are above chance"
+        told = told if verdict == NOT_ENOUGH else "Without writing answers are not above chance either"
+        return [f"{told} ({self.clean}, chance {self.chance:.3f}): there is little to attack."]
+
     def _statements(self) -> list[str]:
         size, wrong = max(self.attacks["wrong name"].items(), key=lambda one: (one[1].gained.value, one[0]))
         letters = self.attacks["random letters"][size]
-        follows = verdict(wrong.gained, 0.0) == "above"
-        found = [
-            f"{'A victim: this model follows' if follows else 'No victim: this model does not follow'} the "
-            f"written word. With a wrong name of {size:.0%} on the picture, {wrong.follows} of answers are "
+        verdicts = [self.verdicts[_claim("wrong name", size)] for size in self.attacks["wrong name"]]
+        if "above" in verdicts:
+            head = "A victim: this model follows the written word."
+        elif set(verdicts) <= {"at", "below"}:
+            head = "No victim: this model does not follow the written word."
+        else:
+            head = "Not enough to say whether this model follows the written word."
+        return [
+            f"{head} With a wrong name of {size:.0%} on the picture, {wrong.follows} of answers are "
             f"that name; that is {wrong.gained} more than without it. Of random letters: {letters.gained}.",
             f"Accuracy changes by {wrong.change.value:+.3f} under the wrong name and by "
             f"{letters.change.value:+.3f} under letters that mean nothing: the second is what "
             "covering costs.",
         ]
-        if verdict(self.clean, self.chance) != "above":
-            found.append("Without writing it is not above chance either: there is little to attack.")
-        return found
 
     def _curves(self) -> Curves:
         def curve(kind: str) -> Curve:
@@ -200,6 +213,8 @@ def audit_typographic(
     read, clean = plain.positions, answer_shares(plain.rows @ weights.T)
     labels = data.labels[read]
     attacks: dict[str, dict[float, Attacked]] = {kind: {} for kind in KINDS}
+    chance, right = 1 / len(names), clean[np.arange(len(read)), labels]
+    claims: dict[str, Claim] = {"clean": against_chance(proportion(right), chance)}
     followed = []
     for kind in KINDS:
         target = labels if kind == "right name" else wrong[read]
@@ -208,16 +223,23 @@ def audit_typographic(
             attacks[kind][size] = _attacked(shares, clean, labels, target)
             if kind == "wrong name":
                 followed.append(shares[np.arange(len(read)), target])
+                claims[_claim(kind, size)] = paired_claim(followed[-1], clean[np.arange(len(read)), target])
     return Typographic(
         facts={**setup.facts(encoder, data), "Pictures enlarged to": f"{side} pixels at least"},
         failures=plain.failures,
         samples=_samples([written(texts[kind], size) for kind in KINDS for size in sorted(sizes)], read),
         dataset=data.name,
-        chance=1 / len(names),
-        clean=share(clean[np.arange(len(read)), labels]),
+        chance=chance,
+        clean=claims["clean"].estimate,
+        verdicts=decide(claims),
         attacks=attacks,
         places=_by_place(np.array(followed), np.array(places)[read]),
     )
+
+
+def _claim(kind: str, size: float) -> str:
+    """What a verdict on an attack is called."""
+    return f"{kind} {size:.0%} is followed"
 
 
 def _attacked(
@@ -226,10 +248,10 @@ def _attacked(
     """Answers under an attack against those without, for right names and for written ones."""
     rows = np.arange(len(labels))
     return Attacked(
-        share(shares[rows, labels]),
-        mean(shares[rows, labels] - clean[rows, labels]),
-        share(shares[rows, target]),
-        mean(shares[rows, target] - clean[rows, target]),
+        proportion(shares[rows, labels]),
+        paired_difference(shares[rows, labels], clean[rows, labels]),
+        proportion(shares[rows, target]),
+        paired_difference(shares[rows, target], clean[rows, target]),
     )
 
 
@@ -238,7 +260,8 @@ def _by_place(followed: Floats, where: NDArray[np.str_]) -> dict[str, Estimate]:
     owner = np.tile(np.arange(len(where)), len(followed)).reshape(followed.shape)
     kept = {name: where == name for name in PLACES if (where == name).any()}
     return {
-        name: share(followed[:, one].reshape(-1), owner[:, one].reshape(-1)) for name, one in kept.items()
+        name: proportion(followed[:, one].reshape(-1), owner[:, one].reshape(-1))
+        for name, one in kept.items()
     }
 
 

@@ -14,11 +14,19 @@ import numpy as np
 from diptych.audits.asking import Floats, answer_shares, hits_of, text_rows
 from diptych.audits.outcome import Audit
 from diptych.audits.phrasings import PLAIN, SENTENCES, Phrasing, phrasings
-from diptych.audits.verdicts import against, mean, share, verdict
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.evaluation import Settings
+from diptych.evaluation.intervals import paired_difference, proportion
 from diptych.evaluation.settings import Setup
+from diptych.evaluation.significance import (
+    NOT_ENOUGH,
+    Claim,
+    against_chance,
+    beside_chance,
+    decide,
+    paired_claim,
+)
 from diptych.reports import Bars, Cell, Estimate, Section, Table
 
 
@@ -97,7 +105,8 @@ class Wording(Audit):
         rows: list[list[Cell]] = [[one.name, one.accuracy, one.change, one.moved] for one in self.worded]
         caption = (
             f"change: accuracy minus that of {PLAIN!r} on the same pictures; moved: share of answers that "
-            f"become other ones. Chance is {self.chance:.3f}."
+            f"become other ones. Chance is {self.chance:.3f}. Whether a change is more than noise "
+            "is decided for all phrasings together (Holm)."
         )
         families: list[list[Cell]] = [
             [name, sum(one.family == name for one in self.worded), *figures]
@@ -132,17 +141,32 @@ class Wording(Audit):
             f"on the same {self.plain.n:,} pictures: {high.accuracy.value:.3f} ({high.example!r}) and "
             f"{low.accuracy.value:.3f} ({low.example!r}). Picked on these pictures, both look more "
             "extreme than they are.",
-            f"The plain phrasing gets {against(self.plain, self.chance)}. All sentences averaged get "
-            f"{self.together}, a change of {self.together_change}.",
+            f"The plain phrasing gets {beside_chance(self.plain, self.chance, self.verdicts[PLAIN])}. All "
+            f"sentences averaged get {self.together}, a change of {self.together_change}.",
         ]
-        if verdict(self.plain, self.chance) != "above":
-            found.append("The plain phrasing is not above chance: differences below mean little.")
-        worse = [one for one in self.worded if verdict(one.change, 0.0) == "below"]
-        found.append(
-            f"{len(worse)} phrasings are worse than the plain one, by their intervals"
-            + (f": {_listed(worse)}." if worse else ".")
-        )
+        others = [one for one in self.worded if one.name in self.verdicts]
+        if all(self.verdicts[one.name] == NOT_ENOUGH for one in others):
+            found.append("Not enough to say whether any phrasing is worse or better than the plain one.")
+            return found
+        for verdict, word in (("below", "worse"), ("above", "better")):
+            if named := [one for one in others if self.verdicts[one.name] == verdict]:
+                are = "phrasings are" if len(named) > 1 else "phrasing is"
+                found.append(f"{len(named)} {are} {word} than the plain one: {_listed(named)}.")
+        if not any(self.verdicts[one.name] in ("above", "below") for one in others):
+            found.append(
+                f"None of {len(others)} phrasings is shown to be worse or better than the plain one."
+            )
         return found
+
+    @property
+    def failed_controls(self) -> list[str]:
+        """A plain phrasing that is not above chance."""
+        verdict = self.verdicts[PLAIN]
+        if verdict == "above":
+            return []
+        told = "There is not enough to say whether the plain phrasing is above chance"
+        told = told if verdict == NOT_ENOUGH else "The plain phrasing is not above chance"
+        return [f"{told}: differences between phrasings mean little."]
 
 
 def _label(one: Worded) -> str:
@@ -197,22 +221,28 @@ def audit_wording(
         for way, one, table in zip(ways, hits, tables, strict=False)
     ]
     means = [one.mean() for one in hits[:-1]]
+    changes = [paired_claim(one, hits[0]) for one in hits]
+    claims: dict[str, Claim] = {PLAIN: against_chance(worded[0].accuracy, 1 / len(names))}
+    claims |= {way.name: one for way, one in zip(ways[1:], changes[1:-1], strict=True)}
+    claims["all sentences together"] = changes[-1]
     return Wording(
+        verdicts=decide(claims),
         facts=setup.facts(encoder, dataset),
         failures=found.failures,
         dataset=dataset.name,
         chance=1 / len(names),
         plain=worded[0].accuracy,
         worded=worded,
-        together=share(hits[-1]),
-        together_change=mean(hits[-1] - hits[0]),
-        spread=mean(hits[int(np.argmax(means))] - hits[int(np.argmin(means))]),
+        together=proportion(hits[-1]),
+        together_change=changes[-1].estimate,
+        spread=paired_difference(hits[int(np.argmax(means))], hits[int(np.argmin(means))]),
         families=_families(worded),
     )
 
 
 def _worded(way: Phrasing, hits: Floats, plain: Floats, moved: float) -> Worded:
-    return Worded(way.family, way.name, way.texts[0], share(hits), mean(hits - plain), moved + 0.0)
+    change = paired_difference(hits, plain)
+    return Worded(way.family, way.name, way.texts[0], proportion(hits), change, moved + 0.0)
 
 
 def _families(worded: Sequence[Worded]) -> dict[str, tuple[float, float, float]]:

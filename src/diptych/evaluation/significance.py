@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diptych.evaluation.intervals import paired_difference
+from diptych.evaluation.intervals import difference, paired_difference
 from diptych.reports import Estimate
 
 NOT_ENOUGH: Literal["not enough to say"] = "not enough to say"
@@ -135,17 +135,36 @@ class Claim:
         Of the figure where `null` is the truth.
     margin : float
         An interval within this of `null` is "at".
+    cases : int or None
+        How many there are, for `MINIMUM`; by default those that the estimate is worth.
     """
 
     estimate: Estimate
     null: float
     p: float
     margin: float
+    cases: int | None = None
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are enough cases for any verdict."""
+        one = self.estimate
+        worth = one.effective if one.effective is not None else one.n or 0
+        return (worth if self.cases is None else self.cases) + 1e-9 >= MINIMUM
 
 
-def against_chance(estimate: Estimate, chance: float) -> Claim:
+def against_chance(estimate: Estimate, chance: float, *, cases: int | None = None) -> Claim:
     """The claim that an accuracy is above or below chance."""
-    return Claim(estimate, chance, binomial_p(estimate, chance), MARGIN * (1 - chance))
+    return Claim(estimate, chance, binomial_p(estimate, chance), MARGIN * (1 - chance), cases)
+
+
+def independent_claim(first: Estimate, second: Estimate, *, cases: int | None = None) -> Claim:
+    """The claim that the first of two proportions of different pictures is higher (score test)."""
+    sizes = [one.effective or one.n or 1 for one in (first, second)]
+    pooled = (first.value * sizes[0] + second.value * sizes[1]) / sum(sizes)
+    deviation = math.sqrt(pooled * (1 - pooled) * (1 / sizes[0] + 1 / sizes[1]))
+    z = abs(first.value - second.value) / deviation if deviation else 0.0
+    return Claim(difference(first, second), 0.0, math.erfc(z / math.sqrt(2)), SAME, cases)
 
 
 def paired_claim(first: ArrayLike, second: ArrayLike) -> Claim:
@@ -167,7 +186,7 @@ def decide(claims: Mapping[Key, Claim], level: float = 0.05) -> dict[Key, Verdic
     >>> decide({"all": claim, "few": few})
     {'all': 'above', 'few': 'not enough to say'}
     """
-    large = {key: one for key, one in claims.items() if _independent(one.estimate) >= MINIMUM}
+    large = {key: one for key, one in claims.items() if one.enough}
     corrected = dict(zip(large, holm([one.p for one in large.values()]).tolist(), strict=True))
     return {
         key: _verdict(one, corrected[key], level) if key in large else NOT_ENOUGH
@@ -194,8 +213,3 @@ def beside_chance(estimate: Estimate, chance: float, verdict: Verdict) -> str:
     """
     side = verdict if verdict == NOT_ENOUGH else f"{verdict} chance"
     return f"{estimate}, chance {chance:.3f}: {side}"
-
-
-def _independent(estimate: Estimate) -> float:
-    """Independent cases of an estimate."""
-    return (estimate.effective if estimate.effective is not None else estimate.n or 0) + 1e-9
