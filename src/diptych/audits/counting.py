@@ -11,6 +11,7 @@ from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from diptych.audits import scenes
 from diptych.audits.asking import Floats, answer_shares, confusion, hits_of, text_rows
@@ -232,12 +233,7 @@ def audit_counting(
     return Counting(
         facts=setup.facts(encoder, pictures),
         failures=found.failures,
-        samples=[
-            (str(index % most + 1), scenes.draw(scene(index, most, seed)))
-            for index in range(0, min(len(pictures), 20 * (most + 1)), most + 1)
-        ]
-        if dataset is None
-        else (),
+        samples=_samples(len(pictures), most, seed) if dataset is None else (),
         dataset=pictures.name,
         numbers=numbers,
         verdicts=decide({name: against_chance(*pair) for name, pair in chances.items()}),
@@ -255,6 +251,14 @@ def audit_counting(
         drawn=ways,
         confusion=confusion(shares, labels),
     )
+
+
+def _samples(count: int, most: int, seed: int) -> list[tuple[str, Image]]:
+    """Drawn pictures of every number with their counts."""
+    return [
+        (str(index % most + 1), scenes.draw(scene(index, most, seed)))
+        for index in range(0, min(count, 20 * (most + 1)), most + 1)
+    ]
 
 
 def _number_rows(

@@ -216,12 +216,11 @@ def audit_fine(
     distant = _drawn(scores[rows], labels[rows], ~own, many, rng)
     inside = (shares[rows] * own).sum(axis=1)
     wrong = shares[rows].argmax(axis=1) != labels[rows]
-    near_chance, distant_chance = float((1 / size).mean()), float((1 / many).mean())
-    each, cost = _each(near, owner[labels[rows]], places), paired_claim(distant, inner)
+    each = _each(near, owner[labels[rows]], places)
     claims = {
-        "near": against_chance(proportion(near), near_chance),
-        "distant": against_chance(proportion(distant), distant_chance),
-        "cost of nearness": cost,
+        "near": against_chance(proportion(near), float((1 / size).mean())),
+        "distant": against_chance(proportion(distant), float((1 / many).mean())),
+        "cost of nearness": paired_claim(distant, inner),
         **{f"group {name}": against_chance(*pair) for name, pair in each.items()},
     }
     return Fine(
@@ -236,10 +235,10 @@ def audit_fine(
         group_right=proportion(np.minimum(inside, 1.0)),
         group_chance=float(size.mean() / len(names)),
         near=claims["near"].estimate,
-        near_chance=near_chance,
+        near_chance=claims["near"].null,
         distant=claims["distant"].estimate,
-        distant_chance=distant_chance,
-        cost=cost.estimate,
+        distant_chance=claims["distant"].null,
+        cost=claims["cost of nearness"].estimate,
         each=each,
         errors_inside=proportion(own[wrong, shares[rows][wrong].argmax(axis=1)]) if wrong.any() else None,
         errors_inside_chance=float(((size - 1) / (len(names) - 1)).mean()),
