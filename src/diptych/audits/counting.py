@@ -222,14 +222,13 @@ def audit_counting(
     labels = np.array([numbers.index(named[pictures.labels[position]]) for position in positions])
     shares = answer_shares(scores[-1])
     distance = abs(np.subtract.outer(numbers, numbers))
-    counts = np.bincount(labels, minlength=len(numbers)) / len(labels)
     accuracy = proportion(hits_of(scores[-1], labels))
     prompts = {one: proportion(hits_of(table, labels)) for one, table in zip(templates, scores, strict=False)}
     ranges = _ranges(scores[-1], labels, numbers)
     ways = _by_condition(hits_of(scores[-1], labels), how)
-    chances = {"accuracy": (accuracy, 1 / len(numbers))}
-    chances |= {f"numbers {name}": pair for name, pair in ranges.items()}
-    chances |= {name: (one, 1 / len(numbers)) for name, one in {**prompts, **ways}.items()}
+    chances = {f"numbers {name}": pair for name, pair in ranges.items()}
+    whole = {"accuracy": accuracy, **prompts, **ways}
+    chances |= {name: (one, 1 / len(numbers)) for name, one in whole.items()}
     return Counting(
         facts=setup.facts(encoder, pictures),
         failures=found.failures,
@@ -239,7 +238,7 @@ def audit_counting(
         verdicts=decide({name: against_chance(*pair) for name, pair in chances.items()}),
         accuracy=accuracy,
         error=bounded_mean((shares * distance[labels]).sum(axis=1), float(distance.max())),
-        error_chance=float(counts @ distance.mean(axis=1)),
+        error_chance=float(distance[labels].mean()),
         correlation=correlation(shares @ np.array(numbers), np.array(numbers)[labels]),
         templates=prompts,
         by_number={

@@ -214,7 +214,6 @@ def audit_fine(
     rng = np.random.default_rng([seed, 500])
     inner = np.where(many == size, near, _drawn(scores[rows], labels[rows], own, many, rng))
     distant = _drawn(scores[rows], labels[rows], ~own, many, rng)
-    inside = (shares[rows] * own).sum(axis=1)
     wrong = shares[rows].argmax(axis=1) != labels[rows]
     each = _each(near, owner[labels[rows]], places)
     claims = {
@@ -232,7 +231,7 @@ def audit_fine(
         by_texts=groups is None,
         everything=proportion(hits),
         everything_chance=1 / len(names),
-        group_right=proportion(np.minimum(inside, 1.0)),
+        group_right=proportion((shares[rows] * own).sum(axis=1)),
         group_chance=float(size.mean() / len(names)),
         near=claims["near"].estimate,
         near_chance=claims["near"].null,
