@@ -32,7 +32,9 @@ def noisy(
     for colour, count in counts.items():
         for number in range(count):
             shade = np.clip(np.array(COLOURS[colour]) + rng.normal(0, noise, 3), 0, 255).astype(int)
-            files[f"{name}/{colour}/{number:03}.png"] = picture_bytes(tuple(shade.tolist()), (4, 4))
+            # Bytes behind a PNG's end: colours repeat by chance, and no picture is to be another's copy.
+            data = picture_bytes(tuple(shade.tolist()), (4, 4)) + f"{name} {colour} {number}".encode()
+            files[f"{name}/{colour}/{number:03}.png"] = data
     path = folder / f"{name}.tar"
     path.write_bytes(tar_bytes(files))
     return load_labelled(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def data(tmp_path: Path) -> None:
     for number in range(12):
         kind = ("new/dog", "new/guitar", "old/house", "old/horse")[number % 4]
         paint(tmp_path / kind / f"{number}.png", number)
-        paint(tmp_path / "pairs" / f"{number}.png", number)
+        paint(tmp_path / "pairs" / f"{number}.png", 100 + number)
         (tmp_path / "pairs" / f"{number}.txt").write_text(f"picture {number}\n")
 
 
@@ -49,6 +50,18 @@ def test_a_line_a_share(run: Run, tiny: Path, tuned: Path) -> None:
     assert rows[-1].split()[1:3] == ["0.500", "0.500"]
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert not Path("curve.json").exists()
+
+
+def test_what_is_to_be_kept_is_not_what_was_learnt(run: Run, tiny: Path, tuned: Path) -> None:
+    paint(Path("old/house/copy.png"), 0)  # new/dog/0.png
+    words = ("evaluate", "interpolate", tiny, tuned, "new", *KEEP, "--shares", "1")
+    done = run(*words)
+    assert done.exit_code == 2
+    assert "1 picture of old is in new too (17% of one of them)" in done.stderr
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        done = run(*words, "--allow-overlap")
+    assert (done.exit_code, done.stderr.count("warning: 1 picture of old is in new too")) == (0, 1)
 
 
 def test_the_ends_are_measured_as_zero_shot_measures_them(run: Run, tiny: Path, tuned: Path) -> None:

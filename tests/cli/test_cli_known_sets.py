@@ -80,7 +80,7 @@ def test_zero_shot_by_name(run: Run, tiny: Path, root: Path) -> None:
         (["--dataset", "cifar10", "--names", "cifar10"], "brings its own class names"),
         (["--dataset", "cifar10", "--domain", "each"], "cifar10 has no domains"),
         (["--dataset", "pacs", "--part", "train"], "has no part 'train'"),
-        (["--dataset", "cifar10", "--part", "dev"], "--part takes test or train"),
+        (["--dataset", "cifar10", "--part", "dev"], "--part takes test, train, val"),
     ],
 )
 def test_what_cannot_be_measured_is_told(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,38 @@ def test_it_is_printed_and_written(run: Run, tiny: Path, pack: Path, command: st
     again = run(*asked(command, pack, "-m", tiny, "--json", "--cache", "rows"))
     assert len(list(Path("rows").glob("*.npz"))) == kept
     assert json.loads(again.stdout)["results"][0]["metrics"] == told["results"][0]["metrics"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_of_one_folder_the_training_part_teaches(run: Run, tiny: Path, pack: Path, command: str) -> None:
+    few = ("--shots", "1,2", "--seeds", "2") if command == "few-shot" else ()
+    one = json.loads(run("evaluate", command, pack, pack, *few, "-m", tiny, "--json").stdout)["results"][0]
+    two = json.loads(run(*asked(command, pack, "-m", tiny, "--json")).stdout)["results"][0]
+    assert (one["metrics"], one["n"], one["data_fingerprint"]) == (two["metrics"], 6, two["data_fingerprint"])
+    assert one["details"]["train_fingerprint"] == two["details"]["train_fingerprint"]
+    assert one["details"]["overlaps"] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_was_learnt_is_not_tested(
+    run: Run, tiny: Path, pack: Path, tmp_path: Path, command: str
+) -> None:
+    copies = tmp_path / "copies"
+    for path in sorted(pack.glob("test/*/*.png")):
+        copy = copies / path.parent.name / f"a{path.name}"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    few = ("--shots", "1,2", "--seeds", "1") if command == "few-shot" else ()
+    words = ("evaluate", command, copies, pack / "test", *few)
+    done = run(*words, "-m", "not-even-looked-for")
+    assert done.exit_code == 2
+    assert "6 pictures of test are in copies too (100% of one of them)" in done.stderr
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        done = run(*words, "-m", tiny, "--allow-overlap", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.count("warning: 6 pictures of test are in copies too") == 1
+    assert json.loads(done.stdout)["results"][0]["details"]["overlaps"][0]["shared"] == 6
 
 
 def test_zero_shot_answers_among_the_same_classes(run: Run, tiny: Path, pack: Path) -> None:

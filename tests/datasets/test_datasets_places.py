@@ -84,6 +84,14 @@ def test_an_unknown_name_is_told_with_near_ones() -> None:
         ("flickr8k-train-000002.tar", "flickr8k"),
         ("flower_photos.tgz", "tfflowers"),
         ("flowers-102", "flowers"),
+        ("imagenet-100", "imagenet-100"),
+        ("imagenet-100-val.tar", "imagenet-100"),
+        ("imagenet-21k", None),
+        ("cifar10.1-test.tar", "cifar10.1"),
+        ("cifar10.2-test.tar", None),
+        ("cifar10-000001.tar", "cifar10"),
+        ("cifar10-test-2.tar", "cifar10"),
+        ("kinetics700-2020", None),
         ("mnist-c", None),
         ("imagenet_classes_templates.json", None),
         ("cifar10-labels-corrected.tar", None),
@@ -115,6 +123,7 @@ def test_archives_beside_each_other(tmp_path: Path) -> None:
     assert {part: [path.name for path in paths] for part, paths in place.parts.items()} == {
         "test": ["cifar10-test-a.tar.gz", "cifar10-test-b.tar"],
         "train": ["cifar10-train.tar.gz"],
+        "val": ["cifar10-val.tar"],
     }
     data = place.open()
     assert isinstance(data, ImageDataset)
@@ -142,7 +151,7 @@ def test_clip_benchmarks_and_torchvisions_folders(tmp_path: Path) -> None:
     (tmp_path / "food101").mkdir()  # empty: nothing is there
     found = {place.known.name: place for place in there(tmp_path)}
     assert {name: sorted(place.parts) for name, place in found.items()} == {
-        "imagenet1k": ["test", "train"],
+        "imagenet1k": ["test", "train", "val"],
         "imagenet-a": ["test"],
         "cifar10": ["test", "train"],
         "pets": ["test"],
@@ -360,7 +369,7 @@ def test_the_real_packs_are_recognised(shared) -> None:
         "cifar10": ["test", "train"],
         "vtab/caltech101": ["test", "train"],
         "mnist": ["test", "train"],
-        "flickr8k": ["test", "train"],
+        "flickr8k": ["test", "train", "val"],
         "pacs": ["test"],
         "tfflowers": ["test", "train"],
     }
@@ -477,3 +486,38 @@ def test_a_measure_is_opened_by_the_files_alone(tmp_path: Path) -> None:
     assert open_measure(tmp_path / "c").metric == "acc1"
     with pytest.raises(DataError, match="neither captions nor classes"):
         open_measure(write(tmp_path / "flat", "1.png"))
+
+
+# ---------------------------------------------------------------------------------------------- copies
+
+
+def test_two_copies_of_a_test_set_count_once(tmp_path: Path) -> None:
+    files = {
+        f"t/{name}/0.png": picture_bytes(shade) for name, shade in (("dog", (9, 0, 0)), ("cat", (0, 9, 0)))
+    }
+    (tmp_path / "cifar10-test.tar").write_bytes(tar_bytes(files))
+    renamed = {
+        f"copy/{name.split('/')[1]}/a{number}.png": data for number, (name, data) in enumerate(files.items())
+    }
+    more = {**dict(reversed(renamed.items())), "copy/ship/0.png": RED}
+    (tmp_path / "cifar10-test-b.tar.gz").write_bytes(tar_bytes(more, "w:gz"))
+    with pytest.warns(UserWarning, match=r"cifar10: 2 of the 2 pictures of \S+cifar10-test.tar are in other"):
+        data = find(tmp_path, "cifar10").open()
+    assert isinstance(data, ImageDataset)
+    assert sorted(data.class_names[label] for label in data.labels) == ["cat", "dog", "ship"]
+
+
+def test_copied_captions_count_once(tmp_path: Path) -> None:
+    files = {"0.png": RED, "0.txt": b"red", "1.png": picture_bytes("blue"), "1.txt": b"blue"}
+    for name in ("flickr8k-test.tar", "flickr8k-test-a.tar"):
+        (tmp_path / name).write_bytes(tar_bytes(files))
+    with pytest.warns(UserWarning, match="flickr8k: 2 of the 2 pictures"):
+        assert len(find(tmp_path, "flickr8k").open()) == 2
+
+
+def test_what_is_not_read_is_listed(tmp_path: Path) -> None:
+    write_cifar10(tmp_path / "cifar-10-batches-py", noise(2, 3072), [0, 1])
+    packed(tmp_path, "cifar10-test.tar", "t/dog/0.png")
+    place = find(tmp_path, "cifar10")
+    assert [path.name for path in place.unused] == ["cifar10-test.tar"]
+    assert len(place.open()) == 2

@@ -45,12 +45,13 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:6 pictures of p are in p too")
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_protocol_names_it(name: str, tmp_path: Path) -> None:
     files = {f"p/{colour}/{n}.png": picture_bytes(colour) for colour in ("red", "blue") for n in range(3)}
     (tmp_path / "p.tar").write_bytes(tar_bytes(files))
     data = replace(load_labelled(tmp_path / "p.tar"), skipped=((KEY, REASON),))
-    settings = {"store": FeatureStore(tmp_path / "cache")}
+    settings = {"store": FeatureStore(tmp_path / "cache"), "allow_overlap": True}
     for _ in range(2):  # computed, then taken from the store
         found = PROTOCOLS[name](FeatureToy(), data, settings)
         assert (KEY, REASON) in {(one.key, one.reason) for one in found.failures}

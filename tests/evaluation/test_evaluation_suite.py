@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
     pack(folder / "tfflowers-test.tar", 3)
     pack(folder / "tfflowers-train.tar", 6, start=10)
     domains = {
-        f"pacs/{domain}/{kind}/{n}.png": picture_bytes(colour)
+        f"pacs/{domain}/{kind}/{n}.png": picture_bytes(colour) + f"{domain} {n}".encode()  # no two the same
         for domain in ("photo", "sketch")
         for kind, colour in (("dog", "red"), ("horse", "blue"))
         for n in range(2)

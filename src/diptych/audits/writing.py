@@ -5,6 +5,7 @@ What is written, and what it does to an answer, is `typographic.py`'s and `digit
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from diptych.datasets import ImageDataset
 from diptych.datasets.archives import Content
+from diptych.datasets.dataset import Pictures
 from diptych.errors import DiptychError, InputError
 from diptych.media import load_image
 
@@ -52,6 +54,23 @@ class Written(ImageDataset):
                 yield key, content
             else:
                 yield key, write(picture, text, size=self.size, place=place) if text else picture
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the pictures, and what was written on each."""
+        return f"{super().fingerprint} {self.how}"
+
+    @property
+    def how(self) -> str:
+        """What was written on the pictures, as a hash."""
+        lines = repr((self.size, self.side, self.texts, self.places)).encode()
+        return f"written {hashlib.blake2b(lines, digest_size=16).hexdigest()}"
+
+    @property
+    def made_of(self) -> tuple[Pictures, str]:
+        """The pictures these are made of, and how."""
+        origin, how = super().made_of
+        return Pictures(origin.name, origin.entries), f"{how} {self.how}".strip()
 
 
 @lru_cache(maxsize=64)

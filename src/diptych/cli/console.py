@@ -68,7 +68,8 @@ def tell_failures(results: Iterable[Measured]) -> None:
 
 
 def show_warnings(*, all_of_them: bool) -> None:
-    """Print this package's own warnings as one line each, and others' only when debugging."""
+    """Print this package's own warnings as one line each and once, and others' only when debugging."""
+    printed: set[str] = set()
 
     def show(
         message: Warning | str,
@@ -80,7 +81,8 @@ def show_warnings(*, all_of_them: bool) -> None:
     ) -> None:
         if all_of_them:
             complain("warning", f"{filename}:{lineno}: {message}")
-        elif issubclass(category, UserWarning) and _HOME in filename:
+        elif issubclass(category, UserWarning) and _HOME in filename and str(message) not in printed:
+            printed.add(str(message))
             complain("warning", str(message))
 
     warnings.showwarning = show

@@ -34,7 +34,7 @@ Names = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", help="Known data sets in PATH, by CLIP_benchmark's names."),
 ]
-Part = Annotated[str, typer.Option(metavar="test|train", help="Which part, where there are several.")]
+Part = Annotated[str, typer.Option(metavar="test|train|val", help="Which part, where there are several.")]
 Templates = Annotated[
     str | None,
     typer.Option(
@@ -91,6 +91,7 @@ def retrieval(
     field: Annotated[
         str, typer.Option(metavar="NAME", help="Field of KEY.json with the captions.")
     ] = "captions",
+    part: Part = "test",
     out: Out = None,
     *,
     asked: Measuring,
@@ -103,10 +104,11 @@ def retrieval(
 
       diptych evaluate retrieval shard-0.tar shard-1.tar --model runs/mine --json
     """
+    from diptych.cli.labelled_data import part_of
     from diptych.datasets import load_captioned
     from diptych.evaluation import Measure
 
-    dataset = load_captioned(data, field=field)
+    dataset = load_captioned(data, field=field, part=part_of(part))
     _measure([Measure(dataset)], out, asked)
 
 

@@ -36,6 +36,7 @@ def few_shot(
     features: transfer.Features = "tower",
     names: options.Names = None,
     templates: options.Templates = "plain",
+    allow_overlap: options.AllowOverlap = False,
     *,
     asked: Measuring,
 ) -> None:
@@ -56,6 +57,8 @@ def few_shot(
     if len(pairs) > 1 and (val is not None or names is not None):
         raise InputError("--val and --names are for one pair of TRAIN and TEST: measure each pair by itself")
     parts = transfer.distinct([transfer.read(*pair, val, names, asked.limit) for pair in pairs])
+    for one in parts:
+        transfer.compare_contents(one.parts, allow=allow_overlap, quiet=asked.quiet)
     encoder = asked.encoder()
     from diptych.evaluation.few_shot_report import few_shot_report
     from diptych.evaluation.settings import Setup
@@ -63,6 +66,7 @@ def few_shot(
     plan = {"shots": wanted, "seeds": seeds, "features": features}
     with transfer.kept(asked.cache) as store:
         settings = asked.settings(store)
+        settings["allow_overlap"] = allow_overlap
         runs = [_run(encoder, one, plan, full, templates, asked.quiet, settings) for one in parts]
     facts = Setup.of(**settings).facts(encoder, *(part for one in parts for part in one.parts))
     tell(few_shot_report(runs, facts), asked.report, json=asked.json, quiet=asked.quiet)

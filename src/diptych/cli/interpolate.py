@@ -16,6 +16,7 @@ from diptych.cli.console import clear_progress, note, progress, screen, tell_fai
 from diptych.cli.labels import class_texts
 from diptych.cli.measuring import SharedOptions, limited, measuring
 from diptych.cli.reporting import write
+from diptych.cli.transfer import compare_contents
 from diptych.errors import DataError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def interpolate(
     keep: Keep = None,
     names: options.Names = None,
     templates: options.Templates = "plain",
+    allow_overlap: options.AllowOverlap = False,
     out: Out = None,
     *,
     asked: _InterpolateOptions,
@@ -92,6 +94,7 @@ def interpolate(
     from diptych.weights import load_checkpoint
 
     measures = _measures(data, keep_up or [], names, templates, asked.limit)
+    compare_contents([one.dataset for one in measures], allow=allow_overlap, quiet=asked.quiet)
     named = [options.model_and_tag(start, asked.pretrained), options.model_and_tag(end)]
     ends = [load_checkpoint(*one) for one in named]
     mixed = _mixer(ends)
@@ -102,16 +105,13 @@ def interpolate(
         wanted,
         measures,
         (ends[0].identity, ends[1].identity),
-        asked.settings(),
+        {**asked.settings(), "allow_overlap": allow_overlap},
         out,
         asked.quiet,
     )
     _tell(found, asked, out, f"{start} to {end}")
     if out is not None and keep is not None:
-        from diptych.weights import to_diptych
-
-        to_diptych(mixed(keep), out / "model")
-        note(f"model: {out}/model, {keep:g} of the way  (--model {out})", quiet=asked.quiet)
+        _save(mixed(keep), keep, out, asked.quiet)
     tell_failures(found.points[0].results)
 
 
@@ -173,6 +173,13 @@ def _measures(
     return distinct([replace(one, dataset=limited(one.dataset, limit)) for one in opened])
 
 
+def _save(model: Checkpoint, share: float, out: Path, quiet: bool) -> None:
+    from diptych.weights import to_diptych
+
+    to_diptych(model, out / "model")
+    note(f"model: {out}/model, {share:g} of the way  (--model {out})", quiet=quiet)
+
+
 def _mixer(ends: Sequence[Checkpoint]) -> Callable[[float], Checkpoint]:
     """From a share of the way to the model there; the ends are tried first, for they may not fit."""
     from diptych.weights import combine
@@ -210,7 +217,8 @@ def _walk(
     if known:
         note(f"{file} has {len(known)} of the points", quiet=quiet)
     found = Interpolation(*identities, metrics, points, settings["command"])
-    for point in walk(encoder_at, shares, measures, gauge, known):
+    allow = settings["allow_overlap"]
+    for point in walk(encoder_at, shares, measures, gauge, known, allow_overlap=allow):
         points.append(point)
         if file is not None:
             rest = [one for one in known if one.share > point.share]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json as json_module
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diptych.cli import options
+from diptych.cli.console import note
 from diptych.cli.reporting import print_table
 from diptych.errors import DataError
 
 if TYPE_CHECKING:
-    from diptych.datasets.registry import Known
+    from diptych.datasets.places import Place
 
 _WORDS = {
     "acc1": "accuracy",
@@ -40,15 +41,15 @@ def datasets(root: Root = None, json: options.Json = False) -> None:
 
       diptych evaluate datasets ~/data
     """
-    from diptych.datasets.places import there
+    from diptych.datasets.places import Place, there
     from diptych.datasets.registry import KNOWN
     from diptych.reports import Table
 
     if root is not None and not root.is_dir():
         raise DataError(f"{root} is not a folder: expected one that holds data sets")
-    rows = [_row(one, {}) for one in KNOWN.values()]
+    rows = [_row(Place(one, {})) for one in KNOWN.values()]
     if root is not None:
-        rows = [_row(place.known, place.parts) for place in there(root)]
+        rows = [_row(place) for place in there(root)]
     if json:
         print(json_module.dumps(rows, indent=1, ensure_ascii=False))
     elif not rows:
@@ -65,17 +66,22 @@ def datasets(root: Root = None, json: options.Json = False) -> None:
             if row[part]
         ]
         print_table(Table(["data set", "classes", "metric", "part", "where"], cells))
+        for row in rows:
+            if row["unused"]:
+                note(f"{row['name']}: not read, for the above stand for it: {', '.join(row['unused'])}")
 
 
-def _row(one: Known, parts: Mapping[str, tuple[Path, ...]]) -> dict[str, Any]:
+def _row(place: Place) -> dict[str, Any]:
     """Plain values of a data set."""
+    one = place.known
     return {
         "name": one.name,
         "task": one.task,
         "classes": one.classes,
         "prompts": one.prompts,
         "metric": one.metric,
-        **{part: [str(path) for path in parts.get(part, ())] for part in ("test", "train")},
+        **{part: [str(path) for path in place.parts.get(part, ())] for part in ("test", "train")},
+        "unused": [str(path) for path in place.unused],
     }
 
 

@@ -38,7 +38,7 @@ def open_own(paths: Sequence[Path], choice: Choice) -> list[Measure]:
     found = []
     for path in paths:
         for one in _domains(path) if choice.domain == "each" else [choice.domain]:
-            dataset = load_labelled(path, class_names=words, domain=one, part=_part(choice.part))
+            dataset = load_labelled(path, class_names=words, domain=one, part=part_of(choice.part))
             dataset = _only(dataset, choice.only)
             named = {name: texts[name] for name in dataset.class_names} if texts else None
             found.append(Measure(dataset, named, choice.templates or dataset.templates or "plain"))
@@ -57,7 +57,7 @@ def open_known(roots: Sequence[Path], wanted: Sequence[str], choice: Choice) -> 
             "--dataset brings its own class names: leave --names and --only out, or give the path of the "
             "pictures without --dataset"
         )
-    found, part = [], _part(choice.part)
+    found, part = [], part_of(choice.part)
     for place in [find(roots[0], name) for name in wanted]:  # all of them, before any is opened
         each = [choice.domain]
         if choice.domain is not None and not place.known.domains:
@@ -68,12 +68,13 @@ def open_known(roots: Sequence[Path], wanted: Sequence[str], choice: Choice) -> 
     return found
 
 
-def _part(part: str) -> Part:
-    if part == "test":
-        return "test"
-    if part == "train":
-        return "train"
-    raise typer.BadParameter(f"--part takes test or train, not {part!r}")
+def part_of(part: str) -> Part:
+    """The value of --part, checked."""
+    from diptych.datasets.parts import PARTS
+
+    if part not in PARTS:
+        raise typer.BadParameter(f"--part takes {', '.join(PARTS)}, not {part!r}")
+    return part
 
 
 def _domains(path: Path) -> tuple[str, ...]:

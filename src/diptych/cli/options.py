@@ -62,6 +62,10 @@ Fast = Annotated[
         "--fast", metavar="", help="Scaled decoding and the machine's best precision: not for figures."
     ),
 ]
+AllowOverlap = Annotated[
+    bool,
+    typer.Option("--allow-overlap", metavar="", help="Measure even if data sets share many pictures."),
+]
 Device = Annotated[
     str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.", rich_help_panel=_MACHINE)
 ]

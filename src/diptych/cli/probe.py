@@ -38,6 +38,7 @@ def probe(
     seed: Seed = 0,
     names: options.Names = None,
     templates: options.Templates = "plain",
+    allow_overlap: options.AllowOverlap = False,
     *,
     asked: Measuring,
 ) -> None:
@@ -54,6 +55,7 @@ def probe(
       diptych evaluate probe flowers/train flowers/test --val flowers/val
     """
     (data,) = transfer.distinct([transfer.read(train, test, val, names, asked.limit)])
+    transfer.compare_contents(data.parts, allow=allow_overlap, quiet=asked.quiet)
     encoder = asked.encoder()
 
     def measure(**settings: Any) -> Result:
@@ -72,6 +74,7 @@ def probe(
 
     with transfer.kept(asked.cache) as store:
         settings = asked.settings(store)
+        settings["allow_overlap"] = allow_overlap
         transfer.encode(encoder, data, features, asked.quiet, settings)
         _measure(encoder, data, measure, templates, settings, asked)
 
@@ -85,6 +88,7 @@ def knn(
     features: transfer.Features = "embeddings",
     names: options.Names = None,
     templates: options.Templates = "plain",
+    allow_overlap: options.AllowOverlap = False,
     *,
     asked: Measuring,
 ) -> None:
@@ -97,6 +101,7 @@ def knn(
       diptych evaluate knn flowers/train flowers/test -k 5 --temperature 0.07
     """
     (data,) = transfer.distinct([transfer.read(train, test, None, names, asked.limit)])
+    transfer.compare_contents(data.parts, allow=allow_overlap, quiet=asked.quiet)
     encoder = asked.encoder()
 
     def measure(**settings: Any) -> Result:
@@ -114,6 +119,7 @@ def knn(
 
     with transfer.kept(asked.cache) as store:
         settings = asked.settings(store)
+        settings["allow_overlap"] = allow_overlap
         transfer.encode(encoder, data, features, asked.quiet, settings)
         _measure(encoder, data, measure, templates, settings, asked)
 

@@ -14,6 +14,7 @@ from diptych.cli.console import progress, tell_failures
 from diptych.cli.labels import class_texts
 from diptych.cli.measuring import SharedOptions, limited, measuring
 from diptych.cli.reporting import tell
+from diptych.cli.transfer import compare_contents
 from diptych.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def robustness(
     baseline: Baseline = None,
     names: options.Names = None,
     templates: options.Templates = "plain",
+    allow_overlap: options.AllowOverlap = False,
     *,
     asked: _RobustnessOptions,
 ) -> None:
@@ -129,12 +131,13 @@ def robustness(
     words, texts = class_texts(names)
     models = asked.models(ordinary or [])
     base, shifts = _data(data, shift or [], reference, corruptions, words, asked.limit, seed)
+    compare_contents([base, *shifts], allow=allow_overlap, quiet=asked.quiet)
     classes = {name: texts[name] for name in base.class_names} if texts else list(base.class_names)
     scorers = {
         name: _scorer(*named, base.class_names, classes, templates, asked) for name, named in models.items()
     }
     group = _group(base, shifts, corruptions, severities, side, seed, shared_classes, scorers)
-    settings = asked.settings()
+    settings: Settings = {**asked.settings(), "allow_overlap": allow_overlap}
     standings: dict[str, Standing] = {}
     for name, scorer in scorers.items():
         total = sum(map(len, (group.reference, *group.shifts)))

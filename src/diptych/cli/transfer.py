@@ -21,6 +21,7 @@ from diptych.cli.measuring import limited
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset
+    from diptych.datasets.dataset import Pictures
     from diptych.encoder import Encoder
     from diptych.evaluation import FeatureStore, Result, Settings
 
@@ -51,23 +52,38 @@ class Data:
 
     @property
     def parts(self) -> list[ImageDataset]:
-        """All there are; the test part first, which keeps its name."""
-        return [self.test, self.train, *([] if self.validation is None else [self.validation])]
+        """All there are."""
+        return [self.train, self.test, *([] if self.validation is None else [self.validation])]
 
 
 def read(
     train: Path, test: Path, validation: Path | None, names: str | None, limit: int | None = None
 ) -> Data:
-    """Open the data sets and see that their classes match, before a model is loaded."""
+    """Open the data sets and see that their classes match, before a model is loaded.
+
+    Of a folder that holds several parts, TRAIN takes the training part, TEST the test part and --val the
+    validation part; with --val, TRAIN leaves that part out where the data set tells it apart.
+    """
     from diptych.datasets import load_labelled
     from diptych.evaluation.transfer import aligned
 
     words, texts = class_texts(names)
-    taught = load_labelled(train, class_names=words)
-    others = [path for path in (test, validation) if path is not None]
-    parts = [aligned(taught, load_labelled(path, class_names=words)) for path in others]
+    teaching = "train" if validation is None else "train_only"
+    taught = load_labelled(train, class_names=words, part=teaching)
+    others = [(path, part) for path, part in ((test, "test"), (validation, "val")) if path is not None]
+    parts = [aligned(taught, load_labelled(path, class_names=words, part=part)) for path, part in others]
     taught, *parts = (limited(part, limit) for part in (taught, *parts))
     return Data(taught, parts[0], parts[1] if len(parts) > 1 else None, texts)
+
+
+def compare_contents(datasets: Sequence[Pictures], *, allow: bool, quiet: bool) -> None:
+    """Refuse data sets that share many pictures, before a model is loaded; see `check_overlaps`."""
+    from diptych.datasets.overlap import check_overlaps
+
+    for one in datasets:
+        with progress(f"{one.name}, contents", len(one), unit="pictures", quiet=quiet) as advance:
+            one.digests(advance)
+    check_overlaps(datasets, allow=allow)
 
 
 def distinct(data: Sequence[Data]) -> list[Data]:

@@ -4,16 +4,18 @@ Files: `archives` (files of a folder or a tar archive, one after another), `reco
 `pickles` (CIFAR's batches as data), `parquet` (tables of pictures), `containers` (whatever holds pictures).
 
 Layouts: `labelled` (what a layout says of its pictures), `parts` (for testing, for training), `pixel_sets`,
-`shards`, `listings` and `layouts` (which one a path has), `naming` (words for the classes), `captions`
-(captions beside pictures).
+`shards`, `listings`, `class_folders` and `layouts` (which one a path has), `naming` (words for the classes),
+`captions` (captions beside pictures).
 
-What comes of it: `dataset` (labelled and captioned pictures), `multilabel` (pictures with several classes),
+What comes of it: `contents` (pictures in order, and their digests), `dataset` (labelled and captioned
+pictures), `overlap` (pictures that two data sets share), `multilabel` (pictures with several classes),
 `registry` (data sets by name), `places` (where they lie). Nothing is unpacked to disk, nothing is executed,
 nothing is measured here.
 """
 
 from __future__ import annotations
 
+from diptych.datasets.class_folders import domains
 from diptych.datasets.dataset import (
     CaptionDataset,
     ImageDataset,
@@ -21,7 +23,6 @@ from diptych.datasets.dataset import (
     load_labelled,
     load_labelled_shards,
 )
-from diptych.datasets.layouts import domains
 from diptych.datasets.multilabel import MultiLabelDataset, load_multi_label
 from diptych.datasets.places import Place, find, there
 

@@ -40,10 +40,37 @@ class Entry:
 
 @dataclass(frozen=True)
 class Member:
-    """One file: its name inside the folder or archive, with forward slashes, and its size in bytes."""
+    """One file.
+
+    Attributes
+    ----------
+    name : PurePosixPath
+        Its name inside the folder or archive.
+    size : int
+        Bytes.
+    version : tuple of int
+        As `version_of` gives it, of a file in a folder; empty in an archive, whose version is its own.
+    """
 
     name: PurePosixPath
     size: int
+    version: tuple[int, ...] = ()
+
+
+def version_of(path: Path) -> tuple[int, ...]:
+    """Time of the last change (ns), size and inode of a file; empty where it is not there.
+
+    The time is the later of modification and of status change: tools may set the first, as `cp -p` does, and
+    not the second.
+    """
+    try:
+        return _version(path.stat())
+    except OSError:
+        return ()
+
+
+def _version(state: os.stat_result) -> tuple[int, ...]:
+    return max(state.st_mtime_ns, state.st_ctime_ns), state.st_size, state.st_ino
 
 
 class Unread(bytes):
@@ -92,7 +119,7 @@ def _scan_folder(
             name = PurePosixPath(path.relative_to(root).as_posix())
             try:
                 state = path.stat()
-                member = Member(name, state.st_size)
+                member = Member(name, state.st_size, _version(state))
                 data = _read(path, state) if wanted(name) else None
             except OSError as error:  # a dangling link, no permission
                 member, data = Member(name, 0), Unread.because(error.strerror or str(error))
@@ -122,7 +149,7 @@ def _scan_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[t
     try:
         with TarReader.open(path, "r:*") as tar:
             for info in headers(tar):
-                name = PurePosixPath(info.name)
+                name = _inside(info.name)
                 if name.name.startswith(".") or name in seen:
                     continue
                 seen.add(name)
@@ -134,6 +161,12 @@ def _scan_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[t
             f"{path} cannot be read to its end as a tar archive ({error}): it may be cut short or be another "
             "kind of file; fetch or pack it again"
         ) from error
+
+
+def _inside(name: str) -> PurePosixPath:
+    """A member's name below the root of its archive: "/data/a.png", as `tar -P` packs it, is data/a.png."""
+    path = PurePosixPath(name)
+    return path.relative_to(path.anchor) if path.is_absolute() else path
 
 
 def _extract(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes | None:

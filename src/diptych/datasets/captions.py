@@ -11,14 +11,15 @@ from pathlib import Path, PurePosixPath
 from diptych.datasets import parquet
 from diptych.datasets.archives import Entry, Unread
 from diptych.datasets.containers import entries_of, scan
+from diptych.datasets.parts import select_part
 from diptych.media import IMAGE_SUFFIXES
 from diptych.media.tars import key_of
 
 Captioned = tuple[list[Entry], list[tuple[str, ...]], list[tuple[str, str]]]
 
 
-def read_captioned(path: Path, field: str) -> Captioned:
-    """Entries, captions and what was left out of one shard, folder or Parquet file."""
+def read_captioned(path: Path, field: str, part: str) -> Captioned:
+    """Entries, captions and what was left out of a part of one shard, folder or Parquet file."""
     if path.is_file() and parquet.is_parquet(path):
         return _rows(path, field)
     pictures: list[Entry] = []
@@ -31,6 +32,8 @@ def read_captioned(path: Path, field: str) -> Captioned:
                 texts[key_of(member.name)] = read
         elif member.name.suffix.lower() in IMAGE_SUFFIXES:
             pictures.append(Entry(path, member.name, member.size))
+    chosen = select_part([entry.name.parts[:-1] for entry in pictures], part, path)
+    pictures = [pictures[position] for position in chosen]
     entries: list[Entry] = []
     captions: list[tuple[str, ...]] = []
     skipped: list[tuple[str, str]] = []

@@ -10,52 +10,23 @@ captions: KEY.jpg beside KEY.json or KEY.txt, shards, Parquet.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.datasets import contents
 from diptych.datasets.archives import Content, Entry
 from diptych.datasets.captions import read_captioned
-from diptych.datasets.containers import scan
 from diptych.datasets.labelled import Labelled
 from diptych.datasets.layouts import find_parquet, read_labelled
 from diptych.datasets.naming import name_classes
 from diptych.datasets.parts import listed
 from diptych.datasets.shards import find_shards
 from diptych.errors import DataError
-
-
-def _walk(entries: Sequence[Entry]) -> Iterator[tuple[str, Content]]:
-    """(key, content) of each entry in order; every folder or archive is passed through once."""
-    for path, group in groupby(entries, key=lambda entry: entry.path):
-        expected = [entry.name for entry in group]
-        names, position = set(expected), 0
-        for member, data in scan(path, names.__contains__):
-            if data is not None:
-                if position == len(expected) or member.name != expected[position]:
-                    break
-                position += 1
-                yield str(member.name), data
-        if position < len(expected):  # labels go by position: go on, and every later one would be wrong
-            raise DataError(f"{path} changed while it was read: {expected[position]} is not where it was")
-
-
-def _fingerprint(entries: Sequence[Entry], answers: Iterable[object]) -> str:
-    """Hash over names, sizes and answers: cheap, and different as soon as a file or a label is.
-
-    The bytes of the pictures are not read: a picture replaced by another of exactly its size goes unnoticed.
-    """
-    digest = hashlib.sha256()
-    for entry, answer in zip(entries, answers, strict=True):
-        digest.update(json.dumps([str(entry.name), entry.size, answer]).encode())
-    return f"sha256:{digest.hexdigest()}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +51,16 @@ class Pictures:
         return len(self.entries)
 
     def __iter__(self) -> Iterator[tuple[str, Content]]:
-        return _walk(self.entries)
+        return contents.walk(self.entries)
+
+    def digests(self, progress: Callable[[int], object] | None = None) -> tuple[bytes, ...]:
+        """A hash of the content of each picture, in order; see `contents.image_digests`."""
+        return contents.image_digests(self.entries, progress)
 
     @property
     def fingerprint(self) -> str:
-        """Hash over names, sizes and answers; the bytes of the pictures are not read."""
-        return _fingerprint(self.entries, self.answers())
+        """Hash over contents and answers, in order; file names play no part."""
+        return contents.fingerprint(self.digests(), self.answers())
 
     def answers(self) -> Iterable[object]:
         """What is known of each picture, as plain values: a part of the fingerprint."""
@@ -180,15 +155,18 @@ class ImageDataset(Pictures):
             class_names=tuple(self.class_names[index] for index in kept),
         )
 
-    def sample(self, count: int, seed: int = 0) -> ImageDataset:
-        """At most `count` pictures drawn by class, in their old order; all classes stay as answers."""
-        rows = self.rows(count, seed)
+    def take(self, rows: Sequence[int] | NDArray[np.intp]) -> ImageDataset:
+        """The pictures at these positions; all classes stay as answers."""
         return replace(
             self,
             entries=tuple(self.entries[row] for row in rows),
-            labels=self.labels[rows],
-            sampled_from=self.origin_of(rows),
+            labels=self.labels[np.asarray(rows, np.intp)],
         )
+
+    def sample(self, count: int, seed: int = 0) -> ImageDataset:
+        """At most `count` pictures drawn by class, in their old order; all classes stay as answers."""
+        rows = self.rows(count, seed)
+        return replace(self.take(rows), sampled_from=self.origin_of(rows))
 
 
 def stratified(labels: NDArray[np.integer], count: int, seed: int) -> NDArray[np.intp]:
@@ -244,7 +222,7 @@ def load_labelled(
     domain : str, optional
         Only pictures below a folder of this name ("sketch" of pacs/sketch/dog/1.jpg).
     part : str
-        "test" or "train", where one folder holds both; class folders are taken whole.
+        "test", "train" or "val", where one folder or archive holds several parts.
     name : str, optional
         What results call it; by default the file name, with the domain after a slash.
 
@@ -267,7 +245,11 @@ def dataset_of(
 
 
 def load_labelled_shards(
-    paths: str | Path | Sequence[str | Path], *, field: str = "label", name: str | None = None
+    paths: str | Path | Sequence[str | Path],
+    *,
+    field: str = "label",
+    part: str = "test",
+    name: str | None = None,
 ) -> ImageDataset:
     """Labelled pictures from tar shards or folders whose KEY.json names the class of KEY.jpg.
 
@@ -277,6 +259,8 @@ def load_labelled_shards(
         As for `load_captioned`.
     field : str
         Field of KEY.json with the class.
+    part : str
+        As for `load_captioned`.
     name : str, optional
         What results call it; by default the name of the first file.
 
@@ -285,12 +269,12 @@ def load_labelled_shards(
     DataError
         Nothing there, nothing readable, or no picture with that field.
     """
-    found = load_captioned(paths, field=field, name=name)
+    found = load_captioned(paths, field=field, part=part, name=name)
     labels = [texts[0] for texts in found.captions]
     words = sorted(set(labels))
     number = {label: index for index, label in enumerate(words)}
     rows = np.array([number[label] for label in labels], dtype=np.int64)
-    return ImageDataset(found.name, found.entries, rows, tuple(words))
+    return ImageDataset(found.name, found.entries, rows, tuple(words), skipped=found.skipped)
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,15 +296,15 @@ class CaptionDataset(Pictures):
         """The captions of each picture."""
         return self.captions
 
+    def take(self, rows: Sequence[int] | NDArray[np.intp]) -> CaptionDataset:
+        """The pictures at these positions."""
+        entries = tuple(self.entries[row] for row in rows)
+        return replace(self, entries=entries, captions=tuple(self.captions[row] for row in rows))
+
     def sample(self, count: int, seed: int = 0) -> CaptionDataset:
         """At most `count` pictures drawn at random, in their old order: for a quick look while training."""
         rows = self.rows(count, seed)
-        return replace(
-            self,
-            entries=tuple(self.entries[row] for row in rows),
-            captions=tuple(self.captions[row] for row in rows),
-            sampled_from=self.origin_of(rows),
-        )
+        return replace(self.take(rows), sampled_from=self.origin_of(rows))
 
 
 def load_captioned(
@@ -341,7 +325,7 @@ def load_captioned(
         Field of KEY.json, or column: a string or a list of strings. Without it "caption" and "text" are
         looked for. KEY.txt holds one caption per line.
     part : str
-        "test" or "train", where one folder holds both.
+        "test", "train" or "val", where one folder or archive holds several parts.
     name : str, optional
         What results call it; by default the name of the first file.
 
@@ -354,7 +338,7 @@ def load_captioned(
     if not paths:
         raise DataError("no shard or folder was given: expected at least one path")
     sources = (find_shards(one, part) or find_parquet(one, part) or [one] for one in paths)
-    parts = [read_captioned(one, field) for each in sources for one in each]
+    parts = [read_captioned(one, field, part) for each in sources for one in each]
     entries = tuple(entry for part in parts for entry in part[0])
     skipped = tuple(one for part in parts for one in part[2])
     if not entries:

@@ -1,6 +1,6 @@
 """Which layout a path has, and its labelled pictures: the one place that knows all of them.
 
-Class folders are read here; every other layout has its own file. Words for the classes are `naming.py`'s.
+Every layout has its own file. Words for the classes are `naming.py`'s.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from diptych.datasets import parquet
-from diptych.datasets.archives import Entry
-from diptych.datasets.containers import entries_of, scan
+from diptych.datasets.class_folders import read_folders
+from diptych.datasets.containers import entries_of
 from diptych.datasets.labelled import Labelled, named, numbered
 from diptych.datasets.listings import listed_parts, read_listed
 from diptych.datasets.parts import choose, listed, told_part
@@ -24,9 +24,8 @@ from diptych.datasets.pixel_sets import (
     read_stl,
     stl_parts,
 )
-from diptych.datasets.shards import read_classes, read_webdataset, shard_parts
+from diptych.datasets.shards import read_webdataset, shard_parts
 from diptych.errors import DataError
-from diptych.media import IMAGE_SUFFIXES
 
 
 def read_labelled(path: Path, *, part: str = "test", domain: str | None = None) -> Labelled:
@@ -36,7 +35,7 @@ def read_labelled(path: Path, *, part: str = "test", domain: str | None = None) 
     ----------
     path : path
     part : str
-        "test" or "train", where the layout keeps both; class folders are taken whole.
+        "test", "train", "val" or "train_only", where the layout keeps several; see `parts.choose`.
     domain : str, optional
         Of class folders, only pictures below a folder of this name.
 
@@ -49,7 +48,7 @@ def read_labelled(path: Path, *, part: str = "test", domain: str | None = None) 
         for read in _READERS:
             if (found := read(path, part)) is not None:
                 return found
-    return _read_folders(path, domain)
+    return read_folders(path, part, domain)
 
 
 def find_parquet(path: Path, part: str) -> list[Path]:
@@ -116,41 +115,3 @@ _READERS: tuple[Callable[[Path, str], Labelled | None], ...] = (
     read_listed,
     _read_parquet,
 )
-
-
-def _read_folders(path: Path, domain: str | None) -> Labelled:
-    """The folder a picture lies in is its class, unless classes lie beside the pictures as KEY.cls."""
-    found, classes = [], False
-    for member, _ in scan(path, lambda _: False):
-        if member.name.suffix.lower() in IMAGE_SUFFIXES:
-            found.append(Entry(path, member.name, member.size))
-        classes = classes or member.name.suffix.lower() == ".cls"
-    if classes and domain is None:
-        return read_classes(path, [path])
-    entries = [entry for entry in found if len(entry.name.parts) > 1]
-    if not entries:
-        raise DataError(
-            f"{path} holds no picture in a class folder: expected <class>/<file>.jpg, one folder per class"
-            + (f"; its {len(found)} pictures lie in no folder" if found else "")
-        )
-    if domain is not None:
-        entries = _in_domain(entries, domain)
-    return named(tuple(entries), [entry.name.parent.name for entry in entries])
-
-
-def domains(path: str | Path) -> tuple[str, ...]:
-    """Names of the folders right above the class folders, sorted: ("art_painting", ...) for PACS."""
-    members = (member.name for member, _ in scan(Path(path), lambda _: False))
-    return tuple(
-        sorted({m.parts[-3] for m in members if m.suffix.lower() in IMAGE_SUFFIXES and len(m.parts) > 2})
-    )
-
-
-def _in_domain(entries: list[Entry], domain: str) -> list[Entry]:
-    kept = [entry for entry in entries if domain in entry.name.parts[:-2]]
-    if not kept:
-        there = sorted({part for entry in entries for part in entry.name.parts[:-2]})
-        raise DataError(
-            f"no picture lies below a folder {domain!r}; folders above the classes: {listed(there)}"
-        )
-    return kept

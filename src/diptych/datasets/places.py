@@ -16,6 +16,7 @@ from diptych.datasets.labelled import Labelled, together
 from diptych.datasets.layouts import parts_in, read_labelled
 from diptych.datasets.multilabel import MultiLabelDataset, load_multi_label, multi_label_parts
 from diptych.datasets.naming import spelling
+from diptych.datasets.overlap import without_copies
 from diptych.datasets.parts import WORDS, Part, choose, listed, told_part
 from diptych.datasets.registry import KNOWN, Known, known, short
 from diptych.errors import DataError
@@ -41,20 +42,25 @@ class Place:
     ----------
     known : Known
     parts : mapping
-        "test" and "train", where there are such, -> its files, or its folder.
+        "test", "train" and "val", where there are such, -> its files, or its folder.
+    unused : tuple of Path
+        What is called after the data set too, and is not read: another folder or archive stands for it.
     """
 
     known: Known
     parts: Mapping[str, tuple[Path, ...]]
+    unused: tuple[Path, ...] = ()
 
     def open(
         self, part: Part = "test", *, domain: str | None = None
     ) -> ImageDataset | MultiLabelDataset | CaptionDataset:
         """The data set: class names of the registry, the name of CLIP_benchmark.
 
+        Of several files, pictures of a later one that is a copy of earlier ones count once, with a warning.
+
         Parameters
         ----------
-        part : "test" or "train"
+        part : "test", "train" or "val"
         domain : str, optional
             Of class folders, only pictures below a folder of this name.
 
@@ -71,11 +77,11 @@ class Place:
             )
         paths, name = self.parts[part], self.known.name
         if self.known.task == "retrieval":
-            return load_captioned(list(paths), part=part, name=name)
+            return without_copies(load_captioned(list(paths), part=part, name=name))
         if self.known.task == "multilabel":
             return load_multi_label(paths[0], part=part, name=name)
         found = together([read_labelled(path, part=part, domain=domain) for path in paths])
-        return name_known(found, self.known, name if domain is None else f"{name}/{domain}")
+        return without_copies(name_known(found, self.known, name if domain is None else f"{name}/{domain}"))
 
 
 def name_known(found: Labelled, one: Known, name: str) -> ImageDataset:
@@ -144,8 +150,17 @@ def there(root: str | Path) -> list[Place]:
     for path in _candidates(Path(root)):
         if (one := recognise(path.name)) is not None:
             found.setdefault(one.name, []).append(path)
-    places = (Place(one, _parts(found.get(one.name, []), one)) for one in KNOWN.values())
-    return [place for place in places if place.parts]
+    places = []
+    for one in KNOWN.values():
+        paths = found.get(one.name, [])
+        if parts := _parts(paths, one):
+            places.append(Place(one, parts, tuple(path for path in paths if _is_unused(path, parts))))
+    return places
+
+
+def _is_unused(path: Path, parts: Mapping[str, tuple[Path, ...]]) -> bool:
+    """Whether nothing that is read lies in this folder, or is this file."""
+    return not any(path == used or path in used.parents for paths in parts.values() for used in paths)
 
 
 def recognise(name: str) -> Known | None:
@@ -157,12 +172,15 @@ def recognise(name: str) -> Known | None:
     ('cifar10', 'imagenet1k')
     >>> recognise("imagenet-a").name, recognise("imagenet-c"), recognise("cifar1000")
     ('imagenet-a', None, None)
+    >>> recognise("imagenet-100").name, recognise("cifar10.1-test.tar").name, recognise("imagenet-21k")
+    ('imagenet-100', 'cifar10.1', None)
     """
     stem = re.sub(r"^(wds[_-])?(vtab[_-])?", "", _FILES.sub("", name.lower()))
     best, length = None, 0
     for one in KNOWN.values():
         for alias in (short(one.name), *one.folders):
-            pattern = r"[\W_]*".join(map(re.escape, spelling(alias)))
+            # A point stays: cifar10.1 is a data set, and cifar10-1.tar may be a shard of cifar10.
+            pattern = r"\.".join(r"[\W_]*".join(spelling(piece)) for piece in alias.split("."))
             match = re.match(rf"{pattern}(?![a-z0-9])", stem)
             size = len(spelling(alias))
             if match and size > length and _only_more(stem[match.end() :]):
@@ -171,7 +189,13 @@ def recognise(name: str) -> Known | None:
 
 
 def _only_more(rest: str) -> bool:
-    return all(word.isdigit() or word in _MORE for word in re.findall(r"t10k|[a-z]+|\d+|[^\W\da-z_]+", rest))
+    """Whether nothing but parts, sizes and numbers of shards follows; imagenet-100 is not ImageNet.
+
+    A number is a size after a word (sample-1000), or that of a shard where it begins with 0.
+    """
+    words = re.findall(r"t10k|[a-z]+|\d+|[^\W\da-z_]+", rest)
+    numbers_fit = not words or not words[0].isdigit() or words[0].startswith("0")
+    return numbers_fit and all(word.isdigit() or word in _MORE for word in words)
 
 
 def _candidates(root: Path) -> Iterator[Path]:

@@ -90,9 +90,11 @@ _ALL = (
     Known(name="imagenet-r", prompts="imagenet", subset=True),
     Known(name="imagenet-o", prompts="imagenet", subset=True),
     Known(name="objectnet", prompts="imagenet", subset=True),
+    Known(name="imagenet-100", prompts="imagenet", subset=True),
     # the paper's other data sets
     Known(name="food101", prompts="food101"),
     Known(name="cifar10", prompts="cifar10"),
+    Known(name="cifar10.1", prompts="cifar10"),
     Known(name="cifar100", prompts="cifar100"),
     Known(name="birdsnap", prompts="birdsnap"),
     Known(name="sun397", prompts="sun397"),

@@ -15,7 +15,7 @@ import numpy as np
 from diptych.datasets.archives import Entry, Unread
 from diptych.datasets.containers import read_text, scan
 from diptych.datasets.labelled import Labelled, numbered
-from diptych.datasets.parts import choose
+from diptych.datasets.parts import choose, select_part
 from diptych.errors import DataError
 from diptych.media import IMAGE_SUFFIXES
 from diptych.media.tars import key_of
@@ -98,10 +98,21 @@ def read_classes(
     where: Path,
     paths: Iterable[Path],
     *,
+    part: str | None = None,
     names: tuple[str, ...] | None = None,
     templates: tuple[str, ...] = (),
 ) -> Labelled:
     """Labelled pictures of shards or folders with KEY.cls beside KEY.jpg, the number of its class.
+
+    Parameters
+    ----------
+    where : Path
+        For messages.
+    paths : iterable of Path
+    part : str, optional
+        Of a folder or archive whose folders are called after parts; by default all that is there.
+    names, templates
+        As for `Labelled`.
 
     Raises
     ------
@@ -111,7 +122,7 @@ def read_classes(
     entries: list[Entry] = []
     labels: list[int] = []
     skipped: list[tuple[str, str]] = []
-    for entry, data in (one for path in paths for one in with_file(path, ".cls")):
+    for entry, data in (one for path in paths for one in with_file(path, ".cls", part)):
         text = data.decode("ascii", "replace").strip()
         if re.fullmatch(r"-?[0-9]{1,9}", text):
             entries.append(entry)
@@ -125,7 +136,7 @@ def read_classes(
     return Labelled(found.entries, found.labels, found.classes, found.kind, tuple(skipped), templates)
 
 
-def with_file(path: Path, suffix: str) -> list[tuple[Entry, bytes]]:
+def with_file(path: Path, suffix: str, part: str | None = None) -> list[tuple[Entry, bytes]]:
     """Every picture with the bytes of the file KEY + suffix beside it; `Unread` where there is none."""
     pictures: list[Entry] = []
     files: dict[PurePosixPath, bytes] = {}
@@ -134,5 +145,8 @@ def with_file(path: Path, suffix: str) -> list[tuple[Entry, bytes]]:
             files[key_of(member.name)] = data
         elif member.name.suffix.lower() in IMAGE_SUFFIXES:
             pictures.append(Entry(path, member.name, member.size))
+    if part is not None:
+        chosen = select_part([entry.name.parts[:-1] for entry in pictures], part, path)
+        pictures = [pictures[position] for position in chosen]
     none = Unread.because(f"no KEY{suffix} beside it")
     return [(entry, files.get(key_of(entry.name), none)) for entry in pictures]

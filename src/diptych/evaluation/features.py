@@ -1,7 +1,7 @@
 """Rows of a data set's pictures, and the folder they are kept in from one measurement to the next.
 
 What is kept belongs to one encoder and to the very bytes of the pictures: its name is a hash of the encoder's
-identity and of every picture's name and content, and the file repeats both. Rows of another model are never
+identity and of every picture's content, and the file repeats both. Rows of another model are never
 taken for this one's.
 """
 
@@ -11,7 +11,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def embed_dataset(
         "exact": exact,
         "precision": getattr(encoder, "precision", "float32"),
     }
-    found = store.get(kind)
+    found = _under_own_names(store.get(kind), dataset)
     if found is None:
         found = _embed(reader, dataset, batch_size, threads, exact, progress)
         store.put(kind, found)
@@ -161,21 +161,27 @@ def _embed(
     return Embedding(found.vectors, np.array([int(key) for key in found.keys], dtype=np.intp), failures)
 
 
-def content_hash(dataset: Pictures, progress: Progress | None = None) -> str:
-    """Hash over every picture's name and bytes, or pixels where there is no file.
+def _under_own_names(found: Embedding | None, dataset: Pictures) -> Embedding | None:
+    """The same with failures named as this data set names them: rows may be those of a copy."""
+    if found is None or not found.failures:
+        return found
+    keys, read = dataset.keys, set(found.positions.tolist())
+    unread = [keys[position] for position in range(len(keys)) if position not in read]
+    failures = (Failed(key, one.reason) for key, one in zip(unread, found.failures, strict=True))
+    return replace(found, failures=tuple(failures))
 
-    Reading them costs far less than encoding them. Of pictures that are made of others it is theirs, and how.
+
+def content_hash(dataset: Pictures, progress: Progress | None = None) -> str:
+    """Hash over every picture's content, in order: copies under other names share their rows.
+
+    Of pictures that are made of others it is theirs, and how; and their names, for noise is drawn by name.
     """
     origin, how = dataset.made_of
     digest = hashlib.blake2b(how.encode(), digest_size=16)
-    for key, data in origin:
-        content = data if isinstance(data, bytes) else data.tobytes()
-        # Pixels alone do not tell 28 x 28 from 14 x 56, nor a picture from a file of the same bytes.
-        form = "" if isinstance(data, bytes) else f" {data.mode} {data.width} x {data.height}"
-        digest.update(f"{len(key.encode(errors='surrogateescape'))} {len(content)}{form}\n".encode())
-        digest.update(key.encode(errors="surrogateescape") + content)
-        if progress is not None:
-            progress(1)
+    for one in origin.digests(progress):
+        digest.update(one)
+    if how:
+        digest.update("\0".join(origin.keys).encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

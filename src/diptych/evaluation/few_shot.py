@@ -23,7 +23,7 @@ from diptych.evaluation.draws import Draw, draw_shots
 from diptych.evaluation.intervals import bounded_mean, ends, mean_over_classes
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
-from diptych.evaluation.transfer import Features, Part, all_failures, embed_part, untaught
+from diptych.evaluation.transfer import Features, Part, all_failures, check_parts, embed_part, untaught
 
 TASK = "few_shot"
 SHOTS = (1, 2, 4, 8, 16)
@@ -97,6 +97,7 @@ def evaluate_few_shot(
     """
     wanted = _wanted(shots, seeds)
     setup = Setup.of(**settings)
+    shared = check_parts(setup, train, test, validation)
     taught = embed_part(setup, encoder, train, train, features)
     asked = embed_part(setup, encoder, train, test, features)
     chooser = taught if validation is None else embed_part(setup, encoder, train, validation, features)
@@ -122,6 +123,7 @@ def evaluate_few_shot(
         "train_fingerprint": train.fingerprint,
         "train_pictures": len(train),
         "train_sampled_from": train.sampled_from,
+        **shared,
         "validation": None if validation is None else validation.name,
         "seeds": seeds,
         "untaught": missing,

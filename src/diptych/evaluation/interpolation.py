@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from diptych.datasets.overlap import check_overlaps
 from diptych.disk import write_bytes
 from diptych.encoder import Encoder
 from diptych.errors import DataError
@@ -143,6 +144,8 @@ def interpolate(
     measures: Sequence[Measure],
     gauge: Gauge,
     known: Sequence[Point] = (),
+    *,
+    allow_overlap: bool = False,
 ) -> Iterator[Point]:
     """Measure the models at some shares of the way.
 
@@ -158,12 +161,20 @@ def interpolate(
         Measures one of them: gets the measure, the encoder and the share.
     known : sequence of Point
         Measured before; those of the same data need not be again.
+    allow_overlap : bool
+        Measure on data sets that share many pictures, with a warning.
 
     Yields
     ------
     Point
         One a share, in order.
+
+    Raises
+    ------
+    DataError
+        Two of the data sets share many pictures.
     """
+    check_overlaps([measure.dataset for measure in measures], allow=allow_overlap)
     wanted = [measure.dataset.fingerprint for measure in measures]
     before = {point.share: point for point in known}
     for share in sorted(dict.fromkeys(shares)):

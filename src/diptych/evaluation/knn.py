@@ -19,7 +19,7 @@ from diptych.errors import InputError
 from diptych.evaluation import metrics
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
-from diptych.evaluation.transfer import Features, all_failures, answers, embed_part, untaught
+from diptych.evaluation.transfer import Features, all_failures, answers, check_parts, embed_part, untaught
 
 TASK = "knn"
 NEIGHBOURS = 20
@@ -68,6 +68,7 @@ def evaluate_knn(
     """
     setup = Setup.of(**settings)
     _check(k, temperature)
+    shared = check_parts(setup, train, test)
     taught = embed_part(setup, encoder, train, train, features)
     asked = embed_part(setup, encoder, train, test, features)
     count = len(train.class_names)
@@ -79,6 +80,7 @@ def evaluate_knn(
         "train_fingerprint": train.fingerprint,
         "train_pictures": len(train),
         "train_sampled_from": train.sampled_from,
+        **shared,
         "pictures": len(taught.labels),
         "k": min(k, len(taught.labels)),
         "temperature": temperature,

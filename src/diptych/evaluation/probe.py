@@ -23,7 +23,15 @@ from diptych.evaluation.logistic import Fit, Searched
 from diptych.evaluation.peak import MOST_TRIED
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
-from diptych.evaluation.transfer import Features, Part, all_failures, answers, embed_part, untaught
+from diptych.evaluation.transfer import (
+    Features,
+    Part,
+    all_failures,
+    answers,
+    check_parts,
+    embed_part,
+    untaught,
+)
 
 TASK = "linear_probe"  # CLIP_benchmark's
 
@@ -79,6 +87,7 @@ def evaluate_linear_probe(
     Radford et al. 2021, arXiv 2103.00020, appendix A.3.
     """
     setup = Setup.of(**settings)
+    shared = check_parts(setup, train, test, validation)
     taught = embed_part(setup, encoder, train, train, features)
     asked = embed_part(setup, encoder, train, test, features)
     chosen_on = None if validation is None else embed_part(setup, encoder, train, validation, features)
@@ -96,6 +105,7 @@ def evaluate_linear_probe(
         "train_fingerprint": train.fingerprint,
         "train_pictures": len(train),
         "train_sampled_from": train.sampled_from,
+        **shared,
         "validation": _chooser(validation, searched, share, seed),
         "pictures": len(labels),
         "pictures_per_class": len(labels) / len(np.unique(labels)),

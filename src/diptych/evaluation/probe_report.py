@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from diptych.datasets.overlap import Overlap
 from diptych.evaluation.peak import GRID
 from diptych.evaluation.probe import TASK as LINEAR_PROBE
 from diptych.evaluation.report import Result
@@ -104,6 +105,8 @@ def shortcomings(result: Result) -> list[str]:
             f"{count} picture{'s were' if count > 1 else ' was'} left out; the first: "
             f"{result.failures[0].key}: {result.failures[0].reason}."
         )
+    for one in details.get("overlaps", ()):
+        found.append(f"{Overlap(**one)}: the figures count them.")
     return found
 
 

@@ -37,6 +37,8 @@ class Settings(TypedDict, total=False):
     stage : callable, optional
         Opens the progress of a step that is not counted in pictures: called with what is done and how many
         steps it has (None: not known), it gives a context manager whose value is called with steps done.
+    allow_overlap : bool
+        Measure on data sets that share many pictures, with a warning; False: an error.
     model, pretrained, command : str
         Carried into the result.
     """
@@ -47,6 +49,7 @@ class Settings(TypedDict, total=False):
     store: FeatureStore | None
     progress: Progress | None
     stage: Stage
+    allow_overlap: bool
     model: str
     pretrained: str
     command: str
@@ -80,6 +83,7 @@ class Setup:
     store: FeatureStore | None = None
     progress: Progress | None = None
     stage: Stage = silent
+    allow_overlap: bool = False
     model: str = ""
     pretrained: str = ""
     command: str = ""

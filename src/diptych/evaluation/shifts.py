@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.datasets.dataset import ImageDataset
+from diptych.datasets.overlap import check_overlaps
 from diptych.errors import DataError, InputError
 from diptych.evaluation import metrics
 from diptych.evaluation.classification import spread
@@ -160,9 +161,11 @@ def measure(scorer: Scorer, group: ShiftGroup, **settings: Unpack[Settings]) -> 
     InputError
         Another number of scores than classes.
     DataError
-        No picture of a data set can be read.
+        No picture of a data set can be read, or two data sets share many.
     """
     setup = Setup.of(**settings)
+    separate = [one for one in (group.reference, *group.shifts) if not isinstance(one, CorruptedDataset)]
+    check_overlaps(separate if not group.paired else (), allow=setup.allow_overlap)
     reference, scores = _result(scorer, group.reference, group.reference, setup)
     shifts = [_result(scorer, shift, group.reference, setup)[0] for shift in group.shifts]
     narrowed: dict[str, Result] = {}

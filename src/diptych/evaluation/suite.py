@@ -15,8 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, Unpack
 
+from diptych.datasets.class_folders import domains
 from diptych.datasets.dataset import ImageDataset, Pictures
-from diptych.datasets.layouts import domains
 from diptych.datasets.places import Place, there
 from diptych.disk import file_stem, write_bytes
 from diptych.encoder import Encoder

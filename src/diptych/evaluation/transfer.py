@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.datasets.dataset import ImageDataset
+from diptych.datasets.overlap import check_overlaps
 from diptych.embedding import Failed
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
@@ -88,6 +89,26 @@ def aligned(train: ImageDataset, other: ImageDataset) -> ImageDataset:
     """The same pictures with the training part's classes in its order as answers; see `matched`."""
     labels = matched(train, other)[other.labels]
     return replace(other, labels=labels, class_names=train.class_names)
+
+
+def check_parts(setup: Setup, train: ImageDataset, *others: ImageDataset | None) -> dict[str, Any]:
+    """Refuse parts that share many pictures; what they share, for a result's details.
+
+    Parameters
+    ----------
+    setup : Setup
+        Whose `allow_overlap` makes a warning of the error.
+    train : ImageDataset
+    *others : ImageDataset or None
+        The test part, and the validation part if there is one.
+
+    Raises
+    ------
+    DataError
+        As for `check_overlaps`.
+    """
+    parts = [train, *(part for part in others if part is not None)]
+    return {"overlaps": [asdict(one) for one in check_overlaps(parts, allow=setup.allow_overlap)]}
 
 
 def embed_part(

@@ -1,0 +1,139 @@
+"""Images that two data sets share: a figure on images that taught the model, or counted before, misleads.
+
+Images are compared by their digests (`contents.py`), so a copy counts under any name; an image that was
+saved again, in another format or at another quality, does not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from diptych.datasets.contents import UNREADABLE
+from diptych.datasets.dataset import CaptionDataset, ImageDataset, Pictures
+from diptych.errors import DataError
+
+HEAVY = 0.05
+"""Share of the smaller data set from which on a measurement is refused.
+
+Benchmarks have true duplicates between their own parts: about 1 % of CIFAR-100's test images are in its
+training part, fewer in others. These are told of and do not stop a measurement.
+"""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Images that two data sets share.
+
+    Attributes
+    ----------
+    first, second : str
+        Names of the data sets.
+    shared : int
+        Images of the second that the first has too.
+    share : float
+        Of the data set of which the larger share is in the other, 0 to 1.
+    """
+
+    first: str
+    second: str
+    shared: int
+    share: float
+
+    @property
+    def heavy(self) -> bool:
+        """Whether a measurement on both is refused."""
+        return self.share >= HEAVY
+
+    def __str__(self) -> str:
+        many = "1 picture" if self.shared == 1 else f"{self.shared:,} pictures"
+        verb = "is" if self.shared == 1 else "are"
+        return f"{many} of {self.second} {verb} in {self.first} too"
+
+
+def find_overlap(first: Pictures, second: Pictures) -> Overlap:
+    """Count the images that two data sets share.
+
+    Parameters
+    ----------
+    first, second : Pictures
+        What cannot be read is shared with nothing.
+    """
+    ours, theirs = first.digests(), second.digests()
+    in_first, in_second = set(ours) - {UNREADABLE}, set(theirs) - {UNREADABLE}
+    shared = sum(digest in in_first for digest in theirs)
+    contained = sum(digest in in_second for digest in ours)
+    share = max(shared / max(len(theirs), 1), contained / max(len(ours), 1))
+    return Overlap(first.name, second.name, shared, share)
+
+
+def check_overlaps(datasets: Sequence[Pictures], *, allow: bool = False) -> list[Overlap]:
+    """Refuse data sets that share many images, and warn where they share a few.
+
+    Parameters
+    ----------
+    datasets : sequence of Pictures
+        Of one measurement.
+    allow : bool
+        Warn only.
+
+    Returns
+    -------
+    list of Overlap
+        Of each two that share an image.
+
+    Raises
+    ------
+    DataError
+        Two share `HEAVY` of the images of one, or more.
+    """
+    pairs = (find_overlap(*pair) for pair in itertools.combinations(datasets, 2))
+    overlaps = [one for one in pairs if one.shared]
+    for one in overlaps:
+        if one.heavy and not allow:
+            raise DataError(
+                f"{one} ({one.share:.0%} of one of them): a figure on shared pictures says nothing. Expected "
+                "data sets without common pictures; --allow-overlap (allow_overlap=True) measures anyway"
+            )
+        warnings.warn(f"{one}: the figures count them", stacklevel=1)
+    return overlaps
+
+
+Kept = TypeVar("Kept", ImageDataset, CaptionDataset)
+
+
+def without_copies(dataset: Kept) -> Kept:
+    """The data set without what is a copy: of a file of which `HEAVY` or more is in earlier files.
+
+    An image counts as the same with the same answer only. Images that repeat within a file are the data
+    set's own and stay.
+    """
+    files: dict[Path, list[int]] = {}
+    for position, entry in enumerate(dataset.entries):
+        files.setdefault(entry.path, []).append(position)
+    if len(files) < 2:
+        return dataset
+    digests = [
+        UNREADABLE if digest == UNREADABLE else digest + json.dumps(answer).encode()
+        for digest, answer in zip(dataset.digests(), dataset.answers(), strict=True)
+    ]
+    seen: set[bytes] = set()
+    repeated: set[int] = set()
+    for path, positions in files.items():
+        copies = [one for one in positions if digests[one] in seen and digests[one] != UNREADABLE]
+        if len(copies) >= HEAVY * len(positions):
+            repeated |= set(copies)
+            if copies:
+                warnings.warn(
+                    f"{dataset.name}: {len(copies):,} of the {len(positions):,} pictures of {path} are in "
+                    "other files of it too; they count once",
+                    stacklevel=1,
+                )
+        seen |= {digests[one] for one in positions}
+    rows = [position for position in range(len(dataset)) if position not in repeated]
+    return dataset if len(rows) == len(dataset) else dataset.take(rows)
