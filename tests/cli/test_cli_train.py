@@ -130,6 +130,11 @@ def test_streamed_shards_need_no_index(run: Run) -> None:
     told = json.loads(done.stdout)
     assert told["step"] == 10
     assert "val/text_retrieval_recall@10" in told["metrics"]
+    planned = run("train", *OWN, "--stream", "--pairs-per-epoch", "33", "--dry-run", "--json")
+    assert json.loads(planned.stdout)["steps"] == 8
+    indexed = run("train", *OWN, "--pairs-per-epoch", "33", "--dry-run")
+    assert indexed.exit_code == 2
+    assert "have an index, which counts them" in " ".join(indexed.stderr.split())
     refused = run("train", *OWN, "--stream", "--hold-out", "0.1")
     assert refused.exit_code == 2
     assert "leave out --hold-out" in refused.stderr

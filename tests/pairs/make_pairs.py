@@ -6,10 +6,14 @@ import io
 import json
 import tarfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from diptych.pairs.decoders import Decoders
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 32), kind: str = "PNG") -> bytes:
@@ -40,6 +44,11 @@ def caption_members(keys: Iterable[int], captions: int = 3) -> list[tuple[str, b
 
 def class_members(classes: Iterable[str], each: int = 4) -> list[tuple[str, bytes]]:
     return [(f"pack/{name}/{n}.png", picture(n)) for name in classes for n in range(each)]
+
+
+def decode_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let streams decode in a thread: each worker process takes seconds to start."""
+    monkeypatch.setattr(Decoders, "_start", lambda self: ThreadPoolExecutor(self.workers))
 
 
 def toy_tokenizer(texts: list[str]) -> np.ndarray:

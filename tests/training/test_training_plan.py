@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from make_pairs import decode_in_threads
 from make_runs import TINY, TINY_VIT, config_of, write_pairs
 
 from diptych.errors import TrainingError
@@ -48,9 +49,16 @@ def test_what_is_locked_does_not_learn_in_the_plan_either(pairs: Path, tmp_path:
     assert locked.memory["gradients and moments"] < whole.memory["gradients and moments"]
 
 
-def test_streams_are_planned_by_their_first_shard(pairs: Path, tmp_path: Path) -> None:
+def test_streams_are_planned_by_the_counts_of_their_shards(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode_in_threads(monkeypatch)
     data = Mixture(((TarStream(str(pairs), block=24), 1.0),))
-    assert plan(Run(config_of(pairs, tmp_path / "run", data=data))).steps == 18
+    told: list[int] = []
+    config = config_of(pairs, tmp_path / "run", data=data)
+    assert plan(Run(config), lambda total: lambda done: told.append(total)).steps == 18
+    assert told == [1]
+    assert plan(Run(dataclasses.replace(config, pairs_per_epoch=33))).steps == 6
 
 
 def test_a_run_that_could_not_start_has_no_plan(pairs: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import processes
 import pytest
 import torch
+from make_pairs import decode_in_threads
 from make_runs import TINY_VIT, config_of, same, weights, write_pairs
 
 from diptych.pairs import Mixture, TarStream
@@ -174,7 +175,9 @@ def test_only_what_tells_of_another_process_counts_as_lost() -> None:
     assert not lost(None, RuntimeError("shape '[2]' is invalid"))  # type: ignore[arg-type]
 
 
-def test_a_shard_that_vanishes_midway_is_counted_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_a_shard_that_vanishes_midway_is_counted_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(4):
         write_pairs(tmp_path / f"s{number}.tar", 32)
     notes: list[str] = []
@@ -188,8 +191,11 @@ def test_a_shard_that_vanishes_midway_is_counted_and_the_run_goes_on(tmp_path: P
 
     stream = TarStream(str(tmp_path / "s{0..3}.tar"), block=8, wait=0.0)
     config = config_of(tmp_path, tmp_path / "run", data=Mixture(((stream, 1.0),)), model=TINY_VIT)
-    summary = train(Run(config), listener=Vanishing())
+    decode_in_threads(monkeypatch)
+    with pytest.warns(UserWarning, match=r"1 shard changed since the run was planned|could not be counted"):
+        summary = train(Run(config), listener=Vanishing())
     assert summary.finished
+    assert any("which was planned for step 16" in text for text in notes), notes
     assert 18 <= summary.step < 24  # 24 with all four in all three epochs
     assert any("records skipped" in text or "skipped:" in text for text in notes), notes
     assert weights(tmp_path / "run")

@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from make_runs import TINY, config_of, same, weights, write_pairs
+from make_pairs import decode_in_threads
+from make_runs import TINY, TINY_VIT, config_of, same, weights, write_pairs
 
 from diptych.errors import SaveError, TrainingError, WeightsError
+from diptych.pairs import Mixture, TarStream
 from diptych.training import Listener, Run, TrainConfig, train
 from diptych.training.checkpoint import FILE
 from diptych.training.objective import Contrastive
@@ -389,3 +391,36 @@ def test_weights_of_another_shape_or_other_ids_are_no_beginning(pairs: Path, tmp
     fewer = dataclasses.replace(TINY, text=dataclasses.replace(TINY.text, vocab_size=1000))
     with pytest.raises(TrainingError, match="another tokenizer"):
         train(Run(config_of(pairs, tmp_path / "fewer", model=fewer, start=str(tmp_path / "first"))))
+
+
+@pytest.mark.parametrize("corrupt", [0, 4])
+def test_the_rate_of_a_stream_falls_to_zero_at_its_end_and_a_run_off_its_plan_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corrupt: int
+) -> None:
+    decode_in_threads(monkeypatch)
+    for number, size in enumerate((8, 48, 48)):
+        write_pairs(tmp_path / f"{number}.tar", size, corrupt=corrupt)
+    rates: list[float] = []
+    notes: list[str] = []
+
+    class Noted(Listener):
+        def step(self, report) -> None:  # type: ignore[no-untyped-def]
+            rates.append(report.lr)
+
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    stream = TarStream(str(tmp_path / "{0..2}.tar"), block=16, wait=0.0)
+    data = Mixture(((stream, 1.0),))
+    config = config_of(tmp_path, tmp_path / "run", data=data, batch_size=8, epochs=1, model=TINY_VIT)
+    summary = train(Run(config), listener=Noted())
+    assert summary.step == len(rates) == 13
+    off = [text for text in notes if "which was planned for step" in text]
+    if corrupt:  # found out only by decoding
+        assert off == [
+            "epoch 1 ended after step 13, which was planned for step 16 (26 records skipped: 26 x picture "
+            "cannot be decoded): the learning rate still ends at step 16"
+        ]
+    else:
+        assert off == []
+        assert rates[-1] == min(rates) == pytest.approx(rate(12, 13, peak=config.lr, warmup=2))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json as json_module
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from diptych.cli.console import note
+from diptych.cli.console import note, progress
 
 if TYPE_CHECKING:
     from diptych.training import Plan, Run
@@ -18,7 +19,13 @@ def show_plan(run: Run, *, json: bool, quiet: bool) -> None:
     from diptych.training import plan
 
     note("reading some pairs and encoding them ...", quiet=quiet)
-    found = plan(run)
+    with ExitStack() as bars:
+        found = plan(
+            run,
+            lambda total: bars.enter_context(
+                progress("counting pairs", total, unit="shards", quiet=quiet or json)
+            ),
+        )
     if json:
         print(json_module.dumps(asdict(found), indent=2))
         return

@@ -105,6 +105,14 @@ Out = Annotated[
     str | None, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.", show_default=False)
 ]
 Epochs = Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_RUN)]
+PairsPerEpoch = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Usable pairs in an epoch of streamed shards; if not given, they are counted, once.",
+        rich_help_panel=_RUN,
+    ),
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(metavar="N", help="Pairs a step, of all processes together.", rich_help_panel=_RUN),
@@ -155,6 +163,7 @@ def train(
     keep_up: KeepUp = None,
     out: Out = None,
     epochs: Epochs = None,
+    pairs_per_epoch: PairsPerEpoch = None,
     batch_size: BatchSize = None,
     chunk: Chunk = None,
     lr: Rate = None,
@@ -195,7 +204,7 @@ def train(
         )
     own = OwnPairs(pairs or [], stream, image_column, caption_column, val, hold_out, model, start, keep_up)
     named: dict[str, Any] = {"out": out, "epochs": epochs, "batch_size": batch_size}
-    named |= {"chunk": _pairs_of(chunk), "lr": lr}
+    named |= {"pairs_per_epoch": pairs_per_epoch, "chunk": _pairs_of(chunk), "lr": lr}
     changes = {name: value for name, value in named.items() if value is not None}
     run = (
         _recipe_run(recipe, own, changes, assignments)

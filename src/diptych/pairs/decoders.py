@@ -20,7 +20,7 @@ from multiprocessing.connection import wait
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from diptych.errors import DataError, ImageError
 from diptych.pairs.augment import AugmentConfig
@@ -50,6 +50,9 @@ class Done:
     Attributes
     ----------
     crops : (n, 3, S, S) uint8
+        An array, so that it comes through the workers' pipe. A tensor would come as a descriptor of shared
+        memory, open for as long as the crops wait for their batch: with large batches, more than a process
+        may have.
     captions, whole : list of str
         As they are read, and with the words left out by chance.
     good : (n,) int64
@@ -60,7 +63,7 @@ class Done:
         The worker's.
     """
 
-    crops: Tensor
+    crops: NDArray[np.uint8]
     captions: list[str]
     whole: list[str]
     good: np.ndarray
@@ -81,7 +84,7 @@ def do(work: Work) -> Done:
             failures[n] = str(error)
     rows = np.array(good, np.int64)
     crops, captions_, whole = prepare(found, work.numbers[rows], work.augment, work.side)
-    return Done(crops, captions_, whole, rows, failures, time.perf_counter() - started)
+    return Done(crops.numpy(), captions_, whole, rows, failures, time.perf_counter() - started)
 
 
 class Decoders:

@@ -34,7 +34,7 @@ class Loader(Protocol):
         """Do what is to be done once; `scanning` is told of how many records, and gives a counter."""
 
     def steps(self, epoch: int) -> int:
-        """Count or guess an epoch's batches."""
+        """Count an epoch's batches."""
 
     def batches(self, epoch: int, positions: Positions = ...) -> Iterator[Batch]:
         """Give an epoch's batches from some positions on."""
@@ -43,7 +43,14 @@ class Loader(Protocol):
         """Stop what works in the background."""
 
 
-def open_pairs(data: Mixture, tokenizer: Tokenize, *, cache: str | bool = "auto", **options: Any) -> Loader:
+def open_pairs(
+    data: Mixture,
+    tokenizer: Tokenize,
+    *,
+    cache: str | bool = "auto",
+    pairs_per_epoch: int = 0,
+    **options: Any,
+) -> Loader:
     """Make the loader for some pairs.
 
     Parameters
@@ -53,19 +60,26 @@ def open_pairs(data: Mixture, tokenizer: Tokenize, *, cache: str | bool = "auto"
     tokenizer : callable
     cache : "auto", True or False
         For pairs with an index; see `PairLoader`.
+    pairs_per_epoch : int
+        For streams; see `StreamLoader`.
     **options
         Of `PairLoader` and `StreamLoader`.
 
     Raises
     ------
     DataError
-        Streams among pairs with an index.
+        Streams among pairs with an index; `pairs_per_epoch` for pairs with an index.
     """
     streams = [(part, repeat) for part, repeat in data.parts if isinstance(part, TarStream)]
     if not streams:
+        if pairs_per_epoch:
+            raise DataError(
+                f"pairs_per_epoch is {pairs_per_epoch}, but these pairs have an index, which counts them: it "
+                "is for streams (TarStream, diptych train --stream)"
+            )
         return PairLoader(data, tokenizer, cache=cache, **options)
     if len(streams) < len(data.parts):
         raise DataError(
             "streams (TarStream) and pairs with an index cannot be mixed: name local shards as TarStream, too"
         )
-    return StreamLoader(streams, tokenizer, **options)
+    return StreamLoader(streams, tokenizer, pairs_per_epoch=pairs_per_epoch, **options)

@@ -9,6 +9,7 @@ sees the same.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -110,6 +111,33 @@ def hash_keys(keys: Iterable[str]) -> UInts:
         hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest() for key in keys
     )
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def distinct_names(paths: Sequence[str]) -> list[str]:
+    """Name files by their file names, with as many folders before them as make all names different.
+
+    Names enter the hashes of records, so they must not change when all files move to another folder.
+
+    Examples
+    --------
+    >>> distinct_names(["/data/a/0.tar", "/data/b/0.tar", "/data/b/1.tar"])
+    ['a/0.tar', 'b/0.tar', '1.tar']
+    """
+    parts = [path.split("/") for path in paths]
+    names = [part[-1] for part in parts]
+    for depth in range(2, max(map(len, parts), default=0) + 1):
+        seen = Counter(names)
+        if max(seen.values()) == 1:
+            break
+        names = [
+            "/".join(part[-depth:]) if seen[name] > 1 else name
+            for part, name in zip(parts, names, strict=True)
+        ]
+    seen = Counter[str]()
+    for n, name in enumerate(names):  # one path given twice, or a.tar and a.tar.gz once they have lost that
+        seen[name] += 1
+        names[n] = name if seen[name] == 1 else f"{name}#{seen[name]}"
+    return names
 
 
 def mix(values: UInts, salt: int | NDArray[np.int64]) -> UInts:

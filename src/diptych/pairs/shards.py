@@ -18,6 +18,7 @@ from diptych.media import IMAGE_SUFFIXES
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.media.patterns import find_files
 from diptych.pairs.captions import DEFAULT_TEMPLATES
+from diptych.pairs.order import distinct_names
 from diptych.pairs.records import LabelledSource, Source, require_records
 from diptych.pairs.tars import Tar
 
@@ -78,10 +79,11 @@ class LabelledTar:
 
 
 class _TarSource(Source):
-    """Pictures in tars: keys, and the place of each record's picture."""
+    """Pictures in tars: keys, and the place of each record's picture; archives' `names` all differ."""
 
     def __init__(self, pattern: Pattern) -> None:
         self.tars = [Tar(path) for path in find_files(pattern)]
+        self.names = distinct_names([str(tar.path.with_name(tar.name)) for tar in self.tars])
         self.dropped = Counter()
         self.keys: list[str] = []
         self._images = np.empty((0, 3), np.int64)
@@ -119,14 +121,14 @@ class _TarPairs(_TarSource):
         super().__init__(description.pattern)
         self._field = description.caption_field
         images, texts, objects = [], [], []
-        for number, tar in enumerate(self.tars):
+        for number in range(len(self.tars)):
             for key, group in self._groups(number).items():
                 if "image" not in group:
                     self.dropped["no picture"] += 1
                 elif "txt" not in group and "json" not in group:
                     self.dropped["no caption"] += 1
                 else:
-                    self.keys.append(f"{tar.name}/{key}")
+                    self.keys.append(f"{self.names[number]}/{key}")
                     images.append(group["image"])
                     texts.append(group.get("txt", NOWHERE))
                     objects.append(group.get("json", NOWHERE))
@@ -147,7 +149,7 @@ class _LabelledTar(LabelledSource, _TarSource):
         _TarSource.__init__(self, description.pattern)
         self.prepare(description.templates, description.rename, description.exclude)
         images = []
-        for number, tar in enumerate(self.tars):
+        for number in range(len(self.tars)):
             for key, group in self._groups(number).items():
                 if "image" not in group:
                     self.dropped["no picture"] += 1
@@ -157,7 +159,7 @@ class _LabelledTar(LabelledSource, _TarSource):
                 if label is None:
                     self.dropped["no label"] += 1
                 elif self.add(label, fields):
-                    self.keys.append(f"{tar.name}/{key}")
+                    self.keys.append(f"{self.names[number]}/{key}")
                     images.append(group["image"])
         self._images = np.array(images, np.int64).reshape(-1, 3)
         self.finish()

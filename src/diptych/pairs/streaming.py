@@ -1,7 +1,7 @@
 """Batches from shards that are too many, too large or too far away for an index: read as they come.
 
-What `loader.py` does for records by number. Nothing is known of a shard before it is read, not even how many
-pairs it holds; the order (`lanes.py`) and the place to go on from need no more.
+What `loader.py` does for records by number. Nothing is known of a record before it is read; how many there
+are, which the schedule needs, a manifest says (`manifest.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
+
 from diptych.errors import DataError
 from diptych.inputs import CLIP_MEAN, CLIP_STD
 from diptych.media.locations import find_locations
@@ -22,8 +24,9 @@ from diptych.pairs.augment import AugmentConfig
 from diptych.pairs.batch import Batch, Batcher, Finish, Piece, Positions, Share, Tokenize
 from diptych.pairs.decoders import Decoders, Task, Work
 from diptych.pairs.lanes import Block, Epoch, Lane, Spot
+from diptych.pairs.lengths import ShardGroup, StreamLengths
 from diptych.pairs.negatives import Negatives
-from diptych.pairs.order import Order, hash_keys
+from diptych.pairs.order import Order, Visits, distinct_names, hash_keys
 from diptych.pairs.pictures import side_for
 from diptych.pairs.reader import Report
 from diptych.pairs.walk import Walk
@@ -84,6 +87,8 @@ class StreamLoader:
     mean, std : 3 numbers each
     workers : int
         Processes that decode; the batches do not depend on it.
+    pairs_per_epoch : int
+        Usable pairs that an epoch has, on all processes; 0 counts them, by the headers of the shards.
     share : Share
     negatives : Negatives, optional
         Near misses to go with the captions.
@@ -106,12 +111,14 @@ class StreamLoader:
         mean: Sequence[float] = CLIP_MEAN,
         std: Sequence[float] = CLIP_STD,
         workers: int = 2,
+        pairs_per_epoch: int = 0,
         share: Share = Share(),  # noqa: B008 - frozen
         negatives: Negatives | None = None,
     ) -> None:
         self.streams = [stream for stream, _ in parts]
         self.shards = [stream.locations() for stream in self.streams]
-        hashes = [hash_keys(Path(name).name for name in names) for names in self.shards]
+        self.names = [distinct_names(locations) for locations in self.shards]
+        hashes = [hash_keys(names) for names in self.names]
         self.order = Order(hashes, [repeat for _, repeat in parts], seed)
         self.batch_size, self.image_size, self.augment, self.share = batch_size, image_size, augment, share
         self.workers, self.report = workers, Report()
@@ -120,30 +127,33 @@ class StreamLoader:
         self._kept_side = side_for(image_size, 1.0 if augment is None else augment.scale[0])
         self._block = max(stream.block for stream in self.streams)
         self._decoders: Decoders | None = None
-        self._first: dict[int, int] = {}  # records of each source's first shard
+        self._pairs_per_epoch = pairs_per_epoch
+        self._lengths = StreamLengths(
+            [
+                ShardGroup(names, stream.caption_field is not None, stream.tries, stream.wait)
+                for stream, names in zip(self.streams, self.shards, strict=True)
+            ],
+            workers,
+        )
 
     def prepare(self, scanning: Callable[[int], Callable[[int], None]]) -> None:
-        """Nothing is read twice, so nothing beforehand."""
+        """Count the shards' pairs, on the first process: it plans the run for all."""
+        if self.share.rank == 0 and not self._pairs_per_epoch:
+            self._lengths.count(scanning)
 
     def steps(self, epoch: int) -> int:
-        """Guess an epoch's batches: from the first shard of each source and the number of shards."""
-        pairs = 0.0
-        for part, names in enumerate(self.shards):
-            shards = int(self.order.counts(part, epoch).sum())
-            if part not in self._first:
-                self._first[part] = self._records(part, names)
-            pairs += shards * self._first[part]
-        return max(1, int(pairs) // self.batch_size)
+        """Count an epoch's batches: exact where every pair can be used.
 
-    def _records(self, part: int, names: Sequence[str]) -> int:
-        """Records of the first shard that can be read; 0 if none can."""
-        for name in names:
-            walk = self._walk(part, name, tries=1)
-            try:
-                return sum(1 for _ in walk)
-            except DataError:
-                continue
-        return 0
+        Raises
+        ------
+        DataError
+            The shards cannot be counted, and `pairs_per_epoch` does not say how many pairs there are.
+        """
+        if self._pairs_per_epoch:
+            return self._pairs_per_epoch // self.batch_size
+        visits = self.order.epoch(epoch)
+        pairs = self._lengths.lane_pairs(visits, self.share.lanes, self._by_shard(visits))
+        return min(int(count) // self.batcher.each for count in pairs)  # the shortest lane ends the epoch
 
     def batches(self, epoch: int, positions: Positions = MappingProxyType({})) -> Iterator[Batch]:
         """Give an epoch's batches, from the positions of `Batch.positions` on.
@@ -154,6 +164,7 @@ class StreamLoader:
             An epoch that does not fill one batch, or workers that die again and again.
         """
         self._decoders = self._decoders or Decoders(self.workers)
+        self._lengths.count_changed()
         seen, empty = self._epoch(epoch), True
         with ThreadPoolExecutor(len(self.batcher.lanes), "diptych-shards") as readers:
             try:
@@ -185,24 +196,23 @@ class StreamLoader:
             return self.shards[int(visits.part[visit])][int(visits.index[visit])]
 
         def walk(visit: int, record: int, wanted: Any) -> Walk:
-            return self._walk(int(visits.part[visit]), name(visit), record, wanted)
+            part, index = int(visits.part[visit]), int(visits.index[visit])
+            stream = self.streams[part]
+            return Walk(
+                self.shards[part][index],
+                record,
+                wanted,
+                field=stream.caption_field,
+                name=self.names[part][index],
+                tries=stream.tries,
+                seconds=stream.wait,
+            )
 
+        return Epoch(visits, walk, name, self._by_shard(visits))
+
+    def _by_shard(self, visits: Visits) -> bool:
         far = any(is_remote(shard) for names in self.shards for shard in names)
-        by_shard = far and len(visits) >= FEW * self.share.lanes
-        return Epoch(visits, walk, name, by_shard)
-
-    def _walk(
-        self, part: int, name: str, record: int = 0, wanted: Any = lambda index: True, tries: int = 0
-    ) -> Walk:
-        stream = self.streams[part]
-        return Walk(
-            name,
-            record,
-            wanted,
-            field=stream.caption_field,
-            tries=tries or stream.tries,
-            seconds=stream.wait,
-        )
+        return far and len(visits) >= FEW * self.share.lanes
 
     def _lane(
         self, readers: ThreadPoolExecutor, decoders: Decoders, epoch: Epoch, lane: int, position: Any
@@ -241,7 +251,7 @@ class StreamLoader:
             self.report.add("picture cannot be decoded", f"{block.records[span[n]].key}: {reason}")
         good = [span[n] for n in done.good.tolist()]
         return Piece(
-            crops=done.crops,
+            crops=torch.from_numpy(done.crops),
             captions=done.captions,
             groups=done.whole,
             keys=[block.records[n].key for n in good],

@@ -45,6 +45,8 @@ class Walk:
         Told a record's number; the bytes of others are not read where the shard can be sought in.
     field : str, optional
         JSON field of the captions.
+    name : str, optional
+        Of the shard, which the records' keys begin with; by default the file's, without its suffix.
     tries, seconds : int, float
         How often to try a shard that fails, and how long to wait before the second try.
 
@@ -63,6 +65,7 @@ class Walk:
         wanted: Callable[[int], bool] = lambda index: True,
         *,
         field: str | None = None,
+        name: str = "",
         tries: int = 3,
         seconds: float = 1.0,
     ) -> None:
@@ -70,7 +73,8 @@ class Walk:
         self._wanted, self._field, self._tries, self._seconds = wanted, field, tries, seconds
         self._running: Iterator[Streamed] | None = None
         self._counted = start - 1
-        self._shard = PurePosixPath(location).name.partition(".tar")[0].removesuffix(".tgz")
+        folder, slash, file = (name or PurePosixPath(location).name).rpartition("/")
+        self._shard = folder + slash + file.partition(".tar")[0].removesuffix(".tgz")
 
     def __iter__(self) -> Iterator[Streamed]:
         """Give the records.
@@ -97,28 +101,23 @@ class Walk:
             raise DataError(f"{self.location} is not a tar archive that can be read: {error}") from error
 
     def _read(self, start: int) -> Iterator[Streamed]:
-        with open_location(self.location) as stream:
-            mode = "r:" if _plain(stream) else "r|*"
-            with TarReader.open(fileobj=stream, mode=mode) as tar:  # type: ignore[call-overload]
-                index, key, parts = -1, "", dict[str, bytes]()
-                for member in headers(tar):
-                    stem, role = _name(member.name)
-                    if not role:
-                        continue
-                    if stem != key:
-                        if (record := self._record(index, key, parts)) is not None:
-                            yield record
-                        index, key, parts = index + 1, stem, {}
-                    if index >= start and self._wanted(index):
-                        data = tar.extractfile(member)
-                        parts[role] = b"" if data is None else data.read()
-                # An archive ends with a block of zeros; one that does not was cut off, if only there.
-                whole = _position(tar) >= tar.offset + tarfile.BLOCKSIZE
-                record = self._record(index, key, parts) if whole or _complete(parts) else None
-                if record is not None:
-                    yield record
-                if not whole:
-                    raise DataError(f"{self.location} ends too early")
+        with open_location(self.location) as stream, open_shard(stream) as tar:
+            index, key, parts = -1, "", dict[str, bytes]()
+            for number, stem, role, member in record_members(tar):
+                if number != index:
+                    if (record := self._record(index, key, parts)) is not None:
+                        yield record
+                    index, key, parts = number, stem, {}
+                if index >= start and self._wanted(index):
+                    data = tar.extractfile(member)
+                    parts[role] = b"" if data is None else data.read()
+            # An archive ends with a block of zeros; one that does not was cut off, if only there.
+            whole = _position(tar) >= tar.offset + tarfile.BLOCKSIZE
+            record = self._record(index, key, parts) if whole or _complete(parts) else None
+            if record is not None:
+                yield record
+            if not whole:
+                raise DataError(f"{self.location} ends too early")
 
     def _record(self, index: int, key: str, parts: dict[str, bytes]) -> Streamed | None:
         """What was read of a record as a pair, None if it is none."""
@@ -135,6 +134,33 @@ class Walk:
             self.dropped["no caption" if "image" in parts else "no picture"] += 1
             self._counted = index
         return None
+
+
+def record_members(tar: TarReader) -> Iterator[tuple[int, str, str, tarfile.TarInfo]]:
+    """Read the headers of a shard: for each member of a record its number, key, role and header.
+
+    The role is "image", "txt" or "json"; members of other kinds are left out. A record is a run of members
+    with one key.
+
+    Raises
+    ------
+    tarfile.TarError, EOFError, zlib.error, OSError
+        As `media.tars.headers`.
+    """
+    index, key = -1, ""
+    for member in headers(tar):
+        stem, role = _name(member.name)
+        if not role:
+            continue
+        if stem != key:
+            index, key = index + 1, stem
+        yield index, stem, role, member
+
+
+def open_shard(stream: IO[bytes]) -> TarReader:
+    """Open a tar, plain or compressed, from a stream; what is not read is skipped where the stream allows."""
+    mode = "r:" if _plain(stream) else "r|*"
+    return TarReader.open(fileobj=stream, mode=mode)  # type: ignore[call-overload, no-any-return]
 
 
 def _complete(parts: dict[str, bytes]) -> bool:

@@ -52,6 +52,7 @@ class TrainConfig:
 
     # How long
     epochs: int = 10
+    pairs_per_epoch: int = 0  # usable pairs that an epoch of streamed shards has; 0: counted
     batch_size: int = 256  # pairs a step, of all processes together
     # Pairs encoded at once, on each process: the memory of a step is that of a chunk. 0: the whole batch;
     # -1: the most that fit into memory, found once and kept for the whole run.
@@ -128,6 +129,7 @@ class TrainConfig:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected a number above 0")
         for name in (
+            "pairs_per_epoch",
             "warmup",
             "clip",
             "weight_decay",

@@ -8,13 +8,14 @@ Hours elsewhere are operations over the makers' peak rates, at an assumed share 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from diptych.model.cost import GPUS
 from diptych.model.machine import pick_device
-from diptych.pairs import Batch
+from diptych.pairs import Batch, StreamLoader
 from diptych.training.config import Run
 from diptych.training.footprint import SIZES, free_bytes
 from diptych.training.learner import Learner, bytes_each
@@ -77,8 +78,19 @@ class Plan:
         return sum(self.memory.values()) <= self.free
 
 
-def plan(run: Run) -> Plan:
-    """Find out what a run will take, on one process, without beginning it; writes nothing.
+def plan(
+    run: Run, counting: Callable[[int], Callable[[int], None]] = lambda total: lambda done: None
+) -> Plan:
+    """Find out what a run will take, on one process, without beginning it.
+
+    Writes nothing but the manifest of streamed shards.
+
+    Parameters
+    ----------
+    run : Run
+    counting : callable
+        Told how many streamed shards have to be counted, where there are any; gives the function that is told
+        of each.
 
     Raises
     ------
@@ -92,6 +104,8 @@ def plan(run: Run) -> Plan:
     learner = Learner(config, device, World())
     few = _few(config.batch_size)
     loader = open_loader(replace(config, batch_size=few), World(), lanes=1)
+    if isinstance(loader, StreamLoader):
+        loader.prepare(counting)
     batch = next(loader.batches(0))
     visits = [loader.steps(epoch) * few for epoch in range(config.epochs)]
     loader.close()

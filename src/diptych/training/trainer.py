@@ -37,6 +37,8 @@ from diptych.training.watching import Listener, Summary
 from diptych.training.world import World, join
 from diptych.weights import fit, load_checkpoint, save_checkpoint
 
+OFF_PLAN = 0.03  # by which part of the planned steps the real ones may be off before it is said
+
 
 def train(run: Run, *, resume: bool = False, listener: Listener | None = None) -> Summary:
     """Train a model from pairs.
@@ -95,6 +97,7 @@ class Trainer:
         self.learner = Learner(config, self.device, self.world)
         self.state = checkpoint.State(lanes=config.lanes or self.world.size)
         self.metrics: dict[str, float] = {}
+        self.planned: list[int] = []  # steps of each epoch; known to the first process
         known = config.monitor.split("/")[0]
         if config.monitor and known not in self.evaluators:
             raise TrainingError(
@@ -113,8 +116,9 @@ class Trainer:
     def _run(self) -> Summary:
         state = self.state
         # Counted once and kept: what is found out about bad records later must not bend the schedule.
-        if not state.total and self.world.first:
-            state.total = sum(self.loader.steps(epoch) for epoch in range(self.config.epochs))
+        if self.world.first:
+            self.planned = [self.loader.steps(epoch) for epoch in range(self.config.epochs)]
+            state.total = state.total or sum(self.planned)
         state.total = self.world.share(state.total)
         if not state.total:
             raise no_batch(self.config, self.loader)
@@ -215,6 +219,13 @@ class Trainer:
 
     def _end_epoch(self, log: TextIO) -> None:
         state, config = self.state, self.config
+        if self.planned:
+            planned = round(state.total * sum(self.planned[: state.epoch + 1]) / max(1, sum(self.planned)))
+            if abs(state.step - planned) > OFF_PLAN * planned:
+                self.listener.note(
+                    f"epoch {state.epoch + 1} ended after step {state.step}, which was planned for step "
+                    f"{planned} ({self.loader.report}): the learning rate still ends at step {state.total}"
+                )
         due = (state.epoch + 1) % config.evaluate_every == 0 or state.epoch + 1 == config.epochs
         if due:
             # An evaluator may fail; what was trained must not be lost with it. Resumed here, the epoch has no
@@ -352,6 +363,7 @@ def open_loader(config: TrainConfig, world: World, lanes: int) -> Loader:
         mean=spec.preprocess.mean,
         std=spec.preprocess.std,
         workers=config.workers,
+        pairs_per_epoch=config.pairs_per_epoch,
         cache="auto" if config.cache == "auto" else config.cache == "yes",
         negatives=Negatives(config.negatives, config.negatives_each) if config.negatives else None,
         share=Share(world.rank, world.size, lanes),
