@@ -17,7 +17,7 @@ SHARED = {
 }
 DRAWN_ONLY = ("audit relations", "audit abstract")  # --each says how many pictures are drawn
 BETWEEN_MODELS = ("evaluate interpolate",)  # names its two models as arguments
-NO_MEASUREMENT = ("evaluate datasets",)
+NO_MEASUREMENT = ("evaluate datasets", "evaluate mean")  # of files
 
 # Options of one name that mean different things. The list may get shorter, not longer.
 DIFFERENT = {

@@ -79,3 +79,12 @@ def test_templates_that_are_none(templates, message: str) -> None:
 def test_unknown_data_sets_list_the_known() -> None:
     with pytest.raises(TextError, match="did you mean cifar10"):
         class_names("cifar-10")
+
+
+def test_a_set_of_templates_names_no_classes() -> None:
+    with pytest.raises(
+        TextError, match=r"'plain', which is a set of templates and names no classes"
+    ) as caught:
+        class_names("plain")
+    assert "did you mean" not in str(caught.value)
+    assert "imagenet80" not in str(caught.value)  # a name of templates alone, too

@@ -118,6 +118,7 @@ def _measure(
     asked: Measuring,
 ) -> None:
     """Measure one after another, print the table or the JSON, and leave with the right status."""
+    from diptych.evaluation.averages import collection_means, means_section
     from diptych.evaluation.results_report import overview, results_report
     from diptych.evaluation.settings import Setup
 
@@ -139,6 +140,8 @@ def _measure(
     finally:
         if results and not asked.json:
             print_section(overview(results))
+            if means := collection_means(results):
+                print_section(means_section(means))
     if asked.json:
         clear_progress()
         told = [result.to_dict() for result in results]

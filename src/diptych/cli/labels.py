@@ -124,6 +124,8 @@ def distinct(labels: Sequence[str]) -> list[str]:
 def class_texts(names: str | None) -> tuple[Any, dict[str, list[str]]]:
     """What --names says: class names, of a known set or a JSON file, and the texts of those with several."""
     if names is None or not Path(names).is_file():
+        if names is not None and (Path(names).suffix or len(Path(names).parts) > 1):
+            raise DataError(f"there is no file {names}: expected JSON with names of classes, or a known set")
         return names, {}
     from diptych.zeroshot.labels import read_labels
 

@@ -30,6 +30,7 @@ from diptych.cli import (
     interpolate,
     known_sets,
     map,
+    mean,
     models,
     probe,
     robustness,
@@ -108,6 +109,7 @@ evaluate.app.command("knn")(probe.knn)
 evaluate.app.command("datasets")(known_sets.datasets)
 evaluate.app.command("robustness")(robustness.robustness)
 evaluate.app.command("suite")(suite.suite)
+evaluate.app.command("mean")(mean.mean)
 
 
 def _version(wanted: bool) -> None:

@@ -145,6 +145,7 @@ def _tell(
     asked: _Asked,
 ) -> None:
     """The overview in the terminal, everything in the report."""
+    from diptych.evaluation.averages import MEANS
     from diptych.evaluation.results_report import FIGURES
     from diptych.evaluation.settings import Setup
     from diptych.evaluation.suite import SHIFTS, suite_report
@@ -157,6 +158,6 @@ def _tell(
         print(found.to_json(), end="")
     else:
         for section in found.sections:
-            if section.title in (FIGURES, SHIFTS):
+            if section.title in (FIGURES, MEANS, SHIFTS):
                 print_section(section)
     write(found, asked.report, quiet=asked.quiet)

@@ -6,8 +6,10 @@ Measures nothing; `report.py` has the results and `diptych.reports` the page.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 
 from diptych.disk import file_stems
+from diptych.evaluation.averages import collection_means, means_section
 from diptych.evaluation.report import Result, short_name
 from diptych.reports import Curve, Curves, Estimate, Plot, Report, Section, Table
 
@@ -35,8 +37,10 @@ def results_report(
     facts : mapping of str to str, optional
         What stands at the foot.
     """
-    parts = [overview(results), *described(results)]
-    return Report(title, parts, {"results": [result.to_dict() for result in results]}, facts or {})
+    means = collection_means(results)
+    parts = [overview(results), *([means_section(means)] if means else []), *described(results)]
+    values = {"results": [result.to_dict() for result in results], "means": [asdict(one) for one in means]}
+    return Report(title, parts, values, facts or {})
 
 
 def overview(results: Sequence[Result]) -> Section:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, Unpack
@@ -21,6 +21,7 @@ from diptych.datasets.places import Place, there
 from diptych.disk import file_stem, write_bytes
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
+from diptych.evaluation.averages import collection_means, means_section
 from diptych.evaluation.corrupted_sets import corruptions_of
 from diptych.evaluation.corruptions import STANDARD
 from diptych.evaluation.few_shot import SEEDS, SHOTS, evaluate_few_shot
@@ -195,16 +196,20 @@ def suite_report(
     listed = {(one.data_fingerprint, one.dataset, one.task): one for one in plain}.values()
     curves = [FewShotRun(*results[:3]) for step, results in done if step.part == "probes"]
     shifted = {step.title: step.compared(results) for step, results in done if step.compared is not None}
+    means = collection_means(listed)
     sections = [
         *([overview(list(listed))] if listed else []),
+        *([means_section(means)] if means else []),
         *([_shifts(shifted.values())] if shifted else []),
         *described([one for one in listed if one.task.startswith("zeroshot")]),
         *(few_shot_report(curves).sections if curves else []),
         *(part.within(title) for title, one in shifted.items() for part in robustness_report(one).sections),
     ]
-    return Report(
-        title, sections, {"results": [r.to_dict() for _, results in done for r in results]}, facts or {}
-    )
+    values = {
+        "results": [r.to_dict() for _, results in done for r in results],
+        "means": [asdict(one) for one in means],
+    }
+    return Report(title, sections, values, facts or {})
 
 
 def _shifts(compared: Iterable[RobustnessComparison]) -> Section:

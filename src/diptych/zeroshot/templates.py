@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -138,9 +138,8 @@ def resolve(templates: str | Sequence[str] | None) -> tuple[str, ...]:
         return _OWN["bare"]
     if isinstance(templates, str) and "{}" not in templates:
         if templates not in TEMPLATES:
-            raise TextError(
-                f"no template set is called {templates!r}{_near(templates)}; or hand in templates with {{}}"
-            )
+            near = _near(templates, TEMPLATES)
+            raise TextError(f"no template set is called {templates!r}{near}; or hand in templates with {{}}")
         return TEMPLATES[templates]
     chosen = (templates,) if isinstance(templates, str) else tuple(templates)
     lacking = [template for template in chosen if "{}" not in template]
@@ -153,11 +152,12 @@ def _set(name: str) -> dict[str, Any]:
     try:
         return _data()[_ALIASES.get(name, name)]
     except KeyError:
-        raise TextError(f"no class names are known for {name!r}{_near(name)}") from None
+        what = ", which is a set of templates and names no classes" if name in _OWN else ""
+        raise TextError(f"no class names are known for {name!r}{what}{_near(name, _data())}") from None
 
 
-def _near(name: str) -> str:
+def _near(name: str, known: Collection[str]) -> str:
     """Names that look like it, then all of them."""
-    near = difflib.get_close_matches(name.lower(), list(TEMPLATES), n=3)
+    near = difflib.get_close_matches(name.lower(), list(known), n=3)
     meant = f" (did you mean {', '.join(near)}?)" if near else ""
-    return f"{meant}: there are {', '.join(TEMPLATES)}"
+    return f"{meant}: there are {', '.join(known)}"
