@@ -42,8 +42,8 @@ def mean(
     if not means:
         named = ", ".join(sorted({one.dataset for one in read}))
         raise DataError(
-            f"{len(read)} result{'s' * (len(read) != 1)}, of {named}: expected zero-shot accuracy or a linear "
-            f"probe on two data sets at least of {' or '.join(COLLECTIONS)}"
+            f"{len(read)} result{'s' * (len(read) != 1)}, of {named}: expected zero-shot accuracy or a "
+            f"linear probe on two data sets at least of {' or '.join(COLLECTIONS)}"
         )
     values = {"means": [asdict(one) | {"text": one.text} for one in means]}
     facts = {"Command": options.command(), "Results": ", ".join(map(str, results))}

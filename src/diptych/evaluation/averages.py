@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from diptych.datasets.registry import KNOWN, short
 from diptych.evaluation.report import Result
-from diptych.reports import Estimate, Section, Table
+from diptych.reports import Cell, Estimate, Section, Table
 
 # The paper's evaluation suite (Radford et al. 2021, section 3.2 and table 9), by CLIP_benchmark's names.
 # VOC 2007 is measured with several classes a picture there, by 11-point mAP.
@@ -154,7 +154,9 @@ def _estimate(figures: Sequence[tuple[Result, str]]) -> Estimate:
 
 def means_section(means: Sequence[CollectionMean]) -> Section:
     """The means as a table, and below each name what it is of."""
-    rows = [[one.model, one.protocol, one.collection, one.value, one.coverage] for one in means]
+    rows: list[list[Cell]] = [
+        [one.model, one.protocol, one.collection, one.value, one.coverage] for one in means
+    ]
     caption = (
         "Each data set counts the same: for the paper's 27 by the metric the paper gives for it, for VTAB+ "
         "by accuracy. Means over different parts of a collection must not be compared."
