@@ -98,7 +98,7 @@ def test_a_recipe_with_typed_overrides_stopped_and_resumed(run: Run) -> None:
         (("empty.py",), "no function run()"),
         (("--pairs", "nothing.tar"), "nothing.tar"),
         ((*OWN, "--set", "epoch=3"), "did you mean: epochs"),
-        ((*OWN[:2], "--model", "ViT-Z"), "unknown architecture"),
+        ((*OWN[:2], "--model", "ViT-Z"), "unknown model 'ViT-Z'"),
         ((*OWN, "--hold-out", "2"), "expected 0 or more"),
         ((*OWN, "--batch-size", "4000"), "smaller batch_size"),
     ],

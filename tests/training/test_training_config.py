@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from make_runs import TINY, config_of
 
-from diptych.errors import InputError, UnknownModelError
+from diptych.errors import InputError, UnknownModelError, WeightsError
 from diptych.model.config import RobertaConfig
 
 
@@ -44,9 +44,10 @@ def test_settings_that_cannot_be_are_refused(assignment: str, message: str) -> N
         config_of(Path("x"), Path("y")).override([assignment])
 
 
-def test_a_multilingual_text_tower_is_for_encoding_only() -> None:
-    with pytest.raises(InputError, match="RoBERTa's kind cannot be trained here yet"):
-        config_of(Path("x"), Path("y"), model=dataclasses.replace(TINY, text=RobertaConfig()))
+def test_a_tokenizer_that_is_a_file_must_be_named() -> None:
+    config = config_of(Path("x"), Path("y"), model=dataclasses.replace(TINY, text=RobertaConfig()))
+    with pytest.raises(WeightsError, match="tokenizer is a file: name it"):
+        config.load_tokenizer()
 
 
 def test_settings_that_need_each_other_come_in_any_order() -> None:

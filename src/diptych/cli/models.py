@@ -228,6 +228,14 @@ def convert(
         bool, typer.Option("--half", metavar="", help="Our form in half precision: half the size.")
     ] = False,
     pretrained: options.Pretrained = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", metavar="PIXELS", help="Resize the position table to this image size."),
+    ] = None,
+    context_length: Annotated[
+        int | None,
+        typer.Option("--context-length", metavar="TOKENS", help="Cut or interpolate the texts' positions."),
+    ] = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Write a model in another form, the same numbers in it: our own, open_clip's or transformers'.
@@ -239,6 +247,8 @@ def convert(
       diptych models convert ViT-B-32 vit-b-32 --pretrained openai
 
       diptych models convert runs/mine small --half
+
+      diptych models convert ViT-B-16 vit-b-16-384 --pretrained openai --image-size 384
     """
     from diptych.weights import load_checkpoint, to_diptych, to_open_clip, to_transformers
 
@@ -249,7 +259,12 @@ def convert(
         raise InputError(f"--half is for our own form; --to {to} keeps the precision of the weights")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is there already and not an empty folder: name a new one")
-    checkpoint = load_checkpoint(model, pretrained)
+    checkpoint = load_checkpoint(model, pretrained, image_size=image_size, context_length=context_length)
+    if image_size is not None or context_length is not None:
+        note(
+            "resized position tables are a start to train from: measure the model before using it",
+            quiet=quiet,
+        )
     if to == "diptych":
         to_diptych(checkpoint, folder, half=half)
     else:

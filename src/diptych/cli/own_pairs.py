@@ -102,9 +102,16 @@ class OwnPairs:
 
 def _fine_tuning(start: str, model: str | None) -> dict[str, Any]:
     """Fields of a config that goes on from a model: its shape, its licence, gentle rates."""
-    from diptych.training import gentle
+    from diptych.training import gentle, inputs_of
     from diptych.weights import load_checkpoint
 
     before = load_checkpoint(start).spec
-    told = {"licence": before.licence, "source": f"fine-tuned from {before.name}; {before.source}"}
-    return {"start": start, "model": model or before.architecture, **told, **gentle(before.architecture)}
+    source = f"fine-tuned from {before.name}; {before.source}"
+    return {
+        "start": start,
+        "model": model or before.architecture,
+        "licence": before.licence,
+        "source": source,
+        **inputs_of(start),
+        **gentle(before.architecture),
+    }

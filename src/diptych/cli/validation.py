@@ -92,8 +92,8 @@ def kept(paths: Sequence[Path], config: TrainConfig) -> dict[str, Evaluator]:
 def _encoder(model: CLIP, config: TrainConfig) -> TorchEncoder:
     from diptych.encoders import TorchEncoder
 
-    spec = dataclasses.replace(config, model=model.config).spec  # --set may have changed the shape
-    return TorchEncoder(model, spec, threads=config.workers)
+    now = dataclasses.replace(config, model=model.config)  # --set may have changed the shape
+    return TorchEncoder(model, now.spec, tokenizer=now.load_tokenizer(), threads=config.workers)
 
 
 def _chosen(source: Source) -> list[int]:

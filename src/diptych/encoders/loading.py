@@ -41,6 +41,8 @@ def load(
     batch_size: int = ...,
     threads: int | None = ...,
     on_long: OnLong = ...,
+    image_size: int | None = ...,
+    context_length: int | None = ...,
     cache_dir: str | Path | None = ...,
 ) -> TorchEncoder: ...
 @overload
@@ -55,6 +57,8 @@ def load(
     batch_size: int = ...,
     threads: int | None = ...,
     on_long: OnLong = ...,
+    image_size: int | None = ...,
+    context_length: int | None = ...,
     cache_dir: str | Path | None = ...,
 ) -> TorchEncoder | ExportedEncoder: ...
 def load(
@@ -68,13 +72,15 @@ def load(
     batch_size: int = BATCH,
     threads: int | None = None,
     on_long: OnLong = "cut",
+    image_size: int | None = None,
+    context_length: int | None = None,
     cache_dir: str | Path | None = None,
 ) -> TorchEncoder | ExportedEncoder:
     """Load a model, ready to encode.
 
     Parameters
     ----------
-    name, pretrained, cache_dir
+    name, pretrained, image_size, context_length, cache_dir
         As for `diptych.weights.load_checkpoint`: "default" ships with the package; `"ViT-B-32", "openai"`;
         `"hf-hub:org/repo"`; a folder or a run. Or a checkpoint at hand, or a folder that `diptych export`
         wrote. Or released ONNX graphs, which need no torch: `"ViT-B-32__openai"` and Immich's other names,
@@ -119,6 +125,8 @@ def load(
     if runtime is not None and runtime not in wanted:
         raise InputError(f"unknown runtime {runtime!r}: expected one of {', '.join(wanted)}")
     precision = "float32" if exact else precision
+    if image_size is not None or context_length is not None:
+        name, pretrained = _resized(name, pretrained, image_size, context_length, cache_dir), None
     rest: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "on_long": on_long}
     if isinstance(name, str | Path) and pretrained is None:
         folder = Path(str(name).removeprefix("local-dir:"))
@@ -148,6 +156,22 @@ def load(
     from diptych.encoders.torch import TorchEncoder
 
     return TorchEncoder.from_checkpoint(weights.checkpoint, device=device, precision=precision, **rest)
+
+
+def _resized(
+    name: str | Path | Checkpoint,
+    pretrained: str | Path | None,
+    image_size: int | None,
+    context_length: int | None,
+    cache_dir: str | Path | None,
+) -> Checkpoint:
+    """The weights with position tables for other pictures or texts; an exported folder has none to resize."""
+    from diptych.weights import load_checkpoint
+    from diptych.weights.resizing import resize_checkpoint
+
+    if isinstance(name, str | Path):
+        name = load_checkpoint(name, pretrained, cache_dir=cache_dir)
+    return resize_checkpoint(name, image_size=image_size, context_length=context_length)
 
 
 def _export(

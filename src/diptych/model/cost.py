@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-from diptych.model.clip import CLIP
+from diptych.model.clip import CLIP, RobertaCLIP
 from diptych.model.config import CLIPConfig
 from diptych.model.decoder import CaptionDecoder
 from diptych.model.initialise import build
@@ -112,6 +112,8 @@ def _read(model: CLIP, seen: torch.Tensor, tokens: int, reader: Reader, entries:
         with torch.device("meta"):
             decoder = CaptionDecoder(text, width, model.config.activation, seed=None)
             decoder.logits(decoder.read(seen, torch.empty(1, tokens - 1, dtype=torch.int64)))
+    elif isinstance(model, RobertaCLIP):
+        model.encode_ids(torch.zeros(1, tokens, dtype=torch.int64, device="meta"))
     else:
         # Past the embedding: where a text ends is a matter of its values, which these tensors do not have.
         model.transformer(torch.empty(1, tokens, text.width, device="meta"), causal=True)

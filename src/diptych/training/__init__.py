@@ -9,7 +9,7 @@ from __future__ import annotations
 from diptych.training.config import Evaluator, Run, TrainConfig
 from diptych.training.plan import Plan, plan
 from diptych.training.trainer import refuse_used, train
-from diptych.training.tuning import gentle
+from diptych.training.tuning import gentle, inputs_of
 from diptych.training.watching import Listener, StepReport, Summary, sample_file
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Run",
     "TrainConfig",
     "gentle",
+    "inputs_of",
     "Evaluator",
     "Summary",
     "Listener",

@@ -38,6 +38,7 @@ FORMAT = 3
 FREE = frozenset(
     {"out", "workers", "cache", "max_minutes", "evaluate_every", "checkpoint_every", "log_every"}
     | {"device", "threads", "patience", "chunk", "parallel", "exchange"}
+    | {"tokenizer_file", "languages"}  # where the tokenizer lies; what it is, is its config's
 )
 
 

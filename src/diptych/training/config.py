@@ -11,16 +11,19 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from diptych.errors import InputError
-from diptych.inputs import PreprocessConfig, TokenizerConfig
-from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, check_choices
+from diptych.errors import InputError, WeightsError
+from diptych.inputs import PreprocessConfig, Tokenizer, TokenizerConfig, load_tokenizer
+from diptych.inputs.config import CLIP_VOCAB_SIZE
+from diptych.model.config import CLIPConfig, ResNetConfig, check_choices
 from diptych.pairs.augment import AugmentConfig
 from diptych.pairs.loader import Mixture
 from diptych.weights import ModelSpec
 from diptych.weights.names import resolve_architecture
+from diptych.weights.registry import tokenizer_for
 
 # Called with the (averaged) model and the step; what it returns is logged under the evaluator's name. The
 # model is a CLIP; for the objectives of predicting.py it is the tower with its head, which has `score`.
@@ -45,6 +48,12 @@ class TrainConfig:
     data: Mixture
     model: CLIPConfig | str = "diptych-small"  # a shape, or a preset's name
     start: str = ""  # weights to go on from, as `diptych.load` names them; "": none (paper, section 2.5)
+    # What a picture and a text are to the model: of the weights that are gone on from (`inputs_of`), or by
+    # default CLIP's. Side and length are always the architecture's.
+    preprocess: PreprocessConfig | None = None
+    tokenizer: TokenizerConfig | None = None
+    tokenizer_file: str = ""  # path of the tokenizer.json, for a tokenizer that is a file
+    languages: tuple[str, ...] = ()  # of the texts, as codes; () where nobody says
     out: str = "runs/diptych"  # folder of the run: log, checkpoint, model
     name: str = "diptych"  # of the model, for people
     licence: str = "unknown"  # of the weights
@@ -174,11 +183,6 @@ class TrainConfig:
 
     def _check_sizes(self) -> None:
         vision = self.architecture.vision
-        if isinstance(self.architecture.text, RobertaConfig):
-            raise InputError(
-                "a text tower of RoBERTa's kind cannot be trained here yet: use it for encoding, or train a "
-                "model with CLIP's text tower"
-            )
         if self.image_sizes and not (isinstance(vision, ResNetConfig) and vision.pool == "average"):
             raise InputError(
                 "image_sizes needs a tower that reads pictures of any side: a ResNet with pool='average'"
@@ -197,18 +201,36 @@ class TrainConfig:
     def spec(self) -> ModelSpec:
         """What travels with the weights that this run makes."""
         shape = self.architecture
+        text = shape.text
+        tokenizer = self.tokenizer
+        if tokenizer is None and text.vocab_size <= CLIP_VOCAB_SIZE:
+            tokenizer = TokenizerConfig(vocab_size=text.vocab_size, pad_id=text.pad_id)
+        tokenizer = tokenizer or tokenizer_for(shape)
         return ModelSpec(
             name=self.name,
             architecture=shape,
-            preprocess=PreprocessConfig(size=shape.vision.image_size),
-            tokenizer=TokenizerConfig(
-                vocab_size=shape.text.vocab_size,
-                context_length=shape.text.context_length,
-                pad_id=shape.text.pad_id,
-            ),
+            preprocess=replace(self.preprocess or PreprocessConfig(), size=shape.vision.image_size),
+            tokenizer=replace(tokenizer, context_length=text.context_length),
             licence=self.licence,
             source=self.source,
+            languages=self.languages,
         )
+
+    def load_tokenizer(self) -> Tokenizer:
+        """Load the tokenizer of the run's texts.
+
+        Raises
+        ------
+        WeightsError
+            It is a file, and `tokenizer_file` names none.
+        """
+        config = self.spec.tokenizer
+        if config.kind == "file" and not self.tokenizer_file:
+            raise WeightsError(
+                "this architecture's tokenizer is a file: name it, tokenizer_file='path/to/tokenizer.json', "
+                "or go on from weights that bring it along (--from, inputs_of)"
+            )
+        return load_tokenizer(config, Path(self.tokenizer_file).parent if self.tokenizer_file else None)
 
     def side(self, epoch: int) -> int:
         """Side of the pictures in an epoch, pixels."""

@@ -304,13 +304,17 @@ def bytes_each(config: TrainConfig) -> int:
 
 def refuse_other_inputs(config: TrainConfig, spec: ModelSpec, name: str) -> None:
     """Raise TrainingError for a model that reads other ids or other colours than the run gives."""
-    # The side alone may be another: an average pool reads any, and what does not fit is refused elsewhere.
+    # Side and length may differ: position tables are resized, and what does not fit is refused elsewhere.
     ours = config.spec
     sized = replace(spec.preprocess, size=ours.preprocess.size)
-    for what, theirs in (("tokenizer", spec.tokenizer), ("preprocess", sized)):
+    cut = replace(spec.tokenizer, context_length=ours.tokenizer.context_length)
+    for what, theirs in (("tokenizer", cut), ("preprocess", sized)):
         mine = getattr(ours, what)
         if theirs != mine:
-            raise TrainingError(f"{name} has another {what}: {theirs}, this run has {mine}")
+            raise TrainingError(
+                f"{name} has another {what}: {theirs}, this run has {mine}. To go on from it, set its "
+                "inputs: TrainConfig(start=name, **inputs_of(name)), as --from does"
+            )
 
 
 def gradient_norm(gradients: Sequence[Tensor], world: World) -> Tensor:

@@ -181,7 +181,7 @@ class Contrastive(Objective):
     def _encode_text(self, model: CLIP, tokens: Tensor) -> Tensor:
         if self.share_text and can_share(model.text_config):
             return encode_shared(model, tokens, nodes=TREE_NODES)
-        return model.encode_text(tokens.to(model.token_embedding.weight.device), normalize=True)
+        return model.encode_text(tokens.to(model.logit_scale.device), normalize=True)
 
     def loss(self, rows: Sequence[Tensor], groups: Tensor | None, exchange: Exchange) -> Tensor:
         """InfoNCE or the sigmoid loss on all pairs, and what the teachers make of them."""

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from diptych.errors import TrainingError
-from diptych.inputs import load_tokenizer
 from diptych.model.clip import CLIP
 from diptych.model.machine import pick_device
 from diptych.pairs import Batch, Loader, Negatives, Share, open_pairs
@@ -33,9 +32,10 @@ from diptych.training.config import Run, TrainConfig
 from diptych.training.learner import Learner, refuse_other_inputs
 from diptych.training.meter import Diagnosis, Meter
 from diptych.training.optim import rate
+from diptych.training.tuning import fitted_start
 from diptych.training.watching import Listener, Summary
 from diptych.training.world import World, join
-from diptych.weights import fit, load_checkpoint, save_checkpoint
+from diptych.weights import load_checkpoint, save_checkpoint
 
 OFF_PLAN = 0.03  # by which part of the planned steps the real ones may be off before it is said
 
@@ -155,7 +155,10 @@ class Trainer:
         """Take over the weights of another model of the same shape, the same ids and the same colours."""
         before = load_checkpoint(name)
         refuse_other_inputs(self.config, before.spec, name)
-        self.learner.begin(fit(self.config.architecture, before.state, source=name))
+        state, note = fitted_start(self.config.architecture, before, name)
+        if note:
+            self.listener.note(note)
+        self.learner.begin(state)
         self.state.start = before.identity
 
     def _restore(self) -> None:
@@ -292,8 +295,9 @@ class Trainer:
         self.state.metrics = self.metrics
         spec = replace(self.spec, training=summary)
         if self.world.first:
+            extra = [Path(self.config.tokenizer_file)] if self.config.tokenizer_file else []
             self.state.identity = save_checkpoint(
-                self.folder / "model", spec, checkpoint.to_cpu(model.state_dict())
+                self.folder / "model", spec, checkpoint.to_cpu(model.state_dict()), extra_files=extra
             )
         self.state.identity = self.world.share(self.state.identity)
 
@@ -355,7 +359,7 @@ def open_loader(config: TrainConfig, world: World, lanes: int) -> Loader:
     spec = config.spec
     return open_pairs(
         config.data,
-        load_tokenizer(spec.tokenizer),
+        config.load_tokenizer(),
         batch_size=config.batch_size,
         image_size=config.largest_side,
         augment=config.augment,

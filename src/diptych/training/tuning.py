@@ -19,17 +19,22 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from diptych.model.blocks import MLP, Attention
-from diptych.model.clip import CLIP
+from diptych.model.clip import CLIP, RobertaCLIP
 from diptych.model.config import CLIPConfig, ResNetConfig
 from diptych.model.resnet import ModifiedResNet
+from diptych.model.roberta import RobertaTower
+from diptych.weights import Checkpoint, fit, load_checkpoint
+from diptych.weights.resizing import resize_positions
 
 Lock = Literal["", "image", "text"]
 
-_BLOCK = re.compile(r"resblocks\.(\d+)\.")
+_BLOCK = re.compile(r"(?:resblocks|encoder\.layer)\.(\d+)\.")
 _STAGE = re.compile(r"visual\.layer(\d)\.")
 _LAST = (
     "ln_final",
     "text_projection",
+    "text.proj",
+    "text.transformer.pooler",
     "visual.ln_post",
     "visual.proj",
     "visual.pool_head",
@@ -71,6 +76,64 @@ def gentle(shape: CLIPConfig) -> dict[str, Any]:
         "warmup": 20,
         "ema": 0.95,
     }
+
+
+def inputs_of(name: str) -> dict[str, Any]:
+    """Fields of a `TrainConfig` that keep what pictures and texts are to the weights that it goes on from.
+
+    Parameters
+    ----------
+    name : str
+        The weights, as `diptych.load` names them.
+
+    Returns
+    -------
+    dict
+        `preprocess`, `tokenizer`, `tokenizer_file` and `languages`; and the sigmoid loss for a model with a
+        bias, which was trained with it.
+
+    Examples
+    --------
+    >>> inputs_of("default")["tokenizer"].vocab_size
+    8192
+    """
+    checkpoint = load_checkpoint(name)
+    spec, file = checkpoint.spec, checkpoint.tokenizer_file
+    fields: dict[str, Any] = {
+        "preprocess": spec.preprocess,
+        "tokenizer": spec.tokenizer,
+        "tokenizer_file": "" if file is None else str(file),
+        "languages": spec.languages,
+    }
+    return fields if spec.architecture.init_logit_bias is None else {**fields, "loss": "sigmoid"}
+
+
+def fitted_start(shape: CLIPConfig, start: Checkpoint, name: str) -> tuple[dict[str, Tensor], str]:
+    """Fit the weights that a run goes on from to its architecture, their position tables resized if need be.
+
+    Parameters
+    ----------
+    shape : CLIPConfig
+        Of the run.
+    start : Checkpoint
+    name : str
+        Of the weights, for messages.
+
+    Returns
+    -------
+    state : dict of str to Tensor
+    note : str
+        What was resized; empty if nothing was.
+    """
+    before = start.spec.architecture
+    state = fit(shape, resize_positions(start.state, before, shape), source=name)
+    if all(state[key].shape == tensor.shape for key, tensor in start.state.items()):
+        return state, ""
+    return state, (
+        f"{name} is made for pictures of {before.vision.image_size} pixels and texts of "
+        f"{before.text.context_length} tokens: its position tables are resized to this run's "
+        f"{shape.vision.image_size} and {shape.text.context_length}"
+    )
 
 
 class LowRank(nn.Module):
@@ -122,8 +185,10 @@ def add_low_rank(model: CLIP, rank: int, scale: float, *, seed: int = 0, lock: L
 
 
 def _matrices(model: CLIP, lock: Lock) -> Iterator[tuple[nn.Module, str]]:
-    towers: list[nn.Module] = [] if lock == "text" else [model.transformer]
+    texts = model.text if isinstance(model, RobertaCLIP) else model.transformer
+    towers: list[nn.Module] = [] if lock == "text" else [texts]
     towers += [] if lock == "image" else [model.visual]
+    kinds = {ModifiedResNet: nn.Conv2d, RobertaTower: nn.Linear}
     for tower in towers:
         for module in tower.modules():
             if isinstance(module, Attention):
@@ -132,7 +197,7 @@ def _matrices(model: CLIP, lock: Lock) -> Iterator[tuple[nn.Module, str]]:
             elif isinstance(module, MLP):
                 yield module.c_fc, "weight"
                 yield module.c_proj, "weight"
-            elif isinstance(module, nn.Conv2d) and isinstance(tower, ModifiedResNet):
+            elif isinstance(module, kinds.get(type(tower), ())):
                 yield module, "weight"
 
 

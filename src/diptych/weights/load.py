@@ -15,6 +15,7 @@ from diptych.weights.names import HUB, LOCAL, resolve
 from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, read_spec
 from diptych.weights.pickled import read_state
 from diptych.weights.registry import Release, find
+from diptych.weights.resizing import resize_checkpoint
 from diptych.weights.roberta import TOKENIZER_REPOSITORY, XLM_R_VOCABULARY, tokenizer_of
 from diptych.weights.spec import Checkpoint, tokenizer_file
 
@@ -23,7 +24,12 @@ DEFAULT_FOLDER = Path(__file__).parent / "default"
 
 
 def load_checkpoint(
-    name: str | Path = "default", pretrained: str | Path | None = None, *, cache_dir: str | Path | None = None
+    name: str | Path = "default",
+    pretrained: str | Path | None = None,
+    *,
+    image_size: int | None = None,
+    context_length: int | None = None,
+    cache_dir: str | Path | None = None,
 ) -> Checkpoint:
     """Find, fetch, read and verify a model's weights.
 
@@ -40,6 +46,9 @@ def load_checkpoint(
         A tag, or a file or folder of weights for the architecture. A config beside the weights is followed;
         one that contradicts the architecture is refused. Where `name` is an M-CLIP text encoder (a folder, or
         a repository): the model whose pictures it was taught to fit, as in `"ViT-B-32 openai"`.
+    image_size, context_length : int, optional
+        Another side of the pictures in pixels, another length of the texts in tokens: the position tables are
+        resized (`diptych.weights.resizing`). By default the model's own.
     cache_dir : str or Path, optional
         Where downloads are kept; by default where the hub's client keeps them.
 
@@ -67,6 +76,11 @@ def load_checkpoint(
     diptych.errors.UnknownModelError: unknown model 'ViT-B-23'. Did you mean ViT-B-32, ViT-S-32 or \
 ViT-M-32? `diptych models list` shows all
     """
+    checkpoint = _load(name, pretrained, cache_dir)
+    return resize_checkpoint(checkpoint, image_size=image_size, context_length=context_length)
+
+
+def _load(name: str | Path, pretrained: str | Path | None, cache_dir: str | Path | None) -> Checkpoint:
     if pretrained is not None:
         return _load_pair(name, pretrained, cache_dir)
     meant = resolve(name)

@@ -1,0 +1,151 @@
+"""Position tables for pictures of another side and texts of another length.
+
+The table of an image tower is resized as a picture, bicubic with antialiasing, the class token's row kept
+(Dosovitskiy et al. 2021, section 3.2; open_clip's `resize_pos_embed` gives the same numbers). A shorter text
+keeps the first rows; a longer one gets a table interpolated linearly. Only on request: the vectors are no
+longer those of the model that was released, and fine-tuning makes up for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from diptych.errors import InputError
+from diptych.model.config import CLIPConfig, RobertaConfig
+from diptych.weights.fitting import fit
+from diptych.weights.identity import identity_of
+from diptych.weights.spec import Checkpoint, State
+
+_IMAGE_TABLES = ("visual.positional_embedding", "visual.attnpool.positional_embedding")
+_TEXT_TABLE = "positional_embedding"
+
+
+def resize_checkpoint(
+    checkpoint: Checkpoint, *, image_size: int | None = None, context_length: int | None = None
+) -> Checkpoint:
+    """Make a model read pictures of another side, or texts of another length.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    image_size : int, optional
+        Side of the square, pixels.
+    context_length : int, optional
+        Tokens of a text, start and end included.
+
+    Returns
+    -------
+    Checkpoint
+        Of another identity, its source saying what was done; the checkpoint itself where nothing changes.
+
+    Raises
+    ------
+    InputError
+        A side that the image tower cannot read, or a length that the text tower has no positions for.
+
+    Examples
+    --------
+    >>> from diptych.weights import load_checkpoint
+    >>> larger = resize_checkpoint(load_checkpoint("default"), context_length=24)
+    >>> larger.spec.tokenizer.context_length, larger.state["positional_embedding"].shape[0]
+    (24, 24)
+    """
+    spec, old = checkpoint.spec, checkpoint.spec.architecture
+    new = resized_architecture(old, image_size=image_size, context_length=context_length)
+    if new == old:
+        return checkpoint
+    changes = [
+        f"{what} {before} resized to {after}"
+        for what, before, after in (
+            ("image size", old.vision.image_size, new.vision.image_size),
+            ("context length", old.text.context_length, new.text.context_length),
+        )
+        if before != after
+    ]
+    spec = dataclasses.replace(
+        spec,
+        architecture=new,
+        preprocess=dataclasses.replace(spec.preprocess, size=new.vision.image_size),
+        tokenizer=dataclasses.replace(spec.tokenizer, context_length=new.text.context_length),
+        source=f"{spec.source}; {', '.join(changes)}".removeprefix("; "),
+    )
+    state = fit(new, resize_positions(checkpoint.state, old, new), source=spec.name)
+    identity = identity_of(spec, state, checkpoint.folder)
+    return Checkpoint(spec=spec, state=state, identity=identity, folder=checkpoint.folder)
+
+
+def resized_architecture(
+    config: CLIPConfig, *, image_size: int | None = None, context_length: int | None = None
+) -> CLIPConfig:
+    """Give an architecture another image size or context length.
+
+    Raises
+    ------
+    InputError
+        The towers cannot have it.
+    """
+    if image_size is not None:
+        config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, image_size=image_size))
+    if context_length is not None:
+        config = dataclasses.replace(
+            config, text=dataclasses.replace(config.text, context_length=context_length)
+        )
+    return config
+
+
+def resize_positions(state: Mapping[str, Tensor], old: CLIPConfig, new: CLIPConfig) -> State:
+    """Resize the position tables of weights to another architecture's image size and context length.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        Weights of `old`, under our names.
+    old, new : CLIPConfig
+        Only image size and context length may differ.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Tables keep their type; all other weights are the same tensors.
+
+    Raises
+    ------
+    InputError
+        A text tower of RoBERTa's kind has no positions for texts so long.
+    """
+    resized = dict(state)
+    for name in _IMAGE_TABLES:
+        if name in state and old.vision.grid != new.vision.grid:
+            resized[name] = _resize_grid(state[name], old.vision.grid, new.vision.grid)
+    length = new.text.context_length
+    if isinstance(new.text, RobertaConfig):
+        return resized  # its own table is as long as it is; the config refuses what does not fit
+    if _TEXT_TABLE in state and len(state[_TEXT_TABLE]) != length:
+        resized[_TEXT_TABLE] = _resize_text(state[_TEXT_TABLE], length)
+    return resized
+
+
+def _resize_grid(table: Tensor, old: int, new: int) -> Tensor:
+    """(P + old * old, W) -> (P + new * new, W), the P rows before the grid kept."""
+    before = len(table) - old * old
+    if before not in (0, 1):
+        raise InputError(f"a table of {len(table)} positions is no grid of {old} x {old}")
+    head, grid = table[:before], table[before:]
+    picture = grid.float().reshape(1, old, old, -1).permute(0, 3, 1, 2)  # (1, W, old, old)
+    picture = interpolate(picture, (new, new), mode="bicubic", antialias=True, align_corners=False)
+    rows = picture.permute(0, 2, 3, 1).reshape(new * new, -1)
+    return torch.cat([head, rows.to(table.dtype)])
+
+
+def _resize_text(table: Tensor, length: int) -> Tensor:
+    """(L, W) -> (length, W): the first rows, or linear interpolation."""
+    if length <= len(table):
+        return table[:length].clone()
+    rows = table.float().T[None]  # (1, W, L)
+    longer = interpolate(rows, length, mode="linear", align_corners=False)[0].T
+    return longer.to(table.dtype).contiguous()
