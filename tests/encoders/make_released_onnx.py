@@ -359,6 +359,62 @@ def xenova(folder: Path) -> None:
     record(folder, unit(images, dim=-1), unit(texts, dim=-1))
 
 
+def siglip_js(folder: Path) -> None:
+    """transformers' SiglipModel as transformers.js has it: rows are what its towers pool."""
+    import torch
+    from open_clip.tokenizer import get_clean_fn
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+    from transformers import SiglipConfig, SiglipModel
+
+    tokenizer = write_tokenizer(folder, "siglip")
+    sizes = {"hidden_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    text = {**sizes, "vocab_size": len(tokenizer), "max_position_embeddings": LENGTH}
+    config = SiglipConfig(text_config=text, vision_config={**sizes, "image_size": SIDE, "patch_size": 8})
+    config._attn_implementation = "eager"
+    model = SiglipModel(config).eval()
+    spread(model)
+
+    class Tower(torch.nn.Module):
+        def __init__(self, tower: Any) -> None:
+            super().__init__()
+            self.tower = tower
+
+        def forward(self, batch: torch.Tensor) -> Any:
+            out = self.tower(batch)
+            return out.last_hidden_state, out.pooler_output
+
+    towers = {"text": Tower(model.text_model), "vision": Tower(model.vision_model)}
+    names = {"text": "input_ids", "vision": "pixel_values"}
+    examples = {"text": torch.ones(2, LENGTH, dtype=torch.int64), "vision": torch.randn(2, 3, SIDE, SIDE)}
+    for name, tower in towers.items():
+        axes = {each: {0: "batch_size"} for each in (names[name], "last_hidden_state", "pooler_output")}
+        outputs = ["last_hidden_state", "pooler_output"]
+        path = folder / f"onnx/{name}_model.onnx"
+        write_graph(tower, {names[name]: examples[name]}, outputs, path, axes=axes)
+    told = {"model_type": "siglip", "text_config": {}, "vision_config": {"image_size": SIDE}}
+    (folder / "config.json").write_text(json.dumps(told))
+    square = {"height": SIDE, "width": SIDE}
+    steps = {
+        "do_resize": True,
+        "do_rescale": True,
+        "do_normalize": True,
+        "rescale_factor": 1 / 255,
+        "resample": 3,
+    }
+    stated = {"image_processor_type": "SiglipImageProcessor", "size": square, **steps}
+    stated |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(stated))
+    cleaned = [get_clean_fn("canonicalize")(text) for text in TEXTS]
+    found = tokenizer(cleaned, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
+    cfg = PreprocessCfg(size=SIDE, mean=(0.5,) * 3, std=(0.5,) * 3, resize_mode="squash")
+    transform = image_transform_v2(cfg, is_train=False)
+    unit = torch.nn.functional.normalize
+    with torch.no_grad():
+        images = towers["vision"](torch.stack([transform(picture) for picture in pictures()]))[1]
+        texts = towers["text"](found.input_ids)[1]
+    record(folder, unit(images, dim=-1), unit(texts, dim=-1))
+
+
 def main(target: Path) -> None:
     """All models in one zip."""
     import torch
@@ -380,6 +436,7 @@ def main(target: Path) -> None:
         m_clip(home / "m_clip", home / "clip")
         jina(home / "jina")
         xenova(home / "xenova")
+        siglip_js(home / "siglip_js")
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
             for path in sorted(home.rglob("*")):
                 if path.is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-MODELS = ("clip", "siglip", "m_clip", "jina", "xenova")
+MODELS = ("clip", "siglip", "m_clip", "jina", "xenova", "siglip_js")
 
 
 def unpack(folder: Path) -> Path:

@@ -23,8 +23,8 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="default (inside the package), another name of [bold]diptych models list[/bold], a folder, "
-        "hf-hub:ORG/REPO or local-dir:PATH.",
+        help="default (inside the package), another name of [bold]diptych models list[/bold] (also with "
+        "--immich), a folder, hf-hub:ORG/REPO or local-dir:PATH.",
         show_default=False,
         rich_help_panel=_MODEL,
     ),

@@ -219,7 +219,7 @@ class ExportedEncoder:
         if rows.shape[1:] != (self.dim,):
             raise WeightsError(
                 f"a tower of {self.spec.name} gives rows of {rows.shape[1:]}, expected {self.dim} wide: its "
-                "files do not belong together; export the model again"
+                "files do not belong together; export or fetch the model again"
             )
         if not np.isfinite(rows).all():
             raise WeightsError(

@@ -213,7 +213,9 @@ class OpenVinoTower:
                 model = openvino.Model([model.output(signature.output)], parameters)
             compiled = core.compile_model(model, "CPU", settings)
         self._requests = [compiled.create_infer_request() for _ in range(min(threads, STREAMS))]
-        self._output = compiled.output(signature.output).index if signature.output else 0
+        # Not `Output.index`, which counts within its node.
+        places = [place for place, port in enumerate(compiled.outputs) if signature.output in port.names]
+        self._output = places[0] if places else 0
         self._names = {name for port in compiled.inputs for name in port.names}  # a port may have several
         self._path, self._signature = path, signature
         self._one = Lock()
