@@ -14,8 +14,10 @@ from diptych.cli import options
 from diptych.cli.console import clear_progress, note, progress, tell_failures
 from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import print_section, write
+from diptych.errors import DataError
 
 if TYPE_CHECKING:
+    from diptych.encoder import Encoder
     from diptych.evaluation import Measure, Result
 
 app = typer.Typer(
@@ -35,6 +37,13 @@ Names = Annotated[
     typer.Option(metavar="NAME", help="Known data sets in PATH, by CLIP_benchmark's names."),
 ]
 Part = Annotated[str, typer.Option(metavar="test|train|val", help="Which part, where there are several.")]
+Language = Annotated[
+    str,
+    typer.Option(
+        metavar="CODE|FILE",
+        help="Of names and prompts: en, de, es, fr, ..., or a JSON file (language, templates, names).",
+    ),
+]
 Templates = Annotated[
     str | None,
     typer.Option(
@@ -59,6 +68,7 @@ def zero_shot(
     dataset: Names = None,
     part: Part = "test",
     templates: Templates = None,
+    language: Language = "en",
     out: Out = None,
     *,
     asked: Measuring,
@@ -76,12 +86,14 @@ def zero_shot(
       diptych evaluate zero-shot data --dataset cifar10 --dataset vtab/caltech101
 
       diptych evaluate zero-shot pacs.tar --domain each --out pacs.json
+
+      diptych evaluate zero-shot data --dataset cifar10 --language es
     """
     from diptych.cli.labelled_data import Choice, open_known, open_own
 
     choice = Choice(names, templates, only, domain, part)
     measures = open_known(data, dataset, choice) if dataset else open_own(data, choice)
-    _measure(measures, out, asked)
+    _measure(_in_language(measures, language, templates), out, asked)
 
 
 @app.command("retrieval")
@@ -89,8 +101,14 @@ def zero_shot(
 def retrieval(
     data: Paths,
     field: Annotated[
-        str, typer.Option(metavar="NAME", help="Field of KEY.json with the captions.")
-    ] = "captions",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Field of KEY.json with the captions.",
+            show_default="captions, or captions_CODE of --language",
+        ),
+    ] = None,
+    language: Annotated[str, typer.Option(metavar="CODE|FILE", help="Of the captions, such as de.")] = "en",
     part: Part = "test",
     out: Out = None,
     *,
@@ -108,8 +126,41 @@ def retrieval(
     from diptych.datasets import load_captioned
     from diptych.evaluation import Measure
 
-    dataset = load_captioned(data, field=field, part=part_of(part))
-    _measure([Measure(dataset)], out, asked)
+    wanted = field or ("captions" if language == "en" else f"captions_{language}")
+    dataset = load_captioned(data, field=wanted, part=part_of(part))
+    # A file without that field is read by another, which holds English captions more often than not.
+    if field is None and language != "en":
+        usual = load_captioned(data, field="captions", part=part_of(part))
+        if dataset.captions == usual.captions:
+            raise DataError(
+                f"{dataset.name} has no field {wanted!r}; if all its captions are in {language!r}, say "
+                "--field captions"
+            )
+    _measure([Measure(dataset, language=language)], out, asked)
+
+
+def _in_language(measures: Sequence[Measure], language: str, templates: str | None) -> list[Measure]:
+    """The measures with names and prompts in another language; --templates still decides the prompts."""
+    if language == "en":
+        return list(measures)
+    from diptych.zeroshot.languages import load_language
+
+    words = load_language(language)
+    found = [one.translated(words) for one in measures]
+    return found if templates is None else [replace(one, templates=templates) for one in found]
+
+
+def _tell_language(measures: Sequence[Measure], encoder: Encoder, *, quiet: bool) -> None:
+    """A note where nothing says that the model reads the language it is measured in."""
+    known = getattr(getattr(encoder, "spec", None), "languages", ()) or ("en",)
+    foreign = {one.language for one in measures} - {*known, "en"}
+    if foreign and "mul" not in known:
+        note(
+            f"note: this model reads {', '.join(known)} and not {', '.join(sorted(foreign))}, as far as its "
+            "description says: figures near chance are to be expected. A multilingual model is "
+            "ViT-B-16-SigLIP2 (webli).",
+            quiet=quiet,
+        )
 
 
 def _measure(
@@ -124,6 +175,7 @@ def _measure(
 
     measures = [replace(one, dataset=asked.limited(one.dataset)) for one in measures]
     encoder, settings = asked.encoder(), asked.settings()
+    _tell_language(measures, encoder, quiet=asked.quiet)
     results: list[Result] = []
     files = [] if out is None else _files(out, [one.name for one in measures])
     try:

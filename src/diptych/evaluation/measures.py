@@ -30,6 +30,7 @@ from diptych.evaluation.report import Result
 from diptych.evaluation.retrieval import evaluate_retrieval
 from diptych.zeroshot import class_texts
 from diptych.zeroshot.labels import Names
+from diptych.zeroshot.languages import Language
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,28 @@ class Measure:
         For labelled pictures, as for `ZeroShotClassifier`.
     wanted : str, optional
         The metric that stands for the others, where a data set has one of its own.
+    language : str
+        Of the names and prompts, or of the captions; carried into the result.
     """
 
     dataset: ImageDataset | MultiLabelDataset | CaptionDataset
     names: Names | None = None
     templates: str | Sequence[str] | None = "plain"
     wanted: str | None = None
+    language: str = "en"
+
+    def translated(self, language: Language) -> Measure:
+        """The same with class names and prompts in another language.
+
+        Raises
+        ------
+        DataError
+            A class without a name in that language.
+        """
+        if isinstance(self.dataset, CaptionDataset):
+            return dataclasses.replace(self, language=language.code)
+        texts = language.class_texts(self.dataset.class_names, self.name)
+        return dataclasses.replace(self, names=texts, templates=language.templates, language=language.code)
 
     @property
     def name(self) -> str:
@@ -68,6 +85,9 @@ class Measure:
 
     def __call__(self, encoder: Encoder, **settings: Any) -> Result:
         """Measure an encoder; settings as for `evaluate_zero_shot`."""
+        return dataclasses.replace(self._result(encoder, **settings), language=self.language)
+
+    def _result(self, encoder: Encoder, **settings: Any) -> Result:
         if isinstance(self.dataset, CaptionDataset):
             return evaluate_retrieval(encoder, self.dataset, **settings)
         if isinstance(self.dataset, MultiLabelDataset):

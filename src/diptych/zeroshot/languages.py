@@ -1,0 +1,151 @@
+"""Class names and prompts in other languages: a few that the package carries, more from files of that form.
+
+The file is JSON: {"language": "de", "templates": ["Foto: {}."], "names": {"dog": "ein Hund", "cat": ["eine
+Katze", "ein Kater"]}}. Keys of "names" are the English class names as results have them, whatever their case.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import DataError, TextError
+
+
+@dataclass(frozen=True)
+class Language:
+    """Words and prompts of one language.
+
+    Attributes
+    ----------
+    code : str
+        Such as "de".
+    title : str
+        What people call it in English.
+    templates : tuple of str
+        Prompts; {} stands for a class.
+    names : mapping of str to tuple of str
+        English class name in lower case -> its words; several are synonyms.
+    """
+
+    code: str
+    title: str
+    templates: tuple[str, ...]
+    names: Mapping[str, tuple[str, ...]]
+
+    def class_texts(self, classes: Sequence[str], what: str) -> dict[str, list[str]]:
+        """The words of each class, first word -> all words, in the order of the classes.
+
+        Parameters
+        ----------
+        classes : sequence of str
+            English class names.
+        what : str
+            What messages call the data set.
+
+        Raises
+        ------
+        DataError
+            A class without words in this language, or two with the same first word.
+        """
+        missing = [name for name in classes if name.casefold() not in self.names]
+        if missing:
+            shown = ", ".join(map(repr, missing[:5])) + (
+                f" and {len(missing) - 5} more" if missing[5:] else ""
+            )
+            raise DataError(
+                f"{what} has {len(missing)} class{'es' * (len(missing) > 1)} without a name in {self.title}: "
+                f"{shown}. Give them in a file: --language FILE with "
+                '{"language": "' + self.code + '", "templates": ["...{}..."], "names": {'
+                f'"{missing[0]}": "...", ...}}}}'
+            )
+        texts = {words[0]: list(words) for words in (self.names[name.casefold()] for name in classes)}
+        if len(texts) < len(classes):
+            raise DataError(
+                f"{what}: two classes begin with the same words in {self.title}, so that their answers could "
+                "not be told apart: give each words of its own"
+            )
+        return texts
+
+
+@cache
+def _shipped() -> dict[str, Any]:
+    text = (files("diptych.zeroshot") / "data" / "languages.json").read_text(encoding="utf-8")
+    return {code: value for code, value in json.loads(text).items() if code != "note"}
+
+
+def languages() -> tuple[str, ...]:
+    """Codes of the languages that the package carries, besides English.
+
+    Examples
+    --------
+    >>> "de" in languages(), "en" in languages()
+    (True, False)
+    """
+    return tuple(_shipped())
+
+
+def load_language(code: str | Path) -> Language:
+    """A language by its code, or from a JSON file.
+
+    Parameters
+    ----------
+    code : str or path
+        One of `languages()`, or a file.
+
+    Raises
+    ------
+    TextError
+        No such language and no such file, or a file of another form.
+
+    Examples
+    --------
+    >>> load_language("es").class_texts(["dog", "Cat"], "toy")
+    {'un perro': ['un perro'], 'un gato': ['un gato']}
+    """
+    if str(code) in _shipped():
+        return _language(str(code), _shipped()[str(code)], str(code))
+    path = Path(code)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise TextError(
+            f"no language {str(code)!r}: there are en, {', '.join(languages())}, or a JSON file with "
+            f"language, templates and names ({error.strerror})"
+        ) from error
+    except ValueError as error:
+        raise TextError(f"{path} is no JSON file of a language: {error}") from error
+    return _language(path.stem, value, str(path))
+
+
+def _language(code: str, value: Any, what: str) -> Language:
+    """Checked, for a file may say anything."""
+    expected = 'expected {"language": "de", "templates": ["Foto: {}."], "names": {"dog": "ein Hund"}}'
+    if not isinstance(value, dict):
+        raise TextError(f"{what} is no object: {expected}")
+    templates, names = value.get("templates"), value.get("names")
+    if not _are_texts(templates) or not all("{}" in one for one in templates):
+        raise TextError(f"{what}: templates are no list of texts with {{}}: {expected}")
+    if not isinstance(names, dict):
+        raise TextError(f"{what}: names are no object: {expected}")
+    words: dict[str, tuple[str, ...]] = {}
+    for name, texts in names.items():
+        listed = [texts] if isinstance(texts, str) else texts
+        if not _are_texts(listed):
+            raise TextError(
+                f"{what}: the words of {name!r} are neither a text nor a list of texts: {expected}"
+            )
+        words[name.casefold()] = tuple(listed)
+    told = str(value.get("language", code))
+    return Language(told, str(value.get("title", told)), tuple(templates), words)
+
+
+def _are_texts(value: Any) -> bool:
+    return (
+        isinstance(value, list) and bool(value) and all(isinstance(one, str) and one.strip() for one in value)
+    )
