@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from diptych.errors import DataError, TextError
 
@@ -145,7 +145,7 @@ def _language(code: str, value: Any, what: str) -> Language:
     return Language(told, str(value.get("title", told)), tuple(templates), words)
 
 
-def _are_texts(value: Any) -> bool:
+def _are_texts(value: object) -> TypeGuard[list[str]]:
     return (
         isinstance(value, list) and bool(value) and all(isinstance(one, str) and one.strip() for one in value)
     )
