@@ -103,3 +103,28 @@ def test_a_folder_of_shards_brings_names_and_prompts(run: Run, tiny: Path) -> No
         run("evaluate", "zero-shot", "mine", "-m", tiny, "--json", "--templates", "bare").stdout
     )
     assert told["templates"] == ["{}"]
+
+
+def test_a_folder_of_voc_is_measured_as_one_of_several_classes(run: Run, tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "VOCdevkit" / "VOC2007"
+    (folder / "ImageSets/Main").mkdir(parents=True)
+    for number in (1, 2):
+        paint(folder / f"JPEGImages/{number}.jpg", number)
+    for name, line in (("dog", "1 1\n2 -1\n"), ("sofa", "1 -1\n2 1\n")):
+        (folder / f"ImageSets/Main/{name}_test.txt").write_text(line)
+    done = run("evaluate", "zero-shot", tmp_path / "VOCdevkit", "-m", tiny, "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert "mean_average_precision" in told["metrics"]
+    assert (told["n"], told["classes"]) == (2, 2)
+    done = run("evaluate", "zero-shot", tmp_path / "VOCdevkit", "-m", tiny, "--domain", "x")
+    assert "leave --names, --only, --domain out" in done.stderr
+
+
+def test_a_known_data_set_is_hinted_at(run: Run, tiny: Path, root: Path) -> None:
+    words = ("evaluate", "zero-shot", root / "cifar10", "-m", tiny, "--json")
+    done = run(*words)
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["n"] == 6
+    assert "cifar10 is called after the known data set cifar10: --dataset cifar10 takes" in done.stderr
+    assert "known data set" not in run(*words, "--names", "cifar10").stderr

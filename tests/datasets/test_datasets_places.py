@@ -521,3 +521,73 @@ def test_what_is_not_read_is_listed(tmp_path: Path) -> None:
     place = find(tmp_path, "cifar10")
     assert [path.name for path in place.unused] == ["cifar10-test.tar"]
     assert len(place.open()) == 2
+
+
+# ------------------------------------------------------------------------------- protocols of the paper
+
+
+def test_textures_are_learnt_from_train_and_validation(tmp_path: Path) -> None:
+    write(tmp_path / "dtd", *(f"images/banded/{n}.jpg" for n in range(4)))
+    (tmp_path / "dtd/labels").mkdir()
+    for number, part in enumerate(("train1", "val1", "test1")):
+        lines = [f"banded/{number}.jpg", *([] if part != "test1" else ["no line of a list"])]
+        (tmp_path / f"dtd/labels/{part}.txt").write_text("\n".join(lines))
+    path = tmp_path / "dtd"
+    parts = {part: load_labelled(path, part=part) for part in ("train", "train_only", "val", "test")}
+    assert {part: len(data) for part, data in parts.items()} == {
+        "train": 2,
+        "train_only": 1,
+        "val": 1,
+        "test": 1,
+    }
+    assert parts["test"].skipped[0][0] == "test1.txt, line 2"
+
+
+def test_some_folders_are_learnt_from_train_and_validation(tmp_path: Path) -> None:
+    for name in ("rendered-sst2", "fer2013"):
+        for number, part in enumerate(("train", "valid", "test")):
+            for kind in ("negative", "positive") if name == "rendered-sst2" else ("happy", "sad"):
+                path = tmp_path / name / part / kind / "1.png"
+                path.parent.mkdir(parents=True)
+                path.write_bytes(picture_bytes((number, len(kind), 0)))
+    assert len(find(tmp_path, "renderedsst2").open("train")) == 4  # 7,792 in the paper's table 9: both parts
+    assert len(find(tmp_path, "fer2013").open("train")) == 2
+
+
+def test_kinetics_is_the_mean_of_top_1_and_top_5(tmp_path: Path) -> None:
+    names = class_names("kinetics700")
+    packed(tmp_path, "kinetics700-test.tar", *(f"{name.replace(' ', '_')}/1.png" for name in names[:3]))
+    result = measure_known(find(tmp_path, "kinetics700"))(ToyEncoder())
+    assert result.metrics["mean_acc1_acc5"] == (result.metrics["acc1"] + result.metrics["acc5"]) / 2
+    assert result.chance["mean_acc1_acc5"] == 6 / 1400
+    low, high = result.intervals["mean_acc1_acc5"]
+    assert low <= result.metrics["mean_acc1_acc5"] < high
+
+
+def test_imagenets_variants_have_the_classes_they_are_defined_on(tmp_path: Path) -> None:
+    """Also where a folder lacks some, or there are no folders but numbers."""
+    packed(
+        tmp_path, "imagenet-r-test.tar", "n01443537/1.jpg", "n01484850/2.jpg"
+    )  # goldfish, great white shark
+    data = find(tmp_path, "imagenet-r").open()
+    assert isinstance(data, ImageDataset)
+    assert (len(data.class_names), [data.class_names[label] for label in data.labels]) == (
+        200,
+        ["goldfish", "great white shark"],
+    )
+    write_shards(tmp_path / "imagenet-a", [labelled_shard(["red", "blue"], [1, 199])])
+    data = find(tmp_path, "imagenet-a").open()
+    assert isinstance(data, ImageDataset)
+    assert len(data.class_names) == known("imagenet-a").classes == 200
+    every = list(folder_names("imagenet").values())
+    assert [data.class_names[label] for label in data.labels] == [
+        every[known("imagenet-a").among[place]] for place in (1, 199)
+    ]
+    write(tmp_path / "imagenet-100", "n01440764/1.jpg", "n02085620/1.jpg")
+    assert len(find(tmp_path, "imagenet-100").open().class_names) == 2  # type: ignore[union-attr]
+
+
+def test_one_class_is_nothing_to_tell_apart(tmp_path: Path) -> None:
+    write(tmp_path, "images/1.jpg", "images/2.jpg")
+    with pytest.raises(DataError, match="has one class, 'images': any model would be right"):
+        open_measure(tmp_path)(ToyEncoder())

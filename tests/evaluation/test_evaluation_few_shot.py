@@ -14,7 +14,7 @@ from diptych.errors import DataError, InputError
 from diptych.evaluation import Result, evaluate_few_shot, evaluate_linear_probe, evaluate_zero_shot, logistic
 from diptych.evaluation.data_efficiency import equal_shots
 from diptych.evaluation.draws import draw_shots
-from diptych.evaluation.few_shot_report import FewShotRun, few_shot_report
+from diptych.evaluation.few_shot_report import FewShotRun, few_shot_report, own_metric
 from diptych.evaluation.settings import Setup
 from probe_toys import FeatureToy, noisy
 
@@ -209,3 +209,20 @@ def test_several_data_sets_have_a_mean(curve: Result) -> None:
     assert set(report.tables) == {"mean", "data-efficiency", "few-shot-1", "few-shot-2"}
     same = few_shot_report([runs[0], runs[0]])
     assert len(same.sections[0].plots["mean"].curves) == 3  # type: ignore[attr-defined]  # the mean and both
+
+
+def test_data_efficiency_goes_by_the_data_sets_own_metric(folder: Path) -> None:
+    train = noisy(folder, "pets-train", {"red": 20, "green": 20}, seed=11, noise=120)
+    test = noisy(folder, "pets-test", {"red": 30, "green": 6}, seed=12, noise=120)  # classes of unequal size
+    curve = evaluate_few_shot(FeatureToy(), train, test, shots=[1, 2], seeds=2)
+    level = evaluate_zero_shot(FeatureToy(), test)
+    run = FewShotRun(curve, level, metric=own_metric(test.name))
+    assert run.metric == "mean_per_class_recall"
+    line = [curve.metrics[f"mean_per_class_recall@{k}"] for k in (1, 2)]
+    assert run.equal() == equal_shots([1, 2], line, level.metrics["mean_per_class_recall"])
+    assert FewShotRun(curve, level).equal() == equal_shots(
+        [1, 2], [curve.metrics[f"acc1@{k}"] for k in (1, 2)], level.metrics["acc1"]
+    )
+    report = few_shot_report([run])
+    assert f"Zero-shot, {level.metrics['mean_per_class_recall']:.1%}" in report.sections[0].text[0]
+    assert "mean per class" in next(iter(report.sections[0].tables.values())).caption.lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,14 +61,20 @@ def few_shot(
     for one in parts:
         transfer.compare_contents(one.parts, allow=allow_overlap, quiet=asked.quiet)
     encoder = asked.encoder()
-    from diptych.evaluation.few_shot_report import few_shot_report
+    from diptych.evaluation.few_shot_report import few_shot_report, own_metric
     from diptych.evaluation.settings import Setup
 
     plan = {"shots": wanted, "seeds": seeds, "features": features}
     with transfer.kept(asked.cache) as store:
         settings = asked.settings(store)
         settings["allow_overlap"] = allow_overlap
-        runs = [_run(encoder, one, plan, full, templates, asked.quiet, settings) for one in parts]
+        runs = [
+            replace(
+                _run(encoder, one, plan, full, templates, asked.quiet, settings),
+                metric=own_metric(test.name, test.resolve().parent.name),
+            )
+            for one, (_, test) in zip(parts, pairs, strict=True)
+        ]
     facts = Setup.of(**settings).facts(encoder, *(part for one in parts for part in one.parts))
     tell(few_shot_report(runs, facts), asked.report, json=asked.json, quiet=asked.quiet)
     tell_failures([run.curve for run in runs])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _WORDS = {
     "acc1": "accuracy",
     "mean_per_class_recall": "mean per class",
+    "mean_acc1_acc5": "mean of top 1 and 5",
     "mean_average_precision_11_point": "11-point mAP",
     "roc_auc": "ROC AUC",
     "image_retrieval_recall@1": "recall@1",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from diptych.cli.console import note
 from diptych.cli.labels import class_texts, read_labels_file
 from diptych.errors import DataError, InputError
 
@@ -32,17 +33,47 @@ class Choice:
 def open_own(paths: Sequence[Path], choice: Choice) -> list[Measure]:
     """A measure for each path, or for each of its domains; prompts of the files, unless others are given."""
     from diptych.datasets import load_labelled
+    from diptych.datasets.multilabel import multi_label_parts
     from diptych.evaluation import Measure
 
     words, texts = class_texts(choice.names)
-    found = []
+    found: list[Measure] = []
     for path in paths:
+        if path.is_dir() and multi_label_parts(path):
+            found.append(_multi_label(path, choice))
+            continue
+        _hint(path, choice)
         for one in _domains(path) if choice.domain == "each" else [choice.domain]:
             dataset = load_labelled(path, class_names=words, domain=one, part=part_of(choice.part))
             dataset = _only(dataset, choice.only)
             named = {name: texts[name] for name in dataset.class_names} if texts else None
             found.append(Measure(dataset, named, choice.templates or dataset.templates or "plain"))
     return found
+
+
+def _multi_label(path: Path, choice: Choice) -> Measure:
+    """The measure of pictures with several classes each: VOC's folder, or shards."""
+    from diptych.datasets import load_multi_label
+    from diptych.evaluation import Measure
+
+    if choice.only is not None or choice.domain is not None or choice.names is not None:
+        raise InputError(
+            f"{path} has several classes a picture, named by its lists: leave --names, --only, --domain out"
+        )
+    dataset = load_multi_label(path, part=part_of(choice.part))
+    return Measure(dataset, templates=choice.templates or "plain")
+
+
+def _hint(path: Path, choice: Choice) -> None:
+    """Say that a data set is known where its own class names and prompts would give another figure."""
+    from diptych.datasets.places import recognise
+
+    known = recognise(path.name)
+    if known is not None and choice.names is None and choice.templates is None and choice.only is None:
+        note(
+            f"{path.name} is called after the known data set {known.name}: --dataset {known.name} takes the "
+            "class names and prompts of the paper, and gives other figures than the names of its folders"
+        )
 
 
 def open_known(roots: Sequence[Path], wanted: Sequence[str], choice: Choice) -> list[Measure]:

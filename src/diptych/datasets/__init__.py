@@ -1,11 +1,12 @@
 """Data sets to measure on: labelled and captioned pictures, read where they lie, in the layouts they come in.
 
 Files: `archives` (files of a folder or a tar archive, one after another), `records` (files of pixels),
-`pickles` (CIFAR's batches as data), `parquet` (tables of pictures), `containers` (whatever holds pictures).
+`pickles` (CIFAR's batches as data), `pixel_tables` (HDF5 and CSV), `parquet` (tables of pictures),
+`containers` (whatever holds pictures).
 
 Layouts: `labelled` (what a layout says of its pictures), `parts` (for testing, for training), `pixel_sets`,
-`shards`, `listings`, `class_folders` and `layouts` (which one a path has), `naming` (words for the classes),
-`captions` (captions beside pictures).
+`shards`, `listings`, `released`, `class_folders` and `layouts` (which one a path has), `naming` (words for
+the classes), `captions` (captions beside pictures).
 
 What comes of it: `contents` (pictures in order, and their digests), `dataset` (labelled and captioned
 pictures), `overlap` (pictures that two data sets share), `multilabel` (pictures with several classes),

@@ -1,4 +1,4 @@
-"""Whatever holds pictures, read one after another: folders, tar archives, files of pixels, Parquet.
+"""Whatever holds pictures, read one after another: folders, tar archives, files of pixels, HDF5, Parquet.
 
 The one place that knows which reader a path wants. What the names mean is `layouts.py`'s.
 """
@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from diptych.datasets import archives
 from diptych.datasets.archives import Content, Entry, Member
 from diptych.datasets.parquet import is_parquet, scan_parquet
+from diptych.datasets.pixel_tables import is_pixel_table, scan_pixel_table
 from diptych.datasets.records import is_records, scan_records
 from diptych.errors import DataError
 
@@ -30,6 +31,8 @@ def scan(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[
         return archives.scan(path, wanted)
     if is_parquet(path):
         return scan_parquet(path, wanted)
+    if is_pixel_table(path):
+        return scan_pixel_table(path, wanted)
     return scan_records(path, wanted) if is_records(path) else archives.scan(path, wanted)
 
 

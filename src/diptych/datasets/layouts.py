@@ -24,6 +24,7 @@ from diptych.datasets.pixel_sets import (
     read_stl,
     stl_parts,
 )
+from diptych.datasets.released import read_released, released_parts
 from diptych.datasets.shards import read_webdataset, shard_parts
 from diptych.errors import DataError
 
@@ -81,7 +82,7 @@ def parts_in(path: Path) -> set[str]:
 
     Nothing is opened: the files are known by their names.
     """
-    for find in (idx_parts, cifar_parts, stl_parts, shard_parts, listed_parts, parquet_parts):
+    for find in (idx_parts, cifar_parts, stl_parts, shard_parts, released_parts, listed_parts, parquet_parts):
         if found := find(path):
             return set(found)
     return set()
@@ -112,6 +113,7 @@ _READERS: tuple[Callable[[Path, str], Labelled | None], ...] = (
     read_cifar,
     read_stl,
     read_webdataset,
+    read_released,
     read_listed,
     _read_parquet,
 )

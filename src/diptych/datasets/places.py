@@ -92,12 +92,26 @@ def name_known(found: Labelled, one: Known, name: str) -> ImageDataset:
     found = replace(found, classes=tuple(spelled.get(spelling(text), text) for text in found.classes))
     if one.prompts is None:
         return dataset_of(found, name)
-    if one.subset and (folders := folder_names(one.prompts)) and set(found.classes) <= set(folders):
-        there = set(found.classes)
-        return dataset_of(found, name, {wnid: text for wnid, text in folders.items() if wnid in there})
+    if one.subset and (wnids := _wnids_of(found, one)):
+        folders = folder_names(one.prompts)
+        if found.kind == "numbers":
+            found = replace(found, classes=tuple(wnids[: len(found.classes)]), kind="names")
+        return dataset_of(found, name, {wnid: folders[wnid] for wnid in wnids})
     if one.in_order and len(found.classes) == len(class_names(one.prompts)):
         found = replace(found, kind="numbers")
     return dataset_of(found, name, one.prompts)
+
+
+def _wnids_of(found: Labelled, one: Known) -> list[str]:
+    """The classes that are answers, in ImageNet's order; none where the pictures are of other classes."""
+    every = list(folder_names(one.prompts)) if one.prompts else []
+    defined = [every[place] for place in one.among]
+    if found.kind == "numbers":  # without folders, labels count the classes of the data set's own list
+        return defined if len(found.classes) <= len(defined) else []
+    if set(found.classes) <= set(defined):
+        return defined
+    there = set(found.classes)
+    return [wnid for wnid in every if wnid in there] if there <= set(every) else []
 
 
 def find(root: str | Path, name: str) -> Place:
@@ -223,7 +237,10 @@ def _parts(paths: list[Path], one: Known) -> dict[str, tuple[Path, ...]]:
         elif path.is_file() and (_FILES.search(path.name.lower()) or len(paths) == 1):
             files.setdefault(word, []).append(path)
     whole = {word: tuple(each) for found in (files, folders) for word, each in found.items() if each}
-    return {**_by_part(whole), **inside}
+    parts = {**_by_part(whole), **inside}
+    if one.train_and_val and {"train", "val"} <= parts.keys() and parts["train"] != parts["val"]:
+        parts["train"] = (*parts["train"], *parts["val"])
+    return parts
 
 
 def _in_folder(path: Path, one: Known) -> dict[str, tuple[Path, ...]]:

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
+from diptych.datasets.imagenet_subsets import IMAGENET_A, IMAGENET_R
 from diptych.errors import InputError
 from diptych.zeroshot import class_names
 
 Task: TypeAlias = Literal["classification", "multilabel", "retrieval"]
 
 PER_CLASS = "mean_per_class_recall"
+MEAN_OF_TOP_1_AND_5 = "mean_acc1_acc5"
 ELEVEN_POINTS = "mean_average_precision_11_point"
 
 
@@ -42,11 +44,15 @@ class Known:
     words : mapping
         Class as the files have it -> words, where the spelling does not tell.
     subset : bool
-        Only the classes whose folders are there are answers.
+        Only the classes whose folders are there are answers, or those of `among`.
+    among : tuple of int
+        Positions of its classes among those of `prompts`, where it is defined on a part of them.
     in_order : bool
         All its folders, sorted, go with the class names one by one.
     domains : bool
         Folders above the class folders are domains, to be measured apart.
+    train_and_val : bool
+        The paper trains on both (table 9); a release in lists of its own says so itself (`released.py`).
     """
 
     name: str
@@ -57,12 +63,16 @@ class Known:
     inner: tuple[str, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
     subset: bool = False
+    among: tuple[int, ...] = ()
     in_order: bool = False
     domains: bool = False
+    train_and_val: bool = False
 
     @property
     def classes(self) -> int | None:
         """How many, where that is known before the files are read."""
+        if self.among:
+            return len(self.among)
         return None if self.prompts is None or self.subset else len(class_names(self.prompts))
 
 
@@ -86,10 +96,10 @@ _ALL = (
         name="imagenetv2", prompts="imagenet", folders=("imagenetv2-matched-frequency-format", "imagenet-v2")
     ),
     Known(name="imagenet_sketch", prompts="imagenet", inner=("sketch",)),
-    Known(name="imagenet-a", prompts="imagenet", subset=True),
-    Known(name="imagenet-r", prompts="imagenet", subset=True),
+    Known(name="imagenet-a", prompts="imagenet", subset=True, among=IMAGENET_A),
+    Known(name="imagenet-r", prompts="imagenet", subset=True, among=IMAGENET_R),
     Known(name="imagenet-o", prompts="imagenet", subset=True),
-    Known(name="objectnet", prompts="imagenet", subset=True),
+    Known(name="objectnet", prompts="imagenet", subset=True, folders=("objectnet-1.0",)),
     Known(name="imagenet-100", prompts="imagenet", subset=True),
     # the paper's other data sets
     Known(name="food101", prompts="food101"),
@@ -123,13 +133,15 @@ _ALL = (
     Known(name="vtab/resisc45", prompts="resisc45"),
     Known(name="gtsrb", prompts="gtsrb"),
     Known(name="vtab/kitti_closest_vehicle_distance", prompts="kitti", folders=("kitti",)),
-    Known(name="country211", prompts="country211", in_order=True),
+    Known(name="country211", prompts="country211", in_order=True, train_and_val=True),
     Known(name="pcam", prompts="pcam", folders=("patch_camelyon",)),
     Known(name="ucf101", prompts="ucf101"),
-    Known(name="kinetics700", prompts="kinetics700"),
+    Known(name="kinetics700", prompts="kinetics700", metric=MEAN_OF_TOP_1_AND_5),
     Known(name="vtab/clevr_count_all", prompts="clevr_counts", folders=("clevr_counts",)),
     Known(name="hateful_memes", prompts="hateful_memes", metric="roc_auc"),
-    Known(name="renderedsst2", prompts="sst2", folders=("rendered-sst2", "sst2")),
+    Known(
+        name="renderedsst2", prompts="sst2", folders=("rendered-sst2", "sst2"), train_and_val=True
+    ),
     # the rest of VTAB: class names come with CLIP_benchmark's shards
     Known(name="vtab/svhn"),
     Known(name="vtab/clevr_closest_object_distance"),

@@ -17,7 +17,13 @@ from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation import metrics
-from diptych.evaluation.intervals import ends, mean_over_classes, proportion, resampled_proportion
+from diptych.evaluation.intervals import (
+    bounded_mean,
+    ends,
+    mean_over_classes,
+    proportion,
+    resampled_proportion,
+)
 from diptych.evaluation.rankings import Ranked, resampled
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
@@ -50,6 +56,7 @@ def evaluate_zero_shot(
         As for `ZeroShotClassifier`.
     also : sequence of str
         "roc_auc", of two classes: the area under the ROC curve of the second, as for Hateful Memes.
+        "mean_acc1_acc5", of more than five: the mean of both, as for Kinetics-700 (paper, table 9).
     **settings
         See `Settings`.
 
@@ -68,6 +75,11 @@ def evaluate_zero_shot(
     if len(read_labels(names)) != len(dataset.class_names):
         given = len(read_labels(names))
         raise DataError(f"{given} class names for the {len(dataset.class_names)} classes of {dataset.name}")
+    if len(dataset.class_names) < 2:
+        raise DataError(
+            f"{dataset.name} has one class, {dataset.class_names[0]!r}: any model would be right on every "
+            "picture. Expected a folder for each of two or more classes"
+        )
     setup = Setup.of(**settings)
     classifier = setup.classifier(encoder, names, templates, dataset.name)
     found = setup.embed(encoder, dataset)
@@ -76,6 +88,9 @@ def evaluate_zero_shot(
     ks = (1, 5) if count > 5 else (1,)
     hits, sure, best = _answers(classifier, found.rows, labels, ks)  # (N, len(ks)), (N,), (N,)
     told = figures(hits, best, labels, dataset.class_names, found.positions, len(dataset))
+    if "mean_acc1_acc5" in also:
+        for figure, value in _mean_of_both(hits, count, dataset.name).items():
+            told[figure]["mean_acc1_acc5"] = value
     if "roc_auc" in also:
         told["metrics"]["roc_auc"], told["intervals"]["roc_auc"] = _area(
             classifier, found.rows, labels, dataset.name
@@ -145,6 +160,18 @@ def figures(
             [told[right], told[wrong], times]
             for right, wrong, times in metrics.confusions(labels, best, count)
         ],
+    }
+
+
+def _mean_of_both(hits: NDArray[np.float64], count: int, name: str) -> dict[str, Any]:
+    """The mean of acc1 and acc5, with chance and interval."""
+    if hits.shape[1] < 2:
+        raise DataError(f"{name} has {count} classes: the mean of acc1 and acc5 needs more than five")
+    mean = hits.mean(axis=1)  # of each picture: 0, 1/2 or 1
+    return {
+        "metrics": float(mean.mean()),
+        "chance": (1 + 5) / (2 * count),
+        "intervals": ends(bounded_mean(mean)),
     }
 
 

@@ -10,10 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from diptych.datasets.places import recognise
+from diptych.datasets.registry import PER_CLASS
 from diptych.evaluation.data_efficiency import Equal, equal_shots
 from diptych.evaluation.probe_report import estimate, shortcomings
 from diptych.evaluation.report import Result
 from diptych.reports import Bars, Curve, Curves, Estimate, Plot, Report, Section, Table
+
+_WORDS = {"acc1": "Accuracy", PER_CLASS: "Mean per class, this data set's own metric,"}
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,14 @@ class FewShotRun:
         Of the same test pictures.
     full : Result, optional
         The linear probe learnt from all training pictures.
+    metric : str
+        What is compared: "acc1", or the data set's own, "mean_per_class_recall" (`own_metric`).
     """
 
     curve: Result
     zero_shot: Result | None = None
     full: Result | None = None
+    metric: str = "acc1"
 
     @property
     def name(self) -> str:
@@ -49,7 +56,7 @@ class FewShotRun:
         """How many of the measured shots zero-shot equals."""
         if self.zero_shot is None:
             return None
-        return equal_shots(*self._line(), self.zero_shot.metrics["acc1"])
+        return equal_shots(*self._line(), self.zero_shot.metrics[self.metric])
 
     def equal_with_full(self) -> Equal | None:
         """The same with all training pictures as one more point, as the paper's figure 7 has it."""
@@ -59,16 +66,16 @@ class FewShotRun:
         everything = float(self.full.details["pictures_per_class"])
         if everything <= shots[-1]:
             return None
-        line = [*shots, everything], [*accuracies, self.full.metrics["acc1"]]
-        return equal_shots(*line, self.zero_shot.metrics["acc1"])
+        line = [*shots, everything], [*accuracies, self.full.metrics[self.metric]]
+        return equal_shots(*line, self.zero_shot.metrics[self.metric])
 
     def equal_of_draws(self) -> list[Equal]:
         """Of each seed's own curve."""
         if self.zero_shot is None:
             return []
         shots, _ = self._line()
-        curves = zip(*([one["acc1"] for one in point["draws"]] for point in self.points), strict=True)
-        return [equal_shots(shots, curve, self.zero_shot.metrics["acc1"]) for curve in curves]
+        curves = zip(*(self.draws_of(point) for point in self.points), strict=True)
+        return [equal_shots(shots, curve, self.zero_shot.metrics[self.metric]) for curve in curves]
 
     @property
     def whole(self) -> str:
@@ -79,7 +86,32 @@ class FewShotRun:
         return f"{count} of {there:,} pictures" if there else f"all {count} pictures"
 
     def _line(self) -> tuple[list[float], list[float]]:
-        return [one["shots"] for one in self.points], [one["acc1"] for one in self.points]
+        return [one["shots"] for one in self.points], [self.value_of(one) for one in self.points]
+
+    def value_of(self, point: Mapping[str, Any]) -> float:
+        """The metric at a point of the curve, the mean of its draws."""
+        return self.curve.metrics[f"{self.metric}@{point['shots']}"]
+
+    def draws_of(self, point: Mapping[str, Any]) -> list[float]:
+        """The metric of each draw of a point."""
+        return [one[self.metric] for one in point["draws"]]
+
+
+def own_metric(*names: str) -> str:
+    """The metric by which a data set's few-shot curve and zero-shot are compared, as in the paper's figure 7.
+
+    Parameters
+    ----------
+    *names : str
+        What the data set, its file or folder is called; the first that is known counts.
+
+    Examples
+    --------
+    >>> own_metric("caltech101-test-a.tar"), own_metric("test", "flowers102"), own_metric("mine")
+    ('mean_per_class_recall', 'mean_per_class_recall', 'acc1')
+    """
+    known = next((one for one in map(recognise, names) if one is not None), None)
+    return PER_CLASS if known is not None and known.metric == PER_CLASS else "acc1"
 
 
 def few_shot_report(runs: Sequence[FewShotRun], facts: Mapping[str, str] | None = None) -> Report:
@@ -143,7 +175,7 @@ def _worth(run: FewShotRun) -> list[str]:
     equal = run.equal()
     if equal is None or run.zero_shot is None:
         return []
-    level = run.zero_shot.metrics["acc1"]
+    level = run.zero_shot.metrics[run.metric]
     told = {
         "<": f"less than what {equal.shots:g} labelled picture(s) of each class teach",
         ">": f"more than what {equal.shots:g} labelled pictures of each class teach",
@@ -161,8 +193,8 @@ def _worth(run: FewShotRun) -> list[str]:
     draws = run.equal_of_draws()
     if len({str(one) for one in draws}) > 1:
         text += f" By draws: {', '.join(str(one) for one in draws)}."
-    low = run.zero_shot.intervals["acc1"][0]
-    if low <= run.zero_shot.chance["acc1"]:
+    low = run.zero_shot.intervals[run.metric][0]
+    if low <= run.zero_shot.chance[run.metric]:
         text += " Zero-shot is not shown to be better than chance here."
     return [text]
 
@@ -206,20 +238,20 @@ def _table(run: FewShotRun) -> Table:
     curve = run.curve
     rows: list[list[Any]] = []
     if run.zero_shot is not None:
-        rows.append(["zero-shot", estimate(run.zero_shot, "acc1"), None, None, None, 0])
+        rows.append(["zero-shot", estimate(run.zero_shot, run.metric), None, None, None, 0])
     for point in run.points:
         strengths = sorted({f"{one['c']:.2g}" for one in point["draws"]}, key=float)
         told = strengths[0] if len(strengths) == 1 else f"{strengths[0]}..{strengths[-1]}"
-        accuracy = estimate(curve, f"acc1@{point['shots']}")
+        accuracy = estimate(curve, f"{run.metric}@{point['shots']}")
         rows.append([str(point["shots"]), accuracy, point["least"], point["most"], told, point["pictures"]])
     if run.full is not None:
         details = run.full.details
-        accuracy = estimate(run.full, "acc1")
+        accuracy = estimate(run.full, run.metric)
         name = "drawn" if details.get("train_sampled_from") else "all"
         rows.append([name, accuracy, None, None, f"{details['c']:.2g}", details["pictures"]])
     caption = (
-        f"Accuracy on {curve.n:,} test pictures, in brackets 95 % intervals over these; least and most of "
-        f"{curve.details['seeds']} draws. Chance: {_chance(curve):.3f}."
+        f"{_WORDS[run.metric]} on {curve.n:,} test pictures, in brackets 95 % intervals over these; "
+        f"least and most of {curve.details['seeds']} draws. Chance: {_chance(curve):.3f}."
     )
     if run.full is not None and run.full.details.get("train_sampled_from"):
         caption += f" Drawn: the linear probe on {run.whole}, not on the whole training part."
@@ -234,13 +266,13 @@ def _plot(run: FewShotRun) -> Plot:
     shots = [one["shots"] for one in run.points]
     line = Curve(
         shots,
-        [one["acc1"] for one in run.points],
+        [run.value_of(one) for one in run.points],
         [one["least"] for one in run.points],
         [one["most"] for one in run.points],
     )
-    levels = {} if run.zero_shot is None else {"zero-shot": run.zero_shot.metrics["acc1"]}
+    levels = {} if run.zero_shot is None else {"zero-shot": run.zero_shot.metrics[run.metric]}
     if run.full is not None:
-        levels[run.whole] = run.full.metrics["acc1"]
+        levels[run.whole] = run.full.metrics[run.metric]
     levels["chance"] = _chance(run.curve)
     return _curves({"linear probe, least to most of draws": line}, levels, shots, run.name)
 
@@ -265,8 +297,8 @@ def _mean(runs: Sequence[FewShotRun]) -> Section:
     curves = {run.name: _common(run, common) for run in runs}
     average = [statistics.mean(curve.y[i] for curve in curves.values()) for i in range(len(common))]
     curves = {name: Curve(curve.x, curve.y, dashed=True) for name, curve in curves.items()}
-    zero = [run.zero_shot.metrics["acc1"] for run in runs if run.zero_shot is not None]
-    full = [run.full.metrics["acc1"] for run in runs if run.full is not None]
+    zero = [run.zero_shot.metrics[run.metric] for run in runs if run.zero_shot is not None]
+    full = [run.full.metrics[run.metric] for run in runs if run.full is not None]
     levels = {}
     drawn = any(run.full is not None and run.full.details.get("train_sampled_from") for run in runs)
     most = "drawn" if drawn else "all"  # of a sample of a training part nothing is said of all
@@ -298,7 +330,7 @@ def _mean(runs: Sequence[FewShotRun]) -> Section:
 
 def _common(run: FewShotRun, shots: Sequence[int]) -> Curve:
     """The points that all data sets have."""
-    known = {one["shots"]: one["acc1"] for one in run.points}
+    known = {one["shots"]: run.value_of(one) for one in run.points}
     return Curve(shots, [known[k] for k in shots])
 
 
@@ -310,7 +342,7 @@ def _efficiency(runs: Sequence[FewShotRun]) -> tuple[Table, Plot]:
         equal, whole = run.equal(), run.equal_with_full()
         if equal is None or run.zero_shot is None:
             continue
-        level: Estimate = estimate(run.zero_shot, "acc1")
+        level: Estimate = estimate(run.zero_shot, run.metric)
         rows.append([run.name, level, str(equal), "" if whole is None else str(whole)])
         best = equal if whole is None else whole
         bars[f"{run.name} ({best})"] = (best.shots, None, None)

@@ -94,7 +94,7 @@ class Measure:
             return evaluate_multi_label(
                 encoder, self.dataset, self.names, templates=self.templates, **settings
             )
-        also = [self.wanted] if self.wanted == "roc_auc" else []
+        also = [self.wanted] if self.wanted in ("roc_auc", "mean_acc1_acc5") else []
         return evaluate_zero_shot(
             encoder, self.dataset, self.names, templates=self.templates, also=also, **settings
         )

@@ -168,6 +168,9 @@ def roc_auc(scores: ArrayLike, targets: ArrayLike) -> float:
 FIGURES: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {
     "acc1": metrics.accuracy,
     "acc5": lambda scores, labels: metrics.accuracy(scores, labels, 5),
+    "mean_acc1_acc5": lambda scores, labels: (
+        (metrics.accuracy(scores, labels) + metrics.accuracy(scores, labels, 5)) / 2
+    ),
     "mean_per_class_recall": metrics.mean_per_class_recall,
     "mean_average_precision": mean_over_classes,
     "mean_average_precision_11_point": lambda scores, targets: mean_over_classes(

@@ -25,7 +25,7 @@ from diptych.evaluation.averages import collection_means, means_section
 from diptych.evaluation.corrupted_sets import corruptions_of
 from diptych.evaluation.corruptions import STANDARD
 from diptych.evaluation.few_shot import SEEDS, SHOTS, evaluate_few_shot
-from diptych.evaluation.few_shot_report import FewShotRun, few_shot_report
+from diptych.evaluation.few_shot_report import FewShotRun, few_shot_report, own_metric
 from diptych.evaluation.knn import evaluate_knn
 from diptych.evaluation.measures import Measure, measure_known
 from diptych.evaluation.probe import evaluate_linear_probe
@@ -194,7 +194,11 @@ def suite_report(
     """All figures first, then what each protocol found; the first sections are what a hasty reader needs."""
     plain = [one for step, results in done if step.compared is None for one in results]
     listed = {(one.data_fingerprint, one.dataset, one.task): one for one in plain}.values()
-    curves = [FewShotRun(*results[:3]) for step, results in done if step.part == "probes"]
+    curves = [
+        FewShotRun(results[0], results[1], results[2], own_metric(results[0].dataset))
+        for step, results in done
+        if step.part == "probes"
+    ]
     shifted = {step.title: step.compared(results) for step, results in done if step.compared is not None}
     means = collection_means(listed)
     sections = [
