@@ -109,7 +109,7 @@ def test_what_the_sample_is_full_of_is_only_a_notice(tmp_path: Path) -> None:
 
 def test_near_synonyms(tmp_path: Path) -> None:
     names = [*GOOD, "crimson", "x", "y", "z"]
-    found = audit_classes(Scattered({}, {"crimson": "red"}), names, sample(tmp_path, red=10, green=10))
+    found = audit_classes(Scattered({}, {"crimson": "red"}), names, sample(tmp_path, red=20, green=20))
     (pair,) = found.pairs
     assert {pair.first, pair.second} == {"red", "crimson"}
     assert pair.cosine > 0.9

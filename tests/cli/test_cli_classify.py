@@ -96,6 +96,53 @@ def test_labels_from_files(run: Run, tiny: Path, album: Path, tmp_path: Path) ->
         assert json.loads(done.stdout)["labels"] == expected
 
 
+CRANES = '{"bird": {"crane": ["a crane bird"], "owl": null}, "machine": {"crane": ["a crane truck"]}}'
+
+
+def test_labels_called_alike_in_two_groups_are_told_apart(run: Run, tiny: Path, album: Path) -> None:
+    Path("cranes.json").write_text(CRANES)
+    done = run("classify", album, "--labels", "cranes.json", "--csv", "-m", tiny)
+    assert done.exit_code == 0, done.stderr
+    assert "more than once" not in done.stderr
+    header, *rows = csv.reader(io.StringIO(done.stdout))
+    assert header[5:] == ["bird/crane", "owl", "machine/crane"]
+    assert {row[1] for row in rows} <= set(header[5:])
+    done = run("classify", album, "--labels", "cranes.json", "--copy-to", "sorted", "-q", "-m", tiny)
+    assert {path.name for path in Path("sorted").iterdir()} <= {"bird_crane", "owl", "machine_crane"}
+    Path("columns.json").write_text('["score", "label", "path"]')
+    header = next(
+        csv.reader(
+            io.StringIO(run("classify", album, "--labels", "columns.json", "--csv", "-m", tiny).stdout)
+        )
+    )
+    assert len(set(header)) == len(header) == 8
+
+
+def test_groups_are_scored_on_request(run: Run, tiny: Path, album: Path, tmp_path: Path) -> None:
+    Path("cranes.json").write_text(CRANES)
+    words = ("classify", album, "--labels", "cranes.json", "--groups", "-m", tiny)
+    rows = list(csv.DictReader(io.StringIO(run(*words, "--csv").stdout)))
+    for row in rows:
+        assert float(row["bird (group)"]) == pytest.approx(
+            float(row["bird/crane"]) + float(row["owl"]), abs=1e-3
+        )
+        assert float(row["bird (group)"]) + float(row["machine (group)"]) == pytest.approx(100, abs=1e-3)
+    told = json.loads(run(*words, "--json").stdout)
+    assert told["groups"] == ["bird", "machine"]
+    first = {one["group"]: one["score"] for one in told["pictures"][0]["groups"]}
+    assert first["bird"] == pytest.approx(float(rows[0]["bird (group)"]), abs=1e-3)
+    block = run(*words).stdout
+    assert "in groups:" in block
+    assert all(len(line) <= 80 for line in block.splitlines() if line.startswith("  "))
+    lines = run(*words, "--top", "1").stdout.splitlines()
+    assert len(lines) == 3
+    assert all("(bird)" in line or "(machine)" in line or "…" in line for line in lines)
+    assert "groups" not in json.loads(run(*words[:-3], "--json", "-m", tiny).stdout)
+    refused = run("classify", album, "dog", "cat", "--groups", "-m", tiny)
+    assert refused.exit_code == 2
+    assert "the labels are in no groups" in refused.stderr
+
+
 def test_a_saved_classifier_answers_the_same(run: Run, tiny: Path, album: Path) -> None:
     first = run("classify", album, "dog", "cat", "--save-classifier", "pets", "--json", "-m", tiny)
     again = run("classify", album, "--classifier", "pets", "--json", "-m", tiny)

@@ -180,7 +180,7 @@ def test_order_survives_where_probabilities_run_into_their_ends() -> None:
 
 
 def test_labels_that_repeat_or_stand_alone_are_warned_about() -> None:
-    with pytest.warns(UserWarning, match=r"1 label\(s\) come more than once \('red'\)"):
+    with pytest.warns(UserWarning, match=r"labels that come more than once \('red'\)"):
         twice = fitted(["red", "red", "blue"])
     np.testing.assert_allclose(twice.scores(picture("red"))[0, :2], 50, atol=0.5)
     with pytest.warns(UserWarning, match="always 100"):
@@ -391,3 +391,13 @@ def test_multi_label_changed_after_fit_is_told(before: bool) -> None:
         with pytest.raises(InputError, match="changed after fit: call fit again"):
             use()
     assert classifier.fit(NAMES).top(picture("red"), 1)[0][0][0] == "red"
+
+
+def test_classes_called_alike_in_two_groups_have_names_of_their_own() -> None:
+    classifier = ZeroShotClassifier(ToyEncoder()).fit(
+        {"warm": {"tone": ["red"]}, "cold": {"tone": ["blue"], "green": None}}
+    )
+    assert classifier.classes_.tolist() == ["warm/tone", "cold/tone", "green"]
+    assert classifier.predict([picture("red"), picture("blue")]).tolist() == ["warm/tone", "cold/tone"]
+    assert classifier.groups_ == ("warm", "cold")
+    assert classifier.remove("warm/tone").classes_.tolist() == ["tone", "green"]

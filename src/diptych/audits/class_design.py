@@ -29,7 +29,7 @@ from diptych.evaluation.settings import Settings, Setup
 from diptych.evaluation.significance import MINIMUM
 from diptych.reports import Estimate
 from diptych.zeroshot import ZeroShotClassifier, class_names
-from diptych.zeroshot.labels import Names, read_labels
+from diptych.zeroshot.labels import Names, full_names, read_labels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,8 +85,8 @@ def audit_classes(
         Labels to try without a sample to try them on.
     """
     labels = read_labels(names)
-    titles = [label.name for label in labels]
-    texts = {label.name: list(label.texts) for label in labels}
+    titles = full_names(labels)
+    texts = {title: list(label.texts) for title, label in zip(titles, labels, strict=True)}
     spoken = list(dict.fromkeys([*titles, *(text for each in texts.values() for text in each)]))
     changed = _changed(texts, add, remove)
     if changed != texts and sample is None:
@@ -241,7 +241,7 @@ def _pull_bound(labels: int, level: float) -> float:
 
 def _unused(figures: Sequence[LabelFigures], looked: _Looked | None) -> Iterator[Warned]:
     """Labels that no picture of the sample gets, but for those that stand for what fits none."""
-    if looked is None:
+    if looked is None or len(looked.rows) < MINIMUM:
         return
     unused = tuple(
         one.label

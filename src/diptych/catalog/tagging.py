@@ -22,7 +22,7 @@ from diptych.catalog.search import Searcher
 from diptych.catalog.tags import check_origin, give
 from diptych.errors import InputError
 from diptych.zeroshot import ZeroShotClassifier
-from diptych.zeroshot.labels import read_labels
+from diptych.zeroshot.labels import full_names, read_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -150,11 +150,14 @@ def group_members(names: Any) -> dict[str, list[str]]:
     --------
     >>> group_members({"animal": {"pet": {"dog": None}, "cow": None}})
     {'animal': ['dog', 'cow'], 'pet': ['dog']}
+    >>> group_members({"bird": {"crane": None}, "machine": {"crane": None}})
+    {'bird': ['bird/crane'], 'machine': ['machine/crane']}
     """
     members: dict[str, list[str]] = {}
-    for label in read_labels(names):
+    labels = read_labels(names)
+    for label, name in zip(labels, full_names(labels), strict=True):  # as the classifier calls them
         for group in label.groups:
-            members.setdefault(group, []).append(label.name)
+            members.setdefault(group, []).append(name)
     return members
 
 

@@ -30,6 +30,12 @@ class Answer:
     top: tuple[tuple[str, float], ...]
     confidence: float
     scores: tuple[float, ...] = field(repr=False)  # of every label, in the labels' order
+    groups: tuple[tuple[str, float], ...] = ()  # of a hierarchy, in their order; empty unless asked for
+
+    @property
+    def best_group(self) -> str:
+        """The innermost of the groups that score highest."""
+        return max(self.groups, key=lambda one: (round(one[1], 4), one[0].count("/")))[0]
 
     @property
     def told(self) -> str:
@@ -71,7 +77,7 @@ class TableWriter:
         self.first = False
         head = Text(clean(answer.path), style="bold")
         self.console.print(head.append(f"  confidence {answer.confidence:.3f}" if self.sure else "", "dim"))
-        labels = [label for label, _ in answer.top]
+        labels = [label for label, _ in (*answer.top, *answer.groups)]
         width = self.console.width
         room = max(8, min(max(len(label) for label in labels), width // 2 - 4))
         if not answer.labels:
@@ -83,12 +89,19 @@ class TableWriter:
                 bar(score / 100, width - room - 11, plain=self.plain), "cyan" if chosen else "bright_black"
             )
             self.console.print(line.append(f" {score:5.1f}"))
+        if answer.groups:
+            self.console.print(Text("  in groups:", style="dim"))
+        for group, score in sorted(answer.groups, key=lambda one: -one[1]):
+            line = Text(f"  {fitted(group, room)}  ")
+            line.append(bar(score / 100, width - room - 11, plain=self.plain), "cyan")
+            self.console.print(line.append(f" {score:5.1f}"))
 
     def _line(self, answer: Answer) -> None:
         best = max((score for _, score in answer.top), default=0.0)
         room = max(8, self.console.width - 22 - self.room - 7 * self.sure)  # narrower, and lines wrap
         line = Text(fitted(answer.path, room, tail=True) + "  ")
-        line.append(fitted(answer.told, self.room) + "  ", "bold" if answer.labels else "yellow")
+        told = f"{answer.told} ({answer.best_group})" if answer.groups else answer.told
+        line.append(fitted(told, self.room) + "  ", "bold" if answer.labels else "yellow")
         line.append(bar(best / 100, 12, plain=self.plain), "cyan").append(f" {best:5.1f}")
         self.console.print(line.append(f"  {answer.confidence:.3f}" if self.sure else "", "dim"))
 
@@ -109,6 +122,9 @@ class JsonWriter:
         del row["scores"]
         row["labels"] = list(answer.labels)
         row["top"] = [{"label": label, "score": round(score, 4)} for label, score in answer.top]
+        row["groups"] = [{"group": group, "score": round(score, 4)} for group, score in answer.groups]
+        if not answer.groups:
+            del row["groups"]
         self.pictures.append(row)
 
     def close(self, failures: Mapping[str, str]) -> None:
@@ -119,11 +135,17 @@ class JsonWriter:
 
 
 class CsvWriter:
-    """One row a picture on standard output: path, labels, score, confidence, error, every label's score."""
+    """One row a picture on standard output: path, labels, score, confidence, error, every label's score.
 
-    def __init__(self, labels: Sequence[str]) -> None:
-        self.width = len(labels)
-        self._row("path", "label", "score", "confidence", "error", *labels)
+    Then the score of every group. No two columns have one name, whatever labels are called.
+    """
+
+    def __init__(self, labels: Sequence[str], groups: Sequence[str] = ()) -> None:
+        from diptych.zeroshot.labels import distinct_names
+
+        self.width = len(labels) + len(groups)
+        named = (*labels, *(f"{group} (group)" for group in groups))
+        self._row(*distinct_names(("path", "label", "score", "confidence", "error", *named)))
 
     def _row(self, *cells: str) -> None:
         # Printed rather than written to a stream kept from the start: progress may stand in front of it.
@@ -134,7 +156,7 @@ class CsvWriter:
     def answer(self, answer: Answer) -> None:
         """Print one picture."""
         best = max((score for _, score in answer.top), default=0.0)
-        scores = [f"{score:.4f}" for score in answer.scores]
+        scores = [f"{score:.4f}" for score in (*answer.scores, *(score for _, score in answer.groups))]
         told = f"{answer.confidence:.4f}"
         self._row(answer.path, "; ".join(answer.labels), f"{best:.4f}", told, "", *scores)
 

@@ -71,6 +71,12 @@ Top = Annotated[
 Csv = Annotated[
     bool, typer.Option("--csv", metavar="", help="Print one row a picture, with every label's score.")
 ]
+Groups = Annotated[
+    bool,
+    typer.Option(
+        "--groups", metavar="", help="Score the groups of labels too; labels are groups of labels in JSON."
+    ),
+]
 CopyTo = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Copy each picture into a subfolder named by its label.")
 ]
@@ -95,6 +101,7 @@ def classify(
     top: Top = None,
     json: options.Json = False,
     csv: Csv = False,
+    groups: Groups = False,
     copy_to: CopyTo = None,
     save_classifier: SaveClassifier = None,
     allow_urls: AllowUrls = False,
@@ -117,6 +124,8 @@ def classify(
 
       diptych classify ~/Pictures --labels labels.txt --csv > table.csv
 
+      diptych classify ~/Pictures --labels animals.json --groups
+
       diptych classify 'shots/*.jpg' indoors outdoors --copy-to sorted
 
       find . -name '*.jpg' | diptych classify - "a receipt" "a person" --json
@@ -129,8 +138,7 @@ def classify(
     if json and csv:
         raise typer.BadParameter("--json and --csv exclude each other")
     named, texts = sort_words(words or [], quiet=quiet)
-    named += images or []
-    if not named:
+    if not (named := [*named, *(images or [])]):
         raise nothing_named(texts)
     _refuse_ignored(classifier, templates, multi_label, none, calibrate)
     asked = _labels(texts + (label or []), labels, classifier, multi_label, none, calibrate)
@@ -150,12 +158,11 @@ def classify(
     stream = Stream(encoder, exact, *counts, quiet, frozenset(named))
     tell_language(asked, encoder, quiet=quiet)
     fitted = _fit(encoder, asked, classifier, templates, multi_label, none)
-    if calibrate is not None:
-        _calibrate(fitted, stream, calibrate)
+    _calibrate(fitted, stream, calibrate)
     if save_classifier is not None:
         fitted.save(save_classifier)
-    writer = _writer(fitted, len(pictures), top, json=json, csv=csv)
-    _run(stream, fitted, pictures, writer, top, copy_to)
+    writer = _writer(fitted, len(pictures), top, json=json, csv=csv, groups=groups)
+    _run(stream, fitted, pictures, writer, top, copy_to, groups=groups)
 
 
 @dataclass
@@ -285,7 +292,10 @@ def _fit(
     return classifier.fit(prompts_for(labels) if auto else labels)
 
 
-def _calibrate(classifier: ZeroShotClassifier, stream: Stream, folder: str) -> None:
+def _calibrate(classifier: ZeroShotClassifier, stream: Stream, folder: str | None) -> None:
+    """Find the cut-off for "none of these", where a folder to find it from is given."""
+    if folder is None:
+        return
     import numpy as np
 
     from diptych.cli.pictures import gather
@@ -298,18 +308,26 @@ def _calibrate(classifier: ZeroShotClassifier, stream: Stream, folder: str) -> N
     classifier.calibrate(np.stack(rows))
 
 
-def _writer(fitted: ZeroShotClassifier, pictures: int, top: int | None, *, json: bool, csv: bool) -> Writer:
+def _writer(
+    fitted: ZeroShotClassifier, pictures: int, top: int | None, *, json: bool, csv: bool, groups: bool
+) -> Writer:
     from diptych.cli.answers import CsvWriter, JsonWriter, TableWriter
 
+    if groups and not fitted.groups_:
+        raise InputError(
+            "--groups: the labels are in no groups; expected --labels FILE.json such as "
+            '{"animal": {"dog": null, "cat": null}, "vehicle": {"car": null}}'
+        )
     labels = fitted.classes_.tolist()
     if csv:
-        return CsvWriter(labels)
+        return CsvWriter(labels, fitted.groups_ if groups else ())
     if not json:
         return TableWriter(pictures, top, sure=fitted.none_cutoff_ is not None)
     return JsonWriter(
         {
             "model": fitted.encoder.identity,
             "labels": labels,
+            **({"groups": list(fitted.groups_)} if groups else {}),
             "multi_label": fitted.multi_label,
             "none_cutoff": fitted.none_cutoff_,
         }
@@ -323,6 +341,8 @@ def _run(
     writer: Writer,
     top: int | None,
     copy_to: Path | None,
+    *,
+    groups: bool,
 ) -> None:
     """Answer for every picture, copy where asked, report what failed, and leave with the right status."""
     from diptych.cli.answers import NONE
@@ -331,7 +351,7 @@ def _run(
     folders = folders_of([*fitted.classes_.tolist(), NONE])
     failures: dict[str, str] = {}
     for name, vector in stream.vectors(pictures, failures):
-        answer = _answer(fitted, name, vector, top or 5)
+        answer = _answer(fitted, name, vector, top or 5, groups=groups)
         writer.answer(answer)
         if copy_to is not None:
             for label in answer.labels or (NONE,):
@@ -342,18 +362,20 @@ def _run(
         raise typer.Exit(2 if len(failures) == len(pictures) else 1)
 
 
-def _answer(fitted: ZeroShotClassifier, name: str, vector: Any, top: int) -> Answer:
+def _answer(fitted: ZeroShotClassifier, name: str, vector: Any, top: int, *, groups: bool) -> Answer:
     from diptych.cli.answers import Answer
 
     row = vector.reshape(1, -1)
     predicted = fitted.predict(row)[0]
     labels = predicted if isinstance(predicted, tuple) else () if predicted is None else (predicted,)
+    shares = 100 * fitted.group_proba(row)[0] if groups else ()
     return Answer(
         path=name,
         labels=tuple(labels),
         top=tuple(fitted.top(row, top)[0]),
         confidence=float(fitted.confidence(row)[0]),
         scores=tuple(fitted.scores(row)[0].tolist()),
+        groups=tuple((group, float(share)) for group, share in zip(fitted.groups_, shares, strict=False)),
     )
 
 

@@ -28,7 +28,7 @@ from diptych.evaluation.rankings import Ranked, resampled
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
 from diptych.zeroshot import ZeroShotClassifier
-from diptych.zeroshot.labels import Names, read_labels
+from diptych.zeroshot.labels import Names, distinct_names, read_labels
 from diptych.zeroshot.templates import resolve
 
 _ROWS = 4096  # rows of scores at a time: 1,000 classes take 16 MB
@@ -188,26 +188,6 @@ def _area(
     area = ranked.area()
     drawn = resampled(ranked.area, len(labels))
     return area, ends(resampled_proportion(area, drawn, cases, len(labels), cap=False))
-
-
-def distinct_names(names: Sequence[str]) -> list[str]:
-    """Names as keys: ImageNet has two classes "missile" and two "sunglasses"; repeats get their position.
-
-    Examples
-    --------
-    >>> distinct_names(["missile", "dog", "missile"])
-    ['missile', 'dog', 'missile (class 2)']
-    """
-    taken: set[str] = set(names)
-    found: list[str] = []
-    seen: set[str] = set()
-    for position, name in enumerate(names):
-        key = name
-        while key in seen or (key != name and key in taken):
-            key = f"{name} (class {position})" if key == name else f"{key}'"
-        seen.add(key)
-        found.append(key)
-    return found
 
 
 def _answers(

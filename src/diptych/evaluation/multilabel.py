@@ -16,12 +16,11 @@ from diptych.datasets.multilabel import MultiLabelDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation import metrics
-from diptych.evaluation.classification import distinct_names
 from diptych.evaluation.intervals import class_cases, ends, resampled_proportion
 from diptych.evaluation.rankings import Ranked, resampled
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
-from diptych.zeroshot.labels import Names, read_labels
+from diptych.zeroshot.labels import Names, distinct_names, read_labels
 from diptych.zeroshot.templates import resolve
 
 

@@ -20,7 +20,7 @@ from diptych.embedding import Progress
 from diptych.encoder import Encoder
 from diptych.errors import ChecksumError, InputError, NotFittedError, TextError, WeightsError
 from diptych.zeroshot import scoring, settings, storage
-from diptych.zeroshot.labels import Label, Names, read_labels, warn_repeats
+from diptych.zeroshot.labels import Label, Names, full_names, read_labels, warn_repeats
 from diptych.zeroshot.pictures import Pictures, vectors
 from diptych.zeroshot.scoring import Floats
 from diptych.zeroshot.templates import resolve
@@ -154,10 +154,11 @@ class ZeroShotClassifier:
         """
         gone = {names} if isinstance(names, str) else set(names)
         weights = self._fitted()
-        if unknown := sorted(gone - {label.name for label in weights.labels}):
+        names_now = full_names(weights.labels)
+        if unknown := sorted(gone - set(names_now)):
             near = difflib.get_close_matches(unknown[0], list(self.classes_)) or list(self.classes_)[:10]
             raise TextError(f"no class is called {unknown[0]!r}; there are {', '.join(map(repr, near))}")
-        mask = np.array([label.name not in gone for label in weights.labels])
+        mask = np.array([name not in gone for name in names_now])
         if not mask.any():
             raise TextError("removing these would leave no class: use fit for new ones")
         return self._replace(weights.keep(mask))
@@ -207,8 +208,8 @@ class ZeroShotClassifier:
 
     @property
     def classes_(self) -> Answers:
-        """Class names, (C,), in the order of the columns."""
-        return np.array([label.name for label in self._fitted().labels], dtype=object)
+        """Class names, (C,), in the order of the columns; "bird/crane" where another group has a crane."""
+        return np.array(full_names(self._fitted().labels), dtype=object)
 
     @property
     def weights_(self) -> Floats:

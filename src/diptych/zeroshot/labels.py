@@ -53,13 +53,50 @@ def read_labels(names: Names) -> tuple[Label, ...]:
     return labels
 
 
-def warn_repeats(labels: Iterable[Label]) -> None:
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """Names as keys: ImageNet has two classes "missile" and two "sunglasses"; repeats get their position.
+
+    Examples
+    --------
+    >>> distinct_names(["missile", "dog", "missile"])
+    ['missile', 'dog', 'missile (class 2)']
+    """
+    taken: set[str] = set(names)
+    distinct: list[str] = []
+    seen: set[str] = set()
+    for position, name in enumerate(names):
+        key = name
+        while key in seen or (key != name and key in taken):
+            key = f"{name} (class {position})" if key == name else f"{key}'"
+        seen.add(key)
+        distinct.append(key)
+    return distinct
+
+
+def full_names(labels: Sequence[Label]) -> list[str]:
+    """Names of labels, with their groups before them where labels of several groups are called alike.
+
+    Examples
+    --------
+    >>> full_names(read_labels({"bird": {"crane": None, "owl": None}, "machine": {"crane": None}}))
+    ['bird/crane', 'owl', 'machine/crane']
+    """
+    groups: dict[str, set[tuple[str, ...]]] = {}
+    for label in labels:
+        groups.setdefault(label.name, set()).add(label.groups)
+    return [
+        "/".join((*label.groups, label.name)) if len(groups[label.name]) > 1 else label.name
+        for label in labels
+    ]
+
+
+def warn_repeats(labels: Sequence[Label]) -> None:
     """Say which names come more than once: they share the probability, only the first is predicted."""
-    repeated = [name for name, count in Counter(label.name for label in labels).items() if count > 1]
+    repeated = [name for name, count in Counter(full_names(labels)).items() if count > 1]
     if repeated:
         shown = ", ".join(repr(name) for name in repeated[:5]) + (", ..." if len(repeated) > 5 else "")
         warnings.warn(
-            f"{len(repeated)} label(s) come more than once ({shown}): equal labels split the probability "
+            f"labels that come more than once ({shown}): equal labels split the probability "
             "between them; give them different names or put them together as one",
             UserWarning,
             stacklevel=4,
