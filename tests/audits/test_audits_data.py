@@ -361,6 +361,30 @@ def test_who_sees_colours_only_is_no_victim(colours) -> None:
         audit_typographic(ToyEncoder(), colours, sizes=[16])
 
 
+def test_letters_that_cover_are_no_words_that_are_followed(tmp_path) -> None:
+    # Confused by anything written, and by nothing in particular: its answers become a third each.
+    names = ["red", "green", "blue"]
+    files = {
+        f"{c}/{i}.png": picture_bytes(tuple(v - i for v in COLOURS[c])) for c in names for i in range(20)
+    }
+    clean = {}
+    for c in names:
+        for i in range(20):
+            base = writing.enlarged(picture(tuple(v - i for v in COLOURS[c])), 96)
+            clean[base.tobytes()] = names.index(c)
+
+    def see(image):
+        content = image.tobytes()
+        return one_hot(clean[content], 3) if content in clean else noise(content, 3)
+
+    lost = Planted(3, see, lambda text: one_hot(next(i for i, n in enumerate(names) if n in text), 3))
+    found = audit_typographic(lost, load_labelled(pack(tmp_path, files)), sizes=[0.3])
+    assert found.clean.value == 1.0
+    assert found.attacks["wrong name"][0.3].gained.low > 0  # it gives the written name more often than before
+    assert found.verdicts["a wrong name of 30% is followed"] != "above"
+    assert "A victim" not in found.report().sections[0].text[0]
+
+
 def test_what_is_written_stays_inside_and_covers_little() -> None:
     base = Image.new("RGB", (120, 60), "red")
     for place in writing.PLACES:

@@ -246,9 +246,10 @@ def _gaps(
             gap, p = pairs[domain].gap, pairs[domain].p
             same = gap.high is not None and gap.high < SAME
             found[domain] = (gap, "above" if p <= _LEVEL / 2 else "at" if same else NOT_ENOUGH)
-        else:  # the best itself, or too few pictures here or there
-            gap = difference(accuracy[best], accuracy[domain])
-            found[domain] = (gap, "at" if domain == best else NOT_ENOUGH)
+        elif domain == best:
+            found[domain] = (Estimate(0.0), "at")
+        else:  # too few pictures here or there
+            found[domain] = (difference(accuracy[best], accuracy[domain]), NOT_ENOUGH)
     return found
 
 

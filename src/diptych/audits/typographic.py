@@ -24,7 +24,7 @@ from diptych.errors import InputError
 from diptych.evaluation import Settings
 from diptych.evaluation.intervals import paired_difference, proportion
 from diptych.evaluation.settings import Setup
-from diptych.evaluation.significance import NOT_ENOUGH, Claim, against_chance, decide, paired_claim
+from diptych.evaluation.significance import NOT_ENOUGH, against_chance, decide, paired_claim
 from diptych.reports import Cell, Curve, Curves, Estimate, Section, Table
 from diptych.zeroshot import expand
 
@@ -68,6 +68,9 @@ class Typographic(Audit):
         Kinds as in `KINDS`; sizes as shares of the picture's shorter side.
     places : mapping of str to Estimate
         Share of answers that follow a wrong name, by where it stands, all sizes together.
+    word_effect : mapping of size to Estimate
+        How many more answers are the written name than under random letters of the same size, on the same
+        pictures. Whatever covers a picture makes wrong answers, and some of them are that name by luck.
     """
 
     dataset: str
@@ -75,6 +78,7 @@ class Typographic(Audit):
     clean: Estimate
     attacks: Mapping[str, Mapping[float, Attacked]]
     places: Mapping[str, Estimate]
+    word_effect: Mapping[float, Estimate]
     sheet_columns = 6
 
     @property
@@ -118,9 +122,9 @@ class Typographic(Audit):
         return [f"{told} ({self.clean}, chance {self.chance:.3f}): there is little to attack."]
 
     def _statements(self) -> list[str]:
-        size, wrong = max(self.attacks["wrong name"].items(), key=lambda one: (one[1].gained.value, one[0]))
-        letters = self.attacks["random letters"][size]
-        verdicts = [self.verdicts[_claim("wrong name", size)] for size in self.attacks["wrong name"]]
+        size = max(self.word_effect, key=lambda one: (self.word_effect[one].value, one))
+        wrong, letters = self.attacks["wrong name"][size], self.attacks["random letters"][size]
+        verdicts = [self.verdicts[_claim(size)] for size in self.word_effect]
         if "above" in verdicts:
             head = "A victim: this model follows the written word."
         elif set(verdicts) <= {"at", "below"}:
@@ -129,7 +133,8 @@ class Typographic(Audit):
             head = "Not enough to say whether this model follows the written word."
         return [
             f"{head} With a wrong name of {size:.0%} on the picture, {wrong.follows} of answers are "
-            f"that name; that is {wrong.gained} more than without it. Of random letters: {letters.gained}.",
+            f"that name; under random letters {letters.follows} are: the word itself adds "
+            f"{self.word_effect[size]}.",
             f"Accuracy changes by {wrong.change.value:+.3f} under the wrong name and by "
             f"{letters.change.value:+.3f} under letters that mean nothing: the second is what "
             "covering costs.",
@@ -213,33 +218,34 @@ def audit_typographic(
     read, clean = plain.positions, answer_shares(plain.rows @ weights.T)
     labels = data.labels[read]
     attacks: dict[str, dict[float, Attacked]] = {kind: {} for kind in KINDS}
-    chance, right = 1 / len(names), clean[np.arange(len(read)), labels]
-    claims: dict[str, Claim] = {"clean": against_chance(proportion(right), chance)}
-    followed = []
+    chance, right = 1 / len(names), proportion(clean[np.arange(len(read)), labels])
+    followed: dict[str, dict[float, Floats]] = {kind: {} for kind in KINDS}
     for kind in KINDS:
         target = labels if kind == "right name" else wrong[read]
         for size in sorted(sizes):
             shares = answer_shares(setup.embed(encoder, written(texts[kind], size)).rows @ weights.T)
             attacks[kind][size] = _attacked(shares, clean, labels, target)
-            if kind == "wrong name":
-                followed.append(shares[np.arange(len(read)), target])
-                claims[_claim(kind, size)] = paired_claim(followed[-1], clean[np.arange(len(read)), target])
+            followed[kind][size] = shares[np.arange(len(read)), target]
+    by_word, by_letters = followed["wrong name"], followed["random letters"]
+    words = {size: paired_claim(by_word[size], by_letters[size]) for size in by_word}
+    claims = {"clean": against_chance(right, chance), **{_claim(size): words[size] for size in words}}
     return Typographic(
         facts={**setup.facts(encoder, data), "Pictures enlarged to": f"{side} pixels at least"},
         failures=plain.failures,
         samples=_samples([written(texts[kind], size) for kind in KINDS for size in sorted(sizes)], read),
         dataset=data.name,
         chance=chance,
-        clean=claims["clean"].estimate,
+        clean=right,
         verdicts=decide(claims),
         attacks=attacks,
-        places=_by_place(np.array(followed), np.array(places)[read]),
+        places=_by_place(np.array(list(by_word.values())), np.array(places)[read]),
+        word_effect={size: one.estimate for size, one in words.items()},
     )
 
 
-def _claim(kind: str, size: float) -> str:
-    """What a verdict on an attack is called."""
-    return f"{kind} {size:.0%} is followed"
+def _claim(size: float) -> str:
+    """What the verdict on a size is called."""
+    return f"a wrong name of {size:.0%} is followed"
 
 
 def _attacked(

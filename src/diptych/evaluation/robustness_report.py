@@ -16,6 +16,7 @@ from diptych.evaluation.report import Result
 from diptych.evaluation.results_report import sampled
 from diptych.evaluation.robustness import Robustness, RobustnessComparison
 from diptych.evaluation.shifts import Standing
+from diptych.evaluation.significance import MINIMUM
 from diptych.reports import Cell, Curve, Estimate, Heatmap, Mark, Plot, Report, Scatter, Section, Table
 
 PLACES = 60  # of a line, where it is drawn
@@ -116,6 +117,8 @@ def _verdicts(found: RobustnessComparison) -> list[str]:
 
 def _reading(effective: Estimate) -> str:
     low, high = effective.low or 0.0, effective.high or 0.0
+    if (effective.n or 0) < MINIMUM:
+        return f"measured on {effective.n} pictures, not enough to say how it stands to ordinary models"
     if low > 0:
         return "above what ordinary models of its accuracy have"
     if high < 0:
