@@ -8,6 +8,7 @@ not its business: see `diptych.embedding`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
@@ -102,4 +103,46 @@ class PreparingEncoder(Protocol):
 
     def encode_prepared(self, prepared: Sequence[FloatArray]) -> FloatArray:
         """Prepared pictures as unit rows, (N, dim) float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class EncoderCost:
+    """What an encoder costs, to be read beside its accuracy.
+
+    Attributes
+    ----------
+    parameters : int
+        Of both towers.
+    image_flops : float or None
+        Floating point operations of one picture, a multiplication with its addition as two; None where they
+        cannot be counted.
+    text_flops : float or None
+        Of one text of the full context length.
+
+    Examples
+    --------
+    >>> str(EncoderCost(151_300_000, 8.8e9, 6.0e9))
+    '151.3 million parameters, 8.8 GFLOPs a picture, 6.0 GFLOPs a text of full length'
+    """
+
+    parameters: int
+    image_flops: float | None = None
+    text_flops: float | None = None
+
+    def __str__(self) -> str:
+        parts = [f"{self.parameters / 1e6:,.1f} million parameters"]
+        if self.image_flops is not None:
+            parts.append(f"{self.image_flops / 1e9:,.1f} GFLOPs a picture")
+        if self.text_flops is not None:
+            parts.append(f"{self.text_flops / 1e9:,.1f} GFLOPs a text of full length")
+        return ", ".join(parts)
+
+
+@runtime_checkable
+class CostedEncoder(Protocol):
+    """An encoder that knows what it costs."""
+
+    def cost(self) -> EncoderCost:
+        """Parameters, and operations of a forward pass."""
         ...

@@ -50,6 +50,18 @@ def test_it_fulfils_the_contract(folder: Path) -> None:
     assert encoder.logit_scale == pytest.approx(1 / 0.07)
 
 
+def test_what_it_costs(folder: Path) -> None:
+    from diptych.encoder import CostedEncoder
+    from diptych.model.cost import cost
+
+    encoder = load(folder, device="cpu", runtime="torch")
+    assert isinstance(encoder, CostedEncoder)
+    shape = encoder.spec.architecture
+    found, counted = encoder.cost(), cost(shape, shape.text.context_length)
+    assert (found.image_flops, found.text_flops) == (counted.picture, counted.text)
+    assert found.parameters == sum(weight.numel() for weight in encoder.model.parameters())
+
+
 def test_rows_are_those_of_the_model_and_of_length_one(folder: Path) -> None:
     encoder = load(folder, exact=True)
     rows = encoder.encode_images(pictures(3))

@@ -65,3 +65,30 @@ def test_results_of_one_name_keep_files_of_their_own() -> None:
     other = result(0.4, 0.3, 0.5, per_class={"dog": 0.4}, dataset="TOYS|SET")
     names = [name for name in results_report([one, one, other]).tables if name != "results"]
     assert len({name.casefold() for name in names}) == 3
+
+
+def test_what_a_model_costs_stands_beside_its_figures() -> None:
+    costs = {"parameters": 151_300_000, "image_flops": 8.8e9, "text_flops": None}
+    one = result(0.5, 0.4, 0.6, model="mine", cost=costs)
+    told = "151.3 million parameters, 8.8 GFLOPs a picture."
+    assert f"Cost of mine: {told}" in results_report([one, one]).sections[0].text
+    assert f"Cost: {told}" in model_card(FACTS, [one])
+    assert "Cost" not in model_card(FACTS, [result(0.5, 0.4, 0.6)])
+    assert Result.from_dict(one.to_dict()).cost == costs
+
+
+def test_a_protocol_asks_the_encoder_what_it_costs() -> None:
+    from diptych.encoder import EncoderCost
+    from diptych.evaluation.settings import Setup
+    from toys import ToyEncoder
+
+    class Costed(ToyEncoder):
+        def cost(self) -> EncoderCost:
+            return EncoderCost(12, 1e9, 2e9)
+
+    assert (
+        Setup()
+        .facts(Costed())["Model cost"]
+        .endswith("1.0 GFLOPs a picture, 2.0 GFLOPs a text of full length")
+    )
+    assert "Model cost" not in Setup().facts(ToyEncoder())

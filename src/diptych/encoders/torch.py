@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diptych.encoder import EncoderCost
 from diptych.inputs import OnLong, Tokenizer, load_tokenizer, preprocess, preprocess_batch
 from diptych.model.clip import CLIP
 from diptych.model.config import ResNetConfig
+from diptych.model.cost import cost
 from diptych.model.initialise import build
 from diptych.model.machine import pick_device, pick_dtype
 from diptych.model.tree import can_share, encode_shared
@@ -197,6 +199,16 @@ class TorchEncoder:
             )
             rows[start : start + step] = _unit(found)
         return rows
+
+    def cost(self) -> EncoderCost:
+        """Parameters, and operations of a forward pass as torch counts them on tensors without memory."""
+        parameters = sum(weight.numel() for weight in self.model.parameters())
+        try:
+            shape = self.spec.architecture
+            counted = cost(shape, shape.text.context_length)
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+            return EncoderCost(parameters)  # a tower of another library, which may need real tensors
+        return EncoderCost(parameters, counted.picture, counted.text)
 
     def classifier(self, names: Sequence[str] | Mapping[str, Any], **options: Any) -> ZeroShotClassifier:
         """A zero-shot classifier for classes given in words.

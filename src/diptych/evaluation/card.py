@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from diptych.encoder import EncoderCost
 from diptych.errors import DataError
 from diptych.evaluation.report import Result
 
@@ -117,6 +118,8 @@ def _figures(results: Sequence[Result]) -> str:
     commands = list(dict.fromkeys(f"`{result.command}`" for result in results if result.command))
     if commands:
         lines.append(f"Commands: {', '.join(commands)}.")
+    if first.cost:
+        lines.append(f"Cost: {EncoderCost(**first.cost)}.")  # type: ignore[arg-type]
     if weak:
         lines += ["", f"Not shown to be better than chance: {', '.join(weak)}."]
     return "\n".join(lines)

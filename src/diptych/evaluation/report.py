@@ -66,6 +66,8 @@ class Result:
         read. What two results are compared by (`comparison.py`).
     details : mapping
         What else the protocol found, as plain values.
+    cost : mapping
+        Of the model: parameters, and image_flops and text_flops of a forward pass; empty where not known.
     versions, command
         With what, and by which command.
     """
@@ -92,6 +94,7 @@ class Result:
     outcomes: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     sampled_from: int | None = None
+    cost: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def measured(self) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from diptych.disk import file_stems
+from diptych.encoder import EncoderCost
 from diptych.evaluation.averages import collection_means, means_section
 from diptych.evaluation.report import Result, short_name
 from diptych.reports import Curve, Curves, Estimate, Plot, Report, Section, Table
@@ -65,6 +66,8 @@ def overview(results: Sequence[Result]) -> Section:
     named = ", ".join(dict.fromkeys(at_chance))
     told = [f"Not shown to be better than chance in naming: {named}."] if at_chance else []
     told += sampled(results)
+    costs = {one.model: EncoderCost(**one.cost) for one in results if one.cost}  # type: ignore[arg-type]
+    told += [f"Cost of {model or 'the model'}: {cost}." for model, cost in costs.items()]
     caption = (
         "n: pictures measured. In brackets 95 % intervals. Chance: what a model that cannot see "
         "would get. Class mean: accuracy averaged over classes, shown where it differs from acc1."

@@ -6,12 +6,12 @@ Every protocol of this room takes these as keywords, so that one explanation hol
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self, TypedDict, Unpack
 
 from diptych.datasets.dataset import Pictures
 from diptych.embedding import Failed, Progress, Stage, silent
-from diptych.encoder import Encoder
+from diptych.encoder import CostedEncoder, Encoder
 from diptych.evaluation.features import Embedding, FeatureStore, embed_dataset
 from diptych.evaluation.report import Result, versions
 from diptych.zeroshot import ZeroShotClassifier
@@ -121,6 +121,7 @@ class Setup:
             "Command": self.command,
             "Model": " ".join(filter(None, (self.model, self.pretrained))),
             "Model identity": encoder.identity,
+            **({"Model cost": str(encoder.cost())} if isinstance(encoder, CostedEncoder) else {}),
             **{f"{_DATA}{one.name}": f"{one.fingerprint}, {one.extent}" for one in datasets},
             "Computed in": getattr(encoder, "precision", "float32"),
             "Pictures decoded": "in full" if self.exact else "scaled while decoding",
@@ -154,6 +155,7 @@ class Setup:
             model=self.model,
             pretrained=self.pretrained,
             command=self.command,
+            cost=asdict(encoder.cost()) if isinstance(encoder, CostedEncoder) else {},
             sampled_from=dataset.sampled_from,
             **more,
         )
