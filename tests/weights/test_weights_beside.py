@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from test_weights_archive import CONFIGS, archive_of
 from tiny_models import TINY
 
+from diptych.encoders.kept import Weights
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig
 from diptych.model.initialise import build
@@ -207,3 +208,7 @@ def test_a_name_comes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: 
         load_checkpoint("toy")
     for spelling in ("./toy", "local-dir:toy", Path("toy")):
         assert load_checkpoint(spelling).spec.architecture == TINY
+    # The identity that exports are kept by: of what the name means, not of a folder of that name.
+    _native(Path("RN50"), "model.safetensors")
+    assert Weights("./RN50").identity == load_checkpoint("./RN50").identity
+    assert Weights("RN50")._stated() is None

@@ -16,9 +16,10 @@ def find_graphs(model: str) -> Path | ReleasedModel | None:
     """What a name means if it means ONNX graphs: an exported folder, or a released model; else None."""
     from diptych.encoders.finding import find_released
     from diptych.encoders.folder import is_exported
+    from diptych.weights.names import named_path
 
-    folder = Path(model.removeprefix("local-dir:"))
-    return folder if is_exported(folder) else find_released(model)
+    folder = named_path(model)
+    return folder if folder is not None and is_exported(folder) else find_released(model)
 
 
 def describe_graphs(found: Path | ReleasedModel) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from diptych.encoders import immich, transformers_js
 from diptych.encoders.folder import is_exported
 from diptych.encoders.graph_file import read_graph
 from diptych.errors import InputError, UnknownModelError
-from diptych.model.presets import is_architecture
-from diptych.weights.names import HUB, LOCAL
+from diptych.weights.names import HUB, named_path
 
 if TYPE_CHECKING:
     from diptych.encoders.released import ReleasedModel
@@ -50,9 +49,9 @@ def find_released(
     text = str(name)
     if text.startswith(HUB):
         return _from_hub(text.removeprefix(HUB), precision, cache_dir)
-    if isinstance(name, str) and is_architecture(text):  # it comes before a folder of that name
+    folder = named_path(name)
+    if folder is None:  # an architecture comes before a folder of that name
         return None
-    folder = Path(text.removeprefix(LOCAL))
     if folder.is_dir():
         return None if is_exported(folder) else read_released(folder, precision=precision)
     if any(text == model.name for model in immich.list_immich_models()):

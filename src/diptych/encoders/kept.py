@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from diptych.disk import user_cache
 from diptych.encoders.folder import is_exported
 from diptych.errors import SaveError
+from diptych.weights.names import named_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,8 +59,8 @@ class Weights:
     def _stated(self) -> str | None:
         if not isinstance(self.name, str | Path) or self.pretrained is not None:
             return None
-        folder = Path(str(self.name).removeprefix("local-dir:"))
-        for home in (_DEFAULT,) if str(self.name) == "default" else (folder, folder / "model"):
+        folder = _DEFAULT if self.name == "default" else named_path(self.name)
+        for home in () if folder is None else (folder, folder / "model"):
             try:
                 stated = json.loads((home / "diptych.json").read_bytes())["identity"]
             except (OSError, ValueError, KeyError, TypeError):

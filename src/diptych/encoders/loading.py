@@ -18,7 +18,7 @@ from diptych.encoders.kept import Weights, find_export, kept_export
 from diptych.encoders.released import ReleasedModel
 from diptych.encoders.towers import RUNTIMES, has_bfloat16
 from diptych.errors import InputError
-from diptych.model.presets import is_architecture
+from diptych.weights.names import named_path
 
 if TYPE_CHECKING:
     from diptych.encoders.torch import TorchEncoder
@@ -129,10 +129,8 @@ def load(
         name, pretrained = _resized(name, pretrained, image_size, context_length, cache_dir), None
     rest: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "on_long": on_long}
     if isinstance(name, str | Path) and pretrained is None:
-        folder = Path(str(name).removeprefix("local-dir:"))
-        # Names come before folders of that name, as in `diptych.weights.names`, which needs torch.
-        reserved = isinstance(name, str) and (name == "default" or is_architecture(name))
-        if not reserved and is_exported(folder):
+        folder = named_path(name)
+        if folder is not None and is_exported(folder):
             if runtime == "torch":
                 raise InputError(f"{folder} is an exported model, which torch cannot run: load its weights")
             return _export(folder, None if runtime == "auto" else runtime, device, precision, rest)

@@ -74,7 +74,7 @@ ViT-M-32? `diptych models list` shows all
             return ModelName("repository", text.removeprefix(HUB))
         if is_architecture(text):
             return ModelName("architecture", text)
-    path = Path(text.removeprefix(LOCAL))
+    path = named_path(name) or Path(text)
     if path.is_dir():
         return ModelName("folder", text, path)
     if path.is_file():
@@ -98,6 +98,20 @@ ViT-M-32? `diptych models list` shows all
             + (f". {suggestion}" if "Did you mean" in suggestion else "")
         )
     raise UnknownModelError(f"unknown model {text!r}. {suggest(text)}")
+
+
+def named_path(name: str | Path) -> Path | None:
+    """The path that a name means, whether or not it is there; None where it means no path.
+
+    Examples
+    --------
+    >>> named_path("local-dir:runs/mine").as_posix(), named_path("RN50"), named_path("./RN50").name
+    ('runs/mine', None, 'RN50')
+    """
+    text = str(name)
+    if isinstance(name, str) and (text == "default" or text.startswith(HUB) or is_architecture(text)):
+        return None
+    return Path(text.removeprefix(LOCAL))
 
 
 def resolve_architecture(name: str) -> CLIPConfig:
