@@ -15,6 +15,7 @@ from tiny_models import TINY, changed
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import ResNetConfig, ViTConfig
+from diptych.model.family_presets import FAMILY_PRESETS
 from diptych.model.presets import PRESETS, mlp_ratio, preset
 from diptych.weights import (
     Checkpoint,
@@ -33,7 +34,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this mod
 
 
 CLIP_NAMES = [name for name, c in PRESETS.items() if c.text.causal and not name.startswith("diptych")]
-SIGLIP_NAMES = [name for name in PRESETS if "SigLIP" in name]
+# Those whose releases are Google's folders; "ViT-SO400M-14-SigLIP-378" is open_clip's.
+SIGLIP_NAMES = [name for name in PRESETS if "SigLIP" in name and name not in FAMILY_PRESETS]
 
 
 @pytest.mark.parametrize("name", SIGLIP_NAMES)
@@ -49,7 +51,7 @@ def test_siglips_survive_transformers_words(name: str) -> None:
 @pytest.mark.parametrize("quick", ["", "-quickgelu"])
 def test_presets_survive_open_clips_words(name: str, quick: str) -> None:
     config = preset(name + quick)
-    pre, tok = PreprocessConfig(size=config.vision.image_size), TokenizerConfig()
+    pre, tok = PreprocessConfig(size=config.vision.image_size), tokenizer_for(config)
     assert open_clip.read_config(write_open_clip.write_config(config, pre, tok, name=name)) == (
         config,
         pre,
@@ -57,7 +59,24 @@ def test_presets_survive_open_clips_words(name: str, quick: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in CLIP_NAMES if name.startswith("ViT")])
+WORLDWIDE = [name for name in CLIP_NAMES if "worldwide" in name]
+
+
+@pytest.mark.parametrize("name", WORLDWIDE)
+def test_metaclip_2_survives_transformers_words(name: str) -> None:
+    config = preset(name)
+    words = write_transformers.write_config(config)
+    assert words["model_type"] == "metaclip_2"
+    width, text = config.vision.width, config.text
+    ratio = mlp_ratio(width, int(width * config.vision.mlp_ratio))
+    read, _, tokenizer = transformers.read_config(words)
+    assert read == dataclasses.replace(config, vision=dataclasses.replace(config.vision, mlp_ratio=ratio))
+    assert (tokenizer.kind, tokenizer.pad_id, tokenizer.clean) == ("file", text.pad_id, "none")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CLIP_NAMES if name.startswith("ViT") and name not in WORLDWIDE]
+)
 def test_presets_survive_transformers_words(name: str) -> None:
     config = preset(name)
     assert isinstance(config.vision, ViTConfig)
@@ -124,10 +143,12 @@ def test_open_clips_keys(keys: dict[str, Any], expected: dict[str, Any]) -> None
         ({"vision__width": True}, "width"),
         ({"vision__layers": [1, 2, 3], "vision__patch_size": None}, "four stages"),
         ({"text__embed_cls": True}, "embed_cls"),
-        ({"text__proj_type": "none"}, "proj_type"),
+        ({"text__proj_type": "none"}, "without a projection"),
         ({"text__heads": 7}, "heads"),
-        ({"text__tokenizer_kwargs": {"strip_sep_token": True}}, "strip_sep_token"),
-        ({"text__no_causal_mask": True}, "causal"),
+        ({"text__tokenizer_kwargs": {"strip_sep_token": 1}}, "strip_sep_token"),
+        ({"vision__timm_model_name": "hf-hub:someone/tower"}, "name of a tower"),
+        ({"vision__timm_model_name": "vit_pe_core_tiny_patch16_384"}, "image_size is 32"),
+        ({"vision__timm_model_name": "convnext_base", "vision__timm_pool": "rot_attn"}, "timm_pool"),
         ({"text__act_kwargs": {"approximate": "tanh"}, "quick_gelu": True}, "quick_gelu"),
         ({"vision_cfg": 3}, "vision_cfg is 3"),
         ({"embed_dim": "many"}, "embed_dim"),
@@ -142,8 +163,7 @@ def test_what_is_not_understood_is_refused_by_name(keys: dict[str, Any], named: 
     ("keys", "named"),
     [
         ({"multimodal_cfg": {}}, "CoCa"),
-        ({"vision__timm_model_name": "eva02_base_patch16_clip_224"}, "eva02"),
-        ({"vision__timm_model_name": "convnext_base"}, "convnext"),
+        ({"vision__eva_model_name": "eva-clip-b-16"}, "EVA"),
         ({"text__hf_model_name": "roberta-base"}, "roberta"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from huggingface_hub import constants
 from tiny_models import TINY, changed
 from tiny_multilingual import recorded, state_of, write_xlm_r_table
 
-from diptych.errors import ChecksumError, DownloadError, UnknownModelError, WeightsError
+from diptych.errors import ChecksumError, DownloadError, MissingExtraError, UnknownModelError, WeightsError
 from diptych.model.config import RobertaConfig
 from diptych.model.initialise import build
 from diptych.model.presets import PRESETS
@@ -167,11 +168,25 @@ def test_a_repository_without_a_model(hub: FakeHub) -> None:
         load_checkpoint("hf-hub:org/data")
 
 
-def test_a_family_that_is_not_built_is_refused_before_gigabytes_are_fetched(hub: FakeHub) -> None:
-    config = {"model_cfg": {"embed_dim": 8, "vision_cfg": {"timm_model_name": "eva02"}, "text_cfg": {}}}
+@pytest.mark.parametrize(
+    ("vision", "error", "message"),
+    [
+        ({"eva_model_name": "eva-clip-b-16"}, UnknownModelError, "EVA"),
+        ({"timm_model_name": "eva02_base_patch16_clip_224"}, MissingExtraError, r"diptych\[timm\]"),
+    ],
+)
+def test_a_family_that_is_not_built_is_refused_before_gigabytes_are_fetched(
+    hub: FakeHub,
+    monkeypatch: pytest.MonkeyPatch,
+    vision: dict[str, str],
+    error: type[Exception],
+    message: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)  # as where it is not installed
+    config = {"model_cfg": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": {}}}
     hub.files["org/eva/open_clip_config.json"] = json.dumps(config).encode()
     hub.files["org/eva/open_clip_model.safetensors"] = b"gigabytes"
-    with pytest.raises(UnknownModelError, match="eva02"):
+    with pytest.raises(error, match=message):
         load_checkpoint("hf-hub:org/eva")
     assert "org/eva/open_clip_model.safetensors" not in hub.fetched()
 

@@ -19,6 +19,7 @@ from diptych.errors import ModelError, TrainingError, WeightsError
 from diptych.inputs import preprocess_batch
 from diptych.model.initialise import build
 from diptych.model.machine import pick_device
+from diptych.model.timm_trunk import fill_buffers
 from diptych.pairs.order import hash_keys
 from diptych.training import checkpoint
 from diptych.training.predicting import Classification
@@ -173,6 +174,7 @@ def _trained(folder: Path, tensors: Mapping[str, Any]) -> tuple[Classification, 
         model = build(spec.architecture, device="meta")
         trained = Classification(model, torch.empty_like(state["classes"]))
         trained.load_state_dict(state, assign=True)
+        fill_buffers(model, torch.device("cpu"))
     except (RuntimeError, KeyError, ModelError) as error:
         raise WeightsError(f"{folder} cannot be opened as a classifier of pictures: {error}") from error
     return trained.requires_grad_(False), spec

@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 
 from diptych.encoder import EncoderCost
+from diptych.errors import InputError
 from diptych.inputs import OnLong, Tokenizer, load_tokenizer, preprocess, preprocess_batch
 from diptych.model.clip import CLIP
-from diptych.model.config import ResNetConfig
+from diptych.model.config import ResNetConfig, TimmConfig
 from diptych.model.cost import cost
 from diptych.model.initialise import build
 from diptych.model.machine import pick_device, pick_dtype
+from diptych.model.timm_trunk import fill_buffers
 from diptych.model.tree import can_share, encode_shared
 from diptych.weights import Checkpoint, ModelSpec, fit
 from diptych.zeroshot import ZeroShotClassifier
@@ -111,8 +113,9 @@ class TorchEncoder:
         # The scale stays exact: a bfloat16 logarithm would be off by a hundredth.
         state |= {k: whole[k].float() for k in ("logit_scale", "logit_bias") if k in state}
         model.load_state_dict(state, assign=True)
+        fill_buffers(model, torch.device("cpu"))
         model = model.to(where).eval().requires_grad_(False)
-        if isinstance(checkpoint.spec.architecture.vision, ResNetConfig):
+        if isinstance(checkpoint.spec.architecture.vision, ResNetConfig | TimmConfig):
             model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(
             model,
@@ -173,13 +176,16 @@ class TorchEncoder:
 
     def image_features(self, images: Sequence[Image]) -> FloatArray:
         """Decoded RGB pictures before the projection, (N, width) float32, not normalised."""
-        vision = self.spec.architecture.vision
-        width = vision.feature_width if isinstance(vision, ResNetConfig) else vision.width
-        return self._over_images(images, self.model.visual.features, (width,))
+        return self._over_images(images, self.model.visual.features, (self.model.visual.feature_width,))
 
     def encode_patches(self, images: Sequence[Image]) -> FloatArray:
         """Decoded RGB pictures as grids of unit rows, (N, h, w, dim) float32."""
-        grid = self.spec.architecture.vision.grid
+        vision = self.spec.architecture.vision
+        if isinstance(vision, TimmConfig):
+            raise InputError(
+                f"{vision.model_name} is built by timm, which gives no vector for a single patch"
+            )
+        grid = vision.grid
         return self._over_images(images, self.model.visual.patches, (grid, grid, self.dim), unit=True)
 
     @torch.inference_mode()

@@ -43,7 +43,7 @@ class TokenizerConfig:
     Traceback (most recent call last):
         ...
     diptych.errors.InputError: unknown key 'context_lenght' for TokenizerConfig; known: clean, \
-context_length, file, kind, pad_id, vocab_size
+context_length, file, kind, pad_id, strip_sep_token, vocab_size
     """
 
     kind: Kind = "clip"  # "clip": the table inside the package; "file": a tokenizer.json
@@ -52,6 +52,7 @@ context_length, file, kind, pad_id, vocab_size
     pad_id: int = 0  # fills a row after the end
     file: str | None = None  # "file": its name inside the model's folder; None: tokenizer.json
     clean: Clean = "lower"
+    strip_sep_token: bool = False  # "file": leave out the id that the file puts after a text (CLIPA)
 
     @property
     def merges(self) -> int:
@@ -70,12 +71,17 @@ context_length, file, kind, pad_id, vocab_size
                 f"vocab_size {self.vocab_size} is outside {BYTE_TOKENS + 2} (bytes, start and end) "
                 f"to {CLIP_VOCAB_SIZE} (all of CLIP's table)"
             )
+        if self.strip_sep_token and self.kind == "clip":
+            raise InputError("strip_sep_token needs kind='file': CLIP reads a text at its end token")
         if self.pad_id >= self.vocab_size:
             raise InputError(f"pad_id {self.pad_id} is not below vocab_size {self.vocab_size}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        if not self.strip_sep_token:  # left out: versions without the field read the file
+            del values["strip_sep_token"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TokenizerConfig:

@@ -129,6 +129,8 @@ class Tokenizer:
         kept_end = [] if self.end_id is None else [self.end_id]
         for i in report_long(texts, [len(ids) for ids in rows], limit, on_long):
             rows[i] = rows[i][: limit - len(kept_end)] + kept_end
+        if self.config.strip_sep_token:  # after the cut: the id left out has taken its place in the length
+            rows = [row[: len(row) - len(kept_end)] for row in rows]
         return rows
 
 

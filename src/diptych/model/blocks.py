@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from diptych.model.config import Activation
+from diptych.model.rope import Rotation, rotate
 
 
 class QuickGELU(nn.Module):
@@ -51,13 +52,17 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """Every position looks at the others that `mask` (True: may look) or `causal` leaves it."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, causal: bool = False, rotation: Rotation | None = None
+    ) -> Tensor:
+        """Attend to what `mask` (True: may attend) or `causal` allows, (B, L, D) -> (B, L, D)."""
         q, k, v = (
             F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, L, 3D)
             .view(*x.shape[:2], 3, self.heads, -1)  # (B, L, 3, H, D/H)
             .permute(2, 0, 3, 1, 4)  # (3, B, H, L, D/H)
         )
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)  # (B, H, L, D/H)
         return self.out_proj(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
@@ -104,9 +109,11 @@ class ResidualAttentionBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(width, eps=eps)
         self.mlp = MLP(width, ratio, activation)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, causal: bool = False, rotation: Rotation | None = None
+    ) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
-        x = x + self.attn(self.ln_1(x), mask, causal)
+        x = x + self.attn(self.ln_1(x), mask, causal, rotation)
         return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
 
     def own_value(self, x: Tensor) -> Tensor:
@@ -132,11 +139,13 @@ class Transformer(nn.Module):
         """The blocks, first to last."""
         return [cast(ResidualAttentionBlock, block) for block in self.resblocks]
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, causal: bool = False, rotation: Rotation | None = None
+    ) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
         for block in self.blocks:
             if self.grad_checkpointing and torch.is_grad_enabled():
-                x = cast(Tensor, checkpoint(block, x, mask, causal, use_reentrant=False))
+                x = cast(Tensor, checkpoint(block, x, mask, causal, rotation, use_reentrant=False))
             else:
-                x = block(x, mask, causal)
+                x = block(x, mask, causal, rotation)
         return x

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from diptych.errors import InputError
 from diptych.model.blocks import unit_rows
-from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig
+from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TimmConfig
 from diptych.model.resnet import ModifiedResNet
 from diptych.model.roberta import RobertaTower
 from diptych.model.text import TextTower
+from diptych.model.timm_trunk import TimmTrunk
 from diptych.model.vit import VisionTransformer
 
 
@@ -31,7 +32,7 @@ class CLIP(TextTower):
 
     Attributes
     ----------
-    visual : VisionTransformer or ModifiedResNet
+    visual : VisionTransformer, ModifiedResNet or TimmTrunk
         The picture encoder.
     logit_scale : Parameter
         Logarithm of the factor on cosines, 0-d (paper, section 2.5).
@@ -55,11 +56,7 @@ class CLIP(TextTower):
     def _add_pictures(self, config: CLIPConfig) -> None:
         """The half that is the same whatever reads the texts."""
         self.config = config
-        self.visual: ModifiedResNet | VisionTransformer = (
-            ModifiedResNet(config.vision, config.embed_dim)
-            if isinstance(config.vision, ResNetConfig)
-            else VisionTransformer(config.vision, config.embed_dim, config.activation)
-        )
+        self.visual = _image_tower(config)
         self.logit_scale = nn.Parameter(torch.empty(()))
         self.logit_bias = nn.Parameter(torch.empty(())) if config.init_logit_bias is not None else None
 
@@ -98,11 +95,26 @@ class CLIP(TextTower):
         self._checkpoint_text(enable)
         if isinstance(self.visual, VisionTransformer):
             self.visual.transformer.grad_checkpointing = enable
+        elif isinstance(self.visual, TimmTrunk):
+            self.visual.set_grad_checkpointing(enable)
         else:
             self.visual.grad_checkpointing = enable
 
+    def text_modules(self) -> list[nn.Module]:
+        """The parts of the text encoder."""
+        return [part for name, part in self.named_children() if name != "visual"]
+
     def _checkpoint_text(self, enable: bool) -> None:
         self.transformer.grad_checkpointing = enable
+
+
+def _image_tower(config: CLIPConfig) -> ModifiedResNet | VisionTransformer | TimmTrunk:
+    vision = config.vision
+    if isinstance(vision, ResNetConfig):
+        return ModifiedResNet(vision, config.embed_dim)
+    if isinstance(vision, TimmConfig):
+        return TimmTrunk(vision, config.embed_dim)
+    return VisionTransformer(vision, config.embed_dim, config.activation)
 
 
 class RobertaCLIP(CLIP):

@@ -44,6 +44,13 @@ class ViTConfig:
     norm_eps: float = 1e-5
     activation: Activation | None = None  # None: the model's
     patch_dropout: float = 0.0  # share of patches dropped in training (FLIP)
+    projection_bias: bool = False  # a linear layer in place of CLIP's bare matrix
+    stem: Literal["patch", "convolutions"] = "patch"  # convolutions: three of them (MobileCLIP)
+    class_position: bool = True  # False: the table of positions has no row for the class token
+    rope: bool = False  # rotary positions in attention, beside the table (PE-Core)
+    rope_offset: int = 0  # coordinate of the first row and column of patches
+    pool_heads: int | None = None  # heads of the pooling head; None: as many as a block has
+    pool_mlp_ratio: float | None = None  # of the MLP in the pooling head; None: that of a block
 
     @property
     def heads(self) -> int:
@@ -66,6 +73,17 @@ class ViTConfig:
             raise InputError(f"width {self.width} is not a multiple of head_width {self.head_width}")
         if self.pool == "token" and not self.class_token:
             raise InputError("pool 'token' needs class_token=True; without one use 'average' or 'attention'")
+        if self.stem == "convolutions" and (self.patch_size != 16 or self.width % 4):
+            raise InputError(
+                f"the convolutional stem needs patch_size 16 and a width that is a multiple of 4, got "
+                f"patch_size {self.patch_size} and width {self.width}"
+            )
+        if self.rope and self.head_width % 4:
+            raise InputError(f"rope needs a head_width that is a multiple of 4, got {self.head_width}")
+        if self.pool_heads is not None and (self.pool_heads < 1 or self.width % self.pool_heads):
+            raise InputError(f"width {self.width} is not a multiple of pool_heads {self.pool_heads}")
+        if self.projection_bias and not self.projection:
+            raise InputError("projection_bias=True needs projection=True")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +133,38 @@ class ResNetConfig:
             raise InputError(f"image_size {self.image_size} is not a multiple of {stride}")
 
 
+Projection = Literal["classifier", "none", "linear", "mlp"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmConfig:
+    """An image tower that timm builds (the extra `timm`).
+
+    Examples
+    --------
+    >>> TimmConfig(image_size=256, model_name="convnext_base").projection
+    'linear'
+    """
+
+    image_size: int = 224  # side of the pictures, pixels
+    model_name: str  # timm's
+    pool: Literal["", "avg", "token", "map"] = (
+        ""  # how the last features become one vector; "": the tower's way
+    )
+    # From the pooled vector to the shared space: the tower's own classifier, nothing, a matrix, or two with a
+    # GELU between.
+    projection: Projection = "linear"
+    projection_bias: bool = False
+
+    def __post_init__(self) -> None:
+        _positive(self, "image_size")
+        check_choices(self)
+        if not isinstance(self.model_name, str) or not self.model_name.replace(".", "_").isidentifier():
+            raise InputError(
+                f"TimmConfig.model_name is {self.model_name!r}: expected the name of a tower of timm"
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
     """The text transformer (paper, section 2.4; Radford et al. 2019).
@@ -137,6 +187,7 @@ class TextConfig:
     pool: Literal["end", "last"] = "end"
     end_id: int | None = None
     pad_id: int = 0
+    projection: bool = True  # False: the width is the embedding
     projection_bias: bool = False
     norm_eps: float = 1e-5
     activation: Activation | None = None  # None: the model's
@@ -149,10 +200,10 @@ class TextConfig:
     def __post_init__(self) -> None:
         _positive(self, "context_length", "vocab_size", "width", "heads", "layers")
         check_choices(self)
+        if self.projection_bias and not self.projection:
+            raise InputError("projection_bias=True needs projection=True")
         if self.width % self.heads:
             raise InputError(f"text width {self.width} is not a multiple of heads {self.heads}")
-        if self.pool == "end" and not self.causal:
-            raise InputError("pool 'end' cuts the padding, which needs causal=True; use pool='last'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +261,7 @@ class CLIPConfig:
     """
 
     embed_dim: int
-    vision: ViTConfig | ResNetConfig
+    vision: ViTConfig | ResNetConfig | TimmConfig
     text: TextConfig
     activation: Activation = "gelu"
     init_logit_scale: float = math.log(1 / 0.07)  # the logarithm of the scale (paper, section 2.5)
@@ -225,10 +276,12 @@ class CLIPConfig:
         text = self.text
         if isinstance(text, RobertaConfig) and text.head == "none" and text.width != self.embed_dim:
             raise InputError(f"without a head the text width {text.width} must be embed_dim")
+        if not text.projection and text.width != self.embed_dim:
+            raise InputError(f"without a projection the text width {text.width} must be embed_dim")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the kinds of tower stand under `vision.kind` and `text.kind`."""
-        kind = "vit" if isinstance(self.vision, ViTConfig) else "resnet"
+        kind = next(kind for kind, config in _VISION_KINDS.items() if type(self.vision) is config)
         values = dataclasses.asdict(self)
         values["vision"] = {"kind": kind, **values["vision"]}
         if isinstance(self.text, RobertaConfig):  # CLIP's own has none: files written before there were two
@@ -247,17 +300,23 @@ class CLIPConfig:
         values = dict(values)
         vision = dict(values.pop("vision", {}))
         kind = vision.pop("kind", None)
-        if kind not in ("vit", "resnet"):
-            raise InputError(f"unknown image tower kind {kind!r}: expected 'vit' or 'resnet'")
+        if kind not in _VISION_KINDS:
+            raise InputError(f"unknown image tower kind {kind!r}: expected 'vit', 'resnet' or 'timm'")
         if kind == "resnet" and "layers" in vision:
             vision["layers"] = tuple(vision["layers"])
-        tower: ViTConfig | ResNetConfig
-        tower = _build(ViTConfig, vision) if kind == "vit" else _build(ResNetConfig, vision)
+        tower = _build(_VISION_KINDS[kind], vision)
         words = dict(values.pop("text", {}))
         if (kind := words.pop("kind", "clip")) not in ("clip", "roberta"):
             raise InputError(f"unknown text tower kind {kind!r}: expected 'clip' or 'roberta'")
         text = _build(RobertaConfig if kind == "roberta" else TextConfig, words)
         return _build(cls, {**values, "vision": tower, "text": text})
+
+
+_VISION_KINDS: dict[str, type[ViTConfig] | type[ResNetConfig] | type[TimmConfig]] = {
+    "vit": ViTConfig,
+    "resnet": ResNetConfig,
+    "timm": TimmConfig,
+}
 
 
 def _build(kind: type[_T], values: Mapping[str, Any]) -> _T:

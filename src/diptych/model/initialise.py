@@ -12,6 +12,7 @@ from diptych.model.clip import CLIP, RobertaCLIP
 from diptych.model.config import CLIPConfig, RobertaConfig
 from diptych.model.resnet import AttentionPool, AveragePool, Bottleneck, ModifiedResNet
 from diptych.model.roberta import RobertaTower
+from diptych.model.timm_trunk import TimmTrunk, fill_buffers
 from diptych.model.vit import VisionTransformer
 
 
@@ -32,6 +33,7 @@ def build(config: CLIPConfig, *, device: torch.device | str = "cpu", seed: int |
     if torch.device(device).type == "meta":
         return model
     model.to_empty(device=device)
+    fill_buffers(model, torch.device(device))
     if seed is not None:
         initialise(model, seed=seed)
     return model
@@ -71,7 +73,8 @@ def initialise(model: CLIP, *, seed: int) -> None:
     """
     draw = _Draw(seed)
     with torch.no_grad():
-        for module in model.modules():
+        ours = [model] if not isinstance(model.visual, TimmTrunk) else model.text_modules()
+        for module in (inner for part in ours for inner in part.modules()):
             _default(module, draw)
         if isinstance(model, RobertaCLIP):
             _roberta(model.text, draw)
@@ -79,6 +82,8 @@ def initialise(model: CLIP, *, seed: int) -> None:
             _text(model, draw)
         if isinstance(model.visual, ModifiedResNet):
             _resnet(model.visual, draw)
+        elif isinstance(model.visual, TimmTrunk):
+            model.visual.initialise(seed)
         else:
             _vit(model.visual, draw)
         model.logit_scale.fill_(model.config.init_logit_scale)
@@ -122,7 +127,7 @@ def _text(model: CLIP, draw: _Draw) -> None:
     if isinstance(projection, nn.Linear):
         draw.normal(projection.weight, projection.in_features**-0.5)
         projection.bias.zero_()
-    else:
+    elif projection is not None:
         draw.normal(projection, projection.shape[0] ** -0.5)
 
 
@@ -151,7 +156,7 @@ def _vit(tower: VisionTransformer, draw: _Draw) -> None:
     if tower.pool_head is not None:
         loose.append(tower.pool_head.probe)
     for parameter in loose:
-        if parameter is not None:
+        if isinstance(parameter, Tensor):  # a projection with a bias is a linear layer: torch's default
             draw.normal(parameter, std)
 
 

@@ -135,6 +135,11 @@ class ModifiedResNet(nn.Module):
         else:
             self.meanpool = AveragePool(wide, embed_dim)
 
+    @property
+    def feature_width(self) -> int:
+        """Width of `features`."""
+        return self.config.feature_width
+
     def forward(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, S, S) in the shared space, (B, E), not normalised."""
         return self.project(self.features(images))

@@ -45,11 +45,13 @@ class TextTower(nn.Module):
         )
         self.ln_final = nn.LayerNorm(width, eps=config.norm_eps)
         # A plain matrix in CLIP's files, a linear layer with a bias in SigLIP's.
-        self.text_projection = (
-            nn.Linear(width, embed_dim)
-            if config.projection_bias
-            else nn.Parameter(torch.empty(width, embed_dim))
-        )
+        self.text_projection: nn.Parameter | nn.Linear | None = None
+        if config.projection:
+            self.text_projection = (
+                nn.Linear(width, embed_dim)
+                if config.projection_bias
+                else nn.Parameter(torch.empty(width, embed_dim))
+            )
 
     def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
         """Texts in the shared space.
@@ -75,7 +77,8 @@ class TextTower(nn.Module):
             limit = self.text_config.context_length
             raise InputError(f"tokens have shape {tuple(tokens.shape)}, expected (texts, at most {limit})")
         end = self._end(tokens)  # (B,)
-        if self.text_config.pool == "end":
+        # Where every token sees all others, the padding is seen too and must stay (MobileCLIP-S).
+        if self.text_config.pool == "end" and self.text_config.causal:
             tokens = tokens[:, : int(end.max()) + 1]
         features = self.read(tokens, end)
         return unit_rows(features) if normalize else features
@@ -137,4 +140,4 @@ class TextTower(nn.Module):
     def _project(self, x: Tensor) -> Tensor:
         if isinstance(self.text_projection, nn.Linear):
             return self.text_projection(x)  # type: ignore[no-any-return]
-        return x @ self.text_projection
+        return x if self.text_projection is None else x @ self.text_projection

@@ -20,7 +20,6 @@ from torch.nn.functional import interpolate
 
 from diptych.errors import TrainingError
 from diptych.model.clip import CLIP
-from diptych.model.config import ResNetConfig
 from diptych.model.initialise import build
 from diptych.model.machine import pick_dtype
 from diptych.model.statistics import batch_norms, frozen_statistics, running_statistics
@@ -33,7 +32,7 @@ from diptych.training.meter import first_bad_layer
 from diptych.training.objective import Contrastive, Objective
 from diptych.training.optim import Average, optimizer, optimizer_state
 from diptych.training.predicting import BagPrediction, CaptionPrediction, Classification
-from diptych.training.tuning import add_low_rank, lock_tower, merged, still_modules, unmerged
+from diptych.training.tuning import add_low_rank, image_layers, lock_tower, merged, still_modules, unmerged
 from diptych.training.world import World, in_pieces, local, whole
 from diptych.weights import ModelSpec, load_checkpoint
 
@@ -201,9 +200,8 @@ class Learner:
         self.model.set_grad_checkpointing(False)
         whole = footprint(encode, parameters)
         self.model.set_grad_checkpointing(True)
-        vision, text = self.model.config.vision, self.model.config.text
-        blocks = len(vision.layers) if isinstance(vision, ResNetConfig) else vision.layers
-        return counted.with_part(whole, 1 / min(blocks, text.layers))
+        shape = self.model.config
+        return counted.with_part(whole, 1 / min(image_layers(shape), shape.text.layers))
 
     def _train_mode(self) -> None:
         self.objective.train()

@@ -88,7 +88,7 @@ class Meter:
 
 def texts_of(tokens: Tensor, config: CLIPConfig) -> float:
     """Tokens of a text that are computed, the mean over all of (..., L)."""
-    if config.text.pool != "end":
+    if config.text.pool != "end" or not config.text.causal:
         return float(tokens.shape[-1])
     ends = tokens if config.text.end_id is None else (tokens == config.text.end_id).int()
     return float((ends.argmax(-1) + 1).float().mean())

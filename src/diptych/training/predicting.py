@@ -19,7 +19,6 @@ from torch.nn import functional as F
 from diptych.errors import TrainingError
 from diptych.losses.exchange import Exchange, mean_of
 from diptych.model.clip import CLIP
-from diptych.model.config import ResNetConfig
 from diptych.model.cost import Cost, cost
 from diptych.model.decoder import CaptionDecoder
 from diptych.training.config import TrainConfig
@@ -203,8 +202,7 @@ class Classification(Objective):
 
 def width_of(model: CLIP) -> int:
     """Width of a picture's features before the projection."""
-    vision = model.config.vision
-    return vision.feature_width if isinstance(vision, ResNetConfig) else vision.width
+    return model.visual.feature_width
 
 
 def cost_of(config: TrainConfig, tokens: int, side: int = 0) -> Cost:

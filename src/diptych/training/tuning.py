@@ -20,15 +20,17 @@ from torch.nn.utils import parametrize
 
 from diptych.model.blocks import MLP, Attention
 from diptych.model.clip import CLIP, RobertaCLIP
-from diptych.model.config import CLIPConfig, ResNetConfig
+from diptych.model.config import CLIPConfig, ResNetConfig, TimmConfig, ViTConfig
 from diptych.model.resnet import ModifiedResNet
 from diptych.model.roberta import RobertaTower
+from diptych.model.timm_trunk import TimmTrunk
 from diptych.weights import Checkpoint, fit, load_checkpoint
 from diptych.weights.resizing import resize_positions
 
 Lock = Literal["", "image", "text"]
 
 _BLOCK = re.compile(r"(?:resblocks|encoder\.layer)\.(\d+)\.")
+_TRUNK = re.compile(r"trunk\.(?:stages|blocks|layers)\.(\d+)\.")
 _STAGE = re.compile(r"visual\.layer(\d)\.")
 _LAST = (
     "ln_final",
@@ -64,9 +66,8 @@ def gentle(shape: CLIPConfig) -> dict[str, Any]:
     0.67
     """
     vision, text = shape.vision, shape.text
-    resnet = isinstance(vision, ResNetConfig)
-    layers = len(vision.layers) if isinstance(vision, ResNetConfig) else vision.layers
-    width = max(shape.embed_dim, text.width, 0 if resnet else vision.width)
+    layers = image_layers(shape)
+    width = max(shape.embed_dim, text.width, vision.width if isinstance(vision, ViTConfig) else 0)
     return {
         "epochs": 5,
         "batch_size": 64,
@@ -136,6 +137,14 @@ def fitted_start(shape: CLIPConfig, start: Checkpoint, name: str) -> tuple[dict[
     )
 
 
+def image_layers(shape: CLIPConfig) -> int:
+    """Blocks of the image tower, stages of a ResNet; for one that timm builds, the text tower's number."""
+    vision = shape.vision
+    if isinstance(vision, ResNetConfig):
+        return len(vision.layers)
+    return shape.text.layers if isinstance(vision, TimmConfig) else vision.layers
+
+
 class LowRank(nn.Module):
     """A change of low rank added to a weight: W + (scale / rank) B A, with W as it was.
 
@@ -188,7 +197,7 @@ def _matrices(model: CLIP, lock: Lock) -> Iterator[tuple[nn.Module, str]]:
     texts = model.text if isinstance(model, RobertaCLIP) else model.transformer
     towers: list[nn.Module] = [] if lock == "text" else [texts]
     towers += [] if lock == "image" else [model.visual]
-    kinds = {ModifiedResNet: nn.Conv2d, RobertaTower: nn.Linear}
+    kinds = {ModifiedResNet: nn.Conv2d, RobertaTower: nn.Linear, TimmTrunk: nn.Linear}
     for tower in towers:
         for module in tower.modules():
             if isinstance(module, Attention):
@@ -235,9 +244,20 @@ def depth(name: str, model: CLIP) -> int:
     if picture and isinstance(visual, ResNetConfig):
         stage = _STAGE.match(name)
         return 1 + len(visual.layers) - (int(stage[1]) if stage else 0)
-    layers = visual.layers if picture and not isinstance(visual, ResNetConfig) else model.config.text.layers
+    if picture and isinstance(model.visual, TimmTrunk):
+        return _trunk_depth(name, model.visual)
+    layers = image_layers(model.config) if picture else model.config.text.layers
     block = _BLOCK.search(name)
     return layers - int(block[1]) if block else layers + 1
+
+
+def _trunk_depth(name: str, tower: TimmTrunk) -> int:
+    """How far a parameter lies from the end, by the stages or blocks that timm numbers; stems most."""
+    numbers = [int(match[1]) for inner, _ in tower.named_parameters() if (match := _TRUNK.search(inner))]
+    count = max(numbers, default=-1) + 1
+    if match := _TRUNK.search(name):
+        return count - int(match[1])
+    return count + 1 if re.search(r"embed|stem|token", name) else 0
 
 
 def merged(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

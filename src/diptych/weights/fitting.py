@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import InputError, WeightsError
-from diptych.model.config import CLIPConfig, ResNetConfig, ViTConfig
+from diptych.model.config import CLIPConfig, ResNetConfig, TimmConfig, ViTConfig
 from diptych.model.initialise import build
 from diptych.model.presets import PRESETS
 from diptych.weights.spec import State
@@ -124,6 +124,8 @@ def _fits(config: CLIPConfig, state: Mapping[str, Tensor]) -> bool:
 
 def _depth(config: CLIPConfig) -> int:
     vision = config.vision
+    if isinstance(vision, TimmConfig):  # a name, which cannot claim a size
+        return config.text.layers
     return config.text.layers + (sum(vision.layers) if isinstance(vision, ResNetConfig) else vision.layers)
 
 

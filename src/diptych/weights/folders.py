@@ -15,7 +15,7 @@ from typing import Any
 
 from diptych.errors import ModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
-from diptych.model.config import CLIPConfig
+from diptych.model.config import CLIPConfig, ViTConfig
 from diptych.model.presets import preset
 from diptych.weights import m_clip, open_clip, transformers
 from diptych.weights.archive import is_torchscript
@@ -28,6 +28,7 @@ from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, rea
 from diptych.weights.pickled import read_state
 from diptych.weights.registry import OPENAI_ARCHIVES, preprocess_for, tokenizer_for
 from diptych.weights.spec import Checkpoint, ModelSpec, State
+from diptych.weights.timm_vit import PREFIX, from_timm
 from diptych.weights.transformers_names import from_transformers, has_transformers_names
 
 # Entries of OpenAI's archives that are no parameters.
@@ -253,6 +254,8 @@ def _usual_parts(config: CLIPConfig) -> _Parts:
 
 def finish(spec: ModelSpec, state: State, *, folder: Path | None = None, source: str) -> Checkpoint:
     """Strictly fitted weights, with their identity."""
+    if isinstance(spec.architecture.vision, ViTConfig) and any(name.startswith(PREFIX) for name in state):
+        state = from_timm(state)  # other towers of timm keep its names
     fitted = fit(spec.architecture, state, source=source)
     return Checkpoint(spec=spec, state=fitted, identity=identity_of(spec, fitted, folder), folder=folder)
 

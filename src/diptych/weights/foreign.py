@@ -50,6 +50,10 @@ vectors, so it is refused
             raise WeightsError(f"{self._where} lacks {key!r}")
         return self._left.pop(key, default)
 
+    def has(self, key: str) -> bool:
+        """Whether the config states a key that is not null."""
+        return self._left.get(key) is not None
+
     def whole(self, key: str, default: Any = _REQUIRED) -> int:
         """A whole number above 0; a square given as [n, n] counts as n."""
         value = self.take(key, default)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs.config import TokenizerConfig
+from diptych.model.config import CLIPConfig, TimmConfig
 from diptych.weights import m_clip, open_clip, transformers
 from diptych.weights.download import Hub, checked_against
+from diptych.weights.fitting import expected_shapes
 from diptych.weights.folders import finish, read_file, read_folder, read_texts, warn_of_config
 from diptych.weights.foreign import read_json
 from diptych.weights.names import HUB, LOCAL, resolve
@@ -20,6 +22,8 @@ from diptych.weights.roberta import TOKENIZER_REPOSITORY, XLM_R_VOCABULARY, toke
 from diptych.weights.spec import Checkpoint, tokenizer_file
 
 _GRAPHS_OWNER = "immich-app/"
+# The token table that CLIPA's configs name.
+BERT_REPOSITORY = "google-bert/bert-base-uncased"
 DEFAULT_FOLDER = Path(__file__).parent / "default"
 
 
@@ -135,12 +139,14 @@ def _fetch_texts(hub: Hub) -> m_clip.TextCheckpoint:
 
 
 def _fetch_tokenizer(hub: Hub, tokenizer: TokenizerConfig) -> Path | None:
-    """The folder of a tokenizer's file: the repository's own, or XLM-R's, which many leave there."""
+    """The folder of a tokenizer's file: the repository's own, or the one whose table it shares."""
     if (table := tokenizer_file(tokenizer)) is None:
         return None
     path = hub.find(table)
     if path is None and tokenizer.vocab_size == XLM_R_VOCABULARY:
         path = Hub(TOKENIZER_REPOSITORY, cache_dir=hub.cache_dir, licence="mit").fetch(table)
+    elif path is None and tokenizer.strip_sep_token:
+        path = Hub(BERT_REPOSITORY, cache_dir=hub.cache_dir, licence="apache-2.0").fetch(table)
     return None if path is None else path.parent
 
 
@@ -191,11 +197,12 @@ def _load_default() -> Checkpoint:
 def _load_release(release: Release, cache_dir: str | Path | None) -> Checkpoint:
     if release.layout != "open_clip":
         return _load_repository(release.repository, cache_dir, release)
+    spec = release.spec()
+    _refuse_unbuildable(spec.architecture)
     hub = Hub(release.repository, cache_dir=cache_dir, licence=release.licence)
     hub.announce(*open_clip.WEIGHTS_FILES)
     path = hub.fetch(*open_clip.WEIGHTS_FILES)
     state = open_clip.read_names(read_state(path))
-    spec = release.spec()
     # Not fetched for this: the table of releases is open_clip's own, which its tags follow too.
     warn_of_config(
         path.parent / open_clip.CONFIG_FILE,
@@ -206,6 +213,12 @@ def _load_release(release: Release, cache_dir: str | Path | None) -> Checkpoint:
     home = _fetch_tokenizer(hub, spec.tokenizer)
     read = finish(spec, state, folder=home, source=f"{release.name} ({path})")
     return dataclasses.replace(read, checked=checked_against(path))
+
+
+def _refuse_unbuildable(architecture: CLIPConfig) -> None:
+    """Say before anything large is fetched that timm is missing, or has no tower of that name."""
+    if isinstance(architecture.vision, TimmConfig):
+        expected_shapes(architecture)
 
 
 def _load_repository(
@@ -234,11 +247,12 @@ def _load_repository(
         return _joined(_fetch_texts(hub), pictures, cache_dir)
     ours = open_clip if config.name == open_clip.CONFIG_FILE else transformers
     # Before gigabytes are fetched: is it a model that can be built?
-    _, _, tokenizer = ours.read_config(read_json(config))
+    architecture, _, tokenizer = ours.read_config(read_json(config))
+    _refuse_unbuildable(architecture)
     licence = hub.announce(*ours.WEIGHTS_FILES)
-    if ours is transformers:
-        for extra in (*transformers.PREPROCESS_FILES, transformers.TOKENIZER_CONFIG):
-            hub.find(extra)
+    extras = transformers.PREPROCESS_FILES if ours is transformers else ()
+    for extra in (*extras, transformers.TOKENIZER_CONFIG) if tokenizer.kind == "file" else extras:
+        hub.find(extra)
     home = _fetch_tokenizer(hub, tokenizer)
     weights = _fetch_weights(hub, ours.WEIGHTS_FILES)
     name = release.name if release else repository

@@ -8,16 +8,20 @@ is `write_open_clip`'s work. What each key means was read in open_clip's `model.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import InputError, UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
-from diptych.model.config import Activation, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.config import Activation, CLIPConfig, ResNetConfig, TextConfig, TimmConfig, ViTConfig
+from diptych.model.timm_shapes import TIMM_VITS
 from diptych.weights.foreign import Keys
 from diptych.weights.roberta import Head, Pooler, base_config, is_roberta, read_tower, without_counters
 from diptych.weights.spec import State
+from diptych.weights.timm_vit import read_trunk, read_vit
+from diptych.weights.tokenizer_pad import find_pad_id
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -109,28 +113,33 @@ def _read_model(keys: Keys, folder: Path | None) -> tuple[CLIPConfig, TokenizerC
     return architecture, tokenizer
 
 
-def _read_vision(keys: Keys, activation: Activation) -> ViTConfig | ResNetConfig:
-    if name := keys.take("timm_model_name", None):
-        raise _unbuilt(f"a timm trunk ({name!r})")
+def _read_vision(keys: Keys, activation: Activation) -> ViTConfig | ResNetConfig | TimmConfig:
+    name = keys.take("timm_model_name", None)
     if keys.take("eva_model_name", None):
         raise _unbuilt("EVA")
-    keys.skip(
-        "timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias", "timm_drop", "timm_drop_path"
-    )
-    keys.skip("output_tokens")
+    keys.skip("timm_model_pretrained", "timm_drop", "timm_drop_path", "output_tokens")
+    if name:
+        dropout = keys.number("patch_dropout", 0.0)
+        keys.skip("layers", "width", "head_width", "mlp_ratio", "patch_size")  # of towers that are not timm's
+        if name not in TIMM_VITS:
+            return read_trunk(keys, name)
+        tower = dataclasses.replace(read_vit(keys, name), patch_dropout=dropout)
+        keys.finish()
+        return tower
+    keys.skip("timm_pool", "timm_proj", "timm_proj_bias")
     layers = keys.take("layers", 12)
     if isinstance(layers, list | tuple):
         keys.only("patch_size", None)
         keys.skip("mlp_ratio", "patch_dropout")
-        tower = ResNetConfig(
+        resnet = ResNetConfig(
             image_size=keys.whole("image_size", 224),
             layers=tuple(layers),
             width=keys.whole("width", 64),
             head_width=keys.whole("head_width", 64),
         )
-        _whole_stages(tower)
+        _whole_stages(resnet)
         keys.finish()
-        return tower
+        return resnet
     return _read_vit(keys, layers, activation)
 
 
@@ -174,7 +183,8 @@ def _read_text(keys: Keys, activation: Activation, folder: Path | None) -> tuple
     keys.skip("final_ln_after_pool")  # read by open_clip's config, used nowhere in its text tower
     _switched_off(keys)
     keys.only("embed_cls", False)
-    keys.only("proj_type", "linear")
+    stated = keys.identifier("pad_id") if keys.has("pad_id") else None
+    projected = keys.choice("proj_type", "linear", ("linear", "none")) == "linear"
     end_id = keys.identifier("eos_id", 2)
     pool = keys.choice("pool_type", "argmax", ("argmax", "eos", "last"))
     text = TextConfig(
@@ -187,15 +197,15 @@ def _read_text(keys: Keys, activation: Activation, folder: Path | None) -> tuple
         causal=not keys.flag("no_causal_mask", False),
         pool="last" if pool == "last" else "end",
         end_id=end_id if pool == "eos" else None,
-        pad_id=keys.identifier("pad_id", 0),
-        projection_bias=keys.flag("proj_bias", False),
+        pad_id=0 if stated is None else stated,
+        projection=projected,
+        projection_bias=keys.flag("proj_bias", False) and projected,
         norm_eps=_epsilon(keys),
         activation=_tower_activation(keys, activation),
     )
-    named = keys.take("hf_tokenizer_name", None) is not None
-    tokenizer = _read_tokenizer(keys, text, named=named)
+    tokenizer = _read_tokenizer(keys, text, keys.take("hf_tokenizer_name", None), folder, stated)
     keys.finish()
-    return text, tokenizer
+    return dataclasses.replace(text, pad_id=tokenizer.pad_id), tokenizer
 
 
 def _read_roberta(keys: Keys, base: Mapping[str, Any]) -> tuple[TextConfig, TokenizerConfig]:
@@ -210,24 +220,30 @@ def _read_roberta(keys: Keys, base: Mapping[str, Any]) -> tuple[TextConfig, Toke
         head=HEADS[keys.choice("hf_proj_type", head, HEADS)],
         context_length=keys.whole("context_length", 77),
     )
-    keys.take("hf_tokenizer_name", None)
-    tokenizer = _read_tokenizer(keys, text, named=True)
+    name = keys.take("hf_tokenizer_name", None) or "xlm-roberta-base"
+    tokenizer = _read_tokenizer(keys, text, name, None, text.pad_id)  # the tower masks that id
     keys.finish()
     return text, tokenizer
 
 
-def _read_tokenizer(keys: Keys, text: TextConfig, *, named: bool) -> TokenizerConfig:
+def _read_tokenizer(
+    keys: Keys, text: TextConfig, name: Any, folder: Path | None, stated: int | None
+) -> TokenizerConfig:
     keys.only("tokenizer_mode", None, "clip")
     options = Keys(keys.take("tokenizer_kwargs", None) or {}, "text_cfg.tokenizer_kwargs")
+    named = name is not None
     default = "whitespace" if named else "lower"
     clean = options.choice("clean", default, ("lower", "canonicalize", "whitespace"))
-    options.finish()  # among them strip_sep_token of the CLIPA models
+    strip = options.flag("strip_sep_token", False)
+    options.finish()
     return TokenizerConfig(
         kind="file" if named else "clip",
         vocab_size=text.vocab_size,
         context_length=text.context_length,
-        pad_id=text.pad_id,
+        # Its tokenizers pad with the id their own files name; `pad_id` is another matter, of the text tower.
+        pad_id=text.pad_id if not named else find_pad_id(str(name), folder, stated=stated),
         clean=clean,
+        strip_sep_token=strip and named,
     )
 
 
@@ -284,6 +300,6 @@ def _tower_activation(keys: Keys, activation: Activation) -> Activation | None:
 
 def _unbuilt(family: str) -> UnknownModelError:
     return UnknownModelError(
-        f"this model is {family}, a family that is not built here. Built are ViT and ResNet image towers "
-        "with CLIP's text transformer or XLM-R, and SigLIP (from its transformers folder)"
+        f"this model is {family}, a family that is not built here. Built are ViT and ResNet image towers, "
+        "SigLIP's, PE-Core's and MobileCLIP's, with CLIP's text transformer or XLM-R"
     )

@@ -15,14 +15,25 @@ from pathlib import Path
 from typing import Literal
 
 from diptych.errors import UnknownModelError
-from diptych.inputs.config import PreprocessConfig, TokenizerConfig
+from diptych.inputs.config import CLIP_MEAN, CLIP_STD, PreprocessConfig, TokenizerConfig
 from diptych.model.config import Activation, CLIPConfig, RobertaConfig, ViTConfig
 from diptych.model.presets import OPENAI_NAMES, PRESETS, QUICK, nearest_names, preset
 from diptych.weights.roberta import tokenizer_of
 from diptych.weights.spec import ModelSpec
 from diptych.weights.transformers import GEMMA_VOCABULARY
 
+_Three = tuple[float, float, float]
 _HALF = (0.5, 0.5, 0.5)
+# Mean and deviation by the word that releases.csv has for them.
+_COLOURS: dict[str, tuple[_Three, _Three]] = {
+    "clip": (CLIP_MEAN, CLIP_STD),
+    "half": (_HALF, _HALF),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "siglip": (_HALF, _HALF),
+}
+
+MT5_VOCABULARY = 250_100
 
 # SHA-256 of OpenAI's archives, as their addresses state it (https://github.com/openai/CLIP, clip/clip.py).
 OPENAI_ARCHIVES = {
@@ -48,9 +59,10 @@ class Release:
         open_clip's names for them.
     activation : str
         What the weights were trained with.
-    preprocess : {"clip", "clip-squash", "half", "siglip", "m-clip"}
-        Mean and deviation (CLIP's, or 0.5), and whether a picture is squashed to a square; "m-clip": that of
-        the model whose pictures its texts are joined to.
+    preprocess : str
+        Mean and deviation ("clip"; "half": 0.5; "imagenet"; "unit": 0 and 1), then "squash" if a picture is
+        squashed to a square, then "bilinear" if it is not resized bicubically. "siglip": as `half-squash`, in
+        transformers' layout; "m-clip": that of the model whose pictures its texts are joined to.
     licence : str
         As its makers state it.
     repository : str
@@ -62,7 +74,18 @@ class Release:
     architecture: str
     tag: str
     activation: Activation
-    preprocess: Literal["clip", "clip-squash", "half", "siglip", "m-clip"]
+    preprocess: Literal[
+        "clip",
+        "clip-squash",
+        "clip-bilinear",
+        "half",
+        "half-squash",
+        "half-squash-bilinear",
+        "imagenet-squash-bilinear",
+        "unit-bilinear",
+        "siglip",
+        "m-clip",
+    ]
     licence: str
     repository: str
     parameters: int
@@ -82,12 +105,18 @@ class Release:
     def spec(self) -> ModelSpec:
         """What belongs to the weights; for releases in open_clip's layout."""
         config = dataclasses.replace(preset(self.architecture), activation=self.activation)
-        size, resize = config.vision.image_size, "squash" if "squash" in self.preprocess else "shortest"
-        half = {"mean": _HALF, "std": _HALF} if self.preprocess == "half" else {}
+        colours, *words = self.preprocess.split("-")
+        mean, std = _COLOURS[colours]
         return ModelSpec(
             name=self.name,
             architecture=config,
-            preprocess=PreprocessConfig(size=size, resize=resize, **half),  # type: ignore[arg-type]
+            preprocess=PreprocessConfig(
+                size=config.vision.image_size,
+                mean=mean,
+                std=std,
+                interpolation="bilinear" if "bilinear" in words else "bicubic",
+                resize="squash" if "squash" in words or colours == "siglip" else "shortest",
+            ),
             tokenizer=tokenizer_for(config),
             licence=self.licence,
             source=f"https://huggingface.co/{self.repository}",
@@ -113,14 +142,19 @@ def tokenizer_for(config: CLIPConfig) -> TokenizerConfig:
     text = config.text
     if isinstance(text, RobertaConfig):
         return tokenizer_of(text)
-    if text.causal:
+    if text.pool == "end" and text.end_id is None:
         return TokenizerConfig(vocab_size=text.vocab_size, context_length=text.context_length)
+    # CLIPA reads texts at the last position as SigLIP does, but its projection has no bias.
+    clipa = text.pool == "last" and not text.projection_bias and text.projection
+    xlm_v = text.pool == "end" and text.vocab_size != MT5_VOCABULARY
+    lower = "lower" if text.vocab_size == GEMMA_VOCABULARY else "canonicalize"
     return TokenizerConfig(
         kind="file",
         vocab_size=text.vocab_size,
         context_length=text.context_length,
         pad_id=text.pad_id,
-        clean="lower" if text.vocab_size == GEMMA_VOCABULARY else "canonicalize",
+        clean="whitespace" if clipa or xlm_v else lower,  # type: ignore[arg-type]
+        strip_sep_token=clipa,
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from diptych.errors import InputError
-from diptych.model.config import CLIPConfig, RobertaConfig
+from diptych.model.config import CLIPConfig, RobertaConfig, TimmConfig
 from diptych.weights.fitting import fit
 from diptych.weights.identity import identity_of
 from diptych.weights.spec import Checkpoint, State
@@ -90,6 +90,11 @@ def resized_architecture(
         The towers cannot have it.
     """
     if image_size is not None:
+        if isinstance(config.vision, TimmConfig) and config.vision.image_size != image_size:
+            raise InputError(
+                f"{config.vision.model_name} is built by timm for {config.vision.image_size} pixels, got "
+                f"{image_size}: timm's towers keep their size"
+            )
         config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, image_size=image_size))
     if context_length is not None:
         config = dataclasses.replace(
@@ -119,9 +124,11 @@ def resize_positions(state: Mapping[str, Tensor], old: CLIPConfig, new: CLIPConf
         A text tower of RoBERTa's kind has no positions for texts so long.
     """
     resized = dict(state)
-    for name in _IMAGE_TABLES:
-        if name in state and old.vision.grid != new.vision.grid:
-            resized[name] = _resize_grid(state[name], old.vision.grid, new.vision.grid)
+    before, after = old.vision, new.vision
+    if not isinstance(before, TimmConfig) and not isinstance(after, TimmConfig) and before.grid != after.grid:
+        for name in _IMAGE_TABLES:
+            if name in state:
+                resized[name] = _resize_grid(state[name], before.grid, after.grid)
     length = new.text.context_length
     if isinstance(new.text, RobertaConfig):
         return resized  # its own table is as long as it is; the config refuses what does not fit

@@ -1,4 +1,4 @@
-"""transformers' folders: `CLIPModel` and `SiglipModel`, their config and names read into ours.
+"""transformers' folders: `CLIPModel`, `MetaClip2Model`, `SiglipModel`; their config and names read into ours.
 
 Their attention keeps query, key and value apart, their projections lie the other way round, and their
 defaults are left out of the config. Writing is `write_transformers`' work.
@@ -27,7 +27,7 @@ WEIGHTS_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-FAMILIES = ("clip", "siglip", "siglip2")  # of `model_type`; the last is refused with its reason
+FAMILIES = ("clip", "metaclip_2", "siglip", "siglip2")  # of `model_type`; the last is refused with its reason
 _MOST_SHARDS = 1000
 # SigLIP 2 reads Gemma's table: texts in lower case with their punctuation, `<eos>` after them, then `<pad>`
 # (Siglip2Tokenizer of transformers; big_vision's own preprocessing). Neither stands in config.json.
@@ -100,7 +100,7 @@ def read_config(
     if family not in FAMILIES:
         raise UnknownModelError(
             f"{CONFIG_FILE} is of a model of type {family!r}, which is not built here: "
-            "expected 'clip' or 'siglip'"
+            "expected 'clip', 'metaclip_2' or 'siglip'"
         )
     keys = Keys(config, CONFIG_FILE)
     keys.skip(*BOOKKEEPING)
@@ -108,8 +108,8 @@ def read_config(
     vision = _tower(keys, "vision")
     try:
         architecture, table = (
-            _read_clip(keys, vision, text)
-            if family == "clip"
+            _read_clip(keys, vision, text, worldwide=family == "metaclip_2")
+            if family != "siglip"
             else _read_siglip(keys, vision, text, named=(tokenizer or {}).get("tokenizer_class"))
         )
         for tower in (vision, text, keys):
@@ -208,23 +208,36 @@ def _tower(keys: Keys, name: str) -> Keys:
     return tower
 
 
-def _read_clip(keys: Keys, vision: Keys, text: Keys) -> tuple[CLIPConfig, TokenizerConfig]:
+def _read_clip(
+    keys: Keys, vision: Keys, text: Keys, *, worldwide: bool
+) -> tuple[CLIPConfig, TokenizerConfig]:
+    """CLIP, or MetaCLIP 2 (`worldwide`): the same towers, with a token table of 300 languages in a file."""
     embed_dim = keys.whole("projection_dim", 512)
     for tower in (vision, text):
         tower.skip("projection_dim")  # each tower's own counts only when it is used alone
-    text.skip("pad_token_id")  # what stands after the end token cannot matter in a causal tower
-    # 2 is the wrong number in the configs first released: the feature is read at the largest id then.
+    # What stands after the end token cannot matter in a causal tower; the ids are to be theirs all the same.
+    pad_id = text.identifier("pad_token_id", 1) if worldwide else 0
+    text.skip("pad_token_id")
+    # 2 is the wrong number in CLIP's configs first released: the feature is read at the largest id then.
+    # MetaCLIP 2 means it.
     end_id = text.identifier("eos_token_id", 49407)
     activation = _activation(vision, "quick_gelu")
     text_activation = _activation(text, "quick_gelu")
     image = _read_vit(vision, patch=32, epsilon=1e-5)
     config = TextConfig(
         **_text_sizes(text, 512, 8, 77, 49408, 1e-5),
-        end_id=None if end_id == 2 else end_id,
+        end_id=None if end_id == 2 and not worldwide else end_id,
+        pad_id=pad_id,
         activation=None if text_activation == activation else text_activation,
     )
     scale = keys.number("logit_scale_init_value", 2.6592)
-    tokenizer = TokenizerConfig(vocab_size=config.vocab_size, context_length=config.context_length)
+    tokenizer = TokenizerConfig(
+        kind="file" if worldwide else "clip",
+        vocab_size=config.vocab_size,
+        context_length=config.context_length,
+        pad_id=pad_id,
+        clean="none" if worldwide else "lower",  # the file's own normaliser is all that theirs does
+    )
     return (
         CLIPConfig(
             embed_dim=embed_dim,

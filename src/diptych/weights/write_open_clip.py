@@ -15,11 +15,12 @@ from typing import Any
 from diptych.disk import saving, write_bytes
 from diptych.errors import WeightsError
 from diptych.inputs.config import CLIP_VOCAB_SIZE, PreprocessConfig, TokenizerConfig
-from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, ViTConfig
+from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, TimmConfig, ViTConfig
 from diptych.weights.native import save_safetensors
 from diptych.weights.open_clip import CONFIG_FILE, HEADS, POOLERS, WEIGHTS_FILES, read_config
 from diptych.weights.roberta import BASES, base_of
-from diptych.weights.spec import Checkpoint
+from diptych.weights.spec import Checkpoint, State
+from diptych.weights.timm_vit import to_timm, write_trunk, write_vit
 
 
 def to_open_clip(checkpoint: Checkpoint, folder: Path) -> None:
@@ -43,9 +44,18 @@ def to_open_clip(checkpoint: Checkpoint, folder: Path) -> None:
     spec = checkpoint.spec
     config = write_config(spec.architecture, spec.preprocess, spec.tokenizer, name=spec.name)
     warn_of_tokenizer(spec.tokenizer, "open_clip", *_cleans(spec.tokenizer))
-    save_safetensors(folder / WEIGHTS_FILES[0], checkpoint.state)
+    save_safetensors(folder / WEIGHTS_FILES[0], open_clip_names_of(spec.architecture, checkpoint.state))
     copy_tokenizer(checkpoint, folder)
     write_bytes(folder / CONFIG_FILE, json.dumps(config, indent=2).encode())
+
+
+def open_clip_names_of(architecture: CLIPConfig, state: State) -> State:
+    """Weights under open_clip's names: a "custom text" model where the image tower is one of timm's."""
+    if not (isinstance(architecture.vision, ViTConfig) and _write_timm(architecture, architecture.vision)):
+        return state
+    apart = ("visual.", "logit_")
+    named = {name if name.startswith(apart) else f"text.{name}": tensor for name, tensor in state.items()}
+    return to_timm(named)
 
 
 def _cleans(tokenizer: TokenizerConfig) -> tuple[str, ...]:
@@ -99,17 +109,24 @@ def write_config(
     if architecture.init_logit_bias is not None:
         model["init_logit_bias"] = architecture.init_logit_bias
     vision = architecture.vision
-    model["vision_cfg"] = (
-        _write_resnet(vision) if isinstance(vision, ResNetConfig) else _write_vit(architecture, vision)
-    )
     model["text_cfg"] = _write_text(architecture)
-    # Before a byte is written: what is said must be read back as the same architecture.
-    if _plain(read_config(model)[0]) != _plain(architecture):
-        raise _unsaid("a part of this architecture, which it reads back as another")
+    if isinstance(vision, ResNetConfig):
+        model["vision_cfg"] = _write_resnet(vision)
+    elif isinstance(vision, TimmConfig):
+        model["vision_cfg"] = write_trunk(vision)
+    else:
+        model["vision_cfg"] = _write_vit(architecture, vision)
+        if "timm_model_name" in model["vision_cfg"]:
+            model["custom_text"] = True
     if tokenizer.kind == "file":
         model["text_cfg"]["hf_tokenizer_name"] = model["text_cfg"].get("hf_model_name", name)
         if tokenizer.clean in _cleans(tokenizer):
             model["text_cfg"]["tokenizer_kwargs"] = {"clean": tokenizer.clean}
+        if tokenizer.strip_sep_token:
+            model["text_cfg"].setdefault("tokenizer_kwargs", {})["strip_sep_token"] = True
+    # Before a byte is written: what is said must be read back as the same architecture.
+    if _plain(read_config(model)[0]) != _plain(architecture):
+        raise _unsaid("a part of this architecture, which it reads back as another")
     return {
         "model_cfg": model,
         "preprocess_cfg": {
@@ -142,11 +159,17 @@ def _write_resnet(tower: ResNetConfig) -> dict[str, Any]:
 
 
 def _write_vit(architecture: CLIPConfig, tower: ViTConfig) -> dict[str, Any]:
+    if (timm := _write_timm(architecture, tower)) is not None:
+        return timm | ({"patch_dropout": tower.patch_dropout} if tower.patch_dropout else {})
     for wrong, what in (
-        (tower.pool == "attention", "SigLIP's pooling head"),
+        (tower.pool == "attention", "a pooling head, unless the tower has one of timm's shapes"),
         (not tower.class_token, "a ViT without a class token"),
         (tower.patch_bias, "a bias in the patch convolution"),
         (not tower.projection, "an image tower without a projection"),
+        (tower.projection_bias, "a bias in the image projection"),
+        (tower.stem == "convolutions", "a convolutional stem"),
+        (not tower.class_position, "a class token without a position"),
+        (tower.rope, "rotary positions"),
     ):
         if wrong:
             raise _unsaid(what)
@@ -163,6 +186,12 @@ def _write_vit(architecture: CLIPConfig, tower: ViTConfig) -> dict[str, Any]:
     return values | _write_common(architecture, tower)
 
 
+def _write_timm(architecture: CLIPConfig, tower: ViTConfig) -> dict[str, Any] | None:
+    """The tower by timm's name of its shape, where it has one."""
+    activation = tower.activation or architecture.activation
+    return write_vit(dataclasses.replace(tower, activation=activation, patch_dropout=0.0))
+
+
 def _write_text(architecture: CLIPConfig) -> dict[str, Any]:
     tower = architecture.text
     if isinstance(tower, RobertaConfig):
@@ -175,6 +204,8 @@ def _write_text(architecture: CLIPConfig) -> dict[str, Any]:
         values["pool_type"] = "last"
     elif tower.end_id is not None:
         values |= {"pool_type": "eos", "eos_id": tower.end_id}
+    if not tower.projection:
+        values["proj_type"] = "none"
     if tower.projection_bias:
         values["proj_bias"] = True
     return values | _write_common(architecture, tower)

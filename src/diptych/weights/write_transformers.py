@@ -11,8 +11,8 @@ from typing import Any
 
 from diptych.disk import write_bytes
 from diptych.errors import WeightsError
-from diptych.inputs.config import PreprocessConfig
-from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, ViTConfig
+from diptych.inputs.config import CLIP_VOCAB_SIZE, PreprocessConfig
+from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, TimmConfig, ViTConfig
 from diptych.weights.native import save_safetensors
 from diptych.weights.spec import Checkpoint
 from diptych.weights.transformers import (
@@ -60,7 +60,8 @@ def to_transformers(checkpoint: Checkpoint, folder: Path) -> None:
     config = write_config(architecture)
     tokenizer = checkpoint.spec.tokenizer
     gemma = siglip and tokenizer.kind == "file" and tokenizer.clean == "lower"
-    warn_of_tokenizer(tokenizer, "transformers", "canonicalize" if siglip and not gemma else "lower")
+    clean = "none" if is_worldwide(architecture.text) else "lower"
+    warn_of_tokenizer(tokenizer, "transformers", "canonicalize" if siglip and not gemma else clean)
     names = to_transformers_names(checkpoint.state, siglip=siglip)
     save_safetensors(folder / WEIGHTS_FILES[0], names)
     copy_tokenizer(checkpoint, folder)
@@ -79,6 +80,11 @@ def write_config(architecture: CLIPConfig) -> dict[str, Any]:
         ours = beyond_the_paper(vision) is not None
         way = "keep this model in our own format" if ours else "convert to open_clip's format instead"
         raise WeightsError(f"transformers has no CLIP with a ResNet; {way}")
+    if isinstance(vision, TimmConfig):
+        raise WeightsError(
+            "transformers' CLIPModel has no image tower of timm; convert to open_clip's format instead, or "
+            "keep this model in our own"
+        )
     if isinstance(text, RobertaConfig):
         raise WeightsError(
             "transformers' CLIPModel has no text tower of RoBERTa's kind; convert to open_clip's format "
@@ -119,13 +125,14 @@ def write_config(architecture: CLIPConfig) -> dict[str, Any]:
     text_config["bos_token_id"] = text.vocab_size - 2
     for tower in (text_config, vision_config):
         tower["projection_dim"] = architecture.embed_dim
+    family, model = ("metaclip_2", "MetaClip2Model") if is_worldwide(text) else ("clip", "CLIPModel")
     return {
-        "architectures": ["CLIPModel"],
-        "model_type": "clip",
+        "architectures": [model],
+        "model_type": family,
         "projection_dim": architecture.embed_dim,
         "logit_scale_init_value": architecture.init_logit_scale,
-        "text_config": {"model_type": "clip_text_model", **text_config},
-        "vision_config": {"model_type": "clip_vision_model", **vision_config},
+        "text_config": {"model_type": f"{family}_text_model", **text_config},
+        "vision_config": {"model_type": f"{family}_vision_model", **vision_config},
     }
 
 
@@ -160,6 +167,12 @@ def write_preprocess(config: PreprocessConfig, *, siglip: bool) -> dict[str, Any
     }
 
 
+def is_worldwide(text: TextConfig) -> bool:
+    """Whether texts are those of MetaCLIP 2: read at an end token that CLIP's classes do not look for."""
+    # An `eos_token_id` of 2 means the largest id in a CLIPModel.
+    return text.pool == "end" and (text.end_id == 2 or text.vocab_size > CLIP_VOCAB_SIZE)
+
+
 def is_siglip(architecture: CLIPConfig) -> bool:
     """Whether a model is of SigLIP's kind: its pooling head marks it."""
     vision = architecture.vision
@@ -175,12 +188,18 @@ def _check(architecture: CLIPConfig, vision: ViTConfig, *, siglip: bool) -> None
         (vision.pre_norm, not siglip, "a norm before the first block"),
         (vision.projection, not siglip, "an image projection"),
         (vision.pool == "average", False, "an average pool"),
+        (vision.projection_bias, False, "a bias in the image projection"),
+        (vision.stem == "convolutions", False, "a convolutional stem"),
+        (vision.rope, False, "rotary positions"),
+        (not vision.class_position, False, "a class token without a position"),
+        (vision.pool_heads is not None, False, "a pooling head of other heads than the blocks'"),
+        (vision.pool_mlp_ratio is not None, False, "a pooling head of another MLP than the blocks'"),
+        (text.projection, True, "a text projection"),
         (siglip and vision.post_norm == "after_pool", False, "a norm after the pooling head"),
         (text.causal, not siglip, "a causal text tower"),
         (text.pool == "end", not siglip, "reading a text at its end token"),
         (text.projection_bias, siglip, "a bias in the text projection"),
         (architecture.init_logit_bias is not None, siglip, "a logit bias"),
-        (text.end_id == 2, False, "an end token of id 2 (which means the largest id there)"),
     )
     for found, wanted, what in same:
         if found != wanted:

@@ -1,0 +1,44 @@
+"""Released families at full size, without memory: names, shapes, and what no shape shows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_families import hash_shapes
+
+from diptych.model.family_presets import FAMILY_PRESETS
+from diptych.model.initialise import build
+from diptych.model.timm_shapes import TIMM_VITS, timm_shape
+from diptych.weights.write_open_clip import open_clip_names_of
+
+RECORDED: dict[str, Any] = json.loads(
+    (Path(__file__).parent / "recorded_architectures.json").read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("name", FAMILY_PRESETS)
+def test_names_and_shapes_are_those_of_open_clip(name: str) -> None:
+    config = FAMILY_PRESETS[name]
+    named = open_clip_names_of(config, build(config, device="meta").state_dict())
+    shapes = {key: tuple(tensor.shape) for key, tensor in named.items()}
+    assert hash_shapes(shapes) == RECORDED["models"][name][0]
+
+
+@pytest.mark.parametrize("name", RECORDED["timm"])
+def test_what_no_shape_shows_is_as_timm_has_it(name: str) -> None:
+    shape, facts = timm_shape(name), RECORDED["timm"][name]
+    assert shape.activation == facts["activation"] == facts.get("pool_activation", facts["activation"])
+    assert shape.norm_eps == facts["norm_eps"] == facts.get("pool_norm_eps", facts["norm_eps"])
+    assert shape.heads == facts["heads"]
+    assert (shape.class_token and shape.class_position) == facts["class_position"]
+    if shape.pool == "attention":
+        assert (shape.pool_heads or shape.heads) == facts["pool_heads"]
+    assert (shape.rope_offset if shape.rope else None) == facts["rope_offset"]
+    assert not facts.get("rope_rescaled")
+
+
+def test_every_shape_is_recorded() -> None:
+    assert set(TIMM_VITS) == set(RECORDED["timm"])
