@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cli_tools import paint
-from export_toys import checkpoint
+from export_toys import checkpoint, trace_once
 from typer.testing import Result
 
 from diptych.encoders import choosing
@@ -24,6 +24,14 @@ def fit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = checkpoint("vit", home)
     save_checkpoint(home / "fit", weights.spec, weights.state)
     return home / "fit"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The model is traced once for all exports of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        trace_once(patch, tmp_path_factory.mktemp("traced"))
+        yield
 
 
 def test_export_writes_what_classify_opens(run: Run, fit: Path, album: Path) -> None:

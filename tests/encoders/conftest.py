@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from export_toys import MODELS, checkpoint
+from export_toys import MODELS, checkpoint, trace_once
 
 from diptych.encoders import TorchEncoder, export, judging
 from diptych.encoders.samples import drawn_pictures
 from diptych.weights import Checkpoint
 
 
+@pytest.fixture(autouse=True, scope="session")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Each toy is traced once for all exports of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        trace_once(patch, tmp_path_factory.mktemp("traced"))
+        yield
+
+
 @pytest.fixture(scope="session", params=list(MODELS))
 def exported(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, traced: None, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, TorchEncoder]:
     """A folder with 8-bit towers, and the model it was made from, of every kind in turn."""
     home = tmp_path_factory.mktemp(request.param)
@@ -34,7 +43,7 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
-def vit_folder(vit: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def vit_folder(vit: Checkpoint, traced: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as an exported folder."""
     folder = tmp_path_factory.mktemp("exports") / "vit"
     export(vit, folder)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
+from diptych.encoders import converting, tracing
 from diptych.inputs import PreprocessConfig, TokenizerConfig
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, ViTConfig
@@ -102,6 +106,29 @@ def write_tokenizer(path: Path) -> None:
     rust.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(rust.to_str(), encoding="utf-8")
+
+
+def trace_once(patch: pytest.MonkeyPatch, kept: Path) -> None:
+    """Let an export take the graphs of a model that was traced before from a folder: tracing takes seconds.
+
+    All the rest of an export is as ever. What else decides a graph, such as `forked`, is part of its name.
+    """
+    write_towers = converting.write_towers
+
+    def write(model: CLIP, folder: Path) -> None:
+        digest = hashlib.sha256(f"{model} {tracing.unit_rows.__qualname__}".encode())
+        for name, value in model.state_dict().items():
+            digest.update(name.encode() + value.numpy().tobytes())
+        towers = kept / digest.hexdigest()
+        if not towers.exists():
+            making = kept / "making"
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir()
+            write_towers(model, making)
+            making.rename(towers)
+        shutil.copytree(towers, folder, dirs_exist_ok=True)
+
+    patch.setattr(converting, "write_towers", write)
 
 
 def forked(rows: torch.Tensor) -> torch.Tensor:
