@@ -22,7 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import InputError, TextError, WeightsError
-from diptych.inputs import LongTextWarning, TokenizerConfig, load_tokenizer
+from diptych.inputs import LongTextWarning, TokenizerConfig, counted_long_texts, load_tokenizer
 from diptych.inputs.cleaning import mend
 
 SMALL = TokenizerConfig(vocab_size=1024, context_length=16)
@@ -314,3 +314,13 @@ def test_a_tokenizer_file_that_is_not_there_or_broken_is_refused(tmp_path: Path)
         load_tokenizer(config, tmp_path)
     with pytest.raises(InputError, match="outside the model's folder"):
         load_tokenizer(TokenizerConfig(kind="file", vocab_size=14, file="../tokenizer.json"), tmp_path)
+
+
+def test_long_texts_of_a_silent_count_are_not_told_outside() -> None:
+    tokenizer = load_tokenizer(TokenizerConfig(context_length=8))
+    with counted_long_texts() as outer:
+        for silent in (True, False):
+            with counted_long_texts(silent=silent) as inner:
+                tokenizer(["a cat on a red mat by the door"])
+            assert inner.cut == 1
+            assert outer.cut == int(not silent)

@@ -277,7 +277,7 @@ class ExportedEncoder:
             pictures = [Image.fromarray(pixels) for pixels in golden.pictures]
             kept, found = golden.image_rows, self._images(pictures, tower)
         else:
-            with counted_long_texts():  # a model of a few tokens cuts them, as it did then
+            with counted_long_texts(silent=True):  # a model of a few tokens cuts them, as it did then
                 kept, found = golden.text_rows, self._texts(self.spec.golden_texts, tower, "cut")
         told = f"the {name} tower of {self.spec.name} on {self.runtime} in {self.precision}"
         refuse_golden(kept, found, self.precision, told)

@@ -171,7 +171,7 @@ def _by_script(text: str, script: str, tokenizer: Tokenizer, read: Sequence[str]
     if set(written.split()) & set(read):
         return None
     sample = "".join(letter for letter in text if letter.isalpha())[:SAMPLE]
-    with counted_long_texts():  # a model of very short texts may cut even these
+    with counted_long_texts(silent=True):  # a model of very short texts may cut even these
         ids = tokenizer.encode(sample)[0]
     if not read:
         back = tokenizer.decode(ids)

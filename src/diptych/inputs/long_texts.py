@@ -64,11 +64,16 @@ _COUNTED: ContextVar[LongTexts | None] = ContextVar("counted", default=None)
 
 
 @contextmanager
-def counted_long_texts() -> Iterator[LongTexts]:
+def counted_long_texts(*, silent: bool = False) -> Iterator[LongTexts]:
     """Count the texts that tokenizers cut meanwhile, in place of a warning from each call.
 
     The count belongs to this thread (or task) alone. Whoever counts should call `LongTexts.warn` at the end;
     of counts inside another the outermost one warns.
+
+    Parameters
+    ----------
+    silent : bool
+        Keep this count from those around it: for texts that are not the user's, such as golden ones.
 
     Examples
     --------
@@ -87,7 +92,7 @@ def counted_long_texts() -> Iterator[LongTexts]:
         yield tally
     finally:
         _COUNTED.reset(token)
-        if outer is not None:
+        if outer is not None and not silent:
             outer.add(tally)
 
 
