@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,14 @@ def test_an_objective_that_knows_no_texts_is_trained_without_measuring(run: Run)
     done = run("train", "--pairs", "pairs.tar", *options, "--out", "runs/words", "--set", "objective=words")
     assert done.exit_code == 0, done.stderr
     assert "nothing is measured" in done.stderr
+
+
+def test_pictures_that_are_learnt_and_measured_are_told(run: Run, tiny: Path, labelled: Path) -> None:
+    words = ("train", "--pairs", "pairs.tar", "--from", tiny, "--batch-size", "8", "--dry-run")
+    done = run(*words, "--val", "pairs.tar", "--keep-up", labelled)
+    assert done.exit_code == 0, done.stderr
+    shared = re.search(r"warning: (\d+) of (\d+) pictures of val are among pairs to learn from", done.stderr)
+    assert shared is not None
+    assert shared[1] == shared[2]
+    assert f"pictures of {labelled} are" not in done.stderr
+    assert "warning" not in run(*words, "--hold-out", "0.3").stderr

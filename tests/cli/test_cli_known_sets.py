@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def root(tmp_path: Path) -> Path:
         paint(tmp_path / "data" / "cifar10" / "train" / name / "0.png", number + 9)
         paint(tmp_path / "data" / "cifar10" / "train" / name / "1.png", number + 20)
         paint(tmp_path / "data" / "pacs" / ("photo", "sketch")[number % 2] / name / "0.png", number)
-    paint(tmp_path / "data" / "flickr8k-test" / "0.png").with_suffix(".txt").write_text("a dog\n")
+    paint(tmp_path / "data" / "flickr8k-test" / "0.png", 500).with_suffix(".txt").write_text("a dog\n")
     return tmp_path / "data"
 
 
@@ -128,3 +129,12 @@ def test_a_known_data_set_is_hinted_at(run: Run, tiny: Path, root: Path) -> None
     assert json.loads(done.stdout)["n"] == 6
     assert "cifar10 is called after the known data set cifar10: --dataset cifar10 takes" in done.stderr
     assert "known data set" not in run(*words, "--names", "cifar10").stderr
+
+
+def test_data_sets_named_together_that_share_pictures_are_told(run: Run, tiny: Path, root: Path) -> None:
+    words = ("evaluate", "zero-shot", root / "cifar10" / "test", root / "pacs" / "photo", "-m", tiny, "-q")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        done = run(*words)
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.count("warning: 3 pictures of photo are in test too: the figures count them") == 1

@@ -62,7 +62,7 @@ def test_a_file_that_was_replaced_is_read_again(tmp_path: Path, monkeypatch: pyt
             file.write_bytes(tar_bytes({"cat/1.png": one}))
         data, state = load_labelled(path), file.stat()
         before = data.digests()
-        monkeypatch.setattr(contents, "_digest", lambda content: pytest.fail("hashed again"))
+        monkeypatch.setattr(contents, "content_digest", lambda content: pytest.fail("hashed again"))
         assert data.digests() == before
         monkeypatch.undo()
         monkeypatch.setattr(contents, "_SETTLED", -1)
@@ -90,7 +90,7 @@ def test_what_is_made_of_other_pictures_says_so() -> None:
 
 
 def test_pixels_of_another_form_differ() -> None:
-    assert contents._digest(Image.new("L", (2, 8))) != contents._digest(Image.new("L", (4, 4)))
+    assert contents.content_digest(Image.new("L", (2, 8))) != contents.content_digest(Image.new("L", (4, 4)))
 
 
 def test_shared_pictures_are_counted_under_any_name(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from diptych.cli import options
 from diptych.cli.console import clear_progress, note, progress, tell_failures
 from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import print_section, write
+from diptych.cli.transfer import compare_contents
 from diptych.errors import DataError
 
 if TYPE_CHECKING:
@@ -174,6 +175,8 @@ def _measure(
     from diptych.evaluation.settings import Setup
 
     measures = [replace(one, dataset=asked.limited(one.dataset)) for one in measures]
+    if len(measures) > 1:  # nothing is taught here: copies are told, and count in the means over data sets
+        compare_contents([one.dataset for one in measures], allow=True, quiet=asked.quiet)
     encoder, settings = asked.encoder(), asked.settings()
     _tell_language(measures, encoder, quiet=asked.quiet)
     results: list[Result] = []

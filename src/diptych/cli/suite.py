@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diptych.cli import options
 from diptych.cli.console import clear_progress, note, progress, tell_failures
 from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import print_lines, print_section, write
@@ -59,6 +60,7 @@ def suite(
     corrupt: Corrupt = "",
     corrupt_limit: CorruptLimit = 500,
     dry_run: ListOnly = False,
+    allow_overlap: options.AllowOverlap = False,
     *,
     asked: _Asked,
 ) -> None:
@@ -85,7 +87,8 @@ def suite(
     from diptych.evaluation import FeatureStore
 
     store = FeatureStore(asked.cache or _cache())
-    settings, encoder = asked.settings(store), asked.encoder()
+    settings: Settings = {**asked.settings(store), "allow_overlap": allow_overlap}
+    encoder = asked.encoder()
     done = _walk(steps, encoder, asked.report, settings, asked.quiet)
     _tell(done, encoder, settings, asked)
     tell_failures([result for _, results in done for result in results])

@@ -238,7 +238,7 @@ def _recipe_run(recipe: Path, own: OwnPairs, changes: dict[str, Any], assignment
 def _own_run(
     own: OwnPairs, changes: dict[str, Any], assignments: list[str] | None, *, quiet: bool, first: bool
 ) -> Run:
-    from diptych.cli.validation import held_out_measure, kept
+    from diptych.cli.validation import held_out_measure, kept, tell_shared
     from diptych.training import Run
 
     config, held = own.begin(quiet or not first)
@@ -252,6 +252,8 @@ def _own_run(
         return Run(dataclasses.replace(config, monitor=""))
     evaluators = {} if held is None else {"val": held_out_measure(held, config, samples=first)}
     more = kept(own.keep_up or [], config)
+    if first and not own.streams:
+        tell_shared(config.data.parts[0][0].open(), held if own.val else None, own.keep_up or [], quiet=quiet)
     # A data set may be called val, too.
     return Run(config, evaluators | {f"{n} (kept)" if n in evaluators else n: e for n, e in more.items()})
 

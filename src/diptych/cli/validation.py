@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.cli.console import complain, progress
 from diptych.cli.contact_sheet import Card, Sheet, draw
 from diptych.disk import write_whole
 from diptych.embedding import Embedded, embed_images, embed_texts
+from diptych.errors import DataError
 from diptych.evaluation import metrics
 from diptych.media import load_image
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from diptych.training import Evaluator, TrainConfig
 
 MOST = 1000  # pairs: recall among them is quick to get and steady enough to compare evaluations
+COMPARED = 20_000  # pairs to learn from whose pictures are looked for among those measured on
 SHOWN, TOP = 8, 4  # pictures of a sample, and texts with each
 
 
@@ -87,6 +91,54 @@ def kept(paths: Sequence[Path], config: TrainConfig) -> dict[str, Evaluator]:
         return evaluate
 
     return {measure.name: evaluator(measure) for measure in distinct([open_measure(path) for path in paths])}
+
+
+def tell_shared(train: Source, held: Source | None, keep_up: Sequence[Path], *, quiet: bool) -> None:
+    """Warn of pictures that are measured on and taught too.
+
+    Parameters
+    ----------
+    train : Source
+        Pairs to learn from; of more than 20,000 so many are compared, evenly spread.
+    held : Source, optional
+        Pairs to validate on; those that `held_out_measure` chooses.
+    keep_up : sequence of Path
+        Data sets that are not to get worse.
+    quiet : bool
+        No bar.
+    """
+    from diptych.evaluation import open_measure
+
+    if held is None and not keep_up:
+        return
+    measured = {} if held is None else {"val": _digests(held, _chosen(held))}
+    measured |= {str(path): list(open_measure(path).dataset.digests()) for path in keep_up}
+    rows = np.unique(np.linspace(0, max(len(train) - 1, 0), min(len(train), COMPARED)).astype(int)).tolist()
+    with progress("comparing pictures", len(rows), unit="pairs", quiet=quiet) as advance:
+        taught = set(_digests(train, rows, advance))
+    some = "" if len(rows) == len(train) else f" {len(rows):,} compared of the"
+    for name, digests in measured.items():
+        if shared := sum(digest in taught for digest in digests):
+            complain(
+                "warning",
+                f"{shared:,} of {len(digests):,} pictures of {name} are among{some} pairs to learn from: its "
+                "figures do not tell how new pictures fare",
+            )
+
+
+def _digests(
+    source: Source, rows: Sequence[int], advance: Callable[[int], object] | None = None
+) -> list[bytes]:
+    """Digests of the pictures of some records that can be read."""
+    from diptych.datasets.contents import content_digest
+
+    digests = []
+    for row in rows:
+        with contextlib.suppress(DataError):
+            digests.append(content_digest(source.image(row)))
+        if advance is not None:
+            advance(1)
+    return digests
 
 
 def _encoder(model: CLIP, config: TrainConfig) -> TorchEncoder:

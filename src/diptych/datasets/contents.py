@@ -101,7 +101,7 @@ def _digested(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Content, bytes]
                 break
             version = archive or member.version
             known = recorded.get(member.name)
-            digest = known[1] if known and known[0] == version else _digest(content)
+            digest = known[1] if known and known[0] == version else content_digest(content)
             if version and time.time_ns() - version[0] > _SETTLED:
                 recorded[member.name] = version, digest
             yield expected[position], content, digest
@@ -125,7 +125,8 @@ def _known_digests(path: Path, entries: Iterable[Entry]) -> dict[PurePosixPath, 
     return known
 
 
-def _digest(content: Content) -> bytes:
+def content_digest(content: Content) -> bytes:
+    """The digest of one image; `UNREADABLE` where it could not be read."""
     if isinstance(content, Unread):
         return UNREADABLE
     if isinstance(content, bytes):
