@@ -169,12 +169,17 @@ def read_pieces(folder: Path, state: State, like: dict[str, Any]) -> dict[str, A
     """
     from torch.distributed.checkpoint.state_dict_loader import load as load_each
 
+    from diptych.training.pieces import CheckpointException, PiecesPlanner, PiecesReader
+
+    path = folder / state.pieces
     try:
         with warnings.catch_warnings():  # torch says that one process is one process
             warnings.simplefilter("ignore", UserWarning)
-            load_each(like, checkpoint_id=folder / state.pieces)
-    except Exception as error:  # as above
-        raise TrainingError(f"{folder / state.pieces} cannot be read: {error}") from error
+            load_each(like, storage_reader=PiecesReader(path), planner=PiecesPlanner(path))
+    except (Exception, CheckpointException) as error:  # as above; theirs is no Exception
+        failures = getattr(error, "failures", {})
+        reason = next((failure[0] for failure in failures.values()), error)
+        raise TrainingError(f"{path} cannot be read: {reason}") from error
     return like
 
 

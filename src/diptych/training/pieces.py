@@ -1,0 +1,98 @@
+"""Checkpoints of models in pieces (FSDP2), looked at before torch.distributed.checkpoint unpickles them.
+
+Its metadata and its plain values are pickles that it loads without a limit on what they name, so a run folder
+from somebody else could execute code on `--resume`. Here each pickle is stepped through first
+(`diptych.pickle_reader`), and one that names anything else than a checkpoint holds is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, NoReturn
+
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import ReadItem
+
+from diptych.errors import TrainingError
+from diptych.pickle_reader import PickleReader
+from diptych.weights.records import ZipRecords
+from diptych.weights.steps import StateReader
+
+__all__ = ["CheckpointException", "PiecesPlanner", "PiecesReader"]
+
+# Without a dot inside: "metadata.os.system" would be looked up attribute by attribute.
+_KNOWN = re.compile(
+    r"torch\.distributed\.checkpoint\.metadata\.\w+|torch\.distributed\.checkpoint\.filesystem\._StorageInfo"
+    r"|torch\.Size|torch\.serialization\._get_layout|torch\.(?:bool|(?:u?int|b?float|complex)\d+)"
+    r"|pathlib\.(?:_local\.)?(?:Pure)?(?:Posix|Windows)?Path|collections\.OrderedDict"
+)
+
+
+class _Object:
+    """Whatever a call or a class would make."""
+
+
+class _MetadataReader(PickleReader):
+    """Steps through `.metadata`: what it makes does not matter, only what it names."""
+
+    plain = PickleReader.plain | {"BINBYTES", "SHORT_BINBYTES", "BINUNICODE8"}
+    more = frozenset({"STACK_GLOBAL", "MEMOIZE", "FRAME"})
+    keys = (str, int, _Object)
+
+    def knows(self, name: str) -> bool:
+        """What torch.distributed.checkpoint writes."""
+        return _KNOWN.fullmatch(name) is not None
+
+    def called(self, name: str, arguments: Any) -> _Object:
+        """Something of no interest."""
+        return _Object()
+
+    def made(self, name: str, arguments: Any) -> _Object:
+        """Something of no interest."""
+        return _Object()
+
+    def built(self, target: Any, state: Any) -> None:
+        """Nothing."""
+
+    def refuse(self, what: str) -> NoReturn:
+        """Raise the error for what no checkpoint holds."""
+        raise TrainingError(
+            f"{self.path} names {what}, which no checkpoint does: refused, and nothing was run"
+        )
+
+
+class PiecesReader(FileSystemReader):
+    """Reads a folder of pieces whose metadata name nothing but a checkpoint's parts."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """Read what lies where."""
+        path = Path(self.path) / ".metadata"
+        _MetadataReader(path.read_bytes(), path).read()
+        return super().read_metadata(*args, **kwargs)
+
+
+class PiecesPlanner(DefaultLoadPlanner):
+    """Takes plain values that name nothing but tensors and containers.
+
+    Parameters
+    ----------
+    path : Path
+        Of the folder, for messages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.folder = path
+
+    def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
+        """Take a plain value, such as the scale of the loss."""
+        with zipfile.ZipFile(value) as archive:
+            StateReader(ZipRecords(archive, self.folder).pickle(), self.folder).read()
+        value.seek(0)
+        super().load_bytes(read_item, value)

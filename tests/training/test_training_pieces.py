@@ -1,0 +1,77 @@
+"""Checkpoints in pieces: one of ours is read, one that names code is refused and runs nothing."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from diptych.errors import TrainingError
+from diptych.training.checkpoint import State, read_pieces
+
+TENSORS = {
+    "model": {"a": torch.ones(3, 4), "b": torch.zeros((), dtype=torch.bfloat16)},
+    "scaler": {"scale": 2.0, "none": None},
+}
+
+
+class Bomb:
+    """Pickled, a call of os.mkdir: what a hostile file would run."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = str(target)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.target,)
+
+
+def write(folder: Path, tensors: dict[str, Any]) -> State:
+    from torch.distributed.checkpoint.state_dict_saver import save
+
+    with warnings.catch_warnings():  # torch says that one process is one process
+        warnings.simplefilter("ignore", UserWarning)
+        save(tensors, checkpoint_id=folder / "pieces-1")
+    return State(pieces="pieces-1")
+
+
+def empty() -> dict[str, Any]:
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in TENSORS["model"].items()}
+    return {"model": zeros, "scaler": {"scale": 0.0, "none": 1}}
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    read = read_pieces(tmp_path, write(tmp_path, TENSORS), empty())
+    assert torch.equal(read["model"]["a"], torch.ones(3, 4))
+    assert read["scaler"] == {"scale": 2.0, "none": None}
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_metadata_that_name_code_are_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
+    state = write(tmp_path, TENSORS)
+    (tmp_path / "pieces-1" / ".metadata").write_bytes(pickle.dumps(Bomb(tmp_path / "ran"), protocol))
+    with pytest.raises(TrainingError, match=r"mkdir, which no checkpoint does"):
+        read_pieces(tmp_path, state, empty())
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_name_inside_a_known_module_is_refused(tmp_path: Path) -> None:
+    state = write(tmp_path, TENSORS)
+    module = b"\x8c\x26torch.distributed.checkpoint.metadata"
+    code = b"\x80\x04" + module + b"\x8c\x09os.system\x93\x8c\x04true\x85R."
+    (tmp_path / "pieces-1" / ".metadata").write_bytes(
+        code.replace(b"\x8c\x26", bytes([0x8C, len(module) - 2]))
+    )
+    with pytest.raises(TrainingError, match=r"os\.system"):
+        read_pieces(tmp_path, state, empty())
+
+
+def test_plain_values_that_name_code_are_refused_and_not_run(tmp_path: Path) -> None:
+    state = write(tmp_path, {**TENSORS, "scaler": {"scale": Bomb(tmp_path / "ran"), "none": None}})
+    with pytest.raises(TrainingError, match="nothing in it was run"):
+        read_pieces(tmp_path, state, empty())
+    assert not (tmp_path / "ran").exists()
