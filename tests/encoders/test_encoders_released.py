@@ -15,6 +15,8 @@ import onnx
 import pytest
 from make_released_onnx import SIDE, TEXTS, pictures
 from released_models import MODELS, unpack
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 import diptych
 from diptych.encoder import Encoder, PreparingEncoder
@@ -191,6 +193,38 @@ def test_rows_do_not_depend_on_the_batch_where_ranges_are_found_while_running(
     assert tower.signature.fixed_batch == 1
     usual = image_tower(read_graph(folders / "xenova/onnx/vision_model.onnx"), SIDE, ("image_embeds",))
     assert usual.signature.fixed_batch is None
+
+
+def test_an_nllb_reads_the_language_before_a_text(copy: Callable[[str], Path]) -> None:
+    folder = copy("siglip")
+    table = (
+        (folder / "textual/tokenizer.json")
+        .read_text()
+        .replace('"mat"', '"eng_Latn"')
+        .replace('"two"', '"deu_Latn"')
+    )
+    rust = Tokenizer.from_str(table)
+    english, german, end = (rust.token_to_id(token) for token in ("eng_Latn", "deu_Latn", "</s>"))
+    rust.post_processor = TemplateProcessing(
+        single="eng_Latn $A </s>", special_tokens=[("eng_Latn", english), ("</s>", end)]
+    )
+    (folder / "textual/tokenizer.json").write_text(rust.to_str())
+    encoder = diptych.load(folder)
+    assert isinstance(encoder, ExportedEncoder)
+    in_german = encoder.with_language("de")
+    cat = rust.token_to_id("cat")
+    assert encoder.tokenizer.encode("cat") == [[english, cat, end]]
+    assert in_german.tokenizer.encode("cat") == [[german, cat, end]]
+    assert in_german.identity == encoder.identity
+    assert np.abs(in_german.encode_texts(["cat"]) - encoder.encode_texts(["cat"])).max() > 1e-3
+    np.testing.assert_array_equal(in_german.encode_images(pictures()), encoder.encode_images(pictures()))
+    assert encoder.tokenizer.encode("cat") == [[english, cat, end]]
+    with pytest.raises(InputError, match="no token of a language 'fra_Latn'"):
+        encoder.with_language("fr")
+    with pytest.raises(InputError, match="unknown language 'klingon': expected one of af, ar"):
+        encoder.with_language("klingon")
+    with pytest.raises(InputError, match="begin with no language token"):
+        diptych.load(copy("clip")).with_language("de")  # type: ignore[union-attr]
 
 
 def test_immich_models_are_known() -> None:

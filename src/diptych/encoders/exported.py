@@ -8,6 +8,7 @@ answers anything.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -30,6 +31,7 @@ from diptych.inputs import (
     preprocess,
     preprocess_batch,
 )
+from diptych.inputs.flores import FLORES, flores_code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -174,6 +176,36 @@ class ExportedEncoder:
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """Texts as unit rows, (N, dim) float32."""
         return self._texts(texts, self._tower("text"), self.on_long) if len(texts) else self._none
+
+    def with_language(self, language: str) -> ExportedEncoder:
+        """The same encoder for texts in another language: NLLB-CLIP reads a token for it before every text.
+
+        Pictures, their vectors and the identity stay as they are, so one index answers every language.
+
+        Parameters
+        ----------
+        language : str
+            "de", "pt-BR", "zh-Hant", or NLLB's own code, "deu_Latn".
+
+        Returns
+        -------
+        ExportedEncoder
+            With the same towers.
+
+        Raises
+        ------
+        InputError
+            No such language, or the model reads no token for it.
+        """
+        code = flores_code(language)
+        if code is None:
+            raise InputError(f"unknown language {language!r}: expected one of {', '.join(sorted(FLORES))}")
+        spec = replace(self.spec, tokenizer=replace(self.spec.tokenizer, language=code))
+        other = object.__new__(type(self))
+        other.__dict__ |= {key: value for key, value in self.__dict__.items() if key != "tokenizer"}
+        other.spec = spec
+        _ = other.tokenizer  # a model without such tokens is told of here
+        return other
 
     def classifier(self, names: Sequence[str] | Mapping[str, Any], **options: Any) -> ZeroShotClassifier:
         """A zero-shot classifier for classes given in words.

@@ -93,7 +93,8 @@ class ExportSpec:
 
     def to_json(self) -> str:
         """The content of `exported.json`."""
-        values = asdict(self) | {"preprocess": self.preprocess.to_dict()}
+        values = asdict(self)
+        values |= {"preprocess": self.preprocess.to_dict(), "tokenizer": self.tokenizer.to_dict()}
         if not self.languages:  # left out, so that older versions read the file
             values.pop("languages")
         return json.dumps({"format": FORMAT, **values}, indent=2, ensure_ascii=False) + "\n"

@@ -154,7 +154,7 @@ def _tokenizer(folder: Path, vocabulary: FileVocabulary, text: Keys, graph: Grap
     kwargs = Keys(options, "text_cfg.tokenizer_kwargs")
     usual: Clean = "whitespace" if own else "lower"
     clean = kwargs.choice("clean", usual, ("canonicalize", "lower", "whitespace"))
-    kwargs.only("strip_sep_token", False)
+    strip_sep_token = kwargs.flag("strip_sep_token", False)
     kwargs.finish()
     return TokenizerConfig(
         kind="file",
@@ -163,4 +163,5 @@ def _tokenizer(folder: Path, vocabulary: FileVocabulary, text: Keys, graph: Grap
         context_length=text.whole("context_length", 77),
         pad_id=padding(vocabulary, folder / TOKENIZER_CONFIG),
         clean=clean,
+        strip_sep_token=strip_sep_token,
     )

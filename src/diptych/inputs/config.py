@@ -43,7 +43,7 @@ class TokenizerConfig:
     Traceback (most recent call last):
         ...
     diptych.errors.InputError: unknown key 'context_lenght' for TokenizerConfig; known: clean, \
-context_length, file, kind, pad_id, strip_sep_token, vocab_size
+context_length, file, kind, language, pad_id, strip_sep_token, vocab_size
     """
 
     kind: Kind = "clip"  # "clip": the table inside the package; "file": a tokenizer.json
@@ -53,6 +53,7 @@ context_length, file, kind, pad_id, strip_sep_token, vocab_size
     file: str | None = None  # "file": its name inside the model's folder; None: tokenizer.json
     clean: Clean = "lower"
     strip_sep_token: bool = False  # "file": leave out the id that the file puts after a text (CLIPA)
+    language: str | None = None  # "file": a token in place of the one before a text: NLLB's "deu_Latn"
 
     @property
     def merges(self) -> int:
@@ -64,6 +65,8 @@ context_length, file, kind, pad_id, strip_sep_token, vocab_size
         _one_of(self, "clean", Clean)
         for name, least in (("vocab_size", 1), ("context_length", 2), ("pad_id", 0)):
             _whole(self, name, least)
+        if self.language is not None and (self.kind == "clip" or not isinstance(self.language, str)):
+            raise InputError(f"language is {self.language!r}: expected a token of a tokenizer of kind 'file'")
         if self.file is not None and self.kind == "clip":
             raise InputError(f"a tokenizer of kind 'clip' has no file, got {self.file!r}: use kind='file'")
         if self.kind == "clip" and not BYTE_TOKENS + 2 <= self.vocab_size <= CLIP_VOCAB_SIZE:
@@ -81,6 +84,8 @@ context_length, file, kind, pad_id, strip_sep_token, vocab_size
         values = dataclasses.asdict(self)
         if not self.strip_sep_token:  # left out: versions without the field read the file
             del values["strip_sep_token"]
+        if self.language is None:  # left out, so that older versions read the files
+            del values["language"]
         return values
 
     @classmethod

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from diptych.errors import InputError, TextError
 from diptych.inputs.cleaning import CLEANERS
 from diptych.inputs.config import TokenizerConfig
+from diptych.inputs.flores import is_flores
 from diptych.inputs.long_texts import OnLong, report_long
 from diptych.inputs.vocabulary import ClipVocabulary, FileVocabulary, Vocabulary
 
@@ -50,6 +51,8 @@ class Tokenizer:
         self._clean = CLEANERS[config.clean]
         self._vocabulary = _open_vocabulary(config, folder)
         self.start_id = self._vocabulary.start_id
+        if config.language is not None:
+            self.start_id = _language_id(self._vocabulary, config.language)
         self.end_id = self._vocabulary.end_id
 
     def encode(self, texts: str | Sequence[str], *, on_long: OnLong = "cut") -> list[list[int]]:
@@ -125,6 +128,8 @@ class Tokenizer:
             if not isinstance(text, str):
                 raise TextError(f"text {i} is {text!r} ({type(text).__name__}); expected a string")
         rows = self._vocabulary.encode([self._clean(text) for text in texts])
+        if self.config.language is not None and self.start_id is not None:
+            rows = [[self.start_id, *ids[1:]] for ids in rows]
         limit = self.config.context_length
         kept_end = [] if self.end_id is None else [self.end_id]
         for i in report_long(texts, [len(ids) for ids in rows], limit, on_long):
@@ -161,6 +166,22 @@ def load_tokenizer(config: TokenizerConfig | None = None, folder: str | Path | N
 @lru_cache(maxsize=16)
 def _cached(config: TokenizerConfig, folder: Path | None) -> Tokenizer:
     return Tokenizer(config, folder)
+
+
+def _language_id(vocabulary: Vocabulary, language: str) -> int:
+    """The id of a language's token, for a table that puts one before every text.
+
+    Raises
+    ------
+    InputError
+        The table has no such token, or puts no language before a text.
+    """
+    if not isinstance(vocabulary, FileVocabulary) or not is_flores(vocabulary.token_of(vocabulary.start_id)):
+        raise InputError(f"this model's texts begin with no language token, so {language!r} cannot be one")
+    found = vocabulary.id_of(language)
+    if found is None or not is_flores(language):
+        raise InputError(f"the tokenizer has no token of a language {language!r}")
+    return found
 
 
 def _open_vocabulary(config: TokenizerConfig, folder: Path | None) -> Vocabulary:

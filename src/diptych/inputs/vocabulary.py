@@ -159,6 +159,11 @@ class FileVocabulary:
         found: int | None = self._rust.token_to_id(token)
         return found
 
+    def token_of(self, number: int | None) -> str | None:
+        """The token of an id; None where there is none."""
+        found: str | None = None if number is None else self._rust.id_to_token(number)
+        return found
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of cleaned texts, with what the file's own template puts around them."""
         return [encoding.ids for encoding in self._rust.encode_batch_fast(list(texts))]
