@@ -419,6 +419,10 @@ def clevr(tmp_path, scenes):
             {"image_filename": name, "objects": [{"pixel_coords": [9, 9, depth]} for depth in depths]}
         )
     told.append({"image_filename": "gone.png", "objects": [{"pixel_coords": [1, 1, 1]}]})
+    (tmp_path / "outside.png").write_bytes(b"not to be read")
+    outside = "../" * len((tmp_path / "x" / "images" / "val").relative_to(tmp_path).parts) + "outside.png"
+    for name in (outside, str(tmp_path / "outside.png")):
+        told.append({"image_filename": name, "objects": [{"pixel_coords": [1, 1, 1]}]})
     (home / "scenes" / "CLEVR_val_scenes.json").write_text(json.dumps({"scenes": told[::-1]}))
     return home
 

@@ -119,6 +119,8 @@ def _clevr_scenes(folder: Path) -> list[Mapping[str, Any]]:
     try:
         scenes = json.loads(path.read_text(encoding="utf-8"))["scenes"]
         found = [one for one in scenes if isinstance(one["objects"], list) and one["objects"]]
+        # A name from the file is a name in that folder and never a path to somewhere else.
+        found = [one for one in found if Path(one["image_filename"]).name == one["image_filename"]]
         found = [one for one in found if (folder / "images" / "val" / one["image_filename"]).is_file()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(

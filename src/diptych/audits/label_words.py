@@ -244,7 +244,8 @@ def read_words_of(labels: Sequence[str]) -> list[Warned]:
         told = f"More pairs that overlap, {len(more)}: {', '.join(more[:20])}{', ...' * (len(more) > 20)}."
         found.append(Warned("overlap", "notice", (), told))
     for label, word, meant in islice(misspelt(labels), 2 * _SHOWN):
-        found.append(Warned("misspelt", "notice", (label,), f"{label!r}: is {word!r} meant to be {meant!r}?"))
+        where = "" if label.lower() == word else f" in {label!r}"
+        found.append(Warned("misspelt", "notice", (label,), f"{word!r}{where}: is {meant!r} meant?"))
     return found
 
 

@@ -177,7 +177,7 @@ def _worth(run: FewShotRun) -> list[str]:
         return []
     level = run.zero_shot.metrics[run.metric]
     told = {
-        "<": f"less than what {equal.shots:g} labelled picture(s) of each class teach",
+        "<": f"less than what {equal.shots:g} labelled picture{'s' * (equal.shots != 1)} of each class teach",
         ">": f"more than what {equal.shots:g} labelled pictures of each class teach",
         "=": f"what {equal} labelled pictures of each class teach",
     }[equal.relation]
