@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny_families import hash_shapes
 
-from diptych.model.family_presets import FAMILY_PRESETS
+from diptych.model.family_presets import FAMILY_PRESETS, TIMM_PRESETS
 from diptych.model.initialise import build
 from diptych.model.timm_shapes import TIMM_VITS, timm_shape
 from diptych.weights.write_open_clip import open_clip_names_of
@@ -25,6 +25,24 @@ def test_names_and_shapes_are_those_of_open_clip(name: str) -> None:
     named = open_clip_names_of(config, build(config, device="meta").state_dict())
     shapes = {key: tuple(tensor.shape) for key, tensor in named.items()}
     assert hash_shapes(shapes) == RECORDED["models"][name][0]
+
+
+@pytest.mark.usefixtures("with_timm")
+@pytest.mark.parametrize(
+    "name", ["convnext_base", "convnext_large_d", "EVA01-g-14", "EVA02-B-16", "MobileCLIP2-S0", "ViTamin-S"]
+)
+def test_names_and_shapes_of_towers_that_timm_builds_are_those_of_open_clip(name: str) -> None:
+    named = build(TIMM_PRESETS[name], device="meta").state_dict()
+    if not name.startswith("convnext"):  # "custom text" models
+        named = {
+            key if key.startswith(("visual.", "logit_")) else f"text.{key}": t for key, t in named.items()
+        }
+    shapes = {key: tuple(tensor.shape) for key, tensor in named.items()}
+    assert hash_shapes(shapes) == RECORDED["models"][name][0]
+
+
+def test_every_tower_of_timm_that_open_clip_names_is_a_preset() -> None:
+    assert {name for name in RECORDED["models"] if name in TIMM_PRESETS} == set(TIMM_PRESETS)
 
 
 @pytest.mark.parametrize("name", RECORDED["timm"])

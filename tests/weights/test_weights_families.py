@@ -15,9 +15,9 @@ from tiny_families import TEXTS, pictures, recorded, write_folder
 from diptych.encoders import TorchEncoder
 from diptych.encoders.towers import open_tower
 from diptych.encoders.tracing import write_towers
-from diptych.errors import WeightsError
-from diptych.model import timm_shapes
-from diptych.model.config import ViTConfig
+from diptych.errors import InputError, MissingExtraError, WeightsError
+from diptych.model import timm_shapes, timm_trunk
+from diptych.model.config import CLIPConfig, TextConfig, TimmConfig, ViTConfig
 from diptych.model.cost import cost
 from diptych.model.initialise import build
 from diptych.model.timm_shapes import pe_core_tower, siglip_tower
@@ -27,7 +27,9 @@ from diptych.training.objective import Contrastive
 from diptych.training.tuning import depth, gentle
 from diptych.weights import load_checkpoint, to_diptych, to_open_clip, to_transformers
 
-CASES = recorded()["cases"]
+TRUNKS = ("convnext", "eva02", "fastvit", "vitamin")  # towers that timm builds
+ALL_CASES = recorded()["cases"]
+CASES = {family: case for family, case in ALL_CASES.items() if family not in TRUNKS}
 
 
 @pytest.fixture(autouse=True)
@@ -156,3 +158,56 @@ def test_dropped_patches_keep_their_rotary_positions(tmp_path: Path) -> None:
         patch.setattr(tower, "_kept", lambda x: everything)
         turned = tower(shown)
     torch.testing.assert_close(turned, tower.eval()(shown), atol=1e-5, rtol=0)
+
+
+@pytest.mark.usefixtures("with_timm")
+@pytest.mark.parametrize("family", TRUNKS)
+def test_a_tower_of_timm_gives_the_vectors_of_open_clip(family: str, tmp_path: Path) -> None:
+    case = ALL_CASES[family]
+    read = load_checkpoint(write_folder(tmp_path / family, case))
+    encoder = TorchEncoder.from_checkpoint(read, device="cpu", precision="float32")
+    assert encoder.tokenizer(TEXTS).tolist() == case["ids"]
+    np.testing.assert_allclose(encoder.encode_images(pictures()), case["image"], atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_texts(TEXTS), case["text"], atol=1e-5)
+    assert encoder.image_features(pictures()).shape == (2, encoder.model.visual.feature_width)
+    with pytest.raises(InputError, match="built by timm"):
+        encoder.encode_patches(pictures())
+
+
+@pytest.mark.usefixtures("with_timm")
+def test_a_tower_of_timm_is_kept_converted_exported_and_trained(tmp_path: Path) -> None:
+    case = ALL_CASES["convnext"]
+    read = load_checkpoint(write_folder(tmp_path / "convnext", case))
+    shape = read.spec.architecture
+    to_diptych(read, tmp_path / "ours")
+    to_open_clip(read, tmp_path / "theirs")
+    for kept in ("ours", "theirs"):
+        assert load_checkpoint(tmp_path / kept).identity == read.identity
+    with pytest.raises(WeightsError, match="no image tower of timm"):
+        to_transformers(read, tmp_path / "transformers")
+    encoder = TorchEncoder.from_checkpoint(read, device="cpu", precision="float32")
+    write_towers(encoder.model, tmp_path)
+    pixels = np.stack([encoder.prepare(picture) for picture in pictures()])
+    run = open_tower(tmp_path / "image.onnx", "onnx", "float32", threads=1)
+    np.testing.assert_allclose(run(pixels), case["image"], atol=2e-5)
+    model = build(shape, seed=0)  # timm's own start: every parameter is set
+    assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
+    again = build(shape, seed=0).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
+    model.set_grad_checkpointing()
+    loss = cached_gradients(
+        Contrastive(model), [lambda: (torch.from_numpy(pixels), torch.tensor(case["ids"][:2]))], seeds=[0]
+    )
+    assert torch.isfinite(loss)
+    assert all(p.grad is not None for p in model.parameters())
+    assert {depth(name, model) for name, _ in model.named_parameters()} > {0, 1, 2}
+    assert cost(shape, 12).pair > 0
+
+
+def test_what_timm_cannot_build_is_said(monkeypatch: pytest.MonkeyPatch, with_timm: None) -> None:
+    with pytest.raises(InputError, match="cannot build 'no_such_tower'"):
+        build(CLIPConfig(embed_dim=8, vision=TimmConfig(model_name="no_such_tower"), text=TextConfig()))
+    broken = ImportError("operator torchvision::nms does not exist")
+    monkeypatch.setattr(timm_trunk, "require", lambda *args, **options: (_ for _ in ()).throw(broken))
+    with pytest.raises(MissingExtraError, match="torchvision beside it is not made for torch"):
+        timm_trunk.import_timm()

@@ -15,7 +15,7 @@ from typing import Any
 
 from diptych.errors import UnknownModelError
 from diptych.model.config import Activation, CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, ViTConfig
-from diptych.model.family_presets import FAMILY_PRESETS
+from diptych.model.family_presets import FAMILY_PRESETS, TIMM_PRESETS
 
 QUICK = "-quickgelu"
 # OpenAI's own spellings. Their models all use QuickGELU.
@@ -202,6 +202,7 @@ PRESETS: dict[str, CLIPConfig] = {
     "ViT-gopt-16-SigLIP2-256": _siglip(_SIGLIP_G, 256, 16, _GEMMA, text=_SIGLIP_SO400M),
     "ViT-gopt-16-SigLIP2-384": _siglip(_SIGLIP_G, 384, 16, _GEMMA, text=_SIGLIP_SO400M),
     **FAMILY_PRESETS,
+    **TIMM_PRESETS,
     # Small ones of ours.
     "diptych-tiny": CLIPConfig(
         embed_dim=128,

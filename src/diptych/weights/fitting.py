@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from diptych.errors import InputError, WeightsError
+from diptych.errors import InputError, MissingExtraError, WeightsError
 from diptych.model.config import CLIPConfig, ResNetConfig, TimmConfig, ViTConfig
 from diptych.model.initialise import build
 from diptych.model.presets import PRESETS
@@ -117,7 +117,7 @@ def _named_parts(config: CLIPConfig) -> dict[str, object]:
 def _fits(config: CLIPConfig, state: Mapping[str, Tensor]) -> bool:
     try:
         fit_quietly = _complaints(expected_shapes(config), dict(state), counters=False)
-    except InputError:
+    except (InputError, MissingExtraError):
         return False
     return not fit_quietly
 
@@ -130,6 +130,8 @@ def _depth(config: CLIPConfig) -> int:
 
 
 def _may_fit(config: CLIPConfig, state: Mapping[str, Tensor]) -> bool:
+    if isinstance(config.vision, TimmConfig) and not any(n.startswith("visual.trunk.") for n in state):
+        return False
     table = state.get("token_embedding.weight")
     return table is not None and tuple(table.shape) == (config.text.vocab_size, config.text.width)
 

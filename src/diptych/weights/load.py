@@ -199,9 +199,10 @@ def _load_release(release: Release, cache_dir: str | Path | None) -> Checkpoint:
         return _load_repository(release.repository, cache_dir, release)
     spec = release.spec()
     _refuse_unbuildable(spec.architecture)
-    hub = Hub(release.repository, cache_dir=cache_dir, licence=release.licence)
-    hub.announce(*open_clip.WEIGHTS_FILES)
-    path = hub.fetch(*open_clip.WEIGHTS_FILES)
+    files = (release.file,) if release.file else open_clip.WEIGHTS_FILES
+    hub = Hub(release.hub_repository, cache_dir=cache_dir, licence=release.licence)
+    hub.announce(*files)
+    path = hub.fetch(*files)
     state = open_clip.read_names(read_state(path))
     # Not fetched for this: the table of releases is open_clip's own, which its tags follow too.
     warn_of_config(

@@ -61,8 +61,8 @@ def reason_not_loaded(name: str) -> str:
 
     Examples
     --------
-    >>> reason_not_loaded("EVA02-B-16")
-    'an EVA image tower of timm, which is not built here'
+    >>> reason_not_loaded("mt5-base-ViT-B-32")
+    'an mT5 text tower, which is not built here'
     """
     return next((row.reason for row in open_clip_names() if row.name == name), "")
 

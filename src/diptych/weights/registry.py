@@ -66,7 +66,7 @@ class Release:
     licence : str
         As its makers state it.
     repository : str
-        On the Hugging Face hub.
+        On the Hugging Face hub; with the name of the file where that is not open_clip's own.
     parameters : int
         How many numbers the model has.
     """
@@ -96,6 +96,16 @@ class Release:
         return f"{self.architecture} {self.tag}"
 
     @property
+    def hub_repository(self) -> str:
+        """`ORG/REPO` alone."""
+        return "/".join(self.repository.split("/")[:2])
+
+    @property
+    def file(self) -> str:
+        """The file that the repository keeps its weights in; empty for one of open_clip's names."""
+        return "/".join(self.repository.split("/")[2:])
+
+    @property
     def layout(self) -> Literal["open_clip", "transformers", "m-clip"]:
         """Whose files the repository holds."""
         if self.preprocess == "m-clip":
@@ -119,7 +129,7 @@ class Release:
             ),
             tokenizer=tokenizer_for(config),
             licence=self.licence,
-            source=f"https://huggingface.co/{self.repository}",
+            source=f"https://huggingface.co/{self.hub_repository}",
         )
 
 

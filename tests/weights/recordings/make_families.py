@@ -226,6 +226,20 @@ def open_clip_cases() -> dict[str, Any]:
             UNIT | {"interpolation": "bilinear"},
             custom_text=True,
         ),
+        **{
+            family: case(
+                timm(name, pool, proj) | {"image_size": side, "timm_drop": 0.0, "timm_drop_path": 0.1},
+                clip_text | {"no_causal_mask": family == "fastvit"},
+                UNIT | {"interpolation": "bilinear"} if family == "fastvit" else OPENAI,
+                custom_text=family != "convnext",
+            )
+            for family, name, side, pool, proj in (
+                ("convnext", "test_convnext", 160, "", "mlp"),
+                ("eva02", "eva02_tiny_patch14_224", 224, "token", None),
+                ("fastvit", "fastvit_mci0", 256, "avg", None),
+                ("vitamin", "vitamin_small_224", 224, "", "linear"),
+            )
+        },
         "mobileclip2_l": case(
             timm("tiny_patch14_clip", "token", None) | {"timm_drop": 0.0, "timm_drop_path": 0.1},
             clip_text | {"no_causal_mask": True},
