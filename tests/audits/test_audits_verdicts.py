@@ -20,6 +20,7 @@ from diptych.audits.disparity import disparities
 from diptych.audits.distance import audit_distance
 from diptych.audits.domains import _gaps, audit_domains
 from diptych.audits.fine import audit_fine
+from diptych.audits.pairs import Judged, verdicts_of
 from diptych.audits.people import load_pictures
 from diptych.audits.relations import audit_relations
 from diptych.audits.strata import standardised, stratified_gap
@@ -72,6 +73,17 @@ def test_three_or_ten_pictures_are_enough_for_nothing(
     values = json.loads(found.report().to_json())
     assert values["verdicts"] == found.verdicts
     assert list(values)[1] == "failed_controls"
+
+
+def test_controls_are_not_drowned_by_what_hangs_on_them() -> None:
+    def judged(right: int) -> Judged:
+        return Judged(*(proportion([1] * right + [0] * (200 - right)) for _ in range(3)))
+
+    kinds = {"colour": judged(119), "shape": judged(96)} | {name: judged(100) for name in "abcdef"}
+    assert verdicts_of(kinds, ("colour", "shape"))["colour"] == "above"
+    assert verdicts_of(kinds)["colour"] == NOT_ENOUGH
+    assert list(verdicts_of(kinds, ("colour", "shape"))) == list(kinds)
+    assert verdicts_of({"colour": judged(119)}, ("colour",)) == {"colour": "above"}
 
 
 def test_a_counter_of_one_picture_each_is_not_called_one() -> None:

@@ -24,6 +24,7 @@ from diptych.evaluation.intervals import difference, proportion
 from diptych.evaluation.metrics import class_means
 from diptych.evaluation.settings import Setup
 from diptych.evaluation.significance import (
+    LEVEL,
     MINIMUM,
     NOT_ENOUGH,
     SAME,
@@ -35,8 +36,6 @@ from diptych.evaluation.significance import (
 )
 from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
 from diptych.zeroshot import expand
-
-_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,7 @@ def audit_domains(
         failures=tuple(failures),
         dataset=name,
         chance=1 / len(classes),
-        verdicts=decide(claims, _LEVEL / 2) | {f"gap {one}": pair[1] for one, pair in gaps.items()},
+        verdicts=decide(claims, LEVEL / 2) | {f"gap {one}": pair[1] for one, pair in gaps.items()},
         domains={
             domain: Domain(
                 accuracy[domain],
@@ -245,7 +244,7 @@ def _gaps(
         if domain in pairs:
             gap, p = pairs[domain].gap, pairs[domain].p
             same = gap.high is not None and gap.high < SAME
-            found[domain] = (gap, "above" if p <= _LEVEL / 2 else "at" if same else NOT_ENOUGH)
+            found[domain] = (gap, "above" if p <= LEVEL / 2 else "at" if same else NOT_ENOUGH)
         elif domain == best:
             found[domain] = (Estimate(0.0), "at")
         else:  # too few pictures here or there

@@ -7,7 +7,7 @@ that a model always likes best is right once in two. What pictures show is the c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from diptych.encoder import Encoder
 from diptych.evaluation.intervals import proportion
 from diptych.evaluation.metrics import ROUNDING
 from diptych.evaluation.settings import Setup
-from diptych.evaluation.significance import Verdict, against_chance, decide
+from diptych.evaluation.significance import LEVEL, Verdict, against_chance, decide
 from diptych.reports import Cell, Estimate, Table
 
 CHANCE = 0.5
@@ -128,9 +128,18 @@ def both_right(scores: NDArray[np.floating]) -> Floats:
     return found
 
 
-def verdicts_of(judged: Mapping[str, Judged]) -> dict[str, Verdict]:
-    """A verdict on the sentences of each kind, corrected for all kinds."""
-    return decide({kind: against_chance(one.sentence, CHANCE) for kind, one in judged.items()})
+def verdicts_of(judged: Mapping[str, Judged], controls: Collection[str] = ()) -> dict[str, Verdict]:
+    """A verdict on the sentences of each kind, corrected for all kinds.
+
+    Controls, which everything else hangs on, share half of the level among themselves.
+    """
+    claims = {kind: against_chance(one.sentence, CHANCE) for kind, one in judged.items()}
+    first = {kind: one for kind, one in claims.items() if kind in controls}
+    rest = {kind: one for kind, one in claims.items() if kind not in controls}
+    if not first or not rest:
+        return decide(claims)
+    found = decide(first, LEVEL / 2) | decide(rest, LEVEL / 2)
+    return {kind: found[kind] for kind in claims}
 
 
 def verdict_table(judged: Mapping[str, Judged], verdicts: Mapping[str, Verdict], caption: str = "") -> Table:

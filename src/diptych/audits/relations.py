@@ -165,7 +165,7 @@ def audit_relations(
         facts=setup.facts(encoder, pictures),
         samples=samples,
         judged=judged,
-        verdicts=verdicts_of(judged),
+        verdicts=verdicts_of(judged, CONTROLS),
     )
 
 

@@ -24,6 +24,7 @@ NOT_ENOUGH: Literal["not enough to say"] = "not enough to say"
 Verdict: TypeAlias = Literal["above", "below", "at", "not enough to say"]
 Key = TypeVar("Key", bound=Hashable)
 
+LEVEL = 0.05
 MINIMUM = 30  # independent cases: with fewer there is no verdict, however clear they look
 MARGIN = 0.2  # of the way from chance to perfect: an interval within it is "at chance"
 SAME = 0.05  # two accuracies whose difference surely is less are called equal
@@ -173,7 +174,7 @@ def paired_claim(first: ArrayLike, second: ArrayLike) -> Claim:
     return Claim(paired_difference(one, other), 0.0, sign_flip_p(one - other), SAME)
 
 
-def decide(claims: Mapping[Key, Claim], level: float = 0.05) -> dict[Key, Verdict]:
+def decide(claims: Mapping[Key, Claim], level: float = LEVEL) -> dict[Key, Verdict]:
     """A verdict on every claim of a family; `level` is the chance of even one wrong "above" or "below".
 
     Claims of fewer than `MINIMUM` cases are "not enough to say" and do not count as tried.
