@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,11 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("suite")
+
+# A shell that starts the suite in the background has it ignore Ctrl-C, and so would every program that a test
+# starts and interrupts: the test would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class SharedFolder:
