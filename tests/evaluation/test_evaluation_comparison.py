@@ -117,3 +117,9 @@ def test_the_report_says_what_differs() -> None:
     same = compare([result([0.0, 1.0] * 20)], [result([1.0, 0.0] * 20)]).report()
     assert any("Nothing differs beyond noise" in line for line in same.sections[0].text)
     assert same.tables["comparison"].rows[0][-1] == ""
+
+
+def test_a_fingerprint_of_an_older_version_is_told() -> None:
+    old, new = result([1.0] * 40, fingerprint="sha256:1"), result([1.0] * 40, fingerprint="blake2b:1")
+    with pytest.raises(DataError, match="a fingerprint of an older version, by file sizes: measure it again"):
+        compare([old], [new])

@@ -11,6 +11,7 @@ import pytest
 
 from diptych.datasets import ImageDataset, load_labelled
 from diptych.encoder import Encoder
+from diptych.errors import DataError
 from diptych.evaluation import (
     FeatureStore,
     ShiftGroup,
@@ -55,3 +56,17 @@ def test_every_protocol_names_it(name: str, tmp_path: Path) -> None:
     for _ in range(2):  # computed, then taken from the store
         found = PROTOCOLS[name](FeatureToy(), data, settings)
         assert (KEY, REASON) in {(one.key, one.reason) for one in found.failures}
+
+
+def other_shift(encoder: Encoder, data: ImageDataset, settings: dict[str, Any]) -> Any:
+    group = ShiftGroup(data, [replace(data, name="copy")])
+    return measure(ZeroShotScorer(encoder, list(data.class_names)), group, **settings)
+
+
+@pytest.mark.parametrize("name", ["probe", "knn", "few-shot", "shift"])
+def test_every_protocol_refuses_shared_pictures(name: str, tmp_path: Path) -> None:
+    files = {f"p/{colour}/{n}.png": picture_bytes(colour) for colour in ("red", "blue") for n in range(3)}
+    (tmp_path / "p.tar").write_bytes(tar_bytes(files))
+    protocol = (PROTOCOLS | {"shift": other_shift})[name]
+    with pytest.raises(DataError, match=r"6 pictures of \w+ are in p too \(100% of one of them\)"):
+        protocol(FeatureToy(), load_labelled(tmp_path / "p.tar"), {})

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from diptych.errors import DataError, InputError
-from diptych.evaluation.suite import Options, plan, run_step, suite_report
+from diptych.evaluation.suite import Options, Step, plan, run_step, suite_report
 from probe_toys import FeatureToy
-from toys import COLOURS, picture_bytes, tar_bytes
+from toys import COLOURS, ToyEncoder, picture_bytes, tar_bytes
 
 FLOWERS = ("daisy", "dandelion", "roses")
 
@@ -149,3 +149,20 @@ def test_a_sample_of_a_training_part_is_never_called_all(root: Path) -> None:
     assert (probe["details"]["train_sampled_from"], probe["sampled_from"]) == (18, None)
     whole = suite_report([(step, run_step(step, encoder)[0]) for step in plan(root, OPTIONS)], title="Toy")
     assert "all" in {row[0] for row in whole.tables["few-shot"].rows}
+
+
+def test_pictures_replaced_by_others_of_their_size_are_measured_again(root: Path, tmp_path: Path) -> None:
+    def step() -> Step:
+        return plan(root, Options(only=("flickr8k",), parts=("retrieval",)))[0]
+
+    encoder, kept = ToyEncoder(), tmp_path / "results"
+    assert not run_step(step(), encoder, kept)[1]
+    assert run_step(step(), encoder, kept)[1]
+    path = root / "flickr8k-test.tar"
+    before, old, new = path.stat().st_size, picture_bytes((1, 2, 3)), picture_bytes((3, 2, 1))
+    files = {"0.png": old, "0.txt": b"red", "1.png": picture_bytes("blue"), "1.txt": b"blue"}
+    path.write_bytes(tar_bytes(files))
+    assert not run_step(step(), encoder, kept)[1]
+    path.write_bytes(tar_bytes({**files, "0.png": new}))
+    assert (len(old), path.stat().st_size) == (len(new), before)
+    assert not run_step(step(), encoder, kept)[1]
