@@ -25,13 +25,14 @@ from diptych.losses.negatives import near_misses
 from diptych.losses.positives import all_yes, equal_shares
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.model.initialise import build
+from diptych.model.sharding import full_tensor
 from diptych.model.vit import VisionTransformer
 from diptych.pairs import Batch, Mixture, TarStream
 from diptych.training import Run, train
 from diptych.training.gradients import cached_gradients
 from diptych.training.learner import Learner
 from diptych.training.objective import Contrastive
-from diptych.training.world import Processes, World, whole
+from diptych.training.world import DistributedWorld, World
 from waiting import HANG, pause
 
 
@@ -187,8 +188,10 @@ def gradients_of(world: World, towers: str, loss: str, parallel: Any = "ddp") ->
         backward=lambda last: world.backward(wrapped, last),
         factor=world.size,
     )
-    world.mean([p.grad for p in trained.late() if p.grad is not None])
-    gradients = {name: whole(p.grad) for name, p in trained.model.named_parameters() if p.grad is not None}
+    world.all_reduce_mean([p.grad for p in trained.loss_parameters() if p.grad is not None])
+    gradients = {
+        name: full_tensor(p.grad) for name, p in trained.model.named_parameters() if p.grad is not None
+    }
     return {"loss": found, **gradients}
 
 
@@ -204,7 +207,7 @@ def gradients(folder: str) -> None:
     """Write every way's gradients, as the first process sees them."""
     found = {}
     for towers, loss, parallel, exchange in WAYS:
-        world = Processes(torch.device("cpu"), exchange)  # type: ignore[arg-type]
+        world = DistributedWorld(torch.device("cpu"), exchange)  # type: ignore[arg-type]
         found[f"{towers} {loss} {parallel} {exchange}"] = gradients_of(world, towers, loss, parallel)
         world.watchdog.stop()  # a thread that talks to the store at the interpreter's end would abort it
     if world.first:

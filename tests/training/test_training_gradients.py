@@ -82,7 +82,7 @@ def test_frozen_statistics_come_back_after_an_error() -> None:
 def test_a_locked_tower_is_not_encoded_twice(locked: str) -> None:
     trained = objective("vit", "infonce")
     image = {id(p) for p in trained.model.visual.parameters()}
-    late = {id(p) for p in trained.late()}
+    late = {id(p) for p in trained.loss_parameters()}
     for parameter in trained.model.parameters():
         if (id(parameter) in image) == (locked == "visual") and id(parameter) not in late:
             parameter.requires_grad_(False)

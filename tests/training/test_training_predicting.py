@@ -160,7 +160,7 @@ def test_only_what_the_head_reads_is_trained() -> None:
             trained = make(build(shape, seed=0)).train()
             rows = trained(torch.randn(4, 3, 32, 32), tokens_of(["a b", "c", "d e f", "g"]))
             sum(row.sum() for row in rows).backward()
-            late = {id(p) for p in trained.late()}
+            late = {id(p) for p in trained.loss_parameters()}
             for name, parameter in trained.named_parameters():
                 if id(parameter) not in late:
                     assert parameter.requires_grad == (parameter.grad is not None), name

@@ -17,7 +17,7 @@ from diptych.pairs import Mixture, TarStream
 from diptych.training import Listener, Run, StepReport, train
 from diptych.training.checkpoint import FILE, PIECES
 from diptych.training.watchdog import Watchdog
-from diptych.training.world import Processes
+from diptych.training.world import DistributedWorld
 from waiting import HANG, pause, wait_until
 
 
@@ -169,7 +169,7 @@ def test_the_watchdog_says_who_does_what() -> None:
 
 
 def test_only_what_tells_of_another_process_counts_as_lost() -> None:
-    lost = Processes.lost
+    lost = DistributedWorld.lost_peer
     assert lost(None, RuntimeError("[../gloo/transport/tcp/pair.cc:1] Connection closed by peer"))  # type: ignore[arg-type]
     assert lost(None, torch.distributed.DistBackendError("NCCL communicator was aborted"))  # type: ignore[arg-type]
     assert not lost(None, RuntimeError("shape '[2]' is invalid"))  # type: ignore[arg-type]

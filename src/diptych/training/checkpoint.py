@@ -146,7 +146,7 @@ def save_pieces(folder: Path, state: State, tensors: dict[str, Any], *args: Any,
 
     # Of its own, always: the folder that the file names now must stay as it is until another is whole.
     taken = {path.name for path in folder.glob(f"{PIECES}-*")}
-    name = world.share(next(n for n in map(f"{PIECES}-{{}}".format, count(state.step)) if n not in taken))
+    name = world.broadcast(next(n for n in map(f"{PIECES}-{{}}".format, count(state.step)) if n not in taken))
     try:
         save_each(tensors, checkpoint_id=folder / name)
     except Exception as error:  # what one process meets comes to all, wrapped in classes of torch's own
@@ -156,7 +156,7 @@ def save_pieces(folder: Path, state: State, tensors: dict[str, Any], *args: Any,
         for old in folder.glob(f"{PIECES}-*"):
             if old.name != name:
                 shutil.rmtree(old, ignore_errors=True)
-    world.wait()
+    world.barrier()
 
 
 def read_pieces(folder: Path, state: State, like: dict[str, Any]) -> dict[str, Any]:

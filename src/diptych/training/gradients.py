@@ -92,7 +92,7 @@ def cached_gradients(
     tensor(True)
     """
     exchange, forward, backward = exchange or Alone(), forward or objective, backward or _plain
-    learns, whole = objective.learns(), len(chunks) == 1
+    learns, whole = objective.trainable_towers(), len(chunks) == 1
 
     def encode(number: int, wanted: tuple[bool, bool]) -> Rows:
         """With the gradient's graph, if gradients are on."""
@@ -102,9 +102,9 @@ def cached_gradients(
         with precision():
             return forward(pictures if wanted[0] else None, tokens if wanted[1] else None)
 
-    def constants(number: int) -> list[Tensor]:
+    def frozen_features(number: int) -> list[Tensor]:
         with torch.no_grad(), precision():
-            return list(objective.constants(*chunks[number]()))
+            return list(objective.frozen_features(*chunks[number]()))
 
     graph: list[Rows] = []
     if whole:
@@ -115,7 +115,7 @@ def cached_gradients(
         with torch.no_grad(), frozen_statistics(objective):
             rows = [_present(encode(number, (True, True))) for number in range(len(chunks))]
     leaves = [torch.cat(part).detach().requires_grad_() for part in zip(*rows, strict=True)]
-    fixed = [torch.cat(part) for part in zip(*map(constants, range(len(chunks))), strict=True)]
+    fixed = [torch.cat(part) for part in zip(*map(frozen_features, range(len(chunks))), strict=True)]
     loss = objective.loss([*leaves, *fixed], groups, exchange)
     (loss * factor).backward()  # type: ignore[no-untyped-call]
 

@@ -52,7 +52,7 @@ class Objective(nn.Module, ABC):
             (B, L), on the CPU, or (B, 1 + K, L) with near misses; None likewise.
         """
 
-    def constants(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
+    def frozen_features(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
         """Further rows of a chunk, through which no gradient goes: they are computed once."""
         return ()
 
@@ -75,11 +75,11 @@ class Objective(nn.Module, ABC):
         return self.model
 
     @abstractmethod
-    def learns(self) -> tuple[bool, bool]:
+    def trainable_towers(self) -> tuple[bool, bool]:
         """Whether anything that reads pictures is trained, and anything that reads texts."""
 
     @abstractmethod
-    def late(self) -> Sequence[nn.Parameter]:
+    def loss_parameters(self) -> Sequence[nn.Parameter]:
         """Parameters that `loss` uses and `forward` does not."""
 
 
@@ -155,7 +155,7 @@ class Contrastive(Objective):
         texts = self._encode_text(self.model, tokens.flatten(0, 1)).view(*tokens.shape[:2], -1)
         return image, texts[:, 0], texts[:, 1:]
 
-    def constants(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
+    def frozen_features(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
         """Which near misses are some, (B, K); rows whose products are the mean of the teachers' logits."""
         present = []
         if self.negatives is not None:
@@ -227,14 +227,14 @@ class Contrastive(Objective):
             loss = loss + self.features * mean_of(1 - near.mean(0), exchange)
         return loss
 
-    def learns(self) -> tuple[bool, bool]:
+    def trainable_towers(self) -> tuple[bool, bool]:
         """Which tower is not locked."""
         pictures = {id(parameter) for parameter in self.model.visual.parameters()}
-        late = {id(parameter) for parameter in self.late()}
+        late = {id(parameter) for parameter in self.loss_parameters()}
         learning = [id(p) for p in self.model.parameters() if p.requires_grad and id(p) not in late]
         return any(p in pictures for p in learning), any(p not in pictures for p in learning)
 
-    def late(self) -> Sequence[nn.Parameter]:
+    def loss_parameters(self) -> Sequence[nn.Parameter]:
         """Scale and bias."""
         model = self.model
         return [model.logit_scale] if model.logit_bias is None else [model.logit_scale, model.logit_bias]

@@ -8,10 +8,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from diptych.model.sharding import local_shard
 from diptych.training.config import TrainConfig
 from diptych.training.objective import Objective
 from diptych.training.tuning import depth
-from diptych.training.world import local
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -116,6 +116,8 @@ class Average(Generic[M]):
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         mine, new = self.model.state_dict(), model.state_dict()
         floats = [name for name, value in new.items() if value.is_floating_point()]
-        torch._foreach_lerp_([local(mine[n]) for n in floats], [local(new[n]) for n in floats], weight)
+        torch._foreach_lerp_(
+            [local_shard(mine[n]) for n in floats], [local_shard(new[n]) for n in floats], weight
+        )
         for name in new.keys() - set(floats):
             mine[name].copy_(new[name])

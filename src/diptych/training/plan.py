@@ -18,7 +18,8 @@ from diptych.model.machine import pick_device
 from diptych.pairs import Batch, StreamLoader
 from diptych.training.config import Run
 from diptych.training.footprint import SIZES, free_bytes
-from diptych.training.learner import Learner, bytes_each
+from diptych.training.learner import Learner
+from diptych.training.memory import bytes_each
 from diptych.training.meter import texts_of
 from diptych.training.predicting import cost_of
 from diptych.training.trainer import no_batch, open_loader
@@ -112,7 +113,7 @@ def plan(
     tokens, cells = texts_of(batch.tokens, config.architecture), batch.tokens.flatten(0, -2).shape[0] / few
     chunk = config.chunk
     if chunk < 0:
-        chunk = learner.largest_chunk(batch, config.batch_size)
+        chunk = learner.memory().largest_chunk(batch, config.batch_size)
     counted = cost_of(config, round(tokens), config.side(config.epochs - 1))
     operations = counted.training(1, cells)
     cached = 0 < chunk < config.batch_size
@@ -172,7 +173,7 @@ def _memory(learner: Learner, batch: Batch, chunk: int) -> dict[str, float]:
     return {
         "weights": 4.0 * sum(p.numel() for p in every) * (2 if config.ema else 1),
         "gradients and moments": 12.0 * learning,
-        f"a chunk of {chunk:,} pairs": learner.footprint(batch).bytes(chunk),
+        f"a chunk of {chunk:,} pairs": learner.memory().footprint(batch).bytes(chunk),
         "rows and pictures": float(bytes_each(config) * config.batch_size),
     }
 

@@ -40,11 +40,11 @@ class Predicting(Objective):
         """The mean over all pairs."""
         return mean_of(rows[0], exchange)
 
-    def learns(self) -> tuple[bool, bool]:
+    def trainable_towers(self) -> tuple[bool, bool]:
         """Both are needed for every row."""
         return True, True
 
-    def late(self) -> Sequence[nn.Parameter]:
+    def loss_parameters(self) -> Sequence[nn.Parameter]:
         """None: the scale and the bias of the logits are not used."""
         return []
 
@@ -175,11 +175,11 @@ class Classification(Objective):
         logits: Tensor = self.head(rows[0].float())
         return mean_of(F.cross_entropy(logits, right, reduction="none"), exchange)
 
-    def learns(self) -> tuple[bool, bool]:
+    def trainable_towers(self) -> tuple[bool, bool]:
         """Pictures only."""
         return True, False
 
-    def late(self) -> Sequence[nn.Parameter]:
+    def loss_parameters(self) -> Sequence[nn.Parameter]:
         """The head."""
         return list(self.head.parameters())
 

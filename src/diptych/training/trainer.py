@@ -28,8 +28,9 @@ from diptych.model.clip import CLIP
 from diptych.model.machine import pick_device
 from diptych.pairs import Batch, Loader, Negatives, Share, open_pairs
 from diptych.training import checkpoint
+from diptych.training.build import refuse_other_inputs
 from diptych.training.config import Run, TrainConfig
-from diptych.training.learner import Learner, refuse_other_inputs
+from diptych.training.learner import Learner
 from diptych.training.meter import Diagnosis, Meter
 from diptych.training.optim import rate
 from diptych.training.tuning import fitted_start
@@ -67,7 +68,7 @@ def train(run: Run, *, resume: bool = False, listener: Listener | None = None) -
     try:
         return trainer.run()
     except Exception as error:
-        if not world.lost(error):
+        if not world.lost_peer(error):
             raise
         raise TrainingError(
             f"process {world.rank} of {world.size} lost another one at step "
@@ -77,7 +78,7 @@ def train(run: Run, *, resume: bool = False, listener: Listener | None = None) -
         # What wraps the model holds the connections. Their threads have to end before the interpreter does:
         # one that lets go of a tensor in its last moments aborts the process.
         del trainer
-        world.leave()
+        world.close()
 
 
 class Trainer:
@@ -119,7 +120,7 @@ class Trainer:
         if self.world.first:
             self.planned = [self.loader.steps(epoch) for epoch in range(self.config.epochs)]
             state.total = state.total or sum(self.planned)
-        state.total = self.world.share(state.total)
+        state.total = self.world.broadcast(state.total)
         if not state.total:
             raise no_batch(self.config, self.loader)
         self.warmup = min(self.config.warmup, max(1, state.total // 5))
@@ -202,7 +203,7 @@ class Trainer:
                 self.world.note(f"meets the others before step {state.step + 1}")
                 late = bool(limit) and state.step > begun and time.monotonic() - leg > limit
                 # Asked together, so that all processes stop at the same step.
-                over, interrupted, late = self.world.any(batch is None, stop.is_set(), late)
+                over, interrupted, late = self.world.any_rank(batch is None, stop.is_set(), late)
                 if over or batch is None:
                     break
                 if interrupted:
@@ -250,7 +251,7 @@ class Trainer:
     def _choose_chunk(self, batch: Batch) -> None:
         """Once a run: with batch norms or dropout, the size of a chunk decides what is learned."""
         if not self.state.chunk:
-            self.state.chunk = self.learner.largest_chunk(batch, len(batch))
+            self.state.chunk = self.learner.memory().largest_chunk(batch, len(batch))
             self.listener.note(f"chunks of {self.state.chunk} pairs fit into memory")
         self.learner.chunk = self.state.chunk
 
@@ -299,17 +300,17 @@ class Trainer:
             self.state.identity = save_checkpoint(
                 self.folder / "model", spec, checkpoint.to_cpu(model.state_dict()), extra_files=extra
             )
-        self.state.identity = self.world.share(self.state.identity)
+        self.state.identity = self.world.broadcast(self.state.identity)
 
     def _save(self) -> None:
         self.world.note("saves a checkpoint")
         # A process knows where the lanes stand that it reads itself.
         known = self.state.positions.items()
         mine = {lane: position for lane, position in known if lane in self.loader.batcher.lanes}
-        for positions in self.world.every(mine):
+        for positions in self.world.all_gather(mine):
             self.state.positions.update(positions)
         more = (self.config, self._conditions())
-        if self.learner.in_pieces:
+        if self.learner.is_sharded:
             checkpoint.save_pieces(self.folder, self.state, self.learner.tensors(), *more, world=self.world)
         elif self.world.first:
             tensors = checkpoint.to_cpu(self.learner.tensors())

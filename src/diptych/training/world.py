@@ -62,40 +62,40 @@ class World:
         """A forward and backward pass; gradients are exchanged with the last one of a step."""
         yield
 
-    def mean(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce_mean(self, tensors: Sequence[Tensor]) -> None:
         """Put the mean over the processes in place of each tensor."""
 
-    def any(self, *flags: bool) -> tuple[bool, ...]:
+    def any_rank(self, *flags: bool) -> tuple[bool, ...]:
         """For each flag, whether it is up on any process."""
         return flags
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The first process's value."""
         return value
 
-    def every(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """The values of all processes."""
         return [value]
 
-    def sum(self, value: Tensor) -> Tensor:
+    def all_reduce_sum(self, value: Tensor) -> Tensor:
         """Sum over the processes."""
         return value
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all are here."""
 
     def note(self, text: str) -> None:
         """Say what this process does next, for whoever waits for it."""
 
-    def lost(self, error: Exception) -> bool:
+    def lost_peer(self, error: Exception) -> bool:
         """Whether an error means that another process is gone or does not answer."""
         return False
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """The run is over."""
 
 
-class Processes(World):
+class DistributedWorld(World):
     """One process among several; see `join`."""
 
     def __init__(self, device: torch.device, exchange: Literal["gathered", "ring"]) -> None:
@@ -111,7 +111,7 @@ class Processes(World):
         Scale and bias stay outside: FSDP2 refuses parameters without a dimension, and DDP would wait for
         gradients that come from the loss and not from the towers. `mean` is for them.
         """
-        late = set(objective.late())
+        late = set(objective.loss_parameters())
         if parallel == "fsdp":
             from torch.distributed.fsdp import fully_shard  # takes a second to import
 
@@ -138,7 +138,7 @@ class Processes(World):
         wrapped.set_requires_gradient_sync(last)  # type: ignore[operator]
         yield
 
-    def mean(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce_mean(self, tensors: Sequence[Tensor]) -> None:
         """In one message."""
         if not tensors:
             return
@@ -149,31 +149,31 @@ class Processes(World):
             with torch.no_grad():
                 tensor.copy_(part.view_as(tensor))
 
-    def any(self, *flags: bool) -> tuple[bool, ...]:
+    def any_rank(self, *flags: bool) -> tuple[bool, ...]:
         """For each flag, whether it is up on any process."""
         told = torch.tensor(flags, dtype=torch.int32, device=self.device)
         dist.all_reduce(told, dist.ReduceOp.MAX)
         return tuple(bool(flag) for flag in told.tolist())
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The first process's value."""
         box = [value]
         dist.broadcast_object_list(box, device=self.device)
         return box[0]
 
-    def every(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """The values of all processes."""
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
 
-    def sum(self, value: Tensor) -> Tensor:
+    def all_reduce_sum(self, value: Tensor) -> Tensor:
         """Sum over the processes."""
         value = value.clone()
         dist.all_reduce(value)
         return value
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all are here."""
         dist.barrier()
 
@@ -181,11 +181,11 @@ class Processes(World):
         """Tell the watchdog."""
         self.watchdog.note(text)
 
-    def lost(self, error: Exception) -> bool:
+    def lost_peer(self, error: Exception) -> bool:
         """The backends have no class for it: NCCL's errors are DistErrors, gloo's plain RuntimeErrors."""
         return isinstance(error, dist.DistError) or _LOST.search(str(error)) is not None
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Close the connections."""
         self.watchdog.stop()
         gc.collect()
@@ -220,19 +220,4 @@ def join(device: torch.device, exchange: Literal["gathered", "ring"], minutes: f
                 f"this process is told to be one of {os.environ['WORLD_SIZE']}, and cannot find the others: "
                 f"{error}. Start them together: torchrun --nproc-per-node 2 -m diptych train ..."
             ) from error
-    return Processes(device, exchange)
-
-
-def in_pieces(tensor: Tensor) -> bool:
-    """Whether this is FSDP2's kind of tensor (DTensor, whose module takes a second to import)."""
-    return hasattr(tensor, "full_tensor")
-
-
-def local(tensor: Tensor) -> Tensor:
-    """The piece of a tensor that lies here: all of it, but for FSDP2's."""
-    return tensor.to_local() if in_pieces(tensor) else tensor  # type: ignore[attr-defined]
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor put together from its pieces; all processes must call this."""
-    return tensor.full_tensor() if in_pieces(tensor) else tensor  # type: ignore[attr-defined]
+    return DistributedWorld(device, exchange)

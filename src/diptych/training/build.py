@@ -1,0 +1,88 @@
+"""What a config trains: the model at its start, its objective, and its teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from diptych.errors import TrainingError
+from diptych.model.clip import CLIP
+from diptych.model.initialise import build
+from diptych.pairs.order import hash_keys
+from diptych.training.config import TrainConfig
+from diptych.training.objective import Contrastive, Objective
+from diptych.training.predicting import BagPrediction, CaptionPrediction, Classification
+from diptych.training.tuning import add_low_rank, lock_tower
+from diptych.weights import ModelSpec, load_checkpoint
+
+
+def build_model(
+    config: TrainConfig, device: torch.device, *, plain: bool = False, channels_last: bool = True
+) -> CLIP:
+    """The model at its start.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    device : torch.device
+    plain : bool
+        Without changes of low rank and with every parameter trainable: the shape that is kept in the end.
+    channels_last : bool
+        Memory format of the picture tower; FSDP2 shards contiguous parameters only.
+    """
+    model = build(config.architecture, seed=config.seed).to(device)
+    if channels_last:
+        model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not plain and config.lora:
+        add_low_rank(model, config.lora, config.lora_alpha, seed=config.seed, lock=config.lock)
+    elif not plain:
+        lock_tower(model, config.lock)
+    return model
+
+
+def build_objective(
+    config: TrainConfig, model: CLIP, device: torch.device, teachers: Sequence[CLIP] = ()
+) -> Objective:
+    """The objective that a config names, on a model."""
+    if config.objective == "contrastive":
+        return Contrastive(
+            model,
+            loss=config.loss,
+            share_text=config.share_text,
+            compiled=config.compile,
+            teachers=teachers,
+            similarity=config.distil_similarity,
+            features=config.distil_features,
+            positive=config.same_caption == "positive",
+            negatives=config.negatives_weight if config.negatives else None,
+        )
+    if config.objective == "classes":
+        classes = torch.from_numpy(hash_keys(config.classes).view(np.int64).copy()).sort().values
+        return Classification(model, classes, config.seed).to(device)
+    if config.objective == "captions":
+        return CaptionPrediction(model, config.seed).to(device)
+    return BagPrediction(model, 1 if config.objective == "words" else 3, config.seed).to(device)
+
+
+def load_teacher(config: TrainConfig, name: str, device: torch.device) -> CLIP:
+    """A stronger model to learn from, which must read what this run reads: the same colours and ids."""
+    checkpoint = load_checkpoint(name)
+    refuse_other_inputs(config, checkpoint.spec, name)
+    model = build(checkpoint.spec.architecture, seed=0).to(device)
+    model.load_state_dict(checkpoint.state)
+    model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval().requires_grad_(False)
+
+
+def refuse_other_inputs(config: TrainConfig, spec: ModelSpec, name: str) -> None:
+    """Raise TrainingError for a model that reads other ids or other colours than the run gives."""
+    # The side alone may be another: an average pool reads any, and what does not fit is refused elsewhere.
+    ours = config.spec
+    sized = replace(spec.preprocess, size=ours.preprocess.size)
+    for what, theirs in (("tokenizer", spec.tokenizer), ("preprocess", sized)):
+        mine = getattr(ours, what)
+        if theirs != mine:
+            raise TrainingError(f"{name} has another {what}: {theirs}, this run has {mine}")
