@@ -72,6 +72,7 @@ def ours(work: Work) -> None:
     from diptych.pairs import Batch, Mixture
     from diptych.pairs.batch import Finish
     from diptych.training import TrainConfig
+    from diptych.training.accelerator import pick_accelerator
     from diptych.training.learner import Learner
     from diptych.training.optim import rate
     from diptych.training.world import World
@@ -86,7 +87,7 @@ def ours(work: Work) -> None:
         device=work["device"],
         **work["optimizer"],
     ).override(work["set"])
-    learner = Learner(config, torch.device(config.device), World())
+    learner = Learner(config, pick_accelerator(config.device), World())
     crops, tokens, groups = (tensor(work, name) for name in ("crops", "tokens", "groups"))
     numbers = numpy.arange(len(crops), dtype=numpy.uint64)
     clock = Clock(work)

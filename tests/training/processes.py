@@ -29,10 +29,11 @@ from diptych.model.sharding import full_tensor
 from diptych.model.vit import VisionTransformer
 from diptych.pairs import Batch, Mixture, TarStream
 from diptych.training import Run, train
+from diptych.training.accelerator import Accelerator
 from diptych.training.gradients import cached_gradients
 from diptych.training.learner import Learner
 from diptych.training.objective import Contrastive
-from diptych.training.world import DistributedWorld, World
+from diptych.training.world import DistributedWorld, World, outside_parameters
 from waiting import HANG, pause
 
 
@@ -188,7 +189,8 @@ def gradients_of(world: World, towers: str, loss: str, parallel: Any = "ddp") ->
         backward=lambda last: world.backward(wrapped, last),
         factor=world.size,
     )
-    world.all_reduce_mean([p.grad for p in trained.loss_parameters() if p.grad is not None])
+    outside = outside_parameters(trained, parallel)
+    world.all_reduce_mean([p.grad for p in outside if p.grad is not None])
     gradients = {
         name: full_tensor(p.grad) for name, p in trained.model.named_parameters() if p.grad is not None
     }
@@ -207,7 +209,7 @@ def gradients(folder: str) -> None:
     """Write every way's gradients, as the first process sees them."""
     found = {}
     for towers, loss, parallel, exchange in WAYS:
-        world = DistributedWorld(torch.device("cpu"), exchange)  # type: ignore[arg-type]
+        world = DistributedWorld(Accelerator(torch.device("cpu")), exchange)  # type: ignore[arg-type]
         found[f"{towers} {loss} {parallel} {exchange}"] = gradients_of(world, towers, loss, parallel)
         world.watchdog.stop()  # a thread that talks to the store at the interpreter's end would abort it
     if world.first:

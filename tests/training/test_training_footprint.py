@@ -13,8 +13,8 @@ from make_runs import TINY_VIT, config_of, same, write_pairs
 from test_training_processes import close, run
 
 from diptych.errors import InputError, TrainingError
-from diptych.training import Run, footprint, train
-from diptych.training import memory as memory_module
+from diptych.training import Run, accelerator, train
+from diptych.training.accelerator import Accelerator
 from diptych.training.checkpoint import FILE
 from diptych.training.footprint import Footprint, kept_bytes
 from diptych.training.learner import Learner
@@ -60,7 +60,7 @@ def test_a_run_finds_its_chunk_and_keeps_it(
     options = {"model": TINY_VIT, "batch_size": 48, "epochs": 2}
     train(Run(config_of(pairs, tmp_path / "plenty", chunk=-1, **options)))
     assert chunk_of(tmp_path / "plenty") == 48
-    monkeypatch.setattr(memory_module, "free_bytes", lambda device: 4e6)
+    monkeypatch.setattr(Accelerator, "free_bytes", lambda self: 4e6)
     train(Run(config_of(pairs, tmp_path / "little", chunk=-1, **options)))
     chunk = chunk_of(tmp_path / "little")
     assert 2 <= chunk <= 24
@@ -68,19 +68,20 @@ def test_a_run_finds_its_chunk_and_keeps_it(
     assert same(tmp_path / "told", tmp_path / "little")
     config = config_of(pairs, tmp_path / "legs", chunk=-1, **options)
     train(Run(dataclasses.replace(config, max_minutes=1e-9)))
-    monkeypatch.setattr(memory_module, "free_bytes", lambda device: 40e9)  # and now there is plenty
+    monkeypatch.setattr(Accelerator, "free_bytes", lambda self: 40e9)  # and now there is plenty
     train(Run(config), resume=True)
     assert chunk_of(tmp_path / "legs") == chunk
     assert same(tmp_path / "told", tmp_path / "legs")
 
 
 def test_no_memory_at_all_is_said(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_module, "free_bytes", lambda device: 1e5)
+    monkeypatch.setattr(Accelerator, "free_bytes", lambda self: 1e5)
     with pytest.raises(TrainingError, match="not even a chunk of one pair"):
         train(Run(config_of(pairs, tmp_path / "run", chunk=-1, batch_size=48)))
-    monkeypatch.setattr(footprint, "free_memory", lambda: 0)
+    monkeypatch.undo()
+    monkeypatch.setattr(accelerator, "free_memory", lambda: 0)
     with pytest.raises(TrainingError, match="choose a chunk"):
-        footprint.free_bytes(torch.device("cpu"))
+        Accelerator(torch.device("cpu")).free_bytes()
     with pytest.raises(InputError, match="chunk is -2"):
         config_of(pairs, tmp_path / "run", chunk=-2)
 
@@ -97,7 +98,7 @@ def test_processes_find_one_chunk(pairs: Path, tmp_path: Path, parallel: str) ->
 def test_the_chunk_is_that_of_the_largest_pictures(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_module, "free_bytes", lambda device: 12e6)
+    monkeypatch.setattr(Accelerator, "free_bytes", lambda self: 12e6)
     found = []
     for name, sizes in (("small", ()), ("grows", ((0.5, 32), (0.5, 64)))):
         config = config_of(pairs, tmp_path / name, chunk=-1, batch_size=48, epochs=2, image_sizes=sizes)
@@ -111,7 +112,7 @@ def test_what_is_computed_again_is_counted_for_one_block(pairs: Path, tmp_path: 
     config = config_of(pairs, tmp_path / "run", model=shape, ema=0.0, share_text=False)
     batch = next(open_loader(config, World(), 1).batches(0))
     plain, again = (
-        Learner(dataclasses.replace(config, grad_checkpointing=on), torch.device("cpu"), World())
+        Learner(dataclasses.replace(config, grad_checkpointing=on), Accelerator(torch.device("cpu")), World())
         .memory()
         .footprint(batch)
         for on in (False, True)

@@ -15,6 +15,7 @@ from diptych.model.cost import cost, peak
 from diptych.model.initialise import build
 from diptych.model.presets import preset
 from diptych.training import Run, StepReport, train
+from diptych.training.accelerator import Accelerator
 from diptych.training.meter import Diagnosis, Meter, first_bad_layer
 from diptych.training.predicting import BUCKETS, cost_of
 
@@ -87,7 +88,7 @@ def test_a_log_says_how_well_the_machine_is_used(tmp_path: Path) -> None:
 
 def test_utilisation_counts_what_the_model_needs_and_no_padding() -> None:
     config = config_of(Path("pairs"), Path("run"), workers=3)
-    meter = Meter(config, torch.device("cpu"), torch.float32, 2)
+    meter = Meter(config, Accelerator(torch.device("cpu")), torch.float32, 2)
 
     class Two:
         tokens = torch.tensor([[1022, 5, 1023, 0, 0, 0], [1022, 5, 6, 7, 1023, 0]])

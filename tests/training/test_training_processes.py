@@ -17,7 +17,7 @@ from diptych.pairs import Mixture, TarStream
 from diptych.training import Listener, Run, StepReport, train
 from diptych.training.checkpoint import FILE, PIECES
 from diptych.training.watchdog import Watchdog
-from diptych.training.world import DistributedWorld
+from diptych.training.world import is_connection_error
 from waiting import HANG, pause, wait_until
 
 
@@ -169,10 +169,10 @@ def test_the_watchdog_says_who_does_what() -> None:
 
 
 def test_only_what_tells_of_another_process_counts_as_lost() -> None:
-    lost = DistributedWorld.lost_peer
-    assert lost(None, RuntimeError("[../gloo/transport/tcp/pair.cc:1] Connection closed by peer"))  # type: ignore[arg-type]
-    assert lost(None, torch.distributed.DistBackendError("NCCL communicator was aborted"))  # type: ignore[arg-type]
-    assert not lost(None, RuntimeError("shape '[2]' is invalid"))  # type: ignore[arg-type]
+    lost = is_connection_error
+    assert lost(RuntimeError("[../gloo/transport/tcp/pair.cc:1] Connection closed by peer"))
+    assert lost(torch.distributed.DistBackendError("NCCL communicator was aborted"))
+    assert not lost(RuntimeError("shape '[2]' is invalid"))
 
 
 def test_a_shard_that_vanishes_midway_is_counted_and_the_run_goes_on(

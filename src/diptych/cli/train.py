@@ -174,7 +174,7 @@ def train(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train both encoders from image-text pairs. Ctrl-C saves; --resume goes on exactly there.
+    """Train both encoders from image-text pairs. Ctrl-C and SIGTERM save; --resume goes on exactly there.
 
     [bold]Examples[/bold]
 
@@ -222,6 +222,10 @@ def train(
     summary = _train(run, logger or [], resume=resume, quiet=quiet, first=first)
     if first:
         _tell(summary, before, json, quiet)
+    from diptych.training.signals import STATUS
+
+    if not summary.finished and summary.reason in STATUS:
+        raise typer.Exit(STATUS[summary.reason])  # on every process: srun and torchrun look at all
 
 
 def _recipe_run(recipe: Path, own: OwnPairs, changes: dict[str, Any], assignments: list[str] | None) -> Run:
@@ -302,8 +306,6 @@ def _tell(summary: Summary, before: Mapping[str, float], json: bool, quiet: bool
         note(f"model: {summary.folder}/model  (diptych classify PICTURE LABEL... -m {summary.folder})")
         return
     note(f"{summary.reason}: saved at step {summary.step}. The same command with --resume goes on there.")
-    if summary.reason == "interrupted":
-        raise typer.Exit(130)
 
 
 def _read_recipe(path: Path) -> Run:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from diptych.errors import InputError
 from diptych.model.blocks import unit_rows
 from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TimmConfig
+from diptych.model.machine import send
 from diptych.model.resnet import ModifiedResNet
 from diptych.model.roberta import RobertaTower
 from diptych.model.text import TextTower
@@ -139,7 +140,7 @@ class RobertaCLIP(CLIP):
 
     def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
         """Padded token ids (N, L) in the shared space, (N, E)."""
-        features: Tensor = self.text(tokens)
+        features: Tensor = self.text(send(tokens, self.logit_scale.device))
         return unit_rows(features) if normalize else features
 
     def encode_ids(self, tokens: Tensor) -> Tensor:

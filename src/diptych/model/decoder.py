@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from diptych.model.blocks import Transformer
 from diptych.model.config import Activation, TextConfig
+from diptych.model.sharding import shard_like
 
 
 class CaptionDecoder(nn.Module):
@@ -42,9 +43,10 @@ class CaptionDecoder(nn.Module):
         )
         self.ln_final = nn.LayerNorm(width, eps=config.norm_eps)
         if seed is not None:
-            self._start(seed)
+            self.initialise(seed)
 
-    def _start(self, seed: int) -> None:
+    def initialise(self, seed: int) -> None:
+        """Set every parameter from a seed."""
         draw = torch.Generator().manual_seed(seed)
         depth = (2 * len(self.transformer.resblocks)) ** -0.5
         with torch.no_grad():
@@ -54,7 +56,7 @@ class CaptionDecoder(nn.Module):
                     continue
                 std = 0.02 if "embedding" in name else parameter.shape[1] ** -0.5
                 std *= depth if name.endswith(("out_proj.weight", "c_proj.weight")) else 1
-                parameter.copy_(torch.randn(parameter.shape, generator=draw) * std)
+                parameter.copy_(shard_like(torch.randn(parameter.shape, generator=draw) * std, parameter))
 
     def forward(self, cells: Tensor, tokens: Tensor) -> Tensor:
         """The logarithm of a caption's probability: cells (B, P, C) and tokens (B, L) -> (B,).

@@ -12,6 +12,7 @@ from diptych.model.clip import CLIP, RobertaCLIP
 from diptych.model.config import CLIPConfig, RobertaConfig
 from diptych.model.resnet import AttentionPool, AveragePool, Bottleneck, ModifiedResNet
 from diptych.model.roberta import RobertaTower
+from diptych.model.sharding import shard_like
 from diptych.model.timm_trunk import TimmTrunk, fill_buffers
 from diptych.model.vit import VisionTransformer
 
@@ -40,7 +41,7 @@ def build(config: CLIPConfig, *, device: torch.device | str = "cpu", seed: int |
 
 
 def initialise(model: CLIP, *, seed: int) -> None:
-    """Set every parameter and buffer from a seed, the same on every device.
+    """Set every parameter and buffer from a seed, the same on every device, and in shards (FSDP2) as whole.
 
     ======================================  =====================================================
     parameter                               start
@@ -96,10 +97,11 @@ class _Draw:
         self.generator = torch.Generator().manual_seed(seed)
 
     def normal(self, parameter: Tensor, std: float) -> None:
-        parameter.copy_(torch.randn(parameter.shape, generator=self.generator) * std)
+        parameter.copy_(shard_like(torch.randn(parameter.shape, generator=self.generator) * std, parameter))
 
     def uniform(self, parameter: Tensor, bound: float) -> None:
-        parameter.copy_((torch.rand(parameter.shape, generator=self.generator) * 2 - 1) * bound)
+        values = (torch.rand(parameter.shape, generator=self.generator) * 2 - 1) * bound
+        parameter.copy_(shard_like(values, parameter))
 
 
 def _default(module: nn.Module, draw: _Draw) -> None:

@@ -1,25 +1,41 @@
-"""What the machine at hand has: device, precision. Knows nothing of models."""
+"""What the machine at hand has: device, precision, copies. Knows nothing of models."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from diptych.errors import InputError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def pick_device(name: str) -> torch.device:
-    """A device by name; "auto" takes CUDA or Apple's MPS where they are."""
+def pick_device(name: str, cuda: Any = torch.cuda) -> torch.device:
+    """A device by name; "auto" takes CUDA or Apple's MPS where they are.
+
+    Parameters
+    ----------
+    name : str
+        auto, cpu, cuda, cuda:1 or mps.
+    cuda : module
+        `torch.cuda`, or a test's fake.
+
+    Raises
+    ------
+    InputError
+        No such device.
+    """
     if name == "auto":
-        if torch.cuda.is_available():
+        if cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"unknown device {name!r}: expected auto, cpu, cuda, cuda:1 or mps") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if device.type == "cuda" and not cuda.is_available():
         raise InputError(f"device {name!r} was asked for, but torch finds no CUDA here; use auto or cpu")
     return device
 
@@ -40,3 +56,11 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision not in DTYPES:
         raise InputError(f"unknown precision {precision!r}: expected auto, {', '.join(DTYPES)}")
     return DTYPES[precision]
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A host tensor on a device; on CUDA through page-locked memory, so that the host does not wait."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor if tensor.is_pinned() else tensor.pin_memory()
+        return tensor.to(device, non_blocking=True)
+    return tensor.to(device)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from diptych.errors import InputError
 from diptych.model.blocks import Transformer, unit_rows
 from diptych.model.config import Activation, TextConfig
+from diptych.model.machine import send
 
 
 class TextTower(nn.Module):
@@ -59,7 +60,8 @@ class TextTower(nn.Module):
         Parameters
         ----------
         tokens : Tensor
-            Token ids, (B, L) with L at most the context length, padded after the end token.
+            Token ids, (B, L) with L at most the context length, padded after the end token. On the CPU the
+            padding is found and cut off without waiting for the model's device.
         normalize : bool
             Make every row of length one.
 
@@ -80,7 +82,8 @@ class TextTower(nn.Module):
         # Where every token sees all others, the padding is seen too and must stay (MobileCLIP-S).
         if self.text_config.pool == "end" and self.text_config.causal:
             tokens = tokens[:, : int(end.max()) + 1]
-        features = self.read(tokens, end)
+        device = self.token_embedding.weight.device
+        features = self.read(send(tokens, device), send(end, device))
         return unit_rows(features) if normalize else features
 
     def encode_ids(self, tokens: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from diptych.errors import InputError, MissingExtraError
 from diptych.extras import require
 from diptych.model.config import TimmConfig
+from diptych.model.sharding import shard_like
 
 PURPOSE = "build this image tower"
 
@@ -94,7 +95,9 @@ class TimmTrunk(nn.Module):
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(seed)
             fresh = TimmTrunk(self.config, embed_dim)
-        self.load_state_dict(fresh.state_dict())
+        values = fresh.state_dict()
+        for name, tensor in self.state_dict().items():
+            tensor.copy_(shard_like(values[name], tensor))
 
     def _embed_dim(self) -> int:
         if self.config.projection == "none":

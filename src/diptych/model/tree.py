@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diptych.errors import InputError
 from diptych.model.config import TextConfig
+from diptych.model.machine import send
 from diptych.model.text import TextTower
 
 NODES = 256  # of one tree: the mask then adds less than a tenth to the work at a width of 512
@@ -158,7 +159,7 @@ def encode_shared(
         mine = np.flatnonzero((home >= start) & (home < start + step))
         ends = trees.ends[mine] - start * size
         parts = (trees.tokens[chosen], trees.depth[chosen], trees.sees[chosen], ends)
-        rows.append(tower.encode_tree(*(torch.from_numpy(part).to(device) for part in parts)))
+        rows.append(tower.encode_tree(*(send(torch.from_numpy(part), device) for part in parts)))
         where.append(mine)
     back = np.argsort(np.concatenate(where))
-    return torch.cat(rows).index_select(0, torch.from_numpy(back).to(device))
+    return torch.cat(rows).index_select(0, send(torch.from_numpy(back), device))

@@ -10,7 +10,7 @@ import torch
 
 from diptych.errors import TrainingError
 from diptych.model.clip import CLIP
-from diptych.model.initialise import build
+from diptych.model.initialise import build, initialise
 from diptych.pairs.order import hash_keys
 from diptych.training.config import TrainConfig
 from diptych.training.objective import Contrastive, Objective
@@ -19,22 +19,14 @@ from diptych.training.tuning import add_low_rank, lock_tower
 from diptych.weights import ModelSpec, load_checkpoint
 
 
-def build_model(
-    config: TrainConfig, device: torch.device, *, plain: bool = False, channels_last: bool = True
-) -> CLIP:
-    """The model at its start.
+def build_model(config: TrainConfig, device: torch.device, *, plain: bool = False) -> CLIP:
+    """The model at its start; see `build_objective`.
 
-    Parameters
-    ----------
-    config : TrainConfig
-    device : torch.device
-    plain : bool
-        Without changes of low rank and with every parameter trainable: the shape that is kept in the end.
-    channels_last : bool
-        Memory format of the picture tower; FSDP2 shards contiguous parameters only.
+    The picture tower's memory is laid out channels last, except where it is to be sharded: FSDP2 takes
+    contiguous parameters only.
     """
-    model = build(config.architecture, seed=config.seed).to(device)
-    if channels_last:
+    model = build(config.architecture, device=device, seed=config.seed)
+    if device.type != "meta":
         model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not plain and config.lora:
         add_low_rank(model, config.lora, config.lora_alpha, seed=config.seed, lock=config.lock)
@@ -44,9 +36,34 @@ def build_model(
 
 
 def build_objective(
-    config: TrainConfig, model: CLIP, device: torch.device, teachers: Sequence[CLIP] = ()
+    config: TrainConfig, device: torch.device, teachers: Sequence[CLIP] = (), *, plain: bool = False
 ) -> Objective:
-    """The objective that a config names, on a model."""
+    """The objective that a config names, on its model at its start.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    device : torch.device
+        "meta" for the shapes alone, to be sharded; `materialise` gives them memory.
+    teachers : sequence of CLIP
+    plain : bool
+        Without changes of low rank and with every parameter trainable: the shape that is kept in the end.
+    """
+    model = build_model(config, device, plain=plain)
+    if device.type != "meta":
+        return _objective_on(model, config, teachers).to(device)
+    with device:
+        return _objective_on(model, config, teachers)
+
+
+def materialise(objective: Objective, device: torch.device, seed: int) -> None:
+    """Give an objective from the meta device memory, shard by shard, and set it from the seed."""
+    objective.to_empty(device=device)
+    initialise(objective.model, seed=seed)
+    objective.initialise(seed)
+
+
+def _objective_on(model: CLIP, config: TrainConfig, teachers: Sequence[CLIP]) -> Objective:
     if config.objective == "contrastive":
         return Contrastive(
             model,
@@ -61,10 +78,10 @@ def build_objective(
         )
     if config.objective == "classes":
         classes = torch.from_numpy(hash_keys(config.classes).view(np.int64).copy()).sort().values
-        return Classification(model, classes, config.seed).to(device)
+        return Classification(model, classes, config.seed)
     if config.objective == "captions":
-        return CaptionPrediction(model, config.seed).to(device)
-    return BagPrediction(model, 1 if config.objective == "words" else 3, config.seed).to(device)
+        return CaptionPrediction(model, config.seed)
+    return BagPrediction(model, 1 if config.objective == "words" else 3, config.seed)
 
 
 def load_teacher(config: TrainConfig, name: str, device: torch.device) -> CLIP:

@@ -63,6 +63,8 @@ class State:
         Time spent training, over all legs.
     total : int
         Steps of the whole run, as the schedule sees it.
+    warmup : int
+        Steps of warmup: fewer than the config's in a short run, and the same however it is extended.
     start : str
         Identity of the weights it began with, if it did not begin at random.
     identity : str
@@ -85,6 +87,7 @@ class State:
     stale: int = 0
     seconds: float = 0.0
     total: int = 0
+    warmup: int = 0
     start: str = ""
     identity: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -216,8 +219,21 @@ def load(folder: Path, config: TrainConfig) -> tuple[State, dict[str, str]]:
     # A field that came after the run was begun had no say in it: it counts as what it is by default.
     usual = fingerprint(TrainConfig(data=config.data))
     younger = {name: usual[name] for name in now.keys() - saved.keys() if name in usual}
-    _same({**younger, **saved}, now, path)
+    saved = {**younger, **saved}
+    if can_extend(config) and saved["epochs"] != now["epochs"]:
+        saved["epochs"] = now["epochs"]
+        state.total = 0  # to be counted again
+    _same(saved, now, path)
     return state, before
+
+
+def can_extend(config: TrainConfig) -> bool:
+    """Whether a run may be resumed with another number of epochs.
+
+    A cosine reaches 0 where the run ends, so every step of it depends on the end. At a constant rate none
+    does, unless pictures grow over the epochs.
+    """
+    return config.schedule == "constant" and not config.image_sizes
 
 
 def fingerprint(config: TrainConfig) -> dict[str, str]:
@@ -253,9 +269,11 @@ def _same(saved: dict[str, str], now: dict[str, str], path: Path) -> None:
     changed = [name for name in sorted(saved.keys() | now.keys()) if saved.get(name) != now.get(name)]
     if changed:
         told = "; ".join(f"{n} was {_short(saved.get(n))}, is {_short(now.get(n))}" for n in changed[:3])
+        cosine = changed == ["epochs"] and now["schedule"] == repr("cosine")
+        extend = ". A run with schedule=constant can be extended" if cosine else ""
         raise TrainingError(
             f"{path} belongs to a run with another config ({told}). Resume it with the same config, "
-            "or choose another folder for a new run"
+            f"or choose another folder for a new run{extend}"
         )
 
 

@@ -7,7 +7,6 @@ and every tensor that is kept is counted once. It grows by the pair, so two size
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,11 +14,9 @@ import torch
 from torch import Tensor
 
 from diptych.errors import TrainingError
-from diptych.pairs.pictures import free_memory
 
 SIZES = (4, 12)  # pairs that are encoded to count
 MARGIN = 1.5  # besides what is kept: gradients on their way back, and what one operation needs for itself
-PART = 0.8  # of the free memory that is used at most
 
 
 @dataclass(frozen=True)
@@ -116,15 +113,3 @@ def kept_bytes(work: Callable[[], object], parameters: list[Tensor]) -> int:
     total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     del result
     return total
-
-
-def free_bytes(device: torch.device) -> float:
-    """Memory that a run may still take: of the device, or of the machine."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return PART * (free + idle)
-    free = free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of this machine share
-    if not free:
-        raise TrainingError("this system does not tell how much memory is free: choose a chunk, --chunk 256")
-    return PART * free

@@ -19,7 +19,8 @@ whole batch, provided that step 3 sees what step 1 saw. Two things could differ,
   distributed training: with batch norm the size of a chunk is part of the model, and only with the same
   chunks are gradients equal.
 
-One all-reduce, with the last chunk. A batch of one chunk is encoded once, and its graph kept.
+DDP all-reduces once, with the last chunk; FSDP2 reduce-scatters with each, so that no process holds a whole
+gradient. A batch of one chunk is encoded once, and its graph kept.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def cached_gradients(
     forward: Callable[[Tensor | None, Tensor | None], Rows] | None = None,
     backward: Callable[[bool], AbstractContextManager[object]] | None = None,
     precision: Callable[[], AbstractContextManager[object]] = nullcontext,
-    factor: float = 1.0,
+    factor: float | Tensor = 1.0,
 ) -> Tensor:
     """Add the gradient of the loss on all chunks to every parameter's `grad`.
 
@@ -57,7 +58,7 @@ def cached_gradients(
     objective : Objective
         What is trained.
     chunks : sequence of callables
-        Each gives its pictures and tokens; called twice where there is more than one.
+        Each gives its pictures and tokens; called several times where there is more than one.
     groups : LongTensor, optional
         Of all pairs of this process, for the loss.
     seeds : sequence of int
@@ -71,8 +72,8 @@ def cached_gradients(
         last: the moment to talk to other processes.
     precision : callable
         Makes the context (an autocast) of each pass through the towers.
-    factor : float
-        On all gradients.
+    factor : float or Tensor
+        On all gradients; a tensor on the device need not be waited for.
 
     Returns
     -------

@@ -7,9 +7,9 @@ checkpoint. Which batch, which rate and when to stop is the trainer's.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -17,18 +17,23 @@ from torch import Tensor, nn
 
 from diptych.errors import TrainingError
 from diptych.model.machine import pick_dtype
-from diptych.model.sharding import full_tensor, is_sharded, local_shard, shard_like
+from diptych.model.sharding import full_tensor, shard_like
 from diptych.model.statistics import batch_norms, frozen_statistics, running_statistics
 from diptych.pairs import Batch
-from diptych.training.build import build_model, build_objective, load_teacher
+from diptych.training.accelerator import Accelerator
+from diptych.training.build import build_objective, load_teacher, materialise
 from diptych.training.config import TrainConfig
 from diptych.training.gradients import cached_gradients, chunk_seed
-from diptych.training.memory import MemoryPlanner
+from diptych.training.memory import KEPT_PICTURES, MemoryPlanner
 from diptych.training.meter import first_bad_layer
 from diptych.training.objective import Objective
 from diptych.training.optim import Average, optimizer, optimizer_state
+from diptych.training.scaling import LIMIT, LossScaler
+from diptych.training.step import apply_gradients
 from diptych.training.tuning import merged, still_modules, unmerged
-from diptych.training.world import World
+from diptych.training.world import World, outside_parameters
+
+META = torch.device("meta")
 
 
 class Learner:
@@ -37,46 +42,49 @@ class Learner:
     Parameters
     ----------
     config : TrainConfig
-    device : torch.device
+    accelerator : Accelerator
+        What this process computes on.
     world : World
 
     Attributes
     ----------
     model : CLIP
-        Being trained; with FSDP2 its parameters are cut into pieces.
+        Being trained; with FSDP2 its parameters are sharded.
     dtype : torch.dtype
         What the towers compute in.
     chunk : int
         Pairs encoded at once; 0: all.
     """
 
-    def __init__(self, config: TrainConfig, device: torch.device, world: World) -> None:
-        self.config, self.device, self.world, self.chunk = config, device, world, max(0, config.chunk)
-        self.dtype = pick_dtype(config.precision, device)
-        self.teachers = [load_teacher(config, name, device) for name in config.teachers]
-        self.objective = self._build()
+    def __init__(self, config: TrainConfig, accelerator: Accelerator, world: World) -> None:
+        self.config, self.accelerator, self.world = config, accelerator, world
+        self.device, self.chunk = accelerator.device, max(0, config.chunk)
+        self.dtype = pick_dtype(config.precision, self.device)
+        self.teachers = [load_teacher(config, name, self.device) for name in config.teachers]
+        self.objective, self.forward = self._build()
         self.model = self.objective.model
         self.model.set_grad_checkpointing(config.grad_checkpointing)
-        self.forward = world.wrap(self.objective, config.parallel, self.dtype)
         self.average = None
         if config.ema:
-            average = self._build()
-            if self.is_sharded:
-                world.wrap(average, "fsdp", self.dtype)
-            self.average = Average(average, config.ema)
+            # Only shards are wrapped: with DDP each process averages the same weights by itself.
+            self.average = Average(self._build(wrapped=self.is_sharded)[0], config.ema)
         self.optimizer = optimizer(self.objective, config)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        self.scaler = LossScaler(self.device, self.dtype == torch.float16)
         self.statistics = running_statistics(self.model)
         self.still = still_modules(self.model) if config.lock or config.lora else []
         self.still += batch_norms(self.model) if config.still_norms else []
+        self._unread: tuple[Callable[[], list[float]], int, Batch] | None = None
 
     def begin(self, state: Mapping[str, Tensor]) -> None:
         """Take over plain weights, before the first step."""
         for objective in self._objectives().values():
-            _fill(objective.model, unmerged(state, objective.model))
+            fill(objective.model, unmerged(state, objective.model))
 
     def step(self, batch: Batch, number: int, lr: float) -> tuple[Tensor, Tensor]:
         """Learn from one batch.
+
+        Nothing here waits for the device. Whether the step was good is read during the next one (`check`);
+        one that was not has moved no weight.
 
         Parameters
         ----------
@@ -94,59 +102,82 @@ class Learner:
         Raises
         ------
         TrainingError
-            Either is no number.
+            The step before was no good.
         """
-        config, world = self.config, self.world
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["share"]
         self._train_mode()
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._gradients(batch, number)
-        late = [p.grad for p in self.objective.loss_parameters() if p.grad is not None]
-        world.all_reduce_mean(late)
-        self.scaler.unscale_(self.optimizer)
-        parameters = [p for p in self.objective.parameters() if p.grad is not None]
-        norm = gradient_norm([p.grad for p in parameters if p.grad is not None], world)
-        if not torch.isfinite(loss) or not (torch.isfinite(norm) or self.scaler.is_enabled()):
-            size = self.chunk or len(batch)
-            # Of parameters in pieces each process knows its own, and would go another way than the others.
-            some = batch.part(slice(0, size), self.device)
-            where = "" if self.is_sharded else first_bad_layer(self.objective, *some)
-            raise TrainingError(
-                f"the loss is {loss.item()} and the gradient {norm.item()} at step {number}: the run went "
-                f"astray{f', first in {where}' if where else ''}. Start again in another folder with a lower "
-                f"lr (now {config.lr:g}), a longer warmup or float32"
-            )
-        if config.clip:
-            shrink = (config.clip / (norm + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_([local_shard(p.grad) for p in parameters if p.grad is not None], shrink)
-        self.scaler.step(self.optimizer)  # float16: leaves the step out where a gradient overflowed
-        self.scaler.update()
+        outside = outside_parameters(self.objective, self.config.parallel)
+        self.world.all_reduce_mean([p.grad for p in outside if p.grad is not None])
+        norm = apply_gradients(self.optimizer, self.scaler, loss, self.config.clip, self.world)
         with torch.no_grad():
-            self.model.logit_scale.clamp_(max=math.log(config.max_scale))
-        world.all_reduce_mean(self.statistics)
+            self.model.logit_scale.clamp_(max=math.log(self.config.max_scale))
+        self.world.all_reduce_mean(self.statistics)
         if self.average is not None:
             self.average.update(self.objective, number)
+        figures = torch.stack([loss.float(), norm.float(), self.scaler.skipped])
+        figures = self.accelerator.read_later(figures)
+        self.check()
+        self._unread = (figures, number, batch)
         return loss, norm
+
+    def check(self) -> None:
+        """Raise TrainingError if the last step was no good; all processes read the same."""
+        if self._unread is None:
+            return
+        (read, number, batch), self._unread = self._unread, None
+        loss, norm, skipped = read()
+        if skipped >= LIMIT:
+            raise TrainingError(
+                f"the gradient overflows float16 since {skipped:.0f} steps, at step {number}, however small "
+                f"the loss scale (now {self.scaler.scale.item():g}). Take bfloat16 or float32, or go on from "
+                "the last checkpoint with a lower lr"
+            )
+        if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.enabled):
+            return
+        size = self.chunk or len(batch)
+        where = "" if self.is_sharded else first_bad_layer(self.objective, *self._chunk(batch, 0, size))
+        raise TrainingError(
+            f"the loss is {loss} and the gradient {norm} at step {number}: the run went "
+            f"astray{f', first in {where}' if where else ''}. Start again in another folder with a lower "
+            f"lr (now {self.config.lr:g}), a longer warmup or float32"
+        )
 
     def _gradients(self, batch: Batch, number: int) -> Tensor:
         config, world = self.config, self.world
         size = self.chunk or len(batch)
         starts = range(0, len(batch), size)
         first = world.rank * len(starts)
-        wanted = config.same_caption != "negative" or self.objective.needs_groups
+        grouped = config.same_caption != "negative" or self.objective.needs_groups
         return cached_gradients(
             self.objective,
-            [partial(batch.part, slice(start, start + size), self.device) for start in starts],
-            batch.groups.to(self.device) if wanted else None,
+            self._chunks(batch, size),
+            self.accelerator.send(batch.groups) if grouped else None,
             seeds=[chunk_seed(config.seed, number, first + n) for n in range(len(starts))],
             exchange=world.exchange,
             forward=self.forward,
             backward=partial(self.world.backward, self.forward),
             precision=self._precision,
             # Wrappers for many processes take the mean, and the gradient is a sum.
-            factor=world.size * float(self.scaler.get_scale()),
+            factor=world.size * self.scaler.scale,
         )
+
+    def _chunks(self, batch: Batch, size: int) -> list[Callable[[], tuple[Tensor, Tensor]]]:
+        """What gives each chunk, as often as it is asked for: crops are sent once, before the first.
+
+        Normalised pictures are kept between the two passes where that is little memory; else they are made
+        again from the crops, which take a quarter.
+        """
+        sent = replace(batch, crops=self.accelerator.send(batch.crops))
+        chunks = [partial(self._chunk, sent, start, size) for start in range(0, len(batch), size)]
+        if len(chunks) > 1 and 4 * batch.crops.numel() <= KEPT_PICTURES:
+            return [cache(chunk) for chunk in chunks]
+        return list(chunks)
+
+    def _chunk(self, batch: Batch, start: int, size: int) -> tuple[Tensor, Tensor]:
+        return batch.part(slice(start, start + size), self.device)
 
     def try_out(self, batch: Batch, number: int) -> None:
         """Forward and backward of a batch, of which nothing stays."""
@@ -158,51 +189,67 @@ class Learner:
     def memory(self) -> MemoryPlanner:
         """Counts what this run holds."""
         self._train_mode()
-        return MemoryPlanner(self.config, self.objective, self.device, self.world, self._precision)
+        return MemoryPlanner(self.config, self.objective, self.accelerator, self.world, self.dtype)
 
     def _train_mode(self) -> None:
         self.objective.train()
         for module in self.still:
             module.eval()
 
-    def _precision(self) -> AbstractContextManager[object]:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+    def _precision(self) -> Any:
+        return self.accelerator.autocast(self.dtype)
 
-    def _build(self, *, plain: bool = False) -> Objective:
-        """The objective on a model at its start."""
-        model = build_model(self.config, self.device, plain=plain, channels_last=not self.is_sharded)
-        return build_objective(self.config, model, self.device, self.teachers)
+    def _build(self, *, plain: bool = False, wrapped: bool = True) -> tuple[Objective, nn.Module]:
+        """The objective at its start, and the module to call in its place."""
+        config, sharded = self.config, self.is_sharded and not plain
+        objective = build_objective(config, META if sharded else self.device, self.teachers, plain=plain)
+        if plain or not wrapped:
+            return objective, objective
+        forward = self.world.wrap(objective, config.parallel, self.dtype)
+        if sharded:  # only now is there memory: for the shards
+            materialise(objective, self.device, config.seed)
+        return objective, forward
 
     def _objectives(self) -> dict[str, Objective]:
-        found = {"model": self.objective}
-        return found if self.average is None else {**found, "average": self.average.model}
+        averaged = {} if self.average is None else {"average": self.average.model}
+        return {"model": self.objective, **averaged}
 
     @property
     def is_sharded(self) -> bool:
-        """Whether each process holds a piece of every parameter."""
+        """Whether each process holds a shard of every parameter."""
         return self.config.parallel == "fsdp" and self.world.size > 1
 
-    def evaluated(self) -> Objective:
-        """What to measure and keep: averaged if there is an average, whole and plain. All must call this."""
+    def evaluated(self) -> Objective | None:
+        """What to measure and keep, whole and plain: the average if there is one.
+
+        All processes must call this. Where the model is sharded, the first one gathers it, a parameter at a
+        time and on the CPU, and the others get None.
+        """
         trained = self._objectives().get("average", self.objective)
         if not self.is_sharded and not self.config.lora:
             return trained
-        plain = self._build(plain=True)
-        state = {name: full_tensor(tensor) for name, tensor in trained.state_dict().items()}
-        _fill(plain, merged(state, trained))
+        state: dict[str, Tensor] = {}
+        for name, tensor in trained.state_dict().items():
+            gathered = full_tensor(tensor)
+            if self.world.first:
+                state[name] = gathered.cpu()
+        if not self.world.first:
+            return None
+        plain, _ = self._build(plain=True)
+        fill(plain, merged(state, trained))
         return plain
 
     def tensors(self) -> dict[str, Any]:
-        """Everything that learning changed, by the parameters' names; with FSDP2 this process's pieces."""
+        """Everything that learning changed, by the parameters' names; with FSDP2 this process's shards."""
         found: dict[str, Any] = {name: one.state_dict() for name, one in self._objectives().items()}
         found["optimizer"] = optimizer_state(self.objective, self.optimizer)
         found["scaler"] = self.scaler.state_dict()
         return found
 
     def restore(self, tensors: Mapping[str, Any]) -> None:
-        """Take over what `tensors` gave, whole or this process's pieces."""
+        """Take over what `tensors` gave, whole or this process's shards."""
         for name, objective in self._objectives().items():
-            _fill(objective, tensors[name])
+            fill(objective, tensors[name])
         for name, parameter in self.objective.named_parameters():
             if parameter.requires_grad:
                 memory = tensors["optimizer"][name]
@@ -210,29 +257,18 @@ class Learner:
                     "step": memory["step"].float().to(parameter.device),
                     **{key: shard_like(memory[key], parameter) for key in ("exp_avg", "exp_avg_sq")},
                 }
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict(tensors["scaler"])
-
-
-def gradient_norm(gradients: Sequence[Tensor], world: World) -> Tensor:
-    """The Euclidean norm of all gradients together, those in pieces summed over the processes."""
-    if not gradients:
-        return torch.zeros(())
-    pieces = [g for g in gradients if is_sharded(g)]
-    here = [g for g in gradients if not is_sharded(g)]
-    square = torch.zeros((), device=gradients[0].device)
-    if here:
-        square += torch.stack(torch._foreach_norm(here)).square().sum()
-    if pieces:
-        square += world.all_reduce_sum(
-            torch.stack(torch._foreach_norm([local_shard(g) for g in pieces])).square().sum()
-        )
-    return square.sqrt()
+        self.scaler.load_state_dict(tensors["scaler"])
 
 
 @torch.no_grad()
-def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy weights into a module, whole ones into pieces where the model is in pieces."""
+def fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy weights into a module, whole ones into shards where the module is sharded.
+
+    Raises
+    ------
+    TrainingError
+        The names are not the module's.
+    """
     own = model.state_dict()
     if own.keys() != state.keys():
         raise TrainingError(

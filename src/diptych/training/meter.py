@@ -8,7 +8,6 @@ run computes twice to save memory does not count, nor does padding.
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Iterator
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from diptych.model.config import CLIPConfig
 from diptych.model.cost import peak
 from diptych.pairs import Batch
+from diptych.training.accelerator import Accelerator
 from diptych.training.config import TrainConfig
 from diptych.training.predicting import cost_of
 from diptych.training.watching import StepReport
@@ -33,14 +33,16 @@ class Meter:
     ----------
     config : TrainConfig
         Says the model's shape and what it is to learn.
-    device, dtype : torch.device, torch.dtype
+    accelerator, dtype : Accelerator, torch.dtype
         What it computes on and in.
     processes : int
     """
 
-    def __init__(self, config: TrainConfig, device: torch.device, dtype: torch.dtype, processes: int) -> None:
-        self.config, self.device, self.processes = config, device, processes
-        self.peak = peak(device, dtype)
+    def __init__(
+        self, config: TrainConfig, accelerator: Accelerator, dtype: torch.dtype, processes: int
+    ) -> None:
+        self.config, self.accelerator, self.processes = config, accelerator, processes
+        self.peak = peak(accelerator.device, dtype)
         self.restart()
 
     def restart(self) -> None:
@@ -52,7 +54,7 @@ class Meter:
 
     def add(self, result: tuple[Tensor, Tensor], batch: Batch) -> None:
         """Count a step: its loss and gradient, and this process's batch."""
-        self.loss, self.norm = self.loss + result[0].cpu(), result[1]
+        self.loss, self.norm = self.loss + result[0], result[1]  # on the device: nothing is waited for
         self.pairs, self.steps = self.pairs + len(batch), self.steps + 1
         self.waited += batch.wait_seconds
         self.worked += batch.work_seconds
@@ -82,7 +84,7 @@ class Meter:
                 self.pairs * self.config.workers * self.processes / max(self.worked, 1e-9), 1
             ),
             utilisation=round(needed / took / self.peak, 4) if self.peak else 0.0,
-            memory=memory_used(self.device),
+            memory=round(self.accelerator.peak_bytes() / 2**30, 2),
         )
 
 
@@ -92,18 +94,6 @@ def texts_of(tokens: Tensor, config: CLIPConfig) -> float:
         return float(tokens.shape[-1])
     ends = tokens if config.text.end_id is None else (tokens == config.text.end_id).int()
     return float((ends.argmax(-1) + 1).float().mean())
-
-
-def memory_used(device: torch.device) -> float:
-    """The most memory used so far, GiB: the device's own, or the process's."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(most * (1 if sys.platform == "darwin" else 1024) / 2**30, 2)
 
 
 class Diagnosis:

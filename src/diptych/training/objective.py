@@ -64,6 +64,9 @@ class Objective(nn.Module, ABC):
         processes.
         """
 
+    def initialise(self, seed: int) -> None:
+        """Set the parameters and buffers beside the model from a seed; a contrastive objective has none."""
+
     @property
     def needs_groups(self) -> bool:
         """Whether `loss` wants the groups whatever the config says of equal captions."""
@@ -181,7 +184,7 @@ class Contrastive(Objective):
     def _encode_text(self, model: CLIP, tokens: Tensor) -> Tensor:
         if self.share_text and can_share(model.text_config):
             return encode_shared(model, tokens, nodes=TREE_NODES)
-        return model.encode_text(tokens.to(model.logit_scale.device), normalize=True)
+        return model.encode_text(tokens, normalize=True)
 
     def loss(self, rows: Sequence[Tensor], groups: Tensor | None, exchange: Exchange) -> Tensor:
         """InfoNCE or the sigmoid loss on all pairs, and what the teachers make of them."""

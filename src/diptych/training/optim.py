@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from diptych.model.sharding import local_shard
+from diptych.model.sharding import is_sharded, local_shard
 from diptych.training.config import TrainConfig
 from diptych.training.objective import Objective
 from diptych.training.tuning import depth
@@ -58,14 +58,14 @@ def optimizer(objective: Objective, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW on what learns: groups by decay or none, and by depth where early layers are to learn slower.
 
     Each group has its `share` of the rate. Numbers without a dimension (scale and bias) have a group of their
-    own: FSDP2 cuts all others into pieces, and one kernel takes whole or pieces.
+    own, and with FSDP2 so has everything that is not sharded: one kernel takes shards or whole parameters.
     """
-    found: dict[tuple[int, bool, bool], list[Tensor]] = {}
+    found: dict[tuple[int, bool, bool, bool], list[Tensor]] = {}
     for name, parameter in objective.named_parameters():
         if parameter.requires_grad:
             own, of_model = name.removeprefix("model."), name.startswith("model.")
             layer = depth(own, objective.model) if of_model and config.layer_decay < 1 else 0
-            kind = (layer, not decays(name, parameter), not parameter.ndim)
+            kind = (layer, not decays(name, parameter), not parameter.ndim, is_sharded(parameter))
             found.setdefault(kind, []).append(parameter)
     groups = [
         {
@@ -73,7 +73,7 @@ def optimizer(objective: Objective, config: TrainConfig) -> torch.optim.AdamW:
             "weight_decay": 0.0 if free else config.weight_decay,
             "share": config.layer_decay**layer,
         }
-        for (layer, free, _), parameters in sorted(found.items(), key=lambda item: item[0])
+        for (layer, free, *_), parameters in sorted(found.items(), key=lambda item: item[0])
     ]
     return torch.optim.AdamW(
         groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True

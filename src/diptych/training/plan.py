@@ -14,12 +14,11 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from diptych.model.cost import GPUS
-from diptych.model.machine import pick_device
 from diptych.pairs import Batch, StreamLoader
+from diptych.training.accelerator import pick_accelerator
 from diptych.training.config import Run
-from diptych.training.footprint import SIZES, free_bytes
+from diptych.training.footprint import SIZES
 from diptych.training.learner import Learner
-from diptych.training.memory import bytes_each
 from diptych.training.meter import texts_of
 from diptych.training.predicting import cost_of
 from diptych.training.trainer import no_batch, open_loader
@@ -99,10 +98,11 @@ def plan(
         The run could not start.
     """
     config = run.config
-    device = pick_device(config.device)
+    accelerator = pick_accelerator(config.device)
+    accelerator.place()
     if config.threads:
         torch.set_num_threads(config.threads)
-    learner = Learner(config, device, World())
+    learner = Learner(config, accelerator, World())
     few = _few(config.batch_size)
     loader = open_loader(replace(config, batch_size=few), World(), lanes=1)
     if isinstance(loader, StreamLoader):
@@ -127,7 +127,7 @@ def plan(
     memory = _memory(learner, batch, chunk or config.batch_size)
     pairs = steps * config.batch_size
     # On a processor the workers take their time from the towers; beside a GPU the slower one decides.
-    here = 1 / rate + 1 / decoded if device.type == "cpu" else max(1 / rate, 1 / decoded)
+    here = 1 / rate + 1 / decoded if accelerator.device.type == "cpu" else max(1 / rate, 1 / decoded)
     work = operations * (4 / 3 if cached else 1) * pairs
     return Plan(
         parameters=_parameters(learner),
@@ -137,9 +137,9 @@ def plan(
         tokens=tokens,
         operations=operations,
         memory=memory,
-        free=free_bytes(device) + memory["weights"],  # which are there by now
+        free=accelerator.free_bytes() + memory["weights"],  # which are there by now
         chunk=chunk,
-        device=str(device),
+        device=str(accelerator.device),
         precision=str(learner.dtype).removeprefix("torch."),
         pairs_per_second=rate,
         decoded_per_second=decoded,
@@ -167,14 +167,14 @@ def _parameters(learner: Learner) -> dict[str, int]:
 
 
 def _memory(learner: Learner, batch: Batch, chunk: int) -> dict[str, float]:
-    config = learner.config
-    every = list(learner.objective.parameters())
-    learning = sum(p.numel() for p in every if p.requires_grad)
+    pairs, planner = learner.config.batch_size, learner.memory()
+    every = sum(p.numel() for p in learner.objective.parameters())
+    kept = planner.kept_bytes(pairs) if chunk < pairs else 0.0
     return {
-        "weights": 4.0 * sum(p.numel() for p in every) * (2 if config.ema else 1),
-        "gradients and moments": 12.0 * learning,
-        f"a chunk of {chunk:,} pairs": learner.memory().footprint(batch).bytes(chunk),
-        "rows and pictures": float(bytes_each(config) * config.batch_size),
+        "weights": 4.0 * every * (2 if learner.config.ema else 1),
+        "gradients and moments": planner.state_bytes(),
+        f"a chunk of {chunk:,} pairs": planner.footprint(batch).bytes(chunk),
+        "rows and pictures": planner.bytes_each() * pairs + planner.loss_bytes(pairs) + kept,
     }
 
 
@@ -184,7 +184,6 @@ def _seconds(learner: Learner, batch: Batch) -> float:
     for number in range(3):
         started = time.perf_counter()
         learner.try_out(batch, number)
-        if learner.device.type == "cuda":
-            torch.cuda.synchronize(learner.device)
+        learner.accelerator.synchronize()
         taken.append(time.perf_counter() - started)
     return min(taken)

@@ -21,6 +21,7 @@ from diptych.losses.exchange import Exchange, mean_of
 from diptych.model.clip import CLIP
 from diptych.model.cost import Cost, cost
 from diptych.model.decoder import CaptionDecoder
+from diptych.model.sharding import shard_like
 from diptych.training.config import TrainConfig
 from diptych.training.objective import Objective, Rows
 
@@ -76,8 +77,14 @@ class CaptionPrediction(Predicting):
         super().__init__()
         self.model = model
         config = model.config
-        self.decoder = CaptionDecoder(config.text, width_of(model), config.activation, seed)
+        meta = next(model.parameters()).is_meta
+        width = width_of(model)
+        self.decoder = CaptionDecoder(config.text, width, config.activation, None if meta else seed)
         _leave_out(model, by_cells=True)
+
+    def initialise(self, seed: int) -> None:
+        """Set the decoder from a seed."""
+        self.decoder.initialise(seed)
 
     def seen(self, images: Tensor) -> Tensor:
         """The picture's cells, (B, P, C)."""
@@ -105,11 +112,13 @@ class BagPrediction(Predicting):
         self.model, self.longest = model, longest
         self.vocabulary = model.config.text.vocab_size
         self.head = nn.Linear(width_of(model), self.vocabulary if longest == 1 else BUCKETS)
-        draw = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            self.head.weight.copy_(torch.randn(self.head.weight.shape, generator=draw) * 0.02)
-            self.head.bias.zero_()
+        if not self.head.weight.is_meta:
+            self.initialise(seed)
         _leave_out(model)
+
+    def initialise(self, seed: int) -> None:
+        """Set the head from a seed."""
+        _initialise_head(self.head, seed)
 
     def seen(self, images: Tensor) -> Tensor:
         """Logarithms of how likely each entry of the bag is, (B, K)."""
@@ -152,12 +161,16 @@ class Classification(Objective):
             )
         self.model = model
         self.register_buffer("classes", classes)
+        self._numbers = (classes,)  # in a tuple: it stays where it is when the module moves
         self.head = nn.Linear(width_of(model), len(classes))
-        draw = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            self.head.weight.copy_(torch.randn(self.head.weight.shape, generator=draw) * 0.02)
-            self.head.bias.zero_()
+        if not self.head.weight.is_meta:
+            self.initialise(seed)
         _leave_out(model)
+
+    def initialise(self, seed: int) -> None:
+        """Set the head from a seed, and the classes' numbers."""
+        self.classes.copy_(self._numbers[0])  # type: ignore[operator]
+        _initialise_head(self.head, seed)
 
     def forward(self, images: Tensor | None, tokens: Tensor | None) -> Rows:
         """What is known of each picture before the head, (B, W)."""
@@ -198,6 +211,14 @@ class Classification(Objective):
         """Logits of the classes in their order, (N, K)."""
         found: Tensor = self.head(self.model.visual.features(images))
         return found
+
+
+def _initialise_head(head: nn.Linear, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        values = torch.randn(head.weight.shape, generator=draw) * 0.02
+        head.weight.copy_(shard_like(values, head.weight))
+        head.bias.zero_()
 
 
 def width_of(model: CLIP) -> int:

@@ -10,12 +10,10 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
-import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,18 +22,22 @@ import torch
 from torch import Tensor
 
 from diptych.errors import TrainingError
-from diptych.model.clip import CLIP
-from diptych.model.machine import pick_device
+from diptych.model.machine import pick_dtype
 from diptych.pairs import Batch, Loader, Negatives, Share, open_pairs
 from diptych.training import checkpoint
+from diptych.training.accelerator import Accelerator, pick_accelerator
 from diptych.training.build import refuse_other_inputs
 from diptych.training.config import Run, TrainConfig
+from diptych.training.feed import feed
+from diptych.training.joining import join
 from diptych.training.learner import Learner
 from diptych.training.meter import Diagnosis, Meter
+from diptych.training.objective import Objective
 from diptych.training.optim import rate
+from diptych.training.signals import STATUS, StopRequest, stop_requests
 from diptych.training.tuning import fitted_start
 from diptych.training.watching import Listener, Summary
-from diptych.training.world import World, join
+from diptych.training.world import World
 from diptych.weights import load_checkpoint, save_checkpoint
 
 OFF_PLAN = 0.03  # by which part of the planned steps the real ones may be off before it is said
@@ -61,44 +63,51 @@ def train(run: Run, *, resume: bool = False, listener: Listener | None = None) -
     Raises
     ------
     TrainingError
-        The run cannot start, the loss is no number any more, or the checkpoint does not belong to it.
+        The run cannot start, the loss became NaN, the checkpoint does not belong to it, or another process
+        of the run failed.
     """
-    trainer = Trainer(run, listener or Listener(), resume=resume)
-    world = trainer.world
+    accelerator = pick_accelerator(run.config.device)
+    world = join(accelerator, run.config.exchange)
+    trainer, failed = None, True
     try:
-        return trainer.run()
-    except Exception as error:
-        if not world.lost_peer(error):
+        with accelerator.fast_products(pick_dtype(run.config.precision, accelerator.device)):
+            trainer = Trainer(run, listener or Listener(), accelerator, world, resume=resume)
+            summary = trainer.run()
+        failed = False
+        return summary
+    except BaseException as error:
+        other = world.fail(error, trainer.state.step if trainer else 0)
+        if other is None:
             raise
-        raise TrainingError(
-            f"process {world.rank} of {world.size} lost another one at step "
-            f"{trainer.state.step} ({error}). What was saved is whole: the same command with --resume goes on"
-        ) from error
+        raise other from error
     finally:
         # What wraps the model holds the connections. Their threads have to end before the interpreter does:
         # one that lets go of a tensor in its last moments aborts the process.
         del trainer
-        world.close()
+        world.close(failed=failed)
 
 
 class Trainer:
     """One run; see `train`."""
 
-    def __init__(self, run: Run, listener: Listener, *, resume: bool = False) -> None:
+    def __init__(
+        self, run: Run, listener: Listener, accelerator: Accelerator, world: World, *, resume: bool = False
+    ) -> None:
         self.config, self.evaluators, self.listener = run.config, run.evaluators, listener
-        self.resume = resume
+        self.accelerator, self.world = accelerator, world
         config = run.config
         self.folder = Path(config.out)
-        refuse_used(self.folder, resume=resume)
-        self.device = pick_device(config.device)
+        # Decided by the first process: a shared disk may show the others an older state.
+        started = world.broadcast((self.folder / checkpoint.FILE).exists())
+        refuse_used(self.folder, resume=resume or not started)
+        self.resume, self.resumes = resume, resume and started
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.world = join(self.device, config.exchange)
         self.spec = config.spec
-        self.learner = Learner(config, self.device, self.world)
+        self.learner = Learner(config, accelerator, world)
         self.state = checkpoint.State(lanes=config.lanes or self.world.size)
         self.metrics: dict[str, float] = {}
-        self.planned: list[int] = []  # steps of each epoch; known to the first process
+        self.planned: list[int] = []  # steps of each epoch
         known = config.monitor.split("/")[0]
         if config.monitor and known not in self.evaluators:
             raise TrainingError(
@@ -117,21 +126,20 @@ class Trainer:
     def _run(self) -> Summary:
         state = self.state
         # Counted once and kept: what is found out about bad records later must not bend the schedule.
-        if self.world.first:
-            self.planned = [self.loader.steps(epoch) for epoch in range(self.config.epochs)]
-            state.total = state.total or sum(self.planned)
-        state.total = self.world.broadcast(state.total)
+        self.planned = self.world.run_on_first(self._count_steps)
+        state.total = state.total or sum(self.planned)
         if not state.total:
             raise no_batch(self.config, self.loader)
-        self.warmup = min(self.config.warmup, max(1, state.total // 5))
-        if self.warmup < self.config.warmup:
-            self.listener.note(
-                f"the run has {state.total} steps, so the warmup is {self.warmup} of them, not "
-                f"{self.config.warmup}"
-            )
+        if not state.warmup:
+            state.warmup = min(self.config.warmup, max(1, state.total // 5))
+            if state.warmup < self.config.warmup:
+                self.listener.note(
+                    f"the run has {state.total} steps, so the warmup is {state.warmup} of them, not "
+                    f"{self.config.warmup}"
+                )
         started = time.monotonic() - state.seconds
         log_file = self.folder / checkpoint.LOG if self.world.first else Path(os.devnull)
-        with log_file.open("a", encoding="utf-8") as log, _stop_asked() as stop:
+        with log_file.open("a", encoding="utf-8") as log, stop_requests() as stop:
             reason = self._epochs(log, started, stop)
         if self.loader.report.skipped:
             self.listener.note(str(self.loader.report))
@@ -141,9 +149,12 @@ class Trainer:
             finished, reason, state.step, state.seconds, state.metrics, state.identity, self.folder
         )
 
+    def _count_steps(self) -> list[int]:
+        return [self.loader.steps(epoch) for epoch in range(self.config.epochs)]
+
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.resume and (self.folder / checkpoint.FILE).exists():
+        if self.resumes:
             self._restore()
         else:
             self._rewind(0)
@@ -184,42 +195,51 @@ class Trainer:
             checkpoint.rewind_log(self.folder, step)
 
     def _conditions(self) -> dict[str, str]:
-        return checkpoint.machine(self.config, self.device, self.learner.dtype, self.world)
+        return checkpoint.machine(self.config, self.accelerator.device, self.learner.dtype, self.world)
 
-    def _epochs(self, log: TextIO, started: float, stop: threading.Event) -> str:
+    def _epochs(self, log: TextIO, started: float, stop: StopRequest) -> str:
         """Epoch by epoch; the reason why it ended."""
         state, config, limit = self.state, self.config, self.config.max_minutes * 60
         leg, begun = time.monotonic(), state.step
-        meter = Meter(config, self.device, self.learner.dtype, self.world.size)
-        diagnosis = Diagnosis(config.batch_size, self._has_chance, config.max_scale, self.warmup)
+        meter = Meter(config, self.accelerator, self.learner.dtype, self.world.size)
+        diagnosis = Diagnosis(config.batch_size, self._has_chance, config.max_scale, state.warmup)
         while state.epoch < config.epochs:
             if config.patience and state.stale >= config.patience:
                 return "no better for a while"
             self.loader.image_size = config.side(state.epoch)
             batches = self.loader.batches(state.epoch, state.positions)
-            while True:
-                self.world.note(f"reads the data of step {state.step + 1}")
-                batch = next(batches, None)
-                self.world.note(f"meets the others before step {state.step + 1}")
-                late = bool(limit) and state.step > begun and time.monotonic() - leg > limit
-                # Asked together, so that all processes stop at the same step.
-                over, interrupted, late = self.world.any_rank(batch is None, stop.is_set(), late)
-                if over or batch is None:
-                    break
-                if interrupted:
-                    return "interrupted"
-                if late:
-                    return f"time is up ({config.max_minutes:g} minutes)"
-                self.world.note(f"computes step {state.step + 1}")
-                meter.add(self._step(batch), batch)
-                state.step, state.positions = state.step + 1, {**state.positions, **batch.positions}
-                state.seconds = time.monotonic() - started
-                if state.step % config.log_every == 0:
-                    self._tell(log, meter, diagnosis)
-                if state.step % config.checkpoint_every == 0:
-                    self._save()
+            with closing(feed(batches, self.accelerator)) as feeding:
+                while True:
+                    self.world.note(f"reads the data of step {state.step + 1}")
+                    batch = next(feeding, None)
+                    self.world.note(f"meets the others before step {state.step + 1}")
+                    late = bool(limit) and state.step > begun and time.monotonic() - leg > limit
+                    # Agreed on, so that all processes stop at the same step.
+                    over, late, *stops = self.world.any_rank(
+                        batch is None, late, *(stop.reason == reason for reason in STATUS)
+                    )
+                    if over or batch is None:
+                        break
+                    if any(stops):
+                        return next(reason for reason, asked in zip(STATUS, stops, strict=True) if asked)
+                    if late:
+                        return f"time is up ({config.max_minutes:g} minutes)"
+                    self.world.note(f"computes step {state.step + 1}")
+                    meter.add(self._step(batch), batch)
+                    self._after_step(log, batch, started, meter, diagnosis)
             self._end_epoch(log)
         return "done"
+
+    def _after_step(
+        self, log: TextIO, batch: Batch, started: float, meter: Meter, diagnosis: Diagnosis
+    ) -> None:
+        state = self.state
+        state.step, state.positions = state.step + 1, {**state.positions, **batch.positions}
+        state.seconds = time.monotonic() - started
+        if state.step % self.config.log_every == 0:
+            self._tell(log, meter, diagnosis)
+        if state.step % self.config.checkpoint_every == 0:
+            self._save()
 
     def _end_epoch(self, log: TextIO) -> None:
         state, config = self.state, self.config
@@ -245,7 +265,7 @@ class Trainer:
         if config.chunk < 0:
             self._choose_chunk(batch)
         total = self.state.total if config.schedule == "cosine" else None
-        lr = rate(step, total, peak=config.lr, warmup=self.warmup)
+        lr = rate(step, total, peak=config.lr, warmup=self.state.warmup)
         return self.learner.step(batch, step, lr)
 
     def _choose_chunk(self, batch: Batch) -> None:
@@ -258,12 +278,10 @@ class Trainer:
     def _evaluate(self, log: TextIO) -> None:
         """Call the evaluators, and keep the model if it is the best so far."""
         self.world.note("evaluates")
-        trained = self.learner.evaluated().eval()
-        self.metrics = {
-            f"{name}/{key}": float(value)
-            for name, evaluator in self.evaluators.items()
-            for key, value in evaluator(trained.product, self.state.step).items()
-        }
+        trained = self.learner.evaluated()
+        # Measured once. Sums in another order differ in the last bit, and a process that finds its own value
+        # better than the best would wait for the others where they do not come.
+        self.metrics = self.world.run_on_first(lambda: self._measure(trained))
         _write(log, {"step": self.state.step, "epoch": self.state.epoch + 1, **self.metrics})
         self.listener.evaluated(self.state.step, self.metrics)
         monitor, state = self.config.monitor, self.state
@@ -276,11 +294,21 @@ class Trainer:
         value = -math.inf if math.isnan(value) else value
         if not monitor or state.best is None or value > state.best:
             state.best, state.stale = (value if monitor else None), 0
-            self._keep(trained.model)
+            self._keep(trained)
         else:
             state.stale += 1
 
-    def _keep(self, model: CLIP) -> None:
+    def _measure(self, trained: Objective | None) -> dict[str, float]:
+        """What the evaluators find; on the first process."""
+        assert trained is not None
+        trained.eval()
+        return {
+            f"{name}/{key}": float(value)
+            for name, evaluator in self.evaluators.items()
+            for key, value in evaluator(trained.product, self.state.step).items()
+        }
+
+    def _keep(self, trained: Objective | None) -> None:
         """Write the model in our format, with a summary of how it came about."""
         summary = {
             "steps": self.state.step,
@@ -295,14 +323,17 @@ class Trainer:
         }
         self.state.metrics = self.metrics
         spec = replace(self.spec, training=summary)
-        if self.world.first:
+
+        def write() -> str:
+            assert trained is not None
+            weights = checkpoint.to_cpu(trained.model.state_dict())
             extra = [Path(self.config.tokenizer_file)] if self.config.tokenizer_file else []
-            self.state.identity = save_checkpoint(
-                self.folder / "model", spec, checkpoint.to_cpu(model.state_dict()), extra_files=extra
-            )
-        self.state.identity = self.world.broadcast(self.state.identity)
+            return save_checkpoint(self.folder / "model", spec, weights, extra_files=extra)
+
+        self.state.identity = self.world.run_on_first(write)
 
     def _save(self) -> None:
+        self.learner.check()  # a step that went astray is not to be saved
         self.world.note("saves a checkpoint")
         # A process knows where the lanes stand that it reads itself.
         known = self.state.positions.items()
@@ -373,25 +404,6 @@ def open_loader(config: TrainConfig, world: World, lanes: int) -> Loader:
         negatives=Negatives(config.negatives, config.negatives_each) if config.negatives else None,
         share=Share(world.rank, world.size, lanes),
     )
-
-
-@contextmanager
-def _stop_asked() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets; a second Ctrl-C stops at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _write(log: TextIO, values: Mapping[str, Any]) -> None:

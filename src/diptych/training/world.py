@@ -1,20 +1,24 @@
-"""The processes of a run: how they find each other, share a model, and agree.
+"""The processes of a run: how they share a model and agree on what to do next.
 
-`torchrun` (or Slurm) starts the same command several times and tells each process its number. Here that
-becomes one object, asked by the loop and the step: who am I, wrap this model, is anybody out of data, add
-this up. One process is a world too, with nothing to say. What is exchanged of features is `diptych.losses`'.
+`torchrun` (or Slurm) starts the same command several times and gives each process its number; `joining.py`
+makes one object of that, which the loop and the step ask. One process is a world too. How features are
+exchanged in the loss is `diptych.losses`' matter.
+
+Two rules keep collectives matched. Nobody enters one because of something that only this process knows: the
+decision is broadcast first (`broadcast`, `any_rank`, `run_on_first`). And an error on one process ends all
+of them (`fail`).
 """
 
 from __future__ import annotations
 
 import gc
 import inspect
-import os
+import json
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,10 +28,15 @@ from torch.nn.parallel import DistributedDataParallel
 from diptych.errors import TrainingError
 from diptych.losses.exchange import Alone, Exchange, Gathered, Ring
 from diptych.model.blocks import ResidualAttentionBlock
+from diptych.model.resnet import Bottleneck
+from diptych.model.statistics import batch_norms
+from diptych.training.accelerator import Accelerator
 from diptych.training.objective import Objective
-from diptych.training.watchdog import Watchdog
+from diptych.training.watchdog import SILENCE, Watchdog
 
+T = TypeVar("T")
 Parallel = Literal["ddp", "fsdp"]
+CPU = torch.device("cpu")
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|timed out", re.IGNORECASE)
 # Whether a forward pass overwrites running statistics with the first process's; torch 2.13 renamed it.
 _NAMES = inspect.signature(DistributedDataParallel).parameters
@@ -39,13 +48,13 @@ class World:
 
     Attributes
     ----------
-    rank, size, local : int
-        This process's number, how many there are, and its number on its machine.
+    rank, size : int
+        This process's number, and how many there are.
     exchange : Exchange
         For the losses.
     """
 
-    rank, size, local = 0, 1, 0
+    rank, size = 0, 1
     exchange: Exchange = Alone()
 
     @property
@@ -59,21 +68,25 @@ class World:
 
     @contextmanager
     def backward(self, wrapped: nn.Module, last: bool) -> Iterator[None]:
-        """A forward and backward pass; gradients are exchanged with the last one of a step."""
+        """The context of a forward and backward pass of one chunk; `last` of a step."""
         yield
 
     def all_reduce_mean(self, tensors: Sequence[Tensor]) -> None:
         """Put the mean over the processes in place of each tensor."""
 
     def any_rank(self, *flags: bool) -> tuple[bool, ...]:
-        """For each flag, whether it is up on any process."""
+        """For each flag, whether it is set on any process."""
         return flags
 
-    def broadcast(self, value: Any) -> Any:
+    def broadcast(self, value: T) -> T:
         """The first process's value."""
         return value
 
-    def all_gather(self, value: Any) -> list[Any]:
+    def run_on_first(self, work: Callable[[], T]) -> T:
+        """Call `work` on the first process alone, however long it takes, and return its result on all."""
+        return work()
+
+    def all_gather(self, value: T) -> list[T]:
         """The values of all processes."""
         return [value]
 
@@ -82,64 +95,84 @@ class World:
         return value
 
     def barrier(self) -> None:
-        """Until all are here."""
+        """Wait until all processes are here."""
 
     def note(self, text: str) -> None:
         """Say what this process does next, for whoever waits for it."""
 
-    def lost_peer(self, error: Exception) -> bool:
-        """Whether an error means that another process is gone or does not answer."""
-        return False
+    def fail(self, error: BaseException, step: int) -> TrainingError | None:
+        """Make an error of this process the end of all.
 
-    def close(self) -> None:
+        Parameters
+        ----------
+        error : BaseException
+            It may also be what another process's failure did to this one.
+        step : int
+            Steps done, for the message.
+
+        Returns
+        -------
+        TrainingError or None
+            What to raise instead, where another process failed first.
+        """
+        return None
+
+    def close(self, *, failed: bool = False) -> None:
         """The run is over."""
 
 
 class DistributedWorld(World):
-    """One process among several; see `join`."""
+    """One process among several; see `joining.join`.
 
-    def __init__(self, device: torch.device, exchange: Literal["gathered", "ring"]) -> None:
-        self.device = device
+    Parameters
+    ----------
+    accelerator : Accelerator
+    exchange : {"gathered", "ring"}
+    """
+
+    def __init__(self, accelerator: Accelerator, exchange: Literal["gathered", "ring"]) -> None:
+        self.accelerator, self.device = accelerator, accelerator.device
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self.local = int(os.environ.get("LOCAL_RANK", self.rank))
         self.exchange = Ring() if exchange == "ring" else Gathered()
-        self.watchdog = Watchdog(dist.distributed_c10d._get_default_store(), self.rank, self.size)
+        self.store = dist.distributed_c10d._get_default_store()
+        self._runs = 0  # of `run_on_first`
+        self.watchdog = Watchdog(self.store, self.rank, self.size, abort=self._abort)
 
     def wrap(self, objective: Objective, parallel: Parallel, dtype: torch.dtype) -> nn.Module:
-        """DDP keeps the whole model on every process, FSDP2 cuts every parameter into as many pieces.
+        """DDP keeps the whole model on every process, FSDP2 shards every parameter.
 
-        Scale and bias stay outside: FSDP2 refuses parameters without a dimension, and DDP would wait for
-        gradients that come from the loss and not from the towers. `mean` is for them.
+        What neither may touch (see `outside_parameters`) has its gradients averaged by `all_reduce_mean`.
         """
-        late = set(objective.loss_parameters())
+        outside = outside_parameters(objective, parallel)
         if parallel == "fsdp":
-            from torch.distributed.fsdp import fully_shard  # takes a second to import
-
-            for block in objective.modules():
-                if isinstance(block, ResidualAttentionBlock):
-                    fully_shard(block)
-            fully_shard(objective, ignored_params=late)
+            _shard(objective, dtype, set(outside), self.device.type)
             return objective
-        for parameter in late:
-            parameter.requires_grad_(False)  # what does not learn, DDP leaves alone
-        on = None if self.device.type == "cpu" else [self.device]
-        wrapped = DistributedDataParallel(objective, device_ids=on, **{_SYNC_BUFFERS: False})  # type: ignore[arg-type]
-        for parameter in late:
-            parameter.requires_grad_()
+        flags = [parameter.requires_grad for parameter in outside]
+        for parameter in outside:
+            parameter.requires_grad_(False)  # DDP ignores what does not learn
+        wrapped = DistributedDataParallel(
+            objective,
+            device_ids=self.accelerator.ddp_device_ids,
+            gradient_as_bucket_view=True,  # or every gradient would be held twice
+            **{_SYNC_BUFFERS: False},  # type: ignore[arg-type]
+        )
+        for parameter, flag in zip(outside, flags, strict=True):
+            parameter.requires_grad_(flag)
         return wrapped
 
     @contextmanager
     def backward(self, wrapped: nn.Module, last: bool) -> Iterator[None]:
-        """All-reduce (DDP) or reduce-scatter (FSDP2) with the last pass."""
-        if isinstance(wrapped, DistributedDataParallel):
-            with nullcontext() if last else wrapped.no_sync():
-                yield
-            return
-        wrapped.set_requires_gradient_sync(last)  # type: ignore[operator]
-        yield
+        """DDP all-reduces with the last pass. FSDP2 reduce-scatters with each.
+
+        Without that, FSDP2 would hold the full float32 gradient of the model until the last chunk: more than
+        the parameters that it shards.
+        """
+        alone = isinstance(wrapped, DistributedDataParallel) and not last
+        with wrapped.no_sync() if alone else nullcontext():  # type: ignore[operator]
+            yield
 
     def all_reduce_mean(self, tensors: Sequence[Tensor]) -> None:
-        """In one message."""
+        """In one message, summed in float64."""
         if not tensors:
             return
         flat = torch.cat([tensor.detach().flatten().double() for tensor in tensors])
@@ -150,18 +183,41 @@ class DistributedWorld(World):
                 tensor.copy_(part.view_as(tensor))
 
     def any_rank(self, *flags: bool) -> tuple[bool, ...]:
-        """For each flag, whether it is up on any process."""
-        told = torch.tensor(flags, dtype=torch.int32, device=self.device)
-        dist.all_reduce(told, dist.ReduceOp.MAX)
-        return tuple(bool(flag) for flag in told.tolist())
+        """For each flag, whether it is set on any process; over gloo, so no kernel is waited for."""
+        values = torch.tensor(flags, dtype=torch.int32, device=CPU)
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+        return tuple(bool(value) for value in values.tolist())
 
-    def broadcast(self, value: Any) -> Any:
+    def broadcast(self, value: T) -> T:
         """The first process's value."""
         box = [value]
-        dist.broadcast_object_list(box, device=self.device)
+        dist.broadcast_object_list(box, device=CPU)
         return box[0]
 
-    def all_gather(self, value: Any) -> list[Any]:
+    def run_on_first(self, work: Callable[[], T]) -> T:
+        """Call `work` on the first process; its result, which JSON can hold, comes to all by the store.
+
+        A collective would end with its time-out where an evaluation takes longer.
+        """
+        self._runs += 1
+        key = f"diptych/first/{self._runs}"
+        if self.first:
+            value = work()
+            self.store.set(key, json.dumps(value))
+            return value
+        beats, heard = 0, time.monotonic()
+        while not self.store.check([key]):
+            if self.watchdog.failure is not None:
+                raise TrainingError(self.watchdog.failure.text)
+            if (now := self.watchdog.beats(0)) != beats:
+                beats, heard = now, time.monotonic()
+            if time.monotonic() - heard > SILENCE:
+                raise TrainingError(f"connection closed: process 0 gave no sign of life for {SILENCE:.0f} s")
+            time.sleep(0.05)
+        value = json.loads(self.store.get(key))
+        return value
+
+    def all_gather(self, value: T) -> list[T]:
         """The values of all processes."""
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
@@ -174,50 +230,108 @@ class DistributedWorld(World):
         return value
 
     def barrier(self) -> None:
-        """Until all are here."""
-        dist.barrier()
+        """Wait until all processes are here."""
+        self.any_rank(False)
 
     def note(self, text: str) -> None:
         """Tell the watchdog."""
         self.watchdog.note(text)
 
-    def lost_peer(self, error: Exception) -> bool:
-        """The backends have no class for it: NCCL's errors are DistErrors, gloo's plain RuntimeErrors."""
-        return isinstance(error, dist.DistError) or _LOST.search(str(error)) is not None
+    def fail(self, error: BaseException, step: int) -> TrainingError | None:
+        """Put the error into the store, or find the one there that caused this one."""
+        lost = isinstance(error, Exception) and is_connection_error(error)
+        if lost and self.watchdog.failure is None:
+            self._await_failure()
+        failure = self.watchdog.failure
+        if failure is None and not lost:
+            failure = self.watchdog.report_failure(f"{type(error).__name__}: {error}")
+            if failure.rank == self.rank:
+                return None
+        goes_on = "What was saved is whole: the same command with --resume goes on"
+        if failure is None:
+            return TrainingError(
+                f"process {self.rank} of {self.size} lost another one at step {step} ({error}). {goes_on}"
+            )
+        return TrainingError(
+            f"process {failure.rank} of {self.size} failed, and so process {self.rank} ends at step {step}: "
+            f"{failure.text}. {goes_on}"
+        )
 
-    def close(self) -> None:
-        """Close the connections."""
+    def _await_failure(self, seconds: float = 3.0) -> None:
+        """A connection broke: give the process that broke it the time to say why."""
+        deadline = time.monotonic() + seconds
+        try:
+            while self.watchdog.look() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+        except Exception:
+            pass
+
+    def close(self, *, failed: bool = False) -> None:
+        """Close the connections. After a failure collectives may be under way, which would be waited for."""
         self.watchdog.stop()
         gc.collect()
-        dist.destroy_process_group()
+        if failed:
+            self._abort()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    def _abort(self) -> None:
+        """End NCCL's collectives. Gloo's end as the other process closes its connection."""
+        if self.device.type == "cuda" and dist.is_initialized():
+            dist.distributed_c10d._abort_process_group()
 
 
-def join(device: torch.device, exchange: Literal["gathered", "ring"], minutes: float = 10.0) -> World:
-    """The world that the environment tells of: WORLD_SIZE and RANK, as torchrun and Slurm scripts set them.
+def is_connection_error(error: Exception) -> bool:
+    """Whether another process is gone: NCCL's errors are DistErrors, gloo's plain RuntimeErrors."""
+    return isinstance(error, dist.DistError) or _LOST.search(str(error)) is not None
 
-    Parameters
-    ----------
-    device : torch.device
-        What this process computes on.
-    exchange : {"gathered", "ring"}
-        How features meet.
-    minutes : float
-        How long to wait for another process before giving up.
 
-    Raises
-    ------
-    TrainingError
-        The processes do not find each other.
+def outside_parameters(objective: Objective, parallel: Parallel) -> list[nn.Parameter]:
+    """Parameters that the wrapper leaves alone: each process has them whole, and averages their gradients.
+
+    Those of the loss: DDP would wait for gradients that come from the loss and not from the towers. With
+    FSDP2 also numbers without a dimension, which cannot be sharded, and batch norms: their kernels want
+    float32 beside float32 statistics, whatever the precision of the towers.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return World()
-    if not dist.is_initialized():
-        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        try:
-            dist.init_process_group(backend, timeout=timedelta(minutes=minutes))
-        except (ValueError, RuntimeError, dist.DistError) as error:
-            raise TrainingError(
-                f"this process is told to be one of {os.environ['WORLD_SIZE']}, and cannot find the others: "
-                f"{error}. Start them together: torchrun --nproc-per-node 2 -m diptych train ..."
-            ) from error
-    return DistributedWorld(device, exchange)
+    outside = list(objective.loss_parameters())
+    if parallel == "fsdp":
+        outside += [p for p in objective.parameters() if p.ndim == 0]
+        outside += [p for norm in batch_norms(objective) for p in norm.parameters()]
+    return list({id(p): p for p in outside}.values())
+
+
+def sharding_blocks(objective: Objective) -> list[nn.Module]:
+    """Modules that FSDP2 gathers one after the other; what is in none of them is gathered with the whole."""
+    return [m for m in objective.modules() if isinstance(m, ResidualAttentionBlock | Bottleneck)]
+
+
+def sharded_groups(objective: Objective) -> tuple[int, list[int]]:
+    """Numbers in the parameters outside all blocks, and in those of each block."""
+    outside = {id(p) for p in outside_parameters(objective, "fsdp")}
+    blocks = [[p for p in m.parameters() if id(p) not in outside] for m in sharding_blocks(objective)]
+    inside = outside | {id(p) for block in blocks for p in block}
+    root = sum(p.numel() for p in objective.parameters() if id(p) not in inside)
+    return root, [sum(p.numel() for p in block) for block in blocks]
+
+
+def _shard(objective: Objective, dtype: torch.dtype, outside: set[nn.Parameter], device_type: str) -> None:
+    """FSDP2: a group for each block, and one for the rest.
+
+    Parameters are gathered in the towers' precision, so that autocast finds nothing to cast: its copies would
+    be kept for the backward pass, the whole model on every process. Gradients are summed in float32.
+    Inputs are not cast: as with DDP, the residual stream stays what autocast makes of it.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # take a second to import
+
+    half = dtype in (torch.bfloat16, torch.float16)
+    policy = MixedPrecisionPolicy(
+        param_dtype=dtype if half else None,
+        reduce_dtype=torch.float32 if half else None,
+        cast_forward_inputs=False,
+    )
+    mesh = init_device_mesh(device_type, (dist.get_world_size(),))
+    options: dict[str, Any] = {"mesh": mesh, "mp_policy": policy, "ignored_params": outside}
+    for block in sharding_blocks(objective):
+        fully_shard(block, reshard_after_forward=True, **options)
+    fully_shard(objective, reshard_after_forward=True, **options)

@@ -1,0 +1,309 @@
+"""Does training work on the GPUs of this machine, and how fast: one table, within ten minutes.
+
+    python benchmarks/gpu_check.py                        # all GPUs, or one process where there are none
+    python benchmarks/gpu_check.py --processes 2 --small  # toys, as the test suite runs it on a processor
+    python benchmarks/gpu_check.py --out docs/gpu.md      # the table in a file, too
+
+One process a GPU is started. They train ViT-B/32 on random pairs in every precision, compiled, with
+checkpointing, in chunks, with DDP and FSDP2, and compare losses; then come speeds: the loss on many pairs
+against the matrix products it cannot do without, and pairs a second with the model FLOP utilisation. Every
+check that fails is a row of the table that says so, and makes the exit status 1. The clock decides what is
+left out, and the table says that, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from diptych.losses.contrastive import info_nce
+from diptych.losses.tiles import CPU_TILE, GPU_TILE
+from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.model.cost import cost, peak
+from diptych.pairs import AugmentConfig, Batch, Mixture, TarPairs
+from diptych.pairs.batch import Finish
+from diptych.training import TrainConfig
+from diptych.training.accelerator import Accelerator, pick_accelerator
+from diptych.training.joining import join
+from diptych.training.learner import Learner
+from diptych.training.world import World
+
+GIB = 2**30
+ROW = tuple[str, str, str]  # what was checked, the result, "ok" or what is wrong
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-2}  # of a loss, relative, after a few steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How large everything is.
+
+    Attributes
+    ----------
+    model : str or CLIPConfig
+        Of the checks: without batch norms, to which chunks would matter.
+    pairs : int
+        A step of the checks, on each process.
+    steps : int
+        Of each check.
+    losses : tuple of int
+        Pairs of all processes together, for the loss alone.
+    speeds : tuple of (name, model, pairs on each process)
+    timed : int
+        Steps that are timed.
+    """
+
+    model: str | CLIPConfig
+    pairs: int
+    steps: int
+    losses: tuple[int, ...]
+    speeds: tuple[tuple[str, str | CLIPConfig, int], ...]
+    timed: int
+
+
+TOY = CLIPConfig(
+    embed_dim=16,
+    vision=ViTConfig(image_size=32, patch_size=8, width=32, layers=2, head_width=16),
+    text=TextConfig(context_length=16, vocab_size=256, width=32, heads=2, layers=2),
+)
+SPEEDS = (("ViT-B/32", "ViT-B-32", 1024), ("ViT-L/14", "ViT-L-14", 128))
+FULL = Scale("ViT-B-32", 64, 4, (32_768, 262_144), SPEEDS, 8)
+SMALL = Scale(TOY, 8, 2, (64,), (("toy", TOY, 8),), 1)
+
+
+class Checks:
+    """All checks of one process among `world.size`.
+
+    Parameters
+    ----------
+    scale : Scale
+    accelerator : Accelerator
+    world : World
+    deadline : float
+        `time.monotonic` after which nothing is begun.
+    """
+
+    def __init__(self, scale: Scale, accelerator: Accelerator, world: World, deadline: float) -> None:
+        self.scale, self.accelerator, self.world, self.deadline = scale, accelerator, world, deadline
+        self.rows: list[ROW] = []
+        self.plain: list[float] = []  # losses of float32 with DDP
+
+    def run(self) -> list[ROW]:
+        """Every check in turn; the processes agree on what is left out."""
+        for name, check in self._checks():
+            self.world.note(f"checks {name}")
+            if not self.world.broadcast(time.monotonic() < self.deadline):
+                self.rows.append((name, "", "left out: no time"))
+                continue
+            try:
+                self.rows.append((name, *check()))
+            except Exception as error:  # a failing check must not hide the others
+                if self.world.size > 1:
+                    raise  # the other processes wait in a collective: end them with this error
+                self.rows.append((name, "", f"FAILED: {type(error).__name__}: {error}"))
+            if self.accelerator.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return self.rows
+
+    def _checks(self) -> Iterator[tuple[str, Callable[[], tuple[str, str]]]]:
+        for precision in ("float32", "bfloat16", "float16"):
+            yield f"{precision}, DDP", lambda p=precision: self.learns(p)  # type: ignore[misc]
+        yield "chunks", lambda: self.learns("float32", chunk=self.scale.pairs // 4)
+        yield "checkpointing", lambda: self.learns("float32", grad_checkpointing=True)
+        yield "ring", lambda: self.learns("float32", exchange="ring")
+        for precision in ("float32", "bfloat16", "float16"):
+            yield f"{precision}, FSDP2", lambda p=precision: self.learns(p, parallel="fsdp")  # type: ignore[misc]
+        chunked = {"parallel": "fsdp", "chunk": self.scale.pairs // 4}
+        yield "FSDP2, chunks", lambda: self.learns("float32", **chunked)
+        for pairs in self.scale.losses:
+            yield f"loss on {pairs:,} pairs", lambda n=pairs: self.loss_speed(n)  # type: ignore[misc]
+        for name, model, pairs in self.scale.speeds:
+            yield f"{name}, {pairs:,} pairs a process", lambda m=model, n=pairs: self.speed(m, n)  # type: ignore[misc]
+        if self.scale is FULL:  # a compiler and a minute: too much for a test
+            yield "compiled", lambda: self.learns("bfloat16", compile=True)
+
+    def learns(self, precision: str, **changes: Any) -> tuple[str, str]:
+        """A few steps on one batch, whose losses must be those of float32 with DDP."""
+        config = self._config(self.scale.model, self.scale.pairs, precision=precision, **changes)
+        learner = Learner(config, self.accelerator, self.world)
+        batch = self._batch(config)
+        begun = time.monotonic()
+        results = [learner.step(batch, number, config.lr) for number in range(self.scale.steps)]
+        learner.check()
+        taken = (time.monotonic() - begun) / self.scale.steps
+        losses, norm = [loss.item() for loss, _ in results], results[-1][1].item()
+        said = f"loss {losses[0]:.4f} -> {losses[-1]:.4f}, {1000 * taken:.0f} ms a step"
+        if not all(map(math.isfinite, losses)) or not (learner.scaler.enabled or math.isfinite(norm)):
+            return said, f"FAILED: not finite (gradient {norm})"
+        self.plain = self.plain or losses
+        # The first loss is that of equal weights. With float16 the first steps may be left out, as the scale
+        # is still too high: then the last loss says nothing of the others.
+        compared = losses[:1] if learner.scaler.enabled else losses
+        far = max(abs(own - plain) / abs(plain) for own, plain in zip(compared, self.plain, strict=False))
+        verdict = "ok" if far <= TOLERANCE[precision] else f"FAILED: {far:.1%} from float32's loss with DDP"
+        return said, verdict
+
+    def loss_speed(self, pairs: int) -> tuple[str, str]:
+        """Forward and backward of InfoNCE, against its four products of 2 N^2 D operations alone."""
+        device, width = self.accelerator.device, 512
+        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+        each = pairs // self.world.size
+        draw = torch.Generator().manual_seed(self.world.rank)
+        rows = [torch.nn.functional.normalize(torch.randn(each, width, generator=draw)) for _ in range(2)]
+        leaves = [row.to(device, dtype).requires_grad_() for row in rows]
+        scale = torch.tensor(50.0, device=device)
+
+        def both() -> None:
+            info_nce(leaves[0], leaves[1], scale, exchange=self.world.exchange).backward()  # type: ignore[no-untyped-call]
+
+        taken = self._time(both, 1 if pairs > 100_000 else 3)
+        bound = 8 * pairs**2 * width / self.world.size / self._product_rate(width)
+        said = f"{taken:.3f} s, products alone {bound:.3f} s: {bound / taken:.0%} of the bound"
+        return said, "ok"
+
+    def speed(self, model: str | CLIPConfig, pairs: int) -> tuple[str, str]:
+        """Pairs a second, MFU and memory of whole steps in the machine's own precision."""
+        config = self._config(model, pairs, precision="auto")
+        learner, batch = Learner(config, self.accelerator, self.world), self._batch(config)
+        planned = learner.memory()
+        bytes_ = planned.state_bytes() + planned.bytes_each() * pairs + planned.footprint(batch).bytes(pairs)
+        number = iter(range(1000))
+        taken = self._time(lambda: learner.step(batch, next(number), config.lr), self.scale.timed)
+        rate = pairs * self.world.size / taken
+        shape = config.architecture
+        most = peak(self.accelerator.device, learner.dtype) * self.world.size
+        used = (
+            f"{cost(shape, shape.text.context_length).pair * rate / most:.0%} MFU" if most else "MFU unknown"
+        )
+        memory = f"{self.accelerator.peak_bytes() / GIB:.2f} GiB, planned {bytes_ / GIB:.2f}"
+        dtype = str(learner.dtype).removeprefix("torch.")
+        return f"{rate:,.0f} pairs/s, {used}, {memory}, {dtype}", "ok"
+
+    def _time(self, work: Callable[[], object], repeat: int) -> float:
+        """Seconds of one call, after one that does not count."""
+        work()
+        self.accelerator.synchronize()
+        begun = time.perf_counter()
+        for _ in range(repeat):
+            work()
+        self.accelerator.synchronize()
+        return (time.perf_counter() - begun) / repeat
+
+    def _product_rate(self, width: int) -> float:
+        """Operations a second of products of the loss's tiles, as the loss multiplies them."""
+        device = self.accelerator.device
+        height, length = CPU_TILE if device.type == "cpu" else GPU_TILE
+        a, b = torch.randn(height, width, device=device), torch.randn(length, width, device=device)
+        out = torch.empty(height, length, device=device)
+        taken = self._time(lambda: torch.mm(a, b.t(), out=out), 2 if device.type == "cpu" else 50)
+        return 2 * height * length * width / taken
+
+    def _config(self, model: str | CLIPConfig, pairs: int, **changes: Any) -> TrainConfig:
+        options = {"batch_size": pairs * self.world.size, "augment": AugmentConfig(), "share_text": False}
+        data = Mixture(((TarPairs("random pairs"), 1.0),))  # never opened
+        return TrainConfig(data=data, model=model, lr=1e-4, **{**options, **changes})
+
+    def _batch(self, config: TrainConfig) -> Batch:
+        """Random pairs of this process, the same in every check."""
+        shape, count = config.architecture, config.batch_size // self.world.size
+        draw = np.random.default_rng(self.world.rank)
+        side, text = shape.vision.image_size, shape.text
+        tokens = draw.integers(1, text.vocab_size - 2, (count, text.context_length))
+        tokens[:, -1] = text.vocab_size - 1  # the end
+        crops = torch.from_numpy(draw.integers(0, 256, (count, 3, side, side), dtype=np.uint8))
+        names = [f"{self.world.rank}/{n}" for n in range(count)]
+        return Batch(
+            crops=self.accelerator.pin(crops),
+            numbers=np.arange(count, dtype=np.uint64),
+            finish=Finish(config.augment),
+            tokens=torch.from_numpy(tokens),
+            groups=torch.arange(count) + self.world.rank * count,
+            captions=names,
+            keys=names,
+            epoch=0,
+            positions={},
+            wait_seconds=0.0,
+            work_seconds=0.0,
+        )
+
+
+def work(arguments: argparse.Namespace) -> int:
+    """One process: all checks; the first one prints the table."""
+    accelerator = pick_accelerator(arguments.device)
+    world = join(accelerator, "gathered", minutes=5)
+    failed = True
+    try:
+        scale = SMALL if arguments.small else FULL
+        deadline = time.monotonic() + arguments.seconds
+        with accelerator.fast_products(
+            torch.bfloat16 if accelerator.device.type == "cuda" else torch.float32
+        ):
+            rows = Checks(scale, accelerator, world, deadline).run()
+        failed = False
+    except BaseException as error:
+        other = world.fail(error, 0)
+        if other is None:
+            raise
+        raise other from error
+    finally:
+        world.close(failed=failed)
+    if world.first:
+        text = table(rows, accelerator, world.size)
+        print(text)
+        if arguments.out:
+            arguments.out.write_text(text + "\n", encoding="utf-8")
+    return int(any(verdict.startswith("FAILED") for _, _, verdict in rows))
+
+
+def table(rows: list[ROW], accelerator: Accelerator, processes: int) -> str:
+    """Rows as Markdown, under the machine."""
+    cuda = accelerator.device.type == "cuda"
+    name = torch.cuda.get_device_name(accelerator.device) if cuda else "processor"
+    head = f"{processes} x {name}, torch {torch.__version__}"
+    lines = [f"| {' | '.join(row)} |" for row in (("check", "result", ""), ("---", "---", "---"), *rows)]
+    return "\n".join([head, "", *lines])
+
+
+def start(arguments: argparse.Namespace, count: int) -> int:
+    """Start the processes, and wait for all of them; the largest exit status."""
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = []
+    for rank in range(count):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+        texts = {name: str(value) for name, value in place.items()}
+        environment = {**os.environ, **texts, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        command = [sys.executable, *sys.orig_argv[1:], "--worker"]
+        running.append(subprocess.Popen(command, env=environment))
+    return max(process.wait() for process in running)
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--processes", type=int, default=0, help="0: one a GPU")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seconds", type=float, default=480, help="nothing is begun later")
+    parser.add_argument("--small", action="store_true", help="toys, in seconds on a processor")
+    parser.add_argument("--out", type=Path, help="file for the table")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    given = parse()
+    wanted = given.processes or max(1, torch.cuda.device_count())
+    sys.exit(work(given) if given.worker or wanted == 1 else start(given, wanted))

@@ -1,0 +1,32 @@
+"""The check of GPUs itself, on two processes that talk by gloo: every way to train gives the same losses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu_check.py"
+
+
+def test_two_processes_pass_every_check(tmp_path: Path) -> None:
+    out = tmp_path / "table.md"
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        "--processes",
+        "2",
+        "--small",
+        "--device",
+        "cpu",
+        "--out",
+        str(out),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.strip("| ").split(" | ") for line in out.read_text().splitlines() if line.startswith("| ")]
+    verdicts = {row[0]: row[-1] for row in rows[2:]}
+    assert set(verdicts.values()) == {"ok"}, verdicts
+    assert {"float16, DDP", "bfloat16, FSDP2", "FSDP2, chunks", "ring", "loss on 64 pairs"} <= set(verdicts)
