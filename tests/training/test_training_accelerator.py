@@ -14,6 +14,7 @@ from make_runs import TINY_VIT, config_of, same, write_pairs
 from diptych.errors import InputError, TrainingError
 from diptych.training import Run, joining, train, trainer
 from diptych.training.accelerator import Accelerator, CudaAccelerator, pick_accelerator
+from diptych.training.joining import join
 from diptych.training.world import DistributedWorld, World
 
 
@@ -91,7 +92,7 @@ def test_the_gpu_is_current_before_the_processes_meet(monkeypatch: pytest.Monkey
     monkeypatch.setattr(joining.dist, "init_process_group", meet)
     monkeypatch.setattr(joining, "DistributedWorld", lambda accelerator, exchange: World())
     monkeypatch.setitem(os.environ, "WORLD_SIZE", "2")
-    joining.join(pick_accelerator("cuda", ranks(3, 4), cuda), "gathered")
+    join(pick_accelerator("cuda", ranks(3, 4), cuda), "gathered")
     assert cuda.calls == [("set_device", "cuda:3"), ("cpu:gloo,cuda:nccl", "cuda:3")]
 
 

@@ -16,6 +16,7 @@ from diptych.training import Listener, Run, StepReport, checkpoint, train
 from diptych.training.learner import Learner
 from diptych.training.watchdog import Watchdog
 from diptych.training.world import DistributedWorld
+from waiting import HANG
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_an_error_of_one_process_is_the_error_of_all(
 ) -> None:
     both = processes.start(2, "test_training_failures:fails_alone", tmp_path, pairs, kind, parallel)
     # Far less than the ten minutes of a collective; far more than a busy machine needs.
-    told = [process.communicate(timeout=240)[1] for process in both]
+    told = [process.communicate(timeout=HANG)[1] for process in both]
     assert all(process.returncode == 1 for process in both), told
     failing = 1 if kind in ("memory", "start") else 0
     assert KINDS[kind] in told[failing].splitlines()[-1]
@@ -150,7 +151,7 @@ def test_a_process_that_does_not_come_out_of_its_wait_is_ended(monkeypatch: pyte
     )
     failing = Watchdog(store, 1, 2, patience=60, tell=told.append)
     assert failing.report_failure("OSError: gone").rank == 1
-    stuck._thread.join(timeout=60)
+    stuck._thread.join(timeout=HANG)
     failing.stop()
     assert (aborted, ended) == (["group"], [1])
     assert any("process 1 failed, so this one ends: OSError: gone" in text for text in told)

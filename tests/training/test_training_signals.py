@@ -13,6 +13,7 @@ from make_runs import config_of, same, write_pairs
 
 from diptych.training import Listener, Run, train
 from diptych.training.signals import ECHO, REASONS, StopRequest
+from waiting import HANG
 
 
 @pytest.mark.parametrize(("number", "reason"), REASONS.items())
@@ -73,7 +74,7 @@ def test_the_command_says_so_and_its_status_is_143(tmp_path: Path) -> None:
     command += ["--out", str(tmp_path / "run"), "--batch-size", "16", "--epochs", "2"]
     command += [part for change in changes for part in ("--set", change)]
     done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=HANG
     )
     assert done.returncode == 143, done.stderr
     assert "terminated: saved at step 1. The same command with --resume goes on there." in done.stderr
