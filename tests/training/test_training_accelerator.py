@@ -88,7 +88,7 @@ def test_the_gpu_is_current_before_the_processes_meet(monkeypatch: pytest.Monkey
         cuda.calls.append((backend, str(options["device_id"])))
 
     monkeypatch.setattr(joining.dist, "is_initialized", lambda: False)
-    monkeypatch.setattr(joining.dist, "rendezvous", lambda url, **options: iter([(store, 3, 2)]))
+    monkeypatch.setattr(joining, "rendezvous", lambda url, **options: iter([(store, 3, 2)]))
     monkeypatch.setattr(joining.dist, "init_process_group", meet)
     monkeypatch.setattr(joining, "DistributedWorld", lambda accelerator, exchange: World())
     monkeypatch.setitem(os.environ, "WORLD_SIZE", "2")

@@ -82,7 +82,7 @@ class Accelerator:
 
     def read_later(self, tensor: Tensor) -> Callable[[], list[float]]:
         """Begin to copy a few numbers to the host; what is returned waits for them alone."""
-        return tensor.tolist  # type: ignore[no-any-return]
+        return tensor.tolist
 
     def peak_bytes(self) -> float:
         """The most memory used so far; 0 where the system does not say."""
@@ -178,7 +178,7 @@ class CudaAccelerator(Accelerator):
 
         def read() -> list[float]:
             arrived.synchronize()
-            return host.tolist()  # type: ignore[no-any-return]
+            return host.tolist()
 
         return read
 
@@ -226,7 +226,7 @@ def pick_accelerator(
         return Accelerator(device)
     count, here = int(cuda.device_count()), int(environ.get("LOCAL_WORLD_SIZE", "1"))
     local_rank = int(environ.get("LOCAL_RANK", "0"))
-    if device.index is None:
+    if ":" not in str(device):  # no index
         # Slurm and others may show each process one GPU of its own: then it is cuda:0 on all of them, and
         # `join` compares their UUIDs.
         index = local_rank if count > 1 else 0

@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from diptych.errors import TrainingError
 from diptych.training.accelerator import Accelerator
@@ -37,12 +39,12 @@ def join(accelerator: Accelerator, exchange: Literal["gathered", "ring"], minute
     if not dist.is_initialized():
         timeout = timedelta(minutes=minutes)
         try:
-            store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
+            store, rank, size = next(rendezvous("env://", timeout=timeout))
             store.set_timeout(timeout)
             refuse_shared_gpu(store, accelerator.identity, size, minutes * 60)
             dist.init_process_group(
                 accelerator.backend,
-                store=dist.PrefixStore("diptych", store),
+                store=PrefixStore("diptych", store),
                 rank=rank,
                 world_size=size,
                 timeout=timeout,

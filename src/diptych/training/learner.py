@@ -118,9 +118,9 @@ class Learner:
         if self.average is not None:
             self.average.update(self.objective, number)
         figures = torch.stack([loss.float(), norm.float(), self.scaler.skipped])
-        figures = self.accelerator.read_later(figures)
+        read = self.accelerator.read_later(figures)
         self.check()
-        self._unread = (figures, number, batch)
+        self._unread = (read, number, batch)
         return loss, norm
 
     def check(self) -> None:
