@@ -18,7 +18,7 @@ from diptych.training.accelerator import Accelerator
 from diptych.training.checkpoint import FILE
 from diptych.training.footprint import Footprint, kept_bytes
 from diptych.training.learner import Learner
-from diptych.training.trainer import open_loader
+from diptych.training.loading import open_loader
 from diptych.training.world import World
 
 

@@ -11,6 +11,7 @@ import torch
 from diptych.errors import TrainingError
 from diptych.model.clip import CLIP
 from diptych.model.initialise import build, initialise
+from diptych.model.timm_trunk import fill_buffers
 from diptych.pairs.order import hash_keys
 from diptych.training.config import TrainConfig
 from diptych.training.objective import Contrastive, Objective
@@ -59,6 +60,7 @@ def build_objective(
 def materialise(objective: Objective, device: torch.device, seed: int) -> None:
     """Give an objective from the meta device memory, shard by shard, and set it from the seed."""
     objective.to_empty(device=device)
+    fill_buffers(objective.model, device)
     initialise(objective.model, seed=seed)
     objective.initialise(seed)
 
@@ -96,10 +98,14 @@ def load_teacher(config: TrainConfig, name: str, device: torch.device) -> CLIP:
 
 def refuse_other_inputs(config: TrainConfig, spec: ModelSpec, name: str) -> None:
     """Raise TrainingError for a model that reads other ids or other colours than the run gives."""
-    # The side alone may be another: an average pool reads any, and what does not fit is refused elsewhere.
+    # Side and length may differ: position tables are resized, and what does not fit is refused elsewhere.
     ours = config.spec
     sized = replace(spec.preprocess, size=ours.preprocess.size)
-    for what, theirs in (("tokenizer", spec.tokenizer), ("preprocess", sized)):
+    cut = replace(spec.tokenizer, context_length=ours.tokenizer.context_length)
+    for what, theirs in (("tokenizer", cut), ("preprocess", sized)):
         mine = getattr(ours, what)
         if theirs != mine:
-            raise TrainingError(f"{name} has another {what}: {theirs}, this run has {mine}")
+            raise TrainingError(
+                f"{name} has another {what}: {theirs}, this run has {mine}. To go on from it, set its "
+                "inputs: TrainConfig(start=name, **inputs_of(name)), as --from does"
+            )

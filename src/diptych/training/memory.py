@@ -15,7 +15,6 @@ import torch
 from torch.nn.functional import interpolate
 
 from diptych.losses.tiles import CPU_TILE, GPU_TILE
-from diptych.model.config import ResNetConfig
 from diptych.model.sharding import local_shard
 from diptych.model.statistics import frozen_statistics
 from diptych.pairs import Batch
@@ -23,6 +22,7 @@ from diptych.training.accelerator import Accelerator
 from diptych.training.config import TrainConfig
 from diptych.training.footprint import SIZES, Footprint, footprint
 from diptych.training.objective import Objective
+from diptych.training.tuning import image_layers
 from diptych.training.world import World, sharded_groups
 
 BATCHES = 3  # whose pictures lie in the host's memory: the one at work and those that are made ahead
@@ -128,6 +128,5 @@ class MemoryPlanner:
         model.set_grad_checkpointing(False)
         whole = footprint(encode, parameters)
         model.set_grad_checkpointing(True)
-        vision, text = model.config.vision, model.config.text
-        blocks = len(vision.layers) if isinstance(vision, ResNetConfig) else vision.layers
-        return counted.with_part(whole, 1 / min(blocks, text.layers))
+        shape = model.config
+        return counted.with_part(whole, 1 / min(image_layers(shape), shape.text.layers))

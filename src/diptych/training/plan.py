@@ -19,9 +19,9 @@ from diptych.training.accelerator import pick_accelerator
 from diptych.training.config import Run
 from diptych.training.footprint import SIZES
 from diptych.training.learner import Learner
+from diptych.training.loading import no_batch, open_loader
 from diptych.training.meter import texts_of
 from diptych.training.predicting import cost_of
-from diptych.training.trainer import no_batch, open_loader
 from diptych.training.world import World
 
 TRIED = 32  # pairs that are encoded to measure

@@ -23,14 +23,15 @@ from torch import Tensor
 
 from diptych.errors import TrainingError
 from diptych.model.machine import pick_dtype
-from diptych.pairs import Batch, Loader, Negatives, Share, open_pairs
+from diptych.pairs import Batch
 from diptych.training import checkpoint
 from diptych.training.accelerator import Accelerator, pick_accelerator
 from diptych.training.build import refuse_other_inputs
-from diptych.training.config import Run, TrainConfig
+from diptych.training.config import Run
 from diptych.training.feed import feed
 from diptych.training.joining import join
 from diptych.training.learner import Learner
+from diptych.training.loading import no_batch, open_loader
 from diptych.training.meter import Diagnosis, Meter
 from diptych.training.objective import Objective
 from diptych.training.optim import rate
@@ -376,34 +377,6 @@ def refuse_used(folder: Path, *, resume: bool) -> None:
         raise TrainingError(
             f"{folder} holds a run already: add --resume to go on with it, or choose another folder"
         )
-
-
-def no_batch(config: TrainConfig, loader: Loader) -> TrainingError:
-    """What to say of data that fills no batch."""
-    return TrainingError(
-        f"the data gives no batch of {config.batch_size} pairs ({loader.report}); take a smaller batch_size "
-        "or more data"
-    )
-
-
-def open_loader(config: TrainConfig, world: World, lanes: int) -> Loader:
-    """A process's part of the pairs of a run."""
-    spec = config.spec
-    return open_pairs(
-        config.data,
-        config.load_tokenizer(),
-        batch_size=config.batch_size,
-        image_size=config.largest_side,
-        augment=config.augment,
-        seed=config.seed,
-        mean=spec.preprocess.mean,
-        std=spec.preprocess.std,
-        workers=config.workers,
-        pairs_per_epoch=config.pairs_per_epoch,
-        cache="auto" if config.cache == "auto" else config.cache == "yes",
-        negatives=Negatives(config.negatives, config.negatives_each) if config.negatives else None,
-        share=Share(world.rank, world.size, lanes),
-    )
 
 
 def _write(log: TextIO, values: Mapping[str, Any]) -> None:
