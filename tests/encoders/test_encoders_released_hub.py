@@ -142,6 +142,9 @@ def test_what_needs_weights_says_what_graphs_are_for(hub: FakeHub, folders: Path
 def test_a_folder_of_weights_with_graphs_beside_them_is_one_of_weights(folders: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(folders / "xenova", tmp_path / "both")
     (folder / "model.safetensors").write_bytes(b"weights")
+    whole = Path(shutil.copytree(folders / "jina", tmp_path / "whole"))  # a jina-clip as it was cloned
+    (whole / "model.safetensors").write_bytes(b"weights")
+    assert diptych.load(whole).identity == diptych.load(folders / "jina").identity
     with pytest.raises(WeightsError, match=r"config\.json|text_config|model\.safetensors"):
         diptych.load(folder)
 

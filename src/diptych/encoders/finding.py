@@ -14,7 +14,9 @@ from diptych.encoders import immich, transformers_js
 from diptych.encoders.folder import is_exported
 from diptych.encoders.graph_file import read_graph
 from diptych.errors import InputError, UnknownModelError
+from diptych.weights.foreign import read_json
 from diptych.weights.names import HUB, named_path
+from diptych.weights.transformers import CONFIG_FILE
 
 if TYPE_CHECKING:
     from diptych.encoders.released import ReleasedModel
@@ -81,12 +83,18 @@ def read_released(
         called = model.spec.name.rpartition("/")[2]
         languages = [known.languages for known in immich.list_immich_models() if known.name == called]
         return replace(model, spec=replace(model.spec, languages=tuple(languages)))
-    # A repository of weights may have graphs beside them: its weights are what a folder is loaded by.
-    if transformers_js.is_transformers_js(folder) and not any(folder.glob("*.safetensors")):
+    if transformers_js.is_transformers_js(folder) and not _holds_weights(folder):
         return transformers_js.read_transformers_js(
             folder, precision=precision, name=name, licence=licence, source=source
         )
     return None
+
+
+def _holds_weights(folder: Path) -> bool:
+    """Whether a folder of graphs is loaded by weights beside them: those of a jina-clip need its own code."""
+    if not any((*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin"))):
+        return False
+    return read_json(folder / CONFIG_FILE).get("model_type") != "jina_clip"
 
 
 def _from_hub(repository: str, precision: str | None, cache_dir: str | Path | None) -> ReleasedModel | None:
