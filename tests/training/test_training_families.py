@@ -19,6 +19,7 @@ from diptych.errors import TrainingError
 from diptych.inputs import PreprocessConfig, TokenizerConfig
 from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, ViTConfig
 from diptych.model.initialise import build
+from diptych.model.presets import PRESETS
 from diptych.training import Listener, Run, gentle, inputs_of, train
 from diptych.weights import ModelSpec, load_checkpoint, save_checkpoint, to_open_clip, to_transformers
 from diptych.weights.registry import preprocess_for, tokenizer_for
@@ -62,6 +63,22 @@ SIGLIP = CLIPConfig(
 ROBERTA = RobertaConfig(
     context_length=12, vocab_size=len(WORDS), width=32, heads=2, layers=1, positions=20, pad_id=1
 )
+
+
+def tiny(name: str) -> CLIPConfig:
+    """A released architecture with every size cut."""
+    config = PRESETS[name]
+    vision = dataclasses.replace(
+        config.vision, image_size=32, patch_size=16, width=32, layers=1, head_width=16, mlp_ratio=2.0
+    )
+    text = dataclasses.replace(
+        config.text, context_length=12, vocab_size=len(WORDS), width=32, heads=2, layers=1
+    )
+    if text.end_id is not None:
+        text = dataclasses.replace(text, end_id=WORDS.index("</s>"))
+    return dataclasses.replace(config, embed_dim=32, vision=vision, text=text)
+
+
 RESNET = ResNetConfig(image_size=64, layers=(1, 1, 1, 1), width=8)
 # Name: architecture, and what of its inputs is not CLIP's.
 FAMILIES: dict[str, tuple[CLIPConfig, dict[str, Any]]] = {
@@ -72,6 +89,8 @@ FAMILIES: dict[str, tuple[CLIPConfig, dict[str, Any]]] = {
     "SigLIP": (SIGLIP, {}),
     "SigLIP 2": (SIGLIP, {"clean": "lower"}),
     "XLM-R": (dataclasses.replace(TINY_VIT, text=ROBERTA), {}),
+    "CLIPA": (tiny("ViT-L-14-CLIPA"), {"kind": "file"}),
+    "MetaCLIP 2": (tiny("ViT-H-14-worldwide"), {"kind": "file", "clean": "canonicalize"}),
     "M-CLIP": (dataclasses.replace(TINY_VIT, text=dataclasses.replace(ROBERTA, head="affine")), {}),
 }
 
@@ -80,8 +99,18 @@ def write_start(name: str, folder: Path) -> Path:
     """A tiny random model of a family, in our format."""
     architecture, inputs = FAMILIES[name]
     preprocess = dataclasses.asdict(preprocess_for(architecture))
-    preprocess |= {key: value for key, value in inputs.items() if key != "clean"}
-    tokenizer = tokenizer_for(architecture)
+    preprocess |= {key: value for key, value in inputs.items() if key not in ("clean", "kind")}
+    if inputs.get("kind") == "file":
+        text = architecture.text
+        tokenizer = TokenizerConfig(
+            kind="file",
+            vocab_size=text.vocab_size,
+            context_length=text.context_length,
+            pad_id=text.pad_id,
+            strip_sep_token=name == "CLIPA",
+        )
+    else:
+        tokenizer = tokenizer_for(architecture)
     tokenizer = dataclasses.replace(tokenizer, clean=inputs.get("clean", tokenizer.clean))
     spec = ModelSpec(
         name=name,
