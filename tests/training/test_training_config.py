@@ -33,7 +33,7 @@ from diptych.model.config import RobertaConfig
         ("model=ViT-Z", "unknown model 'ViT-Z'. Did you mean ViT"),
         ("model=default", "names weights .* start='default'"),
         ("model=hf-hub:org/repo", "names weights"),
-        ("model=convnext_base", "not loaded here: a ConvNeXt"),
+        ("model=coca_ViT-B-32", "not loaded here: CoCa"),
         ("clip=-1", "0 or more"),
         ("augment.scale=(0.5,)", "cannot be set"),
         ("image_sizes=((1.0, 16),)", "32 pixels or more"),
