@@ -319,6 +319,21 @@ def test_the_middle_of_a_run_at_one_rate_is_the_end_of_a_shorter_one(pairs: Path
     assert not torch.equal(found[2][-1], found[3][-1])
 
 
+def test_a_run_at_one_rate_can_be_extended_and_is_then_what_a_longer_one_is(
+    pairs: Path, tmp_path: Path
+) -> None:
+    # A warmup that the short run has to shorten stays as short: the first leg used it.
+    level = {"schedule": "constant", "warmup": 1}
+    train(Run(config_of(pairs, tmp_path / "long", epochs=3, **level)))
+    train(Run(config_of(pairs, tmp_path / "run", epochs=1, **level)))
+    summary = train(Run(config_of(pairs, tmp_path / "run", epochs=3, **level)), resume=True)
+    assert (summary.finished, summary.step) == (True, 12)
+    assert same(tmp_path / "run", tmp_path / "long")
+    train(Run(config_of(pairs, tmp_path / "cosine", epochs=1)))
+    with pytest.raises(TrainingError, match=r"epochs was 1, is 3.*schedule=constant can be extended"):
+        train(Run(config_of(pairs, tmp_path / "cosine", epochs=3)), resume=True)
+
+
 def test_the_average_follows_weights_and_running_statistics() -> None:
     layer = torch.nn.BatchNorm1d(2)
     average = Average(copy.deepcopy(layer), decay=0.5)
