@@ -42,11 +42,17 @@ class Recorder:
         yield advance
 
 
+def packed(path: Path, light: int = 0) -> Path:
+    """Four pictures each of red and of blue, no two alike."""
+    shades = {"red": lambda n: (255, light + n, 0), "blue": lambda n: (0, light + n, 255)}
+    files = {f"p/{name}/{n}.png": picture_bytes(shade(n)) for name, shade in shades.items() for n in range(4)}
+    path.write_bytes(tar_bytes(files))
+    return path
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> ImageDataset:
-    files = {f"p/{colour}/{n}.png": picture_bytes(colour) for colour in ("red", "blue") for n in range(4)}
-    (tmp_path / "p.tar").write_bytes(tar_bytes(files))
-    return load_labelled(tmp_path / "p.tar")
+    return load_labelled(packed(tmp_path / "p.tar"))
 
 
 @pytest.fixture
@@ -86,11 +92,12 @@ def test_reading_for_the_cache_is_a_stage(
     assert "images" not in stage.calls_before["p: reading"]
 
 
-def test_fits_are_stages(data: ImageDataset, encoder: FeatureToy, stage: Recorder) -> None:
-    found = evaluate_linear_probe(encoder, data, data, stage=stage)
+def test_fits_are_stages(data: ImageDataset, encoder: FeatureToy, stage: Recorder, tmp_path: Path) -> None:
+    train = load_labelled(packed(tmp_path / "t.tar", light=40))
+    found = evaluate_linear_probe(encoder, train, data, stage=stage)
     assert stage.counts["p: strengths of L2"] == len(found.details["search"])
     assert "p: fit" in stage.totals
-    evaluate_few_shot(encoder, data, data, shots=(1, 2), seeds=3, stage=stage)
+    evaluate_few_shot(encoder, train, data, shots=(1, 2), seeds=3, stage=stage)
     assert stage.counts["p: few-shot draws"] == stage.totals["p: few-shot draws"] == 6
 
 
