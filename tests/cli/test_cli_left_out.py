@@ -28,7 +28,7 @@ COMMANDS = {
     "audit digits digits": "digits/1/broken.png",
     "audit fine digits --count 3": "digits/1/broken.png",
     f"audit wording {TEST} --misspellings 0": BROKEN,
-    "audit domains root/tfflowers": BROKEN,
+    "audit domains styles": "styles/sketch/dog/broken.png",
     f"audit typographic {TEST} --size 0.2": BROKEN,
     "audit bias faces": "faces/0.png",
     "audit association faces": "faces/0.png",
@@ -44,6 +44,9 @@ def data(tmp_path: Path, run: Run) -> Path:
     for number in range(12):
         paint(tmp_path / "numbers" / str(number % 3 + 1) / f"{number}.png", number)
         paint(tmp_path / "digits" / str(number % 10) / f"{number}.png", number)
+    for number in range(40):
+        style, kind = ("photo", "sketch")[number % 2], ("dog", "horse")[number // 2 % 2]
+        paint(tmp_path / "styles" / style / kind / f"{number}.png", number)
     for number in range(4):
         paint(tmp_path / "pairs" / f"{number}.png", number)
         (tmp_path / "pairs" / f"{number}.txt").write_text(f"picture {number}")
