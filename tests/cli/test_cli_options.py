@@ -24,6 +24,7 @@ DIFFERENT = {
     "--baseline",  # a model; a race
     "--batch-size",  # pictures a step; pairs a step of training
     "--copies",
+    "--groups",  # a file of groups; show the groups of a hierarchy
     "--keep",  # which duplicate stays; which interpolated model is saved
     "--model",  # of training: a preset
     "--out",  # a file or a folder

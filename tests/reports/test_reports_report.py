@@ -104,7 +104,7 @@ def test_json_has_no_nan_and_takes_arrays() -> None:
     assert read["a"] == 0.5
     assert read["b"] == [None, None]
     assert read["c"] == [0, 1]
-    assert read["d"] == {"value": 1.0, "low": 0.0, "high": 2.0, "n": 3}
+    assert read["d"] == {"value": 1.0, "low": 0.0, "high": 2.0, "n": 3, "effective": None}
 
 
 @pytest.mark.parametrize(
