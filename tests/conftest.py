@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Scripts that make recordings run in environments of their own, with the libraries that they record.
+collect_ignore_glob = ["*/make_*.py"]
+
 # Hypothesis fails examples and data that take longer than it likes, which on a busy machine any may. That a
 # fixture is not made anew for each example is known wherever one is used. In continuous integration every run
 # tries the same examples.

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from diptych.errors import WeightsError
 from diptych.model.blocks import MLP, Attention
 from diptych.model.clip import CLIP, RobertaCLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, TimmConfig, ViTConfig
@@ -127,7 +128,11 @@ def fitted_start(shape: CLIPConfig, start: Checkpoint, name: str) -> tuple[dict[
         What was resized; empty if nothing was.
     """
     before = start.spec.architecture
-    state = fit(shape, resize_positions(start.state, before, shape), source=name)
+    try:
+        state = fit(shape, resize_positions(start.state, before, shape), source=name)
+    except WeightsError:
+        fit(shape, start.state, source=name)  # as they are, the message can name the presets that they fit
+        raise
     if all(state[key].shape == tensor.shape for key, tensor in start.state.items()):
         return state, ""
     return state, (
