@@ -32,7 +32,7 @@ from diptych.weights.pickled import read_torch_file
 FILE = "checkpoint.pt"
 LOG = "log.jsonl"
 PIECES = "pieces"  # begin the names of folders of pieces
-FORMAT = 3
+FORMAT = 4
 
 # Fields that may differ when a run goes on: how it is watched or how fast it is, not what it makes.
 FREE = frozenset(
