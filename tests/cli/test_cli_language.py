@@ -62,3 +62,21 @@ def test_captions_in_another_language(run: Run, tiny: Path, tmp_path: Path) -> N
     assert "has no field 'captions_fr'" in other.stderr
     said = run("evaluate", "retrieval", "pairs", "--language", "fr", "--field", "captions", "-m", tiny)
     assert said.exit_code == 0
+
+
+def test_captions_in_that_language_alone_are_enough(run: Run, tiny: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        paint(tmp_path / "pairs" / f"{number}.png", number)
+        (tmp_path / "pairs" / f"{number}.json").write_text(json.dumps({"captions_de": [f"Bild {number}"]}))
+    done = run("evaluate", "retrieval", "pairs", "--language", "de", "-m", tiny, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["language"] == "de"
+
+
+def test_captions_of_a_known_data_set_are_not_called_translated(run: Run, tiny: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        paint(tmp_path / "data" / "flickr8k-test" / f"{number}.png", number)
+        (tmp_path / "data" / "flickr8k-test" / f"{number}.txt").write_text(f"picture {number}")
+    done = run("evaluate", "zero-shot", "data", "--dataset", "flickr8k", "--language", "de", "-m", tiny)
+    assert done.exit_code == 2
+    assert "has captions, which --language does not translate" in " ".join(done.stderr.split())

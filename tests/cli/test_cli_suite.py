@@ -16,7 +16,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Flowers to test and to learn from; rows are kept in a folder of the test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
     return noisy_flowers(tmp_path / "data")
 
 
@@ -29,7 +29,7 @@ def test_a_suite_is_measured_once_and_reported_twice(run: Run, tiny: Path, root:
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "commonest mistakes" not in done.stdout  # that is the report's
     assert Path("suite/index.html").is_file()
-    assert len(list(Path("cache/diptych/rows").glob("*.npz"))) == 4  # two parts, before and after projection
+    assert len(list(Path("cache/rows").glob("*.npz"))) == 4  # two parts, before and after projection
     again = run(*words, "--json")
     assert again.stderr.count("as before") == 2
     tasks = [one["task"] for one in json.loads(again.stdout)["results"]]

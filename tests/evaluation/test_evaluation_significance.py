@@ -113,3 +113,12 @@ def test_verdicts_of_clear_data() -> None:
 
 def test_words_beside_chance() -> None:
     assert beside_chance(Estimate(0.05, 0.01, 0.09), 0.1, "below").endswith("chance 0.100: below chance")
+
+
+def test_sums_that_equal_the_observed_one_count() -> None:
+    # Means of three draws are thirds, which rounding moves apart: 2 * 0.333333333 is not 0.666666667.
+    for differences in ([1 / 3] * 9 + [-2 / 3] * 4, [2 / 3] * 6 + [-1 / 3] * 9):
+        thirds = np.rint(np.array(differences) * 3).astype(int)
+        sums = np.array(list(itertools.product([1, -1], repeat=len(thirds)))) @ thirds
+        exact = float((abs(sums) >= abs(thirds.sum())).mean())
+        assert sign_flip_p(differences, flips=200_000) == pytest.approx(exact, abs=0.004)

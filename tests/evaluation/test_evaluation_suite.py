@@ -166,3 +166,16 @@ def test_pictures_replaced_by_others_of_their_size_are_measured_again(root: Path
     path.write_bytes(tar_bytes({**files, "0.png": new}))
     assert (len(old), path.stat().st_size) == (len(new), before)
     assert not run_step(step(), encoder, kept)[1]
+
+
+def test_results_on_shared_pictures_are_not_taken_up_without_leave(root: Path, tmp_path: Path) -> None:
+    pack(root / "tfflowers-train.tar", 6)  # has all pictures of the test part
+    step, kept = (
+        plan(root, Options(only=("tfflowers",), parts=("probes",), shots=(1,), seeds=1))[0],
+        tmp_path / "r",
+    )
+    with pytest.warns(UserWarning, match="the figures count them"):
+        assert not run_step(step, FeatureToy(), kept, allow_overlap=True)[1]
+    assert run_step(step, FeatureToy(), kept, allow_overlap=True)[1]
+    with pytest.raises(DataError, match="measures anyway"):
+        run_step(step, FeatureToy(), kept)

@@ -36,7 +36,7 @@ def gap_told(one: Disparity, level: float) -> str:
     if first.adjusted is None or first.adjusted_p is None:
         return told
     left = f"Adjusted for {one.adjusted_for} the gap is {first.adjusted}, p = {first.adjusted_p:.4f}"
-    explained = "" if first.adjusted_p <= level else ": no more than chance allows"
+    explained = "" if first.adjusted_p <= level else ", which is not shown to differ from zero"
     return f"{told} {left}{explained}."
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -109,7 +110,7 @@ def retrieval(
             show_default="captions, or captions_CODE of --language",
         ),
     ] = None,
-    language: Annotated[str, typer.Option(metavar="CODE|FILE", help="Of the captions, such as de.")] = "en",
+    language: Annotated[str, typer.Option(metavar="CODE", help="Of the captions, such as de.")] = "en",
     part: Part = "test",
     out: Out = None,
     *,
@@ -129,10 +130,12 @@ def retrieval(
 
     wanted = field or ("captions" if language == "en" else f"captions_{language}")
     dataset = load_captioned(data, field=wanted, part=part_of(part))
-    # A file without that field is read by another, which holds English captions more often than not.
+    # Where that field is missing, load_captioned takes another one, most often of English captions.
     if field is None and language != "en":
-        usual = load_captioned(data, field="captions", part=part_of(part))
-        if dataset.captions == usual.captions:
+        usual = None
+        with suppress(DataError):  # nothing but captions in that language
+            usual = load_captioned(data, field="captions", part=part_of(part))
+        if usual is not None and dataset.captions == usual.captions:
             raise DataError(
                 f"{dataset.name} has no field {wanted!r}; if all its captions are in {language!r}, say "
                 "--field captions"

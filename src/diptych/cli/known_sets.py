@@ -42,6 +42,7 @@ def datasets(root: Root = None, json: options.Json = False) -> None:
 
       diptych evaluate datasets ~/data
     """
+    from diptych.datasets.parts import PARTS
     from diptych.datasets.places import Place, there
     from diptych.datasets.registry import KNOWN
     from diptych.reports import Table
@@ -63,7 +64,7 @@ def datasets(root: Root = None, json: options.Json = False) -> None:
         cells = [
             [row["name"], row["classes"], _WORDS[row["metric"]], part, _told(root, row[part])]
             for row in rows
-            for part in ("test", "train")
+            for part in PARTS
             if row[part]
         ]
         print_table(Table(["data set", "classes", "metric", "part", "where"], cells))
@@ -74,6 +75,8 @@ def datasets(root: Root = None, json: options.Json = False) -> None:
 
 def _row(place: Place) -> dict[str, Any]:
     """Plain values of a data set."""
+    from diptych.datasets.parts import PARTS
+
     one = place.known
     return {
         "name": one.name,
@@ -81,7 +84,7 @@ def _row(place: Place) -> dict[str, Any]:
         "classes": one.classes,
         "prompts": one.prompts,
         "metric": one.metric,
-        **{part: [str(path) for path in place.parts.get(part, ())] for part in ("test", "train")},
+        **{part: [str(path) for path in place.parts.get(part, ())] for part in PARTS},
         "unused": [str(path) for path in place.unused],
     }
 

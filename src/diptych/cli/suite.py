@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from diptych.cli import options
 from diptych.cli.console import clear_progress, note, progress, tell_failures
 from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import print_lines, print_section, write
+from diptych.disk import user_cache
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def suite(
         return
     from diptych.evaluation import FeatureStore
 
-    store = FeatureStore(asked.cache or _cache())
+    store = FeatureStore(asked.cache or user_cache() / "rows")
     settings: Settings = {**asked.settings(store), "allow_overlap": allow_overlap}
     encoder = asked.encoder()
     done = _walk(steps, encoder, asked.report, settings, asked.quiet)
@@ -115,12 +115,6 @@ def _options(
         corrupt=corrupt,
         corrupt_limit=corrupt_limit,
     )
-
-
-def _cache() -> Path:
-    """The user's own folder for what can be computed again (XDG base directories)."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "diptych" / "rows"
 
 
 def _walk(

@@ -117,23 +117,23 @@ def _annotated(rows: NDArray[Any], name: str, path: Path) -> dict[str, int]:
     return {str(row[name]): int(row["class"]) for row in rows}
 
 
-def _listed(folder: Path, labels: Mapping[str, int], words: str, told: str) -> Labelled:
+def _listed(folder: Path, listed: Mapping[str, int], words: str, told: str) -> Labelled:
     """Pictures of a folder that a list names, with labels from 1 and the class names of a set of prompts."""
     names = class_names(words)
+    labels = {PurePosixPath(name): label for name, label in listed.items()}  # "./a.jpg" is a.jpg
     if wrong := [label for label in labels.values() if not 1 <= label <= len(names)]:
         raise DataError(f"{told} has the label {wrong[0]}: expected 1 to {len(names)}")
-    wanted = {PurePosixPath(name) for name in labels}
     entries = tuple(
         Entry(folder, member.name, member.size)
         for member, _ in scan(folder, lambda _: False)
-        if member.name in wanted
+        if member.name in labels
     )
     if not entries:
         raise DataError(f"{told} names no picture that is in {folder}: {len(labels):,} are listed")
     found = numbered(
-        folder, entries, np.array([labels[str(entry.name)] - 1 for entry in entries]), names, words=True
+        folder, entries, np.array([labels[entry.name] - 1 for entry in entries]), names, words=True
     )
-    missing = sorted(wanted - {entry.name for entry in entries})
+    missing = sorted(labels.keys() - {entry.name for entry in entries})
     skipped = tuple((str(name), f"listed in {told} and not there") for name in missing)
     return Labelled(found.entries, found.labels, found.classes, found.kind, skipped)
 

@@ -184,6 +184,8 @@ def _mismatch(one: Result, other: Result) -> str:
         return "one file has a fingerprint of an older version, by file sizes: measure it again"
     if one.data_fingerprint != other.data_fingerprint:
         return "the two were measured on different pictures or labels (data_fingerprint)"
+    if one.classes != other.classes:
+        return f"answers are chosen from {one.classes} classes in the first and {other.classes} in the second"
     if not one.outcomes or not other.outcomes:
         if any(name.startswith("mean_average_precision") for name in (*one.metrics, *other.metrics)):
             return (

@@ -62,10 +62,13 @@ class Measure:
         Raises
         ------
         DataError
-            A class without a name in that language.
+            A class without a name in that language, or pictures with captions, which are not translated.
         """
         if isinstance(self.dataset, CaptionDataset):
-            return dataclasses.replace(self, language=language.code)
+            raise DataError(
+                f"{self.name} has captions, which --language does not translate: measure captions in "
+                f"{language.title} with `evaluate retrieval PATH --language {language.code}`"
+            )
         texts = language.class_texts(self.dataset.class_names, self.name)
         return dataclasses.replace(self, names=texts, templates=language.templates, language=language.code)
 

@@ -96,7 +96,9 @@ def sign_flip_p(differences: ArrayLike, *, flips: int = _FLIPS, seed: int = 0) -
     sizes, counts = np.unique(abs(values).round(9), return_counts=True)
     if len(sizes) < 2:
         return mcnemar(int((values < 0).sum()), int((values > 0).sum()))
-    rng, observed = np.random.default_rng(seed), abs(values.sum()) * (1 - 1e-9)
+    # A sum that equals the observed one counts. Sizes are rounded (thirds, of three draws, to 0.333333333),
+    # so equal sums differ by up to 5e-10 a value.
+    rng, observed = np.random.default_rng(seed), abs(values.sum()) - 1e-9 * len(values)
     if len(sizes) <= _FEW_SIZES:
         # How many of each size are positive is binomial: drawn at once, whatever N is.
         sums = (2 * rng.binomial(counts, 0.5, size=(flips, len(sizes))) - counts) @ sizes

@@ -39,7 +39,7 @@ from diptych.evaluation.shifts import ShiftGroup, Standing, measure
 from diptych.reports import Cell, Report, Section, Table
 
 Part: TypeAlias = Literal["zero-shot", "retrieval", "probes", "robustness"]
-FORMAT = 3  # of a kept step: which results in which order, by which solver
+FORMAT = 4  # of a kept step: which results in which order, by which solver
 SHIFTS = "Under shift"  # heading of what is left on other pictures
 PARTS: tuple[Part, ...] = ("zero-shot", "retrieval", "probes", "robustness")
 
@@ -159,6 +159,7 @@ def run_step(
         "identity": encoder.identity,
         "precision": getattr(encoder, "precision", "float32"),
         "exact": setup.exact,
+        "allow_overlap": setup.allow_overlap,  # without it, results on shared pictures are not taken up
         "data": [one.fingerprint for one in step.datasets],
         "options": dict(step.options),
         "diptych": version("diptych"),
