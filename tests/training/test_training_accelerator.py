@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -12,10 +13,11 @@ import torch
 from make_runs import TINY_VIT, config_of, same, write_pairs
 
 from diptych.errors import InputError, TrainingError
-from diptych.training import Run, joining, train, trainer
+from diptych.training import Run, joining, train, trainer, world
 from diptych.training.accelerator import Accelerator, CudaAccelerator, pick_accelerator
 from diptych.training.joining import join
-from diptych.training.world import DistributedWorld, World
+from diptych.training.world import DistributedWorld, World, keep_tokens_on_host
+from waiting import HANG
 
 
 class FakeCuda:
@@ -82,7 +84,9 @@ def test_what_cannot_be_placed_is_refused() -> None:
 def test_the_gpu_is_current_before_the_processes_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = FakeCuda(4)
     store = torch.distributed.HashStore()
-    store.add("placed", 1)  # the other process is there already
+    monkeypatch.setattr(joining, "_runs", itertools.count())
+    for run in (0, 1):
+        store.add(f"diptych/{run}/placed", 1)  # the other process is there already
 
     def meet(backend: str, **options: object) -> None:
         cuda.calls.append((backend, str(options["device_id"])))
@@ -93,7 +97,11 @@ def test_the_gpu_is_current_before_the_processes_meet(monkeypatch: pytest.Monkey
     monkeypatch.setattr(joining, "DistributedWorld", lambda accelerator, exchange: World())
     monkeypatch.setitem(os.environ, "WORLD_SIZE", "2")
     join(pick_accelerator("cuda", ranks(3, 4), cuda), "gathered")
-    assert cuda.calls == [("set_device", "cuda:3"), ("cpu:gloo,cuda:nccl", "cuda:3")]
+    meeting = [("set_device", "cuda:3"), ("cpu:gloo,cuda:nccl", "cuda:3")]
+    assert cuda.calls == meeting
+    # torchrun's store still holds what the first run wrote: its GPU is not another process's.
+    join(pick_accelerator("cuda", ranks(3, 4), cuda), "gathered")
+    assert cuda.calls == meeting * 2
 
 
 def test_two_processes_on_one_gpu_are_refused_on_both() -> None:
@@ -136,8 +144,6 @@ def test_memory_and_waiting_are_those_of_the_gpu() -> None:
     assert gpu.peak_bytes() == 5 * 2**30
     gpu.synchronize()
     assert cuda.calls == [("synchronize", "cuda:1")]
-    assert gpu.ddp_device_ids == [1]
-    assert Accelerator(torch.device("cpu")).ddp_device_ids is None
 
 
 def test_tf32_is_for_runs_in_less_than_float32_and_ends_with_them() -> None:
@@ -190,6 +196,68 @@ def test_a_step_on_a_gpu_sends_pictures_once_and_waits_for_nothing(
     reads = [call for call in gpu.calls if "read" in call]
     # What a step was like is read once the next one is launched.
     assert reads == ["launch read", *["launch read", "read"] * 3, "read"]
+
+
+class Forward(torch.nn.Module):
+    """Gives back its arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(2))
+
+    def forward(self, images: torch.Tensor | None, tokens: torch.Tensor | None) -> tuple[object, object]:
+        return images, tokens
+
+
+def test_tokens_stay_on_the_host_where_fsdp_sends_its_arguments_to_the_gpu() -> None:
+    module, gpu = Forward(), torch.device("meta")
+
+    def as_fsdp(_: torch.nn.Module, args: object, kwargs: object) -> tuple[object, object]:
+        return tuple(part[0] for part in torch.distributed.utils._to_kwargs(args, kwargs, gpu, False))
+
+    module.register_forward_pre_hook(as_fsdp, prepend=True, with_kwargs=True)
+    tokens = torch.tensor([[5, 1, 7]])
+    assert module(torch.ones(1), tokens)[1].device == gpu  # as it was
+    keep_tokens_on_host(module)
+    images, kept = module(torch.ones(1), tokens)
+    assert (images.device, kept.device) == (gpu, torch.device("cpu"))
+    assert torch.equal(kept, tokens)
+    assert module(None, None) == (None, None)
+
+
+def a_world(monkeypatch: pytest.MonkeyPatch, store: object) -> DistributedWorld:
+    monkeypatch.setattr(world.dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(world.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(world.dist.distributed_c10d, "_get_default_store", lambda: store)
+    monkeypatch.setattr(world, "Gathered", world.Alone)
+    return DistributedWorld(CudaAccelerator(torch.device("cuda", 0), FakeCuda(2)), "gathered")
+
+
+def test_ddp_is_not_told_to_send_its_arguments_to_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, object] = {}
+    monkeypatch.setattr(world, "DistributedDataParallel", lambda module, **given: options.update(given))
+    monkeypatch.setattr(world, "outside_parameters", lambda objective, parallel: [])
+    here = a_world(monkeypatch, torch.distributed.HashStore())
+    here.watchdog.stop()
+    here.wrap(Forward(), "ddp", torch.float32)  # type: ignore[arg-type]
+    assert options
+    assert options.get("device_ids") is None
+
+
+def test_a_failure_is_seen_while_this_process_waits_in_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = torch.distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    here = a_world(monkeypatch, store)
+    here.watchdog.stop()  # its thread; the test looks in its place
+    waiting = threading.Thread(target=store.get, args=("communicator",), daemon=True)
+    waiting.start()
+    other = store.clone()
+    other.set("diptych/failure", '[1, "KeyError: 1"]')
+    failure = here.watchdog.look()
+    assert waiting.is_alive()  # or the look had to wait for the end of it
+    assert failure is not None
+    assert failure.text == "KeyError: 1"
+    other.set("communicator", "")
+    waiting.join(timeout=HANG)
 
 
 def test_a_world_on_gpus_decides_over_gloo() -> None:

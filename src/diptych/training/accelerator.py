@@ -58,11 +58,6 @@ class Accelerator:
         """What tells the physical device from all others; "" where processes may share it."""
         return ""
 
-    @property
-    def ddp_device_ids(self) -> list[int] | None:
-        """`device_ids` of DistributedDataParallel."""
-        return None
-
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[object]:
         """The context of a pass through the towers."""
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
@@ -144,11 +139,6 @@ class CudaAccelerator(Accelerator):
     def identity(self) -> str:
         """Machine and the GPU's UUID: indices do not tell, where each process sees one GPU as cuda:0."""
         return f"{socket.gethostname()}/{self.cuda.get_device_properties(self.device).uuid}"
-
-    @property
-    def ddp_device_ids(self) -> list[int] | None:
-        """The one GPU."""
-        return [int(self.device.index)]
 
     @contextmanager
     def fast_products(self, dtype: torch.dtype) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from datetime import timedelta
@@ -14,6 +15,9 @@ from torch.distributed.rendezvous import rendezvous
 from diptych.errors import TrainingError
 from diptych.training.accelerator import Accelerator
 from diptych.training.world import DistributedWorld, World
+
+# torchrun's store outlives a run, keys and all: a second run of the same processes gets keys of its own.
+_runs = itertools.count()
 
 
 def join(accelerator: Accelerator, exchange: Literal["gathered", "ring"], minutes: float = 10.0) -> World:
@@ -41,10 +45,11 @@ def join(accelerator: Accelerator, exchange: Literal["gathered", "ring"], minute
         try:
             store, rank, size = next(rendezvous("env://", timeout=timeout))
             store.set_timeout(timeout)
+            store = PrefixStore(f"diptych/{next(_runs)}", store)
             refuse_shared_gpu(store, accelerator.identity, size, minutes * 60)
             dist.init_process_group(
                 accelerator.backend,
-                store=PrefixStore("diptych", store),
+                store=store,
                 rank=rank,
                 world_size=size,
                 timeout=timeout,

@@ -183,7 +183,10 @@ class Watchdog:
     def _end_with_failure(self) -> None:
         """Get this process out of whatever it waits for; in the last resort, end it."""
         assert self.failure is not None
-        self.abort()
+        try:
+            self.abort()
+        except Exception as error:  # then the last resort has to do
+            self.tell(f"the process group could not be aborted: {error}")
         if not self._done.wait(GRACE):
             self.tell(f"process {self.failure.rank} failed, so this one ends: {self.failure.text}")
             self.end(1)

@@ -136,7 +136,9 @@ class DistributedWorld(World):
         self.exchange = Ring() if exchange == "ring" else Gathered()
         self.store = dist.distributed_c10d._get_default_store()
         self._runs = 0  # of `run_on_first`
-        self.watchdog = Watchdog(self.store, self.rank, self.size, abort=self._abort)
+        # A connection of its own: a store answers one call at a time, and this process may wait inside one
+        # (NCCL makes its communicators through the store) for the very process that has failed.
+        self.watchdog = Watchdog(self.store.clone(), self.rank, self.size, abort=self._abort)
 
     def wrap(self, objective: Objective, parallel: Parallel, dtype: torch.dtype) -> nn.Module:
         """DDP keeps the whole model on every process, FSDP2 shards every parameter.
@@ -146,13 +148,14 @@ class DistributedWorld(World):
         outside = outside_parameters(objective, parallel)
         if parallel == "fsdp":
             _shard(objective, dtype, set(outside), self.device.type)
+            keep_tokens_on_host(objective)
             return objective
         flags = [parameter.requires_grad for parameter in outside]
         for parameter in outside:
             parameter.requires_grad_(False)  # DDP ignores what does not learn
+        # Without `device_ids`: with them DDP sends every argument to the GPU, and tokens are read on the host.
         wrapped = DistributedDataParallel(
             objective,
-            device_ids=self.accelerator.ddp_device_ids,
             gradient_as_bucket_view=True,  # or every gradient would be held twice
             **{_SYNC_BUFFERS: False},  # type: ignore[arg-type]
         )
@@ -298,6 +301,30 @@ def outside_parameters(objective: Objective, parallel: Parallel) -> list[nn.Para
         outside += [p for p in objective.parameters() if p.ndim == 0]
         outside += [p for norm in batch_norms(objective) for p in norm.parameters()]
     return list({id(p): p for p in outside}.values())
+
+
+def keep_tokens_on_host(objective: nn.Module) -> None:
+    """Let `forward` get its tokens on the CPU, whatever a wrapper does with the tensors among its arguments.
+
+    FSDP2 sends all of them to the GPU, and the text towers read the ids on the host. It leaves NumPy arrays
+    alone, so the tokens pass its hook as one. Call this after the wrapper has put its hook in place.
+
+    Parameters
+    ----------
+    objective : Objective
+        Called with images and tokens, either of which may be None.
+    """
+
+    def to_array(_: nn.Module, arguments: tuple[Any, Tensor | None]) -> tuple[Any, Any]:
+        images, tokens = arguments
+        return images, None if tokens is None else tokens.numpy()
+
+    def to_tensor(_: nn.Module, arguments: tuple[Any, Any]) -> tuple[Any, Tensor | None]:
+        images, tokens = arguments
+        return images, None if tokens is None else torch.from_numpy(tokens)
+
+    objective.register_forward_pre_hook(to_array, prepend=True)
+    objective.register_forward_pre_hook(to_tensor)
 
 
 def sharding_blocks(objective: Objective) -> list[nn.Module]:
