@@ -14,7 +14,7 @@ from make_runs import TINY_VIT, config_of, same, write_pairs
 
 from diptych.errors import InputError, TrainingError
 from diptych.training import Run, joining, train, trainer, world
-from diptych.training.accelerator import Accelerator, CudaAccelerator, pick_accelerator
+from diptych.training.accelerator import CudaAccelerator, pick_accelerator
 from diptych.training.joining import join
 from diptych.training.world import DistributedWorld, World, keep_tokens_on_host
 from waiting import HANG

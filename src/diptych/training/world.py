@@ -153,7 +153,7 @@ class DistributedWorld(World):
         flags = [parameter.requires_grad for parameter in outside]
         for parameter in outside:
             parameter.requires_grad_(False)  # DDP ignores what does not learn
-        # Without `device_ids`: with them DDP sends every argument to the GPU, and tokens are read on the host.
+        # No `device_ids`: with them DDP sends every argument to the GPU, but tokens are read on the host.
         wrapped = DistributedDataParallel(
             objective,
             gradient_as_bucket_view=True,  # or every gradient would be held twice
