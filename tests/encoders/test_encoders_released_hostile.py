@@ -124,6 +124,28 @@ def in_a_node(folder: Path) -> None:
     edit_graph(folder / IMAGE, hide)
 
 
+def in_a_function(folder: Path) -> None:
+    """A third place: the default value of a function's attribute."""
+    model = onnx.load(folder / IMAGE, load_external_data=False)
+    tensor = TensorProto(name="t", dims=[1], data_type=1, data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="../../secret")
+    function = helper.make_function(
+        "custom", "F", [], ["y"], [], [helper.make_opsetid("", 17)], attribute_protos=[]
+    )
+    function.attribute_proto.append(helper.make_attribute("value", tensor))
+    model.functions.append(function)
+    (folder / IMAGE).write_bytes(model.SerializeToString())
+
+
+def with_endless_shape(folder: Path) -> None:
+    """A shape whose product has a hundred thousand digits: multiplying them would take minutes."""
+
+    def claim(graph: Any) -> None:
+        graph.initializer.append(TensorProto(name="bomb", dims=[1 << 40] * 10_000, data_type=1))
+
+    edit_graph(folder / IMAGE, claim)
+
+
 def nested(folder: Path) -> None:
     inner = helper.make_graph([], "inner", [], [])
     for _ in range(30):
@@ -182,6 +204,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a link to a table": (linked("textual/tokenizer.json"), "is a link to a file outside"),
     "a link to a graph": (linked(TEXT), "is a link to a file outside"),
     "weights named in a node": (in_a_node, r"keeps weights in '\.\./\.\./secret'"),
+    "weights named in a function": (in_a_function, r"keeps weights in '\.\./\.\./secret'"),
+    "a shape without end": (with_endless_shape, "a tensor of over 281,474,976,710,656 numbers"),
     "a claim of terabytes": (claiming, r"'bomb' holds 4 bytes, its shape says 4,398,046,511,104"),
     "a claim of packed numbers": (claiming_packed, r"'bomb' claims 1,099,511,627,776 numbers in \d+ bytes"),
     "graphs without end": (nested, "messages within messages without end"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import warnings
@@ -75,3 +76,29 @@ def test_plain_values_that_name_code_are_refused_and_not_run(tmp_path: Path) -> 
     with pytest.raises(TrainingError, match="nothing in it was run"):
         read_pieces(tmp_path, state, empty())
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_pickle_before_a_value_that_is_a_zip_is_refused_and_not_run(tmp_path: Path) -> None:
+    """Python's zipfile reads the zip behind it, torch.load the pickle."""
+    state = write(tmp_path, TENSORS)
+    metadata = tmp_path / "pieces-1" / ".metadata"
+    content = pickle.loads(metadata.read_bytes())
+    index, place = next((i, p) for i, p in content.storage_data.items() if i.fqn == "scaler.scale")
+    path = tmp_path / "pieces-1" / place.relative_path
+    data = path.read_bytes()
+    value = data[place.offset : place.offset + place.length]
+    bomb = pickle.dumps(Bomb(tmp_path / "ran"), 2)
+    content.storage_data[index] = dataclasses.replace(place, offset=len(data), length=len(bomb) + len(value))
+    path.write_bytes(data + bomb + value)
+    metadata.write_bytes(pickle.dumps(content, 2))
+    with pytest.raises(TrainingError, match="nothing in it was run"):
+        read_pieces(tmp_path, state, empty())
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_module_among_the_names_of_metadata_is_refused(tmp_path: Path) -> None:
+    state = write(tmp_path, TENSORS)
+    code = b"\x80\x02ctorch.distributed.checkpoint.metadata\nos\n}X\x04\x00\x00\x00exitK\x01sb."
+    (tmp_path / "pieces-1" / ".metadata").write_bytes(code)
+    with pytest.raises(TrainingError, match=r"metadata\.os, which no checkpoint does"):
+        read_pieces(tmp_path, state, empty())

@@ -17,32 +17,16 @@ from diptych.errors import WeightsError
 
 # TensorProto.DataType -> (name, bits of an element); 8 is string, which has no size.
 DTYPES: dict[int, tuple[str, int]] = {
-    1: ("float32", 32),
-    2: ("uint8", 8),
-    3: ("int8", 8),
-    4: ("uint16", 16),
-    5: ("int16", 16),
-    6: ("int32", 32),
-    7: ("int64", 64),
-    9: ("bool", 8),
-    10: ("float16", 16),
-    11: ("float64", 64),
-    12: ("uint32", 32),
-    13: ("uint64", 64),
-    14: ("complex64", 64),
-    15: ("complex128", 128),
-    16: ("bfloat16", 16),
-    **dict.fromkeys(range(17, 21), ("float8", 8)),
-    21: ("uint4", 4),
-    22: ("int4", 4),
-    23: ("float4", 4),
-    24: ("float8", 8),
-    25: ("uint2", 2),
-    26: ("int2", 2),
-}
+    1: ("float32", 32), 2: ("uint8", 8), 3: ("int8", 8), 4: ("uint16", 16), 5: ("int16", 16),
+    6: ("int32", 32), 7: ("int64", 64), 9: ("bool", 8), 10: ("float16", 16), 11: ("float64", 64),
+    12: ("uint32", 32), 13: ("uint64", 64), 14: ("complex64", 64), 15: ("complex128", 128),
+    16: ("bfloat16", 16), **dict.fromkeys(range(17, 21), ("float8", 8)), 21: ("uint4", 4), 22: ("int4", 4),
+    23: ("float4", 4), 24: ("float8", 8), 25: ("uint2", 2), 26: ("int2", 2),
+}  # fmt: skip
 MOST_FIELDS = 5_000_000  # a graph of 10,000 nodes has about 300,000
 DEEPEST = 40  # messages within messages: a subgraph in a node of a subgraph takes four
 LONGEST_NAME = 4096  # bytes
+MOST_NUMBERS = 1 << 48  # in a tensor
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 # ONNX Runtime takes a location that begins so for an address in memory.
 _ADDRESS_MARK = "_ORT_MEM_ADDR_"
@@ -216,6 +200,8 @@ class Walk:
                 for inner, first, last in self.fields(start, end, 1):
                     if inner == 7:
                         self.node(first, last, 2)
+                    elif inner == 11:  # an attribute's default value
+                        self.attribute(first, last, 2)
         if graphs != 1:
             raise ValueError(f"{graphs} graphs in it, expected 1")
 
@@ -240,13 +226,17 @@ class Walk:
             if number == 4:
                 self.operators.add(self.text(first, last))
             elif number == 5:
-                for inner, begin, stop in self.fields(first, last, depth + 1):  # AttributeProto
-                    if inner in (5, 10):
-                        self.tensor(begin, stop, depth + 2)
-                    elif inner in (6, 11):
-                        self.graph(begin, stop, depth + 2)
-                    elif inner in (22, 23):
-                        self.sparse(begin, stop, depth + 2)
+                self.attribute(first, last, depth + 1)
+
+    def attribute(self, start: int, end: int, depth: int) -> None:
+        """AttributeProto: tensors and graphs among its values."""
+        for number, first, last in self.fields(start, end, depth):
+            if number in (5, 10):
+                self.tensor(first, last, depth + 1)
+            elif number in (6, 11):
+                self.graph(first, last, depth + 1)
+            elif number in (22, 23):
+                self.sparse(first, last, depth + 1)
 
     def sparse(self, start: int, end: int, depth: int) -> None:
         """SparseTensorProto: values and indices."""
@@ -260,8 +250,7 @@ class Walk:
         entries: dict[str, str] = {}
         for number, first, last in self.fields(start, end, depth):
             if number == 1:
-                for size in self.whole_numbers(first, last):
-                    count *= size
+                count = self.multiplied(count, first, last)
             elif number == 2:
                 dtype = first
             elif number == 8:
@@ -348,6 +337,14 @@ class Walk:
             found.append(_not_negative(value))
             self._spend()
         return found
+
+    def multiplied(self, count: int, start: int, end: int) -> int:
+        """A count times the sizes of a shape's axes."""
+        for size in self.whole_numbers(start, end):
+            count *= size
+            if count > MOST_NUMBERS:  # before it takes thousands of digits to write
+                raise ValueError(f"a tensor of over {MOST_NUMBERS:,} numbers")
+        return count
 
     def fields(self, start: int, end: int, depth: int) -> Iterator[tuple[int, int, int]]:
         """(number, start, end) of every field of a message; a whole number as (number, value, -1)."""

@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader
@@ -24,11 +25,14 @@ from diptych.pickle_reader import PickleReader
 from diptych.weights.records import ZipRecords
 from diptych.weights.steps import StateReader
 
+_ZIP = b"PK\x03\x04"
+
 __all__ = ["CheckpointException", "PiecesPlanner", "PiecesReader"]
 
-# Without a dot inside: "metadata.os.system" would be looked up attribute by attribute.
+# Classes of the module only, and no dot in a name: "metadata.os" is a module, whose attributes a pickle could
+# change, and "metadata.os.system" would be looked up attribute by attribute.
 _KNOWN = re.compile(
-    r"torch\.distributed\.checkpoint\.metadata\.\w+|torch\.distributed\.checkpoint\.filesystem\._StorageInfo"
+    r"torch\.distributed\.checkpoint\.metadata\._?[A-Z]\w*|torch\.distributed\.checkpoint\.filesystem\._StorageInfo"
     r"|torch\.Size|torch\.serialization\._get_layout|torch\.(?:bool|(?:u?int|b?float|complex)\d+)"
     r"|pathlib\.(?:_local\.)?(?:Pure)?(?:Posix|Windows)?Path|collections\.OrderedDict"
 )
@@ -91,8 +95,20 @@ class PiecesPlanner(DefaultLoadPlanner):
         self.folder = path
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
-        """Take a plain value, such as the scale of the loss."""
+        """Take a plain value, such as the scale of the loss.
+
+        Python finds a zip behind other bytes, and `torch.load` takes what does not begin as one for a pickle
+        of before torch 1.6. So the value has to begin as a zip; and what the planner unpickles without limits
+        is not the file's value but a copy, written here.
+        """
+        if not value.getvalue().startswith(_ZIP):
+            raise TrainingError(
+                f"{self.folder} holds a value that is no zip of torch's: nothing in it was run"
+            )
         with zipfile.ZipFile(value) as archive:
             StateReader(ZipRecords(archive, self.folder).pickle(), self.folder).read()
         value.seek(0)
-        super().load_bytes(read_item, value)
+        copy = io.BytesIO()
+        torch.save(torch.load(value, weights_only=True), copy)
+        copy.seek(0)
+        super().load_bytes(read_item, copy)
