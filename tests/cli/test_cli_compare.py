@@ -28,7 +28,7 @@ def measured(run: Run, tiny: Path, tmp_path: Path) -> Path:
 def test_two_files_are_compared(run: Run, measured: Path) -> None:
     done = run("compare", "one.json", "two.json")
     assert done.exit_code == 0, done.stderr
-    assert "Not enough to say, fewer than 30 pictures in common" in done.stdout
+    assert "Not enough to say, fewer than 30 cases in common" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
     told = json.loads(run("compare", "one/report.json", "two/report.json", "--json").stdout)
     assert (told["first"], told["second"]) == ("one/report", "two/report")

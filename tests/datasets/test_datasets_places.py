@@ -353,6 +353,9 @@ def test_hateful_memes_by_the_area_under_the_curve(tmp_path: Path) -> None:
     # "hatespeech meme" minus "meme" goes red > blue > green. Each red one of class 1 beats two green ones and
     # ties with a red one; the blue one beats two and is beaten by one.
     assert result.metrics["roc_auc"] == pytest.approx((2 * (1 + 1 + 0.5) + (1 + 1 + 0)) / 9)
+    placed, labels = np.array(result.outcomes["roc_auc"]), np.array(result.labels)
+    for label in (0, 1):  # what each picture contributes, for `compare`
+        assert placed[labels == label].mean() == pytest.approx(result.metrics["roc_auc"])
     assert result.chance["roc_auc"] == 0.5
     low, high = result.intervals["roc_auc"]
     assert low < result.metrics["roc_auc"] <= high

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from diptych.errors import DataError
 from diptych.evaluation import Result, compare
+from diptych.evaluation.intervals import ends, paired_class_difference
+from diptych.evaluation.rankings import placements, roc_auc
+from diptych.evaluation.significance import class_sign_flip_p
 
 
 def result(outcomes: Sequence[float | None], dataset: str = "toy", fingerprint: str = "sha256:1") -> Result:
@@ -76,7 +80,7 @@ def test_the_verdict_follows_the_statistic_of_its_p() -> None:
 def test_few_pictures_are_not_enough_to_say() -> None:
     found = compare([result([0.0] * 10)], [result([1.0] * 10)])
     assert found.rows[0].verdict == "not enough to say"
-    assert "Not enough to say, fewer than 30 pictures in common: toy." in found.report().sections[0].text
+    assert "Not enough to say, fewer than 30 cases in common: toy." in found.report().sections[0].text
     assert found.report().tables["comparison"].rows[0][-1] == "too few"
 
 
@@ -123,3 +127,83 @@ def test_a_fingerprint_of_an_older_version_is_told() -> None:
     old, new = result([1.0] * 40, fingerprint="sha256:1"), result([1.0] * 40, fingerprint="blake2b:1")
     with pytest.raises(DataError, match="a fingerprint of an older version, by file sizes: measure it again"):
         compare([old], [new])
+
+
+def by_class(hits: Sequence[float], labels: Sequence[int]) -> Result:
+    """A result with accuracy and its mean over classes."""
+    means = [
+        np.mean([hit for hit, own in zip(hits, labels, strict=True) if own == one]) for one in set(labels)
+    ]
+    values = result(hits).to_dict() | {"labels": list(labels), "classes": len(means)}
+    values["metrics"] = {**values["metrics"], "mean_per_class_recall": float(np.mean(means))}
+    return Result.from_dict(values)
+
+
+def test_mean_per_class_recall_is_paired_within_classes() -> None:
+    labels = [0] * 100 + [1] * 40
+    before, after = [1.0] * 100 + [0.0] * 40, [1.0] * 80 + [0.0] * 20 + [1.0] * 20 + [0.0] * 20
+    rows = {row.metric: row for row in compare([by_class(before, labels)], [by_class(after, labels)]).rows}
+    assert rows["acc1"].change.value == pytest.approx(0.0)  # 20 lost of one class, 20 won of the other
+    row = rows["mean_per_class_recall"]
+    assert row.change.value == pytest.approx((-0.2 + 0.5) / 2)
+    assert row.change.value == pytest.approx(row.second - row.first)
+    assert row.change.effective == pytest.approx(4 / (1 / 100 + 1 / 40))
+    assert (rows["acc1"].verdict, row.verdict) == ("not told apart", "better")
+    # Of classes of one size it is the accuracy, once is enough.
+    even = [0, 1] * 20
+    assert len(compare([by_class([1.0] * 40, even)], [by_class([0.0] * 40, even)]).rows) == 1
+    old = compare([replace(by_class(before, labels), labels=())], [by_class(after, labels)])
+    assert [row.metric for row in old.rows] == ["acc1"]
+    assert "class mean: a file without the outcomes or classes" in old.left_out[0][1]
+
+
+def test_areas_under_the_curve_are_compared_by_their_placements() -> None:
+    rng, labels = np.random.default_rng(0), np.repeat([0, 1], [60, 90])
+    areas = []
+    for shift in (0.2, 2.0):
+        scores = rng.normal(size=150) + shift * labels
+        areas.append((roc_auc(scores, labels), placements(scores, labels)))
+    results = [
+        replace(
+            by_class([1.0] * 150, labels.tolist()),
+            metrics={"roc_auc": area},
+            outcomes={"roc_auc": outcome.tolist()},
+        )
+        for area, outcome in areas
+    ]
+    (row,) = compare(results[:1], results[1:]).rows
+    assert row.change.value == pytest.approx(areas[1][0] - areas[0][0])
+    assert (row.change.effective, row.verdict) == (60, "better")
+    assert row.p < 1e-4
+    (same,) = compare(results[:1], results[:1]).rows
+    assert (same.p, same.verdict) == (1.0, "not told apart")
+
+
+def test_intervals_and_p_of_means_over_classes_agree_with_simulation() -> None:
+    rng, sizes = np.random.default_rng(0), (120, 40, 15, 5)
+    labels, covered, wrong = np.repeat(np.arange(4), sizes), 0, 0
+    rates = np.array([0.8, 0.6, 0.5, 0.4])[labels]
+    for _ in range(200):
+        one, other = (rng.random(len(labels)) < rates for _ in range(2))
+        change = paired_class_difference(one, other, labels)
+        covered += ends(change)[0] <= 0 <= ends(change)[1]
+        gaps = one.astype(float) - other
+        wrong += class_sign_flip_p(gaps, labels) <= 0.05
+    assert covered >= 180  # of 200; 0.93 to 0.96 in longer simulations
+    assert wrong <= 20
+
+
+def test_several_results_of_one_data_set_are_matched_in_order() -> None:
+    narrowed = replace(result([1.0] * 40), classes=5), replace(result([0.0] * 40), classes=7)
+    found = compare(narrowed, narrowed)
+    assert [row.dataset for row in found.rows] == ["toy", "toy (2)"]
+    assert all(row.change.value == 0 for row in found.rows)
+    with pytest.raises(DataError, match="chosen from 5 classes in the first and 7 in the second"):
+        compare(narrowed[:1], narrowed[1:])
+
+
+def test_tasks_of_one_data_set_have_names_of_their_own() -> None:
+    both = [result([1.0] * 40), replace(result([0.0] * 40), task="linear_probe")]
+    report = compare(both, both).report()
+    assert [row[0] for row in report.tables["comparison"].rows] == ["toy, zero-shot", "toy, probe"]
+    assert len(report.sections[0].plots["change"].values) == 2

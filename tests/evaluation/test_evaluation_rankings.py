@@ -16,6 +16,7 @@ from diptych.evaluation.rankings import (
     eleven_point_precision,
     figure,
     mean_over_classes,
+    placements,
     resampled,
     roc_auc,
 )
@@ -144,3 +145,13 @@ def test_the_interval_shrinks_with_rows_and_holds_the_value() -> None:
         assert areas.min() < ranked.area() < areas.max()
         widths.append(areas.std())
     assert widths[1] < widths[0] / 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=30))
+def test_the_area_is_the_mean_of_the_placements_of_either_class(rows: list[tuple[int, bool]]) -> None:
+    scores, targets = np.array([score for score, _ in rows]), np.array([right for _, right in rows])
+    if targets.all() or not targets.any():
+        return
+    placed, area = placements(scores, targets), roc_auc(scores, targets)
+    assert placed[targets].mean() == pytest.approx(area)
+    assert placed[~targets].mean() == pytest.approx(area)

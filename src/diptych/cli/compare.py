@@ -30,7 +30,7 @@ def compare(
     Files are those of evaluate's --out, or the report.json of --report. The
     mean difference decides: its sign says better or worse, flips of the signs
     of the differences give p (McNemar's exact test where they are hits and
-    misses), Holm's rule holds the verdicts together.
+    misses; DeLong's for ROC AUC), Holm's rule holds the verdicts together.
 
     [bold]Examples[/bold]
 

@@ -24,7 +24,7 @@ from diptych.evaluation.intervals import (
     proportion,
     resampled_proportion,
 )
-from diptych.evaluation.rankings import Ranked, resampled
+from diptych.evaluation.rankings import Ranked, placements, resampled
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
 from diptych.zeroshot import ZeroShotClassifier
@@ -88,14 +88,15 @@ def evaluate_zero_shot(
     ks = (1, 5) if count > 5 else (1,)
     hits, sure, best = _answers(classifier, found.rows, labels, ks)  # (N, len(ks)), (N,), (N,)
     told = figures(hits, best, labels, dataset.class_names, found.positions, len(dataset))
+    more: dict[str, dict[str, Any]] = {}
     if "mean_acc1_acc5" in also:
-        for figure, value in _mean_of_both(hits, count, dataset.name).items():
-            told[figure]["mean_acc1_acc5"] = value
+        more["mean_acc1_acc5"] = _mean_of_both(hits, count, dataset.name)
     if "roc_auc" in also:
-        told["metrics"]["roc_auc"], told["intervals"]["roc_auc"] = _area(
-            classifier, found.rows, labels, dataset.name
-        )
-        told["chance"]["roc_auc"] = 0.5
+        more["roc_auc"] = _area(classifier, found.rows, labels, dataset.name)
+    for metric, values in more.items():
+        values["outcomes"] = spread(values["outcomes"], found.positions, len(dataset))
+        for figure, value in values.items():
+            told[figure][metric] = value
     return setup.result(
         encoder,
         dataset,
@@ -164,7 +165,7 @@ def figures(
 
 
 def _mean_of_both(hits: NDArray[np.float64], count: int, name: str) -> dict[str, Any]:
-    """The mean of acc1 and acc5, with chance and interval."""
+    """The mean of acc1 and acc5, with chance, interval and the outcome of each picture."""
     if hits.shape[1] < 2:
         raise DataError(f"{name} has {count} classes: the mean of acc1 and acc5 needs more than five")
     mean = hits.mean(axis=1)  # of each picture: 0, 1/2 or 1
@@ -172,22 +173,29 @@ def _mean_of_both(hits: NDArray[np.float64], count: int, name: str) -> dict[str,
         "metrics": float(mean.mean()),
         "chance": (1 + 5) / (2 * count),
         "intervals": ends(bounded_mean(mean)),
+        "outcomes": mean,
     }
 
 
 def _area(
     classifier: ZeroShotClassifier, vectors: NDArray[np.float32], labels: NDArray[np.int64], name: str
-) -> tuple[float, tuple[float, float]]:
-    """Area under the ROC curve of the second class, and its interval."""
+) -> dict[str, Any]:
+    """Area under the ROC curve of the second class, with chance, interval and placements."""
     if len(classifier.classes_) != 2 or set(labels.tolist()) != {0, 1}:
         raise DataError(f"{name} has other than two classes with pictures: no area under the ROC curve")
     cosines = classifier.cosines(vectors).astype(np.float64)  # (N, 2)
     # Equal rows may differ in the last bits, by where they stood in a batch: they are to tie.
-    ranked = Ranked(np.round((cosines[:, 1] - cosines[:, 0]) / metrics.ROUNDING), labels)
+    scores = np.round((cosines[:, 1] - cosines[:, 0]) / metrics.ROUNDING)
+    ranked = Ranked(scores, labels)
     cases = min(int((labels == 1).sum()), int((labels == 0).sum()))
     area = ranked.area()
     drawn = resampled(ranked.area, len(labels))
-    return area, ends(resampled_proportion(area, drawn, cases, len(labels), cap=False))
+    return {
+        "metrics": area,
+        "chance": 0.5,
+        "intervals": ends(resampled_proportion(area, drawn, cases, len(labels), cap=False)),
+        "outcomes": placements(scores, labels),
+    }
 
 
 def _answers(

@@ -1,13 +1,15 @@
 """Two results of the same data, picture by picture: what differs beyond noise.
 
 Both models saw the same pictures, so their outcomes are paired. One statistic decides: the mean of the
-differences. Its sign is the direction of a verdict, and its p comes from flipping the signs of the
-differences, which for hits and misses is McNemar's exact test. That is far sharper than two intervals laid
-side by side. Reads nothing and prints nothing.
+differences, for mean per-class recall the mean over classes of their means. Its sign is the direction of a
+verdict, and its p comes from flipping the signs of the differences, which for hits and misses is McNemar's
+exact test. Areas under the ROC curve are compared by DeLong's test (1988), whose outcome of a picture is its
+placement. That is far sharper than two intervals laid side by side. Reads nothing and prints nothing.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,12 +17,25 @@ from typing import Literal
 import numpy as np
 
 from diptych.errors import DataError
-from diptych.evaluation.intervals import paired_difference
+from diptych.evaluation.intervals import (
+    paired_area_difference,
+    paired_class_difference,
+    paired_difference,
+)
 from diptych.evaluation.report import Result, short_name
-from diptych.evaluation.significance import MINIMUM, NOT_ENOUGH, holm, sign_flip_p
+from diptych.evaluation.results_report import protocol
+from diptych.evaluation.significance import (
+    MINIMUM,
+    NOT_ENOUGH,
+    class_sign_flip_p,
+    holm,
+    interval_p,
+    sign_flip_p,
+)
 from diptych.reports import Bars, Estimate, Report, Section, Table
 
 Verdict = Literal["better", "worse", "not told apart", "not enough to say"]
+_CLASS_MEAN, _AREA = "mean_per_class_recall", "roc_auc"
 
 
 @dataclass(frozen=True)
@@ -33,14 +48,17 @@ class Difference:
     first, second : float
         The figures.
     change : Estimate
-        Mean of (second - first) over the pictures that both measured, with a paired interval; `n` of them.
+        Second minus first on the pictures that both measured, with a paired interval: the mean over pictures,
+        the mean over classes, or the difference of areas. `n` is their number, `effective` how many cases the
+        figure is worth.
     only_first, only_second : int
-        Pictures that one of the two got right and the other did not.
+        Pictures that one of the two got right and the other did not; for an area, that one of the two ranks
+        better.
     p : float
-        Two-sided sign-flip test of the mean difference: how often it would be so large by chance. Where
-        outcomes are hits and misses it is McNemar's exact test.
+        Two-sided sign-flip test of the difference: how often it would be so large by chance. Where outcomes
+        are hits and misses it is McNemar's exact test; for an area it is DeLong's.
     verdict : "better", "worse", "not told apart" or "not enough to say"
-        Of the second, at `level` over all rows of the comparison together (Holm). With fewer than 30 pictures
+        Of the second, at `level` over all rows of the comparison together (Holm). With fewer than 30 cases
         in common there is not enough to say.
     """
 
@@ -80,9 +98,10 @@ class Comparison:
     def report(self, facts: Mapping[str, str] | None = None) -> Report:
         """Tables, a plot and what can be said."""
         columns = ("data set", "metric", "first", "second", "change", "p", "second")
+        called = self._names()
         cells = [
             (
-                r.dataset,
+                called[r.dataset, r.task],
                 short_name(r.metric),
                 r.first,
                 r.second,
@@ -93,12 +112,16 @@ class Comparison:
             for r in self.rows
         ]
         caption = (
-            "Change: mean of second minus first over pictures, with a paired 95 % interval. p: flips of the "
-            "signs of these differences (McNemar's exact test where they are hits and misses). The last "
+            "Change: mean of second minus first over pictures (class mean: over classes), with a paired 95 % "
+            "interval. p: flips of the signs of these differences (McNemar's exact test where they are hits "
+            "and misses; ROC AUC: DeLong's test). The last "
             f"column is the verdict on the second at {self.level:g} over all rows together (Holm); none: not "
-            f"told apart; too few: under {MINIMUM} pictures in common, not enough to say."
+            f"told apart; too few: under {MINIMUM} cases in common, not enough to say."
         )
-        bars = {f"{r.dataset}, {r.metric}": (r.change.value, r.change.low, r.change.high) for r in self.rows}
+        bars = {
+            f"{called[r.dataset, r.task]}, {r.metric}": (r.change.value, r.change.low, r.change.high)
+            for r in self.rows
+        }
         plots = {"change": Bars(values=bars, x="change, second minus first", levels={"no change": 0.0})}
         sections = [
             Section("What differs", self._statements(), {"comparison": Table(columns, cells, caption)}, plots)
@@ -115,19 +138,33 @@ class Comparison:
         }
         return Report(f"{self.first} against {self.second}", sections, values, facts or {})
 
+    def _names(self) -> dict[tuple[str, str], str]:
+        """Name of each data set and task: with the task where one data set has several."""
+        pairs = dict.fromkeys((row.dataset, row.task) for row in self.rows)
+        tasks = Counter(dataset for dataset, _ in pairs)
+        return {
+            (dataset, task): dataset if tasks[dataset] == 1 else f"{dataset}, {protocol(task)}"
+            for dataset, task in pairs
+        }
+
     def _statements(self) -> list[str]:
+        called = self._names()
         said = [f"First: {self.first}. Second: {self.second}."]
         for verdict, verb in (("better", "is better"), ("worse", "is worse")):
             named = [
-                f"{row.dataset} ({short_name(row.metric)})" for row in self.rows if row.verdict == verdict
+                f"{called[row.dataset, row.task]} ({short_name(row.metric)})"
+                for row in self.rows
+                if row.verdict == verdict
             ]
             if named:
                 said.append(f"The second {verb} beyond noise on {', '.join(named)}.")
-        few = list(dict.fromkeys(row.dataset for row in self.rows if row.verdict == NOT_ENOUGH))
-        if len(said) == 1 and len(few) < len({row.dataset for row in self.rows}):
+        few = list(
+            dict.fromkeys(called[row.dataset, row.task] for row in self.rows if row.verdict == NOT_ENOUGH)
+        )
+        if len(said) == 1 and any(row.verdict != NOT_ENOUGH for row in self.rows):
             said.append("Nothing differs beyond noise: these pictures do not tell the two apart.")
         if few:
-            said.append(f"Not enough to say, fewer than {MINIMUM} pictures in common: {', '.join(few)}.")
+            said.append(f"Not enough to say, fewer than {MINIMUM} cases in common: {', '.join(few)}.")
         return said
 
 
@@ -143,7 +180,7 @@ def compare(
     Parameters
     ----------
     first, second : sequence of Result
-        Matched by data set and task.
+        Matched by data set and task; several of one data set and task in their order.
     names : (str, str), optional
         What the two are called; by default the names of their models.
     level : float
@@ -154,22 +191,39 @@ def compare(
     DataError
         Nothing can be compared; says why.
     """
-    theirs = {(one.dataset, one.task): one for one in second}
+    theirs = _by_key(second)
     rows: list[Difference] = []
     left_out: list[tuple[str, str]] = []
-    for one in first:
-        other = theirs.pop((one.dataset, one.task), None)
+    for key, one in _by_key(first).items():
+        other = theirs.pop(key, None)
         why = "only in the first" if other is None else _mismatch(one, other)
         if why or other is None:
             left_out.append((f"{one.dataset}, {one.task}", why))
-        else:
-            rows += [_difference(one, other, name) for name in one.outcomes if name in other.outcomes]
-    left_out += [(f"{dataset}, {task}", "only in the second") for dataset, task in theirs]
+            continue
+        if key[2] > 1:
+            one = replace(one, dataset=f"{one.dataset} ({key[2]})")
+        rows += [_difference(one, other, metric) for metric in one.metrics if _outcomes(one, other, metric)]
+        left_out += [
+            (f"{one.dataset}, {one.task}", f"{short_name(metric)}: {reason}")
+            for metric in one.metrics
+            if metric in other.metrics and (reason := _not_paired(one, other, metric))
+        ]
+    left_out += [(f"{dataset}, {task}", "only in the second") for dataset, task, _ in theirs]
     if not rows:
         told = "; ".join(f"{what}: {why}" for what, why in left_out) or "there are no results"
         raise DataError(f"nothing can be compared ({told})")
     called = (names[0] or _called(first), names[1] or _called(second))
     return Comparison(*called, _judged(rows, level), left_out, level)
+
+
+def _by_key(results: Sequence[Result]) -> dict[tuple[str, str, int], Result]:
+    """Results by data set, task, and their number: a suite measures a reference several times."""
+    counts: Counter[tuple[str, str]] = Counter()
+    found: dict[tuple[str, str, int], Result] = {}
+    for one in results:
+        counts[one.dataset, one.task] += 1
+        found[one.dataset, one.task, counts[one.dataset, one.task]] = one
+    return found
 
 
 def _called(results: Sequence[Result]) -> str:
@@ -193,41 +247,77 @@ def _mismatch(one: Result, other: Result) -> str:
                 "set the intervals of the two results beside each other"
             )
         return "a file without outcomes of single pictures: measure again with this version"
-    if any(
-        len(other.outcomes[name]) != len(one.outcomes[name])
-        for name in one.outcomes
-        if name in other.outcomes
-    ):
+    common = [(one.outcomes[name], other.outcomes[name]) for name in one.outcomes if name in other.outcomes]
+    if not common:
+        return f"no outcomes of one metric: {', '.join(one.outcomes)} against {', '.join(other.outcomes)}"
+    if any(len(ours) != len(theirs) for ours, theirs in common):
         return "the two list different numbers of outcomes: a file was changed"
+    if not any(None not in pair for ours, theirs in common for pair in zip(ours, theirs, strict=True)):
+        return "the two have no picture in common that both could read"
     return ""
 
 
+def _source(metric: str) -> str:
+    """The outcomes that a metric is made of: mean per-class recall is a mean of those of accuracy."""
+    return metric.replace(_CLASS_MEAN, "acc1")
+
+
+def _outcomes(one: Result, other: Result, metric: str) -> list[tuple[int, float, float]]:
+    """Place of each picture that both could read, and both outcomes; none where they cannot be paired."""
+    source, by_class = _source(metric), metric.startswith((_CLASS_MEAN, _AREA))
+    if metric not in other.metrics or source not in one.outcomes or source not in other.outcomes:
+        return []
+    if by_class and (len(one.labels) != len(one.outcomes[source]) or _is_accuracy(one, other, metric)):
+        return []
+    pairs = zip(one.outcomes[source], other.outcomes[source], strict=True)
+    return [(place, a, b) for place, (a, b) in enumerate(pairs) if a is not None and b is not None]
+
+
+def _is_accuracy(one: Result, other: Result, metric: str) -> bool:
+    """Whether a mean over classes comes to the accuracy in both, as it does where classes are of one size."""
+    source = _source(metric)
+    return source != metric and all(
+        abs(each.metrics[metric] - each.metrics.get(source, -1.0)) < 1e-9 for each in (one, other)
+    )
+
+
+def _not_paired(one: Result, other: Result, metric: str) -> str:
+    """Why a metric of both results has no row; "" where it has one, or needs none."""
+    if not metric.startswith((_CLASS_MEAN, _AREA)) or _is_accuracy(one, other, metric):
+        return ""
+    if _outcomes(one, other, metric):
+        return ""
+    return "a file without the outcomes or classes of single pictures: measure again with this version"
+
+
 def _difference(one: Result, other: Result, metric: str) -> Difference:
-    pairs = [
-        (a, b)
-        for a, b in zip(one.outcomes[metric], other.outcomes[metric], strict=True)
-        if a is not None and b is not None
-    ]
-    table = np.array(pairs, dtype=np.float64).reshape(-1, 2)  # (N, 2)
-    if not len(table):
-        raise DataError(f"{one.dataset}: the two have no picture in common that both could read")
-    change = table[:, 1] - table[:, 0]
+    table = np.array(_outcomes(one, other, metric), dtype=np.float64)  # (N, 3)
+    before, after = table[:, 1], table[:, 2]
+    gains = after - before
+    labels = np.asarray(one.labels)[table[:, 0].astype(np.intp)] if one.labels else np.zeros(0, np.intp)
+    if metric == _AREA:
+        change = paired_area_difference(after, before, labels)
+        p = interval_p(change)
+    elif metric.startswith(_CLASS_MEAN):
+        change, p = paired_class_difference(after, before, labels), class_sign_flip_p(gains, labels)
+    else:
+        change, p = paired_difference(after, before), sign_flip_p(gains)
     return Difference(
         one.dataset,
         one.task,
         metric,
         one.metrics[metric],
         other.metrics[metric],
-        paired_difference(table[:, 1], table[:, 0]),
-        int((change < 0).sum()),
-        int((change > 0).sum()),
-        sign_flip_p(change),
+        change,
+        int((gains < 0).sum()),
+        int((gains > 0).sum()),
+        p,
     )
 
 
 def _judged(rows: Sequence[Difference], level: float) -> list[Difference]:
-    """The rows with their verdicts; those of too few pictures do not count as tried."""
-    large = [number for number, row in enumerate(rows) if (row.change.n or 0) >= MINIMUM]
+    """The rows with their verdicts; those of too few cases do not count as tried."""
+    large = [number for number, row in enumerate(rows) if (row.change.effective or 0) + 1e-9 >= MINIMUM]
     corrected = dict(zip(large, holm([rows[number].p for number in large]).tolist(), strict=True))
     verdicts: list[Difference] = []
     for number, row in enumerate(rows):

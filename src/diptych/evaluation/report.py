@@ -63,7 +63,10 @@ class Result:
         What the encoder computed in.
     outcomes : mapping
         Metric -> what each picture of the data set contributed, in its order; None for one that could not be
-        read. What two results are compared by (`comparison.py`).
+        read. What two results are compared by (`comparison.py`). Of "roc_auc" it is the picture's placement
+        (`rankings.placements`).
+    labels : sequence of int
+        The right class of each picture of the data set, where a metric is a mean over classes.
     details : mapping
         What else the protocol found, as plain values.
     cost : mapping
@@ -95,6 +98,7 @@ class Result:
     details: Mapping[str, Any] = field(default_factory=dict)
     sampled_from: int | None = None
     cost: Mapping[str, float | None] = field(default_factory=dict)
+    labels: Sequence[int] = ()
 
     @property
     def measured(self) -> str:
@@ -159,6 +163,7 @@ class Result:
         kept = {name: value for name, value in values.items() if name in known}
         kept["failures"] = tuple(Failed(**one) for one in kept.get("failures", ()))
         kept["intervals"] = {name: (low, high) for name, (low, high) in kept.get("intervals", {}).items()}
+        kept["labels"] = tuple(kept.get("labels", ()))
         return cls(**kept)
 
     @classmethod

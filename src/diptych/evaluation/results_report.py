@@ -50,7 +50,7 @@ def overview(results: Sequence[Result]) -> Section:
     rows = [
         (
             row["dataset"],
-            protocol(result),
+            protocol(result.task),
             short_name(row["metric"]),
             Estimate(row["value"], row["low"], row["high"], row["n"]),
             row["chance"],
@@ -81,9 +81,9 @@ def sampled(results: Iterable[Result]) -> list[str]:
     return [f"Random samples, not whole data sets: {', '.join(named.values())}."] if named else []
 
 
-def protocol(result: Result) -> str:
-    """What people call the task."""
-    return _PROTOCOLS.get(result.task, result.task.replace("_", " "))
+def protocol(task: str) -> str:
+    """What people call a task."""
+    return _PROTOCOLS.get(task, task.replace("_", " "))
 
 
 def _told_twice(metric: str, result: Result) -> bool:
@@ -131,7 +131,7 @@ def details(result: Result, stem: str) -> Section | None:
         tables[f"{stem}-confusions"] = Table(columns, confusions, "The commonest mistakes.")
     if not tables and not plots:
         return None
-    return Section(f"{result.dataset}, {protocol(result)}", told, tables, plots)
+    return Section(f"{result.dataset}, {protocol(result.task)}", told, tables, plots)
 
 
 def reliability(name: str, calibration: Mapping[str, Sequence[float]]) -> Curves:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self, TypedDict, Unpack
 
-from diptych.datasets.dataset import Pictures
+from diptych.datasets.dataset import ImageDataset, Pictures
 from diptych.embedding import Failed, Progress, Stage, silent
 from diptych.encoder import CostedEncoder, Encoder
 from diptych.evaluation.features import Embedding, FeatureStore, embed_dataset
@@ -141,6 +141,7 @@ class Setup:
         **more: Any,
     ) -> Result:
         """A result that says of which model and data it is, and how it was measured."""
+        by_class = any(name.startswith(("mean_per_class_recall", "roc_auc")) for name in metrics)
         return Result(
             dataset=dataset.name,
             task=task,
@@ -157,5 +158,6 @@ class Setup:
             command=self.command,
             cost=asdict(encoder.cost()) if isinstance(encoder, CostedEncoder) else {},
             sampled_from=dataset.sampled_from,
+            labels=tuple(dataset.labels.tolist()) if by_class and isinstance(dataset, ImageDataset) else (),
             **more,
         )
