@@ -181,6 +181,14 @@ def test_small_groups_are_told_and_not_ranked(tmp_path: Path) -> None:
     assert "not ranked" in table.caption
 
 
+def test_without_two_groups_of_enough_people_nothing_is_said(tmp_path: Path) -> None:
+    people = everyone()
+    found = audited(tmp_path, people, [truly(one) for one in people], minimum=len(people))
+    assert found.tests == 0
+    head = next(one for one in found.sections() if one.title == "What differs").text[0]
+    assert head.startswith("Not enough to say whether anything differs between groups: nothing was tested")
+
+
 def test_blank_cells_leave_a_picture_out_of_that_attribute_alone(tmp_path: Path) -> None:
     people = everyone()
     bare: list[Person] = [{**one, "race": ""} if number < 10 else one for number, one in enumerate(people)]

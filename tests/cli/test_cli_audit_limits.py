@@ -95,11 +95,20 @@ def test_groups_are_kept_for_another_model(run: Run, tiny: Path, data: Path) -> 
         (["typographic", "pack", "--size", "16"], "between 0 and 1"),
         (["digits", "--font", "gone.ttf"], "gone.ttf"),
         (["digits", "pack"], "is no number"),
+        (
+            ["counting", "--limit", "3"],
+            "--limit takes a sample of DATA or --clevr; of drawn pictures, --each",
+        ),
+        (["distance", "--limit", "3"], "--limit takes a sample of --clevr or --kitti; of drawn pictures"),
+        (["fine", "pack", "--report", "afile/x"], "--report afile/x: afile is a file; expected a folder"),
+        (["fine", "pack", "--cache", "afile"], "--cache afile: afile is a file; expected a folder"),
     ],
 )
 def test_refusals(run: Run, tiny: Path, data: Path, words: list[str], message: str) -> None:
+    Path("afile").touch()
     done = run("audit", *words, "-m", tiny)
     assert done.exit_code == 2
+    assert done.stdout == ""
     assert message in " ".join(done.stderr.replace("│", " ").split())
 
 

@@ -63,7 +63,8 @@ def test_what_is_no_result_or_of_other_pictures_is_refused(run: Run, measured: P
     Path("other.json").write_text('{"some": "thing"}')
     refused = run("compare", "one.json", "other.json")
     assert refused.exit_code == 2
-    assert "other.json is not a result file" in refused.stderr
+    assert "other.json is not a result file: it has no dataset, task, metrics" in refused.stderr
+    assert "nowhere.json cannot be read: No such file" in run("compare", "one.json", "nowhere.json").stderr
     paint(measured / "pack" / "dog" / "new.png", 9)
     run("evaluate", "zero-shot", "pack", "-m", tiny, "--out", "later.json")
     refused = run("compare", "one.json", "later.json")

@@ -127,8 +127,11 @@ def test_a_known_data_set_is_hinted_at(run: Run, tiny: Path, root: Path) -> None
     done = run(*words)
     assert done.exit_code == 0
     assert json.loads(done.stdout)["n"] == 6
-    assert "cifar10 is called after the known data set cifar10: --dataset cifar10 takes" in done.stderr
+    hint = "cifar10 has the name of a known data set, cifar10: --dataset cifar10 takes the class names and"
+    assert hint in done.stderr
     assert "known data set" not in run(*words, "--names", "cifar10").stderr
+    # The paper has neither names nor prompts for PACS: --dataset would change nothing.
+    assert "known data set" not in run("evaluate", "zero-shot", root / "pacs", "-m", tiny).stderr
 
 
 def test_data_sets_named_together_that_share_pictures_are_told(run: Run, tiny: Path, root: Path) -> None:

@@ -189,6 +189,9 @@ class Bias(Audit):
             if self.found
             else f"No difference between groups beyond chance in {self.tests} tests at level {self.level:g}. "
             "The intervals below say how large a gap could have been missed."
+            if self.tests
+            else "Not enough to say whether anything differs between groups: nothing was tested, since no "
+            f"attribute has two groups of at least {self.minimum} pictures."
         )
         rows = [
             gap_row(one) for one in sorted(self.disparities, key=lambda one: 2 if one.p is None else one.p)
@@ -201,7 +204,7 @@ class Bias(Audit):
             f"{self.shuffles:,} shuffles of the groups) and for {self.tests} tests.",
         )
         tables = {"tests": table}
-        if any(one.adjusted_for for one in self.disparities):
+        if self.tests and any(one.adjusted_for for one in self.disparities):
             tables["adjusted"] = adjusted_table(self.disparities, self.tests)
             tables["standardised"] = standardised_table(self.disparities)
         return Section("What differs", [head, *told], tables)

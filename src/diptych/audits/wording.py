@@ -144,7 +144,8 @@ class Wording(Audit):
             f"The plain phrasing gets {beside_chance(self.plain, self.chance, self.verdicts[PLAIN])}. All "
             f"sentences averaged get {self.together}, a change of {self.together_change}.",
         ]
-        others = [one for one in self.worded if one.name in self.verdicts]
+        # The verdict kept under the plain phrasing's name is on chance, not on a change.
+        others = [one for one in self.worded if one.name in self.verdicts and one.name != PLAIN]
         if all(self.verdicts[one.name] == NOT_ENOUGH for one in others):
             found.append("Not enough to say whether any phrasing is worse or better than the plain one.")
             return found

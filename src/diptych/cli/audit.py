@@ -51,7 +51,10 @@ def counting(
     if data is not None and clevr is not None:
         raise typer.BadParameter("DATA and --clevr exclude each other: one set of pictures at a time")
     found = clevr_counts(clevr) if clevr else load_labelled(data) if data else None
-    found = None if found is None else asked.limited(found, seed)
+    if found is None:
+        _refuse_limit(asked, "DATA or --clevr")
+    else:
+        found = asked.limited(found, seed)
     run(asked, "counting", audit_counting, found, most=most, each=each, things=things, seed=seed)
 
 
@@ -126,5 +129,16 @@ def distance(
         raise typer.BadParameter("--clevr and --kitti exclude each other: one set of pictures at a time")
     found = clevr_distances(clevr) if clevr else kitti_distances(kitti) if kitti else None
     templates = CLEVR_TEMPLATES if clevr else KITTI_TEMPLATES if kitti else TEMPLATES
-    found = None if found is None else asked.limited(found, seed)
+    if found is None:
+        _refuse_limit(asked, "--clevr or --kitti")
+    else:
+        found = asked.limited(found, seed)
     run(asked, "distance", audit_distance, found, templates=templates, each=each, seed=seed)
+
+
+def _refuse_limit(asked: Measuring, data: str) -> None:
+    """Refuse --limit where pictures are drawn: --each says how many."""
+    if asked.limit is not None:
+        raise typer.BadParameter(
+            f"--limit takes a sample of {data}; of drawn pictures, --each says how many are made"
+        )

@@ -69,10 +69,13 @@ def _hint(path: Path, choice: Choice) -> None:
     from diptych.datasets.places import recognise
 
     known = recognise(path.name)
-    if known is not None and choice.names is None and choice.templates is None and choice.only is None:
+    if known is None or not (known.prompts or known.words):
+        return  # --dataset would take the names of the folders, too
+    if choice.names is None and choice.templates is None and choice.only is None:
+        words = "the class names and prompts of the paper" if known.prompts else "class names of its own"
         note(
-            f"{path.name} is called after the known data set {known.name}: --dataset {known.name} takes the "
-            "class names and prompts of the paper, and gives other figures than the names of its folders"
+            f"{path.name} has the name of a known data set, {known.name}: --dataset {known.name} takes "
+            f"{words}, and gives other figures than the names of its folders"
         )
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from diptych.cli import options
 from diptych.cli.console import progress
 from diptych.cli.reporting import ReportDir
+from diptych.errors import InputError
 
 if TYPE_CHECKING:
     from diptych.datasets.dataset import Pictures
@@ -105,6 +108,17 @@ def limited(dataset: Data, limit: int | None, seed: int = 0) -> Data:
     return dataset if limit is None else dataset.sample(limit, seed)  # type: ignore[return-value]  # of its kind
 
 
+def _require_folder(option: str, folder: Path | None) -> None:
+    """Refuse a folder that cannot be written into before hours are spent on what should be in it."""
+    if folder is None:
+        return
+    nearest = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    if not nearest.is_dir():
+        raise InputError(f"{option} {folder}: {nearest} is a file; expected a folder, which may be new")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"{option} {folder}: {nearest} cannot be written into; choose another folder")
+
+
 def measuring(command: Callable[..., None]) -> Callable[..., None]:
     """Make a command whose `asked` is a `SharedOptions` (mostly `Measuring`) take its fields as options.
 
@@ -136,6 +150,8 @@ def measuring(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def spread(**given: Any) -> None:
         asked = kind(**{one.name: given.pop(one.name, one.default) for one in fields(kind)})
+        _require_folder("--report", asked.report)
+        _require_folder("--cache", asked.cache)
         # Open all the time: reading data, loading a model and resampling show that they run, too.
         with progress(command.__name__.replace("_", " "), None, unit="steps", quiet=asked.quiet):
             command(**given, asked=asked)

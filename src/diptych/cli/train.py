@@ -109,6 +109,7 @@ PairsPerEpoch = Annotated[
     int | None,
     typer.Option(
         metavar="N",
+        min=1,
         help="Usable pairs in an epoch of streamed shards; if not given, they are counted, once.",
         rich_help_panel=_RUN,
     ),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
@@ -160,6 +160,9 @@ class Result:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Inverse of `to_dict`; fields of other tools are ignored."""
         known = {one.name for one in fields(cls)}
+        required = [one.name for one in fields(cls) if MISSING is one.default is one.default_factory]
+        if missing := [name for name in required if name not in values]:
+            raise ValueError(f"it has no {', '.join(missing)}")
         kept = {name: value for name, value in values.items() if name in known}
         kept["failures"] = tuple(Failed(**one) for one in kept.get("failures", ()))
         kept["intervals"] = {name: (low, high) for name, (low, high) in kept.get("intervals", {}).items()}
@@ -169,10 +172,26 @@ class Result:
     @classmethod
     def read(cls, path: str | Path) -> Self:
         """Read a result file back; DataError when it is none."""
-        try:
+        with _reading(path):
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} is not a result file ({type(error).__name__}: {error})") from error
+
+
+@contextlib.contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    """Turn whatever can be wrong with a file of results into a `DataError` that says what was expected."""
+    expected = "expected the JSON that diptych evaluate writes with --out or --report"
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; {expected}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a result file: it is not text; {expected}") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not a result file: it is not JSON ({error}); {expected}") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not a result file: {error}; {expected}") from error
+    except (TypeError, AttributeError) as error:
+        raise DataError(f"{path} is not a result file: fields of the wrong kind; {expected}") from error
 
 
 def short_name(metric: str) -> str:
@@ -197,7 +216,7 @@ def read_results(path: str | Path) -> list[Result]:
     DataError
         It is no such file.
     """
-    try:
+    with _reading(path):
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         if isinstance(found, dict):
             found = found.get("results", [found])
@@ -205,5 +224,3 @@ def read_results(path: str | Path) -> list[Result]:
         if not results:
             raise ValueError("it holds no result")
         return results
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is not a result file ({type(error).__name__}: {error})") from error
