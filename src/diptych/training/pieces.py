@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
+import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,10 +20,10 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import ReadItem
 
+from diptych.disk import file_stem
 from diptych.errors import TrainingError
 from diptych.pickle_reader import PickleReader
-from diptych.weights.records import ZipRecords
-from diptych.weights.steps import StateReader
+from diptych.weights.pickled import read_torch_file
 
 _ZIP = b"PK\x03\x04"
 
@@ -97,18 +97,18 @@ class PiecesPlanner(DefaultLoadPlanner):
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
         """Take a plain value, such as the scale of the loss.
 
-        Python finds a zip behind other bytes, and `torch.load` takes what does not begin as one for a pickle
-        of before torch 1.6. So the value has to begin as a zip; and what the planner unpickles without limits
-        is not the file's value but a copy, written here.
+        The value has to begin as a zip: Python finds one behind other bytes, and torch does not look there.
+        It is read as data, and what the planner unpickles without limits is a copy of that, written here.
         """
         if not value.getvalue().startswith(_ZIP):
             raise TrainingError(
                 f"{self.folder} holds a value that is no zip of torch's: nothing in it was run"
             )
-        with zipfile.ZipFile(value) as archive:
-            StateReader(ZipRecords(archive, self.folder).pickle(), self.folder).read()
-        value.seek(0)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"value of {file_stem(self.folder.name)}"
+            path.write_bytes(value.getvalue())
+            content = read_torch_file(path)
         copy = io.BytesIO()
-        torch.save(torch.load(value, weights_only=True), copy)
+        torch.save(content, copy)
         copy.seek(0)
         super().load_bytes(read_item, copy)
