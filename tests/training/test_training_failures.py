@@ -3,36 +3,64 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import processes
 import pytest
 import torch
+import torch.distributed as dist
 from make_runs import TINY_VIT, config_of, write_pairs
 
 from diptych.errors import SaveError
+from diptych.pairs import Batch
 from diptych.training import Listener, Run, StepReport, checkpoint, train
 from diptych.training.learner import Learner
 from diptych.training.watchdog import Watchdog
 from diptych.training.world import DistributedWorld
 from waiting import HANG
 
+# ------------------------------------------------------------------------- what two processes do
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pairs(tmp_path_factory.mktemp("pairs") / "pairs.tar", 64)
+# The error of one process, and which one has it.
+KINDS = {
+    "evaluator": (0, "ZeroDivisionError: no answers"),
+    "disk": (0, "SaveError: the disk is full"),
+    "memory": (1, "OutOfMemoryError: no memory left"),
+    "start": (1, "FileNotFoundError: teacher.safetensors"),
+}
+# The last one ends the processes: FSDP2 keeps their connection, on which the other waits, until then.
+CASES = [("evaluator", "fsdp"), *((kind, "ddp") for kind in KINDS), ("memory", "fsdp")]
 
 
-# --------------------------------------------------------------------------- what the processes do
+def in_turn(folder: str, pairs: str) -> None:
+    """Every case by the same two processes; the last one's error ends them."""
+    rank = int(os.environ["RANK"])
+    runs = [partial(decides_alone, folder, pairs), partial(is_told_to_stop, folder, pairs)]
+    runs += [partial(fails_alone, folder, pairs, kind, parallel) for kind, parallel in CASES]
+    for number, run in enumerate(runs):
+        if not dist.is_initialized():  # the end of a run leaves the group
+            meeting = f"file://{folder}/meeting-{number}"
+            dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+        result: object
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                result = run(rank, patch)
+        except Exception as error:
+            if number + 1 == len(runs):
+                raise
+            result = f"{type(error).__name__}: {error}"
+        with (Path(folder) / f"results-{rank}.jsonl").open("a") as file:
+            file.write(json.dumps(result) + "\n")
 
 
-def rank() -> int:
-    return torch.distributed.get_rank()
-
-
-def fails_alone(folder: str, pairs: str, kind: str, parallel: str) -> None:
-    """Train as one of two; at the third step, or while it saves or measures, one process fails."""
+def fails_alone(
+    folder: str, pairs: str, kind: str, parallel: str, rank: int, patch: pytest.MonkeyPatch
+) -> None:
+    """Train; at the third step, or while it saves or measures, one process fails."""
     evaluators = {}
     if kind == "evaluator":
 
@@ -45,110 +73,125 @@ def fails_alone(folder: str, pairs: str, kind: str, parallel: str) -> None:
         def full(*args: object, **names: object) -> None:
             raise SaveError("the disk is full")
 
-        checkpoint.save = full  # called on the first process alone
+        patch.setattr(checkpoint, "save", full)  # called on the first process alone
     elif kind == "memory":
         step = Learner._gradients
 
-        def starved(self: Learner, batch: object, number: int) -> object:
-            if rank() == 1 and number == 2:
+        def starved(self: Learner, batch: Batch, number: int) -> torch.Tensor:
+            if rank == 1 and number == 2:
                 raise torch.OutOfMemoryError("no memory left")
-            return step(self, batch, number)  # type: ignore[arg-type]
+            return step(self, batch, number)
 
-        Learner._gradients = starved  # type: ignore[method-assign,assignment]
-    elif kind == "start" and rank() == 1:
+        patch.setattr(Learner, "_gradients", starved)
+    elif kind == "start" and rank == 1:
 
         def missing(self: Learner, *args: object) -> None:
             raise FileNotFoundError("teacher.safetensors")
 
-        Learner.__init__ = missing  # type: ignore[method-assign,assignment]
-    config = config_of(Path(pairs), Path(folder) / "run", model=TINY_VIT, chunk=4, parallel=parallel)
-    train(Run(config, evaluators), resume=True)
+        patch.setattr(Learner, "__init__", missing)
+    config = config_of(
+        Path(pairs), Path(folder) / f"{kind}-{parallel}", model=TINY_VIT, chunk=4, parallel=parallel
+    )
+    train(Run(config, evaluators))
 
 
-def decides_alone(folder: str, pairs: str, out: str) -> None:
+def decides_alone(folder: str, pairs: str, rank: int, _: pytest.MonkeyPatch) -> object:
     """Measure values that differ by process, and stop by patience."""
     values = iter([0.5, 0.5, 0.5])
 
     def evaluator(model: object, step: int) -> dict[str, float]:
-        return {"recall": next(values) + rank() * 1e-7 * step}
+        return {"recall": next(values) + rank * 1e-7 * step}
 
-    config = config_of(Path(pairs), Path(out), model=TINY_VIT, monitor="val/recall", patience=2, epochs=5)
+    options = {"monitor": "val/recall", "patience": 2, "epochs": 5}
+    config = config_of(Path(pairs), Path(folder) / "decided", model=TINY_VIT, **options)
     summary = train(Run(config, {"val": evaluator}))
-    written = {"reason": summary.reason, "step": summary.step, "identity": summary.identity}
-    (Path(folder) / f"summary-{rank() if torch.distributed.is_initialized() else 0}.json").touch()
-    with (Path(folder) / "summaries.jsonl").open("a") as file:
-        file.write(json.dumps(written) + "\n")
+    return [summary.reason, summary.step, summary.identity]
 
 
-def is_told_to_stop(folder: str, pairs: str, out: str) -> None:
+def is_told_to_stop(folder: str, pairs: str, rank: int, _: pytest.MonkeyPatch) -> object:
     """One of two processes gets SIGTERM."""
 
     class Terminate(Listener):
         def step(self, report: StepReport) -> None:
-            if report.step == 2 and rank() == 1:
+            if report.step == 2 and rank == 1:
                 signal.raise_signal(signal.SIGTERM)
 
-    config = config_of(Path(pairs), Path(out), model=TINY_VIT)
+    config = config_of(Path(pairs), Path(folder) / "stopped", model=TINY_VIT)
     summary = train(Run(config), listener=Terminate())
-    with (Path(folder) / "summaries.jsonl").open("a") as file:
-        file.write(json.dumps([summary.reason, summary.step]) + "\n")
+    return [summary.reason, summary.step]
 
 
 # ------------------------------------------------------------------------------------------ the tests
 
-KINDS = {
-    "evaluator": "ZeroDivisionError: no answers",
-    "disk": "the disk is full",
-    "memory": "OutOfMemoryError: no memory left",
-    "start": "FileNotFoundError: teacher.safetensors",
-}
+
+@dataclass(frozen=True)
+class Pair:
+    """What became of two processes: results of every case but the last, and how that ended them."""
+
+    folder: Path
+    results: list[list[object]]
+    status: list[int]
+    errors: list[str]
 
 
-@pytest.mark.parametrize(
-    ("kind", "parallel"), [(kind, "ddp") for kind in KINDS] + [("memory", "fsdp"), ("evaluator", "fsdp")]
-)
-def test_an_error_of_one_process_is_the_error_of_all(
-    pairs: Path, tmp_path: Path, kind: str, parallel: str
-) -> None:
-    both = processes.start(2, "test_training_failures:fails_alone", tmp_path, pairs, kind, parallel)
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    folder = tmp_path_factory.mktemp("pair")
+    pairs = write_pairs(folder / "pairs.tar", 64)
+    both = processes.start(2, "test_training_failures:in_turn", folder, pairs)
     # Far less than the ten minutes of a collective; far more than a busy machine needs.
-    told = [process.communicate(timeout=HANG)[1] for process in both]
-    assert all(process.returncode == 1 for process in both), told
-    failing = 1 if kind in ("memory", "start") else 0
-    assert KINDS[kind] in told[failing].splitlines()[-1]
-    assert KINDS[kind] in told[1 - failing], told[1 - failing]
-    assert f"TrainingError: process {failing} of 2 failed" in told[1 - failing], told[1 - failing]
+    errors = [process.communicate(timeout=HANG)[1] for process in both]
+    files = [folder / f"results-{rank}.jsonl" for rank in (0, 1)]
+    assert all(file.is_file() for file in files), errors
+    results = [list(map(json.loads, file.read_text().splitlines())) for file in files]
+    assert [len(of_one) for of_one in results] == [1 + len(CASES)] * 2, (results, errors)
+    return Pair(folder, results, [process.returncode for process in both], errors)
 
 
-def test_values_that_differ_in_the_last_bit_stop_no_process(pairs: Path, tmp_path: Path) -> None:
-    processes.run(2, "test_training_failures:decides_alone", tmp_path, pairs, tmp_path / "run")
-    first, second = map(json.loads, (tmp_path / "summaries.jsonl").read_text().splitlines())
+@pytest.mark.parametrize(("kind", "parallel"), CASES[:-1])
+def test_an_error_of_one_process_is_the_error_of_all(pair: Pair, kind: str, parallel: str) -> None:
+    (failing, error), number = KINDS[kind], 2 + CASES.index((kind, parallel))
+    assert pair.results[failing][number] == error
+    other = str(pair.results[1 - failing][number])
+    assert other.startswith(f"TrainingError: process {failing} of 2 failed"), other
+    assert error in other
+
+
+def test_an_error_of_one_process_ends_the_command_on_all(pair: Pair) -> None:
+    failing, error = KINDS[CASES[-1][0]]
+    assert pair.status == [1, 1], pair.errors
+    assert error in pair.errors[failing].splitlines()[-1]
+    assert f"TrainingError: process {failing} of 2 failed" in pair.errors[1 - failing]
+    assert error in pair.errors[1 - failing]
+
+
+def test_values_that_differ_in_the_last_bit_stop_no_process(pair: Pair) -> None:
+    first, second = (of_one[0] for of_one in pair.results)
     assert first == second
-    assert (first["reason"], first["step"]) == ("no better for a while", 12)
+    assert first[:2] == ["no better for a while", 12]  # type: ignore[index]
 
 
-def test_a_signal_to_one_process_saves_and_stops_all(pairs: Path, tmp_path: Path) -> None:
-    processes.run(2, "test_training_failures:is_told_to_stop", tmp_path, pairs, tmp_path / "run")
-    told = [json.loads(line) for line in (tmp_path / "summaries.jsonl").read_text().splitlines()]
-    assert told == [["terminated", 2]] * 2
-    state = torch.load(tmp_path / "run" / checkpoint.FILE, weights_only=True)["state"]
+def test_a_signal_to_one_process_saves_and_stops_all(pair: Pair) -> None:
+    assert [of_one[1] for of_one in pair.results] == [["terminated", 2]] * 2
+    state = torch.load(pair.folder / "stopped" / checkpoint.FILE, weights_only=True)["state"]
     assert state["step"] == 2
 
 
-def test_a_process_that_does_not_come_out_of_its_wait_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("abortable", [True, False])
+def test_a_process_that_does_not_come_out_of_its_wait_is_ended(
+    monkeypatch: pytest.MonkeyPatch, abortable: bool
+) -> None:
     monkeypatch.setattr("diptych.training.watchdog.GRACE", 0.05)
     store, told = torch.distributed.HashStore(), []
     aborted: list[str] = []
     ended: list[int] = []
-    stuck = Watchdog(
-        store,
-        0,
-        2,
-        patience=0.2,
-        tell=told.append,
-        abort=lambda: aborted.append("group"),
-        end=ended.append,
-    )
+
+    def abort() -> None:
+        aborted.append("group")
+        if not abortable:
+            raise RuntimeError("no such group")
+
+    stuck = Watchdog(store, 0, 2, patience=0.2, tell=told.append, abort=abort, end=ended.append)
     failing = Watchdog(store, 1, 2, patience=60, tell=told.append)
     assert failing.report_failure("OSError: gone").rank == 1
     stuck._thread.join(timeout=HANG)

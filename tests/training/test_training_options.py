@@ -74,24 +74,41 @@ def test_every_value_trains(
     assert all(torch.isfinite(tensor).all() for tensor in state.values())
 
 
-# What processes share or shard: each of these with DDP and with FSDP2.
-HALVES = ("float32", "bfloat16", "float16")
-SHARED = ("objective", "loss", "precision", "exchange", "lock", "same_caption", "grad_checkpointing")
+# What processes share or shard: each value with DDP and with FSDP2, one of every option in a run.
+SHARED = ("loss", "precision", "exchange", "lock", "same_caption", "grad_checkpointing")
 
 
 def shared_values() -> list[dict[str, Any]]:
-    """Options of every run of two processes."""
+    """Options of every run of two processes: the n-th takes the n-th value of each, or begins anew."""
+    table = {name: [value for other, value in values() if other == name] for name in (*SHARED, "objective")}
+    combined = [
+        {name: table[name][n % len(table[name])] for name in SHARED}
+        for n in range(max(len(table[name]) for name in SHARED))
+    ]
+    # Other objectives have no loss, lock or equal captions to choose.
+    combined += [{"objective": value} for value in table["objective"] if value != "contrastive"]
     runs = [
-        {"parallel": parallel, name: value, **NEEDS.get((name, value), {})}
+        {"parallel": parallel, **options, **_needs(options)}
         for parallel in ("ddp", "fsdp")
-        for name, value in values()
-        if name in SHARED
+        for options in combined
     ]
     return [
         *runs,
         {"parallel": "fsdp", "model": TINY},
         {"parallel": "fsdp", "model": TINY, "precision": "float16"},
     ]
+
+
+def _needs(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for option in options.items() for key, value in NEEDS.get(option, {}).items()}
+
+
+def test_the_runs_of_two_processes_take_every_value() -> None:
+    for parallel in ("ddp", "fsdp"):
+        runs = [changes for changes in shared_values() if changes["parallel"] == parallel]
+        for name in SHARED:
+            wanted = {value for other, value in values() if other == name}
+            assert wanted == {changes[name] for changes in runs if name in changes}, name
 
 
 def runs_of_two(folder: str, pairs: str) -> None:

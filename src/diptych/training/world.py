@@ -138,7 +138,8 @@ class DistributedWorld(World):
         self._runs = 0  # of `run_on_first`
         # A connection of its own: a store answers one call at a time, and this process may wait inside one
         # (NCCL makes its communicators through the store) for the very process that has failed.
-        self.watchdog = Watchdog(self.store.clone(), self.rank, self.size, abort=self._abort)
+        connection = self.store.clone()  # type: ignore[attr-defined]
+        self.watchdog = Watchdog(connection, self.rank, self.size, abort=self._abort)
 
     def wrap(self, objective: Objective, parallel: Parallel, dtype: torch.dtype) -> nn.Module:
         """DDP keeps the whole model on every process, FSDP2 shards every parameter.
