@@ -115,11 +115,13 @@ class Checks:
                 self.rows.append((name, "", f"FAILED: {type(error).__name__}: {error}"))
             if self.accelerator.device.type == "cuda":
                 torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()  # the next check's memory is its own
         return self.rows
 
     def _checks(self) -> Iterator[tuple[str, Callable[[], tuple[str, str]]]]:
         for precision in ("float32", "bfloat16", "float16"):
             yield f"{precision}, DDP", lambda p=precision: self.learns(p)  # type: ignore[misc]
+        yield "shared texts", lambda: self.learns("float32", share_text=True)
         yield "chunks", lambda: self.learns("float32", chunk=self.scale.pairs // 4)
         yield "checkpointing", lambda: self.learns("float32", grad_checkpointing=True)
         yield "ring", lambda: self.learns("float32", exchange="ring")
@@ -127,6 +129,8 @@ class Checks:
             yield f"{precision}, FSDP2", lambda p=precision: self.learns(p, parallel="fsdp")  # type: ignore[misc]
         chunked = {"parallel": "fsdp", "chunk": self.scale.pairs // 4}
         yield "FSDP2, chunks", lambda: self.learns("float32", **chunked)
+        shared = {"parallel": "fsdp", "share_text": True}
+        yield "FSDP2, shared texts", lambda: self.learns("float32", **shared)
         for pairs in self.scale.losses:
             yield f"loss on {pairs:,} pairs", lambda n=pairs: self.loss_speed(n)  # type: ignore[misc]
         for name, model, pairs in self.scale.speeds:
@@ -140,8 +144,9 @@ class Checks:
         learner = Learner(config, self.accelerator, self.world)
         batch = self._batch(config)
         begun = time.monotonic()
-        results = [learner.step(batch, number, config.lr) for number in range(self.scale.steps)]
-        learner.check()
+        with self.accelerator.fast_products(learner.dtype):
+            results = [learner.step(batch, number, config.lr) for number in range(self.scale.steps)]
+            learner.check()
         taken = (time.monotonic() - begun) / self.scale.steps
         losses, norm = [loss.item() for loss, _ in results], results[-1][1].item()
         said = f"loss {losses[0]:.4f} -> {losses[-1]:.4f}, {1000 * taken:.0f} ms a step"
@@ -168,8 +173,9 @@ class Checks:
         def both() -> None:
             info_nce(leaves[0], leaves[1], scale, exchange=self.world.exchange).backward()  # type: ignore[no-untyped-call]
 
-        taken = self._time(both, 1 if pairs > 100_000 else 3)
-        bound = 8 * pairs**2 * width / self.world.size / self._product_rate(width)
+        with self.accelerator.fast_products(dtype):
+            taken = self._time(both, 1 if pairs > 100_000 else 3)
+            bound = 8 * pairs**2 * width / self.world.size / self._product_rate(width)
         said = f"{taken:.3f} s, products alone {bound:.3f} s: {bound / taken:.0%} of the bound"
         return said, "ok"
 
@@ -180,7 +186,8 @@ class Checks:
         planned = learner.memory()
         bytes_ = planned.state_bytes() + planned.bytes_each() * pairs + planned.footprint(batch).bytes(pairs)
         number = iter(range(1000))
-        taken = self._time(lambda: learner.step(batch, next(number), config.lr), self.scale.timed)
+        with self.accelerator.fast_products(learner.dtype):
+            taken = self._time(lambda: learner.step(batch, next(number), config.lr), self.scale.timed)
         rate = pairs * self.world.size / taken
         shape = config.architecture
         most = peak(self.accelerator.device, learner.dtype) * self.world.size
@@ -247,10 +254,7 @@ def work(arguments: argparse.Namespace) -> int:
     try:
         scale = SMALL if arguments.small else FULL
         deadline = time.monotonic() + arguments.seconds
-        with accelerator.fast_products(
-            torch.bfloat16 if accelerator.device.type == "cuda" else torch.float32
-        ):
-            rows = Checks(scale, accelerator, world, deadline).run()
+        rows = Checks(scale, accelerator, world, deadline).run()
         failed = False
     except BaseException as error:
         other = world.fail(error, 0)

@@ -147,13 +147,15 @@ def test_memory_and_waiting_are_those_of_the_gpu() -> None:
 
 
 def test_tf32_is_for_runs_in_less_than_float32_and_ends_with_them() -> None:
-    gpu = CudaAccelerator(torch.device("cuda", 0), FakeCuda())
-    before = torch.get_float32_matmul_precision()
+    def now() -> tuple[str, bool]:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    gpu, before = CudaAccelerator(torch.device("cuda", 0), FakeCuda()), now()
     with gpu.fast_products(torch.bfloat16):
-        assert torch.get_float32_matmul_precision() == "high"
+        assert now() == ("high", True)
     with gpu.fast_products(torch.float32):
-        assert torch.get_float32_matmul_precision() == before
-    assert torch.get_float32_matmul_precision() == before
+        assert now() == ("highest", False)  # convolutions would have it without a word
+    assert now() == before
 
 
 class FakeGpu(CudaAccelerator):
