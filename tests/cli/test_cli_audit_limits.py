@@ -44,6 +44,7 @@ def test_every_audit(run: Run, tiny: Path, data: Path, words: list[str], title: 
     assert told["title"].startswith(title)
     assert told["facts"]["Command"].startswith("diptych")
     assert f"told/{file}".split("/")[-1].rsplit(".", 1)[0] in (Path("told") / "index.html").read_text()
+    assert "--report DIR" not in done.stdout
     again = run("audit", *words, "--json", "-q", "-m", tiny)
     assert again.exit_code == 0, again.stderr
     assert {key: value for key, value in json.loads(again.stdout).items() if key != "facts"} == {
@@ -60,6 +61,8 @@ def test_digits(run: Run, tiny: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     done = run("audit", "digits", "mnist", "-m", tiny)
     assert done.exit_code == 0, done.stderr
     assert "Handwritten digits (mnist)" in done.stdout
+    # A matrix is no table, and pictures are none either: what the terminal lacks is said.
+    assert done.stdout.count("(The picture is drawn with --report DIR.)") == 2
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 

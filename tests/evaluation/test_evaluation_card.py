@@ -37,6 +37,11 @@ def test_a_card_has_figures_chance_and_open_questions() -> None:
     assert "Not shown to be better than chance" not in card
 
 
+def test_a_card_says_what_is_a_sample() -> None:
+    card = model_card(FACTS, [result(0.5, 0.4, 0.6, n=200, sampled_from=5000)])
+    assert "| 0.250 | 200 of 5,000 |" in card
+
+
 def test_a_card_names_what_is_no_better_than_chance() -> None:
     assert "Not shown to be better than chance: toys\\|set" not in model_card(FACTS, [result(0.5, 0.4, 0.6)])
     assert "Not shown to be better than chance: toys|set (acc1)." in model_card(

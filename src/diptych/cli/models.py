@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli import options
-from diptych.cli.console import clean, note, screen
+from diptych.cli.console import clean, note, progress, screen
 from diptych.errors import InputError, UnknownModelError
 
 if TYPE_CHECKING:
@@ -170,11 +170,12 @@ def show(model: Name, pretrained: options.Pretrained = None, json: options.Json 
 
       diptych models show ViT-B-32 --pretrained openai --json
     """
-    from diptych.cli.graphs import describe_graphs, find_graphs
-    from diptych.weights import load_checkpoint
+    with progress("reading the model", None, unit="steps", quiet=json):
+        from diptych.cli.graphs import describe_graphs, find_graphs
+        from diptych.weights import load_checkpoint
 
-    graphs = find_graphs(model) if pretrained is None else None
-    told = describe(load_checkpoint(model, pretrained)) if graphs is None else describe_graphs(graphs)
+        graphs = find_graphs(model) if pretrained is None else None
+        told = describe(load_checkpoint(model, pretrained)) if graphs is None else describe_graphs(graphs)
     if json:
         print(json_module.dumps(told, indent=2, ensure_ascii=False, default=str))
         return
@@ -250,8 +251,6 @@ def convert(
 
       diptych models convert ViT-B-16 vit-b-16-384 --pretrained openai --image-size 384
     """
-    from diptych.weights import load_checkpoint, to_diptych, to_open_clip, to_transformers
-
     forms = ("diptych", "open_clip", "transformers")
     if to not in forms:
         raise InputError(f"--to {to!r} is none of the forms: {', '.join(forms)}")
@@ -259,16 +258,19 @@ def convert(
         raise InputError(f"--half is for our own form; --to {to} keeps the precision of the weights")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is there already and not an empty folder: name a new one")
-    checkpoint = load_checkpoint(model, pretrained, image_size=image_size, context_length=context_length)
-    if image_size is not None or context_length is not None:
-        note(
-            "resized position tables are a start to train from: measure the model before using it",
-            quiet=quiet,
-        )
-    if to == "diptych":
-        to_diptych(checkpoint, folder, half=half)
-    else:
-        (to_open_clip if to == "open_clip" else to_transformers)(checkpoint, folder)
+    with progress("converting the model", None, unit="steps", quiet=quiet):
+        from diptych.weights import load_checkpoint, to_diptych, to_open_clip, to_transformers
+
+        checkpoint = load_checkpoint(model, pretrained, image_size=image_size, context_length=context_length)
+        if image_size is not None or context_length is not None:
+            note(
+                "resized position tables are a start to train from: measure the model before using it",
+                quiet=quiet,
+            )
+        if to == "diptych":
+            to_diptych(checkpoint, folder, half=half)
+        else:
+            (to_open_clip if to == "open_clip" else to_transformers)(checkpoint, folder)
     note(f"written: {folder} ({to})", quiet=quiet)
 
 
@@ -298,7 +300,8 @@ def card(
     if out.exists():
         raise InputError(f"{out} is there already, and may hold what people wrote: name another --out")
     found = [result for path in results for result in read_results(path)]
-    text = model_card(describe(load_checkpoint(model, pretrained)), found)
+    with progress("reading the model", None, unit="steps", quiet=quiet):
+        text = model_card(describe(load_checkpoint(model, pretrained)), found)
     write_bytes(out, text.encode("utf-8", errors="backslashreplace"))
     note(f"written: {out}", quiet=quiet)
 
@@ -320,8 +323,9 @@ def verify(model: Name, pretrained: options.Pretrained = None, json: options.Jso
         _verify_graphs(model, graphs, json=json)
         return
     # A stated hash that does not hold is refused here, by name.
-    checkpoint = load_checkpoint(model, pretrained)
-    fit(checkpoint.spec.architecture, checkpoint.state, source=model)
+    with progress("verifying the model", None, unit="steps", quiet=json):
+        checkpoint = load_checkpoint(model, pretrained)
+        fit(checkpoint.spec.architecture, checkpoint.state, source=model)
     count, checked = len(checkpoint.state), checkpoint.checked
     if json:
         told: dict[str, Any] = {"model": model, "identity": checkpoint.identity, "tensors": count}

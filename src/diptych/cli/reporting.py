@@ -32,6 +32,8 @@ def tell(report: Report, folder: Path | None, *, json: bool, quiet: bool) -> Non
         for number, section in enumerate(report.sections):
             print_lines(*[""][: number > 0], section.title)
             print_section(section)
+            if folder is None and section.plots and not section.tables:
+                print_lines("(The picture is drawn with --report DIR.)")
     if folder is not None:
         write(report, folder, quiet=quiet)
 

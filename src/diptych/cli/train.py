@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli import options
-from diptych.cli.console import note
+from diptych.cli.console import note, progress
 from diptych.cli.own_pairs import OwnPairs
 from diptych.cli.plan import show_plan
 from diptych.errors import InputError
@@ -207,11 +207,13 @@ def train(
     named: dict[str, Any] = {"out": out, "epochs": epochs, "batch_size": batch_size}
     named |= {"pairs_per_epoch": pairs_per_epoch, "chunk": _pairs_of(chunk), "lr": lr}
     changes = {name: value for name, value in named.items() if value is not None}
-    run = (
-        _recipe_run(recipe, own, changes, assignments)
-        if recipe
-        else _own_run(own, changes, assignments, quiet=quiet, first=first)
-    )
+    # Importing torch and looking for the pairs can take seconds: the bar shows that the command is alive.
+    with progress("preparing the run", None, unit="steps", quiet=quiet or not first):
+        run = (
+            _recipe_run(recipe, own, changes, assignments)
+            if recipe
+            else _own_run(own, changes, assignments, quiet=quiet, first=first)
+        )
     if dry_run:
         if first:
             show_plan(run, json=json, quiet=quiet)

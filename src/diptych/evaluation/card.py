@@ -105,7 +105,7 @@ def _figures(results: Sequence[Result]) -> str:
                 f"{row['value']:.3f}",
                 interval,
                 chance,
-                f"{row['n']:,}",
+                result.measured if result.sampled_from else f"{row['n']:,}",
             )
             lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
             if row["low"] is not None and row["chance"] is not None and row["low"] <= row["chance"]:
