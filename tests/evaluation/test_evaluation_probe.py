@@ -295,11 +295,31 @@ def test_a_poor_result_is_stated(result: Result) -> None:
         details={**result.details, "converged": False, "c": 1e-6, "search": result.details["search"]},
     )
     text = " ".join(probe_report(poor, dataclasses.replace(poor, intervals={})).sections[0].text)
-    assert "not shown to differ from chance, 0.333" in text
+    assert "test pictures right: about the same as chance, 0.333." in text
     assert "did not converge" in text
     assert "end of the grid" in text
+    unclear = dataclasses.replace(poor, intervals={"acc1": (0.16, 0.5)})
+    assert "not shown to differ from chance, 0.333" in " ".join(probe_report(unclear).sections[0].text)
     better = dataclasses.replace(poor, metrics={"acc1": 0.9, "mean_per_class_recall": 0.9})
+    better = dataclasses.replace(better, outcomes={"acc1": [1.0] * 36})
+    poor = dataclasses.replace(poor, outcomes={"acc1": [1.0] * 11 + [0.0] * 25})
     assert "worse than zero-shot, 0.900" in " ".join(probe_report(poor, better).sections[0].text)
+
+
+def test_zero_shot_is_compared_picture_by_picture(result: Result) -> None:
+    right = [1.0] * 24 + [0.0] * 12
+    learnt = dataclasses.replace(
+        result, metrics={**result.metrics, "acc1": 24 / 36}, outcomes={"acc1": right}
+    )
+    level = dataclasses.replace(
+        learnt, metrics={**result.metrics, "acc1": 16 / 36}, outcomes={"acc1": [0.0] * 8 + right[8:]}
+    )
+    text = " ".join(probe_report(learnt, level).sections[0].text)
+    assert "is better than zero-shot, 0.444." in text  # 8 won and none lost; it lies in the interval
+    other = dataclasses.replace(level, outcomes={"acc1": [1.0] * 3 + [0.0] * 20 + [1.0] * 13})
+    assert "is not shown to differ from zero-shot, 0.444." in " ".join(
+        probe_report(learnt, other).sections[0].text
+    )
 
 
 @pytest.mark.shared

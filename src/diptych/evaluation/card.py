@@ -12,7 +12,7 @@ from typing import Any
 
 from diptych.encoder import EncoderCost
 from diptych.errors import DataError
-from diptych.evaluation.report import Result
+from diptych.evaluation.report import Result, chance_verdicts
 
 _ASKED = {
     "Intended use": "What is it for, and for whom? What is it not for?",
@@ -94,7 +94,14 @@ def _figures(results: Sequence[Result]) -> str:
         "| data | metric | figure | 95 % | chance | pictures |",
         "|---|---|---:|---|---:|---:|",
     ]
-    weak = []
+    known = [
+        (one, name) for one in results for name in one.metrics if name in one.chance and name in one.intervals
+    ]
+    weak = [
+        f"{one.dataset} ({name})"
+        for (one, name), verdict in zip(known, chance_verdicts(known), strict=True)
+        if verdict != "above"
+    ]
     for result in results:
         for row in result.rows():
             interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
@@ -108,8 +115,6 @@ def _figures(results: Sequence[Result]) -> str:
                 result.measured if result.sampled_from else f"{row['n']:,}",
             )
             lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
-            if row["low"] is not None and row["chance"] is not None and row["low"] <= row["chance"]:
-                weak.append(f"{row['dataset']} ({row['metric']})")
     first = results[0]
     lines += [
         "",

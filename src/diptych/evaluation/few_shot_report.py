@@ -13,8 +13,8 @@ from typing import Any
 from diptych.datasets.places import recognise
 from diptych.datasets.registry import PER_CLASS
 from diptych.evaluation.data_efficiency import Equal, equal_shots
-from diptych.evaluation.probe_report import estimate, shortcomings
-from diptych.evaluation.report import Result
+from diptych.evaluation.probe_report import shortcomings
+from diptych.evaluation.report import Result, chance_verdicts
 from diptych.reports import Bars, Curve, Curves, Estimate, Plot, Report, Section, Table
 
 _WORDS = {"acc1": "Accuracy", PER_CLASS: "Mean per class, this data set's own metric,"}
@@ -124,7 +124,8 @@ def few_shot_report(runs: Sequence[FewShotRun], facts: Mapping[str, str] | None 
         What stands at the foot.
     """
     runs = _told_apart(runs)
-    sections = [_section(run, number, len(runs)) for number, run in enumerate(runs)]
+    weak = _not_above_chance(runs)
+    sections = [_section(run, number, len(runs), run.name in weak) for number, run in enumerate(runs)]
     if len(runs) > 1:
         sections.insert(0, _mean(runs))
     values = {
@@ -159,18 +160,25 @@ def _plain(found: Equal | None) -> dict[str, Any] | None:
     return None if found is None else asdict(found) | {"told": str(found)}
 
 
-def _section(run: FewShotRun, number: int, of: int) -> Section:
-    """One data set: curve, table, statements."""
+def _not_above_chance(runs: Sequence[FewShotRun]) -> set[str]:
+    """Names of the data sets on which zero-shot is not shown to be better than chance, of all of the page."""
+    known = [(run.name, run.zero_shot, run.metric) for run in runs if run.zero_shot is not None]
+    verdicts = chance_verdicts([(result, metric) for _, result, metric in known])
+    return {name for (name, _, _), verdict in zip(known, verdicts, strict=True) if verdict != "above"}
+
+
+def _section(run: FewShotRun, number: int, of: int, weak: bool) -> Section:
+    """One data set: curve, table, statements; `weak` where zero-shot is not shown to beat chance."""
     ending = f"-{number + 1}" if of > 1 else ""
     return Section(
         f"Few-shot on {run.name}",
-        [*_worth(run), *_draws(run), *shortcomings(run.curve)],
+        [*_worth(run, weak), *_draws(run), *shortcomings(run.curve)],
         {f"few-shot{ending}": _table(run)},
         {f"few-shot{ending}": _plot(run)},
     )
 
 
-def _worth(run: FewShotRun) -> list[str]:
+def _worth(run: FewShotRun, weak: bool) -> list[str]:
     """What zero-shot equals, in one paragraph."""
     equal = run.equal()
     if equal is None or run.zero_shot is None:
@@ -193,8 +201,7 @@ def _worth(run: FewShotRun) -> list[str]:
     draws = run.equal_of_draws()
     if len({str(one) for one in draws}) > 1:
         text += f" By draws: {', '.join(str(one) for one in draws)}."
-    low = run.zero_shot.intervals[run.metric][0]
-    if low <= run.zero_shot.chance[run.metric]:
+    if weak:
         text += " Zero-shot is not shown to be better than chance here."
     return [text]
 
@@ -238,15 +245,15 @@ def _table(run: FewShotRun) -> Table:
     curve = run.curve
     rows: list[list[Any]] = []
     if run.zero_shot is not None:
-        rows.append(["zero-shot", estimate(run.zero_shot, run.metric), None, None, None, 0])
+        rows.append(["zero-shot", run.zero_shot.estimate(run.metric), None, None, None, 0])
     for point in run.points:
         strengths = sorted({f"{one['c']:.2g}" for one in point["draws"]}, key=float)
         told = strengths[0] if len(strengths) == 1 else f"{strengths[0]}..{strengths[-1]}"
-        accuracy = estimate(curve, f"{run.metric}@{point['shots']}")
+        accuracy = curve.estimate(f"{run.metric}@{point['shots']}")
         rows.append([str(point["shots"]), accuracy, point["least"], point["most"], told, point["pictures"]])
     if run.full is not None:
         details = run.full.details
-        accuracy = estimate(run.full, run.metric)
+        accuracy = run.full.estimate(run.metric)
         name = "drawn" if details.get("train_sampled_from") else "all"
         rows.append([name, accuracy, None, None, f"{details['c']:.2g}", details["pictures"]])
     caption = (
@@ -342,7 +349,7 @@ def _efficiency(runs: Sequence[FewShotRun]) -> tuple[Table, Plot]:
         equal, whole = run.equal(), run.equal_with_full()
         if equal is None or run.zero_shot is None:
             continue
-        level: Estimate = estimate(run.zero_shot, run.metric)
+        level: Estimate = run.zero_shot.estimate(run.metric)
         rows.append([run.name, level, str(equal), "" if whole is None else str(whole)])
         best = equal if whole is None else whole
         bars[f"{run.name} ({best})"] = (best.shots, None, None)

@@ -36,6 +36,18 @@ def wilson(value: float, n: float, z: float = _Z) -> tuple[float, float]:
     return max(0.0, min(middle - reach, value)), min(1.0, max(middle + reach, value))
 
 
+def wilson_cases(value: float, low: float, high: float) -> float:
+    """How many cases a Wilson interval is of: the inverse of `wilson`, for a figure read from a file.
+
+    Examples
+    --------
+    >>> round(wilson_cases(0.9, *wilson(0.9, 40.0)), 6), round(wilson_cases(1.0, *wilson(1.0, 40.0)), 6)
+    (40.0, 40.0)
+    """
+    end = low if value - low > high - value else high  # the nearer end may be cut off at 0 or 1
+    return _Z**2 * end * (1 - end) / max(abs(value - end), 1e-12) ** 2
+
+
 def ends(estimate: Estimate) -> tuple[float, float]:
     """The interval of an estimate that has one."""
     if estimate.low is None or estimate.high is None:

@@ -8,12 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from diptych.datasets.overlap import Overlap
 from diptych.evaluation.peak import GRID
 from diptych.evaluation.probe import TASK as LINEAR_PROBE
 from diptych.evaluation.report import Result
-from diptych.evaluation.significance import MINIMUM
-from diptych.reports import Curve, Curves, Estimate, Report, Section, Table
+from diptych.evaluation.significance import (
+    MINIMUM,
+    NOT_ENOUGH,
+    Verdict,
+    against_chance,
+    decide,
+    paired_claim,
+)
+from diptych.reports import Curve, Curves, Report, Section, Table
 
 _NAMES = {
     "acc1": "accuracy",
@@ -52,32 +61,30 @@ def probe_report(
     return Report(f"{what}: {result.dataset}", sections, {"results": results}, facts or {})
 
 
-def estimate(result: Result, metric: str) -> Estimate:
-    """A figure with its interval."""
-    low, high = result.intervals.get(metric, (None, None))
-    return Estimate(result.metrics[metric], low, high, result.n)
-
-
-def against(result: Result, metric: str, level: float, name: str) -> str:
-    """How a figure stands to a level, by its interval; with fewer than 30 pictures that cannot be said.
+def verdict_text(verdict: Verdict, level: float, name: str, n: int) -> str:
+    """How an accuracy on `n` pictures stands to a level, in words.
 
     Examples
     --------
-    >>> result = Result(dataset="toy", task="knn", metrics={"acc1": 0.5}, chance={"acc1": 0.1}, n=99,
-    ...                 intervals={"acc1": (0.4, 0.6)}, identity="", data_fingerprint="")
-    >>> against(result, "acc1", 0.1, "chance")
-    'better than chance, 0.100'
-    >>> against(result, "acc1", 0.55, "zero-shot")
-    'not shown to differ from zero-shot, 0.550, which lies in its interval'
+    >>> verdict_text("above", 0.1, "chance", 99), verdict_text(NOT_ENOUGH, 0.55, "zero-shot", 99)
+    ('better than chance, 0.100', 'not shown to differ from zero-shot, 0.550')
     """
-    low, high = result.intervals[metric]
-    if result.n < MINIMUM:
-        return f"measured on {result.n} pictures: not enough to say whether it beats {name}, {level:.3f}"
-    if low > level:
-        return f"better than {name}, {level:.3f}"
-    if high < level:
-        return f"worse than {name}, {level:.3f}"
-    return f"not shown to differ from {name}, {level:.3f}, which lies in its interval"
+    if n < MINIMUM:
+        return f"measured on {n} pictures: not enough to say whether it beats {name}, {level:.3f}"
+    words = {"above": "better than", "below": "worse than", "at": "about the same as"}
+    return f"{words.get(verdict, 'not shown to differ from')} {name}, {level:.3f}"
+
+
+def _verdicts(result: Result, zero_shot: Result | None) -> dict[str, Verdict]:
+    """On the accuracy against chance, and paired against zero-shot; corrected together (Holm)."""
+    claims = {"chance": against_chance(result.estimate("acc1"), result.chance["acc1"])}
+    if zero_shot is not None:
+        ours, theirs = result.outcomes.get("acc1", ()), zero_shot.outcomes.get("acc1", ())
+        pairs = zip(ours, theirs, strict=True) if len(ours) == len(theirs) else ()
+        common = np.array([pair for pair in pairs if None not in pair], dtype=np.float64).reshape(-1, 2)
+        if len(common):
+            claims["zero-shot"] = paired_claim(common[:, 0], common[:, 1])
+    return decide(claims)
 
 
 def shortcomings(result: Result) -> list[str]:
@@ -118,13 +125,15 @@ def _statements(result: Result, zero_shot: Result | None) -> list[str]:
         how = f"Logistic regression on {rows} ({details['width']} numbers a picture), learnt from {taught}"
     else:
         how = f"The {details['k']} nearest of {taught}, by the cosine of {rows}"
-    chance = against(result, "acc1", result.chance["acc1"], "chance")
+    verdicts = _verdicts(result, zero_shot)
+    chance = verdict_text(verdicts["chance"], result.chance["acc1"], "chance", result.n)
     found = [f"{how}, names {share:.1%} of {result.n:,} test pictures right: {chance}."]
     if zero_shot is not None:
         level = zero_shot.metrics["acc1"]
+        stands = verdict_text(verdicts.get("zero-shot", NOT_ENOUGH), level, "zero-shot", result.n)
         found.append(
             f"From the class names alone, with no labelled picture, the same model names {level:.1%} right. "
-            f"What was learnt from labels is {against(result, 'acc1', level, 'zero-shot')}."
+            f"What was learnt from labels is {stands}."
         )
     if result.task == LINEAR_PROBE:
         found.append(_strength(details))
@@ -158,8 +167,8 @@ def _figures(result: Result, zero_shot: Result | None) -> Table:
     columns = ["metric", "value", "chance", *([] if zero_shot is None else ["zero-shot"]), "n"]
     rows: list[list[Any]] = []
     for metric in result.metrics:
-        other = [] if zero_shot is None else [estimate(zero_shot, metric)]
-        rows.append([_NAMES[metric], estimate(result, metric), result.chance[metric], *other, result.n])
+        other = [] if zero_shot is None else [zero_shot.estimate(metric)]
+        rows.append([_NAMES[metric], result.estimate(metric), result.chance[metric], *other, result.n])
     return Table(columns, rows, "In brackets 95 % intervals over test pictures.")
 
 

@@ -18,6 +18,9 @@ from typing import Any, Self
 from diptych.disk import write_bytes
 from diptych.embedding import Failed
 from diptych.errors import DataError
+from diptych.evaluation.intervals import wilson_cases
+from diptych.evaluation.significance import Verdict, against_chance, decide
+from diptych.reports import Estimate
 
 _PACKAGES = ("diptych", "numpy", "pillow", "scipy", "torch")
 
@@ -141,6 +144,13 @@ class Result:
             for name, value in self.metrics.items()
         ]
 
+    def estimate(self, metric: str) -> Estimate:
+        """A figure with its interval, and the effective number of cases that the interval is of."""
+        value, interval = self.metrics[metric], self.intervals.get(metric)
+        if interval is None:
+            return Estimate(value, n=self.n)
+        return Estimate(value, *interval, n=self.n, effective=wilson_cases(value, *interval))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, CLIP_benchmark's fields first."""
         first = ("dataset", "model", "pretrained", "task", "metrics", "language")
@@ -192,6 +202,23 @@ def _reading(path: str | Path) -> Iterator[None]:
         raise DataError(f"{path} is not a result file: {error}; {expected}") from error
     except (TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a result file: fields of the wrong kind; {expected}") from error
+
+
+def chance_verdicts(figures: Sequence[tuple[Result, str]]) -> list[Verdict]:
+    """On which side of chance figures lie, of results and metrics, corrected for their number (Holm).
+
+    Examples
+    --------
+    >>> good = Result(dataset="toy", task="knn", metrics={"acc1": 0.5}, chance={"acc1": 0.1}, n=99,
+    ...               intervals={"acc1": (0.404, 0.596)}, identity="", data_fingerprint="")
+    >>> chance_verdicts([(good, "acc1")])
+    ['above']
+    """
+    claims = {
+        number: against_chance(result.estimate(metric), result.chance[metric])
+        for number, (result, metric) in enumerate(figures)
+    }
+    return list(decide(claims).values())
 
 
 def short_name(metric: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from diptych.disk import file_stems
 from diptych.encoder import EncoderCost
 from diptych.evaluation.averages import collection_means, means_section
-from diptych.evaluation.report import Result, short_name
+from diptych.evaluation.report import Result, chance_verdicts, short_name
 from diptych.reports import Curve, Curves, Estimate, Plot, Report, Section, Table
 
 FIGURES = "All figures"  # heading of the overview
@@ -62,9 +62,11 @@ def overview(results: Sequence[Result]) -> Section:
         if not _told_twice(row["metric"], result)
     ]
     columns = ["data set", "protocol", "metric", "value", "chance", "n", *(["not read"] if unread else [])]
-    at_chance = [result.dataset for result in results if _at_chance(result)]
-    named = ", ".join(dict.fromkeys(at_chance))
-    told = [f"Not shown to be better than chance in naming: {named}."] if at_chance else []
+    named = [result for result in results if "acc1" in result.intervals and "acc1" in result.chance]
+    verdicts = chance_verdicts([(result, "acc1") for result in named])
+    weak = [one.dataset for one, verdict in zip(named, verdicts, strict=True) if verdict != "above"]
+    listed = ", ".join(dict.fromkeys(weak))
+    told = [f"Not shown to be better than chance in naming: {listed}."] if weak else []
     told += sampled(results)
     costs = {one.model: EncoderCost(**one.cost) for one in results if one.cost}  # type: ignore[arg-type]
     told += [f"Cost of {model or 'the model'}: {cost}." for model, cost in costs.items()]
@@ -92,12 +94,6 @@ def _told_twice(metric: str, result: Result) -> bool:
         return False
     same = result.metrics.get(metric.replace("mean_per_class_recall", "acc1"))
     return same is not None and abs(result.metrics[metric] - same) < 5e-4
-
-
-def _at_chance(result: Result) -> bool:
-    """Whether the interval of the accuracy reaches down to chance."""
-    interval = result.intervals.get("acc1")
-    return interval is not None and interval[0] <= result.chance.get("acc1", -1)
 
 
 def described(results: Iterable[Result]) -> list[Section]:
