@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.pairs import AugmentConfig, Mixture, TarPairs
-from diptych.training import TrainConfig
+from diptych.training import TrainConfig, checkpoint
 from diptych.weights import load_checkpoint
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (240, 240, 240)}
@@ -70,6 +71,12 @@ def config_of(pairs: Path, out: Path, **changes: object) -> TrainConfig:
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(out).state
+
+
+def logged(out: Path) -> list[tuple[int, float, float]]:
+    """Step, loss and gradient of every step in a run's log: what tells where two runs part."""
+    lines = map(json.loads, (out / checkpoint.LOG).read_text("utf-8").splitlines())
+    return [(line["step"], line["loss"], line["gradient"]) for line in lines if "loss" in line]
 
 
 def same(one: Path, other: Path) -> bool:

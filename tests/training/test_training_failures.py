@@ -15,12 +15,12 @@ import torch
 import torch.distributed as dist
 from make_runs import TINY_VIT, config_of, write_pairs
 
-from diptych.errors import SaveError
+from diptych.errors import DataError, SaveError
 from diptych.pairs import Batch
 from diptych.training import Listener, Run, StepReport, checkpoint, train
 from diptych.training.learner import Learner
 from diptych.training.watchdog import Watchdog
-from diptych.training.world import DistributedWorld
+from diptych.training.world import DistributedWorld, is_connection_error
 from waiting import HANG
 
 # ------------------------------------------------------------------------- what two processes do
@@ -209,6 +209,13 @@ def test_the_first_failure_is_the_one_that_is_named() -> None:
         watchdog.stop()
     assert first == second
     assert second.text == "KeyError: 'a'"
+
+
+def test_a_broken_connection_to_data_is_an_error_of_this_process() -> None:
+    text = "connection reset by peer"
+    lost = [RuntimeError(f"[gloo/transport/tcp/pair.cc:1] {text}"), dist.DistBackendError("NCCL error")]
+    own = [DataError(f"s3://shards/0.tar: {text}"), ConnectionResetError(text), TimeoutError("timed out")]
+    assert [is_connection_error(error) for error in (*lost, *own)] == [True, True, False, False, False]
 
 
 def test_a_first_process_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ def test_the_watchdog_says_who_does_what() -> None:
     assert "nothing has moved on process 0" in told[0]
     assert "process 0: meets the others before step 8" in told[-1]
     assert "process 1: reads the data of step 8" in told[0]
-    assert "process 2: never heard of" in told[0]
+    assert "process 2: no note yet" in told[0]
     assert not quiet
 
 

@@ -96,5 +96,7 @@ def test_a_gradient_that_stays_infinite_ends_the_run(
 
     monkeypatch.setattr(Learner, "_gradients", infinite)
     config = config_of(pairs, tmp_path / "run", model=TINY_VIT, precision="float16")
-    with pytest.raises(TrainingError, match=r"overflows float16 since 5 steps, at step \d+.*bfloat16"):
+    with pytest.raises(
+        TrainingError, match=r"overflowed float16 in 5 steps in a row, up to step \d+.*bfloat16"
+    ):
         train(Run(config))

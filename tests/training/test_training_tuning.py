@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from make_runs import TINY, TINY_VIT, config_of, same, weights, write_pairs
+from make_runs import TINY, TINY_VIT, config_of, logged, same, weights, write_pairs
 
 from diptych.errors import InputError, TrainingError
 from diptych.model.initialise import build
@@ -160,6 +160,7 @@ def test_a_teacher_is_followed(pairs: Path, tmp_path: Path, start: str, features
     leg = config_of(pairs, tmp_path / "legs", seed=9, epochs=10, chunk=8, **options)
     train(Run(dataclasses.replace(leg, max_minutes=1e-9)))
     train(Run(leg), resume=True)
+    assert logged(tmp_path / "legs") == logged(tmp_path / "run")  # names the step at which they part
     assert same(tmp_path / "run", tmp_path / "legs")
 
 

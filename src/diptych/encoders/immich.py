@@ -24,11 +24,11 @@ from typing import Any
 from diptych.encoders.graph_file import GraphFile, inside, read_graph
 from diptych.encoders.released import (
     ReleasedModel,
+    assemble,
     image_tower,
     new_spec,
     open_vocabulary,
     padding,
-    put_together,
     text_tower,
 )
 from diptych.errors import InputError, WeightsError
@@ -142,7 +142,7 @@ def read_immich(
         licence=licence,
         source=source or str(folder),
     )
-    return put_together(spec, image, text, folder=folder, tokenizer_file=folder / TOKENIZER, layout="Immich")
+    return assemble(spec, image, text, folder=folder, tokenizer_file=folder / TOKENIZER, layout="Immich")
 
 
 def _tokenizer(folder: Path, vocabulary: FileVocabulary, text: Keys, graph: GraphFile) -> TokenizerConfig:

@@ -145,10 +145,10 @@ def text_tower(
         raise _unfit(
             graph, "expected one input of ids (N, length) in int32 or int64, and at most attention_mask"
         )
-    if (length := _axis(ids[0], 1)) not in (None, tokenizer.context_length):
+    if _axis(ids[0], 1) not in (None, tokenizer.context_length):
         raise _unfit(graph, f"its config says {tokenizer.context_length} tokens")
     if masks and masks[0].dtype != ids[0].dtype:
-        raise _unfit(graph, f"expected ids and attention_mask of one type, so {length or 'all'} ids")
+        raise _unfit(graph, "expected ids and attention_mask of one type")
     rows, dim = _rows(graph, outputs)
     signature = Signature(
         input=ids[0].name,
@@ -164,7 +164,7 @@ def text_tower(
     return TowerGraph(graph, signature, dim)
 
 
-def put_together(
+def assemble(
     spec: ExportSpec,
     image: TowerGraph,
     text: TowerGraph,
@@ -174,7 +174,7 @@ def put_together(
     layout: str,
     precision: str = "float32",
 ) -> ReleasedModel:
-    """A model of two checked towers, with its identity.
+    """Combine two checked towers to a model, with its identity.
 
     Raises
     ------
@@ -281,14 +281,14 @@ def _identity(spec: ExportSpec, image: TowerGraph, text: TowerGraph, tokenizer_f
     files = list(dict.fromkeys([*image.graph.files, *text.graph.files, tokenizer_file]))
     with ThreadPoolExecutor(4) as pool:
         hashes = dict(zip(files, pool.map(_sha256, files), strict=True))
-    told = {
+    parts = {
         "image": [hashes[file] for file in image.graph.files],
         "text": [hashes[file] for file in text.graph.files],
         "outputs": [image.signature.output, text.signature.output],
         "tokenizer": [hashes[tokenizer_file], spec.tokenizer.to_dict()],
         "preprocess": spec.preprocess.to_dict(),
     }
-    return "sha256:" + hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

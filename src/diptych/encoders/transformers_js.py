@@ -17,11 +17,11 @@ from typing import Any
 from diptych.encoders.graph_file import inside, read_graph
 from diptych.encoders.released import (
     ReleasedModel,
+    assemble,
     image_tower,
     new_spec,
     open_vocabulary,
     padding,
-    put_together,
     text_tower,
 )
 from diptych.errors import InputError, WeightsError
@@ -118,7 +118,7 @@ def read_transformers_js(
         licence=licence,
         source=source or str(folder),
     )
-    return put_together(
+    return assemble(
         spec,
         image,
         text,
@@ -166,14 +166,14 @@ def _preprocess(folder: Path, config: Mapping[str, Any], *, siglip: bool) -> Pre
 
 
 def _tokenizer(folder: Path, vocabulary: FileVocabulary, family: str) -> TokenizerConfig:
-    told = read_json(folder / TOKENIZER_CONFIG)
-    longest = told.get("model_max_length")
+    config = read_json(folder / TOKENIZER_CONFIG)
+    longest = config.get("model_max_length")
     # A tokenizer without a limit of its own states 10^30.
     if not isinstance(longest, int) or not 1 < longest < 1_000_000:
         longest = LENGTHS[family]
     clean: Clean = "none"
     if family == "siglip":
-        clean = "lower" if "Gemma" in str(told.get("tokenizer_class")) else "canonicalize"
+        clean = "lower" if "Gemma" in str(config.get("tokenizer_class")) else "canonicalize"
     try:
         return TokenizerConfig(
             kind="file",

@@ -179,12 +179,12 @@ def _identity(location: str) -> Identity | None:
     files: Any = require("fsspec", extra="remote", purpose=f"read {location}")
     try:
         filesystem, path = files.core.url_to_fs(location)
-        told = filesystem.info(path)
+        info = filesystem.info(path)
     except (OSError, ValueError, ImportError):  # reading it says what is wrong
         return None
-    stamps = (f"{name}:{told[name]}" for name in _STAMPS if told.get(name))
+    stamps = (f"{name}:{info[name]}" for name in _STAMPS if info.get(name))
     stamp = next(stamps, None)
-    return None if stamp is None or told.get("size") is None else (int(told["size"]), stamp)
+    return None if stamp is None or info.get("size") is None else (int(info["size"]), stamp)
 
 
 def _folder(location: str) -> str:

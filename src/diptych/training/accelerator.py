@@ -55,7 +55,7 @@ class Accelerator:
 
     @property
     def identity(self) -> str:
-        """What tells the physical device from all others; "" where processes may share it."""
+        """Name the physical device, unlike all others; "" where processes may share it."""
         return ""
 
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[object]:
@@ -76,7 +76,7 @@ class Accelerator:
         return tensor.to(self.device, non_blocking=self.copies_async)
 
     def read_later(self, tensor: Tensor) -> Callable[[], list[float]]:
-        """Begin to copy a few numbers to the host; what is returned waits for them alone."""
+        """Start to copy a few numbers to the host; the function returned waits for them alone."""
         return tensor.tolist
 
     def peak_bytes(self) -> float:
@@ -127,7 +127,7 @@ class CudaAccelerator(Accelerator):
         self.cuda = cuda
 
     def place(self) -> None:
-        """Make this GPU the current one: NCCL, pinned memory and kernels without a device go there."""
+        """Make this GPU the current one: NCCL and kernels without a device go there."""
         self.cuda.set_device(self.device)
 
     @property

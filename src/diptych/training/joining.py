@@ -57,7 +57,7 @@ def join(accelerator: Accelerator, exchange: Literal["gathered", "ring"], minute
             )
         except (ValueError, RuntimeError, dist.DistError) as error:
             raise TrainingError(
-                f"this process is told to be one of {os.environ['WORLD_SIZE']}, and cannot find the others: "
+                f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but the other processes cannot be reached: "
                 f"{error}. Start them together: torchrun --nproc-per-node 2 -m diptych train ..."
             ) from error
     return DistributedWorld(accelerator, exchange)

@@ -131,9 +131,9 @@ class Learner:
         loss, norm, skipped = read()
         if skipped >= LIMIT:
             raise TrainingError(
-                f"the gradient overflows float16 since {skipped:.0f} steps, at step {number}, however small "
-                f"the loss scale (now {self.scaler.scale.item():g}). Take bfloat16 or float32, or go on from "
-                "the last checkpoint with a lower lr"
+                f"the gradient overflowed float16 in {skipped:.0f} steps in a row, up to step {number}, "
+                f"although the loss scale fell to {self.scaler.scale.item():g}. Use bfloat16 or float32, or "
+                "start again in another folder with a lower lr"
             )
         if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.enabled):
             return
@@ -165,7 +165,7 @@ class Learner:
         )
 
     def _chunks(self, batch: Batch, size: int) -> list[Callable[[], tuple[Tensor, Tensor]]]:
-        """What gives each chunk, as often as it is asked for: crops are sent once, before the first.
+        """Functions that return the chunks, each as often as it is called; crops are sent once, before.
 
         Normalised pictures are kept between the two passes where that is little memory; else they are made
         again from the crops, which take a quarter.
@@ -241,10 +241,12 @@ class Learner:
 
     def tensors(self) -> dict[str, Any]:
         """Everything that learning changed, by the parameters' names; with FSDP2 this process's shards."""
-        found: dict[str, Any] = {name: one.state_dict() for name, one in self._objectives().items()}
-        found["optimizer"] = optimizer_state(self.objective, self.optimizer)
-        found["scaler"] = self.scaler.state_dict()
-        return found
+        tensors: dict[str, Any] = {
+            name: objective.state_dict() for name, objective in self._objectives().items()
+        }
+        tensors["optimizer"] = optimizer_state(self.objective, self.optimizer)
+        tensors["scaler"] = self.scaler.state_dict()
+        return tensors
 
     def restore(self, tensors: Mapping[str, Any]) -> None:
         """Take over what `tensors` gave, whole or this process's shards."""

@@ -1,4 +1,4 @@
-"""What the processes of a run say of themselves: what each does, that it lives, and that one has failed.
+"""A thread on each process that reports what all processes do, and ends this one when another has failed.
 
 A collective call waits for everybody, so one process that hangs (a disk, a dead neighbour, a branch the
 others did not take) stops all of them, and each looks as if it hung in the same place. Every process
@@ -61,7 +61,7 @@ class Failure:
 
 
 def say(text: str) -> None:
-    """To standard error."""
+    """Print to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -73,9 +73,9 @@ class Watchdog:
     store : Store
     rank, size : int
     patience : float
-        Seconds without a move after which the notes of all are said; and said again after as long.
+        Seconds without a new note after which the notes of all are printed; and again after as long.
     tell : callable
-        Takes what is to be said.
+        Called with each message for people; by default printed to standard error.
     abort : callable
         Ends the collective that this process may be in, when another process has failed.
     end : callable
@@ -108,11 +108,11 @@ class Watchdog:
         self._thread.start()
 
     def note(self, text: str) -> None:
-        """Say what comes next, in this process."""
+        """Record what this process does next."""
         self._note, self._since = text, time.time()
 
     def stop(self) -> None:
-        """The run is over."""
+        """Stop the thread: the run is over."""
         self._done.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()
@@ -163,7 +163,7 @@ class Watchdog:
         return int(json.loads(self.store.get(key))[3]) if self.store.check([key]) else 0
 
     def _watch(self) -> None:
-        every, told, published = min(LOOK, self.patience / 4), 0.0, 0.0
+        every, reported, published = min(LOOK, self.patience / 4), 0.0, 0.0
         while not self._done.wait(every):
             try:
                 if self.look() is not None:
@@ -172,9 +172,9 @@ class Watchdog:
                 if time.monotonic() - published > min(PUBLISH, self.patience / 4):
                     published = time.monotonic()
                     self.publish()
-                still = time.time() - max(self._since, told)
-                if still > self.patience:
-                    told = time.time()
+                idle = time.time() - max(self._since, reported)
+                if idle > self.patience:
+                    reported = time.time()
                     self.tell(self._report())
             except Exception as error:  # the store goes with the process that keeps it
                 self.tell(f"process {self.rank} of {self.size} cannot reach the others: {error}")
@@ -196,10 +196,10 @@ class Watchdog:
         lines = [f"nothing has moved on process {self.rank} for {now - self._since:.0f} s:"]
         for rank in range(self.size):
             if not self.store.check([self._key(rank)]):
-                lines.append(f"  process {rank}: never heard of")
+                lines.append(f"  process {rank}: no note yet")
                 continue
             note, since, heard, _ = json.loads(self.store.get(self._key(rank)))
-            silent = f"; silent for {now - heard:.0f} s, it has ended" if now - heard > 20 else ""
+            silent = f"; silent for {now - heard:.0f} s, it has probably ended" if now - heard > 20 else ""
             lines.append(f"  process {rank}: {note}, for {now - since:.0f} s{silent}")
         return "\n".join(lines)
 

@@ -25,7 +25,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from diptych.errors import TrainingError
+from diptych.errors import SaveError, TrainingError
 from diptych.losses.exchange import Alone, Exchange, Gathered, Ring
 from diptych.model.blocks import ResidualAttentionBlock
 from diptych.model.resnet import Bottleneck
@@ -98,10 +98,10 @@ class World:
         """Wait until all processes are here."""
 
     def note(self, text: str) -> None:
-        """Say what this process does next, for whoever waits for it."""
+        """Record what this process does next, for the report of processes that wait for it."""
 
     def fail(self, error: BaseException, step: int) -> TrainingError | None:
-        """Make an error of this process the end of all.
+        """Report an error of this process to all others, which then end, too.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class World:
         return None
 
     def close(self, *, failed: bool = False) -> None:
-        """The run is over."""
+        """Leave the other processes; `failed` does not wait for collectives under way."""
 
 
 class DistributedWorld(World):
@@ -242,7 +242,7 @@ class DistributedWorld(World):
         self.watchdog.note(text)
 
     def fail(self, error: BaseException, step: int) -> TrainingError | None:
-        """Put the error into the store, or find the one there that caused this one."""
+        """Write the error to the store, unless another process's error there has caused it."""
         lost = isinstance(error, Exception) and is_connection_error(error)
         if lost and self.watchdog.failure is None:
             self._await_failure()
@@ -286,8 +286,16 @@ class DistributedWorld(World):
 
 
 def is_connection_error(error: Exception) -> bool:
-    """Whether another process is gone: NCCL's errors are DistErrors, gloo's plain RuntimeErrors."""
-    return isinstance(error, dist.DistError) or _LOST.search(str(error)) is not None
+    """Whether another process is gone: NCCL's errors are DistErrors, gloo's plain RuntimeErrors.
+
+    A connection to a server of data raises other classes: that is an error of this process, which the others
+    have to be told of.
+    """
+    if isinstance(error, dist.DistError):
+        return True
+    # `checkpoint` and `run_on_first` wrap what the connections raise.
+    possible = isinstance(error, RuntimeError | SaveError | TrainingError)
+    return possible and _LOST.search(str(error)) is not None
 
 
 def outside_parameters(objective: Objective, parallel: Parallel) -> list[nn.Parameter]:
