@@ -98,3 +98,14 @@ def test_a_report_of_results_has_them() -> None:
     report = results_report([result("cifar10", 0.9), result("mnist", 0.5)])
     assert [one["collection"] for one in report.values["means"]] == ["the paper's 27", "VTAB+'s 35"]
     assert "means" in report.tables
+
+
+def test_languages_are_not_averaged_together() -> None:
+    both = [result(name, value, language=code)
+            for code, value in (("en", 0.8), ("de", 0.4)) for name in ("cifar10", "mnist")]  # fmt: skip
+    means = [
+        (one.protocol, one.value.value)
+        for one in collection_means(both)
+        if one.collection == "the paper's 27"
+    ]
+    assert means == [("zero-shot", pytest.approx(0.8)), ("zero-shot, de", pytest.approx(0.4))]

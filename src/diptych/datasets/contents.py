@@ -1,4 +1,4 @@
-"""Image contents in the order of their entries, and a digest of each: what data sets are told apart by.
+"""Image contents in the order of their entries, and a digest of each, by which data sets are compared.
 
 A digest is a hash of the bytes of an image file, or of the pixels where there is no file. File names play no
 part, so a copy is recognised under any name; the same image in another file format is not.

@@ -1,4 +1,4 @@
-"""Parts of a data set, as file names tell them: what is for testing and what for training."""
+"""Parts of a data set (test, train, val), recognised by file and folder names."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Means over collections of data sets: the paper's 27, and VTAB+; which of them are missing is always said.
+"""Means over collections of data sets: the paper's 27, and VTAB+.
 
 A mean over a part of a collection is not comparable with one over another part, or over all of it, so each
-names what it is of. Reads results; measures nothing.
+lists the data sets it covers and those that are missing. Reads results; measures nothing.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class CollectionMean:
     value : Estimate
         Each data set counts the same; the interval takes the data sets as fixed and their pictures as drawn.
     figures : mapping of data set to (metric, figure)
-        What the mean is of.
+        The figures that are averaged.
     missing : tuple of str
-        Data sets of the collection without a result.
+        Data sets of the collection without a result by the collection's metric.
     sampled : tuple of str
         Data sets of which a sample was measured.
     """
@@ -69,30 +69,30 @@ class CollectionMean:
 
     @property
     def coverage(self) -> str:
-        """How many of the collection's data sets it is of, such as "3 of 27"."""
+        """How many of the collection's data sets are covered, such as "3 of 27"."""
         return f"{len(self.figures)} of {len(self.figures) + len(self.missing)}"
 
     @property
     def text(self) -> str:
-        """What it is of, in words."""
+        """The data sets that are covered and those that are not, in words."""
         part = f"{len(self.figures)} of {self.collection}, not of all"
         of = part if self.missing else f"all of {self.collection}"
-        told = f"{self.model}, {self.protocol}: mean of {of}: {', '.join(self.figures)}."
+        sentence = f"{self.model}, {self.protocol}: mean of {of}: {', '.join(self.figures)}."
         if self.missing:
-            told += f" Missing: {', '.join(self.missing)}."
+            sentence += f" Missing: {', '.join(self.missing)}."
         if self.sampled:
-            told += f" Samples: {', '.join(self.sampled)}."
-        return told
+            sentence += f" Samples: {', '.join(self.sampled)}."
+        return sentence
 
 
 def collection_means(results: Iterable[Result]) -> list[CollectionMean]:
-    """Means over the paper's 27 data sets and VTAB+, of each model and protocol that has results of any.
+    """Means over the paper's 27 data sets and VTAB+, of each model, protocol and language with results.
 
     Parameters
     ----------
     results : iterable of Result
         The paper's metric of each data set counts for its 27, accuracy for VTAB+. Of several results of one
-        model, protocol and data set the last counts.
+        model, protocol, language and data set the last counts.
 
     Examples
     --------
@@ -102,17 +102,19 @@ def collection_means(results: Iterable[Result]) -> list[CollectionMean]:
     >>> [(mean.coverage, mean.value.value) for mean in collection_means(results)]
     [('2 of 27', 0.7), ('2 of 35', 0.7)]
     """
-    groups: dict[tuple[str, str], dict[str, Result]] = {}
+    groups: dict[tuple[str, str, str], dict[str, Result]] = {}
     for result in results:
         if result.task in _TASKS:
-            groups.setdefault((result.identity, result.task), {})[short(result.dataset.lower())] = result
-    found = []
-    for (_, task), named in groups.items():
+            key = (result.identity, result.task, result.language)
+            groups.setdefault(key, {})[short(result.dataset.lower())] = result
+    means = []
+    for (_, task, language), named in groups.items():
+        protocol = _TASKS[task] if language == "en" else f"{_TASKS[task]}, {language}"
         for collection, members in COLLECTIONS.items():
-            mean = _mean(collection, members, _TASKS[task], named)
+            mean = _mean(collection, members, protocol, named)
             if mean is not None:
-                found.append(mean)
-    return found
+                means.append(mean)
+    return means
 
 
 def _mean(

@@ -209,7 +209,7 @@ class FeatureStore:
         self.folder = Path(folder)
 
     def get(self, kind: dict[str, Any]) -> Embedding | None:
-        """What was kept of this kind, or None; a file that is broken or of another kind is told of."""
+        """The rows kept for this key, or None; warns of a file that is broken or has another key."""
         path = self._path(kind)
         if not path.exists():
             return None

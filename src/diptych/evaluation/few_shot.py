@@ -35,7 +35,7 @@ Hits = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class _Try:
-    """One draw, learnt and asked."""
+    """The classifier of one draw, and how it does on the test part."""
 
     draw: Draw
     c: float
@@ -71,7 +71,7 @@ def evaluate_few_shot(
         Where the pictures that choose the strength of L2 are drawn from; by default `train`, from those that
         are not shots.
     shots : sequence of int
-        Pictures of each class; a number that no class has is left out and told of.
+        Pictures of each class; a number that no class has is left out and listed in the details.
     seeds : int
         Draws of each number, by the seeds 0, 1, ...
     features : "tower" or "embeddings"
@@ -148,7 +148,7 @@ def _wanted(shots: Sequence[int], seeds: int) -> list[int]:
 def _learn(
     taught: Part, chooser: Part, asked: Part, k: int, seed: int, count: int, before: _Try | None
 ) -> _Try:
-    """Draw, choose, learn, ask."""
+    """Draw shots, choose C, fit, and score the test part."""
     draw = draw_shots(taught.labels, k, seed, None if chooser is taught else chooser.labels)
     rows, labels = taught.rows[draw.shots], taught.labels[draw.shots]
     fits, unfinished, reached = 1, 0, None

@@ -45,7 +45,7 @@ def results_report(
 
 
 def overview(results: Sequence[Result]) -> Section:
-    """Every figure with its interval and chance, and plainly what is no better than chance."""
+    """Every figure with its interval and chance, and which are not shown to be better than chance."""
     unread = any(result.failures for result in results)
     rows = [
         (

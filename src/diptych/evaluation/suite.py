@@ -192,7 +192,7 @@ def _key(path: Path) -> Any:
 def suite_report(
     done: Sequence[tuple[Step, Sequence[Result]]], *, title: str, facts: Mapping[str, str] | None = None
 ) -> Report:
-    """All figures first, then what each protocol found; the first sections are what a hasty reader needs."""
+    """The report of a suite: all figures first, then the details of each protocol."""
     plain = [one for step, results in done if step.compared is None for one in results]
     listed = {(one.data_fingerprint, one.dataset, one.task): one for one in plain}.values()
     curves = [
