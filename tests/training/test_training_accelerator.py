@@ -262,6 +262,11 @@ def test_a_failure_is_seen_while_this_process_waits_in_the_store(monkeypatch: py
     waiting.join(timeout=HANG)
 
 
-def test_a_world_on_gpus_decides_over_gloo() -> None:
-    assert CudaAccelerator(torch.device("cuda", 0), FakeCuda()).backend == "cpu:gloo,cuda:nccl"
-    assert DistributedWorld.any_rank.__doc__ is not None
+def test_a_world_on_gpus_decides_over_gloo(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[torch.Tensor] = []
+    here = a_world(monkeypatch, torch.distributed.HashStore())
+    here.watchdog.stop()
+    monkeypatch.setattr(world.dist, "all_reduce", lambda tensor, op: sent.append(tensor))
+    assert here.any_rank(True, False) == (True, False)
+    assert [tensor.device.type for tensor in sent] == ["cpu"]  # NCCL would wait for every kernel before it
+    assert here.accelerator.backend == "cpu:gloo,cuda:nccl"

@@ -83,8 +83,8 @@ class Learner:
     def step(self, batch: Batch, number: int, lr: float) -> tuple[Tensor, Tensor]:
         """Learn from one batch.
 
-        Nothing here waits for the device. Whether the step was good is read during the next one (`check`);
-        one that was not has moved no weight.
+        Only the loss waits for the device: a few numbers decide how its tiles are computed. Whether the step
+        was good is read during the next one (`check`); one that was not has moved no weight.
 
         Parameters
         ----------
