@@ -10,21 +10,31 @@ import torch
 import torch.distributed as dist
 from make_runs import TINY, TINY_VIT, config_of
 
+from diptych.model.config import RobertaConfig, TimmConfig
 from diptych.model.sharding import full_tensor, is_sharded
 from diptych.training.accelerator import Accelerator
 from diptych.training.build import build_objective
 from diptych.training.learner import Learner
-from diptych.training.world import DistributedWorld, outside_parameters, sharded_groups
+from diptych.training.world import DistributedWorld, World, outside_parameters, sharded_groups
+from importable_timm import import_timm
 
 CPU = torch.device("cpu")
 CAPTIONS = ("a", "b", "c")
+TRUNK = TimmConfig(image_size=32, model_name="test_convnext")  # 9 blocks
+ROBERTA = RobertaConfig(context_length=16, vocab_size=40, width=32, heads=2, layers=2, positions=20, pad_id=1)
 
 
 def shards(folder: str) -> None:
     """What a learner of shards holds, against one that holds everything."""
     world = DistributedWorld(Accelerator(CPU), "gathered")
-    for model in (TINY_VIT, TINY):
-        for objective in ("contrastive", "captions", "words", "classes"):
+    library = import_timm()
+    everything = ("contrastive", "captions", "words", "classes")
+    for model, objectives in (
+        (TINY_VIT, everything),
+        (TINY, everything),
+        (dataclasses.replace(TINY, vision=TRUNK, text=ROBERTA), ("contrastive",)),
+    ):
+        for objective in objectives:
             config = config_of(
                 Path("x"), Path(folder), model=model, objective=objective, precision="bfloat16"
             )
@@ -32,7 +42,20 @@ def shards(folder: str) -> None:
             plain = build_objective(config, CPU)
             learner = Learner(config, Accelerator(CPU), world)
             check(plain, learner, world)
+    assert len(sharded_groups(learner.objective)[1]) == 9 + ROBERTA.layers  # of the last, which timm builds
+    check_trunk_gradients(world)
     world.close()
+    del library
+
+
+def check_trunk_gradients(world: DistributedWorld) -> None:
+    """A tower that timm builds has the gradients of one process, its blocks gathered as they are called."""
+    processes.TOWERS["trunk"] = dataclasses.replace(processes.VIT, vision=TRUNK)
+    expected = processes.gradients_of(World(), "trunk", "infonce")
+    gradients = processes.gradients_of(world, "trunk", "infonce", "fsdp")
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-8, atol=1e-13, msg=name)
 
 
 def check(plain: torch.nn.Module, learner: Learner, world: DistributedWorld) -> None:

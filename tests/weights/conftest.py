@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import pytest
-import torch
 from tiny_models import TINY
 
 from diptych.model.initialise import build
 from diptych.weights import Checkpoint, ModelSpec
+from importable_timm import import_timm
 
 
 @pytest.fixture(scope="module")
@@ -21,17 +20,7 @@ def checkpoint() -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def with_timm() -> Iterator[None]:
-    """Let timm be imported: a CPU build of torch lacks two operators that torchvision's wheel asks for."""
-    library = None
-    try:
-        import timm
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        for name in [name for name in sys.modules if name.partition(".")[0] in ("torchvision", "timm")]:
-            del sys.modules[name]
-        import timm
-    assert timm.__version__
+    """Let timm be imported."""
+    library = import_timm()
     yield
     del library

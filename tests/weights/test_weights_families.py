@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from make_runs import write_pairs
 from safetensors.torch import load_file
-from tiny_families import TEXTS, pictures, recorded, write_folder
+from tiny_families import TEXTS, pictures, recorded, tiny_towers, write_folder
+from typer.testing import CliRunner
 
+from diptych.cli.main import app
 from diptych.encoders import TorchEncoder
 from diptych.encoders.towers import open_tower
 from diptych.encoders.tracing import write_towers
@@ -20,11 +24,11 @@ from diptych.model import timm_shapes, timm_trunk
 from diptych.model.config import CLIPConfig, TextConfig, TimmConfig, ViTConfig
 from diptych.model.cost import cost
 from diptych.model.initialise import build
-from diptych.model.timm_shapes import pe_core_tower, siglip_tower
+from diptych.model.timm_trunk import TimmTrunk
 from diptych.model.vit import VisionTransformer
 from diptych.training.gradients import cached_gradients
 from diptych.training.objective import Contrastive
-from diptych.training.tuning import depth, gentle
+from diptych.training.tuning import add_low_rank, depth, gentle
 from diptych.weights import load_checkpoint, to_diptych, to_open_clip, to_transformers
 
 TRUNKS = ("convnext", "eva02", "fastvit", "vitamin")  # towers that timm builds
@@ -33,32 +37,9 @@ CASES = {family: case for family, case in ALL_CASES.items() if family not in TRU
 
 
 @pytest.fixture(autouse=True)
-def tiny_towers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The towers of `recordings/make_families.py`, made of the same functions as the released ones."""
-    towers = {
-        "tiny_siglip": siglip_tower(64, 2, 4, 32, 8, mlp_ratio=3.7362),
-        "tiny_siglip_tanh": siglip_tower(64, 2, 4, 32, 8, mlp_ratio=3.7362, activation="gelu_tanh"),
-        "tiny_pe_core": pe_core_tower(64, 2, 32, 8, head_width=16),
-        "tiny_pe_core_g": pe_core_tower(
-            64, 2, 32, 8, head_width=16, mlp_ratio=35 / 6, class_token=False, rope_offset=0
-        ),
-        "tiny_mci": {
-            **timm_shapes.TIMM_VITS["vit_base_mci_224"],
-            "image_size": 32,
-            "width": 64,
-            "layers": 2,
-            "head_width": 16,
-        },
-        "tiny_patch14_clip": {
-            **timm_shapes.TIMM_VITS["vit_large_patch14_clip_224"],
-            "image_size": 32,
-            "patch_size": 8,
-            "width": 64,
-            "layers": 2,
-            "head_width": 16,
-        },
-    }
-    for name, tower in towers.items():
+def released_towers_are_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The towers of `recordings/make_families.py` by their names."""
+    for name, tower in tiny_towers().items():
         monkeypatch.setitem(timm_shapes.TIMM_VITS, name, tower)
 
 
@@ -146,6 +127,72 @@ def test_a_family_is_trained_on(family: str, tmp_path: Path) -> None:
     assert still <= {"logit_bias"}  # which InfoNCE does not use
 
 
+CHANGES = ("lora=2", "lock=image", "layer_decay=0.5")
+
+
+@pytest.mark.filterwarnings("ignore:.* longer than 12 tokens")
+@pytest.mark.parametrize("family", [*CASES, "convnext"])
+def test_the_command_line_trains_from_a_family_and_resumes(
+    family: str, tmp_path: Path, with_timm: None
+) -> None:
+    """Two steps, then two more from their checkpoint; every way to tune is tried on several families."""
+    start = write_folder(tmp_path / "start", ALL_CASES[family])
+    change = CHANGES[list(ALL_CASES).index(family) % len(CHANGES)]
+    words = ["train", "--pairs", str(write_pairs(tmp_path / "pairs.tar", 8)), "--from", str(start), "-q"]
+    words += ["--out", str(tmp_path / "run"), "--batch-size", "4", "--hold-out", "0.25", "--json"]
+    words += [part for field in ("threads=1", "schedule=constant", change) for part in ("--set", field)]
+    for epochs, more in (("1", []), ("2", ["--resume"])):
+        run = CliRunner().invoke(app, [*words, "--epochs", epochs, *more])
+        assert run.exit_code == 0, run.output
+        assert json.loads(run.stdout)["step"] == 2 * int(epochs)
+    before, after = load_checkpoint(start), load_checkpoint(tmp_path / "run")
+    assert after.spec.architecture == before.spec.architecture
+    moved = {name for name, tensor in before.state.items() if not torch.equal(after.state[name], tensor)}
+    moved -= {"logit_scale", "logit_bias"}
+    assert any(name.startswith("visual.") for name in moved) == (change != "lock=image")
+    assert any(not name.startswith("visual.") for name in moved)
+    picture = pictures()[0]
+    picture.save(tmp_path / "cat.png")
+    words = ["classify", str(tmp_path / "cat.png"), "cat", "dog", "--model", str(tmp_path / "run"), "--json"]
+    run = CliRunner().invoke(app, [*words, "--runtime", "torch"])
+    assert run.exit_code == 0, run.output
+
+
+@pytest.mark.usefixtures("with_timm")
+def test_depths_of_towers_that_timm_builds_follow_the_order_of_computing() -> None:
+    """A norm before the blocks is early in a ViT and late in a ConvNeXt, under the same name."""
+    text = TextConfig(width=32, heads=2, layers=2)
+    for name, blocks, early, late in (
+        ("vit_tiny_patch16_224", 12, "trunk.pos_embed", "trunk.norm.weight"),
+        ("vit_base_patch32_clip_224", 12, "trunk.norm_pre.weight", "trunk.norm.weight"),
+        ("test_convnext", 4, "trunk.stem.0.weight", "trunk.head.norm.weight"),
+        ("fastvit_mci0", 4, "trunk.stem.0.conv_kxk.0.conv.weight", "trunk.final_conv.conv_scale.conv.weight"),
+        ("resnet18", 4, "trunk.conv1.weight", "head.proj.weight"),
+    ):
+        shape = CLIPConfig(embed_dim=32, vision=TimmConfig(model_name=name), text=text)
+        model = build(shape, device="meta")
+        depths = [depth(name, model) for name, _ in model.named_parameters() if name.startswith("visual.")]
+        assert set(depths) == set(range(blocks + 2)), name
+        assert (depth(f"visual.{early}", model), depth(f"visual.{late}", model)) == (blocks + 1, 0), name
+
+
+@pytest.mark.usefixtures("with_timm")
+def test_low_rank_changes_reach_the_convolutions_of_a_tower_of_timm() -> None:
+    """Three quarters of a FastViT are convolutions."""
+    shape = CLIPConfig(
+        embed_dim=32,
+        vision=TimmConfig(model_name="fastvit_mci0"),
+        text=TextConfig(width=32, heads=2, layers=2),
+    )
+    model = build(shape, device="meta")
+    add_low_rank(model, 2, 4.0)
+    tower = cast(TimmTrunk, model.visual)
+    plain = sum(weight.numel() for weight in tower.parameters())
+    changed = [p for name, p in tower.named_parameters() if name.endswith(".original")]
+    assert all(p.ndim in (2, 4) for p in changed)
+    assert sum(p.numel() for p in changed) > 0.9 * plain
+
+
 def test_dropped_patches_keep_their_rotary_positions(tmp_path: Path) -> None:
     read = load_checkpoint(write_folder(tmp_path / "pe", CASES["pe_core"]))
     vision = dataclasses.replace(read.spec.architecture.vision, patch_dropout=0.5)
@@ -170,6 +217,8 @@ def test_a_tower_of_timm_gives_the_vectors_of_open_clip(family: str, tmp_path: P
     np.testing.assert_allclose(encoder.encode_images(pictures()), case["image"], atol=1e-5)
     np.testing.assert_allclose(encoder.encode_texts(TEXTS), case["text"], atol=1e-5)
     assert encoder.image_features(pictures()).shape == (2, encoder.model.visual.feature_width)
+    half = TorchEncoder.from_checkpoint(read, device="cpu", precision="bfloat16").encode_images(pictures())
+    assert (half * case["image"]).sum(1).min() > 0.999
     with pytest.raises(InputError, match="built by timm"):
         encoder.encode_patches(pictures())
 
@@ -207,6 +256,11 @@ def test_a_tower_of_timm_is_kept_converted_exported_and_trained(tmp_path: Path) 
 def test_what_timm_cannot_build_is_said(monkeypatch: pytest.MonkeyPatch, with_timm: None) -> None:
     with pytest.raises(InputError, match="cannot build 'no_such_tower'"):
         build(CLIPConfig(embed_dim=8, vision=TimmConfig(model_name="no_such_tower"), text=TextConfig()))
+    other_size = TimmConfig(image_size=48, model_name="vit_tiny_patch16_224")
+    with pytest.raises(InputError, match=r"for pictures of 224 pixels, got image_size 48: .* keep 224"):
+        build(CLIPConfig(embed_dim=8, vision=other_size, text=TextConfig()), device="meta")
+    any_size = TimmConfig(image_size=48, model_name="test_convnext")  # convolutions
+    build(CLIPConfig(embed_dim=8, vision=any_size, text=TextConfig()), device="meta")
     broken = ImportError("operator torchvision::nms does not exist")
     monkeypatch.setattr(timm_trunk, "require", lambda *args, **options: (_ for _ in ()).throw(broken))
     with pytest.raises(MissingExtraError, match="torchvision beside it is not made for torch"):

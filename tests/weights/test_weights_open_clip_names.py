@@ -103,5 +103,18 @@ def test_models_list_shows_which_names_load_and_why_others_do_not() -> None:
     assert not rows["coca_ViT-B-32"]["loads"]
     assert rows["coca_ViT-B-32"]["reason"].startswith("CoCa")
     table = CliRunner().invoke(app, ["list", "coca", "--open-clip"], env={"COLUMNS": "200"})
-    assert "no: CoCa" in table.stdout
+    assert "no: coca_ViT-B-32, coca_ViT-L-14, coca_base, coca_roberta-ViT-B-32: CoCa: a cap" in table.stdout
     assert "ViT-L-14-336" not in table.stdout
+
+
+def test_models_list_keeps_names_and_tags_whole_at_80_columns() -> None:
+    run = CliRunner().invoke(app, ["list", "--open-clip"], env={"COLUMNS": "80"})
+    shown = {line.split("  ")[0]: line for line in run.stdout.splitlines()}
+    assert set(shown) >= {row.name for row in open_clip_names()}
+    for name, loads in (("ViT-B-32", " yes "), ("EVA02-B-16", " with timm "), ("ViT-S-16", " own file")):
+        assert loads in shown[name]
+    assert "pip install 'diptych[timm]'" in run.stderr
+    run = CliRunner().invoke(app, ["list"], env={"COLUMNS": "80"})
+    first = {line.strip().split("  ")[0] for line in run.stdout.splitlines()}
+    assert first >= {name for row in list_models() for name in (row.architecture, row.tag)}
+    assert max(map(len, run.stdout.splitlines())) <= 80

@@ -21,6 +21,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from diptych.model.timm_shapes import TIMM_VITS, pe_core_tower, siglip_tower
+
 HERE = Path(__file__).parent
 TEXTS = ["a photo of a cat", "A Dog, running!", "two words"]
 
@@ -77,3 +79,30 @@ def hash_shapes(shapes: Mapping[str, Sequence[int]]) -> str:
     """The beginning of a hash over names and shapes."""
     lines = [f"{name} {list(shape)}" for name, shape in sorted(shapes.items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def tiny_towers() -> dict[str, dict[str, Any]]:
+    """The towers of `recordings/make_families.py`, made of the same functions as the released ones."""
+    return {
+        "tiny_siglip": siglip_tower(64, 2, 4, 32, 8, mlp_ratio=3.7362),
+        "tiny_siglip_tanh": siglip_tower(64, 2, 4, 32, 8, mlp_ratio=3.7362, activation="gelu_tanh"),
+        "tiny_pe_core": pe_core_tower(64, 2, 32, 8, head_width=16),
+        "tiny_pe_core_g": pe_core_tower(
+            64, 2, 32, 8, head_width=16, mlp_ratio=35 / 6, class_token=False, rope_offset=0
+        ),
+        "tiny_mci": {
+            **TIMM_VITS["vit_base_mci_224"],
+            "image_size": 32,
+            "width": 64,
+            "layers": 2,
+            "head_width": 16,
+        },
+        "tiny_patch14_clip": {
+            **TIMM_VITS["vit_large_patch14_clip_224"],
+            "image_size": 32,
+            "patch_size": 8,
+            "width": 64,
+            "layers": 2,
+            "head_width": 16,
+        },
+    }

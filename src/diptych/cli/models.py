@@ -76,51 +76,76 @@ def list_(
 
 def _immich_table(rows: list[dict[str, Any]]) -> None:
     """One line a model; ONNX Runtime or OpenVINO runs it, without torch."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("name", "width", "pixels", "texts"):
-        table.add_column(name, overflow="fold", justify="left" if name in ("name", "texts") else "right")
+    table = _columns("name", "width", "pixels", "languages", right=("width", "pixels"))
     for row in rows:
-        texts = "many languages" if row["languages"] == "mul" else "English"
-        table.add_row(row["name"], str(row["dim"]), str(row["image_size"]), texts)
+        languages = "many" if row["languages"] == "mul" else "English"
+        table.add_row(row["name"], str(row["dim"]), str(row["image_size"]), languages)
     screen().print(table)
     note("load one with --model NAME; its ONNX graphs come from the hub's immich-app, once")
 
 
 def _open_clip_rows() -> list[dict[str, Any]]:
     """One row a name of open_clip's."""
+    from diptych.model.config import TimmConfig
+    from diptych.model.presets import PRESETS, QUICK
     from diptych.weights.open_clip_names import open_clip_names
 
-    return [
-        {
-            "name": row.name,
-            "loads": not row.reason,
-            "tags": list(row.tags),
-            "licence": row.licence,
-            "reason": row.reason,
-        }
-        for row in open_clip_names()
-    ]
+    rows = []
+    for row in open_clip_names():
+        shape = PRESETS.get(row.name.removesuffix(QUICK))
+        rows.append(
+            {
+                "name": row.name,
+                "loads": not row.reason,
+                "tags": list(row.tags),
+                "licence": row.licence,
+                "reason": row.reason,
+                "extra": "timm" if shape is not None and isinstance(shape.vision, TimmConfig) else "",
+            }
+        )
+    return rows
 
 
 def _open_clip_table(rows: list[dict[str, Any]]) -> None:
-    """One line a name: how many of its weights load, or why it does not."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("name", "weights", "licence", "loads"):
-        table.add_column(name, overflow="fold", justify="right" if name == "weights" else "left")
+    """One line a name; below the table, which names do not load and why."""
+    table = _columns("name", "tags", "loads", "licence", right=("tags",))
     for row in rows:
-        loads = "yes" if row["loads"] else f"no: {row['reason']}"
-        table.add_row(row["name"], str(len(row["tags"])), row["licence"], loads)
+        if not row["loads"]:
+            loads = "no"
+        elif not row["tags"]:
+            loads = "own file"
+        else:
+            loads = "with timm" if row["extra"] else "yes"
+        table.add_row(row["name"], str(len(row["tags"])), loads, row["licence"])
     screen().print(table)
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if not row["loads"]:
+            reasons.setdefault(row["reason"], []).append(row["name"])
+    for reason, names in reasons.items():
+        screen().print(f"no: {', '.join(names)}: {reason}", highlight=False, markup=False)
+    note("tags: how many weights are released under the name; `diptych models list NAME` shows them")
+    if any(row["extra"] for row in rows):
+        note("with timm: the image tower is built by timm, pip install 'diptych[timm]'")
+    if any(row["loads"] and not row["tags"] for row in rows):
+        note("own file: no weights are released; --model NAME --pretrained FILE loads a file of yours")
     loading = [row for row in rows if row["loads"]]
     released = [row for row in rows if row["tags"]]
     note(
         f"{len(loading)} of {len(rows)} names load, {sum(row['loads'] for row in released)} of the "
-        f"{len(released)} that have released weights; a name without weights takes a file of yours"
+        f"{len(released)} that have released weights"
     )
+
+
+def _columns(*names: str, right: tuple[str, ...] = ()) -> Any:
+    """An empty table whose names stay whole, to be copied; the last column takes several lines."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        whole = name != names[-1]
+        table.add_column(name, overflow="fold", no_wrap=whole, justify="right" if name in right else "left")
+    return table
 
 
 def _default_row() -> list[dict[str, Any]]:
@@ -147,16 +172,17 @@ def _row(model: Release) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    """One line a model; where each lies is left to --json."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("architecture", "tag", "million", "licence"):
-        table.add_column(name, overflow="fold", justify="right" if name == "million" else "left")
+    """The tags under their architecture, one line each; where each lies is left to --json."""
+    table = _columns("architecture, tags", "million", "licence", right=("million",))
+    previous = ""
     for row in rows:
         million = f"{row['parameters'] / 1e6:,.1f}"
-        table.add_row(row["architecture"], row["tag"], million, row["licence"])
+        if row["tag"] and row["architecture"] != previous:
+            table.add_row(row["architecture"], "", "")
+        previous = row["architecture"]
+        table.add_row(f"  {row['tag']}" if row["tag"] else previous, million, row["licence"])
     screen().print(table)
+    note("million: parameters, picture and text tower together")
     note('load one with --model ARCHITECTURE --pretrained TAG; "default" is inside the package')
 
 

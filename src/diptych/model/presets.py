@@ -278,5 +278,5 @@ def nearest_names(name: str, known: Iterable[str]) -> str:
     lowered = {candidate.lower(): candidate for candidate in known}
     nearest = [lowered[m] for m in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
     if not nearest:
-        return f"Known are: {', '.join(known[:40])}."
+        return f"Known {'is' if len(known) == 1 else 'are'}: {', '.join(known[:40])}."
     return f"Did you mean {' or '.join(filter(None, [', '.join(nearest[:-1]), nearest[-1]]))}?"

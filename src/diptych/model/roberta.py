@@ -131,10 +131,10 @@ class _Encoder(nn.Module):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__()
-        self.layer = nn.ModuleList(_Layer(config) for _ in range(config.layers))
+        self.layer = nn.ModuleList(RobertaLayer(config) for _ in range(config.layers))
 
 
-class _Layer(nn.Module):
+class RobertaLayer(nn.Module):
     """A post-norm block: attention, then the MLP, each added to what came in and normalised."""
 
     def __init__(self, config: RobertaConfig) -> None:

@@ -36,7 +36,8 @@ class TimmTrunk(nn.Module):
     MissingExtraError
         timm is not installed, or the torchvision that it imports does not belong to this torch.
     InputError
-        timm has no tower of that name, or not with this pool.
+        timm has no tower of that name, or not with this pool, or it reads pictures of one size only and that
+        is another.
     """
 
     def __init__(self, config: TimmConfig, embed_dim: int) -> None:
@@ -48,6 +49,7 @@ class TimmTrunk(nn.Module):
         if config.pool or not own:
             options["global_pool"] = config.pool
         self.trunk: Any = _create(config.model_name, options)  # a module of timm's, with methods of its own
+        _refuse_other_size(self.trunk, config)
         width: int = self.trunk.num_features
         self.head = nn.Sequential(OrderedDict(_head(config, width, embed_dim)) if own else OrderedDict())
         if config.projection == "none" and width != embed_dim:
@@ -88,6 +90,23 @@ class TimmTrunk(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass instead of keeping them."""
         self.trunk.set_grad_checkpointing(enable)
+
+    def blocks(self) -> list[nn.Module]:
+        """Modules that compute one after the other, the outermost where they are nested.
+
+        What timm lists under the name `blocks`: all but a few hundredths of the parameters of the towers that
+        open_clip names. Empty for a tower without such a list.
+        """
+        blocks: list[nn.Module] = []
+        nested: set[nn.Module] = set()
+        for name, module in self.trunk.named_modules():
+            if name.rpartition(".")[2] != "blocks" or not isinstance(module, nn.Sequential | nn.ModuleList):
+                continue
+            for block in module:
+                if block not in nested:
+                    blocks.append(block)
+                    nested.update(block.modules())
+        return blocks
 
     def initialise(self, seed: int) -> None:
         """Set every parameter and buffer as timm does, from a seed of the CPU."""
@@ -131,6 +150,13 @@ def fill_buffers(model: nn.Module, device: torch.device) -> None:
                 )
             if missing:
                 module.init_non_persistent_buffers()  # type: ignore[operator]
+            # EVA joins a bias that never learns (`k_bias`) to those that do: it must have their precision.
+            # Rotary tables stand alone and stay float32: timm converts what it multiplied by them.
+            parameter = next(module.parameters(recurse=False), None)
+            for name in missing:
+                buffer = module._buffers[name]
+                if parameter is not None and buffer is not None and buffer.is_floating_point():
+                    module._buffers[name] = buffer.to(parameter.dtype)
 
 
 def _head(config: TimmConfig, width: int, embed_dim: int) -> list[tuple[str, nn.Module]]:
@@ -151,6 +177,17 @@ def _create(name: str, options: dict[str, Any]) -> Any:
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"timm {timm.__version__} cannot build {name!r} with {options}: {reason}") from error
+
+
+def _refuse_other_size(trunk: nn.Module, config: TimmConfig) -> None:
+    """Raise where timm's tower has positions for pictures of another size; convolutions take any."""
+    side = getattr(getattr(trunk, "patch_embed", None), "img_size", None)
+    wanted = (config.image_size, config.image_size)
+    if side is not None and tuple(side) != wanted and not getattr(trunk, "dynamic_img_size", False):
+        raise InputError(
+            f"{config.model_name} is built by timm for pictures of {side[0]} pixels, got image_size "
+            f"{config.image_size}: its positions are not resized here, so keep {side[0]}"
+        )
 
 
 def import_timm() -> Any:

@@ -31,7 +31,7 @@ from diptych.weights.resizing import resize_positions
 Lock = Literal["", "image", "text"]
 
 _BLOCK = re.compile(r"(?:resblocks|encoder\.layer)\.(\d+)\.")
-_TRUNK = re.compile(r"trunk\.(?:stages|blocks|layers)\.(\d+)\.")
+_TRUNK = re.compile(r"trunk\.(?:(?:stages|blocks|layers)\.|layer)(\d+)\.")
 _STAGE = re.compile(r"visual\.layer(\d)\.")
 _LAST = (
     "ln_final",
@@ -202,7 +202,11 @@ def _matrices(model: CLIP, lock: Lock) -> Iterator[tuple[nn.Module, str]]:
     texts = model.text if isinstance(model, RobertaCLIP) else model.transformer
     towers: list[nn.Module] = [] if lock == "text" else [texts]
     towers += [] if lock == "image" else [model.visual]
-    kinds = {ModifiedResNet: nn.Conv2d, RobertaTower: nn.Linear, TimmTrunk: nn.Linear}
+    kinds: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
+        ModifiedResNet: (nn.Conv2d,),
+        RobertaTower: (nn.Linear,),
+        TimmTrunk: (nn.Linear, nn.Conv2d),  # three quarters of a FastViT are convolutions
+    }
     for tower in towers:
         for module in tower.modules():
             if isinstance(module, Attention):
@@ -211,8 +215,11 @@ def _matrices(model: CLIP, lock: Lock) -> Iterator[tuple[nn.Module, str]]:
             elif isinstance(module, MLP):
                 yield module.c_fc, "weight"
                 yield module.c_proj, "weight"
-            elif isinstance(module, kinds.get(type(tower), ())):
-                yield module, "weight"
+            elif isinstance(module, kinds.get(type(tower), ())) and getattr(module, "groups", 1) == 1:
+                yield (
+                    module,
+                    "weight",
+                )  # a depthwise convolution has few numbers and no matrix across channels
 
 
 def lock_tower(model: CLIP, lock: Lock) -> None:
@@ -257,12 +264,18 @@ def depth(name: str, model: CLIP) -> int:
 
 
 def _trunk_depth(name: str, tower: TimmTrunk) -> int:
-    """How far a parameter lies from the end, by the stages or blocks that timm numbers; stems most."""
-    numbers = [int(match[1]) for inner, _ in tower.named_parameters() if (match := _TRUNK.search(inner))]
-    count = max(numbers, default=-1) + 1
+    """How far a parameter lies from the end, by the stages or blocks that timm numbers.
+
+    timm registers modules in the order in which they compute: what comes before the first numbered block (a
+    stem, position tables, a norm before the blocks) learns slowest, what follows the last one fastest.
+    """
+    inner = [name for name, _ in tower.named_parameters(prefix="visual")]
+    numbers = [int(match[1]) if (match := _TRUNK.search(name)) else None for name in inner]
+    blocks = sorted({number for number in numbers if number is not None})
     if match := _TRUNK.search(name):
-        return count - int(match[1])
-    return count + 1 if re.search(r"embed|stem|token", name) else 0
+        return len(blocks) - blocks.index(int(match[1]))
+    first = next((place for place, number in enumerate(numbers) if number is not None), 0)
+    return len(blocks) + 1 if inner.index(name) < first else 0
 
 
 def merged(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

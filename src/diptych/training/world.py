@@ -29,7 +29,9 @@ from diptych.errors import SaveError, TrainingError
 from diptych.losses.exchange import Alone, Exchange, Gathered, Ring
 from diptych.model.blocks import ResidualAttentionBlock
 from diptych.model.resnet import Bottleneck
+from diptych.model.roberta import RobertaLayer
 from diptych.model.statistics import batch_norms
+from diptych.model.timm_trunk import TimmTrunk
 from diptych.training.accelerator import Accelerator
 from diptych.training.objective import Objective
 from diptych.training.watchdog import SILENCE, Watchdog
@@ -338,7 +340,13 @@ def keep_tokens_on_host(objective: nn.Module) -> None:
 
 def sharding_blocks(objective: Objective) -> list[nn.Module]:
     """Modules that FSDP2 gathers one after the other; what is in none of them is gathered with the whole."""
-    return [m for m in objective.modules() if isinstance(m, ResidualAttentionBlock | Bottleneck)]
+    blocks: list[nn.Module] = []
+    for module in objective.modules():
+        if isinstance(module, ResidualAttentionBlock | Bottleneck | RobertaLayer):
+            blocks.append(module)
+        elif isinstance(module, TimmTrunk):
+            blocks += module.blocks()
+    return blocks
 
 
 def sharded_groups(objective: Objective) -> tuple[int, list[int]]:

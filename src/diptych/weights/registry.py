@@ -208,7 +208,8 @@ def find(name: str, tag: str | None) -> Release:
     if not releases:
         if base in PRESETS:
             raise UnknownModelError(
-                f"no weights are released for {name!r}; name a file of yours: load({name!r}, 'path/to/file')"
+                f"no weights are released for {name!r}: name a file of yours in place of the tag, as "
+                f"--pretrained FILE or load({name!r}, 'FILE')"
             )
         raise UnknownModelError(f"unknown model {name!r}. {suggest(name)}")
     if tag is None:
@@ -220,7 +221,7 @@ def find(name: str, tag: str | None) -> Release:
         if release.tag == cleaned:
             return release
     raise UnknownModelError(
-        f"{name!r} has no weights tagged {tag!r} (and no file of that name is there); "
+        f"{name!r} has no weights tagged {tag!r}, and there is no file of that name. "
         f"{nearest_names(cleaned, tags)}"
     )
 
