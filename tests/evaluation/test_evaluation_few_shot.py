@@ -99,7 +99,7 @@ def test_where_pictures_run_out(folder: Path, test_part: ImageDataset) -> None:
     assert (three["pictures"], three["short_classes"], three["unchecked_classes"]) == (8, 1, 3)
     assert four["draws"][0]["c"] == three["draws"][0]["c"]
     text = texts(FewShotRun(found))
-    assert "3 shots: 1 classes have fewer pictures" in text
+    assert "3 shots: 1 class with fewer pictures" in text
     assert "4 shots: no picture was left to choose on, so that of fewer shots was taken for C." in text
 
 

@@ -218,7 +218,7 @@ def _draws(run: FewShotRun) -> list[str]:
         k, chosen = point["shots"], {one["chosen"] for one in point["draws"]}
         if point["short_classes"]:
             found.append(
-                f"{k} shots: {point['short_classes']} classes have fewer pictures; all of theirs taught."
+                f"{k} shots: {_classes(point['short_classes'])} with fewer pictures; all of theirs taught."
             )
         if "fewer shots" in chosen:
             found.append(
@@ -230,7 +230,7 @@ def _draws(run: FewShotRun) -> list[str]:
             )
         elif point["unchecked_classes"]:
             found.append(
-                f"{k} shots: {point['unchecked_classes']} classes had fewer than {min(k, 4)} pictures "
+                f"{k} shots: {_classes(point['unchecked_classes'])} with fewer than {min(k, 4)} pictures "
                 "left to choose on."
             )
         if point["unfinished"]:
@@ -239,6 +239,10 @@ def _draws(run: FewShotRun) -> list[str]:
         told = ", ".join(map(str, details["too_many_shots"]))
         found.append(f"Left out, for no class has as many pictures: {told} shots.")
     return found
+
+
+def _classes(count: int) -> str:
+    return f"{count} class{'es' * (count != 1)}"
 
 
 def _table(run: FewShotRun) -> Table:
