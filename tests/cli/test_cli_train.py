@@ -101,6 +101,8 @@ def test_a_recipe_with_typed_overrides_stopped_and_resumed(run: Run) -> None:
         ((*OWN[:2], "--model", "ViT-Z"), "unknown model 'ViT-Z'"),
         ((*OWN, "--hold-out", "2"), "expected 0 or more"),
         ((*OWN, "--batch-size", "4000"), "smaller batch_size"),
+        ((*OWN, "--out", "empty.py"), "empty.py is a file: expected a folder for the run"),
+        ((*OWN, "--pairs-per-epoch", "0"), "'--pairs-per-epoch'"),
     ],
 )
 def test_what_cannot_be_trained_is_said(run: Run, arguments: tuple[str, ...], message: str) -> None:

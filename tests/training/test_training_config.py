@@ -19,8 +19,9 @@ from diptych.model.config import RobertaConfig
     ("assignment", "message"),
     [
         ("epoch=3", "did you mean: epochs"),
-        ("epochs=many", "takes a int"),
-        ("epochs=2.5", "takes a int"),
+        ("zzzz=3", "no field 'zzzz' to set; the fields are data, model"),
+        ("epochs=many", r"epochs takes a value such as \d+ \(int\), not 'many'"),
+        ("epochs=2.5", r"\(int\), not '2.5'"),
         ("epochs=0", "expected 1 or more"),
         ("precision=int8", "one of auto"),
         ("share_text=perhaps", "true or false"),

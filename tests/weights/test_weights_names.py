@@ -60,7 +60,7 @@ def test_every_release_can_be_described() -> None:
     [
         ("ViT-B-23", None, "Did you mean .*ViT-B-32"),
         ("vit-b-32", None, "Did you mean .*ViT-B-32"),
-        ("ViT-B-32", None, "name its weights too, one of: openai"),
+        ("ViT-B-32", None, r"name its weights too \(--pretrained TAG\), one of: openai"),
         ("ViT-B-32", "laion2b", "Did you mean laion2b_"),
         ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "no weights tagged"),
         ("diptych-small", None, "no weights are released"),

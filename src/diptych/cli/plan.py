@@ -79,9 +79,11 @@ def _duration(hours: float) -> str:
 
     Examples
     --------
-    >>> _duration(0.004), _duration(0.5), _duration(30), _duration(400)
-    ('14 s', '30 min', '30.0 h', '16.7 days')
+    >>> _duration(0.0001), _duration(0.004), _duration(0.5), _duration(30), _duration(400)
+    ('under 1 s', '14 s', '30 min', '30.0 h', '16.7 days')
     """
+    if hours * 3600 < 1:
+        return "under 1 s"
     if hours < 1 / 60:
         return f"{hours * 3600:.0f} s"
     if hours < 1:

@@ -284,8 +284,9 @@ def _gather(config: Any, path: list[str], text: str, key: str, changes: dict[str
     """Note a new value for the field that `path` leads to."""
     names = [f.name for f in dataclasses.fields(config)]
     if path[0] not in names:
-        near = difflib.get_close_matches(path[0], names, n=3) or names
-        raise InputError(f"no field {key!r} to set; did you mean: {', '.join(near)}?")
+        near = difflib.get_close_matches(path[0], names, n=3)
+        way_out = f"did you mean: {', '.join(near)}?" if near else f"the fields are {', '.join(names)}"
+        raise InputError(f"no field {key!r} to set; {way_out}")
     old = getattr(config, path[0])
     if len(path) > 1:
         if not dataclasses.is_dataclass(old):
@@ -325,7 +326,9 @@ def _parse(kind: Any, old: Any, text: str, key: str) -> Any:
             return _whole(value)
         return float(value) if old is None else type(old)(value)
     except (ValueError, SyntaxError, TypeError) as error:
-        raise InputError(f"{key} takes a {type(old).__name__} such as {old!r}, not {text!r}") from error
+        raise InputError(
+            f"{key} takes a value such as {old!r} ({type(old).__name__}), not {text!r}"
+        ) from error
 
 
 def _whole(value: Any) -> int:

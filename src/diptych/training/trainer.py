@@ -372,7 +372,9 @@ class Trainer:
 
 
 def refuse_used(folder: Path, *, resume: bool) -> None:
-    """Raise TrainingError where a run would begin in a folder that holds one."""
+    """Raise TrainingError where a run would begin in a folder that holds one, or in a file."""
+    if folder.exists() and not folder.is_dir():
+        raise TrainingError(f"{folder} is a file: expected a folder for the run (--out), which may be new")
     if not resume and (folder / checkpoint.FILE).exists():
         raise TrainingError(
             f"{folder} holds a run already: add --resume to go on with it, or choose another folder"

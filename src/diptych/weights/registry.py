@@ -214,7 +214,7 @@ def find(name: str, tag: str | None) -> Release:
         raise UnknownModelError(f"unknown model {name!r}. {suggest(name)}")
     if tag is None:
         raise UnknownModelError(
-            f"{name!r} is an architecture: name its weights too, one of: {', '.join(tags)}"
+            f"{name!r} is an architecture: name its weights too (--pretrained TAG), one of: {', '.join(tags)}"
         )
     cleaned = tag.lower().replace("-", "_")
     for release in releases:
