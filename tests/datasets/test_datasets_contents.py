@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,7 +17,7 @@ import diptych.audits.writing
 import diptych.evaluation.corrupted_sets  # noqa: F401  # for their subclasses of Pictures
 from diptych.datasets import ImageDataset, contents, load_labelled
 from diptych.datasets.dataset import Pictures
-from diptych.datasets.overlap import HEAVY, check_overlaps, find_overlap
+from diptych.datasets.overlap import HEAVY, check_overlaps, find_overlap, without_copies
 from diptych.errors import DataError
 from layout_files import idx_bytes, noise, write_idx
 from toys import picture_bytes, tar_bytes
@@ -121,3 +123,24 @@ def test_a_few_shared_pictures_are_told_and_unreadable_ones_are_not_shared(tmp_p
         (tmp_path / name / "cat").mkdir(parents=True)
         (tmp_path / name / "cat/1.png").symlink_to("nowhere")
     assert find_overlap(load_labelled(tmp_path / "x"), load_labelled(tmp_path / "y")).shared == 0
+
+
+@pytest.mark.parametrize("count", [60, 120])
+def test_few_images_are_read_to_see_that_no_file_is_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    read: list[int] = []
+    digest = contents.content_digest
+    monkeypatch.setattr(contents, "content_digest", lambda image: read.append(1) or digest(image))
+    for shard in range(3):
+        files = {f"dog/{shard}-{n}.png": bytes(1000 * shard + n + 1) for n in range(count)}
+        files["dog/0.png"] = bytes([shard]) * 7000  # of one size in all three
+        (tmp_path / f"{shard}.tar").write_bytes(tar_bytes(files))
+    found = [load_labelled(tmp_path / f"{shard}.tar") for shard in range(3)]
+    whole = replace(
+        found[0],
+        entries=tuple(entry for one in found for entry in one.entries),
+        labels=np.zeros(3 * (count + 1), np.int64),
+    )
+    assert without_copies(whole) is whole
+    assert len(read) <= 3
