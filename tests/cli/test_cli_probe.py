@@ -83,6 +83,11 @@ def test_what_was_learnt_is_not_tested(
     assert done.exit_code == 0, done.stderr
     assert done.stderr.count("warning: 6 pictures of test are in copies too") == 1
     assert json.loads(done.stdout)["results"][0]["details"]["overlaps"][0]["shared"] == 6
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shown = " ".join(run(*words, "-m", tiny, "--allow-overlap").stdout.split())
+    warned = shown.index("6 pictures of test are in copies too, and the figures count them: no figure below")
+    assert warned < shown.index("chance")
 
 
 def test_zero_shot_answers_among_the_same_classes(run: Run, tiny: Path, pack: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from diptych.datasets.places import recognise
 from diptych.datasets.registry import PER_CLASS
 from diptych.evaluation.data_efficiency import Equal, equal_shots
-from diptych.evaluation.probe_report import shortcomings
+from diptych.evaluation.probe_report import shared_pictures, shortcomings
 from diptych.evaluation.report import Result, chance_verdicts
 from diptych.reports import Bars, Curve, Curves, Estimate, Plot, Report, Section, Table
 
@@ -172,7 +172,12 @@ def _section(run: FewShotRun, number: int, of: int, weak: bool) -> Section:
     ending = f"-{number + 1}" if of > 1 else ""
     return Section(
         f"Few-shot on {run.name}",
-        [*_worth(run, weak), *_draws(run), *shortcomings(run.curve)],
+        [
+            *shared_pictures(run.curve.details),
+            *_worth(run, weak),
+            *_draws(run),
+            *shortcomings(run.curve),
+        ],
         {f"few-shot{ending}": _table(run)},
         {f"few-shot{ending}": _plot(run)},
     )

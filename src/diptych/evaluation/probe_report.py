@@ -50,7 +50,7 @@ def probe_report(
     sections = [
         Section(
             f"{what} on {result.dataset}",
-            [*_statements(result, zero_shot), *shortcomings(result)],
+            [*shared_pictures(result.details), *_statements(result, zero_shot), *shortcomings(result)],
             {"figures": _figures(result, zero_shot)},
         )
     ]
@@ -112,9 +112,17 @@ def shortcomings(result: Result) -> list[str]:
             f"{count} picture{'s were' if count > 1 else ' was'} left out; the first: "
             f"{result.failures[0].key}: {result.failures[0].reason}."
         )
-    for one in details.get("overlaps", ()):
-        found.append(f"{Overlap(**one)}: the figures count them.")
     return found
+
+
+def shared_pictures(details: Mapping[str, Any]) -> list[str]:
+    """What comes before any figure: pictures that the model learned from and is tested on."""
+    return [
+        f"{Overlap(**overlap)}, and the figures count them: no figure below says how good the model is."
+        if Overlap(**overlap).heavy
+        else f"{Overlap(**overlap)}: the figures count them."
+        for overlap in details.get("overlaps", ())
+    ]
 
 
 def _statements(result: Result, zero_shot: Result | None) -> list[str]:

@@ -99,6 +99,10 @@ def _verdicts(found: RobustnessComparison) -> list[str]:
             continue
         drop, kept = one.drop, one.shifted.value / max(one.reference.value, 1e-9)
         text = f"{one.model} loses {drop} and keeps {kept:.0%} of its accuracy"
+        if (drop.n or 0) < MINIMUM:
+            text += f", measured on {drop.n} pictures: not enough to say"
+        elif (drop.low or 0.0) <= 0.0 <= (drop.high or 0.0):
+            text += ", a drop that is not shown to differ from none"
         if one.effective is not None:
             text += f"; its effective robustness is {one.effective}, {_reading(one.effective)}"
             if not min(usual) <= one.reference.value <= max(usual):
