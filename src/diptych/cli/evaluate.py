@@ -42,7 +42,7 @@ Part = Annotated[str, typer.Option(metavar="test|train|val", help="Which part, w
 Language = Annotated[
     str,
     typer.Option(
-        metavar="CODE|FILE",
+        metavar="CODE",
         help="Of names and prompts: en, de, es, fr, ..., or a JSON file (language, templates, names).",
     ),
 ]
