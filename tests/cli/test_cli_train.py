@@ -204,3 +204,31 @@ def test_two_processes_by_torchrun_train_and_measure(tmp_path: Path) -> None:
     told = json.loads(done.stdout)  # one process speaks
     assert told["finished"] is True
     assert Path(f"runs/mine/samples/step-{told['step']:06}.png").is_file()
+
+
+def test_a_constant_run_is_ended_by_a_cooldown(run: Run) -> None:
+    level = ("--schedule", "constant", "--set", "warmup=1", "--hold-out", "0")
+    assert run("train", *OWN, *level).exit_code == 0
+    # Behind what OWN says: the last of two counts.
+    late = run("train", *OWN, *level, "--epochs-cooldown", "1", "--resume")
+    assert late.exit_code == 2
+    assert "expected epochs=3 or more" in " ".join(late.stderr.split())
+    shape = ("--lr-cooldown-power", "2", "--lr-cooldown-end", "1e-5")
+    cooled = run("train", *OWN, *level, "--epochs", "3", "--epochs-cooldown", "1", *shape, "--resume")
+    assert cooled.exit_code == 0, cooled.stderr
+    refused = run("train", *OWN, "--epochs-cooldown", "1")
+    assert refused.exit_code == 2
+    assert "schedule=constant" in refused.stderr
+
+
+def test_every_option_that_sets_a_field_is_one_and_is_shown(run: Run) -> None:
+    import dataclasses
+
+    from diptych.cli.train import FIELDS
+    from diptych.training import TrainConfig
+
+    assert set(FIELDS) <= {field.name for field in dataclasses.fields(TrainConfig)}
+    shown = run("train", "--help").stdout
+    for name in FIELDS:
+        assert f"--{name.replace('_', '-')} " in shown
+    assert max(map(len, shown.splitlines())) <= 80

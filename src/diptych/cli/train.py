@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli import options
+from diptych.cli import train_options as fields
 from diptych.cli.console import note, progress
 from diptych.cli.own_pairs import OwnPairs
 from diptych.cli.plan import show_plan
@@ -126,7 +127,6 @@ Chunk = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
-Rate = Annotated[float | None, typer.Option(metavar="RATE", help="Peak learning rate.", rich_help_panel=_RUN)]
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any field of the config.", rich_help_panel=_RUN),
@@ -151,6 +151,19 @@ Resume = Annotated[
 ]
 
 
+# Options that set the field of the config that has their name.
+FIELDS: tuple[str, ...] = (
+    "out",
+    "epochs",
+    "pairs_per_epoch",
+    "batch_size",
+    "lr",
+    "schedule",
+    "epochs_cooldown",
+)
+FIELDS += ("lr_cooldown_power", "lr_cooldown_end")
+
+
 def train(
     recipe: Recipe = None,
     pairs: Pairs = None,
@@ -167,7 +180,11 @@ def train(
     pairs_per_epoch: PairsPerEpoch = None,
     batch_size: BatchSize = None,
     chunk: Chunk = None,
-    lr: Rate = None,
+    lr: fields.Rate = None,
+    schedule: fields.Schedule = None,
+    epochs_cooldown: fields.EpochsCooldown = None,
+    lr_cooldown_power: fields.CooldownPower = None,
+    lr_cooldown_end: fields.CooldownEnd = None,
     assignments: Assignments = None,
     dry_run: DryRun = False,
     logger: Logger = None,
@@ -191,12 +208,16 @@ def train(
 
       diptych train --pairs 'shards/{000..099}.tar' --batch-size 32768 --chunk auto
 
+      diptych train --pairs photos/ --schedule constant --epochs 12 --epochs-cooldown 2 --resume
+
       diptych train --pairs flowers/ --from default --keep-up cifar10-test.tar.gz --out runs/flowers
 
       torchrun --nproc-per-node 8 -m diptych train recipes/default.py
 
       diptych classify cat.jpg cat dog --model runs/mine
     """
+    # First of all: the arguments are the only locals here.
+    named = {name: value for name, value in locals().items() if name in FIELDS and value is not None}
     first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes, one speaks
     if (recipe is None) == (not pairs):
         raise InputError(
@@ -204,9 +225,7 @@ def train(
             "shell makes several words of it)"
         )
     own = OwnPairs(pairs or [], stream, image_column, caption_column, val, hold_out, model, start, keep_up)
-    named: dict[str, Any] = {"out": out, "epochs": epochs, "batch_size": batch_size}
-    named |= {"pairs_per_epoch": pairs_per_epoch, "chunk": _pairs_of(chunk), "lr": lr}
-    changes = {name: value for name, value in named.items() if value is not None}
+    changes = named if chunk is None else {**named, "chunk": _pairs_of(chunk)}
     # Importing torch and looking for the pairs can take seconds: the bar shows that the command is alive.
     with progress("preparing the run", None, unit="steps", quiet=quiet or not first):
         run = (
@@ -218,13 +237,9 @@ def train(
         if first:
             show_plan(run, json=json, quiet=quiet)
         return
-    from diptych.training import refuse_used
-
-    refuse_used(Path(run.config.out), resume=resume)
-    before = _before(run, quiet) if start and first else {}
-    summary = _train(run, logger or [], resume=resume, quiet=quiet, first=first)
-    if first:
-        _tell(summary, before, json, quiet)
+    summary = _train(
+        run, logger or [], measure_start=bool(start), resume=resume, json=json, quiet=quiet, first=first
+    )
     from diptych.training.signals import STATUS
 
     if not summary.finished and summary.reason in STATUS:
@@ -265,20 +280,28 @@ def _own_run(
     return Run(config, evaluators | {f"{n} (kept)" if n in evaluators else n: e for n, e in more.items()})
 
 
-def _pairs_of(chunk: str | None) -> int | None:
-    if chunk is None or chunk == "auto":
-        return None if chunk is None else -1
+def _pairs_of(chunk: str) -> int:
+    if chunk == "auto":
+        return -1
     if not chunk.isdigit():
         raise InputError(f"--chunk is {chunk!r}: expected a number of pairs, or auto")
     return int(chunk)
 
 
-def _train(run: Run, log: list[str], *, resume: bool, quiet: bool, first: bool) -> Summary:
+def _train(
+    run: Run, log: list[str], *, measure_start: bool, resume: bool, json: bool, quiet: bool, first: bool
+) -> Summary:
     from diptych.cli.watching import listening
+    from diptych.training import refuse_used
     from diptych.training import train as train_
 
+    refuse_used(Path(run.config.out), resume=resume)
+    before = _before(run, quiet) if measure_start and first else {}
     with listening(quiet or not first, log if first else [], run.config) as listener:
-        return train_(run, resume=resume, listener=listener)
+        summary = train_(run, resume=resume, listener=listener)
+    if first:
+        _tell(summary, before, json, quiet)
+    return summary
 
 
 def _before(run: Run, quiet: bool) -> Mapping[str, float]:

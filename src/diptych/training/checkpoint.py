@@ -42,6 +42,10 @@ FREE = frozenset(
 )
 
 
+# Fields that say how a constant schedule ends. No step before the end depends on them.
+ENDING = ("epochs", "epochs_cooldown", "lr_cooldown_power", "lr_cooldown_end")
+
+
 @dataclass
 class State:
     """Where a run stands.
@@ -63,6 +67,8 @@ class State:
         Time spent training, over all legs.
     total : int
         Steps of the whole run, as the schedule sees it.
+    cooldown : int
+        Steps at the end in which the rate falls, where the config has a cooldown.
     warmup : int
         Steps of warmup: fewer than the config's in a short run, and the same however it is extended.
     start : str
@@ -87,6 +93,7 @@ class State:
     stale: int = 0
     seconds: float = 0.0
     total: int = 0
+    cooldown: int = 0
     warmup: int = 0
     start: str = ""
     identity: str = ""
@@ -211,7 +218,7 @@ def load(folder: Path, config: TrainConfig) -> tuple[State, dict[str, str]]:
     Raises
     ------
     TrainingError
-        It cannot be read, or belongs to a run with another config.
+        It cannot be read, belongs to a run with another config, or has passed what the config changes.
     """
     path = folder / FILE
     state, saved, before = read(folder)
@@ -220,18 +227,42 @@ def load(folder: Path, config: TrainConfig) -> tuple[State, dict[str, str]]:
     usual = fingerprint(TrainConfig(data=config.data))
     younger = {name: usual[name] for name in now.keys() - saved.keys() if name in usual}
     saved = {**younger, **saved}
-    if can_extend(config) and saved["epochs"] != now["epochs"]:
-        saved["epochs"] = now["epochs"]
+    ending = {name: now[name] for name in ENDING if saved[name] != now[name]} if can_extend(config) else {}
+    _same({**saved, **ending}, now, path)
+    if ending:
+        _refuse_passed(state, saved, now, path)
         state.total = 0  # to be counted again
-    _same(saved, now, path)
     return state, before
 
 
+def _refuse_passed(state: State, saved: Mapping[str, str], now: Mapping[str, str], path: Path) -> None:
+    """Raise TrainingError where steps that are done would have had another rate."""
+
+    def passed(epochs: int, cooldown: int) -> bool:
+        begin = epochs - cooldown
+        return bool(cooldown) and (state.epoch > begin or (state.epoch == begin and bool(state.positions)))
+
+    if passed(int(saved["epochs"]), int(saved["epochs_cooldown"])):
+        begin = int(saved["epochs"]) - int(saved["epochs_cooldown"])
+        raise TrainingError(
+            f"{path} is in its cooldown, which began after epoch {begin}: resume it with the same config, or "
+            "go on from a checkpoint before that (save_frequency keeps some, --resume-from)"
+        )
+    cooldown = int(now["epochs_cooldown"])
+    if passed(int(now["epochs"]), cooldown):
+        done = state.epoch + bool(state.positions)
+        raise TrainingError(
+            f"a cooldown of the last {cooldown} of {now['epochs']} epochs would have begun after epoch "
+            f"{int(now['epochs']) - cooldown}, and {path} has begun epoch {done} at the full rate: expected "
+            f"epochs={done + cooldown} or more"
+        )
+
+
 def can_extend(config: TrainConfig) -> bool:
-    """Whether a run may be resumed with another number of epochs.
+    """Whether a run may be resumed with another number of epochs, or with another cooldown at its end.
 
     A cosine reaches 0 where the run ends, so every step of it depends on the end. At a constant rate none
-    does, unless pictures grow over the epochs.
+    does before the cooldown, unless pictures grow over the epochs.
     """
     return config.schedule == "constant" and not config.image_sizes
 

@@ -80,6 +80,12 @@ class TrainConfig:
     warmup: int = 200  # steps of linear warmup
     # After it: a cosine down to 0; or the peak to the end, and a run's middle is what a shorter one ends in.
     schedule: Literal["cosine", "constant"] = "cosine"
+    # Last epochs of a constant schedule, in which the rate falls (Zhai et al. 2022, arXiv 2106.04560, section
+    # 3.5; Haegele et al. 2024, arXiv 2405.18392); 0: none. From lr to lr_cooldown_end, as a power of the part
+    # that is left: 1 is a straight line.
+    epochs_cooldown: int = 0
+    lr_cooldown_power: float = 1.0
+    lr_cooldown_end: float = 0.0
     clip: float = 1.0  # largest norm of all gradients together; 0: no clipping
     max_scale: float = 100.0  # the factor on cosines never exceeds it
     ema: float = 0.0  # decay of the averaged weights that are evaluated and kept; 0: none
@@ -134,7 +140,7 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 1 or more")
         check_choices(self)
-        for name in ("lr", "eps", "max_scale"):
+        for name in ("lr", "eps", "max_scale", "lr_cooldown_power"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected a number above 0")
         for name in (
@@ -146,6 +152,7 @@ class TrainConfig:
             "max_minutes",
             "threads",
             "lanes",
+            "epochs_cooldown",
         ):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
@@ -155,9 +162,26 @@ class TrainConfig:
             raise InputError(f"ema is {self.ema}: expected 0 (none) or a decay below 1, such as 0.999")
         if self.patience and not self.monitor:
             raise InputError("patience needs monitor: the metric that has to get better")
+        self._check_cooldown()
         self._check_tuning()
         self._check_negatives()
         self._check_sizes()
+
+    def _check_cooldown(self) -> None:
+        if not 0 <= self.lr_cooldown_end <= self.lr:
+            raise InputError(
+                f"lr_cooldown_end is {self.lr_cooldown_end}: expected a rate from 0 to lr={self.lr}"
+            )
+        if self.epochs_cooldown > self.epochs:
+            raise InputError(
+                f"epochs_cooldown is {self.epochs_cooldown}: expected no more than the {self.epochs} epochs "
+                "of the run, of which it is the end"
+            )
+        if self.epochs_cooldown and self.schedule != "constant":
+            raise InputError(
+                "epochs_cooldown goes with schedule=constant: any other schedule falls by itself, got "
+                f"schedule={self.schedule}"
+            )
 
     def _check_tuning(self) -> None:
         if not 0 < self.layer_decay <= 1:

@@ -16,8 +16,19 @@ from diptych.training.tuning import depth
 M = TypeVar("M", bound=nn.Module)
 
 
-def rate(step: int, total: int | None, *, peak: float, warmup: int) -> float:
-    """The learning rate of a step: linear warmup, then a cosine down to 0, or no change.
+def rate(
+    step: int,
+    total: int | None,
+    *,
+    peak: float,
+    warmup: int,
+    cooldown: int = 0,
+    power: float = 1.0,
+    end: float = 0.0,
+) -> float:
+    """The learning rate of a step: linear warmup, then a cosine down to 0, no change, or none but at the end.
+
+    A cooldown is open_clip's `const-cooldown`: a constant rate, then a fall to `end` over the last steps.
 
     Parameters
     ----------
@@ -29,16 +40,27 @@ def rate(step: int, total: int | None, *, peak: float, warmup: int) -> float:
         The highest rate.
     warmup : int
         Steps of warmup.
+    cooldown : int
+        Steps at the end in which the rate falls from the peak, which it keeps until then; 0: a cosine.
+    power : float
+        Of the part of the cooldown that is left: 1 falls in a straight line, 2 fast at first.
+    end : float
+        The rate after a cooldown.
 
     Examples
     --------
     >>> [round(rate(step, 100, peak=1.0, warmup=10), 2) for step in (0, 9, 10, 55, 99)]
     [0.1, 1.0, 1.0, 0.5, 0.0]
+    >>> [round(rate(step, 100, peak=1.0, warmup=10, cooldown=20), 2) for step in (9, 55, 80, 90, 99)]
+    [1.0, 1.0, 1.0, 0.5, 0.05]
     """
     if step < warmup:
         return peak * (step + 1) / warmup
     if total is None:
         return peak
+    if cooldown:
+        left = max(0.0, min(1.0, (total - step) / cooldown))
+        return end + (peak - end) * math.pow(left, power)
     done = (step - warmup) / max(1, total - warmup)
     return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 

@@ -128,7 +128,9 @@ class Trainer:
         state = self.state
         # Counted once and kept: what is found out about bad records later must not bend the schedule.
         self.planned = self.world.run_on_first(self._count_steps)
-        state.total = state.total or sum(self.planned)
+        if not state.total:
+            state.total = sum(self.planned)
+            state.cooldown = sum(self.planned[self.config.epochs - self.config.epochs_cooldown :])
         if not state.total:
             raise no_batch(self.config, self.loader)
         if not state.warmup:
@@ -265,8 +267,16 @@ class Trainer:
         step, config = self.state.step, self.config
         if config.chunk < 0:
             self._choose_chunk(batch)
-        total = self.state.total if config.schedule == "cosine" else None
-        lr = rate(step, total, peak=config.lr, warmup=self.state.warmup)
+        falls = config.schedule == "cosine" or config.epochs_cooldown
+        lr = rate(
+            step,
+            self.state.total if falls else None,
+            peak=config.lr,
+            warmup=self.state.warmup,
+            cooldown=self.state.cooldown,
+            power=config.lr_cooldown_power,
+            end=config.lr_cooldown_end,
+        )
         return self.learner.step(batch, step, lr)
 
     def _choose_chunk(self, batch: Batch) -> None:

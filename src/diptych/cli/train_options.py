@@ -1,0 +1,43 @@
+"""Options of `diptych train` that set a field of the config by its name, those of open_clip among them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+_RATE = "Learning rate"
+
+Rate = Annotated[
+    float | None, typer.Option(metavar="RATE", help="Peak learning rate.", rich_help_panel=_RATE)
+]
+Schedule = Annotated[
+    Literal["cosine", "constant"] | None,
+    typer.Option(
+        metavar="cosine|constant",
+        help="After the warmup: a cosine down to 0 (default), or the peak to the end.",
+        rich_help_panel=_RATE,
+    ),
+]
+EpochsCooldown = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="With --schedule constant: the rate falls over the last N epochs (0). Also when a constant run "
+        "is resumed: --epochs 12 --epochs-cooldown 2.",
+        rich_help_panel=_RATE,
+    ),
+]
+CooldownPower = Annotated[
+    float | None,
+    typer.Option(
+        "--lr-cooldown-power",
+        metavar="P",
+        help="Shape of that fall: 1 is a straight line (default), 2 is fast at first.",
+        rich_help_panel=_RATE,
+    ),
+]
+CooldownEnd = Annotated[
+    float | None,
+    typer.Option("--lr-cooldown-end", metavar="RATE", help="Rate at its end (0).", rich_help_panel=_RATE),
+]
