@@ -127,7 +127,7 @@ def test_two_processes_cool_down_alike(pairs: Path, tmp_path: Path) -> None:
     processes.run(2, "processes:training", tmp_path, pairs, out, json.dumps(cooled))
     processes.run(2, "processes:training", tmp_path, pairs, tmp_path / "whole", json.dumps(cooled))
     assert same(out, tmp_path / "whole")
-    config = config_of(pairs, tmp_path / "alone", model=TINY_VIT, **cooled)  # type: ignore[arg-type]
+    config = config_of(pairs, tmp_path / "alone", model=TINY_VIT, **cooled)
     alone = rates(config)
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [line["lr"] for line in lines if "lr" in line] == alone
