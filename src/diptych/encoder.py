@@ -106,6 +106,15 @@ class PreparingEncoder(Protocol):
         ...
 
 
+@runtime_checkable
+class LanguageEncoder(Encoder, Protocol):
+    """An encoder that can be set to the language of its texts, where its tokenizer takes one."""
+
+    def with_language(self, language: str) -> Encoder:
+        """The same encoder for texts in another language, such as "de"."""
+        ...
+
+
 @dataclass(frozen=True)
 class EncoderCost:
     """What an encoder costs, to be read beside its accuracy.

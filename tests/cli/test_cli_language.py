@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
 from cli_tools import paint
+from released_models import add_language_tokens, unpack
 from typer.testing import Result
+
+from diptych.encoders import ExportedEncoder
 
 Run = Callable[..., Result]
 
@@ -80,3 +84,53 @@ def test_captions_of_a_known_data_set_are_not_called_translated(run: Run, tiny: 
     done = run("evaluate", "zero-shot", "data", "--dataset", "flickr8k", "--language", "de", "-m", tiny)
     assert done.exit_code == 2
     assert "has captions, which --language does not translate" in " ".join(done.stderr.split())
+
+
+@pytest.fixture
+def read_languages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """The language that the tokenizer was set to at each call of `encode_texts`; the model is in "siglip"."""
+    add_language_tokens(unpack(tmp_path) / "siglip")
+    languages: list[str | None] = []
+    encode = ExportedEncoder.encode_texts
+
+    def recorded(self: ExportedEncoder, texts: Sequence[str]) -> object:
+        languages.append(self.tokenizer.config.language)
+        return encode(self, texts)
+
+    monkeypatch.setattr(ExportedEncoder, "encode_texts", recorded)
+    return languages
+
+
+def test_a_tokenizer_that_takes_a_language_is_set_to_it(
+    run: Run, tmp_path: Path, read_languages: list[str | None]
+) -> None:
+    for number in range(4):
+        name = ("dog", "cat")[number % 2]
+        paint(tmp_path / "pets" / name / f"{number}.png", number)
+        paint(tmp_path / "pairs" / f"{number}.png", number)
+        captions = {f"captions{ending}": [f"{name} {number}{ending}"] for ending in ("", "_de", "_fr")}
+        (tmp_path / "pairs" / f"{number}.json").write_text(json.dumps(captions))
+    for words in (("zero-shot", "pets"), ("retrieval", "pairs")):
+        read_languages.clear()
+        done = run("evaluate", *words, "--language", "de", "-m", "siglip")
+        assert done.exit_code == 0, done.stderr
+        assert set(read_languages) == {"deu_Latn"}
+        assert "this model reads" not in done.stderr
+        absent = run("evaluate", *words, "--language", "fr", "-m", "siglip")
+        assert absent.exit_code == 2
+        assert "no token of a language 'fra_Latn'" in absent.stderr
+        read_languages.clear()
+        assert run("evaluate", *words, "-m", "siglip").exit_code == 0
+        assert set(read_languages) == {None}  # English, as its tokenizer has it
+
+
+def test_a_model_whose_language_cannot_be_set_is_refused(
+    run: Run, tmp_path: Path, read_languages: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        paint(tmp_path / "pets" / ("dog", "cat")[number % 2] / f"{number}.png", number)
+    monkeypatch.delattr(ExportedEncoder, "with_language")
+    done = run("evaluate", "zero-shot", "pets", "--language", "de", "-m", "siglip")
+    assert done.exit_code == 2
+    assert "cannot set it to 'de'" in " ".join(done.stderr.split())
+    assert read_languages == []

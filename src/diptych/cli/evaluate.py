@@ -16,7 +16,8 @@ from diptych.cli.console import clear_progress, note, progress, tell_failures
 from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import print_section, write
 from diptych.cli.transfer import compare_contents
-from diptych.errors import DataError
+from diptych.encoder import LanguageEncoder
+from diptych.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder
@@ -43,7 +44,8 @@ Language = Annotated[
     str,
     typer.Option(
         metavar="CODE",
-        help="Of names and prompts: en, de, es, fr, ..., or a JSON file (language, templates, names).",
+        help="Of names and prompts: en, de, es, fr, ..., or a JSON file (language, templates, names). "
+        "NLLB-CLIP's tokenizer is set to it.",
     ),
 ]
 Templates = Annotated[
@@ -110,7 +112,13 @@ def retrieval(
             show_default="captions, or captions_CODE of --language",
         ),
     ] = None,
-    language: Annotated[str, typer.Option(metavar="CODE", help="Of the captions, such as de.")] = "en",
+    language: Annotated[
+        str,
+        typer.Option(
+            metavar="CODE",
+            help="Of the captions, such as de; NLLB-CLIP's tokenizer is set to it.",
+        ),
+    ] = "en",
     part: Part = "test",
     out: Out = None,
     *,
@@ -154,17 +162,37 @@ def _in_language(measures: Sequence[Measure], language: str, templates: str | No
     return found if templates is None else [replace(one, templates=templates) for one in found]
 
 
-def _tell_language(measures: Sequence[Measure], encoder: Encoder, *, quiet: bool) -> None:
-    """A note where nothing says that the model reads the language it is measured in."""
+def _reading(measures: Sequence[Measure], encoder: Encoder, *, quiet: bool) -> Encoder:
+    """The encoder with its tokenizer set to the language of the measures.
+
+    Prints a note where the encoder has no such setting and its description does not name the language.
+
+    Raises
+    ------
+    InputError
+        Texts of this model begin with a token of their language, and it has none for this one.
+    """
+    languages = sorted({one.language for one in measures} - {"en"})  # one at most: that of --language
+    if not languages:
+        return encoder
+    (language,) = languages
+    tokenizer = getattr(encoder, "tokenizer", None)
+    if getattr(tokenizer, "takes_language", False):
+        if not isinstance(encoder, LanguageEncoder):
+            raise InputError(
+                "texts of this model begin with a token of their language, and this runtime cannot set it to "
+                f"{language!r}: choose --runtime onnx"
+            )
+        return encoder.with_language(language)
     known = getattr(getattr(encoder, "spec", None), "languages", ()) or ("en",)
-    foreign = {one.language for one in measures} - {*known, "en"}
-    if foreign and "mul" not in known:
+    if language not in known and "mul" not in known:
         note(
-            f"note: this model reads {', '.join(known)} and not {', '.join(sorted(foreign))}, as far as its "
+            f"note: this model reads {', '.join(known)} and not {language}, as far as its "
             "description says: figures near chance are to be expected. A multilingual model is "
             "ViT-B-16-SigLIP2 (webli).",
             quiet=quiet,
         )
+    return encoder
 
 
 def _measure(
@@ -180,8 +208,7 @@ def _measure(
     measures = [replace(one, dataset=asked.limited(one.dataset)) for one in measures]
     if len(measures) > 1:  # nothing is taught here: copies are told, and count in the means over data sets
         compare_contents([one.dataset for one in measures], allow=True, quiet=asked.quiet)
-    encoder, settings = asked.encoder(), asked.settings()
-    _tell_language(measures, encoder, quiet=asked.quiet)
+    encoder, settings = _reading(measures, asked.encoder(), quiet=asked.quiet), asked.settings()
     results: list[Result] = []
     files = [] if out is None else _files(out, [one.name for one in measures])
     try:

@@ -55,6 +55,11 @@ class Tokenizer:
             self.start_id = _language_id(self._vocabulary, config.language)
         self.end_id = self._vocabulary.end_id
 
+    @property
+    def takes_language(self) -> bool:
+        """Whether every text begins with a token of its language, as NLLB's do; `config.language` sets it."""
+        return _has_language_tokens(self._vocabulary)
+
     def encode(self, texts: str | Sequence[str], *, on_long: OnLong = "cut") -> list[list[int]]:
         """Ids of every text, start to end, not padded.
 
@@ -168,6 +173,10 @@ def _cached(config: TokenizerConfig, folder: Path | None) -> Tokenizer:
     return Tokenizer(config, folder)
 
 
+def _has_language_tokens(vocabulary: Vocabulary) -> bool:
+    return isinstance(vocabulary, FileVocabulary) and is_flores(vocabulary.token_of(vocabulary.start_id))
+
+
 def _language_id(vocabulary: Vocabulary, language: str) -> int:
     """The id of a language's token, for a table that puts one before every text.
 
@@ -176,7 +185,7 @@ def _language_id(vocabulary: Vocabulary, language: str) -> int:
     InputError
         The table has no such token, or puts no language before a text.
     """
-    if not isinstance(vocabulary, FileVocabulary) or not is_flores(vocabulary.token_of(vocabulary.start_id)):
+    if not _has_language_tokens(vocabulary):
         raise InputError(f"this model's texts begin with no language token, so {language!r} cannot be one")
     found = vocabulary.id_of(language)
     if found is None or not is_flores(language):
