@@ -27,6 +27,7 @@ from diptych.evaluation import (
     robustness_report,
 )
 from diptych.evaluation.effective import fit_line, logit, predicted_draws
+from diptych.evaluation.robustness_report import robustness_verdicts
 from toys import COLOURS, ToyEncoder, picture_bytes, tar_bytes
 
 NAMES = ("blue", "green", "red")
@@ -180,7 +181,30 @@ def test_a_planted_robust_model_is_found_and_an_ordinary_one_is_not() -> None:
     assert first.relative.value == pytest.approx(robust.accuracies()[1, 0] - ordinary[0].accuracies()[1, 0])
     text = " ".join(robustness_report(found).sections[0].text)
     assert "above what ordinary models" in text
-    assert "no different from ordinary models" in text
+    assert "about what ordinary models of its accuracy have" in text
+    assert "These 4 comparisons are corrected for their number (Holm 1979)" in text
+
+
+def test_verdicts_are_corrected_for_the_number_of_models() -> None:
+    """Ten ordinary models and one a little above: among many models that is chance, alone it is not."""
+    x = np.linspace(-0.5, 2, 7)
+    ordinary = [
+        standing(f"o{n}", 1 / (1 + math.exp(-a)), 1 / (1 + math.exp(-(0.8 * a - 1)))) for n, a in enumerate(x)
+    ]
+    reference, shifted = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(0.2))
+    lucky = standing("lucky", reference, shifted + 0.05)
+    usual = [standing(f"usual {n}", reference, shifted) for n in range(10)]
+    alone = compare_robustness(PLAIN, [lucky], ordinary)
+    effective = alone.models[alone.main][0].effective
+    assert effective is not None
+    assert 0 < effective.low < 0.01  # type: ignore[operator]
+    assert robustness_verdicts(alone)["lucky"] == {"drop": "above", "effective": "above"}
+    assert "above what ordinary models" in " ".join(robustness_report(alone).sections[0].text)
+    many = compare_robustness(PLAIN, [lucky, *usual], ordinary)
+    assert robustness_verdicts(many)["lucky"]["effective"] == "not enough to say"
+    report = robustness_report(many)
+    assert "above what ordinary models" not in " ".join(report.sections[0].text)
+    assert report.values["models"][0]["verdicts"]["effective"] == "not enough to say"
 
 
 def test_differences_between_models_are_on_the_same_pictures() -> None:

@@ -114,7 +114,8 @@ def robustness(
     The shifts are other data sets (--shift), the other domains of the reference
     (--reference), or its own pictures corrupted (--corruptions). Models that
     learned labels are told by their run; all others answer zero-shot. Effective
-    robustness is what a model has beyond the line of the ordinary ones.
+    robustness is what a model has beyond the line of the ordinary ones; what
+    is said of it is corrected for the number of models compared (Holm).
 
     [bold]Examples[/bold]
 

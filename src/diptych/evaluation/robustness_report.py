@@ -16,7 +16,7 @@ from diptych.evaluation.report import Result
 from diptych.evaluation.results_report import sampled
 from diptych.evaluation.robustness import Robustness, RobustnessComparison
 from diptych.evaluation.shifts import Standing
-from diptych.evaluation.significance import MINIMUM
+from diptych.evaluation.significance import LEVEL, MINIMUM, SAME, Claim, Verdict, decide, interval_p
 from diptych.reports import Cell, Curve, Estimate, Heatmap, Mark, Plot, Report, Scatter, Section, Table
 
 PLACES = 60  # of a line, where it is drawn
@@ -90,10 +90,33 @@ def _limits(found: RobustnessComparison) -> list[str]:
     ]
 
 
+def robustness_verdicts(found: RobustnessComparison) -> dict[str, dict[str, Verdict]]:
+    """Whether each model loses accuracy, and how it stands to ordinary models, corrected together.
+
+    Returns
+    -------
+    dict
+        Model -> "drop" and, where there is a line, "effective" -> verdict on that difference from 0. All of
+        them are one family (Holm 1979), whose size grows with the number of models.
+    """
+    claims = {
+        (one.model, name): Claim(estimate, 0.0, interval_p(estimate), SAME)
+        for one in found.models[found.main]
+        if not one.ordinary
+        for name, estimate in (("drop", one.drop), ("effective", one.effective))
+        if estimate is not None
+    }
+    verdicts: dict[str, dict[str, Verdict]] = {}
+    for (model, name), verdict in decide(claims).items():
+        verdicts.setdefault(model, {})[name] = verdict
+    return verdicts
+
+
 def _verdicts(found: RobustnessComparison) -> list[str]:
-    """What the figures say of each model asked about, poor results as plainly as good ones."""
+    """What the figures say of each model in question, poor results as plainly as good ones."""
     told = []
     usual = [one.reference.value for one in found.models[found.main] if one.ordinary]
+    verdicts = robustness_verdicts(found)
     for one in found.models[found.main]:
         if one.ordinary:
             continue
@@ -101,16 +124,23 @@ def _verdicts(found: RobustnessComparison) -> list[str]:
         text = f"{one.model} loses {drop} and keeps {kept:.0%} of its accuracy"
         if (drop.n or 0) < MINIMUM:
             text += f", measured on {drop.n} pictures: not enough to say"
-        elif (drop.low or 0.0) <= 0.0 <= (drop.high or 0.0):
+        elif verdicts[one.model]["drop"] not in ("above", "below"):
             text += ", a drop that is not shown to differ from none"
         if one.effective is not None:
-            text += f"; its effective robustness is {one.effective}, {_reading(one.effective)}"
+            reading = _reading(verdicts[one.model]["effective"], one.effective.n or 0)
+            text += f"; its effective robustness is {one.effective}, {reading}"
             if not min(usual) <= one.reference.value <= max(usual):
                 text += (
                     f". But no ordinary model is like it: theirs lie between {min(usual):.3f} and "
                     f"{max(usual):.3f} on the reference, and a line that is extended is a guess"
                 )
         told.append(text + ".")
+    count = sum(map(len, verdicts.values()))
+    if count > 1:
+        told.append(
+            f"These {count} comparisons are corrected for their number (Holm 1979): the chance that even one "
+            f"of them is called a difference and is none is {LEVEL:.0%}. The intervals in brackets are not."
+        )
     if not found.lines:
         told.append(
             "There are no ordinary models to draw a line through, so nothing is said of effective "
@@ -119,15 +149,16 @@ def _verdicts(found: RobustnessComparison) -> list[str]:
     return told
 
 
-def _reading(effective: Estimate) -> str:
-    low, high = effective.low or 0.0, effective.high or 0.0
-    if (effective.n or 0) < MINIMUM:
-        return f"measured on {effective.n} pictures, not enough to say how it stands to ordinary models"
-    if low > 0:
-        return "above what ordinary models of its accuracy have"
-    if high < 0:
-        return "below what ordinary models of its accuracy have"
-    return "no different from ordinary models of its accuracy, as far as these pictures can tell"
+def _reading(verdict: Verdict, n: int) -> str:
+    """How a model stands to ordinary ones, in words."""
+    if n < MINIMUM:
+        return f"measured on {n} pictures, not enough to say how it stands to ordinary models"
+    words = {
+        "above": "above what ordinary models of its accuracy have",
+        "below": "below what ordinary models of its accuracy have",
+        "at": "about what ordinary models of its accuracy have",
+    }
+    return words.get(verdict, "not shown to differ from what ordinary models of its accuracy have")
 
 
 def _effective(found: RobustnessComparison) -> Section:
@@ -282,6 +313,7 @@ def grid(found: RobustnessComparison, standing: Standing) -> tuple[list[str], li
 def _values(found: RobustnessComparison, caveat: str) -> dict[str, Any]:
     """The figures as plain values."""
     models: list[dict[str, Any]] = []
+    verdicts = robustness_verdicts(found)
     for number, standing in enumerate(found.standings):
         per = {name: rows[number] for name, rows in found.models.items()}
         models.append(
@@ -289,6 +321,7 @@ def _values(found: RobustnessComparison, caveat: str) -> dict[str, Any]:
                 "model": standing.model,
                 "identity": standing.reference.identity,
                 "ordinary": per[found.main].ordinary,
+                "verdicts": verdicts.get(standing.model, {}),
                 "series": {name: _plain(one) for name, one in per.items()},
                 "reference": _one(standing.reference),
                 "shifts": [_one(result) for result in standing.shifts],

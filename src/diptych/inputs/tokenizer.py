@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from diptych.errors import InputError, TextError
 from diptych.inputs.cleaning import CLEANERS
@@ -173,7 +173,7 @@ def _cached(config: TokenizerConfig, folder: Path | None) -> Tokenizer:
     return Tokenizer(config, folder)
 
 
-def _has_language_tokens(vocabulary: Vocabulary) -> bool:
+def _has_language_tokens(vocabulary: Vocabulary) -> TypeGuard[FileVocabulary]:
     return isinstance(vocabulary, FileVocabulary) and is_flores(vocabulary.token_of(vocabulary.start_id))
 
 
