@@ -53,6 +53,28 @@ def test_it_is_printed_and_written(run: Run, tiny: Path, pack: Path, command: st
     assert json.loads(again.stdout)["results"][0]["metrics"] == told["results"][0]["metrics"]
 
 
+@pytest.mark.parametrize("command", ["probe", "knn"])
+def test_a_known_data_set_is_measured_by_its_own_metric(
+    run: Run, tiny: Path, pack: Path, command: str
+) -> None:
+    memes = pack.rename(pack.with_name("hateful_memes"))
+    done = run(*asked(command, memes, "-m", tiny, "--report", "out"))
+    assert done.exit_code == 0, done.stderr
+    assert "area under the ROC curve" in done.stdout
+    first, zero_shot = json.loads(Path("out/report.json").read_text())["results"]
+    assert "roc_auc" in first["metrics"]
+    assert "roc_auc" in zero_shot["metrics"]
+    few = run(*asked(command, memes, "-m", tiny, "--names", "imagenet", "--json"))  # other classes
+    assert few.exit_code == 2
+
+
+def test_more_neighbours_than_pictures_are_said(run: Run, tiny: Path, pack: Path) -> None:
+    done = run(*asked("knn", pack, "-m", tiny, "-k", 20, "--temperature", 0.07))
+    assert done.exit_code == 0, done.stderr
+    told = " ".join(done.stdout.split())
+    assert "20 neighbours were wanted, and there are only 12 training pictures: all of them vote" in told
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_of_one_folder_the_training_part_teaches(run: Run, tiny: Path, pack: Path, command: str) -> None:
     few = ("--shots", "1,2", "--seeds", "2") if command == "few-shot" else ()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
-from diptych.errors import InputError
-from diptych.evaluation import evaluate_knn, knn
+from diptych.errors import DataError, InputError
+from diptych.evaluation import Result, evaluate_knn, evaluate_linear_probe, knn, logistic
 from diptych.evaluation.knn import votes
 from diptych.evaluation.probe_report import probe_report
+from diptych.evaluation.settings import Setup
 from probe_toys import FeatureToy, noisy
-from toys import ToyEncoder
+from toys import COLOURS, ToyEncoder
 
 
 def brute(rows: np.ndarray, labels: np.ndarray, query: np.ndarray, classes: int, k: int) -> np.ndarray:
@@ -96,10 +99,56 @@ def test_the_protocol_by_hand(tmp_path: Path) -> None:
     assert found.outcomes["acc1"] == pytest.approx(hits.tolist())
     assert (found.task, found.n, found.classes, found.details["k"]) == ("knn", 21, 3, 5)
     assert 0.5 < hits.mean() < 1
-    assert evaluate_knn(ToyEncoder(), train, test, k=100).details["k"] == 24
     assert evaluate_knn(FeatureToy(), train, test, features="tower").details["features"] == "tower"
     text = probe_report(found).sections[0].text[0]
     assert text.startswith("The 5 nearest of 24 pictures of train, 3 classes, by the cosine of embeddings")
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(24, None), (100, None), (100, 0.07)])
+def test_more_neighbours_than_training_pictures_are_said(
+    tmp_path: Path, k: int, temperature: float | None
+) -> None:
+    train = noisy(tmp_path, "train", {"red": 9, "green": 7, "blue": 8}, seed=1)
+    test = noisy(tmp_path, "test", {"red": 12, "blue": 9}, seed=2)
+    found = evaluate_knn(ToyEncoder(), train, test, k=k, temperature=temperature)
+    assert (found.details["k"], found.details["wanted_k"]) == (24, k)
+    text = " ".join(probe_report(found).sections[0].text)
+    assert ("100 neighbours were wanted, and there are only 24 training pictures" in text) == (k > 24)
+    assert ("every picture gets the same answer" in text) == (k > 24 and temperature is None)
+    if temperature is None:  # the commonest class of the training pictures is the answer everywhere
+        assert found.per_class == {"red": 1.0, "blue": 0.0}
+
+
+@pytest.mark.parametrize(("colours", "metric"), [(2, "roc_auc"), (6, "mean_acc1_acc5")])
+@pytest.mark.parametrize("protocol", [evaluate_knn, evaluate_linear_probe])
+def test_the_papers_metric_of_hateful_memes_and_of_kinetics(
+    tmp_path: Path, colours: int, metric: str, protocol: Callable[..., Result]
+) -> None:
+    counts = dict.fromkeys(list(COLOURS)[:colours], 12)
+    train, test = (
+        noisy(tmp_path, part, counts, seed=seed, noise=200) for seed, part in enumerate(("train", "test"))
+    )
+    found = protocol(FeatureToy(), train, test, also=[metric])
+    assert metric not in protocol(FeatureToy(), train, test).metrics
+    low, high = found.intervals[metric]
+    assert 0.5 < found.metrics[metric] < 1
+    assert low < found.metrics[metric] < high
+    if metric == "mean_acc1_acc5":
+        assert found.metrics[metric] == pytest.approx((found.metrics["acc1"] + found.metrics["acc5"]) / 2)
+        assert found.chance[metric] == pytest.approx((1 / 6 + 5 / 6) / 2)
+    else:
+        assert found.chance[metric] == 0.5
+        if protocol is evaluate_linear_probe:
+            rows, asked = (Setup.of().embed(FeatureToy(), one, features=True).rows for one in (train, test))
+            scores = logistic.fit(rows, train.labels, found.details["c"]).scores(asked, 2)
+            area = roc_auc_score(test.labels, scores[:, 1] - scores[:, 0])
+            assert found.metrics[metric] == pytest.approx(area)
+    assert len(found.outcomes[metric]) == len(test)
+    other = "roc_auc" if metric == "mean_acc1_acc5" else "mean_acc1_acc5"
+    with pytest.raises(DataError, match="has"):
+        protocol(FeatureToy(), train, test, also=[other])
+    with pytest.raises(InputError, match="metric 'f1': expected 'roc_auc' or 'mean_acc1_acc5'"):
+        protocol(FeatureToy(), train, test, also=["f1"])
 
 
 def _open(data):

@@ -100,6 +100,26 @@ def test_all_of_it_is_measured_and_shown(root: Path) -> None:
     }
 
 
+def test_probes_have_the_papers_metric_of_a_data_set(tmp_path: Path) -> None:
+    """Hateful Memes counts in the paper's mean by its area under the ROC curve, also of probes."""
+    pack(tmp_path / "tfflowers-test.tar", 3)
+    for part, start in (("test", 0), ("train", 20)):
+        files = {
+            f"p/{number}/{i}.png": picture_bytes((start + i, 200 * number, 0))
+            for number in range(2)
+            for i in range(5)
+        }
+        (tmp_path / f"hateful_memes-{part}.tar").write_bytes(tar_bytes(files))
+    (step,) = plan(tmp_path, Options(shots=(1,), seeds=1, parts=("probes",)))
+    results, _ = run_step(step, FeatureToy())
+    assert {one.task: "roc_auc" in one.metrics for one in results} == {
+        "few_shot": False,
+        "zeroshot_classification": True,
+        "linear_probe": True,
+        "knn": True,
+    }
+
+
 def test_what_was_measured_is_taken_up_again(root: Path, tmp_path: Path) -> None:
     step = plan(root, Options(only=("tfflowers",), parts=("zero-shot",)))[0]
     first, taken = run_step(step, FeatureToy(), tmp_path / "results")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -56,6 +56,7 @@ def probe(
     """
     (data,) = transfer.distinct([transfer.read(train, test, val, names, asked.limit)])
     transfer.compare_contents(data.parts, allow=allow_overlap, quiet=asked.quiet)
+    also = transfer.own_metrics(test, data.test)
     encoder = asked.encoder()
 
     def measure(**settings: Any) -> Result:
@@ -69,6 +70,7 @@ def probe(
             features=features,  # type: ignore[arg-type]  # checked there
             c=strength,
             seed=seed,
+            also=also,
             **settings,
         )
 
@@ -76,7 +78,7 @@ def probe(
         settings = asked.settings(store)
         settings["allow_overlap"] = allow_overlap
         transfer.encode(encoder, data, features, asked.quiet, settings)
-        _measure(encoder, data, measure, templates, settings, asked)
+        _measure(encoder, data, measure, templates, also, settings, asked)
 
 
 @measuring
@@ -102,6 +104,7 @@ def knn(
     """
     (data,) = transfer.distinct([transfer.read(train, test, None, names, asked.limit)])
     transfer.compare_contents(data.parts, allow=allow_overlap, quiet=asked.quiet)
+    also = transfer.own_metrics(test, data.test)
     encoder = asked.encoder()
 
     def measure(**settings: Any) -> Result:
@@ -114,6 +117,7 @@ def knn(
             k=neighbours,
             temperature=temperature,
             features=features,  # type: ignore[arg-type]  # checked there
+            also=also,
             **settings,
         )
 
@@ -121,7 +125,7 @@ def knn(
         settings = asked.settings(store)
         settings["allow_overlap"] = allow_overlap
         transfer.encode(encoder, data, features, asked.quiet, settings)
-        _measure(encoder, data, measure, templates, settings, asked)
+        _measure(encoder, data, measure, templates, also, settings, asked)
 
 
 def _measure(
@@ -129,6 +133,7 @@ def _measure(
     data: transfer.Data,
     measure: Callable[..., Result],
     templates: str,
+    also: Sequence[str],
     settings: Settings,
     asked: Measuring,
 ) -> None:
@@ -137,7 +142,7 @@ def _measure(
     from diptych.evaluation.settings import Setup
 
     result = measure(**settings)
-    level = transfer.zero_shot(encoder, data, templates, asked.quiet, settings)
+    level = transfer.zero_shot(encoder, data, templates, asked.quiet, settings, also)
     facts = Setup.of(**settings).facts(encoder, *data.parts)
     tell(probe_report(result, level, facts), asked.report, json=asked.json, quiet=asked.quiet)
     tell_failures([result])

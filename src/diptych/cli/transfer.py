@@ -126,11 +126,33 @@ def encode(encoder: Encoder, data: Data, features: str, quiet: bool, settings: S
             embed_part(Setup.of(**shown), encoder, data.train, part, features)  # type: ignore[arg-type]  # checked there
 
 
-def zero_shot(encoder: Encoder, data: Data, templates: str, quiet: bool, settings: Settings) -> Result:
+def own_metrics(path: Path, test: ImageDataset) -> tuple[str, ...]:
+    """The paper's metric of a known data set, where every result has not got it anyway (`also`).
+
+    Left out where these pictures do not define it, such as a part of Kinetics with five classes.
+    """
+    from diptych.datasets.places import paper_metric
+
+    metric = paper_metric(path.name, path.resolve().parent.name)
+    defined = {
+        "roc_auc": len(test.class_names) == 2 and set(test.labels.tolist()) == {0, 1},
+        "mean_acc1_acc5": len(test.class_names) > 5,
+    }
+    return (metric,) if defined.get(metric) else ()
+
+
+def zero_shot(
+    encoder: Encoder,
+    data: Data,
+    templates: str,
+    quiet: bool,
+    settings: Settings,
+    also: Sequence[str] = (),
+) -> Result:
     """The same model on the same test pictures, from the class names alone."""
     from diptych.evaluation import evaluate_zero_shot
 
     told = f"{data.test.name}, zero-shot"
     with progress(told, len(data.test), unit="pictures", quiet=quiet) as advance:
         shown: Settings = {**settings, "progress": advance}
-        return evaluate_zero_shot(encoder, data.test, data.named, templates=templates, **shown)
+        return evaluate_zero_shot(encoder, data.test, data.named, templates=templates, also=also, **shown)

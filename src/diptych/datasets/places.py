@@ -202,6 +202,23 @@ def recognise(name: str) -> Known | None:
     return best
 
 
+def paper_metric(*names: str) -> str:
+    """The paper's metric of a known data set; accuracy of any other.
+
+    Parameters
+    ----------
+    *names : str
+        What the data set, its file or folder is called; the first that is known counts.
+
+    Examples
+    --------
+    >>> paper_metric("test", "hateful_memes"), paper_metric("kinetics700-val.tar"), paper_metric("mine")
+    ('roc_auc', 'mean_acc1_acc5', 'acc1')
+    """
+    known = next((one for one in map(recognise, names) if one is not None), None)
+    return "acc1" if known is None else known.metric
+
+
 def _only_more(rest: str) -> bool:
     """Whether nothing but parts, sizes and numbers of shards follows; imagenet-100 is not ImageNet.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder
-from diptych.errors import DataError
+from diptych.errors import DataError, InputError
 from diptych.evaluation import metrics
 from diptych.evaluation.intervals import (
     bounded_mean,
@@ -30,6 +30,9 @@ from diptych.evaluation.settings import Settings, Setup
 from diptych.zeroshot import ZeroShotClassifier
 from diptych.zeroshot.labels import Names, distinct_names, read_labels
 from diptych.zeroshot.templates import resolve
+
+ALSO = ("roc_auc", "mean_acc1_acc5")
+"""Metrics that are measured where they are wanted, beside those of every data set."""
 
 _ROWS = 4096  # rows of scores at a time: 1,000 classes take 16 MB
 
@@ -69,7 +72,10 @@ def evaluate_zero_shot(
     Raises
     ------
     DataError
-        Another number of names than classes, no picture that can be read, `also` of other than two classes.
+        Another number of names than classes, no picture that can be read, or a number of classes for which
+        `also` is not defined.
+    InputError
+        `also` has another metric.
     """
     names = list(dataset.class_names) if class_names is None else class_names
     if len(read_labels(names)) != len(dataset.class_names):
@@ -88,15 +94,8 @@ def evaluate_zero_shot(
     ks = (1, 5) if count > 5 else (1,)
     hits, sure, best = _answers(classifier, found.rows, labels, ks)  # (N, len(ks)), (N,), (N,)
     told = figures(hits, best, labels, dataset.class_names, found.positions, len(dataset))
-    more: dict[str, dict[str, Any]] = {}
-    if "mean_acc1_acc5" in also:
-        more["mean_acc1_acc5"] = _mean_of_both(hits, count, dataset.name)
-    if "roc_auc" in also:
-        more["roc_auc"] = _area(classifier, found.rows, labels, dataset.name)
-    for metric, values in more.items():
-        values["outcomes"] = spread(values["outcomes"], found.positions, len(dataset))
-        for figure, value in values.items():
-            told[figure][metric] = value
+    cosines = classifier.cosines(found.rows).astype(np.float64) if also and count == 2 else None  # (N, 2)
+    add_figures(told, also, hits, labels, found.positions, dataset, cosines)
     return setup.result(
         encoder,
         dataset,
@@ -164,6 +163,49 @@ def figures(
     }
 
 
+def add_figures(
+    told: dict[str, Any],
+    also: Sequence[str],
+    hits: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    positions: NDArray[np.intp],
+    dataset: ImageDataset,
+    scores: NDArray[np.float64] | None,
+) -> None:
+    """Add metrics that only some data sets are measured by to what `figures` gave, in place.
+
+    Parameters
+    ----------
+    told : dict
+        From `figures`.
+    also : sequence of str
+        Some of `ALSO`, as for `evaluate_zero_shot`.
+    hits, labels, positions
+        As for `figures`.
+    dataset : ImageDataset
+        That was measured.
+    scores : (N, 2) floats, or None
+        Of two classes, larger is surer; None where there are more.
+
+    Raises
+    ------
+    DataError
+        Its number of classes is none for which a metric is defined.
+    InputError
+        No such metric.
+    """
+    for metric in also:
+        if metric not in ALSO:
+            raise InputError(f"metric {metric!r}: expected {' or '.join(map(repr, ALSO))}")
+        if metric == "roc_auc":
+            values = _area(scores, labels, dataset.name)
+        else:
+            values = _mean_of_both(hits, told["classes"], dataset.name)
+        values["outcomes"] = spread(values["outcomes"], positions, len(dataset))
+        for figure, value in values.items():
+            told[figure][metric] = value
+
+
 def _mean_of_both(hits: NDArray[np.float64], count: int, name: str) -> dict[str, Any]:
     """The mean of acc1 and acc5, with chance, interval and the outcome of each picture."""
     if hits.shape[1] < 2:
@@ -177,16 +219,13 @@ def _mean_of_both(hits: NDArray[np.float64], count: int, name: str) -> dict[str,
     }
 
 
-def _area(
-    classifier: ZeroShotClassifier, vectors: NDArray[np.float32], labels: NDArray[np.int64], name: str
-) -> dict[str, Any]:
+def _area(scores: NDArray[np.float64] | None, labels: NDArray[np.int64], name: str) -> dict[str, Any]:
     """Area under the ROC curve of the second class, with chance, interval and placements."""
-    if len(classifier.classes_) != 2 or set(labels.tolist()) != {0, 1}:
+    if scores is None or set(labels.tolist()) != {0, 1}:
         raise DataError(f"{name} has other than two classes with pictures: no area under the ROC curve")
-    cosines = classifier.cosines(vectors).astype(np.float64)  # (N, 2)
     # Equal rows may differ in the last bits, by where they stood in a batch: they are to tie.
-    scores = np.round((cosines[:, 1] - cosines[:, 0]) / metrics.ROUNDING)
-    ranked = Ranked(scores, labels)
+    second = np.round((scores[:, 1] - scores[:, 0]) / metrics.ROUNDING)  # (N,)
+    ranked = Ranked(second, labels)
     cases = min(int((labels == 1).sum()), int((labels == 0).sum()))
     area = ranked.area()
     drawn = resampled(ranked.area, len(labels))
@@ -194,7 +233,7 @@ def _area(
         "metrics": area,
         "chance": 0.5,
         "intervals": ends(resampled_proportion(area, drawn, cases, len(labels), cap=False)),
-        "outcomes": placements(scores, labels),
+        "outcomes": placements(second, labels),
     }
 
 

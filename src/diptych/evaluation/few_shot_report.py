@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from diptych.datasets.places import recognise
+from diptych.datasets.places import paper_metric
 from diptych.datasets.registry import PER_CLASS
 from diptych.evaluation.data_efficiency import Equal, equal_shots
 from diptych.evaluation.probe_report import shared_pictures, shortcomings
@@ -110,8 +110,7 @@ def own_metric(*names: str) -> str:
     >>> own_metric("caltech101-test-a.tar"), own_metric("test", "flowers102"), own_metric("mine")
     ('mean_per_class_recall', 'mean_per_class_recall', 'acc1')
     """
-    known = next((one for one in map(recognise, names) if one is not None), None)
-    return PER_CLASS if known is not None and known.metric == PER_CLASS else "acc1"
+    return PER_CLASS if paper_metric(*names) == PER_CLASS else "acc1"
 
 
 def few_shot_report(runs: Sequence[FewShotRun], facts: Mapping[str, str] | None = None) -> Report:

@@ -8,6 +8,7 @@ cosine share the places that are left among them equally; classes with equally m
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Unpack
 
 import numpy as np
@@ -23,7 +24,6 @@ from diptych.evaluation.transfer import Features, all_failures, answers, check_p
 
 TASK = "knn"
 NEIGHBOURS = 20
-DINO_TEMPERATURE = 0.07  # Caron et al. 2021, arXiv 2104.14294
 
 _SCORES = 8_000_000  # cosines at a time: 32 MB
 
@@ -36,6 +36,7 @@ def evaluate_knn(
     k: int = NEIGHBOURS,
     temperature: float | None = None,
     features: Features = "embeddings",
+    also: Sequence[str] = (),
     **settings: Unpack[Settings],
 ) -> Result:
     """Name each picture by its nearest neighbours in a labelled data set, by cosine.
@@ -48,16 +49,19 @@ def evaluate_knn(
     k : int
         Neighbours; with fewer training pictures all of them vote.
     temperature : float, optional
-        Votes weigh exp(cosine / temperature), as in DINO, which takes 0.07; by default all weigh the same.
+        Votes weigh exp(cosine / temperature), as in DINO, which takes 0.07 (Caron et al.
+        2021, arXiv 2104.14294); by default all weigh the same.
     features : "embeddings" or "tower"
         The unit rows that search compares, or those before the projection.
+    also : sequence of str
+        As for `evaluate_zero_shot`.
     **settings
         See `Settings`.
 
     Returns
     -------
     Result
-        As for `evaluate_linear_probe`.
+        As for `evaluate_linear_probe`. `details` has "k", how many voted, and "wanted_k".
 
     Raises
     ------
@@ -73,7 +77,7 @@ def evaluate_knn(
     asked = embed_part(setup, encoder, train, test, features)
     count = len(train.class_names)
     scores = votes(taught.rows, taught.labels, asked.rows, count, k, temperature)
-    told = answers(scores, asked, train.class_names, tolerance=metrics.ROUNDING)
+    told = answers(scores, asked, train.class_names, tolerance=metrics.ROUNDING, also=also)
     details = {
         "features": features,
         "train": train.name,
@@ -83,6 +87,7 @@ def evaluate_knn(
         **shared,
         "pictures": len(taught.labels),
         "k": min(k, len(taught.labels)),
+        "wanted_k": k,
         "temperature": temperature,
         "untaught": untaught(taught.labels, train.class_names),
         "confusions": told.pop("confusions"),

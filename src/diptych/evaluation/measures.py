@@ -24,7 +24,7 @@ from diptych.datasets.parts import Part
 from diptych.datasets.places import Place
 from diptych.encoder import Encoder
 from diptych.errors import DataError
-from diptych.evaluation.classification import evaluate_zero_shot
+from diptych.evaluation.classification import ALSO, evaluate_zero_shot
 from diptych.evaluation.multilabel import evaluate_multi_label
 from diptych.evaluation.report import Result
 from diptych.evaluation.retrieval import evaluate_retrieval
@@ -86,6 +86,11 @@ class Measure:
             return "mean_average_precision"
         return "acc1" if isinstance(self.dataset, ImageDataset) else "image_retrieval_recall@10"
 
+    @property
+    def also(self) -> tuple[str, ...]:
+        """What a protocol takes as `also`: the data set's own metric, where not every result has it."""
+        return (self.wanted,) if self.wanted in ALSO else ()
+
     def __call__(self, encoder: Encoder, **settings: Any) -> Result:
         """Measure an encoder; settings as for `evaluate_zero_shot`."""
         return dataclasses.replace(self._result(encoder, **settings), language=self.language)
@@ -97,9 +102,8 @@ class Measure:
             return evaluate_multi_label(
                 encoder, self.dataset, self.names, templates=self.templates, **settings
             )
-        also = [self.wanted] if self.wanted in ("roc_auc", "mean_acc1_acc5") else []
         return evaluate_zero_shot(
-            encoder, self.dataset, self.names, templates=self.templates, also=also, **settings
+            encoder, self.dataset, self.names, templates=self.templates, also=self.also, **settings
         )
 
 

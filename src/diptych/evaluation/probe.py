@@ -7,7 +7,7 @@ pictures, then what teaches and what chose teach together, and the test pictures
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Unpack
 
@@ -46,6 +46,7 @@ def evaluate_linear_probe(
     c: float | None = None,
     share: float = 0.2,
     seed: int = 0,
+    also: Sequence[str] = (),
     **settings: Unpack[Settings],
 ) -> Result:
     """Learn a linear classifier on the features of one data set and name the pictures of another.
@@ -63,6 +64,8 @@ def evaluate_linear_probe(
         1 / lambda, which is then not looked for.
     share, seed : float, int
         Of each class of `train` for validation, and by which draw.
+    also : sequence of str
+        As for `evaluate_zero_shot`.
     **settings
         See `Settings`.
 
@@ -96,7 +99,7 @@ def evaluate_linear_probe(
     with setup.stage(f"{test.name}: fit", None):
         found = logistic.fit(rows, labels, searched.c if searched else float(c or 0))
     count = len(train.class_names)
-    told = answers(found.scores(asked.rows, count), asked, train.class_names)
+    told = answers(found.scores(asked.rows, count), asked, train.class_names, also=also)
     others = [part for part in (taught, chosen_on) if part is not None]
     details = {
         "features": features,

@@ -28,6 +28,8 @@ _NAMES = {
     "acc1": "accuracy",
     "acc5": "among the first five",
     "mean_per_class_recall": "mean over classes",
+    "mean_acc1_acc5": "mean of accuracy and the first five",
+    "roc_auc": "area under the ROC curve",
 }
 _WEAKEST = 10
 
@@ -94,6 +96,12 @@ def shortcomings(result: Result) -> list[str]:
         found.append(
             f"{len(details['untaught'])} of {result.classes} classes had no picture to learn from "
             f"({', '.join(details['untaught'][:5])}): their test pictures count as missed."
+        )
+    if details.get("wanted_k", 0) > details.get("k", 0):
+        found.append(
+            f"{details['wanted_k']:,} neighbours were wanted, and there are only {details['k']:,} training "
+            "pictures: all of them vote on every picture"
+            + (", so every picture gets the same answer." if details["temperature"] is None else ".")
         )
     unasked = (result.classes or 0) - len(result.per_class)
     if result.per_class and unasked:

@@ -39,7 +39,7 @@ from diptych.evaluation.shifts import ShiftGroup, Standing, measure
 from diptych.reports import Cell, Report, Section, Table
 
 Part: TypeAlias = Literal["zero-shot", "retrieval", "probes", "robustness"]
-FORMAT = 4  # of a kept step: which results in which order, by which solver
+FORMAT = 5  # of a kept step: which results in which order, by which solver
 SHIFTS = "Under shift"  # heading of what is left on other pictures
 PARTS: tuple[Part, ...] = ("zero-shot", "retrieval", "probes", "robustness")
 
@@ -298,9 +298,9 @@ def _taught(one: Measure, test: ImageDataset, train: ImageDataset, options: Opti
     def run(encoder: Encoder, settings: Settings) -> Sequence[Result]:
         silent: Settings = {**settings, "progress": None}  # these read the same pictures again
         zero_shot = one(encoder, **settings)
-        probe = evaluate_linear_probe(encoder, train, test, **silent)
+        probe = evaluate_linear_probe(encoder, train, test, also=one.also, **silent)
         curve = evaluate_few_shot(encoder, train, test, shots=options.shots, seeds=options.seeds, **silent)
-        neighbours = evaluate_knn(encoder, train, test, **silent)
+        neighbours = evaluate_knn(encoder, train, test, also=one.also, **silent)
         return [curve, zero_shot, probe, neighbours]
 
     told = {"shots": list(options.shots), "seeds": options.seeds}

@@ -19,7 +19,7 @@ from diptych.embedding import Failed
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evaluation import metrics
-from diptych.evaluation.classification import figures
+from diptych.evaluation.classification import add_figures, figures
 from diptych.evaluation.features import Embedding
 from diptych.evaluation.settings import Setup
 
@@ -155,7 +155,11 @@ def untaught(labels: NDArray[np.int64], names: Sequence[str]) -> list[str]:
 
 
 def answers(
-    scores: NDArray[np.float64], test: Part, names: Sequence[str], tolerance: float = 0.0
+    scores: NDArray[np.float64],
+    test: Part,
+    names: Sequence[str],
+    tolerance: float = 0.0,
+    also: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What a result says of answers: figures, chance, intervals, outcomes, per class, confusions.
 
@@ -169,6 +173,8 @@ def answers(
         The classes.
     tolerance : float
         Scores no further apart than this tie; see `metrics`.
+    also : sequence of str
+        As for `evaluate_zero_shot`.
 
     Returns
     -------
@@ -177,7 +183,10 @@ def answers(
     """
     ks = (1, 5) if len(names) > 5 else (1,)
     hits = np.stack([metrics.hits(scores, test.labels, k, tolerance=tolerance) for k in ks], axis=1)
-    return figures(hits, scores.argmax(axis=1), test.labels, names, test.positions, len(test.dataset))
+    told = figures(hits, scores.argmax(axis=1), test.labels, names, test.positions, len(test.dataset))
+    two = scores if len(names) == 2 else None
+    add_figures(told, also, hits, test.labels, test.positions, test.dataset, two)
+    return told
 
 
 def _some(names: Sequence[str]) -> str:
