@@ -16,7 +16,7 @@ from PIL import Image
 
 from diptych.catalog import Filter, Searcher, Store, read_entries
 from diptych.catalog.clusters import Projection, join, k_means
-from diptych.catalog.layout import Graph, _repel, graph_of, lay_out, neighbours
+from diptych.catalog.layout import FEW, Graph, _repel, graph_of, lay_out, neighbours
 from diptych.catalog.mapping import how_many, make_map
 from diptych.catalog.naming import Words, name_clusters, read_words
 from diptych.catalog.thumbnails import (
@@ -123,14 +123,23 @@ def test_the_graph_is_the_same_both_ways() -> None:
     assert graph.starts.tolist() == [0, 2, 4]
 
 
-def test_the_grid_pushes_as_all_pairs_do() -> None:
-    places = (np.random.default_rng(0).normal(size=(2, 400)) * 12).astype(np.float32)
+def pushes(count: int) -> tuple[Floats, Floats]:
+    """What `_repel` finds for rows at random places, and the sum over all pairs."""
+    places = (np.random.default_rng(0).normal(size=(2, count)) * 12).astype(np.float32)
     apart = places[:, :, None] - places[:, None]
     near = 1 / (1 + (apart**2).sum(0))
-    exact = 4 * (near**2 * apart).sum(2) / (near.sum() - 400)
-    found = _repel(places)
+    return _repel(places), 4 * (near**2 * apart).sum(2) / (near.sum() - count)
+
+
+def test_the_grid_pushes_as_all_pairs_do() -> None:
+    found, exact = pushes(FEW + 150)
     assert np.corrcoef(found.ravel(), exact.ravel())[0, 1] > 0.98
     assert np.abs(found - exact).mean() < 0.15 * np.abs(exact).mean()
+
+
+def test_few_rows_push_each_other_exactly() -> None:
+    found, exact = pushes(FEW)
+    assert np.allclose(found, exact, rtol=1e-4, atol=1e-7)
 
 
 def test_like_lies_beside_like() -> None:

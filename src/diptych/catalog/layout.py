@@ -29,6 +29,7 @@ LISTS_SEEN = 12  # of the k-means's, nearest first, that a row looks for neighbo
 EARLY, LATE = 120, 380  # steps: the first with stronger pull, so that what belongs together meets
 EXAGGERATION = 12.0
 TIGHTER = 1.2  # late pull: beyond 1 clusters stand apart, as a map wants it (Böhm et al. 2022)
+FEW, WIDE = 250, 64  # so few rows on a grid so many cells wide are faster without it
 CELL = 0.5  # of the grid, in t-SNE's unit
 MOST_CELLS = 768  # along a side
 
@@ -160,10 +161,21 @@ def _repel(places: FloatArray) -> FloatArray:
     extent = float((high - low).max())
     cell = CELL * max(1, math.ceil(extent / CELL / (MOST_CELLS - 3)))
     side = _fast(int(extent / cell) + 3)
+    if side > WIDE and places.shape[1] <= FEW:
+        return _repel_pairwise(places)
     grid = _Grid((places - low[:, None]) / cell, side)
     total, push_x, push_y = grid.convolve(_kernels(side, cell))
     pairs = max(float(total.sum()) - places.shape[1], 1.0)  # without what each is to itself
     found: FloatArray = np.stack([push_x, push_y]) * np.float32(4 / pairs)
+    return found
+
+
+def _repel_pairwise(places: FloatArray) -> FloatArray:
+    """The same from all pairs of rows."""
+    apart = places[:, :, None] - places[:, None]  # (2, N, N)
+    near = 1 / (1 + (apart * apart).sum(0))
+    np.fill_diagonal(near, 0)
+    found: FloatArray = (near * near * apart).sum(2) * np.float32(4 / max(float(near.sum()), 1.0))
     return found
 
 
