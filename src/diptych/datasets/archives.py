@@ -1,4 +1,4 @@
-"""Files of a folder or a tar archive (plain or compressed), one after another: names first, bytes on the way.
+"""Files of a folder, a zip or a tar (plain or compressed), one after another: names first, bytes on the way.
 
 What the names mean is `layouts.py`'s; files that hold many pictures are `containers.py`'s. Nothing is ever
 unpacked to disk, so a path inside an archive can do no harm.
@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from diptych.errors import DataError, ImageError
-from diptych.media import Limits
+from diptych.media import Limits, iter_members, list_files
 from diptych.media.tars import TarReader, headers
 
 if TYPE_CHECKING:
@@ -105,7 +105,9 @@ def scan(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[
     DataError
         The path is not there, or the archive is broken or cut short.
     """
-    return _scan_folder(path, wanted) if path.is_dir() else _scan_tar(path, wanted)
+    if path.is_dir():
+        return _scan_folder(path, wanted)
+    return (_scan_zip if path.suffix.lower() == ".zip" else _scan_tar)(path, wanted)
 
 
 def _scan_folder(
@@ -161,6 +163,22 @@ def _scan_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[t
             f"{path} cannot be read to its end as a tar archive ({error}): it may be cut short or be another "
             "kind of file; fetch or pack it again"
         ) from error
+
+
+def _scan_zip(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Member, bytes | None]]:
+    """Files of a zip; a member that is damaged, encrypted or too large comes as `Unread`."""
+    try:
+        files = list_files(path)
+        names = {file.name for file in files if wanted(_inside(file.name))}
+        contents = iter_members(path, names)
+        for file in files:
+            content: bytes | None = None
+            if file.name in names:
+                _, data = next(contents)  # both go by the order of the zip's directory
+                content = Unread.because(str(data)) if isinstance(data, ImageError) else data
+            yield Member(_inside(file.name), file.size), content
+    except ImageError as error:
+        raise DataError(f"{error}; expected a zip archive: fetch or pack it again") from error
 
 
 def _inside(name: str) -> PurePosixPath:

@@ -1,4 +1,4 @@
-"""Whatever holds pictures, read one after another: folders, tar archives, files of pixels, HDF5, Parquet.
+"""Whatever holds pictures, read one after another: folders, tar and zip, files of pixels, HDF5, Parquet.
 
 The one place that knows which reader a path wants. What the names mean is `layouts.py`'s.
 """
@@ -37,8 +37,20 @@ def scan(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[
 
 
 def entries_of(path: Path) -> tuple[Entry, ...]:
-    """One entry for each picture of a file of pixels or a Parquet file."""
-    return tuple(Entry(path, member.name, member.size) for member, _ in scan(path, lambda _: False))
+    """One entry for each picture of a file of pixels or a Parquet file with one picture a row.
+
+    Raises
+    ------
+    DataError
+        As for `scan`, or a row of a Parquet file has several pictures.
+    """
+    entries = tuple(Entry(path, member.name, member.size) for member, _ in scan(path, lambda _: False))
+    if is_parquet(path) and entries and len(entries[0].name.parts) > 2:
+        raise DataError(
+            f"{path} has several pictures in a row (image_0, image_1): expected one; Winoground is measured "
+            "by diptych evaluate compositional"
+        )
+    return entries
 
 
 def read_text(path: Path, most: int = 2**24) -> str:

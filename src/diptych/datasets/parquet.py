@@ -7,6 +7,7 @@ Row groups are streamed: pictures pass through and are not kept. Which files mak
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +19,7 @@ from diptych.datasets.archives import Content, Member, Unread
 from diptych.datasets.parts import listed
 from diptych.errors import DataError
 from diptych.extras import require
-from diptych.media.parquet import open_parquet
+from diptych.media.parquet import open_parquet, rows_of
 
 _ROWS = 64  # pictures at a time
 _PURPOSE = "read data sets in Parquet"
@@ -38,20 +39,25 @@ def scan_parquet(
 ) -> Iterator[tuple[Member, Content | None]]:
     """Every picture of a file, named FILE/ROW; a row without bytes comes as `Unread`.
 
+    Where a row has several pictures, in columns called image_0, image_1 and so on, each is named
+    FILE/ROW/COLUMN.
+
     Raises
     ------
     DataError
         No Parquet file, or one without a column of pictures.
     """
     with open_parquet(path, "evaluation") as file:
-        column = _image_column(file.schema_arrow, path)
+        numbered = _numbered_columns(file.schema_arrow)
+        columns = numbered or [_image_column(file.schema_arrow, path)]
         row = 0
-        for batch in file.iter_batches(batch_size=_ROWS, columns=[column]):
-            for cell in _cells(batch.column(0)):
-                data = cell.as_py()
-                name = PurePosixPath(path.name, f"{row:06d}")
-                content = Unread.because("its row holds no bytes") if data is None else data
-                yield Member(name, len(content)), content if wanted(name) else None
+        for batch in file.iter_batches(batch_size=_ROWS, columns=columns):
+            for cells in zip(*(_cells(batch.column(column)) for column in columns), strict=True):
+                for column, cell in zip(columns, cells, strict=True):
+                    data = cell.as_py()
+                    name = PurePosixPath(path.name, f"{row:06d}", *([column] if numbered else []))
+                    content = Unread.because("its row holds no bytes") if data is None else data
+                    yield Member(name, len(content)), content if wanted(name) else None
                 row += 1
 
 
@@ -64,8 +70,17 @@ def _cells(column: Any) -> Any:
     return compute.struct_field(column, "bytes")  # a row that is null as a whole has null bytes
 
 
-def _image_column(schema: Any, path: Path) -> str:
-    """The column of pictures: bytes, or a structure with a field of bytes."""
+def _numbered_columns(schema: Any) -> list[str]:
+    """The columns image_0, image_1, ... of pictures, where there are at least two and none of `_IMAGES`."""
+    columns = _picture_columns(schema)
+    found = [name for name in columns if re.fullmatch(r"image_\d+", name)]
+    if len(found) < 2 or any(name in columns for name in _IMAGES):
+        return []
+    return sorted(found, key=lambda name: int(name.removeprefix("image_")))
+
+
+def _picture_columns(schema: Any) -> list[str]:
+    """Columns of bytes, or of structures with a field of bytes."""
     types = require("pyarrow", extra="evaluation", purpose=_PURPOSE).types
 
     def binary(kind: Any) -> bool:
@@ -75,7 +90,12 @@ def _image_column(schema: Any, path: Path) -> str:
         inner = types.is_struct(kind) and kind.get_field_index("bytes") >= 0
         return binary(kind) or (inner and binary(kind.field("bytes").type))
 
-    found = [column.name for column in schema if pictures(column.type)]
+    return [column.name for column in schema if pictures(column.type)]
+
+
+def _image_column(schema: Any, path: Path) -> str:
+    """The column of pictures where a row has one."""
+    found = _picture_columns(schema)
     chosen = _preferred(found, _IMAGES)
     if chosen is None:
         what = f"several columns of bytes ({listed(found)})" if found else "no column of pictures"
@@ -113,6 +133,32 @@ def class_labels(metadata: dict[bytes, bytes] | None) -> dict[str, tuple[str, ..
         if isinstance(kind, dict) and isinstance(names := kind.get("names"), list)
         if names and all(isinstance(name, str) for name in names)
     }
+
+
+def has_columns(path: Path, names: Sequence[str]) -> bool:
+    """Whether a Parquet file has all these columns; only its schema is read.
+
+    Raises
+    ------
+    DataError
+        It is no Parquet file that can be read.
+    """
+    with open_parquet(path, "evaluation") as file:
+        return set(names) <= set(file.schema_arrow.names)
+
+
+def read_columns(path: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The cells of these columns, row by row; a column that the file lacks is left out.
+
+    Raises
+    ------
+    DataError
+        It is no Parquet file that can be read.
+    """
+    with open_parquet(path, "evaluation") as file:
+        there = [name for name in names if name in file.schema_arrow.names]
+        for row in rows_of(file, there):
+            yield dict(zip(there, row, strict=True))
 
 
 def read_labels(path: Path) -> tuple[NDArray[np.int64] | list[str], tuple[str, ...] | None]:

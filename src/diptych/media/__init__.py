@@ -11,7 +11,7 @@ Resizing to what a model sees is left to `diptych.inputs`.
 
 from __future__ import annotations
 
-from diptych.media.archives import Entry, is_archive, iter_members, list_archive, read_member
+from diptych.media.archives import Entry, is_archive, iter_members, list_archive, list_files, read_member
 from diptych.media.colours import to_rgb
 from diptych.media.details import Details, read_details
 from diptych.media.files import IMAGE_SUFFIXES, find_images
@@ -22,7 +22,7 @@ from diptych.media.urls import fetch
 
 __all__ = [
     "load_image", "to_rgb", "find_images", "fetch", "read_details", "Details",
-    "list_archive", "read_member", "iter_members", "is_archive", "Entry",
+    "list_archive", "list_files", "read_member", "iter_members", "is_archive", "Entry",
     "difference_hash", "perceptual_hash", "hamming", "near_pairs",
     "Limits", "Source", "IMAGE_SUFFIXES",
 ]  # fmt: skip

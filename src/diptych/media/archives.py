@@ -95,6 +95,16 @@ def list_archive(path: str | Path) -> list[Entry]:
         return _with_captions(_entries(path))
 
 
+def list_files(path: str | Path) -> list[Entry]:
+    """Every file of an archive whatever its suffix, in its order; hidden ones are not.
+
+    Parameters, errors and names that come twice are as for `list_archive`.
+    """
+    path = Path(path)
+    with naming(name_of(path)):
+        return [entry for entry in _entries(path) if not _is_hidden(PurePosixPath(entry.name))]
+
+
 def read_member(path: str | Path, member: Entry | str, limits: Limits = _DEFAULT_LIMITS) -> bytes:
     """The bytes of one member.
 
