@@ -21,7 +21,8 @@ from diptych.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder
-    from diptych.evaluation import Measure, Result
+    from diptych.evaluation import Measure, Result, Settings
+    from diptych.evaluation.settings import Data
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -201,16 +202,12 @@ def _measure(
     asked: Measuring,
 ) -> None:
     """Measure one after another, print the table or the JSON, and leave with the right status."""
-    from diptych.evaluation.averages import collection_means, means_section
-    from diptych.evaluation.results_report import overview, results_report
-    from diptych.evaluation.settings import Setup
-
     measures = [replace(one, dataset=asked.limited(one.dataset)) for one in measures]
     if len(measures) > 1:  # nothing is taught here: copies are told, and count in the means over data sets
         compare_contents([one.dataset for one in measures], allow=True, quiet=asked.quiet)
     encoder, settings = _reading(measures, asked.encoder(), quiet=asked.quiet), asked.settings()
     results: list[Result] = []
-    files = [] if out is None else _files(out, [one.name for one in measures])
+    files = [] if out is None else result_files(out, [one.name for one in measures])
     try:
         for number, one in enumerate(measures):
             with progress(one.name, len(one.dataset), unit="pictures", quiet=asked.quiet) as advance:
@@ -218,28 +215,56 @@ def _measure(
             if files:  # at once: what comes later may fail, or be stopped
                 results[-1].save(files[number])
                 note(f"written: {files[number]}", quiet=asked.quiet)
-        if asked.report is not None:
-            facts = Setup.of(**settings).facts(encoder, *(one.dataset for one in measures))
-            report = results_report(results, title=f"Evaluation of {asked.model}", facts=facts)
-            write(report, asked.report, quiet=asked.quiet)
+        write_report(results, encoder, settings, [one.dataset for one in measures], asked)
     finally:
         if results and not asked.json:
-            print_section(overview(results))
-            if means := collection_means(results):
-                print_section(means_section(means))
+            print_results(results)
     if asked.json:
-        clear_progress()
-        told = [result.to_dict() for result in results]
-        print(json_module.dumps(told if len(told) > 1 else told[0], indent=1, ensure_ascii=False))
+        print_json(results)
     tell_failures(results)
 
 
-def _files(path: Path, names: Sequence[str]) -> list[Path]:
+def write_report(
+    results: Sequence[Result],
+    encoder: Encoder,
+    settings: Settings,
+    datasets: Sequence[Data],
+    asked: Measuring,
+) -> None:
+    """Write the page of results where --report asks for it."""
+    if asked.report is None:
+        return
+    from diptych.evaluation.results_report import results_report
+    from diptych.evaluation.settings import Setup
+
+    facts = Setup.of(**settings).facts(encoder, *datasets)
+    report = results_report(results, title=f"Evaluation of {asked.model}", facts=facts)
+    write(report, asked.report, quiet=asked.quiet)
+
+
+def print_results(results: Sequence[Result]) -> None:
+    """Print the table of all figures, and means over collections of data sets."""
+    from diptych.evaluation.averages import collection_means, means_section
+    from diptych.evaluation.results_report import overview
+
+    print_section(overview(results))
+    if means := collection_means(results):
+        print_section(means_section(means))
+
+
+def print_json(results: Sequence[Result]) -> None:
+    """Print the JSON of one result, or a list of several."""
+    clear_progress()
+    told = [result.to_dict() for result in results]
+    print(json_module.dumps(told if len(told) > 1 else told[0], indent=1, ensure_ascii=False))
+
+
+def result_files(path: Path, names: Sequence[str]) -> list[Path]:
     """One file a data set, no two the same: the path itself, or with the data sets' names after its stem.
 
     Examples
     --------
-    >>> [file.name for file in _files(Path("r.json"), ["pacs/photo", "test", "test"])]
+    >>> [file.name for file in result_files(Path("r.json"), ["pacs/photo", "test", "test"])]
     ['r-pacs-photo.json', 'r-test.json', 'r-test-2.json']
     """
     if len(names) == 1:

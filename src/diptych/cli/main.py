@@ -20,6 +20,7 @@ from diptych.cli import (
     catalog,
     classify,
     compare,
+    compositional,
     demo,
     duplicates,
     embed,
@@ -102,6 +103,7 @@ for command in (
     association,
 ):
     audit.app.command(command.__name__)(command)
+evaluate.app.command("compositional")(compositional.compositional)
 evaluate.app.command("interpolate")(interpolate.interpolate)
 evaluate.app.command("probe")(probe.probe)
 evaluate.app.command("few-shot")(few_shot.few_shot)

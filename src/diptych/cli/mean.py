@@ -1,4 +1,4 @@
-"""`diptych evaluate mean`: means over the paper's 27 data sets and VTAB+, from result files."""
+"""`diptych evaluate mean`: means over the paper's 27 data sets, VTAB+ and SugarCrepe, from result files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def mean(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Average results over the paper's 27 data sets and VTAB+, and say which are missing.
+    """Average results over the paper's 27 data sets, VTAB+ or SugarCrepe; say which are missing.
 
     Files are those of evaluate's --out, the report.json of --report, or the
     ones in a suite's folder of results. Each model has a mean of its own.
@@ -42,8 +42,8 @@ def mean(
     if not means:
         named = ", ".join(sorted({one.dataset for one in read}))
         raise DataError(
-            f"{len(read)} result{'s' * (len(read) != 1)}, of {named}: expected zero-shot accuracy or a "
-            f"linear probe on two data sets at least of {' or '.join(COLLECTIONS)}"
+            f"{len(read)} result{'s' * (len(read) != 1)}, of {named}: expected zero-shot accuracy, a "
+            f"linear probe or caption selection on two data sets at least of {' or '.join(COLLECTIONS)}"
         )
     values = {"means": [asdict(one) | {"text": one.text} for one in means]}
     facts = {"Command": options.command(), "Results": ", ".join(map(str, results))}

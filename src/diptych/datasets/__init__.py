@@ -1,6 +1,6 @@
 """Data sets to measure on: labelled and captioned pictures, read where they lie, in the layouts they come in.
 
-Files: `archives` (files of a folder or a tar archive, one after another), `records` (files of pixels),
+Files: `archives` (files of a folder, a tar or a zip, one after another), `records` (files of pixels),
 `pickles` (CIFAR's batches as data), `pixel_tables` (HDF5 and CSV), `parquet` (tables of pictures),
 `containers` (whatever holds pictures).
 
@@ -10,6 +10,7 @@ the classes), `captions` (captions beside pictures).
 
 What comes of it: `contents` (pictures in order, and their digests), `dataset` (labelled and captioned
 pictures), `overlap` (pictures that two data sets share), `multilabel` (pictures with several classes),
+`regions` (parts of pictures), `compositional` and `compositional_records` (Winoground, ARO and SugarCrepe),
 `registry` (data sets by name), `places` (where they lie). Nothing is unpacked to disk, nothing is executed,
 nothing is measured here.
 """
@@ -17,6 +18,7 @@ nothing is measured here.
 from __future__ import annotations
 
 from diptych.datasets.class_folders import domains
+from diptych.datasets.compositional import CompositionalBenchmark, load_compositional
 from diptych.datasets.dataset import (
     CaptionDataset,
     ImageDataset,
@@ -32,9 +34,11 @@ __all__ = [
     "load_labelled_shards",
     "load_captioned",
     "load_multi_label",
+    "load_compositional",
     "ImageDataset",
     "CaptionDataset",
     "MultiLabelDataset",
+    "CompositionalBenchmark",
     "domains",
     "find",
     "there",

@@ -3,9 +3,10 @@
 Figures: `features` (rows of pictures, kept from one measurement to the next), `settings` (how a measurement
 is made), `metrics` and `rankings` (pure functions of score matrices), `intervals` and `significance` (what
 a figure may be, and what may be said of it; for audits too), `report` (a result: figures, chance, intervals,
-and what they were measured on), `classification`, `multilabel` and `retrieval` (the protocols), `measures` (a
-data set with its protocol), `interpolation` (models on the way from one to another), `comparison` (two
-results, picture by picture), `results_report` and `card` (results as a page and as a model card).
+and what they were measured on), `classification`, `multilabel`, `retrieval` and `compositional` (the
+protocols), `measures` (a data set with its protocol), `interpolation` (models on the way from one to
+another), `comparison` (two results, picture by picture), `results_report` and `card` (results as a page and
+as a model card).
 
 Learning from labelled pictures: `transfer` (classes that match, rows, what answers say), `draws` (which
 pictures teach and which choose), `logistic` and `peak` (fits, and the search for their strength), `probe`,
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 from diptych.evaluation.classification import evaluate_zero_shot
 from diptych.evaluation.comparison import Comparison, Difference, compare
+from diptych.evaluation.compositional import evaluate_compositional
 from diptych.evaluation.corrupted_sets import corrupted, corruptions_of, squares
 from diptych.evaluation.corruptions import CORRUPTIONS, corrupt
 from diptych.evaluation.features import FeatureStore
@@ -44,6 +46,7 @@ __all__ = [
     "evaluate_zero_shot",
     "evaluate_retrieval",
     "evaluate_multi_label",
+    "evaluate_compositional",
     "evaluate_linear_probe",
     "evaluate_few_shot",
     "evaluate_knn",

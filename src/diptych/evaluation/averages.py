@@ -1,4 +1,4 @@
-"""Means over collections of data sets: the paper's 27, and VTAB+.
+"""Means over collections of data sets: the paper's 27, VTAB+, and each kind of SugarCrepe's files.
 
 A mean over a part of a collection is not comparable with one over another part, or over all of it, so each
 lists the data sets it covers and those that are missing. Reads results; measures nothing.
@@ -35,11 +35,25 @@ VTAB_PLUS = (
     *("stl10", "gtsrb", "country211", "renderedsst2", "cifar10"),
 )
 
+# The columns "Avg." of SugarCrepe's table of results (Hsieh et al. 2023, arXiv 2306.14610).
+_SUGAR_CREPE = {
+    f"SugarCrepe's {change}": tuple(f"sugar_crepe/{change}_{what}" for what in changed)
+    for change, changed in {
+        "replace": ("obj", "att", "rel"),
+        "swap": ("obj", "att"),
+        "add": ("obj", "att"),
+    }.items()
+}
+
 COLLECTIONS: Mapping[str, Sequence[str]] = MappingProxyType(
-    {"the paper's 27": PAPER_27, "VTAB+'s 35": VTAB_PLUS}
+    {"the paper's 27": PAPER_27, "VTAB+'s 35": VTAB_PLUS, **_SUGAR_CREPE}
 )
 MEANS = "Means over data sets"  # heading of the section
-_TASKS = {"zeroshot_classification": "zero-shot", "linear_probe": "probe"}
+_TASKS = {
+    "zeroshot_classification": "zero-shot",
+    "linear_probe": "probe",
+    "image_caption_selection": "selection",
+}
 
 
 @dataclass(frozen=True)
@@ -86,13 +100,13 @@ class CollectionMean:
 
 
 def collection_means(results: Iterable[Result]) -> list[CollectionMean]:
-    """Means over the paper's 27 data sets and VTAB+, of each model, protocol and language with results.
+    """Means over the collections in `COLLECTIONS`, of each model, protocol and language with results.
 
     Parameters
     ----------
     results : iterable of Result
-        The paper's metric of each data set counts for its 27, accuracy for VTAB+. Of several results of one
-        model, protocol, language and data set the last counts.
+        The paper's metric of each data set counts for its 27, accuracy for the others. Of several results of
+        one model, protocol, language and data set the last counts.
 
     Examples
     --------
@@ -120,7 +134,7 @@ def collection_means(results: Iterable[Result]) -> list[CollectionMean]:
 def _mean(
     collection: str, members: Sequence[str], protocol: str, named: Mapping[str, Result]
 ) -> CollectionMean | None:
-    metrics = dict.fromkeys(members, "acc1")
+    metrics = dict.fromkeys(members, "acc" if collection in _SUGAR_CREPE else "acc1")
     if members is PAPER_27:
         metrics = {short(one.name): one.metric for one in KNOWN.values() if short(one.name) in members}
     there = {name: named[name] for name in members if name in named and metrics[name] in named[name].metrics}
@@ -160,8 +174,8 @@ def means_section(means: Sequence[CollectionMean]) -> Section:
         [one.model, one.protocol, one.collection, one.value, one.coverage] for one in means
     ]
     caption = (
-        "Each data set counts the same: for the paper's 27 by the metric the paper gives for it, for VTAB+ "
-        "by accuracy. Means over different parts of a collection must not be compared."
+        "Each data set counts the same: for the paper's 27 by the metric the paper gives for it, else by "
+        "accuracy. Means over different parts of a collection must not be compared."
     )
     table = Table(["model", "protocol", "collection", "mean", "data sets"], rows, caption)
     return Section(MEANS, [one.text for one in means], {"means": table})

@@ -35,7 +35,9 @@ from diptych.evaluation.significance import (
 from diptych.reports import Bars, Estimate, Report, Section, Table
 
 Verdict = Literal["better", "worse", "not told apart", "not enough to say"]
-_CLASS_MEAN, _AREA = "mean_per_class_recall", "roc_auc"
+# Means over classes or categories -> the outcomes that they are means of.
+_CLASS_MEANS = {"mean_per_class_recall": "acc1", "macro_acc": "acc"}
+_AREA = "roc_auc"
 
 
 @dataclass(frozen=True)
@@ -258,19 +260,35 @@ def _mismatch(one: Result, other: Result) -> str:
 
 
 def _source(metric: str) -> str:
-    """The outcomes that a metric is made of: mean per-class recall is a mean of those of accuracy."""
-    return metric.replace(_CLASS_MEAN, "acc1")
+    """The outcomes that a metric is made of: mean per-class recall is a mean of those of accuracy.
+
+    Examples
+    --------
+    >>> _source("mean_per_class_recall@16"), _source("macro_acc"), _source("image_acc")
+    ('acc1@16', 'acc', 'image_acc')
+    """
+    name = next((name for name in _CLASS_MEANS if metric.startswith(name)), "")
+    return _CLASS_MEANS[name] + metric.removeprefix(name) if name else metric
+
+
+def _is_class_mean(metric: str) -> bool:
+    return metric.startswith(tuple(_CLASS_MEANS))
 
 
 def _outcomes(one: Result, other: Result, metric: str) -> list[tuple[int, float, float]]:
     """Place of each picture that both could read, and both outcomes; none where they cannot be paired."""
-    source, by_class = _source(metric), metric.startswith((_CLASS_MEAN, _AREA))
+    source, by_class = _source(metric), (_is_class_mean(metric) or metric.startswith(_AREA))
     if metric not in other.metrics or source not in one.outcomes or source not in other.outcomes:
         return []
     if by_class and (len(one.labels) != len(one.outcomes[source]) or _is_accuracy(one, other, metric)):
         return []
     pairs = zip(one.outcomes[source], other.outcomes[source], strict=True)
-    return [(place, a, b) for place, (a, b) in enumerate(pairs) if a is not None and b is not None]
+    counts = [label >= 0 for label in one.labels] if by_class else [True] * len(one.outcomes[source])
+    return [
+        (place, a, b)
+        for place, (a, b) in enumerate(pairs)
+        if counts[place] and a is not None and b is not None
+    ]
 
 
 def _is_accuracy(one: Result, other: Result, metric: str) -> bool:
@@ -283,7 +301,7 @@ def _is_accuracy(one: Result, other: Result, metric: str) -> bool:
 
 def _not_paired(one: Result, other: Result, metric: str) -> str:
     """Why a metric of both results has no row; "" where it has one, or needs none."""
-    if not metric.startswith((_CLASS_MEAN, _AREA)) or _is_accuracy(one, other, metric):
+    if not (_is_class_mean(metric) or metric.startswith(_AREA)) or _is_accuracy(one, other, metric):
         return ""
     if _outcomes(one, other, metric):
         return ""
@@ -298,7 +316,7 @@ def _difference(one: Result, other: Result, metric: str) -> Difference:
     if metric == _AREA:
         change = paired_area_difference(after, before, labels)
         p = interval_p(change)
-    elif metric.startswith(_CLASS_MEAN):
+    elif _is_class_mean(metric):
         change, p = paired_class_difference(after, before, labels), class_sign_flip_p(gains, labels)
     else:
         change, p = paired_difference(after, before), sign_flip_p(gains)

@@ -49,7 +49,7 @@ class Result:
     intervals : mapping
         Name -> (low, high), a 95 percent interval (`intervals.py`).
     n : int
-        Pictures measured.
+        Pictures measured; of a compositional benchmark, test cases.
     sampled_from : int or None
         How many pictures the data set has, where a sample of it was measured.
     classes : int or None
@@ -69,7 +69,8 @@ class Result:
         read. What two results are compared by (`comparison.py`). Of "roc_auc" it is the picture's placement
         (`rankings.placements`).
     labels : sequence of int
-        The right class of each picture of the data set, where a metric is a mean over classes.
+        The right class of each picture of the data set, where a metric is a mean over classes; -1: the
+        picture does not count in that mean.
     details : mapping
         What else the protocol found, as plain values.
     cost : mapping

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from diptych.disk import file_stems
 from diptych.encoder import EncoderCost
@@ -15,6 +16,7 @@ from diptych.evaluation.report import Result, chance_verdicts, short_name
 from diptych.reports import Curve, Curves, Estimate, Plot, Report, Section, Table
 
 FIGURES = "All figures"  # heading of the overview
+_TRIED = {"acc1": "naming", "acc": "choosing captions"}  # metrics that a page sets against chance
 _PROTOCOLS = {
     "zeroshot_classification": "zero-shot",
     "zeroshot_retrieval": "retrieval",
@@ -22,6 +24,7 @@ _PROTOCOLS = {
     "few_shot": "few-shot",
     "knn": "kNN",
     "classification_under_shift": "under shift",
+    "image_caption_selection": "selection",
 }
 
 
@@ -62,19 +65,33 @@ def overview(results: Sequence[Result]) -> Section:
         if not _told_twice(row["metric"], result)
     ]
     columns = ["data set", "protocol", "metric", "value", "chance", "n", *(["not read"] if unread else [])]
-    named = [result for result in results if "acc1" in result.intervals and "acc1" in result.chance]
-    verdicts = chance_verdicts([(result, "acc1") for result in named])
-    weak = [one.dataset for one, verdict in zip(named, verdicts, strict=True) if verdict != "above"]
-    listed = ", ".join(dict.fromkeys(weak))
-    told = [f"Not shown to be better than chance in naming: {listed}."] if weak else []
-    told += sampled(results)
+    told = [*_near_chance(results), *sampled(results)]
     costs = {one.model: EncoderCost(**one.cost) for one in results if one.cost}  # type: ignore[arg-type]
     told += [f"Cost of {model or 'the model'}: {cost}." for model, cost in costs.items()]
     caption = (
-        "n: pictures measured. In brackets 95 % intervals. Chance: what a model that cannot see "
-        "would get. Class mean: accuracy averaged over classes, shown where it differs from acc1."
+        "n: pictures measured (of selection: test cases). In brackets 95 % intervals. Chance: what a model "
+        "that cannot see would get. Class mean: accuracy averaged over classes, shown where it differs from "
+        "acc1."
     )
     return Section(FIGURES, told, {"results": Table(columns, rows, caption)})
+
+
+def _near_chance(results: Iterable[Result]) -> list[str]:
+    """A sentence for each metric on the data sets where it is not shown to be above chance."""
+    figures = [
+        (result, metric)
+        for result in results
+        for metric in _TRIED
+        if metric in result.intervals and metric in result.chance
+    ]
+    weak: dict[str, list[str]] = {}
+    for (result, metric), verdict in zip(figures, chance_verdicts(figures), strict=True):
+        if verdict != "above":
+            weak.setdefault(metric, []).append(result.dataset)
+    return [
+        f"Not shown to be better than chance in {_TRIED[metric]}: {', '.join(dict.fromkeys(named))}."
+        for metric, named in weak.items()
+    ]
 
 
 def sampled(results: Iterable[Result]) -> list[str]:
@@ -105,8 +122,8 @@ def described(results: Iterable[Result]) -> list[Section]:
 
 
 def details(result: Result, stem: str) -> Section | None:
-    """Calibration, classes and confusions of one result; None where the protocol found none."""
-    tables: dict[str, Table] = {}
+    """Calibration, classes, categories and confusions of one result; None where there are none."""
+    tables = category_tables(result, stem)
     plots: dict[str, Plot] = {}
     told: list[str] = []
     calibration = result.details.get("calibration")
@@ -116,7 +133,7 @@ def details(result: Result, stem: str) -> Section | None:
             "average."
         )
         plots[f"{stem}-calibration"] = reliability(result.dataset, calibration)
-    if result.per_class:
+    if result.per_class and not result.details.get("categories"):  # which has them too
         rows = sorted(result.per_class.items(), key=lambda item: item[1])
         tables[f"{stem}-classes"] = Table(
             ("class", "right"), rows, "Share of each class that was named right."
@@ -128,6 +145,36 @@ def details(result: Result, stem: str) -> Section | None:
     if not tables and not plots:
         return None
     return Section(f"{result.dataset}, {protocol(result.task)}", told, tables, plots)
+
+
+def category_tables(result: Result, stem: str) -> dict[str, Table]:
+    """The figures of each category of a compositional benchmark, a table for each kind of category."""
+    kinds: dict[str, list[Mapping[str, Any]]] = {}
+    for one in result.details.get("categories", ()):
+        kinds.setdefault(one["kind"], []).append(one)
+    tables = {}
+    for kind, listed in kinds.items():
+        named = list(listed[0]["metrics"])
+        counted = "counted" in listed[0]
+        columns = (kind.replace("_", " "), *map(short_name, named), "n", *(["counted"] if counted else []))
+
+        def estimate(one: Mapping[str, Any], name: str) -> Estimate:
+            low, high = one["intervals"][name]
+            return Estimate(one["metrics"][name], low, high, one["n"])
+
+        rows = [
+            (
+                one["category"],
+                *(estimate(one, name) for name in named),
+                one["n"],
+                *(["yes" if one["counted"] else "no"] if counted else []),
+            )
+            for one in listed
+        ]
+        caption = f"Chance: {', '.join(f'{short_name(name)} {result.chance[name]:.3f}' for name in named)}."
+        caption += " Counted: in macro acc, the mean over categories." if counted else ""
+        tables[f"{stem}-{kind}"] = Table(columns, rows, caption)
+    return tables
 
 
 def reliability(name: str, calibration: Mapping[str, Sequence[float]]) -> Curves:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Protocol, Self, TypedDict, Unpack
 
-from diptych.datasets.dataset import ImageDataset, Pictures
+from diptych.datasets.dataset import Pictures
 from diptych.embedding import Failed, Progress, Stage, silent
 from diptych.encoder import CostedEncoder, Encoder
 from diptych.evaluation.features import Embedding, FeatureStore, embed_dataset
@@ -53,6 +53,30 @@ class Settings(TypedDict, total=False):
     model: str
     pretrained: str
     command: str
+
+
+class Data(Protocol):
+    """What a result says of its data; every data set fulfils it."""
+
+    @property
+    def name(self) -> str:
+        """What results call it."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over contents and answers."""
+        ...
+
+    @property
+    def extent(self) -> str:
+        """How much of it was measured, in words."""
+        ...
+
+    @property
+    def sampled_from(self) -> int | None:
+        """How many cases it has, where a sample of it was measured."""
+        ...
 
 
 _DATA = "Data, "  # before a data set's name among the facts
@@ -115,7 +139,7 @@ class Setup:
         with self.stage(f"{what}: prompts", texts * len(resolve(templates))) as advance:
             return ZeroShotClassifier(encoder, templates=templates).fit(names, progress=advance)
 
-    def facts(self, encoder: Encoder, *datasets: Pictures) -> dict[str, str]:
+    def facts(self, encoder: Encoder, *datasets: Data) -> dict[str, str]:
         """What stands at the foot of a report: the command, fingerprints, how it was computed, versions."""
         return {
             "Command": self.command,
@@ -131,7 +155,7 @@ class Setup:
     def result(
         self,
         encoder: Encoder,
-        dataset: Pictures,
+        dataset: Data,
         *,
         task: str,
         metrics: Mapping[str, float],
@@ -141,7 +165,8 @@ class Setup:
         **more: Any,
     ) -> Result:
         """A result that says of which model and data it is, and how it was measured."""
-        by_class = any(name.startswith(("mean_per_class_recall", "roc_auc")) for name in metrics)
+        by_class = any(name.startswith(("mean_per_class_recall", "macro_acc", "roc_auc")) for name in metrics)
+        labels = getattr(dataset, "labels", None)  # (N,) of data sets with one class a picture
         return Result(
             dataset=dataset.name,
             task=task,
@@ -158,6 +183,6 @@ class Setup:
             command=self.command,
             cost=asdict(encoder.cost()) if isinstance(encoder, CostedEncoder) else {},
             sampled_from=dataset.sampled_from,
-            labels=tuple(dataset.labels.tolist()) if by_class and isinstance(dataset, ImageDataset) else (),
+            labels=tuple(labels.tolist()) if by_class and labels is not None else (),
             **more,
         )
