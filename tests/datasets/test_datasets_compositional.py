@@ -233,7 +233,13 @@ def test_names_never_leave_the_folder(tmp_path_factory: pytest.TempPathFactory, 
 
 def test_class_folders_in_a_zip(tmp_path: Path) -> None:
     red, blue = picture_bytes("red"), picture_bytes("blue")
-    files = {"p/red/1.png": red, "p/blue/1.png": blue, "__MACOSX/p/red/._1.png": b"x", "p/blue/2.png": red}
+    files = {
+        "p/red/1.png": red,
+        "p/blue/1.png": blue,
+        "__MACOSX/p/red/._1.png": b"x",
+        "p/blue/2.png": red,
+        "/p/red/1.png": blue,
+    }
     (tmp_path / "p.zip").write_bytes(zip_bytes(files))
     data = load_labelled(tmp_path / "p.zip")
     assert [(key, data.class_names[label]) for (key, _), label in zip(data, data.labels, strict=True)] == [

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from diptych.errors import DataError, ImageError
+from diptych.media import Entry as Packed
 from diptych.media import Limits, iter_members, list_files
 from diptych.media.tars import TarReader, headers
 
@@ -166,17 +167,22 @@ def _scan_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[t
 
 
 def _scan_zip(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Member, bytes | None]]:
-    """Files of a zip; a member that is damaged, encrypted or too large comes as `Unread`."""
+    """Files of a zip; a name that comes twice counts once.
+
+    A member that is damaged, encrypted or too large comes as `Unread`.
+    """
     try:
-        files = list_files(path)
-        names = {file.name for file in files if wanted(_inside(file.name))}
-        contents = iter_members(path, names)
-        for file in files:
+        files: dict[PurePosixPath, Packed] = {}
+        for file in list_files(path):
+            files.setdefault(_inside(file.name), file)
+        chosen = {file.name for name, file in files.items() if wanted(name)}
+        contents = iter_members(path, chosen)
+        for name, file in files.items():
             content: bytes | None = None
-            if file.name in names:
+            if file.name in chosen:
                 _, data = next(contents)  # both go by the order of the zip's directory
                 content = Unread.because(str(data)) if isinstance(data, ImageError) else data
-            yield Member(_inside(file.name), file.size), content
+            yield Member(name, file.size), content
     except ImageError as error:
         raise DataError(f"{error}; expected a zip archive: fetch or pack it again") from error
 
