@@ -145,8 +145,8 @@ def case_hits(images: Sequence[Rows], captions: Sequence[Rows]) -> Hits:
 
     Examples
     --------
-    >>> images = np.array([[1, 0], [0.6, 0.8]], dtype=np.float32)
-    >>> captions = np.array([[0.8, 0.6], [0, 1]], dtype=np.float32)
+    >>> images = np.array([[1.0, 0.0], [0.6, 0.8]])
+    >>> captions = np.array([[0.8, 0.6], [0.0, 1.0]])
     >>> (images @ captions.T).round(2).tolist()        # the second picture prefers the wrong caption
     [[0.8, 0.0], [0.96, 0.8]]
     >>> {name: hits.tolist() for name, hits in case_hits([images], [captions]).items()}
