@@ -132,9 +132,11 @@ def test_several_benchmarks_in_one_folder(tmp_path: Path) -> None:
     assert [one.name for one in load_compositional(tmp_path)] == ["winoground", "aro", "sugar_crepe"]
 
 
-@pytest.mark.parametrize("place", ["gone", "."])
+@pytest.mark.parametrize("place", ["gone", ".", "add_att.json"])
 def test_no_benchmark(tmp_path: Path, place: str) -> None:
-    with pytest.raises(DataError, match="expected"):
+    if place.endswith(".json"):  # one of the files in place of its folder
+        write_sugar_crepe(tmp_path)
+    with pytest.raises(DataError, match="expected a folder"):
         load_compositional(tmp_path / place)
 
 

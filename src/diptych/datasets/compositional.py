@@ -27,7 +27,7 @@ from diptych.datasets.compositional_records import (
 )
 from diptych.datasets.containers import scan
 from diptych.datasets.dataset import stratified
-from diptych.datasets.parquet import has_columns
+from diptych.datasets.parquet import has_columns, is_parquet
 from diptych.datasets.parts import listed
 from diptych.datasets.regions import Box, Regions, digest_of
 from diptych.errors import DataError
@@ -226,8 +226,8 @@ def load_compositional(
     ]
     if not found:
         raise DataError(
-            f"{root} holds no compositional benchmark: expected examples.jsonl or Parquet with the columns "
-            f" {listed(WINOGROUND_COLUMNS)} (Winoground), visual_genome_relation.json or "
+            f"{root} is no compositional benchmark: expected a folder with examples.jsonl or Parquet with the "
+            f"columns {listed(WINOGROUND_COLUMNS)} (Winoground), visual_genome_relation.json or "
             "visual_genome_attribution.json (ARO), or add_att.json, swap_obj.json and the like (SugarCrepe)"
         )
     return tuple(found)
@@ -247,7 +247,7 @@ def _named_files(root: Path, stems: Iterable[str]) -> list[Path]:
 def _winoground_files(root: Path) -> list[Path]:
     """examples.jsonl, else the Parquet files with Winoground's columns."""
     if root.is_file():
-        return [root] if has_columns(root, WINOGROUND_COLUMNS) else []
+        return [root] if is_parquet(root) and has_columns(root, WINOGROUND_COLUMNS) else []
     for folder in (root, root / "data"):
         if (file := folder / "examples.jsonl").is_file():
             return [file]
@@ -262,7 +262,7 @@ def _benchmark(name: str, files: Sequence[Path], images: Path | None) -> Composi
     read = {"winoground": read_winoground, "aro": read_aro, "sugar_crepe": read_sugar_crepe}[name]
     each = [read(file) for file in files]
     wanted = {image for records, _ in each for record in records for image, _ in record.images}
-    places = list(files) if files[0].suffix == ".parquet" else [_pictures_of(name, files[0].parent, images)]
+    places = list(files) if is_parquet(files[0]) else [_pictures_of(name, files[0].parent, images)]
     entries = _entries(places, wanted)
     if not entries:
         raise DataError(
