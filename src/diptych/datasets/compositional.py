@@ -226,8 +226,8 @@ def load_compositional(
     ]
     if not found:
         raise DataError(
-            f"{root} is no compositional benchmark: expected a folder with examples.jsonl or Parquet with the "
-            f"columns {listed(WINOGROUND_COLUMNS)} (Winoground), visual_genome_relation.json or "
+            f"{root} is no compositional benchmark: expected a folder with examples.jsonl or Parquet of "
+            f"the columns {listed(WINOGROUND_COLUMNS)} (Winoground), visual_genome_relation.json or "
             "visual_genome_attribution.json (ARO), or add_att.json, swap_obj.json and the like (SugarCrepe)"
         )
     return tuple(found)
