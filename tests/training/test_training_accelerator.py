@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import threading
@@ -13,10 +14,15 @@ import torch
 from make_runs import TINY_VIT, config_of, same, write_pairs
 
 from diptych.errors import InputError, TrainingError
+from diptych.model.config import TimmConfig
+from diptych.model.statistics import batch_norms, running_statistics
+from diptych.model.timm_trunk import TimmTrunk
 from diptych.training import Run, joining, train, trainer, world
-from diptych.training.accelerator import CudaAccelerator, pick_accelerator
+from diptych.training.accelerator import Accelerator, CudaAccelerator, pick_accelerator
 from diptych.training.joining import join
+from diptych.training.learner import Learner
 from diptych.training.world import DistributedWorld, World, keep_tokens_on_host
+from importable_timm import import_timm
 from waiting import HANG
 
 
@@ -270,3 +276,62 @@ def test_a_world_on_gpus_decides_over_gloo(monkeypatch: pytest.MonkeyPatch) -> N
     assert here.any_rank(True, False) == (True, False)
     assert [tensor.device.type for tensor in sent] == ["cpu"]  # NCCL would wait for every kernel before it
     assert here.accelerator.backend == "cpu:gloo,cuda:nccl"
+
+
+class Two(World):
+    """Two processes, of which this one is the first; notes what the towers are when they are wrapped."""
+
+    size = 2
+
+    def wrap(self, objective, parallel, dtype):  # type: ignore[no-untyped-def]
+        self.wrapped = [type(module) for module in batch_norms(objective)]
+        return objective
+
+
+def test_batch_norms_are_synchronised_before_the_wrapper_and_keep_their_names() -> None:
+    config = config_of(
+        Path("x"), Path("y"), use_bn_sync=True, ema=0.5, lock="image", lock_image_unlocked_groups=2
+    )
+    world = Two()
+    learner = Learner(config, FakeGpu(), world)
+    plain = Learner(dataclasses.replace(config, use_bn_sync=False), FakeGpu(), World())
+    count = len(batch_norms(plain.model))
+    assert world.wrapped == [torch.nn.SyncBatchNorm] * count
+    assert learner.model.state_dict().keys() == plain.model.state_dict().keys()
+    for (name, tensor), (other, expected) in zip(
+        learner.objective.named_parameters(), plain.objective.named_parameters(), strict=True
+    ):
+        assert name == other
+        assert torch.equal(tensor, expected)
+        assert tensor.requires_grad == expected.requires_grad
+    # What is averaged over the processes and what is kept still are the batch norms there are now.
+    assert [id(b) for b in learner.statistics] == [id(b) for b in running_statistics(learner.model)]
+    still = {id(module) for module in learner.still}
+    assert sum(id(norm) in still for norm in batch_norms(learner.model)) == count - 4
+    plain.restore(learner.tensors())
+
+
+def test_batch_norms_are_synchronised_only_among_several_processes_and_on_gpus() -> None:
+    config = config_of(Path("x"), Path("y"), use_bn_sync=True)
+    alone = Learner(config, FakeGpu(), World())
+    assert not any(isinstance(norm, torch.nn.SyncBatchNorm) for norm in batch_norms(alone.model))
+    with pytest.raises(TrainingError, match=r"use_bn_sync needs GPUs: .* on cpu\. Leave it out"):
+        Learner(config, Accelerator(torch.device("cpu")), Two())
+    without = dataclasses.replace(config, model=TINY_VIT)  # has none to synchronise
+    Learner(without, Accelerator(torch.device("cpu")), Two())
+
+
+def test_batch_norms_of_timm_keep_their_activation() -> None:
+    library = import_timm()
+    tower = TimmTrunk(TimmConfig(image_size=32, model_name="test_efficientnet"), 16)
+    acts = [type(norm.act) for norm in batch_norms(tower) if hasattr(norm, "act")]
+    images = torch.randn(2, 3, 32, 32)
+    expected, keys = tower.eval()(images), list(tower.state_dict())
+    synced = FakeGpu().sync_batch_norms(tower)
+    assert all(isinstance(norm, torch.nn.SyncBatchNorm) for norm in batch_norms(synced))
+    assert [type(norm.act) for norm in batch_norms(synced) if hasattr(norm, "act")] == acts
+    assert torch.nn.Identity in acts
+    assert len(set(acts)) > 1
+    assert list(synced.state_dict()) == keys
+    assert torch.equal(synced(images), expected)
+    del library

@@ -28,6 +28,7 @@ BIASED = dataclasses.replace(TINY_VIT, init_logit_bias=-5.0)
 NEEDS: dict[tuple[str, Any], dict[str, Any]] = {
     ("loss", "sigmoid"): {"model": BIASED},
     ("objective", "classes"): {"classes": CAPTIONS},
+    ("lock", "both"): {"lock_image_unlocked_groups": 2, "lock_text_unlocked_layers": 1},
     ("still_norms", True): {"model": TINY},
 }
 

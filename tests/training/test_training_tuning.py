@@ -100,6 +100,7 @@ def test_early_layers_learn_slower(shape) -> None:  # type: ignore[no-untyped-de
     if shape is TINY:
         assert [shares[f"visual.layer{n}.0.conv1.weight"] for n in (1, 2, 3, 4)] == [0.0625, 0.125, 0.25, 0.5]
         assert depth("visual.conv1.weight", model) == 5
+        assert shares["visual.meanpool.c_proj.weight"] == 1.0
     else:
         assert shares["visual.conv1.weight"] == 0.25
     decays = {group["weight_decay"] for group in groups}

@@ -161,7 +161,8 @@ FIELDS: tuple[str, ...] = (
     "schedule",
     "epochs_cooldown",
 )
-FIELDS += ("lr_cooldown_power", "lr_cooldown_end")
+FIELDS += ("lr_cooldown_power", "lr_cooldown_end", "lock", "lock_image_unlocked_groups")
+FIELDS += ("lock_text_unlocked_layers", "use_bn_sync")
 
 
 def train(
@@ -185,6 +186,10 @@ def train(
     epochs_cooldown: fields.EpochsCooldown = None,
     lr_cooldown_power: fields.CooldownPower = None,
     lr_cooldown_end: fields.CooldownEnd = None,
+    lock: fields.Lock = None,
+    lock_image_unlocked_groups: fields.UnlockedGroups = None,
+    lock_text_unlocked_layers: fields.UnlockedLayers = None,
+    use_bn_sync: fields.UseBnSync = None,
     assignments: Assignments = None,
     dry_run: DryRun = False,
     logger: Logger = None,

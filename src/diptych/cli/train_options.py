@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-_RATE = "Learning rate"
+_RATE, _LOCK = "Learning rate", "What does not learn"
 
 Rate = Annotated[
     float | None, typer.Option(metavar="RATE", help="Peak learning rate.", rich_help_panel=_RATE)
@@ -40,4 +40,41 @@ CooldownPower = Annotated[
 CooldownEnd = Annotated[
     float | None,
     typer.Option("--lr-cooldown-end", metavar="RATE", help="Rate at its end (0).", rich_help_panel=_RATE),
+]
+
+Lock = Annotated[
+    Literal["image", "text", "both"] | None,
+    typer.Option(
+        metavar="TOWER",
+        help="A tower that stays as it is, batch norms included: image (LiT), text or both; default: none.",
+        rich_help_panel=_LOCK,
+    ),
+]
+UnlockedGroups = Annotated[
+    int | None,
+    typer.Option(
+        "--lock-image-unlocked-groups",
+        metavar="N",
+        help="Let the last N groups of a locked image tower learn (0): 1 is the projection, 2 also the last "
+        "block (stage of a ResNet), and so on.",
+        rich_help_panel=_LOCK,
+    ),
+]
+UnlockedLayers = Annotated[
+    int | None,
+    typer.Option(
+        "--lock-text-unlocked-layers",
+        metavar="N",
+        help="Likewise of a locked text tower (0).",
+        rich_help_panel=_LOCK,
+    ),
+]
+UseBnSync = Annotated[
+    bool | None,
+    typer.Option(
+        "--use-bn-sync",
+        metavar="",
+        help="Batch norms normalise over the pictures of all processes, not each over its own; GPUs only.",
+        rich_help_panel="Run",
+    ),
 ]

@@ -13,6 +13,7 @@ from diptych.model.config import CLIPConfig, RobertaConfig
 from diptych.model.resnet import AttentionPool, AveragePool, Bottleneck, ModifiedResNet
 from diptych.model.roberta import RobertaTower
 from diptych.model.sharding import shard_like
+from diptych.model.statistics import BatchNorm
 from diptych.model.timm_trunk import TimmTrunk, fill_buffers
 from diptych.model.vit import VisionTransformer
 
@@ -112,7 +113,7 @@ def _default(module: nn.Module, draw: _Draw) -> None:
             draw.uniform(module.bias, bound)
     elif isinstance(module, nn.LayerNorm):
         module.reset_parameters()
-    elif isinstance(module, nn.BatchNorm2d):
+    elif isinstance(module, BatchNorm):
         module.reset_parameters()  # its running mean and variance too
     elif isinstance(module, Attention):
         width = module.in_proj_weight.shape[1]

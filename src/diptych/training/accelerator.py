@@ -12,15 +12,18 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diptych.errors import TrainingError
 from diptych.model.machine import pick_device
+from diptych.model.statistics import batch_norms
+from diptych.model.timm_trunk import TimmTrunk
 from diptych.pairs.pictures import free_memory
 
+Tower = TypeVar("Tower", bound=nn.Module)
 USABLE = 0.8  # of the free memory that is used at most
 
 
@@ -66,6 +69,21 @@ class Accelerator:
     def fast_products(self, dtype: torch.dtype) -> Iterator[None]:
         """TF32 for products of float32, where the towers compute in less than that anyway."""
         yield
+
+    def sync_batch_norms(self, tower: Tower) -> Tower:
+        """A tower whose batch norms normalise over the pictures of all processes.
+
+        Raises
+        ------
+        TrainingError
+            It has batch norms, and torch synchronises none on this device.
+        """
+        if batch_norms(tower):
+            raise TrainingError(
+                f"use_bn_sync needs GPUs: torch has no synchronised batch norms on {self.device.type}. Leave "
+                "it out: each process normalises its own pictures, and the running statistics are their mean"
+            )
+        return tower
 
     def pin(self, tensor: Tensor) -> Tensor:
         """The tensor in memory that the device can copy from by itself."""
@@ -157,6 +175,15 @@ class CudaAccelerator(Accelerator):
         finally:
             torch.set_float32_matmul_precision(products)
             torch.backends.cudnn.allow_tf32 = convolutions
+
+    def sync_batch_norms(self, tower: Tower) -> Tower:
+        """By torch's SyncBatchNorm; the parameters, the statistics and their names are the same."""
+        if isinstance(tower, TimmTrunk):
+            # Some batch norms of timm apply their activation, too, which torch's conversion would drop.
+            from timm.layers.norm_act import convert_sync_batchnorm
+
+            return convert_sync_batchnorm(tower)  # type: ignore[no-any-return,no-untyped-call]
+        return nn.SyncBatchNorm.convert_sync_batchnorm(tower)  # type: ignore[no-any-return,no-untyped-call]
 
     def pin(self, tensor: Tensor) -> Tensor:
         """A copy in page-locked memory."""

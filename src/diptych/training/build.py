@@ -16,7 +16,7 @@ from diptych.pairs.order import hash_keys
 from diptych.training.config import TrainConfig
 from diptych.training.objective import Contrastive, Objective
 from diptych.training.predicting import BagPrediction, CaptionPrediction, Classification
-from diptych.training.tuning import add_low_rank, lock_tower
+from diptych.training.tuning import add_low_rank, locked_parameters
 from diptych.weights import ModelSpec, load_checkpoint
 
 
@@ -29,10 +29,15 @@ def build_model(config: TrainConfig, device: torch.device, *, plain: bool = Fals
     model = build(config.architecture, device=device, seed=config.seed)
     if device.type != "meta":
         model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if not plain and config.lora:
-        add_low_rank(model, config.lora, config.lora_alpha, seed=config.seed, lock=config.lock)
-    elif not plain:
-        lock_tower(model, config.lock)
+    if plain:
+        return model
+    locked = locked_parameters(
+        model, config.lock, groups=config.lock_image_unlocked_groups, layers=config.lock_text_unlocked_layers
+    )
+    if config.lora:
+        add_low_rank(model, config.lora, config.lora_alpha, seed=config.seed, locked=locked)
+    for parameter in locked:
+        parameter.requires_grad_(False)
     return model
 
 

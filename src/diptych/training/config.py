@@ -102,7 +102,11 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     # What stays as it is (fine-tuning), see tuning.py
-    lock: Literal["", "image", "text"] = ""  # a tower that does not learn (LiT: image)
+    lock: Literal["", "image", "text", "both"] = ""  # a tower that does not learn (LiT: image)
+    # Groups at the end of a locked tower that do learn: the projection with the norm before it, then block
+    # after block, or stage after stage of a tower that has stages. 0: the whole tower is locked.
+    lock_image_unlocked_groups: int = 0
+    lock_text_unlocked_layers: int = 0
     still_norms: bool = False  # batch norms go by the statistics they have, and keep them
     layer_decay: float = 1.0  # the rate of each layer is this part of the next one's
     lora: int = 0  # rank of the changes that are learned in place of the weights; 0: the weights
@@ -120,6 +124,7 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     parallel: Literal["ddp", "fsdp"] = "ddp"  # of several processes: each has the model, or a piece of it
     exchange: Literal["gathered", "ring"] = "gathered"  # how their features meet in the loss
+    use_bn_sync: bool = False  # batch norms normalise over the pictures of all processes; on GPUs
     lanes: int = 0  # the data is dealt out in so many; 0: as many as processes at the start
     threads: int = 0  # of torch; 0: as many as it takes
     workers: int = 2  # threads that decode
@@ -153,6 +158,8 @@ class TrainConfig:
             "threads",
             "lanes",
             "epochs_cooldown",
+            "lock_image_unlocked_groups",
+            "lock_text_unlocked_layers",
         ):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
@@ -190,6 +197,17 @@ class TrainConfig:
             raise InputError("lora changes weights that are there: name them, start='default'")
         if self.lora and self.parallel == "fsdp":
             raise InputError("lora goes with parallel='ddp': what it learns is small enough for each process")
+        unlocked = {"image": self.lock_image_unlocked_groups, "text": self.lock_text_unlocked_layers}
+        for tower, count in unlocked.items():
+            if count and self.lock not in (tower, "both"):
+                raise InputError(
+                    f"groups of the {tower} tower are unlocked, and it is not locked: lock={tower}"
+                )
+        if self.lock == "both" and not any(unlocked.values()):
+            raise InputError(
+                "lock=both leaves nothing to learn: unlock the last groups of a tower, "
+                "lock_image_unlocked_groups=1 or lock_text_unlocked_layers=1"
+            )
         if self.lora < 0 or min(self.distil_similarity, self.distil_features) < 0:
             raise InputError("lora, distil_similarity and distil_features: expected 0 or more")
 

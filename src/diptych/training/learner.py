@@ -194,7 +194,7 @@ class Learner:
     def _train_mode(self) -> None:
         self.objective.train()
         for module in self.still:
-            module.eval()
+            module.training = False  # not what is inside: the last blocks of a locked tower may learn
 
     def _precision(self) -> Any:
         return self.accelerator.autocast(self.dtype)
@@ -205,6 +205,9 @@ class Learner:
         objective = build_objective(config, META if sharded else self.device, self.teachers, plain=plain)
         if plain or not wrapped:
             return objective, objective
+        if config.use_bn_sync and self.world.size > 1:
+            # Before the wrapper, which takes the modules as they are; names and tensors stay the same.
+            objective.model.visual = self.accelerator.sync_batch_norms(objective.model.visual)
         forward = self.world.wrap(objective, config.parallel, self.dtype)
         if sharded:  # only now is there memory: for the shards
             materialise(objective, self.device, config.seed)

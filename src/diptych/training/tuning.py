@@ -1,7 +1,8 @@
 """Training that leaves much of a model as it is: locked towers, low-rank changes, slower early layers.
 
 Fine-tuning on a few thousand pairs can lose in an epoch what pretraining learned of everything else. Four
-ways against that, which can be combined: lock a tower (LiT, Zhai et al. 2022, arXiv 2111.07991), learn a
+ways against that, which can be combined: lock a tower (LiT, Zhai et al. 2022, arXiv 2111.07991) or all of it
+but its last groups, learn a
 change of low rank in place of the weights (LoRA, Hu et al. 2021, arXiv 2106.09685), let early layers learn
 slower than late ones, and keep the statistics of batch norms as they are. A fifth needs no training: weights
 between the start and the end, `diptych.weights.combine` (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903).
@@ -11,14 +12,14 @@ What each learns and forgets: docs/fine-tuning.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from diptych.errors import WeightsError
+from diptych.errors import InputError, WeightsError
 from diptych.model.blocks import MLP, Attention
 from diptych.model.clip import CLIP, RobertaCLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, TimmConfig, ViTConfig
@@ -28,7 +29,7 @@ from diptych.model.timm_trunk import TimmTrunk
 from diptych.weights import Checkpoint, fit, load_checkpoint
 from diptych.weights.resizing import resize_positions
 
-Lock = Literal["", "image", "text"]
+Lock = Literal["", "image", "text", "both"]
 
 _BLOCK = re.compile(r"(?:resblocks|encoder\.layer)\.(\d+)\.")
 _TRUNK = re.compile(r"trunk\.(?:(?:stages|blocks|layers)\.|layer)(\d+)\.")
@@ -42,6 +43,7 @@ _LAST = (
     "visual.proj",
     "visual.pool_head",
     "visual.attnpool",
+    "visual.meanpool",
 )
 
 
@@ -183,25 +185,27 @@ class LowRank(nn.Module):
         return weight + self.factor * (self.b @ self.a).view_as(weight)
 
 
-def add_low_rank(model: CLIP, rank: int, scale: float, *, seed: int = 0, lock: Lock = "") -> None:
+def add_low_rank(
+    model: CLIP, rank: int, scale: float, *, seed: int = 0, locked: Collection[nn.Parameter] = ()
+) -> None:
     """Give every matrix of attention, MLPs and convolutions a change of low rank; nothing else learns then.
 
     Scale and bias of the logits go on learning. What is locked gets no change.
     """
-    late = {id(model.logit_scale), id(model.logit_bias)}
+    late, fixed = {id(model.logit_scale), id(model.logit_bias)}, set(map(id, locked))
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in late)
-    for number, (module, name) in enumerate(list(_matrices(model, lock))):
+    matrices = [(module, name) for module, name in _matrices(model) if id(getattr(module, name)) not in fixed]
+    for number, (module, name) in enumerate(matrices):
         weight = getattr(module, name)
         change = LowRank(weight, rank, scale, seed + number)
         # Unsafe only in that torch does not try it out first, which would cost a forward of every layer.
         parametrize.register_parametrization(module, name, change, unsafe=True)
 
 
-def _matrices(model: CLIP, lock: Lock) -> Iterator[tuple[nn.Module, str]]:
-    texts = model.text if isinstance(model, RobertaCLIP) else model.transformer
-    towers: list[nn.Module] = [] if lock == "text" else [texts]
-    towers += [] if lock == "image" else [model.visual]
+def _matrices(model: CLIP) -> Iterator[tuple[nn.Module, str]]:
+    towers: list[nn.Module] = [model.text if isinstance(model, RobertaCLIP) else model.transformer]
+    towers.append(model.visual)
     kinds: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
         ModifiedResNet: (nn.Conv2d,),
         RobertaTower: (nn.Linear,),
@@ -222,20 +226,69 @@ def _matrices(model: CLIP, lock: Lock) -> Iterator[tuple[nn.Module, str]]:
                 )  # a depthwise convolution has few numbers and no matrix across channels
 
 
-def lock_tower(model: CLIP, lock: Lock) -> None:
-    """Let one tower be as it is."""
-    for name, parameter in model.named_parameters():
-        picture = name.startswith("visual.")
-        if name not in ("logit_scale", "logit_bias") and lock == ("image" if picture else "text"):
-            parameter.requires_grad_(False)
+def locked_parameters(model: CLIP, lock: Lock, *, groups: int = 0, layers: int = 0) -> list[nn.Parameter]:
+    """Parameters of the locked towers, without those of their last groups.
+
+    A group is what lies equally far from the end of its tower (`depth`): the projection and the norm before
+    it; the last block; the block before that; at last the embeddings. Stages count instead of blocks in a
+    ResNet and in towers of timm that have stages. Two or more groups of a transformer are those of
+    open_clip's `--lock-image-unlocked-groups`; a single one is there the projection alone.
+
+    Parameters
+    ----------
+    model : CLIP
+    lock : {"", "image", "text", "both"}
+        Which tower is locked.
+    groups, layers : int
+        Groups at the end of the image tower and of the text tower that learn all the same.
+
+    Raises
+    ------
+    InputError
+        A tower has no more groups than are to be unlocked.
+
+    Examples
+    --------
+    >>> from diptych.model.initialise import build
+    >>> from diptych.model.presets import preset
+    >>> model = build(preset("ViT-B-32"), device="meta")
+    >>> locked = locked_parameters(model, "image", groups=2)
+    >>> block = model.visual.transformer.resblocks[10]
+    >>> any(p is block.mlp.c_fc.weight for p in locked), any(p is model.visual.proj for p in locked)
+    (True, False)
+    """
+    locked: list[nn.Parameter] = []
+    for tower, unlocked in (("image", groups), ("text", layers)):
+        if lock not in (tower, "both"):
+            continue
+        depths = [
+            (parameter, depth(name, model))
+            for name, parameter in model.named_parameters()
+            if name.startswith("visual.") == (tower == "image") and name not in ("logit_scale", "logit_bias")
+        ]
+        count = 1 + max(deep for _, deep in depths)
+        if unlocked >= count:
+            raise InputError(
+                f"the {tower} tower has {count} groups, and {unlocked} are to be unlocked: expected fewer "
+                f"than {count}, or leave out the lock"
+            )
+        locked += [parameter for parameter, deep in depths if deep >= unlocked]
+    return locked
 
 
 def still_modules(model: CLIP) -> list[nn.Module]:
-    """Modules whose own weights do not learn; kept out of training, batch norms keep their statistics."""
+    """Modules that do not learn, to be kept out of training mode, each for itself.
+
+    Those whose own weights are fixed: batch norms then keep their statistics. And what has no weights inside
+    a part of which nothing learns, such as dropout, so that a locked tower gives the same rows each time.
+    """
+    fixed = [m for m in model.modules() if not any(p.requires_grad for p in m.parameters())]
+    inside = {id(inner) for m in fixed if any(True for _ in m.parameters()) for inner in m.modules()}
     return [
         module
         for module in model.modules()
-        if (own := list(module.parameters(recurse=False))) and not any(p.requires_grad for p in own)
+        if id(module) in inside
+        or ((own := list(module.parameters(recurse=False))) and not any(p.requires_grad for p in own))
     ]
 
 
