@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from diptych.disk import LONGEST_STEM, file_stem, file_stems
+from diptych.disk import LONGEST_STEM, file_inside, file_stem, file_stems
 
 HOSTILE = [
     "x/../../../evil",
@@ -64,3 +65,21 @@ def test_no_two_texts_share_a_file(texts: list[str], spaces: bool) -> None:
 
 def test_letters_of_every_script_stay() -> None:
     assert file_stem("हिन्दी, ไทย/日本語") == "हिन्दी-ไทย-日本語"
+
+
+@given(st.text(st.sampled_from("ab./\\:\0C "), max_size=12))
+def test_a_name_from_data_never_leads_out_of_its_folder(name: str) -> None:
+    for system in (PurePosixPath, PureWindowsPath):
+        home = system("home/data")
+        file = file_inside(Path("home/data"), name)
+        if file is not None:
+            joined = system(*file.parts)
+            assert joined.is_relative_to(home)
+            assert joined != home
+            assert ".." not in joined.parts
+            assert (home / name).is_relative_to(home)  # as the system itself joins the two
+
+
+@pytest.mark.parametrize("name", ["a.png", "val/a.png", "./a.png", "a..b", "..a", "a b"])
+def test_a_name_inside_is_kept(name: str) -> None:
+    assert file_inside(Path("data"), name) == Path("data") / name

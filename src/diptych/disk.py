@@ -11,7 +11,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from diptych.errors import SaveError
 
@@ -171,6 +171,26 @@ def file_stems(texts: Iterable[str], *, spaces: bool = False, fallback: str = "u
         taken.add(_compared(name))
         names.append(name)
     return names
+
+
+def file_inside(folder: Path, name: str) -> Path | None:
+    """The file of a name that comes from data, below a folder; None where the name would lead out of it.
+
+    Judged by the name alone and by the rules of every system: no root, drive, "..", backslash or NUL. Whether
+    the file is there, and where links lead, is not looked at.
+
+    Examples
+    --------
+    >>> file_inside(Path("data"), "val/a.png") == Path("data/val/a.png")
+    True
+    >>> [file_inside(Path("data"), name) for name in ("/etc/passwd", "a/../../b", "C:b", "..", "")]
+    [None, None, None, None, None]
+    """
+    parts = PurePosixPath(name).parts
+    leads_out = not parts or ".." in parts or name.startswith("/") or bool(PureWindowsPath(name).anchor)
+    if leads_out or any(sign in name for sign in ("\\", "\0")) or PureWindowsPath(name).drive:
+        return None
+    return folder.joinpath(*parts)
 
 
 def _is_word(letter: str) -> bool:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from diptych.embeddings import Columns, Settings, embed_to_folder, read_manifest, read_parts
+from diptych.embeddings.folder import read_record
 from diptych.errors import DataError, InputError, ModelError
 from toys import COLOURS, ToyEncoder, picture, picture_bytes, tar_bytes
 
@@ -273,6 +274,18 @@ def test_a_part_that_was_damaged_is_told(shards: str, tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"img_emb_1\.npy is not what was written"):
         list(read_parts(tmp_path / "out"))
+
+
+def test_a_record_that_names_files_elsewhere_counts_for_nothing(album: Path, tmp_path: Path) -> None:
+    embed_to_folder(ToyEncoder(), [album], tmp_path / "out")
+    (file,) = [one for one in (tmp_path / "out").rglob("*.json") if '"files"' in one.read_text()]
+    told = json.loads(file.read_text())
+    number = told["part"]
+    assert read_record(tmp_path / "out", number) is not None
+    (tmp_path / "secret").write_bytes(b"1234")
+    told["files"] |= {"../secret": [4, "x"]}
+    file.write_text(json.dumps(told))
+    assert read_record(tmp_path / "out", number) is None
 
 
 def test_shards_in_an_object_store(tmp_path: Path) -> None:

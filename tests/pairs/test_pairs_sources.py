@@ -125,6 +125,20 @@ def test_a_large_archive_is_unpacked_to_a_file_that_goes(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("diptych-*"))
 
 
+def test_rows_of_a_table_do_not_lead_out_of_the_root_that_is_given(tmp_path):
+    (tmp_path / "root").mkdir()
+    for path in ("root/a.png", "b.png"):
+        (tmp_path / path).write_bytes(picture(1))
+    rows = ["a.png,a", "../b.png,b", f"{tmp_path / 'b.png'},c", "./a.png,d"]
+    (tmp_path / "root" / "t.csv").write_text("\n".join(["filepath,title", *rows]))
+    given = Table(tmp_path / "root" / "t.csv", root=tmp_path / "root").open()
+    assert [given.captions(n) for n in range(len(given))] == [("a", "d")]
+    assert given.dropped == {"outside of root": 2}
+    own = Table(tmp_path / "root" / "t.csv").open()  # the table's own folder: as open_clip reads it
+    assert len(own) == 3
+    assert own.read(1).image == picture(1)
+
+
 def test_labels_by_folder_with_names_changed_and_left_out(tmp_path):
     path = write_tar(
         tmp_path / "c.tar", [*class_members(["Faces_easy", "ant", "sea_horse"]), ("top.png", b"z")]

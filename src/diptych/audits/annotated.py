@@ -16,6 +16,7 @@ import numpy as np
 
 from diptych.datasets import ImageDataset
 from diptych.datasets.archives import Entry
+from diptych.disk import file_inside
 from diptych.errors import DataError
 from diptych.zeroshot import class_names
 
@@ -119,9 +120,8 @@ def _clevr_scenes(folder: Path) -> list[Mapping[str, Any]]:
     try:
         scenes = json.loads(path.read_text(encoding="utf-8"))["scenes"]
         found = [one for one in scenes if isinstance(one["objects"], list) and one["objects"]]
-        # A name from the file is a name in that folder and never a path to somewhere else.
-        found = [one for one in found if Path(one["image_filename"]).name == one["image_filename"]]
-        found = [one for one in found if (folder / "images" / "val" / one["image_filename"]).is_file()]
+        files = [file_inside(folder / "images" / "val", one["image_filename"]) for one in found]
+        found = [one for one, file in zip(found, files, strict=True) if file is not None and file.is_file()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} cannot be read as CLEVR's scenes ({type(error).__name__}: {error}): expected the folder "

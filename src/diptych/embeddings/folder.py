@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.disk import write_bytes
+from diptych.disk import file_inside, write_bytes
 from diptych.errors import DataError
 from diptych.extras import require
 
@@ -201,7 +201,9 @@ def read_record(folder: Path, number: int) -> Record | None:
     try:
         told = json.loads(_record_path(folder, number).read_text(encoding="utf-8"))
         files = {path: (size, digest) for path, (size, digest) in told["files"].items()}
-        if any((folder / path).stat().st_size != size for path, (size, _) in files.items()):
+        paths = [file_inside(folder, path) for path in files]
+        sizes = [None if path is None else path.stat().st_size for path in paths]
+        if sizes != [size for size, _ in files.values()]:
             return None
         failures = [(key, reason) for key, reason in told["failures"]]
         return Record(told["part"], told["rows"], told["unit"], files, failures)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from diptych.disk import file_inside
 from diptych.errors import WeightsError
 
 # TensorProto.DataType -> (name, bits of an element); 8 is string, which has no size.
@@ -158,18 +159,12 @@ def _shown(path: Path, root: Path) -> str:
 
 def _located(path: Path, location: str) -> Path:
     """Where external data lie: beside the graph or below, whatever the system's rules for paths."""
-    parts = PurePosixPath(location).parts
-    if (
-        not parts
-        or location.startswith("/")
-        or ".." in parts
-        or any(sign in location for sign in ("\\", ":", "\0"))
-        or _ADDRESS_MARK in location
-    ):
+    file = file_inside(path.parent, location)
+    if file is None or ":" in location or _ADDRESS_MARK in location:  # "a:b" is a stream of a file to Windows
         raise WeightsError(
             f"{path} keeps weights in {location[:200]!r}: expected a file beside it, so it is refused"
         )
-    return path.parent.joinpath(*parts)
+    return file
 
 
 @dataclass

@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from diptych.disk import file_inside
 from diptych.errors import InputError, TextError
 from diptych.inputs.cleaning import CLEANERS
 from diptych.inputs.config import TokenizerConfig
@@ -196,8 +197,9 @@ def _language_id(vocabulary: Vocabulary, language: str) -> int:
 def _open_vocabulary(config: TokenizerConfig, folder: Path | None) -> Vocabulary:
     if config.kind == "clip":
         return ClipVocabulary(config.merges)
-    name = Path(config.file or "tokenizer.json")
-    if folder is not None and (name.is_absolute() or ".." in name.parts):
-        # The config may come from a downloaded model: it names a file of its own folder, nothing else.
+    name = config.file or "tokenizer.json"
+    # The config may come from a downloaded model: it names a file of its own folder, nothing else.
+    path = Path(name) if folder is None else file_inside(folder, name)
+    if path is None:
         raise InputError(f"tokenizer file {config.file!r} is outside the model's folder {folder}")
-    return FileVocabulary(folder / name if folder is not None else name)
+    return FileVocabulary(path)

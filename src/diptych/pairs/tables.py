@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from diptych.disk import file_inside
 from diptych.errors import DataError
 from diptych.media.parquet import open_parquet, rows_of
 from diptych.media.patterns import find_files, refuse_remote
@@ -41,7 +42,8 @@ class Table:
     separator : str, optional
         Of a CSV; by default tab, comma, semicolon or bar, whichever splits the header into those columns.
     root : str or Path, optional
-        By default the table's folder.
+        By default the table's folder; a row may then also name a picture elsewhere, by an absolute path or
+        with "..". Rows that lead out of a root that is given are dropped and counted.
     """
 
     path: str | Path | Sequence[str | Path]
@@ -68,6 +70,7 @@ class _Table(Source):
         self._places: list[Path | tuple[int, int]] = []  # a file, or offset and size in the spool
         self._spool = Spool(str(description.path))
         self._known: dict[Path, int] = {}
+        self._root_given = description.root is not None
         for path in find_files(description.path):
             root = path.parent if description.root is None else Path(description.root).expanduser()
             for image, *captions in _rows(path, description):
@@ -99,7 +102,10 @@ class _Table(Source):
             self._append(name, (self._spool.write(image), len(image)), captions)
         else:
             refuse_remote(image)
-            path = root / image
+            path = file_inside(root, image) if self._root_given else root / image
+            if path is None:
+                self.dropped["outside of root"] += 1
+                return
             if path in self._known:
                 self._captions[self._known[path]] += captions
             else:
