@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import Result
+
+from diptych.cli.models import _lines, describe
+from diptych.weights import load_checkpoint
 
 Run = Callable[..., Result]
 
@@ -129,3 +133,16 @@ def test_convert_refuses(run: Run, tiny: Path) -> None:
     done = run("models", "convert", tiny, "out", "--to", "onnx")
     assert done.exit_code == 2
     assert "diptych, open_clip, transformers" in done.stderr
+
+
+def test_a_mean_of_models_is_shown_model_by_model(run: Run, tiny: Path) -> None:
+    told = {"mean_of": [{"identity": f"sha256:{n}", "share": 0.5, "recipe": {"epochs": n}} for n in (1, 2)]}
+    checkpoint = load_checkpoint(tiny)
+    mean = dataclasses.replace(checkpoint, spec=dataclasses.replace(checkpoint.spec, training=told))
+    lines = _lines(describe(mean)["training"], "  ")
+    assert [line.strip() for line in lines if line.startswith("  mean")] == [
+        "mean of, 1 of 2",
+        "mean of, 2 of 2",
+    ]
+    assert "{" not in "\n".join(lines)
+    assert "sha256:2" in "\n".join(lines)

@@ -8,17 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tiny_models import TINY
 from torch import Tensor
 from typer.testing import CliRunner
 
 from diptych.cli.models import app
-from diptych.encoders import load
+from diptych.encoders import TorchEncoder, load
 from diptych.errors import InputError
-from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig
+from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TimmConfig
 from diptych.model.initialise import build
+from diptych.model.presets import preset
 from diptych.weights import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint
-from diptych.weights.resizing import resize_checkpoint, resize_positions
+from diptych.weights.fitting import expected_shapes
+from diptych.weights.resizing import resize_checkpoint, resize_positions, resized_architecture
 
 # What open_clip 3.3's resize_pos_embed and resize_text_pos_embed make of `table`.
 RECORDED = json.loads((Path(__file__).parent / "recorded_positions.json").read_text(encoding="utf-8"))
@@ -91,6 +94,43 @@ def test_a_roberta_has_no_more_positions_than_its_table() -> None:
         resize_checkpoint(checkpoint, context_length=19)
 
 
+@pytest.mark.usefixtures("with_timm")
+@pytest.mark.parametrize("name", ["convnext_tiny", "MobileCLIP-S1"])
+def test_convolutions_take_any_size(name: str) -> None:
+    config = preset(name)
+    larger = resized_architecture(config, image_size=320)
+    assert larger.vision.image_size == 320
+    assert expected_shapes(larger) == expected_shapes(config)
+    with pytest.raises(InputError, match="takes 32 pixels or more"):
+        resized_architecture(config, image_size=16)
+
+
+@pytest.mark.parametrize("name", ["EVA02-B-16", "ViTamin-S"])
+def test_positions_of_timms_towers_are_not_resized(name: str) -> None:
+    config = preset(name)
+    assert resized_architecture(config, image_size=config.vision.image_size) == config
+    with pytest.raises(InputError, match="only ConvNeXt and FastViT take another size"):
+        resized_architecture(config, image_size=384)
+
+
+@pytest.mark.usefixtures("with_timm")
+def test_a_convolutional_tower_reads_a_larger_picture() -> None:
+    """The smallest ConvNeXt, of one layer a stage and random weights, from 64 to 96 pixels."""
+    vision = TimmConfig(model_name="convnext_atto", image_size=64, pool="", projection="linear")
+    config = dataclasses.replace(TINY, vision=vision)
+    spec = ModelSpec(name="toy", architecture=config)
+    spec = dataclasses.replace(spec, preprocess=dataclasses.replace(spec.preprocess, size=64))
+    small = Checkpoint(spec=spec, state=build(config, seed=0).state_dict(), identity="x")
+    larger = resize_checkpoint(small, image_size=96)
+    assert larger.spec.preprocess.size == 96
+    assert "image size 64 resized to 96" in larger.spec.source
+    assert all(torch.equal(larger.state[name], tensor) for name, tensor in small.state.items())
+    rows = TorchEncoder.from_checkpoint(larger, device="cpu").encode_images(
+        [Image.new("RGB", (120, 90), "red")]
+    )
+    assert rows.shape == (1, config.embed_dim)
+
+
 def test_convert_writes_a_resized_model(tmp_path: Path) -> None:
     save_checkpoint(
         tmp_path / "a", ModelSpec(name="toy", architecture=TINY), build(TINY, seed=0).state_dict()
@@ -98,6 +138,6 @@ def test_convert_writes_a_resized_model(tmp_path: Path) -> None:
     words = ["convert", str(tmp_path / "a"), str(tmp_path / "b"), "--image-size", "64"]
     run = CliRunner().invoke(app, [*words, "--context-length", "20"])
     assert run.exit_code == 0, run.output
-    assert "measure the model" in run.stderr
+    assert "measure it before using it" in " ".join(run.stderr.split())
     spec = load_checkpoint(tmp_path / "b").spec
     assert (spec.preprocess.size, spec.tokenizer.context_length) == (64, 20)

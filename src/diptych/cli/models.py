@@ -238,6 +238,10 @@ def _lines(value: dict[str, Any], indent: str) -> list[str]:
     for name, inner in value.items():
         if isinstance(inner, dict) and inner:
             lines += [f"{indent}{name}", *_lines(inner, indent + "  ")]
+        elif isinstance(inner, list) and inner and all(isinstance(one, dict) for one in inner):
+            for number, one in enumerate(inner, start=1):  # "mean_of": the models that were averaged
+                title = f"{name.replace('_', ' ')}, {number} of {len(inner)}"
+                lines += [f"{indent}{title}", *_lines(one, indent + "  ")]
         else:
             told = f"{inner:,}" if isinstance(inner, int) and not isinstance(inner, bool) else str(inner)
             lines.append(f"{indent}{name:<{max(24 - len(indent), 1)}} {clean(told)}")
@@ -257,7 +261,7 @@ def convert(
     pretrained: options.Pretrained = None,
     image_size: Annotated[
         int | None,
-        typer.Option("--image-size", metavar="PIXELS", help="Resize the position table to this image size."),
+        typer.Option("--image-size", metavar="PIXELS", help="Another size; position tables are resized."),
     ] = None,
     context_length: Annotated[
         int | None,
@@ -290,7 +294,8 @@ def convert(
         checkpoint = load_checkpoint(model, pretrained, image_size=image_size, context_length=context_length)
         if image_size is not None or context_length is not None:
             note(
-                "resized position tables are a start to train from: measure the model before using it",
+                "a model of another image size or context length is a start to train from: measure it before "
+                "using it",
                 quiet=quiet,
             )
         if to == "diptych":

@@ -25,6 +25,10 @@ _IMAGE_TABLES = ("visual.positional_embedding", "visual.attnpool.positional_embe
 _TEXT_TABLE = "positional_embedding"
 
 
+_CONVOLUTIONAL = ("convnext", "fastvit")  # names of timm's towers begin so
+_STRIDE = 32  # pixels of a side for each place that these towers end with
+
+
 def resize_checkpoint(
     checkpoint: Checkpoint, *, image_size: int | None = None, context_length: int | None = None
 ) -> Checkpoint:
@@ -91,16 +95,27 @@ def resized_architecture(
     """
     if image_size is not None:
         if isinstance(config.vision, TimmConfig) and config.vision.image_size != image_size:
-            raise InputError(
-                f"{config.vision.model_name} is built by timm for {config.vision.image_size} pixels, got "
-                f"{image_size}: timm's towers keep their size"
-            )
+            _refuse_timm_size(config.vision, image_size)
         config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, image_size=image_size))
     if context_length is not None:
         config = dataclasses.replace(
             config, text=dataclasses.replace(config.text, context_length=context_length)
         )
     return config
+
+
+def _refuse_timm_size(vision: TimmConfig, image_size: int) -> None:
+    """Raise where timm's tower is not known to be made of convolutions alone, or the side is too small.
+
+    ConvNeXt and FastViT have no position table: their weights are the same at every side.
+    """
+    if not vision.model_name.startswith(_CONVOLUTIONAL):
+        raise InputError(
+            f"{vision.model_name} is built by timm for {vision.image_size} pixels, got {image_size}: of "
+            "timm's towers only ConvNeXt and FastViT take another size, for they have no position table"
+        )
+    if image_size < _STRIDE:
+        raise InputError(f"image size {image_size}: {vision.model_name} takes {_STRIDE} pixels or more")
 
 
 def resize_positions(state: Mapping[str, Tensor], old: CLIPConfig, new: CLIPConfig) -> State:
