@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from diptych.datasets import domains, load_captioned, load_labelled, load_labelled_shards
+from diptych.datasets.parts import OUTSIDE
 from diptych.errors import DataError
 from layout_files import labelled_shard, write_shards
 from toys import picture_bytes, tar_bytes
@@ -190,3 +191,37 @@ def test_names_from_the_root_of_a_file_system(tmp_path: Path, root: str) -> None
     data = load_labelled(write(tmp_path, files, archive=True))
     assert (data.keys, data.class_names) == (("cat/1.png", "dog/2.png"), ("cat", "dog"))
     assert len(list(data)) == 2
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_pictures_outside_of_the_folders_of_parts_are_counted(tmp_path: Path, archive: bool) -> None:
+    """They were dropped without a word."""
+    files = {**two("{part}/{name}/{n}.png", "train", 10), **two("{part}/{name}/{n}.png", "test", 30)}
+    outside = {"extra/cat/7.png": grey(70), "extra/cat/8.png": grey(80)}
+    labelled = load_labelled(write(tmp_path, files | outside, archive))
+    assert shades(labelled) == {30}
+    assert [key for key, _ in labelled.skipped] == sorted(outside)
+    assert {reason for _, reason in labelled.skipped} == {OUTSIDE}
+    assert load_labelled(write(tmp_path, files | outside, archive), part="train").skipped == labelled.skipped
+    texts = {str(Path(name).with_suffix(".txt")): b"a cat" for name in files | outside}
+    captioned = load_captioned(write(tmp_path, files | outside | texts, archive))
+    assert shades(captioned) == {30}
+    assert captioned.skipped == labelled.skipped
+    classes = {str(Path(name).with_suffix(".cls")): b"0" for name in files | outside}
+    numbered = load_labelled(write(tmp_path, files | outside | classes, archive))
+    assert shades(numbered) == {30}
+    assert numbered.skipped == labelled.skipped
+
+
+def test_classes_above_parts_are_no_domains(tmp_path: Path) -> None:
+    files: dict[str, bytes] = {}
+    for part, shade in PARTS.items():
+        files |= two("photo/{name}/{part}/{n}.png", part, shade)
+    path = write(tmp_path, files, archive=True)
+    assert domains(path) == ("photo",)
+    assert shades(load_labelled(path, domain="photo")) == {30}
+    with pytest.raises(DataError, match="folders above the classes: 'photo'"):
+        load_labelled(path, domain="cat")
+    plain = {name.removeprefix("photo/"): data for name, data in files.items()}
+    path = write(tmp_path, plain, archive=True)
+    assert domains(path) == ()

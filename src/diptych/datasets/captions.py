@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from diptych.datasets import parquet
 from diptych.datasets.archives import Entry, Unread
 from diptych.datasets.containers import entries_of, scan
-from diptych.datasets.parts import select_part
+from diptych.datasets.parts import OUTSIDE, select_part
 from diptych.media import IMAGE_SUFFIXES
 from diptych.media.tars import key_of
 
@@ -32,11 +32,11 @@ def read_captioned(path: Path, field: str, part: str) -> Captioned:
                 texts[key_of(member.name)] = read
         elif member.name.suffix.lower() in IMAGE_SUFFIXES:
             pictures.append(Entry(path, member.name, member.size))
-    chosen = select_part([entry.name.parts[:-1] for entry in pictures], part, path)
+    chosen, outside = select_part([entry.name.parts[:-1] for entry in pictures], part, path)
+    skipped = [(str(pictures[position].name), OUTSIDE) for position in outside]
     pictures = [pictures[position] for position in chosen]
     entries: list[Entry] = []
     captions: list[tuple[str, ...]] = []
-    skipped: list[tuple[str, str]] = []
     for entry in pictures:
         found = texts.get(key_of(entry.name), "no KEY.json or KEY.txt beside it")
         if isinstance(found, str):

@@ -14,7 +14,7 @@ from pathlib import Path
 from diptych.datasets.archives import Entry
 from diptych.datasets.containers import scan
 from diptych.datasets.labelled import Labelled, named
-from diptych.datasets.parts import is_part_folder, listed, select_part
+from diptych.datasets.parts import OUTSIDE, is_part_folder, listed, select_part
 from diptych.datasets.shards import read_classes
 from diptych.errors import DataError
 from diptych.media import IMAGE_SUFFIXES
@@ -48,27 +48,29 @@ def read_folders(path: Path, part: str, domain: str | None) -> Labelled:
         )
     inner = 2 if _classes_above_parts(entries) else 1
     folders = [entry.name.parts[:-1] if inner == 2 else entry.name.parts[:-2] for entry in entries]
-    entries = [entries[position] for position in select_part(folders, part, path)]
+    chosen, outside = select_part(folders, part, path)
+    no_part = tuple((str(entries[position].name), OUTSIDE) for position in outside)
+    entries = [entries[position] for position in chosen]
     if domain is not None:
-        entries = _in_domain(entries, domain)
+        entries = _in_domain(entries, domain, inner)
     classes = [entry.name.parts[-1 - inner] for entry in entries]
     _refuse_other_layouts(path, classes)
     loose = tuple(
         (str(entry.name), "lies in no class folder") for entry in images if len(entry.name.parts) == 1
     )
     labelled = named(tuple(entries), classes)
-    return Labelled(labelled.entries, labelled.labels, labelled.classes, skipped=loose)
+    return Labelled(labelled.entries, labelled.labels, labelled.classes, skipped=loose + no_part)
 
 
 def domains(path: str | Path) -> tuple[str, ...]:
     """Names of the folders right above the class folders, sorted: ("art_painting", ...) for PACS.
 
-    Folders called after a part are none.
+    Folders called after a part are none, nor are the class folders of <class>/<part>/<file>.
     """
+    entries = [entry for entry in _images(Path(path))[0] if len(entry.name.parts) > 1]
+    inner = 2 if _classes_above_parts(entries) else 1
     above = (
-        [name for name in member.name.parts[:-2] if not is_part_folder(name)]
-        for member, _ in scan(Path(path), lambda _: False)
-        if member.name.suffix.lower() in IMAGE_SUFFIXES
+        [name for name in entry.name.parts[: -1 - inner] if not is_part_folder(name)] for entry in entries
     )
     return tuple(sorted({names[-1] for names in above if names}))
 
@@ -105,10 +107,11 @@ def _refuse_other_layouts(path: Path, classes: Sequence[str]) -> None:
         )
 
 
-def _in_domain(entries: list[Entry], domain: str) -> list[Entry]:
-    kept = [entry for entry in entries if domain in entry.name.parts[:-2]]
+def _in_domain(entries: list[Entry], domain: str, inner: int) -> list[Entry]:
+    """The pictures below a domain's folder; `inner` folders of classes and parts are right above them."""
+    kept = [entry for entry in entries if domain in entry.name.parts[: -1 - inner]]
     if not kept:
-        there = sorted({name for entry in entries for name in entry.name.parts[:-2]})
+        there = sorted({name for entry in entries for name in entry.name.parts[: -1 - inner]})
         raise DataError(
             f"no picture lies below a folder {domain!r}; folders above the classes: {listed(there)}"
         )

@@ -80,7 +80,10 @@ def is_part_folder(name: str) -> bool:
     return name.lower() in _WORDS
 
 
-def select_part(folders: Sequence[Sequence[str]], part: str, path: Path) -> list[int]:
+OUTSIDE = "lies in no folder called after a part (train, test, val, ...), as others do"
+
+
+def select_part(folders: Sequence[Sequence[str]], part: str, path: Path) -> tuple[list[int], list[int]]:
     """Positions of the pictures that lie in the folder of a part; all where no folder is called after one.
 
     An archive that holds one part only is taken whole: whoever names the file means it.
@@ -94,6 +97,11 @@ def select_part(folders: Sequence[Sequence[str]], part: str, path: Path) -> list
     path : Path
         Where the pictures are.
 
+    Returns
+    -------
+    chosen, outside : lists of int
+        Those of the part, and those that lie in the folder of none (`OUTSIDE`): they are left out.
+
     Raises
     ------
     DataError
@@ -101,10 +109,10 @@ def select_part(folders: Sequence[Sequence[str]], part: str, path: Path) -> list
 
     Examples
     --------
-    >>> select_part([["x", "train"], ["x", "valid"], ["x", "Train"]], "train", Path("x.tar"))
-    [0, 2]
+    >>> select_part([["x", "train"], ["x", "valid"], ["x", "Train"], ["x"]], "train", Path("x.tar"))
+    ([0, 2], [3])
     >>> select_part([["photo"], ["sketch"]], "train", Path("pacs.tar"))
-    [0, 1]
+    ([0, 1], [])
     """
     parts: dict[str, list[int]] = {}
     for position, above in enumerate(folders):
@@ -112,8 +120,8 @@ def select_part(folders: Sequence[Sequence[str]], part: str, path: Path) -> list
         parts.setdefault(word, []).append(position)
     words = parts.keys() - {""}
     if not words or (len(parts) == 1 and path.is_file()):
-        return list(range(len(folders)))
-    return choose({word: parts[word] for word in sorted(words)}, part, path)
+        return list(range(len(folders))), []
+    return choose({word: parts[word] for word in sorted(words)}, part, path), parts.get("", [])
 
 
 def listed(names: Iterable[str], most: int = 10) -> str:

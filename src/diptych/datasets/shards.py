@@ -15,7 +15,7 @@ import numpy as np
 from diptych.datasets.archives import Entry, Unread
 from diptych.datasets.containers import read_text, scan
 from diptych.datasets.labelled import Labelled, numbered
-from diptych.datasets.parts import choose, select_part
+from diptych.datasets.parts import OUTSIDE, choose, select_part
 from diptych.errors import DataError
 from diptych.media import IMAGE_SUFFIXES
 from diptych.media.tars import key_of
@@ -145,8 +145,10 @@ def with_file(path: Path, suffix: str, part: str | None = None) -> list[tuple[En
             files[key_of(member.name)] = data
         elif member.name.suffix.lower() in IMAGE_SUFFIXES:
             pictures.append(Entry(path, member.name, member.size))
-    if part is not None:
-        chosen = select_part([entry.name.parts[:-1] for entry in pictures], part, path)
-        pictures = [pictures[position] for position in chosen]
     none = Unread.because(f"no KEY{suffix} beside it")
-    return [(entry, files.get(key_of(entry.name), none)) for entry in pictures]
+    found = [(entry, files.get(key_of(entry.name), none)) for entry in pictures]
+    if part is None:
+        return found
+    chosen, outside = select_part([entry.name.parts[:-1] for entry in pictures], part, path)
+    left_out = Unread.because(OUTSIDE)
+    return [*(found[position] for position in chosen), *((pictures[one], left_out) for one in outside)]
