@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_tools import paint
 from typer.testing import Result
@@ -90,6 +91,66 @@ def test_a_picture_that_cannot_be_read_is_told_once(run: Run, tiny: Path, pack: 
     assert done.exit_code == 1
     assert "1 picture left out" in done.stderr
     assert "broken.png" in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:labels that come more than once")
+def test_objectnet_beside_imagenet(run: Run, tiny: Path, tmp_path: Path) -> None:
+    """ObjectNet goes by the ImageNet classes that it names; ImageNet has two classes called sunglasses."""
+    for number, wnid in enumerate(("n02708093", "n02769748", "n04355933", "n04356056", "n01440764")):
+        paint(tmp_path / "imagenet" / wnid / "a.png", number)
+        paint(tmp_path / "imagenet" / wnid / "b.png", 10 + number)
+    objectnet = tmp_path / "objectnet-1.0"
+    labels = {"alarm_clock": "Alarm clock", "backpack": "Backpack", "sunglasses": "Sunglasses"}
+    shared = {"Alarm clock": "analog clock", "Backpack": "backpack, back pack"}
+    shared["Sunglasses"] = "sunglass; sunglasses, dark glasses, shades"
+    for number, folder in enumerate(labels):
+        paint(objectnet / "images" / folder / "1.png", 20 + number)
+    (objectnet / "mappings").mkdir()
+    lists = {
+        "folder_to_objectnet_label.json": json.dumps(labels),
+        "objectnet_to_imagenet_1k.json": json.dumps(shared),
+        "imagenet_to_label_2012_v2": "analog clock\nbackpack, back pack\nsunglass",
+        "pytorch_to_imagenet_2012_id.json": json.dumps({"409": 0, "414": 1, "836": 2}),
+    }
+    for name, text in lists.items():
+        (objectnet / "mappings" / name).write_text(text)
+    words = ("evaluate", "robustness", "imagenet", "--shift", objectnet, "--shared-classes", "-m", tiny)
+    done = run(*words, "--json")
+    assert done.exit_code == 0, done.stderr
+    (model,) = json.loads(done.stdout)["models"]
+    (shift,) = model["shifts"]
+    assert shift["chance"] == pytest.approx(1 / 3)
+    assert shift["accuracy"]["n"] == 3
+    assert model["reference"]["accuracy"]["n"] == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--runtime", "onnx"), "--runtime onnx: labels learned labels"),
+        (("--precision", "bfloat16"), "--precision bfloat16: labels learned labels"),
+        (("--runtime", "torch", "--precision", "float32"), ""),
+        (("--fast",), "--fast scales its pictures only"),
+    ],
+)
+def test_options_that_a_run_with_labels_cannot_follow(
+    run: Run, pack: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
+) -> None:
+    """A classifier of pictures has no encoder that --runtime, --precision or --fast could choose."""
+    monkeypatch.setattr("diptych.encoders.supervised_classes", lambda name: ("dog", "guitar"))
+    monkeypatch.setattr("diptych.encoders.load_supervised", lambda *_, **__: _Guess())
+    done = run("evaluate", "robustness", pack, "--reference", "photo", "-m", "labels", *words)
+    assert done.exit_code == (0 if not message or "--fast" in words else 2), done.stderr
+    assert message in " ".join(done.stderr.split())
+
+
+class _Guess:
+    """Scores of two classes, of any picture."""
+
+    identity, input_size, precision = "guess", 8, "float32"
+
+    def __call__(self, images: Sequence[object]) -> np.ndarray:
+        return np.tile(np.array([[1.0, 0.0]], np.float32), (len(images), 1))
 
 
 def test_classes_that_differ(run: Run, tiny: Path, pack: Path) -> None:

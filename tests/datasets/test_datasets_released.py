@@ -12,6 +12,7 @@ from diptych.datasets import ImageDataset, find, load_labelled
 from diptych.datasets.overlap import find_overlap
 from diptych.errors import DataError
 from diptych.evaluation import measure_known
+from diptych.media import load_image
 from layout_files import noise
 from toys import ToyEncoder, picture_bytes
 
@@ -179,6 +180,23 @@ def test_objectnet(tmp_path: Path) -> None:
     assert words(data) == ["alarm clock", "backpack", "T-shirt"]
     result = measure_known(find(tmp_path, "objectnet"))(ToyEncoder())
     assert (result.classes, result.n, len(result.templates or ())) == (4, 3, 80)
+    sizes = [load_image(content).size for _, content in data]  # without the border of one pixel
+    assert sizes == [(14, 10)] * 3
+    assert data.fingerprint.endswith(" without a border of 1")
+    assert data.sample(2).border == 1
+    folder = load_labelled(root / "images")  # class folders, whoever made them
+    assert folder.border == 0
+    assert [load_image(content).size for _, content in folder] == [(16, 12)] * 4
+    lines = ["jersey, T-shirt", "analog clock", "backpack, back pack", "television, television system"]
+    (root / "mappings/imagenet_to_label_2012_v2").write_text("\n".join(lines))
+    places = {"610": 0, "409": 1, "414": 2, "851": 3}
+    (root / "mappings/pytorch_to_imagenet_2012_id.json").write_text(json.dumps(places))
+    shared_names = load_labelled(root, class_names="imagenet")
+    assert shared_names.class_names == ("analog clock", "backpack", "T-shirt", "television")
+    assert words(shared_names) == ["analog clock", "backpack", "T-shirt"]
+    (root / "mappings/pytorch_to_imagenet_2012_id.json").write_text('{"610": 0}')
+    with pytest.raises(DataError, match="lists of ImageNet's classes do not go together"):
+        load_labelled(root)
     (root / "mappings/folder_to_objectnet_label.json").write_text("[]")
     with pytest.raises(DataError, match="is no mapping from names to names"):
         load_labelled(root)

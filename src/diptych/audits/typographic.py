@@ -212,7 +212,9 @@ def audit_typographic(
 
     def written(said: Sequence[str], size: float) -> Written:
         name = f"{data.name} {size:.2f}" if any(said) else data.name
-        return Written(name, data.entries, data.labels, names, tuple(said), places, size, side)
+        return Written(
+            name, data.entries, data.labels, names, tuple(said), places, size, side, border=data.border
+        )
 
     plain = setup.embed(encoder, written([""] * count, 0.0))
     read, clean = plain.positions, answer_shares(plain.rows @ weights.T)

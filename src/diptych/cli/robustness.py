@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli import options
-from diptych.cli.console import progress, tell_failures
+from diptych.cli.console import note, progress, tell_failures
 from diptych.cli.labels import class_texts
 from diptych.cli.measuring import SharedOptions, limited, measuring
 from diptych.cli.reporting import tell
@@ -171,7 +171,7 @@ def _data(
             "domains) and --corruptions"
         )
     found = [load_labelled(path, class_names=words, domain=reference)]
-    found += [load_labelled(one, class_names=words) for one in shift]
+    found += [load_labelled(one, class_names=words or _words_for(one, found[0])) for one in shift]
     if reference is not None:
         others = [domain for domain in domains(path) if domain != reference]
         if not others:
@@ -179,6 +179,15 @@ def _data(
         found += [load_labelled(path, class_names=words, domain=domain) for domain in others]
     base, *shifts = (limited(one, limit, seed) for one in found)
     return base, shifts
+
+
+def _words_for(path: Path, reference: ImageDataset) -> str | None:
+    """ImageNet's words for ObjectNet's classes, where the reference has ImageNet's; else the shift's own."""
+    from diptych.datasets.released import is_objectnet
+    from diptych.zeroshot import class_names
+
+    has_imagenets = set(reference.class_names) <= set(class_names("imagenet"))
+    return "imagenet" if has_imagenets and is_objectnet(path) else None
 
 
 def _group(
@@ -226,12 +235,31 @@ def _scorer(
     from diptych.evaluation import ZeroShotScorer
 
     if pretrained is None and supervised_classes(name):
+        _refuse_unsupervised_options(name, asked)
         batch = options.count(asked.batch_size, "--batch-size") or 64
         threads = options.count(asked.threads, "--threads")
         return load_supervised(name, columns, device=asked.device, batch_size=batch, threads=threads)
     encoder = asked.open(name, pretrained)
     with progress(f"{name}: prompts", None, unit="prompts", quiet=asked.quiet) as advance:
         return ZeroShotScorer(encoder, classes, templates=templates, progress=advance)
+
+
+def _refuse_unsupervised_options(name: str, asked: SharedOptions) -> None:
+    """Raise for options that a run with a head for labels cannot follow; say what --fast means for it."""
+    for option, value, possible in (
+        ("--runtime", asked.runtime, ("auto", "torch", None)),
+        ("--precision", asked.precision, ("auto", "float32")),
+    ):
+        if value not in possible:
+            raise InputError(
+                f"{option} {value}: {name} learned labels, and such a run is computed with torch in float32 "
+                f"only; leave {option} out, or measure it in a command of its own"
+            )
+    if asked.fast:
+        note(
+            f"note: {name} learned labels and is computed in float32; --fast scales its pictures only",
+            quiet=asked.quiet,
+        )
 
 
 def _facts(command: str, group: ShiftGroup, standings: Sequence[Standing]) -> dict[str, str]:

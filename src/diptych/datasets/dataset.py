@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.datasets import contents
-from diptych.datasets.archives import Content, Entry
+from diptych.datasets.archives import Content, Entry, Unread
 from diptych.datasets.captions import read_captioned
 from diptych.datasets.labelled import Labelled
 from diptych.datasets.layouts import find_parquet, read_labelled
@@ -27,6 +27,7 @@ from diptych.datasets.naming import name_classes
 from diptych.datasets.parts import listed
 from diptych.datasets.shards import find_shards
 from diptych.errors import DataError
+from diptych.media.sources import Framed
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,12 +114,35 @@ class ImageDataset(Pictures):
         Pictures that were left out because their class is missing or cannot be read.
     templates : tuple of str
         Prompts that came with the pictures; mostly none.
+    border : int
+        Pixels at each side that are no part of a picture and are cut off: ObjectNet's red frame.
     """
 
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
     templates: tuple[str, ...] = field(default=(), kw_only=True)
+    border: int = field(default=0, kw_only=True)
+
+    def __iter__(self) -> Iterator[tuple[str, Content]]:
+        for key, content in super().__iter__():
+            if self.border and isinstance(content, bytes) and not isinstance(content, Unread):
+                content = Framed.by(self.border, content)
+            yield key, content
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over contents and answers, in order, and what is cut off."""
+        return " ".join(filter(None, (super().fingerprint, self._cut)))
+
+    @property
+    def made_of(self) -> tuple[Pictures, str]:
+        """The pictures on disk, and what is cut off."""
+        return self, self._cut
+
+    @property
+    def _cut(self) -> str:
+        return f"without a border of {self.border}" if self.border else ""
 
     def answers(self) -> Iterable[object]:
         """The class name of each picture."""
@@ -241,7 +265,15 @@ def dataset_of(
 ) -> ImageDataset:
     """The data set of what a layout says, with words for its classes as for `load_labelled`."""
     labels, words = name_classes(found, class_names)
-    return ImageDataset(name, found.entries, labels, words, skipped=found.skipped, templates=found.templates)
+    return ImageDataset(
+        name,
+        found.entries,
+        labels,
+        words,
+        skipped=found.skipped,
+        templates=found.templates,
+        border=found.border,
+    )
 
 
 def load_labelled_shards(

@@ -35,6 +35,10 @@ class Labelled:
         Pictures left out because their class is missing or cannot be read.
     templates : tuple of str
         Prompts that came with the pictures.
+    border : int
+        Pixels at each side of a picture that are no part of it.
+    in_imagenet : tuple of int
+        Place of each class among ImageNet's 1,000, where the files say it.
     """
 
     entries: tuple[Entry, ...]
@@ -43,6 +47,8 @@ class Labelled:
     kind: Kind = "names"
     skipped: tuple[tuple[str, str], ...] = ()
     templates: tuple[str, ...] = ()
+    border: int = 0
+    in_imagenet: tuple[int, ...] = ()
 
 
 def numbered(

@@ -38,6 +38,8 @@ def name_classes(
     """
     if names is None:
         return found.labels, _as_they_are(found)
+    if names == "imagenet" and found.in_imagenet:
+        return _as_in_imagenet(found)
     if isinstance(names, str):
         places, words = _known(found, names)
     elif isinstance(names, Mapping):
@@ -45,6 +47,15 @@ def name_classes(
     else:
         places, words = _listed_names(found, names), tuple(names)
     return np.array(places, dtype=np.int64)[found.labels], words
+
+
+def _as_in_imagenet(found: Labelled) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Labels and ImageNet's words for the classes, in ImageNet's order."""
+    order = np.argsort(found.in_imagenet)  # new place -> old place
+    words = words_of("imagenet")
+    return np.argsort(order)[found.labels].astype(np.int64), tuple(
+        words[found.in_imagenet[place]] for place in order
+    )
 
 
 def _as_they_are(found: Labelled) -> tuple[str, ...]:

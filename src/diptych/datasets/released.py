@@ -216,6 +216,11 @@ def _objectnet(path: Path) -> Parts:
     return {"test": partial(_objectnet_classes, path)} if there else {}
 
 
+def is_objectnet(path: Path) -> bool:
+    """Whether a folder is ObjectNet as it was released, with the lists that name ImageNet's classes."""
+    return bool(_objectnet(path)) and (path / "mappings" / "pytorch_to_imagenet_2012_id.json").is_file()
+
+
 def _objectnet_classes(path: Path) -> Labelled:
     """Pictures of the 113 classes that ImageNet has too, by the names that ObjectNet gives them.
 
@@ -239,7 +244,33 @@ def _objectnet_classes(path: Path) -> Labelled:
     classes: Sequence[str] = sorted(set(words.values()))  # also those of which no picture is there
     place = np.array([classes.index(name) for name in found.classes])
     texts = tuple(name[0].lower() + name[1:] if name[1:2].islower() else name for name in classes)
-    return Labelled(found.entries, place[found.labels].astype(np.int64), texts, "words")
+    # The readme of the release: every picture has a red border of one pixel, to be removed before use.
+    return Labelled(
+        found.entries,
+        place[found.labels].astype(np.int64),
+        texts,
+        "words",
+        border=1,
+        in_imagenet=_in_imagenet(path / "mappings", [shared[name] for name in classes]),
+    )
+
+
+def _in_imagenet(folder: Path, names: Sequence[str]) -> tuple[int, ...]:
+    """Places among ImageNet's 1,000 of classes that ObjectNet names by its words; none without the lists.
+
+    imagenet_to_label_2012_v2 has the words of each of ImageNet's numbers, a line each, and
+    pytorch_to_imagenet_2012_id.json the number of each place. Of several classes that ObjectNet joins
+    ("television, television system; screen, CRT screen") the first stands for all.
+    """
+    files = folder / "imagenet_to_label_2012_v2", folder / "pytorch_to_imagenet_2012_id.json"
+    if not all(file.is_file() for file in files):
+        return ()
+    lines = [line.strip() for line in read_text(files[0]).splitlines()]
+    try:
+        numbers = {int(number): int(place) for place, number in json.loads(read_text(files[1])).items()}
+        return tuple(numbers[lines.index(name.split(";")[0].strip())] for name in names)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise DataError(f"{folder}: its lists of ImageNet's classes do not go together ({error})") from error
 
 
 def _json(path: Path) -> dict[str, str]:

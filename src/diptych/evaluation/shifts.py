@@ -64,12 +64,11 @@ class ShiftGroup:
         taken = [name, *(shift.name for shift in self.shifts)]
         if twice := sorted({one for one in taken if taken.count(one) > 1}):
             raise DataError(f"two data sets are called {twice[0]!r}: give one another name")
-        repeated = len(set(self.reference.class_names)) < len(self.reference.class_names)
         for shift in self.shifts:
             if shift.class_names == self.reference.class_names:
                 continue
             mine, theirs = set(self.reference.class_names), set(shift.class_names)
-            if (mine != theirs and not self.shared_classes) or len(mine & theirs) < 2 or repeated:
+            if (mine != theirs and not self.shared_classes) or len(mine & theirs) < 2:
                 only = [_few(mine - theirs), _few(theirs - mine)]
                 raise DataError(
                     f"{name} and {shift.name} have other classes (of {len(mine)} and {len(theirs)}, "
@@ -210,19 +209,23 @@ def _judged(
 ) -> Result:
     """A result from scores, among some of the reference's classes; pictures of other classes do not count."""
     answers = (reference or dataset).class_names
-    if dataset.class_names == answers:
-        place = np.full(len(answers), -1)
-        place[list(columns)] = np.arange(len(columns))
-    else:
-        among = {answers[column]: number for number, column in enumerate(columns)}
-        place = np.array([among.get(name, -1) for name in dataset.class_names])
     rows, positions = scores
+    if len(columns) == len(answers) and dataset.class_names == answers:
+        place = np.arange(len(answers))
+    else:
+        # By name: classes of one name, such as ImageNet's two "sunglasses", are one class, of the best score.
+        among: dict[str, list[int]] = {}
+        for column in columns:
+            among.setdefault(answers[column], []).append(column)
+        number = {name: position for position, name in enumerate(among)}
+        place = np.array([number.get(name, -1) for name in dataset.class_names])
+        rows = np.stack([rows[:, each].max(axis=1) for each in among.values()], axis=1)
     right = place[dataset.labels[positions]]
     kept = right >= 0
     if not kept.any():
         raise DataError(f"no picture of {dataset.name} that can be read is of a class that is compared")
-    hits = metrics.hits(rows[kept][:, list(columns)], right[kept], tolerance=metrics.ROUNDING)
-    count = len(columns)
+    hits = metrics.hits(rows[kept], right[kept], tolerance=metrics.ROUNDING)
+    count = rows.shape[1]
     return setup.result(
         scorer,  # type: ignore[arg-type]  # an identity is all that is asked of it
         dataset,

@@ -14,7 +14,7 @@ from PIL import Image
 from diptych.errors import ImageError
 from diptych.media.colours import to_rgb
 from diptych.media.formats import open_picture
-from diptych.media.sources import Limits, Source, name_of, naming, read_source
+from diptych.media.sources import Framed, Limits, Source, name_of, naming, read_source
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -68,7 +68,15 @@ def load_image(source: Source, *, target: int | None = None, limits: Limits = _D
         raise ImageError(f"target must be a side in pixels above 0, got {target}")
     name = name_of(source)
     with naming(name):
-        return _load(source, name, target, limits)
+        if not isinstance(source, Framed):
+            return _load(source, name, target, limits)
+        whole, border = (
+            _load(source, name, None, limits),
+            source.border,
+        )  # scaled down, it has no whole pixels
+        if min(whole.size) <= 2 * border:
+            raise ImageError(f"{whole.width} x {whole.height} pixels, all of them in a border of {border}")
+        return whole.crop((border, border, whole.width - border, whole.height - border))
 
 
 def _load(source: Source, name: str, target: int | None, limits: Limits) -> Image.Image:

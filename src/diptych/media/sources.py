@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, Self, TypeAlias
 
 from PIL import Image
 
@@ -124,6 +124,25 @@ def plain_file(path: Path) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise ImageError("not a plain file")
     return status.st_size
+
+
+class Framed(bytes):
+    """A picture's file of which some pixels at each side are no part of the picture: they are cut off.
+
+    Examples
+    --------
+    >>> Framed.by(1, b"...").border
+    1
+    """
+
+    border: int
+
+    @classmethod
+    def by(cls, border: int, data: bytes) -> Self:
+        """The bytes, with a border of so many pixels."""
+        self = cls(data)
+        self.border = border
+        return self
 
 
 def name_of(source: object) -> str:
