@@ -98,17 +98,19 @@ def test_what_was_learnt_is_not_tested(
     words = ("evaluate", command, copies, pack / "test", *few)
     done = run(*words, "-m", "not-even-looked-for")
     assert done.exit_code == 2
-    assert "6 pictures of test are in copies too (100% of one of them)" in done.stderr
+    assert "6 pictures of TEST (test) are in TRAIN (copies) too (100% of one of them)" in done.stderr
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         done = run(*words, "-m", tiny, "--allow-overlap", "--json")
     assert done.exit_code == 0, done.stderr
-    assert done.stderr.count("warning: 6 pictures of test are in copies too") == 1
+    assert done.stderr.count("warning: 6 pictures of TEST (test) are in TRAIN (copies) too") == 1
     assert json.loads(done.stdout)["results"][0]["details"]["overlaps"][0]["shared"] == 6
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         shown = " ".join(run(*words, "-m", tiny, "--allow-overlap").stdout.split())
-    warned = shown.index("6 pictures of test are in copies too, and the figures count them: no figure below")
+    warned = shown.index(
+        "6 pictures of TEST (test) are in TRAIN (copies) too, and the figures count them: no figure below"
+    )
     assert warned < shown.index("chance")
 
 

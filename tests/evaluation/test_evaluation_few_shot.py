@@ -164,16 +164,22 @@ def made_up(curve: Result, accuracies: dict[int, float]) -> Result:
 def test_what_zero_shot_is_worth(curve: Result) -> None:
     line = made_up(curve, {1: 0.4, 2: 0.5, 4: 0.6})
     assert str(FewShotRun(line, leveled(line, 0.55)).equal()) == "2.8"
-    assert "Zero-shot, 55.0%, equals what 2.8 labelled" in texts(FewShotRun(line, leveled(line, 0.55)))
-    assert "is less than what 1 labelled" in texts(FewShotRun(line, leveled(line, 0.3)))
+    assert "needs about 2.8 labelled pictures of each class to have as much." in texts(
+        FewShotRun(line, leveled(line, 0.55))
+    )
+    assert "has more with 1 labelled picture of each class already." in texts(
+        FewShotRun(line, leveled(line, 0.3))
+    )
     assert "not shown to be better than chance" in texts(FewShotRun(line, leveled(line, 0.3)))
-    assert "is more than what 4 labelled" in texts(FewShotRun(line, leveled(line, 0.7)))
+    assert "has less, even with 4 labelled pictures of each class." in texts(
+        FewShotRun(line, leveled(line, 0.7))
+    )
     full = dataclasses.replace(
         leveled(line, 0.8), details={"pictures_per_class": 64.0, "pictures": 192, "c": 1.0}
     )
     above = FewShotRun(line, leveled(line, 0.7), full)
     assert str(above.equal_with_full()) == "16.0"
-    assert "(64 a class) as one more point of the curve: 16.0." in texts(above)
+    assert "It needs about 16.0, judged by what it has with" in texts(above)
     assert FewShotRun(line).equal() is None
 
 
@@ -224,5 +230,5 @@ def test_data_efficiency_goes_by_the_data_sets_own_metric(folder: Path) -> None:
         [1, 2], [curve.metrics[f"acc1@{k}"] for k in (1, 2)], level.metrics["acc1"]
     )
     report = few_shot_report([run])
-    assert f"Zero-shot, {level.metrics['mean_per_class_recall']:.1%}" in report.sections[0].text[0]
+    assert f"has {level.metrics['mean_per_class_recall']:.1%}. A linear probe" in report.sections[0].text[0]
     assert "mean per class" in next(iter(report.sections[0].tables.values())).caption.lower()

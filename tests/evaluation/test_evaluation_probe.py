@@ -262,7 +262,7 @@ def test_broken_pictures_of_either_part_are_named(train: ImageDataset, folder: P
     from diptych.datasets import load_labelled
 
     broken = load_labelled(path)
-    with pytest.warns(UserWarning, match="10 pictures of broken are in broken too"):
+    with pytest.warns(UserWarning, match=r"10 pictures of TEST \(broken\) are in TRAIN \(broken\) too"):
         found = evaluate_linear_probe(FeatureToy(), broken, broken, c=1.0, allow_overlap=True)
     assert [one.key for one in found.failures] == ["x/red/9.png", "broken/x/red/9.png"]
     assert (found.n, found.details["pictures"], found.outcomes["acc1"].count(None)) == (9, 9, 1)

@@ -59,7 +59,7 @@ def few_shot(
         raise InputError("--val and --names are for one pair of TRAIN and TEST: measure each pair by itself")
     parts = transfer.distinct([transfer.read(*pair, val, names, asked.limit) for pair in pairs])
     for one in parts:
-        transfer.compare_contents(one.parts, allow=allow_overlap, quiet=asked.quiet)
+        transfer.compare_contents(one.parts, allow=allow_overlap, quiet=asked.quiet, roles=one.roles)
     encoder = asked.encoder()
     from diptych.evaluation.few_shot_report import few_shot_report, own_metric
     from diptych.evaluation.settings import Setup

@@ -55,7 +55,7 @@ def probe(
       diptych evaluate probe flowers/train flowers/test --val flowers/val
     """
     (data,) = transfer.distinct([transfer.read(train, test, val, names, asked.limit)])
-    transfer.compare_contents(data.parts, allow=allow_overlap, quiet=asked.quiet)
+    transfer.compare_contents(data.parts, allow=allow_overlap, quiet=asked.quiet, roles=data.roles)
     also = transfer.own_metrics(test, data.test)
     encoder = asked.encoder()
 
@@ -103,7 +103,7 @@ def knn(
       diptych evaluate knn flowers/train flowers/test -k 5 --temperature 0.07
     """
     (data,) = transfer.distinct([transfer.read(train, test, None, names, asked.limit)])
-    transfer.compare_contents(data.parts, allow=allow_overlap, quiet=asked.quiet)
+    transfer.compare_contents(data.parts, allow=allow_overlap, quiet=asked.quiet, roles=data.roles)
     also = transfer.own_metrics(test, data.test)
     encoder = asked.encoder()
 

@@ -51,6 +51,13 @@ class Data:
         return {name: self.texts[name] for name in self.test.class_names} if self.texts else None
 
     @property
+    def roles(self) -> Sequence[str]:
+        """What messages call each of `parts`."""
+        from diptych.evaluation.transfer import ROLES
+
+        return ROLES[: len(self.parts)]
+
+    @property
     def parts(self) -> list[ImageDataset]:
         """All there are."""
         return [self.train, self.test, *([] if self.validation is None else [self.validation])]
@@ -76,14 +83,16 @@ def read(
     return Data(taught, parts[0], parts[1] if len(parts) > 1 else None, texts)
 
 
-def compare_contents(datasets: Sequence[Pictures], *, allow: bool, quiet: bool) -> None:
+def compare_contents(
+    datasets: Sequence[Pictures], *, allow: bool, quiet: bool, roles: Sequence[str] = ()
+) -> None:
     """Refuse data sets that share many pictures, before a model is loaded; see `check_overlaps`."""
     from diptych.datasets.overlap import check_overlaps
 
     for one in datasets:
         with progress(f"{one.name}, contents", len(one), unit="pictures", quiet=quiet) as advance:
             one.digests(advance)
-    check_overlaps(datasets, allow=allow)
+    check_overlaps(datasets, allow=allow, roles=roles)
 
 
 def distinct(data: Sequence[Data]) -> list[Data]:

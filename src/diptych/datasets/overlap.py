@@ -10,7 +10,7 @@ import itertools
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,12 +40,15 @@ class Overlap:
         Images of the second that the first has too.
     share : float
         Of the data set of which the larger share is in the other, 0 to 1.
+    roles : tuple of two str, or empty
+        What the data sets are to the measurement, such as ("TRAIN", "TEST"): their names may be alike.
     """
 
     first: str
     second: str
     shared: int
     share: float
+    roles: Sequence[str] = ()
 
     @property
     def heavy(self) -> bool:
@@ -55,7 +58,10 @@ class Overlap:
     def __str__(self) -> str:
         many = "1 picture" if self.shared == 1 else f"{self.shared:,} pictures"
         verb = "is" if self.shared == 1 else "are"
-        return f"{many} of {self.second} {verb} in {self.first} too"
+        first, second = self.first, self.second
+        if self.roles:
+            first, second = f"{self.roles[0]} ({first})", f"{self.roles[1]} ({second})"
+        return f"{many} of {second} {verb} in {first} too"
 
 
 def find_overlap(first: Pictures, second: Pictures) -> Overlap:
@@ -74,7 +80,9 @@ def find_overlap(first: Pictures, second: Pictures) -> Overlap:
     return Overlap(first.name, second.name, shared, share)
 
 
-def check_overlaps(datasets: Sequence[Pictures], *, allow: bool = False) -> list[Overlap]:
+def check_overlaps(
+    datasets: Sequence[Pictures], *, allow: bool = False, roles: Sequence[str] = ()
+) -> list[Overlap]:
     """Refuse data sets that share many images, and warn where they share a few.
 
     Parameters
@@ -83,6 +91,8 @@ def check_overlaps(datasets: Sequence[Pictures], *, allow: bool = False) -> list
         Of one measurement.
     allow : bool
         Warn only.
+    roles : sequence of str, optional
+        What each data set is to the measurement; see `Overlap`.
 
     Returns
     -------
@@ -94,8 +104,13 @@ def check_overlaps(datasets: Sequence[Pictures], *, allow: bool = False) -> list
     DataError
         Two share `HEAVY` of the images of one, or more.
     """
-    pairs = (find_overlap(*pair) for pair in itertools.combinations(datasets, 2))
-    overlaps = [one for one in pairs if one.shared]
+    pairs = itertools.combinations(range(len(datasets)), 2)
+    found = [(pair, find_overlap(*(datasets[place] for place in pair))) for pair in pairs]
+    overlaps = [
+        replace(one, roles=tuple(roles[place] for place in pair)) if roles else one
+        for pair, one in found
+        if one.shared
+    ]
     for one in overlaps:
         if one.heavy and not allow:
             raise DataError(

@@ -187,24 +187,27 @@ def _worth(run: FewShotRun, weak: bool) -> list[str]:
     equal = run.equal()
     if equal is None or run.zero_shot is None:
         return []
-    level = run.zero_shot.metrics[run.metric]
-    told = {
-        "<": f"less than what {equal.shots:g} labelled picture{'s' * (equal.shots != 1)} of each class teach",
-        ">": f"more than what {equal.shots:g} labelled pictures of each class teach",
-        "=": f"what {equal} labelled pictures of each class teach",
-    }[equal.relation]
-    text = f"Zero-shot, {level:.1%}, equals {told} a linear probe on the same features."
-    if equal.relation != "=":
-        text = text.replace("equals ", "is ")
+    level, k = run.zero_shot.metrics[run.metric], f"{equal.shots:g}"
+    pictures = f"{k} labelled picture{'s' * (equal.shots != 1)} of each class"
+    text = (
+        f"Zero-shot, from the class names alone, has {level:.1%}. A linear probe on the same features "
+        + {
+            "<": f"has more with {pictures} already.",
+            ">": f"has less, even with {pictures}.",
+            "=": f"needs about {equal} labelled pictures of each class to have as much.",
+        }[equal.relation]
+    )
     whole = run.equal_with_full()
-    if equal.relation == ">" and whole is not None:
+    if equal.relation == ">" and whole is not None and run.full is not None:
+        everything = f"{run.whole} ({run.full.details['pictures_per_class']:.0f} a class)"
         text += (
-            f" With {run.whole} ({run.full.details['pictures_per_class']:.0f} a class) as one more point of "  # type: ignore[union-attr]
-            f"the curve: {whole}."
+            f" With {everything} it has less, too."
+            if whole.relation == ">"
+            else f" It needs about {whole}, judged by what it has with {everything}."
         )
     draws = run.equal_of_draws()
     if len({str(one) for one in draws}) > 1:
-        text += f" By draws: {', '.join(str(one) for one in draws)}."
+        text += f" Of the draws one by one, in pictures of each class: {', '.join(map(str, draws))}."
     if weak:
         text += " Zero-shot is not shown to be better than chance here."
     return [text]

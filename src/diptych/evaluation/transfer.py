@@ -26,6 +26,9 @@ from diptych.evaluation.settings import Setup
 Features: TypeAlias = Literal["tower", "embeddings"]
 FEATURES: tuple[Features, ...] = ("tower", "embeddings")
 
+ROLES = ("TRAIN", "TEST", "the validation part")
+"""What messages call the parts, as the command line does."""
+
 _SHOWN = 5  # names in a message
 
 
@@ -108,7 +111,8 @@ def check_parts(setup: Setup, train: ImageDataset, *others: ImageDataset | None)
         As for `check_overlaps`.
     """
     parts = [train, *(part for part in others if part is not None)]
-    return {"overlaps": [asdict(one) for one in check_overlaps(parts, allow=setup.allow_overlap)]}
+    overlaps = check_overlaps(parts, allow=setup.allow_overlap, roles=ROLES[: len(parts)])
+    return {"overlaps": [asdict(one) for one in overlaps]}
 
 
 def embed_part(
