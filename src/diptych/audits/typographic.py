@@ -208,18 +208,16 @@ def audit_typographic(
         "right name": [names[label] for label in data.labels],
     }
     places = tuple(list(PLACES)[turn] for turn in rng.permutation(np.arange(count) % len(PLACES)))
-    side = max(encoder.input_size, 96)
+    side, border = max(encoder.input_size, 96), data.border
 
     def written(said: Sequence[str], size: float) -> Written:
         name = f"{data.name} {size:.2f}" if any(said) else data.name
-        return Written(
-            name, data.entries, data.labels, names, tuple(said), places, size, side, border=data.border
-        )
+        return Written(name, data.entries, data.labels, names, tuple(said), places, size, side, border=border)
 
     plain = setup.embed(encoder, written([""] * count, 0.0))
     read, clean = plain.positions, answer_shares(plain.rows @ weights.T)
-    labels = data.labels[read]
     attacks: dict[str, dict[float, Attacked]] = {kind: {} for kind in KINDS}
+    labels = data.labels[read]
     chance, right = 1 / len(names), proportion(clean[np.arange(len(read)), labels])
     followed: dict[str, dict[float, Floats]] = {kind: {} for kind in KINDS}
     for kind in KINDS:
