@@ -7,8 +7,6 @@ import gc
 import importlib
 import json
 import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,31 +32,43 @@ from diptych.training.gradients import cached_gradients
 from diptych.training.learner import Learner
 from diptych.training.objective import Contrastive
 from diptych.training.world import DistributedWorld, World, outside_parameters
+from forked import Forked
 from waiting import HANG, pause
 
 
-def start(count: int, work: str, *texts: object, **environment: str) -> list[subprocess.Popen[str]]:
+def start(count: int, work: str, *texts: object, **environment: str) -> list[Forked]:
     """Start `count` processes that each call `module:function` with these texts."""
-    store = Path(str(texts[0])) / f"store-{count}-{work.replace(':', '-')}"
+    folder, name = Path(str(texts[0])), f"{count}-{work.replace(':', '-')}"
+    store = folder / f"store-{name}"
     store.unlink(missing_ok=True)
-    paths = os.pathsep.join(path for path in sys.path if path)
     return [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", __file__, f"{rank}/{count}", str(store), work, *map(str, texts)],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **environment},
-            stderr=subprocess.PIPE,
-            text=True,
+        Forked(
+            "processes:member",
+            *(f"{rank}/{count}", str(store), work, *map(str, texts)),
+            errors=folder / f"errors-{name}-{rank}",
+            **environment,
         )
         for rank in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def run(count: int, work: str, *texts: object) -> None:
     """Start processes, wait for all of them, and fail with what the first that failed has to say."""
     running = start(count, work, *texts)
-    told = [process.communicate(timeout=HANG)[1] for process in running]
-    failed = [text for process, text in zip(running, told, strict=True) if process.returncode]
+    failed = [process.errors() for process in running if process.wait(HANG)]
     assert not failed, "\n".join(failed)
+
+
+def member(rank: str, meeting: str, work: str, *texts: str) -> None:
+    """In each of them: join the others, and call the function."""
+    own, world = map(int, rank.split("/"))
+    os.environ.update(RANK=str(own), WORLD_SIZE=str(world), LOCAL_RANK=str(own))
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=own, world_size=world)
+    module, name = work.split(":")
+    getattr(importlib.import_module(module), name)(*texts)
+    if dist.is_initialized():  # the end of a run leaves the others by itself
+        gc.collect()  # what wraps a model holds the connections, as in `train`
+        dist.destroy_process_group()
 
 
 def features(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -242,14 +252,3 @@ def streaming(folder: str, pattern: str, out: str, changes: str = "{}") -> None:
 
     Learner.step = noted  # type: ignore[method-assign]
     train(Run(config), resume=True)
-
-
-if __name__ == "__main__":
-    own, world = map(int, sys.argv[1].split("/"))
-    meeting, (module, name) = sys.argv[2], sys.argv[3].split(":")
-    os.environ.update(RANK=str(own), WORLD_SIZE=str(world), LOCAL_RANK=str(own))
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=own, world_size=world)
-    getattr(importlib.import_module(module), name)(*sys.argv[4:])
-    if dist.is_initialized():  # the end of a run leaves the others by itself
-        gc.collect()  # what wraps a model holds the connections, as in `train`
-        dist.destroy_process_group()

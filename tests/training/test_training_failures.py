@@ -140,12 +140,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     pairs = write_pairs(folder / "pairs.tar", 64)
     both = processes.start(2, "test_training_failures:in_turn", folder, pairs)
     # Far less than the ten minutes of a collective; far more than a busy machine needs.
-    errors = [process.communicate(timeout=HANG)[1] for process in both]
+    status = [process.wait(HANG) for process in both]
+    errors = [process.errors() for process in both]
     files = [folder / f"results-{rank}.jsonl" for rank in (0, 1)]
     assert all(file.is_file() for file in files), errors
     results = [list(map(json.loads, file.read_text().splitlines())) for file in files]
     assert [len(of_one) for of_one in results] == [1 + len(CASES)] * 2, (results, errors)
-    return Pair(folder, results, [process.returncode for process in both], errors)
+    return Pair(folder, results, status, errors)
 
 
 @pytest.mark.parametrize(("kind", "parallel"), CASES[:-1])

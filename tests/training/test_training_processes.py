@@ -42,21 +42,28 @@ def run(count: int, pairs: Path, out: Path, **changes: object) -> None:
         processes.run(count, "processes:training", out.parent, pairs, out, json.dumps(options))
 
 
+@pytest.fixture(scope="module")
+def whole(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of one process, from its start to its end."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    run(1, pairs, folder)
+    return folder
+
+
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 @pytest.mark.filterwarnings("ignore:the run goes on under other conditions")
 def test_two_processes_learn_what_one_learns_and_one_or_three_go_on(
-    pairs: Path, tmp_path: Path, parallel: str
+    pairs: Path, whole: Path, tmp_path: Path, parallel: str
 ) -> None:
-    run(1, pairs, tmp_path / "one" / "run")
     run(2, pairs, tmp_path / "two" / "run", parallel=parallel)
-    close(tmp_path / "one" / "run", tmp_path / "two" / "run")
+    close(whole, tmp_path / "two" / "run")
     run(2, pairs, tmp_path / "start" / "run", parallel=parallel, max_minutes=1e-9)
     assert bool(list((tmp_path / "start" / "run").glob(f"{PIECES}-*"))) == (parallel == "fsdp")
     for count in (1, 3):
         after = tmp_path / str(count) / "run"
         shutil.copytree(tmp_path / "start" / "run", after)
         run(count, pairs, after, parallel=parallel)
-        close(tmp_path / "one" / "run", after)
+        close(whole, after)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +107,7 @@ def kill_two(shards: Path, folder: Path, draw: random.Random, workers: int) -> N
         for process in started:
             process.kill()
         for process in started:
-            process.communicate()
+            process.wait(HANG)
 
 
 def steps_done(folder: Path) -> int:
@@ -142,9 +149,9 @@ def test_a_process_that_dies_ends_the_others_with_a_message(shards: Path, tmp_pa
         "the second process has come to its fourth step",
     )
     both[1].kill()
-    told = both[0].communicate(timeout=HANG)[1]
-    both[1].communicate()
-    assert both[0].returncode != 0
+    assert both[0].wait(HANG) != 0
+    both[1].wait(HANG)
+    told = both[0].errors()
     assert "TrainingError: process 0 of 2 lost another one at step" in told
     assert "--resume goes on" in told
     assert torch.load(tmp_path / "run" / FILE, weights_only=True)["state"]["step"] >= 1

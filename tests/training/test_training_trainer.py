@@ -5,12 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +23,7 @@ from diptych.training.checkpoint import FILE
 from diptych.training.objective import Contrastive
 from diptych.training.optim import Average, optimizer, rate
 from diptych.weights import load_checkpoint
+from forked import Forked
 from waiting import HANG, pause, wait_until
 
 
@@ -93,19 +91,14 @@ def test_a_run_in_legs_gives_the_weights_of_one_that_never_stopped(
     assert steps == list(range(1, 13))
 
 
-SCRIPT = """
-import sys
-sys.path.insert(0, sys.argv[3])
-from pathlib import Path
-from make_runs import config_of
-from diptych.training import Run, train
-train(Run(config_of(Path(sys.argv[1]), Path(sys.argv[2]))), resume=True)
-"""
+def trains(pairs: str, out: str) -> None:
+    """In a process of its own: train, or go on."""
+    train(Run(config_of(Path(pairs), Path(out))), resume=True)
 
 
-def start(pairs: Path, out: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", SCRIPT, str(pairs), str(out), str(Path(__file__).parent)]
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+def start(pairs: Path, out: Path) -> Forked:
+    errors = out.with_name(f"{out.name}-errors")
+    return Forked("test_training_trainer:trains", str(pairs), str(out), errors=errors)
 
 
 def kill_at_random(pairs: Path, out: Path, draw: random.Random) -> None:
@@ -116,7 +109,7 @@ def kill_at_random(pairs: Path, out: Path, draw: random.Random) -> None:
         pause(draw.uniform(0, 0.3))
     finally:
         process.kill()
-        process.wait()
+        process.wait(HANG)
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.soak)])
@@ -126,8 +119,9 @@ def test_killed_and_resumed_gives_the_weights_of_never_killed(
     draw = random.Random(kills)
     for _ in range(kills):
         kill_at_random(pairs, tmp_path / "killed", draw)
-    assert start(pairs, tmp_path / "killed").wait(HANG) == 0
-    assert start(pairs, tmp_path / "whole").wait(HANG) == 0
+    for name in ("killed", "whole"):
+        process = start(pairs, tmp_path / name)
+        assert process.wait(HANG) == 0, process.errors()
     assert same(tmp_path / "whole", tmp_path / "killed")
 
 
