@@ -232,3 +232,21 @@ def test_every_option_that_sets_a_field_is_one_and_is_shown(run: Run) -> None:
     for name in FIELDS:
         assert f"--{name.replace('_', '-')} " in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_numbered_checkpoints_are_named_as_a_model_and_begun_at(run: Run) -> None:
+    level = ("--schedule", "constant", "--set", "warmup=1", "--hold-out", "0")
+    done = run("train", *OWN, *level, "--save-frequency", "1", "--keep-checkpoints", "2")
+    assert done.exit_code == 0, done.stderr
+    Image.new("RGB", (40, 40), "red").save("red.png")
+    for model in ("runs/mine/epoch-1", "runs/mine/epoch-2"):
+        answered = run("classify", "red.png", "red", "blue", "--model", model, "--json")
+        assert answered.exit_code == 0, answered.stderr
+        assert run("models", "show", model).exit_code == 0
+    ended = ("--epochs", "2", "--epochs-cooldown", "1", "--out", "runs/ended")
+    cooled = run("train", *OWN, *level, *ended, "--resume-from", "runs/mine/epoch-1")
+    assert cooled.exit_code == 0, cooled.stderr
+    assert "going on at step 5 of runs/mine/epoch-1" in " ".join(cooled.stderr.split())
+    refused = run("train", *OWN, *level, "--resume-from", "runs/mine/epoch-1", "--resume")
+    assert refused.exit_code == 2
+    assert "lies in the folder of the run itself" in " ".join(refused.stderr.split())

@@ -162,7 +162,7 @@ FIELDS: tuple[str, ...] = (
     "epochs_cooldown",
 )
 FIELDS += ("lr_cooldown_power", "lr_cooldown_end", "lock", "lock_image_unlocked_groups")
-FIELDS += ("lock_text_unlocked_layers", "use_bn_sync")
+FIELDS += ("lock_text_unlocked_layers", "use_bn_sync", "save_frequency", "keep_checkpoints")
 
 
 def train(
@@ -190,10 +190,13 @@ def train(
     lock_image_unlocked_groups: fields.UnlockedGroups = None,
     lock_text_unlocked_layers: fields.UnlockedLayers = None,
     use_bn_sync: fields.UseBnSync = None,
+    save_frequency: fields.SaveFrequency = None,
+    keep_checkpoints: fields.KeepCheckpoints = None,
     assignments: Assignments = None,
     dry_run: DryRun = False,
     logger: Logger = None,
     resume: Resume = False,
+    resume_from: fields.ResumeFrom = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -242,13 +245,8 @@ def train(
         if first:
             show_plan(run, json=json, quiet=quiet)
         return
-    summary = _train(
-        run, logger or [], measure_start=bool(start), resume=resume, json=json, quiet=quiet, first=first
-    )
-    from diptych.training.signals import STATUS
-
-    if not summary.finished and summary.reason in STATUS:
-        raise typer.Exit(STATUS[summary.reason])  # on every process: srun and torchrun look at all
+    more = {"resume": resume, "resume_from": resume_from or ""}
+    _train(run, logger or [], more, start=bool(start), json=json, quiet=quiet, first=first)
 
 
 def _recipe_run(recipe: Path, own: OwnPairs, changes: dict[str, Any], assignments: list[str] | None) -> Run:
@@ -294,19 +292,28 @@ def _pairs_of(chunk: str) -> int:
 
 
 def _train(
-    run: Run, log: list[str], *, measure_start: bool, resume: bool, json: bool, quiet: bool, first: bool
-) -> Summary:
+    run: Run,
+    log: list[str],
+    more: dict[str, Any],
+    *,
+    start: bool,
+    json: bool,
+    quiet: bool,
+    first: bool,
+) -> None:
     from diptych.cli.watching import listening
     from diptych.training import refuse_used
     from diptych.training import train as train_
+    from diptych.training.signals import STATUS
 
-    refuse_used(Path(run.config.out), resume=resume)
-    before = _before(run, quiet) if measure_start and first else {}
+    refuse_used(Path(run.config.out), resume=more["resume"])
+    before = _before(run, quiet) if start and first else {}
     with listening(quiet or not first, log if first else [], run.config) as listener:
-        summary = train_(run, resume=resume, listener=listener)
+        summary = train_(run, **more, listener=listener)
     if first:
         _tell(summary, before, json, quiet)
-    return summary
+    if not summary.finished and summary.reason in STATUS:
+        raise typer.Exit(STATUS[summary.reason])  # on every process: srun and torchrun look at all
 
 
 def _before(run: Run, quiet: bool) -> Mapping[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -75,6 +76,36 @@ UseBnSync = Annotated[
         "--use-bn-sync",
         metavar="",
         help="Batch norms normalise over the pictures of all processes, not each over its own; GPUs only.",
+        rich_help_panel="Run",
+    ),
+]
+
+SaveFrequency = Annotated[
+    int | None,
+    typer.Option(
+        "--save-frequency",
+        metavar="N",
+        help="Every N epochs keep a numbered checkpoint with its model, DIR/epoch-N (0: none); --model, "
+        "--resume-from and others take it as they take DIR.",
+        rich_help_panel="Run",
+    ),
+]
+KeepCheckpoints = Annotated[
+    int | None,
+    typer.Option(
+        "--keep-checkpoints",
+        metavar="N",
+        help="Of those the newest N, and the best beside (0: all).",
+        rich_help_panel="Run",
+    ),
+]
+ResumeFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume-from",
+        metavar="DIR",
+        help="Begin a run in --out where another run or its numbered checkpoint stands, such as "
+        "runs/mine/epoch-3.",
         rich_help_panel="Run",
     ),
 ]

@@ -7,8 +7,9 @@ trained). The pairs are `diptych.pairs`', the losses `diptych.losses`'.
 from __future__ import annotations
 
 from diptych.training.config import Evaluator, Run, TrainConfig
+from diptych.training.keeping import refuse_used
 from diptych.training.plan import Plan, plan
-from diptych.training.trainer import refuse_used, train
+from diptych.training.trainer import train
 from diptych.training.tuning import gentle, inputs_of
 from diptych.training.watching import Listener, StepReport, Summary, sample_file
 

@@ -38,6 +38,7 @@ FORMAT = 4
 FREE = frozenset(
     {"out", "workers", "cache", "max_minutes", "evaluate_every", "checkpoint_every", "log_every"}
     | {"device", "threads", "patience", "chunk", "parallel", "exchange"}
+    | {"save_frequency", "keep_checkpoints"}
     | {"tokenizer_file", "languages"}  # where the tokenizer lies; what it is, is its config's
 )
 
@@ -61,6 +62,8 @@ class State:
         Where each lane stands in the epoch; none at its beginning.
     best : float or None
         Best value of the monitored metric so far.
+    best_epoch : int
+        The epoch after which the model kept was made.
     stale : int
         Evaluations since then.
     seconds : float
@@ -90,6 +93,7 @@ class State:
     lanes: int = 0
     positions: dict[int, Any] = field(default_factory=dict)
     best: float | None = None
+    best_epoch: int = 0
     stale: int = 0
     seconds: float = 0.0
     total: int = 0

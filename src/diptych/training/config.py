@@ -136,6 +136,9 @@ class TrainConfig:
     # Watching
     evaluate_every: int = 1  # epochs
     checkpoint_every: int = 200  # steps
+    # Epochs from one numbered checkpoint to the next: OUT/epoch-3, with the model of that epoch; 0: none.
+    save_frequency: int = 0
+    keep_checkpoints: int = 0  # numbered checkpoints that stay, the newest, and the best beside; 0: all
     log_every: int = 10  # steps
     monitor: str = ""  # metric whose best model is kept, e.g. "val/recall@10"; "": the last is kept
     patience: int = 0  # evaluations without a better monitor before stopping early; 0: never
@@ -160,6 +163,8 @@ class TrainConfig:
             "epochs_cooldown",
             "lock_image_unlocked_groups",
             "lock_text_unlocked_layers",
+            "save_frequency",
+            "keep_checkpoints",
         ):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")

@@ -65,6 +65,20 @@ def rate(
     return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
+def scheduled_rate(config: TrainConfig, step: int, total: int, *, warmup: int, cooldown: int) -> float:
+    """`rate` as a config schedules it; `total`, `warmup` and `cooldown` are steps of the run."""
+    falls = config.schedule == "cosine" or cooldown
+    return rate(
+        step,
+        total if falls else None,
+        peak=config.lr,
+        warmup=warmup,
+        cooldown=cooldown,
+        power=config.lr_cooldown_power,
+        end=config.lr_cooldown_end,
+    )
+
+
 def decays(name: str, parameter: Tensor) -> bool:
     """Whether weight decay pulls on a parameter: on matrices, not on gains, biases and the scale.
 

@@ -8,7 +8,6 @@ what they measure, and draws nothing on a screen: it tells a listener.
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 import warnings
@@ -24,7 +23,7 @@ from torch import Tensor
 from diptych.errors import TrainingError
 from diptych.model.machine import pick_dtype
 from diptych.pairs import Batch
-from diptych.training import checkpoint
+from diptych.training import checkpoint, keeping
 from diptych.training.accelerator import Accelerator, pick_accelerator
 from diptych.training.build import refuse_other_inputs
 from diptych.training.config import Run
@@ -34,17 +33,19 @@ from diptych.training.learner import Learner
 from diptych.training.loading import no_batch, open_loader
 from diptych.training.meter import Diagnosis, Meter
 from diptych.training.objective import Objective
-from diptych.training.optim import rate
+from diptych.training.optim import scheduled_rate
 from diptych.training.signals import STATUS, StopRequest, stop_requests
 from diptych.training.tuning import fitted_start
 from diptych.training.watching import Listener, Summary
 from diptych.training.world import World
-from diptych.weights import load_checkpoint, save_checkpoint
+from diptych.weights import load_checkpoint
 
 OFF_PLAN = 0.03  # by which part of the planned steps the real ones may be off before it is said
 
 
-def train(run: Run, *, resume: bool = False, listener: Listener | None = None) -> Summary:
+def train(
+    run: Run, *, resume: bool = False, resume_from: str | Path = "", listener: Listener | None = None
+) -> Summary:
     """Train a model from pairs.
 
     Parameters
@@ -53,6 +54,9 @@ def train(run: Run, *, resume: bool = False, listener: Listener | None = None) -
         Config and evaluators.
     resume : bool
         Go on from the run's checkpoint, if it has one.
+    resume_from : path, optional
+        A run's folder or a numbered checkpoint in it: a new run, in another folder, goes on from there. With
+        `resume`, from its own checkpoint once it has one.
     listener : Listener, optional
         Told how it goes.
 
@@ -72,7 +76,9 @@ def train(run: Run, *, resume: bool = False, listener: Listener | None = None) -
     trainer, failed = None, True
     try:
         with accelerator.fast_products(pick_dtype(run.config.precision, accelerator.device)):
-            trainer = Trainer(run, listener or Listener(), accelerator, world, resume=resume)
+            trainer = Trainer(
+                run, listener or Listener(), accelerator, world, resume=resume, resume_from=resume_from
+            )
             summary = trainer.run()
         failed = False
         return summary
@@ -92,7 +98,14 @@ class Trainer:
     """One run; see `train`."""
 
     def __init__(
-        self, run: Run, listener: Listener, accelerator: Accelerator, world: World, *, resume: bool = False
+        self,
+        run: Run,
+        listener: Listener,
+        accelerator: Accelerator,
+        world: World,
+        *,
+        resume: bool = False,
+        resume_from: str | Path = "",
     ) -> None:
         self.config, self.evaluators, self.listener = run.config, run.evaluators, listener
         self.accelerator, self.world = accelerator, world
@@ -100,8 +113,11 @@ class Trainer:
         self.folder = Path(config.out)
         # Decided by the first process: a shared disk may show the others an older state.
         started = world.broadcast((self.folder / checkpoint.FILE).exists())
-        refuse_used(self.folder, resume=resume or not started)
-        self.resume, self.resumes = resume, resume and started
+        keeping.refuse_used(self.folder, resume=resume or not started)
+        self.source = self.folder if started or not resume_from else Path(resume_from)
+        if resume_from:
+            keeping.refuse_source(self.folder, self.source, Path(resume_from))
+        self.resume, self.resumes = resume, (resume and started) or bool(resume_from)
         if config.threads:
             torch.set_num_threads(config.threads)
         self.spec = config.spec
@@ -177,7 +193,7 @@ class Trainer:
         self.state.start = before.identity
 
     def _restore(self) -> None:
-        self.state, before = checkpoint.load(self.folder, self.config)
+        self.state, before = checkpoint.load(self.source, self.config)
         now = self._conditions()
         changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]]
         if changed:
@@ -188,10 +204,12 @@ class Trainer:
             )
         tensors, self.state.tensors = self.state.tensors, {}
         if self.state.pieces:
-            tensors = checkpoint.read_pieces(self.folder, self.state, self.learner.tensors())
+            tensors = checkpoint.read_pieces(self.source, self.state, self.learner.tensors())
         self.learner.restore(tensors)
+        if self.world.first and self.source != self.folder:
+            keeping.branch(self.source, self.folder)
         self._rewind(self.state.step)
-        self.listener.note(f"going on at step {self.state.step}")
+        self.listener.note(f"going on at step {self.state.step} of {self.source}")
 
     def _rewind(self, step: int) -> None:
         if self.world.first:
@@ -260,23 +278,17 @@ class Trainer:
             self._save()
             self._evaluate(log)
         state.epoch, state.positions = state.epoch + 1, {}
-        if due:
+        numbered = config.save_frequency and state.epoch % config.save_frequency == 0
+        if numbered:  # before the run's own checkpoint: a run that is killed in between does it again
+            self._number(self.metrics if due else {})
+        if due or numbered:
             self._save()
 
     def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        step, config = self.state.step, self.config
+        state, config, step = self.state, self.config, self.state.step
         if config.chunk < 0:
             self._choose_chunk(batch)
-        falls = config.schedule == "cosine" or config.epochs_cooldown
-        lr = rate(
-            step,
-            self.state.total if falls else None,
-            peak=config.lr,
-            warmup=self.state.warmup,
-            cooldown=self.state.cooldown,
-            power=config.lr_cooldown_power,
-            end=config.lr_cooldown_end,
-        )
+        lr = scheduled_rate(config, step, state.total, warmup=state.warmup, cooldown=state.cooldown)
         return self.learner.step(batch, step, lr)
 
     def _choose_chunk(self, batch: Batch) -> None:
@@ -301,13 +313,33 @@ class Trainer:
                 f"monitor {monitor!r} is no metric of this run; its metrics: "
                 f"{', '.join(self.metrics) or 'none'}"
             )
-        value = self.metrics.get(monitor, 0.0) * (-1 if monitor.endswith("loss") else 1)
-        value = -math.inf if math.isnan(value) else value
-        if not monitor or state.best is None or value > state.best:
-            state.best, state.stale = (value if monitor else None), 0
-            self._keep(trained)
+        value = keeping.monitored(monitor, self.metrics)
+        if value is None or state.best is None or value > state.best:
+            state.best, state.best_epoch, state.stale = value, state.epoch + 1, 0
+            state.metrics = self.metrics
+            state.identity = self._write_model(self.folder, trained, self.metrics, state.epoch + 1)
         else:
             state.stale += 1
+
+    def _write_model(
+        self, folder: Path, trained: Objective | None, metrics: Mapping[str, float], epochs: int
+    ) -> str:
+        """Write the model into the folder of a run or of a numbered checkpoint; its identity."""
+        model = folder / keeping.MODEL
+        more = (self.config, self.spec, self.state, metrics, epochs)
+        return self.world.run_on_first(lambda: keeping.write_model(model, *more, trained))
+
+    def _number(self, metrics: dict[str, float]) -> None:
+        """Keep the epoch that has ended as a numbered checkpoint: a run of its own, as if it ended here."""
+        epoch, config = self.state.epoch, self.config
+        part = keeping.hidden(self.folder, epoch)
+        trained = self.learner.evaluated()
+        self.world.run_on_first(lambda: str(keeping.begin(self.folder, epoch)))
+        identity = self._write_model(part, trained, metrics, epoch)
+        best = keeping.monitored(config.monitor, metrics)
+        self._save(part, identity=identity, metrics=metrics, best=best, best_epoch=epoch, stale=0)
+        keep, best_epoch = config.keep_checkpoints, self.state.best_epoch
+        self.world.run_on_first(lambda: keeping.publish(self.folder, epoch, keep=keep, best=best_epoch))
 
     def _measure(self, trained: Objective | None) -> dict[str, float]:
         """What the evaluators find; on the first process."""
@@ -319,31 +351,8 @@ class Trainer:
             for key, value in evaluator(trained.product, self.state.step).items()
         }
 
-    def _keep(self, trained: Objective | None) -> None:
-        """Write the model in our format, with a summary of how it came about."""
-        summary = {
-            "steps": self.state.step,
-            "epochs": self.state.epoch + 1,
-            "batch_size": self.config.batch_size,
-            "pairs_seen": self.state.step * self.config.batch_size,
-            "seconds": round(self.state.seconds, 1),
-            "seed": self.config.seed,
-            **({"start": self.state.start} if self.state.start else {}),
-            "torch": str(torch.__version__),
-            "metrics": {name: round(value, 6) for name, value in self.metrics.items()},
-        }
-        self.state.metrics = self.metrics
-        spec = replace(self.spec, training=summary)
-
-        def write() -> str:
-            assert trained is not None
-            weights = checkpoint.to_cpu(trained.model.state_dict())
-            extra = [Path(self.config.tokenizer_file)] if self.config.tokenizer_file else []
-            return save_checkpoint(self.folder / "model", spec, weights, extra_files=extra)
-
-        self.state.identity = self.world.run_on_first(write)
-
-    def _save(self) -> None:
+    def _save(self, folder: Path | None = None, **own: Any) -> None:
+        """Write a checkpoint, the run's or, with values of its own, another."""
         self.learner.check()  # a step that went astray is not to be saved
         self.world.note("saves a checkpoint")
         # A process knows where the lanes stand that it reads itself.
@@ -351,12 +360,15 @@ class Trainer:
         mine = {lane: position for lane, position in known if lane in self.loader.batcher.lanes}
         for positions in self.world.all_gather(mine):
             self.state.positions.update(positions)
-        more = (self.config, self._conditions())
+        folder, state, more = (
+            folder or self.folder,
+            replace(self.state, **own),
+            (self.config, self._conditions()),
+        )
         if self.learner.is_sharded:
-            checkpoint.save_pieces(self.folder, self.state, self.learner.tensors(), *more, world=self.world)
+            checkpoint.save_pieces(folder, state, self.learner.tensors(), *more, world=self.world)
         elif self.world.first:
-            tensors = checkpoint.to_cpu(self.learner.tensors())
-            checkpoint.save(self.folder, self.state, tensors, *more)
+            checkpoint.save(folder, state, checkpoint.to_cpu(self.learner.tensors()), *more)
 
     def _tell(self, log: TextIO, meter: Meter, diagnosis: Diagnosis) -> None:
         state, model = self.state, self.learner.model
@@ -379,16 +391,6 @@ class Trainer:
         config = self.config
         plain = (config.objective, config.loss, config.teachers, config.negatives)
         return plain == ("contrastive", "infonce", (), "")
-
-
-def refuse_used(folder: Path, *, resume: bool) -> None:
-    """Raise TrainingError where a run would begin in a folder that holds one, or in a file."""
-    if folder.exists() and not folder.is_dir():
-        raise TrainingError(f"{folder} is a file: expected a folder for the run (--out), which may be new")
-    if not resume and (folder / checkpoint.FILE).exists():
-        raise TrainingError(
-            f"{folder} holds a run already: add --resume to go on with it, or choose another folder"
-        )
 
 
 def _write(log: TextIO, values: Mapping[str, Any]) -> None:
