@@ -89,3 +89,14 @@ class TrainingError(DiptychError):
 
 class SaveError(DiptychError, OSError):
     """A file that could not be written."""
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number with its noun, for a message.
+
+    Examples
+    --------
+    >>> counted(1, "file"), counted(2000, "file"), counted(1, "class", "classes")
+    ('1 file', '2,000 files', '1 class')
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

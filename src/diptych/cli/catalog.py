@@ -12,6 +12,7 @@ import typer
 
 from diptych.cli import catalogs, options
 from diptych.cli.console import clean, complain, progress
+from diptych.errors import counted
 
 if TYPE_CHECKING:
     from diptych.catalog import Imported, Summary
@@ -83,13 +84,13 @@ def _lines(found: Summary) -> list[str]:
     failed = f", {found.failed:,} cannot be read" if found.failed else ""
     lines = [
         found.name,
-        f"  pictures  {found.pictures:,} in {found.files:,} files{failed}",
+        f"  pictures  {found.pictures:,} in {counted(found.files, 'file')}{failed}",
     ]
     if found.bytes is not None:
         lines.append(f"  on disk   {found.bytes / 1e6:,.1f} MB")
     for space in found.spaces:
         gone = space.rows - space.vectors
-        dead = f", and {gone:,} rows that belong to nobody any more" if gone else ""
+        dead = f", and {counted(gone, 'row')} that belong to nobody any more" if gone else ""
         what = "model   " if space.state == "active" else "becoming"
         name = space.model.replace("\t", " ")
         lines.append(
@@ -140,7 +141,7 @@ def check(
     if json:
         typer.echo(jsonlib.dumps({"catalog": where, "pictures": pictures, "faults": faults}))
     elif not faults:
-        typer.echo(clean(f"{pictures:,} pictures in {where}: everything holds together"))
+        typer.echo(clean(f"{counted(pictures, 'picture')} in {where}: everything holds together"))
     for fault in faults:
         complain("fault", fault)
     if faults:

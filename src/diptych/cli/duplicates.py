@@ -10,6 +10,7 @@ import typer
 
 from diptych.cli import catalogs, options
 from diptych.cli.console import complain, note, progress, size_of
+from diptych.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -199,7 +200,7 @@ def _tell_moved(moved: Moved, *, quiet: bool) -> None:
     if moved.undo is None:
         note("nothing to move", quiet=quiet)
         return
-    note(f"{len(moved.files):,} files moved, {size_of(moved.size)}", quiet=quiet)
+    note(f"{counted(len(moved.files), 'file')} moved, {size_of(moved.size)}", quiet=quiet)
     note(f"to put them back: diptych duplicates --undo {shlex.quote(str(moved.undo))}", quiet=quiet)
     for file, reason in moved.refused[:MOST_REFUSED]:
         complain("stayed", f"{file.name}: {reason}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from diptych.cli.console import complain, fitted, note, screen
+from diptych.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -51,7 +52,7 @@ def print_groups(
     elif form in ("remove", "null"):
         _print_names([os.fsencode(file.path) for file in found.to_remove(copies)], null=form == "null")
     elif not found.groups:
-        typer.echo(f"no copies among {found.pictures:,} pictures in {found.files:,} files")
+        typer.echo(f"no copies among {counted(found.pictures, 'picture')} in {counted(found.files, 'file')}")
     else:
         _print_table(found, top)
         if moved is None and (hint := _hint(found, copies)):
@@ -66,7 +67,7 @@ def _print_names(names: list[bytes], *, null: bool) -> None:
     if len(lines) < len(names):
         complain(
             "left out",
-            f"{len(names) - len(lines):,} files with a line break in their names: --print0 has them",
+            f"{counted(len(names) - len(lines), 'file')} with a line break in their names: --print0 has them",
         )
 
 
@@ -146,7 +147,7 @@ def _hint(found: Groups, copies: Collection[Tier]) -> str:
 
 def _counted(groups: tuple[Group, ...]) -> str:
     files = sum(len(group.members) for group in groups)
-    return f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}, {files:,} files"
+    return f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}, {counted(files, 'file')}"
 
 
 def _lines(group: Group, width: int) -> Iterator[str]:

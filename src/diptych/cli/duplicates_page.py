@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from diptych.cli.console import clean
 from diptych.cli.duplicates_output import TITLES, evidence_of
+from diptych.errors import counted
 
 if TYPE_CHECKING:
     from diptych.catalog.groups import Group, Member
@@ -47,7 +48,7 @@ def write_page(path: Path, groups: Sequence[Group], catalog: str, *, advance: Ca
     before, after = PAGE.read_text(encoding="utf-8").split("$groups")
     left = f" Shown are the first {len(shown):,} of {len(groups):,}." if len(shown) < len(groups) else ""
     files = sum(len(group.members) for group in groups)
-    subtitle = f"{len(groups):,} groups of {files:,} files in {catalog}.{left}"
+    subtitle = f"{counted(len(groups), 'group')} of {counted(files, 'file')} in {catalog}.{left}"
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:

@@ -10,7 +10,7 @@ import typer
 
 from diptych.cli import options
 from diptych.cli.console import clean, note, screen
-from diptych.errors import InputError
+from diptych.errors import InputError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,7 +117,7 @@ def read_pictures(folder: Path, *, quiet: bool) -> Sequence[Image]:
         pictures.append(picture)
     if not pictures:
         raise InputError(f"none of the {len(paths)} pictures in {folder} could be read to calibrate with")
-    note(f"read {len(pictures)} pictures of {folder}", quiet=quiet)
+    note(f"read {counted(len(pictures), 'picture')} of {folder}", quiet=quiet)
     return pictures
 
 

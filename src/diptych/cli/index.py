@@ -13,6 +13,7 @@ import typer
 
 from diptych.cli import catalogs, options
 from diptych.cli.console import clean, complain, note, progress
+from diptych.errors import counted
 
 if TYPE_CHECKING:
     from diptych.catalog import Outcome, Store
@@ -165,7 +166,7 @@ def _forget(store: Store, paths: list[Path], *, json: bool) -> None:
     if json:
         typer.echo(jsonlib.dumps({"removed": removed}))
     else:
-        typer.echo(f"{removed:,} files taken out of the catalogue; {len(store):,} pictures stay")
+        typer.echo(f"{counted(removed, 'file')} taken out of the catalogue; {len(store):,} pictures stay")
 
 
 def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: bool) -> bool:
@@ -215,7 +216,7 @@ def _line(store: Store, outcome: Outcome, seconds: float) -> str:
     ]
     rate = f" ({outcome.embedded / seconds:,.0f} pictures/s)" if outcome.embedded and seconds > 1 else ""
     what = ", ".join(done) or "nothing new"
-    return f"{len(store):,} pictures in {store.name}: {what} in {seconds:.1f} s{rate}"
+    return f"{counted(len(store), 'picture')} in {store.name}: {what} in {seconds:.1f} s{rate}"
 
 
 def _tell_broken(broken: list[tuple[Path, str, str]], outcome: Outcome, *, quiet: bool) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli.console import clean, clear_progress, note, screen
+from diptych.errors import counted
 
 if TYPE_CHECKING:
     from diptych.reports import Report, Section, Table
@@ -43,7 +44,7 @@ def tell(report: Report, folder: Path | None, *, json: bool, quiet: bool) -> Non
 def write(report: Report, folder: Path, *, quiet: bool) -> None:
     """Write a report's files and say where."""
     files = report.save(folder)
-    note(f"report: {files[0]}, and {len(files) - 1} files beside it", quiet=quiet)
+    note(f"report: {files[0]}, and {counted(len(files) - 1, 'file')} beside it", quiet=quiet)
 
 
 def print_section(section: Section) -> None:

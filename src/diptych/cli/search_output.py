@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from diptych.cli.console import bar, clean, complain, fitted, note, plain_output, screen
+from diptych.errors import counted
 
 Form = Literal["table", "json", "paths", "null"]
 
@@ -94,7 +95,7 @@ def _nothing(answer: Answer, offset: int, *, filtered: bool) -> str:
     if offset and answer.total:
         total = f"{'more than ' * answer.more}{answer.total:,}"
         return f"{total} pictures fit; this page is behind the last that was found"
-    told = f"nothing here fits ({answer.searched:,} pictures searched)"
+    told = f"nothing here fits ({counted(answer.searched, 'picture')} searched)"
     if answer.best is None:
         return told
     best = f"{clean(answer.best.entry.name)} at {answer.best.relevance:.2f}"

@@ -15,6 +15,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from diptych.cli.console import clean
+from diptych.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,7 @@ def render(answer: Answer, shown: Sequence[Shown], *, catalog: str) -> str:
     return Template(PAGE.read_text(encoding="utf-8")).substitute(
         title=_escaped(query),
         subtitle=f"{len(shown):,} shown of {more}{answer.total:,} that fit, "
-        f"among {answer.searched:,} pictures",
+        f"among {counted(answer.searched, 'picture')}",
         figures=figures,
         footer=f"{_escaped(catalog)}. The bar says how well a picture fits, from 0 to 1; the cut-off was "
         + ("left out" if answer.cutoff is None else f"{answer.cutoff:.2f}")

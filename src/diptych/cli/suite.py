@@ -15,7 +15,7 @@ from diptych.cli.console import clear_progress, note, progress, tell_failures
 from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import print_lines, print_section, write
 from diptych.disk import user_cache
-from diptych.errors import InputError
+from diptych.errors import InputError, counted
 
 if TYPE_CHECKING:
     from diptych.evaluation import Result, Settings
@@ -82,7 +82,7 @@ def suite(
     steps = plan(data, _options(dataset, skip, train_limit, corrupt, corrupt_limit, asked.limit))
     if dry_run:
         for step in steps:
-            print_lines(f"{step.title}: {step.pictures:,} pictures")
+            print_lines(f"{step.title}: {counted(step.pictures, 'picture')}")
         return
     from diptych.evaluation import FeatureStore
 

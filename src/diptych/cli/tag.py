@@ -12,7 +12,7 @@ import typer
 from diptych.cli import catalogs, options
 from diptych.cli.console import clean, complain, fitted, progress, screen
 from diptych.cli.search import After, Before, Folder, Name, read_date
-from diptych.errors import InputError
+from diptych.errors import InputError, counted
 
 if TYPE_CHECKING:
     from diptych.catalog import Filter, Store
@@ -317,7 +317,7 @@ def _tags(store: Store) -> list[dict[str, Any]]:
 def _print(told: dict[str, Any]) -> None:
     if "cleared" in told:
         cleared = told["cleared"]
-        typer.echo(f"{cleared['tags']:,} tags of {clean(cleared['origin'])} taken away")
+        typer.echo(f"{counted(cleared['tags'], 'tag')} of {clean(cleared['origin'])} taken away")
     if "labels" in told:
         _print_labels(told)
     if "tags" in told:

@@ -16,7 +16,7 @@ from diptych.cli.console import complain, progress
 from diptych.cli.contact_sheet import Card, Sheet, draw
 from diptych.disk import write_whole
 from diptych.embedding import Embedded, embed_images, embed_texts
-from diptych.errors import DataError
+from diptych.errors import DataError, counted
 from diptych.evaluation import metrics
 from diptych.media import load_image
 
@@ -203,7 +203,7 @@ def _encode(
 def _write_sheet(known: _Known, source: Source, scale: float, path: Path, step: int) -> None:
     sheet = Sheet(
         title=f"Step {step:,}",
-        subtitle=f"Held-out pictures, and the most fitting of {len(known.told):,} texts",
+        subtitle=f"Held-out pictures, and the most fitting of {counted(len(known.told), 'text')}",
         footer="Scores of all texts add up to 100. * marks a text that belongs to its picture.",
         cards=list(_cards(known, source, scale)),
     )

@@ -26,7 +26,7 @@ from diptych.datasets.layouts import find_parquet, read_labelled
 from diptych.datasets.naming import name_classes
 from diptych.datasets.parts import listed
 from diptych.datasets.shards import find_shards
-from diptych.errors import DataError
+from diptych.errors import DataError, counted
 from diptych.media.sources import Framed
 
 
@@ -82,7 +82,7 @@ class Pictures:
         """The number of pictures in words, which never calls a sample all of them."""
         if self.sampled_from is None:
             return f"{len(self):,} picture{'s' * (len(self) != 1)}"
-        return f"a random sample of {len(self):,} of {self.sampled_from:,} pictures"
+        return f"a random sample of {len(self):,} of {counted(self.sampled_from, 'picture')}"
 
     def rows(self, count: int, seed: int) -> NDArray[np.intp]:
         """Positions of at most `count` pictures drawn at random, in order."""

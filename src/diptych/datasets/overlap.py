@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from diptych.datasets.contents import UNREADABLE
 from diptych.datasets.dataset import CaptionDataset, ImageDataset, Pictures
-from diptych.errors import DataError
+from diptych.errors import DataError, counted
 
 HEAVY = 0.05
 """Share of the smaller data set from which on a measurement is refused.
@@ -56,7 +56,7 @@ class Overlap:
         return self.share >= HEAVY
 
     def __str__(self) -> str:
-        many = "1 picture" if self.shared == 1 else f"{self.shared:,} pictures"
+        many = counted(self.shared, "picture")
         verb = "is" if self.shared == 1 else "are"
         first, second = self.first, self.second
         if self.roles:

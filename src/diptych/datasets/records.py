@@ -23,7 +23,7 @@ from PIL import Image
 
 from diptych.datasets.archives import Content, Member
 from diptych.datasets.pickles import Array, read_pickle
-from diptych.errors import DataError
+from diptych.errors import DataError, counted
 
 _MOST = 2**24  # pixels of one picture, and labels read at a time: far over any data set in these formats
 _BYTES = 8  # idx: the code of unsigned bytes
@@ -119,7 +119,7 @@ def scan_records(
             member = Member(PurePosixPath(path.name, f"{number:05d}"), math.prod(form.shape))
             yield member, _picture(record, form) if wanted(member.name) else None
         if file.read(1):
-            raise DataError(f"{path} goes on after the {form.count} pictures its header tells of")
+            raise DataError(f"{path} goes on after the {counted(form.count, 'picture')} its header tells of")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from diptych.datasets.archives import Entry, Unread
 from diptych.datasets.containers import read_text, scan
 from diptych.datasets.labelled import Labelled, numbered
 from diptych.datasets.parts import OUTSIDE, choose, select_part
-from diptych.errors import DataError
+from diptych.errors import DataError, counted
 from diptych.media import IMAGE_SUFFIXES
 from diptych.media.tars import key_of
 
@@ -42,7 +42,7 @@ def find_shards(path: Path, part: str) -> list[Path] | None:
     shards = [count.with_name(f"{number}.tar") for number in range(int(told))]
     missing = next((shard for shard in shards if not shard.is_file()), None)
     if missing is not None:
-        raise DataError(f"{missing} is not there, though {count} tells of {len(shards)} shards")
+        raise DataError(f"{missing} is not there, though {count} tells of {counted(len(shards), 'shard')}")
     return shards
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder
-from diptych.errors import DataError, InputError
+from diptych.errors import DataError, InputError, counted
 from diptych.evaluation import logistic, metrics
 from diptych.evaluation.classification import spread
 from diptych.evaluation.draws import Draw, draw_shots
@@ -141,7 +141,7 @@ def _wanted(shots: Sequence[int], seeds: int) -> list[int]:
     if not shots or min(shots) < 1:
         raise InputError(f"shots {list(shots)}: expected numbers of pictures of each class, such as 1, 2, 4")
     if seeds < 1:
-        raise InputError(f"{seeds} seeds: expected at least one draw")
+        raise InputError(f"{counted(seeds, 'seed')}: expected at least one draw")
     return sorted(set(shots))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from diptych.datasets.places import paper_metric
 from diptych.datasets.registry import PER_CLASS
+from diptych.errors import counted
 from diptych.evaluation.data_efficiency import Equal, equal_shots
 from diptych.evaluation.probe_report import shared_pictures, shortcomings
 from diptych.evaluation.report import Result, chance_verdicts
@@ -83,7 +84,7 @@ class FewShotRun:
         details = {} if self.full is None else self.full.details
         there = details.get("train_sampled_from")
         count = f"{details.get('pictures', 0):,}"
-        return f"{count} of {there:,} pictures" if there else f"all {count} pictures"
+        return f"{count} of {there} pictures" if there else f"all {count} pictures"
 
     def _line(self) -> tuple[list[float], list[float]]:
         return [one["shots"] for one in self.points], [self.value_of(one) for one in self.points]
@@ -268,7 +269,7 @@ def _table(run: FewShotRun) -> Table:
         name = "drawn" if details.get("train_sampled_from") else "all"
         rows.append([name, accuracy, None, None, f"{details['c']:.2g}", details["pictures"]])
     caption = (
-        f"{_WORDS[run.metric]} on {curve.n:,} test pictures, in brackets 95 % intervals over these; "
+        f"{_WORDS[run.metric]} on {counted(curve.n, 'test picture')}, in brackets 95 % intervals over these; "
         f"least and most of {curve.details['seeds']} draws. Chance: {_chance(curve):.3f}."
     )
     if run.full is not None and run.full.details.get("train_sampled_from"):
@@ -329,11 +330,11 @@ def _mean(runs: Sequence[FewShotRun]) -> Section:
         *([str(k), value] for k, value in zip(common, average, strict=True)),
         *([[most, levels[f"{most} pictures, mean"]]] if len(full) == len(runs) else []),
     ]
-    caption = f"Means over {len(runs)} data sets."
+    caption = f"Means over {counted(len(runs), 'data set')}."
     if drawn:
         caption += " Drawn: the linear probe on a sample of a training part, where that is larger."
     tables = {"mean": Table(["shots", "accuracy"], rows, caption)}
-    shown = {f"mean of {len(runs)} data sets": Curve(common, average), **curves}
+    shown = {f"mean of {counted(len(runs), 'data set')}": Curve(common, average), **curves}
     plots: dict[str, Plot] = {"mean": _curves(shown, levels, common, "")}
     text = []
     if len(zero) == len(runs):
@@ -343,7 +344,7 @@ def _mean(runs: Sequence[FewShotRun]) -> Section:
             text.append(
                 f"Beside the mean curve, mean zero-shot is worth {found} labelled pictures of each class."
             )
-    return Section(f"{len(runs)} data sets", text, tables, plots if common else {})
+    return Section(f"{counted(len(runs), 'data set')}", text, tables, plots if common else {})
 
 
 def _common(run: FewShotRun, shots: Sequence[int]) -> Curve:

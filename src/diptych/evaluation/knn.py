@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder
-from diptych.errors import InputError
+from diptych.errors import InputError, counted
 from diptych.evaluation import metrics
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
@@ -153,6 +153,6 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _check(k: int, temperature: float | None) -> None:
     if k < 1:
-        raise InputError(f"{k} neighbours: expected at least one")
+        raise InputError(f"{counted(k, 'neighbour')}: expected at least one")
     if temperature is not None and not 0 < temperature < math.inf:
         raise InputError(f"a temperature of {temperature:g}: expected a number over 0, such as 0.07")

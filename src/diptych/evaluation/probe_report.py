@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from diptych.datasets.overlap import Overlap
+from diptych.errors import counted
 from diptych.evaluation.peak import GRID
 from diptych.evaluation.probe import TASK as LINEAR_PROBE
 from diptych.evaluation.report import Result
@@ -72,7 +73,7 @@ def verdict_text(verdict: Verdict, level: float, name: str, n: int) -> str:
     ('better than chance, 0.100', 'not shown to differ from zero-shot, 0.550')
     """
     if n < MINIMUM:
-        return f"measured on {n} pictures: not enough to say whether it beats {name}, {level:.3f}"
+        return f"measured on {counted(n, 'picture')}: not enough to say whether it beats {name}, {level:.3f}"
     words = {"above": "better than", "below": "worse than", "at": "about the same as"}
     return f"{words.get(verdict, 'not shown to differ from')} {name}, {level:.3f}"
 
@@ -135,7 +136,7 @@ def shared_pictures(details: Mapping[str, Any]) -> list[str]:
 
 def _statements(result: Result, zero_shot: Result | None) -> list[str]:
     details, share = result.details, result.metrics["acc1"]
-    taught = f"{details['pictures']:,} pictures of {details['train']}, {result.classes} classes"
+    taught = f"{counted(details['pictures'], 'picture')} of {details['train']}, {result.classes} classes"
     rows = "features before the projection" if details["features"] == "tower" else "embeddings"
     if result.task == LINEAR_PROBE:
         how = f"Logistic regression on {rows} ({details['width']} numbers a picture), learnt from {taught}"
@@ -143,7 +144,7 @@ def _statements(result: Result, zero_shot: Result | None) -> list[str]:
         how = f"The {details['k']} nearest of {taught}, by the cosine of {rows}"
     verdicts = _verdicts(result, zero_shot)
     chance = verdict_text(verdicts["chance"], result.chance["acc1"], "chance", result.n)
-    found = [f"{how}, names {share:.1%} of {result.n:,} test pictures right: {chance}."]
+    found = [f"{how}, names {share:.1%} of {counted(result.n, 'test picture')} right: {chance}."]
     if zero_shot is not None:
         level = zero_shot.metrics["acc1"]
         stands = verdict_text(verdicts.get("zero-shot", NOT_ENOUGH), level, "zero-shot", result.n)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.errors import counted
 from diptych.evaluation.corrupted_sets import CorruptedDataset
 from diptych.evaluation.effective import Line
 from diptych.evaluation.report import Result
@@ -57,7 +58,7 @@ def _models(found: RobustnessComparison, caveat: str) -> Section:
         for one in found.models[found.main]
     ]
     count = len(found.group.shifts)
-    kind = f"{count} corrupted copies of it" if found.group.paired else f"{count} shifts"
+    kind = f"{count} corrupted copies of it" if found.group.paired else f"{counted(count, 'shift')}"
     text = [
         f"Accuracy on {found.group.reference.name} ({found.standings[0].reference.n:,} pictures, chance "
         f"{chance:.3f}) and its mean over {kind}.",
@@ -152,7 +153,7 @@ def _verdicts(found: RobustnessComparison) -> list[str]:
 def _reading(verdict: Verdict, n: int) -> str:
     """How a model stands to ordinary ones, in words."""
     if n < MINIMUM:
-        return f"measured on {n} pictures, not enough to say how it stands to ordinary models"
+        return f"measured on {counted(n, 'picture')}, not enough to say how it stands to ordinary models"
     words = {
         "above": "above what ordinary models of its accuracy have",
         "below": "below what ordinary models of its accuracy have",

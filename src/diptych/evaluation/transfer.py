@@ -17,7 +17,7 @@ from diptych.datasets.dataset import ImageDataset
 from diptych.datasets.overlap import check_overlaps
 from diptych.embedding import Failed
 from diptych.encoder import Encoder
-from diptych.errors import DataError, InputError
+from diptych.errors import DataError, InputError, counted
 from diptych.evaluation import metrics
 from diptych.evaluation.classification import add_figures, figures
 from diptych.evaluation.features import Embedding
@@ -81,7 +81,7 @@ def matched(train: ImageDataset, other: ImageDataset) -> NDArray[np.int64]:
         unseen = [name for name in train.class_names if name not in set(other.class_names)]
         raise DataError(
             f"{other.name} has {len(unknown)} classes that {train.name} has not ({_some(unknown)}): what is "
-            f"not taught cannot be told. {train.name} has {len(place)} classes"
+            f"not taught cannot be told. {train.name} has {counted(len(place), 'class', 'classes')}"
             + (f", of which {other.name} lacks {_some(unseen)}" if unseen else "")
             + "; where only the words differ, one file of names for both makes them equal"
         )
