@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import subprocess
 import sys
@@ -29,17 +30,22 @@ def test_names_stay_about_ten_and_come_once() -> None:
     assert len(diptych.__all__) == len(set(diptych.__all__)) <= 14
 
 
-def test_homes_type_checking_and_all_agree() -> None:
-    tree = ast.parse(Path(diptych.__file__).read_text(encoding="utf-8"))
+@pytest.mark.parametrize("package", ["diptych", "diptych.weights", "diptych.encoders"])
+def test_lazy_names_type_checking_and_all_agree(package: str) -> None:
+    module = importlib.import_module(package)
+    assert module.__file__ is not None
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If))
-    told = {
-        alias.name: node.module.removeprefix("diptych.")
+    checked = {
+        alias.name: node.module.removeprefix(f"{package}.")
         for node in block.body
         if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names
     }
-    assert told == diptych._HOMES
-    assert {*told, "__version__"} == set(diptych.__all__)
+    assert checked == module._MODULES
+    assert {*checked, *({"__version__"} & {*module.__all__})} == set(module.__all__)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
 
 
 def test_unknown_name_lists_the_known() -> None:

@@ -15,8 +15,9 @@ Names are imported at their first use: `import diptych` alone loads no torch.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from diptych.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from diptych.embedding import embed_images, embed_texts
@@ -45,7 +46,7 @@ __all__ = [
     "__version__",
 ]
 
-_HOMES = {
+_MODULES = {
     "load": "encoders",
     "list_models": "weights",
     "Encoder": "encoder",
@@ -61,19 +62,16 @@ _HOMES = {
 
 
 if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
+    _lazy = lazy_attributes(__name__, _MODULES)
 
     def __getattr__(name: str) -> Any:
-        """Import a name when it is first asked for (PEP 562), and keep it."""
+        """Import a name at its first use; the version is read from what is installed."""
         if name == "__version__":
             from importlib.metadata import version
 
-            value: Any = version("diptych")
-        elif name in _HOMES:
-            value = getattr(importlib.import_module(f"diptych.{_HOMES[name]}"), name)
-        else:
-            raise AttributeError(f"diptych has no {name!r}; it has {', '.join(__all__)}")
-        globals()[name] = value
-        return value
+            globals()[name] = version("diptych")
+            return globals()[name]
+        return _lazy(name)
 
 
 def __dir__() -> list[str]:

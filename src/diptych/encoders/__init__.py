@@ -7,9 +7,10 @@ Names are imported at their first use, so that an exported model is opened witho
 
 from __future__ import annotations
 
-import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from diptych.lazy import lazy_attributes
 
 # ONNX Runtime's newer wheels report to their makers, and keep an id of the machine in the home folder, unless
 # this is set before they are imported; `disable_telemetry_events` comes too late (seen with 1.32).
@@ -41,7 +42,7 @@ __all__ = [
     "open_clip_triple",
 ]
 
-_HOMES = {
+_MODULES = {
     "load": "loading",
     "TorchEncoder": "torch",
     "ExportedEncoder": "exported",
@@ -57,11 +58,4 @@ _HOMES = {
 }
 
 if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
-
-    def __getattr__(name: str) -> Any:
-        """Import a name when it is first asked for (PEP 562), and keep it."""
-        if name not in _HOMES:
-            raise AttributeError(f"diptych.encoders has no {name!r}; it has {', '.join(__all__)}")
-        value = getattr(importlib.import_module(f"diptych.encoders.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = lazy_attributes(__name__, _MODULES)

@@ -7,8 +7,9 @@ without torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from diptych.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from diptych.weights.combining import combine
@@ -40,7 +41,7 @@ __all__ = [
     "ModelSpec",
 ]
 
-_HOMES = {
+_MODULES = {
     "load_checkpoint": "load",
     "load_texts": "load",
     "with_texts_of": "m_clip",
@@ -59,11 +60,4 @@ _HOMES = {
 }
 
 if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
-
-    def __getattr__(name: str) -> Any:
-        """Import a name at its first use (PEP 562), and keep it."""
-        if name not in _HOMES:
-            raise AttributeError(f"diptych.weights has no {name!r}; it has {', '.join(__all__)}")
-        value = getattr(importlib.import_module(f"diptych.weights.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = lazy_attributes(__name__, _MODULES)

@@ -1,0 +1,44 @@
+"""Attributes of a package that are imported at their first use (PEP 562)."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def lazy_attributes(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+    """Make the `__getattr__` of a package whose public names live in modules that are slow to import.
+
+    Define it behind `if not TYPE_CHECKING`: a type checker that sees a `__getattr__` takes every
+    misspelt name for one that exists.
+
+    Parameters
+    ----------
+    package
+        Full name of the package, its `__name__`.
+    modules
+        For each public name, the module inside the package that defines it.
+
+    Returns
+    -------
+    Callable
+        Imports the module of a name, keeps the value in the package, so that it is called once for each
+        name, and returns the value. It raises AttributeError for a name that is not in `modules`.
+
+    Examples
+    --------
+    >>> getattr_of_reports = lazy_attributes("diptych.reports", {"Report": "report"})
+    >>> getattr_of_reports("Report").__module__
+    'diptych.reports.report'
+    """
+
+    def __getattr__(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"{package} has no {name!r}; it has {', '.join(modules)}")
+        value = getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return __getattr__
