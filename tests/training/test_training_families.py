@@ -17,7 +17,7 @@ from PIL import Image
 from diptych.encoders import load
 from diptych.errors import TrainingError
 from diptych.inputs import PreprocessConfig, TokenizerConfig
-from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, ViTConfig
+from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig
 from diptych.model.initialise import build
 from diptych.model.presets import PRESETS
 from diptych.training import Listener, Run, gentle, inputs_of, train
@@ -29,37 +29,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this mod
 
 HALF = (0.5, 0.5, 0.5)
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", *COLOURS, "a", "square,", "number", *map(str, range(10))]
-SIGLIP = CLIPConfig(
-    embed_dim=32,
-    vision=ViTConfig(
-        image_size=32,
-        patch_size=8,
-        width=32,
-        layers=1,
-        head_width=16,
-        pool="attention",
-        class_token=False,
-        patch_bias=True,
-        pre_norm=False,
-        post_norm="before_pool",
-        projection=False,
-        norm_eps=1e-6,
-    ),
-    text=TextConfig(
-        context_length=12,
-        vocab_size=len(WORDS),
-        width=32,
-        heads=2,
-        layers=1,
-        causal=False,
-        pool="last",
-        pad_id=1,
-        projection_bias=True,
-        norm_eps=1e-6,
-    ),
-    activation="gelu_tanh",
-    init_logit_bias=-10.0,
-)
 ROBERTA = RobertaConfig(
     context_length=12, vocab_size=len(WORDS), width=32, heads=2, layers=1, positions=20, pad_id=1
 )
@@ -86,8 +55,8 @@ FAMILIES: dict[str, tuple[CLIPConfig, dict[str, Any]]] = {
     "OpenAI ResNet": (dataclasses.replace(TINY, vision=RESNET, activation="quick_gelu"), {}),
     "LAION, half": (TINY_VIT, {"mean": HALF, "std": HALF}),
     "DFN5B": (dataclasses.replace(TINY_VIT, activation="quick_gelu"), {"resize": "squash"}),
-    "SigLIP": (SIGLIP, {}),
-    "SigLIP 2": (SIGLIP, {"clean": "lower"}),
+    "SigLIP": (tiny("ViT-B-16-SigLIP"), {}),
+    "SigLIP 2": (tiny("ViT-B-16-SigLIP"), {"clean": "lower"}),
     "XLM-R": (dataclasses.replace(TINY_VIT, text=ROBERTA), {}),
     "CLIPA": (tiny("ViT-L-14-CLIPA"), {"kind": "file"}),
     "MetaCLIP 2": (tiny("ViT-H-14-worldwide"), {"kind": "file", "clean": "canonicalize"}),
@@ -198,7 +167,7 @@ def test_training_sees_the_models_own_colours_and_ids(pairs: Path, tmp_path: Pat
         pairs,
         tmp_path / "run",
         start=str(start),
-        model=SIGLIP,
+        model=FAMILIES["SigLIP"][0],
         **{**inputs_of(str(start)), "augment": None},
     )
     loader = open_loader(config, World(), 1)
