@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from diptych.disk import saving, write_bytes
 from diptych.errors import TrainingError
 from diptych.training import checkpoint
 from diptych.training.config import TrainConfig
-from diptych.training.objective import Objective
 from diptych.weights import ModelSpec, save_checkpoint
 
 MODEL = "model"  # folder of the weights, in the folder of a run
@@ -35,7 +35,7 @@ def write_model(
     state: checkpoint.State,
     metrics: Mapping[str, float],
     epochs: int,
-    trained: Objective | None,
+    weights: Mapping[str, Tensor] | None,
 ) -> str:
     """Write a model in our format, with a summary of how it came about.
 
@@ -51,15 +51,15 @@ def write_model(
         Measured of this model.
     epochs : int
         Done when it was.
-    trained : Objective
-        What it is part of; None is only where another process writes.
+    weights : mapping
+        Whole and on the CPU; None only where another process writes.
 
     Returns
     -------
     str
         Its identity.
     """
-    assert trained is not None
+    assert weights is not None
     summary = {
         "steps": state.step,
         "epochs": epochs,
@@ -71,7 +71,6 @@ def write_model(
         "torch": str(torch.__version__),
         "metrics": {name: round(value, 6) for name, value in metrics.items()},
     }
-    weights = checkpoint.to_cpu(trained.model.state_dict())
     extra = [Path(config.tokenizer_file)] if config.tokenizer_file else []
     return save_checkpoint(folder, replace(spec, training=summary), weights, extra_files=extra)
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from diptych.model.sharding import full_tensor, shard_like
 from diptych.model.statistics import batch_norms, frozen_statistics, running_statistics
 from diptych.pairs import Batch
 from diptych.training.accelerator import Accelerator
+from diptych.training.blockwise import BlockwiseModel
 from diptych.training.build import build_objective, load_teacher, materialise
 from diptych.training.config import TrainConfig
 from diptych.training.gradients import cached_gradients, chunk_seed
@@ -34,6 +35,7 @@ from diptych.training.tuning import merged, still_modules, unmerged
 from diptych.training.world import World, outside_parameters
 
 META = torch.device("meta")
+T = TypeVar("T")
 
 
 class Learner:
@@ -199,11 +201,11 @@ class Learner:
     def _precision(self) -> Any:
         return self.accelerator.autocast(self.dtype)
 
-    def _build(self, *, plain: bool = False, wrapped: bool = True) -> tuple[Objective, nn.Module]:
+    def _build(self, *, wrapped: bool = True) -> tuple[Objective, nn.Module]:
         """The objective at its start, and the module to call in its place."""
-        config, sharded = self.config, self.is_sharded and not plain
-        objective = build_objective(config, META if sharded else self.device, self.teachers, plain=plain)
-        if plain or not wrapped:
+        config, sharded = self.config, self.is_sharded
+        objective = build_objective(config, META if sharded else self.device, self.teachers)
+        if not wrapped:
             return objective, objective
         if config.use_bn_sync and self.world.size > 1:
             # Before the wrapper, which takes the modules as they are; names and tensors stay the same.
@@ -222,25 +224,49 @@ class Learner:
         """Whether each process holds a shard of every parameter."""
         return self.config.parallel == "fsdp" and self.world.size > 1
 
-    def evaluated(self) -> Objective | None:
-        """What to measure and keep, whole and plain: the average if there is one.
+    @property
+    def _evaluated(self) -> Objective:
+        """What is evaluated and kept: the average if there is one."""
+        return self._objectives().get("average", self.objective)
 
-        All processes must call this. Where the model is sharded, the first one gathers it, a parameter at a
-        time and on the CPU, and the others get None.
+    def evaluate(self, work: Callable[[Objective], T]) -> T:
+        """Call `work` on the first process with what is to be evaluated; its result on all processes.
+
+        All processes must call this. Where the model is sharded, the first one has a block of it at a time.
+
+        Parameters
+        ----------
+        work : callable
+            Gets an objective without wrapper or changes of low rank, in evaluation mode. Its result must be
+            something that JSON can hold.
         """
-        trained = self._objectives().get("average", self.objective)
-        if not self.is_sharded and not self.config.lora:
+        trained = self._evaluated
+        if self.is_sharded:
+            build = partial(build_objective, self.config, META, self.teachers, plain=True)
+            model = BlockwiseModel(trained, build, self.world, self.device)
+            return self.world.run_on_first(lambda: work(cast(Objective, model.objective)), serve=model.gather)
+        return self.world.run_on_first(lambda: work(self._merged(trained).eval()))
+
+    def _merged(self, trained: Objective) -> Objective:
+        """The same without changes of low rank: they are added to the weights of a copy."""
+        if not self.config.lora:
             return trained
+        plain = build_objective(self.config, self.device, self.teachers, plain=True)
+        fill(plain, merged(trained.state_dict(), trained))
+        return plain
+
+    def weights(self) -> dict[str, Tensor] | None:
+        """The weights to keep, whole, under their plain names and on the CPU; None but on the first process.
+
+        All processes must call this: shards are gathered, a parameter at a time.
+        """
+        model = self._evaluated.model
         state: dict[str, Tensor] = {}
-        for name, tensor in trained.state_dict().items():
+        for name, tensor in merged(model.state_dict(), model).items():
             gathered = full_tensor(tensor)
             if self.world.first:
-                state[name] = gathered.cpu()
-        if not self.world.first:
-            return None
-        plain, _ = self._build(plain=True)
-        fill(plain, merged(state, trained))
-        return plain
+                state[name] = gathered.detach().cpu()
+        return state if self.world.first else None
 
     def tensors(self) -> dict[str, Any]:
         """Everything that learning changed, by the parameters' names; with FSDP2 this process's shards."""

@@ -301,10 +301,9 @@ class Trainer:
     def _evaluate(self, log: TextIO) -> None:
         """Call the evaluators, and keep the model if it is the best so far."""
         self.world.note("evaluates")
-        trained = self.learner.evaluated()
         # Measured once. Sums in another order differ in the last bit, and a process that finds its own value
         # better than the best would wait for the others where they do not come.
-        self.metrics = self.world.run_on_first(lambda: self._measure(trained))
+        self.metrics = self.learner.evaluate(self._measure)
         _write(log, {"step": self.state.step, "epoch": self.state.epoch + 1, **self.metrics})
         self.listener.evaluated(self.state.step, self.metrics)
         monitor, state = self.config.monitor, self.state
@@ -317,34 +316,30 @@ class Trainer:
         if value is None or state.best is None or value > state.best:
             state.best, state.best_epoch, state.stale = value, state.epoch + 1, 0
             state.metrics = self.metrics
-            state.identity = self._write_model(self.folder, trained, self.metrics, state.epoch + 1)
+            state.identity = self._write_model(self.folder, self.metrics, state.epoch + 1)
         else:
             state.stale += 1
 
-    def _write_model(
-        self, folder: Path, trained: Objective | None, metrics: Mapping[str, float], epochs: int
-    ) -> str:
+    def _write_model(self, folder: Path, metrics: Mapping[str, float], epochs: int) -> str:
         """Write the model into the folder of a run or of a numbered checkpoint; its identity."""
         model = folder / keeping.MODEL
         more = (self.config, self.spec, self.state, metrics, epochs)
-        return self.world.run_on_first(lambda: keeping.write_model(model, *more, trained))
+        weights = self.learner.weights()
+        return self.world.run_on_first(lambda: keeping.write_model(model, *more, weights))
 
     def _number(self, metrics: dict[str, float]) -> None:
         """Keep the epoch that has ended as a numbered checkpoint: a run of its own, as if it ended here."""
         epoch, config = self.state.epoch, self.config
         part = keeping.hidden(self.folder, epoch)
-        trained = self.learner.evaluated()
         self.world.run_on_first(lambda: str(keeping.begin(self.folder, epoch)))
-        identity = self._write_model(part, trained, metrics, epoch)
+        identity = self._write_model(part, metrics, epoch)
         best = keeping.monitored(config.monitor, metrics)
         self._save(part, identity=identity, metrics=metrics, best=best, best_epoch=epoch, stale=0)
         keep, best_epoch = config.keep_checkpoints, self.state.best_epoch
         self.world.run_on_first(lambda: keeping.publish(self.folder, epoch, keep=keep, best=best_epoch))
 
-    def _measure(self, trained: Objective | None) -> dict[str, float]:
+    def _measure(self, trained: Objective) -> dict[str, float]:
         """What the evaluators find; on the first process."""
-        assert trained is not None
-        trained.eval()
         return {
             f"{name}/{key}": float(value)
             for name, evaluator in self.evaluators.items()

@@ -84,9 +84,20 @@ class World:
         """The first process's value."""
         return value
 
-    def run_on_first(self, work: Callable[[], T]) -> T:
-        """Call `work` on the first process alone, however long it takes, and return its result on all."""
+    def run_on_first(self, work: Callable[[], T], serve: Callable[[int], object] | None = None) -> T:
+        """Call `work` on the first process alone, however long it takes, and return its result on all.
+
+        Parameters
+        ----------
+        work : callable
+            Its result must be something that JSON can hold.
+        serve : callable, optional
+            Called on the other processes with each number that `work` sends (`send_from_first`).
+        """
         return work()
+
+    def send_from_first(self, number: int) -> None:
+        """Inside `run_on_first`, on the first process: let the others call `serve(number)`."""
 
     def all_gather(self, value: T) -> list[T]:
         """The values of all processes."""
@@ -137,7 +148,7 @@ class DistributedWorld(World):
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.exchange = Ring() if exchange == "ring" else Gathered()
         self.store = dist.distributed_c10d._get_default_store()
-        self._runs = 0  # of `run_on_first`
+        self._runs = self._sent = 0  # calls of `run_on_first`, and messages of the last one
         # A connection of its own: a store answers one call at a time, and this process may wait inside one
         # (NCCL makes its communicators through the store) for the very process that has failed.
         connection = self.store.clone()  # type: ignore[attr-defined]
@@ -200,18 +211,41 @@ class DistributedWorld(World):
         dist.broadcast_object_list(box, device=CPU)
         return box[0]
 
-    def run_on_first(self, work: Callable[[], T]) -> T:
-        """Call `work` on the first process; its result, which JSON can hold, comes to all by the store.
+    def run_on_first(self, work: Callable[[], T], serve: Callable[[int], object] | None = None) -> T:
+        """Call `work` on the first process; the others wait for its messages; the last is the result.
 
-        A collective would end with its time-out where an evaluation takes longer.
+        The messages are numbered entries of the store: a collective would end with its time-out where an
+        evaluation takes longer.
         """
-        self._runs += 1
-        key = f"diptych/first/{self._runs}"
+        self._runs, self._sent = self._runs + 1, 0
         if self.first:
             value = work()
-            self.store.set(key, json.dumps(value))
+            self._send({"result": value})
             return value
+        while True:
+            message = self._receive()
+            if "result" in message:
+                return message["result"]  # type: ignore[no-any-return]
+            assert serve is not None, "work sends numbers, and nothing serves them"
+            serve(message["number"])
+
+    def send_from_first(self, number: int) -> None:
+        """Write a number for the other processes, and forget the one before, which all have served."""
+        self._send({"number": number})
+        if self._sent > 1:
+            self.store.delete_key(self._message_key(self._sent - 2))
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self.store.set(self._message_key(self._sent), json.dumps(message))
+        self._sent += 1
+
+    def _receive(self) -> dict[str, Any]:
+        """The next message; waiting for it ends if another process fails or the first one falls silent."""
+        key = self._message_key(self._sent)
         beats, heard = 0, time.monotonic()
+        # A message often follows at once (the next block of a model). `TCPStore.wait` would print a warning
+        # at each of its time-outs, and without one it could not be interrupted.
+        pause = 0.001
         while not self.store.check([key]):
             if self.watchdog.failure is not None:
                 raise TrainingError(self.watchdog.failure.text)
@@ -219,9 +253,13 @@ class DistributedWorld(World):
                 beats, heard = now, time.monotonic()
             if time.monotonic() - heard > SILENCE:
                 raise TrainingError(f"connection closed: process 0 gave no sign of life for {SILENCE:.0f} s")
-            time.sleep(0.05)
-        value = json.loads(self.store.get(key))
-        return value
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+        self._sent += 1
+        return json.loads(self.store.get(key))  # type: ignore[no-any-return]
+
+    def _message_key(self, number: int) -> str:
+        return f"diptych/first/{self._runs}/{number}"
 
     def all_gather(self, value: T) -> list[T]:
         """The values of all processes."""
