@@ -31,7 +31,8 @@ from diptych.training.accelerator import Accelerator
 from diptych.training.gradients import cached_gradients
 from diptych.training.learner import Learner
 from diptych.training.objective import Contrastive
-from diptych.training.world import DistributedWorld, World, outside_parameters
+from diptych.training.sharding import outside_parameters
+from diptych.training.world import DistributedWorld, World
 from forked import Forked
 from waiting import HANG, pause
 

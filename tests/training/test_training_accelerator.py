@@ -21,7 +21,8 @@ from diptych.training import Run, joining, train, trainer, world
 from diptych.training.accelerator import Accelerator, CudaAccelerator, pick_accelerator
 from diptych.training.joining import join
 from diptych.training.learner import Learner
-from diptych.training.world import DistributedWorld, World, keep_tokens_on_host
+from diptych.training.sharding import keep_tokens_on_host
+from diptych.training.world import DistributedWorld, World
 from importable_timm import import_timm
 from waiting import HANG
 

@@ -18,13 +18,8 @@ from diptych.training.accelerator import Accelerator
 from diptych.training.build import build_objective
 from diptych.training.learner import Learner
 from diptych.training.objective import Objective
-from diptych.training.world import (
-    DistributedWorld,
-    World,
-    outside_parameters,
-    sharded_groups,
-    sharding_blocks,
-)
+from diptych.training.sharding import outside_parameters, sharded_groups, sharding_blocks
+from diptych.training.world import DistributedWorld, World
 from importable_timm import import_timm
 
 CPU = torch.device("cpu")

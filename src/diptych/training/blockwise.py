@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from diptych.model.sharding import full_tensor
 from diptych.model.timm_trunk import fill_buffers
 from diptych.training.objective import Objective
-from diptych.training.world import World, sharding_blocks
+from diptych.training.sharding import sharding_blocks
+from diptych.training.world import World
 
 OUTSIDE = -1  # the group of all weights that are in no block
 METHODS = ("forward", "own_value")  # of a block, by which a model uses its weights

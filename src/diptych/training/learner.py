@@ -30,9 +30,10 @@ from diptych.training.meter import first_bad_layer
 from diptych.training.objective import Objective
 from diptych.training.optim import Average, optimizer, optimizer_state
 from diptych.training.scaling import LIMIT, LossScaler
+from diptych.training.sharding import outside_parameters
 from diptych.training.step import apply_gradients
 from diptych.training.tuning import merged, still_modules, unmerged
-from diptych.training.world import World, outside_parameters
+from diptych.training.world import World
 
 META = torch.device("meta")
 T = TypeVar("T")

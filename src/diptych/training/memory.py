@@ -22,8 +22,9 @@ from diptych.training.accelerator import Accelerator
 from diptych.training.config import TrainConfig
 from diptych.training.footprint import SIZES, Footprint, footprint
 from diptych.training.objective import Objective
+from diptych.training.sharding import sharded_groups
 from diptych.training.tuning import image_layers
-from diptych.training.world import World, sharded_groups
+from diptych.training.world import World
 
 BATCHES = 3  # whose pictures lie in the host's memory: the one at work and those that are made ahead
 KEPT_PICTURES = 2**30  # bytes of normalised pictures that are kept between the two passes of a step
