@@ -106,7 +106,7 @@ def test_names_to_remove_are_those_on_disk(run: Run, indexed: Path, tiny: Path) 
     assert sorted(done.stdout_bytes.split(b"\0")) == sorted([b"", *plain, *odd])
     done = run("duplicates", "--format", "remove", "--copies", "bytes,picture")
     assert sorted(done.stdout_bytes.splitlines()) == sorted([*plain, odd[0]])
-    assert "1 files with a line break in their names: --print0 has them" in done.stderr
+    assert "1 file with a line break in their names: --print0 has them" in done.stderr
 
 
 def test_tiers_rules_and_folders(run: Run, indexed: Path) -> None:

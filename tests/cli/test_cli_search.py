@@ -204,7 +204,7 @@ def test_broken_files_set_the_exit_status(run: Run, indexed: Path) -> None:
 
 def test_taking_out_and_leaving_in(run: Run, indexed: Path) -> None:
     assert (
-        "1 files taken out of the catalogue; 2 pictures stay"
+        "1 file taken out of the catalogue; 2 pictures stay"
         in run("index", "--forget", indexed / "b.png").stdout
     )
     assert "1 embedded" in run("index").stdout

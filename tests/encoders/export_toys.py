@@ -22,7 +22,9 @@ from diptych.model.resnet import ModifiedResNet
 from diptych.weights import Checkpoint, ModelSpec, identity_of
 
 TEXT = TextConfig(context_length=16, vocab_size=1024, width=32, heads=2, layers=2)
-RESNET = CLIPConfig(embed_dim=24, vision=ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=8), text=TEXT)
+RESNET = CLIPConfig(
+    embed_dim=24, vision=ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=16), text=TEXT
+)
 VIT = dataclasses.replace(
     RESNET, vision=ViTConfig(image_size=32, patch_size=8, width=32, layers=2, head_width=16)
 )

@@ -45,6 +45,8 @@ def quantise(folder: Path, pixels: Sequence[NDArray[np.float32]], ids: Sequence[
         A tower cannot be made of 8 bits.
     """
     openvino, nncf = (intel(name, "make 8-bit towers") for name in ("openvino", "nncf"))
+    from nncf.quantization.advanced_parameters import OverflowFix
+
     given: tuple[Sequence[NDArray[Any]], ...] = (pixels, ids)
     for tower, examples in zip(TOWERS, given, strict=True):
         model = openvino.Core().read_model(folder / tower_file(tower, "float32"))
@@ -53,7 +55,15 @@ def quantise(folder: Path, pixels: Sequence[NDArray[np.float32]], ids: Sequence[
         with _quiet(), signals_kept():
             try:
                 small = nncf.quantize(
-                    model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(examples)
+                    model,
+                    data,
+                    model_type=nncf.ModelType.TRANSFORMER,
+                    subset_size=len(examples),
+                    # Processors without VNNI (AVX2 alone) add pairs of products in 16 bits, which overflow
+                    # with weights of 8 bits. Weights of 7 bits are right on every processor.
+                    advanced_parameters=nncf.AdvancedQuantizationParameters(
+                        overflow_fix=OverflowFix.ENABLE
+                    ),
                 )
             except Exception as error:  # NNCF raises anything on a graph it does not understand
                 raise WeightsError(
