@@ -183,12 +183,13 @@ def file_inside(folder: Path, name: str) -> Path | None:
     --------
     >>> file_inside(Path("data"), "val/a.png") == Path("data/val/a.png")
     True
-    >>> [file_inside(Path("data"), name) for name in ("/etc/passwd", "a/../../b", "C:b", "..", "")]
+    >>> [file_inside(Path("data"), name) for name in ("/etc/passwd", "a/../../b", "a/C:b", "..", "")]
     [None, None, None, None, None]
     """
     parts = PurePosixPath(name).parts
-    leads_out = not parts or ".." in parts or name.startswith("/") or bool(PureWindowsPath(name).anchor)
-    if leads_out or any(sign in name for sign in ("\\", "\0")) or PureWindowsPath(name).drive:
+    leads_out = not parts or ".." in parts or name.startswith("/") or any(sign in name for sign in "\\\0")
+    # Windows begins anew at a drive in any place: joined to "data", "a/C:b" is "C:b".
+    if leads_out or any(PureWindowsPath(part).drive for part in parts):
         return None
     return folder.joinpath(*parts)
 

@@ -61,9 +61,7 @@ def quantise(folder: Path, pixels: Sequence[NDArray[np.float32]], ids: Sequence[
                     subset_size=len(examples),
                     # Processors without VNNI (AVX2 alone) add pairs of products in 16 bits, which overflow
                     # with weights of 8 bits. Weights of 7 bits are right on every processor.
-                    advanced_parameters=nncf.AdvancedQuantizationParameters(
-                        overflow_fix=OverflowFix.ENABLE
-                    ),
+                    advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
                 )
             except Exception as error:  # NNCF raises anything on a graph it does not understand
                 raise WeightsError(
