@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from diptych.evaluation.intervals import (
     difference,
     ends,
     mean_over_classes,
+    over_draws,
     paired_difference,
     proportion,
     resampled_proportion,
@@ -59,6 +62,22 @@ def test_coverage_of_the_mean_per_class_where_classes_differ() -> None:
         labels = np.repeat(np.arange(len(sizes)), sizes)
         rows = [(rng.random(len(labels)) < p[labels]).astype(float) for _ in range(REPEATS)]
         assert covered([mean_over_classes(row, labels) for row in rows], float(p.mean())) >= 0.93
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.05, 0.2])
+@pytest.mark.parametrize("draws", [3, 10])
+def test_coverage_of_means_over_draws(spread: float, draws: int) -> None:
+    """Draws differ as a whole, and each picture is as hard in all of them: a probit model."""
+    rng = np.random.default_rng(7)
+    hard = rng.standard_normal((REPEATS, 1, 500))
+    noise = rng.standard_normal((REPEATS, draws, 500))
+    level = 0.5 + spread * rng.standard_normal((REPEATS, draws, 1))
+    hits = ((hard + noise) / 2**0.5 < level).astype(float)
+    truth = NormalDist().cdf(0.5 / (1 + spread**2) ** 0.5)
+    alone = [bounded_mean(one.mean(0)) for one in hits]
+    assert covered(list(map(over_draws, alone, hits.mean(2))), truth) >= 0.93
+    if spread == 0.2:
+        assert covered(alone, truth) < 0.7  # the interval over pictures says nothing of other draws
 
 
 @pytest.mark.parametrize("p", [0.02, 0.5, 0.98, 1.0])

@@ -20,7 +20,7 @@ from diptych.errors import DataError, InputError, counted
 from diptych.evaluation import logistic, metrics
 from diptych.evaluation.classification import spread
 from diptych.evaluation.draws import Draw, draw_shots
-from diptych.evaluation.intervals import bounded_mean, ends, mean_over_classes
+from diptych.evaluation.intervals import bounded_mean, ends, mean_over_classes, over_draws
 from diptych.evaluation.report import Result
 from diptych.evaluation.settings import Settings, Setup
 from diptych.evaluation.transfer import Features, Part, all_failures, check_parts, embed_part, untaught
@@ -82,9 +82,9 @@ def evaluate_few_shot(
     Returns
     -------
     Result
-        `acc1@k` and `mean_per_class_recall@k`, means over draws; intervals resample test pictures, each with
-        the mean of its draws. `details["points"]` has every draw, its strength, and where pictures were too
-        few.
+        `acc1@k` and `mean_per_class_recall@k`, means over draws, with intervals over test pictures and
+        over draws (`intervals.over_draws`). `details["points"]` has every draw, its strength, and where
+        pictures were too few.
 
     Raises
     ------
@@ -181,9 +181,14 @@ def _figures(tries: dict[int, list[_Try]], asked: Part, count: int) -> dict[str,
         "metrics": figures,
         "chance": dict.fromkeys(figures, 1 / count),
         "intervals": {
-            **{f"acc1@{k}": ends(bounded_mean(mean)) for k, mean in hits.items()},
             **{
-                f"mean_per_class_recall@{k}": ends(mean_over_classes(mean, asked.labels))
+                f"acc1@{k}": ends(over_draws(bounded_mean(mean), [one.hits.mean() for one in tries[k]]))
+                for k, mean in hits.items()
+            },
+            **{
+                f"mean_per_class_recall@{k}": ends(
+                    over_draws(mean_over_classes(mean, asked.labels), [one.recall for one in tries[k]])
+                )
                 for k, mean in hits.items()
             },
         },

@@ -269,8 +269,8 @@ def _table(run: FewShotRun) -> Table:
         name = "drawn" if details.get("train_sampled_from") else "all"
         rows.append([name, accuracy, None, None, f"{details['c']:.2g}", details["pictures"]])
     caption = (
-        f"{_WORDS[run.metric]} on {counted(curve.n, 'test picture')}, in brackets 95 % intervals over these; "
-        f"least and most of {curve.details['seeds']} draws. Chance: {_chance(curve):.3f}."
+        f"{_WORDS[run.metric]} on {counted(curve.n, 'test picture')}, in brackets 95 % intervals over these "
+        f"and over draws; least and most of {curve.details['seeds']} draws. Chance: {_chance(curve):.3f}."
     )
     if run.full is not None and run.full.details.get("train_sampled_from"):
         caption += f" Drawn: the linear probe on {run.whole}, not on the whole training part."

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.errors import InputError
+from diptych.extras import require
 from diptych.reports import Estimate
 
 _Z = 1.959963984540054  # 95 percent, both sides
@@ -139,6 +140,43 @@ def mean_over_classes(hits: ArrayLike, labels: ArrayLike) -> Estimate:
     known = rarer / (rarer + _FEW)
     size = effective_cases(value, known * variance + (1 - known) * pooled / cases, cases)
     return Estimate(value, *wilson(value, size), n=rows.size, effective=size)
+
+
+def over_draws(estimate: Estimate, draws: ArrayLike) -> Estimate:
+    """Widen the interval of a mean over random draws of training pictures by what the draws differ.
+
+    An interval over test pictures alone holds for these draws on other test pictures. For other draws the
+    variance is s^2 / D larger, where s^2 is estimated from D draws only, so the quantile is Student's with
+    Welch and Satterthwaite's degrees of freedom (Welch 1947, Biometrika 34).
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Mean over draws, with its interval over test pictures.
+    draws : (D,) floats
+        The figure of each draw. One draw does not tell how draws differ: nothing is added.
+
+    Raises
+    ------
+    InputError
+        The estimate has no interval.
+
+    Examples
+    --------
+    >>> within = proportion([1, 0] * 500)
+    >>> print(within, over_draws(within, [0.5, 0.5, 0.5]), over_draws(within, [0.48, 0.50, 0.52]), sep=" | ")
+    0.500 [0.469, 0.531] | 0.500 [0.469, 0.531] | 0.500 [0.459, 0.541]
+    """
+    values, value = np.asarray(draws, dtype=np.float64), estimate.value
+    within = value * (1 - value) / wilson_cases(value, *ends(estimate))
+    between = float(values.var(ddof=1)) / values.size if values.size > 1 else 0.0
+    if between == 0 or within == 0:
+        return estimate
+    freedom = (within + between) ** 2 / (between**2 / (values.size - 1))
+    special = require("scipy.special", extra="evaluation", purpose="compute intervals over draws")
+    factor = float(special.stdtrit(freedom, 0.975)) / _Z
+    size = value * (1 - value) / ((within + between) * factor**2)
+    return Estimate(value, *wilson(value, size), n=estimate.n, effective=size)
 
 
 def class_cases(counts: ArrayLike) -> float:

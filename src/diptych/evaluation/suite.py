@@ -39,7 +39,7 @@ from diptych.evaluation.shifts import ShiftGroup, Standing, measure
 from diptych.reports import Cell, Report, Section, Table
 
 Part: TypeAlias = Literal["zero-shot", "retrieval", "probes", "robustness"]
-FORMAT = 5  # of a kept step: which results in which order, by which solver
+FORMAT = 6  # of a kept step: which results in which order, by which solver
 SHIFTS = "Under shift"  # heading of what is left on other pictures
 PARTS: tuple[Part, ...] = ("zero-shot", "retrieval", "probes", "robustness")
 
