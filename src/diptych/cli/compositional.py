@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 _MOST_CATEGORIES = 12  # longer tables are for the report
 
-Folder = Annotated[Path, typer.Argument(metavar="PATH", show_default=False)]
+Folder = Annotated[
+    Path,
+    typer.Argument(metavar="PATH", show_default=False, help="Folder of the benchmark, or one of its files."),
+]
 Images = Annotated[
     Path | None,
     typer.Option(
