@@ -19,7 +19,7 @@ _MOST_CATEGORIES = 12  # longer tables are for the report
 
 Folder = Annotated[
     Path,
-    typer.Argument(metavar="PATH", show_default=False, help="Folder of the benchmark, or one of its files."),
+    typer.Argument(metavar="PATH", show_default=False, help="Its folder, or Winoground in Parquet."),
 ]
 Images = Annotated[
     Path | None,
