@@ -10,7 +10,8 @@ import pytest
 
 from diptych.errors import DataError
 from diptych.evaluation import Result, compare
-from diptych.evaluation.intervals import ends, paired_class_difference
+from diptych.evaluation.differences import paired_class_difference
+from diptych.evaluation.intervals import ends
 from diptych.evaluation.rankings import placements, roc_auc
 from diptych.evaluation.significance import class_sign_flip_p
 

@@ -10,14 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.errors import InputError
+from diptych.evaluation.differences import difference, paired_difference
 from diptych.evaluation.intervals import (
     bounded_mean,
     correlation,
-    difference,
     ends,
     mean_over_classes,
     over_draws,
-    paired_difference,
     proportion,
     resampled_proportion,
     wilson,

@@ -26,7 +26,8 @@ from diptych.embedding import Failed
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
-from diptych.evaluation.intervals import difference, proportion
+from diptych.evaluation.differences import difference
+from diptych.evaluation.intervals import proportion
 from diptych.evaluation.settings import Setup
 from diptych.evaluation.significance import (
     NOT_ENOUGH,

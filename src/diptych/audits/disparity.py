@@ -21,7 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from diptych.audits.strata import standardised, stratified_gap
 from diptych.errors import InputError
-from diptych.evaluation.intervals import difference, proportion, wilson
+from diptych.evaluation.differences import difference
+from diptych.evaluation.intervals import proportion, wilson
 from diptych.reports import Estimate
 
 MINIMUM = 30

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.evaluation.intervals import difference, wilson
+from diptych.evaluation.differences import difference
+from diptych.evaluation.intervals import wilson
 from diptych.reports import Estimate
 
 Floats = NDArray[np.float64]

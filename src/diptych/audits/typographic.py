@@ -22,7 +22,8 @@ from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
-from diptych.evaluation.intervals import paired_difference, proportion
+from diptych.evaluation.differences import paired_difference
+from diptych.evaluation.intervals import proportion
 from diptych.evaluation.settings import Setup
 from diptych.evaluation.significance import NOT_ENOUGH, against_chance, decide, paired_claim
 from diptych.reports import Cell, Curve, Curves, Estimate, Section, Table

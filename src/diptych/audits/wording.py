@@ -17,7 +17,8 @@ from diptych.audits.phrasings import PLAIN, SENTENCES, Phrasing, phrasings
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.evaluation import Settings
-from diptych.evaluation.intervals import paired_difference, proportion
+from diptych.evaluation.differences import paired_difference
+from diptych.evaluation.intervals import proportion
 from diptych.evaluation.settings import Setup
 from diptych.evaluation.significance import (
     NOT_ENOUGH,

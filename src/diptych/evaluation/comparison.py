@@ -17,11 +17,7 @@ from typing import Literal
 import numpy as np
 
 from diptych.errors import DataError
-from diptych.evaluation.intervals import (
-    paired_area_difference,
-    paired_class_difference,
-    paired_difference,
-)
+from diptych.evaluation.differences import paired_area_difference, paired_class_difference, paired_difference
 from diptych.evaluation.report import Result, short_name
 from diptych.evaluation.results_report import protocol
 from diptych.evaluation.significance import (

@@ -1,8 +1,9 @@
-"""Intervals of figures from 0 to 1, and of their differences, for evaluation and audits. Pure functions.
+"""Intervals of figures from 0 to 1, for evaluation and audits. Pure functions.
 
 Every interval is a Wilson interval (1927, JASA 22) on an effective number of cases, as is done for surveys
 (Dean and Pagano 2015, J. Surv. Stat. Methodol. 3): resampling gives a row of equal answers an interval of no
-width. Whether a figure differs from chance or from another one is `significance.py`'s business.
+width. Differences of two figures are `differences.py`'s business; whether a figure differs from chance or
+from another one is `significance.py`'s.
 
 Legend: N cases, C classes.
 """
@@ -18,12 +19,12 @@ from diptych.errors import InputError
 from diptych.extras import require
 from diptych.reports import Estimate
 
-_Z = 1.959963984540054  # 95 percent, both sides
+Z95 = 1.959963984540054  # 95 percent, both sides
 _FEW = 10.0  # hits or misses that tell as much of single classes as of all together
-_PSEUDO = 2.0  # cases of pooled variance added to each sample: without them equal answers have none
+PSEUDO_CASES = 2.0  # cases of pooled variance added to each sample: without them equal answers have none
 
 
-def wilson(value: float, n: float, z: float = _Z) -> tuple[float, float]:
+def wilson(value: float, n: float, z: float = Z95) -> tuple[float, float]:
     """Wilson's interval of a proportion of `n` cases; 95 percent unless another quantile `z` is given.
 
     Examples
@@ -46,7 +47,7 @@ def wilson_cases(value: float, low: float, high: float) -> float:
     (40.0, 40.0)
     """
     end = low if value - low > high - value else high  # the nearer end may be cut off at 0 or 1
-    return _Z**2 * end * (1 - end) / max(abs(value - end), 1e-12) ** 2
+    return Z95**2 * end * (1 - end) / max(abs(value - end), 1e-12) ** 2
 
 
 def ends(estimate: Estimate) -> tuple[float, float]:
@@ -87,7 +88,7 @@ def proportion(hits: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
     >>> print(proportion([1, 1, 0, 0] * 25, [i // 2 for i in range(100)]))     # 50 pictures, not 100
     0.500 [0.365, 0.635]
     """
-    rows = _unit(hits)
+    rows = unit_values(hits)
     value = float(rows.mean())
     size = float(rows.size if groups is None else _effective(rows, value, np.asarray(groups)))
     return Estimate(value, *wilson(value, size), n=rows.size, effective=size)
@@ -103,7 +104,7 @@ def bounded_mean(values: ArrayLike, highest: float = 1.0) -> Estimate:
     >>> print(bounded_mean([0.0] * 30, 9.0))
     0.000 [0.000, 1.022]
     """
-    rows = _unit(np.asarray(values, dtype=np.float64) / highest)
+    rows = unit_values(np.asarray(values, dtype=np.float64) / highest)
     value = float(rows.mean())
     low, high = wilson(value, _cases(rows))
     return Estimate(value * highest, low * highest, high * highest, n=rows.size, effective=rows.size)
@@ -112,7 +113,7 @@ def bounded_mean(values: ArrayLike, highest: float = 1.0) -> Estimate:
 def mean_over_classes(hits: ArrayLike, labels: ArrayLike) -> Estimate:
     """Mean over classes of the mean of their hits, with a 95 percent interval; absent classes do not count.
 
-    The variance is put together from those of the classes, each shrunk to the pooled one by `_PSEUDO` cases.
+    The variance is put together from those of the classes, each shrunk by `PSEUDO_CASES` to the pooled one.
     Where hits or misses are few, what is not known of single classes counts more than what is: the pooled
     variance takes over. Coverage in simulations is 0.92 to 1, for balanced and for very uneven classes.
 
@@ -128,13 +129,13 @@ def mean_over_classes(hits: ArrayLike, labels: ArrayLike) -> Estimate:
     >>> print(mean_over_classes([1] * 100, [i % 10 for i in range(100)]))
     1.000 [0.963, 1.000]
     """
-    rows = _unit(hits)
+    rows = unit_values(hits)
     _, owner, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
     means = np.bincount(owner, rows) / counts
     squares = np.bincount(owner, (rows - means[owner]) ** 2)  # sums, (C,)
     value = float(means.mean())
     pooled = value * (1 - value)
-    variances = (squares + _PSEUDO * pooled) / (counts - 1 + _PSEUDO)
+    variances = (squares + PSEUDO_CASES * pooled) / (counts - 1 + PSEUDO_CASES)
     variance, cases = float((variances / counts).sum()) / len(counts) ** 2, class_cases(counts)
     rarer = cases * min(value, 1 - value)  # hits or misses
     known = rarer / (rarer + _FEW)
@@ -174,7 +175,7 @@ def over_draws(estimate: Estimate, draws: ArrayLike) -> Estimate:
         return estimate
     freedom = (within + between) ** 2 / (between**2 / (values.size - 1))
     special = require("scipy.special", extra="evaluation", purpose="compute intervals over draws")
-    factor = float(special.stdtrit(freedom, 0.975)) / _Z
+    factor = float(special.stdtrit(freedom, 0.975)) / Z95
     size = value * (1 - value) / ((within + between) * factor**2)
     return Estimate(value, *wilson(value, size), n=estimate.n, effective=size)
 
@@ -222,135 +223,10 @@ def resampled_proportion(value: float, resampled: ArrayLike, cases: float, n: in
     known = known[~np.isnan(known)]
     spread = value * (1 - value)
     variance = float(known.var(ddof=1)) if known.size > 1 else spread / cases
-    variance = (cases * variance + _PSEUDO * spread / cases) / (cases + _PSEUDO)
+    variance = (cases * variance + PSEUDO_CASES * spread / cases) / (cases + PSEUDO_CASES)
     size = effective_cases(value, variance, cases)
     size = min(size, cases) if cap else size
     return Estimate(value, *wilson(value, size), n=n, effective=size)
-
-
-def difference(first: Estimate, second: Estimate, correlation: float = 0.0) -> Estimate:
-    """First minus second of two proportions (Newcombe 1998, method 10; Zou and Donner 2008 where paired).
-
-    Parameters
-    ----------
-    first, second : Estimate
-        With intervals; without them the difference has none either.
-    correlation : float
-        Between the two on the same pictures; 0 for different pictures.
-
-    Examples
-    --------
-    >>> print(difference(proportion([1] * 56 + [0] * 14), proportion([1] * 48 + [0] * 32)))  # his example (a)
-    0.200 [0.052, 0.334]
-    """
-    gap = first.value - second.value
-    if first.low is None or first.high is None or second.low is None or second.high is None:
-        return Estimate(gap)
-
-    def reach(one: float, other: float) -> float:
-        return math.sqrt(max(0.0, one**2 + other**2 - 2 * correlation * one * other))
-
-    below = reach(first.value - first.low, second.high - second.value)
-    above = reach(first.high - first.value, second.value - second.low)
-    n = (first.n or 0) + (second.n or 0)
-    cases = min(first.effective or first.n or 0, second.effective or second.n or 0)
-    return Estimate(gap, gap - below, gap + above, n=n, effective=cases)
-
-
-def paired_difference(first: ArrayLike, second: ArrayLike) -> Estimate:
-    """Mean of first minus second on the same pictures, numbers from 0 to 1, with a 95 percent interval.
-
-    Two pairs are added, one for each side, which gives an interval to pairs that all agree (Bonett and Price
-    2012, Br. J. Math. Stat. Psychol. 65).
-
-    Examples
-    --------
-    >>> print(paired_difference([1] * 50, [1] * 50))             # no width would claim too much
-    0.000 [-0.053, 0.053]
-    """
-    one, other = _unit(first), _unit(second)
-    if one.shape != other.shape:
-        raise InputError(f"{one.size} values against {other.size}: expected the same pictures")
-    gaps = one - other
-    count, value = gaps.size + 2, float(gaps.mean())
-    middle = float(gaps.sum()) / count
-    reach = _Z * math.sqrt(max(0.0, (float((gaps**2).sum()) + 2) / count - middle**2) / count)
-    low, high = min(value, middle - reach), max(value, middle + reach)
-    return Estimate(value, max(-1.0, low), min(1.0, high), n=gaps.size, effective=gaps.size)
-
-
-def paired_class_difference(first: ArrayLike, second: ArrayLike, labels: ArrayLike) -> Estimate:
-    """Mean over classes of the mean of first minus second, with a 95 percent interval.
-
-    Absent classes do not count. The variances of the classes add, each shrunk by `_PSEUDO` cases to the
-    pooled one of `paired_difference`: a class of one picture has no variance of its own.
-
-    Parameters
-    ----------
-    first, second : (N,) floats from 0 to 1
-        Of the same pictures.
-    labels : (N,) integers
-
-    Returns
-    -------
-    Estimate
-        `effective` is how many cases the mean is worth (`class_cases`).
-
-    Examples
-    --------
-    >>> print(paired_class_difference([1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0], [0, 0, 0, 0, 1, 1]))
-    0.375 [-0.171, 0.921]
-    """
-    one, other = _unit(first), _unit(second)
-    _, owner, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
-    if one.shape != other.shape or owner.shape != one.shape:
-        raise InputError(
-            f"{one.size} values against {other.size}, {owner.size} labels: expected as many of each"
-        )
-    gaps = one - other
-    means = np.bincount(owner, gaps) / counts  # (C,)
-    squares = np.bincount(owner, (gaps - means[owner]) ** 2)
-    pooled = (float((gaps**2).sum()) + 2) / (gaps.size + 2) - (float(gaps.sum()) / (gaps.size + 2)) ** 2
-    variances = (squares + _PSEUDO * pooled) / (counts - 1 + _PSEUDO)
-    value = float(means.mean())
-    reach = _Z * math.sqrt(float((variances / counts).sum())) / len(counts)
-    low, high = max(-1.0, value - reach), min(1.0, value + reach)
-    return Estimate(value, low, high, n=gaps.size, effective=class_cases(counts))
-
-
-def paired_area_difference(first: ArrayLike, second: ArrayLike, labels: ArrayLike) -> Estimate:
-    """First minus second of two areas under the ROC curve on the same pictures.
-
-    An area is the mean over right rows, and over wrong rows, of their placements (`rankings.placements`); the
-    variances of the two means of differences add (DeLong et al. 1988, Biometrics 44).
-
-    Parameters
-    ----------
-    first, second : (N,) floats from 0 to 1
-        Placements of the same pictures by two models.
-    labels : (N,) integers
-        Two different ones.
-
-    Returns
-    -------
-    Estimate
-        `effective` is the number of pictures of the rarer class.
-
-    Examples
-    --------
-    >>> print(paired_area_difference([1.0] * 60, [0.5] * 60, [0, 1] * 30))
-    0.500 [0.320, 0.592]
-    """
-    one, other, owner = _unit(first), _unit(second), np.asarray(labels)
-    classes = np.unique(owner)
-    if len(classes) != 2:
-        raise InputError(f"pictures of {len(classes)} classes: an area under the ROC curve is of two")
-    sides = [paired_difference(one[owner == label], other[owner == label]) for label in classes]
-    value = (sides[0].value + sides[1].value) / 2
-    below = math.hypot(*(side.value - ends(side)[0] for side in sides))
-    above = math.hypot(*(ends(side)[1] - side.value for side in sides))
-    cases = min(side.n or 0 for side in sides)
-    return Estimate(value, max(-1.0, value - below), min(1.0, value + above), n=one.size, effective=cases)
 
 
 def correlation(first: ArrayLike, second: ArrayLike) -> Estimate | None:
@@ -369,11 +245,11 @@ def correlation(first: ArrayLike, second: ArrayLike) -> Estimate | None:
     value = float(np.clip(np.corrcoef(x, y)[0, 1], -1, 1))
     if x.size < 4 or abs(value) > 1 - 1e-12:
         return Estimate(value, n=x.size)
-    middle, reach = math.atanh(value), _Z / math.sqrt(x.size - 3)
+    middle, reach = math.atanh(value), Z95 / math.sqrt(x.size - 3)
     return Estimate(value, math.tanh(middle - reach), math.tanh(middle + reach), n=x.size)
 
 
-def _unit(values: ArrayLike) -> NDArray[np.float64]:
+def unit_values(values: ArrayLike) -> NDArray[np.float64]:
     """A row of numbers from 0 to 1."""
     rows = np.asarray(values, dtype=np.float64)
     if rows.ndim != 1 or not rows.size or not (rows.min() >= 0 and rows.max() <= 1 + 1e-9):
@@ -385,7 +261,7 @@ def _cases(rows: NDArray[np.float64]) -> float:
     """Yes-or-no cases that have the variance of these rows; about their number where they are such."""
     n, value = rows.size, float(rows.mean())
     squares = float(((rows - value) ** 2).sum())
-    variance = (squares + _PSEUDO * value * (1 - value)) / (n - 1 + _PSEUDO) / n
+    variance = (squares + PSEUDO_CASES * value * (1 - value)) / (n - 1 + PSEUDO_CASES) / n
     return effective_cases(value, variance, n)
 
 

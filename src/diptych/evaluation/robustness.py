@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from diptych.errors import InputError
+from diptych.evaluation.differences import difference
 from diptych.evaluation.effective import RESAMPLES, Line, fit_line, predicted_draws
-from diptych.evaluation.intervals import class_cases, difference, ends, resampled_proportion
+from diptych.evaluation.intervals import class_cases, ends, resampled_proportion
 from diptych.evaluation.shifts import Floats, ShiftGroup, Standing
 from diptych.reports import Estimate
 

@@ -17,7 +17,8 @@ from typing import Literal, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diptych.evaluation.intervals import difference, ends, paired_difference
+from diptych.evaluation.differences import difference, paired_difference
+from diptych.evaluation.intervals import ends
 from diptych.reports import Estimate
 
 NOT_ENOUGH: Literal["not enough to say"] = "not enough to say"
