@@ -33,12 +33,14 @@ from diptych.losses.contrastive import info_nce
 from diptych.losses.tiles import CPU_TILE, GPU_TILE
 from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.model.cost import cost, peak
+from diptych.model.initialise import build
 from diptych.pairs import AugmentConfig, Batch, Mixture, TarPairs
 from diptych.pairs.batch import Finish
 from diptych.training import TrainConfig
 from diptych.training.accelerator import Accelerator, pick_accelerator
 from diptych.training.joining import join
 from diptych.training.learner import Learner
+from diptych.training.objective import Objective
 from diptych.training.world import World
 
 GIB = 2**30
@@ -131,6 +133,9 @@ class Checks:
         yield "FSDP2, chunks", lambda: self.learns("float32", **chunked)
         shared = {"parallel": "fsdp", "share_text": True}
         yield "FSDP2, shared texts", lambda: self.learns("float32", **shared)
+        yield "FSDP2, evaluation", self.evaluates
+        if self.accelerator.device.type == "cuda" and self.world.size > 1:
+            yield "synchronised batch norms", self.synchronises
         for pairs in self.scale.losses:
             yield f"loss on {pairs:,} pairs", lambda n=pairs: self.loss_speed(n)  # type: ignore[misc]
         for name, model, pairs in self.scale.speeds:
@@ -159,6 +164,35 @@ class Checks:
         far = max(abs(own - plain) / abs(plain) for own, plain in zip(compared, self.plain, strict=False))
         verdict = "ok" if far <= TOLERANCE[precision] else f"FAILED: {far:.1%} from float32's loss with DDP"
         return said, verdict
+
+    def evaluates(self) -> tuple[str, str]:
+        """Rows of a sharded model, its blocks gathered as they are called, must be those of its weights."""
+        config = self._config(self.scale.model, self.scale.pairs, precision="float32", parallel="fsdp")
+        learner, batch = Learner(config, self.accelerator, self.world), self._batch(config)
+        learner.step(batch, 0, config.lr)
+        pixels = torch.rand(
+            2, 3, *[config.architecture.vision.image_size] * 2, device=self.accelerator.device
+        )
+        weights = learner.weights()
+
+        def far(objective: Objective) -> float:
+            whole = build(config.architecture, device=self.accelerator.device)
+            whole.load_state_dict(weights or {})
+            with torch.inference_mode():
+                own, expected = objective.model.encode_image(pixels), whole.eval().encode_image(pixels)
+            return float((own - expected).abs().max() / expected.abs().max())
+
+        distance = learner.evaluate(far)
+        said = f"rows differ from those of the whole model by {distance:.1e} at most"
+        return said, "ok" if distance <= TOLERANCE["float32"] else "FAILED: other rows"
+
+    def synchronises(self) -> tuple[str, str]:
+        """Steps of a ResNet with `use_bn_sync`; torch has no synchronised batch norms on a processor."""
+        config = self._config("RN50", self.scale.pairs, precision="bfloat16", use_bn_sync=True)
+        learner, batch = Learner(config, self.accelerator, self.world), self._batch(config)
+        losses = [learner.step(batch, number, config.lr)[0].item() for number in range(self.scale.steps)]
+        learner.check()
+        return f"loss {losses[0]:.4f} -> {losses[-1]:.4f}", "ok"
 
     def loss_speed(self, pairs: int) -> tuple[str, str]:
         """Forward and backward of InfoNCE, against its four products of 2 N^2 D operations alone."""
