@@ -219,6 +219,32 @@ def test_a_broken_connection_to_data_is_an_error_of_this_process() -> None:
     assert [is_connection_error(error) for error in (*lost, *own)] == [True, True, False, False, False]
 
 
+def test_messages_wait_for_a_process_that_is_behind_and_leave_the_store_then() -> None:
+    store = torch.distributed.HashStore()
+    worlds = []
+    for rank in range(3):
+        world = DistributedWorld.__new__(DistributedWorld)
+        world.rank, world.size, world._runs, world.store = rank, 3, 0, store
+        world.watchdog = Watchdog(store, rank, 3)
+        worlds.append(world)
+    first, *others = worlds
+
+    def work() -> str:
+        for number in (7, 8, 7):
+            first.send_from_first(number)
+        return "done"
+
+    assert first.run_on_first(work) == "done"  # before any of the others has read
+    for world in others:
+        served: list[int] = []
+        assert world.run_on_first(lambda: "", served.append) == "done"
+        assert served == [7, 8, 7]
+    kept = [f"diptych/first/1/{number}{more}" for number in range(4) for more in ("", "/readers")]
+    assert not any(store.check([key]) for key in kept)
+    for world in worlds:
+        world.watchdog.stop()
+
+
 def test_a_first_process_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diptych.training.world.SILENCE", 0.1)
     world = DistributedWorld.__new__(DistributedWorld)
