@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial, wraps
+from functools import wraps
 from typing import Any
 
 import torch
@@ -80,33 +80,37 @@ class BlockwiseModel:
         objective.load_state_dict({**absent, **outside}, assign=True)
         fill_buffers(objective.model, self.device)
         for group, (prefix, block) in enumerate(_blocks(objective)):
-            empty = {name: absent[f"{prefix}.{name}"] for name in block.state_dict()}
             for method in METHODS:
                 if hasattr(block, method):
-                    function = partial(self._call, getattr(block, method), block, group, prefix, empty)
-                    setattr(block, method, wraps(getattr(block, method))(function))
+                    function = self._gathering(getattr(block, method), block, group, prefix, absent)
+                    setattr(block, method, function)
         return objective
 
-    def _call(
+    def _gathering(
         self,
         method: Callable[..., Any],
         block: nn.Module,
         group: int,
         prefix: str,
-        empty: Mapping[str, Tensor],
-        *arguments: Any,
-        **options: Any,
-    ) -> Any:
-        self.world.send_from_first(group)
-        weights = self.gather(group)
-        own = {name.removeprefix(f"{prefix}."): tensor for name, tensor in weights.items()}
-        with torch.inference_mode(False):
-            block.load_state_dict(own, assign=True)
-        try:
-            return method(*arguments, **options)
-        finally:
+        absent: Mapping[str, Tensor],
+    ) -> Callable[..., Any]:
+        """A method of a block that has the block's weights while it runs."""
+
+        def fill(weights: Mapping[str, Tensor]) -> None:
+            own = {name: weights[f"{prefix}.{name}"] for name in block.state_dict()}
             with torch.inference_mode(False):
-                block.load_state_dict(empty, assign=True)
+                block.load_state_dict(own, assign=True)
+
+        @wraps(method)
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.world.send_from_first(group)
+            fill(self.gather(group))
+            try:
+                return method(*arguments, **options)
+            finally:
+                fill(absent)
+
+        return call
 
 
 def _blocks(objective: Objective) -> list[tuple[str, nn.Module]]:

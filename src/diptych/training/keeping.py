@@ -88,13 +88,11 @@ def numbered(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def begin(folder: Path, epoch: int) -> Path:
-    """Make an empty folder with a hidden name, for the checkpoint of an epoch."""
-    part = hidden(folder, epoch)
+def begin(part: Path) -> None:
+    """Make the hidden folder of a checkpoint, empty."""
     with saving(part):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-    return part
 
 
 def hidden(folder: Path, epoch: int) -> Path:

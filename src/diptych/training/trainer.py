@@ -331,7 +331,7 @@ class Trainer:
         """Keep the epoch that has ended as a numbered checkpoint: a run of its own, as if it ended here."""
         epoch, config = self.state.epoch, self.config
         part = keeping.hidden(self.folder, epoch)
-        self.world.run_on_first(lambda: str(keeping.begin(self.folder, epoch)))
+        self.world.run_on_first(lambda: keeping.begin(part))
         identity = self._write_model(part, metrics, epoch)
         best = keeping.monitored(config.monitor, metrics)
         self._save(part, identity=identity, metrics=metrics, best=best, best_epoch=epoch, stale=0)
@@ -355,11 +355,8 @@ class Trainer:
         mine = {lane: position for lane, position in known if lane in self.loader.batcher.lanes}
         for positions in self.world.all_gather(mine):
             self.state.positions.update(positions)
-        folder, state, more = (
-            folder or self.folder,
-            replace(self.state, **own),
-            (self.config, self._conditions()),
-        )
+        folder, state = folder or self.folder, replace(self.state, **own)
+        more = (self.config, self._conditions())
         if self.learner.is_sharded:
             checkpoint.save_pieces(folder, state, self.learner.tensors(), *more, world=self.world)
         elif self.world.first:
