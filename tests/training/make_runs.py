@@ -73,6 +73,12 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(out).state
 
 
+def moved(one: Path, other: Path) -> set[str]:
+    """Names of the weights in which two runs differ."""
+    first, second = weights(one), weights(other)
+    return {name for name in first if not torch.equal(first[name], second[name])}
+
+
 def logged(out: Path) -> list[tuple[int, float, float]]:
     """Step, loss and gradient of every step in a run's log: what tells where two runs part."""
     lines = map(json.loads, (out / checkpoint.LOG).read_text("utf-8").splitlines())

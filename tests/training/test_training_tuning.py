@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from make_runs import TINY, TINY_VIT, config_of, logged, same, weights, write_pairs
+from make_runs import TINY, TINY_VIT, config_of, logged, moved, same, weights, write_pairs
 
 from diptych.errors import InputError, TrainingError
 from diptych.model.initialise import build
@@ -28,11 +28,6 @@ def start(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     out = tmp_path_factory.mktemp("start") / "run"
     train(Run(config_of(pairs, out, lr=3e-3)))
     return str(out)
-
-
-def moved(one: Path, other: Path) -> set[str]:
-    first, second = weights(one), weights(other)
-    return {name for name in first if not torch.equal(first[name], second[name])}
 
 
 @pytest.mark.parametrize("lock", ["image", "text"])

@@ -10,7 +10,7 @@ from typing import Any
 import processes
 import pytest
 import torch
-from make_runs import TINY, TINY_VIT, config_of, logged, same, weights, write_pairs
+from make_runs import TINY, TINY_VIT, config_of, logged, moved, same, weights, write_pairs
 
 from diptych.errors import InputError
 from diptych.model.config import CLIPConfig, RobertaConfig, TimmConfig
@@ -161,11 +161,6 @@ def start(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     out = tmp_path_factory.mktemp("start") / "run"
     train(Run(config_of(pairs, out, lr=3e-3)))
     return str(out)
-
-
-def moved(one: Path, other: Path) -> set[str]:
-    first, second = weights(one), weights(other)
-    return {name for name in first if not torch.equal(first[name], second[name])}
 
 
 UNLOCKED = {"lock": "image", "lock_image_unlocked_groups": 2, "layer_decay": 0.5, "lr": 0.01, "epochs": 2}
