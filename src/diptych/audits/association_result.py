@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from diptych.audits.outcome import Audit
+from diptych.errors import counted
 from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
 
 _CAVEATS = (
@@ -144,7 +145,7 @@ class Association(Audit):
 
     def _findings(self) -> Section:
         found = self.findings
-        tests = f"{len(self.tested)} test{'s' * (len(self.tested) != 1)}"
+        tests = counted(len(self.tested), "test")
         head = (
             f"Associations beyond chance in {len(found)} of {tests}:"
             if found

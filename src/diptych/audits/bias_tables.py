@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from diptych.audits.attached import LabelUse
 from diptych.audits.disparity import Disparity, Gap
+from diptych.errors import counted
 from diptych.reports import Cell, Estimate, Table
 
 _MOVED = 12  # groups shown
@@ -31,7 +32,7 @@ def gap_told(one: Disparity, level: float) -> str:
     told = (
         f"{one.measure} by {one.attribute}: {first.high} {percent(one.shares[first.high])} against "
         f"{first.low} {percent(one.shares[first.low])}; gap {first.gap}, p = {first.p:.4f}"
-        + (f"; and {more} more pair{'s' * (more > 1)}." if more else ".")
+        + (f"; and {counted(more, 'more pair')}." if more else ".")
     )
     if first.adjusted is None or first.adjusted_p is None:
         return told

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.audits.groups import lists_of_texts
-from diptych.errors import DataError
+from diptych.errors import DataError, counted
 
 PLAIN = "a photo of a {}."
 SENTENCES = (
@@ -95,7 +95,7 @@ def phrasings(
         for draw in range(misspellings):
             rng = np.random.default_rng([seed, 600, edits, draw])
             texts = said([misspelt(name, edits, rng) for name in names], PLAIN)
-            family = f"{edits} edit{'s' * (edits > 1)}"
+            family = counted(edits, "edit")
             found.append(Phrasing(family, f"{family}, draw {draw + 1}", texts))
     return found
 

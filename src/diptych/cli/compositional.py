@@ -11,6 +11,7 @@ from diptych.cli.console import note, progress, tell_failures
 from diptych.cli.evaluate import Out, print_json, print_results, result_files, write_report
 from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import print_table
+from diptych.errors import counted
 
 if TYPE_CHECKING:
     from diptych.evaluation import Result, Settings
@@ -93,4 +94,4 @@ def _print_categories(results: list[Result], *, quiet: bool) -> None:
                 print_table(table)
             longer += len(table.rows) > _MOST_CATEGORIES
     if longer:
-        note(f"note: --report DIR has {longer} more table{'s' * (longer > 1)} of categories", quiet=quiet)
+        note(f"note: --report DIR has {counted(longer, 'more table')} of categories", quiet=quiet)

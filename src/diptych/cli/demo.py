@@ -11,6 +11,7 @@ import typer
 from diptych.cli import options
 from diptych.cli.console import complain, note
 from diptych.cli.reporting import print_lines
+from diptych.errors import counted
 
 if TYPE_CHECKING:
     from diptych.cli.contact_sheet import Card
@@ -158,7 +159,7 @@ def _write(
     parameters = sum(weight.numel() for weight in encoder.model.parameters())
     shown = "all are shown" if len(labels) <= SHOWN else f"the best {SHOWN} are shown"
     sheet = Sheet(
-        title=f"{len(cards)} picture{'s' * (len(cards) > 1)}, named from words alone",
+        title=f"{counted(len(cards), 'picture')}, named from words alone",
         subtitle=f"Each picture was offered {len(labels)} labels; {shown}. All scores add up to 100. {told}",
         footer=f"diptych {__version__}  ·  {encoder.spec.name}, {parameters / 1e6:.1f} million parameters  "
         f"·  {encoder.identity[:19]}",

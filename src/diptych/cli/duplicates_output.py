@@ -105,7 +105,7 @@ def evidence_of(member: Member) -> str:
     parts = [told.change, f"pixels {told.pixels:.2f}"]
     parts += [] if pair.cosine is None else [f"cosine {pair.cosine:.2f}"]
     if pair.bits is not None and member.tier == "picture":
-        parts.append(f"{pair.bits} {'bit' if pair.bits == 1 else 'bits'}")
+        parts.append(counted(pair.bits, "bit"))
     if told.box is not None and told.change in ("cut", "framed"):
         area = (told.box[2] - told.box[0]) * (told.box[3] - told.box[1])
         parts.append(f"{area:.0%} of it")
@@ -147,7 +147,7 @@ def _hint(found: Groups, copies: Collection[Tier]) -> str:
 
 def _counted(groups: tuple[Group, ...]) -> str:
     files = sum(len(group.members) for group in groups)
-    return f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}, {counted(files, 'file')}"
+    return f"{counted(len(groups), 'group')}, {counted(files, 'file')}"
 
 
 def _lines(group: Group, width: int) -> Iterator[str]:

@@ -9,6 +9,7 @@ import typer
 
 from diptych.cli import options
 from diptych.cli.reporting import ReportDir, tell
+from diptych.errors import counted
 
 Results = Annotated[list[Path], typer.Argument(metavar="RESULT", show_default=False)]
 
@@ -42,7 +43,7 @@ def mean(
     if not means:
         named = ", ".join(sorted({one.dataset for one in read}))
         raise DataError(
-            f"{len(read)} result{'s' * (len(read) != 1)}, of {named}: expected zero-shot accuracy, a "
+            f"{counted(len(read), 'result')}, of {named}: expected zero-shot accuracy, a "
             f"linear probe or caption selection on two data sets at least of {' or '.join(COLLECTIONS)}"
         )
     values = {"means": [asdict(one) | {"text": one.text} for one in means]}

@@ -30,7 +30,7 @@ from diptych.datasets.dataset import stratified
 from diptych.datasets.parquet import has_columns, is_parquet
 from diptych.datasets.parts import listed
 from diptych.datasets.regions import Box, Regions, digest_of
-from diptych.errors import DataError
+from diptych.errors import DataError, counted
 from diptych.media import IMAGE_SUFFIXES
 
 _ARO_FILES = {"visual_genome_relation": "vg_relation", "visual_genome_attribution": "vg_attribution"}
@@ -127,7 +127,7 @@ class SelectionTask:
     def extent(self) -> str:
         """The number of cases in words, which never calls a sample all of them."""
         if self.sampled_from is None:
-            return f"{len(self):,} case{'s' * (len(self) != 1)}"
+            return counted(len(self), "case")
         return f"a random sample of {len(self):,} of {self.sampled_from:,} cases"
 
     @property

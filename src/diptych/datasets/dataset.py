@@ -81,7 +81,7 @@ class Pictures:
     def extent(self) -> str:
         """The number of pictures in words, which never calls a sample all of them."""
         if self.sampled_from is None:
-            return f"{len(self):,} picture{'s' * (len(self) != 1)}"
+            return counted(len(self), "picture")
         return f"a random sample of {len(self):,} of {counted(self.sampled_from, 'picture')}"
 
     def rows(self, count: int, seed: int) -> NDArray[np.intp]:
