@@ -70,10 +70,8 @@ def load_image(source: Source, *, target: int | None = None, limits: Limits = _D
     with naming(name):
         if not isinstance(source, Framed):
             return _load(source, name, target, limits)
-        whole, border = (
-            _load(source, name, None, limits),
-            source.border,
-        )  # scaled down, it has no whole pixels
+        border = source.border
+        whole = _load(source, name, None, limits)  # scaled down while decoding, the border would be, too
         if min(whole.size) <= 2 * border:
             raise ImageError(f"{whole.width} x {whole.height} pixels, all of them in a border of {border}")
         return whole.crop((border, border, whole.width - border, whole.height - border))
