@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-FORMAT = 2
+FORMAT = 3
 
 # {blob}, {serial}, {real} are the words in which the two databases differ.
 TABLES = """
@@ -35,6 +35,7 @@ CREATE TABLE contents (
     width INTEGER,
     height INTEGER,
     taken TEXT,
+    taken_from TEXT,
     latitude {real},
     longitude {real},
     camera TEXT,
@@ -68,7 +69,9 @@ CREATE TABLE files (
     modified BIGINT NOT NULL,
     device BIGINT NOT NULL,
     inode BIGINT NOT NULL,
+    changed BIGINT NOT NULL DEFAULT 0,
     sidecar BIGINT NOT NULL,
+    sidecar_data TEXT NOT NULL DEFAULT '',
     caption TEXT NOT NULL DEFAULT '',
     error TEXT,
     UNIQUE (path, member)
@@ -83,6 +86,13 @@ CREATE TABLE tags (
     PRIMARY KEY (content, tag, origin)
 );
 CREATE INDEX tags_tag ON tags (tag);
+
+CREATE TABLE ratings (
+    content BIGINT NOT NULL,
+    origin TEXT NOT NULL,
+    rating INTEGER NOT NULL,
+    PRIMARY KEY (content, origin)
+);
 
 CREATE TABLE archives (
     path {blob} PRIMARY KEY,
@@ -118,8 +128,26 @@ CREATE INDEX pairs_second ON pairs (second);
 
 CREATE TABLE roots (path {blob} PRIMARY KEY, finished TEXT, exclude TEXT NOT NULL DEFAULT '[]');
 
+CREATE TABLE forgotten (path {blob} PRIMARY KEY);
+
 CREATE TABLE runs (id {serial}, beat {real} NOT NULL)
 """
+
+# What makes a catalogue of an earlier format one of the next format, by the earlier one's number.
+MIGRATIONS: Mapping[int, str] = {
+    2: """
+ALTER TABLE contents ADD COLUMN taken_from TEXT;
+ALTER TABLE files ADD COLUMN changed BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE files ADD COLUMN sidecar_data TEXT NOT NULL DEFAULT '';
+CREATE TABLE ratings (
+    content BIGINT NOT NULL,
+    origin TEXT NOT NULL,
+    rating INTEGER NOT NULL,
+    PRIMARY KEY (content, origin)
+);
+CREATE TABLE forgotten (path {blob} PRIMARY KEY)
+"""
+}
 
 # One listing of the disk, to compare with what is known; each connection has its own.
 FOUND = """

@@ -16,6 +16,7 @@ import numpy as np
 from diptych.catalog import schema
 from diptych.catalog.database import Database, Sqlite
 from diptych.catalog.file_space import FileSpace, sweep
+from diptych.catalog.migrating import migrate
 from diptych.catalog.postgres import Postgres, PostgresSpace, is_address
 from diptych.catalog.records import FileRecord, Found, Picture
 from diptych.catalog.segments import SEGMENT_ROWS
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 FILE = "catalog.sqlite"
 # Columns of a content that decoding fills.
 _TOLD = (
-    *("format", "width", "height", "taken", "latitude", "longitude", "camera"),
+    *("format", "width", "height", "taken", "taken_from", "latitude", "longitude", "camera"),
     *("difference_hash", "perceptual_hash", "error"),
 )
 
 # What goes with a content, by table and column; the content itself last.
 _OF_CONTENTS = (
-    *(("tags", "content"), ("glances", "content"), ("compared", "content")),
+    *(("tags", "content"), ("ratings", "content"), ("glances", "content"), ("compared", "content")),
     *(("pairs", "first"), ("pairs", "second"), ("contents", "id")),
 )
 
@@ -142,14 +143,7 @@ class Store:
 
     @classmethod
     def _checked(cls, database: Database, folder: Path | None) -> Store:
-        found = database.all("SELECT value FROM meta WHERE key = 'format'")
-        told = found[0][0] if found else "none"
-        if told != str(schema.FORMAT):
-            later = told.isdecimal() and int(told) > schema.FORMAT
-            way = "update diptych" if later else "index again, into another folder"
-            raise CatalogError(
-                f"{database.name} is a catalogue of format {told}, this version reads {schema.FORMAT}: {way}"
-            )
+        migrate(database)
         return cls(database, folder)
 
     def begin_space(self, identity: str, model: str, golden: FloatArray, *, state: str = "active") -> Space:
@@ -246,6 +240,7 @@ class Store:
             details and details.width,
             details and details.height,
             details and details.taken and details.taken.isoformat(sep=" "),
+            details and details.taken_from,
             details and details.latitude,
             details and details.longitude,
             details and details.camera,

@@ -46,6 +46,10 @@ class Details:
         Maker and model, the maker once; "" where nothing says.
     captions, keywords : tuple of str
         What people wrote into the file, each text once.
+    taken_from : str
+        Which field gives the date, as "EXIF DateTimeOriginal"; "" without a date.
+    rating : int, optional
+        1 to 5 stars, 0 for "not rated", -1 for "rejected", as XMP has it (xmp:Rating).
     """
 
     width: int
@@ -57,6 +61,8 @@ class Details:
     camera: str = ""
     captions: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
+    taken_from: str = ""
+    rating: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def read_details(source: Source, name: str = "", *, limits: Limits | None = None
     --------
     >>> read_details(Image.new("L", (40, 30)))
     Details(width=40, height=30, format='', taken=None, latitude=None, longitude=None, camera='', \
-captions=(), keywords=())
+captions=(), keywords=(), taken_from='', rating=None)
     """
     name = name or name_of(source)
     with naming(name):
