@@ -20,6 +20,7 @@ ALTER TABLE files DROP COLUMN changed;
 ALTER TABLE files DROP COLUMN sidecar_data;
 DROP TABLE ratings;
 DROP TABLE forgotten;
+DROP TABLE set_aside;
 UPDATE meta SET value = '2' WHERE key = 'format';
 """
 

@@ -15,6 +15,7 @@ from datetime import datetime
 from itertools import chain
 from pathlib import Path
 
+from diptych.catalog.annotations import Fate
 from diptych.catalog.golden import check_pictures, golden_rows
 from diptych.catalog.intake import Outcome, Settings, take_in
 from diptych.catalog.listing import Listing, listing, roots_of
@@ -101,7 +102,7 @@ def index(
         away = [one for one in comparison.gone if one not in excluded_now]
         gone = away if remove_gone else believed(store, away)
         outcome.kept = len(away) - len(gone)
-        outcome.removed = _remove(store, gone, excluded_now)
+        outcome.removed = _remove(store, gone, excluded_now, outcome.annotations)
         finished(store, roots, datetime.now().isoformat(timespec="seconds"))
         if reembed:
             _replace(store, outcome, anyway=remove_gone)
@@ -209,7 +210,10 @@ def _replace(store: Store, outcome: Outcome, *, anyway: bool) -> None:
 
 
 def _remove(
-    store: Store, gone: Sequence[tuple[bytes, str]], left_out_now: Collection[tuple[bytes, str]]
+    store: Store,
+    gone: Sequence[tuple[bytes, str]],
+    left_out_now: Collection[tuple[bytes, str]],
+    annotations: Fate,
 ) -> int:
     """Take gone files out, and what is left out; one that somebody has put back meanwhile stays."""
     # A member of an archive is gone when a listing of the archive no longer has it; so is an archive that
@@ -217,7 +221,7 @@ def _remove(
     really = [one for one in gone if one[1] or not os.path.lexists(one[0]) or is_archive(os.fsdecode(one[0]))]
     really += left_out_now
     for start in range(0, len(really), _CHUNK):
-        store.forget(really[start : start + _CHUNK])
+        annotations.add(store.forget(really[start : start + _CHUNK]))
     return len(really)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diptych.catalog.annotations import Fate
 from diptych.catalog.reading import NamedBytes, Read, plain_reason, read_ahead
 from diptych.catalog.records import Found, Picture
 from diptych.catalog.spaces import Space
@@ -74,6 +75,8 @@ class Outcome:
         Dead rows left out when the vectors were written anew.
     built : str, optional
         What index was built, and what it finds; or why none was.
+    annotations : Fate
+        What became of tags and ratings of pictures that were edited, left, or came back.
     """
 
     embedded: int = 0
@@ -87,6 +90,7 @@ class Outcome:
     lacking: list[tuple[Path, str]] = field(default_factory=list)
     compacted: int = 0
     built: str | None = None
+    annotations: Fate = field(default_factory=Fate)
 
     @property
     def changed(self) -> bool:
@@ -181,7 +185,7 @@ class _Intake:
         """Keep what is finished."""
         if not self.done:
             return
-        self.store.keep(self.done, self.space)
+        self.outcome.annotations.add(self.store.keep(self.done, self.space))
         for picture in self.done:
             files = len(picture.files)
             broken = picture.hash is None or picture.error is not None

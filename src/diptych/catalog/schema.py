@@ -94,6 +94,17 @@ CREATE TABLE ratings (
     PRIMARY KEY (content, origin)
 );
 
+CREATE TABLE set_aside (
+    hash {blob} PRIMARY KEY,
+    path {blob} NOT NULL,
+    member TEXT NOT NULL,
+    difference_hash BIGINT,
+    perceptual_hash BIGINT,
+    taken TEXT,
+    annotations TEXT NOT NULL
+);
+CREATE INDEX set_aside_path ON set_aside (path);
+
 CREATE TABLE archives (
     path {blob} PRIMARY KEY,
     bytes BIGINT NOT NULL,
@@ -145,6 +156,16 @@ CREATE TABLE ratings (
     rating INTEGER NOT NULL,
     PRIMARY KEY (content, origin)
 );
+CREATE TABLE set_aside (
+    hash {blob} PRIMARY KEY,
+    path {blob} NOT NULL,
+    member TEXT NOT NULL,
+    difference_hash BIGINT,
+    perceptual_hash BIGINT,
+    taken TEXT,
+    annotations TEXT NOT NULL
+);
+CREATE INDEX set_aside_path ON set_aside (path);
 CREATE TABLE forgotten (path {blob} PRIMARY KEY)
 """
 }

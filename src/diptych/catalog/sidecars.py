@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from diptych.catalog.annotations import FILE
 from diptych.catalog.filters import Filter, allowed_rows, of_files
 from diptych.catalog.store import Store
-from diptych.catalog.tags import FILE, given_tags
+from diptych.catalog.tags import given_tags
 from diptych.disk import prepare, saving
 from diptych.errors import ImageError, InputError, SaveError
 from diptych.media.xmp import LARGEST, merge_keywords

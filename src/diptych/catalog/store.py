@@ -7,13 +7,22 @@ business, walking the disk is `scan`'s, encoding `intake`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diptych.catalog import schema
+from diptych.catalog.annotations import (
+    Fate,
+    Place,
+    annotate,
+    bring_back,
+    is_same_picture,
+    read_annotations,
+    set_aside,
+)
 from diptych.catalog.database import Database, Sqlite
 from diptych.catalog.file_space import FileSpace, sweep
 from diptych.catalog.migrating import migrate
@@ -169,27 +178,53 @@ class Store:
 
     # ------------------------------------------------------------------------------------------ writing
 
-    def keep(self, pictures: Sequence[Picture], space: Space) -> None:
+    def keep(self, pictures: Sequence[Picture], space: Space) -> Fate:
         """Keep pictures with their files and vectors: all of them, or none.
 
-        A content that is known gets the files; a file that held another content before lets go of it.
+        A content that is known gets the files; a file that held another content before lets go of it. What
+        became of tags and ratings that were made here is returned.
         """
         with self.database.writing():
-            left: set[int] = set()
+            fate = Fate()
+            replaced: list[tuple[int, int | None, Place]] = []  # content before, content now, file
             numbers: list[int] = []
             rows: list[FloatArray] = []
+            waiting = bool(self.database.all("SELECT 1 FROM set_aside LIMIT 1"))
             for picture in pictures:
                 content = self._content(picture)
                 if content is not None and picture.details is not None:
                     keep_keywords(self.database, content, picture.details.keywords)
                 for record in picture.files:
-                    left |= self._file(record, content)
+                    place = (record.found.path, record.found.member)
+                    if (before := self._file(record, content)) is not None:
+                        replaced.append((before, content, place))
+                    if waiting and content is not None:
+                        fate.brought_back += bring_back(self.database, content, place)
                 if content is not None and picture.vector is not None:
                     numbers.append(content)
                     rows.append(picture.vector)
             if rows:
-                self._current(space).put(numbers, np.stack(rows))
-            self._drop_orphans(left)
+                space = self._current(space)
+                space.put(numbers, np.stack(rows))
+            carried = self._carry(replaced, space)
+            fate.carried += len(carried)
+            left = {before: place for before, _, place in replaced}
+            fate.set_aside += self._drop_orphans(left, without_trace=carried)
+        return fate
+
+    def _carry(self, replaced: Sequence[tuple[int, int | None, Place]], space: Space) -> set[int]:
+        """Copy annotations to the edits that took the places of contents; the contents they come from."""
+        made = read_annotations(self.database, {before for before, _, _ in replaced}) if replaced else {}
+        carried: set[int] = set()
+        for before, now, _ in replaced:
+            if now is None or before not in made:
+                continue
+            known, vectors = space.vectors([before, now])
+            cosine = float(vectors[0] @ vectors[1]) if len(known) == 2 else None
+            if is_same_picture(self.database, before, now, cosine):
+                annotate(self.database, now, made[before])
+                carried.add(before)
+        return carried
 
     def _current(self, space: Space) -> Space:
         """The space, or the one of the same encoder that has taken its place meanwhile."""
@@ -204,17 +239,17 @@ class Store:
             f"{self.name}: the vectors were replaced by another model's: run the command again"
         )
 
-    def forget(self, files: Sequence[tuple[bytes, str]]) -> None:
+    def forget(self, files: Sequence[Place]) -> Fate:
         """Take files out of the catalogue, and the pictures that no other file holds."""
         with self.database.writing():
-            left: set[int] = set()
+            left: dict[int, Place] = {}
             for path, member in files:
-                found = self.database.all(
+                rows = self.database.all(
                     "SELECT content FROM files WHERE path = ? AND member = ?", (path, member)
                 )
-                left |= {row[0] for row in found if row[0] is not None}
+                left.update((row[0], (path, member)) for row in rows if row[0] is not None)
                 self.database.run("DELETE FROM files WHERE path = ? AND member = ?", (path, member))
-            self._drop_orphans(left)
+            return Fate(set_aside=self._drop_orphans(left))
 
     def rename(self, moved: Sequence[tuple[Found, tuple[bytes, str]]]) -> None:
         """Files that are the same ones under another name: (as found now, path and member before)."""
@@ -266,14 +301,14 @@ class Store:
         """Whether some space has a row of it."""
         return bool(self.database.all("SELECT 1 FROM vectors WHERE content = ? LIMIT 1", (content,)))
 
-    def _file(self, record: FileRecord, content: int | None) -> set[int]:
-        """Keep a file; the content it held before, if that was another."""
+    def _file(self, record: FileRecord, content: int | None) -> int | None:
+        """Keep a file; the content it held before, if that was another one."""
         found = record.found
         if record.unreachable and self.database.run(
             "UPDATE files SET error = ? WHERE path = ? AND member = ? AND content IS NOT NULL",
             (record.error, found.path, found.member),
         ):
-            return set()  # a drive that is not there: what is known of it stays, and its state too
+            return None  # a drive that is not there: what is known of it stays, and its state too
         before = self.database.all(
             "SELECT content FROM files WHERE path = ? AND member = ?", (found.path, found.member)
         )
@@ -286,16 +321,20 @@ class Store:
             "caption = excluded.caption, error = excluded.error",
             (*found.row(), content, record.caption, record.error),
         )
-        return {row[0] for row in before if row[0] is not None and row[0] != content}
+        return before[0][0] if before and before[0][0] not in (None, content) else None
 
-    def _drop_orphans(self, contents: Iterable[int]) -> None:
+    def _drop_orphans(self, left: Mapping[int, Place], *, without_trace: Collection[int] = ()) -> list[Place]:
+        """Remove contents without files, and set their annotations aside; the files of those that had any."""
         gone = [
             content
-            for content in contents
+            for content in left
             if not self.database.all("SELECT 1 FROM files WHERE content = ? LIMIT 1", (content,))
         ]
         if not gone:
-            return
+            return []
+        kept = set_aside(
+            self.database, {content: left[content] for content in gone if content not in without_trace}
+        )
         # Other processes may have begun a space since this one looked.
         for state in ("active", "filling"):
             info = read_space(self.database, state)
@@ -309,6 +348,7 @@ class Store:
                 space.close()
         for table, column in _OF_CONTENTS:
             self.database.many(f"DELETE FROM {table} WHERE {column} = ?", [(one,) for one in gone])
+        return kept
 
     # ------------------------------------------------------------------------------------------ reading
 

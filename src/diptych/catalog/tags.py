@@ -1,19 +1,21 @@
-"""Tags of pictures: written by origin, counted, taken away. Who judges what fits is `tagging`'s business.
+"""Tags of pictures, and their ratings: written by origin, counted, taken away.
 
-An *origin* is who gave a tag: the name of a list of labels, or `FILE` for keywords that people wrote into the
-picture itself. A picture may have one tag from several origins; giving or clearing one never touches another.
+An *origin* is who gave a tag: the name of a list of labels; `FILE` for keywords in the picture itself;
+`SIDECAR` for keywords in files beside it; `HAND` for what a person said here, of single pictures. A picture
+may have one tag from several origins; giving or clearing one never touches another. `tagging` judges which
+labels fit.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from diptych.catalog.annotations import FILE, HAND, ORIGINS_READ, RATINGS, clear_set_aside
 from diptych.catalog.database import Database
 from diptych.catalog.spaces import MOST_VALUES
 from diptych.errors import InputError
-
-FILE = "file"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ def check_origin(origin: str) -> str:
     Raises
     ------
     InputError
-        A blank name, or that of keywords in files.
+        A blank name, or that of tags of another kind.
 
     Examples
     --------
@@ -39,10 +41,10 @@ def check_origin(origin: str) -> str:
     'animals'
     """
     name = origin.strip()
-    if not name or name == FILE:
+    if not name or name in (*ORIGINS_READ, HAND):
         raise InputError(
-            f"{origin!r} cannot be the name of a list of labels: it is blank, or stands for keywords in the "
-            "pictures' own files"
+            f"{origin!r} cannot be the name of a list of labels: it is blank, or stands for keywords that "
+            "were read from files (file, sidecar) or given by hand (hand)"
         )
     return name
 
@@ -77,9 +79,91 @@ def give(database: Database, origin: str, given: Mapping[int, Mapping[str, float
     return len(there)
 
 
-def clear(database: Database, origin: str) -> int:
-    """Take away every tag of an origin; how many there were."""
+def check_tag(tag: str) -> str:
+    """A tag as it is kept: without space around it, in composed letters (NFC).
+
+    Raises
+    ------
+    InputError
+        Nothing is left of it, or it holds control characters.
+
+    Examples
+    --------
+    >>> check_tag(" grandma ")
+    'grandma'
+    """
+    kept = unicodedata.normalize("NFC", tag.strip())
+    if not kept or not kept.isprintable():
+        raise InputError(f"{tag!r} cannot be a tag: expected a word or some, in one line")
+    return kept
+
+
+def add_tags(database: Database, contents: Sequence[int], tags: Sequence[str]) -> int:
+    """Give pictures tags by hand; how many pictures had not all of them before."""
     with database.writing():
+        before = _scores(database, HAND, contents)
+        new = [content for content in contents if not before.get(content, {}).keys() >= set(tags)]
+        database.many(
+            "INSERT INTO tags (content, tag, score, origin) VALUES (?, ?, 1.0, ?) ON CONFLICT DO NOTHING",
+            [(content, tag, HAND) for content in _known(database, new) for tag in tags],
+        )
+    return len(new)
+
+
+def remove_tags(database: Database, contents: Sequence[int], tags: Sequence[str]) -> int:
+    """Take tags away from pictures, by whatever list or hand they were given; how many there were.
+
+    Keywords that were read from files stay: they would come back with the next reading.
+    """
+    with database.writing():
+        return sum(
+            database.run(
+                "DELETE FROM tags WHERE content = ? AND tag = ? AND origin NOT IN (?, ?)",
+                (content, tag, *ORIGINS_READ),
+            )
+            for content in contents
+            for tag in tags
+        )
+
+
+def rate(database: Database, contents: Sequence[int], rating: int | None) -> int:
+    """Rate pictures by hand; how many had another rating by hand.
+
+    Parameters
+    ----------
+    database : Database
+    contents : sequence of int
+    rating : int or None
+        -1 (rejected) to 5; None takes the rating by hand away, so that the file's own counts again.
+
+    Raises
+    ------
+    InputError
+        Another number.
+    """
+    if rating is not None and rating not in RATINGS:
+        raise InputError(f"{rating} is no rating: expected 0 to 5, or -1 for rejected")
+    with database.writing():
+        if rating is None:
+            return sum(
+                database.run("DELETE FROM ratings WHERE content = ? AND origin = ?", (content, HAND))
+                for content in contents
+            )
+        return sum(
+            database.run(
+                "INSERT INTO ratings (content, origin, rating) VALUES (?, ?, ?) "
+                "ON CONFLICT (content, origin) DO UPDATE SET rating = excluded.rating "
+                "WHERE ratings.rating <> excluded.rating",
+                (content, HAND, rating),
+            )
+            for content in _known(database, contents)
+        )
+
+
+def clear(database: Database, origin: str) -> int:
+    """Take away every tag of an origin; how many pictures' tags there were."""
+    with database.writing():
+        clear_set_aside(database, origin)
         return database.run("DELETE FROM tags WHERE origin = ?", (origin,))
 
 
@@ -99,8 +183,8 @@ def given_tags(database: Database, contents: Sequence[int]) -> dict[int, tuple[s
     for part in _parts(contents):
         marks = ", ".join("?" * len(part))
         for content, tag in database.all(
-            f"SELECT content, tag FROM tags WHERE origin <> ? AND content IN ({marks}) ORDER BY tag",
-            (FILE, *part),
+            f"SELECT content, tag FROM tags WHERE origin NOT IN (?, ?) AND content IN ({marks}) ORDER BY tag",
+            (*ORIGINS_READ, *part),
         ):
             found.setdefault(content, {})[tag] = None
     return {content: tuple(tags) for content, tags in found.items()}

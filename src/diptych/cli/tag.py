@@ -220,11 +220,14 @@ def filter_of(folder: list[Path] | None, after: str | None, before: str | None, 
 
 
 def _clear(store: Store, origin: str) -> dict[str, Any]:
-    from diptych.catalog.tags import check_origin, clear, count_tags
+    from diptych.catalog.annotations import ORIGINS_READ
+    from diptych.catalog.tags import clear, count_tags
 
-    there = list(dict.fromkeys(one.origin for one in count_tags(store.database)))
-    if check_origin(origin) not in there:
-        raise InputError(f"no tags are from {origin!r}; there are {', '.join(there) or 'no tags at all'}")
+    origins = dict.fromkeys(entry.origin for entry in count_tags(store.database))
+    if origin.strip() in ORIGINS_READ:
+        raise InputError(f"tags of {origin.strip()!r} are read from files: change them there")
+    if origin.strip() not in origins:
+        raise InputError(f"no tags are from {origin!r}; there are {', '.join(origins) or 'no tags at all'}")
     return {"origin": origin, "tags": clear(store.database, origin.strip())}
 
 
