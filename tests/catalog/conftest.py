@@ -53,3 +53,27 @@ def new_database(server: str) -> Callable[[], str]:
 
 
 _NUMBERS = itertools.count()
+
+
+_CELLS: dict[str, dict[str, bool]] = {}
+
+
+@pytest.fixture
+def matrix() -> Callable[[str, str, bool], None]:
+    """Call it with (row, column, whether it held): the table is printed at the end of the run."""
+
+    def note(row: str, column: str, held: bool) -> None:
+        _CELLS.setdefault(row, {})[column] = held
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not _CELLS:
+        return
+    columns = list(dict.fromkeys(column for cells in _CELLS.values() for column in cells))
+    terminalreporter.section("what a person made, by what happened to the files")
+    terminalreporter.write_line(" " * 22 + " ".join(f"{column[:14]:14}" for column in columns))
+    for row, cells in _CELLS.items():
+        marks = " ".join(f"{'kept' if cells.get(column) else 'LOST':14}" for column in columns)
+        terminalreporter.write_line(f"{row[:21]:22}{marks}", green=all(cells.values()))

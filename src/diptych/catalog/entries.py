@@ -16,6 +16,7 @@ import numpy as np
 from diptych.catalog.database import Database
 from diptych.catalog.filters import Filter, of_files
 from diptych.catalog.spaces import MOST_VALUES
+from diptych.catalog.tags import ratings_of
 from diptych.errors import ImageError
 from diptych.media import load_image
 from diptych.media.archives import read_member
@@ -43,6 +44,8 @@ class Entry:
         Its other files.
     taken : datetime or None
         By its EXIF data, without a zone, else when the file was changed; None where that is not known either.
+    rating : int or None
+        -1 (rejected) to 5; None where nobody rated it.
     """
 
     content: int
@@ -60,6 +63,7 @@ class Entry:
     camera: str
     caption: str
     tags: tuple[str, ...]
+    rating: int | None = None
 
     @property
     def name(self) -> str:
@@ -128,6 +132,7 @@ def _entries(database: Database, contents: list[int], prefer: Filter | None) -> 
         f"SELECT content, tag FROM tags WHERE content IN ({marks}) ORDER BY score DESC, tag", contents
     ):
         tags.setdefault(content, []).append(tag)
+    ratings = ratings_of(database, contents)
     for row in database.all(
         "SELECT id, bytes, format, width, height, taken, latitude, longitude, camera FROM contents "
         f"WHERE id IN ({marks})",
@@ -155,6 +160,7 @@ def _entries(database: Database, contents: list[int], prefer: Filter | None) -> 
             camera=camera or "",
             caption=next((caption for _, _, caption, _ in held if caption), ""),
             tags=tuple(tags.get(content, ())),
+            rating=ratings.get(content),
         )
 
 

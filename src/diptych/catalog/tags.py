@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from diptych.catalog.annotations import FILE, HAND, ORIGINS_READ, RATINGS, clear_set_aside
+from diptych.catalog.annotations import FILE, HAND, ORIGINS_READ, RATINGS, SIDECAR, clear_set_aside
 from diptych.catalog.database import Database
 from diptych.catalog.spaces import MOST_VALUES
 from diptych.errors import InputError
@@ -158,6 +158,22 @@ def rate(database: Database, contents: Sequence[int], rating: int | None) -> int
             )
             for content in _known(database, contents)
         )
+
+
+def ratings_of(database: Database, contents: Sequence[int]) -> dict[int, int]:
+    """Content -> its rating: the one given by hand, else a sidecar's, else the file's own."""
+    ratings: dict[int, dict[str, int]] = {}
+    for part in _parts(contents):
+        marks = ", ".join("?" * len(part))
+        for content, origin, rating in database.all(
+            f"SELECT content, origin, rating FROM ratings WHERE content IN ({marks})", part
+        ):
+            ratings.setdefault(content, {})[origin] = rating
+    order = (HAND, SIDECAR, FILE)
+    return {
+        content: next((given[origin] for origin in order if origin in given), max(given.values()))
+        for content, given in ratings.items()
+    }
 
 
 def clear(database: Database, origin: str) -> int:

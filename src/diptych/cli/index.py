@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json as jsonlib
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from diptych.errors import counted
 
 if TYPE_CHECKING:
     from diptych.catalog import Outcome, Store
+    from diptych.catalog.annotations import Fate
 
 SHOWN_FAILURES = 10
 
@@ -186,6 +188,7 @@ def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: 
             f"{outcome.kept:,} files are gone, and with them every picture of a folder: is a drive missing? "
             "They were left in; --remove-gone takes them out",
         )
+    _tell_annotations(outcome.annotations, quiet=quiet)
     if outcome.lacking:
         first = clean("/".join(map(str, filter(None, outcome.lacking[0]))))
         complain(
@@ -199,6 +202,23 @@ def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: 
     if broken and not json:
         _tell_broken(broken, outcome, quiet=quiet)
     return bool(outcome.failed or outcome.unlisted)
+
+
+def _tell_annotations(fate: Fate, *, quiet: bool) -> None:
+    """Say what became of tags and ratings."""
+    if fate.carried:
+        kept = "keeps its" if fate.carried == 1 else "keep their"
+        note(f"{counted(fate.carried, 'edited picture')} {kept} tags and ratings", quiet=quiet)
+    if fate.brought_back:
+        note(f"tags and ratings of {counted(fate.brought_back, 'picture')} are back", quiet=quiet)
+    if fate.set_aside:
+        path, member = fate.set_aside[0]
+        name = os.fsdecode(path) + (f"/{member}" if member else "")
+        note(
+            f"tags and ratings of {counted(len(fate.set_aside), 'picture')} that left are kept, and come "
+            f"back with the same pictures; the first is {name}",
+            quiet=quiet,
+        )
 
 
 def _line(store: Store, outcome: Outcome, seconds: float) -> str:
@@ -251,6 +271,14 @@ def _plain(
         ],
         "unlisted": [{"path": str(path), "reason": reason} for path, reason in outcome.unlisted],
         "lacking": [{"path": str(path), "member": member} for path, member in outcome.lacking],
+        "annotations": {
+            "carried": outcome.annotations.carried,
+            "brought_back": outcome.annotations.brought_back,
+            "set_aside": [
+                {"path": str(Path(os.fsdecode(path))), "member": member}
+                for path, member in outcome.annotations.set_aside
+            ],
+        },
         "index": outcome.built,
         "seconds": round(seconds, 3),
     }
