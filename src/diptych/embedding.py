@@ -96,8 +96,9 @@ def embed_images(
     threads : int, optional
         Threads that decode; by default one per processor this process may use, at most 8.
     exact : bool
-        Decode in full. Otherwise a JPEG may be scaled while it is decoded, never below twice the encoder's
-        side.
+        Decode as the reference implementations do: in full, colours as they are stored. Otherwise a JPEG may
+        be scaled while it is decoded, never below twice the encoder's side, and colours are converted to sRGB
+        by the picture's own profile.
     limits : Limits, optional
         Largest file and picture; by default `Limits()`.
     strict : bool
@@ -140,7 +141,7 @@ def embed_images(
 
     def decode(key: str, source: Source) -> Ready | str:
         try:
-            image = load_image(source, target=target, limits=bounds)
+            image = load_image(source, target=target, limits=bounds, srgb=not exact)
             if inspect is not None:
                 inspect(key, image)
             return image if prepare is None else prepare(image)

@@ -49,7 +49,7 @@ class Written(ImageDataset):
     def __iter__(self) -> Iterator[tuple[str, Content]]:
         for (key, content), text, place in zip(super().__iter__(), self.texts, self.places, strict=True):
             try:
-                picture = enlarged(load_image(content), self.side)
+                picture = enlarged(load_image(content, srgb=False), self.side)
             except (DiptychError, OSError):
                 yield key, content
             else:

@@ -254,7 +254,8 @@ def _of_pictures(encoder: Encoder, ones: Sequence[_One], limits: Limits) -> list
     images, rows = [], []
     for read in read_ahead((one.found for one in there.values() if one.found is not None), limits):
         try:
-            images.append(load_image(read.data, limits=limits))
+            # Programs that export vectors look at no colour profile.
+            images.append(load_image(read.data, limits=limits, srgb=False))
         except (ImageError, MissingExtraError):
             continue
         rows.append(there[read.record.found.path, read.record.found.member].vector)

@@ -36,7 +36,7 @@ class Settings:
     Attributes
     ----------
     exact : bool
-        Full decoding, not the decoder's own halving.
+        Full decoding, not the decoder's own halving, and colours as stored, not converted to sRGB.
     batch_size : int
     threads : int, optional
     limits : Limits

@@ -36,7 +36,10 @@ Pretrained = Annotated[
 Exact = Annotated[
     bool,
     typer.Option(
-        "--exact", metavar="", help="Full decoding and float32, as figures need.", rich_help_panel=_MODEL
+        "--exact",
+        metavar="",
+        help="Full decoding, colours as stored (no ICC profile), float32: as figures need.",
+        rich_help_panel=_MODEL,
     ),
 ]
 OnLong = Annotated[

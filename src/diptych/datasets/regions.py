@@ -73,7 +73,7 @@ class Regions(Pictures):
 def _parts(content: Content, boxes: Sequence[Box | None]) -> Iterator[Content]:
     """Parts of one picture, which is decoded once; what cannot be shown comes as `Unread`."""
     try:
-        image = load_image(content)
+        image = load_image(content, srgb=False)
     except (ImageError, OSError) as error:
         reason = content.reason if isinstance(content, Unread) else str(error)
         yield from [Unread.because(reason)] * len(boxes)

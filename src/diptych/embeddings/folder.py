@@ -64,7 +64,7 @@ class Manifest:
     rows : tuple of {"pictures", "texts"}
         Which kinds of vectors each row has.
     exact : bool
-        Pictures were decoded in full.
+        Pictures were decoded in full, their colours as stored; otherwise converted to sRGB.
     digits : int
         Of the numbers in file names, at least.
     units : tuple of str

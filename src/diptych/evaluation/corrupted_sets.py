@@ -250,7 +250,7 @@ def square_of(content: Content, side: int | None) -> Content:
     if isinstance(content, Unread):
         return content
     try:
-        picture = load_image(content)
+        picture = load_image(content, srgb=False)
     except (DiptychError, OSError) as error:
         return Unread.because(str(error) or type(error).__name__)
     short = min(picture.size)

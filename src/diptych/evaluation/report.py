@@ -61,7 +61,7 @@ class Result:
     identity, data_fingerprint : str
         Which encoder, which data.
     exact : bool
-        Pictures were decoded in full.
+        Pictures were decoded in full, their colours as stored.
     precision : str
         What the encoder computed in.
     outcomes : mapping

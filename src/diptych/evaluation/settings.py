@@ -29,7 +29,8 @@ class Settings(TypedDict, total=False):
     threads : int, optional
         Threads that decode; by default one per core, at most 8.
     exact : bool
-        Decode pictures in full, as figures need; True.
+        Decode pictures in full and take their colours as stored, whatever profile lies in the file, as the
+        reference implementations do; True.
     store : FeatureStore, optional
         Where rows of pictures are kept from one measurement to the next.
     progress : callable, optional
@@ -148,7 +149,7 @@ class Setup:
             **({"Model cost": str(encoder.cost())} if isinstance(encoder, CostedEncoder) else {}),
             **{f"{_DATA}{one.name}": f"{one.fingerprint}, {one.extent}" for one in datasets},
             "Computed in": getattr(encoder, "precision", "float32"),
-            "Pictures decoded": "in full" if self.exact else "scaled while decoding",
+            "Pictures decoded": "in full, colours as stored" if self.exact else "scaled while decoding",
             "Versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
         }
 

@@ -2,6 +2,7 @@
 
 Files of this room: `images` (the one way a picture is loaded), `sources` (paths, bytes and files, within
 limits), `formats` and `raw` (bytes to an opened, not yet decoded picture), `colours` (any mode to RGB),
+`profiles` (colours to sRGB), `png` and `truncation` (damage around the pixels, and at the end of them),
 `details`, `exif` and `words` (what a header tells), `frames` (whether there is more behind the first one),
 `xmp` (keywords in sidecars), `files` (paths, folders and patterns to picture files), `patterns` and
 `locations` (brace ranges, globs, addresses of shards), `archives` and `tars` (pictures inside archives, in

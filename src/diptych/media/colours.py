@@ -1,7 +1,7 @@
 """Any Pillow mode to RGB, before anything else is done with a picture.
 
-Resizing a palette or hidden colours first gives wrong pixels, so colours come first, and transparency is laid
-over white, as a browser shows it.
+Resizing a palette or hidden colours first gives wrong pixels, so colours come first: converted to sRGB where
+the caller has a profile, then laid over white where they are transparent, as a browser shows them.
 """
 
 from __future__ import annotations
@@ -10,20 +10,27 @@ import numpy as np
 from PIL import Image
 
 from diptych.errors import ImageError
+from diptych.media.profiles import to_srgb
 
 _ALPHA = {"RGBA", "LA", "PA"}
 _PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, profile: bytes | None = None, alpha: Image.Image | None = None) -> Image.Image:
     """A picture of any mode as RGB; an RGB picture without transparency comes back as it is.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        Transparency, from an alpha channel, a palette or a colour key, is laid over white. Grey of 16 bits
+        Transparency, from an alpha channel, a palette or a colour key, is laid over white. An alpha channel
+        that hides a whole picture of several colours says nothing and is left out. Grey of 16 bits
         keeps its high byte (value >> 8); mode "I" is taken as 16 bits too, as Pillow decodes 16-bit files to
         it; values of mode "F" from 0 to 1 are scaled by 255, others clipped to 0 to 255.
+    profile : bytes, optional
+        The ICC profile of its colours (see `diptych.media.profiles`): they are converted to sRGB. By default
+        they are taken as they are stored.
+    alpha : PIL.Image.Image, optional
+        Its transparency in mode L, where the mode of the picture has no room for it (CMYK).
 
     Returns
     -------
@@ -42,17 +49,66 @@ def to_rgb(image: Image.Image) -> Image.Image:
     >>> to_rgb(Image.new("I;16", (1, 1), 65535)).getpixel((0, 0))
     (255, 255, 255)
     """
-    if image.mode in _PREMULTIPLIED:
-        image = image.convert(_PREMULTIPLIED[image.mode])
-    if image.mode in _ALPHA or "transparency" in image.info:
-        return _over_white(image.convert("RGBA"))
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I"):
+    if alpha is None:
+        image, alpha = _without_alpha(image)
+    if image.mode == "P":
+        image = image.convert("RGB")
+    elif image.mode.startswith("I"):
         image = _high_byte(image)
     elif image.mode == "F":
         image = _from_float(image)
-    elif image.mode == "LAB":
+    colours = to_srgb(image, profile) if profile else None
+    if colours is None:
+        colours = _plain_rgb(image)
+    return colours if alpha is None or _says_nothing(alpha, colours) else _over_white(colours, alpha)
+
+
+def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colours, and transparency in mode L, None where there is none."""
+    key = image.info.get("transparency")
+    if image.mode in _PREMULTIPLIED:
+        image = image.convert(_PREMULTIPLIED[image.mode])
+    elif key is not None and image.mode not in _ALPHA and image.mode != "P":
+        return image, _alpha_of_key(image, key)
+    if image.mode == "PA" or (image.mode == "P" and key is not None):
+        image = image.convert("RGBA")
+    if image.mode not in _ALPHA:
+        return image, None
+    return image.convert(image.mode.removesuffix("A")), image.getchannel("A")
+
+
+def _alpha_of_key(image: Image.Image, key: object) -> Image.Image | None:
+    """Transparency where the stored value is the key, which has the depth of the mode."""
+    if not isinstance(key, int | tuple):
+        return None
+    values = np.asarray(image)  # (H, W) or (H, W, 3)
+    if image.mode == "1":
+        key = bool(key)
+    same = values == np.asarray(key)
+    if same.shape != values.shape:
+        return None
+    if same.ndim == 3:
+        same = same.all(axis=-1)
+    return Image.fromarray(np.where(same, 0, 255).astype(np.uint8))
+
+
+def _says_nothing(alpha: Image.Image, colours: Image.Image) -> bool:
+    """Whether all is opaque, or everything is hidden though it has several colours.
+
+    Programs that know no transparency leave the fourth byte at 0. Laid over white, all their pictures
+    would be copies of one another.
+    """
+    least, most = alpha.getextrema()
+    if least == 255:
+        return True
+    values = np.asarray(colours)
+    return most == 0 and bool((values != values[:1, :1]).any())
+
+
+def _plain_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode == "LAB":
         return _from_lab(image)
     try:
         return image.convert("RGB")
@@ -60,9 +116,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise ImageError(f"a picture of mode {image.mode} cannot be turned into RGB: {error}") from error
 
 
-def _over_white(image: Image.Image) -> Image.Image:
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=image.getchannel("A"))
+def _over_white(colours: Image.Image, alpha: Image.Image) -> Image.Image:
+    white = Image.new("RGB", colours.size, "white")
+    white.paste(colours, mask=alpha)
     return white
 
 

@@ -16,6 +16,7 @@ from PIL import Image, JpegImagePlugin
 
 from diptych.errors import ImageError, MissingExtraError
 from diptych.extras import require
+from diptych.media.png import open_png
 from diptych.media.raw import RAW_SUFFIXES, CheckSize, open_raw
 
 # Formats that begin with bytes of their own, the common ones first. MPO comes with JPEG.
@@ -97,7 +98,7 @@ def _identify(file: BinaryIO, prefix: bytes, name: str) -> Image.Image | None:
             if accept is not None and accept(prefix) is not True:
                 continue  # False, or a string: known, but this build cannot decode it
             file.seek(0)
-            return factory(file, name)
+            return open_png(file, name) if kind == "PNG" else factory(file, name)
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue  # what Pillow's plugins raise for "not mine after all"
     return None

@@ -14,7 +14,10 @@ from PIL import Image
 from diptych.errors import ImageError
 from diptych.media.colours import to_rgb
 from diptych.media.formats import open_picture
+from diptych.media.png import apply_wide_key
+from diptych.media.profiles import profile_of
 from diptych.media.sources import Framed, Limits, Source, name_of, naming, read_source
+from diptych.media.truncation import completed
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -29,7 +32,9 @@ _UPRIGHT = {
 _DEFAULT_LIMITS = Limits()
 
 
-def load_image(source: Source, *, target: int | None = None, limits: Limits = _DEFAULT_LIMITS) -> Image.Image:
+def load_image(
+    source: Source, *, target: int | None = None, limits: Limits = _DEFAULT_LIMITS, srgb: bool = True
+) -> Image.Image:
     """A picture as upright RGB, whatever it came from.
 
     Parameters
@@ -42,6 +47,10 @@ def load_image(source: Source, *, target: int | None = None, limits: Limits = _D
         never below twice the target. By default decoding is exact and RAW is developed.
     limits : Limits, optional
         Refuse larger files and pictures before decoding them.
+    srgb : bool
+        Convert the colours to sRGB by the profile inside the file, as every viewer shows them. False takes
+        them as they are stored: the reference implementations never look at a profile, so evaluation, audits
+        and training do not either.
 
     Returns
     -------
@@ -69,27 +78,41 @@ def load_image(source: Source, *, target: int | None = None, limits: Limits = _D
     name = name_of(source)
     with naming(name):
         if not isinstance(source, Framed):
-            return _load(source, name, target, limits)
+            return _load(source, name, target, limits, srgb)
         border = source.border
-        whole = _load(source, name, None, limits)  # scaled down while decoding, the border would be, too
+        whole = _load(
+            source, name, None, limits, srgb
+        )  # scaled down while decoding, the border would be, too
         if min(whole.size) <= 2 * border:
             raise ImageError(f"{whole.width} x {whole.height} pixels, all of them in a border of {border}")
         return whole.crop((border, border, whole.width - border, whole.height - border))
 
 
-def _load(source: Source, name: str, target: int | None, limits: Limits) -> Image.Image:
+def _load(source: Source, name: str, target: int | None, limits: Limits, srgb: bool) -> Image.Image:
     if isinstance(source, Image.Image):
         limits.check_size(*source.size)
         image = source
+        image.load()
     else:
-        file = io.BytesIO(read_source(source, limits))
-        image = open_picture(file, name, limits.check_size, target)
-    image.load()
+        image = _decoded(read_source(source, limits), name, target, limits)
     orientation = _orientation(image)  # asked after loading: TIFF pictures turn themselves and then say 1
-    upright = to_rgb(image)
+    upright = to_rgb(image, profile_of(image) if srgb else None)
     if orientation != 1:
         upright = upright.transpose(_UPRIGHT[orientation])
     return _bare(upright, image)
+
+
+def _decoded(data: bytes, name: str, target: int | None, limits: Limits) -> Image.Image:
+    image = open_picture(io.BytesIO(data), name, limits.check_size, target)
+    try:
+        apply_wide_key(image)
+        image.load()
+    except (OSError, SyntaxError):
+        whole = completed(image, data, target)
+        if whole is None:
+            raise
+        return whole
+    return image
 
 
 def _orientation(image: Image.Image) -> int:

@@ -32,7 +32,8 @@ def decode(data: bytes, side: int) -> Pixels:
     ImageError
         Not a picture that can be read.
     """
-    picture = load_image(data, target=side)
+    # Colours as they are stored: evaluation and the reference trainers see them so.
+    picture = load_image(data, target=side, srgb=False)
     shorter = min(picture.size)
     if shorter > side:
         width, height = (max(side, round(length * side / shorter)) for length in picture.size)

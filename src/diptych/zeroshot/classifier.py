@@ -56,7 +56,8 @@ class ZeroShotClassifier:
     batch_size : int
         Pictures encoded at a time.
     exact : bool
-        Decode pictures in full rather than scaled down while decoding.
+        Decode pictures in full and take their colours as stored, rather than scaled down while decoding and
+        converted to sRGB.
 
     Attributes
     ----------
