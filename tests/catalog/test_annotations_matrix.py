@@ -20,11 +20,13 @@ from PIL import Image, PngImagePlugin
 
 from diptych.catalog import Store, check, read_entries
 from diptych.catalog.annotations import HAND
+from diptych.catalog.backup import back_up, restore
 from diptych.catalog.duplicates import find_duplicates
 from diptych.catalog.exporting import export_vectors
 from diptych.catalog.importing import import_vectors
 from diptych.catalog.indexing import forget_paths
 from diptych.catalog.keeping import parse_rules
+from diptych.catalog.relocation import relocate
 from diptych.catalog.tags import add_tags, give, rate
 from diptych.catalog.trash import move_to_trash, take_back
 from diptych.catalog.undo import put_back
@@ -225,8 +227,6 @@ def export_to_parquet(world: World) -> Path:
 
 def move_the_folder(world: World) -> Path:
     """`catalog move`: the folder has another name, and nothing is read again."""
-    from diptych.catalog.relocation import relocate
-
     target = world.home / "third"
     world.first.rename(target)
     store = world.store()
@@ -237,8 +237,6 @@ def move_the_folder(world: World) -> Path:
 
 
 def back_up_and_restore(world: World) -> Path:
-    from diptych.catalog.backup import back_up, restore
-
     store = world.store()
     back_up(store, world.home / "backup")
     store.close()
@@ -296,8 +294,13 @@ OPERATIONS: dict[str, Callable[[World], Path]] = {
         edit_metadata,
         edit_pixels,
         save_by_deleting,
+        trash_and_undo,
         forget_and_index,
         reembed,
+        export_and_import,
+        export_to_parquet,
+        move_the_folder,
+        back_up_and_restore,
         another_process,
     )
 }

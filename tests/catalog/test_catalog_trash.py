@@ -85,7 +85,7 @@ def test_copies_go_and_come_back(tmp_path: Path, pictures: Path) -> None:
     assert restored.problems == []
     assert contents(pictures) == before
     assert not any((pictures / FOLDER).iterdir())
-    assert take_back(store, restored.files) == 3  # the same bytes are known; the others have to be embedded
+    assert take_back(store, restored) == 3  # the same bytes are known; the others have to be embedded
     assert store.database.all("SELECT COUNT(*) FROM files")[0][0] == 8
     assert check(store) == []
     assert store.database.all("SELECT id FROM contents WHERE width IS NULL") == []  # all is known as before
@@ -218,7 +218,7 @@ def test_the_line_is_there_before_the_file_moves(
     def watched(source: Path, target: Path) -> None:
         lists = list((tmp_path / "catalog" / "undo").iterdir())
         told = [json.loads(line) for line in lists[0].read_text().splitlines()]
-        assert told[0] == {"diptych": "undo", "version": 1}
+        assert told[0] == {"diptych": "undo", "version": 1, "catalog": str(tmp_path / "catalog")}
         assert (told[-1]["from"], told[-1]["to"]) == (str(source), str(target))
         assert source.exists()
         seen.append(source.name)

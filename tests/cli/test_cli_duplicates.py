@@ -126,10 +126,33 @@ def test_tiers_rules_and_folders(run: Run, indexed: Path) -> None:
         (("--keep", "prettiest"), "there is no rule 'prettiest'"),
         (("--format", "xml"), "takes table, json, csv, imagededup, remove"),
         (("--trash", ""), "takes a folder, or auto"),
+        (("--trash", "auto", "--copies", "scene,part"), "--copies takes bytes and picture, not scene"),
+        (("--copies", "bytes,part"), "not part: files of that tier are no copies"),
     ):
         refused = run("duplicates", *options)
         assert refused.exit_code == 2
         assert message in " ".join(refused.stderr.replace("│", " ").split())
+
+
+def test_an_undo_list_knows_its_catalogue(
+    run: Run, indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The printed command is pasted elsewhere, when another catalogue is the default one."""
+    own = os.environ["DIPTYCH_CATALOG"]
+    monkeypatch.delenv("DIPTYCH_CATALOG")
+    done = run("duplicates", "--trash", "auto", "--json", "--catalog", os.path.relpath(own, tmp_path))
+    assert done.exit_code == 0, done.stderr
+    undo = json.loads(done.stdout)["undo"]
+    assert Path(undo).is_absolute()
+    assert f"diptych duplicates --undo {undo}" in done.stderr
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    refused = run("duplicates", "--undo", undo, "--catalog", tmp_path / "other")
+    assert refused.exit_code == 2
+    assert "was written for the catalogue" in " ".join(refused.stderr.replace("│", " ").split())
+    assert run("duplicates", "--undo", undo).exit_code == 0
+    told = json.loads(run("duplicates", "--json", "--tiers", "bytes", "--catalog", own).stdout)
+    assert told["copies"] == 1
 
 
 def test_copies_go_and_come_back(run: Run, indexed: Path, tmp_path: Path) -> None:
@@ -145,7 +168,8 @@ def test_copies_go_and_come_back(run: Run, indexed: Path, tmp_path: Path) -> Non
     back = run("duplicates", "--undo", told["undo"])
     assert back.exit_code == 0, back.stderr
     assert back.stdout == "2 files put back, 0 were where they belong\n"
-    assert "diptych index takes 1 of them into the catalogue again" in back.stderr
+    catalog = Path(told["undo"]).parent.parent
+    assert f"diptych index --catalog {catalog} takes 1 of them into the catalogue again" in back.stderr
     assert {path: path.read_bytes() for path in indexed.rglob("*") if path.is_file()} == before
     refused = run("duplicates", "--undo", tmp_path / "nowhere.jsonl")
     assert refused.exit_code == 2

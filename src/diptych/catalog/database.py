@@ -170,6 +170,10 @@ class Sqlite:
         """Whether there is a table of this name."""
         return bool(self.all("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)))
 
+    def copy_to(self, path: Path) -> None:
+        """Write the database as it is at this moment into a new file; others may write meanwhile."""
+        self.run("VACUUM INTO ?", (str(path),))
+
     def text_of(self, column: str) -> str:
         """A column of bytes as text, in SQL."""
         return f"TEXT_OF({column})"

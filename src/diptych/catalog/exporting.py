@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diptych.catalog.annotations import Annotations, read_annotations
 from diptych.catalog.entries import Entry, digests_of, read_entries
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
@@ -27,6 +28,7 @@ _BATCH = 10_000
 COLUMNS = (
     *("image_path", "key", "caption", "width", "height", "bytes", "hash", "shard"),
     *("format", "taken", "latitude", "longitude", "camera", "tags"),
+    *("rating", "annotations"),
 )
 _UNFINISHED = ".unfinished"  # in a folder until all is there
 _UNIT = "catalogue"  # in place of a fingerprint of sources
@@ -136,14 +138,15 @@ def _batches(
             }
             known, vectors = space.vectors([content for _, content in found if content in entries])
             hashes = digests_of(store.database, known)
+            made = read_annotations(store.database, known)
         if not found:
             return
         last = found[-1][0]
         if known:
-            yield vectors, [_row(entries[content], hashes[content]) for content in known]
+            yield vectors, [_row(entries[content], hashes[content], made.get(content)) for content in known]
 
 
-def _row(entry: Entry, digest: bytes) -> dict[str, Any]:
+def _row(entry: Entry, digest: bytes, annotations: Annotations | None) -> dict[str, Any]:
     name = name_of(entry.name)
     return {
         "image_path": name,
@@ -160,4 +163,6 @@ def _row(entry: Entry, digest: bytes) -> dict[str, Any]:
         "longitude": entry.longitude,
         "camera": entry.camera,
         "tags": ", ".join(entry.tags),
+        "rating": entry.rating,
+        "annotations": annotations.to_json() if annotations else "",
     }

@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diptych.catalog.annotations import RATINGS, Annotations
 from diptych.catalog.golden import CLOSE
 from diptych.catalog.indexing import improve, space_for
 from diptych.catalog.listing import file_at, members
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 SAMPLE = 16  # pictures or texts that are embedded again
 AGREE = 0.75  # of them at least: another program may have embedded some lying on their side
 _ROWS = 500  # in one transaction
+IMPORTED = "import"  # the origin of tags of tables that no catalogue wrote
 _PATHS = ("image_path", "path", "filepath", "file", "filename")
 
 Row = Mapping[str, Any]
@@ -294,7 +296,7 @@ def _keep(store: Store, space: Space, ones: Sequence[_One], limits: Limits, told
         assert picture.hash is not None
         if picture.hash in known:
             told.known += 1
-            kept.append(Picture(picture.files, hash=picture.hash, size=picture.size, known=True))
+            kept.append(replace(picture, known=True, details=None, vector=None))
         else:
             told.added += 1
             known.add(picture.hash)
@@ -305,7 +307,14 @@ def _keep(store: Store, space: Space, ones: Sequence[_One], limits: Limits, told
 def _reachable(one: _One, read: Read) -> Picture:
     caption = read.record.caption or _text(one.row, "caption")
     record = FileRecord(read.record.found, caption=caption)
-    return Picture([record], hash=read.hash, size=len(read.data), details=read.details, vector=one.vector)
+    return Picture(
+        [record],
+        hash=read.hash,
+        size=len(read.data),
+        details=read.details,
+        vector=one.vector,
+        annotations=annotations_of(one.row),
+    )
 
 
 def _by_name(one: _One) -> Picture:
@@ -316,7 +325,33 @@ def _by_name(one: _One) -> Picture:
     found = Found(path, "", size, modified, 0, 0, 0)
     record = FileRecord(found, caption=_text(one.row, "caption"))
     return Picture(
-        [record], hash=digest.digest(), size=found.size, details=_details(one.row), vector=one.vector
+        [record],
+        hash=digest.digest(),
+        size=found.size,
+        details=_details(one.row),
+        vector=one.vector,
+        annotations=annotations_of(one.row),
+    )
+
+
+def annotations_of(row: Row) -> Annotations:
+    """Tags and ratings that a row brings: those of a catalogue's export, else those of a column of tags.
+
+    Examples
+    --------
+    >>> annotations_of({"tags": "beach, grandma", "rating": 4}).tags
+    (('import', 'beach', 1.0), ('import', 'grandma', 1.0))
+    """
+    if row.get("annotations"):
+        return Annotations.from_json(str(row["annotations"]))
+    listed = row.get("tags")
+    names = listed if isinstance(listed, list) else str(listed or "").split(",")
+    tags = {name.strip(): None for name in names if isinstance(name, str) and name.strip().isprintable()}
+    tags.pop("", None)
+    rating = row.get("rating")
+    rated = isinstance(rating, int | float) and rating in RATINGS
+    return Annotations(
+        tuple((IMPORTED, tag, 1.0) for tag in tags), ((IMPORTED, int(rating)),) if rated and rating else ()
     )
 
 

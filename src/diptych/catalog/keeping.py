@@ -15,7 +15,7 @@ from diptych.media import formats
 
 # The better kept first: what lost least, by Pillow's names.
 BEST_FORMATS = ("RAW", "TIFF", "PNG", "HEIF", "AVIF", "JPEG", "MPO", "WEBP", "BMP", "GIF")
-DEFAULT_RULES = "resolution,exif,format,largest,oldest"
+DEFAULT_RULES = "resolution,annotated,exif,format,largest,oldest"
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class File:
         Its EXIF data say when, where or with what it was taken.
     names : tuple of Path
         Further names of this very file: links to it.
+    annotated : bool
+        A person made something of it: tags, a rating, a caption or metadata beside it.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class File:
     modified: int
     told: bool
     names: tuple[Path, ...] = ()
+    annotated: bool = False
 
     @property
     def name(self) -> str:
@@ -85,7 +88,8 @@ def parse_rules(text: str = DEFAULT_RULES) -> list[Rule]:
     Parameters
     ----------
     text : str
-        Of resolution (more pixels), exif (what the camera wrote is still there), format or
+        Of resolution (more pixels), annotated (tags, a rating, a caption or metadata beside it), exif (what
+        the camera wrote is still there), format or
         format:PNG/JPEG/..., largest, smallest (file), oldest, newest, folder:DIR (first those in it; several
         in order).
 
@@ -101,8 +105,8 @@ def parse_rules(text: str = DEFAULT_RULES) -> list[Rule]:
     >>> parse_rules("prettiest")
     Traceback (most recent call last):
         ...
-    diptych.errors.InputError: there is no rule 'prettiest': expected resolution, exif, format, largest, \
-smallest, oldest, newest or folder:DIR, separated by commas
+    diptych.errors.InputError: there is no rule 'prettiest': expected resolution, annotated, exif, \
+format, largest, smallest, oldest, newest or folder:DIR, separated by commas
     """
     return [_rule(part.strip()) for part in text.split(",") if part.strip()]
 
@@ -110,8 +114,8 @@ smallest, oldest, newest or folder:DIR, separated by commas
 def best_first(files: Sequence[File], rules: Sequence[Rule]) -> tuple[list[File], str]:
     """Files in the order in which they would be kept, and why the first one is.
 
-    Members of archives come last, since they cannot be moved; where no rule tells two files apart, the
-    shorter path is kept.
+    Members of archives come last, since they cannot be moved, and files that links lead to first, since the
+    links would lead nowhere; where no rule tells two files apart, the shorter path is kept.
 
     Examples
     --------
@@ -122,7 +126,7 @@ def best_first(files: Sequence[File], rules: Sequence[Rule]) -> tuple[list[File]
     >>> str(files[0].path), why
     ('copies/a.jpg', 'resolution: 800 x 600 against 400 x 300')
     """
-    every = [_PLAIN, *rules, _PATH]
+    every = [_PLAIN, _LINKED, *rules, _PATH]
     ordered = sorted(files, key=lambda file: ([rule.key(file) for rule in every], file.name))
     if len(ordered) < 2:
         return ordered, "it is the only one"
@@ -142,8 +146,8 @@ def _rule(name: str) -> Rule:
     if name in _RULES:
         return _RULES[name]
     raise InputError(
-        f"there is no rule {name!r}: expected resolution, exif, format, largest, smallest, oldest, newest or "
-        "folder:DIR, separated by commas"
+        f"there is no rule {name!r}: expected resolution, annotated, exif, format, largest, smallest, "
+        "oldest, newest or folder:DIR, separated by commas"
     )
 
 
@@ -192,6 +196,11 @@ _RULES = {
             lambda file: -file.width * file.height,
             lambda a, b: f"resolution: {_pixels(a)} against {_pixels(b)}",
         ),
+        Rule(
+            "annotated",
+            lambda file: not file.annotated,
+            lambda a, b: "annotated: it has tags, a rating, a caption or metadata beside it",
+        ),
         Rule("exif", lambda file: not file.told, lambda a, b: "exif: what the camera wrote is still there"),
         _by_format("format", BEST_FORMATS),
         Rule(
@@ -213,4 +222,7 @@ _RULES = {
     )
 }
 _PLAIN = Rule("plain", lambda file: bool(file.member), lambda a, b: "it is no member of an archive")
+_LINKED = Rule(
+    "linked", lambda file: not any(name.is_symlink() for name in file.names), lambda a, b: "links lead to it"
+)
 _PATH = Rule("path", lambda file: len(str(file.path)), lambda a, b: "its path is shorter")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from diptych.catalog.annotations import Annotations
     from diptych.encoder import FloatArray
     from diptych.media.details import Details
 
@@ -79,6 +80,8 @@ class Picture:
         As unsigned numbers of 64 bits.
     error : str, optional
         Why it could not be decoded.
+    annotations : Annotations, optional
+        Tags and ratings that it brings from another catalogue.
     """
 
     files: Sequence[FileRecord]
@@ -89,3 +92,4 @@ class Picture:
     vector: FloatArray | None = None
     hashes: tuple[int, int] | None = None
     error: str | None = None
+    annotations: Annotations | None = None

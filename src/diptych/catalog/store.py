@@ -194,6 +194,8 @@ class Store:
                 content = self._content(picture)
                 if content is not None and picture.details is not None:
                     keep_keywords(self.database, content, picture.details.keywords)
+                if content is not None and picture.annotations:
+                    annotate(self.database, content, picture.annotations)
                 for record in picture.files:
                     place = (record.found.path, record.found.member)
                     if (before := self._file(record, content)) is not None:
@@ -242,14 +244,18 @@ class Store:
     def forget(self, files: Sequence[Place]) -> Fate:
         """Take files out of the catalogue, and the pictures that no other file holds."""
         with self.database.writing():
-            left: dict[int, Place] = {}
-            for path, member in files:
-                rows = self.database.all(
-                    "SELECT content FROM files WHERE path = ? AND member = ?", (path, member)
-                )
-                left.update((row[0], (path, member)) for row in rows if row[0] is not None)
-                self.database.run("DELETE FROM files WHERE path = ? AND member = ?", (path, member))
-            return Fate(set_aside=self._drop_orphans(left))
+            return self.forget_within(files)
+
+    def forget_within(self, files: Sequence[Place]) -> Fate:
+        """Do as `forget`, inside a transaction of the caller."""
+        left: dict[int, Place] = {}
+        for path, member in files:
+            rows = self.database.all(
+                "SELECT content FROM files WHERE path = ? AND member = ?", (path, member)
+            )
+            left.update((row[0], (path, member)) for row in rows if row[0] is not None)
+            self.database.run("DELETE FROM files WHERE path = ? AND member = ?", (path, member))
+        return Fate(set_aside=self._drop_orphans(left))
 
     def rename(self, moved: Sequence[tuple[Found, tuple[bytes, str]]]) -> None:
         """Files that are the same ones under another name: (as found now, path and member before)."""

@@ -12,8 +12,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diptych.catalog.annotations import Annotations, annotate, missing_from, read_annotations, withdraw
 from diptych.catalog.closer import Closer, confirmed
-from diptych.catalog.entries import load_file
+from diptych.catalog.companions import companions
+from diptych.catalog.entries import digests_of, load_file
 from diptych.catalog.groups import Group
 from diptych.catalog.keeping import File
 from diptych.catalog.listing import file_at
@@ -23,7 +25,7 @@ from diptych.catalog.pixels import SIDE, Look
 from diptych.catalog.reading import read_ahead
 from diptych.catalog.records import Found, Picture
 from diptych.catalog.store import Store
-from diptych.catalog.undo import Write, undo_list
+from diptych.catalog.undo import Restored, Write, undo_list
 from diptych.catalog.verdicts import Tier, judge, suspect
 from diptych.errors import DiptychError, InputError, SaveError
 from diptych.media import Limits
@@ -40,16 +42,27 @@ class Moved:
     undo : Path or None
         The list that puts the files back; None when nothing was to be moved.
     files : list of (from, to)
+        Pictures. A file of several names (hard links) is moved with all of them that are indexed.
+    companions : list of (from, to)
+        Files that belong to these pictures: captions and metadata beside them.
     size : int
-        Of these, in bytes.
+        What the places they were in have more room now, in bytes: nothing for a file that has a further name
+        elsewhere.
+    annotated : int
+        Kept pictures that got tags or a rating of one that was moved.
     refused : list of (File, reason)
         What stayed where it is.
+    left : list of (Path, reason)
+        Files that belong to a moved picture and could not follow it.
     """
 
     undo: Path | None = None
     files: list[tuple[Path, Path]] = field(default_factory=list)
+    companions: list[tuple[Path, Path]] = field(default_factory=list)
     size: int = 0
+    annotated: int = 0
     refused: list[tuple[File, str]] = field(default_factory=list)
+    left: list[tuple[Path, str]] = field(default_factory=list)
 
 
 def move_to_trash(
@@ -101,30 +114,34 @@ def move_to_trash(
     ]
     if not todo:
         return moved
-    with undo_list(lists) as (undo, write):
+    with undo_list(lists, "" if store.folder is None else str(store.folder.absolute())) as (undo, write):
         moved.undo = undo
+        run = _Run(store, lambda path: place(path, undo.stem), write, moved)
         for file, keep, tier in todo:
-            target = place(file.path, undo.stem)
-            reason = _move(store, file, keep, tier, target, write)
-            if reason is None:
-                moved.files.append((file.path, target))
-                moved.size += file.size
-            else:
+            reason = run.move(file, keep, tier)
+            if reason is not None:
                 moved.refused.append((file, reason))
             if progress:
                 progress(1)
     return moved
 
 
-def take_back(store: Store, paths: Sequence[Path]) -> int:
+def take_back(store: Store, restored: Restored) -> int:
     """Tell the catalogue of files that are back, where it knows their picture; how many it does not know.
 
-    Those are new to it, and the next indexing embeds them.
+    Those are new to it, and the next indexing embeds them. Annotations that a kept picture got from one that
+    is back are withdrawn again: the one that is back has them.
     """
-    space, unknown = store.active, len(paths)
+    space, unknown = store.active, len(restored.files)
     if space is None or store.database.readonly:
         return unknown
-    there = filter(None, map(file_at, paths))
+    with store.database.writing():
+        for line in restored.lines:
+            for (content,) in store.database.all(
+                "SELECT id FROM contents WHERE hash = ?", (bytes.fromhex(line.receiver),)
+            ):
+                withdraw(store.database, content, line.annotations)
+    there = filter(None, map(file_at, restored.files))
     for read in read_ahead(there, Limits()):
         if read.record.error is None and store.known([read.hash], space):
             store.keep([Picture([read.record], hash=read.hash, known=True)], space)
@@ -135,22 +152,73 @@ def take_back(store: Store, paths: Sequence[Path]) -> int:
 # ------------------------------------------------------------------------------------------------- moving
 
 
-def _move(store: Store, file: File, keep: File, tier: Tier, target: Path, write: Write) -> str | None:
-    """Check, write down, move, forget; the reason where it stays."""
-    # The database's lock: another run that would move the file kept here has to wait, and then sees.
-    with store.database.writing():
-        reason = still_copy(file, keep, tier)
-        if reason is not None:
-            return reason
-        write(
-            {"from": str(file.path), "to": str(target), "kept": keep.name, "tier": tier, "bytes": file.size}
-        )
+@dataclass
+class _Run:
+    """One run of moving: where files go, the list that undoes it, and what came of it."""
+
+    store: Store
+    place: Callable[[Path], Path]
+    write: Write
+    moved: Moved
+
+    def move(self, file: File, keep: File, tier: Tier) -> str | None:
+        """Check, write down, move, forget; the reason where it stays."""
+        database, given = self.store.database, Annotations()
+        # Paths over links to folders are no names of their own.
+        names = list({os.path.realpath(name): name for name in (*file.names, file.path)}.values())
+        # The database's lock: another run that would move the file kept here has to wait, and then sees.
+        with database.writing():
+            reason = still_copy(file, keep, tier)
+            if reason is not None:
+                return reason
+            if file.content != keep.content:
+                made = read_annotations(database, [file.content]).get(file.content, Annotations())
+                given = missing_from(database, keep.content, made)
+            line: dict[str, object] = {"kept": keep.name, "tier": tier, "bytes": file.size}
+            if given:
+                receiver = digests_of(database, [keep.content])[keep.content].hex()
+                line |= {"receiver": receiver, "annotations": given.to_json()}
+            for name in names:
+                reason = self._move_name(name, keep, line)
+                if reason is not None:
+                    break
+                self.moved.files.append((name, self.place(name)))
+            gone = [name for name in (file.path, *file.names) if not os.path.lexists(name)]
+            if given and gone:
+                annotate(database, keep.content, given)
+                self.moved.annotated += 1
+        self.store.forget([(os.fsencode(name), "") for name in gone])
+        if reason is None:
+            last = self.place(names[-1])
+            self.moved.size += file.size if last.lstat().st_nlink <= len(names) else 0
+        return reason
+
+    def _move_name(self, name: Path, keep: File, line: dict[str, object]) -> str | None:
+        """One name of a file, with what belongs to it; the reason where it stays."""
+        target = self.place(name)
+        beside = companions(name)
+        self.write({"from": str(name), "to": str(target), **line})
         try:
-            move_file(file.path, target)
+            move_file(name, target)
+            if not os.path.lexists(keep.path):
+                # Two paths that lead to one file in a way that the system does not tell: a share mounted
+                # twice. Nothing but taking one of them away shows it.
+                move_file(target, name)
+                return f"it is the only file behind {keep.name} too: are two paths of one drive indexed?"
         except (OSError, SaveError) as error:
             return str(error)
-    store.forget([(os.fsencode(file.path), "")])
-    return None
+        for companion in beside:
+            self._move_companion(companion, name)
+        return None
+
+    def _move_companion(self, companion: Path, picture: Path) -> None:
+        target = self.place(companion)
+        self.write({"from": str(companion), "to": str(target), "companion_of": str(picture)})
+        try:
+            move_file(companion, target)
+            self.moved.companions.append((companion, target))
+        except (OSError, SaveError) as error:
+            self.moved.left.append((companion, str(error)))
 
 
 def still_copy(file: File, keep: File, tier: Tier) -> str | None:
@@ -160,6 +228,9 @@ def still_copy(file: File, keep: File, tier: Tier) -> str | None:
         return "it is no longer there"
     if kept is None:
         return f"the one to keep is no longer there: {keep.name}"
+    links = [name for name in file.names if name.is_symlink()]
+    if links:
+        return f"{links[0]} is a link to it, and would lead nowhere: let the link lead to {keep.name} first"
     if file.path.samefile(keep.path):
         return f"it is the same file on disk as {keep.name}, by another name"
     for one, found in ((file, here), (keep, kept)):

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+from diptych.catalog.annotations import Annotations
 from diptych.catalog.moving import move_file, part_of, same_bytes
 from diptych.disk import saving
 from diptych.errors import InputError, SaveError
@@ -22,27 +24,63 @@ Write: TypeAlias = Callable[[dict[str, object]], None]
 _HEADER: dict[str, object] = {"diptych": "undo", "version": 1}
 
 
+@dataclass(frozen=True)
+class UndoLine:
+    """One file that was moved.
+
+    Attributes
+    ----------
+    source, target : Path
+        From where, and to where.
+    companion : bool
+        It is no picture but a file that belongs to one, see `companions`.
+    receiver : str
+        The hash, in hexadecimal, of the picture that got annotations of this one; "" where none did.
+    annotations : Annotations
+        Which ones it got.
+    """
+
+    source: Path
+    target: Path
+    companion: bool = False
+    receiver: str = ""
+    annotations: Annotations = field(default_factory=Annotations)
+
+
 @dataclass
 class Restored:
     """What came of putting back.
 
     Attributes
     ----------
-    files : list of Path
-        Back in their places.
+    lines : list of UndoLine
+        Of files that are back in their places.
     untouched : int
         Were never moved, or are back already.
     problems : list of (Path, reason)
     """
 
-    files: list[Path] = field(default_factory=list)
+    lines: list[UndoLine] = field(default_factory=list)
     untouched: int = 0
     problems: list[tuple[Path, str]] = field(default_factory=list)
 
+    @property
+    def files(self) -> list[Path]:
+        """Pictures that are back in their places."""
+        return [line.source for line in self.lines if not line.companion]
+
 
 @contextlib.contextmanager
-def undo_list(folder: Path) -> Iterator[tuple[Path, Write]]:
-    """A new list in a folder: its path, whose stem names the run, and what writes a line for good."""
+def undo_list(folder: Path, catalog: str = "") -> Iterator[tuple[Path, Write]]:
+    """A new list in a folder: its path, whose stem names the run, and what writes a line for good.
+
+    Parameters
+    ----------
+    folder : Path
+    catalog : str
+        The folder of the catalogue that has to be told when files are put back.
+    """
+    folder = folder.absolute()  # the list is named to the user, who may be elsewhere when it is needed
     with saving(folder):
         folder.mkdir(parents=True, exist_ok=True)
         path, file = _new(folder)
@@ -55,7 +93,7 @@ def undo_list(folder: Path) -> Iterator[tuple[Path, Write]]:
             os.fsync(file.fileno())
 
     with file:
-        write(_HEADER)
+        write(_HEADER | ({"catalog": catalog} if catalog else {}))
         yield path, write
 
 
@@ -78,12 +116,13 @@ def put_back(undo: Path) -> Restored:
         It is no undo list.
     """
     restored = Restored()
-    for source, target in reversed(read_undo(undo)):
+    for line in reversed(read_undo(undo)):
+        source, target = line.source, line.target
         there, back = os.path.lexists(target), os.path.lexists(source)
         try:
             if there and not back:
                 move_file(target, source)
-                restored.files.append(source)
+                restored.lines.append(line)
             elif there and _both(source, target):
                 target.unlink()  # killed between giving the new name and taking the old: that one stays
                 restored.untouched += 1
@@ -111,13 +150,22 @@ def _both(source: Path, target: Path) -> bool:
     return source.is_symlink() == target.is_symlink() and same_bytes(source, target)
 
 
-def read_undo(path: Path) -> list[tuple[Path, Path]]:
-    """(from, to) of every line; a last one that was cut short was never acted upon."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    found: list[tuple[Path, Path]] = []
+def catalog_of(undo: Path) -> str:
+    """The catalogue whose files a list is of; "" in lists that do not say."""
+    header = next(_parsed(_lines_of(undo)[:1]), None) or {}
+    return str(header.get("catalog", ""))
+
+
+def read_undo(path: Path) -> list[UndoLine]:
+    """Every line; a last one that was cut short was never acted upon.
+
+    Raises
+    ------
+    InputError
+        It is no undo list, or damaged.
+    """
+    lines = _lines_of(path)
+    moved: list[UndoLine] = []
     for number, line in enumerate(_parsed(lines)):
         if number == 0 and (line is None or line.get("diptych") != "undo"):
             break
@@ -126,13 +174,32 @@ def read_undo(path: Path) -> list[tuple[Path, Path]]:
                 f"{path}: line {number + 1} is damaged. The files it and others name are in the trash"
             )
         if number and line is not None:
-            found.append((Path(str(line["from"])), Path(str(line["to"]))))
+            moved.append(
+                UndoLine(
+                    Path(str(line["from"])),
+                    Path(str(line["to"])),
+                    companion="companion_of" in line,
+                    receiver=_hexadecimal(line.get("receiver")),
+                    annotations=Annotations.from_json(str(line.get("annotations", ""))),
+                )
+            )
     else:
         if lines:
-            return found
+            return moved
     raise InputError(
         f"{path} is no undo list of diptych: expected one that  diptych duplicates --trash  named"
     )
+
+
+def _hexadecimal(value: object) -> str:
+    return value if isinstance(value, str) and re.fullmatch("([0-9a-f]{2})*", value) else ""
+
+
+def _lines_of(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _parsed(lines: Sequence[bytes]) -> Iterator[dict[str, object] | None]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from diptych.catalog.duplicates import Groups
     from diptych.catalog.groups import Group
     from diptych.catalog.trash import Moved
+    from diptych.catalog.undo import Restored
     from diptych.catalog.verdicts import Tier
 
 _MOVING = "Moving"
@@ -38,8 +39,9 @@ Keep = Annotated[
     str,
     typer.Option(
         metavar="RULES",
-        help="Which file stays: resolution, exif, format[:PNG/JPEG/...], largest, smallest, oldest, newest, "
-        "folder:DIR; the first that tells two apart.",
+        help="Which file stays: resolution, annotated (it has tags, a rating, a caption), exif, "
+        "format[:PNG/JPEG/...], largest, smallest, oldest, newest, folder:DIR; the first that tells two "
+        "apart.",
     ),
 ]
 Folders = Annotated[
@@ -90,7 +92,7 @@ Undo = Annotated[
 def duplicates(
     catalog: catalogs.Catalog = None,
     tiers: Tiers = DEFAULT_TIERS,
-    keep: Keep = "resolution,exif,format,largest,oldest",
+    keep: Keep = "resolution,annotated,exif,format,largest,oldest",
     folders: Folders = None,
     form: Form = "table",
     print0: Null = False,
@@ -135,7 +137,7 @@ def duplicates(
         _put_back(catalog, undo, json=json)
         return
     with catalogs.opened(catalog) as store:
-        asked, movable = _tiers(tiers, "--tiers"), _tiers(copies, "--copies")
+        asked, movable = _tiers(tiers, "--tiers"), _copies(copies)
         found = _find(store, asked, keep, folders or [], quiet=quiet)
         if html is not None:
             _write_page(store, found, html, quiet=quiet)
@@ -155,6 +157,18 @@ def _tiers(text: str, option: str) -> tuple[Tier, ...]:
         if name not in TIERS:
             raise typer.BadParameter(f"{option} takes some of {', '.join(TIERS)}, not {name!r}")
     return cast("tuple[Tier, ...]", tuple(names))
+
+
+def _copies(text: str) -> tuple[Tier, ...]:
+    """What may be moved: a part shows less than the whole or more, and a scene is another moment."""
+    tiers = _tiers(text, "--copies")
+    for tier in tiers:
+        if tier not in ("bytes", "picture"):
+            raise typer.BadParameter(
+                f"--copies takes bytes and picture, not {tier}: files of that tier are no copies of each "
+                "other. Look through them with --html, and delete by hand"
+            )
+    return tiers
 
 
 def _find(store: Store, tiers: Sequence[Tier], keep: str, folders: list[Path], *, quiet: bool) -> Groups:
@@ -201,7 +215,13 @@ def _tell_moved(moved: Moved, *, quiet: bool) -> None:
         note("nothing to move", quiet=quiet)
         return
     note(f"{counted(len(moved.files), 'file')} moved, {size_of(moved.size)}", quiet=quiet)
+    if moved.companions:
+        note(f"with {counted(len(moved.companions), 'file')} of captions and metadata", quiet=quiet)
+    if moved.annotated:
+        note(f"{counted(moved.annotated, 'kept picture')} got tags or ratings of moved ones", quiet=quiet)
     note(f"to put them back: diptych duplicates --undo {shlex.quote(str(moved.undo))}", quiet=quiet)
+    for path, reason in moved.left[:MOST_REFUSED]:
+        complain("stayed", f"{path}, which belongs to a moved picture: {reason}")
     for file, reason in moved.refused[:MOST_REFUSED]:
         complain("stayed", f"{file.name}: {reason}")
     if len(moved.refused) > MOST_REFUSED:
@@ -215,30 +235,44 @@ def _put_back(catalog: str | None, undo: Path, *, json: bool) -> None:
 
     from diptych.catalog.undo import put_back
 
+    place = _catalog_of(catalog, undo)
     restored = put_back(undo)
-    unknown = _tell_catalog(catalog, restored.files)
+    unknown = _tell_catalog(place, restored)
     for path, reason in restored.problems[:10]:
         complain("failed", f"{path}: {reason}")
     if json:
         problems = [{"path": str(path), "reason": reason} for path, reason in restored.problems]
-        files = [str(path) for path in restored.files]
+        files = [str(line.source) for line in restored.lines]
         typer.echo(jsonlib.dumps({"restored": files, "untouched": restored.untouched, "problems": problems}))
     else:
-        typer.echo(f"{len(restored.files):,} files put back, {restored.untouched:,} were where they belong")
+        back, there = counted(len(restored.lines), "file"), restored.untouched
+        where = "was where it belongs" if there == 1 else "were where they belong"
+        typer.echo(f"{back} put back, {there:,} {where}")
         if unknown:
-            note(f"diptych index takes {unknown:,} of them into the catalogue again")
+            option = "" if place is None else f" --catalog {shlex.quote(place)}"
+            note(f"diptych index{option} takes {unknown:,} of them into the catalogue again")
     if restored.problems:
         raise typer.Exit(1)
 
 
-def _tell_catalog(catalog: str | None, files: Sequence[Path]) -> int:
+def _catalog_of(catalog: str | None, undo: Path) -> str | None:
+    """The catalogue that moved the files, which the list names; another one was asked for by mistake."""
+    from diptych.catalog.undo import catalog_of
+
+    named = catalog_of(undo)
+    if catalog is not None and named and Path(named) != Path(catalog).expanduser().absolute():
+        raise typer.BadParameter(f"{undo} was written for the catalogue {named}: leave out --catalog")
+    return named or catalog
+
+
+def _tell_catalog(catalog: str | None, restored: Restored) -> int:
     """How many of the files that are back the catalogue does not know; it need not be there any more."""
     from diptych.catalog.trash import take_back
     from diptych.errors import DiptychError
 
     try:
         with catalogs.opened(catalog) as store:
-            return take_back(store, files)
+            return take_back(store, restored)
     except DiptychError as error:
         complain("not told", f"the catalogue, of the files that are back: {error}")
         return 0

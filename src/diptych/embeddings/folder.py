@@ -43,6 +43,7 @@ _TYPES = {
     **dict.fromkeys(("part", "row", "width", "height"), "int32"),
     **dict.fromkeys(("bytes", "modified"), "int64"),
     **dict.fromkeys(("latitude", "longitude"), "float64"),
+    "rating": "int64",
 }
 PICTURE_COLUMNS = (
     *("part", "row", "image_path", "key", "caption", "url"),
