@@ -1,31 +1,33 @@
-"""What a picture's header tells without decoding it: size, format, when, where and with what, captions.
+"""What a picture's header tells without decoding it: size, format, when, where and with what, words, stars.
 
-`exif` reads what cameras write and `words` what people write; here the blocks are found, whatever the format
-keeps them in. Only the header is read, and damaged metadata costs nothing but itself.
+`blocks` finds the blocks of metadata, whatever the format keeps them in; `exif`, `words`, `dates` and
+`places` read them; here the fields are put in their order of trust. Only the header is read, and damaged
+metadata costs nothing but itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO
 
-from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
-from diptych.media.exif import camera_of, place_of, sound, taken_at
+from diptych.media.blocks import Blocks, blocks_of, of_tiff_tags
+from diptych.media.dates import PartialDate, first_date, read_date
+from diptych.media.exif import camera_of, clean, dates_of, maker_and_model, place_of, sound
 from diptych.media.formats import is_raw, open_known
+from diptych.media.iptc import CREATED, DIGITIZED
+from diptych.media.places import NOWHERE, Place
 from diptych.media.raw import raw_header
 from diptych.media.sources import Limits, Source, name_of, naming, opened
-from diptych.media.words import captions_of, keywords_of
+from diptych.media.words import captions_of, iptc_texts, keywords_of, rating_in
+from diptych.media.xmp_fields import XmpFields, xmp_dates, xmp_place
 
 _ORIENTATION = 0x0112
+_PNG_DATES = {"creation time": "PNG Creation Time", "time": "PNG tIME"}
 _QUARTER_TURNS = (5, 6, 7, 8)  # the orientations that swap width and height
-_PHOTOSHOP_IPTC = 0x0404
-_TIFF_XMP, _TIFF_IPTC = 700, 33723
-_PNG_HEAD = 8  # bytes before the first chunk
-_MOST_CHUNKS = 100_000  # walked through in one PNG
-_LARGEST_CHUNK = 2**24  # bytes of metadata read from one
-_XMP_IN_PNG = b"XML:com.adobe.xmp\0\0\0"  # not compressed, as the standard has it
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,17 @@ class Details:
     format : str
         As Pillow names it: "JPEG", "PNG", "HEIF"; "RAW" for a camera's; "" for pixels in memory.
     taken : datetime, optional
-        By the camera's clock, without a zone.
+        By the clock of whatever wrote it, without a zone; the beginning of a date that is known in part.
     latitude, longitude : float, optional
         In degrees, north and east above zero; both or neither.
     camera : str
         Maker and model, the maker once; "" where nothing says.
     captions, keywords : tuple of str
-        What people wrote into the file, each text once.
+        What people wrote into the file, each text once: descriptions, then titles. A keyword that is a path
+        stands there with each of its levels: "places|sea", "places" and "sea".
     taken_from : str
-        Which field gives the date, as "EXIF DateTimeOriginal"; "" without a date.
+        Which field gives the date, as `diptych.media.dates.SOURCES` names them, with " (day only)",
+        " (month only)" or " (year only)" behind it for a date in part; "" without a date.
     rating : int, optional
         1 to 5 stars, 0 for "not rated", -1 for "rejected", as XMP has it (xmp:Rating).
     """
@@ -71,9 +75,7 @@ class _Header:
 
     size: tuple[int, int]
     format: str
-    exif: Image.Exif
-    xmp: bytes = b""
-    iptc: bytes = b""
+    blocks: Blocks
 
 
 def read_details(source: Source, name: str = "", *, limits: Limits | None = None) -> Details:
@@ -119,66 +121,60 @@ captions=(), keywords=(), taken_from='', rating=None)
 
 
 def _described(header: _Header) -> Details:
-    latitude, longitude = sound(lambda: place_of(header.exif), (None, None))
+    blocks = header.blocks
+    xmp = sound(lambda: XmpFields(blocks.xmp), XmpFields())
+    taken, taken_from = sound(lambda: first_date(_dates(blocks, xmp)), (None, ""))
+    latitude, longitude = sound(lambda: _place(blocks, xmp), NOWHERE)
     return Details(
         *header.size,
         format=header.format,
-        taken=sound(lambda: taken_at(header.exif), None),
+        taken=taken,
         latitude=latitude,
         longitude=longitude,
-        camera=sound(lambda: camera_of(header.exif), ""),
-        captions=sound(lambda: captions_of(header.exif, header.xmp, header.iptc), ()),
-        keywords=sound(lambda: keywords_of(header.xmp, header.iptc), ()),
+        camera=sound(lambda: _camera(blocks, xmp), ""),
+        captions=sound(lambda: captions_of(blocks, xmp), ()),
+        keywords=sound(lambda: keywords_of(blocks, xmp), ()),
+        taken_from=taken_from,
+        rating=sound(lambda: rating_in(blocks, xmp), None),
     )
 
 
+def _dates(blocks: Blocks, xmp: XmpFields) -> Iterator[tuple[str, PartialDate | None]]:
+    """Every date of the picture, in any order."""
+    yield from dates_of(blocks.exif)
+    yield from xmp_dates(xmp)
+    press = dict(reversed([(key, text) for key, text in iptc_texts(blocks) if text]))  # the first of each
+    for source, (date, time) in (("IPTC DateCreated", CREATED), ("IPTC DigitalCreationDate", DIGITIZED)):
+        if date in press:
+            yield source, read_date(f"{press[date]} {press.get(time, '')}")
+    for name, text in blocks.texts:
+        if (field := _PNG_DATES.get(name.strip().casefold())) is not None:
+            yield field, read_date(text)
+
+
+def _place(blocks: Blocks, xmp: XmpFields) -> Place:
+    place = place_of(blocks.exif)
+    return xmp_place(xmp) if place == NOWHERE else place
+
+
+def _camera(blocks: Blocks, xmp: XmpFields) -> str:
+    maker, model = maker_and_model(blocks.exif)
+    return camera_of(maker or clean(xmp.text("tiff:Make")), model or clean(xmp.text("tiff:Model")))
+
+
 def _header(image: Image.Image, file: BinaryIO | None) -> _Header:
-    if isinstance(image, PngImagePlugin.PngImageFile) and file is not None:
-        sound(lambda: _read_chunks(image, file), None)
-    # Not image.getexif(): for PNG that decodes the pixels, in search of a block behind them.
+    blocks = blocks_of(image, file)
+    # What Pillow itself takes for the picture's EXIF turns it when it is loaded; other blocks do not.
     exif = sound(lambda: Image.Image.getexif(image), Image.Exif())
     size = image.size
     # Pillow's TIFF pictures say their upright size before they are turned.
     is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
     if not is_tiff and sound(lambda: exif.get(_ORIENTATION), 1) in _QUARTER_TURNS:
         size = size[::-1]
-    return _Header(size, image.format or "", exif, _xmp(image), _iptc(image))
+    return _Header(size, image.format or "", blocks)
 
 
 def _raw_header(file: BinaryIO) -> _Header:
     size, exif = raw_header(file)
-    blocks = sound(lambda: [exif.get(tag) for tag in (_TIFF_XMP, _TIFF_IPTC)], [])
-    return _Header(size, "RAW", exif, *(block if isinstance(block, bytes) else b"" for block in blocks))
-
-
-def _xmp(image: Image.Image) -> bytes:
-    block = image.info.get("xmp", b"")
-    return block if isinstance(block, bytes) else b""
-
-
-def _iptc(image: Image.Image) -> bytes:
-    """The block of a JPEG (among Photoshop's) or a TIFF (its own tag, as bytes or as numbers of four)."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        block = sound(lambda: image.tag_v2._tagdata[_TIFF_IPTC], b"")
-    else:
-        photoshop = image.info.get("photoshop")
-        block = photoshop.get(_PHOTOSHOP_IPTC, b"") if isinstance(photoshop, dict) else b""
-    return block if isinstance(block, bytes) else b""
-
-
-def _read_chunks(image: Image.Image, file: BinaryIO) -> None:
-    """Pillow stops before a PNG's pixels; many programs write the metadata behind them."""
-    at = _PNG_HEAD
-    for _ in range(_MOST_CHUNKS):
-        file.seek(at)
-        head = file.read(8)
-        length, kind = int.from_bytes(head[:4], "big"), head[4:]
-        if kind in (b"", b"IEND"):
-            return
-        if kind in (b"eXIf", b"iTXt") and length <= _LARGEST_CHUNK:
-            block = file.read(length)
-            if kind == b"eXIf":
-                image.info.setdefault("exif", b"Exif\0\0" + block)
-            elif block.startswith(_XMP_IN_PNG):
-                image.info.setdefault("xmp", block.removeprefix(_XMP_IN_PNG).split(b"\0", 2)[-1])
-        at += length + 12
+    blocks = Blocks(exif)
+    return _Header(size, "RAW", sound(lambda: of_tiff_tags(blocks), blocks))

@@ -16,7 +16,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 from diptych.errors import ImageError
-from diptych.media.words import encoding_of
+from diptych.media.xmp_fields import encoding_of
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 DC = "http://purl.org/dc/elements/1.1/"
