@@ -38,6 +38,23 @@ from toys import ToyEncoder
         ('"2:cat"', [("text", "2:cat", 1)]),
         ("nothing.jpg", [("text", "nothing.jpg", 1)]),
         ('"+" "-"', [("text", "+ -", 1)]),
+        ("beach - people", [("text", "beach", 1), ("text", "people", -1)]),
+        (["beach - people"], [("text", "beach", 1), ("text", "people", -1)]),
+        (["#3 + snow"], [("stored", "3", 1), ("text", "snow", 1)]),
+        (["beach", "-people"], [("text", "beach", 1), ("text", "people", -1)]),
+        ("a dog -people in the snow", [("text", "a dog in the snow", 1), ("text", "people", -1)]),
+        ("-people beach", [("text", "beach", 1), ("text", "people", -1)]),
+        (["beach", "-old people"], [("text", "beach", 1), ("text", "old people", -1)]),
+        (["-old people", "beach"], [("text", "beach", 1), ("text", "old people", -1)]),
+        (
+            'beach -0.5:"old people" +2:sea',
+            [("text", "beach", 1), ("text", "old people", -0.5), ("text", "sea", 2)],
+        ),
+        ("beach -#3 +#4", [("text", "beach", 1), ("stored", "3", -1), ("stored", "4", 1)]),
+        ("beach + -people", [("text", "beach", 1), ("text", "people", -1)]),
+        ("a -> b -- c", [("text", "a -> b -- c", 1)]),
+        (["t-shirt", "C++", ":-)"], [("text", "t-shirt C++ :-)", 1)]),
+        (["red car + 2:blue sky", "at night"], [("text", "red car", 1), ("text", "blue sky at night", 2)]),
     ],
 )
 def test_words_are_read(words: str | list[str], terms: list[tuple[str, str, float]]) -> None:
@@ -53,6 +70,45 @@ def test_what_is_there_as_a_picture_is_one(tmp_path: Path) -> None:
     for path, why in ((folder, "it is not a picture"), (folder / "no.png", "there is no such picture")):
         with pytest.raises(InputError, match=why):
             parse_query([str(path)])
+
+
+def test_names_of_pictures_with_spaces_and_signs(tmp_path: Path) -> None:
+    path = paint(tmp_path / "Beach - Sunset 2.jpg", "red")
+    wanted = [Term("text", "a dog"), Term("picture", str(path)), Term("text", "snow", -1.0)]
+    assert parse_query(["a", "dog", "+", str(path), "-", "snow"]) == wanted
+    assert parse_query(f"a dog + {path} - snow") == parse_query([f"a dog + {path} -snow"]) == wanted
+    assert parse_query(f'"{path}"') == [Term("text", str(path))]
+    with pytest.raises(InputError, match=r"Beach - Dawn\.jpg: there is no such picture"):
+        parse_query([str(tmp_path / "Beach - Dawn.jpg")])
+
+
+_PIECES = st.sampled_from(
+    '+ - beach -people +sea 2:red -0.5:car #3 -#4 12:30 -> -- t-shirt é 5" # cat.jpg : -2 1:2:3'.split()
+) | st.sampled_from(['"a dog"', '-"old people"', '2:"x - y"', '"'])
+
+
+def terms_or_error(words: str | list[str]) -> list[Term] | str:
+    try:
+        return parse_query(words)
+    except InputError as error:
+        return str(error)
+
+
+@given(st.lists(_PIECES, min_size=1, max_size=7), st.data())
+def test_a_query_is_the_same_however_it_is_cut(pieces: list[str], data: st.DataObject) -> None:
+    whole = terms_or_error(" ".join(pieces))
+    assert terms_or_error([" ".join(pieces)]) == whole
+    assert terms_or_error(" ".join(pieces).split()) == whole
+    cut = data.draw(st.integers(0, len(pieces)))
+    parts = [" ".join(part) for part in (pieces[:cut], pieces[cut:]) if part]
+    if not any(part[:1] in "+-" and " " in part for part in parts):  # else the shell may have taken quotes
+        assert terms_or_error(parts) == whole
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(str.strip)))
+def test_any_words_are_the_same_as_one_string(words: list[str]) -> None:
+    words = [part for word in words for part in word.split()]
+    assert terms_or_error(words) == terms_or_error(" ".join(words))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +133,7 @@ def test_numbers_that_no_picture_has(number: str) -> None:
 
 def test_a_mistyped_name_is_a_text_that_is_told_of(tmp_path: Path) -> None:
     path = paint(tmp_path / "cat.png", "red")
-    words = ["a", "dog", "+", str(path), "-", f"phto.JPG {path}", "+", "~nobody-of-that-name/a.jpg"]
+    words = ["a", "dog", "+", str(path), "-", "phto.JPG in it", "+", "~nobody-of-that-name/a.jpg"]
     terms = parse_query(words)
     assert [term.kind for term in terms] == ["text", "picture", "text", "text"]
     assert missing_pictures(terms) == ["phto.JPG", "~nobody-of-that-name/a.jpg"]

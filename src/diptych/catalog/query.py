@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from diptych.catalog.query_words import QueryWord, cut_query, is_file
 from diptych.catalog.relevance import TEXT, Part
 from diptych.encoder import Encoder
 from diptych.errors import InputError
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from diptych.encoder import FloatArray
 
 Kind = Literal["text", "picture", "stored"]
-_QUOTED = re.compile(r'(?:(\d+(?:\.\d+)?):)?"([^"]*)"|(\S+)')
-_WEIGHT = re.compile(r"(\d+(?:\.\d+)?):(?=[^\s\d])")  # "12:30" is a time
 _STORED = re.compile(r"#(\d+)")
 _LEAST = 1e-3  # weight of a term
 _DIGITS = 18  # of a number, at most, that databases take
@@ -65,9 +64,11 @@ def parse_query(words: str | Sequence[str]) -> list[Term]:
     Parameters
     ----------
     words : str or sequence of str
-        A whole query in one string, with quotes, or the words of a command line, from which the shell has
-        taken the quotes. ``+`` and ``-`` standing alone begin a term, ``2:`` before it is its weight,
-        ``#17`` is a stored picture, what names a picture file that is there is a picture; the rest is text.
+        A whole query in one string, or the words of a command line, from which the shell has taken the
+        quotes: both are read alike. ``+`` and ``-`` standing alone begin a term that goes on to the next
+        one; written right before a word or quotes, as in ``-people``, they hold for that alone. ``2:`` before
+        a term is its weight, ``#17`` is a stored picture, what names a picture file that is there is a
+        picture, and the rest is text. Whatever is in quotes is text.
 
     Raises
     ------
@@ -78,6 +79,8 @@ def parse_query(words: str | Sequence[str]) -> list[Term]:
     --------
     >>> [str(term) for term in parse_query(["dog in", "the snow", "-", "2:people"])]
     ['"dog in the snow"', '- 2:"people"']
+    >>> [str(term) for term in parse_query("a dog -people in the snow")]
+    ['"a dog in the snow"', '- "people"']
     >>> [str(term) for term in parse_query('"a red car" + #17')]
     ['"a red car"', '#17']
     >>> parse_query(["-", "people"])
@@ -85,38 +88,69 @@ def parse_query(words: str | Sequence[str]) -> list[Term]:
         ...
     diptych.errors.InputError: the query says only what not to show (- "people"): say what to look for too
     """
-    parts = _split(words) if isinstance(words, str) else _one_string(words)
-    terms: list[Term] = []
-    texts: list[str] = []  # of a term that is still going on
-    sign, weight, open_sign = 1.0, 1.0, ""
+    reader = _Reader()
+    for piece in cut_query(words):
+        reader.read(piece)
+    reader.close()
+    return _checked(reader.terms)
 
-    def close() -> None:
-        nonlocal texts, sign, weight, open_sign
-        if texts:
-            terms.append(Term("text", " ".join(texts), sign * weight))
-        elif open_sign:
-            raise InputError(f"nothing stands after {open_sign!r} in the query: a term belongs there")
-        texts, sign, weight, open_sign = [], 1.0, 1.0, ""
 
-    for part, quoted, factor in parts:
-        if part in ("+", "-") and not quoted:
-            close()
-            sign, open_sign = (-1.0 if part == "-" else 1.0), part
-            continue
-        if not texts:  # a term begins
-            found = None if quoted else _WEIGHT.match(part)
-            weight = factor if found is None else float(found.group(1))
-            part = part if found is None else part[found.end() :]
-        kind: Kind = "text" if quoted else _kind(part)
-        if kind == "text":
-            texts += [part] if part.strip() else []
-            continue
-        if texts:
-            close()
-        terms.append(Term(kind, part.removeprefix("#") if kind == "stored" else part, sign * weight))
-        sign, weight, open_sign = 1.0, 1.0, ""
-    close()
-    return _checked(terms)
+class _Reader:
+    """Pieces of a query become terms; texts of one term go on until an operator or a picture ends it."""
+
+    def __init__(self) -> None:
+        self.terms: list[Term] = []
+        self._attached: list[Term] = []  # terms inside the open text, which stand behind it
+        self._texts: list[str] = []
+        self._sign, self._weight, self._operator = 1.0, 1.0, ""
+
+    def read(self, piece: QueryWord) -> None:
+        """Take one more piece."""
+        if piece.kind == "operator":
+            self.close()
+            self._sign, self._operator = (-1.0 if piece.text == "-" else 1.0), piece.text
+        elif piece.sign:
+            self._attach(piece)
+        elif (kind := _kind(piece)) == "text":
+            self._add_text(piece)
+        else:
+            if self._texts:
+                self.close()
+            weight = float(piece.weight or 1)
+            self.terms.append(Term(kind, _value(piece, kind), self._sign * weight))
+            self._sign, self._operator = 1.0, ""
+
+    def close(self) -> None:
+        """End the open term.
+
+        Raises
+        ------
+        InputError
+            An operator has come, and nothing after it.
+        """
+        if self._texts:
+            self.terms.append(Term("text", " ".join(self._texts), self._sign * self._weight))
+        elif self._operator:
+            raise InputError(f"nothing stands after {self._operator!r} in the query: a term belongs there")
+        self.terms += self._attached
+        self._attached, self._texts = [], []
+        self._sign, self._weight, self._operator = 1.0, 1.0, ""
+
+    def _attach(self, piece: QueryWord) -> None:
+        kind = _kind(piece)
+        weight = float(piece.weight or 1)
+        if piece.text.strip():
+            self._attached.append(Term(kind, _value(piece, kind), -weight if piece.sign == "-" else weight))
+        if not self._texts:
+            self._sign, self._operator = 1.0, ""  # in "beach + -people" the nearer sign counts
+
+    def _add_text(self, piece: QueryWord) -> None:
+        if not self._texts:  # a term begins
+            self._weight = float(piece.weight or 1)
+            text = piece.text
+        else:
+            text = piece.as_written
+        self._texts += [text] if text.strip() else []
 
 
 def _checked(terms: list[Term]) -> list[Term]:
@@ -136,43 +170,25 @@ def _checked(terms: list[Term]) -> list[Term]:
     return terms
 
 
-_Part = tuple[str, bool, float]  # a word or a quoted text, which of the two, the weight before the quotes
-
-
-def _split(text: str) -> list[_Part]:
-    """A query in one string, cut at spaces outside of quotes."""
-    return [
-        (match[3], False, 1.0) if match[3] else (match[2], True, float(match[1] or 1))
-        for match in _QUOTED.finditer(text)
-    ]
-
-
-def _one_string(words: Sequence[str]) -> list[_Part]:
-    """Words of a command line; one that holds quotes itself is a query written in one string."""
-    parts: list[_Part] = []
-    for word in words:
-        parts += _split(word) if '"' in word else [(word, False, 1.0)]
-    return parts
-
-
-def _kind(part: str) -> Kind:
-    if _STORED.fullmatch(part):
-        return "stored"
-    if _is_file(part) and is_picture(Path(part).name):
+def _kind(piece: QueryWord) -> Kind:
+    if piece.kind == "quoted":
+        return "text"
+    if piece.kind == "picture":
         return "picture"
-    if part.startswith(("/", "./", "../", "~/")):  # nobody looks for such words
-        is_there = Path(part).expanduser().exists()
-        why = "it is not a picture" if is_there else "there is no such picture"
-        raise InputError(f"{part}: {why}. Words that look like a path are put in quotes within the query")
+    if _STORED.fullmatch(piece.text):
+        return "stored"
+    if piece.text.startswith(("/", "./", "../", "~/")):  # nobody looks for such words
+        is_there = Path(piece.text).expanduser().exists()
+        name, why = (
+            (piece.text, "it is not a picture") if is_there else (piece.rest, "there is no such picture")
+        )
+        raise InputError(f"{name}: {why}. Words that look like a path are put in quotes within the query")
     # A word such as "cat.jpg" that names nothing here is looked for as a text, which is what it then is.
     return "text"
 
 
-def _is_file(name: str) -> bool:
-    try:
-        return Path(name).expanduser().is_file()
-    except (OSError, ValueError, RuntimeError):  # too long, with a null byte, of a person unknown
-        return False
+def _value(piece: QueryWord, kind: Kind) -> str:
+    return piece.text.removeprefix("#") if kind == "stored" else piece.text
 
 
 def missing_pictures(terms: Sequence[Term]) -> list[str]:
@@ -184,7 +200,7 @@ def missing_pictures(terms: Sequence[Term]) -> list[str]:
     ['phto.jpg']
     """
     words = [word for term in terms if term.kind == "text" for word in term.value.split()]
-    return [word for word in words if is_picture(Path(word).name) and not _is_file(word)]
+    return [word for word in words if is_picture(Path(word).name) and not is_file(word)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,6 +46,7 @@ from diptych.cli.audit_association import association
 from diptych.cli.audit_bias import bias
 from diptych.cli.audit_classes import classes
 from diptych.cli.console import complain, show_warnings
+from diptych.cli.query_arguments import QueryCommand
 from diptych.errors import DiptychError
 
 
@@ -79,7 +80,7 @@ app.command("classify", rich_help_panel=_PICTURES)(classify.classify)
 app.command("demo", rich_help_panel=_PICTURES)(demo.demo)
 app.command("embed", rich_help_panel=_PICTURES)(embed.embed)
 app.command("index", rich_help_panel=_COLLECTION)(index.index)
-app.command("search", rich_help_panel=_COLLECTION)(search.search)
+app.command("search", cls=QueryCommand, rich_help_panel=_COLLECTION)(search.search)
 app.command("similar", rich_help_panel=_COLLECTION)(similar.similar)
 app.command("duplicates", rich_help_panel=_COLLECTION)(duplicates.duplicates)
 app.command("tag", rich_help_panel=_COLLECTION)(tag.tag)

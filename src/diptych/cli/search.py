@@ -21,7 +21,8 @@ Words = Annotated[
     list[str],
     typer.Argument(
         metavar="QUERY",
-        help="Words, pictures, #N for a stored one; joined by + and -, weighted by 2: before them.",
+        help="Words, pictures, #N for a stored one; joined by + and -, weighted by 2: before them. -WORD: "
+        "less of this word.",
     ),
 ]
 Top = Annotated[int, typer.Option("--top", "-k", metavar="N", min=1, help="Pictures of a page.")]
@@ -133,6 +134,8 @@ def search(
 
       diptych search beach + photo.jpg - people
 
+      diptych search beach -people
+
       diptych search "a receipt" --after 2024-01-01 --in ~/Documents -0 | xargs -0 open
 
       diptych search "#17" --sort date --json
@@ -183,6 +186,8 @@ def _tell_notes(answer: Answer, asking: Searcher, *, quiet: bool) -> None:
 
     if texts := [term.value for term in answer.asked.terms if term.kind == "text"]:
         tell_language(texts, asking.encoder, quiet=quiet)
+    if any(term.weight < 0 for term in answer.asked.terms):
+        note(f"read as: {' '.join(map(str, answer.asked.terms))}", quiet=quiet)
     for word in missing_pictures(answer.asked.terms):
         note(f"{word}: there is no such file, so it was looked for as words", quiet=quiet)
     if sys.stderr.isatty() and is_open(asking.encoder):
