@@ -1,13 +1,14 @@
-"""The database of a catalogue: one connection, plain SQL with `?`, and transactions that exclude each other.
+"""The database of a catalogue: plain SQL with `?`, and transactions that exclude each other.
 
 What is asked is `store`'s business; here is only how: SQLite, so opened that a reader never waits for a
 writer, that two writers take turns, and that a writer killed at any instant leaves the state before its
-transaction.
+transaction. Every thread has a connection of its own, so that a transaction is one thread's alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from diptych.catalog import schema
+from diptych.catalog.connections import ThreadConnections
 from diptych.errors import CatalogError, SaveError
 from diptych.media.sources import name_of
 
 Row = tuple[Any, ...]
+_NUMBERS = itertools.count()  # of connections: which one counted `data_version`?
 PATIENCE = 120.0  # seconds that a writer waits for another's transaction
 
 
@@ -91,33 +94,50 @@ class Sqlite:
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
         self.path, self.name = path, str(path)
-        memory = str(path) == ":memory:"
+        self._memory = str(path) == ":memory:"
         # A folder that may not be written to has no place for the log that readers and writers share. Where
         # somebody else who may write has one open, its log is there and is read; else the file is taken as it
         # is.
-        self.readonly = not (memory or create) and not os.access(path.parent, os.W_OK)
+        self.readonly = not (self._memory or create) and not os.access(path.parent, os.W_OK)
+        self._create = create
+        self._connections = ThreadConnections(self._connect, name=self.name)
+        self._connection  # noqa: B018 - opened now, so that the error comes from here
+
+    def _connect(self) -> sqlite3.Connection:
+        path = self.path
         alone = not path.with_name(f"{path.name}-wal").exists()
-        mode = ("ro&immutable=1" if alone else "ro") if self.readonly else "rwc" if create else "rw"
+        mode = ("ro&immutable=1" if alone else "ro") if self.readonly else "rwc" if self._create else "rw"
         uri = f"{path.absolute().as_uri()}?mode={mode}"
+        if self._memory:  # named, so that every thread's connection means the same one
+            uri = f"file:diptych-{id(self)}?mode=memory&cache=shared"
         try:
-            self._connection = sqlite3.connect(
-                ":memory:" if memory else uri, uri=not memory, timeout=PATIENCE, isolation_level=None
+            # Only its own thread uses a connection; another one may have to close it.
+            connection = sqlite3.connect(
+                uri, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False
             )
         except sqlite3.OperationalError as error:
             raise CatalogError(f"{path} cannot be opened: {error}") from error
         try:
             with _told(path):
                 if not self.readonly:
-                    self._connection.execute("PRAGMA journal_mode = WAL").fetchall()
-                self._connection.execute("PRAGMA synchronous = NORMAL")
-                self._connection.execute("PRAGMA mmap_size = 268435456")
-                self._connection.execute("PRAGMA temp_store = FILE")
+                    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("PRAGMA mmap_size = 268435456")
+                connection.execute("PRAGMA temp_store = FILE")
                 # SQLite's own LOWER knows the letters of ASCII alone.
-                self._connection.create_function("LOWER", 1, _lower, deterministic=True)
-                self._connection.create_function("TEXT_OF", 1, _text_of, deterministic=True)
+                connection.create_function("LOWER", 1, _lower, deterministic=True)
+                connection.create_function("TEXT_OF", 1, _text_of, deterministic=True)
+                number = next(_NUMBERS)
+                connection.create_function("CONNECTION_NUMBER", 0, lambda: number)
         except BaseException:
-            self._connection.close()
+            connection.close()
             raise
+        self._create = False  # a file that is gone later is an error, and no reason for an empty one
+        return connection
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        return self._connections.of_this_thread()
 
     def all(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """Every row."""
@@ -179,8 +199,8 @@ class Sqlite:
         return f"TEXT_OF({column})"
 
     def close(self) -> None:
-        """Let go of it."""
-        self._connection.close()
+        """Let go of it, in every thread."""
+        self._connections.close()
 
 
 def _lower(text: str | None) -> str | None:
@@ -213,5 +233,12 @@ def _told(path: Path) -> Iterator[None]:
                 f"{path} has been locked by another process for {PATIENCE:.0f} s: wait for it, or stop it"
             ) from error
         raise CatalogError(f"{path}: {reason}") from error
+    except sqlite3.ProgrammingError as error:
+        if "closed" not in str(error):
+            raise  # a mistake in this program says nothing about the file
+        raise CatalogError(f"{path} was closed by another thread: open the catalogue again") from error
     except sqlite3.DatabaseError as error:
+        # "file is not a database" and "malformed" are of this class; its other kinds say nothing of the file.
+        if type(error) is not sqlite3.DatabaseError:
+            raise CatalogError(f"{path}: {error}") from error
         raise CatalogError(f"{path} is not a catalogue's database, or is damaged: {error}") from error

@@ -51,14 +51,16 @@ class FileSpace(Space):
         self.folder = folder_of(folder, info.id)
         self.segments = Segments(self.folder, info.dim, info.rows, segment_rows=info.segment_rows)
         self._dead: NDArray[np.bool_] | None = None
-        self._seen = (-1, -1)  # state of the database that `_dead` is of
+        self._seen = (-1, -1, -1)  # state of the database that `_dead` is of
         self._nearest: Nearest | None = None
 
     def refresh(self) -> None:
         """See what other writers have added or removed; CatalogError when the space is gone."""
-        # The version changes with what other connections write, the total with what this one does.
+        # The version changes with what other connections write, the total with what this one does; each is
+        # counted by every connection, so by every thread, from a beginning of its own.
         found = self.database.all(
-            "SELECT row_count, data_version, total_changes() FROM spaces, pragma_data_version WHERE id = ?",
+            "SELECT row_count, data_version, total_changes(), CONNECTION_NUMBER() "
+            "FROM spaces, pragma_data_version WHERE id = ?",
             (self.info.id,),
         )
         if not found:
@@ -105,6 +107,10 @@ class FileSpace(Space):
     def __len__(self) -> int:
         """Rows that belong to somebody."""
         return len(self.dead) - int(np.count_nonzero(self.dead))
+
+    def counts(self) -> tuple[int, int]:
+        """See `Space.counts`."""
+        return self.segments.rows, len(self)
 
     def living(self) -> RowNumbers:
         """The rows that belong to somebody, sorted."""

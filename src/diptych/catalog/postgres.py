@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from diptych.catalog import schema
+from diptych.catalog.connections import ThreadConnections
 from diptych.catalog.database import Row
 from diptych.catalog.spaces import Space, SpaceInfo
 from diptych.embedding import Stage
@@ -51,7 +52,7 @@ def is_address(place: str | Path) -> bool:
 
 
 class Postgres:
-    """A connection.
+    """A database, with a connection for each thread.
 
     Parameters
     ----------
@@ -71,18 +72,30 @@ class Postgres:
 
     def __init__(self, address: str) -> None:
         self._psycopg: Any = require("psycopg", extra="postgres", purpose="open a catalogue in PostgreSQL")
-        adapter: Any = require("pgvector.psycopg", extra="postgres", purpose="search in PostgreSQL")
-        self.name = name_without_secrets(address)
+        self._adapter: Any = require("pgvector.psycopg", extra="postgres", purpose="search in PostgreSQL")
+        self.name, self._address = name_without_secrets(address), address
+        self._connections: ThreadConnections[Any] = ThreadConnections(
+            self._connect, name=self.name, is_open=lambda connection: not connection.closed
+        )
+        self._connection  # noqa: B018 - opened now, so that the error comes from here
+
+    def _connect(self) -> Any:
         with self._told():
-            self._connection: Any = self._psycopg.connect(address, autocommit=True)
+            connection = self._psycopg.connect(self._address, autocommit=True)
             try:
-                if not self.all("SELECT 1 FROM pg_extension WHERE extname = 'vector'"):
-                    with self.writing():  # two at once would both find it missing
-                        self._connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-                adapter.register_vector(self._connection)
+                if not connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchall():
+                    with connection.transaction():  # two at once would both find it missing
+                        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+                        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+                self._adapter.register_vector(connection)
             except BaseException:
-                self._connection.close()
+                connection.close()
                 raise
+        return connection
+
+    @property
+    def _connection(self) -> Any:
+        return self._connections.of_this_thread()
 
     def all(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """Every row."""
@@ -129,8 +142,8 @@ class Postgres:
         return f"CASE WHEN {whole} THEN {text} ELSE encode({column}, 'escape') END"
 
     def close(self) -> None:
-        """Let go of it."""
-        self._connection.close()
+        """Let go of it, in every thread."""
+        self._connections.close()
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

@@ -26,6 +26,8 @@ from diptych.media import Source, load_image
 from diptych.media.files import is_picture
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from diptych.encoder import FloatArray
 
 Kind = Literal["text", "picture", "stored"]
@@ -234,6 +236,7 @@ def ask(
     stored: Callable[[int], FloatArray],
     sample: FloatArray | None = None,
     encode_texts: Callable[[Sequence[str]], FloatArray] | None = None,
+    encode_images: Callable[[Sequence[Image]], FloatArray] | None = None,
 ) -> Asked:
     """Make a query one row.
 
@@ -245,7 +248,7 @@ def ask(
         From a stored picture's number to its row; raises for a number that is none.
     sample : (S, dim) float32, optional
         Rows of the collection, by which terms of different kinds are weighed.
-    encode_texts : callable, optional
+    encode_texts, encode_images : callable, optional
         In place of the encoder's own.
     """
     encode = encode_texts or encoder.encode_texts
@@ -256,7 +259,7 @@ def ask(
             row, parts = encode_long(encode, term.value)
             long += [term.value] if parts > 1 else []
         elif term.kind == "picture":
-            row = encode_picture(encoder, Path(term.value).expanduser())
+            row = encode_picture(encoder, Path(term.value).expanduser(), encode_images)
         else:
             row = stored(_number(term.value))
         rows.append(row)
@@ -288,9 +291,14 @@ def _part(term: Term, weight: float) -> Part:
     return ("text" if term.kind == "text" else "picture", weight)
 
 
-def encode_picture(encoder: Encoder, source: Source) -> FloatArray:
+def encode_picture(
+    encoder: Encoder,
+    source: Source,
+    encode_images: Callable[[Sequence[Image]], FloatArray] | None = None,
+) -> FloatArray:
     """The row of one picture, (dim,) float32; ImageError where it cannot be read."""
-    row: FloatArray = encoder.encode_images([load_image(source, target=encoder.input_size)])[0]
+    picture = load_image(source, target=encoder.input_size)
+    row: FloatArray = (encode_images or encoder.encode_images)([picture])[0]
     return row
 
 

@@ -6,6 +6,7 @@ The neighbours come from `nearest`, which pictures may answer from `filters`, wh
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -26,6 +27,7 @@ from diptych.media.hashes import hamming
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from diptych.catalog.segments import RowNumbers
     from diptych.encoder import FloatArray
@@ -65,6 +67,10 @@ class _Window:
 class Searcher:
     """A catalogue and an encoder, ready to be asked; what others write into it meanwhile is found.
 
+    It may stay open for months and be used from several threads: every search sees the pictures, tags and
+    vectors of its own moment, also where they were written by another thread with the same store, and its
+    relevances are those of a `Searcher` made anew.
+
     Parameters
     ----------
     store : Store
@@ -103,11 +109,14 @@ class Searcher:
 
     def __init__(self, store: Store, encoder: Encoder) -> None:
         self.store, self.encoder = store, encoder
+        # Searches come one after another: each looks at the rows of its own moment. Texts and pictures are
+        # encoded outside, also one after another, since not every tokenizer bears two threads.
+        self._searching, self._encoding = threading.RLock(), threading.Lock()
         self._take()
 
     def _take(self) -> None:
-        """The space that the store has now; what is known of another one does not hold for it."""
-        space = self.store.active
+        """The space that is active now; what is known of another one does not hold for it."""
+        space = self.store.open_for_reader()
         if space is None:
             raise CatalogError(
                 f"{self.store.name} holds no pictures yet: index some with  diptych index PATH"
@@ -119,7 +128,9 @@ class Searcher:
                 "diptych index --reembed"
             )
         self.space = space
+        self._counts: tuple[int, int] | None = None  # of the rows that the following is of
         self._background: Background | None = None
+        self._background_is_kept = False
         self._sample: FloatArray | None = None
         self._gauges: dict[tuple[Part, ...], Gauge] = {}
 
@@ -127,7 +138,7 @@ class Searcher:
         """Ask the catalogue as it is at one moment, whoever writes meanwhile."""
         for left in (2, 1, 0):
             try:
-                with self.store.database.reading():
+                with self._searching, self.store.database.reading():
                     self._refresh()
                     return asked()
             except CatalogError:
@@ -139,31 +150,38 @@ class Searcher:
 
     def _refresh(self) -> None:
         """Rows that others have added or removed, or the space that has taken this one's place."""
-        space = self.store.active
-        try:
-            if space is not None:
-                space.refresh()
-        except CatalogError:
-            space = None
-        if space is None:
+        active = read_space(self.store.database, "active")
+        if active is None or active.id != self.space.info.id:
             self.store.reopen()
-        if self.store.active is not self.space:
             self._take()
+        self.space.refresh()
+        if (counts := self.space.counts()) != self._counts:
+            # Another collection than before: what stands for it, and what hits are measured by, is new.
+            self._counts, self._sample, self._gauges = counts, None, {}
+            if not self._background_is_kept:
+                kept = self.space.background()
+                self._background, self._background_is_kept = kept or self._background, kept is not None
 
     @property
     def background(self) -> Background:
         """What hits are compared with; kept in the catalogue by whoever indexed, else made."""
-        if self._background is None:
-            kept = self.space.background()
-            self._background = Background.of(self.encoder) if kept is None else kept
-        return self._background
+        with self._searching:
+            if self._background is None:
+                kept = self.space.background()
+                if kept is None:
+                    with self._encoding:
+                        self._background = Background.of(self.encoder)
+                else:
+                    self._background, self._background_is_kept = kept, True
+            return self._background
 
     @property
     def sample(self) -> FloatArray:
         """Rows that stand for the collection, (S, dim)."""
-        if self._sample is None:
-            self._sample = self.space.sample(SAMPLE)[1]
-        return self._sample
+        with self._searching:
+            if self._sample is None:
+                self._sample = self.space.sample(SAMPLE)[1]
+            return self._sample
 
     def search(self, query: str | Sequence[str] | Sequence[Term], options: Options | None = None) -> Answer:
         """Look for pictures.
@@ -193,8 +211,17 @@ class Searcher:
             terms,
             stored=self._stored,
             sample=self._now(lambda: self.sample) if mixed else None,
-            encode_texts=lambda texts: encode_checked(self.encoder, texts, self.space.info.golden),
+            encode_texts=self._encode_texts,
+            encode_images=self._encode_images,
         )
+
+    def _encode_texts(self, texts: Sequence[str]) -> FloatArray:
+        with self._encoding:
+            return encode_checked(self.encoder, texts, self.space.info.golden)
+
+    def _encode_images(self, images: Sequence[Image]) -> FloatArray:
+        with self._encoding:
+            return self.encoder.encode_images(images)
 
     def near(self, asked: Asked, options: Options | None = None) -> Answer:
         """Pictures near a row."""

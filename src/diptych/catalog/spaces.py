@@ -192,6 +192,15 @@ class Space(ABC):
         found = self.database.all("SELECT COUNT(*) FROM vectors WHERE space = ?", (self.info.id,))
         return int(found[0][0])
 
+    def counts(self) -> tuple[int, int]:
+        """Rows that were ever added, and those of them that belong to somebody.
+
+        A row never changes and a dead one never lives again: where both counts are the same as before, so
+        are the rows.
+        """
+        found = self.database.all("SELECT row_count FROM spaces WHERE id = ?", (self.info.id,))
+        return (int(found[0][0]) if found else 0), len(self)
+
     def background(self) -> Background | None:
         """What hits are compared with; None where nothing was kept, or by another version."""
         for (blob,) in self.database.all("SELECT background FROM spaces WHERE id = ?", (self.info.id,)):

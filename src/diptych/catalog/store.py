@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import numpy as np
 
@@ -73,13 +74,11 @@ class Store:
         self.name = database.name if folder is None else str(folder)
         self.active: Space | None = None
         self.filling: Space | None = None
+        self._readers: WeakSet[Space] = WeakSet()
         self.reopen()
 
     def reopen(self) -> None:
-        """See which spaces there are now."""
-        for space in (self.active, self.filling):
-            if space is not None:
-                space.close()
+        """See which spaces there are now; those of before stay open: a thread may be writing into one."""
         self.active, self.filling = self._open("active"), self._open("filling")
 
     def _open(self, state: str) -> Space | None:
@@ -89,6 +88,12 @@ class Store:
         if self.folder is None:
             return PostgresSpace(self.database, info)
         return FileSpace(self.database, self.folder, info)
+
+    def open_for_reader(self) -> Space | None:
+        """The active space once more, for a reader of its own: what this store writes does not move it."""
+        if (space := self._open("active")) is not None:
+            self._readers.add(space)
+        return space
 
     @classmethod
     def create(cls, place: str | Path) -> Store:
@@ -385,7 +390,7 @@ class Store:
 
     def close(self) -> None:
         """Let go of files and maps."""
-        for space in (self.active, self.filling):
+        for space in (self.active, self.filling, *self._readers):
             if space is not None:
                 space.close()
         self.database.close()
