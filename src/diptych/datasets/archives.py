@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 from diptych.errors import DataError, ImageError
 from diptych.media import Entry as Packed
-from diptych.media import Limits, iter_members, list_files
+from diptych.media import Limits, is_in_system_folder, is_system_folder, iter_members, list_files
 from diptych.media.tars import TarReader, headers
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ class Unread(bytes):
 
 
 def scan(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Member, bytes | None]]:
-    """Every file below a folder or in an archive, with its bytes where `wanted` says so; hidden ones not.
+    """Every file below a folder or in an archive, with its bytes where `wanted` says so.
+
+    Hidden files and folders, and folders that systems keep for themselves (@eaDir, __MACOSX), are left out.
 
     What is no regular file, over `Limits.max_bytes` or refused by the system comes as `Unread`.
 
@@ -116,7 +118,10 @@ def _scan_folder(
 ) -> Iterator[tuple[Member, bytes | None]]:
     """Files below a folder, sorted, links to folders not followed."""
     for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        parent = os.path.basename(folder)  # noqa: PTH119 - os.walk gives text
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and not is_system_folder(name, parent)
+        )
         for file in sorted(file for file in files if not file.startswith(".")):
             path = Path(folder) / file
             name = PurePosixPath(path.relative_to(root).as_posix())
@@ -153,7 +158,7 @@ def _scan_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[t
         with TarReader.open(path, "r:*") as tar:
             for info in headers(tar):
                 name = _inside(info.name)
-                if name.name.startswith(".") or name in seen:
+                if name.name.startswith(".") or name in seen or is_in_system_folder(name.parts[:-1]):
                     continue
                 seen.add(name)
                 yield Member(name, info.size), _extract(tar, info) if wanted(name) else None

@@ -20,7 +20,7 @@ from diptych.datasets.overlap import without_copies
 from diptych.datasets.parts import WORDS, Part, choose, listed, told_part
 from diptych.datasets.registry import KNOWN, Known, known, short
 from diptych.errors import DataError
-from diptych.media import IMAGE_SUFFIXES
+from diptych.media import IMAGE_SUFFIXES, is_system_folder
 from diptych.zeroshot import class_names, folder_names
 
 _FILES = re.compile(r"\.(tar|tgz|tar\.(gz|bz2|xz)|parquet)$")
@@ -233,7 +233,7 @@ def _candidates(root: Path) -> Iterator[Path]:
     """The folder itself, what is in it, and what is in the folders that hold data sets."""
     yield root
     for path in sorted(root.iterdir()) if root.is_dir() else []:
-        if path.name.startswith("."):
+        if path.name.startswith(".") or is_system_folder(path.name):
             continue
         yield path
         if path.is_dir() and path.name.lower() in _GROUPS:
@@ -270,7 +270,11 @@ def _in_folder(path: Path, one: Known) -> dict[str, tuple[Path, ...]]:
     if one.task == "multilabel":
         return {}
     for folder in reversed(inner):
-        children = [child for child in sorted(folder.iterdir()) if not child.name.startswith(".")]
+        children = [
+            child
+            for child in sorted(folder.iterdir())
+            if not child.name.startswith(".") and not is_system_folder(child.name)
+        ]
         parts: dict[str, list[Path]] = {}
         for child in children:
             word = child.name.lower() if child.is_dir() else told_part(child.name)

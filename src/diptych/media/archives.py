@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from diptych.errors import ImageError
 from diptych.media.files import IMAGE_SUFFIXES
 from diptych.media.sources import Limits, name_of, naming, plain_file
+from diptych.media.system_folders import is_in_system_folder
 from diptych.media.tars import TarReader, headers, key_of
 
 ARCHIVE_SUFFIXES = (".zip", ".cbz", ".tar", ".cbt", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -221,10 +222,9 @@ def _beside(picture: Entry, found: dict[str, Entry]) -> Iterator[Entry]:
 
 
 def _is_hidden(place: PurePosixPath) -> bool:
-    """Hidden on a disk, too; the "._" shadows of macOS and the folder it puts them in."""
-    return any(
-        part == "__MACOSX" or (part.startswith(".") and part not in (".", "..")) for part in place.parts
-    )
+    """Left out on a disk, too: hidden names, the "._" shadows of macOS, folders that systems keep."""
+    hidden = any(part.startswith(".") and part not in (".", "..") for part in place.parts)
+    return hidden or is_in_system_folder(place.parts[:-1])
 
 
 def _is_picture(name: str) -> bool:

@@ -11,6 +11,7 @@ from diptych.errors import ImageError
 from diptych.media.formats import HEIF_SUFFIXES
 from diptych.media.raw import RAW_SUFFIXES
 from diptych.media.sources import name_of
+from diptych.media.system_folders import is_system_folder
 
 IMAGE_SUFFIXES: frozenset[str] = (
     frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib"})
@@ -33,7 +34,8 @@ def find_images(
     ----------
     paths : sequence of str or Path
         A file is taken whatever its suffix, since someone named it. A folder gives the files with a suffix
-        of `IMAGE_SUFFIXES`, hidden ones left out. A string with ``*``, ``?`` or ``[`` that is no existing
+        of `IMAGE_SUFFIXES`; hidden ones, and folders that systems keep for themselves (`SYSTEM_FOLDERS`) are
+        left out. A string with ``*``, ``?`` or ``[`` that is no existing
         path is a pattern; ``**`` crosses folders.
     recursive : bool
         Look into folders inside folders. Links to folders are not followed.
@@ -74,11 +76,18 @@ def _places(path: str | Path) -> list[Path]:
     if not glob.has_magic(str(path)):
         raise ImageError(f"{name_of(path)}: there is no such file or folder")
     matches = [Path(match) for match in glob.glob(str(place), recursive=True)]  # noqa: PTH207 - absolute patterns too
+    matches = [match for match in matches if not _in_unnamed_system_folder(match, place)]
     # A pattern sweeps up whatever lies there: files are chosen by suffix, as in a folder.
     chosen = [match for match in matches if match.is_dir() or is_picture(match.name)]
     if not chosen:
         raise ImageError(f"{name_of(path)}: no picture matches this pattern")
     return chosen
+
+
+def _in_unnamed_system_folder(match: Path, pattern: Path) -> bool:
+    """Whether a match lies in a system folder that the pattern does not name itself."""
+    folders = zip(("", *match.parts), match.parts[:-1], strict=False)
+    return any(is_system_folder(name, parent) and name not in pattern.parts for parent, name in folders)
 
 
 def _exists(place: Path) -> bool:
@@ -102,7 +111,12 @@ def _in_folder(
 
     for root, folders, names in os.walk(folder, onerror=told):
         # Hidden ones hold thumbnails and the "._" shadows of macOS.
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        parent = os.path.basename(root)  # noqa: PTH119 - os.walk gives text
+        folders[:] = [
+            name
+            for name in folders
+            if recursive and not name.startswith(".") and not is_system_folder(name, parent)
+        ]
         yield from (Path(root) / name for name in names if is_picture(name))
 
 
