@@ -13,7 +13,12 @@ import pytest
 import watchfiles
 
 from diptych.catalog import changed_folders, watch
+from diptych.catalog.folder_rules import FolderRules
 from diptych.catalog.watch import to_list_again
+
+
+def rules(*roots: Path, exclude: tuple[str, ...] = ()) -> dict[Path, FolderRules]:
+    return {root: FolderRules(root, exclude) for root in roots}
 
 
 @pytest.fixture
@@ -44,38 +49,40 @@ CHANGES = {
 @pytest.mark.parametrize("what", CHANGES)
 def test_what_a_change_makes_of_a_folder(home: Path, what: str) -> None:
     name, expected = CHANGES[what]
-    again = to_list_again([os.path.normpath(home / name)], {home: ["thumb*"]}, [home / "catalog"])
+    again = to_list_again(
+        [os.path.normpath(home / name)], rules(home, exclude=("thumb*",)), [home / "catalog"]
+    )
     assert again == [home / one for one in expected]
 
 
 def test_folders_inside_others_are_listed_with_them(home: Path) -> None:
     paths = [str(home / name) for name in ("sub/deep/a.jpg", "sub/b.jpg", "elsewhere/c.jpg")]
-    assert to_list_again(paths, {home: ()}) == [home / "elsewhere", home / "sub"]
+    assert to_list_again(paths, rules(home)) == [home / "elsewhere", home / "sub"]
 
 
 def test_a_hidden_root_is_watched_when_it_was_named(home: Path) -> None:
     changed = [str(home / ".thumbnails" / "t.png")]
-    assert to_list_again(changed, {home: (), home / ".thumbnails": ()}) == [home / ".thumbnails"]
+    assert to_list_again(changed, rules(home, home / ".thumbnails")) == [home / ".thumbnails"]
 
 
 def test_links_to_folders_are_not_followed(home: Path, tmp_path: Path) -> None:
     (tmp_path / "far" / "in").mkdir(parents=True)
     (home / "link").symlink_to(tmp_path / "far")
-    assert to_list_again([str(home / "link" / "in" / "a.jpg")], {home: ()}) == []
-    assert to_list_again([str(home / "link")], {home: ()}) == [home]
+    assert to_list_again([str(home / "link" / "in" / "a.jpg")], rules(home)) == []
+    assert to_list_again([str(home / "link")], rules(home)) == [home]
     (tmp_path / "way").symlink_to(home)  # a root that is a link was named on purpose
-    assert to_list_again([str(tmp_path / "way" / "sub" / "a.jpg")], {tmp_path / "way": ()}) == [
+    assert to_list_again([str(tmp_path / "way" / "sub" / "a.jpg")], rules(tmp_path / "way")) == [
         tmp_path / "way" / "sub"
     ]
 
 
 def test_a_file_is_watched_alone(home: Path) -> None:
     photo = home / "photo.jpg"
-    assert to_list_again([str(home / "other.jpg"), str(home / "sub" / "a.jpg")], {photo: ()}) == []
+    assert to_list_again([str(home / "other.jpg"), str(home / "sub" / "a.jpg")], rules(photo)) == []
     for changed in (photo, home / "photo.txt", home / "photo.json"):
-        assert to_list_again([str(changed)], {photo: ()}) == [photo]
+        assert to_list_again([str(changed)], rules(photo)) == [photo]
     photo.unlink()
-    assert to_list_again([str(photo)], {photo: ()}) == []
+    assert to_list_again([str(photo)], rules(photo)) == []
 
 
 class Told:
@@ -97,13 +104,13 @@ class Told:
 def listed(*roots: Path, **options: float) -> list[list[Path]]:
     found: list[list[Path]] = []
     with contextlib.suppress(KeyboardInterrupt):
-        found.extend(changed_folders(dict.fromkeys(roots, ()), **options))  # type: ignore[arg-type]
+        found.extend(changed_folders(rules(*roots), **options))  # type: ignore[arg-type]
     return found
 
 
 def test_each_root_has_its_own_patterns(home: Path) -> None:
     paths = [str(home / name / "thumbs" / "a.jpg") for name in ("sub", "elsewhere")]
-    roots = {home / "sub": ["thumbs"], home / "elsewhere": [""]}
+    roots = {**rules(home / "sub", exclude=("thumbs",)), **rules(home / "elsewhere")}
     assert to_list_again(paths, roots) == [home / "elsewhere"]
 
 
@@ -147,7 +154,7 @@ def test_a_name_that_is_no_utf8(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        assert next(changed_folders({home: ()})) == [home]
+        assert next(changed_folders(rules(home))) == [home]
     finally:
         seen.set()
         writer.join()

@@ -15,13 +15,15 @@ from diptych.catalog.checking import check
 from diptych.catalog.entries import Entry, failures, load_entry, read_entries
 from diptych.catalog.exporting import export_vectors
 from diptych.catalog.filters import Filter
+from diptych.catalog.forgetting import check_forgettable, forget_paths
 from diptych.catalog.heat import heat_map, overlay
 from diptych.catalog.importing import Imported, import_vectors
-from diptych.catalog.indexing import forget_paths
 from diptych.catalog.indexing import index as index_pictures
+from diptych.catalog.indexing import planned_run
 from diptych.catalog.intake import Outcome
 from diptych.catalog.intake import Settings as IntakeSettings
 from diptych.catalog.listing import roots_of
+from diptych.catalog.mounts import network_kind
 from diptych.catalog.postgres import is_address
 from diptych.catalog.query import Term, parse_query
 from diptych.catalog.roots import known_roots
@@ -43,8 +45,11 @@ __all__ = [
     "parse_query",
     "index_pictures",
     "forget_paths",
+    "check_forgettable",
     "changed_folders",
     "known_roots",
+    "planned_run",
+    "network_kind",
     "roots_of",
     "check",
     "import_vectors",

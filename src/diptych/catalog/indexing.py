@@ -7,31 +7,31 @@ place is `replacing`'s business.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
 
 from diptych.catalog.annotations import Fate
+from diptych.catalog.folder_rules import Usage, check_patterns
 from diptych.catalog.golden import check_pictures, golden_rows
 from diptych.catalog.intake import Outcome, Settings, take_in
 from diptych.catalog.listing import Listing, listing, roots_of
+from diptych.catalog.missing import deleted, folders_of, mark_away
 from diptych.catalog.relevance import Background
 from diptych.catalog.replacing import compact, drop_space, lacking_files, replace_active
-from diptych.catalog.roots import believed, excluded, finished, known_roots, left_out
+from diptych.catalog.roots import GivenRules, Plan, finished, index_again, plan_run
 from diptych.catalog.roots import remember as remember_roots
-from diptych.catalog.scan import Comparison, below, compare, known_members, pending_files
+from diptych.catalog.runs import beating, running
+from diptych.catalog.scan import Comparison, compare, known_members, pending_files
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
 from diptych.embedding import Stage, silent
 from diptych.encoder import Encoder
-from diptych.errors import CatalogError, MissingExtraError, SaveError
+from diptych.errors import CatalogError, MissingExtraError
 from diptych.media.archives import is_archive
 
-ALIVE = 60.0  # seconds since its last sign that another run counts as running
 _CHUNK = 500  # files taken out in one transaction
 
 
@@ -43,6 +43,8 @@ def index(
     model: str = "default",
     settings: Settings | None = None,
     exclude: Sequence[str] | None = None,
+    archives: bool | None = None,
+    system_folders: bool | None = None,
     remove_gone: bool = False,
     remember: bool = True,
     reembed: bool = False,
@@ -60,8 +62,11 @@ def index(
         The name that opens this encoder again.
     settings : Settings, optional
     exclude : sequence of str, optional
-        Patterns of file and folder names to leave out, now and when these paths are indexed again; by default
-        those of before.
+        Patterns of files and folders to leave out (see `folder_rules`), now and when these paths are indexed
+        again; by default those of before.
+    archives, system_folders : bool, optional
+        Look into archives; enter folders that file servers and systems keep for themselves. Remembered, as
+        `exclude` is; at first archives are looked into and system folders are not entered.
     remove_gone : bool
         Take out what is gone even where a folder is there and holds no picture any more, which looks like a
         drive that is not there; with `reembed`, do without pictures that the new encoder was not shown.
@@ -79,31 +84,30 @@ def index(
     Raises
     ------
     InputError
-        A path is not there.
+        A path is not there, or a pattern cannot be matched.
     CatalogError
         The catalogue holds vectors of another encoder and `reembed` is not asked for; nothing to index.
     SaveError
         The device is full or may not be written to. What was committed before stays.
     """
     stage, settings = stage or silent, settings or Settings()
-    roots = roots_of(paths) if paths else known_roots(store)
-    patterns = {root: excluded(store, root) if exclude is None else tuple(exclude) for root in roots}
+    check_patterns(exclude or ())
+    given = GivenRules(None if exclude is None else tuple(exclude), archives, system_folders)
+    plan = plan_run(store, roots_of(paths), given, remember=remember)
     space = space_for(store, encoder, model, reembed=reembed)
     store.sweep()
-    outcome = Outcome()
-    with _running(store) as (others, beat):
-        comparison = _look(store, space, patterns, settings, outcome, stage)
+    outcome = Outcome(notes=plan.notes)
+    with running(store) as (others, beat):
+        stage = beating(stage, beat)
+        comparison = _look(store, space, plan, given, settings, outcome, stage, beat)
         if remember:
-            remember_roots(store, patterns)
+            index_again(store, plan.named)
+            remember_roots(store, plan.remembered)
         with stage("indexing", comparison.pending) as advance:
             files = pending_files(store, space, backwards=others)
             take_in(store, space, encoder, files, settings, outcome, progress=advance, committed=beat)
-        excluded_now = {one for one in comparison.gone if left_out(one[0], patterns)}
-        away = [one for one in comparison.gone if one not in excluded_now]
-        gone = away if remove_gone else believed(store, away)
-        outcome.kept = len(away) - len(gone)
-        outcome.removed = _remove(store, gone, excluded_now, outcome.annotations)
-        finished(store, roots, datetime.now().isoformat(timespec="seconds"))
+        _take_out(store, plan, comparison, outcome, remove_gone=remove_gone)
+        finished(store, plan.rules, datetime.now().isoformat(timespec="seconds"))
         if reembed:
             _replace(store, outcome, anyway=remove_gone)
         if not others:  # who would copy each other's rows
@@ -112,31 +116,85 @@ def index(
     return outcome
 
 
+def planned_run(store: Store, paths: Sequence[str | Path] = ()) -> Plan:
+    """What a run over these paths, or over all that were indexed, would list by the rules it remembers."""
+    return plan_run(store, roots_of(paths), GivenRules())
+
+
 def _look(
     store: Store,
     space: Space,
-    roots: Mapping[Path, Sequence[str]],
+    plan: Plan,
+    given: GivenRules,
     settings: Settings,
     outcome: Outcome,
     stage: Stage,
+    beat: Callable[[], None],
 ) -> Comparison:
     """List the disk, without what each path leaves out, and compare."""
     told = Listing()
+    skip = plan.skipped(store.folder)
     with stage("looking for pictures", None) as advance:
         found = chain.from_iterable(
             listing(
                 root,
                 told,
-                exclude=exclude,
-                skip=[] if store.folder is None else [store.folder.absolute()],
-                expand=lambda archive: known_members(store, archive, retry=settings.retry),
+                rules=rules,
+                skip=skip,
+                expand=lambda archive: known_members(
+                    store, archive, retry=settings.retry, verify=settings.verify
+                ),
+                visited=beat,
             )
-            for root, exclude in roots.items()
+            for root, rules in plan.rules.items()
         )
-        comparison = compare(store, space, found, list(roots), told, retry=settings.retry, progress=advance)
+        comparison = compare(
+            store,
+            space,
+            found,
+            [*plan.rules, *plan.doubles],
+            told,
+            retry=settings.retry,
+            verify=settings.verify,
+            progress=advance,
+        )
     outcome.moved, outcome.same = comparison.moved, comparison.same
     outcome.unlisted = [(Path(os.fsdecode(path)), reason) for path, reason in told.unlisted]
+    outcome.notes += _unused(given, told.used)
     return comparison
+
+
+def _unused(given: GivenRules, used: Usage) -> list[str]:
+    """What to say of patterns that were given and left out nothing."""
+    return [
+        f"--exclude {pattern!r} leaves out nothing: no file or folder that was looked at fits it. A pattern "
+        "is a name, or the end of a path, such as  '*.gif'  private/  2019/drafts"
+        for pattern in given.exclude or ()
+        if pattern and pattern not in used.patterns
+    ]
+
+
+def _take_out(
+    store: Store, plan: Plan, comparison: Comparison, outcome: Outcome, *, remove_gone: bool
+) -> None:
+    """Take out files that were deleted, and those that are left out now."""
+    left_out = {file for file in comparison.gone if plan.leaves_out(file[0], member=bool(file[1]))}
+    away = [file for file in comparison.gone if file not in left_out]
+    gone = away if remove_gone else deleted(store, away, comparison.devices)
+    kept = set(away).difference(gone)
+    mark_away(store, kept)
+    outcome.kept, outcome.kept_below = len(kept), folders_of(kept)
+    outcome.removed = _remove(store, gone, left_out, outcome.annotations)
+    outcome.left_out = len(left_out)
+    if plan.doubles:
+        with store.database.writing():
+            store.database.many(
+                "DELETE FROM roots WHERE path = ?", ((os.fsencode(path),) for path in plan.doubles)
+            )
+        outcome.notes += [
+            f"{double} and {path} are one folder by two names: it is kept as {path}"
+            for double, path in plan.doubles.items()
+        ]
 
 
 def improve(store: Store, stage: Stage) -> str | None:
@@ -223,44 +281,3 @@ def _remove(
     for start in range(0, len(really), _CHUNK):
         annotations.add(store.forget(really[start : start + _CHUNK]))
     return len(really)
-
-
-@contextlib.contextmanager
-def _running(store: Store) -> Iterator[tuple[bool, Callable[[], None]]]:
-    """Say that this run is alive; whether another one is, and a function that says it again."""
-    database = store.database
-    with database.writing():
-        database.run("DELETE FROM runs WHERE beat < ?", (time.time() - ALIVE,))
-        others = bool(database.all("SELECT 1 FROM runs LIMIT 1"))
-        database.run("INSERT INTO runs (beat) VALUES (?)", (time.time(),))
-        number = database.all("SELECT MAX(id) FROM runs")[0][0]
-
-    def beat() -> None:
-        with database.writing():
-            database.run("UPDATE runs SET beat = ? WHERE id = ?", (time.time(), number))
-
-    try:
-        yield others, beat
-    finally:
-        # When the device is full that is the error to be told, not this one; the row grows old by itself.
-        with contextlib.suppress(SaveError), database.writing():
-            database.run("DELETE FROM runs WHERE id = ?", (number,))
-
-
-def forget_paths(store: Store, paths: Sequence[str | Path]) -> int:
-    """Take files and folders out of the catalogue, whether they are there or not; how many files that was."""
-    count = 0
-    for path in paths:
-        name = os.path.abspath(os.fsencode(Path(path).expanduser()))  # noqa: PTH100 - bytes
-        low, high = below(name)
-        known = store.database.all(
-            "SELECT path, member FROM files WHERE path = ? OR (path >= ? AND path < ?)", (name, low, high)
-        )
-        for start in range(0, len(known), _CHUNK):
-            store.forget([(bytes(row[0]), row[1]) for row in known[start : start + _CHUNK]])
-        with store.database.writing():
-            store.database.run(
-                "DELETE FROM roots WHERE path = ? OR (path >= ? AND path < ?)", (name, low, high)
-            )
-        count += len(known)
-    return count

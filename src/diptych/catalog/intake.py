@@ -7,6 +7,7 @@ few seconds what is finished is committed, and that is what a killed run has sav
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from diptych.catalog.annotations import Fate
 from diptych.catalog.reading import NamedBytes, Read, plain_reason, read_ahead
-from diptych.catalog.records import Found, Picture
+from diptych.catalog.records import Found, Picture, Reread
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
 from diptych.embedding import Embedded, embed_images
@@ -42,6 +43,8 @@ class Settings:
     limits : Limits
     retry : bool
         Decode again what failed before.
+    verify : bool
+        Read every file again and compare its bytes with what is known, whatever its time says.
     """
 
     exact: bool = False
@@ -49,6 +52,7 @@ class Settings:
     threads: int | None = None
     limits: Limits = field(default_factory=Limits)
     retry: bool = False
+    verify: bool = False
 
 
 @dataclass
@@ -61,16 +65,26 @@ class Outcome:
         Pictures that were encoded.
     copies : int
         Files whose picture was known already.
+    checked : int
+        Files that were read again, since their change time was another, and hold the picture they held.
+    differing : list of (path, member)
+        Files that hold another picture than before, though their size and time are the same.
     failed : int
         Files that could not be read or decoded.
     moved, removed, same : int
         Files renamed, taken out, untouched.
+    left_out : int
+        Among the removed: files that are there, and that the patterns and defaults of now leave out.
     kept : int
         Files that are gone from disk and were left in, see `indexing.index`.
+    kept_below : list of path
+        The folders that are gone, or empty, which held these.
     unlisted : list of (path, reason)
         Folders that could not be listed.
     lacking : list of (path, member)
         Pictures that keep a new encoder's vectors from taking the old one's place.
+    notes : list of str
+        What a person should know of this run.
     compacted : int
         Dead rows left out when the vectors were written anew.
     built : str, optional
@@ -81,13 +95,18 @@ class Outcome:
 
     embedded: int = 0
     copies: int = 0
+    checked: int = 0
+    differing: list[tuple[Path, str]] = field(default_factory=list)
     failed: int = 0
     moved: int = 0
     removed: int = 0
     same: int = 0
+    left_out: int = 0
     kept: int = 0
+    kept_below: list[Path] = field(default_factory=list)
     unlisted: list[tuple[Path, str]] = field(default_factory=list)
     lacking: list[tuple[Path, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     compacted: int = 0
     built: str | None = None
     annotations: Fate = field(default_factory=Fate)
@@ -185,7 +204,11 @@ class _Intake:
         """Keep what is finished."""
         if not self.done:
             return
-        self.outcome.annotations.add(self.store.keep(self.done, self.space))
+        reread = Reread()
+        self.outcome.annotations.add(self.store.keep(self.done, self.space, reread))
+        self.outcome.checked += reread.same
+        self.outcome.copies -= reread.same
+        self.outcome.differing += [(Path(os.fsdecode(path)), member) for path, member in reread.differing]
         for picture in self.done:
             files = len(picture.files)
             broken = picture.hash is None or picture.error is not None

@@ -1,21 +1,23 @@
 """What is on disk: picture files and pictures in archives, by name and state, none of them opened.
 
-Hidden files and folders are left out and links to folders are not followed, so a walk ends. What cannot be
-listed is told of, so that nobody takes it to be gone. Comparing with what is known is left to `scan`.
+Hidden files and folders are left out, and what the rules of the indexed path say; links to folders are not
+followed, so a walk ends. What cannot be listed is told of, so that nobody takes it to be gone. Comparing with
+what is known is left to `scan`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
 
+from diptych.catalog.folder_rules import FolderRules, Usage
 from diptych.catalog.records import Found
 from diptych.errors import ImageError, InputError
 from diptych.media.archives import is_archive, list_archive
 from diptych.media.files import is_picture
+from diptych.media.system_folders import is_system_folder
 
 SIDECARS = (".txt", ".json")
 Expand = Callable[[Found], Iterator[Found]]
@@ -31,10 +33,13 @@ class Listing:
         Pictures found.
     unlisted : list of (path, reason)
         Folders that could not be listed: what the catalogue knows in them stays.
+    used : Usage
+        What rules left out.
     """
 
     files: int = 0
     unlisted: list[tuple[bytes, str]] = field(default_factory=list)
+    used: Usage = field(default_factory=Usage)
 
 
 def roots_of(paths: Sequence[str | Path]) -> list[Path]:
@@ -58,9 +63,10 @@ def listing(
     root: Path,
     told: Listing,
     *,
-    exclude: Sequence[str] = (),
-    skip: Sequence[Path] = (),
+    rules: FolderRules | None = None,
+    skip: Collection[str] = (),
     expand: Expand | None = None,
+    visited: Callable[[], None] = lambda: None,
 ) -> Iterator[Found]:
     """Every picture under this path; `told` learns what could not be listed.
 
@@ -69,23 +75,34 @@ def listing(
     root : path
         A folder, an archive or a picture. A file is taken whatever its suffix.
     told : Listing
-    exclude : sequence of str
-        Patterns of names of files and folders to leave out.
-    skip : sequence of path
-        Folders to leave out.
+    rules : FolderRules, optional
+        What is left out; their base is `root` or a folder above it.
+    skip : collection of str
+        Real paths of files and folders to leave out.
     expand : callable, optional
         From an archive to its pictures; by default they are listed from disk.
+    visited : callable, optional
+        Called for each folder, before it is listed.
     """
+    rules = rules or FolderRules(root)
     inside = expand or members
     if root.is_dir():
-        found = _in_folder(str(root), told, exclude, {str(one) for one in skip})
+        found = _Walk(root, rules, frozenset(skip), told, visited).files()
     elif root.exists() or root.is_symlink():
         found = iter([file_at(root) or _found(str(root), root.stat)])
     else:
         told.unlisted.append((os.fsencode(root), "it is not there"))
         return
     for one in found:
-        for picture in inside(one) if is_archive(os.fsdecode(one.path)) else [one]:
+        visited()
+        if not is_archive(os.fsdecode(one.path)):
+            pictures: Iterator[Found] = iter([one])
+        elif rules.archives:
+            pictures = inside(one)
+        else:
+            told.used.archives += 1
+            continue
+        for picture in pictures:
             told.files += 1
             yield picture
 
@@ -111,39 +128,68 @@ def members(archive: Found) -> Iterator[Found]:
         return
     for entry in entries:
         # Their own times say little (shards are often written with none): they change when the archive does.
-        state = (archive.modified, archive.device, archive.inode, int(bool(entry.captions)))
+        state = (archive.modified, archive.device, archive.inode, int(bool(entry.captions)), archive.changed)
         yield Found(archive.path, entry.name, entry.size, *state)
 
 
-def _in_folder(folder: str, told: Listing, exclude: Sequence[str], skip: set[str]) -> Iterator[Found]:
-    waiting = [folder]
-    while waiting:
-        here = waiting.pop()
-        try:
-            with os.scandir(here) as entries:
-                names = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            told.unlisted.append((os.fsencode(here), error.strerror or str(error)))
-            continue
-        texts = {entry.name: entry for entry in names if entry.name.endswith(SIDECARS)}
-        folders: list[str] = []
-        for entry in names:
-            name = entry.name
-            if name.startswith(".") or is_left_out(name, exclude):
+class _Walk:
+    """One walk over a folder."""
+
+    def __init__(
+        self,
+        root: Path,
+        rules: FolderRules,
+        skip: frozenset[str],
+        told: Listing,
+        visited: Callable[[], None],
+    ) -> None:
+        self.root, self.rules, self.skip, self.told, self.visited = root, rules, skip, told, visited
+        # Links below the root are not followed: real paths differ from the others in their beginning alone.
+        self.real, self.start = os.path.realpath(root), len(str(root))
+        self.base = len(str(rules.base).rstrip("/")) + 1
+
+    def files(self) -> Iterator[Found]:
+        waiting = [str(self.root)]
+        while waiting:
+            here = waiting.pop()
+            self.visited()
+            try:
+                with os.scandir(here) as entries:
+                    names = sorted(entries, key=lambda entry: entry.name)
+            except OSError as error:
+                self.told.unlisted.append((os.fsencode(here), error.strerror or str(error)))
                 continue
-            if _is_folder(entry):
-                if entry.path not in skip:
-                    folders.append(entry.path)
-            elif is_picture(name) or is_archive(name):
-                beside = (texts.get(Path(name).stem + suffix) for suffix in SIDECARS)
-                # A sum changes when either of them does.
-                yield _found(entry.path, entry.stat, sum(_changed(text) for text in beside if text))
-        waiting.extend(reversed(folders))
+            texts = {entry.name: entry for entry in names if entry.name.endswith(SIDECARS)}
+            folders: list[str] = []
+            for entry in names:
+                if entry.name.startswith("."):
+                    continue
+                if _is_folder(entry):
+                    if self._enters(here, entry):
+                        folders.append(entry.path)
+                elif (is_picture(entry.name) or is_archive(entry.name)) and not self._skips(entry.path):
+                    beside = (texts.get(Path(entry.name).stem + suffix) for suffix in SIDECARS)
+                    # A sum changes when either of them does.
+                    yield _found(entry.path, entry.stat, sum(_changed(text) for text in beside if text))
+            waiting.extend(reversed(folders))
 
+    def _enters(self, here: str, entry: os.DirEntry[str]) -> bool:
+        if self._skips(entry.path, "/"):
+            return False
+        parent = os.path.basename(here)  # noqa: PTH119 - scandir gives text
+        if self.rules.system_folders or not is_system_folder(entry.name, parent):
+            return True
+        self.told.used.system_folders.add(entry.name)
+        return False
 
-def is_left_out(name: str, exclude: Sequence[str]) -> bool:
-    """Whether a file or folder of this name is left out by one of these patterns."""
-    return any(fnmatch(name, pattern) for pattern in exclude)
+    def _skips(self, path: str, end: str = "") -> bool:
+        if self.skip and self.real + path[self.start :] in self.skip:
+            return True
+        relative = path[self.base :] + end
+        if not self.rules.excludes(relative):
+            return False
+        self.told.used.note(self.rules, relative)
+        return True
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -160,8 +206,12 @@ def _found(path: str, stat: Callable[[], os.stat_result], sidecar: int = 0) -> F
         return Found(os.fsencode(path), "", 0, 0, 0, 0, 0)
     # Numbers of some file systems use all 64 bits, and times may be set past 2262; databases have a sign.
     device, inode = status.st_dev & (2**63 - 1), status.st_ino & (2**63 - 1)
-    modified = max(-(2**63), min(status.st_mtime_ns, 2**63 - 1))
-    return Found(os.fsencode(path), "", status.st_size, modified, device, inode, sidecar & (2**63 - 1))
+    modified, changed = (
+        max(-(2**63), min(time, 2**63 - 1)) for time in (status.st_mtime_ns, status.st_ctime_ns)
+    )
+    return Found(
+        os.fsencode(path), "", status.st_size, modified, device, inode, sidecar & (2**63 - 1), changed
+    )
 
 
 def _changed(entry: os.DirEntry[str]) -> int:

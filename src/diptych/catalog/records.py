@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ class Found:
         The same for a file that was renamed.
     sidecar : int
         When the text file beside it was changed, 0 without one.
+    changed : int
+        When the system last changed the file or what it knows of it (st_ctime), in nanoseconds; 0 where that
+        is not known. No program can set it, as it can set `modified`.
     """
 
     path: bytes
@@ -39,10 +42,12 @@ class Found:
     device: int
     inode: int
     sidecar: int
+    changed: int = 0
 
-    def row(self) -> tuple[bytes, str, int, int, int, int, int]:
+    def row(self) -> tuple[bytes, str, int, int, int, int, int, int]:
         """As the tables have it."""
-        return (self.path, self.member, self.size, self.modified, self.device, self.inode, self.sidecar)
+        state = (self.size, self.modified, self.device, self.inode, self.sidecar, self.changed)
+        return (self.path, self.member, *state)
 
 
 @dataclass(frozen=True)
@@ -93,3 +98,19 @@ class Picture:
     hashes: tuple[int, int] | None = None
     error: str | None = None
     annotations: Annotations | None = None
+
+
+@dataclass
+class Reread:
+    """What reading files again showed, of files whose size and time were those the catalogue had.
+
+    Attributes
+    ----------
+    same : int
+        Files that hold the picture they held; those that were embedded again do not count.
+    differing : list of (path, member)
+        Files that hold another one.
+    """
+
+    same: int = 0
+    differing: list[tuple[bytes, str]] = field(default_factory=list)

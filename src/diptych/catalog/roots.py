@@ -1,21 +1,114 @@
-"""The paths a catalogue is of: remembered, with what is left out, and when something is believed to be gone.
+"""The paths a catalogue is of: which they are, how each is spelt, and what each leaves out.
 
-A drive that is not there looks like pictures that were deleted, and nobody wants to embed ten thousand of
-them again because a cable was loose. What was listed stands in the table `found`, see `scan`.
+A file belongs to the nearest indexed path at or above it, and that one's rules decide about it, whichever
+command lists it. An indexed path that is reached by two names, through a link, is kept under the first.
 """
 
 from __future__ import annotations
 
+import bisect
 import json
 import os
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from diptych.catalog.listing import is_left_out
-from diptych.catalog.scan import below
+from diptych.catalog.database import Database
+from diptych.catalog.folder_rules import FolderRules
 from diptych.catalog.store import Store
 from diptych.errors import CatalogError
+from diptych.media.archives import is_archive
+from diptych.media.files import is_picture
+from diptych.media.system_folders import is_system_folder
+
+
+@dataclass(frozen=True)
+class GivenRules:
+    """Rules as a command gives them; None leaves what was remembered.
+
+    Attributes
+    ----------
+    exclude : tuple of str, optional
+        ("",) for no pattern any more.
+    archives, system_folders : bool, optional
+    """
+
+    exclude: tuple[str, ...] | None = None
+    archives: bool | None = None
+    system_folders: bool | None = None
+
+    def __bool__(self) -> bool:
+        return self != GivenRules()
+
+    def over(self, rules: FolderRules, *, add: bool = False) -> FolderRules:
+        """These rules where they are given, else the others; with `add` patterns come beside the others'."""
+        patterns = rules.exclude
+        if self.exclude is not None:
+            wanted = tuple(dict.fromkeys(pattern for pattern in self.exclude if pattern))
+            patterns = tuple(dict.fromkeys((*patterns, *wanted))) if add and wanted else wanted
+        archives = rules.archives if self.archives is None else self.archives
+        system = rules.system_folders if self.system_folders is None else self.system_folders
+        return replace(rules, exclude=patterns, archives=archives, system_folders=system)
+
+
+@dataclass
+class Plan:
+    """What one run lists.
+
+    Attributes
+    ----------
+    named : list of path
+        The paths that were asked for, spelt as the catalogue spells them.
+    rules : dict from path to FolderRules
+        Of every path that is listed: the named ones, and indexed ones below them.
+    remembered : dict from path to FolderRules
+        Those that are indexed again when no path is named.
+    doubles : dict from path to path
+        Indexed paths that are another one by another name: earlier versions kept both.
+    forgotten : frozenset of path
+        What was taken out by name and is not named now.
+    notes : list of str
+        What a person should know.
+    """
+
+    named: list[Path] = field(default_factory=list)
+    rules: dict[Path, FolderRules] = field(default_factory=dict)
+    remembered: dict[Path, FolderRules] = field(default_factory=dict)
+    doubles: dict[Path, Path] = field(default_factory=dict)
+    forgotten: frozenset[Path] = frozenset()
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._shadows: dict[Path, frozenset[Path]] = {}
+        self._spelling: Spelling | None = None
+
+    def skipped(self, catalog: Path | None) -> frozenset[str]:
+        """Real paths that no walk enters: it is another one's, was taken out, or is the catalogue."""
+        places = [*self.rules, *self.forgotten, *([] if catalog is None else [catalog])]
+        return frozenset(os.path.realpath(place) for place in places)
+
+    def leaves_out(self, path: bytes, *, member: bool = False) -> bool:
+        """Whether a file below these paths, known from before, is none that a walk of now comes to."""
+        place = Path(os.fsdecode(path))
+        for above in (place, *place.parents):
+            if above in self.forgotten or above in self.doubles:
+                return True
+            if above in self.rules:
+                if not self._shadowed(above).isdisjoint((place, *place.parents)):
+                    return True
+                return self.rules[above].leaves_out(place, member=member)
+        return False
+
+    def _shadowed(self, root: Path) -> frozenset[Path]:
+        """Folders below a path that are listed as another one, which a link gives its name."""
+        if self._spelling is None:
+            self._spelling = Spelling(self.rules)
+        if root not in self._shadows:
+            real = os.path.realpath(root)
+            self._shadows[root] = frozenset(
+                root / os.path.relpath(os.path.realpath(other), real) for other in self._spelling.inside(root)
+            )
+        return self._shadows[root]
 
 
 def known_roots(store: Store) -> list[Path]:
@@ -26,80 +119,179 @@ def known_roots(store: Store) -> list[Path]:
     CatalogError
         Nothing was.
     """
-    roots = [
-        Path(os.fsdecode(bytes(row[0]))) for row in store.database.all("SELECT path FROM roots ORDER BY path")
-    ]
+    roots = list(stored_rules(store.database))
     if not roots:
         raise CatalogError(f"{store.name} holds nothing yet: name a folder, as in  diptych index ~/Pictures")
     return roots
 
 
-def excluded(store: Store, root: Path) -> tuple[str, ...]:
-    """The patterns that were left out of this path, or of the nearest one above it, when it was indexed."""
-    for place in (root, *root.parents):
-        for (patterns,) in store.database.all(
-            "SELECT exclude FROM roots WHERE path = ?", (os.fsencode(place),)
-        ):
-            return tuple(json.loads(patterns))
-    return ()
+def stored_rules(database: Database) -> dict[Path, FolderRules]:
+    """Every indexed path with its rules, in order."""
+    found = {}
+    for path, patterns, archives, system in database.all(
+        "SELECT path, exclude, archives, system_folders FROM roots ORDER BY path"
+    ):
+        root = Path(os.fsdecode(bytes(path)))
+        given = tuple(pattern for pattern in json.loads(patterns) if pattern)
+        found[root] = FolderRules(root, given, bool(archives), bool(system))
+    return found
 
 
-def remember(store: Store, roots: Mapping[Path, Sequence[str]]) -> None:
-    """Index these paths when nothing is named, each without files and folders of its patterns."""
+def rules_of(path: Path, known: Mapping[Path, FolderRules]) -> FolderRules:
+    """The rules of the nearest indexed path at or above this one; the defaults where there is none."""
+    for place in (path, *path.parents):
+        if place in known:
+            return known[place]
+    return FolderRules(path)
+
+
+def plan_run(store: Store, paths: Sequence[Path], given: GivenRules, *, remember: bool = True) -> Plan:
+    """What a run over these absolute paths lists, and by which rules.
+
+    Parameters
+    ----------
+    store : Store
+    paths : sequence of path
+        Empty for every indexed path.
+    given : GivenRules
+        Rules for these paths and for indexed ones below them.
+    remember : bool
+        The paths are indexed ones from now on, where the walk of another one does not come to them anyway.
+
+    Raises
+    ------
+    CatalogError
+        No path is named, and none is known.
+    """
+    known = stored_rules(store.database)
+    spelling, plan = Spelling(known), Plan()
+    doubles = {root: spelt for root in known if (spelt := spelling.of(root)) != root}
+    for path in paths or known_roots(store):
+        spelt = spelling.of(path)
+        if spelt != path and path not in doubles:
+            plan.notes.append(f"{path} is indexed as {spelt}: one folder by two names")
+        plan.rules.setdefault(spelt, FolderRules(spelt))
+    plan.named = list(plan.rules)
+    below = Below(known)
+    plan.forgotten = frozenset(forgotten_paths(store.database)).difference(plan.named if remember else ())
+    for path in plan.named:
+        above = rules_of(path, known)
+        own = above
+        if remember and path not in known and (given or not _is_reached(path, above, plan.forgotten)):
+            own = replace(above, base=path)
+            if above.base != path:
+                plan.notes.append(f"{path}, inside {above.base}, is remembered by itself from now on")
+        plan.rules[path] = given.over(own)
+        for inner in (*below.of(path), *spelling.inside(path)):
+            if inner not in doubles:
+                plan.rules.setdefault(inner, given.over(known[inner], add=True))
+    plan.doubles = {root: spelt for root, spelt in doubles.items() if spelt in plan.rules}
+    if remember:
+        plan.remembered = {path: rules for path, rules in plan.rules.items() if rules.base == path}
+    return plan
+
+
+def _is_reached(path: Path, rules: FolderRules, forgotten: frozenset[Path]) -> bool:
+    """Whether the walk over an indexed path comes to this path below it by itself."""
+    if rules.base == path or os.path.realpath(path) != os.path.join(  # noqa: PTH118 - real paths are text
+        os.path.realpath(rules.base), path.relative_to(rules.base)
+    ):
+        return False
+    if not forgotten.isdisjoint((path, *path.parents)):
+        return False
+    inside = path.relative_to(rules.base)
+    if any(part.startswith(".") for part in inside.parts):
+        return False
+    if path.is_dir():
+        system = not rules.system_folders and any(
+            is_system_folder(name, parent)
+            for parent, name in zip(("", *inside.parts), inside.parts, strict=False)
+        )
+        return not system and not rules.excludes(f"{inside.as_posix()}/")
+    wanted = is_picture(path.name) or (rules.archives and is_archive(path))
+    return wanted and not rules.leaves_out(path)
+
+
+class Below:
+    """Which of many paths lie below another one; found by halving, not by looking at each."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = {os.fsencode(path): path for path in paths}
+        self._sorted = sorted(self._paths)
+
+    def of(self, path: Path) -> list[Path]:
+        """Those below a path, itself not among them."""
+        home = os.fsencode(path).rstrip(b"/")
+        first = bisect.bisect_left(self._sorted, home + b"/")
+        last = bisect.bisect_left(self._sorted, home + b"0")  # "0" follows "/"
+        return [self._paths[name] for name in self._sorted[first:last] if name != b"/"]
+
+
+class Spelling:
+    """How the catalogue spells paths that links give several names.
+
+    Parameters
+    ----------
+    roots : iterable of path
+        Indexed paths.
+    """
+
+    def __init__(self, roots: Iterable[Path]) -> None:
+        self._roots: dict[Path, Path] = {}
+        for root in roots:
+            self._roots.setdefault(Path(os.path.realpath(root)), root)
+        self._real = Below(self._roots)
+
+    def of(self, path: Path) -> Path:
+        """A path as the indexed one that holds it spells it; the path itself where none does."""
+        real = Path(os.path.realpath(path))
+        for place in (real, *real.parents):
+            if place in self._roots:
+                return self._roots[place] / real.relative_to(place)
+        return path
+
+    def inside(self, path: Path) -> Iterator[Path]:
+        """Indexed paths that are spelt otherwise and whose files really lie below this path."""
+        real = Path(os.path.realpath(path))
+        for one in self._real.of(real):
+            root = self._roots[one]
+            if not root.is_relative_to(path):
+                yield root
+
+
+def remember(store: Store, roots: Mapping[Path, FolderRules]) -> None:
+    """Index these paths when nothing is named, each by its rules."""
     with store.database.writing():
-        for root, patterns in roots.items():
+        for root, rules in roots.items():
             store.database.run(
-                "INSERT INTO roots (path, exclude) VALUES (?, ?) "
-                "ON CONFLICT (path) DO UPDATE SET exclude = excluded.exclude",
-                (os.fsencode(root), json.dumps(patterns)),
+                "INSERT INTO roots (path, exclude, archives, system_folders) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (path) DO UPDATE SET exclude = excluded.exclude, "
+                "archives = excluded.archives, system_folders = excluded.system_folders",
+                (
+                    os.fsencode(root),
+                    json.dumps(rules.exclude),
+                    int(rules.archives),
+                    int(rules.system_folders),
+                ),
             )
 
 
-def finished(store: Store, roots: Sequence[Path], when: str) -> None:
+def finished(store: Store, roots: Iterable[Path], when: str) -> None:
     """Note when these paths were last indexed to the end."""
     with store.database.writing():
-        for root in roots:
-            store.database.run("UPDATE roots SET finished = ? WHERE path = ?", (when, os.fsencode(root)))
-
-
-def left_out(path: bytes, roots: Mapping[Path, Sequence[str]]) -> bool:
-    """Whether a file is below one of these paths, and left out of every one it is below.
-
-    Examples
-    --------
-    >>> roots = {Path("/a"): ["thumbs", "*.gif"]}
-    >>> [left_out(path, roots) for path in (b"/a/thumbs/x.jpg", b"/a/x.gif", b"/a/x.jpg", b"/b/x.gif")]
-    [True, True, False, False]
-    """
-    place = Path(os.fsdecode(path))
-    above = [root for root in roots if place.is_relative_to(root)]
-    return bool(above) and all(
-        any(is_left_out(part, roots[root]) for part in place.relative_to(root).parts) for root in above
-    )
-
-
-def believed(store: Store, gone: Sequence[tuple[bytes, str]]) -> list[tuple[bytes, str]]:
-    """Those of the gone files that were deleted, as far as one can tell.
-
-    A folder that is there and holds no picture any more is how the place of a missing drive looks; and an
-    archive that cannot be read says nothing of what is in it.
-    """
-
-    @cache
-    def holds(folder: Path) -> bool:
-        while not folder.is_dir():  # a deleted folder is judged by what is left around it
-            folder = folder.parent
-        low, high = below(os.fsencode(folder))
-        return bool(
-            store.database.all("SELECT 1 FROM found WHERE path >= ? AND path < ? LIMIT 1", (low, high))
+        store.database.many(
+            "UPDATE roots SET finished = ? WHERE path = ?", ((when, os.fsencode(root)) for root in roots)
         )
 
-    @cache
-    def stands(archive: bytes) -> bool:
-        return not store.database.all("SELECT 1 FROM found WHERE path = ? AND member = ''", (archive,))
 
+def forgotten_paths(database: Database) -> list[Path]:
+    """What was taken out by name, and is left out until it is named again."""
     return [
-        (path, member)
-        for path, member in gone
-        if (stands(path) if member and os.path.lexists(path) else holds(Path(os.fsdecode(path)).parent))
+        Path(os.fsdecode(bytes(row[0]))) for row in database.all("SELECT path FROM forgotten ORDER BY path")
     ]
+
+
+def index_again(store: Store, paths: Iterable[Path]) -> None:
+    """Paths that were taken out and are named again: they are left out no more."""
+    with store.database.writing():
+        store.database.many("DELETE FROM forgotten WHERE path = ?", ((os.fsencode(path),) for path in paths))

@@ -137,7 +137,13 @@ CREATE TABLE pairs (
 );
 CREATE INDEX pairs_second ON pairs (second);
 
-CREATE TABLE roots (path {blob} PRIMARY KEY, finished TEXT, exclude TEXT NOT NULL DEFAULT '[]');
+CREATE TABLE roots (
+    path {blob} PRIMARY KEY,
+    finished TEXT,
+    exclude TEXT NOT NULL DEFAULT '[]',
+    archives INTEGER NOT NULL DEFAULT 1,
+    system_folders INTEGER NOT NULL DEFAULT 0
+);
 
 CREATE TABLE forgotten (path {blob} PRIMARY KEY);
 
@@ -150,6 +156,8 @@ MIGRATIONS: Mapping[int, str] = {
 ALTER TABLE contents ADD COLUMN taken_from TEXT;
 ALTER TABLE files ADD COLUMN changed BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE files ADD COLUMN sidecar_data TEXT NOT NULL DEFAULT '';
+ALTER TABLE roots ADD COLUMN archives INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE roots ADD COLUMN system_folders INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE ratings (
     content BIGINT NOT NULL,
     origin TEXT NOT NULL,
@@ -180,8 +188,11 @@ CREATE TEMP TABLE IF NOT EXISTS found (
     device BIGINT NOT NULL,
     inode BIGINT NOT NULL,
     sidecar BIGINT NOT NULL,
+    changed BIGINT NOT NULL,
     PRIMARY KEY (path, member)
 );
+CREATE INDEX IF NOT EXISTS found_inode ON found (inode);
+CREATE TEMP TABLE IF NOT EXISTS gone (path {blob} NOT NULL, member TEXT NOT NULL, PRIMARY KEY (path, member));
 CREATE TEMP TABLE IF NOT EXISTS pending (
     id {serial},
     path {blob} NOT NULL,
@@ -190,7 +201,9 @@ CREATE TEMP TABLE IF NOT EXISTS pending (
     modified BIGINT NOT NULL,
     device BIGINT NOT NULL,
     inode BIGINT NOT NULL,
-    sidecar BIGINT NOT NULL
+    sidecar BIGINT NOT NULL,
+    changed BIGINT NOT NULL,
+    verify INTEGER NOT NULL
 )
 """
 

@@ -28,7 +28,7 @@ from diptych.catalog.database import Database, Sqlite
 from diptych.catalog.file_space import FileSpace, sweep
 from diptych.catalog.migrating import migrate
 from diptych.catalog.postgres import Postgres, PostgresSpace, is_address
-from diptych.catalog.records import FileRecord, Found, Picture
+from diptych.catalog.records import FileRecord, Found, Picture, Reread
 from diptych.catalog.segments import SEGMENT_ROWS
 from diptych.catalog.spaces import MOST_VALUES, Space, create_space, read_space
 from diptych.catalog.tags import keep_keywords
@@ -183,12 +183,13 @@ class Store:
 
     # ------------------------------------------------------------------------------------------ writing
 
-    def keep(self, pictures: Sequence[Picture], space: Space) -> Fate:
+    def keep(self, pictures: Sequence[Picture], space: Space, reread: Reread | None = None) -> Fate:
         """Keep pictures with their files and vectors: all of them, or none.
 
         A content that is known gets the files; a file that held another content before lets go of it. What
-        became of tags and ratings that were made here is returned.
+        became of tags and ratings that were made here is returned; `reread` learns of files known before.
         """
+        reread = reread or Reread()
         with self.database.writing():
             fate = Fate()
             replaced: list[tuple[int, int | None, Place]] = []  # content before, content now, file
@@ -203,7 +204,9 @@ class Store:
                     annotate(self.database, content, picture.annotations)
                 for record in picture.files:
                     place = (record.found.path, record.found.member)
-                    if (before := self._file(record, content)) is not None:
+                    if (
+                        before := self._file(record, content, reread, picture.vector is not None)
+                    ) is not None:
                         replaced.append((before, content, place))
                     if waiting and content is not None:
                         fate.brought_back += bring_back(self.database, content, place)
@@ -270,8 +273,9 @@ class Store:
                     "DELETE FROM files WHERE path = ? AND member = ?", (found.path, found.member)
                 )
                 self.database.run(
-                    "UPDATE files SET path = ?, member = ? WHERE path = ? AND member = ?",
-                    (found.path, found.member, *before),
+                    "UPDATE files SET path = ?, member = ?, device = ?, inode = ?, changed = ? "
+                    "WHERE path = ? AND member = ?",
+                    (found.path, found.member, found.device, found.inode, found.changed, *before),
                 )
 
     def _content(self, picture: Picture) -> int | None:
@@ -312,7 +316,7 @@ class Store:
         """Whether some space has a row of it."""
         return bool(self.database.all("SELECT 1 FROM vectors WHERE content = ? LIMIT 1", (content,)))
 
-    def _file(self, record: FileRecord, content: int | None) -> int | None:
+    def _file(self, record: FileRecord, content: int | None, reread: Reread, embedded: bool) -> int | None:
         """Keep a file; the content it held before, if that was another one."""
         found = record.found
         if record.unreachable and self.database.run(
@@ -321,14 +325,20 @@ class Store:
         ):
             return None  # a drive that is not there: what is known of it stays, and its state too
         before = self.database.all(
-            "SELECT content FROM files WHERE path = ? AND member = ?", (found.path, found.member)
+            "SELECT content, bytes, modified, sidecar FROM files WHERE path = ? AND member = ?",
+            (found.path, found.member),
         )
+        if before and content is not None and before[0][1:] == (found.size, found.modified, found.sidecar):
+            reread.same += before[0][0] == content and not embedded
+            if before[0][0] not in (content, None):
+                reread.differing.append((found.path, found.member))
         self.database.run(
             "INSERT INTO files "
-            "(path, member, bytes, modified, device, inode, sidecar, content, caption, error) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path, member) DO UPDATE SET "
+            "(path, member, bytes, modified, device, inode, sidecar, changed, content, caption, error) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path, member) DO UPDATE SET "
             "bytes = excluded.bytes, modified = excluded.modified, device = excluded.device, "
-            "inode = excluded.inode, sidecar = excluded.sidecar, content = excluded.content, "
+            "inode = excluded.inode, sidecar = excluded.sidecar, changed = excluded.changed, "
+            "content = excluded.content, "
             "caption = excluded.caption, error = excluded.error",
             (*found.row(), content, record.caption, record.error),
         )

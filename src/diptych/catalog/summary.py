@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diptych.catalog.entries import failures
-from diptych.catalog.indexing import ALIVE
+from diptych.catalog.runs import ALIVE
 from diptych.catalog.store import Store
 
 if TYPE_CHECKING:

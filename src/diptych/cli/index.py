@@ -6,7 +6,8 @@ import functools
 import json as jsonlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,12 +21,37 @@ if TYPE_CHECKING:
     from diptych.catalog import Outcome, Store
     from diptych.catalog.annotations import Fate
 
-SHOWN_FAILURES = 10
+SHOWN_FAILURES, SHOWN_FOLDERS = 10, 3
 
 Paths = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="PATH", help="Folders and pictures; by default what was indexed before.", show_default=False
+    ),
+]
+Archives = Annotated[
+    bool | None,
+    typer.Option(
+        "--archives/--no-archives",
+        help="Look into zip and tar archives, or do not, now and later; at first they are looked into.",
+        show_default=False,
+    ),
+]
+SystemFolders = Annotated[
+    bool | None,
+    typer.Option(
+        "--system-folders/--no-system-folders",
+        help="Enter folders that file servers and systems keep for themselves (@eaDir, #recycle ...), "
+        "now and later; at first they are left out.",
+        show_default=False,
+    ),
+]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        metavar="",
+        help="Read every file again, whatever its time says, and name those that hold another picture now.",
     ),
 ]
 Retry = Annotated[bool, typer.Option("--retry", metavar="", help="Read again what failed before.")]
@@ -41,14 +67,17 @@ Gone = Annotated[
 Forget = Annotated[
     list[Path] | None,
     typer.Option(
-        metavar="PATH", help="Take this file or folder out of the catalogue; the disk is not touched."
+        metavar="PATH",
+        help="Take this file or folder out of the catalogue, and leave it out until it is named again; the "
+        "disk is not touched. Folders to index come first: tags go over to the same pictures there.",
     ),
 ]
 Exclude = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATTERN",
-        help="Leave out files and folders of this name, now and later; '' leaves out nothing any more.",
+        help="Leave out what fits, now and later: a name ('*.gif'), a folder (private/), the end of a path "
+        "(2019/drafts), or a path from the indexed folder on (/2019); '' leaves out nothing any more.",
     ),
 ]
 Watch = Annotated[
@@ -69,7 +98,10 @@ def index(
     paths: Paths = None,
     catalog: catalogs.Catalog = None,
     exclude: Exclude = None,
+    archives: Archives = None,
+    system_folders: SystemFolders = None,
     retry: Retry = False,
+    verify: Verify = False,
     remove_gone: Gone = False,
     forget: Forget = None,
     watch: Watch = False,
@@ -99,6 +131,8 @@ def index(
 
       diptych index /mnt/photos --catalog /mnt/photos/.catalog --exclude '*thumb*'
 
+      diptych index ~/new-place --forget ~/old-place
+
       diptych index --watch
 
       diptych index --reembed --model ViT-B-32 --pretrained openai
@@ -109,10 +143,10 @@ def index(
 
     start = time.monotonic()
     with catalogs.opened(catalog, create=True) as store:
-        if forget:
+        if forget and not paths:
             _forget(store, forget, json=json)
-            if not paths:
-                return
+            return
+        _check(store, forget, paths, quiet=quiet)
         encoder, name = catalogs.encoder_for(
             store,
             model,
@@ -128,11 +162,13 @@ def index(
         counts = options.count(threads, "--threads"), options.count(batch_size, "--batch-size")
         settings = IntakeSettings(exact=exact, threads=counts[0], batch_size=counts[1] or 32, retry=retry)
         stage = functools.partial(progress, unit="files", quiet=quiet)
-        run = functools.partial(
-            index_pictures, store, encoder, model=name, settings=settings, exclude=exclude, stage=stage
-        )
-        outcome = run(paths or (), remove_gone=remove_gone, reembed=reembed)
+        run = functools.partial(index_pictures, store, encoder, model=name, settings=settings, stage=stage)
+        rules: dict[str, Any] = {"exclude": exclude, "archives": archives, "system_folders": system_folders}
+        settings = replace(settings, verify=verify)
+        outcome = run(paths or (), settings=settings, remove_gone=remove_gone, reembed=reembed, **rules)
         failed = _tell(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
+        if forget:
+            _forget(store, forget, paths or (), json=json)
         if watch:
             _watch(store, run, paths, json=json, quiet=quiet)
     if failed:
@@ -143,32 +179,63 @@ def _watch(
     store: Store, run: Callable[..., Outcome], paths: list[Path] | None, *, json: bool, quiet: bool
 ) -> None:
     """Index what changes, until Ctrl-C; says only what it did."""
-    from diptych.catalog import changed_folders, known_roots, roots_of
-    from diptych.catalog.roots import excluded
-    from diptych.errors import InputError
+    from diptych.catalog import changed_folders, planned_run
+    from diptych.errors import InputError, SaveError
 
-    roots = roots_of(paths) if paths else known_roots(store)
-    note(f"watching {', '.join(map(str, roots))}; Ctrl-C ends it", quiet=quiet)
-    patterns = {root: excluded(store, root) for root in roots}
-    for folders in changed_folders(patterns, skip=[store.folder] if store.folder else []):
+    plan = planned_run(store, paths or ())
+    note(f"watching {', '.join(map(str, plan.rules))}; Ctrl-C ends it", quiet=quiet)
+    skip = [*plan.forgotten, *([store.folder] if store.folder else [])]
+    changes = changed_folders(plan.rules, skip=skip, note=functools.partial(note, quiet=quiet))
+    for folders in changes:
         start = time.monotonic()
         try:
             outcome = run(folders, remember=False)
-        except InputError as error:  # a folder went between the system's word and ours
+        # A folder that went between the system's word and ours, a drive that fails, a device that is full:
+        # what could not be done now is compared again at the next rescan.
+        except (InputError, SaveError, OSError) as error:
             complain("failed", str(error))
             continue
         if outcome.changed:
             _tell(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
 
 
-def _forget(store: Store, paths: list[Path], *, json: bool) -> None:
+def _forget(store: Store, paths: list[Path], keep: Sequence[Path] = (), *, json: bool) -> None:
     from diptych.catalog import forget_paths
 
-    removed = forget_paths(store, paths)
+    removed = forget_paths(store, paths, keep=keep)
     if json:
         typer.echo(jsonlib.dumps({"removed": removed}))
     else:
-        typer.echo(f"{counted(removed, 'file')} taken out of the catalogue; {len(store):,} pictures stay")
+        typer.echo(
+            f"{counted(removed, 'file')} taken out of the catalogue; {counted(len(store), 'picture')} in it"
+        )
+
+
+def _check(store: Store, forget: list[Path] | None, paths: list[Path] | None, *, quiet: bool) -> None:
+    """Refuse paths that cannot be forgotten before anything is indexed; warn of a network drive."""
+    from diptych.catalog import check_forgettable
+
+    check_forgettable(store, forget or (), paths or ())
+    _warn_of_network(store, quiet=quiet)
+
+
+def _warn_of_network(store: Store, *, quiet: bool) -> None:
+    """Say once of a catalogue that it lies on a network drive, where SQLite's locks may not hold."""
+    from diptych.catalog import network_kind
+
+    key = "warned of network drive"
+    if store.folder is None or not (kind := network_kind(store.folder)):
+        return
+    with store.database.writing():
+        if store.database.all("SELECT 1 FROM meta WHERE key = ?", (key,)):
+            return
+        store.database.run("INSERT INTO meta (key, value) VALUES (?, ?)", (key, kind))
+    note(
+        f"{store.folder} is on a network drive ({kind}): use this catalogue from one computer at a time, or "
+        "its database may be damaged. A catalogue on a local disk may index pictures on a network drive; "
+        "several computers can share one in PostgreSQL (--catalog postgresql://HOST/NAME)",
+        quiet=quiet,
+    )
 
 
 def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: bool) -> bool:
@@ -182,12 +249,9 @@ def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: 
         typer.echo(_line(store, outcome, seconds))
     if outcome.built:
         note(f"index: {outcome.built}", quiet=quiet)
-    if outcome.kept:
-        complain(
-            "note",
-            f"{outcome.kept:,} files are gone, and with them every picture of a folder: is a drive missing? "
-            "They were left in; --remove-gone takes them out",
-        )
+    for message in outcome.notes:
+        complain("note", message)
+    _tell_taken_out(outcome)
     _tell_annotations(outcome.annotations, quiet=quiet)
     if outcome.lacking:
         first = clean("/".join(map(str, filter(None, outcome.lacking[0]))))
@@ -221,6 +285,31 @@ def _tell_annotations(fate: Fate, *, quiet: bool) -> None:
         )
 
 
+def _tell_taken_out(outcome: Outcome) -> None:
+    """Say what is gone and stays, what was left out, and what was replaced in secret."""
+    if outcome.kept:
+        folders = ", ".join(str(path) for path in outcome.kept_below[:SHOWN_FOLDERS])
+        more = f" and {len(outcome.kept_below) - SHOWN_FOLDERS} more" * (
+            len(outcome.kept_below) > SHOWN_FOLDERS
+        )
+        complain(
+            "note",
+            f"{counted(outcome.kept, 'file')} not there, in {folders}{more}: is a drive missing? Left in the "
+            "catalogue; --remove-gone takes them out",
+        )
+    if outcome.left_out:
+        complain(
+            "note",
+            f"{counted(outcome.left_out, 'file')} taken out that are on disk and left out now: by --exclude, "
+            "--no-archives, or in folders that systems keep for themselves (--system-folders enters those)",
+        )
+    for path, member in outcome.differing[:SHOWN_FAILURES]:
+        name = f"{path}/{member}" if member else str(path)
+        complain("note", f"{name} holds another picture than before, with the same size and time")
+    if len(outcome.differing) > SHOWN_FAILURES:
+        complain("note", f"and {len(outcome.differing) - SHOWN_FAILURES} more (all of them with --json)")
+
+
 def _line(store: Store, outcome: Outcome, seconds: float) -> str:
     """What was done, in one line."""
     done = [
@@ -228,6 +317,7 @@ def _line(store: Store, outcome: Outcome, seconds: float) -> str:
         for number, what in (
             (outcome.embedded, "embedded"),
             (outcome.copies, "copies"),
+            (outcome.checked, "checked and unchanged"),
             (outcome.moved, "renamed"),
             (outcome.removed, "removed"),
             (outcome.failed, "failed"),
@@ -265,7 +355,11 @@ def _plain(
         "renamed": outcome.moved,
         "removed": outcome.removed,
         "unchanged": outcome.same,
+        "checked": outcome.checked,
+        "differing": [{"path": str(path), "member": member} for path, member in outcome.differing],
+        "left_out": outcome.left_out,
         "gone_but_kept": outcome.kept,
+        "notes": outcome.notes,
         "failed": [
             {"path": str(path), "member": member, "reason": reason} for path, member, reason in broken
         ],
