@@ -85,7 +85,7 @@ def test_a_picture_goes_with_its_last_file(tmp_path: Path, pictures: Path) -> No
     assert "copy.png" not in search(tmp_path / "catalog", "red")
 
 
-def test_a_renamed_file_is_not_opened(
+def test_a_renamed_file_is_not_read_as_a_new_one(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index(tmp_path / "catalog", pictures)

@@ -8,7 +8,9 @@ folders alone, `*` stops at a stroke and `**` does not.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -135,19 +137,27 @@ def check_patterns(patterns: Sequence[str]) -> None:
 
 @lru_cache(maxsize=1024)
 def _compiled(patterns: tuple[str, ...], base: Path) -> pathspec.GitIgnoreSpec:
-    return pathspec.GitIgnoreSpec.from_lines(
-        line
-        for pattern in patterns
-        if pattern
-        for line in _git_patterns(pattern, base)
-        if _is_valid(line)  # a catalogue may hold what earlier versions took
+    return _spec(
+        [
+            line
+            for pattern in patterns
+            if pattern
+            for line in _git_patterns(pattern, base)
+            if _is_valid(line)  # a catalogue may hold what earlier versions took
+        ]
     )
+
+
+def _spec(lines: Sequence[str]) -> pathspec.GitIgnoreSpec:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of regular expressions, for names such as [[]
+        return pathspec.GitIgnoreSpec.from_lines(lines)
 
 
 def _is_valid(line: str) -> bool:
     try:
-        spec = pathspec.GitIgnoreSpec.from_lines([line])
-    except ValueError:
+        spec = _spec([line])
+    except (ValueError, re.error):
         return False
     return any(pattern.include is not None for pattern in spec.patterns)
 

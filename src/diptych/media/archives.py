@@ -309,7 +309,7 @@ def _at_offset(path: Path, entry: Entry, limits: Limits) -> bytes:
 def _directory(path: Path) -> dict[str, zipfile.ZipInfo]:
     """The files of a zip by name; read again only when the archive has changed."""
     state = path.stat()
-    return _read_directory(path, state.st_mtime_ns, state.st_size)
+    return _read_directory(path, state.st_mtime_ns, state.st_size, state.st_ctime_ns, state.st_ino)
 
 
 @lru_cache(maxsize=4)
