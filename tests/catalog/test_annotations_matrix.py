@@ -23,8 +23,8 @@ from diptych.catalog.annotations import HAND
 from diptych.catalog.backup import back_up, restore
 from diptych.catalog.duplicates import find_duplicates
 from diptych.catalog.exporting import export_vectors
+from diptych.catalog.forgetting import forget_paths
 from diptych.catalog.importing import import_vectors
-from diptych.catalog.indexing import forget_paths
 from diptych.catalog.keeping import parse_rules
 from diptych.catalog.relocation import relocate
 from diptych.catalog.tags import add_tags, give, rate

@@ -18,6 +18,8 @@ TO_FORMAT_2 = """
 ALTER TABLE contents DROP COLUMN taken_from;
 ALTER TABLE files DROP COLUMN changed;
 ALTER TABLE files DROP COLUMN sidecar_data;
+ALTER TABLE roots DROP COLUMN archives;
+ALTER TABLE roots DROP COLUMN system_folders;
 DROP TABLE ratings;
 DROP TABLE forgotten;
 DROP TABLE set_aside;
