@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from diptych.encoder import FloatArray
     from diptych.media.details import Details
 
+# Columns of a content that decoding fills.
+DECODED = (
+    *("format", "width", "height", "taken", "taken_from", "latitude", "longitude", "camera"),
+    *("difference_hash", "perceptual_hash", "error"),
+)
+
 
 @dataclass(frozen=True)
 class Found:
@@ -98,6 +104,27 @@ class Picture:
     hashes: tuple[int, int] | None = None
     error: str | None = None
     annotations: Annotations | None = None
+
+    def decoded(self) -> tuple[object, ...]:
+        """What decoding showed, in the order of `DECODED`."""
+        details, hashes = self.details, self.hashes or (None, None)
+        return (
+            details and details.format,
+            details and details.width,
+            details and details.height,
+            details and details.taken and details.taken.isoformat(sep=" "),
+            details and details.taken_from,
+            details and details.latitude,
+            details and details.longitude,
+            details and details.camera,
+            *(_signed(one) for one in hashes),
+            self.error,
+        )
+
+
+def _signed(number: int | None) -> int | None:
+    """64 bits as databases keep them, with a sign."""
+    return number - 2**64 if number is not None and number >= 2**63 else number
 
 
 @dataclass

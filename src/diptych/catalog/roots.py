@@ -174,6 +174,13 @@ def plan_run(store: Store, paths: Sequence[Path], given: GivenRules, *, remember
     plan.named = list(plan.rules)
     below = Below(known)
     plan.forgotten = frozenset(forgotten_paths(store.database)).difference(plan.named if remember else ())
+    inside = Below(plan.forgotten)
+    for path in plan.named if paths and remember else ():
+        plan.notes += [
+            f"{one} was taken out with --forget and stays out: name it to index it again"
+            for one in inside.of(path)
+            if os.path.lexists(one)
+        ]
     for path in plan.named:
         above = rules_of(path, known)
         own = above

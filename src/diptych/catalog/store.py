@@ -28,7 +28,7 @@ from diptych.catalog.database import Database, Sqlite
 from diptych.catalog.file_space import FileSpace, sweep
 from diptych.catalog.migrating import migrate
 from diptych.catalog.postgres import Postgres, PostgresSpace, is_address
-from diptych.catalog.records import FileRecord, Found, Picture, Reread
+from diptych.catalog.records import DECODED, FileRecord, Found, Picture, Reread
 from diptych.catalog.segments import SEGMENT_ROWS
 from diptych.catalog.spaces import MOST_VALUES, Space, create_space, read_space
 from diptych.catalog.tags import keep_keywords
@@ -39,11 +39,6 @@ if TYPE_CHECKING:
     from diptych.encoder import FloatArray
 
 FILE = "catalog.sqlite"
-# Columns of a content that decoding fills.
-_TOLD = (
-    *("format", "width", "height", "taken", "taken_from", "latitude", "longitude", "camera"),
-    *("difference_hash", "perceptual_hash", "error"),
-)
 
 # What goes with a content, by table and column; the content itself last.
 _OF_CONTENTS = (
@@ -284,31 +279,19 @@ class Store:
         known = self.database.all("SELECT id FROM contents WHERE hash = ?", (picture.hash,))
         if known and picture.known:
             return int(known[0][0])
-        details, hashes = picture.details, picture.hashes or (None, None)
-        told = (
-            details and details.format,
-            details and details.width,
-            details and details.height,
-            details and details.taken and details.taken.isoformat(sep=" "),
-            details and details.taken_from,
-            details and details.latitude,
-            details and details.longitude,
-            details and details.camera,
-            *(_signed(one) for one in hashes),
-            picture.error,
-        )
+        decoded = picture.decoded()
         if known and picture.error is not None and self._is_seen(known[0][0]):
             # It could be decoded once, so what is known of it is true; only this encoder has not seen it.
             self.database.run("UPDATE contents SET error = ? WHERE id = ?", (picture.error, known[0][0]))
             return int(known[0][0])
         if known:
-            names = ", ".join(f"{name} = ?" for name in _TOLD)
-            self.database.run(f"UPDATE contents SET {names} WHERE id = ?", (*told, known[0][0]))
+            names = ", ".join(f"{name} = ?" for name in DECODED)
+            self.database.run(f"UPDATE contents SET {names} WHERE id = ?", (*decoded, known[0][0]))
             return int(known[0][0])
-        marks = ", ".join("?" * (len(told) + 2))
+        marks = ", ".join("?" * (len(decoded) + 2))
         self.database.run(
-            f"INSERT INTO contents (hash, bytes, {', '.join(_TOLD)}) VALUES ({marks})",
-            (picture.hash, picture.size, *told),
+            f"INSERT INTO contents (hash, bytes, {', '.join(DECODED)}) VALUES ({marks})",
+            (picture.hash, picture.size, *decoded),
         )
         return int(self.database.all("SELECT id FROM contents WHERE hash = ?", (picture.hash,))[0][0])
 
@@ -404,8 +387,3 @@ class Store:
             if space is not None:
                 space.close()
         self.database.close()
-
-
-def _signed(number: int | None) -> int | None:
-    """64 bits as databases keep them, with a sign."""
-    return number - 2**64 if number is not None and number >= 2**63 else number

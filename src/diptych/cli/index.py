@@ -207,7 +207,7 @@ def _forget(store: Store, paths: list[Path], keep: Sequence[Path] = (), *, json:
         typer.echo(jsonlib.dumps({"removed": removed}))
     else:
         typer.echo(
-            f"{counted(removed, 'file')} taken out of the catalogue; {counted(len(store), 'picture')} in it"
+            f"{counted(removed, 'file')} taken out of the catalogue; {counted(len(store), 'picture')} stay"
         )
 
 
