@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,11 +28,13 @@ def test_half_of_a_pair_is_replaced_and_whole_ones_stay() -> None:
     assert (found["url"], found["\ufffd"]) == ("http://x/\ufffd", {"n": 3})
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of what is no UTF-8
 def test_what_is_no_object_has_no_fields() -> None:
     for data in (b"", b"[1]", b"{", b"\xff", b"[" * 10_000, b'{"a": ' * 700 + b"1" + b"}" * 700):
         assert isinstance(parse_json(data), dict)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of what is no UTF-8
 @given(st.binary())
 def test_any_text_can_be_written(data: bytes) -> None:
     for caption in captions_of_text(data):

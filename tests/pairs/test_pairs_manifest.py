@@ -90,7 +90,7 @@ def test_shards_are_counted_once_and_again_when_they_change(tmp_path: Path, read
     assert pairs(count_shards(locations)) == [3, 7, 4, 1]
     assert read == ["1.tar"]
     written = json.loads((tmp_path / "a" / FILE).read_text())
-    assert (written["format"], written["version"]) == ("diptych-shards", 1)
+    assert (written["format"], written["version"]) == ("diptych-shards", 2)
     assert {name: entry["pairs"] for name, entry in written["shards"].items()} == {
         "0.tar": 3,
         "1.tar": 7,
@@ -105,9 +105,9 @@ def test_shards_are_counted_once_and_again_when_they_change(tmp_path: Path, read
     [
         "{",
         "[]",
-        '{"format": "diptych-shards", "version": 2, "shards": {}}',
-        '{"format": "diptych-shards", "version": 1, "shards": {"0.tar": {"pairs": 5}}}',
-        '{"format": "diptych-shards", "version": 1, "shards": []}',
+        '{"format": "diptych-shards", "version": 3, "shards": {}}',
+        '{"format": "diptych-shards", "version": 2, "shards": {"0.tar": {"pairs": 5}}}',
+        '{"format": "diptych-shards", "version": 2, "shards": []}',
     ],
 )
 def test_a_manifest_that_is_none_is_made_anew(tmp_path: Path, text: str) -> None:

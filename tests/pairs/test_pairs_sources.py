@@ -261,6 +261,7 @@ def test_any_table_is_read_or_refused(tmp_path_factory, rows, sign):
     assert {"".join(text.split()) for text in read} <= {"".join(text.split()) for text in clean}
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of what is no UTF-8
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_json_gives_captions_or_none(data):
     captions = captions_of_fields(parse_json(data))

@@ -11,6 +11,7 @@ from typing import Any
 
 from diptych.audits.tables import listed
 from diptych.errors import DataError
+from diptych.media.text_files import read_text_file
 
 _LEAST = 2  # texts of a set: one has no spread
 
@@ -70,9 +71,10 @@ def read_tests(path: str | Path) -> WordTests:
         It cannot be read, or a set is not of that form.
     """
     try:
-        return _tests(Path(path).read_text(encoding="utf-8-sig"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text_file(Path(path))
+    except DataError as error:
         raise DataError(f"{path} cannot be read ({error}): expected JSON with association sets") from error
+    return _tests(text, str(path))
 
 
 def _tests(text: str, where: str) -> WordTests:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from diptych.disk import write_bytes
 from diptych.errors import DataError, InputError
+from diptych.media.text_files import read_text_file
 
 
 def near_groups(rows: NDArray[np.float32], count: int) -> list[list[int]]:
@@ -70,8 +71,8 @@ def load_groups(path: str | Path) -> dict[str, list[str]]:
 def lists_of_texts(path: str | Path, what: str, form: str) -> dict[str, list[str]]:
     """JSON with a list of texts under every name; DataError where it is anything else."""
     try:
-        told = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        told = json.loads(read_text_file(Path(path)))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"the {what} file {path} cannot be read as JSON: {error}") from error
     if not isinstance(told, dict) or not told:
         raise DataError(f"{path} holds {type(told).__name__}: expected {form}, a list of texts each")

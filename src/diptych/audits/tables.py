@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from diptych.errors import DataError
 from diptych.extras import require
+from diptych.media.text_files import table_head, text_lines
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 FILE_COLUMNS = ("file", "filename", "file_name", "image", "filepath", "path", "img", "key", "name")
@@ -137,13 +139,12 @@ def parse_table(content: bytes, where: str) -> Rows:
 
 def _text(content: bytes, where: str, suffix: str) -> Iterator[list[str]]:
     """Rows of separated text, one after another."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where} is no UTF-8 text ({error}): save it as UTF-8") from error
-    head = text.lstrip("\r\n").splitlines()[:1] or [""]
-    separator = "\t" if suffix == ".tsv" else max(_SEPARATORS, key=head[0].count)
-    reader = csv.reader(io.StringIO(text.lstrip("\r\n"), newline=""), delimiter=separator)
+    lines = text_lines(io.BytesIO(content), where)
+    head, named, _ = table_head(lines)
+    separator = named or ("\t" if suffix == ".tsv" else max(_SEPARATORS, key=head.count))
+    reader = csv.reader(
+        itertools.chain(filter(None, [head]), (line for line, _ in lines)), delimiter=separator
+    )
     try:
         yield from reader
     except csv.Error as error:

@@ -16,6 +16,7 @@ from typing import Any
 
 from diptych.audits.tables import listed
 from diptych.errors import DataError
+from diptych.media.text_files import read_text_file
 
 _PARTS = ("templates", "race", "gender", "age", "harmful", "added", "labels")
 _TOLD = ("note", "source")  # for people who read the file
@@ -125,8 +126,8 @@ def read_words(path: str | Path) -> Words:
         It cannot be read, is no JSON object, or has a part that is unknown or of another form.
     """
     try:
-        given = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        given = json.loads(read_text_file(Path(path)))
+    except ValueError as error:
         raise DataError(
             f"{path} cannot be read as JSON ({error}): expected parts {listed(_PARTS)}"
         ) from error

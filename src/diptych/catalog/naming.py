@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diptych.embedding import embed_texts
-from diptych.errors import TextError
-from diptych.media.sources import reason_of
+from diptych.errors import DataError, TextError
+from diptych.media.text_files import lines_of, read_text_file
 from diptych.zeroshot import expand
 from diptych.zeroshot.scoring import softmax, sphere_mean
 
@@ -89,11 +89,11 @@ def read_words(path: Path | None = None) -> list[str]:
         The file cannot be read, or holds no words.
     """
     try:
-        source = files("diptych.catalog") / "data" / "words.txt" if path is None else path
-        text = source.read_text(encoding="utf-8-sig" if path else "utf-8")
-    except (OSError, UnicodeError) as error:
-        raise TextError(f"the words in {path} cannot be read: {reason_of(error)}") from error
-    lines = [line.strip() for line in text.splitlines()]
+        own = files("diptych.catalog") / "data" / "words.txt"
+        text = own.read_text(encoding="utf-8") if path is None else read_text_file(path)
+    except DataError as error:
+        raise TextError(f"no words: {error}") from error
+    lines = [line.strip() for line in lines_of(text)]
     words = [line for line in lines if line and not line.startswith("#")]
     if not words:
         raise TextError(f"{path} has no words: expected one a line")

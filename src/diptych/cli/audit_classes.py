@@ -10,8 +10,8 @@ import typer
 from diptych.cli import options
 from diptych.cli.audit_bias import Seed
 from diptych.cli.auditing import run
-from diptych.cli.labels import read_labels_file
 from diptych.cli.measuring import Measuring, measuring
+from diptych.zeroshot.label_files import read_labels_file
 
 
 @measuring

@@ -221,7 +221,8 @@ def _labels(
     calibrate: str | None,
 ) -> Any:
     """The labels asked for, in the form a classifier takes; checked before anything heavy is loaded."""
-    from diptych.cli.labels import distinct, read_labels_file
+    from diptych.cli.labels import distinct
+    from diptych.zeroshot.label_files import read_labels_file
     from diptych.zeroshot.labels import read_labels
 
     if classifier is not None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from diptych.cli.console import note
-from diptych.cli.labels import class_texts, read_labels_file
+from diptych.cli.labels import class_texts
 from diptych.errors import DataError, InputError
+from diptych.zeroshot.label_files import read_labels_file
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset

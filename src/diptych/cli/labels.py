@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from diptych.cli.console import complain
-from diptych.errors import DataError, TextError
+from diptych.errors import DataError
+from diptych.zeroshot.label_files import read_labels_file
 
 _ARTICLES = {"a", "an", "the", "some", "two", "three", "several", "many", "no", "my", "your", "his", "her"}
 
@@ -17,44 +17,6 @@ _ARTICLES = {"a", "an", "the", "some", "two", "three", "several", "many", "no", 
 _PLURALS = {"people", "men", "women", "children", "mice", "geese", "teeth", "feet", "sheep", "cattle", "oxen"}
 _SILENT_H = ("hour", "honest", "honour", "honor", "heir")
 _LIKE_YOU = ("unic", "unif", "unit", "univ", "use", "usual", "ute", "eu", "ewe", "one-", "one ")
-
-
-def read_labels_file(path: Path) -> Any:
-    """Labels from a text file (one a line; `#` starts a comment) or from JSON (list or name -> texts).
-
-    Raises
-    ------
-    TextError
-        The file is not there, is no text, no JSON, or has no labels.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        labels = json.loads(text) if path.suffix.lower() == ".json" else _lines(text)
-    except OSError as error:
-        raise TextError(f"the label file {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise TextError(
-            f"the label file {path} is not what its name says ({error}): expected UTF-8 text"
-        ) from error
-    if not isinstance(labels, list | dict) or not labels:
-        raise TextError(f"{path} has no labels: expected one a line, or JSON with a list or name -> texts")
-    if not _are_labels(labels):
-        raise TextError(
-            f"{path}: expected a list of texts, or names with a text, texts, null or names below them"
-        )
-    return labels
-
-
-def _are_labels(value: Any) -> bool:
-    """Whether JSON has the form of labels: a list of texts, or names over texts, lists, nothing or names."""
-    if isinstance(value, dict):
-        return all(inner is None or isinstance(inner, str) or _are_labels(inner) for inner in value.values())
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)
-
-
-def _lines(text: str) -> list[str]:
-    stripped = (line.strip() for line in text.splitlines())
-    return [line for line in stripped if line and not line.startswith("#")]
 
 
 def prompt(label: str) -> str:
@@ -129,7 +91,7 @@ def class_texts(names: str | None) -> tuple[Any, dict[str, list[str]]]:
         return names, {}
     from diptych.zeroshot.labels import read_labels
 
-    given = read_labels_file(Path(names))
+    given = read_labels_file(Path(names), folders=True)
     if not isinstance(given, dict):
         return given, {}
     labels = read_labels(given)

@@ -192,7 +192,8 @@ class _Asked:
 
 
 def _labels(file: Path | None, words: list[str], origin: str | None) -> _Asked:
-    from diptych.cli.labels import distinct, read_labels_file
+    from diptych.cli.labels import distinct
+    from diptych.zeroshot.label_files import read_labels_file
 
     names = read_labels_file(file) if file is not None else []
     if words and isinstance(names, dict):

@@ -6,14 +6,15 @@ Reads the texts and says which picture has which; the data set made of them is `
 from __future__ import annotations
 
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from diptych.datasets import parquet
 from diptych.datasets.archives import Entry, Unread
 from diptych.datasets.containers import entries_of, scan
 from diptych.datasets.parts import OUTSIDE, select_part
 from diptych.media import IMAGE_SUFFIXES
-from diptych.media.tars import key_of
+from diptych.media.keys import CAPTION_SUFFIXES, Companions
+from diptych.media.text_files import decode_text, lines_of
 
 Captioned = tuple[list[Entry], list[tuple[str, ...]], list[tuple[str, str]]]
 
@@ -23,22 +24,23 @@ def read_captioned(path: Path, field: str, part: str) -> Captioned:
     if path.is_file() and parquet.is_parquet(path):
         return _rows(path, field)
     pictures: list[Entry] = []
-    texts: dict[PurePosixPath, tuple[str, ...] | str] = {}  # a string is the reason why there are none
-    for member, data in scan(path, lambda name: name.suffix.lower() in {".json", ".txt"}):
+    texts: dict[str, tuple[str, ...] | str] = {}  # a string is the reason why there are none
+    for member, data in scan(path, lambda name: name.suffix.lower() in CAPTION_SUFFIXES):
         if isinstance(data, bytes):
-            # Both KEY.json and KEY.txt: the one with captions wins.
-            read = _captions(member.name.suffix.lower(), data, field)
-            if not isinstance(texts.get(key_of(member.name)), tuple):
-                texts[key_of(member.name)] = read
+            texts[str(member.name)] = _captions(str(member.name), data, field)
         elif member.name.suffix.lower() in IMAGE_SUFFIXES:
             pictures.append(Entry(path, member.name, member.size))
     chosen, outside = select_part([entry.name.parts[:-1] for entry in pictures], part, path)
     skipped = [(str(pictures[position].name), OUTSIDE) for position in outside]
-    pictures = [pictures[position] for position in chosen]
+    every, pictures = pictures, [pictures[position] for position in chosen]
     entries: list[Entry] = []
     captions: list[tuple[str, ...]] = []
+    beside = Companions([*texts, *(str(entry.name) for entry in every)])
     for entry in pictures:
-        found = texts.get(key_of(entry.name), "no KEY.json or KEY.txt beside it")
+        # Both KEY.json and KEY.txt: the one with captions wins.
+        read = [texts[name] for name in beside.of(str(entry.name)).values()]
+        reason = read[0] if read else "no KEY.json or KEY.txt beside it"
+        found = next((one for one in read if isinstance(one, tuple)), reason)
         if isinstance(found, str):
             skipped.append((str(entry.name), found))
         else:
@@ -47,14 +49,15 @@ def read_captioned(path: Path, field: str, part: str) -> Captioned:
     return entries, captions, skipped
 
 
-def _captions(suffix: str, data: bytes, field: str) -> tuple[str, ...] | str:
+def _captions(name: str, data: bytes, field: str) -> tuple[str, ...] | str:
     """Captions in a file's bytes, or the reason why there are none."""
+    suffix = f".{name.rpartition('.')[2].lower()}"
     if isinstance(data, Unread):
         return f"its {suffix} was not read: {data.reason}"
     try:
-        text = data.decode("utf-8-sig")
-        record = json.loads(text) if suffix == ".json" else {field: text.splitlines()}
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        text = decode_text(data, name)
+        record = json.loads(text) if suffix == ".json" else {field: lines_of(text)}
+    except (ValueError, RecursionError) as error:  # DataError and JSONDecodeError are ValueErrors
         return f"its {suffix} cannot be read: {error}"
     if not isinstance(record, dict):
         return "its .json is not an object with fields"

@@ -14,6 +14,7 @@ from diptych.datasets.parquet import is_parquet, scan_parquet
 from diptych.datasets.pixel_tables import is_pixel_table, scan_pixel_table
 from diptych.datasets.records import is_records, scan_records
 from diptych.errors import DataError
+from diptych.media.text_files import lines_of, read_text_file
 
 
 def scan(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Member, Content | None]]:
@@ -54,20 +55,11 @@ def entries_of(path: Path) -> tuple[Entry, ...]:
 
 
 def read_text(path: Path, most: int = 2**24) -> str:
-    """A small text file that comes with a data set.
+    """A small text file that comes with a data set, in the encoding it has; its lines end in LF.
 
     Raises
     ------
     DataError
         It is not there, far too large, or no text.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-        if len(data) > most:
-            raise DataError(f"{path} is over {most:,} bytes: expected a list of names")
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text: {error}") from error
+    return "\n".join(lines_of(read_text_file(path, most)))

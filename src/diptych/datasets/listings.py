@@ -120,7 +120,7 @@ def _read(folder: Path, listing: Listing, lists: Sequence[Path]) -> Labelled:
         if not path.is_file():
             skipped.append((path.name, f"the list is not beside {lists[0].name}"))
             continue
-        for number, line in enumerate(read_text(path).splitlines(), start=1):
+        for number, line in enumerate(read_text(path).split("\n"), start=1):
             if (match := listing.line.fullmatch(line.strip())) is not None:
                 names[PurePosixPath(listing.file.format(**match.groupdict()))] = match["name"]
             elif line.strip() and not line.startswith("#") and not (number == 1 and path.suffix == ".csv"):

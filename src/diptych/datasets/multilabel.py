@@ -138,7 +138,7 @@ def _column(path: Path) -> dict[str, int]:
     """Picture -> target, of one of VOC's lists."""
     values = {"1": 1, "-1": 0, "0": -1}
     found = {}
-    for line in read_text(path).splitlines():
+    for line in read_text(path).split("\n"):
         words = line.split()
         if words and (len(words) != 2 or words[1] not in values):
             raise DataError(f"{path} has the line {line!r:.60}: expected a picture and 1, -1 or 0")

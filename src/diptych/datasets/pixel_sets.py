@@ -70,7 +70,7 @@ def _idx_file(pictures: Path) -> Labelled:
     names, found = None, read_idx_labels(labels)
     mapping = pictures.with_name(re.sub(r"-(train|test)-images.*", "-mapping.txt", pictures.name))
     if mapping != pictures and mapping.is_file():
-        rows = [line.split() for line in read_text(mapping).splitlines() if line.strip()]
+        rows = [line.split() for line in read_text(mapping).split("\n") if line.strip()]
         names = _letters(rows, mapping)
         found = np.searchsorted([int(row[0]) for row in rows], found).astype(np.int64)
     return numbered(pictures, entries_of(pictures), found, names)
@@ -124,7 +124,7 @@ def cifar_parts(path: Path) -> dict[str, list[Path]]:
 def _batches(folder: Path, files: list[Path], meta: Path) -> Labelled:
     binary = files[0].suffix == ".bin"
     labels = [read_binary_labels(file) if binary else read_batch(file)[1] for file in files]
-    names = tuple(filter(None, read_text(meta).splitlines())) if binary else read_meta(meta)
+    names = tuple(filter(None, read_text(meta).split("\n"))) if binary else read_meta(meta)
     entries = tuple(entry for file in files for entry in entries_of(file))
     return numbered(folder, entries, np.concatenate(labels), names)
 
@@ -139,7 +139,7 @@ def read_stl(path: Path, part: str) -> Labelled | None:
         labels = np.frombuffer(pictures.with_name(pictures.name.replace("_X", "_y")).read_bytes(), np.uint8)
     except OSError as error:
         raise DataError(f"{pictures} has no file of labels beside it: {error.strerror}") from error
-    names = tuple(filter(None, read_text(pictures.with_name("class_names.txt")).splitlines()))
+    names = tuple(filter(None, read_text(pictures.with_name("class_names.txt")).split("\n")))
     return numbered(pictures, entries_of(pictures), labels.astype(np.int64) - 1, names)  # they count from 1
 
 

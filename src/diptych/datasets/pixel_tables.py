@@ -17,6 +17,7 @@ from PIL import Image
 from diptych.datasets.archives import Content, Member, Unread
 from diptych.errors import DataError
 from diptych.extras import require
+from diptych.media.text_files import table_head, text_lines
 
 _ROWS = 256  # images read at a time: 7 MB of PatchCamelyon's
 _SIDE = 48  # of FER2013's images
@@ -83,9 +84,10 @@ def _scan_hdf5(
 def csv_columns(path: Path) -> list[str]:
     """Names of the columns of a CSV file, lower-case; none where it cannot be read."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return [name.strip().lower() for name in next(csv.reader(file), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
+        with path.open("rb") as file:
+            header, named, _ = table_head(text_lines(file, path))
+            return [name.strip().lower() for name in next(csv.reader([header], delimiter=named or ","), [])]
+    except (OSError, csv.Error):
         return []
 
 
@@ -100,12 +102,12 @@ def csv_rows(path: Path, *names: str) -> Iterator[tuple[str, ...]]:
     columns = csv_columns(path)
     places = [columns.index(name) for name in names]
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file)
-            next(rows, None)
-            for row in filter(None, rows):
+        with path.open("rb") as file:
+            lines = text_lines(file, path)
+            named = table_head(lines)[1]
+            for row in filter(None, csv.reader((line for line, _ in lines), delimiter=named or ",")):
                 yield tuple(row[place].strip() if place < len(row) else "" for place in places)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from error
 
 

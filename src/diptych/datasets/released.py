@@ -265,7 +265,7 @@ def _in_imagenet(folder: Path, names: Sequence[str]) -> tuple[int, ...]:
     files = folder / "imagenet_to_label_2012_v2", folder / "pytorch_to_imagenet_2012_id.json"
     if not all(file.is_file() for file in files):
         return ()
-    lines = [line.strip() for line in read_text(files[0]).splitlines()]
+    lines = [line.strip() for line in read_text(files[0]).split("\n")]
     try:
         numbers = {int(number): int(place) for place, number in json.loads(read_text(files[1])).items()}
         return tuple(numbers[lines.index(name.split(";")[0].strip())] for name in names)

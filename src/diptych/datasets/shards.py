@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from diptych.datasets.labelled import Labelled, numbered
 from diptych.datasets.parts import OUTSIDE, choose, select_part
 from diptych.errors import DataError, counted
 from diptych.media import IMAGE_SUFFIXES
-from diptych.media.tars import key_of
+from diptych.media.keys import Companions
+from diptych.media.text_files import decode_text
 
 _COUNT = "nshards.txt"
 _MOST = 1_000_000  # shards: more than any data set has
@@ -64,7 +65,7 @@ def beside(path: Path, name: str) -> list[str]:
     """Lines of a file that comes with a data set, in its folder or, of a part's folder, in the one above."""
     for folder in (path, path.parent):
         if (folder / name).is_file():
-            lines = (line.strip() for line in read_text(folder / name).splitlines())
+            lines = (line.strip() for line in read_text(folder / name).split("\n"))
             return [line for line in lines if line]
     return []
 
@@ -123,7 +124,11 @@ def read_classes(
     labels: list[int] = []
     skipped: list[tuple[str, str]] = []
     for entry, data in (one for path in paths for one in with_file(path, ".cls", part)):
-        text = data.decode("ascii", "replace").strip()
+        try:
+            text = decode_text(data, f"the .cls of {entry.name}").strip().strip("\0")
+        except DataError as error:
+            skipped.append((str(entry.name), str(error)))
+            continue
         if re.fullmatch(r"-?[0-9]{1,9}", text):
             entries.append(entry)
             labels.append(int(text))
@@ -139,14 +144,18 @@ def read_classes(
 def with_file(path: Path, suffix: str, part: str | None = None) -> list[tuple[Entry, bytes]]:
     """Every picture with the bytes of the file KEY + suffix beside it; `Unread` where there is none."""
     pictures: list[Entry] = []
-    files: dict[PurePosixPath, bytes] = {}
+    files: dict[str, bytes] = {}
     for member, data in scan(path, lambda name: name.suffix.lower() == suffix):
         if isinstance(data, bytes):
-            files[key_of(member.name)] = data
+            files[str(member.name)] = data
         elif member.name.suffix.lower() in IMAGE_SUFFIXES:
             pictures.append(Entry(path, member.name, member.size))
     none = Unread.because(f"no KEY{suffix} beside it")
-    found = [(entry, files.get(key_of(entry.name), none)) for entry in pictures]
+    beside = Companions([*files, *(str(entry.name) for entry in pictures)], (suffix,))
+    names = (beside.of(str(entry.name)).get(suffix) for entry in pictures)
+    found = [
+        (entry, none if name is None else files[name]) for entry, name in zip(pictures, names, strict=True)
+    ]
     if part is None:
         return found
     chosen, outside = select_part([entry.name.parts[:-1] for entry in pictures], part, path)

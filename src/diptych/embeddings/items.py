@@ -21,10 +21,12 @@ from diptych.embeddings.units import Unit
 from diptych.errors import DataError, ImageError, MissingExtraError
 from diptych.media import Entry, Limits, iter_members, list_archive, read_details, read_member
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
+from diptych.media.keys import companions, split_key
 from diptych.media.locations import open_location
 from diptych.media.patterns import is_remote
 from diptych.media.sources import name_of, read_source
-from diptych.media.tars import key_of
+from diptych.media.text_files import decode_text
+from diptych.media.unicode_text import existing_path
 
 HASH_BYTES = 16  # of BLAKE2b: as the catalogue names pictures
 _CAPTION_BYTES = 64 * 1024
@@ -105,15 +107,18 @@ def _file(path: Path, row: Row, limits: Limits) -> Picture:
 
 def _beside(path: Path) -> str:
     """The caption in a.txt or a.json beside a.jpg."""
-    for suffix in (".txt", ".json"):
-        with contextlib.suppress(OSError), path.with_suffix(suffix).open("rb") as file:
-            if text := _caption(suffix, file.read(_CAPTION_BYTES)):
+    for suffix, file in companions(path).items():
+        with contextlib.suppress(OSError), file.open("rb") as opened:
+            if text := _caption(suffix, opened.read(_CAPTION_BYTES), str(file)):
                 return text
     return ""
 
 
-def _caption(suffix: str, data: bytes) -> str:
-    found = captions_of_text(data) if suffix == ".txt" else captions_of_fields(parse_json(data))
+def _caption(suffix: str, data: bytes, name: str) -> str:
+    if suffix == ".txt":
+        found = captions_of_text(data, name, cut=len(data) == _CAPTION_BYTES)
+    else:
+        found = captions_of_fields(parse_json(data, name))
     return " ".join(found[0].split()) if found else ""
 
 
@@ -148,7 +153,8 @@ def _of_cell(cell: Any, name: str, row: Row, table: Path, limits: Limits) -> Pic
         return Picture(
             text, _refuse("an address: nothing is fetched picture by picture"), row | {"url": text}
         )
-    return _file(Path(os.path.abspath(table.parent / Path(text).expanduser())), row, limits)  # noqa: PTH100
+    place = Path(os.path.abspath(table.parent / Path(text).expanduser()))  # noqa: PTH100
+    return _file(existing_path(place), row, limits)
 
 
 def _refuse(reason: str) -> Callable[[], bytes]:
@@ -205,7 +211,7 @@ def _listed(path: Path) -> list[Entry]:
 
 
 def _member(place: str, name: str, fetch: Callable[[], bytes], row: Row) -> Picture:
-    key = str(key_of(PurePosixPath(name)))
+    key = split_key(name)[0]
     return Picture(f"{place}/{name}", fetch, {"key": name_of(key), "shard": name_of(place), **row})
 
 
@@ -230,9 +236,10 @@ def _told_of(entry: Entry, told: Mapping[str, bytes | ImageError]) -> Row:
         if not isinstance(data, bytes):
             continue
         suffix = PurePosixPath(one.name).suffix.lower()
-        row["caption"] = row["caption"] or _caption(suffix, data)
+        row["caption"] = row["caption"] or _caption(suffix, data, one.name)
         if suffix == ".json":
-            fields = parse_json(data)
-            row["json"] = data.decode("utf-8", "replace")
+            fields = parse_json(data, one.name)
+            with contextlib.suppress(DataError):  # no text
+                row["json"] = decode_text(data, one.name)
             row["url"] = fields["url"] if isinstance(fields.get("url"), str) else ""
     return row

@@ -17,6 +17,7 @@ from typing import Any
 
 from diptych.errors import DataError
 from diptych.media.parquet import open_parquet, rows_of
+from diptych.media.text_files import table_head, text_lines
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 LIST_SUFFIX = ".txt"
@@ -48,7 +49,7 @@ def columns_of(path: Path) -> list[str]:
         with open_parquet(path, "embeddings") as file:
             return list(file.schema_arrow.names)
     with _told(path), path.open("rb") as file:
-        return _header(file.readline())[0]
+        return _header(path, text_lines(file, path))[0]
 
 
 def chunks(path: Path, rows: int) -> Iterator[Chunk]:
@@ -103,16 +104,16 @@ def _places(path: Path, offset: int = 0) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(_LONGEST_CELL)
     with _told(path), path.open("rb") as file:
         listed = path.suffix.lower() == LIST_SUFFIX
-        separator = "" if listed else _header(file.readline())[1]
-        file.seek(offset or file.tell())
+        _, separator, start = ([], "", 0) if listed else _header(path, text_lines(file, path))
+        file.seek(offset or start)
         consumed = file.tell()
 
         def lines() -> Iterator[str]:
             nonlocal consumed
-            for line in file:
-                consumed += len(line)
+            for line, size in text_lines(file, path):
+                consumed += size
                 # A NUL makes csv give up on the whole file; it is no part of a text.
-                yield line.decode("utf-8", "replace").removeprefix("\ufeff").replace("\0", "")
+                yield line.replace("\0", "")
 
         place = consumed
         rows = ([line] for line in lines()) if listed else csv.reader(lines(), delimiter=separator)
@@ -122,10 +123,11 @@ def _places(path: Path, offset: int = 0) -> Iterator[tuple[int, list[str]]]:
             place = consumed
 
 
-def _header(line: bytes) -> tuple[list[str], str]:
-    text = line.decode("utf-8", "replace").removeprefix("\ufeff")
-    separator = max(_SEPARATORS, key=text.count)
-    return next(csv.reader([text], delimiter=separator), []), separator
+def _header(path: Path, lines: Iterator[tuple[str, int]]) -> tuple[list[str], str, int]:
+    """The columns, their separator, and how many bytes the header takes."""
+    text, separator, consumed = table_head(lines)
+    separator = separator or ("\t" if path.suffix.lower() == ".tsv" else max(_SEPARATORS, key=text.count))
+    return next(csv.reader([text], delimiter=separator), []), separator, consumed
 
 
 @contextlib.contextmanager

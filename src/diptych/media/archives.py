@@ -20,16 +20,16 @@ from pathlib import Path, PurePosixPath
 
 from diptych.errors import ImageError
 from diptych.media.files import IMAGE_SUFFIXES
+from diptych.media.keys import Companions
 from diptych.media.sources import Limits, name_of, naming, plain_file
 from diptych.media.system_folders import is_in_system_folder
-from diptych.media.tars import TarReader, headers, key_of
+from diptych.media.tars import TarReader, headers
 
 ARCHIVE_SUFFIXES = (".zip", ".cbz", ".tar", ".cbt", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")  # with members, without
 _PACKED_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 _ENCRYPTED = 0x1  # a zip's flag
 _LOCAL_HEADER = 30  # bytes before a zip member's name
-_CAPTIONS = (".txt", ".json")
 # A compressed tar may unpack to this many times its size and this many bytes before it is called a bomb:
 # pictures hardly compress at all.
 _MOST_TIMES, _MOST_BYTES = 100, 2**30
@@ -52,7 +52,7 @@ class Entry:
     offset : int, optional
         Where its bytes (in a zip, its header) begin in the archive; None where it can only be read in turn.
     captions : tuple of Entry
-        KEY.txt and KEY.json beside KEY.jpg.
+        KEY.txt and KEY.json beside KEY.jpg, see `keys`.
     """
 
     name: str
@@ -200,25 +200,14 @@ def _entries(path: Path) -> Iterator[Entry]:
 
 
 def _with_captions(entries: Iterable[Entry]) -> list[Entry]:
-    """The pictures, each with its captions: beside a.b.jpg stand a.b.txt or, as in WebDataset, a.txt."""
-    pictures, beside = [], dict[str, Entry]()
-    for entry in entries:
-        place = PurePosixPath(entry.name)
-        if _is_hidden(place):
-            continue
-        if place.suffix.lower() in IMAGE_SUFFIXES:
-            pictures.append(entry)
-        elif place.suffix.lower() in _CAPTIONS:
-            beside[f"{place.with_suffix('')}{place.suffix.lower()}"] = entry
-    return [replace(picture, captions=tuple(_beside(picture, beside))) for picture in pictures]
-
-
-def _beside(picture: Entry, found: dict[str, Entry]) -> Iterator[Entry]:
-    place = PurePosixPath(picture.name)
-    for suffix in _CAPTIONS:
-        entry = found.get(f"{place.with_suffix('')}{suffix}") or found.get(f"{key_of(place)}{suffix}")
-        if entry is not None:
-            yield entry
+    """The pictures, each with its captions."""
+    files = {entry.name: entry for entry in entries if not _is_hidden(PurePosixPath(entry.name))}
+    beside = Companions(files)
+    return [
+        replace(entry, captions=tuple(files[text] for text in beside.of(name).values()))
+        for name, entry in files.items()
+        if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    ]
 
 
 def _is_hidden(place: PurePosixPath) -> bool:

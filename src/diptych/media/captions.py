@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from typing import Any
+
+from diptych.errors import DataError
+from diptych.media.text_files import decode_text
 
 DEFAULT_FIELDS = ("captions", "caption", "text")
 
 
-def captions_of_text(data: bytes) -> tuple[str, ...]:
+def captions_of_text(data: bytes, name: str = "a caption", *, cut: bool = False) -> tuple[str, ...]:
     r"""Read KEY.txt: the whole file is one caption, white space trimmed; none if it is empty.
+
+    Parameters
+    ----------
+    data : bytes
+        In the encoding it has, see `text_files`. What is no text gives no caption, with a warning.
+    name : str
+        For the warning.
+    cut : bool
+        These are the first bytes of a longer file.
 
     Examples
     --------
     >>> captions_of_text(b"a dog in the snow\n")
     ('a dog in the snow',)
     """
-    text = data.decode("utf-8-sig", errors="replace").strip()
+    text = _text(data, name, cut=cut).strip()
     return (text,) if text else ()
 
 
-def parse_json(data: bytes) -> dict[str, Any]:
+def _text(data: bytes, name: str, *, cut: bool = False) -> str:
+    try:
+        return decode_text(data, name, cut=cut)
+    except DataError as error:
+        warnings.warn(f"{error}; its captions are left out", UserWarning, stacklevel=4)
+        return ""
+
+
+def parse_json(data: bytes, name: str = "JSON with captions") -> dict[str, Any]:
     r"""Read KEY.json as an object; an empty one where it is not (the record then has no caption).
 
     JSON can spell half of a surrogate pair, which no file, table or database takes: it becomes U+FFFD.
@@ -32,7 +53,7 @@ def parse_json(data: bytes) -> dict[str, Any]:
     True
     """
     try:
-        value = _unicode(json.loads(data))
+        value = _unicode(json.loads(_text(data, name)))
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

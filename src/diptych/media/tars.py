@@ -1,4 +1,4 @@
-"""Tar archives at the level every reader of them shares: headers one after another, and WebDataset's names.
+"""Tar archives at the level every reader of them shares: headers one after another.
 
 Nothing is ever unpacked to disk, so a name inside an archive can do no harm. What members mean is left to the
 rooms above: pictures (`archives`), pairs for training, labelled sets for measuring.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import IO, Any
 
 LONGEST = 2**20  # bytes of headers before one file: names are a few thousand, attributes up to 64 KB each
@@ -70,14 +69,3 @@ def headers(tar: TarReader) -> Iterator[tarfile.TarInfo]:
         before = tar.offset
         if member.isreg():
             yield member
-
-
-def key_of(name: PurePosixPath) -> PurePosixPath:
-    """WebDataset's key: the path up to the first dot of the file name.
-
-    Examples
-    --------
-    >>> str(key_of(PurePosixPath("a.b/0001.seg.png")))
-    'a.b/0001'
-    """
-    return name.with_name(name.name.split(".", 1)[0] or name.name)

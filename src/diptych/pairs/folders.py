@@ -10,15 +10,16 @@ from pathlib import Path
 from diptych.errors import DataError
 from diptych.media import find_images
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
+from diptych.media.keys import companions
 from diptych.pairs.captions import DEFAULT_TEMPLATES
 from diptych.pairs.records import LabelledSource, Source, require_records
-
-_HELPERS = (".txt", ".json")
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Pictures with a caption file of the same name: a.jpg and a.txt (or a.json), subfolders too.
+    """Pictures with a caption file of the same key (`diptych.media.keys`): a.jpg and a.txt (or a.json).
+
+    Subfolders too.
 
     Parameters
     ----------
@@ -79,18 +80,22 @@ class _Folder(_FolderSource):
     def __init__(self, description: Folder) -> None:
         super().__init__(description.path)
         self._field = description.caption_field
+        self._texts: list[tuple[Path | None, Path | None]] = []  # .txt and .json of each
         for path in find_images([self.root]):
-            if any(path.with_suffix(suffix).exists() for suffix in _HELPERS):
+            if beside := companions(path):
                 self.paths.append(path)
+                self._texts.append((beside.get(".txt"), beside.get(".json")))
             else:
-                self.dropped["no caption"] += 1
+                self.drop("no caption", str(path))
         require_records(self, description.path, "pictures with a .txt or .json of the same name beside them")
 
     def captions(self, index: int) -> tuple[str, ...]:
-        text, fields = (self.paths[index].with_suffix(suffix) for suffix in _HELPERS)
-        if self._field is None and text.exists():
-            return captions_of_text(read_file(text))
-        return captions_of_fields(parse_json(read_file(fields)), self._field) if fields.exists() else ()
+        text, fields = self._texts[index]
+        if self._field is None and text is not None:
+            return captions_of_text(read_file(text), str(text))
+        if fields is None:
+            return ()
+        return captions_of_fields(parse_json(read_file(fields), str(fields)), self._field)
 
 
 class _LabelledFolder(LabelledSource, _FolderSource):
@@ -99,7 +104,7 @@ class _LabelledFolder(LabelledSource, _FolderSource):
         self.prepare(description.templates, description.rename, description.exclude)
         for path in find_images([self.root]):
             if path.parent == self.root:
-                self.dropped["no label"] += 1
+                self.drop("no label", str(path))
             elif self.add(path.parent.name, {}):
                 self.paths.append(path)
         self.finish()

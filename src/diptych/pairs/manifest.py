@@ -3,13 +3,13 @@ r"""How many pairs lie in each tar shard: counted once from the headers, kept in
 The manifest of a folder of shards is the file `diptych-shards.json` in it. Where that cannot be written (a
 URL, a folder for reading only) it is a file of the user's cache, named after the folder:
 
-    {"format": "diptych-shards", "version": 1, "folder": "/data/shards", "shards": {
+    {"format": "diptych-shards", "version": 2, "folder": "/data/shards", "shards": {
         "00000.tar": {"size": 731791360, "stamp": "mtime:1764511260000000000", "records": 10000,
                       "pairs": 9987, "pairs_with_json": 9987, "headers": "5f3a..."}}}
 
     size             bytes of the file
     stamp            what changes when the file does: its time in nanoseconds, or what its server calls it
-    records          groups of members with one key, in WebDataset's sense
+    records          groups of members with one key, see `diptych.media.keys`
     pairs            records with a picture and a .txt or .json
     pairs_with_json  records with a picture and a .json: the pairs where captions are read from a JSON field
     headers          BLAKE2b (16 bytes, hex) of "NAME\0SIZE\n" for every member of a record, in order
@@ -38,10 +38,12 @@ from diptych.errors import DataError
 from diptych.extras import require
 from diptych.media.locations import open_location, retried
 from diptych.media.patterns import is_remote
-from diptych.pairs.walk import open_shard, record_members
+from diptych.media.tars import headers
+from diptych.pairs.grouping import Group, Grouping
+from diptych.pairs.walk import open_shard
 
 FILE = "diptych-shards.json"
-FORMAT = {"format": "diptych-shards", "version": 1}
+FORMAT = {"format": "diptych-shards", "version": 2}  # 1 took keys up to the first dot
 CONNECTIONS = 16  # remote shards read at a time
 FEW = 32  # shards that one process counts sooner than others start
 
@@ -134,22 +136,27 @@ def _count(location: str, identity: Identity | None, tries: int, seconds: float)
 def _read_headers(location: str, identity: Identity | None) -> ShardCounts:
     """Count one shard; one that breaks off has the records that come before that, as for a stream."""
     digest = hashlib.blake2b(digest_size=16)
-    roles: list[set[str]] = []
+    grouping, last = Grouping[None](), -1
+    groups: list[Group[None]] = []
     try:
         with open_location(location) as stream, open_shard(stream) as tar:
-            for index, _, role, member in record_members(tar):
-                if index == len(roles):
-                    roles.append(set())
-                roles[index].add(role)
-                digest.update(f"{member.name}\0{member.size}\n".encode("utf-8", "surrogateescape"))
+            for member in headers(tar):
+                groups += grouping.open(member.name)
+                if grouping.group is not None:
+                    last = grouping.group.number
+                    grouping.keep(None)
+                    digest.update(f"{member.name}\0{member.size}\n".encode("utf-8", "surrogateescape"))
+            groups += grouping.close()
     except (tarfile.TarError, zlib.error, UnicodeError, ValueError, EOFError) as error:
-        if not roles:
+        groups += grouping.close()
+        if last < 0:
             raise DataError(f"{location} is not a tar archive that can be read: {error}") from error
-        roles.pop()  # what its last member holds may be cut off
+        # What its last member holds may be cut off.
+        groups, last = [group for group in groups if group.number != last], last - 1
     size, stamp = identity or (0, "")
-    pairs = sum("image" in record and len(record) > 1 for record in roles)
-    with_json = sum({"image", "json"} <= record for record in roles)
-    return ShardCounts(size, stamp, len(roles), pairs, with_json, digest.hexdigest())
+    pairs = sum(group.complete for group in groups)
+    with_json = sum({"image", "json"} <= group.parts.keys() for group in groups)
+    return ShardCounts(size, stamp, last + 1, pairs, with_json, digest.hexdigest())
 
 
 def _pool(left: Mapping[str, object], workers: int) -> Executor:

@@ -13,7 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from diptych.errors import DataError
+from diptych.media.text_files import lines_of, read_text_file
 from diptych.pairs.order import UInts, mix, unit
+
+_MOST = 2**32  # bytes: a line for each caption of a large set
 
 
 class Negatives:
@@ -44,8 +47,8 @@ class Negatives:
         self.each = each
         self._known: dict[str, list[str]] = {}
         try:
-            lines = Path(path).expanduser().read_text("utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
+            lines = lines_of(read_text_file(Path(path).expanduser(), _MOST))
+        except DataError as error:
             raise DataError(f"{path} cannot be read as a file of negatives: {error}") from error
         for number, line in enumerate(lines, start=1):
             if line.strip():

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from diptych.errors import DataError, DiptychError, ImageError
+from diptych.errors import DataError, DiptychError, ImageError, counted
 from diptych.pairs.pictures import Cache, Pixels, decode, free_memory
-from diptych.pairs.records import Source
+from diptych.pairs.records import Source, told_reasons
 
 
 @dataclass
@@ -30,8 +30,12 @@ class Report:
         self.examples.setdefault(reason, example)
 
     def __str__(self) -> str:
-        reasons = ", ".join(f"{count:,} x {reason}" for reason, count in self.skipped.most_common())
-        return f"{self.skipped.total():,} records skipped: {reasons}" if reasons else "no record skipped"
+        reasons = told_reasons(dict(self.skipped.most_common()), self.examples)
+        return (
+            f"{counted(self.skipped.total(), 'record')} skipped: {reasons}"
+            if reasons
+            else "no record skipped"
+        )
 
 
 class Reader:
@@ -62,6 +66,8 @@ class Reader:
         self.report = Report()
         for source in sources:
             self.report.skipped.update(source.dropped)
+            for reason, name in source.examples.items():
+                self.report.examples.setdefault(reason, name)
         self._lock = threading.Lock()
         if cache == "auto":
             budget = min(budget, free_memory() // 4)

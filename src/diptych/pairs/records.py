@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,9 +37,18 @@ class Source(ABC):
     ----------
     dropped : Counter of str
         Records left out while indexing, by reason.
+    examples : mapping of str
+        The first one left out for each reason, where it has a name.
     """
 
     dropped: Counter[str]
+    examples: Mapping[str, str] = MappingProxyType({})
+
+    def drop(self, reason: str, name: str = "") -> None:
+        """Count a record that is left out."""
+        self.dropped[reason] += 1
+        if name:
+            self.examples = {reason: name, **self.examples}
 
     @abstractmethod
     def __len__(self) -> int:
@@ -80,7 +90,8 @@ class Subset(Source):
     """Some records of another source."""
 
     def __init__(self, source: Source, indices: NDArray[np.int64]) -> None:
-        self.source, self.indices, self.dropped = source, indices, source.dropped
+        self.source, self.indices = source, indices
+        self.dropped, self.examples = source.dropped, source.examples
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -230,8 +241,20 @@ class LabelledSource(Source):
         return self._written[self._labels[index]][1]
 
 
+def told_reasons(counts: Mapping[str, int], examples: Mapping[str, str]) -> str:
+    """Why records were left out, with the first of each reason.
+
+    Examples
+    --------
+    >>> told_reasons({"no caption": 1200, "no picture": 1}, {"no caption": "a.jpg"})
+    '1,200 x no caption (the first: a.jpg), 1 x no picture'
+    """
+    first = {reason: f" (the first: {name})" for reason, name in examples.items()}
+    return ", ".join(f"{count:,} x {reason}{first.get(reason, '')}" for reason, count in counts.items())
+
+
 def require_records(source: Source, pattern: object, expected: str) -> None:
     """Raise DataError for a source with nothing in it."""
     if len(source) == 0:
-        why = ", ".join(f"{count} x {reason}" for reason, count in source.dropped.items()) or "nothing in it"
+        why = told_reasons(source.dropped, source.examples) or "nothing in it"
         raise DataError(f"{pattern} holds no usable record ({why}): expected {expected}")

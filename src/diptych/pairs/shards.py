@@ -6,18 +6,20 @@ What a tar is, is known to tars.py; what a caption is, to captions.py.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.media import IMAGE_SUFFIXES
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
+from diptych.media.keys import Companions, split_key
 from diptych.media.patterns import find_files
 from diptych.pairs.captions import DEFAULT_TEMPLATES
+from diptych.pairs.grouping import SECOND
 from diptych.pairs.order import distinct_names
 from diptych.pairs.records import LabelledSource, Source, require_records
 from diptych.pairs.tars import Tar
@@ -78,13 +80,23 @@ class LabelledTar:
         return _LabelledTar(self)
 
 
+class _Picture(NamedTuple):
+    """A picture in an archive: its key and name below the archive's, its place, and those of its helpers."""
+
+    key: str
+    name: str
+    place: Place
+    helpers: Mapping[str, Place]  # by suffix
+    accessory: bool  # without helpers, beside the picture of the key up to the first dot
+
+
 class _TarSource(Source):
     """Pictures in tars: keys, and the place of each record's picture; archives' `names` all differ."""
 
     def __init__(self, pattern: Pattern) -> None:
+        self.dropped = Counter()
         self.tars = [Tar(path) for path in find_files(pattern)]
         self.names = distinct_names([str(tar.path.with_name(tar.name)) for tar in self.tars])
-        self.dropped = Counter()
         self.keys: list[str] = []
         self._images = np.empty((0, 3), np.int64)
 
@@ -100,20 +112,23 @@ class _TarSource(Source):
     def _bytes(self, place: Sequence[int] | NDArray[np.int64]) -> bytes:
         return self.tars[int(place[0])].blob.read(int(place[1]), int(place[2]))
 
-    def _groups(self, number: int) -> dict[str, dict[str, Place]]:
-        """Gather an archive's members by key: the name up to its first dot, as in WebDataset."""
-        groups: dict[str, dict[str, Place]] = {}
-        for name, offset, size in self.tars[number].members():
-            folder, _, file = name.rpartition("/")
-            stem, dot, suffix = file.partition(".")
-            if not stem or not dot:
-                continue
-            suffix = suffix.lower()
-            role = "image" if f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES else suffix
-            groups.setdefault(f"{folder}/{stem}" if folder else stem, {})[role] = (number, offset, size)
+    def _pictures(self, number: int) -> Iterator[_Picture]:
+        """The pictures of an archive.
+
+        Of a name that comes twice the last one counts, as it is when an archive is unpacked.
+        """
+        places = {name: (number, offset, size) for name, offset, size in self.tars[number].members()}
+        files = Companions(places)
+        for name in places:
+            key, suffix = split_key(name)
+            if suffix in IMAGE_SUFFIXES:
+                helpers = {suffix: places[text] for suffix, text in files.of(name).items()}
+                where = f"{self.names[number]}/{key}"
+                yield _Picture(where, where + name[len(key) :], places[name], helpers, files.accessory(name))
+        for key in files.unused():
+            self.drop("no picture", f"{self.names[number]}/{key}")
         if self.tars[number].cut_short:
-            self.dropped["archive cut short"] += 1
-        return groups
+            self.drop("archive cut short", str(self.tars[number].path))
 
 
 class _TarPairs(_TarSource):
@@ -122,16 +137,18 @@ class _TarPairs(_TarSource):
         self._field = description.caption_field
         images, texts, objects = [], [], []
         for number in range(len(self.tars)):
-            for key, group in self._groups(number).items():
-                if "image" not in group:
-                    self.dropped["no picture"] += 1
-                elif "txt" not in group and "json" not in group:
-                    self.dropped["no caption"] += 1
+            known: set[str] = set()
+            for picture in self._pictures(number):
+                if picture.accessory or picture.key in known:  # one record a key, as for a stream
+                    self.drop(SECOND, picture.name)
+                elif not picture.helpers:
+                    self.drop("no caption", picture.name)
                 else:
-                    self.keys.append(f"{self.names[number]}/{key}")
-                    images.append(group["image"])
-                    texts.append(group.get("txt", NOWHERE))
-                    objects.append(group.get("json", NOWHERE))
+                    self.keys.append(picture.key)
+                    images.append(picture.place)
+                    texts.append(picture.helpers.get(".txt", NOWHERE))
+                    objects.append(picture.helpers.get(".json", NOWHERE))
+                known.add(picture.key)
         self._images, self._texts, self._objects = (
             np.array(p, np.int64).reshape(-1, 3) for p in (images, texts, objects)
         )
@@ -140,8 +157,10 @@ class _TarPairs(_TarSource):
     def captions(self, index: int) -> tuple[str, ...]:
         text, fields = self._texts[index], self._objects[index]
         if text[0] >= 0 and self._field is None:
-            return captions_of_text(self._bytes(text))
-        return captions_of_fields(parse_json(self._bytes(fields)), self._field) if fields[0] >= 0 else ()
+            return captions_of_text(self._bytes(text), f"{self.keys[index]}.txt")
+        if fields[0] < 0:
+            return ()
+        return captions_of_fields(parse_json(self._bytes(fields), f"{self.keys[index]}.json"), self._field)
 
 
 class _LabelledTar(LabelledSource, _TarSource):
@@ -150,17 +169,19 @@ class _LabelledTar(LabelledSource, _TarSource):
         self.prepare(description.templates, description.rename, description.exclude)
         images = []
         for number in range(len(self.tars)):
-            for key, group in self._groups(number).items():
-                if "image" not in group:
-                    self.dropped["no picture"] += 1
-                    continue
-                fields = parse_json(self._bytes(group["json"])) if "json" in group else {}
-                label = _label_of(key, fields, description.label_field)
+            known: set[str] = set()
+            for picture in self._pictures(number):
+                place = picture.helpers.get(".json")
+                fields = {} if place is None else parse_json(self._bytes(place), f"{picture.key}.json")
+                inside = picture.key[len(self.names[number]) + 1 :]
+                label = _label_of(inside, fields, description.label_field)
                 if label is None:
-                    self.dropped["no label"] += 1
+                    self.drop("no label", picture.name)
                 elif self.add(label, fields):
-                    self.keys.append(f"{self.names[number]}/{key}")
-                    images.append(group["image"])
+                    # Two pictures of one key have a label each: the second is called by its whole name.
+                    self.keys.append(picture.name if picture.key in known else picture.key)
+                    images.append(picture.place)
+                known.add(picture.key)
         self._images = np.array(images, np.int64).reshape(-1, 3)
         self.finish()
         asked = f"JSON field {description.label_field!r}" if description.label_field else "<class>/<file>"

@@ -13,6 +13,7 @@ from pathlib import Path
 from diptych.errors import DataError
 from diptych.media import IMAGE_SUFFIXES
 from diptych.media.captions import DEFAULT_FIELDS, captions_of_fields, parse_json
+from diptych.media.keys import CAPTION_SUFFIXES
 from diptych.media.patterns import find_files
 from diptych.pairs.folders import Folder, LabelledFolder
 from diptych.pairs.records import (
@@ -74,7 +75,7 @@ def _describe_folder(folder: Path) -> Description:
     tars = sorted(path for path in folder.iterdir() if path.name.endswith((".tar", ".tar.gz", ".tgz")))
     if tars:
         return describe(tars)
-    captioned = any(path.suffix.lower() in (".txt", ".json") for path in islice(folder.rglob("*.*"), PEEK))
+    captioned = any(path.suffix.lower() in CAPTION_SUFFIXES for path in islice(folder.rglob("*.*"), PEEK))
     return Folder(folder) if captioned else LabelledFolder(folder)
 
 
@@ -83,7 +84,7 @@ def _describe_tar(pairs: str | Path | Sequence[str | Path], tar: Tar) -> Descrip
     if any(name.lower().endswith(".txt") for name, _, _ in members):
         return TarPairs(pairs)
     objects = [(offset, size) for name, offset, size in members if name.lower().endswith(".json")]
-    fields = parse_json(tar.blob.read(*objects[0])) if objects else {}
+    fields = parse_json(tar.blob.read(*objects[0]), f"the first .json of {tar.path}") if objects else {}
     if captions_of_fields(fields):
         return TarPairs(pairs)
     if isinstance(fields.get("label"), str):

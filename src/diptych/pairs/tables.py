@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from diptych.disk import file_inside
 from diptych.errors import DataError
 from diptych.media.parquet import open_parquet, rows_of
 from diptych.media.patterns import find_files, refuse_remote
+from diptych.media.text_files import table_head, text_lines
+from diptych.media.unicode_text import existing_path
 from diptych.pairs.folders import read_file
 from diptych.pairs.records import Source, require_records
 from diptych.pairs.tars import Spool
@@ -95,17 +99,18 @@ class _Table(Source):
         if isinstance(image, dict):  # as Hugging Face data sets keep pictures
             image = image.get("bytes") or image.get("path")
         if not captions or not image or not isinstance(image, str | bytes):
-            self.dropped["no picture" if captions else "no caption"] += 1
+            self.drop("no picture" if captions else "no caption")
         elif isinstance(image, bytes):
             # Named by content, so that a row more or less renames no other.
             name = hashlib.blake2b(image, digest_size=16).hexdigest()
             self._append(name, (self._spool.write(image), len(image)), captions)
         else:
             refuse_remote(image)
-            path = file_inside(root, image) if self._root_given else root / image
-            if path is None:
-                self.dropped["outside of root"] += 1
+            inside = file_inside(root, image) if self._root_given else root / image
+            if inside is None:
+                self.drop("outside of root", image)
                 return
+            path = existing_path(inside)
             if path in self._known:
                 self._captions[self._known[path]] += captions
             else:
@@ -126,18 +131,27 @@ def _rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
 def _csv_rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
     csv.field_size_limit(_LONGEST_CELL)
     try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            header = file.readline()
-            separator = description.separator or _separator(header, description)
+        with _opened(path) as file:
+            lines = text_lines(file, path)
+            header, named, _ = table_head(lines)
+            separator = description.separator or named or _separator(header, description)
             columns = next(csv.reader([header], delimiter=separator), [])
             places = [_find(columns, name, path) for name in description.columns]
             # A NUL makes csv give up on the whole file; it is no part of a caption.
-            lines = (line.replace("\0", "") for line in file)
-            for row in csv.reader(lines, delimiter=separator):
+            texts = (line.replace("\0", "") for line, _ in lines)
+            for row in csv.reader(texts, delimiter=separator):
                 if row:
                     yield [row[place] for place in places] if len(row) > max(places) else [None]
-    except (OSError, csv.Error, TypeError) as error:
+    except (OSError, EOFError, zlib.error, csv.Error, TypeError) as error:
         raise DataError(f"{path} is not a table that can be read: {error}") from error
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """A table, plain or packed with gzip (told by its first bytes)."""
+    file = path.open("rb")
+    packed = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    return gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[return-value]
 
 
 def _separator(header: str, description: Table) -> str:

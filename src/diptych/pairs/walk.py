@@ -1,8 +1,8 @@
 """Records of one shard, in the order they lie in it: a tar read from front to back.
 
 A record is what stands together under one key: KEY.jpg with KEY.txt or KEY.json, next to each other, as every
-tool that writes shards puts them. `tars.py` reads archives at random, for which it keeps an index; here
-nothing is kept, so a shard can be as long as it likes and lie anywhere.
+tool that writes shards puts them (`grouping.py`). `tars.py` reads archives at random, for which it keeps an
+index; here nothing is kept, so a shard can be as long as it likes and lie anywhere.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from diptych.errors import DataError
-from diptych.media import IMAGE_SUFFIXES
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.media.locations import open_location, retried
 from diptych.media.tars import TarReader, headers
+from diptych.pairs.grouping import IMAGE, SECOND, Group, Grouping
+
+# Of a member: its bytes, or its header where they can be read later; None where they are not wanted.
+Part = bytes | tarfile.TarInfo | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Walk:
         self.location, self.reached, self.dropped = location, start, Counter[str]()
         self._wanted, self._field, self._tries, self._seconds = wanted, field, tries, seconds
         self._running: Iterator[Streamed] | None = None
-        self._counted = start - 1
+        self._counted, self._second_pictures = start - 1, set[str]()
         folder, slash, file = (name or PurePosixPath(location).name).rpartition("/")
         self._shard = folder + slash + file.partition(".tar")[0].removesuffix(".tgz")
 
@@ -102,59 +105,61 @@ class Walk:
 
     def _read(self, start: int) -> Iterator[Streamed]:
         with open_location(self.location) as stream, open_shard(stream) as tar:
-            index, key, parts = -1, "", dict[str, bytes]()
-            for number, stem, role, member in record_members(tar):
-                if number != index:
-                    if (record := self._record(index, key, parts)) is not None:
-                        yield record
-                    index, key, parts = number, stem, {}
-                if index >= start and self._wanted(index):
-                    data = tar.extractfile(member)
-                    parts[role] = b"" if data is None else data.read()
+            seekable = stream.seekable() and tar.fileobj is stream
+            grouping = Grouping[Part]()
+            last: Group[Part] | None = None
+            for member in headers(tar):
+                yield from self._records(tar, grouping.open(member.name), start)
+                group = grouping.group
+                if group is None:
+                    continue
+                wanted, last = group.number >= start and self._wanted(group.number), group
+                # Captions may be lent to a record that is wanted.
+                if wanted or (grouping.role != IMAGE and not seekable):
+                    grouping.keep(_bytes(tar, member))
+                else:
+                    grouping.keep(member if seekable else None)
             # An archive ends with a block of zeros; one that does not was cut off, if only there.
             whole = _position(tar) >= tar.offset + tarfile.BLOCKSIZE
-            record = self._record(index, key, parts) if whole or _complete(parts) else None
-            if record is not None:
-                yield record
+            done = [group for group in grouping.close() if whole or group is not last or group.complete]
+            yield from self._records(tar, done, start)
             if not whole:
                 raise DataError(f"{self.location} ends too early")
 
-    def _record(self, index: int, key: str, parts: dict[str, bytes]) -> Streamed | None:
+    def _records(self, tar: TarReader, groups: list[Group[Part]], start: int) -> Iterator[Streamed]:
+        """Those of the finished records that are wanted and are pairs."""
+        for group in groups:
+            if group.number >= start and self._wanted(group.number):
+                parts = {
+                    role: _bytes(tar, part) if isinstance(part, tarfile.TarInfo) else part
+                    for role, part in group.parts.items()
+                }
+                if (record := self._record(group, parts)) is not None:
+                    yield record
+
+    def _record(self, group: Group[Part], parts: dict[str, bytes | None]) -> Streamed | None:
         """What was read of a record as a pair, None if it is none."""
-        if not parts:
-            return None
         captions: tuple[str, ...] = ()
-        if "txt" in parts and self._field is None:
-            captions = captions_of_text(parts["txt"])
-        elif "json" in parts:
-            captions = captions_of_fields(parse_json(parts["json"]), self._field)
-        if "image" in parts and captions:
-            return Streamed(index, f"{self._shard}/{key}", parts["image"], captions)
-        if index > self._counted:  # once, also where the shard is read again
-            self.dropped["no caption" if "image" in parts else "no picture"] += 1
-            self._counted = index
+        name = f"{self._shard}/{group.key}"
+        if parts.get("txt") is not None and self._field is None:
+            captions = captions_of_text(parts["txt"] or b"", f"{name}.txt")
+        elif parts.get("json") is not None:
+            captions = captions_of_fields(parse_json(parts["json"] or b"", f"{name}.json"), self._field)
+        image = parts.get(IMAGE)
+        if image is not None and captions:
+            return Streamed(group.number, name, image, captions)
+        if group.second and group.second not in self._second_pictures:
+            self._second_pictures.add(group.second)
+            self.dropped[SECOND] += 1
+        elif group.number > self._counted and not (group.lent or group.second):
+            self.dropped["no caption" if IMAGE in parts else "no picture"] += 1
+        self._counted = max(self._counted, group.number)  # once, also where the shard is read again
         return None
 
 
-def record_members(tar: TarReader) -> Iterator[tuple[int, str, str, tarfile.TarInfo]]:
-    """Read the headers of a shard: for each member of a record its number, key, role and header.
-
-    The role is "image", "txt" or "json"; members of other kinds are left out. A record is a run of members
-    with one key.
-
-    Raises
-    ------
-    tarfile.TarError, EOFError, zlib.error, OSError
-        As `media.tars.headers`.
-    """
-    index, key = -1, ""
-    for member in headers(tar):
-        stem, role = _name(member.name)
-        if not role:
-            continue
-        if stem != key:
-            index, key = index + 1, stem
-        yield index, stem, role, member
+def _bytes(tar: TarReader, member: tarfile.TarInfo) -> bytes:
+    data = tar.extractfile(member)
+    return b"" if data is None else data.read()
 
 
 def open_shard(stream: IO[bytes]) -> TarReader:
@@ -163,24 +168,9 @@ def open_shard(stream: IO[bytes]) -> TarReader:
     return TarReader.open(fileobj=stream, mode=mode)  # type: ignore[call-overload, no-any-return]
 
 
-def _complete(parts: dict[str, bytes]) -> bool:
-    return "image" in parts and len(parts) > 1
-
-
 def _position(tar: tarfile.TarFile) -> int:
     """How far an archive has been read, unpacked."""
     return 0 if tar.fileobj is None else tar.fileobj.tell()
-
-
-def _name(member: str) -> tuple[str, str]:
-    """A member's key and what it is of the record: image, txt or json; nothing if it is none of them."""
-    path = PurePosixPath(member)
-    stem, dot, suffix = path.name.partition(".")
-    if not (stem and dot):
-        return "", ""
-    suffix = suffix.lower()
-    role = "image" if f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES else suffix
-    return str(path.with_name(stem)), role if role in ("image", "txt", "json") else ""
 
 
 def _plain(stream: IO[bytes]) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from diptych.errors import DataError, TextError
+from diptych.media.text_files import read_text_file
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,13 @@ def load_language(code: str | Path) -> Language:
     if str(code) in _shipped():
         return _language(str(code), _shipped()[str(code)], str(code))
     path = Path(code)
-    try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
+    if not path.is_file():
         raise TextError(
             f"no language {str(code)!r}: there are en, {', '.join(languages())}, or a JSON file with "
-            f"language, templates and names ({error.strerror})"
-        ) from error
+            "language, templates and names"
+        )
+    try:
+        value = json.loads(read_text_file(path))
     except ValueError as error:
         raise TextError(f"{path} is no JSON file of a language: {error}") from error
     return _language(path.stem, value, str(path))

@@ -1,0 +1,271 @@
+"""Files of labels, read as what their names say: one a line, CSV, JSON, YAML; or refused.
+
+What other tools write holds more than labels: the header of a table, numbers before the labels, the tree of a
+YAML file. Taken for labels, those give scores of nonsense without a word.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import DataError, TextError, counted
+from diptych.media.text_files import lines_of, read_text_file, separator_line
+from diptych.media.unicode_text import composed
+
+LINE_SUFFIXES = ("", ".txt", ".text", ".names", ".labels", ".classes", ".lst", ".list")
+EXPECTED = (
+    "expected one label a line (.txt), a table with a column 'label' (.csv, .tsv), a list or name -> texts "
+    "(.json), or 'names' as in a data.yaml (.yaml)"
+)
+# Columns of tables that hold labels, best first.
+_COLUMNS = (
+    *("label", "labels", "name", "names", "class", "classes", "class_name", "classname", "class_names"),
+    *(
+        "label_name",
+        "display_name",
+        "category",
+        "categories",
+        "category_name",
+        "tag",
+        "tags",
+        "text",
+        "title",
+    ),
+)
+_LISTS = ("labels", "names", "classes", "class_names", "categories", "id2label")  # fields of JSON and YAML
+_NAMES = ("name", "label", "class", "class_name", "display_name", "title", "text")  # of one label's object
+_SYNSET = re.compile(r"n\d{8}")
+_SYNSET_LINE = re.compile(r"n\d{8}[\s,:]+(?P<label>\S.*)")
+_NUMBERED_LINE = re.compile(r"(?P<number>\d+)(?:\s*[:,;\t]\s*|\s+)(?P<label>\S.*)")
+# A comment is a "#" with a space after it, at the beginning or after a space: "C#" and "#1 dad" are labels.
+_COMMENT = re.compile(r"(?:^|\s)#+(?:\s.*|$)")
+
+
+def read_labels_file(path: Path, *, folders: bool = False) -> Any:
+    """The labels of a file: a list of texts, or name -> text, texts, names or None.
+
+    Parameters
+    ----------
+    path : Path
+        By its suffix: one label a line (`LINE_SUFFIXES`); a CSV or TSV with a column of labels; JSON with a
+        list, names with their texts, number -> label, or ImageNet's class index; YAML with `names`.
+    folders : bool
+        The names are those of folders, and are kept: {"0": "rose"} is the folder "0", not a numbered list.
+
+    Raises
+    ------
+    TextError
+        The file is not there, is no text, is not what its name says, or has no labels.
+    """
+    suffix = path.suffix.lower()
+    try:
+        text = read_text_file(path)
+    except DataError as error:
+        raise TextError(
+            f"the label file {error}" if "cannot" in str(error) else f"{error}; {EXPECTED}"
+        ) from error
+    labels: Any
+    if suffix in (".csv", ".tsv"):
+        labels = _of_table(text, path, suffix)
+    elif suffix in (".yaml", ".yml"):
+        labels = _of_yaml(text, path, folders=folders)
+    elif suffix == ".json" or (suffix in LINE_SUFFIXES and _is_json(text)):
+        labels = _of_json(text, path, folders=folders)
+    elif suffix in LINE_SUFFIXES:
+        labels = _of_lines(text, path)
+    else:
+        raise TextError(f"{path} is of no kind that labels are read from: {EXPECTED}")
+    if not isinstance(labels, list | dict) or not labels:
+        raise TextError(f"{path} has no labels: {EXPECTED}")
+    if not _are_labels(labels):
+        raise TextError(
+            f"{path}: expected a list of texts, or names with a text, texts, null or names below them"
+        )
+    return _composed(labels)
+
+
+def _are_labels(value: Any) -> bool:
+    """Whether JSON has the form of labels: a list of texts, or names over texts, lists, nothing or names."""
+    if isinstance(value, dict):
+        return all(inner is None or isinstance(inner, str) or _are_labels(inner) for inner in value.values())
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _composed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {composed(name): _composed(inner) for name, inner in value.items()}
+    return (
+        [_composed(one) for one in value] if isinstance(value, list) else composed(value) if value else value
+    )
+
+
+# ------------------------------------------------------------------------------------------------- lines
+
+
+def _of_lines(text: str, path: Path) -> list[str]:
+    if "\0" in text:
+        raise TextError(f"{path} is not a text: it holds zero bytes; {EXPECTED}")
+    lines = [line for each in lines_of(text) if (line := _COMMENT.sub("", each.strip()).strip())]
+    if lines and re.fullmatch(r"(names|classes|labels)\s*:.*", lines[0]):
+        raise TextError(
+            f"{path} looks like YAML ({lines[0]!r:.40}): call it .yaml, or write one label a line"
+        )
+    if lines and separator_line(lines[0]):
+        raise TextError(f"{path} looks like a table ({lines[0]!r}): call it .csv, or write one label a line")
+    if marked := [line for line in lines if re.match(r"#[^\W\d_]", line)]:
+        warnings.warn(
+            f"{path}: {counted(len(marked), 'line')} begin with # and a letter and count as labels "
+            f"({marked[0]!r:.40}): a comment has a space after the #",
+            UserWarning,
+            stacklevel=3,
+        )
+    return _without_numbers(lines, path)
+
+
+def _without_numbers(lines: list[str], path: Path) -> list[str]:
+    """Lines without the running numbers or WordNet ids that stand before every label."""
+    for pattern, what in ((_NUMBERED_LINE, "numbers"), (_SYNSET_LINE, "WordNet ids")):
+        matches = [match for line in lines if (match := pattern.fullmatch(line))]
+        if len(lines) < 2 or len(matches) < len(lines):
+            continue
+        if what == "numbers":
+            first = int(matches[0]["number"])
+            if first > 1 or [int(match["number"]) for match in matches] != list(
+                range(first, first + len(lines))
+            ):
+                continue
+        warnings.warn(
+            f"{path}: every label has one of its {what} before it, which is left out "
+            f"({lines[0]!r:.40} is {matches[0]['label']!r:.40})",
+            UserWarning,
+            stacklevel=4,
+        )
+        return [match["label"] for match in matches]
+    return lines
+
+
+# ------------------------------------------------------------------------------------------------ tables
+
+
+def _of_table(text: str, path: Path, suffix: str) -> list[str]:
+    lines = [line for line in lines_of(text) if line.strip()]
+    named = separator_line(lines[0]) if lines else ""
+    lines = lines[bool(named) :]
+    if not lines:
+        return []
+    separator = named or ("\t" if suffix == ".tsv" else max(",;\t|", key=lines[0].count))
+    try:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
+    except csv.Error as error:
+        raise TextError(f"{path} is no table that can be read ({error}): {EXPECTED}") from error
+    header = [cell.lower() for cell in rows[0]]
+    if (column := next((header.index(name) for name in _COLUMNS if name in header), None)) is not None:
+        return [row[column] for row in rows[1:] if column < len(row) and row[column]]
+    widths = {len(row) for row in rows}
+    if widths == {1}:
+        return [row[0] for row in rows]
+    if widths == {2} and all(re.fullmatch(r"\d+|n\d{8}", row[0]) for row in rows):  # 0,rose without a header
+        return [row[1] for row in rows]
+    shown = ", ".join(map(repr, rows[0][:8]))
+    raise TextError(
+        f"{path} has no column of labels: its first row is {shown}; expected a header with 'label'"
+    )
+
+
+# ---------------------------------------------------------------------------------------- JSON and YAML
+
+
+def _is_json(text: str) -> bool:
+    if not text.lstrip().startswith(("{", "[")):
+        return False
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _of_json(text: str, path: Path, *, folders: bool) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TextError(
+            f"the label file {path} is not what its name says ({error}): expected JSON"
+        ) from error
+    return _plain(value, folders=folders)
+
+
+def _of_yaml(text: str, path: Path, *, folders: bool) -> Any:
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise TextError(
+            f"the label file {path} is not what its name says ({reason}): expected YAML"
+        ) from error
+    if isinstance(value, dict) and not any(name in value for name in _LISTS):
+        shown = ", ".join(repr(str(name)) for name in list(value)[:8])
+        raise TextError(f"{path} has no 'names': its fields are {shown or 'none'}; {EXPECTED}")
+    return _plain(value, folders=folders)
+
+
+def _plain(value: Any, *, folders: bool) -> Any:
+    """Labels out of the forms in which other tools keep them; what is none of these stays as it is."""
+    if isinstance(value, dict):
+        # {"labels": ["a", "b"], ...} of a config; {"labels": {"a": ["b"]}} may be a hierarchy of our own.
+        for name in _LISTS:
+            inner = value.get(name)
+            numbered = isinstance(inner, dict) and _is_numbered(inner)
+            if numbered or (isinstance(inner, list) and (len(value) > 1 or name in ("names", "id2label"))):
+                return _plain(inner, folders=False)
+        return _of_mapping(value, folders=folders)
+    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):  # COCO's categories
+        names = [
+            next((one[name] for name in _NAMES if isinstance(one.get(name), str)), None) for one in value
+        ]
+        return names if all(names) else value
+    if isinstance(value, list) and any(isinstance(one, int | float | bool) for one in value):
+        return [
+            str(one) if isinstance(one, int | float | bool) else one for one in value
+        ]  # YAML: names: [0, 1]
+    return value
+
+
+def _of_mapping(value: Mapping[Any, Any], *, folders: bool) -> Any:
+    if value and all(type(place) is int for place in value.values()) and not folders:  # label2id
+        return [str(name) for name in sorted(value, key=lambda name: value[name])]
+    if not _is_numbered(value):
+        return dict(value)
+    ordered = [value[key] for key in sorted(value, key=int)]
+    if all(_is_class(one) for one in ordered):  # ImageNet's class index: "0": ["n01440764", "tench"]
+        return {one[0]: _words(one[1]) for one in ordered} if folders else [_words(one[1]) for one in ordered]
+    if folders or not all(isinstance(one, str) for one in ordered):
+        return {str(key): one for key, one in value.items()}
+    return ordered
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _is_class(value: Any) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and len(value) == 2
+        and all(isinstance(one, str) for one in value)
+        and _SYNSET.fullmatch(value[0]) is not None
+    )
+
+
+def _is_numbered(value: Mapping[Any, Any]) -> bool:
+    """Whether the names are the numbers of classes: all different, from 0 or any other one on."""
+    return bool(value) and all(
+        type(name) is int or (isinstance(name, str) and name.isascii() and name.isdigit()) for name in value
+    )
