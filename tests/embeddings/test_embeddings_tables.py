@@ -75,6 +75,7 @@ def test_chunks_of_a_list_are_its_lines(desk: Path, lines: list[str], rows: int)
     assert found == [f"{line}\n" for line in lines]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of what is no UTF-8
 @given(data=st.binary(max_size=200))
 @settings(max_examples=60)
 @pytest.mark.parametrize("name", ["noise.csv", "noise.parquet", "noise.txt"])

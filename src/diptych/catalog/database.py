@@ -19,6 +19,7 @@ from diptych.catalog import schema
 from diptych.catalog.connections import ThreadConnections
 from diptych.errors import CatalogError, SaveError
 from diptych.media.sources import name_of
+from diptych.media.unicode_text import caseless
 
 Row = tuple[Any, ...]
 _NUMBERS = itertools.count()  # of connections: which one counted `data_version`?
@@ -58,6 +59,10 @@ class Database(Protocol):
 
     def text_of(self, column: str) -> str:
         """A column of paths, which are bytes, as text, in SQL; what is no UTF-8 is escaped."""
+        ...
+
+    def caseless(self, text: str) -> str:
+        """A text, in SQL, for comparisons in which neither case nor the normal form of Unicode counts."""
         ...
 
     def close(self) -> None:
@@ -124,8 +129,8 @@ class Sqlite:
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA mmap_size = 268435456")
                 connection.execute("PRAGMA temp_store = FILE")
-                # SQLite's own LOWER knows the letters of ASCII alone.
-                connection.create_function("LOWER", 1, _lower, deterministic=True)
+                # SQLite's own LOWER knows the letters of ASCII alone, and no normal form.
+                connection.create_function("CASELESS", 1, _caseless, deterministic=True)
                 connection.create_function("TEXT_OF", 1, _text_of, deterministic=True)
                 number = next(_NUMBERS)
                 connection.create_function("CONNECTION_NUMBER", 0, lambda: number)
@@ -198,13 +203,17 @@ class Sqlite:
         """A column of bytes as text, in SQL."""
         return f"TEXT_OF({column})"
 
+    def caseless(self, text: str) -> str:
+        """A text in small letters and one normal form, in SQL."""
+        return f"CASELESS({text})"
+
     def close(self) -> None:
         """Let go of it, in every thread."""
         self._connections.close()
 
 
-def _lower(text: str | None) -> str | None:
-    return None if text is None else text.lower()
+def _caseless(text: str | None) -> str | None:
+    return None if text is None else caseless(text)
 
 
 def _text_of(path: bytes) -> str:

@@ -130,7 +130,7 @@ def find_duplicates(
 def _inside(store: Store, folders: Sequence[Path]) -> tuple[str, list[Any]]:
     """What a file has to be, to lie in one of these folders, as SQL and its values."""
     wanted = Filter(folders=tuple(folder.expanduser() for folder in folders))
-    where, values = of_files(wanted, store.database.text_of("f.path"))
+    where, values = of_files(wanted, store.database)
     return where or "1 = 1", values
 
 

@@ -117,7 +117,7 @@ def read_entries(database: Database, contents: Sequence[int], *, prefer: Filter 
 
 
 def _entries(database: Database, contents: list[int], prefer: Filter | None) -> Iterator[Entry]:
-    passes, values = ("", []) if prefer is None else of_files(prefer, database.text_of("f.path"))
+    passes, values = ("", []) if prefer is None else of_files(prefer, database)
     first = f"CASE WHEN {passes} THEN 0 ELSE 1 END, " if passes else ""
     marks = ", ".join("?" * len(contents))
     files: dict[int, list[tuple[bytes, str, str, int]]] = {}

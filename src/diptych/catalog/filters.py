@@ -18,6 +18,7 @@ from diptych.catalog.reading import storable
 from diptych.catalog.scan import below
 from diptych.errors import InputError
 from diptych.media.sources import name_of
+from diptych.media.unicode_text import composed, existing_path
 
 if TYPE_CHECKING:
     from diptych.catalog.database import Database
@@ -72,10 +73,7 @@ class Filter:
     def check(self, database: Database) -> None:
         """InputError for a folder that is neither on disk nor in the catalogue, where a drive may be away."""
         for folder in self.folders:
-            seen = os.path.lexists(folder) or database.all(
-                f"SELECT 1 FROM files f WHERE {_INSIDE} LIMIT 1", _edges(folder)
-            )
-            if not seen:
+            if not os.path.lexists(spelt := _spelt(folder, database)) and not _knows(spelt, database):
                 raise InputError(
                     f"{name_of(folder)}: there is no such file or folder, and the catalogue knows of none"
                 )
@@ -83,8 +81,8 @@ class Filter:
 
 @dataclass
 class _Conditions:
-    # The database lowers both sides of a comparison: one of PostgreSQL may know fewer letters than Python.
-    path: str  # of a file, as text
+    # The database folds both sides of a comparison: one of PostgreSQL may know fewer letters than Python.
+    database: Database
     parts: list[str] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
 
@@ -92,6 +90,11 @@ class _Conditions:
         """One more."""
         self.parts.append(part)
         self.values += values
+
+    def contains(self, text: str, part: str) -> None:
+        """One more: a text, in SQL, has this part, whatever their case and normal form."""
+        caseless = self.database.caseless
+        self.add(f"{caseless(text)} LIKE {caseless('?')} ESCAPE '!'", _part(part))
 
 
 def allowed_rows(space: Space, wanted: Filter) -> RowNumbers:
@@ -103,7 +106,7 @@ def allowed_rows(space: Space, wanted: Filter) -> RowNumbers:
         What no picture can fulfil: a folder that is nowhere, a place outside the earth, a shape of no name.
     """
     wanted.check(space.database)
-    conditions = _conditions(wanted, space.database.text_of("f.path"))
+    conditions = _conditions(wanted, space.database)
     rows = space.database.all(
         "SELECT v.row, c.latitude, c.longitude FROM vectors v JOIN contents c ON c.id = v.content "
         f"WHERE v.space = ? AND {' AND '.join(conditions.parts) or '1 = 1'} ORDER BY v.row",
@@ -116,15 +119,17 @@ def allowed_rows(space: Space, wanted: Filter) -> RowNumbers:
     return np.array([row[0] for row in rows], np.int64)
 
 
-def _conditions(wanted: Filter, path: str) -> _Conditions:
-    asked = _Conditions(path)
+def _conditions(wanted: Filter, database: Database) -> _Conditions:
+    asked = _Conditions(database)
     _dates(wanted, asked)
+    same_tag = f"{database.caseless('t.tag')} = {database.caseless('?')}"
     for tag in wanted.tags:
         asked.add(
-            "EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND LOWER(t.tag) = ?)", storable(tag).lower()
+            f"EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND {same_tag})",
+            storable(tag),
         )
     if wanted.camera:
-        asked.add("LOWER(c.camera) LIKE LOWER(?) ESCAPE '!'", _part(wanted.camera))
+        asked.contains("c.camera", wanted.camera)
     for value, sign in ((wanted.min_bytes, ">="), (wanted.max_bytes, "<=")):
         if value is not None:
             asked.add(f"c.bytes {sign} ?", value)
@@ -169,31 +174,29 @@ def _near(near: tuple[float, float, float], asked: _Conditions) -> None:
     asked.add("c.longitude IS NOT NULL")
 
 
-def of_files(wanted: Filter, path: str) -> tuple[str, list[Any]]:
+def of_files(wanted: Filter, database: Database) -> tuple[str, list[Any]]:
     """What a filter asks of one and the same file `f`, as SQL and its values; "" where that is nothing.
 
     Parameters
     ----------
     wanted : Filter
-    path : str
-        How the database says the file's path as text.
+    database : Database
     """
-    file = _Conditions(path)
+    file = _Conditions(database)
     if wanted.folders:
-        edges = [edge for folder in wanted.folders for edge in _edges(folder)]
+        edges = [edge for folder in wanted.folders for edge in _edges(_spelt(folder, database))]
         file.add(f"({' OR '.join([_INSIDE] * len(wanted.folders))})", *edges)
     if wanted.caption:
-        file.add("LOWER(f.caption) LIKE LOWER(?) ESCAPE '!'", _part(wanted.caption))
+        file.contains("f.caption", wanted.caption)
     if wanted.name:
-        file.add(
-            f"LOWER({path} || '/' || f.member) LIKE LOWER(?) ESCAPE '!'", _part(name_of(wanted.name))
-        )  # escaped as members are
+        # Escaped as members are.
+        file.contains(f"{database.text_of('f.path')} || '/' || f.member", name_of(wanted.name))
     return " AND ".join(file.parts), file.values
 
 
 def _files(wanted: Filter, asked: _Conditions) -> None:
     """Some file of the picture."""
-    inside, values = of_files(wanted, asked.path)
+    inside, values = of_files(wanted, asked.database)
     if inside:
         asked.add(f"EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {inside})", *values)
 
@@ -202,6 +205,25 @@ def _edges(folder: Path) -> tuple[bytes, bytes, bytes]:
     """The values of `_INSIDE`."""
     path = os.fsencode(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow links
     return (path, *below(path))
+
+
+def _knows(folder: Path, database: Database) -> bool:
+    return bool(database.all(f"SELECT 1 FROM files f WHERE {_INSIDE} LIMIT 1", _edges(folder)))
+
+
+def _spelt(folder: Path, database: Database) -> Path:
+    """A folder as the disk or the catalogue spells it: its name may be asked for in another normal form."""
+    path = existing_path(Path(os.path.abspath(folder)))  # noqa: PTH100 - resolve() would follow links
+    if str(path).isascii() or os.path.lexists(path) or _knows(path, database):
+        return path
+    # On a drive that is away only the catalogue has the name.
+    asked = _Conditions(database)
+    asked.contains(database.text_of("f.path"), str(path))
+    for (known,) in database.all(f"SELECT f.path FROM files f WHERE {asked.parts[0]}", asked.values):
+        spelt = Path(*Path(os.fsdecode(bytes(known))).parts[: len(path.parts)])
+        if composed(str(spelt)) == composed(str(path)):
+            return spelt
+    return path
 
 
 def _part(text: str) -> str:

@@ -17,9 +17,9 @@ from diptych.catalog.records import Found
 from diptych.errors import ImageError, InputError
 from diptych.media.archives import is_archive, list_archive
 from diptych.media.files import is_picture
+from diptych.media.keys import Companions, companions
 from diptych.media.system_folders import is_system_folder
 
-SIDECARS = (".txt", ".json")
 Expand = Callable[[Found], Iterator[Found]]
 
 
@@ -115,7 +115,7 @@ def file_at(path: str | Path) -> Found | None:
             return None
     except (OSError, ValueError):  # a name too long, or with a null byte
         return None
-    beside = (place.with_suffix(suffix) for suffix in SIDECARS)
+    beside = companions(place).values()
     return _found(str(place), place.stat, sum(text.stat().st_mtime_ns for text in beside if text.is_file()))
 
 
@@ -159,7 +159,8 @@ class _Walk:
             except OSError as error:
                 self.told.unlisted.append((os.fsencode(here), error.strerror or str(error)))
                 continue
-            texts = {entry.name: entry for entry in names if entry.name.endswith(SIDECARS)}
+            files = {entry.name: entry for entry in names}
+            texts = Companions(files)
             folders: list[str] = []
             for entry in names:
                 if entry.name.startswith("."):
@@ -168,9 +169,9 @@ class _Walk:
                     if self._enters(here, entry):
                         folders.append(entry.path)
                 elif (is_picture(entry.name) or is_archive(entry.name)) and not self._skips(entry.path):
-                    beside = (texts.get(Path(entry.name).stem + suffix) for suffix in SIDECARS)
+                    beside = (files[text] for text in texts.of(entry.name).values())
                     # A sum changes when either of them does.
-                    yield _found(entry.path, entry.stat, sum(_changed(text) for text in beside if text))
+                    yield _found(entry.path, entry.stat, sum(_changed(text) for text in beside))
             waiting.extend(reversed(folders))
 
     def _enters(self, here: str, entry: os.DirEntry[str]) -> bool:

@@ -141,6 +141,11 @@ class Postgres:
         text = f"convert_from({column}, 'UTF8') COLLATE \"default\""  # else C's, of ASCII alone
         return f"CASE WHEN {whole} THEN {text} ELSE encode({column}, 'escape') END"
 
+    def caseless(self, text: str) -> str:
+        """A text in small letters and one normal form, in SQL."""
+        # LIKE cannot compare a CASE of two collations, and a parameter alone has no type.
+        return f"LOWER(NORMALIZE(({text})::text, NFC))"
+
     def close(self) -> None:
         """Let go of it, in every thread."""
         self._connections.close()

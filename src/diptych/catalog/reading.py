@@ -17,12 +17,12 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from diptych.catalog.listing import SIDECARS
 from diptych.catalog.records import FileRecord, Found
 from diptych.errors import ImageError, MissingExtraError
 from diptych.media.archives import Entry, is_archive, iter_members, list_archive, read_member
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.media.details import read_details
+from diptych.media.keys import companions
 from diptych.media.sources import name_of as printable
 from diptych.media.sources import read_source
 
@@ -190,10 +190,10 @@ def _read_file(found: Found, limits: Limits) -> Read:
     except ImageError as error:
         return _failed(found, error)
     captions: list[str] = []
-    for suffix in SIDECARS if found.sidecar else ():
+    for text in companions(path).values() if found.sidecar else ():
         try:
-            with path.with_suffix(suffix).open("rb") as file:
-                captions.append(_caption(suffix, file.read(CAPTION_BYTES)))
+            with text.open("rb") as file:
+                captions.append(_caption(str(text), file.read(CAPTION_BYTES)))
         except OSError:
             continue
     return _looked_at(found, data, captions)
@@ -219,6 +219,8 @@ def _caption(name: str, data: bytes | ImageError | None) -> str:
     """Captions in a text beside a picture, in one line; empty where there are none."""
     if not isinstance(data, bytes):
         return ""
-    is_json = name.lower().endswith(".json")
-    texts = captions_of_fields(parse_json(data)) if is_json else captions_of_text(data)
+    if name.lower().endswith(".json"):
+        texts = captions_of_fields(parse_json(data, name))
+    else:
+        texts = captions_of_text(data, name, cut=len(data) == CAPTION_BYTES)
     return " ".join(" ".join(texts).split())

@@ -140,7 +140,7 @@ def _files(store: Store, where: Filter) -> Iterator[tuple[bytes, str, int, bool]
     if where and store.active is not None:
         rows = allowed_rows(store.active, where).tolist()
         among = set(store.active.contents_of(rows).values())
-    of_file, values = of_files(where, store.database.text_of("f.path"))
+    of_file, values = of_files(where, store.database)
     for path, member, content, fits in store.database.all(
         f"SELECT f.path, f.member, f.content, CASE WHEN {of_file or '1 = 1'} THEN 1 ELSE 0 END FROM files f "
         "WHERE f.content IS NOT NULL ORDER BY f.path, f.member",

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from diptych.catalog.folder_rules import FolderRules
-from diptych.catalog.listing import SIDECARS
 from diptych.catalog.mounts import mounts_below, network_kind
 from diptych.extras import require
+from diptych.media.keys import CAPTION_SUFFIXES, companions
 
 RESCAN = 600.0  # seconds between whole rescans
 UNHEARD = 60.0  # the same where the system tells nothing
@@ -199,8 +199,16 @@ def to_list_again(
         if root is not None and os.path.isdir(root) and _counts(path, root, roots[root], left_out):  # noqa: PTH112
             again.add(_folder(path, root))
     files = (root for root in roots if os.path.isfile(root))  # noqa: PTH113 - never raises
-    again.update(root for root in files if not changed.isdisjoint((root, *map(root.with_suffix, SIDECARS))))
+    again.update(root for root in files if not changed.isdisjoint((root, *_helpers(root))))
     return sorted(folder for folder in again if again.isdisjoint(folder.parents))
+
+
+def _helpers(picture: Path) -> Iterator[Path]:
+    """Files of captions beside a picture, those that are there and those that may have been."""
+    yield from companions(picture).values()
+    for suffix in CAPTION_SUFFIXES:
+        yield picture.with_suffix(suffix)
+        yield picture.with_suffix(suffix.upper())
 
 
 def _counts(path: Path, root: Path, rules: FolderRules, skip: Collection[str]) -> bool:

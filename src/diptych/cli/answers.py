@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.text import Text
 
-from diptych.cli.console import bar, clean, fitted, plain_output, screen
+from diptych.cli.console import bar, clean, fitted, plain_output, print_json, screen
 
 NONE = "none of these"
 _BLOCKS = 12  # up to so many pictures get a block of bars each, more get a line each
@@ -131,7 +130,7 @@ class JsonWriter:
         """Print everything."""
         failed = [{"path": path, "reason": reason} for path, reason in failures.items()]
         whole = {**self.head, "pictures": self.pictures, "failed": failed}
-        print(json.dumps(whole, indent=2, ensure_ascii=False))
+        print_json(whole)
 
 
 class CsvWriter:

@@ -11,7 +11,6 @@ from diptych.cli import options
 from diptych.cli.audit_bias import Seed
 from diptych.cli.auditing import run
 from diptych.cli.measuring import Measuring, measuring
-from diptych.zeroshot.label_files import read_labels_file
 
 
 @measuring
@@ -56,6 +55,7 @@ def classes(
     from diptych.audits.class_design import audit_classes
     from diptych.audits.class_report import ClassDesign
     from diptych.audits.people import load_pictures
+    from diptych.zeroshot.label_files import read_labels_file
 
     names = read_labels_file(labels)
     found = run(

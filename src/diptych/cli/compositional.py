@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli.console import note, progress, tell_failures
-from diptych.cli.evaluate import Out, print_json, print_results, result_files, write_report
+from diptych.cli.evaluate import Out, print_results, result_files, results_as_json, write_report
 from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import print_table
 from diptych.errors import counted
@@ -79,7 +79,7 @@ def compositional(
             print_results(results)
             _print_categories(results, quiet=asked.quiet)
     if asked.json:
-        print_json(results)
+        results_as_json(results)
     tell_failures(results)
 
 

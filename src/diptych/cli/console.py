@@ -6,6 +6,8 @@ Results go to standard output, everything else to standard error, so that a pipe
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import sys
 import threading
 import time
@@ -13,9 +15,11 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import typer
+
+from diptych.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +29,11 @@ if TYPE_CHECKING:
 QUIET_SECONDS = 2.0  # a job shorter than this shows no progress
 _HOME = str(Path(__file__).parents[1])  # a warning from elsewhere is not for the person at the terminal
 _STEERING = {"Cc", "Cf", "Zl", "Zp"}  # Unicode categories
+_NAMED = 3  # files in a guessed encoding that are named; the others are counted
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+_guessed: list[str] = []  # files read in a guessed encoding by this command
 
 
 def complain(kind: str, message: str) -> None:
@@ -37,6 +45,39 @@ def note(message: str, *, quiet: bool = False) -> None:
     """Something worth knowing that is no result, on standard error."""
     if not quiet:
         typer.echo("\n".join(clean(line) for line in message.split("\n")), err=True)
+
+
+def set_encodings() -> None:
+    r"""Make standard output UTF-8 for other programs, and safe on a terminal that knows few characters.
+
+    What is redirected to a file or a pipe is UTF-8 whatever the locale: a CSV in the console's code page
+    cannot be read on the next machine. A file name that is no valid text keeps its bytes there, so that it
+    can be opened; JSON has it as `\udcNN`, as `os.fsdecode` gives it. A terminal gets its own encoding, and
+    `\xNN` for what that lacks.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            if stream.isatty():
+                stream.reconfigure(errors="backslashreplace")
+            else:
+                stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+
+
+def print_json(value: Any, *, indent: int | None = 2, default: Callable[[Any], Any] | None = None) -> None:
+    """A value on standard output as JSON that is valid UTF-8, whatever is in it."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=default)
+    print(json_text(text))
+
+
+def json_text(text: str) -> str:
+    r"""JSON without lone surrogates: in a string of JSON their escape means the same.
+
+    Examples
+    --------
+    >>> print(json_text('{"path": "caf\udce9.jpg"}'))
+    {"path": "caf\udce9.jpg"}
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Measured(Protocol):
@@ -79,13 +120,27 @@ def show_warnings(*, all_of_them: bool) -> None:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
+        from diptych.media.text_files import TextEncodingWarning  # not at the start: it loads Pillow
+
         if all_of_them:
             complain("warning", f"{filename}:{lineno}: {message}")
+        elif isinstance(message, TextEncodingWarning):
+            _guessed.append(message.name)
+            if len(_guessed) <= _NAMED:
+                complain("note", str(message))
         elif issubclass(category, UserWarning) and _HOME in filename and str(message) not in printed:
             printed.add(str(message))
             complain("warning", str(message))
 
     warnings.showwarning = show
+
+
+def tell_encodings() -> None:
+    """Say how many more files were read in a guessed encoding than were named."""
+    if len(_guessed) > _NAMED:
+        more = len(_guessed) - _NAMED
+        complain("note", f"{counted(more, 'more file')} are not UTF-8 and were read as Windows-1252")
+    _guessed.clear()
 
 
 def clean(text: str) -> str:

@@ -44,7 +44,7 @@ def print_groups(
     if form == "json":
         typer.echo(jsonlib.dumps({**_plain(found, copies), **_plain_moves(moved)}))
     elif form == "csv":
-        writer = csv.writer(sys.stdout)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(_COLUMNS)
         writer.writerows(_rows(found))
     elif form == "imagededup":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli import options
-from diptych.cli.console import clear_progress, note, progress, tell_failures
+from diptych.cli.console import clear_progress, note, print_json, progress, tell_failures
 from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import print_section, write
 from diptych.cli.transfer import compare_contents
@@ -220,7 +219,7 @@ def _measure(
         if results and not asked.json:
             print_results(results)
     if asked.json:
-        print_json(results)
+        results_as_json(results)
     tell_failures(results)
 
 
@@ -252,11 +251,11 @@ def print_results(results: Sequence[Result]) -> None:
         print_section(means_section(means))
 
 
-def print_json(results: Sequence[Result]) -> None:
+def results_as_json(results: Sequence[Result]) -> None:
     """Print the JSON of one result, or a list of several."""
     clear_progress()
     told = [result.to_dict() for result in results]
-    print(json_module.dumps(told if len(told) > 1 else told[0], indent=1, ensure_ascii=False))
+    print_json(told if len(told) > 1 else told[0], indent=1)
 
 
 def result_files(path: Path, names: Sequence[str]) -> list[Path]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diptych.cli import options
-from diptych.cli.console import clean, note, screen
+from diptych.cli.console import clean, note, print_json, screen
 from diptych.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def export(
         told: dict[str, Any] = {"folder": str(to), "identity": spec.identity, "dim": spec.dim}
         told |= {"precisions": spec.precisions, "calibration": spec.calibration or None}
         told |= {"files": dict(spec.sizes), "checks": [dict(check) for check in spec.checks]}
-        print(json_module.dumps(told, indent=2, ensure_ascii=False))
+        print_json(told)
         return
     _table(spec.checks)
     size = sum(spec.sizes.values()) / 1e6

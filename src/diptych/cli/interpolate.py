@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli import options
-from diptych.cli.console import clear_progress, note, progress, screen, tell_failures
+from diptych.cli.console import clear_progress, note, print_json, progress, screen, tell_failures
 from diptych.cli.labels import class_texts
 from diptych.cli.measuring import SharedOptions, limited, measuring
 from diptych.cli.reporting import write
@@ -119,7 +118,7 @@ def _tell(found: Interpolation, asked: _InterpolateOptions, out: Path | None, ti
     """The table or the JSON; the page of --report; the plots of --out."""
     clear_progress()
     if asked.json:
-        print(json_module.dumps(found.to_dict(), indent=1, ensure_ascii=False))
+        print_json(found.to_dict(), indent=1)
     else:
         _table(found)
     if asked.report is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli import options
-from diptych.cli.console import note
+from diptych.cli.console import note, print_json
 from diptych.cli.reporting import print_table
 from diptych.errors import DataError
 
@@ -53,7 +52,7 @@ def datasets(root: Root = None, json: options.Json = False) -> None:
     if root is not None:
         rows = [_row(place) for place in there(root)]
     if json:
-        print(json_module.dumps(rows, indent=1, ensure_ascii=False))
+        print_json(rows, indent=1)
     elif not rows:
         typer.echo(f"{root} holds no known data set; names: diptych evaluate datasets")
     elif root is None:

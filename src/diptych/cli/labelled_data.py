@@ -12,7 +12,6 @@ import typer
 from diptych.cli.console import note
 from diptych.cli.labels import class_texts
 from diptych.errors import DataError, InputError
-from diptych.zeroshot.label_files import read_labels_file
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset
@@ -126,5 +125,7 @@ def _domains(path: Path) -> tuple[str, ...]:
 
 
 def _only(dataset: ImageDataset, path: Path | None) -> ImageDataset:
+    from diptych.zeroshot.label_files import read_labels_file
+
     labels: Any = None if path is None else list(read_labels_file(path))
     return dataset if labels is None else dataset.subset(labels)

@@ -9,7 +9,6 @@ from typing import Any
 
 from diptych.cli.console import complain
 from diptych.errors import DataError
-from diptych.zeroshot.label_files import read_labels_file
 
 _ARTICLES = {"a", "an", "the", "some", "two", "three", "several", "many", "no", "my", "your", "his", "her"}
 
@@ -89,6 +88,7 @@ def class_texts(names: str | None) -> tuple[Any, dict[str, list[str]]]:
         if names is not None and (Path(names).suffix or len(Path(names).parts) > 1):
             raise DataError(f"there is no file {names}: expected JSON with names of classes, or a known set")
         return names, {}
+    from diptych.zeroshot.label_files import read_labels_file
     from diptych.zeroshot.labels import read_labels
 
     given = read_labels_file(Path(names), folders=True)

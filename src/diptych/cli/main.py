@@ -45,7 +45,7 @@ from diptych.cli import (
 from diptych.cli.audit_association import association
 from diptych.cli.audit_bias import bias
 from diptych.cli.audit_classes import classes
-from diptych.cli.console import complain, show_warnings
+from diptych.cli.console import complain, set_encodings, show_warnings, tell_encodings
 from diptych.cli.query_arguments import QueryCommand
 from diptych.errors import DiptychError
 
@@ -65,6 +65,8 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             complain("interrupted", "nothing half-written was left behind")
             raise typer.Exit(130) from None
+        finally:
+            tell_encodings()
 
 
 app = typer.Typer(
@@ -144,10 +146,7 @@ def diptych(
 
 def main() -> None:
     """Entry point of the `diptych` script."""
-    for stream in (sys.stdout, sys.stderr):
-        # A file name need not be valid text, and a terminal need not know every character.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    set_encodings()
     status: str | int | None = None
     try:
         try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diptych.cli import options
-from diptych.cli.console import clean, note, progress, screen
+from diptych.cli.console import clean, note, print_json, progress, screen
 from diptych.errors import InputError, UnknownModelError
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def list_(
     if not rows:
         raise InputError(f"no model's name contains {pattern!r}; `diptych models list` shows them all")
     if json:
-        print(json_module.dumps(rows, indent=2, ensure_ascii=False))
+        print_json(rows)
         return
     (_immich_table if immich else _open_clip_table if open_clip else _table)(rows)
 
@@ -203,7 +202,7 @@ def show(model: Name, pretrained: options.Pretrained = None, json: options.Json 
         graphs = find_graphs(model) if pretrained is None else None
         told = describe(load_checkpoint(model, pretrained)) if graphs is None else describe_graphs(graphs)
     if json:
-        print(json_module.dumps(told, indent=2, ensure_ascii=False, default=str))
+        print_json(told, default=str)
         return
     console = screen()
     for name, value in told.items():
@@ -361,7 +360,7 @@ def verify(model: Name, pretrained: options.Pretrained = None, json: options.Jso
     if json:
         told: dict[str, Any] = {"model": model, "identity": checkpoint.identity, "tensors": count}
         told |= {"verified": bool(checked), "checked_against": checked or None}
-        print(json_module.dumps(told, indent=2, ensure_ascii=False))
+        print_json(told)
         return
     if checked:
         print(f"{clean(model)}: every hash holds, and all {count} tensors fit its architecture")
@@ -377,7 +376,7 @@ def _verify_graphs(model: str, graphs: Any, *, json: bool) -> None:
     files = describe_graphs(graphs)["files"]
     if json:
         told = {"model": model, "identity": encoder.identity, "files": files, "runtime": encoder.runtime}
-        print(json_module.dumps(told, indent=2, ensure_ascii=False))
+        print_json(told)
         return
     count = f"{len(files)} file{'s' if len(files) > 1 else ''}"
     print(f"{clean(model)}: {count}, {sum(files.values()):,} bytes; both graphs compute on {encoder.runtime}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.console import clean, clear_progress, note, screen
+from diptych.cli.console import clean, clear_progress, json_text, note, screen
 from diptych.errors import counted
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def tell(report: Report, folder: Path | None, *, json: bool, quiet: bool) -> Non
     """Print a report, or its JSON, and write its files where a folder is given."""
     clear_progress()
     if json:
-        print(report.to_json(), end="")
+        print(json_text(report.to_json()), end="")
     else:
         for number, section in enumerate(report.sections):
             print_lines(*[""][: number > 0], section.title)

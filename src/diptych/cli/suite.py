@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli import options
-from diptych.cli.console import clear_progress, note, progress, tell_failures
+from diptych.cli.console import clear_progress, json_text, note, progress, tell_failures
 from diptych.cli.measuring import Measuring, measuring
 from diptych.cli.reporting import print_lines, print_section, write
 from diptych.disk import user_cache
@@ -152,7 +152,7 @@ def _tell(
     found = suite_report(done, title=f"Evaluation of {settings['model']}", facts=facts)
     if asked.json:
         clear_progress()
-        print(found.to_json(), end="")
+        print(json_text(found.to_json()), end="")
     else:
         for section in found.sections:
             if section.title in (FIGURES, MEANS, SHIFTS):

@@ -18,6 +18,7 @@ from diptych.datasets.parts import OUTSIDE, is_part_folder, listed, select_part
 from diptych.datasets.shards import read_classes
 from diptych.errors import DataError
 from diptych.media import IMAGE_SUFFIXES
+from diptych.media.unicode_text import composed
 
 
 def read_folders(path: Path, part: str, domain: str | None) -> Labelled:
@@ -109,7 +110,7 @@ def _refuse_other_layouts(path: Path, classes: Sequence[str]) -> None:
 
 def _in_domain(entries: list[Entry], domain: str, inner: int) -> list[Entry]:
     """The pictures below a domain's folder; `inner` folders of classes and parts are right above them."""
-    kept = [entry for entry in entries if domain in entry.name.parts[: -1 - inner]]
+    kept = [entry for entry in entries if composed(domain) in map(composed, entry.name.parts[: -1 - inner])]
     if not kept:
         there = sorted({name for entry in entries for name in entry.name.parts[: -1 - inner]})
         raise DataError(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from diptych.datasets.archives import Entry
 from diptych.errors import DataError
+from diptych.media.unicode_text import composed
 
 # What class names are: folders or other short names, which known data sets have words for; positions in a
 # list; words, as prompts want them.
@@ -123,13 +124,14 @@ def together(parts: Sequence[Labelled]) -> Labelled:
 
 
 def named(entries: tuple[Entry, ...], names: list[str]) -> Labelled:
-    """Pictures whose labels are names; the classes are these, sorted.
+    """Pictures whose labels are names; the classes are these in composed letters, sorted.
 
     Examples
     --------
     >>> named((), ["dog", "cat", "dog"]).labels.tolist()
     [1, 0, 1]
     """
+    names = [composed(name) for name in names]
     classes = sorted(set(names))
     index = {name: number for number, name in enumerate(classes)}
     return Labelled(entries, np.array([index[name] for name in names], dtype=np.int64), tuple(classes))

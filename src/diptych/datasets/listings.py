@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from diptych.datasets.archives import Entry
 from diptych.datasets.containers import read_text, scan
 from diptych.datasets.labelled import Labelled, named
 from diptych.datasets.parts import choose
 from diptych.errors import DataError
+from diptych.media.unicode_text import composed
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def listed_parts(path: Path) -> dict[str, tuple[Path, Listing, list[Path]]]:
 
 
 def _read(folder: Path, listing: Listing, lists: Sequence[Path]) -> Labelled:
-    names: dict[PurePosixPath, str] = {}
+    names: dict[str, str] = {}  # picture -> class
     skipped: list[tuple[str, str]] = []
     for path in lists:
         if not path.is_file():
@@ -122,7 +123,7 @@ def _read(folder: Path, listing: Listing, lists: Sequence[Path]) -> Labelled:
             continue
         for number, line in enumerate(read_text(path).split("\n"), start=1):
             if (match := listing.line.fullmatch(line.strip())) is not None:
-                names[PurePosixPath(listing.file.format(**match.groupdict()))] = match["name"]
+                names[composed(listing.file.format(**match.groupdict()))] = match["name"]
             elif line.strip() and not line.startswith("#") and not (number == 1 and path.suffix == ".csv"):
                 skipped.append((f"{path.name}, line {number}", f"cannot be read: {line!r:.60}"))
     told = " and ".join(path.name for path in lists)
@@ -130,11 +131,11 @@ def _read(folder: Path, listing: Listing, lists: Sequence[Path]) -> Labelled:
     entries = [
         Entry(root, member.name, member.size)
         for member, _ in scan(root, lambda _: False)
-        if member.name in names
+        if composed(str(member.name)) in names
     ]
     if not entries:
         raise DataError(f"{told} names no picture that is in {root}: {len(names):,} lines could be read")
-    labelled = named(tuple(entries), [names[entry.name] for entry in entries])
-    there = {entry.name for entry in entries}
-    skipped += [(str(name), f"listed in {told} and not there") for name in names if name not in there]
+    labelled = named(tuple(entries), [names[composed(str(entry.name))] for entry in entries])
+    there = {composed(str(entry.name)) for entry in entries}
+    skipped += [(name, f"listed in {told} and not there") for name in names if name not in there]
     return Labelled(labelled.entries, labelled.labels, labelled.classes, skipped=tuple(skipped))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from diptych.datasets.labelled import Labelled
 from diptych.datasets.parts import listed
 from diptych.errors import DataError
+from diptych.media.unicode_text import caseless
 from diptych.zeroshot import class_names as words_of
 from diptych.zeroshot import folder_names
 
@@ -122,4 +123,4 @@ def spelling(name: str) -> str:
     >>> spelling("ApplyEyeMakeup") == spelling("apply eye_makeup")
     True
     """
-    return "".join(letter for letter in name.casefold() if letter.isalnum())
+    return "".join(letter for letter in caseless(name) if letter.isalnum())

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from diptych.errors import DataError
+from diptych.media.unicode_text import existing_path
 
 LARGEST_EXPANSION = 1_000_000  # files; `{0..9999999999}` is a slip of the pen, not a data set
 
@@ -98,7 +99,7 @@ def _local_names(name: str) -> list[str]:
 
 
 def _matches(name: str) -> list[Path]:
-    path = Path(name).expanduser()
+    path = existing_path(Path(name).expanduser())
     if path.exists():
         return [path]
     if not any(sign in name for sign in "*?["):

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import IO
 
 from diptych.errors import DataError
-from diptych.media.sources import name_of
 
 _HEAD = 4096  # bytes looked at for an encoding without a mark
 _LARGEST = 2**26  # bytes of a text that is read whole: lists of labels and captions are far smaller
@@ -123,20 +122,29 @@ def decode_text(data: bytes, name: str | Path, *, cut: bool = False) -> str:
     """
     encoding, start = encoding_of(data[:_HEAD])
     before = getattr(_decoded, "guessed", 0)
-    errors = _FALLBACK if encoding == "utf-8" else "replace"
-    # A decoder that is not told of the end keeps the bytes of a character that is cut.
-    text = codecs.getincrementaldecoder(encoding)(errors).decode(data[start:], final=not cut)
+    errors = _FALLBACK if encoding == "utf-8" else "strict"
+    try:
+        # A decoder that is not told of the end keeps the bytes of a character that is cut.
+        text = codecs.getincrementaldecoder(encoding)(errors).decode(data[start:], final=not cut)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{_printable(name)} begins as {encoding[:6].upper()} and is none: it is cut short or damaged"
+        ) from error
     if getattr(_decoded, "guessed", 0) == before:
         return text
     if _CONTROLS.search(text):
         raise _no_text(name)
-    warnings.warn(TextEncodingWarning(name_of(name)), stacklevel=2)
+    warnings.warn(TextEncodingWarning(_printable(name)), stacklevel=2)
     return text
+
+
+def _printable(name: str | Path) -> str:
+    return str(name).encode("utf-8", "backslashreplace").decode()
 
 
 def _no_text(name: str | Path) -> DataError:
     return DataError(
-        f"{name_of(name)} is not a text: expected UTF-8, UTF-16 with a byte order mark, or Windows-1252"
+        f"{_printable(name)} is not a text: expected UTF-8, UTF-16 with a byte order mark, or Windows-1252"
     )
 
 
@@ -165,9 +173,9 @@ def read_text_file(path: Path, most: int = _LARGEST) -> str:
             data = file.read(most + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{name_of(path)} cannot be read: {reason}") from error
+        raise DataError(f"{_printable(path)} cannot be read: {reason}") from error
     if len(data) > most:
-        raise DataError(f"{name_of(path)} is over {most:,} bytes: expected a list or a text")
+        raise DataError(f"{_printable(path)} is over {most:,} bytes: expected a list or a text")
     return decode_text(data, path)
 
 
@@ -210,7 +218,7 @@ def _plain_lines(file: IO[bytes], name: str | Path) -> Iterator[tuple[str, int]]
                 warned = True
                 if _CONTROLS.search(text.replace("\0", "")):
                     raise _no_text(name)
-                warnings.warn(TextEncodingWarning(name_of(name)), stacklevel=3)
+                warnings.warn(TextEncodingWarning(_printable(name)), stacklevel=3)
             yield text, len(line)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import DataError
+from diptych.media.unicode_text import composed
 from diptych.pairs.captions import Templates
 from diptych.pairs.order import UInts, hash_keys, mix, unit
 
@@ -207,7 +208,9 @@ class LabelledSource(Source):
 
     def prepare(self, templates: Sequence[str], rename: Mapping[str, str], exclude: frozenset[str]) -> None:
         """Get ready for `add`."""
-        self._templates, self._rename, self._exclude = Templates(templates), rename, exclude
+        self._templates = Templates(templates)
+        self._rename = {composed(name): label for name, label in rename.items()}
+        self._exclude = frozenset(map(composed, exclude))
         self.excluded = 0
         self._found: set[str] = set()
         self._codes: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
@@ -215,6 +218,7 @@ class LabelledSource(Source):
 
     def add(self, found: str, fields: Mapping[str, Any]) -> bool:
         """Note one more record's label; False when it is to be left out."""
+        found = composed(found)
         spaced = found.replace("_", " ")
         label = self._rename.get(found, self._rename.get(spaced, spaced))
         self._found |= {found, spaced, label}

@@ -204,7 +204,9 @@ def _of_yaml(text: str, path: Path, *, folders: bool) -> Any:
     import yaml
 
     try:
-        value = yaml.safe_load(text)
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ValueError("it has aliases (*name), which may stand for any amount of text")
+        value = yaml.load(text, Loader=yaml.BaseLoader)  # texts only: "no" and "on" are labels, not booleans
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise TextError(
@@ -222,8 +224,7 @@ def _plain(value: Any, *, folders: bool) -> Any:
         # {"labels": ["a", "b"], ...} of a config; {"labels": {"a": ["b"]}} may be a hierarchy of our own.
         for name in _LISTS:
             inner = value.get(name)
-            numbered = isinstance(inner, dict) and _is_numbered(inner)
-            if numbered or (isinstance(inner, list) and (len(value) > 1 or name in ("names", "id2label"))):
+            if isinstance(inner, list) or (isinstance(inner, dict) and _is_numbered(inner)):
                 return _plain(inner, folders=False)
         return _of_mapping(value, folders=folders)
     if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):  # COCO's categories
@@ -231,10 +232,6 @@ def _plain(value: Any, *, folders: bool) -> Any:
             next((one[name] for name in _NAMES if isinstance(one.get(name), str)), None) for one in value
         ]
         return names if all(names) else value
-    if isinstance(value, list) and any(isinstance(one, int | float | bool) for one in value):
-        return [
-            str(one) if isinstance(one, int | float | bool) else one for one in value
-        ]  # YAML: names: [0, 1]
     return value
 
 
