@@ -15,6 +15,7 @@ from diptych.media import IMAGE_SUFFIXES
 from diptych.media.captions import DEFAULT_FIELDS, captions_of_fields, parse_json
 from diptych.media.keys import CAPTION_SUFFIXES
 from diptych.media.patterns import find_files
+from diptych.media.text_files import decode_text, lines_of
 from diptych.pairs.folders import Folder, LabelledFolder
 from diptych.pairs.records import (
     Description,
@@ -27,7 +28,7 @@ from diptych.pairs.records import (
     split,
 )
 from diptych.pairs.shards import LabelledTar, TarPairs
-from diptych.pairs.tables import TABLE_SUFFIXES, Table
+from diptych.pairs.tables import Table, table_suffix, usual_columns
 from diptych.pairs.tars import Tar
 
 __all__ = [
@@ -35,6 +36,9 @@ __all__ = [
     "Record", "Source", "LabelledSource", "Subset", "Part", "Once", "Description",
 ]  # fmt: skip
 
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_MAGIC, _HEAD = 257, 4096  # where a tar says that it is one; bytes looked at
+_METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 PEEK = 200  # members of an archive looked at
 
 
@@ -54,27 +58,79 @@ def describe(
     Returns
     -------
     Description
-        With its defaults: a table has the columns "filepath" and "title", a labelled set one plain template.
+        With its defaults: a table has the columns "filepath" and "title" or other usual ones ("file_name" and
+        "text", "image" and "caption"), a labelled set one plain template.
 
     Raises
     ------
     DataError
-        Nothing there, or nothing that looks like pairs; columns of what is no table.
+        Nothing there, nothing that looks like pairs, no kind that is known; columns of what is no table.
     """
     first = find_files(pairs)[0]
-    if first.suffix.lower() in TABLE_SUFFIXES:
-        return Table(pairs, image or Table.image, tuple(captions) or Table.caption)
+    if table_suffix(first):
+        usual = usual_columns(first)
+        return Table(pairs, image or usual[0], tuple(captions) or usual[1])
+    if not first.is_dir() and not is_tar(first):
+        raise DataError(_unknown_kind(first))
     if image or captions:
-        raise DataError(f"{first} is no table, so it has no columns: expected CSV, TSV or Parquet")
+        raise DataError(
+            f"{first} is no table, so it has no columns: expected CSV, TSV, JSON lines or Parquet"
+        )
     if first.is_dir():
         return _describe_folder(first)
     return _describe_tar(pairs, Tar(first))
 
 
+def is_tar(path: Path) -> bool:
+    """Whether a file is a tar, by its name or its first bytes; what is packed is one by its name alone.
+
+    Examples
+    --------
+    >>> is_tar(Path("shards/00000.tar.gz")), is_tar(Path("captions.txt"))
+    (True, False)
+    """
+    if path.name.lower().endswith(TAR_SUFFIXES):
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAGIC + 5)[_MAGIC:] == b"ustar"
+    except OSError:
+        return False
+
+
+def _unknown_kind(path: Path) -> str:
+    """What a file that is no pairs is, as far as can be told, and what to do."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_HEAD)
+        text = decode_text(start, path, cut=True).lstrip()
+    except (OSError, DataError):
+        text = ""
+    head = lines_of(text)[0] if text else ""
+    if text.startswith("{") and '"annotations"' in text:
+        way_out = "COCO's JSON is measured with diptych evaluate retrieval; for training write a CSV of it"
+    elif text.startswith(("{", "[")):
+        way_out = "write JSON as one object a line (.jsonl), or as a CSV"
+    elif any(sign in head for sign in ",;\t"):
+        way_out = f"it looks like a table ({head!r:.50}): call it {path.stem}.csv"
+    elif text:
+        way_out = "captions of a folder lie beside their pictures: a.jpg and a.txt; name the folder"
+    else:
+        way_out = "pack pictures and captions into a tar, or unpack them into a folder"
+    return (
+        f"{path} is no kind of pairs that is known: expected tar, CSV, TSV, Parquet or a folder, or JSON "
+        f"lines (.jsonl). "
+        f"{way_out[0].upper()}{way_out[1:]}"
+    )
+
+
 def _describe_folder(folder: Path) -> Description:
-    tars = sorted(path for path in folder.iterdir() if path.name.endswith((".tar", ".tar.gz", ".tgz")))
+    tars = sorted(path for path in folder.iterdir() if path.name.lower().endswith(TAR_SUFFIXES))
     if tars:
         return describe(tars)
+    for name in _METADATA:  # as in the hub's folders of pictures
+        if (folder / name).is_file():
+            return describe(folder / name)
     captioned = any(path.suffix.lower() in CAPTION_SUFFIXES for path in islice(folder.rglob("*.*"), PEEK))
     return Folder(folder) if captioned else LabelledFolder(folder)
 

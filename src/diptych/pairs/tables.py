@@ -1,10 +1,11 @@
-"""Pairs in tables: CSV, TSV or Parquet with a column of pictures and one or more of captions."""
+"""Pairs in tables: CSV, TSV, JSON lines or Parquet with a column of pictures and one or more of captions."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import hashlib
+import json
 import sys
 import zlib
 from collections import Counter
@@ -24,7 +25,9 @@ from diptych.pairs.folders import read_file
 from diptych.pairs.records import Source, require_records
 from diptych.pairs.tars import Spool
 
-TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
+TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz"})
+# Columns in which tools keep pairs, the defaults first: open_clip, Hugging Face, Kaggle's Flickr8k.
+_USUAL = (("filepath", "title"), ("file_name", "text"), ("file_name", "caption"), ("image", "caption"))
 _SEPARATORS = ("\t", ",", ";", "|")
 _LONGEST_CELL = min(2**24, sys.maxsize)  # characters; csv refuses more than 131,072 unless told
 
@@ -36,7 +39,7 @@ class Table:
     Parameters
     ----------
     path : str, Path or a sequence
-        One or several tables, as `TarPairs` takes them.
+        One or several tables, as `TarPairs` takes them; text tables may be packed with gzip.
     image : str
         Column of picture files, relative to `root`; in Parquet also of encoded pictures (bytes, or a struct
         with a field "bytes").
@@ -123,9 +126,62 @@ class _Table(Source):
         self._captions.append(captions)
 
 
+def table_suffix(path: Path) -> str:
+    """The suffix that says what kind of table a file is, ".csv.gz" among them; "" for no table."""
+    name = path.name.lower()
+    return next((suffix for suffix in TABLE_SUFFIXES if name.endswith(suffix)), "")
+
+
+def usual_columns(path: Path) -> tuple[str, str]:
+    """The columns of pictures and captions by the names that tools give them; the defaults for others."""
+    columns = set(_columns(path))
+    return next((names for names in _USUAL if columns >= set(names)), _USUAL[0])
+
+
+def _columns(path: Path) -> list[str]:
+    """The names of a table's columns; none where it cannot be read, which reading it will say."""
+    try:
+        if table_suffix(path) == ".parquet":
+            with open_parquet(path, "training") as file:
+                return list(file.schema_arrow.names)
+        with _opened(path) as file:
+            if table_suffix(path).startswith(".jsonl"):
+                first: Any = next(
+                    (json.loads(line) for line, _ in text_lines(file, path) if line.strip()), {}
+                )
+                return list(first) if isinstance(first, dict) else []
+            header, named, _ = table_head(text_lines(file, path))
+            separator = named or max(_SEPARATORS, key=header.count)
+            return next(csv.reader([header], delimiter=separator), [])
+    except (DataError, OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error):
+        return []
+
+
 def _rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
-    read = _parquet_rows if path.suffix.lower() == ".parquet" else _csv_rows
+    suffix = table_suffix(path)
+    read = _parquet_rows if suffix == ".parquet" else _json_rows if suffix.startswith(".jsonl") else _csv_rows
     return read(path, description)
+
+
+def _json_rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
+    """Rows of JSON lines, such as the metadata.jsonl of a folder of pictures on the hub."""
+    fields = description.columns
+    try:
+        with _opened(path) as file:
+            for number, (line, _) in enumerate(text_lines(file, path), start=1):
+                if not line.strip():
+                    continue
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError(f"line {number} is no object with fields")
+                if number == 1:
+                    for name in fields:
+                        _find(row, name, path)
+                yield [row.get(name) for name in fields]
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is not a table of JSON lines that can be read: {error}") from error
 
 
 def _csv_rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
