@@ -46,6 +46,8 @@ class Summary:
         What `index` brings up to date.
     running : int
         Runs at work now.
+    set_aside : int
+        Pictures that left the catalogue, and whose tags and ratings wait for them.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Summary:
     spaces: tuple[SpaceSummary, ...]
     roots: tuple[tuple[Path, str | None], ...]
     running: int
+    set_aside: int = 0
 
 
 def summarise(store: Store) -> Summary:
@@ -73,6 +76,7 @@ def summarise(store: Store) -> Summary:
         spaces=tuple(_summary(space) for space in (store.active, store.filling) if space is not None),
         roots=tuple((Path(os.fsdecode(bytes(path))), finished) for path, finished in roots),
         running=int(running[0][0]),
+        set_aside=int(database.all("SELECT COUNT(*) FROM set_aside")[0][0]),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli import catalogs, options
+from diptych.cli import catalog_keeping, catalogs, options
 from diptych.cli.console import clean, complain, progress
 from diptych.errors import counted
 
@@ -99,6 +99,11 @@ def _lines(found: Summary) -> list[str]:
     for path, finished in found.roots:
         when = f"last finished {finished.replace('T', ' ')}" if finished else "never finished"
         lines.append(f"  indexed   {path}: {when}")
+    if found.set_aside:
+        lines.append(
+            f"  kept      tags and ratings of {counted(found.set_aside, 'picture')} that left, for when they "
+            "come back"
+        )
     if found.running:
         lines.append(f"  running   {found.running} at work now")
     return lines
@@ -269,3 +274,7 @@ def export(
             stage=lambda what, total: progress(what, total, unit="pictures", quiet=quiet),
         )
     typer.echo(jsonlib.dumps({"to": str(to), "rows": rows}) if json else clean(f"{rows:,} pictures in {to}"))
+
+
+for command in (catalog_keeping.move, catalog_keeping.backup, catalog_keeping.restore):
+    app.command()(command)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli import catalogs, options
-from diptych.cli.console import clean, complain, fitted, progress, screen
+from diptych.cli import catalogs, options, tag_by_hand, tag_output
+from diptych.cli.console import progress
 from diptych.cli.search import After, Before, Folder, Name, read_date
-from diptych.errors import InputError, counted
+from diptych.errors import InputError
 
 if TYPE_CHECKING:
     from diptych.catalog import Filter, Store
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from diptych.encoder import Encoder
 
 _GIVING, _SIDECARS = "Giving", "Sidecars"
-SHOWN_FAILURES = 10
 
 Label = Annotated[
     list[str] | None,
@@ -111,12 +110,16 @@ XmpStyle = Annotated[
 
 
 def tag(
+    pictures: tag_by_hand.Pictures = None,
     catalog: catalogs.Catalog = None,
     labels: LabelsFile = None,
     label: Label = None,
     origin: Origin = None,
     clear: Clear = None,
     dry_run: DryRun = False,
+    add: tag_by_hand.Add = None,
+    remove: tag_by_hand.Remove = None,
+    rate: tag_by_hand.Rate = None,
     templates: Templates = "auto",
     top: Top = None,
     least: Least = 0.9,
@@ -136,7 +139,7 @@ def tag(
     precision: options.Precision = "auto",
     threads: options.Threads = "auto",
 ) -> None:
-    """Give the pictures of a catalogue tags from words; without labels, show the tags there are.
+    """Tag the pictures of a catalogue, from words or by hand; without labels, show the tags there are.
 
     Each label is judged by itself, so a picture gets the tags that fit it, or
     none. No picture is read again: run it whenever pictures were indexed or
@@ -148,25 +151,38 @@ def tag(
 
       diptych tag --label "a dog" --label "snow" --origin winter --xmp
 
+      diptych tag --add grandma --rate 5 ~/Pictures/birthday IMG_0031.jpg
+
       diptych search "playing children" --tag snow
 
       diptych tag --clear winter --xmp
 
-    Exit status: 0 done, 1 some sidecars could not be written, 2 nothing done.
+    Tags and ratings by hand stay with a picture when its file is renamed,
+    moved, edited in place, or leaves the catalogue and comes back.
+
+    Exit status: 0 done, 1 some sidecars could not be written or some pictures
+    are not in the catalogue, 2 nothing done.
     """
-    if clear is not None and (labels is not None or label):
-        raise typer.BadParameter("--clear takes tags away: give labels in another command")
-    if xmp and (dry_run or xmp_undo):
-        raise typer.BadParameter("--xmp writes sidecars: leave out --dry-run and --xmp-undo")
-    if dry_run and (xmp_undo or clear is not None):
-        raise typer.BadParameter("--dry-run counts what labels would give: leave out --clear and --xmp-undo")
+    by_hand = bool(add or remove or rate is not None)
     where = filter_of(folder, after, before, name)
-    if where and clear is not None:
-        raise typer.BadParameter("--clear takes a whole list away: leave out --in, --after, --before, --name")
+    _check_combination(
+        labels=labels is not None or bool(label),
+        clear=clear is not None,
+        dry_run=dry_run,
+        by_hand=by_hand,
+        pictures=bool(pictures),
+        xmp=xmp,
+        xmp_undo=xmp_undo,
+        chosen=bool(where),
+    )
     told: dict[str, Any] = {}
     with catalogs.opened(catalog) as store:
         if clear is not None:
             told["cleared"] = _clear(store, clear)
+        if by_hand:
+            told["by_hand"] = tag_by_hand.annotate_pictures(
+                store, pictures or [], where, add=add or [], remove=remove or [], rate=rate
+            )
         if labels is not None or label:
             rule = _rule(least, top, one)
             asked = _labels(labels, label or [], origin)
@@ -178,9 +194,47 @@ def tag(
             told["sidecars"] = _sidecars(store, xmp_style, where, undo=xmp_undo, quiet=quiet)
         if not told:
             told["tags"] = _tags(store)
-    typer.echo(jsonlib.dumps(told)) if json else _print(told)
+    typer.echo(jsonlib.dumps(told)) if json else tag_output.print_done(told)
     if failures := told.get("sidecars", {}).get("failed"):
-        _tell(failures)
+        tag_output.print_failures(failures)
+    if by_hand and (told["by_hand"]["unknown"] or not told["by_hand"]["pictures"]):
+        raise typer.Exit(1)
+
+
+def _check_combination(
+    *,
+    labels: bool,
+    clear: bool,
+    dry_run: bool,
+    by_hand: bool,
+    pictures: bool,
+    xmp: bool,
+    xmp_undo: bool,
+    chosen: bool,
+) -> None:
+    """Refuse options that contradict each other, by what was given of each."""
+    for refused, message in (
+        (clear and labels, "--clear takes tags away: give labels in another command"),
+        (xmp and (dry_run or xmp_undo), "--xmp writes sidecars: leave out --dry-run and --xmp-undo"),
+        (
+            dry_run and (xmp_undo or clear),
+            "--dry-run counts what labels would give: leave out --clear and --xmp-undo",
+        ),
+        (
+            by_hand and (labels or clear or dry_run),
+            "--add, --remove and --rate are by hand: give labels, --clear and --dry-run in another command",
+        ),
+        (
+            pictures and not by_hand,
+            "pictures are named for --add, --remove or --rate: say what to do with them",
+        ),
+        (
+            chosen and clear,
+            "--clear takes a whole list away: leave out --in, --after, --before, --name",
+        ),
+    ):
+        if refused:
+            raise typer.BadParameter(message)
 
 
 @dataclass(frozen=True)
@@ -316,59 +370,3 @@ def _tags(store: Store) -> list[dict[str, Any]]:
     return [
         {"origin": one.origin, "tag": one.tag, "pictures": one.pictures} for one in count_tags(store.database)
     ]
-
-
-def _print(told: dict[str, Any]) -> None:
-    if "cleared" in told:
-        cleared = told["cleared"]
-        typer.echo(f"{counted(cleared['tags'], 'tag')} of {clean(cleared['origin'])} taken away")
-    if "labels" in told:
-        _print_labels(told)
-    if "tags" in told:
-        for one in told["tags"]:
-            typer.echo(f"{one['pictures']:>9,}  {fitted(one['tag'], 40)}  {clean(one['origin'])}")
-        if not told["tags"]:
-            typer.echo("no picture has a tag yet: give some with  diptych tag --label dog --label snow")
-    if "sidecars" in told:
-        _print_sidecars(told["sidecars"])
-
-
-def _print_labels(told: dict[str, Any]) -> None:
-    """Counts, and with --dry-run the best pictures below each."""
-    width = min(max((len(one["tag"]) for one in told["labels"]), default=0), 40)
-    for one in told["labels"]:
-        share = one["pictures"] / max(told["judged"], 1)
-        typer.echo(f"{one['pictures']:>9,}  {fitted(one['tag'], width)}  {100 * share:5.1f} %")
-        for example in one["examples"] if told["dry_run"] else ():
-            name = fitted(example["path"], screen().width - 20, tail=True).rstrip()
-            typer.echo(f"{'':11}{example['score']:4.2f}  {name}")
-    done = "would have" if told["dry_run"] else "have"
-    changed = "" if told["dry_run"] else f"; {told['changed']:,} changed"
-    typer.echo(
-        f"{told['tagged']:,} of {told['judged']:,} pictures {done} a tag of {clean(told['origin'])}{changed}"
-    )
-
-
-def _print_sidecars(told: dict[str, Any]) -> None:
-    done = [
-        f"{told[key]:,} {what}"
-        for key, what in (
-            ("written", "written"),
-            ("unchanged", "unchanged"),
-            ("removed", "removed"),
-            ("missing", "left out, their pictures are not there"),
-            ("inside_archives", "left out, inside archives"),
-        )
-        if told[key]
-    ]
-    typer.echo(f"sidecars: {', '.join(done) or 'nothing to do'}")
-
-
-def _tell(failures: list[dict[str, str]]) -> None:
-    """Name what could not be written, and leave with status 1."""
-    complain("failed", f"{len(failures)} sidecars were left as they are:")
-    for one in failures[:SHOWN_FAILURES]:
-        typer.echo(f"  {clean('{path}: {reason}'.format(**one))}", err=True)
-    if len(failures) > SHOWN_FAILURES:
-        typer.echo(f"  and {len(failures) - SHOWN_FAILURES} more (all of them with --json)", err=True)
-    raise typer.Exit(1)
