@@ -165,16 +165,9 @@ def tag(
     """
     by_hand = bool(add or remove or rate is not None)
     where = filter_of(folder, after, before, name)
-    _check_combination(
-        labels=labels is not None or bool(label),
-        clear=clear is not None,
-        dry_run=dry_run,
-        by_hand=by_hand,
-        pictures=bool(pictures),
-        xmp=xmp,
-        xmp_undo=xmp_undo,
-        chosen=bool(where),
-    )
+    given = {"labels": labels or label, "clear": clear is not None, "dry run": dry_run, "by hand": by_hand}
+    given |= {"pictures": pictures, "xmp": xmp, "xmp undo": xmp_undo, "filter": where}
+    _check_combination({name for name, value in given.items() if value})
     told: dict[str, Any] = {}
     with catalogs.opened(catalog) as store:
         if clear is not None:
@@ -201,40 +194,31 @@ def tag(
         raise typer.Exit(1)
 
 
-def _check_combination(
-    *,
-    labels: bool,
-    clear: bool,
-    dry_run: bool,
-    by_hand: bool,
-    pictures: bool,
-    xmp: bool,
-    xmp_undo: bool,
-    chosen: bool,
-) -> None:
-    """Refuse options that contradict each other, by what was given of each."""
-    for refused, message in (
-        (clear and labels, "--clear takes tags away: give labels in another command"),
-        (xmp and (dry_run or xmp_undo), "--xmp writes sidecars: leave out --dry-run and --xmp-undo"),
-        (
-            dry_run and (xmp_undo or clear),
-            "--dry-run counts what labels would give: leave out --clear and --xmp-undo",
-        ),
-        (
-            by_hand and (labels or clear or dry_run),
-            "--add, --remove and --rate are by hand: give labels, --clear and --dry-run in another command",
-        ),
-        (
-            pictures and not by_hand,
-            "pictures are named for --add, --remove or --rate: say what to do with them",
-        ),
-        (
-            chosen and clear,
-            "--clear takes a whole list away: leave out --in, --after, --before, --name",
-        ),
-    ):
-        if refused:
+_CONTRADICTIONS = (
+    # Any of these, with any of those.
+    ({"clear"}, {"labels"}, "--clear takes tags away: give labels in another command"),
+    ({"xmp"}, {"dry run", "xmp undo"}, "--xmp writes sidecars: leave out --dry-run and --xmp-undo"),
+    (
+        {"dry run"},
+        {"xmp undo", "clear"},
+        "--dry-run counts what labels would give: leave out --clear and --xmp-undo",
+    ),
+    (
+        {"by hand"},
+        {"labels", "clear", "dry run"},
+        "--add, --remove and --rate are by hand: give labels, --clear and --dry-run in another command",
+    ),
+    ({"clear"}, {"filter"}, "--clear takes a whole list away: leave out --in, --after, --before, --name"),
+)
+
+
+def _check_combination(given: set[str]) -> None:
+    """Refuse options that contradict each other."""
+    for first, second, message in _CONTRADICTIONS:
+        if given & first and given & second:
             raise typer.BadParameter(message)
+    if "pictures" in given and "by hand" not in given:
+        raise typer.BadParameter("pictures are named for --add, --remove or --rate: say what to do with them")
 
 
 @dataclass(frozen=True)
