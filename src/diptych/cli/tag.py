@@ -165,7 +165,12 @@ def tag(
     """
     by_hand = bool(add or remove or rate is not None)
     where = filter_of(folder, after, before, name)
-    given = {"labels": labels or label, "clear": clear is not None, "dry run": dry_run, "by hand": by_hand}
+    given: dict[str, object] = {
+        "labels": labels or label,
+        "clear": clear is not None,
+        "dry run": dry_run,
+        "by hand": by_hand,
+    }
     given |= {"pictures": pictures, "xmp": xmp, "xmp undo": xmp_undo, "filter": where}
     _check_combination({name for name, value in given.items() if value})
     told: dict[str, Any] = {}
