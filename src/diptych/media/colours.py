@@ -16,7 +16,7 @@ _ALPHA = {"RGBA", "LA", "PA"}
 _PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
 
 
-def to_rgb(image: Image.Image, profile: bytes | None = None, alpha: Image.Image | None = None) -> Image.Image:
+def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
     """A picture of any mode as RGB; an RGB picture without transparency comes back as it is.
 
     Parameters
@@ -29,8 +29,6 @@ def to_rgb(image: Image.Image, profile: bytes | None = None, alpha: Image.Image 
     profile : bytes, optional
         The ICC profile of its colours (see `diptych.media.profiles`): they are converted to sRGB. By default
         they are taken as they are stored.
-    alpha : PIL.Image.Image, optional
-        Its transparency in mode L, where the mode of the picture has no room for it (CMYK).
 
     Returns
     -------
@@ -49,8 +47,7 @@ def to_rgb(image: Image.Image, profile: bytes | None = None, alpha: Image.Image 
     >>> to_rgb(Image.new("I;16", (1, 1), 65535)).getpixel((0, 0))
     (255, 255, 255)
     """
-    if alpha is None:
-        image, alpha = _without_alpha(image)
+    image, alpha = _without_alpha(image)
     if image.mode == "P":
         image = image.convert("RGB")
     elif image.mode.startswith("I"):

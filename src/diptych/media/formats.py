@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
@@ -16,6 +17,7 @@ from PIL import Image, JpegImagePlugin
 
 from diptych.errors import ImageError, MissingExtraError
 from diptych.extras import require
+from diptych.media.layouts.tiff import open_tiff
 from diptych.media.png import open_png
 from diptych.media.raw import RAW_SUFFIXES, CheckSize, open_raw
 
@@ -29,6 +31,9 @@ _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 _PILLOW = r"PIL\."  # the modules whose warnings are kept quiet
 _HEAD = 512  # bytes that tell what a file is
+
+
+_OPENERS: dict[str, Callable[[BinaryIO, str], Image.Image]] = {"PNG": open_png, "TIFF": open_tiff}
 
 
 def open_picture(file: BinaryIO, name: str, check: CheckSize, target: int | None = None) -> Image.Image:
@@ -98,7 +103,7 @@ def _identify(file: BinaryIO, prefix: bytes, name: str) -> Image.Image | None:
             if accept is not None and accept(prefix) is not True:
                 continue  # False, or a string: known, but this build cannot decode it
             file.seek(0)
-            return open_png(file, name) if kind == "PNG" else factory(file, name)
+            return _OPENERS.get(kind, factory)(file, name)
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue  # what Pillow's plugins raise for "not mine after all"
     return None
