@@ -12,6 +12,7 @@ import typer
 
 from diptych.cli import catalog_keeping, catalogs, options
 from diptych.cli.console import clean, complain, progress
+from diptych.cli.picture_limit import reads_pictures
 from diptych.errors import counted
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ def check(
 
 
 @app.command("import")
+@reads_pictures
 def import_(
     source: Source,
     catalog: catalogs.Catalog = None,

@@ -6,6 +6,7 @@ command line or of what it named; 130 interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -46,6 +47,7 @@ from diptych.cli.audit_association import association
 from diptych.cli.audit_bias import bias
 from diptych.cli.audit_classes import classes
 from diptych.cli.console import complain, set_encodings, show_warnings, tell_encodings
+from diptych.cli.picture_limit import reads_pictures
 from diptych.cli.query_arguments import QueryCommand
 from diptych.errors import DiptychError
 
@@ -78,19 +80,19 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 _PICTURES, _COLLECTION, _MODELS = "Pictures and words", "A collection", "Models, and how good they are"
-app.command("classify", rich_help_panel=_PICTURES)(classify.classify)
-app.command("demo", rich_help_panel=_PICTURES)(demo.demo)
-app.command("embed", rich_help_panel=_PICTURES)(embed.embed)
-app.command("index", rich_help_panel=_COLLECTION)(index.index)
-app.command("search", cls=QueryCommand, rich_help_panel=_COLLECTION)(search.search)
-app.command("similar", rich_help_panel=_COLLECTION)(similar.similar)
-app.command("duplicates", rich_help_panel=_COLLECTION)(duplicates.duplicates)
-app.command("tag", rich_help_panel=_COLLECTION)(tag.tag)
-app.command("map", rich_help_panel=_COLLECTION)(map.map_)
+app.command("classify", rich_help_panel=_PICTURES)(reads_pictures(classify.classify))
+app.command("demo", rich_help_panel=_PICTURES)(reads_pictures(demo.demo))
+app.command("embed", rich_help_panel=_PICTURES)(reads_pictures(embed.embed))
+app.command("index", rich_help_panel=_COLLECTION)(reads_pictures(index.index))
+app.command("search", cls=QueryCommand, rich_help_panel=_COLLECTION)(reads_pictures(search.search))
+app.command("similar", rich_help_panel=_COLLECTION)(reads_pictures(similar.similar))
+app.command("duplicates", rich_help_panel=_COLLECTION)(reads_pictures(duplicates.duplicates))
+app.command("tag", rich_help_panel=_COLLECTION)(reads_pictures(tag.tag))
+app.command("map", rich_help_panel=_COLLECTION)(reads_pictures(map.map_))
 app.add_typer(catalog.app, name="catalog", rich_help_panel=_COLLECTION)
 app.add_typer(models.app, name="models", rich_help_panel=_MODELS)
-app.command("export", rich_help_panel=_MODELS)(export.export)
-app.command("train", rich_help_panel=_MODELS)(train.train)
+app.command("export", rich_help_panel=_MODELS)(reads_pictures(export.export))
+app.command("train", rich_help_panel=_MODELS)(reads_pictures(train.train))
 app.add_typer(evaluate.app, name="evaluate", rich_help_panel=_MODELS)
 app.command("compare", rich_help_panel=_MODELS)(compare.compare)
 app.add_typer(audit.app, name="audit", rich_help_panel=_MODELS)
@@ -146,6 +148,7 @@ def diptych(
 
 def main() -> None:
     """Entry point of the `diptych` script."""
+    _own_standard_error()
     set_encodings()
     status: str | int | None = None
     try:
@@ -159,6 +162,18 @@ def main() -> None:
             raise
         status = _unwritten(error)
     sys.exit(status)
+
+
+def _own_standard_error() -> None:
+    """Write to a descriptor of our own, where descriptor 2 leads now.
+
+    Libraries of C print to descriptor 2, and for the time of their work it is led elsewhere
+    (`diptych.media.native`): progress and messages must not go there with them.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # closed, or none at all
+        if sys.stderr.fileno() == 2:
+            mode: dict[str, Any] = {"encoding": sys.stderr.encoding, "errors": sys.stderr.errors}
+            sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, **mode)
 
 
 def _unwritten(error: OSError) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from diptych.cli import options
 from diptych.cli.console import progress
+from diptych.cli.picture_limit import MaxPixels, picture_limit
 from diptych.cli.reporting import ReportDir
 from diptych.errors import InputError
 
@@ -45,6 +46,7 @@ class SharedOptions:
     precision: options.Precision = "auto"
     threads: options.Threads = "auto"
     batch_size: options.BatchSize = "auto"
+    max_pixels: MaxPixels = None
     cache: options.Cache = None
 
     def open(self, model: str | Checkpoint, pretrained: str | None) -> TorchEncoder | ExportedEncoder:
@@ -153,7 +155,8 @@ def measuring(command: Callable[..., None]) -> Callable[..., None]:
         _require_folder("--report", asked.report)
         _require_folder("--cache", asked.cache)
         # Open all the time: reading data, loading a model and resampling show that they run, too.
-        with progress(command.__name__.replace("_", " "), None, unit="steps", quiet=asked.quiet):
+        showing = progress(command.__name__.replace("_", " "), None, unit="steps", quiet=asked.quiet)
+        with picture_limit(asked.max_pixels), showing:
             command(**given, asked=asked)
 
     spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

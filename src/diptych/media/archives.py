@@ -33,7 +33,6 @@ _LOCAL_HEADER = 30  # bytes before a zip member's name
 # A compressed tar may unpack to this many times its size and this many bytes before it is called a bomb:
 # pictures hardly compress at all.
 _MOST_TIMES, _MOST_BYTES = 100, 2**30
-_DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def list_files(path: str | Path) -> list[Entry]:
         return [entry for entry in _entries(path) if not _is_hidden(PurePosixPath(entry.name))]
 
 
-def read_member(path: str | Path, member: Entry | str, limits: Limits = _DEFAULT_LIMITS) -> bytes:
+def read_member(path: str | Path, member: Entry | str, limits: Limits | None = None) -> bytes:
     """The bytes of one member.
 
     Parameters
@@ -131,7 +130,7 @@ def read_member(path: str | Path, member: Entry | str, limits: Limits = _DEFAULT
         ...
     diptych.errors.ImageError: holiday.zip: there is no such file
     """
-    path = Path(path)
+    path, limits = Path(path), limits or Limits()
     name = member if isinstance(member, str) else member.name
     with naming(name_of(path)):
         if isinstance(member, Entry) and member.offset is not None and _kind(path) == "tar":
@@ -145,7 +144,7 @@ def read_member(path: str | Path, member: Entry | str, limits: Limits = _DEFAULT
 
 
 def iter_members(
-    path: str | Path, names: Iterable[str] | None = None, limits: Limits = _DEFAULT_LIMITS
+    path: str | Path, names: Iterable[str] | None = None, limits: Limits | None = None
 ) -> Iterator[tuple[str, bytes | ImageError]]:
     """Members one after another, in the archive's order, in one pass.
 
@@ -169,7 +168,7 @@ def iter_members(
     ImageError
         The archive is missing, or damaged where nothing after it can be read; what came before was given.
     """
-    path = Path(path)
+    path, limits = Path(path), limits or Limits()
     with naming(name_of(path)):
         for name, data in _members(path, None if names is None else set(names), limits):
             yield name, ImageError(f"{name_of(path)}: {data}") if isinstance(data, ImageError) else data

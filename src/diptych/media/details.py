@@ -17,10 +17,10 @@ from PIL import Image, TiffImagePlugin
 from diptych.media.blocks import Blocks, blocks_of, of_tiff_tags
 from diptych.media.dates import PartialDate, first_date, read_date
 from diptych.media.exif import camera_of, clean, dates_of, maker_and_model, place_of, sound
-from diptych.media.formats import is_raw, open_known
+from diptych.media.formats import open_known
 from diptych.media.iptc import CREATED, DIGITIZED
 from diptych.media.places import NOWHERE, Place
-from diptych.media.raw import raw_header
+from diptych.media.raw import NotRawError, is_raw, raw_header
 from diptych.media.sources import Limits, Source, name_of, naming, opened
 from diptych.media.words import captions_of, iptc_texts, keywords_of, rating_in
 from diptych.media.xmp_fields import XmpFields, xmp_dates, xmp_place
@@ -117,7 +117,16 @@ captions=(), keywords=(), taken_from='', rating=None)
         if isinstance(source, Image.Image):
             return _described(_header(source, None))
         with opened(source, limits or Limits()) as file:
-            return _described(_raw_header(file) if is_raw(name) else _header(open_known(file, name), file))
+            return _described(_header_of(file, name))
+
+
+def _header_of(file: BinaryIO, name: str) -> _Header:
+    if is_raw(file, name):
+        try:
+            return _raw_header(file)
+        except NotRawError:
+            pass
+    return _header(open_known(file, name), file)
 
 
 def _described(header: _Header) -> Details:

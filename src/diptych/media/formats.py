@@ -8,9 +8,7 @@ package has limits per call. HEIC and camera RAW come from optional libraries.
 from __future__ import annotations
 
 import struct
-import warnings
 from collections.abc import Callable
-from pathlib import PurePath
 from typing import Any, BinaryIO
 
 from PIL import Image, JpegImagePlugin
@@ -18,8 +16,9 @@ from PIL import Image, JpegImagePlugin
 from diptych.errors import ImageError, MissingExtraError
 from diptych.extras import require
 from diptych.media.layouts.tiff import open_tiff
+from diptych.media.pillow import pillow_limits_off, quiet_pillow
 from diptych.media.png import open_png
-from diptych.media.raw import RAW_SUFFIXES, CheckSize, open_raw
+from diptych.media.raw import CheckSize, NotRawError, is_raw, open_raw
 
 # Formats that begin with bytes of their own, the common ones first. MPO comes with JPEG.
 BY_BYTES = (
@@ -29,7 +28,6 @@ BY_BYTES = (
 FORMATS = (*BY_BYTES, "MPO", "HEIF", "RAW")  # every one that a picture may be of
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
-_PILLOW = r"PIL\."  # the modules whose warnings are kept quiet
 _HEAD = 512  # bytes that tell what a file is
 
 
@@ -44,7 +42,7 @@ def open_picture(file: BinaryIO, name: str, check: CheckSize, target: int | None
     file : binary file
         Can be sought in, and stays open until the pixels are loaded.
     name : str
-        Its name; only the suffix of a camera RAW file matters, since those look like TIFF.
+        Its name; only the suffix of a camera RAW file matters, where its content does not tell.
     check : callable
         Called with width and height before any pixel is decoded; raises to refuse.
     target : int, optional
@@ -58,7 +56,7 @@ def open_picture(file: BinaryIO, name: str, check: CheckSize, target: int | None
     MissingExtraError
         HEIC or RAW without the library for it.
     """
-    image = open_raw(file, check, target) if is_raw(name) else open_known(file, name)
+    image = _open_raw(file, name, check, target) if is_raw(file, name) else open_known(file, name)
     check(*image.size)
     if target is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
         # Both sides stay at or above what is asked for, so orientation does not matter here.
@@ -66,9 +64,15 @@ def open_picture(file: BinaryIO, name: str, check: CheckSize, target: int | None
     return image
 
 
-def is_raw(name: str) -> bool:
-    """Whether a file is a camera's RAW, which its bytes do not tell."""
-    return PurePath(name).suffix.lower() in RAW_SUFFIXES
+def _open_raw(file: BinaryIO, name: str, check: CheckSize, target: int | None) -> Image.Image:
+    try:
+        return open_raw(file, check, target)
+    except NotRawError:
+        try:
+            return open_known(file, name)  # a plain TIFF under a camera's suffix
+        except ImageError:
+            pass
+        raise
 
 
 def open_known(file: BinaryIO, name: str) -> Image.Image:
@@ -81,9 +85,11 @@ def open_known(file: BinaryIO, name: str) -> Image.Image:
     MissingExtraError
         HEIC without the library for it.
     """
-    _quiet_pillow()
+    quiet_pillow()
+    file.seek(0)
     start = file.read(_HEAD)
-    image = _identify(file, start[:16], name)
+    with pillow_limits_off():
+        image = _identify(file, start[:16], name)
     if image is None and start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
         image = _open_heif(file, name)
     if image is None:
@@ -153,17 +159,3 @@ def _is_text(data: bytes) -> bool:
     except UnicodeDecodeError as error:
         return error.start > _HEAD - 12  # a character cut in two at the end
     return all(c.isprintable() or c.isspace() for c in text)
-
-
-def _quiet_pillow() -> None:
-    """Keep Pillow's remarks on odd but readable files ("Corrupt EXIF data") off the screen.
-
-    One narrow filter, put in place once and again where it was removed. `catch_warnings` would not do: it
-    swaps the process's filters, which decoding threads would leave in any order.
-    """
-    if not any(rule[:3] == ("ignore", None, UserWarning) and _is_ours(rule[3]) for rule in warnings.filters):
-        warnings.filterwarnings("ignore", category=UserWarning, module=_PILLOW)
-
-
-def _is_ours(module: object) -> bool:
-    return getattr(module, "pattern", None) == _PILLOW

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from PIL import Image, MpoImagePlugin, TiffImagePlugin
 
-from diptych.media.formats import is_raw, open_known
+from diptych.media.formats import open_known
+from diptych.media.raw import is_raw
 from diptych.media.sources import Limits, Source, name_of, naming, opened
 
 _SUBFILE, _REDUCED = 254, 1  # TIFF's tag that says what a frame is, and the bit of a smaller copy
@@ -53,14 +54,18 @@ def has_several(source: Source, name: str = "", *, limits: Limits | None = None)
     with naming(name):
         if isinstance(source, Image.Image):
             return _several(source)
-        if is_raw(name):
-            return False
         with opened(source, limits or Limits()) as file:
+            if is_raw(file, name):
+                return False
             return _several(open_known(file, name))
 
 
 def _several(image: Image.Image) -> bool:
-    if not getattr(image, "is_animated", False):
+    try:
+        animated = bool(getattr(image, "is_animated", False))  # a GIF looks for its second frame
+    except Exception:  # which is damaged, and so cannot be seen by anyone
+        return False
+    if not animated:
         return False
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return _another(image, lambda: not int(image.tag_v2.get(_SUBFILE, 0)) & _REDUCED)
@@ -76,6 +81,8 @@ def _another(image: Image.Image, counts: Callable[[], bool]) -> bool:
         try:
             image.seek(number)
         except EOFError:
+            return False
+        except Exception:  # damaged: what is behind the first picture is neither shown nor compared
             return False
         if counts():
             return True

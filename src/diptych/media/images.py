@@ -7,13 +7,16 @@ apart from the decoder's own halving on request.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 
 from PIL import Image
 
 from diptych.errors import ImageError
 from diptych.media.colours import to_rgb
 from diptych.media.formats import open_picture
+from diptych.media.pillow import pillow_limits_off
 from diptych.media.png import apply_wide_key
 from diptych.media.profiles import profile_of
 from diptych.media.sources import Framed, Limits, Source, name_of, naming, read_source
@@ -29,11 +32,12 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_DEFAULT_LIMITS = Limits()
+_LARGE = 64_000_000  # pixels of a picture that is decoded alone
+_large = threading.Lock()
 
 
 def load_image(
-    source: Source, *, target: int | None = None, limits: Limits = _DEFAULT_LIMITS, srgb: bool = True
+    source: Source, *, target: int | None = None, limits: Limits | None = None, srgb: bool = True
 ) -> Image.Image:
     """A picture as upright RGB, whatever it came from.
 
@@ -46,7 +50,7 @@ def load_image(
         times faster on large photographs) and takes the preview inside a camera RAW file, the shorter side
         never below twice the target. By default decoding is exact and RAW is developed.
     limits : Limits, optional
-        Refuse larger files and pictures before decoding them.
+        Refuse larger files and pictures before decoding them; by default `Limits()`.
     srgb : bool
         Convert the colours to sRGB by the profile inside the file, as every viewer shows them. False takes
         them as they are stored: the reference implementations never look at a profile, so evaluation, audits
@@ -75,7 +79,7 @@ def load_image(
     """
     if target is not None and target < 1:
         raise ImageError(f"target must be a side in pixels above 0, got {target}")
-    name = name_of(source)
+    name, limits = name_of(source), limits or Limits()
     with naming(name):
         if not isinstance(source, Framed):
             return _load(source, name, target, limits, srgb)
@@ -91,28 +95,34 @@ def load_image(
 def _load(source: Source, name: str, target: int | None, limits: Limits, srgb: bool) -> Image.Image:
     if isinstance(source, Image.Image):
         limits.check_size(*source.size)
-        image = source
-        image.load()
-    else:
-        image = _decoded(read_source(source, limits), name, target, limits)
-    orientation = _orientation(image)  # asked after loading: TIFF pictures turn themselves and then say 1
-    upright = to_rgb(image, profile_of(image) if srgb else None)
-    if orientation != 1:
-        upright = upright.transpose(_UPRIGHT[orientation])
-    return _bare(upright, image)
-
-
-def _decoded(data: bytes, name: str, target: int | None, limits: Limits) -> Image.Image:
+        source.load()
+        return _upright(source, srgb)
+    data = read_source(source, limits)
     image = open_picture(io.BytesIO(data), name, limits.check_size, target)
+    # Threads decode side by side; of the largest pictures memory holds one.
+    with _large if image.width * image.height > _LARGE else contextlib.nullcontext():
+        return _upright(_loaded(image, data, target), srgb)
+
+
+def _loaded(image: Image.Image, data: bytes, target: int | None) -> Image.Image:
     try:
-        apply_wide_key(image)
-        image.load()
+        with pillow_limits_off(image.format):
+            apply_wide_key(image)
+            image.load()
     except (OSError, SyntaxError):
         whole = completed(image, data, target)
         if whole is None:
             raise
         return whole
     return image
+
+
+def _upright(image: Image.Image, srgb: bool) -> Image.Image:
+    orientation = _orientation(image)  # asked after loading: TIFF pictures turn themselves and then say 1
+    upright = to_rgb(image, profile_of(image) if srgb else None)
+    if orientation != 1:
+        upright = upright.transpose(_UPRIGHT[orientation])
+    return _bare(upright, image)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -1,16 +1,17 @@
 """What the libraries below Pillow print: kept off the screen, and said with the file's name instead.
 
-libtiff and LibRaw write to the process's standard error whatever Python does with `sys.stderr`. libtiff takes
-a handler; it is called in the thread that decodes, so every message belongs to the file of that thread. LibRaw
-takes one only in C++: for the time of its work descriptor 2 points to a file. Python code that writes to
-`sys.stderr` meanwhile would land there, too. It is written out afterwards, and the command line writes to a
-descriptor of its own (`cli.main`).
+libtiff and LibRaw write to the process's standard error whatever Python does with `sys.stderr`. libtiff
+takes a handler; it is called in the thread that decodes, so every message belongs to the file of that thread.
+LibRaw takes one only in C++: for the time of its work descriptor 2 points to a file. What Python code writes
+to `sys.stderr` meanwhile would land there, too. It is written out afterwards, and the command line writes to
+a descriptor of its own (`cli.main`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import os
 import re
 import tempfile
@@ -21,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import PIL
-from PIL import Image
 
 _MOST = 20  # messages kept of one file
 _LENGTH = 512  # bytes of one
@@ -117,7 +117,7 @@ def _handler(libc: Any, before: Any) -> Any:
 
 def _library() -> str | None:
     """The libtiff that Pillow has loaded: among the process's libraries, else in Pillow's own folder."""
-    Image.core  # noqa: B018 - loads it
+    importlib.import_module("PIL._imaging")  # loads it
     found: list[str] = []
     with contextlib.suppress(OSError):
         lines = Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines()

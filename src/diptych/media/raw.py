@@ -6,17 +6,23 @@ reading it takes hundredths of the time of developing. The library is optional.
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import PurePath
 from typing import Any, BinaryIO
 
 from PIL import Image, JpegImagePlugin
 
+from diptych.errors import ImageError
 from diptych.extras import require
+from diptych.media.native import libraw_messages
 
 RAW_SUFFIXES = frozenset(
-    {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".kdc", ".mrw", ".nef", ".nrw", ".orf", ".pef"}
-    | {".raf", ".raw", ".rw2", ".sr2", ".srf", ".srw", ".x3f"}
+    {".3fr", ".ari", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dcs", ".dng", ".erf", ".fff"}
+    | {".gpr", ".iiq", ".k25", ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".ori", ".pef"}
+    | {".ptx", ".pxn", ".raf", ".raw", ".rw2", ".rwl", ".rwz", ".sr2", ".srf", ".srw", ".x3f"}
 )
 CheckSize = Callable[[int, int], None]
 
@@ -27,6 +33,70 @@ _TIFF_LIKE = {  # first bytes -> the TIFF they stand for; those of Olympus and P
     **dict.fromkeys((b"II*\0", b"IIRO", b"IIRS", b"IIU\0"), b"II*\0"),
     **dict.fromkeys((b"MM\0*", b"MMOR"), b"MM\0*"),
 }
+
+
+# What files of cameras begin with that are no TIFF, or say themselves that they are more.
+_MAGIC = (b"FUJIFILMCCD-RAW", b"FOVb", b"\0MRM", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"II\x1a\0\0\0HEAPCCDR")
+_NOT_RAW = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"8BPS", b"\0\0\0\x0cjP  ", b"qoif")
+_TIFF = {b"II*\0": "<", b"MM\0*": ">"}
+_PHOTOMETRIC, _COMPRESSION, _CHILDREN, _DNG_VERSION = 262, 259, 330, 50706
+_SENSOR = {32803, 34892}  # values of a colour filter array, or of each colour before development
+_CAMERA_COMPRESSIONS = {32767, 32770, 34713, 65000, 65535}  # Sony's, Samsung's, Nikon's, Kodak's, Pentax's
+_MOST_DIRECTORIES, _MOST_TAGS = 30, 1000
+
+
+def is_raw(file: BinaryIO, name: str) -> bool:
+    """Whether a file is a camera's RAW: by its content, and by its name where the content leaves it open.
+
+    Parameters
+    ----------
+    file : binary file
+        Can be sought in; left at its beginning.
+    name : str
+        Decides for TIFFs of old cameras, which say nothing of what they are.
+    """
+    file.seek(0)
+    start = file.read(16)
+    named = PurePath(name).suffix.lower() in RAW_SUFFIXES
+    try:
+        if start.startswith(_MAGIC) or start[4:12] == b"ftypcrx ":
+            return True
+        if start.startswith(_NOT_RAW) or start[4:8] == b"ftyp":
+            return False
+        if start[:4] in _TIFF:
+            return named or start[8:10] == b"CR" or _holds_sensor_values(file, _TIFF[start[:4]])
+        return named
+    finally:
+        file.seek(0)
+
+
+def _holds_sensor_values(file: BinaryIO, order: str) -> bool:
+    """Whether a directory of a TIFF says that its pixels are a sensor's."""
+    file.seek(4)
+    waiting, seen = [file.read(4)], set[int]()
+    while waiting and len(seen) < _MOST_DIRECTORIES:
+        at = int.from_bytes(waiting.pop(), "little" if order == "<" else "big")
+        if at in seen or at < 8:
+            continue
+        seen.add(at)
+        file.seek(at)
+        count = int.from_bytes(file.read(2), "little" if order == "<" else "big")
+        entries = file.read(12 * min(count, _MOST_TAGS))
+        waiting.append(file.read(4))
+        for tag, kind, number, value in struct.iter_unpack(
+            f"{order}HHI4s", entries[: len(entries) // 12 * 12]
+        ):
+            short = int.from_bytes(value[:2], "little" if order == "<" else "big")
+            if tag == _DNG_VERSION or (tag == _PHOTOMETRIC and short in _SENSOR):
+                return True
+            if tag == _COMPRESSION and short in _CAMERA_COMPRESSIONS:
+                return True
+            if tag == _CHILDREN and kind in (4, 13) and number == 1:
+                waiting.append(value)
+            elif tag == _CHILDREN and kind in (4, 13) and number <= _MOST_DIRECTORIES:
+                file.seek(int.from_bytes(value, "little" if order == "<" else "big"))
+                waiting += [file.read(4) for _ in range(number)]
+    return False
 
 
 def open_raw(file: BinaryIO, check: CheckSize, target: int | None) -> Image.Image:
@@ -44,17 +114,44 @@ def open_raw(file: BinaryIO, check: CheckSize, target: int | None) -> Image.Imag
 
     Raises
     ------
+    ImageError
+        The sensor's values are truncated or damaged: LibRaw would put black or noise in their place.
+    NotRawError
+        LibRaw knows no camera that writes such files.
     MissingExtraError
         The library is not installed.
     """
-    with _library().imread(file) as raw:
+    with _opened(file) as (raw, messages):
         check(raw.sizes.width, raw.sizes.height)
-        if target is None:
-            return _developed(raw)
-        preview = _preview(raw, check)
-        if preview is not None and min(preview.size) >= 2 * target:
-            return preview
-        return _developed(raw, half_size=min(raw.sizes.width, raw.sizes.height) >= 4 * target)
+        if target is not None:
+            preview = _preview(raw, check, target)
+            if preview is not None and min(preview.size) >= 2 * target:
+                return preview
+        half = target is not None and min(raw.sizes.width, raw.sizes.height) >= 4 * target
+        messages.clear()  # of the preview
+        picture = _developed(raw, half_size=half)
+    if messages:
+        raise ImageError(f"a camera RAW file, truncated or damaged: {'; '.join(messages)} (LibRaw)")
+    return picture
+
+
+class NotRawError(ImageError):
+    """LibRaw does not know such files."""
+
+
+@contextlib.contextmanager
+def _opened(file: BinaryIO) -> Iterator[tuple[Any, list[str]]]:
+    """The file in LibRaw, and what LibRaw says of it, complete once this is left."""
+    library = _library()
+    with libraw_messages() as messages:
+        try:
+            file.seek(0)
+            with library.imread(file) as raw:
+                yield raw, messages
+        except library.LibRawFileUnsupportedError as error:
+            raise NotRawError("LibRaw knows no camera that writes such files") from error
+        except library.LibRawIOError as error:
+            raise ImageError("a camera RAW file, truncated or damaged: it ends too early (LibRaw)") from error
 
 
 def raw_header(file: BinaryIO) -> tuple[tuple[int, int], Image.Exif]:
@@ -65,7 +162,7 @@ def raw_header(file: BinaryIO) -> tuple[tuple[int, int], Image.Exif]:
     MissingExtraError
         The library is not installed.
     """
-    with _library().imread(file) as raw:
+    with _opened(file) as (raw, _):
         sizes, exif = raw.sizes, Image.Exif()
         size = (sizes.iwidth, sizes.iheight)
         file.seek(0)
@@ -74,7 +171,7 @@ def raw_header(file: BinaryIO) -> tuple[tuple[int, int], Image.Exif]:
             file.seek(4)
             exif.load_from_fp(io.BytesIO(_TIFF_LIKE[start] + file.read()))
         else:
-            preview = _preview(raw, lambda width, height: None)
+            preview = _preview(raw, lambda width, height: None, None)
             exif = exif if preview is None else preview.getexif()
     return (size[::-1] if sizes.flip in _QUARTER_TURNS else size), exif
 
@@ -88,8 +185,8 @@ def _developed(raw: Any, *, half_size: bool = False) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _preview(raw: Any, check: CheckSize) -> Image.Image | None:
-    """The largest preview, not yet decoded where it is a JPEG; None where there is none to be read."""
+def _preview(raw: Any, check: CheckSize, target: int | None) -> Image.Image | None:
+    """The largest preview, decoded where there is a target; None where there is none to be read."""
     library = _library()
     try:
         thumb = raw.extract_thumb()
@@ -98,9 +195,13 @@ def _preview(raw: Any, check: CheckSize) -> Image.Image | None:
         else:
             image = Image.fromarray(thumb.data)
         check(*image.size)
+        _say_how_it_lies(image, raw.sizes)
+        if target is not None:
+            if isinstance(image, JpegImagePlugin.JpegImageFile):
+                image.draft(None, (2 * target, 2 * target))
+            image.load()
     except (library.LibRawError, SyntaxError, OSError):
         return None
-    _say_how_it_lies(image, raw.sizes)
     return image
 
 

@@ -8,48 +8,97 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Self, TypeAlias
 
 from PIL import Image
 
-from diptych.errors import DiptychError, ImageError
+from diptych.errors import DiptychError, ImageError, InputError
 
 Source: TypeAlias = str | Path | bytes | BinaryIO | Image.Image
+
+
+MAX_PIXELS_VARIABLE = "DIPTYCH_MAX_PIXELS"
+_MAX_PIXELS = 300_000_000
+_LEAST_MAX_BYTES = 256 * 2**20
+_BYTES_PER_PIXEL = 4  # of a file: more than 16 bits of three colours take once they are compressed
+_PIXELS = re.compile(r"(\d+(?:\.\d+)?)\s*(|[mg]p?|[mg]egapixels?|[mg]igapixels?)", re.IGNORECASE)
+
+
+def read_pixels(text: str) -> int:
+    """A number of pixels as people write it.
+
+    Raises
+    ------
+    InputError
+        It is none.
+
+    Examples
+    --------
+    >>> read_pixels("200MP"), read_pixels("1.5 GP"), read_pixels("120000000")
+    (200000000, 1500000000, 120000000)
+    """
+    found = _PIXELS.fullmatch(text.strip())
+    scale = {"": 1, "m": 10**6, "g": 10**9}[found[2][:1].lower()] if found else 0
+    pixels = round(float(found[1]) * scale) if found else 0
+    if pixels < 1:
+        raise InputError(f"{text!r} is no number of pixels: expected one such as 400MP, 1.5GP or 400000000")
+    return pixels
+
+
+def _max_pixels() -> int:
+    text = os.environ.get(MAX_PIXELS_VARIABLE, "")
+    return read_pixels(text) if text else _MAX_PIXELS
+
+
+def _max_bytes() -> int:
+    return max(_LEAST_MAX_BYTES, _BYTES_PER_PIXEL * _max_pixels())
 
 
 @dataclass(frozen=True)
 class Limits:
     """How large a picture may be before it is refused, unread and undecoded.
 
-    The default number of pixels lets the 108-megapixel pictures of phones through; decoded, that is 360 MB.
+    By default 300 million pixels: the 200-megapixel pictures of phones and large panoramas come through.
+    Decoded, that is 1.2 GB, and twice as much while colours are converted; of pictures over 64 million pixels
+    a process decodes one at a time. Files may have 4 bytes for each of these pixels. The option
+    ``--max-pixels`` and the environment variable ``DIPTYCH_MAX_PIXELS`` change both.
 
     Examples
     --------
     >>> Limits(max_pixels=1_000_000).max_bytes
-    268435456
+    1200000000
     """
 
-    max_bytes: int = 256 * 2**20  # of the file
-    max_pixels: int = 120_000_000  # width times height, by the header
+    max_bytes: int = field(default_factory=_max_bytes)  # of the file
+    max_pixels: int = field(default_factory=_max_pixels)  # width times height, by the header
 
     def check_bytes(self, count: int) -> None:
         """Raise ImageError for a file over the limit."""
         if count > self.max_bytes:
-            raise ImageError(f"{count:,} bytes, over the limit of {self.max_bytes:,} (Limits.max_bytes)")
+            raise ImageError(
+                f"{count:,} bytes, over the limit of {self.max_bytes:,}"
+                f"{_way_out(-(-count // _BYTES_PER_PIXEL))} (files may have {_BYTES_PER_PIXEL} bytes a pixel)"
+            )
 
     def check_size(self, width: int, height: int) -> None:
         """Raise ImageError for a picture over the limit, or without pixels."""
         if width * height > self.max_pixels:
             raise ImageError(
-                f"{width:,} x {height:,} = {width * height:,} pixels, "
-                f"over the limit of {self.max_pixels:,} (Limits.max_pixels)"
+                f"{width:,} x {height:,} = {width * height:,} pixels, over the limit of {self.max_pixels:,}"
+                f"{_way_out(width * height)}"
             )
         if width < 1 or height < 1:
             raise ImageError(f"{width} x {height} pixels: there is nothing to see")
+
+
+def _way_out(pixels: int) -> str:
+    return f": --max-pixels {-(-pixels // 1_000_000)}MP (or {MAX_PIXELS_VARIABLE}) allows it"
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin
 from diptych.media import png
 
 ALLOWED = 0.02  # the share of a picture that may be missing
-_END = b"\xff\xd9"
+_START, _END = b"\xff\xd8", b"\xff\xd9"
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # of JPEG; bytes of pixels have a zero behind each ff
 _BLOCK = 16  # rows and columns of the largest usual unit
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
@@ -43,7 +43,8 @@ def completed(image: Image.Image, data: bytes, target: int | None) -> Image.Imag
         again = png.open_png(io.BytesIO(whole), "")
         again.load()
         return again
-    if isinstance(image, JpegImagePlugin.JpegImageFile) and _has_all_scans(data):
+    is_jpeg = isinstance(image, JpegImagePlugin.JpegImageFile) and data.startswith(_START)  # no RAW's preview
+    if is_jpeg and _has_all_scans(data):
         return _completed_jpeg(data, target)
     return None
 

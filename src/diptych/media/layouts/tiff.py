@@ -1,14 +1,14 @@
 """TIFF: every layout of samples that compression gives back exactly, and the rest refused by name.
 
-Pillow knows a table of layouts. Of some it mixes up planes or bytes (16-bit planes), of others it says that the
-file is damaged (floats, three samples of 32 bits, CMYK with alpha). Its libtiff unpacks them all: a directory
-that calls the pixels plain bytes makes it hand them over, and their meaning is worked out here.
+Pillow knows a table of layouts. Of some it mixes up planes or bytes (16-bit planes), of others it says that
+the file is damaged (floats, three samples of 32 bits, CMYK with alpha). Its libtiff unpacks them all: a
+directory that calls the pixels plain bytes makes it hand them over, and their meaning is worked out here.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image, TiffImagePlugin
 
@@ -49,7 +49,7 @@ class TiffPicture(TiffImagePlugin.TiffImageFile):
             self.tile = []
             self.use_load_libtiff = True
 
-    def load(self) -> Image.core.PixelAccess | None:
+    def load(self) -> Any:
         """Load the pixels, by Pillow or by this package; libtiff's messages go into the error.
 
         Raises
@@ -75,7 +75,9 @@ class TiffPicture(TiffImagePlugin.TiffImageFile):
     def _load_layout(self, layout: Layout) -> None:
         if layout.compression not in _LOSSLESS:
             name = _NAMES.get(layout.compression, f"compression {layout.compression}")
-            raise ImageError(f"a TIFF of {layout.described}, {name}: Pillow's libtiff does not read this layout")
+            raise ImageError(
+                f"a TIFF of {layout.described}, {name}: Pillow's libtiff does not read this layout"
+            )
         assert self.fp is not None
         self.fp.seek(0)
         picture = picture_of(layout, read_samples(self.fp.read(), layout))
@@ -118,8 +120,8 @@ def _layout(image: TiffImagePlugin.TiffImageFile) -> Layout | None:
         return None
 
 
-def _several(value: object) -> tuple[int, ...]:
-    return value if isinstance(value, tuple) else (value,)  # type: ignore[return-value]
+def _several(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _pillow_reads(layout: Layout) -> bool:
@@ -144,4 +146,3 @@ def _pillow_reads(layout: Layout) -> bool:
         and (layout.bits, layout.photometric, layout.samples)
         in {(1, 0, 1), (1, 1, 1), (8, 0, 1), (8, 1, 1), (8, 2, 3), (8, 3, 1)}
     )
-

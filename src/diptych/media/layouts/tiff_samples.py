@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from diptych.errors import ImageError
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, CIELAB, ICCLAB, ITULAB = range(10)
 _COLOURS = {RGB: 3, CMYK: 4, YCBCR: 3, CIELAB: 3, ICCLAB: 3}
 _NAMES = {
-    WHITE_IS_ZERO: "grey (white is zero)", BLACK_IS_ZERO: "grey", RGB: "RGB", PALETTE: "palette", MASK: "a mask",
-    CMYK: "inks", YCBCR: "YCbCr", CIELAB: "CIE L*a*b*", ICCLAB: "ICC L*a*b*", ITULAB: "ITU L*a*b*",
+    WHITE_IS_ZERO: "grey (white is zero)", BLACK_IS_ZERO: "grey", RGB: "RGB", PALETTE: "palette",
+    MASK: "a mask", CMYK: "inks", YCBCR: "YCbCr", CIELAB: "CIE L*a*b*", ICCLAB: "ICC L*a*b*",
+    ITULAB: "ITU L*a*b*",
     32803: "a colour filter array", 32844: "LogL", 32845: "LogLuv", 34892: "linear RAW",
 }  # fmt: skip
 _KINDS = {1: "unsigned", 2: "signed", 3: "floating", 4: "untyped", 5: "complex", 6: "complex"}
@@ -48,7 +49,7 @@ class Layout:
     compression: int
     fill_order: int
     predictor: int
-    order: str
+    order: Literal["<", ">"]
     tags: Any = field(repr=False)
 
     @property
@@ -117,7 +118,9 @@ def picture_of(layout: Layout, samples: NDArray[Any]) -> Image.Image:
     if layout.photometric == CMYK:
         # There is no mode with room for transparency: laid over white, ink is what is left of it.
         shares = alpha[..., None].astype(np.uint16) + 1
-        return _of_colours(layout, colours if kind == _ASSOCIATED else (colours * shares >> 8).astype(np.uint8))
+        return _of_colours(
+            layout, colours if kind == _ASSOCIATED else (colours * shares >> 8).astype(np.uint8)
+        )
     if layout.photometric != PALETTE:
         if kind == _ASSOCIATED and layout.photometric in (BLACK_IS_ZERO, RGB):
             colours = _unmultiplied(colours, alpha)
@@ -127,7 +130,7 @@ def picture_of(layout: Layout, samples: NDArray[Any]) -> Image.Image:
 
 
 def _alpha_kind(layout: Layout) -> int | None:
-    """What the first sample behind the colours is; those of no stated kind are selections, not transparency."""
+    """What the first sample behind the colours is; one of no stated kind is a selection, not transparency."""
     if layout.samples <= layout.colours:
         return None
     if not layout.extra:  # left out: four samples of RGB have transparency by custom
@@ -137,18 +140,21 @@ def _alpha_kind(layout: Layout) -> int | None:
 
 
 def _eight_bits(layout: Layout, samples: NDArray[Any]) -> NDArray[np.uint8]:
+    levels: NDArray[Any]
     if layout.format == 3:
         finite = np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=255.0, neginf=0.0)
         scale = 255.0 if finite.size and finite[..., : layout.colours].max() <= 1.0 else 1.0
-        return np.clip(np.rint(finite * scale), 0, 255).astype(np.uint8)
-    if layout.bits < 8:
-        return (samples.astype(np.uint16) * 255 // (2**layout.bits - 1)).astype(np.uint8)
-    return (samples >> (layout.bits - 8)).astype(np.uint8)
+        levels = np.clip(np.rint(finite * scale), 0, 255)
+    elif layout.bits < 8:
+        levels = samples.astype(np.uint16) * 255 // (2**layout.bits - 1)
+    else:
+        levels = samples >> (layout.bits - 8)
+    return np.asarray(levels, np.uint8)
 
 
 def _unmultiplied(colours: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
     wide, opacity = colours.astype(np.uint32), alpha[..., None].astype(np.uint32)
-    return np.minimum((wide * 255 + opacity // 2) // np.maximum(opacity, 1), 255).astype(np.uint8)
+    return np.asarray(np.minimum((wide * 255 + opacity // 2) // np.maximum(opacity, 1), 255), np.uint8)
 
 
 def _of_palette(layout: Layout, indices: NDArray[Any]) -> Image.Image:

@@ -1,7 +1,7 @@
 """Strips and tiles of a TIFF to an array of samples; decompression is libtiff's.
 
-For libtiff each plane is a picture of grey bytes: as wide as a row has bytes, without prediction. It then gives
-back what was compressed, whatever the samples are, and undoing prediction and byte order is left to NumPy.
+For libtiff each strip is a picture of grey bytes: as wide as a row has bytes, without prediction. It then
+gives back what was compressed, whatever the samples are; prediction and byte order are undone by NumPy.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def read_samples(data: bytes, layout: Layout) -> NDArray[Any]:
     across, down, offsets, lengths = _pieces(layout)
     columns, rows = -(-width // across), -(-height // down)
     if len(offsets) < columns * rows * planes or len(lengths) < columns * rows * planes:
-        raise ImageError(f"{len(offsets)} strips or tiles: expected {columns * rows * planes}, truncated or damaged")
+        raise ImageError(
+            f"{len(offsets)} strips or tiles: expected {columns * rows * planes}, truncated or damaged"
+        )
     if len(offsets) > _MOST_PIECES:
         raise ImageError(f"{len(offsets):,} strips or tiles, over the limit of {_MOST_PIECES:,}")
     result = np.empty((height, width, layout.samples), layout.dtype)
@@ -149,4 +151,3 @@ def _of_split_floats(packed: NDArray[np.uint8], layout: Layout, width: int, dept
     whole = np.cumsum(rows, axis=1, dtype=np.uint8).reshape(len(packed), size, width * depth)
     joined = np.ascontiguousarray(np.moveaxis(whole, 1, 2)).view(layout.dtype.newbyteorder(">"))
     return joined.reshape(len(packed), width, depth).astype(layout.dtype)
-
