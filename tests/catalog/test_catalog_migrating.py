@@ -16,6 +16,7 @@ from diptych.errors import CatalogError
 # What format 3 added, taken out again.
 TO_FORMAT_2 = """
 ALTER TABLE contents DROP COLUMN taken_from;
+ALTER TABLE contents DROP COLUMN own_data;
 ALTER TABLE files DROP COLUMN changed;
 ALTER TABLE files DROP COLUMN sidecar_data;
 ALTER TABLE roots DROP COLUMN archives;

@@ -15,11 +15,13 @@ import numpy as np
 
 from diptych.catalog.database import Database
 from diptych.catalog.filters import Filter, of_files
+from diptych.catalog.records import CAPTION_END
 from diptych.catalog.spaces import MOST_VALUES
 from diptych.catalog.tags import ratings_of
 from diptych.errors import ImageError
 from diptych.media import load_image
 from diptych.media.archives import read_member
+from diptych.media.dates import precision_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+FILE_TIME = "file time"  # where a date comes from that no metadata has
 _ADDRESS = re.compile(r"\A(https?|s3|gs|ftp):/(?=[^/])")  # a Path keeps one of the two strokes
 
 
@@ -43,9 +46,12 @@ class Entry:
     copies : tuple of (path, member)
         Its other files.
     taken : datetime or None
-        By its EXIF data, without a zone, else when the file was changed; None where that is not known either.
+        By the picture's metadata or a sidecar's, without a zone, else when the file was changed; None where
+        that is not known either.
     rating : int or None
         -1 (rejected) to 5; None where nobody rated it.
+    taken_from : str
+        Which field gave the date, see `diptych.media.Details`; "file time", or "" without a date.
     """
 
     content: int
@@ -57,13 +63,22 @@ class Entry:
     width: int
     height: int
     taken: datetime | None
-    dated: bool  # taken is the camera's word
+    dated: bool  # taken stands in the picture or a sidecar
     latitude: float | None
     longitude: float | None
     camera: str
     caption: str
     tags: tuple[str, ...]
     rating: int | None = None
+    taken_from: str = ""
+
+    @property
+    def day(self) -> str:
+        """The day it was taken, or the month or year where no more is known; "" without a date."""
+        if self.taken is None:
+            return ""
+        length = {"month": 7, "year": 4}.get(precision_of(self.taken_from), 10)
+        return self.taken.isoformat()[:length]
 
     @property
     def name(self) -> str:
@@ -127,18 +142,18 @@ def _entries(database: Database, contents: list[int], prefer: Filter | None) -> 
         (*contents, *values),
     ):
         files.setdefault(content, []).append(tuple(file))
-    tags: dict[int, list[str]] = {}
+    tags: dict[int, dict[str, None]] = {}
     for content, tag in database.all(
         f"SELECT content, tag FROM tags WHERE content IN ({marks}) ORDER BY score DESC, tag", contents
     ):
-        tags.setdefault(content, []).append(tag)
+        tags.setdefault(content, {})[tag] = None  # several origins may give one
     ratings = ratings_of(database, contents)
     for row in database.all(
-        "SELECT id, bytes, format, width, height, taken, latitude, longitude, camera FROM contents "
-        f"WHERE id IN ({marks})",
+        "SELECT id, bytes, format, width, height, taken, taken_from, latitude, longitude, camera "
+        f"FROM contents WHERE id IN ({marks})",
         contents,
     ):
-        content, size, kind, width, height, taken, latitude, longitude, camera = row
+        content, size, kind, width, height, taken, source, latitude, longitude, camera = row
         held = files.get(content)
         if not held:
             continue
@@ -158,9 +173,10 @@ def _entries(database: Database, contents: list[int], prefer: Filter | None) -> 
             latitude=latitude,
             longitude=longitude,
             camera=camera or "",
-            caption=next((caption for _, _, caption, _ in held if caption), ""),
+            caption=next((caption for _, _, caption, _ in held if caption), "").partition(CAPTION_END)[0],
             tags=tuple(tags.get(content, ())),
             rating=ratings.get(content),
+            taken_from=(source or "metadata") if taken else FILE_TIME if _when(changed) else "",
         )
 
 

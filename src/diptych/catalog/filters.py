@@ -147,17 +147,26 @@ def _conditions(wanted: Filter, database: Database) -> _Conditions:
 
 
 def _dates(wanted: Filter, asked: _Conditions) -> None:
-    """By EXIF's date, as text; a picture without one by its oldest file whose time is known."""
+    """By the metadata's date, as text; a picture without one by its oldest file whose time is known.
+
+    A date in part counts as far as it goes: "May 2013" is after May 15th as well as before it.
+    """
     for day, sign in ((wanted.after, ">="), (wanted.before, "<")):
         if day is None:
             continue
         edge = datetime(day.year, day.month, day.day)
         if sign == "<":
             edge = datetime.max if edge.date() == date.max else edge + timedelta(days=1)
+        text, partly, values = edge.isoformat(sep=" "), "", []
+        if sign == ">=":  # the other way the beginning of what is known decides, and that is what is kept
+            for mark, length in (("%(month only)", 7), ("%(year only)", 4)):
+                partly += f" OR (c.taken_from LIKE ? AND SUBSTR(c.taken, 1, {length}) >= ?)"
+                values += [mark, text[:length]]
         asked.add(
-            f"(c.taken {sign} ? OR (c.taken IS NULL AND (SELECT MIN(d.modified) FROM files d "
+            f"(c.taken {sign} ?{partly} OR (c.taken IS NULL AND (SELECT MIN(d.modified) FROM files d "
             f"WHERE d.content = c.id AND d.modified <> 0) {sign} ?))",
-            edge.isoformat(sep=" "),
+            text,
+            *values,
             int(min(max(edge, _FIRST), _LAST).timestamp()) * 10**9,
         )
 

@@ -172,7 +172,8 @@ class _Intake:
             elif key in self.flying:
                 self.flying[key].files.append(read.record)
             elif read.hash in (known := self._known(read.hash)):
-                self._put(Picture([read.record], read.hash, known=True, error=known[read.hash]))
+                error = known[read.hash]
+                self._put(Picture([read.record], read.hash, known=True, details=read.details, error=error))
             else:
                 read.files.append(read.record)
                 self.flying[key] = read

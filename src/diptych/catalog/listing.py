@@ -18,6 +18,7 @@ from diptych.errors import ImageError, InputError
 from diptych.media.archives import is_archive, list_archive
 from diptych.media.files import is_picture
 from diptych.media.keys import Companions, companions
+from diptych.media.sidecar_names import Sidecars, sidecars_of
 from diptych.media.system_folders import is_system_folder
 
 Expand = Callable[[Found], Iterator[Found]]
@@ -115,7 +116,7 @@ def file_at(path: str | Path) -> Found | None:
             return None
     except (OSError, ValueError):  # a name too long, or with a null byte
         return None
-    beside = companions(place).values()
+    beside = {*companions(place).values(), *sidecars_of(place)}
     return _found(str(place), place.stat, sum(text.stat().st_mtime_ns for text in beside if text.is_file()))
 
 
@@ -128,7 +129,8 @@ def members(archive: Found) -> Iterator[Found]:
         return
     for entry in entries:
         # Their own times say little (shards are often written with none): they change when the archive does.
-        state = (archive.modified, archive.device, archive.inode, int(bool(entry.captions)), archive.changed)
+        beside = bool(entry.captions) + 2 * bool(entry.sidecars)
+        state = (archive.modified, archive.device, archive.inode, beside, archive.changed)
         yield Found(archive.path, entry.name, entry.size, *state)
 
 
@@ -160,7 +162,7 @@ class _Walk:
                 self.told.unlisted.append((os.fsencode(here), error.strerror or str(error)))
                 continue
             files = {entry.name: entry for entry in names}
-            texts = Companions(files)
+            texts, sidecars = Companions(files), Sidecars(files)
             folders: list[str] = []
             for entry in names:
                 if entry.name.startswith("."):
@@ -169,9 +171,9 @@ class _Walk:
                     if self._enters(here, entry):
                         folders.append(entry.path)
                 elif (is_picture(entry.name) or is_archive(entry.name)) and not self._skips(entry.path):
-                    beside = (files[text] for text in texts.of(entry.name).values())
-                    # A sum changes when either of them does.
-                    yield _found(entry.path, entry.stat, sum(_changed(text) for text in beside))
+                    beside = {*texts.of(entry.name).values(), *sidecars.of(entry.name)}
+                    # A sum changes when any of them does.
+                    yield _found(entry.path, entry.stat, sum(_changed(files[name]) for name in beside))
             waiting.extend(reversed(folders))
 
     def _enters(self, here: str, entry: os.DirEntry[str]) -> bool:

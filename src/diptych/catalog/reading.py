@@ -6,25 +6,29 @@ for compressed tars, which are read in theirs. What cannot be read comes with th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from diptych.catalog.records import FileRecord, Found
+from diptych.catalog.records import CAPTION_END, FileRecord, Found
 from diptych.errors import ImageError, MissingExtraError
 from diptych.media.archives import Entry, is_archive, iter_members, list_archive, read_member
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.media.details import read_details
 from diptych.media.keys import companions
+from diptych.media.sidecar_fields import merge_fields, read_sidecar
+from diptych.media.sidecar_names import sidecars_of
 from diptych.media.sources import name_of as printable
 from diptych.media.sources import read_source
+from diptych.media.xmp import LARGEST
 
 if TYPE_CHECKING:
     from diptych.media import Limits
@@ -153,7 +157,7 @@ def _in_one_pass(
     path: Path, entries: dict[str, Entry], wanted: dict[str, Found], limits: Limits
 ) -> Iterator[Read]:
     """Members of a compressed tar, which cannot be sought in: captions first, then the pictures."""
-    beside = {one.name for name in wanted if name in entries for one in entries[name].captions}
+    beside = {one.name for name in wanted if name in entries for one in _texts_of(entries[name])}
     left = dict(wanted)
     try:
         texts = dict(iter_members(path, beside, limits)) if beside else {}
@@ -162,8 +166,8 @@ def _in_one_pass(
             if isinstance(data, ImageError):
                 yield _failed(found, data)
                 continue
-            captions = (_caption(one.name, texts.get(one.name)) for one in entries[name].captions)
-            yield _looked_at(found, data, [text for text in captions if text])
+            read = [(one.name, text) for one in _texts_of(entries[name]) if (text := texts.get(one.name))]
+            yield _looked_at(found, data, read)
     except ImageError as error:  # damaged from here on
         for found in left.values():
             yield _failed(found, error)
@@ -175,10 +179,10 @@ def _in_one_pass(
 def _read_member(path: Path, found: Found, entry: Entry, limits: Limits) -> Read:
     try:
         data = read_member(path, entry, limits)
-        beside = [(one.name, read_member(path, one, limits)) for one in entry.captions]
+        beside = [(one.name, read_member(path, one, limits)) for one in _texts_of(entry)]
     except ImageError as error:
         return _failed(found, error)
-    return _looked_at(found, data, [text for one in beside if (text := _caption(*one))])
+    return _looked_at(found, data, beside)
 
 
 def _read_file(found: Found, limits: Limits) -> Read:
@@ -189,24 +193,38 @@ def _read_file(found: Found, limits: Limits) -> Read:
         data = read_source(path, limits)
     except ImageError as error:
         return _failed(found, error)
-    captions: list[str] = []
-    for text in companions(path).values() if found.sidecar else ():
-        try:
-            with text.open("rb") as file:
-                captions.append(_caption(str(text), file.read(CAPTION_BYTES)))
-        except OSError:
-            continue
-    return _looked_at(found, data, captions)
+    beside: list[tuple[str, bytes]] = []
+    for text in (*companions(path).values(), *sidecars_of(path)) if found.sidecar else ():
+        with contextlib.suppress(OSError), text.open("rb") as file:
+            beside.append((str(text), file.read(LARGEST + 1 if _is_sidecar(text.name) else CAPTION_BYTES)))
+    return _looked_at(found, data, beside)
 
 
-def _looked_at(found: Found, data: bytes, captions: list[str]) -> Read:
+def _texts_of(entry: Entry) -> tuple[Entry, ...]:
+    """The files beside a member that say something of it."""
+    return tuple(dict.fromkeys((*entry.captions, *entry.sidecars)))
+
+
+def _is_sidecar(name: str) -> bool:
+    """Whether a file beside a picture may be a sidecar: JSON may be one of captions as well."""
+    return name.lower().endswith((".xmp", ".json"))
+
+
+def _looked_at(found: Found, data: bytes, beside: Sequence[tuple[str, bytes | ImageError]]) -> Read:
     name = PurePosixPath(found.member or os.fsdecode(found.path)).name
     try:
         details: Details | None = read_details(data, name)
     except (ImageError, MissingExtraError):  # the decoder says it too
         details = None
-    texts = [*captions, *(details.captions if details else ())]
-    record = FileRecord(found, caption=storable(next((text for text in texts if text), "")))
+    fields = merge_fields(
+        read_sidecar(text, content)
+        for text, content in beside
+        if isinstance(content, bytes) and _is_sidecar(text)
+    )
+    texts = [_caption(*one) for one in beside if not one[0].lower().endswith(".xmp")]
+    texts += [*fields.captions, *(details.captions if details else ())]
+    caption = CAPTION_END.join(dict.fromkeys(text.replace(CAPTION_END, " ") for text in texts if text))
+    record = FileRecord(found, caption=storable(caption), sidecar_data=storable(fields.to_json()))
     return Read(record, data, hashlib.blake2b(data, digest_size=HASH_BYTES).digest(), details)
 
 

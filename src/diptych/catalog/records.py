@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 # Columns of a content that decoding fills.
 DECODED = (
     *("format", "width", "height", "taken", "taken_from", "latitude", "longitude", "camera"),
-    *("difference_hash", "perceptual_hash", "error"),
+    *("own_data", "difference_hash", "perceptual_hash", "error"),
 )
+CAPTION_END = "\x1f"  # stands between the captions of one file
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Found:
     device, inode : int
         The same for a file that was renamed.
     sidecar : int
-        When the text file beside it was changed, 0 without one.
+        When the captions and sidecars beside it were changed, as a sum; 0 without any. In an archive it says
+        which there are: 1 for captions, 2 for sidecars, 3 for both.
     changed : int
         When the system last changed the file or what it knows of it (st_ctime), in nanoseconds; 0 where that
         is not known. No program can set it, as it can set `modified`.
@@ -62,12 +64,17 @@ class FileRecord:
 
     Attributes
     ----------
+    caption : str
+        Its first line is shown; the others, behind `CAPTION_END`, can be searched for.
+    sidecar_data : str
+        What the sidecars beside it say, as `diptych.media.sidecar_fields.SidecarFields.to_json` writes it.
     unreachable : bool
         The system gave nothing of it, so that nobody knows what is in it now.
     """
 
     found: Found
     caption: str = ""
+    sidecar_data: str = ""
     error: str | None = None
     unreachable: bool = False
 
@@ -117,6 +124,7 @@ class Picture:
             details and details.latitude,
             details and details.longitude,
             details and details.camera,
+            "",
             *(_signed(one) for one in hashes),
             self.error,
         )

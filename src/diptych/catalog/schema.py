@@ -36,6 +36,7 @@ CREATE TABLE contents (
     height INTEGER,
     taken TEXT,
     taken_from TEXT,
+    own_data TEXT NOT NULL DEFAULT '',
     latitude {real},
     longitude {real},
     camera TEXT,
@@ -154,6 +155,7 @@ CREATE TABLE runs (id {serial}, beat {real} NOT NULL)
 MIGRATIONS: Mapping[int, str] = {
     2: """
 ALTER TABLE contents ADD COLUMN taken_from TEXT;
+ALTER TABLE contents ADD COLUMN own_data TEXT NOT NULL DEFAULT '';
 ALTER TABLE files ADD COLUMN changed BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE files ADD COLUMN sidecar_data TEXT NOT NULL DEFAULT '';
 ALTER TABLE roots ADD COLUMN archives INTEGER NOT NULL DEFAULT 1;
@@ -174,7 +176,8 @@ CREATE TABLE set_aside (
     annotations TEXT NOT NULL
 );
 CREATE INDEX set_aside_path ON set_aside (path);
-CREATE TABLE forgotten (path {blob} PRIMARY KEY)
+CREATE TABLE forgotten (path {blob} PRIMARY KEY);
+DELETE FROM archives
 """
 }
 

@@ -25,6 +25,7 @@ from diptych.media.xmp import LARGEST, merge_keywords
 Style = Literal["darktable", "adobe"]
 STYLES = ("darktable", "adobe")
 SUFFIX = ".xmp"
+_CHUNK = 256  # files that are noted in one transaction
 
 
 @dataclass
@@ -101,19 +102,50 @@ def write_sidecars(
     Some programs read a sidecar's keywords in place of the picture's own, so those are written there too.
     """
     outcome = Written()
+    shifts: dict[bytes, int] = {}
     for sidecar, pictures in _sidecars(store, style, where, outcome).items():
         contents = [content for _, content in pictures]
         keywords = [] if undo else _keywords(store, contents)
         if not any(os.path.lexists(path) for path, _ in pictures):
             outcome.missing += len(pictures)
         else:
+            before = _changed(sidecar)
             try:
                 _bring(sidecar, keywords, outcome)
             except (ImageError, SaveError) as error:
                 outcome.failures.append((sidecar, str(error)))
+            if shift := _changed(sidecar) - before:
+                shifts.update((os.fsencode(path), shift) for path, _ in pictures)
+        if len(shifts) >= _CHUNK:
+            _take_note(store, shifts)
         if progress:
             progress(len(pictures))
+    _take_note(store, shifts)
     return outcome
+
+
+def _take_note(store: Store, shifts: dict[bytes, int]) -> None:
+    """Let the catalogue know when sidecars were written here: that is no change to read pictures again for.
+
+    Where another program has changed one since the last index, the sum is wrong, and that is seen.
+    """
+    with store.database.writing():
+        for path, shift in shifts.items():
+            for (times,) in store.database.all(
+                "SELECT sidecar FROM files WHERE path = ? AND member = ''", (path,)
+            ):
+                store.database.run(
+                    "UPDATE files SET sidecar = ? WHERE path = ? AND member = ''",
+                    ((times + shift) & (2**63 - 1), path),
+                )
+    shifts.clear()
+
+
+def _changed(sidecar: Path) -> int:
+    try:
+        return sidecar.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _sidecars(

@@ -26,12 +26,12 @@ from diptych.catalog.annotations import (
 )
 from diptych.catalog.database import Database, Sqlite
 from diptych.catalog.file_space import FileSpace, sweep
+from diptych.catalog.metadata_rows import keep_details, sum_up_sidecars
 from diptych.catalog.migrating import migrate
 from diptych.catalog.postgres import Postgres, PostgresSpace, is_address
 from diptych.catalog.records import DECODED, FileRecord, Found, Picture, Reread
 from diptych.catalog.segments import SEGMENT_ROWS
 from diptych.catalog.spaces import MOST_VALUES, Space, create_space, read_space
-from diptych.catalog.tags import keep_keywords
 from diptych.disk import saving
 from diptych.errors import CatalogError
 
@@ -187,6 +187,7 @@ class Store:
         reread = reread or Reread()
         with self.database.writing():
             fate = Fate()
+            described: set[int] = set()
             replaced: list[tuple[int, int | None, Place]] = []  # content before, content now, file
             numbers: list[int] = []
             rows: list[FloatArray] = []
@@ -194,7 +195,7 @@ class Store:
             for picture in pictures:
                 content = self._content(picture)
                 if content is not None and picture.details is not None:
-                    keep_keywords(self.database, content, picture.details.keywords)
+                    keep_details(self.database, content, picture.details, known=picture.known)
                 if content is not None and picture.annotations:
                     annotate(self.database, content, picture.annotations)
                 for record in picture.files:
@@ -205,16 +206,19 @@ class Store:
                         replaced.append((before, content, place))
                     if waiting and content is not None:
                         fate.brought_back += bring_back(self.database, content, place)
+                described |= set() if content is None else {content}
                 if content is not None and picture.vector is not None:
                     numbers.append(content)
                     rows.append(picture.vector)
             if rows:
                 space = self._current(space)
                 space.put(numbers, np.stack(rows))
+            sum_up_sidecars(self.database, described)
             carried = self._carry(replaced, space)
             fate.carried += len(carried)
             left = {before: place for before, _, place in replaced}
             fate.set_aside += self._drop_orphans(left, without_trace=carried)
+            sum_up_sidecars(self.database, left)
         return fate
 
     def _carry(self, replaced: Sequence[tuple[int, int | None, Place]], space: Space) -> set[int]:
@@ -258,7 +262,9 @@ class Store:
             )
             left.update((row[0], (path, member)) for row in rows if row[0] is not None)
             self.database.run("DELETE FROM files WHERE path = ? AND member = ?", (path, member))
-        return Fate(set_aside=self._drop_orphans(left))
+        fate = Fate(set_aside=self._drop_orphans(left))
+        sum_up_sidecars(self.database, left)
+        return fate
 
     def rename(self, moved: Sequence[tuple[Found, tuple[bytes, str]]]) -> None:
         """Files that are the same ones under another name: (as found now, path and member before)."""
@@ -317,13 +323,14 @@ class Store:
                 reread.differing.append((found.path, found.member))
         self.database.run(
             "INSERT INTO files "
-            "(path, member, bytes, modified, device, inode, sidecar, changed, content, caption, error) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path, member) DO UPDATE SET "
+            "(path, member, bytes, modified, device, inode, sidecar, changed, content, caption, "
+            "sidecar_data, error) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path, member) DO UPDATE SET "
             "bytes = excluded.bytes, modified = excluded.modified, device = excluded.device, "
             "inode = excluded.inode, sidecar = excluded.sidecar, changed = excluded.changed, "
-            "content = excluded.content, "
-            "caption = excluded.caption, error = excluded.error",
-            (*found.row(), content, record.caption, record.error),
+            "content = excluded.content, caption = excluded.caption, "
+            "sidecar_data = excluded.sidecar_data, error = excluded.error",
+            (*found.row(), content, record.caption, record.sidecar_data, record.error),
         )
         return before[0][0] if before and before[0][0] not in (None, content) else None
 

@@ -54,6 +54,15 @@ def keep_keywords(database: Database, content: int, keywords: Sequence[str]) -> 
     _replace(database, FILE, content, dict.fromkeys(keywords, 1.0))
 
 
+def keep_rating(database: Database, content: int, rating: int | None) -> None:
+    """The rating in a picture's file becomes its one of origin `FILE`; the caller holds a transaction."""
+    database.run("DELETE FROM ratings WHERE content = ? AND origin = ?", (content, FILE))
+    if rating:  # 0 says that nobody has rated it
+        database.run(
+            "INSERT INTO ratings (content, origin, rating) VALUES (?, ?, ?)", (content, FILE, rating)
+        )
+
+
 def give(database: Database, origin: str, given: Mapping[int, Mapping[str, float]]) -> int:
     """Set the tags that pictures have from an origin, in one transaction.
 

@@ -20,6 +20,7 @@ from diptych.catalog.folder_rules import FolderRules
 from diptych.catalog.mounts import mounts_below, network_kind
 from diptych.extras import require
 from diptych.media.keys import CAPTION_SUFFIXES, companions
+from diptych.media.sidecar_names import Sidecars
 
 RESCAN = 600.0  # seconds between whole rescans
 UNHEARD = 60.0  # the same where the system tells nothing
@@ -199,8 +200,15 @@ def to_list_again(
         if root is not None and os.path.isdir(root) and _counts(path, root, roots[root], left_out):  # noqa: PTH112
             again.add(_folder(path, root))
     files = (root for root in roots if os.path.isfile(root))  # noqa: PTH113 - never raises
-    again.update(root for root in files if not changed.isdisjoint((root, *_helpers(root))))
+    again.update(root for root in files if _concerns(root, changed))
     return sorted(folder for folder in again if again.isdisjoint(folder.parents))
+
+
+def _concerns(picture: Path, changed: Collection[Path]) -> bool:
+    """Whether a change concerns one picture: itself, a caption or a sidecar of it."""
+    if any(path in changed for path in (picture, *_helpers(picture))):
+        return True
+    return bool(Sidecars(path.name for path in changed if path.parent == picture.parent).of(picture.name))
 
 
 def _helpers(picture: Path) -> Iterator[Path]:

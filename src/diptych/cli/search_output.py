@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json as jsonlib
 import os
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -112,7 +111,7 @@ def _print_table(answer: Answer, offset: int, shown: list[Shown], *, quiet: bool
         note("this terminal shows no pictures: --html writes a page of them", quiet=quiet)
     room = console.width - 34
     for number, hit in enumerate(answer.hits, offset + 1):
-        taken = f"{hit.entry.taken:%Y-%m-%d}" if isinstance(hit.entry.taken, datetime) else " " * 10
+        taken = f"{hit.entry.day:10}"
         more = f" +{len(hit.alike)}" if hit.alike else ""
         name = fitted(hit.entry.name, room - len(more), tail=True).rstrip() + more
         fit = bar(hit.relevance, 8, plain=plain)
@@ -149,6 +148,7 @@ def _plain_hit(hit: Hit) -> dict[str, Any]:
         "relevance": round(hit.relevance, 4),
         "cosine": round(hit.cosine, 5),
         "taken": entry.taken.isoformat() if entry.taken else None,
+        "taken_from": entry.taken_from,
         "taken_by": None if not entry.taken else "camera" if entry.dated else "file",
         "width": entry.width,
         "height": entry.height,
@@ -158,6 +158,7 @@ def _plain_hit(hit: Hit) -> dict[str, Any]:
         "camera": entry.camera,
         "caption": entry.caption,
         "tags": list(entry.tags),
+        "rating": entry.rating,
         "copies": [f"{path}/{member}" if member else str(path) for path, member in entry.copies],
         "alike": [one.name for one in hit.alike],
     }

@@ -66,7 +66,7 @@ def _figure(one: Shown) -> str:
         address = html.escape(entry.path.as_uri())
     except ValueError:
         address = "#"
-    day = f"{entry.taken:%Y-%m-%d}" if entry.taken else ""
+    day = entry.day
     alike = f" +{len(one.hit.alike)} alike" if one.hit.alike else ""
     caption = f"<q>{_escaped(entry.caption)}</q>" if entry.caption else ""
     name = _escaped(entry.name)

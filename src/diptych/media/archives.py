@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from diptych.errors import ImageError
 from diptych.media.files import IMAGE_SUFFIXES
 from diptych.media.keys import Companions
+from diptych.media.sidecar_names import Sidecars
 from diptych.media.sources import Limits, name_of, naming, plain_file
 from diptych.media.system_folders import is_in_system_folder
 from diptych.media.tars import TarReader, headers
@@ -52,6 +53,8 @@ class Entry:
         Where its bytes (in a zip, its header) begin in the archive; None where it can only be read in turn.
     captions : tuple of Entry
         KEY.txt and KEY.json beside KEY.jpg, see `keys`.
+    sidecars : tuple of Entry
+        XMP and Google Takeout's JSON of the picture, see `sidecar_names`.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Entry:
     modified: float
     offset: int | None
     captions: tuple[Entry, ...] = ()
+    sidecars: tuple[Entry, ...] = ()
 
 
 def is_archive(path: str | Path) -> bool:
@@ -199,11 +203,15 @@ def _entries(path: Path) -> Iterator[Entry]:
 
 
 def _with_captions(entries: Iterable[Entry]) -> list[Entry]:
-    """The pictures, each with its captions."""
+    """The pictures, each with its captions and sidecars."""
     files = {entry.name: entry for entry in entries if not _is_hidden(PurePosixPath(entry.name))}
-    beside = Companions(files)
+    texts, sidecars = Companions(files), Sidecars(files)
     return [
-        replace(entry, captions=tuple(files[text] for text in beside.of(name).values()))
+        replace(
+            entry,
+            captions=tuple(files[text] for text in texts.of(name).values()),
+            sidecars=tuple(files[sidecar] for sidecar in sidecars.of(name)),
+        )
         for name, entry in files.items()
         if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
     ]
