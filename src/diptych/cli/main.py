@@ -10,7 +10,8 @@ import contextlib
 import errno
 import os
 import sys
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -150,6 +151,7 @@ def main() -> None:
     """Entry point of the `diptych` script."""
     _own_standard_error()
     set_encodings()
+    failures = _note_failures(sys.stdout)
     status: str | int | None = None
     try:
         try:
@@ -160,7 +162,7 @@ def main() -> None:
     except OSError as error:
         if "--debug" in sys.argv:
             raise
-        status = _unwritten(error)
+        status = _unwritten(error, of_output=error in failures)
     sys.exit(status)
 
 
@@ -176,16 +178,41 @@ def _own_standard_error() -> None:
             sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, **mode)
 
 
-def _unwritten(error: OSError) -> int:
-    """The exit status of a command whose output could not leave; a reader who left early is no error."""
+def _unwritten(error: OSError, *, of_output: bool) -> int:
+    """The exit status of a command whose output could not leave; a reader who left early is no error.
+
+    Whatever else the system refused is told as it says it, and is not called the output.
+    """
     if error.filename is not None:
         complain("error", f"{error.filename}: {error.strerror}")
+        return 2
+    if not of_output:
+        complain("error", f"{error.strerror or error} (--debug shows where)")
         return 2
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries again
     if error.errno == errno.EPIPE:
         return 1
     complain("error", f"the output could not be written: {error.strerror or error}")
     return 2
+
+
+def _note_failures(stream: TextIO) -> list[OSError]:
+    """The errors of writing to this stream, from now on: an OSError does not say which file it is of."""
+    failures: list[OSError] = []
+
+    def noting(write: Callable[..., object]) -> Callable[..., object]:
+        def noted(*arguments: object) -> object:
+            try:
+                return write(*arguments)
+            except OSError as error:
+                failures.append(error)
+                raise
+
+        return noted
+
+    for name in ("write", "flush"):
+        setattr(stream, name, noting(getattr(stream, name)))
+    return failures
 
 
 if __name__ == "__main__":
