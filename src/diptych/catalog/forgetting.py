@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from diptych.catalog.roots import Spelling, stored_rules
+from diptych.catalog.roots import Spelling, remember, rules_of, stored_rules
 from diptych.catalog.scan import below
 from diptych.catalog.store import Store
 from diptych.errors import InputError
@@ -50,6 +51,9 @@ def forget_paths(store: Store, paths: Sequence[str | Path], *, keep: Collection[
         known = [(bytes(path), member) for path, member in rows if not _is_below(bytes(path), inside)]
         for start in range(0, len(known), _CHUNK):
             store.forget(known[start : start + _CHUNK])
+        rules = stored_rules(store.database)
+        # What stays is indexed by itself from now on, where the path that was taken out brought it.
+        remember(store, {one: replace(rules_of(one, rules), base=one) for one in inside if one not in rules})
         _forget_roots(store, name, inside)
         count += len(known)
     return count
@@ -108,5 +112,7 @@ def _near(store: Store, place: Path) -> list[Path]:
         Path(*Path(os.fsdecode(bytes(row[0]))).parts[:depth])
         for row in store.database.all("SELECT path FROM files WHERE path >= ? AND path < ?", (low, high))
     }
-    names = {str(path): path for path in (*stored_rules(store.database), *beside)}
-    return [names[name] for name in get_close_matches(str(place), names, n=3, cutoff=0.8)]
+    if near := get_close_matches(place.name, {path.name for path in beside}, n=3):
+        return [place.with_name(name) for name in near]
+    roots = {str(path): path for path in stored_rules(store.database)}
+    return [roots[name] for name in get_close_matches(str(place), roots, n=3, cutoff=0.8)]
