@@ -127,7 +127,8 @@ def test_both_names_that_an_earlier_version_kept_become_one(tmp_path: Path, link
     store.database.run("INSERT INTO roots (path) VALUES (?)", (str(real).encode(),))
     columns = "member, content, bytes, modified, device, inode, changed, sidecar"
     store.database.run(
-        f"INSERT INTO files (path, {columns}) SELECT CAST(? || substr(path, ?) AS BLOB), {columns} FROM files",
+        f"INSERT INTO files (path, {columns}) "
+        f"SELECT CAST(? || substr(path, ?) AS BLOB), {columns} FROM files",
         (str(real), len(str(link)) + 1),
     )
     store.close()
@@ -154,7 +155,9 @@ def test_what_was_taken_out_stays_out_until_it_is_named(tmp_path: Path, album: P
         str(album / "sub"),
         str(album / "x.png"),
     ]
-    assert index(tmp_path / "catalog", album / "sub" / "raw").embedded == 1  # what is inside may be named, too
+    assert (
+        index(tmp_path / "catalog", album / "sub" / "raw").embedded == 1
+    )  # what is inside may be named, too
     assert not index(tmp_path / "catalog").changed
     assert index(tmp_path / "catalog", album / "sub").embedded == 2
     assert index(tmp_path / "catalog", album / "x.png").embedded == 1
@@ -164,7 +167,9 @@ def test_what_was_taken_out_stays_out_until_it_is_named(tmp_path: Path, album: P
 
 def test_nothing_of_that_name(tmp_path: Path, album: Path) -> None:
     index(tmp_path / "catalog", album)
-    with pytest.raises(InputError, match=r"albun: the catalogue knows of nothing there; did you mean .*/album\?"):
+    with pytest.raises(
+        InputError, match=r"albun: the catalogue knows of nothing there; did you mean .*/album\?"
+    ):
         forget(tmp_path / "catalog", album / "x.png", tmp_path / "albun")
     with pytest.raises(InputError, match=r"did you mean .*/album/thumbs\?"):
         forget(tmp_path / "catalog", album / "thunbs")
@@ -186,7 +191,9 @@ def test_what_is_on_disk_may_be_left_out_before_it_is_indexed(tmp_path: Path, al
 def test_a_new_place_of_the_same_pictures(tmp_path: Path, album: Path) -> None:
     index(tmp_path / "catalog", album)
     store = Store.open(tmp_path / "catalog")
-    store.database.run("INSERT INTO tags (content, tag, score, origin) SELECT id, 'mine', 1, 'hand' FROM contents")
+    store.database.run(
+        "INSERT INTO tags (content, tag, score, origin) SELECT id, 'mine', 1, 'hand' FROM contents"
+    )
     store.close()
     new = album.rename(tmp_path / "new")
     outcome = index(tmp_path / "catalog", new)
