@@ -111,7 +111,10 @@ def test_folders_that_systems_keep_are_left_out(tmp_path: Path) -> None:
     paint(share / "one.png", "red")
     for shade, name in enumerate(("@eaDir/one.png/S.png", "@eaDir/one.png/M.png", "#recycle/deleted.png")):
         paint(share / name, "blue", shade=shade)
-    assert index(tmp_path / "catalog", share).embedded == 1
+    outcome = index(tmp_path / "catalog", share)
+    assert (outcome.embedded, len(outcome.notes)) == (1, 1)
+    assert outcome.notes[0].startswith("left out: #recycle, @eaDir, which")
+    assert not index(tmp_path / "catalog").notes
     assert index(tmp_path / "catalog", share, system_folders=True).embedded == 3
     assert not index(tmp_path / "catalog").changed  # remembered
     outcome = index(tmp_path / "catalog", share, system_folders=False)

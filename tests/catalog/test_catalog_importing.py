@@ -21,6 +21,7 @@ from diptych.catalog import (
     Store,
     check,
     export_vectors,
+    import_rows,
     import_vectors,
     index_pictures,
     read_entries,
@@ -29,6 +30,7 @@ from diptych.embedding import Progress, Stage
 from diptych.embeddings import embed_to_folder, read_parts
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, DataError
+from diptych.media import archives
 from toys import COLOURS, ToyEncoder, picture, picture_bytes, tar_bytes
 
 
@@ -75,6 +77,39 @@ def test_what_embed_made_is_what_index_would_have_made(album: Path, tmp_path: Pa
     assert content(tmp_path / "imported") == content(tmp_path / "indexed")
     assert index(tmp_path / "imported", album).embedded == 0
     assert take(tmp_path / "imported", tmp_path / "vectors") == Imported(rows=7, known=7)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_an_archive_is_read_as_often_however_many_pictures_are_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mixed: bool
+) -> None:
+    monkeypatch.setattr(import_rows, "ROWS", 5)
+    opened: list[Path] = []
+    entries = archives._entries
+    monkeypatch.setattr(archives, "_entries", lambda path: opened.append(path) or entries(path))
+    members = archives._members
+    monkeypatch.setattr(archives, "_members", lambda path, *more: opened.append(path) or members(path, *more))
+    counts = []
+    for count in (20, 40):
+        home = tmp_path / f"{count}"
+        home.mkdir()
+        for shard in ("a.tgz", "b.tgz"):
+            files = {
+                f"{n}.png": picture_bytes("red", (9, n + 9 + 50 * (shard == "a.tgz"))) for n in range(count)
+            }
+            (home / shard).write_bytes(tar_bytes(files, "w:gz"))
+        embed_to_folder(ToyEncoder(), [home / "a.tgz", home / "b.tgz"], home / "vectors")
+        if mixed:
+            path = next((home / "vectors").glob("metadata/*.parquet"))
+            table = pq.read_table(path)
+            pq.write_table(table.take(sorted(range(len(table)), key=lambda place: place % count)), path)
+        opened.clear()
+        store = Store.create(home / "catalog")
+        told = import_vectors(store, ToyEncoder(), home / "vectors", root=home, trust=mixed)
+        store.close()
+        counts.append(len(opened))
+        assert told.rows == 2 * count
+    assert counts[1] == counts[0]
 
 
 def test_members_of_shards_are_found_in_them(tmp_path: Path) -> None:

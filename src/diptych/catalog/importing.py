@@ -10,19 +10,28 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diptych.catalog.annotations import RATINGS, Annotations
 from diptych.catalog.golden import CLOSE
+from diptych.catalog.import_rows import (
+    SAMPLE,
+    Row,
+    chunks_of,
+    details_of,
+    sample_of,
+    shard_of,
+    text_of,
+    whole_number,
+)
 from diptych.catalog.indexing import improve, space_for
 from diptych.catalog.listing import file_at, members
-from diptych.catalog.reading import HASH_BYTES, read_ahead, storable
+from diptych.catalog.reading import HASH_BYTES, read_ahead
 from diptych.catalog.records import FileRecord, Found, Picture
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
@@ -31,20 +40,16 @@ from diptych.embeddings import Part, read_manifest, read_parts
 from diptych.embeddings.one_file import facts_of, read_file
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, DataError, ImageError, MissingExtraError
-from diptych.media import Details, Limits, load_image
+from diptych.media import Limits, load_image
 from diptych.media.patterns import is_remote
 
 if TYPE_CHECKING:
     from diptych.catalog.reading import Read
     from diptych.encoder import FloatArray
 
-SAMPLE = 16  # pictures or texts that are embedded again
 AGREE = 0.75  # of them at least: another program may have embedded some lying on their side
-_ROWS = 500  # in one transaction
 IMPORTED = "import"  # the origin of tags of tables that no catalogue wrote
 _PATHS = ("image_path", "path", "filepath", "file", "filename")
-
-Row = Mapping[str, Any]
 
 
 @dataclass
@@ -146,9 +151,8 @@ def import_vectors(
         for part in _parts(source, column):
             vectors = _fitting(part, source, encoder)
             rows = part.metadata.to_pylist()
-            for start in range(0, len(rows), _ROWS):
-                chunk = slice(start, start + _ROWS)
-                ones = list(_ones(rows[chunk], _unit(vectors[chunk]), base))
+            for places in chunks_of(rows):
+                ones = list(_ones([rows[place] for place in places], _unit(vectors[places]), base))
                 _keep(store, space, ones, limits, told)
                 advance(len(ones))
     told.built = improve(store, stage)
@@ -187,11 +191,11 @@ def _unit(rows: FloatArray) -> FloatArray:
 def _ones(rows: Sequence[Row], vectors: FloatArray, base: Path) -> Iterator[_One]:
     inside: dict[str, dict[str, Found]] = {}
     for row, vector in zip(rows, vectors, strict=True):
-        shard = str(row.get("shard") or "")
+        shard = shard_of(row)
         name = next(
             (str(row[key]) for key in _PATHS if row.get(key)), str(row.get("url") or row.get("key") or "")
         )
-        if shard and not is_remote(shard):
+        if shard:
             if shard not in inside:
                 archive = file_at(base / shard)
                 inside[shard] = {one.member: one for one in members(archive)} if archive else {}
@@ -240,8 +244,7 @@ def _cosines(encoder: Encoder, source: Path, base: Path, column: str, limits: Li
     """Cosines between vectors of the source and the encoder's own, of its first part with any to compare."""
     for part in _parts(source, column):
         vectors = _fitting(part, source, encoder)
-        step = max(1, len(part) // (4 * SAMPLE))
-        places = list(range(0, len(part), step))
+        places = sample_of(part.metadata.to_pylist())
         rows = part.metadata.take(places).to_pylist()
         found = _of_pictures(encoder, list(_ones(rows, _unit(vectors[places]), base)), limits)
         if not found and part.texts is not None and part.texts.shape[1] == encoder.dim:
@@ -305,7 +308,7 @@ def _keep(store: Store, space: Space, ones: Sequence[_One], limits: Limits, told
 
 
 def _reachable(one: _One, read: Read) -> Picture:
-    caption = read.record.caption or _text(one.row, "caption")
+    caption = read.record.caption or text_of(one.row, "caption")
     record = FileRecord(read.record.found, caption=caption)
     return Picture(
         [record],
@@ -321,14 +324,14 @@ def _by_name(one: _One) -> Picture:
     """A picture that is not there: what its row says of it, under a hash of its name and vector."""
     path = os.fsencode(one.name)
     digest = hashlib.blake2b(path + b"\0" + one.vector.astype("<f2").tobytes(), digest_size=HASH_BYTES)
-    size, modified = (_whole(one.row, name, 2**63 - 1) for name in ("bytes", "modified"))
+    size, modified = (whole_number(one.row, name, 2**63 - 1) for name in ("bytes", "modified"))
     found = Found(path, "", size, modified, 0, 0, 0)
-    record = FileRecord(found, caption=_text(one.row, "caption"))
+    record = FileRecord(found, caption=text_of(one.row, "caption"))
     return Picture(
         [record],
         hash=digest.digest(),
         size=found.size,
-        details=_details(one.row),
+        details=details_of(one.row),
         vector=one.vector,
         annotations=annotations_of(one.row),
     )
@@ -353,36 +356,3 @@ def annotations_of(row: Row) -> Annotations:
     return Annotations(
         tuple((IMPORTED, tag, 1.0) for tag in tags), ((IMPORTED, int(rating)),) if rated and rating else ()
     )
-
-
-def _details(row: Row) -> Details:
-    try:
-        taken = datetime.fromisoformat(str(row.get("taken") or "")).replace(tzinfo=None)  # as cameras say it
-    except ValueError:
-        taken = None
-    latitude, longitude = (
-        float(value) if isinstance(value := row.get(name), int | float) and abs(value) <= most else None
-        for name, most in (("latitude", 90), ("longitude", 180))
-    )
-    return Details(
-        width=_whole(row, "width", 2**31 - 1),
-        height=_whole(row, "height", 2**31 - 1),
-        format=_text(row, "format"),
-        taken=taken,
-        latitude=latitude,
-        longitude=longitude,
-        camera=_text(row, "camera"),
-    )
-
-
-def _whole(row: Row, name: str, most: int) -> int:
-    """A count in a row, 0 where there is none that a database keeps: tables write NaN for what is missing."""
-    try:
-        number = int(row.get(name) or 0)
-    except (TypeError, ValueError, OverflowError):
-        return 0
-    return number if 0 <= number <= most else 0
-
-
-def _text(row: Row, name: str) -> str:
-    return storable(str(row.get(name) or ""))

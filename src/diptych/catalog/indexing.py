@@ -32,6 +32,7 @@ from diptych.encoder import Encoder
 from diptych.errors import CatalogError, MissingExtraError
 from diptych.media.archives import is_archive
 
+SHOWN = 5  # names of folders in a message
 _CHUNK = 500  # files taken out in one transaction
 
 
@@ -161,6 +162,11 @@ def _look(
     outcome.moved, outcome.same = comparison.moved, comparison.same
     outcome.unlisted = [(Path(os.fsdecode(path)), reason) for path, reason in told.unlisted]
     outcome.notes += _unused(given, told.used)
+    if plan.is_new and told.used.system_folders:
+        outcome.notes.append(
+            f"left out: {', '.join(sorted(told.used.system_folders)[:SHOWN])}, which file servers and systems "
+            "keep for themselves; --system-folders enters such folders"
+        )
     return comparison
 
 

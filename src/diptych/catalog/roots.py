@@ -67,6 +67,8 @@ class Plan:
         Indexed paths that are another one by another name: earlier versions kept both.
     forgotten : frozenset of path
         What was taken out by name and is not named now.
+    is_new : bool
+        A named path was not indexed before.
     notes : list of str
         What a person should know.
     """
@@ -76,6 +78,7 @@ class Plan:
     remembered: dict[Path, FolderRules] = field(default_factory=dict)
     doubles: dict[Path, Path] = field(default_factory=dict)
     forgotten: frozenset[Path] = frozenset()
+    is_new: bool = False
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -194,6 +197,7 @@ def plan_run(store: Store, paths: Sequence[Path], given: GivenRules, *, remember
                 plan.rules.setdefault(inner, given.over(known[inner], add=True))
     plan.doubles = {root: spelt for root, spelt in doubles.items() if spelt in plan.rules}
     if remember:
+        plan.is_new = not known.keys() >= set(plan.named)
         plan.remembered = {path: rules for path, rules in plan.rules.items() if rules.base == path}
     return plan
 
