@@ -164,8 +164,8 @@ def _look(
     outcome.notes += _unused(given, told.used)
     if plan.is_new and told.used.system_folders:
         outcome.notes.append(
-            f"left out: {', '.join(sorted(told.used.system_folders)[:SHOWN])}, which file servers and systems "
-            "keep for themselves; --system-folders enters such folders"
+            f"left out: {', '.join(sorted(told.used.system_folders)[:SHOWN])}, which file servers and "
+            "systems keep for themselves; --system-folders enters such folders"
         )
     return comparison
 
