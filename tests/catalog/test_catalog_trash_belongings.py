@@ -11,8 +11,8 @@ import pytest
 from catalogs import index
 from photos import photo, save
 
-from diptych.catalog import Store, trash
-from diptych.catalog.companions import companions
+from diptych.catalog import Store, belongings, trash
+from diptych.catalog.belongings import Belongings
 from diptych.catalog.duplicates import find_duplicates
 from diptych.catalog.keeping import parse_rules
 from diptych.catalog.moving import move_file
@@ -125,7 +125,10 @@ def test_a_name_outside_of_the_catalogue_frees_nothing(tmp_path: Path, original:
 
 def test_files_beside_a_picture_go_and_come_back_with_it(tmp_path: Path, original: Path) -> None:
     copy = copied(original, "copy with a longer name.png")
-    beside = [copy.with_suffix(".txt"), copy.with_name(f"{copy.name}.xmp"), copy.with_suffix(".JSON")]
+    beside = [
+        *(copy.with_suffix(".txt"), copy.with_name(f"{copy.name}.xmp"), copy.with_suffix(".JSON")),
+        copy.with_name(f"{copy.name}.supplemental-metadata.json"),  # Google Takeout's
+    ]
     for path in beside:
         path.write_text(f"of {path.name}")
     for path in (original.with_suffix(".txt"), original.with_name("unrelated.txt")):
@@ -146,7 +149,7 @@ def test_a_sidecar_of_two_pictures_stays_with_the_one_that_stays(tmp_path: Path,
     copy = copied(original, "shared.png")
     save(copy.with_suffix(".jpg"), photo(1))
     copy.with_suffix(".xmp").write_text("of both")
-    assert companions(copy) == []
+    assert Belongings().of(copy) == []
     index(tmp_path / "catalog", tmp_path / "pictures")
     moved = move(tmp_path)
     assert moved.companions == []
@@ -167,6 +170,23 @@ def test_the_kept_picture_gets_tags_and_rating_until_undone(tmp_path: Path, orig
     assert tags_of(tmp_path, original) == ({"beach", "dog"}, None)
     index(tmp_path / "catalog", tmp_path / "pictures")
     assert tags_of(tmp_path, small) == ({"beach", "grandma"}, 4)
+
+
+def test_a_folder_is_listed_once_however_many_of_its_pictures_go(
+    tmp_path: Path, original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[Path] = []
+
+    def counted(folder: Path, real: Callable[[Path], list[str]] = os.listdir) -> list[str]:
+        listed.append(folder)
+        return real(folder)
+
+    for number in range(4):
+        copied(original, f"a copy with a longer name {number}.png")
+    index(tmp_path / "catalog", tmp_path / "pictures")
+    monkeypatch.setattr(belongings.os, "listdir", counted)
+    assert len(move(tmp_path).files) == 4
+    assert listed == [original.parent]
 
 
 def test_of_equal_files_the_one_with_a_caption_is_kept(tmp_path: Path, original: Path) -> None:

@@ -192,7 +192,7 @@ def each_once(files: Sequence[tuple[File, Place]]) -> list[File]:
 
 
 def _place_now(path: Path) -> Place | None:
-    found = file_at(path)
+    found = file_at(path, helpers=False)
     return None if found is None else (found.device, found.inode)
 
 

@@ -108,15 +108,18 @@ def listing(
             yield picture
 
 
-def file_at(path: str | Path) -> Found | None:
-    """One file as a listing has it, whatever its suffix; None where there is none."""
+def file_at(path: str | Path, *, helpers: bool = True) -> Found | None:
+    """One file as a listing has it, whatever its suffix; None where there is none.
+
+    Without `helpers` its folder is not listed: nothing is said of captions and sidecars beside it.
+    """
     place = Path(os.path.abspath(path))  # noqa: PTH100 - links stay
     try:
         if not place.is_file():
             return None
     except (OSError, ValueError):  # a name too long, or with a null byte
         return None
-    beside = {*companions(place).values(), *sidecars_of(place)}
+    beside = {*companions(place).values(), *sidecars_of(place)} if helpers else ()
     return _found(str(place), place.stat, sum(text.stat().st_mtime_ns for text in beside if text.is_file()))
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diptych.catalog.annotations import Annotations, annotate, missing_from, read_annotations, withdraw
+from diptych.catalog.belongings import Belongings
 from diptych.catalog.closer import Closer, confirmed
-from diptych.catalog.companions import companions
 from diptych.catalog.entries import digests_of, load_file
 from diptych.catalog.groups import Group
 from diptych.catalog.keeping import File
@@ -160,6 +160,7 @@ class _Run:
     place: Callable[[Path], Path]
     write: Write
     moved: Moved
+    belongings: Belongings = field(default_factory=Belongings)
 
     def move(self, file: File, keep: File, tier: Tier) -> str | None:
         """Check, write down, move, forget; the reason where it stays."""
@@ -196,7 +197,7 @@ class _Run:
     def _move_name(self, name: Path, keep: File, line: dict[str, object]) -> str | None:
         """One name of a file, with what belongs to it; the reason where it stays."""
         target = self.place(name)
-        beside = companions(name)
+        beside = self.belongings.of(name)
         self.write({"from": str(name), "to": str(target), **line})
         try:
             move_file(name, target)
@@ -223,7 +224,7 @@ class _Run:
 
 def still_copy(file: File, keep: File, tier: Tier) -> str | None:
     """Why a file may not be moved, by what is on disk now; None where it may."""
-    here, kept = file_at(file.path), file_at(keep.path)
+    here, kept = (file_at(path, helpers=False) for path in (file.path, keep.path))
     if here is None:
         return "it is no longer there"
     if kept is None:
