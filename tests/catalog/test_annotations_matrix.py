@@ -33,7 +33,10 @@ from diptych.catalog.undo import put_back
 from toys import ToyEncoder
 from waiting import HANG
 
-KINDS = ("hand-made tag", "tag of a list", "rating", "caption beside", "link", "hidden copy")
+KINDS = ("hand-made tag", "tag of a list", "rating", "caption beside", "sidecar", "link", "hidden copy")
+SIDECAR = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag>
+<rdf:li>riverside</rdf:li></rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"""
 
 
 @dataclass
@@ -58,6 +61,11 @@ class World:
     def picture(self) -> Path:
         return self.first / "red.png"
 
+    @property
+    def files(self) -> list[Path]:
+        """The picture and what a person wrote beside it."""
+        return [self.picture.with_suffix(suffix) for suffix in (".png", ".txt", ".xmp")]
+
     def store(self) -> Store:
         return Store.open(self.catalog)
 
@@ -69,6 +77,7 @@ def make(home: Path) -> World:
     paint(world.first / "blue.png", "blue")
     paint(world.second / "green.png", "green")
     world.picture.with_suffix(".txt").write_text("grandma in red\n")
+    world.picture.with_suffix(".xmp").write_text(SIDECAR)
     (world.second / "link.png").symlink_to(world.picture)
     hidden = world.first / ".diptych-trash" / "20240101-000000" / "copy.png"
     hidden.parent.mkdir(parents=True)
@@ -103,7 +112,7 @@ def index_again(world: World) -> Path:
 def rename(world: World) -> Path:
     target = world.first / "deep" / "renamed.png"
     target.parent.mkdir()
-    for path in (world.picture, world.picture.with_suffix(".txt")):
+    for path in world.files:
         path.rename(target.with_suffix(path.suffix))
     index(world.catalog)
     return relinked(world, target)
@@ -112,7 +121,7 @@ def rename(world: World) -> Path:
 def copy_and_delete(world: World) -> Path:
     """As a file manager moves to another drive: another inode, another change time."""
     target = world.second / "moved.png"
-    for path in (world.picture, world.picture.with_suffix(".txt")):
+    for path in world.files:
         shutil.copy(path, target.with_suffix(path.suffix))
         path.unlink()
     index(world.catalog)
@@ -122,7 +131,7 @@ def copy_and_delete(world: World) -> Path:
 def move_between_roots(world: World) -> Path:
     """The folder that lost it is indexed first, alone."""
     target = world.second / "red.png"
-    for path in (world.picture, world.picture.with_suffix(".txt")):
+    for path in world.files:
         path.rename(target.with_suffix(path.suffix))
     (world.second / "link.png").unlink()  # else the content would never leave
     index(world.catalog, world.first)
@@ -333,6 +342,8 @@ def is_kept(world: World, picture: Path, kind: str) -> bool:
         return rows == [(4,)] and entry.rating == 4
     if kind == "caption beside":
         return entry.caption == "grandma in red" and picture.with_suffix(".txt").exists()
+    if kind == "sidecar":
+        return tags.get("riverside") == (1.0, "sidecar") and picture.with_suffix(".xmp").exists()
     if kind == "link":
         return (world.second / "link.png").exists()
     trash = [*world.home.glob("*/.diptych-trash/20240101-000000/copy.png")]
@@ -381,7 +392,7 @@ def test_removed_annotations_do_not_come_back(tmp_path: Path) -> None:
     store.close()
     move_between_roots(world)
     store = world.store()
-    assert store.database.all("SELECT * FROM tags") == []
+    assert store.database.all("SELECT * FROM tags WHERE origin <> 'sidecar'") == []
     assert store.database.all("SELECT * FROM ratings") == []
     store.close()
     world = make(tmp_path / "other")

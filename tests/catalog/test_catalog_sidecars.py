@@ -18,6 +18,7 @@ from catalogs import index, paint
 from PIL import Image
 
 from diptych.catalog import Entry, Store
+from diptych.catalog.belongings import Belongings
 from diptych.catalog.entries import read_entries
 from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.sidecars import write_sidecars
@@ -231,6 +232,15 @@ def test_sidecars_inside_archives(tmp_path: Path, kind: str) -> None:
     assert (found["Takeout/IMG.png"].tags, found["Takeout/IMG.png"].caption) == (("Anna",), "First")
     assert (found["Takeout/IMG(1).png"].tags, found["Takeout/IMG(1).png"].rating) == (("Käthe", "sea"), 5)
     assert not index(catalog, archive.parent).changed
+
+
+def test_sidecars_follow_their_picture_to_the_trash(tmp_path: Path) -> None:
+    name = "a picture with a name that is long, but not too long.png"
+    picture, second = paint(tmp_path / name, "red"), paint(tmp_path / "b(1).png", "red")
+    beside = [tmp_path / f"{name[:46]}.json", tmp_path / "b.png.supplemental-metadata(1).json"]
+    for path in beside:
+        path.write_bytes(takeout())
+    assert [Belongings().of(picture), Belongings().of(second)] == [beside[:1], beside[1:]]
 
 
 def test_sidecars_in_postgres(tmp_path: Path, new_database: Callable[[], str]) -> None:

@@ -53,6 +53,7 @@ def test_json_and_paths(run: Run, indexed: Path) -> None:
     told = json.loads(run("search", "a dog", "--all", "--json", "-k", 2).stdout)
     assert (told["query"], told["searched"], len(told["hits"]), told["total"]) == (['"a dog"'], 3, 2, 3)
     assert set(told["hits"][0]) >= {"id", "path", "member", "relevance", "cosine", "taken", "caption", "tags"}
+    assert (told["hits"][0]["taken_from"], told["hits"][0]["rating"]) == ("file time", None)
     paths = run("search", "a dog", "--all", "--paths").stdout.splitlines()
     assert paths[:2] == [hit["path"] for hit in told["hits"]]
     assert run("search", "a dog", "--all", "-0").stdout == "".join(path + "\0" for path in paths)

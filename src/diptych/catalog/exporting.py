@@ -27,7 +27,7 @@ PART_ROWS = 100_000
 _BATCH = 10_000
 COLUMNS = (
     *("image_path", "key", "caption", "width", "height", "bytes", "hash", "shard"),
-    *("format", "taken", "latitude", "longitude", "camera", "tags"),
+    *("format", "taken", "taken_from", "latitude", "longitude", "camera", "tags"),
     *("rating", "annotations"),
 )
 _UNFINISHED = ".unfinished"  # in a folder until all is there
@@ -159,6 +159,7 @@ def _row(entry: Entry, digest: bytes, annotations: Annotations | None) -> dict[s
         "shard": name_of(str(entry.path)) if entry.member else "",
         "format": entry.format,
         "taken": entry.taken.isoformat(sep=" ") if entry.taken and entry.dated else "",
+        "taken_from": entry.taken_from if entry.dated else "",
         "latitude": entry.latitude,
         "longitude": entry.longitude,
         "camera": entry.camera,

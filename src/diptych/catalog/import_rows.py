@@ -63,6 +63,7 @@ def details_of(row: Row) -> Details:
         height=whole_number(row, "height", 2**31 - 1),
         format=text_of(row, "format"),
         taken=taken,
+        taken_from=text_of(row, "taken_from") if taken else "",
         latitude=latitude,
         longitude=longitude,
         camera=text_of(row, "camera"),

@@ -309,7 +309,7 @@ def _keep(store: Store, space: Space, ones: Sequence[_One], limits: Limits, told
 
 def _reachable(one: _One, read: Read) -> Picture:
     caption = read.record.caption or text_of(one.row, "caption")
-    record = FileRecord(read.record.found, caption=caption)
+    record = replace(read.record, caption=caption)
     return Picture(
         [record],
         hash=read.hash,
