@@ -15,8 +15,25 @@ from diptych.media.system_folders import is_system_folder
 
 IMAGE_SUFFIXES: frozenset[str] = (
     frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib"})
-    | frozenset({".tif", ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"})
-    | frozenset({".ico", ".qoi", ".psd", ".dds", ".pcx"})
+    | frozenset(
+        {
+            ".tif",
+            ".tiff",
+            ".avif",
+            ".jp2",
+            ".j2k",
+            ".jpx",
+            ".jpf",
+            ".jpc",
+            ".j2c",
+            ".jxl",
+            ".ppm",
+            ".pgm",
+            ".pbm",
+            ".pnm",
+        }
+    )
+    | frozenset({".jpf", ".jpc", ".j2c", ".jxl", ".ico", ".qoi", ".psd", ".psb", ".dds", ".pcx", ".apng"})
     | HEIF_SUFFIXES
     | RAW_SUFFIXES
 )

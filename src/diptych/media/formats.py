@@ -15,6 +15,10 @@ from PIL import Image, JpegImagePlugin
 
 from diptych.errors import ImageError, MissingExtraError
 from diptych.extras import require
+from diptych.media.layouts.avif import open_avif
+from diptych.media.layouts.bmp import open_bmp, open_ico
+from diptych.media.layouts.pcx import open_pcx
+from diptych.media.layouts.psd import open_psd
 from diptych.media.layouts.tiff import open_tiff
 from diptych.media.pillow import pillow_limits_off, quiet_pillow
 from diptych.media.png import open_png
@@ -28,10 +32,20 @@ BY_BYTES = (
 FORMATS = (*BY_BYTES, "MPO", "HEIF", "RAW")  # every one that a picture may be of
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+_JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 _HEAD = 512  # bytes that tell what a file is
 
 
-_OPENERS: dict[str, Callable[[BinaryIO, str], Image.Image]] = {"PNG": open_png, "TIFF": open_tiff}
+# Formats of which Pillow reads some files wrong or not at all.
+_OPENERS: dict[str, Callable[[BinaryIO, str], Image.Image]] = {
+    "PNG": open_png,
+    "TIFF": open_tiff,
+    "BMP": open_bmp,
+    "ICO": open_ico,
+    "PSD": open_psd,
+    "PCX": open_pcx,
+    "AVIF": open_avif,
+}
 
 
 def open_picture(file: BinaryIO, name: str, check: CheckSize, target: int | None = None) -> Image.Image:
@@ -89,16 +103,20 @@ def open_known(file: BinaryIO, name: str) -> Image.Image:
     file.seek(0)
     start = file.read(_HEAD)
     with pillow_limits_off():
-        image = _identify(file, start[:16], name)
+        image, reason = _identify(file, start[:16], name)
     if image is None and start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
         image = _open_heif(file, name)
+    if image is None and start.startswith(_JPEG_XL):
+        image = _open_jpeg_xl(file, name)
     if image is None:
-        raise ImageError(_what_instead(start))
+        raise ImageError(_what_instead(start, reason))
     return image
 
 
-def _identify(file: BinaryIO, prefix: bytes, name: str) -> Image.Image | None:
+def _identify(file: BinaryIO, prefix: bytes, name: str) -> tuple[Image.Image | None, str]:
+    """The opened picture, or what the decoder that knows its beginning says against it."""
     Image.preinit()
+    reason = ""
     for kind in BY_BYTES:
         if kind not in Image.OPEN:
             Image.init()  # the rarer plugins, about 30 ms, only once needed
@@ -106,13 +124,16 @@ def _identify(file: BinaryIO, prefix: bytes, name: str) -> Image.Image | None:
             continue  # this build of Pillow lacks it
         factory, accept = Image.OPEN[kind]
         try:
-            if accept is not None and accept(prefix) is not True:
-                continue  # False, or a string: known, but this build cannot decode it
+            accepted = accept is None or accept(prefix)
+            if accepted is not True:  # False, or a string: known, but this build cannot decode it
+                reason = reason or (accepted if isinstance(accepted, str) else "")
+                continue
             file.seek(0)
-            return _OPENERS.get(kind, factory)(file, name)
-        except (SyntaxError, IndexError, TypeError, struct.error):
-            continue  # what Pillow's plugins raise for "not mine after all"
-    return None
+            return _OPENERS.get(kind, factory)(file, name), ""
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:
+            # What Pillow's plugins raise for "not mine after all", and for damage.
+            reason = reason or f"{kind}: {error}"
+    return None, reason
 
 
 def _open_heif(file: BinaryIO, name: str) -> Image.Image:
@@ -123,6 +144,15 @@ def _open_heif(file: BinaryIO, name: str) -> Image.Image:
     except SyntaxError as error:
         raise ImageError(f"the beginning of a HEIC picture, but it is damaged: {error}") from error
     return image
+
+
+def _open_jpeg_xl(file: BinaryIO, name: str) -> Image.Image:
+    require("pillow_jxl", extra="jxl", purpose="read JPEG XL pictures")  # puts itself among Pillow's formats
+    file.seek(0)
+    try:
+        return Image.OPEN["JXL"][0](file, name)
+    except (KeyError, SyntaxError) as error:
+        raise ImageError(f"JPEG XL, truncated or damaged: {error} (pillow_jxl)") from error
 
 
 def _heif_library() -> Any:
@@ -137,7 +167,7 @@ def _heif_library() -> Any:
         raise
 
 
-def _what_instead(data: bytes) -> str:
+def _what_instead(data: bytes, reason: str) -> str:
     """Why no decoder knew these bytes, as far as their beginning tells."""
     start = data.lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
@@ -146,8 +176,11 @@ def _what_instead(data: bytes) -> str:
         return "an SVG drawing: convert it to PNG first"
     if data.startswith(b"%PDF"):
         return "a PDF document: convert its pages to pictures first"
-    if data.startswith((b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")):
-        return "the beginning of a picture, but its header is truncated or damaged"
+    if reason and data[4:8] == b"ftyp":
+        return f"a picture that Pillow's decoder does not read ({reason})"
+    if data.startswith((b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"8BPS")):
+        said = f" ({reason})" if reason else ""
+        return f"the beginning of a picture, but its header is truncated or damaged{said}"
     if b"\0" not in data and _is_text(data):
         return "not a picture: the bytes are text"
     return "not a picture of a known format"

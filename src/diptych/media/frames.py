@@ -11,6 +11,7 @@ from collections.abc import Callable
 from PIL import Image, MpoImagePlugin, TiffImagePlugin
 
 from diptych.media.formats import open_known
+from diptych.media.pillow import pillow_limits_off
 from diptych.media.raw import is_raw
 from diptych.media.sources import Limits, Source, name_of, naming, opened
 
@@ -61,6 +62,11 @@ def has_several(source: Source, name: str = "", *, limits: Limits | None = None)
 
 
 def _several(image: Image.Image) -> bool:
+    with pillow_limits_off(image.format):
+        return _has_frames(image)
+
+
+def _has_frames(image: Image.Image) -> bool:
     try:
         animated = bool(getattr(image, "is_animated", False))  # a GIF looks for its second frame
     except Exception:  # which is damaged, and so cannot be seen by anyone

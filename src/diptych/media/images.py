@@ -15,7 +15,9 @@ from PIL import Image
 
 from diptych.errors import ImageError
 from diptych.media.colours import to_rgb
+from diptych.media.fallbacks import read_by_vips
 from diptych.media.formats import open_picture
+from diptych.media.layouts.lazy import LayoutError
 from diptych.media.pillow import pillow_limits_off
 from diptych.media.png import apply_wide_key
 from diptych.media.profiles import profile_of
@@ -98,10 +100,13 @@ def _load(source: Source, name: str, target: int | None, limits: Limits, srgb: b
         source.load()
         return _upright(source, srgb)
     data = read_source(source, limits)
-    image = open_picture(io.BytesIO(data), name, limits.check_size, target)
-    # Threads decode side by side; of the largest pictures memory holds one.
-    with _large if image.width * image.height > _LARGE else contextlib.nullcontext():
-        return _upright(_loaded(image, data, target), srgb)
+    try:
+        image = open_picture(io.BytesIO(data), name, limits.check_size, target)
+        # Threads decode side by side; of the largest pictures memory holds one.
+        with _large if image.width * image.height > _LARGE else contextlib.nullcontext():
+            return _upright(_loaded(image, data, target), srgb)
+    except LayoutError as error:
+        return read_by_vips(data, error, limits.check_size)
 
 
 def _loaded(image: Image.Image, data: bytes, target: int | None) -> Image.Image:

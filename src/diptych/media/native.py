@@ -19,7 +19,7 @@ import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import PIL
 
@@ -54,28 +54,50 @@ def libtiff_messages() -> Iterator[list[str]]:
         _messages.current = before
 
 
+class LibrawMessages:
+    """What LibRaw has said so far; complete once its context is left.
+
+    Attributes
+    ----------
+    messages : list of str
+    """
+
+    def __init__(self, file: BinaryIO | None = None, kept: int = 2) -> None:
+        self.messages: list[str] = []
+        self._file, self._kept = file, kept
+
+    def collect(self) -> list[str]:
+        """The messages up to now; what others wrote meanwhile is printed."""
+        if self._file is not None:
+            self._file.seek(0)
+            said = self._file.read()
+            # The descriptor has one position with the file: what comes next begins at 0 again.
+            self._file.seek(0)
+            self._file.truncate()
+            found = [match[1].decode() for match in _LIBRAW.finditer(said)]
+            self.messages += found[: _MOST - len(self.messages)]
+            if others := _LIBRAW.sub(b"", said):
+                with contextlib.suppress(OSError):
+                    os.write(self._kept, others)
+        return self.messages
+
+
 @contextlib.contextmanager
-def libraw_messages() -> Iterator[list[str]]:
-    """What LibRaw says inside; one thread at a time. What others write meanwhile is printed afterwards."""
-    found: list[str] = []
-    with _descriptor, tempfile.TemporaryFile() as file:
+def libraw_messages() -> Iterator[LibrawMessages]:
+    """What LibRaw says inside; one thread at a time. What others write meanwhile is printed all the same."""
+    with _descriptor, tempfile.TemporaryFile(buffering=0) as file:
         try:
             kept = os.dup(2)
         except OSError:  # standard error is closed: nothing can be printed
-            yield found
+            yield LibrawMessages()
             return
+        said = LibrawMessages(file, kept)
         os.dup2(file.fileno(), 2)
         try:
-            yield found
+            yield said
         finally:
             os.dup2(kept, 2)
-            file.seek(0)
-            said = file.read()
-            found += [match[1].decode() for match in _LIBRAW.finditer(said)][:_MOST]
-            others = _LIBRAW.sub(b"", said)
-            if others:
-                with contextlib.suppress(OSError):
-                    os.write(kept, others)
+            said.collect()
             os.close(kept)
 
 

@@ -17,7 +17,7 @@ from PIL import Image, JpegImagePlugin
 
 from diptych.errors import ImageError
 from diptych.extras import require
-from diptych.media.native import libraw_messages
+from diptych.media.native import LibrawMessages, libraw_messages
 
 RAW_SUFFIXES = frozenset(
     {".3fr", ".ari", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dcs", ".dng", ".erf", ".fff"}
@@ -121,17 +121,18 @@ def open_raw(file: BinaryIO, check: CheckSize, target: int | None) -> Image.Imag
     MissingExtraError
         The library is not installed.
     """
-    with _opened(file) as (raw, messages):
+    with _opened(file) as (raw, said):
         check(raw.sizes.width, raw.sizes.height)
         if target is not None:
+            before = len(said.collect())
             preview = _preview(raw, check, target)
+            del said.collect()[before:]  # what is wrong with the preview alone
             if preview is not None and min(preview.size) >= 2 * target:
                 return preview
         half = target is not None and min(raw.sizes.width, raw.sizes.height) >= 4 * target
-        messages.clear()  # of the preview
         picture = _developed(raw, half_size=half)
-    if messages:
-        raise ImageError(f"a camera RAW file, truncated or damaged: {'; '.join(messages)} (LibRaw)")
+    if said.messages:
+        raise ImageError(f"a camera RAW file, truncated or damaged: {'; '.join(said.messages)} (LibRaw)")
     return picture
 
 
@@ -140,14 +141,14 @@ class NotRawError(ImageError):
 
 
 @contextlib.contextmanager
-def _opened(file: BinaryIO) -> Iterator[tuple[Any, list[str]]]:
+def _opened(file: BinaryIO) -> Iterator[tuple[Any, LibrawMessages]]:
     """The file in LibRaw, and what LibRaw says of it, complete once this is left."""
     library = _library()
-    with libraw_messages() as messages:
+    with libraw_messages() as said:
         try:
             file.seek(0)
             with library.imread(file) as raw:
-                yield raw, messages
+                yield raw, said
         except library.LibRawFileUnsupportedError as error:
             raise NotRawError("LibRaw knows no camera that writes such files") from error
         except library.LibRawIOError as error:

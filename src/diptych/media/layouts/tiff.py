@@ -7,12 +7,14 @@ directory that calls the pixels plain bytes makes it hand them over, and their m
 
 from __future__ import annotations
 
+import io
 import struct
 from typing import Any, BinaryIO
 
 from PIL import Image, TiffImagePlugin
 
 from diptych.errors import ImageError
+from diptych.media.layouts.tiff_big import BIG_ENDIAN, classic
 from diptych.media.layouts.tiff_samples import Layout, picture_of
 from diptych.media.layouts.tiff_strips import read_samples
 from diptych.media.native import libtiff_messages
@@ -89,6 +91,11 @@ class TiffPicture(TiffImagePlugin.TiffImageFile):
 
 def open_tiff(file: BinaryIO, name: str) -> Image.Image:
     """Open a TIFF of any layout; no pixel is decoded yet."""
+    file.seek(0)
+    if file.read(4) == BIG_ENDIAN:
+        file.seek(0)
+        return TiffPicture(io.BytesIO(classic(file.read())), "")
+    file.seek(0)
     return TiffPicture(file, name)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from diptych.errors import ImageError
+from diptych.media.layouts.lazy import LayoutError
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, CIELAB, ICCLAB, ITULAB = range(10)
 _COLOURS = {RGB: 3, CMYK: 4, YCBCR: 3, CIELAB: 3, ICCLAB: 3}
@@ -84,7 +84,7 @@ class Layout:
             return np.dtype(f"f{self.bits // 8}")
         if self.format in (1, 4) and 1 <= self.bits <= 32:
             return np.dtype("u1" if self.bits <= 8 else "u2" if self.bits <= 16 else "u4")
-        raise ImageError(
+        raise LayoutError(
             f"a TIFF of {self.described}: how bright such samples are to be shown is not agreed on; "
             "expected unsigned ones of 1 to 32 bits or floating ones"
         )
@@ -100,11 +100,11 @@ def picture_of(layout: Layout, samples: NDArray[Any]) -> Image.Image:
 
     Raises
     ------
-    ImageError
+    LayoutError
         The layout is none that is known.
     """
     if layout.samples < layout.colours:
-        raise ImageError(f"a TIFF of {layout.described}: too few samples")
+        raise LayoutError(f"a TIFF of {layout.described}: too few samples")
     if layout.photometric == PALETTE:
         picture = _of_palette(layout, samples[..., 0])
         colours = levels = _eight_bits(layout, samples)
@@ -160,7 +160,7 @@ def _unmultiplied(colours: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArr
 def _of_palette(layout: Layout, indices: NDArray[Any]) -> Image.Image:
     table = np.asarray(layout.tags.get(_COLOUR_MAP, ()), np.uint32)
     if layout.bits > 16 or len(table) < 3 or len(table) % 3:
-        raise ImageError(f"a TIFF of {layout.described}: its palette has {len(table):,} values")
+        raise LayoutError(f"a TIFF of {layout.described}: its palette has {len(table):,} values")
     table = table.reshape(3, -1).T  # (colours, 3), 16 bits
     shift = 8 if table.max() > 255 else 0  # some programs write 8 bits
     palette = (table >> shift).astype(np.uint8)
@@ -184,7 +184,7 @@ def _of_colours(layout: Layout, colours: NDArray[np.uint8]) -> Image.Image:
         if kind == CIELAB:
             colours = colours ^ np.array([0, 128, 128], np.uint8)
         return _of_lab(Image.frombytes("LAB", layout.size, colours.tobytes()))
-    raise ImageError(f"a TIFF of {layout.described}: neither Pillow nor this package reads this layout")
+    raise LayoutError(f"a TIFF of {layout.described}: neither Pillow nor this package reads this layout")
 
 
 def _of_lab(picture: Image.Image) -> Image.Image:

@@ -1,0 +1,50 @@
+"""BMP's run-length encodings of 4 and 8 bits."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_END_OF_ROW, _END, _MOVE = 0, 1, 2
+
+
+def unpack_runs(data: bytes, width: int, height: int, *, four_bits: bool) -> tuple[NDArray[np.uint8], float]:
+    """Indices as they are stored, (height, width), and the share of the rows that were reached.
+
+    A pair of bytes is a run: how many pixels, of which colour (two in turn with four bits). A first byte of 0
+    ends a row, ends the picture, moves on, or is followed by so many single pixels, padded to two bytes:
+
+        03 05      5 5 5
+        00 03 01 02 03 00      1 2 3
+        00 02 05 01      five to the right, one row on
+    """
+    pixels = np.zeros((height, width), np.uint8)
+    x = y = at = 0
+    while at + 1 < len(data) and y < height:
+        count, value = data[at], data[at + 1]
+        at += 2
+        if count:
+            values = np.resize(_two(value) if four_bits else np.array([value], np.uint8), count)
+        elif value == _END_OF_ROW:
+            x, y = 0, y + 1
+            continue
+        elif value == _END:
+            return pixels, 1.0
+        elif value == _MOVE:
+            if at + 1 >= len(data):
+                break
+            x, y, at = x + data[at], y + data[at + 1], at + 2
+            continue
+        else:
+            length = (value + 1) // 2 if four_bits else value
+            raw = np.frombuffer(data[at : at + length], np.uint8)
+            values = (np.stack([raw >> 4, raw & 15], axis=1).reshape(-1) if four_bits else raw)[:value]
+            at += length + length % 2
+        part = values[: max(width - x, 0)]
+        pixels[y, x : x + len(part)] = part
+        x += len(values)
+    return pixels, min((y + x / max(width, 1)) / max(height, 1), 1.0)
+
+
+def _two(value: int) -> NDArray[np.uint8]:
+    return np.array([value >> 4, value & 15], np.uint8)
