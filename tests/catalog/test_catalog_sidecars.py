@@ -87,7 +87,7 @@ def test_what_sidecars_say(tmp_path: Path) -> None:
             people=[{"name": "Anna"}], description="At the lake", geoData={"latitude": 1.5, "longitude": -2}
         )
     )
-    (home / "both.png.xmp").write_bytes(xmp("sea", xmp_Rating=3))
+    (home / "both.png.xmp").write_bytes(xmp("sea", "places|shore", xmp_Rating=3))
     (home / "both.png.json").write_bytes(takeout(people=[{"name": "Anna"}], favorited=False))
     index(tmp_path / "catalog", home)
     found = entries(tmp_path / "catalog")
@@ -96,8 +96,11 @@ def test_what_sidecars_say(tmp_path: Path) -> None:
     assert adobe.taken_from == "sidecar XMP photoshop:DateCreated"
     assert (google.tags, google.caption, google.longitude) == (("Anna",), "At the lake", -2)
     assert (google.taken, google.taken_from) == (MORNING, "Google Takeout photoTakenTime (UTC)")
-    assert (both.tags, both.rating) == (("Anna", "sea"), 3)
+    assert (both.tags, both.rating) == (("Anna", "places", "places|shore", "sea", "shore"), 3)
     assert passing(tmp_path / "catalog", tags=("sea",)) == 2
+    assert [
+        passing(tmp_path / "catalog", tags=(tag,)) for tag in ("shore", "Places/Shore", "places|shore")
+    ] == [1] * 3
     assert passing(tmp_path / "catalog", caption="lake") == 1
     assert passing(tmp_path / "catalog", near=(1.5, -2.0, 5.0)) == 1
     assert passing(tmp_path / "catalog", after=date(2013, 5, 1), before=date(2013, 5, 31)) == 3

@@ -124,9 +124,11 @@ def _conditions(wanted: Filter, database: Database) -> _Conditions:
     _dates(wanted, asked)
     same_tag = f"{database.caseless('t.tag')} = {database.caseless('?')}"
     for tag in wanted.tags:
+        # Keywords that are paths are kept with "|" between their levels; digiKam and Windows show "/".
         asked.add(
-            f"EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND {same_tag})",
+            f"EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND ({same_tag} OR {same_tag}))",
             storable(tag),
+            storable(tag.replace("/", "|")),
         )
     if wanted.camera:
         asked.contains("c.camera", wanted.camera)
