@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layout_writers import bmp, psd
 from PIL import Image, ImageCms
 from profiles import P3, PROPHOTO, grey_profile, ink_profile, rgb_profile, srgb_profile
 
@@ -61,6 +62,27 @@ def test_every_format_with_a_profile_is_converted(
         data = encoded(picture, kind, icc_profile=rgb_profile(columns, gamma), **options)
         assert near(colour_of(data, target=target), COLOUR, 3), kind
         assert near(colour_of(data, target=target, srgb=False), stored), kind
+
+
+def test_profiles_that_pillow_does_not_tell() -> None:
+    """Of JPEG 2000 in a box of its header, of BMP behind the pixels, of PSD among its resources."""
+    picture, profile = Image.new("RGB", (16, 16), IN_P3), rgb_profile(P3)
+    jp2 = encoded(picture, "JPEG2000")
+    at = jp2.index(b"colr") - 4
+    old = int.from_bytes(jp2[at : at + 4], "big")
+    box = struct.pack(">I", 11 + len(profile)) + b"colr\2\0\0" + profile
+    header = jp2.index(b"jp2h") - 4
+    size = struct.pack(">I", int.from_bytes(jp2[header : header + 4], "big") + len(box) - old)
+    changed = jp2[:header] + size + jp2[header + 4 : at] + box + jp2[at + old :]
+    assert near(colour_of(changed), COLOUR)
+    rows = [np.asarray(picture)[0, :, ::-1].tobytes()] * 16
+    plain = bmp(rows, (16, 16), 24, header=124, tail=profile)
+    start = struct.pack("<II", len(plain) - len(profile) - 14, len(profile))
+    embedded = plain[:70] + b"DEBM" + plain[74:126] + start + plain[134:]
+    assert near(colour_of(embedded), COLOUR)
+    resource = b"8BIM" + struct.pack(">HHI", 1039, 0, len(profile)) + profile + bytes(len(profile) % 2)
+    whole = psd(np.moveaxis(np.asarray(picture), -1, 0), 3)
+    assert near(colour_of(whole[:30] + struct.pack(">I", len(resource)) + resource + whole[34:]), COLOUR)
 
 
 def test_palettes_transparency_and_pictures_in_memory_are_converted() -> None:

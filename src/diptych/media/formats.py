@@ -17,6 +17,7 @@ from diptych.errors import ImageError, MissingExtraError
 from diptych.extras import require
 from diptych.media.layouts.avif import open_avif
 from diptych.media.layouts.bmp import open_bmp, open_ico
+from diptych.media.layouts.jpeg2000 import open_jpeg2000
 from diptych.media.layouts.pcx import open_pcx
 from diptych.media.layouts.psd import open_psd
 from diptych.media.layouts.tiff import open_tiff
@@ -45,6 +46,7 @@ _OPENERS: dict[str, Callable[[BinaryIO, str], Image.Image]] = {
     "PSD": open_psd,
     "PCX": open_pcx,
     "AVIF": open_avif,
+    "JPEG2000": open_jpeg2000,
 }
 
 

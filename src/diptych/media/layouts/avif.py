@@ -15,10 +15,10 @@ from typing import Any, BinaryIO
 
 from PIL import AvifImagePlugin, Image
 
+from diptych.media.layouts.boxes import MOST_BOXES, boxes
 from diptych.media.layouts.lazy import LazyPicture
 
 _LARGEST = 2**22  # bytes of the box
-_MOST_BOXES = 10_000
 
 
 def open_avif(file: BinaryIO, name: str) -> Image.Image:
@@ -70,10 +70,10 @@ def _signed(value: int) -> int:
 def _properties(file: BinaryIO) -> dict[bytes, bytes]:
     """The primary item's properties, by kind; of several the first."""
     meta = _meta(file)
-    parts = dict(reversed(list(_boxes(meta, 4))))
+    parts = dict(reversed(list(boxes(meta, 4))))
     primary = int.from_bytes(parts[b"pitm"][4 : 6 if parts[b"pitm"][0] == 0 else 8], "big")
-    inner = dict(_boxes(parts[b"iprp"], 0))
-    all_of_them = list(_boxes(inner[b"ipco"], 0))
+    inner = dict(boxes(parts[b"iprp"], 0))
+    all_of_them = list(boxes(inner[b"ipco"], 0))
     found: dict[bytes, bytes] = {}
     for number in _indices(inner[b"ipma"], primary):
         if 0 < number <= len(all_of_them):
@@ -84,7 +84,7 @@ def _properties(file: BinaryIO) -> dict[bytes, bytes]:
 
 def _meta(file: BinaryIO) -> bytes:
     end, at = file.seek(0, os.SEEK_END), 0
-    for _ in range(_MOST_BOXES):
+    for _ in range(MOST_BOXES):
         if at + 8 > end:
             break
         file.seek(at)
@@ -101,23 +101,12 @@ def _meta(file: BinaryIO) -> bytes:
     raise ValueError("no box of metadata")
 
 
-def _boxes(data: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:
-    for _ in range(_MOST_BOXES):
-        if at + 8 > len(data):
-            return
-        size, kind = struct.unpack_from(">I4s", data, at)
-        if size < 8:
-            return
-        yield kind, data[at + 8 : at + size]
-        at += size
-
-
 def _indices(ipma: bytes, item: int) -> Iterator[int]:
     """Numbers, from 1, of the properties that an item has."""
     version, wide = ipma[0], ipma[3] & 1
     (count,) = struct.unpack_from(">I", ipma, 4)
     at = 8
-    for _ in range(min(count, _MOST_BOXES)):
+    for _ in range(min(count, MOST_BOXES)):
         name = ">I" if version else ">H"
         (number,) = struct.unpack_from(name, ipma, at)
         at += struct.calcsize(name)
