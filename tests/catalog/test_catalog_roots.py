@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from catalogs import colours, content, index, paint, search
 
-from diptych.catalog import Store, forget_paths, known_roots
+from diptych.catalog import Filter, Store, forget_paths, known_roots
+from diptych.catalog.filters import allowed_rows
 from diptych.catalog.roots import stored_rules
 from diptych.errors import InputError
 
@@ -102,6 +103,26 @@ def test_a_link_and_what_it_points_at_are_one_path(tmp_path: Path, link: Path) -
     assert names(tmp_path / "catalog") == {link / path.relative_to(real) for path in real.rglob("*.png")}
     assert list(roots(tmp_path / "catalog")) == [link]
     assert forget(tmp_path / "catalog", real / "sub") == 1
+
+
+def test_a_search_in_either_name(tmp_path: Path, link: Path) -> None:
+    index(tmp_path / "catalog", link)
+    paint(link / "sub" / "new.png", "red", shade=9)
+    index(tmp_path / "catalog")
+    real = tmp_path / "data" / "pictures"
+    store = Store.open(tmp_path / "catalog")
+    assert store.active is not None
+    for home in (link, real):
+        assert len(allowed_rows(store.active, Filter(folders=(home,)))) == 7
+        assert len(allowed_rows(store.active, Filter(folders=(home / "sub",)))) == 1
+    store.close()
+    (tmp_path / "way").symlink_to(tmp_path / "data")
+    index(tmp_path / "other", real)
+    store = Store.open(tmp_path / "other")
+    assert store.active is not None
+    for home in (link, real, tmp_path / "way" / "pictures"):
+        assert len(allowed_rows(store.active, Filter(folders=(home,)))) == 7
+    store.close()
 
 
 def test_a_folder_above_what_a_link_points_at(tmp_path: Path, link: Path) -> None:

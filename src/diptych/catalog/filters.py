@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diptych.catalog.reading import storable
+from diptych.catalog.roots import Spelling, stored_rules
 from diptych.catalog.scan import below
 from diptych.errors import InputError
 from diptych.media.sources import name_of
@@ -223,8 +224,9 @@ def _knows(folder: Path, database: Database) -> bool:
 
 
 def _spelt(folder: Path, database: Database) -> Path:
-    """A folder as the disk or the catalogue spells it: its name may be asked for in another normal form."""
+    """A folder as the catalogue spells it: it may be named through a link, or in another normal form."""
     path = existing_path(Path(os.path.abspath(folder)))  # noqa: PTH100 - resolve() would follow links
+    path = Spelling(stored_rules(database)).of(path)
     if str(path).isascii() or os.path.lexists(path) or _knows(path, database):
         return path
     # On a drive that is away only the catalogue has the name.

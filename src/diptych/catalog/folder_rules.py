@@ -1,8 +1,8 @@
 """What a walk over an indexed folder leaves out: patterns as rsync matches them, archives, system folders.
 
-A pattern without a stroke is a name at any depth; one that begins with a stroke, or is a full path, is
-fixed at the indexed folder; any other one with strokes may end a path at any depth. A stroke at the end means
-folders alone, `*` stops at a stroke and `**` does not.
+A pattern without a slash is a name at any depth; one that begins with a slash, or is a full path, is
+fixed at the indexed folder; any other one with slashs may end a path at any depth. A slash at the end means
+folders alone, `*` stops at a slash and `**` does not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class FolderRules:
     Attributes
     ----------
     base : Path
-        The indexed path, which patterns with strokes begin at.
+        The indexed path, which patterns with slashs begin at.
     exclude : tuple of str
         Patterns.
     archives : bool
@@ -44,13 +44,13 @@ class FolderRules:
     system_folders: bool = False
 
     def matching(self, relative: str) -> list[str]:
-        """The patterns that leave out this path below the base; a folder's path ends with a stroke."""
+        """The patterns that leave out this path below the base; a folder's path ends with a slash."""
         return [
             pattern for pattern in self.exclude if _compiled((pattern,), self.base).match_file(_nfc(relative))
         ]
 
     def excludes(self, relative: str) -> bool:
-        """Whether some pattern leaves out this path below the base; a folder's path ends with a stroke."""
+        """Whether some pattern leaves out this path below the base; a folder's path ends with a slash."""
         return bool(self.exclude) and _compiled(self.exclude, self.base).match_file(_nfc(relative))
 
     def leaves_out(self, path: Path, *, member: bool = False) -> bool:
@@ -170,7 +170,7 @@ def _git_patterns(pattern: str, base: Path) -> list[str]:
     >>> [_git_patterns(one, Path("/home/me")) for one in ("thumbs", "a/b", "/a", "/home/me/a/", "#recycle")]
     [['thumbs'], ['**/a/b'], ['/a'], ['/a/'], ['\\#recycle']]
     """
-    text = _nfc(os.path.expanduser(pattern)).removeprefix("./")  # noqa: PTH111 - keeps a stroke at the end
+    text = _nfc(os.path.expanduser(pattern)).removeprefix("./")  # noqa: PTH111 - keeps a slash at the end
     if text.startswith("/"):
         for home in (_nfc(str(base)), _nfc(os.path.realpath(base))):
             if home != "/" and text.startswith(f"{home}/"):

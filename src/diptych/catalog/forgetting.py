@@ -13,6 +13,7 @@ from diptych.catalog.scan import below
 from diptych.catalog.store import Store
 from diptych.errors import InputError
 from diptych.media.sources import name_of
+from diptych.media.unicode_text import existing_path
 
 _CHUNK = 500  # files taken out in one transaction
 _PLACES = "(path = ? OR (path >= ? AND path < ?))"
@@ -85,7 +86,7 @@ def check_forgettable(store: Store, paths: Sequence[str | Path], keep: Collectio
 
 def _spelt(path: str | Path, spelling: Spelling) -> Path:
     place = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - links stay
-    return spelling.of(place)
+    return spelling.of(existing_path(place))
 
 
 def _is_below(path: bytes, places: Iterable[Path]) -> bool:

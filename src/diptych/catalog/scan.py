@@ -168,7 +168,7 @@ def _gone(store: Store, roots: Sequence[Path], told: Listing) -> list[tuple[byte
 
 
 def _above(path: bytes) -> Iterator[bytes]:
-    """A path and the folders above it, without a stroke at their ends."""
+    """A path and the folders above it, without a slash at their ends."""
     while path:
         yield path
         path = path.rpartition(b"/")[0]

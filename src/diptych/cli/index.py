@@ -298,10 +298,11 @@ def _tell_taken_out(outcome: Outcome) -> None:
             "catalogue; --remove-gone takes them out",
         )
     if outcome.left_out:
+        verb = "that is on disk was" if outcome.left_out == 1 else "that are on disk were"
         complain(
             "note",
-            f"{counted(outcome.left_out, 'file')} taken out that are on disk and left out now: by --exclude, "
-            "--no-archives, or in folders that systems keep for themselves (--system-folders enters those)",
+            f"{counted(outcome.left_out, 'file')} {verb} taken out: left out by --exclude or --no-archives, "
+            "or in folders that systems keep for themselves (--system-folders enters those)",
         )
     for path, member in outcome.differing[:SHOWN_FAILURES]:
         name = f"{path}/{member}" if member else str(path)
