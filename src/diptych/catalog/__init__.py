@@ -11,6 +11,7 @@ whether it all holds. No model is known here: an encoder is handed in.
 from __future__ import annotations
 
 from diptych.catalog.answers import Answer, Hit, Options
+from diptych.catalog.browsing import Listing, list_pictures
 from diptych.catalog.checking import check
 from diptych.catalog.entries import Entry, failures, load_entry, read_entries
 from diptych.catalog.exporting import export_vectors
@@ -38,6 +39,8 @@ __all__ = [
     "Searcher",
     "Options",
     "Answer",
+    "Listing",
+    "list_pictures",
     "Hit",
     "Entry",
     "Filter",

@@ -11,7 +11,8 @@ from diptych.catalog.query import Asked
 from diptych.catalog.relevance import DEFAULT_CUTOFF
 from diptych.errors import InputError
 
-Sort = Literal["likeness", "date"]
+Sort = Literal["likeness", "date", "name", "rating"]
+SORTS: tuple[Sort, ...] = ("likeness", "date", "name", "rating")
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class Options:
         Least relevance of a hit; None shows whatever is nearest.
     limit, offset : int
         The page.
-    sort : {"likeness", "date"}
-        Date: newest first, among the nearest 2,000 that are relevant.
+    sort : {"likeness", "date", "name", "rating"}
+        The nearest first; or, among the nearest 2,000 that are relevant, as `list_pictures` has it.
     collapse : bool
         Show pictures that look the same once.
     """
@@ -93,5 +94,5 @@ class Options:
     def __post_init__(self) -> None:
         if self.limit < 1 or self.offset < 0:
             raise InputError(f"limit is {self.limit} and offset {self.offset}: expected at least 1 and 0")
-        if self.sort not in ("likeness", "date"):
-            raise InputError(f"sort is {self.sort!r}: expected likeness or date")
+        if self.sort not in SORTS:
+            raise InputError(f"sort is {self.sort!r}: expected {', '.join(SORTS[:-1])} or {SORTS[-1]}")

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from diptych.catalog.comparing import compare_new
-from diptych.catalog.filters import Filter, of_files
+from diptych.catalog.filters import Filter, allowed_rows, of_files
 from diptych.catalog.groups import Group, make_groups
 from diptych.catalog.keeping import File, Rule, parse_rules
 from diptych.catalog.listing import file_at
@@ -76,6 +76,7 @@ def find_duplicates(
     tiers: Collection[Tier] = TIERS,
     rules: Sequence[Rule] | None = None,
     folders: Sequence[Path] = (),
+    where: Filter | None = None,
     stage: Stage | None = None,
 ) -> Groups:
     """Find the duplicates of a catalogue.
@@ -94,6 +95,8 @@ def find_duplicates(
         Which file of a group is kept; by default `keeping.DEFAULT_RULES`.
     folders : sequence of Path
         Only files in these, compared with each other.
+    where : Filter, optional
+        Only pictures and files that pass it, compared with each other.
     stage : callable, optional
         `stage(what, total)` gives a context with a progress function.
 
@@ -116,15 +119,35 @@ def find_duplicates(
     for folder in (*folders, *(rule.folder for rule in rules if rule.folder is not None)):
         _check_folder(store, folder)
     files = files_of(store, folders)
+    if where:
+        files = _passing(store, space, files, where)
     pairs, looks = Pairs(store.database, space.info.identity), Looks(store.database)
     try:
         if set(tiers) != {"bytes"}:
-            only = set(files) if folders else None
+            only = set(files) if folders or where else None
             compare_new(space, pairs, looks, parts="part" in tiers, only=only, stage=stage or silent)
         groups = make_groups(pairs, files, rules, tiers)
     finally:
         looks.close()
     return Groups(tuple(groups), len(files), sum(map(len, files.values())), dict(looks.failed))
+
+
+def _passing(
+    store: Store, space: Space, files: Mapping[int, list[File]], where: Filter
+) -> dict[int, list[File]]:
+    """Those of these files that pass a filter, with their pictures."""
+    contents = set(space.contents_of(allowed_rows(space, where).tolist()).values())
+    passes, values = of_files(where, store.database)
+    sql = f"SELECT f.path, f.member FROM files f WHERE {passes or '1 = 1'}"
+    names = {(Path(os.fsdecode(bytes(path))), member) for path, member in store.database.all(sql, values)}
+    kept = {
+        content: [
+            file for file in held if any((path, file.member) in names for path in (file.path, *file.names))
+        ]
+        for content, held in files.items()
+        if content in contents
+    }
+    return {content: held for content, held in kept.items() if held}
 
 
 def _inside(store: Store, folders: Sequence[Path]) -> tuple[str, list[Any]]:

@@ -168,7 +168,7 @@ def _entries(database: Database, contents: list[int], prefer: Filter | None) -> 
             format=kind or "",
             width=width or 0,
             height=height or 0,
-            taken=datetime.fromisoformat(taken).replace(tzinfo=None) if taken else _when(changed),
+            taken=datetime.fromisoformat(taken).replace(tzinfo=None) if taken else when(changed),
             dated=bool(taken),
             latitude=latitude,
             longitude=longitude,
@@ -241,8 +241,9 @@ def _path(path: bytes) -> Path:
     return Path(os.fsdecode(bytes(path)))
 
 
-def _when(nanoseconds: int) -> datetime | None:
-    if not nanoseconds:  # not known
+def when(nanoseconds: int) -> datetime | None:
+    """A file's time without a zone; None where it is not known."""
+    if not nanoseconds:
         return None
     try:
         return datetime.fromtimestamp(nanoseconds / 1e9)

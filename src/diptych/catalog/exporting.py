@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.catalog.annotations import Annotations, read_annotations
 from diptych.catalog.entries import Entry, digests_of, read_entries
+from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
 from diptych.disk import write_bytes
@@ -17,10 +18,11 @@ from diptych.embedding import Stage, silent
 from diptych.embeddings import Manifest, write_manifest, write_part
 from diptych.embeddings.folder import IMAGES, MANIFEST, METADATA, PARTS
 from diptych.embeddings.one_file import write_file
-from diptych.errors import CatalogError
+from diptych.errors import CatalogError, InputError
 from diptych.media.sources import name_of
 
 if TYPE_CHECKING:
+    from diptych.catalog.segments import RowNumbers
     from diptych.encoder import FloatArray
 
 PART_ROWS = 100_000
@@ -40,6 +42,7 @@ def export_vectors(
     *,
     dtype: str = "float16",
     part_rows: int = PART_ROWS,
+    where: Filter | None = None,
     stage: Stage | None = None,
 ) -> int:
     """Write every picture of a catalogue with its vector; how many that was.
@@ -54,11 +57,15 @@ def export_vectors(
         Of the folder's arrays.
     part_rows : int
         Rows of one of its parts.
+    where : Filter, optional
+        Only these pictures.
     stage : callable, optional
         As for `index`.
 
     Raises
     ------
+    InputError
+        No picture passes the filter.
     CatalogError
         The catalogue is empty, the folder is there, or another process has put other vectors in the place of
         these meanwhile. What was written until then is no whole export; the same call writes it anew.
@@ -71,13 +78,13 @@ def export_vectors(
         raise CatalogError(none)
     with store.database.reading():
         space.refresh()
-        living = space.living()
+        living = allowed_rows(space, where) if where else space.living()
     if not len(living):
-        raise CatalogError(none)
+        raise InputError("no picture passes the filters") if where else CatalogError(none)
     with stage("exporting", len(living)) as advance:
 
         def counted(rows: int) -> Iterator[tuple[FloatArray, list[dict[str, Any]]]]:
-            for vectors, told in _batches(store, space, rows, int(living[-1])):
+            for vectors, told in _batches(store, space, rows, living, where):
                 yield vectors, told
                 advance(len(told))
 
@@ -118,30 +125,22 @@ def _begin(to: Path) -> None:
 
 
 def _batches(
-    store: Store, space: Space, size: int, end: int
+    store: Store, space: Space, size: int, living: RowNumbers, where: Filter | None
 ) -> Iterator[tuple[FloatArray, list[dict[str, Any]]]]:
-    """(vectors, rows of metadata), so many at a time, in the order of rows, up to the row `end`.
+    """(vectors, rows of metadata), so many at a time, in the order of rows.
 
     Each batch is of one moment; all of them together would keep writers' log from being cleared away.
     """
-    last = -1
-    while True:
+    for start in range(0, len(living), size):
         with store.database.reading():
             space.refresh()  # an error where the space is gone: what is left of it would look like its end
-            found = store.database.all(
-                "SELECT row, content FROM vectors WHERE space = ? AND row > ? AND row <= ? "
-                "ORDER BY row LIMIT ?",
-                (space.info.id, last, end, size),
-            )
-            entries = {
-                entry.content: entry for entry in read_entries(store.database, [row[1] for row in found])
-            }
-            known, vectors = space.vectors([content for _, content in found if content in entries])
+            part = living[start : start + size].tolist()
+            owners = space.contents_of(part)  # some may have left meanwhile
+            contents = [owners[row] for row in part if row in owners]
+            entries = {entry.content: entry for entry in read_entries(store.database, contents, prefer=where)}
+            known, vectors = space.vectors([content for content in contents if content in entries])
             hashes = digests_of(store.database, known)
             made = read_annotations(store.database, known)
-        if not found:
-            return
-        last = found[-1][0]
         if known:
             yield vectors, [_row(entries[content], hashes[content], made.get(content)) for content in known]
 

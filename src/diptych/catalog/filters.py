@@ -31,6 +31,22 @@ _INSIDE = "(f.path = ? OR (f.path >= ? AND f.path < ?))"  # of a file, or in a f
 _FIRST, _LAST = datetime(1678, 1, 1), datetime(2262, 1, 1)  # in nanoseconds both fit into 64 bits
 
 
+# Cameras and phones write a second picture into a JPEG, which makes it an MPO; its name ends in .jpg.
+_JPEG, _TIFF, _HEIF, _J2K = ("jpeg", "mpo"), ("tiff",), ("heif", "heic"), ("jpeg2000",)
+_ALIASES = {
+    **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif"), _JPEG),
+    **dict.fromkeys(("tif", "tiff"), _TIFF),
+    **dict.fromkeys(("heic", "heif"), _HEIF),
+    **dict.fromkeys(("jp2", "j2k", "jpx", "jpeg2000"), _J2K),
+}
+# Of a content `c`; in the order of `tags.ratings_of`.
+EFFECTIVE_RATING = (
+    "(SELECT r.rating FROM ratings r WHERE r.content = c.id ORDER BY "
+    "CASE r.origin WHEN 'hand' THEN 0 WHEN 'sidecar' THEN 1 WHEN 'file' THEN 2 ELSE 3 END, r.rating DESC "
+    "LIMIT 1)"
+)
+
+
 @dataclass(frozen=True)
 class Filter:
     """What a picture has to fulfil; every condition that is given.
@@ -41,12 +57,21 @@ class Filter:
         Of the photograph (EXIF), else of the file; both included.
     folders : tuple of path
         In one of these, or below; an archive, or a file, counts as one too.
-    tags : tuple of str
-        Every one of these.
+    tags, any_tags, not_tags : tuple of str
+        Every one of these; at least one of these; none of these.
+    untagged : bool
+        No tag at all.
+    rating, min_rating : int, optional
+        Stars, exactly or at least; 0 means not rated, -1 rejected. A rating by hand counts before a file's.
     camera : str
         Part of maker and model, in any case.
+    formats, not_formats : tuple of str
+        One of these types of files, none of these, as "jpeg", "png", "heic".
     caption, name : str
         Part of the caption, of the path, in any case.
+    not_folders, not_cameras, not_captions, not_names : tuple
+        What must not be so. Of several files of one picture some file must be in the folders, have the name
+        and be in none of `not_folders`, have none of `not_names`; no file may have any of `not_captions`.
     near : (latitude, longitude, kilometres), optional
     min_bytes, max_bytes : int, optional
         Of the file.
@@ -67,13 +92,24 @@ class Filter:
     max_bytes: int | None = None
     min_side: int | None = None
     shape: str = ""
+    any_tags: tuple[str, ...] = ()
+    not_tags: tuple[str, ...] = ()
+    untagged: bool = False
+    rating: int | None = None
+    min_rating: int | None = None
+    formats: tuple[str, ...] = ()
+    not_formats: tuple[str, ...] = ()
+    not_folders: tuple[Path, ...] = ()
+    not_cameras: tuple[str, ...] = ()
+    not_captions: tuple[str, ...] = ()
+    not_names: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return self != Filter()
 
     def check(self, database: Database) -> None:
         """InputError for a folder that is neither on disk nor in the catalogue, where a drive may be away."""
-        for folder in self.folders:
+        for folder in (*self.folders, *self.not_folders):
             if not os.path.lexists(spelt := _spelt(folder, database)) and not _knows(spelt, database):
                 raise InputError(
                     f"{name_of(folder)}: there is no such file or folder, and the catalogue knows of none"
@@ -96,6 +132,11 @@ class _Conditions:
         """One more: a text, in SQL, has this part, whatever their case and normal form."""
         caseless = self.database.caseless
         self.add(f"{caseless(text)} LIKE {caseless('?')} ESCAPE '!'", _part(part))
+
+    def lacks(self, text: str, part: str) -> None:
+        """One more: a text, in SQL, which may be none, does not have this part."""
+        self.contains(f"COALESCE({text}, '')", part)
+        self.parts[-1] = f"NOT ({self.parts[-1]})"
 
 
 def allowed_rows(space: Space, wanted: Filter) -> RowNumbers:
@@ -123,16 +164,13 @@ def allowed_rows(space: Space, wanted: Filter) -> RowNumbers:
 def _conditions(wanted: Filter, database: Database) -> _Conditions:
     asked = _Conditions(database)
     _dates(wanted, asked)
-    same_tag = f"{database.caseless('t.tag')} = {database.caseless('?')}"
-    for tag in wanted.tags:
-        # Keywords that are paths are kept with "|" between their levels; digiKam and Windows show "/".
-        asked.add(
-            f"EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND ({same_tag} OR {same_tag}))",
-            storable(tag),
-            storable(tag.replace("/", "|")),
-        )
+    _tags(wanted, asked)
+    _rating(wanted, asked)
+    _formats(wanted, asked)
     if wanted.camera:
         asked.contains("c.camera", wanted.camera)
+    for camera in wanted.not_cameras:
+        asked.lacks("c.camera", camera)
     for value, sign in ((wanted.min_bytes, ">="), (wanted.max_bytes, "<=")):
         if value is not None:
             asked.add(f"c.bytes {sign} ?", value)
@@ -147,6 +185,59 @@ def _conditions(wanted: Filter, database: Database) -> _Conditions:
         _near(wanted.near, asked)
     _files(wanted, asked)
     return asked
+
+
+def spellings_of(tag: str) -> tuple[str, ...]:
+    """How a tag may be kept: keywords that are paths have "|" between their levels, where others show "/".
+
+    Examples
+    --------
+    >>> spellings_of("sea"), spellings_of("places/sea")
+    (('sea',), ('places/sea', 'places|sea'))
+    """
+    kept = storable(tag)
+    return tuple(dict.fromkeys((kept, kept.replace("/", "|"))))
+
+
+def _tags(wanted: Filter, asked: _Conditions) -> None:
+    same_tag = f"{asked.database.caseless('t.tag')} = {asked.database.caseless('?')}"
+    groups = [((tag,), "") for tag in wanted.tags] + [((tag,), "NOT ") for tag in wanted.not_tags]
+    groups += [(wanted.any_tags, "")] * bool(wanted.any_tags)
+    for tags, negation in groups:
+        names = [name for tag in tags for name in spellings_of(tag)]
+        one_of = " OR ".join([same_tag] * len(names))
+        asked.add(
+            f"{negation}EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND ({one_of}))", *names
+        )
+    if wanted.untagged:
+        asked.add("NOT EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id)")
+
+
+def _rating(wanted: Filter, asked: _Conditions) -> None:
+    if wanted.rating is not None:
+        asked.add(f"COALESCE({EFFECTIVE_RATING}, 0) = ?", wanted.rating)
+    if wanted.min_rating is not None:
+        asked.add(f"COALESCE({EFFECTIVE_RATING}, 0) >= ?", wanted.min_rating)
+
+
+def _formats(wanted: Filter, asked: _Conditions) -> None:
+    for names, negation in ((wanted.formats, ""), (wanted.not_formats, "NOT ")):
+        if names:
+            kept = sorted({one for name in names for one in formats_of(name)})
+            marks = ", ".join("?" * len(kept))
+            asked.add(f"LOWER(COALESCE(c.format, '')) {negation}IN ({marks})", *kept)
+
+
+def formats_of(name: str) -> tuple[str, ...]:
+    """The formats, in small letters, that people mean by a name or a suffix.
+
+    Examples
+    --------
+    >>> formats_of(".JPG"), formats_of("png")
+    (('jpeg', 'mpo'), ('png',))
+    """
+    plain = storable(name).lower().removeprefix(".")
+    return _ALIASES.get(plain, (plain,))
 
 
 def _dates(wanted: Filter, asked: _Conditions) -> None:
@@ -198,16 +289,27 @@ def of_files(wanted: Filter, database: Database) -> tuple[str, list[Any]]:
     if wanted.folders:
         edges = [edge for folder in wanted.folders for edge in _edges(_spelt(folder, database))]
         file.add(f"({' OR '.join([_INSIDE] * len(wanted.folders))})", *edges)
+    for folder in wanted.not_folders:
+        file.add(f"NOT {_INSIDE}", *_edges(_spelt(folder, database)))
     if wanted.caption:
         file.contains("f.caption", wanted.caption)
+    name = f"{database.text_of('f.path')} || '/' || f.member"
     if wanted.name:
-        # Escaped as members are.
-        file.contains(f"{database.text_of('f.path')} || '/' || f.member", name_of(wanted.name))
+        file.contains(name, name_of(wanted.name))  # escaped as members are
+    for part in wanted.not_names:
+        file.lacks(name, name_of(part))
     return " AND ".join(file.parts), file.values
 
 
 def _files(wanted: Filter, asked: _Conditions) -> None:
     """Some file of the picture."""
+    for caption in wanted.not_captions:
+        # Of none of its files: any of them may give the caption that is shown.
+        file = _Conditions(asked.database)
+        file.contains("f.caption", caption)
+        asked.add(
+            f"NOT EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {file.parts[0]})", *file.values
+        )
     inside, values = of_files(wanted, asked.database)
     if inside:
         asked.add(f"EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {inside})", *values)

@@ -21,6 +21,7 @@ from diptych.media.hashes import hamming, near_pairs
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from diptych.catalog.segments import RowNumbers
     from diptych.encoder import FloatArray
 
     Hashes = NDArray[np.uint64]
@@ -86,11 +87,13 @@ class Proposer:
     ----------
     space : Space
     contents : sequence of int
-        Every picture of the space.
+        Every picture of the space, or those that may be proposed.
+    allowed : (n,) int64, optional
+        The rows of these pictures, where they are not all.
     """
 
-    def __init__(self, space: Space, contents: Sequence[int]) -> None:
-        self.space, self.contents = space, np.asarray(contents, np.int64)
+    def __init__(self, space: Space, contents: Sequence[int], allowed: RowNumbers | None = None) -> None:
+        self.space, self.contents, self._allowed = space, np.asarray(contents, np.int64), allowed
         self.hashes = hashes_of(space.database, contents)
         self._order = {content: number for number, content in enumerate(contents)}
         self._owners = {row: content for content, row in space.rows_of(contents).items()}
@@ -164,7 +167,7 @@ class Proposer:
         partners.update(self._words.nearest(outsider.traces.words, SHARING))
         known, rows = self.space.vectors(sorted(partners))
         cosines = dict(zip(known, (rows @ outsider.row).tolist(), strict=True))
-        near, scores = self.space.nearest(outsider.row[None], NEIGHBOURS)
+        near, scores = self.space.nearest(outsider.row[None], NEIGHBOURS, self._allowed)
         for row, cosine in zip(near[0].tolist(), scores[0].tolist(), strict=True):
             if row in self._owners:
                 cosines[self._owners[row]] = cosine

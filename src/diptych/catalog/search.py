@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from diptych.catalog.answers import Answer, Hit, Options
+from diptych.catalog.browsing import Listing, ListSort, entry_key, list_pictures
 from diptych.catalog.entries import Hashes, hashes_of, read_entries
 from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.golden import encode_checked
@@ -203,6 +204,12 @@ class Searcher:
         asked = self.ask(terms or parse_query(query))  # type: ignore[arg-type]
         return self.near(asked, options)
 
+    def list_pictures(
+        self, where: Filter | None = None, *, sort: ListSort = "date", limit: int = 20, offset: int = 0
+    ) -> Listing:
+        """Pictures that pass a filter, without a query; see `diptych.catalog.list_pictures`."""
+        return self._now(lambda: list_pictures(self.space, where, sort=sort, limit=limit, offset=offset))
+
     def ask(self, terms: Sequence[Term]) -> Asked:
         """A query as a row; texts are checked beside the golden ones."""
         mixed = len(terms) > 1
@@ -232,18 +239,18 @@ class Searcher:
         allowed = allowed_rows(self.space, how.where) if how.where else None
         searched = len(self.space) if allowed is None else len(allowed)
         page = slice(how.offset, how.offset + how.limit)
-        size = MOST if how.sort == "date" else min(max(LEAST, 2 * page.stop), MOST)
+        size = MOST if how.sort != "likeness" else min(max(LEAST, 2 * page.stop), MOST)
         size = max(size, page.stop)
         window = self._window(asked, how, size, allowed, searched)
         while window.more and len(window.groups) < page.stop and size < WIDEST:
             size = min(WIDER * size, WIDEST)
             window = self._window(asked, how, size, allowed, searched)
-        if how.sort == "date":
-            hits = self._hits(window, window.groups, how.where)
-            hits.sort(key=lambda hit: (hit.entry.taken is not None, hit.entry.taken), reverse=True)
-            hits = hits[page]
-        else:
+        if (sort := how.sort) == "likeness":
             hits = self._hits(window, window.groups[page], how.where)
+        else:
+            hits = self._hits(window, window.groups, how.where)
+            hits.sort(key=lambda hit: entry_key(hit.entry, sort), reverse=sort != "name")
+            hits = hits[page]
         best = self._hits(window, [] if window.best is None else [[window.best]], how.where)
         return Answer(
             tuple(hits),

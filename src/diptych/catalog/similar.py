@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from diptych.catalog.closer import Closer, confirmed
 from diptych.catalog.comparing import contents_of
 from diptych.catalog.entries import Entry, load_file, read_entries
+from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.looks import Looks, glance_at
 from diptych.catalog.moving import digest
 from diptych.catalog.pixels import SIDE, Look
@@ -21,7 +22,7 @@ from diptych.catalog.proposals import Outsider, Proposer
 from diptych.catalog.scenes import Scenes
 from diptych.catalog.store import Store
 from diptych.catalog.verdicts import TIERS, Tier, Verdict, judge, suspect
-from diptych.errors import CatalogError
+from diptych.errors import CatalogError, InputError
 from diptych.media.hashes import difference_hash, perceptual_hash
 
 if TYPE_CHECKING:
@@ -56,23 +57,33 @@ class Inquiry:
     ----------
     store : Store
     encoder : Encoder
+    where : Filter, optional
+        Only these pictures of the catalogue are looked at.
 
     Raises
     ------
     CatalogError
         The catalogue is empty, or holds vectors of another encoder.
+    InputError
+        No picture passes the filter.
     """
 
-    def __init__(self, store: Store, encoder: Encoder) -> None:
+    def __init__(self, store: Store, encoder: Encoder, where: Filter | None = None) -> None:
         space = store.active
         if space is None:
             raise CatalogError(f"{store.folder} holds no pictures yet: index some with  diptych index PATH")
         if space.info.identity != encoder.identity:
             raise CatalogError(f"the catalogue holds vectors of {space.info.told}: ask with that model")
-        self.store, self.space, self.encoder = store, space, encoder
-        self.contents = contents_of(space)
+        self.store, self.space, self.encoder, self.where = store, space, encoder, where
+        allowed = allowed_rows(space, where) if where else None
+        self.contents = (
+            contents_of(space) if allowed is None else sorted(space.contents_of(allowed.tolist()).values())
+        )
+        if not self.contents:
+            raise InputError("no picture passes the filters")
+        self._among = frozenset(self.contents)
         self.looks = Looks(store.database)
-        self.proposer, self.scenes = Proposer(space, self.contents), Scenes(space, self.contents)
+        self.proposer, self.scenes = Proposer(space, self.contents, allowed), Scenes(space, self.contents)
         self.proposer.learn(
             self.looks.traces(self.contents)
         )  # of those that duplicates were looked for among
@@ -129,12 +140,15 @@ class Inquiry:
 
     def _same_bytes(self, path: Path) -> int | None:
         found = self.store.database.all("SELECT id FROM contents WHERE hash = ?", (digest(path),))
-        return int(found[0][0]) if found else None
+        same = int(found[0][0]) if found else None
+        return same if same in self._among else None
 
     def _told(
         self, cosines: dict[int, float], verdicts: dict[int, Verdict | None], same: int | None, alike: int
     ) -> list[Similar]:
-        entries = {one.content: one for one in read_entries(self.store.database, list(cosines))}
+        entries = {
+            one.content: one for one in read_entries(self.store.database, list(cosines), prefer=self.where)
+        }
         found = []
         for content, entry in entries.items():
             verdict = verdicts.get(content)

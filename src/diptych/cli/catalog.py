@@ -12,6 +12,8 @@ import typer
 
 from diptych.cli import catalog_keeping, catalogs, options
 from diptych.cli.console import clean, complain, progress
+from diptych.cli.filtering import NO_FILTER, FilterOptions, ready_for
+from diptych.cli.option_groups import with_group
 from diptych.cli.picture_limit import reads_pictures
 from diptych.errors import counted
 
@@ -244,20 +246,24 @@ def _tell_import(done: Imported, name: str, pictures: int, seconds: float, *, js
 
 
 @app.command()
+@with_group("filters")
 def export(
     to: Target,
     catalog: catalogs.Catalog = None,
     dtype: Dtype = "float16",
+    filters: FilterOptions = NO_FILTER,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write every picture with its vector: clip-retrieval's layout, or one Parquet file.
+    """Write pictures with their vectors, all or those that pass: clip-retrieval's layout, or one Parquet file.
 
     [bold]Examples[/bold]
 
       diptych catalog export vectors
 
       diptych catalog export pictures.parquet
+
+      diptych catalog export best.parquet --min-rating 4 --after 2020
 
     Exit status: 0 done, 2 not done.
     """
@@ -268,11 +274,14 @@ def export(
         raise typer.BadParameter(f"--dtype takes {' or '.join(DTYPES)}, not {dtype!r}")
     if to.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl", ".npy", ".npz"):
         raise typer.BadParameter(f"TO is a folder, or a file that ends in .parquet, not {to.name!r}")
+    where = filters.filter()
     with catalogs.opened(catalog) as store:
+        ready_for(where)(store.database)
         rows = export_vectors(
             store,
             to,
             dtype=dtype,
+            where=where,
             stage=lambda what, total: progress(what, total, unit="pictures", quiet=quiet),
         )
     typer.echo(jsonlib.dumps({"to": str(to), "rows": rows}) if json else clean(f"{rows:,} pictures in {to}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -10,12 +11,14 @@ import typer
 
 from diptych.cli import catalogs, options
 from diptych.cli.console import complain, note, progress, size_of
+from diptych.cli.filtering import NO_FILTER, FilterOptions, ready_for
+from diptych.cli.option_groups import with_group
 from diptych.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from diptych.catalog import Store
+    from diptych.catalog import Filter, Store
     from diptych.catalog.duplicates import Groups
     from diptych.catalog.groups import Group
     from diptych.catalog.trash import Moved
@@ -43,10 +46,6 @@ Keep = Annotated[
         "format[:PNG/JPEG/...], largest, smallest, oldest, newest, folder:DIR; the first that tells two "
         "apart.",
     ),
-]
-Folders = Annotated[
-    list[Path] | None,
-    typer.Option("--in", metavar="DIR", help="Only files in this folder, compared with each other."),
 ]
 Form = Annotated[
     str,
@@ -89,15 +88,16 @@ Undo = Annotated[
 ]
 
 
+@with_group("filters")
 def duplicates(
     catalog: catalogs.Catalog = None,
     tiers: Tiers = DEFAULT_TIERS,
     keep: Keep = "resolution,annotated,exif,format,largest,oldest",
-    folders: Folders = None,
     form: Form = "table",
     print0: Null = False,
     top: Most = 20,
     html: Html = None,
+    filters: FilterOptions = NO_FILTER,
     trash: Trash = None,
     copies: Copies = "bytes",
     undo: Undo = None,
@@ -107,6 +107,7 @@ def duplicates(
     """Find copies among the pictures of a catalogue, and say why each is one.
 
     New pictures are compared with all others once; asking again costs nothing.
+    With filters only pictures that pass are compared, with each other.
     Nothing on disk is touched without --trash, and nothing is ever deleted.
 
     [bold]Examples[/bold]
@@ -138,7 +139,7 @@ def duplicates(
         return
     with catalogs.opened(catalog) as store:
         asked, movable = _tiers(tiers, "--tiers"), _copies(copies)
-        found = _find(store, asked, keep, folders or [], quiet=quiet)
+        found = _find(store, asked, keep, filters.filter(), quiet=quiet)
         if html is not None:
             _write_page(store, found, html, quiet=quiet)
         moved = _move(store, found.groups, trash, movable, quiet=quiet) if trash is not None else None
@@ -171,15 +172,17 @@ def _copies(text: str) -> tuple[Tier, ...]:
     return tiers
 
 
-def _find(store: Store, tiers: Sequence[Tier], keep: str, folders: list[Path], *, quiet: bool) -> Groups:
+def _find(store: Store, tiers: Sequence[Tier], keep: str, where: Filter, *, quiet: bool) -> Groups:
     from diptych.catalog.duplicates import find_duplicates
     from diptych.catalog.keeping import parse_rules
 
+    ready_for(replace(where, folders=()))(store.database)  # folders have a check of their own
     return find_duplicates(
         store,
         tiers=tiers,
         rules=parse_rules(keep),
-        folders=folders,
+        folders=where.folders,
+        where=replace(where, folders=()),
         stage=lambda what, total: progress(what, total, unit="pictures", quiet=quiet),
     )
 

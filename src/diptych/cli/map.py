@@ -14,8 +14,8 @@ import typer
 
 from diptych.cli import catalogs, options
 from diptych.cli.console import clean, complain, progress
-from diptych.cli.search import After, Before, Folder, Name
-from diptych.cli.tag import filter_of
+from diptych.cli.filtering import NO_FILTER, FilterOptions, ready_for
+from diptych.cli.option_groups import with_group
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +48,7 @@ Title = Annotated[str, typer.Option(metavar="TEXT", help="What stands above the 
 Seed = Annotated[int, typer.Option(metavar="N", help="Another one gives another map of the same pictures.")]
 
 
+@with_group("filters")
 def map_(
     out: Out = Path("map.html"),
     catalog: catalogs.Catalog = None,
@@ -58,10 +59,7 @@ def map_(
     limit: Limit = 100_000,
     title: Title = "A map of pictures",
     seed: Seed = 0,
-    folder: Folder = None,
-    after: After = None,
-    before: Before = None,
-    name: Name = "",
+    filters: FilterOptions = NO_FILTER,
     json: options.Json = False,
     quiet: options.Quiet = False,
     model: catalogs.Model = None,
@@ -97,12 +95,13 @@ def map_(
     machine: dict[str, Any] = {"device": device, "precision": precision, "threads": threads}
     regions = options.count(clusters, "--clusters")
     vocabulary = read_words(labels)
-    with catalogs.searcher(catalog, model, pretrained, **machine) as searcher:
+    where = filters.filter()
+    with catalogs.searcher(catalog, model, pretrained, ready=ready_for(where), **machine) as searcher:
         drawn = make_map(
             searcher,
             vocabulary,
             regions=regions,
-            where=filter_of(folder, after, before, name),
+            where=where,
             most=limit,
             seed=seed,
             stage=lambda what, total: progress(what, total, unit="steps", quiet=quiet),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,16 +10,19 @@ import typer
 
 from diptych.cli import catalogs, options
 from diptych.cli.console import note
+from diptych.cli.filtering import NO_FILTER, FilterOptions, ready_for
+from diptych.cli.option_groups import with_group
 
 if TYPE_CHECKING:
     from diptych.catalog import Answer, Filter, Searcher
-
-_FILTERS = "Filters"
+    from diptych.cli.result_page import ResultPage
+    from diptych.cli.search_output import Form
 
 Words = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="QUERY",
+        show_default=False,
         help="Words, pictures, #N for a stored one; joined by + and -, weighted by 2: before them. -WORD: "
         "less of this word.",
     ),
@@ -28,11 +30,13 @@ Words = Annotated[
 Top = Annotated[int, typer.Option("--top", "-k", metavar="N", min=1, help="Pictures of a page.")]
 Page = Annotated[int, typer.Option(metavar="N", min=1, help="Which page.")]
 Sort = Annotated[
-    str,
+    str | None,
     typer.Option(
-        metavar="likeness|date",
+        metavar="likeness|date|name|rating",
         help="Order among what fits: the nearest first (the figure beside it says how sure it is that a "
-        "picture fits at all, which is another question), or the newest.",
+        "picture fits at all, which is another question), the newest, by path, the best rated. Without a "
+        "query the newest first.",
+        show_default=False,
     ),
 ]
 Everything = Annotated[
@@ -60,63 +64,26 @@ Preview = Annotated[
 ]
 Paths = Annotated[bool, typer.Option("--paths", metavar="", help="Print paths alone, for a pipe.")]
 Null = Annotated[bool, typer.Option("--print0", "-0", metavar="", help="The same, ended by NUL (xargs -0).")]
-After = Annotated[
-    str | None, typer.Option(metavar="DATE", help="Taken on it or later.", rich_help_panel=_FILTERS)
-]
-Before = Annotated[
-    str | None, typer.Option(metavar="DATE", help="On it or earlier.", rich_help_panel=_FILTERS)
-]
-Folder = Annotated[
-    list[Path] | None, typer.Option("--in", metavar="DIR", help="In this folder.", rich_help_panel=_FILTERS)
-]
-Tag = Annotated[
-    list[str] | None, typer.Option(metavar="TAG", help="With this tag.", rich_help_panel=_FILTERS)
-]
-Camera = Annotated[str, typer.Option(metavar="TEXT", help="Part of its name.", rich_help_panel=_FILTERS)]
-Caption = Annotated[str, typer.Option(metavar="TEXT", help="Part of the caption.", rich_help_panel=_FILTERS)]
-Name = Annotated[str, typer.Option(metavar="TEXT", help="Part of the path.", rich_help_panel=_FILTERS)]
-Near = Annotated[
-    str | None,
-    typer.Option(metavar="LAT,LON,KM", help="Taken within so many kilometres.", rich_help_panel=_FILTERS),
-]
-Larger = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="Files of at least 500k, 2M, ...", rich_help_panel=_FILTERS)
-]
-Smaller = Annotated[str | None, typer.Option(metavar="SIZE", help="At most.", rich_help_panel=_FILTERS)]
-MinSide = Annotated[
-    int | None, typer.Option(metavar="PIXELS", help="Of the shorter side.", rich_help_panel=_FILTERS)
-]
-Shape = Annotated[
-    str, typer.Option(metavar="NAME", help="landscape, portrait or square.", rich_help_panel=_FILTERS)
-]
+Csv = Annotated[bool, typer.Option("--csv", metavar="", help="Print a row a picture, as UTF-8.")]
 
 
+@with_group("filters")
 def search(
-    query: Words,
+    query: Words = None,
     catalog: catalogs.Catalog = None,
     top: Top = 20,
     page: Page = 1,
-    sort: Sort = "likeness",
+    sort: Sort = None,
     everything: Everything = False,
     cutoff: Cutoff = None,
     copies: Copies = False,
-    after: After = None,
-    before: Before = None,
-    folder: Folder = None,
-    tag: Tag = None,
-    camera: Camera = "",
-    caption: Caption = "",
-    name: Name = "",
-    near: Near = None,
-    larger: Larger = None,
-    smaller: Smaller = None,
-    min_side: MinSide = None,
-    shape: Shape = "",
+    filters: FilterOptions = NO_FILTER,
     html: Html = None,
     explain: Explain = None,
     preview: Preview = False,
     paths: Paths = False,
     print0: Null = False,
+    csv: Csv = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     model: catalogs.Model = None,
@@ -126,7 +93,7 @@ def search(
     precision: options.Precision = "auto",
     threads: options.Threads = "auto",
 ) -> None:
-    """Find pictures in words, by a picture, or both.
+    """Find pictures in words, by a picture, or both; without a query list those that pass the filters.
 
     [bold]Examples[/bold]
 
@@ -140,33 +107,72 @@ def search(
 
       diptych search "#17" --sort date --json
 
+      diptych search --tag snow --not-tag dog --min-rating 4 --csv
+
       diptych search "a red car" --html found.html --explain maps
 
     Exit status: 0 found, 1 nothing fits, 2 not done.
     """
     from diptych.catalog import Options, parse_query
-    from diptych.cli.search_output import Form, pictures_of, print_answer, write_files
+    from diptych.cli.result_page import ResultPage
+    from diptych.cli.search_output import pictures_of, print_page, write_files
 
-    where = _filter(after, before, folder, tag, camera, caption, name, near, larger, smaller, min_side, shape)
-    how = Options(
-        where=where,
-        cutoff=_cutoff(everything, cutoff),
-        limit=top,
-        offset=(page - 1) * top,
-        sort=sort,  # type: ignore[arg-type] # checked by Options
-        collapse=not copies,
-    )
-    machine = {"device": device, "precision": precision, "threads": threads, "runtime": runtime}
-    terms = parse_query(query)
-    with catalogs.searcher(catalog, model, pretrained, ready=where.check, **machine) as asking:
-        answer = asking.search(terms, how)
-        shown = pictures_of(asking, answer, explain=explain is not None) if html or explain or preview else []
-    _tell_notes(answer, asking, quiet=quiet)
-    form: Form = "json" if json else "null" if print0 else "paths" if paths else "table"
-    print_answer(answer, how.offset, form, shown if preview else [], filtered=bool(where), quiet=quiet)
-    write_files(answer, how.offset, shown, html, explain, quiet=quiet)
-    if not answer.hits:
+    where, form, offset = filters.filter(), _form(json, csv, print0, paths), (page - 1) * top
+    if query is None:
+        _refuse_without_query(cutoff, explain)
+        shown_page = _list(catalog, where, sort or "date", top, offset)
+        pictures = pictures_of(shown_page.hits) if html or preview else []
+    else:
+        how = Options(
+            where=where,
+            cutoff=_cutoff(everything, cutoff),
+            limit=top,
+            offset=offset,
+            sort=sort or "likeness",  # type: ignore[arg-type] # checked by Options
+            collapse=not copies,
+        )
+        terms = parse_query(query)
+        machine = {"device": device, "precision": precision, "threads": threads, "runtime": runtime}
+        with catalogs.searcher(catalog, model, pretrained, ready=ready_for(where), **machine) as asking:
+            answer = asking.search(terms, how)
+            shown_page = ResultPage.of_answer(answer, offset, filtered=bool(where))
+            heat = (asking, answer.asked.row) if explain is not None else None
+            pictures = pictures_of(shown_page.hits, heat) if html or explain or preview else []
+        _tell_notes(answer, asking, quiet=quiet)
+    print_page(shown_page, form, pictures if preview else [], quiet=quiet)
+    write_files(shown_page, pictures, html, explain, quiet=quiet)
+    if not shown_page.hits:
         raise typer.Exit(1)
+
+
+def _form(json: bool, csv: bool, print0: bool, paths: bool) -> Form:
+    """How the result is printed."""
+    if json and csv:
+        raise typer.BadParameter("--json and --csv exclude each other")
+    return "json" if json else "csv" if csv else "null" if print0 else "paths" if paths else "table"
+
+
+def _refuse_without_query(cutoff: float | None, explain: Path | None) -> None:
+    """Options that say how well pictures fit a query, and there is none; --all and --copies are as it is."""
+    given = {"--cutoff": cutoff is not None, "--explain": explain is not None}
+    for name in (name for name, is_given in given.items() if is_given):
+        raise typer.BadParameter(f"{name} needs a query; without one every picture that passes is listed")
+
+
+def _list(catalog: str | None, where: Filter, sort: str, top: int, offset: int) -> ResultPage:
+    """Pictures without a query: no model is loaded."""
+    from diptych.catalog import list_pictures
+    from diptych.cli.result_page import ResultPage
+    from diptych.errors import CatalogError
+
+    if sort == "likeness":
+        raise typer.BadParameter("--sort likeness needs a query: give one, or sort by date, name or rating")
+    with catalogs.opened(catalog) as store:
+        if store.active is None:
+            raise CatalogError(f"{store.name} holds no pictures yet: index some with  diptych index PATH")
+        ready_for(where)(store.database)
+        listing = list_pictures(store.active, where, sort=sort, limit=top, offset=offset)  # type: ignore[arg-type] # checked there
+    return ResultPage.of_listing(listing, offset, sort, filtered=bool(where))
 
 
 def _cutoff(everything: bool, asked: float | None) -> float | None:
@@ -194,92 +200,3 @@ def _tell_notes(answer: Answer, asking: Searcher, *, quiet: bool) -> None:
         note("every search loads torch: diptych models runtimes, once, lets it start faster", quiet=quiet)
     if answer.asked.long:
         note(f"{len(answer.asked.long)} long texts were read in parts and averaged", quiet=quiet)
-
-
-def _filter(
-    after: str | None,
-    before: str | None,
-    folder: list[Path] | None,
-    tag: list[str] | None,
-    camera: str,
-    caption: str,
-    name: str,
-    near: str | None,
-    larger: str | None,
-    smaller: str | None,
-    min_side: int | None,
-    shape: str,
-) -> Filter:
-    from diptych.catalog import Filter
-
-    return Filter(
-        after=read_date(after, end=False),
-        before=read_date(before, end=True),
-        folders=tuple(folder or ()),
-        tags=tuple(tag or ()),
-        camera=camera,
-        caption=caption,
-        name=name,
-        near=read_place(near),
-        min_bytes=read_size(larger),
-        max_bytes=read_size(smaller),
-        min_side=min_side,
-        shape=shape,
-    )
-
-
-def read_date(text: str | None, *, end: bool) -> date | None:
-    """A day, or the first or last one of a month or year.
-
-    Examples
-    --------
-    >>> [str(read_date(text, end=True)) for text in ("2024", "2024-02", "2024-02-03")]
-    ['2024-12-31', '2024-02-29', '2024-02-03']
-    """
-    if text is None:
-        return None
-    import calendar
-
-    try:
-        parts = [int(part) for part in text.split("-")]
-        year, month = parts[0], parts[1] if len(parts) > 1 else (12 if end else 1)
-        last = calendar.monthrange(year, month)[1]
-        return date(year, month, parts[2] if len(parts) > 2 else (last if end else 1))
-    except (ValueError, IndexError, calendar.IllegalMonthError) as error:
-        raise typer.BadParameter(f"{text!r} is no date: expected 2024, 2024-05 or 2024-05-31") from error
-
-
-def read_size(text: str | None) -> int | None:
-    """Bytes.
-
-    Examples
-    --------
-    >>> read_size("500k"), read_size("1.5M"), read_size("12")
-    (500000, 1500000, 12)
-    """
-    if text is None:
-        return None
-    units = {"k": 10**3, "m": 10**6, "g": 10**9}
-    number = text.lower().removesuffix("b")
-    try:
-        return int(float(number.rstrip("kmg")) * units.get(number[-1:], 1))
-    except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(f"{text!r} is no size: expected a number, or one with k, M or G") from error
-
-
-def read_place(text: str | None) -> tuple[float, float, float] | None:
-    """Latitude, longitude, kilometres; 10 of these when they are not said.
-
-    Examples
-    --------
-    >>> read_place("48.1,11.6"), read_place("48.1,11.6,25")
-    ((48.1, 11.6, 10.0), (48.1, 11.6, 25.0))
-    """
-    if text is None:
-        return None
-    try:
-        numbers = [float(part) for part in text.split(",")]
-        latitude, longitude, km = numbers if len(numbers) == 3 else (*numbers, 10.0)
-        return latitude, longitude, km
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no place: expected LATITUDE,LONGITUDE,KILOMETRES") from error

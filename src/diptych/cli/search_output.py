@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json as jsonlib
 import os
@@ -13,21 +14,29 @@ import typer
 from diptych.cli.console import bar, clean, complain, fitted, note, plain_output, screen
 from diptych.errors import counted
 
-Form = Literal["table", "json", "paths", "null"]
+Form = Literal["table", "json", "csv", "paths", "null"]
+COLUMNS = (
+    *("id", "path", "member", "relevance", "cosine", "taken", "taken_from", "taken_by", "width", "height", "bytes"),
+    *("latitude", "longitude", "camera", "caption", "tags", "rating", "copies", "alike"),
+)
 
 if TYPE_CHECKING:
-    from diptych.catalog import Answer, Hit, Searcher
+    from collections.abc import Sequence
+
+    from diptych.catalog import Searcher
+    from diptych.cli.result_page import ResultHit, ResultPage
     from diptych.cli.search_sheet import Shown
+    from diptych.encoder import FloatArray
 
 
-def pictures_of(asking: Searcher, answer: Answer, *, explain: bool) -> list[Shown]:
-    """The hits with their pictures, and where in them the words fit."""
+def pictures_of(hits: Sequence[ResultHit], heat: tuple[Searcher, FloatArray] | None = None) -> list[Shown]:
+    """The hits with their pictures and, with a searcher and a query's row, where in them the words fit."""
     from diptych.catalog import heat_map, load_entry, overlay
     from diptych.cli.search_sheet import SIDE, Shown
     from diptych.errors import ImageError, MissingExtraError
 
     shown = []
-    for hit in answer.hits:
+    for hit in hits:
         try:
             picture = load_entry(hit.entry, target=SIDE)
         except (ImageError, MissingExtraError) as error:
@@ -35,73 +44,90 @@ def pictures_of(asking: Searcher, answer: Answer, *, explain: bool) -> list[Show
             shown.append(Shown(hit, None))
             continue
         marked = None
-        if explain:
-            heat = heat_map(asking.encoder, picture, answer.asked.row, asking.background.rows)
-            marked = overlay(picture, heat)
+        if heat is not None:
+            asking, row = heat
+            marked = overlay(picture, heat_map(asking.encoder, picture, row, asking.background.rows))
         shown.append(Shown(hit, picture, marked))
     return shown
 
 
 def write_files(
-    answer: Answer, offset: int, shown: list[Shown], html: Path | None, explain: Path | None, *, quiet: bool
+    page: ResultPage, shown: list[Shown], html: Path | None, explain: Path | None, *, quiet: bool
 ) -> None:
     """The contact sheet and the marked pictures, numbered as the table numbers them."""
     from diptych.cli.search_sheet import render
     from diptych.disk import file_stem, write_bytes
 
-    for number, one in enumerate(shown, offset + 1):
+    for number, one in enumerate(shown, page.offset + 1):
         if explain is not None and one.heat is not None:
             buffer = io.BytesIO()
             one.heat.save(buffer, "PNG")
             stem = file_stem(Path(one.hit.entry.member or one.hit.entry.path).stem, spaces=True)
             write_bytes(explain / f"{number:03d}-{stem}.png", buffer.getvalue())
     if html is not None:
-        write_bytes(html, render(answer, shown, catalog="diptych search").encode("utf-8", "replace"))
+        write_bytes(html, render(page, shown, catalog="diptych search").encode("utf-8", "replace"))
         note(f"contact sheet: {html}", quiet=quiet)
 
 
-def print_answer(
-    answer: Answer, offset: int, form: Form, shown: list[Shown], *, filtered: bool, quiet: bool
-) -> None:
-    """The answer on standard output; `shown` are pictures to draw beside it."""
+def print_page(page: ResultPage, form: Form, shown: list[Shown], *, quiet: bool) -> None:
+    """The page on standard output; `shown` are pictures to draw beside it."""
     if form == "json":
-        typer.echo(jsonlib.dumps(_plain(answer, offset)))
+        typer.echo(jsonlib.dumps(_plain(page)))
+    elif form == "csv":
+        _print_csv(page)
     elif form in ("paths", "null"):
-        _print_paths(answer, b"\0" if form == "null" else b"\n", quiet=quiet)
-    elif not answer.hits:
-        typer.echo(_nothing(answer, offset, filtered=filtered))
+        _print_paths(page, b"\0" if form == "null" else b"\n", quiet=quiet)
+    elif not page.hits:
+        typer.echo(_nothing(page))
     else:
-        _print_table(answer, offset, shown, quiet=quiet)
+        _print_table(page, shown, quiet=quiet)
 
 
-def _print_paths(answer: Answer, end: bytes, *, quiet: bool) -> None:
+def _print_csv(page: ResultPage) -> None:
+    """For other programs: UTF-8 whatever the terminal is, names' own bytes where they are no text."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    for hit in page.hits:
+        row = _plain_hit(hit)
+        lists = {key: "; ".join(value) for key, value in row.items() if isinstance(value, list)}
+        writer.writerow(row | lists)
+    out = typer.get_binary_stream("stdout")
+    out.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    out.flush()
+
+
+def _print_paths(page: ResultPage, end: bytes, *, quiet: bool) -> None:
     """The names' own bytes, which need not be valid text, for a program that opens them."""
     out = typer.get_binary_stream("stdout")
-    for hit in answer.hits:
+    for hit in page.hits:
         try:
             name = os.fsencode(hit.entry.name)
         except UnicodeEncodeError:  # of a member of an archive, on a system of few letters
             name = hit.entry.name.encode("utf-8", "surrogateescape")
         out.write(name + end)
     out.flush()
-    if inside := sum(bool(hit.entry.member) for hit in answer.hits):
+    if inside := sum(bool(hit.entry.member) for hit in page.hits):
         note(f"{inside} of these lie inside archives, where other programs do not find them", quiet=quiet)
 
 
-def _nothing(answer: Answer, offset: int, *, filtered: bool) -> str:
-    if not answer.searched:
-        return "no picture passes the filters" if filtered else "this catalogue holds no picture yet"
-    if offset and answer.total:
-        total = f"{'more than ' * answer.more}{answer.total:,}"
-        return f"{total} pictures fit; this page is behind the last that was found"
-    told = f"nothing here fits ({counted(answer.searched, 'picture')} searched)"
-    if answer.best is None:
+def _nothing(page: ResultPage) -> str:
+    if not page.searched:
+        return "no picture passes the filters" if page.filtered else "this catalogue holds no picture yet"
+    if page.offset and page.total:
+        total = f"{'more than ' * page.more}{counted(page.total, 'picture')}"
+        verb = "fit" if page.total > 1 else "fits"
+        return f"{total} {verb}; this page is behind the last that was found"
+    if page.order:
+        return f"no picture passes the filters ({counted(page.searched, 'picture')} in the catalogue)"
+    told = f"nothing here fits ({counted(page.searched, 'picture')} searched)"
+    if page.best is None:
         return told
-    best = f"{clean(answer.best.entry.name)} at {answer.best.relevance:.2f}"
+    best = f"{clean(page.best.entry.name)} at {page.best.relevance:.2f}"
     return f"{told}; the best is {best} (--all shows the nearest; a sentence may say more than a word)"
 
 
-def _print_table(answer: Answer, offset: int, shown: list[Shown], *, quiet: bool) -> None:
+def _print_table(page: ResultPage, shown: list[Shown], *, quiet: bool) -> None:
     from diptych.cli.preview import preview, way_of
 
     console, plain = screen(), plain_output()
@@ -109,44 +135,60 @@ def _print_table(answer: Answer, offset: int, shown: list[Shown], *, quiet: bool
     way = way_of() if shown else ""
     if shown and not way:
         note("this terminal shows no pictures: --html writes a page of them", quiet=quiet)
-    room = console.width - 34
-    for number, hit in enumerate(answer.hits, offset + 1):
+    rated = bool(page.order) and any(hit.entry.rating is not None for hit in page.hits)
+    for number, hit in enumerate(page.hits, page.offset + 1):
         taken = f"{hit.entry.day:10}"
+        figure = (
+            "" if hit.relevance is None else f"{hit.relevance:4.2f} {bar(hit.relevance, 8, plain=plain)}  "
+        )
+        stars = f"{_stars(hit.entry.rating, plain=plain)}  " if rated else ""
         more = f" +{len(hit.alike)}" if hit.alike else ""
+        room = console.width - 19 - 15 * bool(figure) - 7 * rated
         name = fitted(hit.entry.name, room - len(more), tail=True).rstrip() + more
-        fit = bar(hit.relevance, 8, plain=plain)
-        typer.echo(f"{number:>4}  {hit.relevance:4.2f} {fit}  {taken}  {name}")
+        typer.echo(f"{number:>4}  {figure}{taken}  {stars}{name}")
         picture = drawn.get(hit.entry.content)
         if way and picture is not None:
             typer.echo(preview(picture, way), nl=False)
-    last = offset + len(answer.hits)
-    if answer.total > last or answer.more:
-        total = f"{'more than ' * answer.more}{answer.total:,} that fit, out of "
-        total = "the nearest of " if answer.cutoff is None else f"of {total}"
-        note(f"{last:,} {total}{answer.searched:,} pictures (--page goes on)", quiet=quiet)
+    last = page.offset + len(page.hits)
+    if page.total > last or page.more:
+        note(f"{last:,} {_of_how_many(page)} (--page goes on)", quiet=quiet)
 
 
-def _plain(answer: Answer, offset: int) -> dict[str, Any]:
+def _stars(rating: int | None, *, plain: bool) -> str:
+    """Five columns."""
+    if rating == -1:
+        return "x    "
+    return ("*" if plain else "★") * (rating or 0) + " " * (5 - (rating or 0))
+
+
+def _of_how_many(page: ResultPage) -> str:
+    if page.order:
+        return f"of {counted(page.total, 'picture')}, {page.order}"
+    total = f"{'more than ' * page.more}{page.total:,} that fit, out of "
+    return f"{'the nearest of ' if page.cutoff is None else f'of {total}'}{counted(page.searched, 'picture')}"
+
+
+def _plain(page: ResultPage) -> dict[str, Any]:
     return {
-        "query": [str(term) for term in answer.asked.terms],
-        "searched": answer.searched,
-        "cutoff": answer.cutoff,
-        "total": answer.total,
-        "more": answer.more,
-        "offset": offset,
-        "hits": [_plain_hit(hit) for hit in answer.hits],
-        "nearest": _plain_hit(answer.best) if answer.best and not answer.hits else None,
+        "query": list(page.query),
+        "searched": page.searched,
+        "cutoff": page.cutoff,
+        "total": page.total,
+        "more": page.more,
+        "offset": page.offset,
+        "hits": [_plain_hit(hit) for hit in page.hits],
+        "nearest": _plain_hit(page.best) if page.best and not page.hits else None,
     }
 
 
-def _plain_hit(hit: Hit) -> dict[str, Any]:
+def _plain_hit(hit: ResultHit) -> dict[str, Any]:
     entry = hit.entry
     return {
         "id": entry.content,
         "path": str(entry.path),
         "member": entry.member,
-        "relevance": round(hit.relevance, 4),
-        "cosine": round(hit.cosine, 5),
+        "relevance": None if hit.relevance is None else round(hit.relevance, 4),
+        "cosine": None if hit.cosine is None else round(hit.cosine, 5),
         "taken": entry.taken.isoformat() if entry.taken else None,
         "taken_from": entry.taken_from,
         "taken_by": None if not entry.taken else "camera" if entry.dated else "file",

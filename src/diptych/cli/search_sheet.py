@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from diptych.catalog import Answer, Hit
+    from diptych.cli.result_page import ResultHit, ResultPage
 
 PAGE = Path(__file__).parent / "data" / "search.html"
 SIDE = 420  # pixels of the longer side of a picture in the page
@@ -32,28 +32,39 @@ SIDE = 420  # pixels of the longer side of a picture in the page
 class Shown:
     """A hit with its picture, None where it cannot be read any more, and the map of what fits."""
 
-    hit: Hit
+    hit: ResultHit
     picture: Image | None
     heat: Image | None = None
 
 
-def render(answer: Answer, shown: Sequence[Shown], *, catalog: str) -> str:
+def render(page: ResultPage, shown: Sequence[Shown], *, catalog: str) -> str:
     """The page."""
-    query = " ".join(map(str, answer.asked.terms))
     if shown:
         figures = "\n".join(map(_figure, shown))
+    elif page.order:
+        figures = '<p class="none">No picture passes the filters.</p>'
     else:
-        figures = f'<p class="none">Nothing here fits ({answer.searched:,} pictures searched).</p>'
-    more = "more than " if answer.more else ""
+        figures = f'<p class="none">Nothing here fits ({counted(page.searched, "picture")} searched).</p>'
     return Template(PAGE.read_text(encoding="utf-8")).substitute(
-        title=_escaped(query),
-        subtitle=f"{len(shown):,} shown of {more}{answer.total:,} that fit, "
-        f"among {counted(answer.searched, 'picture')}",
+        title=_escaped(" ".join(page.query) or "Pictures"),
+        subtitle=_subtitle(page, len(shown)),
         figures=figures,
-        footer=f"{_escaped(catalog)}. The bar says how well a picture fits, from 0 to 1; the cut-off was "
-        + ("left out" if answer.cutoff is None else f"{answer.cutoff:.2f}")
-        + ".",
+        footer=f"{_escaped(catalog)}.{_footer(page)}",
     )
+
+
+def _subtitle(page: ResultPage, shown: int) -> str:
+    if page.order:
+        return f"{shown:,} shown of {counted(page.total, 'picture')}, {page.order}"
+    more = "more than " if page.more else ""
+    return f"{shown:,} shown of {more}{page.total:,} that fit, among {counted(page.searched, 'picture')}"
+
+
+def _footer(page: ResultPage) -> str:
+    if page.order:
+        return ""
+    cutoff = "left out" if page.cutoff is None else f"{page.cutoff:.2f}"
+    return f" The bar says how well a picture fits, from 0 to 1; the cut-off was {cutoff}."
 
 
 def _figure(one: Shown) -> str:
@@ -70,9 +81,10 @@ def _figure(one: Shown) -> str:
     alike = f" +{len(one.hit.alike)} alike" if one.hit.alike else ""
     caption = f"<q>{_escaped(entry.caption)}</q>" if entry.caption else ""
     name = _escaped(entry.name)
+    figure = "" if fit is None else f'<b>{fit:.2f}</b><i style="--share:{100 * fit:.0f}%"></i>'
     return (
         f'<figure style="--ratio:{ratio:.3f}"><a href="{address}">{image or "(cannot be read)"}</a>'
-        f'<figcaption><b>{fit:.2f}</b><i style="--share:{100 * fit:.0f}%"></i><span>{day}{alike}</span>'
+        f"<figcaption>{figure}<span>{day}{alike}</span>"
         f'{caption}<p title="{name}"><bdi>{name}</bdi></p></figcaption></figure>'
     )
 

@@ -10,6 +10,8 @@ import typer
 
 from diptych.cli import catalogs, options
 from diptych.cli.console import clean, complain, fitted, screen
+from diptych.cli.filtering import NO_FILTER, FilterOptions, ready_for
+from diptych.cli.option_groups import with_group
 
 if TYPE_CHECKING:
     from diptych.catalog.similar import Similar
@@ -24,10 +26,12 @@ Alike = Annotated[
 ]
 
 
+@with_group("filters")
 def similar(
     pictures: Pictures,
     catalog: catalogs.Catalog = None,
     alike: Alike = 5,
+    filters: FilterOptions = NO_FILTER,
     json: options.Json = False,
     model: catalogs.Model = None,
     pretrained: options.Pretrained = None,
@@ -57,11 +61,13 @@ def similar(
         raise InputError(f"there are no pictures in {', '.join(map(str, pictures))}")
     told: list[dict[str, Any]] = []
     found_any = False
+    where = filters.filter()
     with catalogs.opened(catalog) as store:
+        ready_for(where)(store.database)
         encoder, _ = catalogs.encoder_for(
             store, model, pretrained, device=device, precision=precision, threads=threads
         )
-        inquiry = Inquiry(store, encoder)
+        inquiry = Inquiry(store, encoder, where)
         try:
             for path in paths:
                 try:

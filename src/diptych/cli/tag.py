@@ -11,7 +11,8 @@ import typer
 
 from diptych.cli import catalogs, options, tag_by_hand, tag_output
 from diptych.cli.console import progress
-from diptych.cli.search import After, Before, Folder, Name, read_date
+from diptych.cli.filtering import NO_FILTER, FilterOptions, ready_for
+from diptych.cli.option_groups import with_group
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ XmpStyle = Annotated[
 ]
 
 
+@with_group("filters")
 def tag(
     pictures: tag_by_hand.Pictures = None,
     catalog: catalogs.Catalog = None,
@@ -127,10 +129,7 @@ def tag(
     xmp: Xmp = False,
     xmp_undo: XmpUndo = False,
     xmp_style: XmpStyle = "darktable",
-    folder: Folder = None,
-    after: After = None,
-    before: Before = None,
-    name: Name = "",
+    filters: FilterOptions = NO_FILTER,
     json: options.Json = False,
     quiet: options.Quiet = False,
     model: catalogs.Model = None,
@@ -164,7 +163,7 @@ def tag(
     are not in the catalogue, 2 nothing done.
     """
     by_hand = bool(add or remove or rate is not None)
-    where = filter_of(folder, after, before, name)
+    where = filters.filter()
     given: dict[str, object] = {
         "labels": labels or label,
         "clear": clear is not None,
@@ -175,6 +174,7 @@ def tag(
     _check_combination({name for name, value in given.items() if value})
     told: dict[str, Any] = {}
     with catalogs.opened(catalog) as store:
+        ready_for(where)(store.database)
         if clear is not None:
             told["cleared"] = _clear(store, clear)
         if by_hand:
@@ -213,7 +213,7 @@ _CONTRADICTIONS = (
         {"labels", "clear", "dry run"},
         "--add, --remove and --rate are by hand: give labels, --clear and --dry-run in another command",
     ),
-    ({"clear"}, {"filter"}, "--clear takes a whole list away: leave out --in, --after, --before, --name"),
+    ({"clear"}, {"filter"}, "--clear takes a whole list away: leave out the filters"),
 )
 
 
@@ -253,14 +253,6 @@ def _rule(least: float, top: int | None, one: bool) -> Rule:
     if one and top is not None:
         raise typer.BadParameter("--one gives one tag a picture: leave out --top")
     return Rule(least, top, one)
-
-
-def filter_of(folder: list[Path] | None, after: str | None, before: str | None, name: str) -> Filter:
-    """Which pictures a command is about, of options that tag and map share."""
-    from diptych.catalog import Filter
-
-    days = read_date(after, end=False), read_date(before, end=True)
-    return Filter(folders=tuple(folder or ()), after=days[0], before=days[1], name=name)
 
 
 def _clear(store: Store, origin: str) -> dict[str, Any]:
