@@ -255,7 +255,7 @@ def export(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write pictures with their vectors, all or those that pass: clip-retrieval's layout, or one Parquet file.
+    """Write pictures with their vectors, all or some: clip-retrieval's layout, or one Parquet file.
 
     [bold]Examples[/bold]
 

@@ -10,6 +10,7 @@ import typer
 
 from diptych.cli import options
 from diptych.cli.console import complain, note
+from diptych.cli.own_files import SOFTWARE, Force, check_own
 from diptych.cli.reporting import print_lines
 from diptych.errors import counted
 
@@ -51,6 +52,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the sheet goes.")] = Path(
         "out"
     ),
+    force: Force = False,
     limit: Annotated[
         int, typer.Option(metavar="N", min=1, help="The first so many pictures of a folder.")
     ] = 24,
@@ -76,6 +78,7 @@ def demo(
     from diptych.cli.pictures import gather
     from diptych.zeroshot import ZeroShotClassifier
 
+    check_own(*_files(out), force=force)
     labels = distinct(label or LABELS)
     names = (
         gather(pictures, allow_urls=False, stdin=typer.get_text_stream("stdin")) if pictures else samples()
@@ -152,6 +155,8 @@ def _write(
     quiet: bool,
 ) -> None:
     """The two files, a line for each picture, and what to try next."""
+    from PIL.PngImagePlugin import PngInfo
+
     from diptych import __version__
     from diptych.cli.contact_sheet import Sheet, draw, render
     from diptych.disk import write_bytes, write_whole
@@ -165,15 +170,22 @@ def _write(
         f"·  {encoder.identity[:19]}",
         cards=cards,
     )
-    png, page = out / "contact-sheet.png", out / "contact-sheet.html"
+    png, page = _files(out)
     drawn, text = draw(sheet), render(sheet).encode("utf-8", "backslashreplace")
-    write_whole(png, lambda part: drawn.save(part, "PNG"))
+    mark = PngInfo()
+    mark.add_text("Software", SOFTWARE)
+    write_whole(png, lambda part: drawn.save(part, "PNG", pnginfo=mark))
     write_bytes(page, text)
     _print(cards)
     if told:
         print_lines("", f"{told} So few pictures measure nothing: diptych evaluate does.")
     typer.echo(f"\nThe contact sheet: {png}\n                   {page}")
     note(next_steps(cards[0].name), quiet=quiet)
+
+
+def _files(out: Path) -> tuple[Path, Path]:
+    """Where the sheet is written, as a picture and as a page."""
+    return out / "contact-sheet.png", out / "contact-sheet.html"
 
 
 def _print(cards: Sequence[Card]) -> None:

@@ -13,6 +13,7 @@ from diptych.cli import catalogs, options
 from diptych.cli.console import complain, note, progress, size_of
 from diptych.cli.filtering import NO_FILTER, FilterOptions, ready_for
 from diptych.cli.option_groups import with_group
+from diptych.cli.own_files import Force, check_own
 from diptych.errors import counted
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def duplicates(
     print0: Null = False,
     top: Most = 20,
     html: Html = None,
+    force: Force = False,
     filters: FilterOptions = NO_FILTER,
     trash: Trash = None,
     copies: Copies = "bytes",
@@ -131,6 +133,7 @@ def duplicates(
         raise typer.BadParameter(f"--format takes {', '.join(FORMS)}, not {form!r}")
     if trash is not None and not trash.strip():
         raise typer.BadParameter("--trash takes a folder, or auto")
+    check_own(html, force=force)
     form = "json" if json else "null" if print0 else form
     if undo is not None:
         if trash is not None:

@@ -16,6 +16,7 @@ from diptych.cli import catalogs, options
 from diptych.cli.console import clean, complain, progress
 from diptych.cli.filtering import NO_FILTER, FilterOptions, ready_for
 from diptych.cli.option_groups import with_group
+from diptych.cli.own_files import Force, check_own
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +59,7 @@ def map_(
     inline: Inline = False,
     limit: Limit = 100_000,
     title: Title = "A map of pictures",
+    force: Force = False,
     seed: Seed = 0,
     filters: FilterOptions = NO_FILTER,
     json: options.Json = False,
@@ -91,6 +93,7 @@ def map_(
         raise typer.BadParameter("--inline puts thumbnails into the page: leave out --no-thumbnails")
     if out.is_dir():
         raise typer.BadParameter(f"--out {out} is a folder: name the page in it, as {out / 'map.html'}")
+    check_own(out, force=force)
     start = time.monotonic()
     machine: dict[str, Any] = {"device": device, "precision": precision, "threads": threads}
     regions = options.count(clusters, "--clusters")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from diptych.cli import options
 from diptych.cli.console import progress
+from diptych.cli.own_files import is_own
 from diptych.cli.picture_limit import MaxPixels, picture_limit
 from diptych.cli.reporting import ReportDir
 from diptych.errors import InputError
@@ -114,6 +115,9 @@ def _require_folder(option: str, folder: Path | None) -> None:
     """Refuse a folder that cannot be written into before hours are spent on what should be in it."""
     if folder is None:
         return
+    page = folder / "index.html"
+    if option == "--report" and page.exists() and not is_own(page):
+        raise InputError(f"{option} {folder}: {page} was not written by diptych; choose another folder")
     nearest = next((one for one in (folder, *folder.parents) if one.exists()), folder)
     if not nearest.is_dir():
         raise InputError(f"{option} {folder}: {nearest} is a file; expected a folder, which may be new")

@@ -12,6 +12,7 @@ from diptych.cli import catalogs, options
 from diptych.cli.console import note
 from diptych.cli.filtering import NO_FILTER, FilterOptions, ready_for
 from diptych.cli.option_groups import with_group
+from diptych.cli.own_files import Force, check_own
 
 if TYPE_CHECKING:
     from diptych.catalog import Answer, Filter, Searcher
@@ -79,6 +80,7 @@ def search(
     copies: Copies = False,
     filters: FilterOptions = NO_FILTER,
     html: Html = None,
+    force: Force = False,
     explain: Explain = None,
     preview: Preview = False,
     paths: Paths = False,
@@ -118,6 +120,7 @@ def search(
     from diptych.cli.search_output import pictures_of, print_page, write_files
 
     where, form, offset = filters.filter(), _form(json, csv, print0, paths), (page - 1) * top
+    check_own(html, force=force)
     if query is None:
         _refuse_without_query(cutoff, explain)
         shown_page = _list(catalog, where, sort or "date", top, offset)
