@@ -176,7 +176,7 @@ def _entries(database: Database, contents: list[int], prefer: Filter | None) -> 
             caption=next((caption for _, _, caption, _ in held if caption), "").partition(CAPTION_END)[0],
             tags=tuple(tags.get(content, ())),
             rating=ratings.get(content),
-            taken_from=(source or "metadata") if taken else FILE_TIME if _when(changed) else "",
+            taken_from=(source or "metadata") if taken else FILE_TIME if when(changed) else "",
         )
 
 

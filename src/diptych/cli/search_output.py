@@ -16,8 +16,8 @@ from diptych.errors import counted
 
 Form = Literal["table", "json", "csv", "paths", "null"]
 COLUMNS = (
-    *("id", "path", "member", "relevance", "cosine", "taken", "taken_from", "taken_by", "width", "height", "bytes"),
-    *("latitude", "longitude", "camera", "caption", "tags", "rating", "copies", "alike"),
+    *("id", "path", "member", "relevance", "cosine", "taken", "taken_from", "taken_by", "width", "height"),
+    *("bytes", "latitude", "longitude", "camera", "caption", "tags", "rating", "copies", "alike"),
 )
 
 if TYPE_CHECKING:
