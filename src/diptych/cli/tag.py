@@ -164,13 +164,8 @@ def tag(
     """
     by_hand = bool(add or remove or rate is not None)
     where = filters.filter()
-    given: dict[str, object] = {
-        "labels": labels or label,
-        "clear": clear is not None,
-        "dry run": dry_run,
-        "by hand": by_hand,
-    }
-    given |= {"pictures": pictures, "xmp": xmp, "xmp undo": xmp_undo, "filter": where}
+    given: dict[str, object] = {"labels": labels or label, "clear": clear is not None, "dry run": dry_run}
+    given |= {"by hand": by_hand, "pictures": pictures, "xmp": xmp, "xmp undo": xmp_undo, "filter": where}
     _check_combination({name for name, value in given.items() if value})
     told: dict[str, Any] = {}
     with catalogs.opened(catalog) as store:
