@@ -201,14 +201,13 @@ def spellings_of(tag: str) -> tuple[str, ...]:
 
 def _tags(wanted: Filter, asked: _Conditions) -> None:
     same_tag = f"{asked.database.caseless('t.tag')} = {asked.database.caseless('?')}"
-    groups = [((tag,), "") for tag in wanted.tags] + [((tag,), "NOT ") for tag in wanted.not_tags]
-    groups += [(wanted.any_tags, "")] * bool(wanted.any_tags)
+    groups: list[tuple[tuple[str, ...], str]] = [(wanted.any_tags, "")] * bool(wanted.any_tags)
+    groups += [((tag,), "") for tag in wanted.tags]
+    groups += [((tag,), "NOT ") for tag in wanted.not_tags]
     for tags, negation in groups:
         names = [name for tag in tags for name in spellings_of(tag)]
         one_of = " OR ".join([same_tag] * len(names))
-        asked.add(
-            f"{negation}EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND ({one_of}))", *names
-        )
+        asked.add(f"{negation}EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND ({one_of}))", *names)
     if wanted.untagged:
         asked.add("NOT EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id)")
 
