@@ -171,13 +171,14 @@ def fitted(text: str, width: int, *, tail: bool = False) -> str:
     from rich.cells import cell_len, set_cell_size
 
     text = clean(text)
+    cut = "~" if plain_output() else "…"
     if cell_len(text) <= width:
         return set_cell_size(text, width)
     if not tail:
-        return set_cell_size(set_cell_size(text, width - 1).rstrip() + "…", width)
+        return set_cell_size(set_cell_size(text, width - 1).rstrip() + cut, width)
     while cell_len(text) > width - 1:
         text = text[1:]
-    return set_cell_size("…" + text, width)
+    return set_cell_size(cut + text, width)
 
 
 def bar(share: float, width: int, *, plain: bool = False) -> str:

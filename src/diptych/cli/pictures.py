@@ -5,6 +5,7 @@ Opening and decoding them is `diptych.media`'s work; here are only names, and th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -12,6 +13,8 @@ from typing import TextIO
 from diptych.cli.console import complain
 from diptych.errors import ImageError, InputError
 from diptych.media import IMAGE_SUFFIXES, fetch, find_images
+from diptych.media.text_files import decode_text, encoding_of, lines_of
+from diptych.media.unicode_text import existing_path
 
 STANDARD_INPUT = "-"
 _USUAL = (".jpg", ".png", ".webp", ".gif", ".heic")  # of IMAGE_SUFFIXES, those a message names
@@ -75,7 +78,7 @@ def nothing_named(labels: Sequence[str]) -> ImageError:
 def exists(word: str) -> bool:
     """Whether a file or folder of that name is there; a sentence too long for a name is none."""
     try:
-        return Path(word).exists()
+        return existing_path(Path(word)).exists()
     except (OSError, ValueError):
         return False
 
@@ -99,7 +102,7 @@ def gather(names: Iterable[str], *, allow_urls: bool, stdin: TextIO) -> list[str
     for name in names:
         if name == STANDARD_INPUT:
             # A list may hold names that are gone by now: they fail one by one, like other bad pictures.
-            for line in listed(stdin.read()):
+            for line in listed(_read_names(stdin)):
                 found.extend(_opened(line, allow_urls) if is_address(line) or exists(line) else [line])
         else:
             found.extend(_opened(name, allow_urls))
@@ -113,6 +116,17 @@ def gather(names: Iterable[str], *, allow_urls: bool, stdin: TextIO) -> list[str
     for name in found:
         once.setdefault(_place(name), name)
     return list(once.values())
+
+
+def _read_names(stdin: TextIO) -> str:
+    """Names as the file system has them, which need be no valid text; in UTF-16 where a mark says so."""
+    buffer = getattr(stdin, "buffer", None)
+    if buffer is None:
+        return stdin.read()
+    data: bytes = buffer.read()
+    # Whatever the locale: names come from `find`, whose bytes they are, or from PowerShell, which marks them.
+    marked = encoding_of(data[:4]) != ("utf-8", 0)
+    return decode_text(data, "standard input") if marked else os.fsdecode(data)
 
 
 def _place(name: str) -> str:
@@ -136,7 +150,7 @@ def listed(text: str) -> list[str]:
     >>> listed("a.jpg\n\nb c.jpg\n"), listed("a\nb.jpg\0c.jpg\0")
     (['a.jpg', 'b c.jpg'], ['a\nb.jpg', 'c.jpg'])
     """
-    lines = text.split("\0") if "\0" in text else text.splitlines()
+    lines = text.split("\0") if "\0" in text else lines_of(text)
     return [line for line in lines if line.strip()]
 
 

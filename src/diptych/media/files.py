@@ -12,6 +12,7 @@ from diptych.media.formats import HEIF_SUFFIXES
 from diptych.media.raw import RAW_SUFFIXES
 from diptych.media.sources import name_of
 from diptych.media.system_folders import is_system_folder
+from diptych.media.unicode_text import existing_path
 
 IMAGE_SUFFIXES: frozenset[str] = (
     frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib"})
@@ -87,7 +88,7 @@ def find_images(
 
 def _places(path: str | Path) -> list[Path]:
     """The existing files and folders one argument names."""
-    place = Path(path).expanduser()
+    place = existing_path(Path(path).expanduser())
     if _exists(place):
         return [place]
     if not glob.has_magic(str(path)):

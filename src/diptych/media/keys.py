@@ -115,7 +115,8 @@ def companions(picture: Path, suffixes: tuple[str, ...] = CAPTION_SUFFIXES) -> d
     """The helpers beside a picture file: suffix -> path, in the order of the suffixes; see `Companions`."""
     try:
         changed = picture.parent.stat().st_mtime_ns
-        if time.time_ns() - changed < _SETTLED:  # what appears next may leave the time as it is
+        # What appears next may leave the time as it is. A time to come is another machine's clock.
+        if 0 <= time.time_ns() - changed < _SETTLED:
             files = _listed(str(picture.parent), suffixes)
         else:
             files = _remembered(str(picture.parent), suffixes, changed)

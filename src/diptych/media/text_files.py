@@ -86,16 +86,18 @@ def _is_utf16(head: bytes, encoding: str, first: int) -> bool:
     zeros = head.count(0)
     if head[first::2].count(0) != zeros or not zeros:
         return False
-    if 4 * zeros < len(head):
-        try:
-            plain = head.replace(b"\0", b"").decode("utf-8")
-        except UnicodeDecodeError:
-            plain = "\x01"
-        if not _CONTROLS.search(plain):
-            return False
     # The last character may be the first half of a pair, which the cut has parted from the second.
     text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
-    return "\ufffd" not in text and not _CONTROLS.search(text)
+    if "\ufffd" in text or _CONTROLS.search(text):
+        return False
+    if 4 * zeros >= len(head):
+        return True
+    if any("\x80" <= letter <= "\xff" for letter in text):  # blanks and line ends give these zeros, or none
+        return False
+    try:
+        return _CONTROLS.search(head.replace(b"\0", b"").decode("utf-8")) is not None
+    except UnicodeDecodeError:
+        return True
 
 
 def decode_text(data: bytes, name: str | Path, *, cut: bool = False) -> str:
@@ -127,9 +129,7 @@ def decode_text(data: bytes, name: str | Path, *, cut: bool = False) -> str:
         # A decoder that is not told of the end keeps the bytes of a character that is cut.
         text = codecs.getincrementaldecoder(encoding)(errors).decode(data[start:], final=not cut)
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{_printable(name)} begins as {encoding[:6].upper()} and is none: it is cut short or damaged"
-        ) from error
+        raise _cut_short(name, encoding) from error
     if getattr(_decoded, "guessed", 0) == before:
         return text
     if _CONTROLS.search(text):
@@ -140,6 +140,10 @@ def decode_text(data: bytes, name: str | Path, *, cut: bool = False) -> str:
 
 def _printable(name: str | Path) -> str:
     return str(name).encode("utf-8", "backslashreplace").decode()
+
+
+def _cut_short(name: str | Path, encoding: str) -> DataError:
+    return DataError(f"{_printable(name)} begins as {encoding[:6].upper()} and is cut short or damaged")
 
 
 def _no_text(name: str | Path) -> DataError:
@@ -197,13 +201,23 @@ def text_lines(file: IO[bytes], name: str | Path) -> Iterator[tuple[str, int]]:
     """
     place = file.tell()
     file.seek(0)
-    encoding, mark = encoding_of(file.read(_HEAD))
+    head = file.read(_HEAD)
+    encoding, mark = encoding_of(head)
+    if encoding == "utf-8" and _is_binary(head):
+        raise _no_text(name)
     skipped = max(0, mark - place)
     file.seek(place + skipped)
-    lines = _plain_lines(file, name) if encoding == "utf-8" else _wide_lines(file, encoding)
+    lines = _plain_lines(file, name) if encoding == "utf-8" else _wide_lines(file, encoding, name)
     for line, size in lines:
         yield line, size + skipped
         skipped = 0
+
+
+def _is_binary(head: bytes) -> bool:
+    """Whether bytes are neither UTF-8 nor a text of Windows-1252; zeros among them are passed over."""
+    before = getattr(_decoded, "guessed", 0)
+    text = codecs.getincrementaldecoder("utf-8")(_FALLBACK).decode(head)
+    return getattr(_decoded, "guessed", 0) > before and _CONTROLS.search(text.replace("\0", "")) is not None
 
 
 def _plain_lines(file: IO[bytes], name: str | Path) -> Iterator[tuple[str, int]]:
@@ -216,26 +230,27 @@ def _plain_lines(file: IO[bytes], name: str | Path) -> Iterator[tuple[str, int]]
             text = line.decode("utf-8", _FALLBACK)
             if not warned and getattr(_decoded, "guessed", 0) > before:
                 warned = True
-                if _CONTROLS.search(text.replace("\0", "")):
-                    raise _no_text(name)
                 warnings.warn(TextEncodingWarning(_printable(name)), stacklevel=3)
             yield text, len(line)
 
 
-def _wide_lines(file: IO[bytes], encoding: str) -> Iterator[tuple[str, int]]:
+def _wide_lines(file: IO[bytes], encoding: str, name: str | Path) -> Iterator[tuple[str, int]]:
     """Lines of UTF-16 and UTF-32, where a byte 10 may be half of a letter."""
-    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    decoder = codecs.getincrementaldecoder(encoding)()
     left = ""
     while True:
         data = file.read(2**16)
-        text = left + decoder.decode(data, final=not data)
+        try:
+            text = left + decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            raise _cut_short(name, encoding) from error
         left = ""
         lines = _WIDE_LINE.findall(text)
         # A line that ends in CR may go on with LF in the next piece.
         if data and lines and not lines[-1].endswith("\n"):
             left = lines.pop()
         for line in lines:
-            yield line, len(line.encode(encoding, "surrogatepass"))
+            yield line, len(line.encode(encoding))
         if not data:
             return
 

@@ -37,7 +37,7 @@ class Group(Generic[T]):
     parts: dict[str, T] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     second: str = ""
-    lent: bool = False  # its captions are those of a picture with a longer key
+    accessory: bool = False  # without a picture, and its files belong to one of a longer or shorter key
 
     @property
     def complete(self) -> bool:
@@ -125,7 +125,10 @@ class Grouping(Generic[T]):
 
     def _borrow(self, group: Group[T]) -> None:
         """Give a picture without captions those of its key in another case, or up to the first dot."""
-        if IMAGE not in group.parts or group.complete:
+        if IMAGE not in group.parts:
+            group.accessory |= self._run_has_picture and caseless(group.key) != self._run  # 1.output.txt
+            return
+        if group.complete:
             return
         alike = caseless(group.key)
         others = [one for one in self._waiting.values() if IMAGE not in one.parts and one.parts]
@@ -135,6 +138,6 @@ class Grouping(Generic[T]):
                 return
             lenders = [one for one in others if caseless(one.key) == wanted]
             if len(lenders) == 1:
-                lenders[0].lent = True
+                lenders[0].accessory = True
                 group.parts |= {role: lenders[0].parts[role] for role in TEXTS if role in lenders[0].parts}
                 return

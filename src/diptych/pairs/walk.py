@@ -151,7 +151,7 @@ class Walk:
         if group.second and group.second not in self._second_pictures:
             self._second_pictures.add(group.second)
             self.dropped[SECOND] += 1
-        elif group.number > self._counted and not (group.lent or group.second):
+        elif group.number > self._counted and not (group.accessory or group.second):
             self.dropped["no caption" if IMAGE in parts else "no picture"] += 1
         self._counted = max(self._counted, group.number)  # once, also where the shard is read again
         return None

@@ -1,0 +1,160 @@
+"""Tables of pairs as other programs write them: encodings, separators, packed, JSON lines; or refused."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import unicodedata
+from pathlib import Path
+
+import pytest
+from make_pairs import picture
+
+from diptych.embeddings.tables import chunks, columns_of, read_chunk
+from diptych.errors import DataError
+from diptych.media.text_files import TextEncodingWarning
+from diptych.pairs.sources import describe
+from diptych.pairs.tables import Table
+
+CAPTION = "un café à côté, n° {}"
+ROWS = ["filepath,title", *(f'i/{n}.png,"{CAPTION.format(n)}"' for n in range(8))]
+FORMS = {
+    "cp1252": "\r\n".join(ROWS).encode("cp1252"),
+    "utf16": "\r\n".join(ROWS).encode("utf-16"),
+    "cr": "\r".join(ROWS).encode(),
+    "excel": ("sep=;\r\n" + "\r\n".join(row.replace(",", ";", 1) for row in ROWS)).encode("utf-8-sig"),
+    "semicolons": "\n".join(row.replace(",", ";", 1) for row in ROWS).encode("cp1252"),
+}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    (tmp_path / "i").mkdir()
+    for n in range(8):
+        (tmp_path / "i" / f"{n}.png").write_bytes(picture(n))
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore::diptych.media.text_files.TextEncodingWarning")
+@pytest.mark.parametrize("form", FORMS)
+def test_tables_in_the_encoding_they_have(desk: Path, form: str) -> None:
+    path = desk / "t.csv"
+    path.write_bytes(FORMS[form])
+    source = Table(path).open()
+    assert [source.captions(n) for n in range(8)] == [(CAPTION.format(n),) for n in range(8)]
+    assert len({source.read(n).image for n in range(8)}) == 8
+    assert columns_of(path) == ["filepath", "title"]
+    for rows in (3, 8, 100):  # each chunk is read from its own place in the file
+        pieces = [list(read_chunk(path, ["title", "filepath"], chunk)) for chunk in chunks(path, rows)]
+        assert [cell for piece in pieces for cell in piece] == [
+            (CAPTION.format(n), f"i/{n}.png") for n in range(8)
+        ]
+
+
+def test_the_guess_is_told_once_a_file(desk: Path) -> None:
+    (desk / "t.csv").write_bytes(FORMS["cp1252"])
+    with pytest.warns(TextEncodingWarning, match=r"t\.csv") as told:
+        Table(desk / "t.csv").open()
+    assert len(told) == 1
+
+
+@pytest.mark.filterwarnings("ignore::diptych.media.text_files.TextEncodingWarning")
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8"])
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_lists_of_texts(desk: Path, encoding: str, end: str) -> None:
+    path = desk / "list.txt"
+    path.write_bytes(end.join(["un café", "une forêt", "a dog", ""]).encode(encoding))
+    read = [cell for chunk in chunks(path, 2) for (cell,) in read_chunk(path, ["text"], chunk)]
+    assert [text.strip() for text in read] == ["un café", "une forêt", "a dog"]
+
+
+def test_packed_tables_and_json_lines(desk: Path) -> None:
+    (desk / "pairs.csv.gz").write_bytes(gzip.compress("\n".join(ROWS).encode()))
+    lines = [json.dumps({"file_name": f"i/{n}.png", "text": CAPTION.format(n)}) for n in range(8)]
+    (desk / "metadata.jsonl").write_text("\n".join(lines))
+    (desk / "captions.csv").write_text("\n".join(["image,caption", *ROWS[1:]]))
+    for name in (
+        "pairs.csv.gz",
+        "metadata.jsonl",
+        "captions.csv",
+        ".",
+    ):  # a folder of the hub has metadata.jsonl
+        source = describe(desk / name).open()
+        assert [source.captions(n) for n in range(8)] == [(CAPTION.format(n),) for n in range(8)], name
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "way_out"),
+    [
+        (
+            "captions.txt",
+            b"image,caption\na.jpg,a dog\n",
+            r"It looks like a table \('image,caption'\): call it captions\.csv",
+        ),
+        (
+            "coco.json",
+            b'{"images": [], "annotations": []}',
+            "COCO's JSON is measured with diptych evaluate retrieval",
+        ),
+        ("list.json", b'[{"image": "a.jpg"}]', "Write JSON as one object a line"),
+        ("words.txt", b"a dog\na cat\n", "captions of a folder lie beside their pictures"),
+        ("pairs.xlsx", b"PK\x03\x04\x14\x00\xff\x81" + bytes(30), "Pack pictures and captions into a tar"),
+        ("pairs.zip", b"PK\x03\x04\x14\x00\xff\x81" + bytes(30), "unpack them into a folder"),
+    ],
+)
+def test_what_is_no_kind_of_pairs(tmp_path: Path, name: str, content: bytes, way_out: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    expected = "no kind of pairs that is known: expected tar, CSV, TSV, Parquet or a folder.*"
+    with pytest.raises(DataError, match=f"(?i){name} is {expected}{way_out}"):
+        describe(tmp_path / name)
+
+
+def test_a_shard_is_one_whatever_its_name(desk: Path) -> None:
+    import tarfile
+
+    with tarfile.open(desk / "shard", "w") as tar:
+        tar.add(desk / "i" / "0.png", "0.png")
+        (desk / "0.txt").write_text("a dog")
+        tar.add(desk / "0.txt", "0.txt")
+    assert len(describe(desk / "shard").open()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"filepath,titel\na.jpg,a dog\n",
+            "has no column 'title': its columns are 'filepath', 'titel'. Did you mean",
+        ),
+        (b"filepath\na.jpg\n", "has no column 'title'"),
+        (b"\x89PNG\r\n\x1a\n\x00\xff\xfe", "not a text"),
+        (b"", "has no column 'filepath'.*none"),
+    ],
+)
+def test_tables_without_captions_say_so(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        describe(tmp_path / "t.csv").open()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"file_name": "a.jpg"}\n', '{"a": 1', "[1]\n", '"text"\n'],
+    ids=["no text", "cut", "list", "string"],
+)
+def test_json_lines_that_are_no_pairs(tmp_path: Path, content: str) -> None:
+    (tmp_path / "t.jsonl").write_text(content)
+    with pytest.raises(DataError, match=r"t\.jsonl"):
+        describe(tmp_path / "t.jsonl").open()
+
+
+@pytest.mark.parametrize(("files", "names"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_names_of_a_table_find_files_of_the_other_normal_form(tmp_path: Path, files: str, names: str) -> None:
+    (tmp_path / "pairs").mkdir()
+    rows = ["filepath,title"]
+    for n in range(8):
+        (tmp_path / "pairs" / unicodedata.normalize(files, f"Müller {n}.png")).write_bytes(picture(n))
+        rows.append(unicodedata.normalize(names, f"pairs/Müller {n}.png,a flower"))
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    source = Table(tmp_path / "t.csv").open()
+    assert len({source.read(n).image for n in range(8)}) == 8
