@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diptych.embedding import embed_texts
-from diptych.errors import DataError, TextError
-from diptych.media.text_files import lines_of, read_text_file
 from diptych.zeroshot import expand
+from diptych.zeroshot.label_files import read_labels_file
 from diptych.zeroshot.scoring import softmax, sphere_mean
 
 if TYPE_CHECKING:
@@ -81,23 +80,18 @@ class Words:
 
 
 def read_words(path: Path | None = None) -> list[str]:
-    """Words from a file, one a line, `#` before remarks; the package's own without a file.
+    """Words from a file of labels (`diptych.zeroshot.label_files`); the package's own without a file.
 
     Raises
     ------
     TextError
         The file cannot be read, or holds no words.
     """
-    try:
-        own = files("diptych.catalog") / "data" / "words.txt"
-        text = own.read_text(encoding="utf-8") if path is None else read_text_file(path)
-    except DataError as error:
-        raise TextError(f"no words: {error}") from error
-    lines = [line.strip() for line in lines_of(text)]
-    words = [line for line in lines if line and not line.startswith("#")]
-    if not words:
-        raise TextError(f"{path} has no words: expected one a line")
-    return words
+    if path is not None:
+        return list(read_labels_file(path))
+    text = (files("diptych.catalog") / "data" / "words.txt").read_text(encoding="utf-8")
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def name_clusters(

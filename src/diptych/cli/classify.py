@@ -36,7 +36,9 @@ Label = Annotated[
 LabelsFile = Annotated[
     Path | None,
     typer.Option(
-        "--labels", metavar="FILE", help="Labels from a file: one a line, or JSON (list, or name -> texts)."
+        "--labels",
+        metavar="FILE",
+        help="Labels from a file: one a line, JSON (list, or name -> texts), CSV or YAML.",
     ),
 ]
 Classifier = Annotated[

@@ -31,7 +31,7 @@ LabelsFile = Annotated[
     typer.Option(
         "--labels",
         metavar="FILE",
-        help="Labels from a file: one a line, or JSON (list, name -> texts, or groups of these).",
+        help="Labels from a file: one a line, JSON (list, name -> texts, or groups of these), CSV or YAML.",
     ),
 ]
 Origin = Annotated[
