@@ -3,6 +3,8 @@
 Files of this room: `images` (the one way a picture is loaded), `sources` (paths, bytes and files, within
 limits), `formats` and `raw` (bytes to an opened, not yet decoded picture), `colours` (any mode to RGB),
 `profiles` (colours to sRGB), `png` and `truncation` (damage around the pixels, and at the end of them),
+`layouts` (TIFF, BMP, PSD and others, whose layouts Pillow reads wrong), `fallbacks` (libvips),
+`native` and `pillow` (what libraries print, and settle for a whole process),
 `details`, `exif` and `words` (what a header tells), `frames` (whether there is more behind the first one),
 `xmp` (keywords in sidecars), `files` (paths, folders and patterns to picture files), `system_folders`
 (what no walk enters by itself), `patterns` and
