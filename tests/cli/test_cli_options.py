@@ -21,12 +21,14 @@ NO_MEASUREMENT = ("evaluate datasets", "evaluate mean")  # of files
 
 # Options of one name that mean different things. The list may get shorter, not longer.
 DIFFERENT = {
+    "--add",  # classes of a classifier; tags by hand
     "--baseline",  # a model; a race
     "--batch-size",  # pictures a step; pairs a step of training
     "--copies",
     "--groups",  # a file of groups; show the groups of a hierarchy
     "--keep",  # which duplicate stays; which interpolated model is saved
     "--model",  # of training: a preset
+    "--remove",  # the same two
     "--out",  # a file or a folder
     "--templates",  # "auto" for labels that people type
     "--to",  # where to; which form to convert into
