@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from catalogs import index
 from photos import photo, save
 
-from diptych.catalog import Store, belongings, trash
+from diptych.catalog import Store, belongings, listing, trash
 from diptych.catalog.belongings import Belongings
 from diptych.catalog.duplicates import find_duplicates
 from diptych.catalog.keeping import parse_rules
 from diptych.catalog.moving import move_file
+from diptych.catalog.records import Found
 from diptych.catalog.tags import add_tags, rate, ratings_of
 from diptych.catalog.trash import Moved, move_to_trash, take_back
 from diptych.catalog.undo import put_back
@@ -197,10 +199,35 @@ def test_of_equal_files_the_one_with_a_caption_is_kept(tmp_path: Path, original:
     assert [source for source, _ in moved.files] == [original]
 
 
+def test_one_file_on_two_mounts_is_not_moved(
+    tmp_path: Path, original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share mounted twice: everything but the device is the same."""
+    copy = copied(original, "the other mount, with a longer name.png")
+    index(tmp_path / "catalog", tmp_path / "pictures")
+    real = listing.file_at
+    one = real(original)
+    assert one is not None
+
+    def mounted_twice(path: Path, **options: bool) -> Found | None:
+        there = real(path, **options)
+        if there is None or path != copy:
+            return there
+        return replace(one, path=there.path, device=one.device + 1)
+
+    store = Store.open(tmp_path / "catalog")
+    store.database.run("UPDATE files SET modified = ?", (one.modified,))
+    store.close()
+    monkeypatch.setattr(trash, "file_at", mounted_twice)
+    moved = move(tmp_path)
+    assert moved.files == []
+    assert "this very file on another mount of the same drive" in moved.refused[0][1]
+
+
 def test_the_only_file_behind_two_paths_comes_back(
     tmp_path: Path, original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A share mounted twice: devices and inodes differ, and there is one file."""
+    """A share mounted twice whose mounts count inodes of their own: only moving the file shows it."""
     copy = copied(original, "the other mount.png")
     index(tmp_path / "catalog", tmp_path / "pictures")
 

@@ -234,6 +234,10 @@ def still_copy(file: File, keep: File, tier: Tier) -> str | None:
         return f"{links[0]} is a link to it, and would lead nowhere: let the link lead to {keep.name} first"
     if file.path.samefile(keep.path):
         return f"it is the same file on disk as {keep.name}, by another name"
+    if not keep.member and _is_one_file_on_two_mounts(here, kept):
+        return (
+            f"{keep.name} seems to be this very file on another mount of the same drive: remove one of them"
+        )
     for one, found in ((file, here), (keep, kept)):
         if _changed(one, found):  # it was chosen, or not, for what it no longer is
             return f"{one.name} has changed since it was indexed: run diptych index"
@@ -244,6 +248,15 @@ def still_copy(file: File, keep: File, tier: Tier) -> str | None:
         return _still_alike(file, keep, tier)
     except (DiptychError, OSError) as error:
         return str(error)
+
+
+def _is_one_file_on_two_mounts(here: Found, kept: Found) -> bool:
+    """Whether two files differ in their device alone, as one file of a share that is mounted twice does.
+
+    Copies have inodes of their own, and no two files change in the same nanosecond.
+    """
+    states = [(file.inode, file.size, file.modified, file.changed) for file in (here, kept)]
+    return here.device != kept.device and states[0] == states[1] and 0 not in (here.inode, here.changed)
 
 
 def _changed(file: File, found: Found) -> bool:
