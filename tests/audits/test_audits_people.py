@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,14 @@ def test_parquet(tmp_path: Path) -> None:
 def test_tables_that_are_none(tmp_path: Path, table: str | bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load_people(pack(tmp_path, table))
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_in_either_normal_form_fit(tmp_path: Path, form: str) -> None:
+    (tmp_path / unicodedata.normalize(form, "Müller.png")).write_bytes(numbered(0))
+    other = "NFD" if form == "NFC" else "NFC"
+    (tmp_path / "people.csv").write_text(unicodedata.normalize(other, "file,age\nMüller.png,3\n"))
+    assert load_people(tmp_path).values("age") == ("3",)
 
 
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:

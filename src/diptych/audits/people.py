@@ -21,6 +21,7 @@ from diptych.datasets.archives import Entry, Member, Unread, scan
 from diptych.datasets.dataset import Pictures
 from diptych.errors import DataError
 from diptych.media import IMAGE_SUFFIXES
+from diptych.media.unicode_text import composed
 
 NO_ROW = "pictures without a row"
 NO_PICTURE = "rows without a picture"
@@ -282,17 +283,22 @@ class _Finder:
     """From what a row calls a picture to the places of the pictures it may mean."""
 
     def __init__(self, names: Sequence[PurePosixPath], folder: PurePosixPath) -> None:
-        self._folder = folder
-        self._whole = {name.parts: place for place, name in enumerate(names)}
+        self._folder = _parts(str(folder))
+        self._whole = {_parts(str(name)): place for place, name in enumerate(names)}
         self._ends: dict[tuple[str, ...], list[int]] = {}
-        for place, name in enumerate(names):
-            for start in range(len(name.parts)):
-                self._ends.setdefault(name.parts[start:], []).append(place)
+        for parts, place in self._whole.items():
+            for start in range(len(parts)):
+                self._ends.setdefault(parts[start:], []).append(place)
 
     def __call__(self, text: str) -> list[int]:
         """A path in the pack, else beside the table, else every path that ends so."""
-        parts = tuple(part for part in text.replace("\\", "/").split("/") if part not in ("", "."))
-        for whole in (parts, (*self._folder.parts, *parts)):
+        parts = _parts(text.replace("\\", "/"))
+        for whole in (parts, (*self._folder, *parts)):
             if whole in self._whole:
                 return [self._whole[whole]]
         return self._ends.get(parts, [])
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """The names in a path, in one normal form: the table and the files may have come from two systems."""
+    return tuple(composed(part) for part in path.split("/") if part not in ("", "."))

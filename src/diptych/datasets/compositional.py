@@ -32,6 +32,7 @@ from diptych.datasets.parts import listed
 from diptych.datasets.regions import Box, Regions, digest_of
 from diptych.errors import DataError, counted
 from diptych.media import IMAGE_SUFFIXES
+from diptych.media.unicode_text import composed
 
 _ARO_FILES = {"visual_genome_relation": "vg_relation", "visual_genome_attribution": "vg_attribution"}
 # Where the pictures lie beside the files, as released or as the original evaluations have them unpacked.
@@ -355,10 +356,12 @@ def _entries(places: Sequence[Path], wanted: set[str]) -> dict[str, Entry]:
     VG_100K/1.jpg, and "ex_0_img_0" is images/ex_0_img_0.png. So no name leads out of the folder.
     """
     found: dict[str, Entry] = {}
+    # The records and the files may have been packed by systems of two normal forms of Unicode.
+    named = {composed(name): name for name in wanted}
     for place in places:
         for member, _ in scan(place, lambda _: False):
-            for name in _ends(member.name):
-                if name in wanted:
+            for end in _ends(PurePosixPath(composed(str(member.name)))):
+                if (name := named.get(end)) is not None:
                     found.setdefault(name, Entry(place, member.name, member.size))
     return found
 
