@@ -10,7 +10,7 @@ import csv
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,13 @@ _COLUMNS = (
 _LISTS = ("labels", "names", "classes", "class_names", "categories", "id2label")  # fields of JSON and YAML
 _NAMES = ("name", "label", "class", "class_name", "display_name", "title", "text")  # of one label's object
 _SYNSET = re.compile(r"n\d{8}")
+_CLASS_NUMBER = re.compile(r"-?\d+|n\d{8}")
+_NUMBER = re.compile(r"[0-9]{1,18}")  # of a class; int() refuses thousands of digits
+# The header of a table with numbers before the labels.
+_HEADER_LINE = re.compile(
+    r'"?(?:id|index|class_id)"?\s*(?P<separator>[,;\t|])\s*"?(?:label|name|class)"?\s*(?:(?P=separator).*)?',
+    re.IGNORECASE,
+)
 _SYNSET_LINE = re.compile(r"n\d{8}[\s,:]+(?P<label>\S.*)")
 _NUMBERED_LINE = re.compile(r"(?P<number>\d+)(?:\s*[:,;\t]\s*|\s+)(?P<label>\S.*)")
 # A comment is a "#" with a space after it, at the beginning or after a space: "C#" and "#1 dad" are labels.
@@ -116,7 +123,9 @@ def _of_lines(text: str, path: Path) -> list[str]:
         raise TextError(
             f"{path} looks like YAML ({lines[0]!r:.40}): call it .yaml, or write one label a line"
         )
-    if lines and separator_line(lines[0]):
+    header = _HEADER_LINE.fullmatch(lines[0]) if len(lines) > 1 else None
+    is_table = header is not None and all(header["separator"] in line for line in lines)
+    if lines and (is_table or separator_line(lines[0])):
         raise TextError(f"{path} looks like a table ({lines[0]!r}): call it .csv, or write one label a line")
     if marked := [line for line in lines if re.match(r"#[^\W\d_]", line)]:
         warnings.warn(
@@ -165,8 +174,11 @@ def _of_table(text: str, path: Path, suffix: str) -> list[str]:
     except csv.Error as error:
         raise TextError(f"{path} is no table that can be read ({error}): {EXPECTED}") from error
     header = [cell.lower() for cell in rows[0]]
-    if (column := next((header.index(name) for name in _COLUMNS if name in header), None)) is not None:
-        return [row[column] for row in rows[1:] if column < len(row) and row[column]]
+    columns = [header.index(name) for name in _COLUMNS if name in header]
+    cells = [[row[column] for row in rows[1:] if column < len(row) and row[column]] for column in columns]
+    if cells:
+        # "label" may hold the numbers of the classes, beside a column "name" with the labels.
+        return next((texts for texts in cells if not all(map(_CLASS_NUMBER.fullmatch, texts))), cells[0])
     widths = {len(row) for row in rows}
     if widths == {1}:
         return [row[0] for row in rows]
@@ -212,10 +224,27 @@ def _of_yaml(text: str, path: Path, *, folders: bool) -> Any:
         raise TextError(
             f"the label file {path} is not what its name says ({reason}): expected YAML"
         ) from error
-    if isinstance(value, dict) and not any(name in value for name in _LISTS):
-        shown = ", ".join(repr(str(name)) for name in list(value)[:8])
+    return _of_yaml_fields(value, path) if isinstance(value, dict) else _plain(value, folders=folders)
+
+
+def _of_yaml_fields(fields: Mapping[Any, Any], path: Path) -> list[Any]:
+    """The labels of `names`, or of the first other field of `_LISTS` that has any; the rest are settings."""
+    present = [name for name in _LISTS if name in fields]
+    if not present:
+        shown = ", ".join(repr(str(name)) for name in list(fields)[:8])
         raise TextError(f"{path} has no 'names': its fields are {shown or 'none'}; {EXPECTED}")
-    return _plain(value, folders=folders)
+    for name in present:
+        value = fields[name]
+        if isinstance(value, dict) and value and not _is_numbered(value) and _is_numbered(value.values()):
+            return sorted(value, key=lambda label: int(value[label]))  # label -> number
+        labels = _plain(value, folders=False) if isinstance(value, list | dict) else None
+        if isinstance(labels, list):
+            return labels
+    shown = " ".join(repr(fields[present[0]]).split())
+    raise TextError(
+        f"{path}: '{present[0]}' is {shown:.60}; "
+        "expected a list of labels, number -> label, or label -> number"
+    )
 
 
 def _plain(value: Any, *, folders: bool) -> Any:
@@ -261,8 +290,8 @@ def _is_class(value: Any) -> bool:
     )
 
 
-def _is_numbered(value: Mapping[Any, Any]) -> bool:
+def _is_numbered(value: Collection[Any]) -> bool:
     """Whether the names are the numbers of classes: all different, from 0 or any other one on."""
     return bool(value) and all(
-        type(name) is int or (isinstance(name, str) and name.isascii() and name.isdigit()) for name in value
+        type(name) is int or (isinstance(name, str) and _NUMBER.fullmatch(name)) for name in value
     )
