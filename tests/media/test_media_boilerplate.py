@@ -334,3 +334,36 @@ def test_long_texts_take_no_time_to_speak_of(part: str) -> None:
     for length in (290, 300, 100_000):
         text = (part * length)[:length] + "!"
         assert said(text) in ("", text)
+
+
+HOSTILE = (
+    *(
+        ",https:1",
+        ",www.1",
+        "  1",
+        " v  1",
+        " x preset",
+        " with preset",
+        " 11",
+        "-1-1",
+        ",lavf",
+        " canoscan,",
+    ),
+    *(" dxo", " adobe photoshop", " corel photopaint", ", gimp", " lg,", " optical co.,", "_1", "1", "a.m. "),
+    *(" at", ".1:", "a/", "\\a", "_", " ", " digital", "de de ", "5(", "(", "hp scanjet,"),
+)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        *("gimp 1", "created with gimp 1", "digital camera", "lg", "created with", "screenshot", "img_1"),
+        *("lg 1", "imagemagick ", "a/", "_dsc", "canoscan", "12345", "nikon "),
+    ],
+)
+def test_no_text_is_matched_in_ever_more_ways(start: str) -> None:
+    """Words that could be read in two ways: with one more of them, the search would take twice as long."""
+    for part in HOSTILE:
+        text = start + part * ((300 - len(start) - 2) // len(part)) + " @"
+        assert len(text) <= 300
+        assert said(text) == text

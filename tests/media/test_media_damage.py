@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import zlib
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from diptych.errors import ImageError
-from diptych.media import load_image, read_details
+from diptych.media import load_image, native, pillow, read_details
 
 GREEN = (10, 200, 30)
 
@@ -145,3 +146,39 @@ def interlaced(picture: Image.Image) -> bytes:
     header = struct.pack(">IIBBBBB", picture.width, picture.height, 8, 2, 0, 0, 1)
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
     return start + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+# ------------------------------------------------------------------------------------ libraries' settings
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "state"),
+    [(native, "_install_handlers", ("_kept", [])), (pillow, "_install_check", ("_installed", None))],
+)
+def test_threads_that_begin_together_change_a_library_once(
+    module: Any, name: str, state: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second set of libtiff's handlers would be freed while libtiff points to it."""
+    calls: list[int] = []
+    inside = threading.Event()
+
+    def install() -> object:
+        calls.append(1)
+        inside.wait(0.05)  # the others come as far as they can meanwhile
+        return object()
+
+    monkeypatch.setattr(module, state[0], threading.Event() if state[1] is None else state[1])
+    monkeypatch.setattr(module, name, install)
+    start = threading.Barrier(16)
+
+    def begin() -> None:
+        start.wait()
+        module._install()
+
+    threads = [threading.Thread(target=begin) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    module._install()
+    assert len(calls) == 1

@@ -17,7 +17,6 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,6 +36,8 @@ class _Messages(threading.local):
 
 _messages = _Messages()
 _descriptor = threading.Lock()
+_installing = threading.Lock()
+_kept: list[Any] = []  # what libtiff points to; never freed
 
 
 @contextlib.contextmanager
@@ -101,9 +102,17 @@ def libraw_messages() -> Iterator[LibrawMessages]:
             os.close(kept)
 
 
-@lru_cache(maxsize=1)
-def _install() -> tuple[Any, ...]:
-    """Put handlers into Pillow's libtiff, once; what is returned must live as long as the library."""
+def _install() -> None:
+    """Put handlers into Pillow's libtiff, once for all threads: handlers of a second call would be freed."""
+    if _kept:
+        return
+    with _installing:
+        if not _kept:
+            _kept.append(_install_handlers())
+
+
+def _install_handlers() -> tuple[Any, ...]:
+    """The handlers and their libraries; they must live as long as the process."""
     path = _library()
     if path is None:
         return ()

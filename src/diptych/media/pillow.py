@@ -6,7 +6,6 @@ import contextlib
 import threading
 import warnings
 from collections.abc import Iterator
-from functools import lru_cache
 
 from PIL import Image
 
@@ -21,6 +20,8 @@ class _Active(threading.local):
 
 
 _active = _Active()
+_installing = threading.Lock()
+_installed = threading.Event()
 
 
 @contextlib.contextmanager
@@ -44,8 +45,17 @@ def pillow_limits_off(format: str | None = None) -> Iterator[None]:
         _active.here = before
 
 
-@lru_cache(maxsize=1)
 def _install() -> None:
+    """Replace Pillow's check, once for all threads."""
+    if _installed.is_set():
+        return
+    with _installing:
+        if not _installed.is_set():
+            _install_check()
+            _installed.set()
+
+
+def _install_check() -> None:
     original = getattr(Image, "_decompression_bomb_check", None)
     if original is None:  # another version of Pillow, which may have another way
         return
