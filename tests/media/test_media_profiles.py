@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 from profiles import P3, PROPHOTO, grey_profile, ink_profile, rgb_profile, srgb_profile
 
 from diptych.embedding import embed_images
-from diptych.media import load_image
+from diptych.media import load_image, read_details
 from diptych.media.profiles import to_srgb
 
 COLOUR = (200, 60, 40)  # in sRGB, and what it is in the other spaces:
@@ -83,6 +83,37 @@ def test_profiles_that_pillow_does_not_tell() -> None:
     resource = b"8BIM" + struct.pack(">HHI", 1039, 0, len(profile)) + profile + bytes(len(profile) % 2)
     whole = psd(np.moveaxis(np.asarray(picture), -1, 0), 3)
     assert near(colour_of(whole[:30] + struct.pack(">I", len(resource)) + resource + whole[34:]), COLOUR)
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_photoshop_s_large_and_deep_files_keep_profile_and_metadata(depth: int, large: bool) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "Hasselblad"
+    packet = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+        xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
+        xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="4"/></rdf:RDF></x:xmpmeta>"""
+    blocks = {
+        1039: rgb_profile(PROPHOTO, 1.8),
+        0x0422: exif.tobytes(),
+        0x0424: packet,
+        0x0404: b"\x1c\x02\x19\0\x04lion",
+    }
+    resources = b"".join(
+        b"8BIM" + struct.pack(">HHI", number, 0, len(data)) + data + bytes(len(data) % 2)
+        for number, data in blocks.items()
+    )
+    planes = np.broadcast_to(np.array(IN_PROPHOTO)[:, None, None], (3, 16, 16))
+    samples = planes.astype(np.uint8) if depth == 8 else (planes * 257).astype(">u2")
+    plain = psd(samples, 3, depth=depth)
+    version = b"\0\2" if large else b"\0\1"
+    layers = bytes(8 if large else 4)  # the length of the section
+    data = plain[:4] + version + plain[6:30] + struct.pack(">I", len(resources)) + resources
+    data += layers + plain[38:]
+    assert near(colour_of(data), COLOUR)
+    details = read_details(data)
+    assert (details.camera, details.keywords, details.rating) == ("Hasselblad", ("lion",), 4)
+    assert not large or read_details(data[:27]).width == 16  # cut off in front of all sections
 
 
 def test_palettes_transparency_and_pictures_in_memory_are_converted() -> None:

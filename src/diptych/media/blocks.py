@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, PsdImagePlugin, TiffImagePlugin
+from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from diptych.media.blocks_png import read_chunks
 from diptych.media.exif import clean, sound
@@ -76,12 +76,13 @@ def blocks_of(image: Image.Image, file: BinaryIO | None) -> Blocks:
     readers: tuple[tuple[type[Image.Image], Callable[[], Blocks]], ...] = (
         (JpegImagePlugin.JpegImageFile, lambda: _of_jpeg(image, blocks)),
         (TiffImagePlugin.TiffImageFile, lambda: of_tiff_tags(blocks)),
-        (PsdImagePlugin.PsdImageFile, lambda: _of_photoshop(blocks, _resources_of_psd(image))),
         (GifImagePlugin.GifImageFile, lambda: _of_gif(blocks, file)),
     )
     for kind, read in readers:
         if isinstance(image, kind):
             return sound(read, blocks)  # type: ignore[no-any-return]
+    if image.format == "PSD":  # of Pillow's class or this package's
+        return sound(lambda: _of_photoshop(blocks, _resources_of_psd(image)), blocks)  # type: ignore[no-any-return]
     if image.format == "JPEG2000" and file is not None:
         return sound(lambda: _of_boxes(blocks, file), blocks)  # type: ignore[no-any-return]
     return blocks

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-IPTC_RESOURCE, EXIF_RESOURCE, XMP_RESOURCE = 0x0404, 0x0422, 0x0424
+IPTC_RESOURCE, PROFILE_RESOURCE, EXIF_RESOURCE, XMP_RESOURCE = 0x0404, 0x040F, 0x0422, 0x0424
 KEYWORD, CAPTION = (2, 25), (2, 120)
 TITLE, HEADLINE = (2, 5), (2, 105)
 CREATED, DIGITIZED = ((2, 55), (2, 60)), ((2, 62), (2, 63))  # date, time

@@ -6,6 +6,7 @@ Photoshop merges lies over white already, so that channels behind the colours ar
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from typing import Any, BinaryIO
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PsdImagePlugin
 
+from diptych.media.iptc import EXIF_RESOURCE, PROFILE_RESOURCE, XMP_RESOURCE, photoshop_resources
 from diptych.media.layouts.lazy import LayoutError, LazyPicture, take_pixels
 
 _BITMAP, _GREY, _INDEXED, _RGB, _CMYK, _MULTI, _DUOTONE, _LAB = 0, 1, 2, 3, 4, 7, 8, 9
@@ -44,7 +46,37 @@ def open_psd(file: BinaryIO, name: str) -> Image.Image:
         _, height, width, _, mode = struct.unpack_from(">HIIHH", data, 12)
         if data[4:6] not in (b"\0\1", b"\0\2") or mode not in _COLOURS:
             raise
-        return LazyPicture("PSD", (width, height), lambda: _decode(data))
+        return LayeredPicture((width, height), data)
+
+
+class LayeredPicture(LazyPicture):
+    """A PSD or PSB that Pillow does not open: of another depth, or large.
+
+    Attributes
+    ----------
+    resources : list of (int, str, bytes)
+        Number, empty name and data of each, as Pillow's class for PSD has them.
+    """
+
+    def __init__(self, size: tuple[int, int], data: bytes) -> None:
+        found: dict[int, bytes] = {}
+        with contextlib.suppress(struct.error):  # cut off before: only the size is known
+            found = photoshop_resources(_section(data, 1)[0])
+        names = {"icc_profile": PROFILE_RESOURCE, "exif": EXIF_RESOURCE, "xmp": XMP_RESOURCE}
+        info = {name: found[number] for name, number in names.items() if number in found}
+        super().__init__("PSD", size, lambda: _decode(data), info)
+        self.resources = [(number, "", content) for number, content in found.items()]
+
+
+def _section(data: bytes, number: int) -> tuple[bytes, int]:
+    """The palette (0), resources (1) or layers (2), and where the next section begins."""
+    at = 26
+    for index in range(number + 1):
+        size = ">Q" if index == 2 and data[4:6] == b"\0\2" else ">I"
+        (length,) = struct.unpack_from(size, data, at)
+        start = at + struct.calcsize(size)
+        at = start + length
+    return data[start:at], at
 
 
 def _decode(data: bytes) -> Image.Image:
@@ -53,14 +85,7 @@ def _decode(data: bytes) -> Image.Image:
     needed = _COLOURS.get(mode, 0)
     if not needed or channels < needed or depth not in (1, 8, 16, 32):
         raise LayoutError(f"a PSD of mode {mode}, {channels} channels, {depth} bits: no known layout")
-    at, colours = 26, b""
-    for number in range(3):
-        size = ">Q" if number == 2 and large else ">I"
-        (length,) = struct.unpack_from(size, data, at)
-        at += struct.calcsize(size)
-        if number == 0:
-            colours = data[at : at + length]
-        at += length
+    colours, at = _section(data, 0)[0], _section(data, 2)[1]
     (compression,) = struct.unpack_from(">H", data, at)
     row = (width * depth + 7) // 8
     planes = _planes(data[at + 2 :], compression, channels, needed, (row, height), large=large)
