@@ -174,6 +174,61 @@ def test_the_kept_picture_gets_tags_and_rating_until_undone(tmp_path: Path, orig
     assert tags_of(tmp_path, small) == ({"beach", "grandma"}, 4)
 
 
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:dc="http://purl.org/dc/elements/1.1/" '
+    'xmp:Rating="4"><dc:subject><rdf:Bag><rdf:li>beach</rdf:li></rdf:Bag></dc:subject></rdf:Description>'
+    "</rdf:RDF></x:xmpmeta>"
+)
+
+
+def test_of_equal_files_the_one_with_a_sidecar_is_kept(tmp_path: Path, original: Path) -> None:
+    longer = copied(original, "a longer name, but with a sidecar.png")
+    longer.with_name(f"{longer.name}.xmp").write_text(XMP)
+    index(tmp_path / "catalog", tmp_path / "pictures")
+    assert [source for source, _ in move(tmp_path).files] == [original]
+    assert tags_of(tmp_path, longer) == ({"beach"}, 4)
+
+
+@pytest.mark.parametrize("same_bytes", [True, False])
+def test_what_a_moved_sidecar_says_stays_with_the_kept_picture(
+    tmp_path: Path, original: Path, same_bytes: bool
+) -> None:
+    other = original.parent / "other" / "other.png"
+    other.parent.mkdir()
+    kept = original.parent / "kept" / "kept.png"
+    kept.parent.mkdir()
+    original.rename(kept)
+    original = kept
+    if same_bytes:
+        shutil.copy(original, other)
+    else:
+        save(other, photo(0).resize((120, 90)))
+    other.with_name("other.png.xmp").write_text(XMP)
+    index(tmp_path / "catalog", tmp_path / "pictures")
+    moved = move(tmp_path, f"folder:{original.parent}" if same_bytes else "resolution")
+    assert [source for source, _ in moved.files] == [other]
+    assert tags_of(tmp_path, original) == ({"beach"}, 4)
+    undo(tmp_path, moved)
+    index(tmp_path / "catalog", tmp_path / "pictures")
+    assert tags_of(tmp_path, other) == ({"beach"}, 4)
+    store = Store.open(tmp_path / "catalog")
+    assert store.database.all("SELECT tag FROM tags WHERE origin = 'hand'") == []
+    store.close()
+
+
+def test_a_sidecar_of_two_goes_with_the_last_of_them(tmp_path: Path, original: Path) -> None:
+    for suffix in (".png", ".jpg"):
+        shutil.copy(original, original.with_name(f"a longer name of a copy{suffix}"))
+    shared = original.with_name("a longer name of a copy.xmp")
+    shared.write_text("<x/>")
+    index(tmp_path / "catalog", tmp_path / "pictures")
+    moved = move(tmp_path, "smallest,oldest")
+    gone = {source for source, _ in moved.files}
+    assert len(gone) == 2
+    assert shared.exists() == (gone != {shared.with_suffix(".png"), shared.with_suffix(".jpg")})
+
+
 def test_a_folder_is_listed_once_however_many_of_its_pictures_go(
     tmp_path: Path, original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -254,7 +254,7 @@ def clear_set_aside(database: Database, origin: str) -> None:
             database.run("DELETE FROM set_aside WHERE hash = ?", (bytes(picture_hash),))
 
 
-def is_same_picture(database: Database, before: int, now: int, cosine: float | None) -> bool:
+def is_same_picture(database: Database, before: int, now: int, cosine: float | None) -> bool | None:
     """Whether the content that took another's place in a file is an edit of the same picture.
 
     Parameters
@@ -264,6 +264,12 @@ def is_same_picture(database: Database, before: int, now: int, cosine: float | N
         Contents.
     cosine : float or None
         Of their image embeddings, where both have one.
+
+    Returns
+    -------
+    bool or None
+        None where it cannot be told: the hashes differ, and there is neither a date nor a cosine (one of the
+        two has no vector of this encoder).
 
     Notes
     -----
@@ -283,7 +289,7 @@ def _compared(database: Database, content: int) -> Sequence[Any]:
     return rows[0] if rows else (None, None, None)
 
 
-def _same(old: Sequence[Any], new: Sequence[Any], *, cosine: float | None) -> bool:
+def _same(old: Sequence[Any], new: Sequence[Any], *, cosine: float | None) -> bool | None:
     distances = [
         ((a ^ b) & (2**64 - 1)).bit_count()  # databases have signed numbers
         for a, b in zip(old[:2], new[:2], strict=True)
@@ -295,7 +301,7 @@ def _same(old: Sequence[Any], new: Sequence[Any], *, cosine: float | None) -> bo
         return bool(old[2] == new[2])
     if cosine is not None:
         return cosine >= SAME_COSINE
-    return not distances
+    return None if distances else True
 
 
 def _listed(values: Any) -> Sequence[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sqlite3
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +54,7 @@ def back_up(store: Store, to: str | Path, *, stage: Stage = silent) -> Path:
     if store.folder is None or not isinstance(store.database, Sqlite):
         raise CatalogError(f"{store.name} lies in PostgreSQL: back it up with pg_dump")
     with _appearing(target) as part:
-        store.database.copy_to(part / FILE)
+        store.database.copy_to(part / FILE)  # of one moment, whoever writes
         copy = Sqlite(part / FILE)
         try:
             with copy.writing():
@@ -105,12 +106,42 @@ def restore(
             raise CatalogError(
                 f"{target} is there already: --replace keeps it beside, under a name with the date"
             )
+        _check_unused(target)
         aside = target.with_name(f"{target.name}.before-{datetime.now():%Y%m%d-%H%M%S}")
     with _appearing(target, aside=aside) as part:
-        wanted = [path for path in sorted(home.rglob("*")) if path.is_file() and not _is_log(path)]
+        # Not its file alone: where the backup is in use as a catalogue, a part of it is in SQLite's log.
+        _copy_database(home, part)
+        wanted = [path for path in sorted(home.rglob("*")) if path.is_file() and not _is_database(path)]
         _copy_files(home, part, wanted, stage)
         _check(part)
     return aside
+
+
+def _check_unused(folder: Path) -> None:
+    """Refuse to put a catalogue aside that another process has open: it would go on writing into the new one.
+
+    SQLite leaves its log only for the last connection to a database.
+    """
+    if not (folder / FILE).is_file():
+        return
+    connection = sqlite3.connect(folder / FILE, timeout=0, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+    except sqlite3.DatabaseError as error:
+        if "locked" in str(error):
+            raise CatalogError(
+                f"another process uses {folder} (index --watch, or a server): stop it, then run this again"
+            ) from error
+    finally:
+        connection.close()
+
+
+def _copy_database(home: Path, part: Path) -> None:
+    database = Sqlite(home / FILE)
+    try:
+        database.copy_to(part / FILE)
+    finally:
+        database.close()
 
 
 @contextlib.contextmanager
@@ -125,10 +156,16 @@ def _appearing(target: Path, *, aside: Path | None = None) -> Iterator[Path]:
         try:
             yield part
             if aside is not None:
+                _check_unused(target)  # again: copying takes time
                 target.rename(aside)
             elif target.exists():
                 target.rmdir()  # empty
-            part.rename(target)
+            try:
+                part.rename(target)
+            except OSError:
+                if aside is not None:
+                    aside.rename(target)
+                raise
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
@@ -138,9 +175,8 @@ def _segments(catalog: Path, space: int) -> list[Path]:
     return sorted(folder_of(catalog, space).glob(f"*{SUFFIX}"))
 
 
-def _is_log(path: Path) -> bool:
-    """SQLite's log and shared memory: the database of a backup is whole without them."""
-    return path.name in (f"{FILE}-wal", f"{FILE}-shm")
+def _is_database(path: Path) -> bool:
+    return path.name in (FILE, f"{FILE}-wal", f"{FILE}-shm")
 
 
 def _copy_files(home: Path, part: Path, sources: list[Path], stage: Stage) -> None:

@@ -30,32 +30,40 @@ class Belongings:
     """
 
     def __init__(self) -> None:
-        self._owners: dict[Path, dict[str, set[str]]] = {}  # folder -> picture's name -> files of it alone
+        self._pictures: dict[Path, dict[str, set[str]]] = {}  # folder -> file -> pictures it belongs to
+        self._files: dict[Path, dict[str, list[str]]] = {}  # folder -> picture -> files that belong to it
 
     def of(self, picture: Path) -> list[Path]:
         """The files that belong to a picture and to no other picture beside it, sorted.
 
         They were there when its folder was first asked for, and may be gone.
         """
-        if picture.parent not in self._owners:
-            self._owners[picture.parent] = _of_folder(picture.parent)
-        return [
-            picture.with_name(name) for name in sorted(self._owners[picture.parent].get(picture.name, ()))
-        ]
+        pictures, files = self._listed(picture.parent)
+        names = files.get(picture.name, ())
+        return [picture.with_name(name) for name in sorted(names) if pictures[name] == {picture.name}]
+
+    def leave(self, picture: Path) -> None:
+        """Note that a picture is gone: what it shared with one other picture belongs to that one alone."""
+        pictures, files = self._listed(picture.parent)
+        for name in files.get(picture.name, ()):
+            pictures[name].discard(picture.name)
+
+    def _listed(self, folder: Path) -> tuple[dict[str, set[str]], dict[str, list[str]]]:
+        if folder not in self._pictures:
+            self._pictures[folder], self._files[folder] = _of_folder(folder)
+        return self._pictures[folder], self._files[folder]
 
 
-def _of_folder(folder: Path) -> dict[str, set[str]]:
+def _of_folder(folder: Path) -> tuple[dict[str, set[str]], dict[str, list[str]]]:
+    pictures: dict[str, set[str]] = defaultdict(set)
+    files: dict[str, list[str]] = {}
     try:
         names = os.listdir(folder)  # noqa: PTH208 - names are all that is needed
     except OSError:
-        return {}
+        return pictures, files
     companions, sidecars = Companions(names), Sidecars(names)
-    pictures_of: dict[str, set[str]] = defaultdict(set)  # helper -> pictures
     for name in filter(is_picture, names):
-        for helper in (*companions.of(name).values(), *sidecars.of(name)):
-            pictures_of[helper].add(name)
-    alone: dict[str, set[str]] = defaultdict(set)
-    for helper, pictures in pictures_of.items():
-        if len(pictures) == 1:
-            alone[next(iter(pictures))].add(helper)
-    return alone
+        files[name] = list(dict.fromkeys((*companions.of(name).values(), *sidecars.of(name))))
+        for helper in files[name]:
+            pictures[helper].add(name)
+    return pictures, files

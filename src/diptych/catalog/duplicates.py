@@ -177,8 +177,9 @@ def files_of(store: Store, folders: Sequence[Path] = ()) -> dict[int, list[File]
     for path, member, content, modified, device, inode, *picture, told, annotated in store.database.all(
         "SELECT f.path, f.member, c.id, f.modified, f.device, f.inode, c.format, c.width, c.height, c.bytes, "
         "c.taken IS NOT NULL OR c.camera <> '' OR c.latitude IS NOT NULL, "
-        "f.caption <> '' OR f.sidecar <> 0 OR EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id) "
-        "OR EXISTS (SELECT 1 FROM ratings r WHERE r.content = c.id) "
+        "CASE WHEN f.caption <> '' OR f.sidecar <> 0 THEN 2 "
+        "WHEN EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND t.origin = 'hand') "
+        "OR EXISTS (SELECT 1 FROM ratings r WHERE r.content = c.id) THEN 1 ELSE 0 END "
         "FROM files f JOIN contents c ON c.id = f.content "
         f"WHERE c.error IS NULL AND f.error IS NULL AND ({where}) ORDER BY f.path, f.member",
         values,
@@ -187,7 +188,7 @@ def files_of(store: Store, folders: Sequence[Path] = ()) -> dict[int, list[File]
         file = File(
             Path(os.fsdecode(bytes(path))),
             *(member, content, kind or "", width or 0, height or 0, size, modified, bool(told)),
-            annotated=bool(annotated),
+            annotated=annotated,
         )
         found[content].append((file, (device, inode)))
     return {content: each_once(files) for content, files in found.items()}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from diptych.catalog.annotations import Fate
 from diptych.catalog.roots import Spelling, remember, rules_of, stored_rules
 from diptych.catalog.scan import below
 from diptych.catalog.store import Store
@@ -19,7 +20,13 @@ _CHUNK = 500  # files taken out in one transaction
 _PLACES = "(path = ? OR (path >= ? AND path < ?))"
 
 
-def forget_paths(store: Store, paths: Sequence[str | Path], *, keep: Collection[str | Path] = ()) -> int:
+def forget_paths(
+    store: Store,
+    paths: Sequence[str | Path],
+    *,
+    keep: Collection[str | Path] = (),
+    fate: Fate | None = None,
+) -> int:
     """Take files and folders out of the catalogue, whether they are there or not.
 
     Indexing a folder above leaves them out from now on, until they are named themselves.
@@ -30,6 +37,8 @@ def forget_paths(store: Store, paths: Sequence[str | Path], *, keep: Collection[
     paths : sequence of path
     keep : collection of path
         Below those, what stays: paths that the same command indexes.
+    fate : Fate, optional
+        Learns what became of tags and ratings.
 
     Returns
     -------
@@ -51,7 +60,9 @@ def forget_paths(store: Store, paths: Sequence[str | Path], *, keep: Collection[
         rows = store.database.all(f"SELECT path, member FROM files WHERE {_PLACES}", (name, *below(name)))
         known = [(bytes(path), member) for path, member in rows if not _is_below(bytes(path), inside)]
         for start in range(0, len(known), _CHUNK):
-            store.forget(known[start : start + _CHUNK])
+            gone = store.forget(known[start : start + _CHUNK])
+            if fate is not None:
+                fate.add(gone)
         rules = stored_rules(store.database)
         # What stays is indexed by itself from now on, where the path that was taken out brought it.
         remember(store, {one: replace(rules_of(one, rules), base=one) for one in inside if one not in rules})

@@ -289,7 +289,7 @@ def _keep(store: Store, space: Space, ones: Sequence[_One], limits: Limits, told
             pictures.append(_reachable(one, read))
         else:
             told.changed += 1
-    names = [_by_name(one) for one in ones if one.found is None]
+    names = [_by_name(store, one) for one in ones if one.found is None]
     told.rows += len(ones)
     told.unreachable += len(names)
     told.known += len(ones) - len(there) - len(names)
@@ -320,9 +320,19 @@ def _reachable(one: _One, read: Read) -> Picture:
     )
 
 
-def _by_name(one: _One) -> Picture:
-    """A picture that is not there: what its row says of it, under a hash of its name and vector."""
+def _by_name(store: Store, one: _One) -> Picture:
+    """A picture that is not there: what its row says of it, under a hash of its name and vector.
+
+    One that the catalogue knows stays what it is: its drive may be away.
+    """
     path = os.fsencode(one.name)
+    known = store.database.all(
+        "SELECT c.hash, c.bytes FROM files f JOIN contents c ON c.id = f.content "
+        "WHERE f.path = ? AND f.member = ''",
+        (path,),
+    )
+    if known:
+        return Picture([], hash=bytes(known[0][0]), size=known[0][1], annotations=annotations_of(one.row))
     digest = hashlib.blake2b(path + b"\0" + one.vector.astype("<f2").tobytes(), digest_size=HASH_BYTES)
     size, modified = (whole_number(one.row, name, 2**63 - 1) for name in ("bytes", "modified"))
     found = Found(path, "", size, modified, 0, 0, 0)
@@ -345,8 +355,8 @@ def annotations_of(row: Row) -> Annotations:
     >>> annotations_of({"tags": "beach, grandma", "rating": 4}).tags
     (('import', 'beach', 1.0), ('import', 'grandma', 1.0))
     """
-    if row.get("annotations"):
-        return Annotations.from_json(str(row["annotations"]))
+    if "annotations" in row:  # a catalogue's: its column of tags holds those of files too
+        return Annotations.from_json(str(row["annotations"] or ""))
     listed = row.get("tags")
     names = listed if isinstance(listed, list) else str(listed or "").split(",")
     tags = {name.strip(): None for name in names if isinstance(name, str) and name.strip().isprintable()}

@@ -39,8 +39,9 @@ class File:
         Its EXIF data say when, where or with what it was taken.
     names : tuple of Path
         Further names of this very file: links to it.
-    annotated : bool
-        A person made something of it: tags, a rating, a caption or metadata beside it.
+    annotated : int
+        What a person made of it: 2 for a caption or metadata beside this file, 1 for tags or a rating of its
+        picture, which copies share, 0 for nothing.
     """
 
     path: Path
@@ -53,7 +54,7 @@ class File:
     modified: int
     told: bool
     names: tuple[Path, ...] = ()
-    annotated: bool = False
+    annotated: int = 0
 
     @property
     def name(self) -> str:
@@ -198,7 +199,7 @@ _RULES = {
         ),
         Rule(
             "annotated",
-            lambda file: not file.annotated,
+            lambda file: -file.annotated,
             lambda a, b: "annotated: it has tags, a rating, a caption or metadata beside it",
         ),
         Rule("exif", lambda file: not file.told, lambda a, b: "exif: what the camera wrote is still there"),

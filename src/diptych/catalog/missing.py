@@ -39,10 +39,7 @@ def deleted(
         )
     }
 
-    @cache
-    def standing(folder: Path) -> Path:
-        """The folder, or the next one above it that is there."""
-        return folder if os.path.isdir(folder) or folder == folder.parent else standing(folder.parent)  # noqa: PTH112 - never raises
+    standing, device_of = cache(_standing), cache(_device_of)
 
     @cache
     def holds(folder: Path) -> bool:
@@ -50,13 +47,6 @@ def deleted(
         return bool(
             store.database.all("SELECT 1 FROM found WHERE path >= ? AND path < ? LIMIT 1", (low, high))
         )
-
-    @cache
-    def device_of(folder: Path) -> int:
-        try:
-            return folder.stat().st_dev & (2**63 - 1)
-        except OSError:
-            return AWAY
 
     @cache
     def stands(archive: bytes) -> bool:
@@ -74,12 +64,34 @@ def deleted(
 
 
 def mark_away(store: Store, files: Iterable[tuple[bytes, str]]) -> None:
-    """Remember that the drive of these files was not there: its number may soon be another drive's."""
+    """Remember that the drive of these files was not there: its number may soon be another drive's.
+
+    A file of the very drive that its folder is on stays what it is: the folder is empty, and once something
+    is in it again the file counts as deleted.
+    """
     with store.database.writing():
-        store.database.many(
-            "UPDATE files SET device = ? WHERE path = ? AND member = ? AND device > 0",
-            ((AWAY, path, member) for path, member in files),
-        )
+        away = []
+        for path, member in files:
+            rows = store.database.all(
+                "SELECT device FROM files WHERE path = ? AND member = ? AND device > 0", (path, member)
+            )
+            if rows and rows[0][0] != _device_of(_standing(Path(os.fsdecode(path)).parent)):
+                away.append((AWAY, path, member))
+        store.database.many("UPDATE files SET device = ? WHERE path = ? AND member = ?", away)
+
+
+def _standing(folder: Path) -> Path:
+    """The folder, or the next one above it that is there."""
+    while not os.path.isdir(folder) and folder != folder.parent:  # noqa: PTH112 - never raises
+        folder = folder.parent
+    return folder
+
+
+def _device_of(folder: Path) -> int:
+    try:
+        return folder.stat().st_dev & (2**63 - 1)
+    except OSError:
+        return AWAY
 
 
 def folders_of(files: Iterable[tuple[bytes, str]]) -> list[Path]:

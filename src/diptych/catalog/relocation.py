@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from diptych.catalog.annotations import Fate
 from diptych.catalog.scan import below
+from diptych.catalog.undo import is_being_written
 from diptych.disk import write_bytes
 from diptych.errors import CatalogError, InputError, counted
 
@@ -33,7 +34,7 @@ class Relocation:
     known : int
         Whose new paths the catalogue knew already: the older rows are gone.
     looked_for, there : int
-        Files of a sample, and how many of them are in the new folder with their old size.
+        Files of a sample, and how many of them are in the new folder.
     undo_lists : int
         Lists of `diptych duplicates --trash` that name the new paths now.
     annotations : Fate
@@ -47,7 +48,9 @@ class Relocation:
     annotations: Fate
 
 
-def relocate(store: Store, old: str | Path, new: str | Path, *, dry_run: bool = False) -> Relocation:
+def relocate(
+    store: Store, old: str | Path, new: str | Path, *, dry_run: bool = False, lists: Path | None = None
+) -> Relocation:
     """Change the path of a folder, or of a file, in the catalogue.
 
     Parameters
@@ -59,6 +62,8 @@ def relocate(store: Store, old: str | Path, new: str | Path, *, dry_run: bool = 
         Where the same files are now.
     dry_run : bool
         Look whether it can be done, and change nothing.
+    lists : path, optional
+        The folder of the lists that undo moving to the trash; by default in the catalogue's folder.
 
     Raises
     ------
@@ -66,7 +71,7 @@ def relocate(store: Store, old: str | Path, new: str | Path, *, dry_run: bool = 
         The new folder is not there, or is the old one.
     CatalogError
         The catalogue knows nothing under the old path; the old folder is still there with its files; none of
-        its files is in the new one.
+        its files is in the new one; a `diptych duplicates --trash` is at work.
     SaveError
         The catalogue may not be written to.
     """
@@ -88,8 +93,10 @@ def relocate(store: Store, old: str | Path, new: str | Path, *, dry_run: bool = 
             for table in _TABLES:
                 _rewrite(store, table, source, target)
             _add_root(store, source, target)
-        lists = _rewrite_undo_lists(store, source, target)
-        return Relocation(len(places) - len(known), len(known), looked_for, there, lists, fate)
+            _remember(store, target)
+            # Before the commit, so that the same command again finds what a killed one has left.
+            changed = _rewrite_undo_lists(lists or _own_lists(store), source, target)
+        return Relocation(len(places) - len(known), len(known), looked_for, there, changed, fate)
     return Relocation(len(places), 0, looked_for, there, 0, Fate())
 
 
@@ -185,22 +192,40 @@ def _add_root(store: Store, source: bytes, target: bytes) -> None:
     def above(path: bytes) -> list[bytes]:
         return [root for root in roots if path == root or below(root)[0] <= path < below(root)[1]]
 
-    if not above(target):
-        patterns = [
-            store.database.all("SELECT exclude FROM roots WHERE path = ?", (root,))[0][0]
-            for root in sorted(above(source), key=len)
-        ]
+    old = sorted(above(source), key=len)
+    if old and not above(target):
         store.database.run(
-            "INSERT INTO roots (path, exclude) VALUES (?, ?)", (target, patterns[-1] if patterns else "[]")
+            "INSERT INTO roots (path, exclude, archives, system_folders) "
+            "SELECT ?, exclude, archives, system_folders FROM roots WHERE path = ?",
+            (target, old[-1]),
         )
 
 
-def _rewrite_undo_lists(store: Store, source: bytes, target: bytes) -> int:
+def _remember(store: Store, target: bytes) -> None:
+    """What was forgotten at the new path, or above it, is named again by moving something there."""
+    database = store.database
+    database.run("DELETE FROM forgotten WHERE path = ?", (target,))
+    rows = database.all("SELECT path FROM forgotten")
+    above = [bytes(row[0]) for row in rows if below(bytes(row[0]))[0] <= target < below(bytes(row[0]))[1]]
+    roots = {bytes(row[0]) for row in database.all("SELECT path FROM roots")}
+    if above and target not in roots:
+        database.run("INSERT INTO roots (path) VALUES (?)", (target,))
+
+
+def _own_lists(store: Store) -> Path | None:
+    return None if store.folder is None else store.folder / "undo"
+
+
+def _rewrite_undo_lists(folder: Path | None, source: bytes, target: bytes) -> int:
     """Let the lists that undo moving to the trash name the new paths; how many lists that changed."""
-    if store.folder is None:
+    if folder is None:
         return 0
     changed = 0
-    for path in sorted((store.folder / "undo").glob("*.jsonl")):
+    for path in sorted(folder.glob("*.jsonl")):
+        if is_being_written(path):
+            raise CatalogError(
+                f"diptych duplicates --trash is at work ({path}): wait for it, then run this again"
+            )
         before = path.read_bytes()
         after = b"".join(_rewritten_lines(before, source, target))
         if after != before:

@@ -15,16 +15,9 @@ from weakref import WeakSet
 import numpy as np
 
 from diptych.catalog import schema
-from diptych.catalog.annotations import (
-    Fate,
-    Place,
-    annotate,
-    bring_back,
-    is_same_picture,
-    read_annotations,
-    set_aside,
-)
+from diptych.catalog.annotations import Fate, Place, annotate, bring_back, set_aside
 from diptych.catalog.database import Database, Sqlite
+from diptych.catalog.edits import Carried, carry
 from diptych.catalog.file_space import FileSpace, sweep
 from diptych.catalog.metadata_rows import keep_details, sum_up_sidecars
 from diptych.catalog.migrating import migrate
@@ -192,8 +185,9 @@ class Store:
             numbers: list[int] = []
             rows: list[FloatArray] = []
             waiting = bool(self.database.all("SELECT 1 FROM set_aside LIMIT 1"))
+            created: set[int] = set()  # contents that are new, and could be decoded
             for picture in pictures:
-                content = self._content(picture)
+                content = self._content(picture, created)
                 if content is not None and picture.details is not None:
                     keep_details(self.database, content, picture.details, known=picture.known)
                 if content is not None and picture.annotations:
@@ -214,26 +208,12 @@ class Store:
                 space = self._current(space)
                 space.put(numbers, np.stack(rows))
             sum_up_sidecars(self.database, described)
-            carried = self._carry(replaced, space)
-            fate.carried += len(carried)
+            carried = carry(self.database, self._current(space), replaced, created) if replaced else Carried()
+            fate.carried += carried.edits
             left = {before: place for before, _, place in replaced}
-            fate.set_aside += self._drop_orphans(left, without_trace=carried)
+            fate.set_aside += self._drop_orphans(left, without_trace=carried.contents)
             sum_up_sidecars(self.database, left)
         return fate
-
-    def _carry(self, replaced: Sequence[tuple[int, int | None, Place]], space: Space) -> set[int]:
-        """Copy annotations to the edits that took the places of contents; the contents they come from."""
-        made = read_annotations(self.database, {before for before, _, _ in replaced}) if replaced else {}
-        carried: set[int] = set()
-        for before, now, _ in replaced:
-            if now is None or before not in made:
-                continue
-            known, vectors = space.vectors([before, now])
-            cosine = float(vectors[0] @ vectors[1]) if len(known) == 2 else None
-            if is_same_picture(self.database, before, now, cosine):
-                annotate(self.database, now, made[before])
-                carried.add(before)
-        return carried
 
     def _current(self, space: Space) -> Space:
         """The space, or the one of the same encoder that has taken its place meanwhile."""
@@ -279,7 +259,8 @@ class Store:
                     (found.path, found.member, found.device, found.inode, found.changed, *before),
                 )
 
-    def _content(self, picture: Picture) -> int | None:
+    def _content(self, picture: Picture, created: set[int]) -> int | None:
+        """The number of a picture's content; of one that is new and sound, in `created` too."""
         if picture.hash is None:
             return None
         known = self.database.all("SELECT id FROM contents WHERE hash = ?", (picture.hash,))
@@ -299,7 +280,10 @@ class Store:
             f"INSERT INTO contents (hash, bytes, {', '.join(DECODED)}) VALUES ({marks})",
             (picture.hash, picture.size, *decoded),
         )
-        return int(self.database.all("SELECT id FROM contents WHERE hash = ?", (picture.hash,))[0][0])
+        content = int(self.database.all("SELECT id FROM contents WHERE hash = ?", (picture.hash,))[0][0])
+        if picture.error is None:
+            created.add(content)
+        return content
 
     def _is_seen(self, content: int) -> bool:
         """Whether some space has a row of it."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from diptych.catalog.annotations import Annotations, annotate, missing_from, read_annotations, withdraw
+from diptych.catalog.annotations import HAND, Annotations, annotate, missing_from, read_annotations, withdraw
 from diptych.catalog.belongings import Belongings
 from diptych.catalog.closer import Closer, confirmed
 from diptych.catalog.entries import digests_of, load_file
@@ -29,6 +29,7 @@ from diptych.catalog.undo import Restored, Write, undo_list
 from diptych.catalog.verdicts import Tier, judge, suspect
 from diptych.errors import DiptychError, InputError, SaveError
 from diptych.media import Limits
+from diptych.media.sidecar_fields import SidecarFields
 
 FOLDER = ".diptych-trash"  # hidden, so that indexing passes it over
 
@@ -172,9 +173,7 @@ class _Run:
             reason = still_copy(file, keep, tier)
             if reason is not None:
                 return reason
-            if file.content != keep.content:
-                made = read_annotations(database, [file.content]).get(file.content, Annotations())
-                given = missing_from(database, keep.content, made)
+            given = missing_from(database, keep.content, _annotations_of(self.store, file, keep))
             line: dict[str, object] = {"kept": keep.name, "tier": tier, "bytes": file.size}
             if given:
                 receiver = digests_of(database, [keep.content])[keep.content].hex()
@@ -210,6 +209,7 @@ class _Run:
             return str(error)
         for companion in beside:
             self._move_companion(companion, name)
+        self.belongings.leave(name)
         return None
 
     def _move_companion(self, companion: Path, picture: Path) -> None:
@@ -220,6 +220,30 @@ class _Run:
             self.moved.companions.append((companion, target))
         except (OSError, SaveError) as error:
             self.moved.left.append((companion, str(error)))
+
+
+def _annotations_of(store: Store, file: File, keep: File) -> Annotations:
+    """What the kept picture should have of a file that is moved: annotations, and what its sidecars say.
+
+    The sidecars go with the file, so what they say is given as if by hand.
+    """
+    database = store.database
+    texts = database.all(
+        "SELECT sidecar_data FROM files WHERE path = ? AND member = '' AND sidecar_data <> ''",
+        (os.fsencode(file.path),),
+    )
+    fields = [SidecarFields.from_json(row[0]) for row in texts]
+    tags = tuple((HAND, word, 1.0) for said in fields for word in said.keywords)
+    ratings = tuple((HAND, said.rating) for said in fields if said.rating)
+    if file.content == keep.content:
+        return Annotations(tags, ratings)
+    made = read_annotations(database, [file.content]).get(file.content, Annotations())
+    named = {tag for _, tag, _ in made.tags}
+    rated = any(origin == HAND for origin, _ in made.ratings)
+    return Annotations(
+        made.tags + tuple(entry for entry in tags if entry[1] not in named),
+        made.ratings if rated else made.ratings + ratings,
+    )
 
 
 def still_copy(file: File, keep: File, tier: Tier) -> str | None:

@@ -93,8 +93,30 @@ def undo_list(folder: Path, catalog: str = "") -> Iterator[tuple[Path, Write]]:
             os.fsync(file.fileno())
 
     with file:
+        _locked(file)
         write(_HEADER | ({"catalog": catalog} if catalog else {}))
         yield path, write
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a run at work writes a list; False where the system has no locks to tell."""
+    with path.open("rb") as file:
+        return not _locked(file)
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Lock a list until it is closed; False where another process has locked it."""
+    if os.name != "posix":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def _new(folder: Path) -> tuple[Path, BinaryIO]:

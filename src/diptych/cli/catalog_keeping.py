@@ -10,6 +10,7 @@ import typer
 
 from diptych.cli import catalogs, options
 from diptych.cli.console import clean, complain, note, progress
+from diptych.cli.tag_output import note_fate
 from diptych.errors import counted
 
 Old = Annotated[Path, typer.Argument(metavar="OLD", help="The folder as it was indexed.", show_default=False)]
@@ -53,7 +54,8 @@ def move(
     from diptych.catalog.relocation import relocate
 
     with catalogs.opened(catalog) as store:
-        done = relocate(store, old, new, dry_run=dry_run)
+        lists = (store.folder or catalogs.data_home()) / "undo"
+        done = relocate(store, old, new, dry_run=dry_run, lists=lists)
     lacking = done.looked_for - done.there
     if json:
         told = {
@@ -70,6 +72,7 @@ def move(
         typer.echo(clean(f"{counted(done.files, 'file')} {verb} a path in {new} now"))
         if done.known:
             note(f"{counted(done.known, 'file')} in {new} had been indexed there already")
+        note_fate(done.annotations)
     if lacking:
         complain(
             "missing",

@@ -15,11 +15,11 @@ import typer
 
 from diptych.cli import catalogs, options
 from diptych.cli.console import clean, complain, note, progress
+from diptych.cli.tag_output import note_fate
 from diptych.errors import counted
 
 if TYPE_CHECKING:
     from diptych.catalog import Outcome, Store
-    from diptych.catalog.annotations import Fate
 
 SHOWN_FAILURES, SHOWN_FOLDERS = 10, 3
 
@@ -180,7 +180,7 @@ def _watch(
 ) -> None:
     """Index what changes, until Ctrl-C; says only what it did."""
     from diptych.catalog import changed_folders, planned_run
-    from diptych.errors import InputError, SaveError
+    from diptych.errors import CatalogError, InputError, SaveError
 
     plan = planned_run(store, paths or ())
     note(f"watching {', '.join(map(str, plan.rules))}; Ctrl-C ends it", quiet=quiet)
@@ -190,9 +190,10 @@ def _watch(
         start = time.monotonic()
         try:
             outcome = run(folders, remember=False)
-        # A folder that went between the system's word and ours, a drive that fails, a device that is full:
-        # what could not be done now is compared again at the next rescan.
-        except (InputError, SaveError, OSError) as error:
+        # A folder that went between the system's word and ours, a drive that fails, a device that is full,
+        # another process that held the database: what could not be done now is compared again at the next
+        # rescan.
+        except (CatalogError, InputError, SaveError, OSError) as error:
             complain("failed", str(error))
             continue
         if outcome.changed:
@@ -201,11 +202,14 @@ def _watch(
 
 def _forget(store: Store, paths: list[Path], keep: Sequence[Path] = (), *, json: bool) -> None:
     from diptych.catalog import forget_paths
+    from diptych.catalog.annotations import Fate
 
-    removed = forget_paths(store, paths, keep=keep)
+    fate = Fate()
+    removed = forget_paths(store, paths, keep=keep, fate=fate)
     if json:
-        typer.echo(jsonlib.dumps({"removed": removed}))
+        typer.echo(jsonlib.dumps({"removed": removed, "set_aside": len(fate.set_aside)}))
     else:
+        note_fate(fate)
         typer.echo(
             f"{counted(removed, 'file')} taken out of the catalogue; {counted(len(store), 'picture')} stay"
         )
@@ -252,7 +256,7 @@ def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: 
     for message in outcome.notes:
         complain("note", message)
     _tell_taken_out(outcome)
-    _tell_annotations(outcome.annotations, quiet=quiet)
+    note_fate(outcome.annotations, quiet=quiet)
     if outcome.lacking:
         first = clean("/".join(map(str, filter(None, outcome.lacking[0]))))
         complain(
@@ -266,23 +270,6 @@ def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: 
     if broken and not json:
         _tell_broken(broken, outcome, quiet=quiet)
     return bool(outcome.failed or outcome.unlisted)
-
-
-def _tell_annotations(fate: Fate, *, quiet: bool) -> None:
-    """Say what became of tags and ratings."""
-    if fate.carried:
-        kept = "keeps its" if fate.carried == 1 else "keep their"
-        note(f"{counted(fate.carried, 'edited picture')} {kept} tags and ratings", quiet=quiet)
-    if fate.brought_back:
-        note(f"tags and ratings of {counted(fate.brought_back, 'picture')} are back", quiet=quiet)
-    if fate.set_aside:
-        path, member = fate.set_aside[0]
-        name = os.fsdecode(path) + (f"/{member}" if member else "")
-        note(
-            f"tags and ratings of {counted(len(fate.set_aside), 'picture')} that left are kept, and come "
-            f"back with the same pictures; the first is {name}",
-            quiet=quiet,
-        )
 
 
 def _tell_taken_out(outcome: Outcome) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from diptych.cli import tag_by_hand
-from diptych.cli.console import clean, complain, fitted, screen
+from diptych.cli.console import clean, complain, fitted, note, screen
 from diptych.errors import counted
+
+if TYPE_CHECKING:
+    from diptych.catalog.annotations import Fate
 
 SHOWN_FAILURES = 10
 
@@ -70,3 +74,20 @@ def print_failures(failures: list[dict[str, str]]) -> None:
     if len(failures) > SHOWN_FAILURES:
         typer.echo(f"  and {len(failures) - SHOWN_FAILURES} more (all of them with --json)", err=True)
     raise typer.Exit(1)
+
+
+def note_fate(fate: Fate, *, quiet: bool = False) -> None:
+    """Say what became of tags and ratings when files changed or left."""
+    if fate.carried:
+        kept = "keeps its" if fate.carried == 1 else "keep their"
+        note(f"{counted(fate.carried, 'edited picture')} {kept} tags and ratings", quiet=quiet)
+    if fate.brought_back:
+        note(f"tags and ratings of {counted(fate.brought_back, 'picture')} are back", quiet=quiet)
+    if fate.set_aside:
+        path, member = fate.set_aside[0]
+        name = os.fsdecode(path) + (f"/{member}" if member else "")
+        note(
+            f"tags and ratings of {counted(len(fate.set_aside), 'picture')} that left are kept, and come "
+            f"back with the same pictures; the first is {name}",
+            quiet=quiet,
+        )
