@@ -18,6 +18,7 @@ TO_FORMAT_2 = """
 ALTER TABLE contents DROP COLUMN taken_from;
 ALTER TABLE contents DROP COLUMN own_data;
 ALTER TABLE files DROP COLUMN changed;
+DROP INDEX files_sidecar_data;
 ALTER TABLE files DROP COLUMN sidecar_data;
 ALTER TABLE roots DROP COLUMN archives;
 ALTER TABLE roots DROP COLUMN system_folders;

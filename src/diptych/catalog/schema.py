@@ -78,6 +78,7 @@ CREATE TABLE files (
     UNIQUE (path, member)
 );
 CREATE INDEX files_content ON files (content);
+CREATE INDEX files_sidecar_data ON files (content) WHERE sidecar_data <> '';
 
 CREATE TABLE tags (
     content BIGINT NOT NULL,
@@ -158,6 +159,7 @@ ALTER TABLE contents ADD COLUMN taken_from TEXT;
 ALTER TABLE contents ADD COLUMN own_data TEXT NOT NULL DEFAULT '';
 ALTER TABLE files ADD COLUMN changed BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE files ADD COLUMN sidecar_data TEXT NOT NULL DEFAULT '';
+CREATE INDEX files_sidecar_data ON files (content) WHERE sidecar_data <> '';
 ALTER TABLE roots ADD COLUMN archives INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE roots ADD COLUMN system_folders INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE ratings (

@@ -7,6 +7,7 @@ killed at any instant can be undone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -189,8 +190,9 @@ class _Run:
                 self.moved.annotated += 1
         self.store.forget([(os.fsencode(name), "") for name in gone])
         if reason is None:
-            last = self.place(names[-1])
-            self.moved.size += file.size if last.lstat().st_nlink <= len(names) else 0
+            with contextlib.suppress(OSError):  # of a drive that went away right after
+                links = self.place(names[-1]).lstat().st_nlink
+                self.moved.size += file.size if links <= len(names) else 0
         return reason
 
     def _move_name(self, name: Path, keep: File, line: dict[str, object]) -> str | None:
