@@ -8,11 +8,14 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from make_pairs import picture
+from make_pairs import picture, write_tar
 
 from diptych.embeddings.tables import chunks, columns_of, read_chunk
 from diptych.errors import DataError
 from diptych.media.text_files import TextEncodingWarning
+from diptych.pairs import shards, walk
+from diptych.pairs.folders import Folder
+from diptych.pairs.shards import TarPairs
 from diptych.pairs.sources import describe
 from diptych.pairs.tables import Table
 
@@ -158,3 +161,57 @@ def test_names_of_a_table_find_files_of_the_other_normal_form(tmp_path: Path, fi
     (tmp_path / "t.csv").write_text("\n".join(rows))
     source = Table(tmp_path / "t.csv").open()
     assert len({source.read(n).image for n in range(8)}) == 8
+
+
+HOSTILE = [("i/0\ud800.png", "a \udc80 dog"), ("i/1\0.png", "a cat"), ("i/2.png", "a lion")]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_names_that_no_file_has_are_records_that_cannot_be_read(desk: Path, kind: str) -> None:
+    path = desk / f"t.{kind}"
+    if kind == "jsonl":
+        path.write_text("\n".join(json.dumps({"filepath": name, "title": text}) for name, text in HOSTILE))
+    else:
+        arrow = pytest.importorskip("pyarrow")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        columns = {
+            name: arrow.array([row[at].encode("utf-8", "surrogatepass") for row in HOSTILE])
+            for at, name in enumerate(("filepath", "title"))
+        }
+        texts = {name: column.view(arrow.string()) for name, column in columns.items()}
+        parquet.write_table(arrow.table(texts), path)
+    source = Table(path).open()
+    assert len(source.hashes()) == 3
+    for index in (0, 1):
+        with pytest.raises(DataError, match=r"cannot be read"):
+            source.read(index)
+    assert "".join(text for n in range(3) for text in source.captions(n)).encode()
+    assert source.read(2).captions == ("a lion",)
+
+
+def test_files_too_long_for_a_picture_or_a_caption(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in (3, 4, 5):
+        (desk / "i" / f"{n}.txt").write_text("a dog")
+    for name in ("3.png", "4.txt"):
+        with (desk / "i" / name).open("r+b") as file:
+            file.truncate(2**31)  # takes no room on the disk
+    source = Folder(desk / "i").open()
+    assert [source.key(n) for n in range(3)] == ["3.png", "4.png", "5.png"]
+    with pytest.raises(DataError, match=r"3\.png cannot be read.*over the limit"):
+        source.image(0)
+    with pytest.raises(DataError, match=r"4\.txt is over"):
+        source.captions(1)
+    assert source.captions(2) == ("a dog",)
+    for module in (walk, shards):
+        monkeypatch.setattr(module, "LARGEST_TEXT", 10)
+    tar = write_tar(
+        desk / "0.tar",
+        [
+            (f"{n}.{kind}", data)
+            for n, text in enumerate((b"a dog", b"a long tale"))
+            for kind, data in (("png", picture(n)), ("txt", text))
+        ],
+    )
+    assert [record.captions for record in walk.Walk(str(tar))] == [("a dog",)]
+    pairs = TarPairs(tar).open()
+    assert [pairs.captions(n) for n in range(2)] == [("a dog",), ()]

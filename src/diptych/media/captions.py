@@ -53,19 +53,25 @@ def parse_json(data: bytes, name: str = "JSON with captions") -> dict[str, Any]:
     True
     """
     try:
-        value = _unicode(json.loads(_text(data, name)))
+        value = without_surrogates(json.loads(_text(data, name)))
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
-def _unicode(value: Any) -> Any:
-    """The value, its strings without lone surrogates."""
+def without_surrogates(value: Any) -> Any:
+    r"""A value out of JSON, each half of a surrogate pair in its strings replaced by U+FFFD.
+
+    Examples
+    --------
+    >>> without_surrogates({"caption": ["\ud800 dog"]}) == {"caption": ["\ufffd dog"]}
+    True
+    """
     if isinstance(value, str):
         return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if isinstance(value, dict):
-        return {_unicode(name): _unicode(one) for name, one in value.items()}
-    return [_unicode(one) for one in value] if isinstance(value, list) else value
+        return {without_surrogates(name): without_surrogates(inner) for name, inner in value.items()}
+    return [without_surrogates(inner) for inner in value] if isinstance(value, list) else value
 
 
 def captions_of_fields(fields: Mapping[str, Any], name: str | None = None) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from typing import IO
 from diptych.errors import DataError
 
 _HEAD = 4096  # bytes looked at for an encoding without a mark
-_LARGEST = 2**26  # bytes of a text that is read whole: lists of labels and captions are far smaller
+LARGEST_TEXT = 2**26  # bytes of a text that is read whole: lists of labels and captions are far smaller
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF8, "utf-8"),
@@ -164,13 +164,24 @@ def lines_of(text: str) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def read_text_file(path: Path, most: int = _LARGEST) -> str:
+def read_text_file(path: Path, most: int = LARGEST_TEXT) -> str:
     """The whole text of a file, see `decode_text`.
 
     Raises
     ------
     DataError
         Not there, larger than `most` bytes, or not a text.
+    """
+    return decode_text(read_text_bytes(path, most), path)
+
+
+def read_text_bytes(path: Path, most: int = LARGEST_TEXT) -> bytes:
+    """The bytes of a text file, undecoded.
+
+    Raises
+    ------
+    DataError
+        Not there, or larger than `most` bytes.
     """
     try:
         with path.open("rb") as file:
@@ -180,7 +191,7 @@ def read_text_file(path: Path, most: int = _LARGEST) -> str:
         raise DataError(f"{_printable(path)} cannot be read: {reason}") from error
     if len(data) > most:
         raise DataError(f"{_printable(path)} is over {most:,} bytes: expected a list or a text")
-    return decode_text(data, path)
+    return data
 
 
 def text_lines(file: IO[bytes], name: str | Path) -> Iterator[tuple[str, int]]:

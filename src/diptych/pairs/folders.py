@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from diptych.errors import DataError
+from diptych.errors import DataError, ImageError
 from diptych.media import find_images
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.media.keys import companions
+from diptych.media.sources import Limits, name_of, read_source
+from diptych.media.text_files import read_text_bytes
 from diptych.pairs.captions import DEFAULT_TEMPLATES
 from diptych.pairs.records import LabelledSource, Source, require_records
 
@@ -73,7 +75,7 @@ class _FolderSource(Source):
         return self.paths[index].relative_to(self.root).as_posix()
 
     def image(self, index: int) -> bytes:
-        return read_file(self.paths[index])
+        return read_picture(self.paths[index])
 
 
 class _Folder(_FolderSource):
@@ -92,10 +94,10 @@ class _Folder(_FolderSource):
     def captions(self, index: int) -> tuple[str, ...]:
         text, fields = self._texts[index]
         if self._field is None and text is not None:
-            return captions_of_text(read_file(text), str(text))
+            return captions_of_text(read_text_bytes(text), str(text))
         if fields is None:
             return ()
-        return captions_of_fields(parse_json(read_file(fields), str(fields)), self._field)
+        return captions_of_fields(parse_json(read_text_bytes(fields), str(fields)), self._field)
 
 
 class _LabelledFolder(LabelledSource, _FolderSource):
@@ -113,9 +115,16 @@ class _LabelledFolder(LabelledSource, _FolderSource):
         )
 
 
-def read_file(path: Path) -> bytes:
-    """Read a file whole, or raise DataError."""
+def read_picture(path: Path) -> bytes:
+    """The bytes of a picture's file.
+
+    Raises
+    ------
+    DataError
+        Not there, empty, over `Limits.max_bytes`, or of a name that no file has.
+    """
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+        return read_source(path, Limits())
+    except (ImageError, ValueError) as error:
+        reason = str(error).removeprefix("cannot be read: ")
+        raise DataError(f"{name_of(path)} cannot be read: {reason}") from error

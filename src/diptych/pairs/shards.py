@@ -18,6 +18,7 @@ from diptych.media import IMAGE_SUFFIXES
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.media.keys import Companions, split_key
 from diptych.media.patterns import find_files
+from diptych.media.text_files import LARGEST_TEXT
 from diptych.pairs.captions import DEFAULT_TEMPLATES
 from diptych.pairs.grouping import SECOND
 from diptych.pairs.order import distinct_names
@@ -112,6 +113,10 @@ class _TarSource(Source):
     def _bytes(self, place: Sequence[int] | NDArray[np.int64]) -> bytes:
         return self.tars[int(place[0])].blob.read(int(place[1]), int(place[2]))
 
+    def _text(self, place: Sequence[int] | NDArray[np.int64]) -> bytes:
+        """The bytes of a member with captions; nothing of one that is too long for that."""
+        return self._bytes(place) if place[2] <= LARGEST_TEXT else b""
+
     def _pictures(self, number: int) -> Iterator[_Picture]:
         """The pictures of an archive.
 
@@ -157,10 +162,10 @@ class _TarPairs(_TarSource):
     def captions(self, index: int) -> tuple[str, ...]:
         text, fields = self._texts[index], self._objects[index]
         if text[0] >= 0 and self._field is None:
-            return captions_of_text(self._bytes(text), f"{self.keys[index]}.txt")
+            return captions_of_text(self._text(text), f"{self.keys[index]}.txt")
         if fields[0] < 0:
             return ()
-        return captions_of_fields(parse_json(self._bytes(fields), f"{self.keys[index]}.json"), self._field)
+        return captions_of_fields(parse_json(self._text(fields), f"{self.keys[index]}.json"), self._field)
 
 
 class _LabelledTar(LabelledSource, _TarSource):
@@ -172,7 +177,7 @@ class _LabelledTar(LabelledSource, _TarSource):
             known: set[str] = set()
             for picture in self._pictures(number):
                 place = picture.helpers.get(".json")
-                fields = {} if place is None else parse_json(self._bytes(place), f"{picture.key}.json")
+                fields = {} if place is None else parse_json(self._text(place), f"{picture.key}.json")
                 inside = picture.key[len(self.names[number]) + 1 :]
                 label = _label_of(inside, fields, description.label_field)
                 if label is None:

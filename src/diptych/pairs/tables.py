@@ -18,11 +18,12 @@ from typing import IO, Any
 
 from diptych.disk import file_inside
 from diptych.errors import DataError
+from diptych.media.captions import without_surrogates
 from diptych.media.parquet import open_parquet, rows_of
 from diptych.media.patterns import find_files, refuse_remote
 from diptych.media.text_files import table_head, text_lines
 from diptych.media.unicode_text import existing_path
-from diptych.pairs.folders import read_file
+from diptych.pairs.folders import read_picture
 from diptych.pairs.records import Source, require_records
 from diptych.pairs.tars import Spool
 
@@ -94,7 +95,7 @@ class _Table(Source):
 
     def image(self, index: int) -> bytes:
         place = self._places[index]
-        return read_file(place) if isinstance(place, Path) else self._blob.read(*place)
+        return read_picture(place) if isinstance(place, Path) else self._blob.read(*place)
 
     def captions(self, index: int) -> tuple[str, ...]:
         return self._captions[index]
@@ -172,7 +173,7 @@ def _json_rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
             for number, (line, _) in enumerate(text_lines(file, path), start=1):
                 if not line.strip():
                     continue
-                row = json.loads(line)
+                row = without_surrogates(json.loads(line))
                 if not isinstance(row, dict):
                     raise ValueError(f"line {number} is no object with fields")
                 if number == 1:

@@ -19,6 +19,7 @@ from diptych.errors import DataError
 from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.media.locations import open_location, retried
 from diptych.media.tars import TarReader, headers
+from diptych.media.text_files import LARGEST_TEXT
 from diptych.pairs.grouping import IMAGE, SECOND, Group, Grouping
 
 # Of a member: its bytes, or its header where they can be read later; None where they are not wanted.
@@ -116,7 +117,7 @@ class Walk:
                 wanted, last = group.number >= start and self._wanted(group.number), group
                 # Captions may be lent to a record that is wanted.
                 if wanted or (grouping.role != IMAGE and not seekable):
-                    grouping.keep(_bytes(tar, member))
+                    grouping.keep(_bytes(tar, member, grouping.role))
                 else:
                     grouping.keep(member if seekable else None)
             # An archive ends with a block of zeros; one that does not was cut off, if only there.
@@ -131,7 +132,7 @@ class Walk:
         for group in groups:
             if group.number >= start and self._wanted(group.number):
                 parts = {
-                    role: _bytes(tar, part) if isinstance(part, tarfile.TarInfo) else part
+                    role: _bytes(tar, part, role) if isinstance(part, tarfile.TarInfo) else part
                     for role, part in group.parts.items()
                 }
                 if (record := self._record(group, parts)) is not None:
@@ -157,7 +158,10 @@ class Walk:
         return None
 
 
-def _bytes(tar: TarReader, member: tarfile.TarInfo) -> bytes:
+def _bytes(tar: TarReader, member: tarfile.TarInfo, role: str) -> bytes:
+    """What a member holds; nothing of a text that is too long to be captions."""
+    if role != IMAGE and member.size > LARGEST_TEXT:
+        return b""
     data = tar.extractfile(member)
     return b"" if data is None else data.read()
 
