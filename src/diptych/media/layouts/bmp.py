@@ -178,20 +178,18 @@ def _picture(data: bytes, header: _Header) -> Image.Image:
 def _plain(data: bytes, header: _Header) -> Image.Image:
     height, stride = header.height, header.stride
     rows = _rows(data, height, stride)
-    if header.bits <= 8:
+    if header.bits == 8:
+        return _coloured(rows[:, : header.width], header.palette)
+    if header.bits < 8:
         bits = np.unpackbits(rows, axis=1)[:, : header.width * header.bits]
         weights = 1 << np.arange(header.bits - 1, -1, -1)
         indices = bits.reshape(height, header.width, header.bits) @ weights.astype(np.uint8)
         return _coloured(indices.astype(np.uint8), header.palette)
     size = header.bits // 8
-    if size == 3:
-        parts = rows[:, : header.width * 3].reshape(height, header.width, 3).astype(np.uint32)
-        values = parts[..., 0] | parts[..., 1] << 8 | parts[..., 2] << 16
-    else:
-        values = np.ascontiguousarray(rows[:, : header.width * size]).view(f"<u{size}").astype(np.uint32)
-    channels = [_channel(values, mask) for mask in header.masks[:3]]
+    samples = rows[:, : header.width * size].reshape(height, header.width, size)
+    channels = [_channel(samples, mask) for mask in header.masks[:3]]
     if header.masks[3]:
-        alpha = _channel(values, header.masks[3])
+        alpha = _channel(samples, header.masks[3])
         if alpha.any():
             channels.append(alpha)
     return Image.fromarray(np.stack(channels, axis=-1))
@@ -205,12 +203,18 @@ def _rows(data: bytes, height: int, stride: int) -> NDArray[np.uint8]:
     return np.frombuffer(data[:needed].ljust(needed, b"\0"), np.uint8).reshape(height, stride)
 
 
-def _channel(values: NDArray[Any], mask: int) -> NDArray[np.uint8]:
-    """The bits of a mask, spread over 0 to 255."""
+def _channel(samples: NDArray[np.uint8], mask: int) -> NDArray[np.uint8]:
+    """The bits of a mask, spread over 0 to 255, (height, width); of samples (height, width, bytes)."""
+    height, width, size = samples.shape
     if not mask:
-        return np.zeros(values.shape, np.uint8)
+        return np.zeros((height, width), np.uint8)
     shift = (mask & -mask).bit_length() - 1
     most = mask >> shift
+    if most == 255 and shift % 8 == 0 and shift // 8 < size:
+        return samples[..., shift // 8]  # a whole byte, as in nearly every file
+    values: NDArray[Any] = samples[..., 0].astype(np.uint32)
+    for place in range(1, size):
+        values |= samples[..., place].astype(np.uint32) << np.uint32(8 * place)
     part = (values & np.uint32(mask)).astype(np.uint64) >> np.uint64(shift)
     return ((part * 255 + most // 2) // most).astype(np.uint8)
 
@@ -219,7 +223,9 @@ def _coloured(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.I
     """Indices behind the end of the palette are black."""
     whole = np.zeros((256, 3), np.uint8)
     whole[: len(palette)] = palette
-    return Image.fromarray(whole[indices])
+    image = Image.fromarray(np.ascontiguousarray(indices))
+    image.putpalette(whole.tobytes())
+    return image.convert("RGB")
 
 
 def _upright(image: Image.Image, header: _Header) -> Image.Image:

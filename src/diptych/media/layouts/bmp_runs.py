@@ -18,18 +18,18 @@ def unpack_runs(data: bytes, width: int, height: int, *, four_bits: bool) -> tup
         00 03 01 02 03 00      1 2 3
         00 02 05 01      five to the right, one row on
     """
-    pixels = np.zeros((height, width), np.uint8)
+    pixels = bytearray(width * height)
     x = y = at = 0
     while at + 1 < len(data) and y < height:
         count, value = data[at], data[at + 1]
         at += 2
         if count:
-            values = np.resize(_two(value) if four_bits else np.array([value], np.uint8), count)
+            values = (_two(value) * ((count + 1) // 2))[:count] if four_bits else bytes((value,)) * count
         elif value == _END_OF_ROW:
             x, y = 0, y + 1
             continue
         elif value == _END:
-            return pixels, 1.0
+            return _shaped(pixels, width, height), 1.0
         elif value == _MOVE:
             if at + 1 >= len(data):
                 break
@@ -37,14 +37,20 @@ def unpack_runs(data: bytes, width: int, height: int, *, four_bits: bool) -> tup
             continue
         else:
             length = (value + 1) // 2 if four_bits else value
-            raw = np.frombuffer(data[at : at + length], np.uint8)
-            values = (np.stack([raw >> 4, raw & 15], axis=1).reshape(-1) if four_bits else raw)[:value]
+            raw = data[at : at + length]
+            values = (b"".join(map(_two, raw)) if four_bits else raw)[:value]
             at += length + length % 2
         part = values[: max(width - x, 0)]
-        pixels[y, x : x + len(part)] = part
+        start = y * width + x
+        pixels[start : start + len(part)] = part
         x += len(values)
-    return pixels, min((y + x / max(width, 1)) / max(height, 1), 1.0)
+    return _shaped(pixels, width, height), min((y + x / max(width, 1)) / max(height, 1), 1.0)
 
 
-def _two(value: int) -> NDArray[np.uint8]:
-    return np.array([value >> 4, value & 15], np.uint8)
+def _shaped(pixels: bytearray, width: int, height: int) -> NDArray[np.uint8]:
+    return np.frombuffer(pixels, np.uint8).reshape(height, width)
+
+
+def _two(value: int) -> bytes:
+    """The two pixels of four bits in a byte."""
+    return bytes((value >> 4, value & 15))
