@@ -28,7 +28,7 @@ from metadata_files import (
 from PIL import Image, TiffImagePlugin
 
 from diptych.errors import ImageError
-from diptych.media import read_details
+from diptych.media import blocks, read_details
 from diptych.media.blocks import exif_of as read_exif
 from diptych.media.exif import read_comment
 from diptych.media.iptc import data_sets, photoshop_resources
@@ -146,6 +146,32 @@ def test_xmp_over_several_segments() -> None:
     details = read_details(with_segments(encoded(xmp=note.format("").encode()), *reversed(parts)))
     assert details.captions == (("long " * 20_000).strip(),)
     assert details.keywords == ()
+
+
+def test_thousands_of_packets_and_of_ids_are_each_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for every id in every packet would take hours for a file of some megabytes."""
+    searched = []
+
+    class Counting:
+        def search(self, packet: bytes) -> object:
+            searched.append(packet)
+            return pattern.search(packet)
+
+    pattern = blocks._EXTENDED_ID
+    monkeypatch.setattr(blocks, "_EXTENDED_ID", Counting())
+    packets = [b"http://ns.adobe.com/xap/1.0/\0" + b"%04d" % n for n in range(1000)]
+    ids = [b"http://ns.adobe.com/xmp/extension/\0" + b"%032d" % n + bytes(8) for n in range(1000)]
+    read_details(with_segments(encoded(), *((0xE1, segment) for segment in packets + ids)))
+    assert len(searched) <= 1001
+
+
+def test_photoshop_s_segments_are_read_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    keyword = resource(0x0404, b"\x1c\x02\x19\x00\x03dog")
+    halves = [b"Photoshop 3.0\0" + keyword[:9], b"Photoshop 3.0\0" + keyword[9:]]
+    data = with_segments(encoded(), *((0xED, half) for half in halves))
+    assert read_details(data).keywords == ("dog",)
+    monkeypatch.setattr(blocks, "_LARGEST", 12)
+    assert read_details(data).keywords == ()
 
 
 def test_texts_of_a_png() -> None:

@@ -200,3 +200,12 @@ def test_a_receiver_without_a_time_leaves_its_day(time: object) -> None:
     gps = {29: "2008:08:08"} | ({} if time is None else {7: time})
     details = read_details(encoded(exif=exif_of({}, None, gps)))
     assert (details.taken, details.taken_from) == (datetime(2008, 8, 8), "EXIF GPS date (UTC) (day only)")
+
+
+@pytest.mark.parametrize(
+    "text", ["2013" + " " * 10**6 + "x", "2013:" + " " * 10**6 + "\t" * 10**6, "2013\n:\n5"]
+)
+def test_a_million_blanks_in_a_date_come_to_an_end(text: str) -> None:
+    date = read_date(text)
+    assert date is not None
+    assert date.start.year == 2013

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from diptych.errors import DataError
-from diptych.media import find_images
+from diptych.media import find_images, text_files
 from diptych.media.captions import captions_of_text, parse_json
 from diptych.media.text_files import (
     TextEncodingWarning,
@@ -186,3 +186,32 @@ def test_of_both_forms_the_one_that_is_written_is_meant(tmp_path: Path) -> None:
     for form in ("NFC", "NFD"):
         (tmp_path / unicodedata.normalize(form, "ü.txt")).write_text(form)
     assert existing_path(tmp_path / "ü.txt").read_text() == "NFC"
+
+
+@pytest.mark.parametrize("end", ["", "\r", "\n"])
+def test_a_line_of_utf16_is_searched_a_bounded_number_of_times(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = []
+
+    class Counting:
+        def findall(self, text: str) -> list[str]:
+            searched.append(len(text))
+            return pattern.findall(text)
+
+    pattern = text_files._WIDE_LINE
+    monkeypatch.setattr(text_files, "_WIDE_LINE", Counting())
+    for size in (2**20, 2**21):
+        searched.clear()
+        data = codecs.BOM_UTF16_LE + (f"first{end}" + "x" * size).encode("utf-16-le")
+        lines = [line for line, _ in text_lines(io.BytesIO(data), "t.csv")]
+        assert lines == ([f"first{end}", "x" * size] if end else ["first" + "x" * size])
+        assert sum(searched) <= size + 2**17
+
+
+@pytest.mark.parametrize("before", range(2**15 - 3, 2**15 + 2))
+def test_line_ends_at_the_end_of_a_piece(before: int) -> None:
+    text = "x" * before + "\r\n" + "y" * 2**15 + "\rz\n"
+    lines = list(text_lines(io.BytesIO(codecs.BOM_UTF16_LE + text.encode("utf-16-le")), "t.csv"))
+    assert [line for line, _ in lines] == ["x" * before + "\r\n", "y" * 2**15 + "\r", "z\n"]
+    assert sum(size for _, size in lines) == 2 * len(text) + 2

@@ -190,3 +190,25 @@ def test_many_keywords_go_and_come() -> None:
     assert made is not None
     assert keywords_in(made) == (("Oma & Opa", "dog", *words), tuple(words))
     assert merge_keywords(made, []) == LIGHTROOM.encode()
+
+
+def test_documents_within_documents_are_not_read() -> None:
+    """Each level would be read once for every level above it."""
+    for depth in (0, 1, 500):
+        fields = _nested(depth)
+        assert fields.texts("dc:title") == ["title 0"]
+        assert fields.texts("mwg-rs:Name") == ["Anna"]
+
+
+def _nested(depth: int) -> XmpFields:
+    inside = ""
+    for level in range(depth, -1, -1):
+        inside = (
+            f'<rdf:RDF><rdf:Description dc:title="title {level}"><m:Regions><rdf:li m:Name="Anna"/>{inside}'
+            "</m:Regions></rdf:Description></rdf:RDF>"
+        )
+    names = (
+        'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:dc="http://purl.org/dc/elements/1.1/" '
+        'xmlns:m="http://www.metadataworkinggroup.com/schemas/regions/"'
+    )
+    return XmpFields([f"<x {names}>{inside}</x>".encode()])

@@ -6,6 +6,7 @@ decodes a pixel, and a damaged block is passed over.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from diptych.media.iptc import EXIF_RESOURCE, IPTC_RESOURCE, XMP_RESOURCE, photo
 
 _TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP = 700, 33723, 34377
 _EXTENDED = b"http://ns.adobe.com/xmp/extension/\0"
+_EXTENDED_ID = re.compile(rb"HasExtendedXMP\s*(?:=\s*[\"']|>\s*)([0-9A-Fa-f]{32})")
 _XMP_MARK, _EXIF_MARK, _PHOTOSHOP_MARK = b"http://ns.adobe.com/xap/1.0/\0", b"Exif\0\0", b"Photoshop 3.0\0"
 _MOST_STEPS = 100_000  # boxes or sub-blocks walked through in one file
 _LARGEST = 2**24  # bytes of metadata read from one box
@@ -131,7 +133,9 @@ def _bytes_of(exif: Image.Exif, tag: int) -> bytes:
 
 def _of_jpeg(image: Image.Image, blocks: Blocks) -> Blocks:
     """Segments of any number: Photoshop's are joined, extended XMP comes after the packet it extends."""
-    packets, photoshop, comments = [*blocks.xmp], b"", []
+    packets, comments = [*blocks.xmp], []
+    photoshop: list[bytes] = []
+    room = _LARGEST
     extended: dict[bytes, list[tuple[int, bytes]]] = {}
     for name, segment in getattr(image, "applist", ()):
         if name == "COM":
@@ -143,11 +147,13 @@ def _of_jpeg(image: Image.Image, blocks: Blocks) -> Blocks:
         elif segment.startswith(_XMP_MARK):
             packets.append(segment[len(_XMP_MARK) :])
         elif segment.startswith(_PHOTOSHOP_MARK):
-            photoshop += segment[len(_PHOTOSHOP_MARK) :]
+            photoshop.append(segment[len(_PHOTOSHOP_MARK) :][:room])
+            room -= len(photoshop[-1])
     # An edited file may hold the rest of an older packet, too: the packet names its own.
-    named = [guid for guid in extended if any(guid in packet for packet in packets)]
-    packets += [b"".join(part for _, part in sorted(extended[guid])) for guid in named]
-    return _of_photoshop(replace(blocks, xmp=_once(packets), texts=tuple(comments)), photoshop)
+    # Each packet is searched once: a file may have thousands of packets and of ids.
+    named = {match[1] for packet in packets if (match := _EXTENDED_ID.search(packet))}
+    packets += [b"".join(part for _, part in sorted(extended[guid])) for guid in extended if guid in named]
+    return _of_photoshop(replace(blocks, xmp=_once(packets), texts=tuple(comments)), b"".join(photoshop))
 
 
 def _of_photoshop(blocks: Blocks, data: bytes | dict[int, bytes]) -> Blocks:

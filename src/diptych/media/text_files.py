@@ -248,18 +248,22 @@ def _plain_lines(file: IO[bytes], name: str | Path) -> Iterator[tuple[str, int]]
 def _wide_lines(file: IO[bytes], encoding: str, name: str | Path) -> Iterator[tuple[str, int]]:
     """Lines of UTF-16 and UTF-32, where a byte 10 may be half of a letter."""
     decoder = codecs.getincrementaldecoder(encoding)()
-    left = ""
+    pieces: list[str] = []  # of a line whose end has not come yet, or of which CR may go on with LF
     while True:
         data = file.read(2**16)
         try:
-            text = left + decoder.decode(data, final=not data)
+            text = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
             raise _cut_short(name, encoding) from error
-        left = ""
-        lines = _WIDE_LINE.findall(text)
-        # A line that ends in CR may go on with LF in the next piece.
-        if data and lines and not lines[-1].endswith("\n"):
-            left = lines.pop()
+        ended = pieces and pieces[-1].endswith("\r")
+        pieces.append(text)
+        # Pieces are put together once, at the end of their line: at every piece would be quadratic.
+        if data and (not text or not (ended or _ENDS.search(text))):
+            if not text:
+                pieces.pop()
+            continue
+        lines = _WIDE_LINE.findall("".join(pieces))
+        pieces = [lines.pop()] if data and lines and not lines[-1].endswith("\n") else []
         for line in lines:
             yield line, len(line.encode(encoding))
         if not data:

@@ -152,7 +152,9 @@ def _properties(root: ElementTree.Element) -> Iterator[tuple[str, list[str]]]:
     Only of descriptions that stand directly in rdf:RDF: deeper ones describe other pictures, such as the
     ingredients of a montage.
     """
-    for rdf in root.iter(f"{_RDF}RDF"):
+    for rdf in _outside_rdf([root]):
+        if rdf.tag != f"{_RDF}RDF":
+            continue
         for description in rdf.findall(f"{_RDF}Description"):
             for attribute, value in description.items():
                 if (name := _named(attribute)) and value.strip():
@@ -161,6 +163,19 @@ def _properties(root: ElementTree.Element) -> Iterator[tuple[str, list[str]]]:
                 if name := _named(element.tag):
                     yield name, _texts(element)
                     yield from _people(name, element)
+
+
+def _outside_rdf(elements: Iterable[ElementTree.Element]) -> Iterator[ElementTree.Element]:
+    """Elements and what is in them, in the document's order; not what is in an rdf:RDF.
+
+    Documents within documents would be read once for each level.
+    """
+    waiting = list(elements)[::-1]
+    while waiting:
+        element = waiting.pop()
+        yield element
+        if element.tag != f"{_RDF}RDF":
+            waiting.extend(reversed(element))
 
 
 def _named(tag: str) -> str:
@@ -191,7 +206,7 @@ def _people(name: str, element: ElementTree.Element) -> Iterator[tuple[str, list
     """Names of faces, which stand deep in the lists of regions."""
     if name not in ("MP:RegionInfo", "mwg-rs:Regions"):
         return
-    for inner in element.iter():
+    for inner in _outside_rdf([element]):
         found = {_named(attribute): value for attribute, value in inner.items()}
         found[_named(inner.tag)] = inner.text or ""
         for field in ("mwg-rs:Name", "MPReg:PersonDisplayName"):
