@@ -6,6 +6,7 @@ import io
 import struct
 import threading
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from diptych.errors import ImageError
-from diptych.media import load_image, native, pillow, read_details
+from diptych.media import blocks_png, load_image, native, pillow, png, read_details
 
 GREEN = (10, 200, 30)
 
@@ -112,6 +113,56 @@ def test_metadata_refuses_no_png(extra: bytes, place: Any) -> None:
     data = place(encoded(Image.new("RGB", (32, 32), GREEN)), extra)
     assert np.unique(np.asarray(load_image(data)).reshape(-1, 3), axis=0).tolist() == [list(GREEN)]
     assert (read_details(data).width, read_details(data).format) == (32, "PNG")
+
+
+def unpacked_by(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Bytes unpacked meanwhile, by this package or by Pillow; of damaged streams the most allowed."""
+    total, make = 0, zlib.decompressobj
+
+    class Counting:
+        def __init__(self) -> None:
+            self.inner = make()
+
+        def decompress(self, data: bytes, most: int = 0) -> bytes:
+            nonlocal total
+            try:
+                result = self.inner.decompress(data, most)
+            except zlib.error:
+                total += most
+                raise
+            total += len(result)
+            return result
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(zlib, "decompressobj", Counting)
+        work()
+    return total
+
+
+@pytest.mark.parametrize(
+    ("extra", "times"),
+    [
+        (chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(2**22))), 1),
+        (chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(2**22))[:-9] + b"\xff" * 9), 1),
+        (chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**23))), 2 * 4),
+        (chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**23))[:-9] + b"\xff" * 9), 2 * 4),
+        (chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(bytes(2**20))), 3 * 4),
+    ],
+    ids=["profile", "damaged profile", "text", "damaged text", "text of a megabyte"],
+)
+def test_what_is_left_out_of_a_png_is_counted_as_unpacked(
+    extra: bytes, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few kilobytes can hold many chunks of 16 MB."""
+    monkeypatch.setattr(png, "_ALL_TEXTS", 2**24)  # a quarter of the real limits
+    monkeypatch.setattr(blocks_png, "_MOST_UNPACKED", 2**24)
+    data = in_front(encoded(Image.new("RGB", (32, 32), GREEN)), extra * 100)
+    for read in (load_image, read_details):  # Pillow unpacks what is kept once more
+        with_all = unpacked_by(lambda read=read: read(data), monkeypatch)  # type: ignore[misc]
+        assert with_all <= times * 2**22 + 2**16, read
 
 
 def test_what_is_sound_in_a_png_is_still_read() -> None:

@@ -6,6 +6,7 @@ continuous integration (`CI` is set) it must be there.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from layout_writers import DEFLATE, PACKBITS, SHORT, bmp, packed_bits, pcx_bits,
 
 from diptych.errors import ImageError
 from diptych.media import load_image
+from diptych.media.layouts import tiff_strips
 
 WIDTH, HEIGHT = 43, 26  # no multiple of anything
 _LEVELS = np.add.outer(np.arange(HEIGHT) * 5, np.arange(WIDTH) * 2)[..., None] + np.array([0, 25, -40])
@@ -242,6 +244,31 @@ def test_other_layouts_are_refused_by_name(data: bytes, named: str) -> None:
     with pytest.raises(ImageError, match=named) as caught:
         load_image(data)
     assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_more_samples_than_pictures_have_are_refused_before_there_is_memory_for_them(
+    planar: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[logging.LogRecord] = []
+    last = logging.Handler()
+    last.emit = printed.append  # type: ignore[method-assign]
+    monkeypatch.setattr(logging, "lastResort", last)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    eleven, many = np.repeat(RGB, 4, axis=-1)[..., :11], np.zeros((HEIGHT, WIDTH, 400), np.uint8)
+    eleven[..., :3] = RGB
+    fitting = tiff(eleven, COLOURS, bits=8, extra=(0,) * 8, planar=planar)
+    assert np.array_equal(np.asarray(load_image(fitting)), RGB)
+    deepest = tiff(deep(eleven, 32), COLOURS, bits=32, extra=(0,) * 8, planar=planar)
+    monkeypatch.setattr(tiff_strips, "_LARGEST", WIDTH * HEIGHT * 44 - 1)
+    monkeypatch.setattr(np, "empty", None)
+    for data, named in (
+        (tiff(many, COLOURS, bits=8, extra=(0,) * 397, planar=planar), "400 samples, expected at most 11"),
+        (deepest, "of samples, over the limit"),
+    ):
+        with pytest.raises(ImageError, match=named):
+            load_image(data)
+    assert not printed
 
 
 def test_samples_of_no_stated_kind_and_selections_are_no_transparency() -> None:

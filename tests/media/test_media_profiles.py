@@ -190,6 +190,18 @@ def test_png_gamma_and_chromaticities() -> None:
     assert near(colour_of(nonsense), IN_P3, 0)
 
 
+@pytest.mark.parametrize(
+    ("mode", "stored"), [("L", 55), ("LA", (55, 255)), ("I;16", 55 << 8), ("RGB", (55,) * 3)]
+)
+def test_gamma_and_colour_numbers_hold_for_greys_too(mode: str, stored: Any) -> None:
+    dark = encoded(Image.new(mode, (16, 16), stored))
+    assert near(colour_of(dark), (55, 55, 55), 0)
+    for kind, data in ((b"gAMA", struct.pack(">I", 100_000)), (b"cICP", bytes([1, 8, 0, 1]))):
+        linear = with_chunk(dark, kind, data)
+        assert near(colour_of(linear), (128, 128, 128)), kind
+        assert near(colour_of(linear, srgb=False), (55, 55, 55), 0)
+
+
 def test_png_colour_numbers_outrank_all() -> None:
     p3 = encoded(Image.new("RGB", (16, 16), IN_P3))
     assert near(colour_of(with_chunk(p3, b"cICP", bytes([12, 13, 0, 1]))), COLOUR)

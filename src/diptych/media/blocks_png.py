@@ -16,6 +16,7 @@ from PIL import Image
 
 from diptych.media.exif import repaired, sound
 from diptych.media.iptc import IPTC_RESOURCE, photoshop_resources
+from diptych.media.png import DENSEST
 
 _HEAD = 8  # bytes before the first chunk
 _MOST_CHUNKS = 100_000
@@ -83,14 +84,17 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, str, bytes]]:
         if kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt", b"tIME") and length <= _LARGEST:
             data, name = file.read(length), ""
             if kind in (b"iTXt", b"tEXt", b"zTXt"):
-                name, data = _text_chunk(kind, data, min(left, _LARGEST))
-                left -= len(data)
+                name, data, unpacked = _text_chunk(kind, data, min(left, _LARGEST))
+                left -= unpacked
             yield kind, name, data
         at += length + 12
 
 
-def _text_chunk(kind: bytes, data: bytes, most: int) -> tuple[str, bytes]:
-    """Name and text of a chunk, unpacked; no text where it is damaged or too long."""
+def _text_chunk(kind: bytes, data: bytes, most: int) -> tuple[str, bytes, int]:
+    """Name and text of a chunk, unpacked, and how many bytes that took, whether they are kept or not.
+
+    There is no text where it is damaged or longer than `most`; nothing is unpacked where that is 0.
+    """
     name, _, rest = data.partition(b"\0")
     packed = kind == b"zTXt"
     if packed:
@@ -98,11 +102,14 @@ def _text_chunk(kind: bytes, data: bytes, most: int) -> tuple[str, bytes]:
     elif kind == b"iTXt":
         packed = rest[:1] == b"\1"
         rest = rest[2:].split(b"\0", 2)[-1]  # behind the language and the translated name
+    size = len(rest)
     if packed:
         unpacker = zlib.decompressobj()
-        text = sound(lambda: unpacker.decompress(rest, max(most, 1)), b"")
-        rest = b"" if unpacker.unconsumed_tail else text
-    return name.decode("latin-1"), rest
+        text = sound(lambda: unpacker.decompress(rest, most), None) if most > 0 else b""
+        # How far a damaged one was unpacked is not known: the most that it may have been.
+        size = min(most, DENSEST * len(rest)) if text is None else len(text)
+        rest = b"" if most <= 0 or text is None or unpacker.unconsumed_tail else text
+    return name.decode("latin-1"), rest, size
 
 
 def _unhexed(data: bytes) -> bytes:

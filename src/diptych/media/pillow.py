@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -68,13 +69,19 @@ def _install_check() -> None:
 
 
 def quiet_pillow() -> None:
-    """Keep Pillow's remarks on odd but readable files ("Corrupt EXIF data") off the screen.
+    """Keep Pillow's remarks on odd files ("Corrupt EXIF data") off the screen.
+
+    A program's own handlers of logging still get what Pillow logs.
 
     One narrow filter, put in place once and again where it was removed. `catch_warnings` would not do: it
     swaps the process's filters, which decoding threads would leave in any order.
     """
     if not any(rule[:3] == ("ignore", None, UserWarning) and _is_ours(rule[3]) for rule in warnings.filters):
         warnings.filterwarnings("ignore", category=UserWarning, module=_MODULES)
+    # Without any handler, logging prints errors ("More samples per pixel than can be decoded") itself.
+    logger = logging.getLogger("PIL")
+    if not any(isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+        logger.addHandler(logging.NullHandler())
 
 
 def _is_ours(module: object) -> bool:

@@ -23,7 +23,8 @@ _MOST_CHUNKS = 100_000  # walked through in one file
 _LARGEST_CHUNK = 2**26  # bytes of metadata read from one
 _LARGEST_PROFILE = 2**24  # bytes, unpacked
 _LARGEST_TEXT = 2**20  # bytes, unpacked: Pillow's own limit for one
-_ALL_TEXTS = 2**26  # and for those of one file
+DENSEST = 1032  # bytes that one of deflate's can stand for
+_ALL_TEXTS = 2**26  # and for those of one file; the most that is unpacked of them, kept or not
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def _walk(file: BinaryIO) -> tuple[list[_Chunk], dict[str, Any]]:
     """Chunks to be left out, and what Pillow would not read: long profiles, colour numbers."""
     bad: list[_Chunk] = []
     found: dict[str, Any] = {}
-    texts, size = 0, _size_of(file)
+    texts, profiles, size = 0, 0, _size_of(file)
+    unpacked = 0  # bytes of texts, of those that are left out, too
     for chunk in _chunks(file):
         if not chunk.is_metadata:
             continue
@@ -98,7 +100,9 @@ def _walk(file: BinaryIO) -> tuple[list[_Chunk], dict[str, Any]]:
         if data is None:
             bad.append(chunk)
         elif chunk.kind == b"iCCP":
-            profile = _profile(data)
+            # Only the first is unpacked: a file has one, and a few kilobytes can hold many of 16 MB.
+            profiles += 1
+            profile = _profile(data) if profiles == 1 else None
             if profile is None or len(profile) > _LARGEST_TEXT:
                 bad.append(chunk)
             if profile:
@@ -106,7 +110,8 @@ def _walk(file: BinaryIO) -> tuple[list[_Chunk], dict[str, Any]]:
         elif chunk.kind == b"cICP" and len(data) == 4:
             found["cicp"] = (data[0], data[1])
         elif chunk.kind in (b"tEXt", b"zTXt", b"iTXt"):
-            length = _text_length(chunk.kind, data)
+            length, work = _text_length(chunk.kind, data, _ALL_TEXTS - unpacked)
+            unpacked += work
             texts += length
             if length > _LARGEST_TEXT or texts > _ALL_TEXTS:
                 bad.append(chunk)
@@ -164,23 +169,28 @@ def _profile(data: bytes) -> bytes | None:
     return profile if unpacker.eof else None
 
 
-def _text_length(kind: bytes, data: bytes) -> int:
-    """Bytes of a text, unpacked; over every limit where it cannot be."""
+def _text_length(kind: bytes, data: bytes, left: int) -> tuple[int, int]:
+    """Bytes of a text, over the limit where it is longer, and the most that were unpacked to know.
+
+    Once nothing is left of what may be unpacked, a packed text is over the limit.
+    """
     rest = data.partition(b"\0")[2]
     if kind == b"tEXt":
-        return len(rest)
+        return len(rest), 0
     if kind == b"zTXt":
         packed = rest[1:]
     else:
         packed = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
         if rest[:1] != b"\1":
-            return len(packed)
+            return len(packed), 0
+    if left <= 0:
+        return _LARGEST_TEXT + 1, 0
     try:
         unpacker = zlib.decompressobj()
         length = len(unpacker.decompress(packed, _LARGEST_TEXT))
     except zlib.error:
-        return 0  # Pillow passes over it
-    return length + 1 if unpacker.unconsumed_tail else length
+        return 0, min(_LARGEST_TEXT, DENSEST * len(packed))  # Pillow passes over it
+    return (length + 1 if unpacker.unconsumed_tail else length), length
 
 
 def _without(file: BinaryIO, bad: list[_Chunk]) -> BinaryIO:

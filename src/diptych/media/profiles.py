@@ -37,6 +37,10 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 _D50 = np.array([0.9642, 1.0, 0.8249])
 
 
+class _MadeProfile(bytes):
+    """A profile of RGB made from a file's numbers or gamma, which hold for its greys, too."""
+
+
 def profile_of(image: Image.Image) -> bytes | None:
     """The ICC profile that says what a picture's colours mean; None where they are sRGB or nothing says.
 
@@ -82,6 +86,8 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
     PIL.Image.Image or None
         In mode RGB; None where the profile changes nothing: it is sRGB, broken, or of another kind of pixels.
     """
+    if image.mode == "L" and isinstance(profile, _MadeProfile):
+        image = image.convert("RGB")
     transform = _transform(profile, image.mode) if image.mode in _SPACES else None
     return None if transform is None else transform(image)
 
@@ -180,7 +186,7 @@ def _matrix_profile(
     tags = {b"desc": _description(), b"cprt": b"text\0\0\0\0none\0", b"wtpt": _xyz_tag(_D50)}
     tags |= {name: _xyz_tag(matrix[:, i]) for i, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
     tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), _curve_tag(gamma))
-    return _packed(tags)
+    return _MadeProfile(_packed(tags))
 
 
 def _xyz(x: float, y: float) -> NDArray[np.float64]:

@@ -41,7 +41,7 @@ class TiffPicture(TiffImagePlugin.TiffImageFile):
         self.layout = _layout(self)
         try:
             super()._setup()
-        except (SyntaxError, KeyError, ValueError):
+        except (SyntaxError, LookupError, ValueError):
             # A size is all that a header is asked for; what the layout is comes up when pixels are.
             self._mode = "RGB"
             tags = self.tag_v2

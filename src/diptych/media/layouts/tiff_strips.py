@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
 from diptych.errors import ImageError
+from diptych.media.layouts.lazy import LayoutError
 from diptych.media.layouts.tiff_samples import Layout
 
 _STRIP_OFFSETS, _STRIP_BYTES, _STRIP_ROWS = 273, 279, 278
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 _SHORT, _LONG = 3, 4
 _MOST_PIECES = 1_000_000
+_MOST_EXTRA = 8  # samples beside the colours: transparency, selections, spot inks
+_USUAL = 16  # bytes of a pixel, such as four samples of 32 bits: for these the limit of pixels is enough
+_LARGEST = 2**31  # bytes of all samples where pixels have more
 _REVERSED = np.array([int(f"{value:08b}"[::-1], 2) for value in range(256)], np.uint8)
 
 
@@ -37,9 +41,12 @@ def read_samples(data: bytes, layout: Layout) -> NDArray[Any]:
     ------
     ImageError
         Strips or tiles are missing, or lie outside of the file.
+    LayoutError
+        There are more samples than pictures have.
     OSError
         They cannot be decompressed.
     """
+    _check_samples(layout)
     width, height = layout.size
     planes, depth = (layout.samples, 1) if layout.planar else (1, layout.samples)
     across, down, offsets, lengths = _pieces(layout)
@@ -63,6 +70,23 @@ def read_samples(data: bytes, layout: Layout) -> NDArray[Any]:
                 part = block[: bottom - top, : right - left]
                 result[top:bottom, left:right, plane : plane + depth] = part
     return result
+
+
+def _check_samples(layout: Layout) -> None:
+    """Refuse more samples than pictures have, before there is memory for them."""
+    width, height = layout.size
+    most = layout.colours + _MOST_EXTRA
+    if layout.samples > most:
+        raise LayoutError(
+            f"a TIFF of {layout.described}: {layout.samples:,} samples, expected at most {most}"
+        )
+    each = layout.samples * layout.dtype.itemsize
+    size = width * height * each
+    if each > _USUAL and size > _LARGEST:
+        raise LayoutError(
+            f"a TIFF of {layout.described}: {size / 2**30:.1f} GiB of samples, over the limit of "
+            f"{_LARGEST / 2**30:.0f} GiB"
+        )
 
 
 def _pieces(layout: Layout) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
