@@ -181,3 +181,9 @@ def test_members_hold_what_they_say() -> None:
     """The toy of this file writes captions that name their file."""
     assert members(["a.txt", "b.json"]) == [("a.txt", b"a.txt"), ("b.json", b'{"caption": "b.json"}')]
     assert io.BytesIO(PICTURE).read(4) == b"\x89PNG"
+
+
+def test_half_of_a_surrogate_pair_is_replaced_in_captions_of_data_sets(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture(0))
+    (tmp_path / "a.json").write_text(r'{"caption": "\ud800 dog"}')
+    assert read_captioned(tmp_path, "caption", "test")[1] == [("\ufffd dog",)]

@@ -59,6 +59,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         Negatives(tmp_path / "nowhere.jsonl", 1)
 
 
+@pytest.mark.filterwarnings("ignore::diptych.media.text_files.TextEncodingWarning")
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("any") / "n.jsonl"
@@ -73,3 +74,9 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
 def test_a_line_ends_where_json_lines_end(tmp_path: Path) -> None:
     line = json.dumps({"caption": "a\u2028b", "negatives": ["c\x85d"]}, ensure_ascii=False)
     assert len(Negatives(write(tmp_path / "n.jsonl", line, line), 1)) == 1
+
+
+def test_half_of_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "n.jsonl").write_text(r'{"caption": "a", "negatives": ["b\ud800"]}')
+    known = Negatives(tmp_path / "n.jsonl", 1)
+    assert known.of(["a"], np.array([1], np.uint64)) == [["b\ufffd"]]

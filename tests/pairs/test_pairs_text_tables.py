@@ -215,3 +215,26 @@ def test_files_too_long_for_a_picture_or_a_caption(desk: Path, monkeypatch: pyte
     assert [record.captions for record in walk.Walk(str(tar))] == [("a dog",)]
     pairs = TarPairs(tar).open()
     assert [pairs.captions(n) for n in range(2)] == [("a dog",), ()]
+
+
+def test_tables_of_several_folders_may_call_different_pictures_alike(tmp_path: Path) -> None:
+    for n, folder in enumerate(("x", "y")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.jpg").write_bytes(picture(n))
+        (tmp_path / folder / "t.csv").write_text(f"filepath,title\n1.jpg,a dog\n./1.jpg,{folder}\n")
+    whole = tmp_path / "y" / "1.jpg"
+    (tmp_path / "x" / "more.csv").write_text(f"filepath,title\n{whole},a lion\n{tmp_path}/2.jpg,a cat\n")
+    tables = [tmp_path / "x" / "t.csv", tmp_path / "y" / "t.csv"]
+    source = Table([*tables, tmp_path / "x" / "more.csv"]).open()
+    assert [(source.key(n), source.captions(n)) for n in range(len(source))] == [
+        ("x/t.csv/1.jpg", ("a dog", "x")),
+        ("y/t.csv/1.jpg", ("a dog", "y", "a lion")),
+        (f"{tmp_path}/2.jpg", ("a cat",)),
+    ]
+    assert len(set(source.hashes().tolist())) == 3
+    alone = Table(tables[0]).open()
+    assert [alone.key(n) for n in range(len(alone))] == ["1.jpg"]
+    rooted = Table(tables, root=tmp_path / "x").open()  # one folder: one picture
+    assert [(rooted.key(n), rooted.captions(n)) for n in range(len(rooted))] == [
+        ("1.jpg", ("a dog", "x", "a dog", "y"))
+    ]

@@ -13,6 +13,7 @@ from diptych.datasets.archives import Entry, Unread
 from diptych.datasets.containers import entries_of, scan
 from diptych.datasets.parts import OUTSIDE, select_part
 from diptych.media import IMAGE_SUFFIXES
+from diptych.media.captions import without_surrogates
 from diptych.media.keys import CAPTION_SUFFIXES, Companions
 from diptych.media.text_files import decode_text, lines_of
 
@@ -56,7 +57,7 @@ def _captions(name: str, data: bytes, field: str) -> tuple[str, ...] | str:
         return f"its {suffix} was not read: {data.reason}"
     try:
         text = decode_text(data, name)
-        record = json.loads(text) if suffix == ".json" else {field: lines_of(text)}
+        record = without_surrogates(json.loads(text)) if suffix == ".json" else {field: lines_of(text)}
     except (ValueError, RecursionError) as error:  # DataError and JSONDecodeError are ValueErrors
         return f"its {suffix} cannot be read: {error}"
     if not isinstance(record, dict):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.errors import DataError
+from diptych.media.captions import without_surrogates
 from diptych.media.text_files import lines_of, read_text_file
 from diptych.pairs.order import UInts, mix, unit
 
@@ -87,7 +88,7 @@ class Negatives:
 
 def _parse(line: str, where: str) -> tuple[str, list[str]]:
     try:
-        value = json.loads(line)
+        value = without_surrogates(json.loads(line))
         caption, missed = value["caption"], value["negatives"]
         if isinstance(caption, str) and isinstance(missed, list) and all(isinstance(m, str) for m in missed):
             return caption.strip(), [text.strip() for text in missed if text.strip()]

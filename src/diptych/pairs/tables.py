@@ -24,6 +24,7 @@ from diptych.media.patterns import find_files, refuse_remote
 from diptych.media.text_files import table_head, text_lines
 from diptych.media.unicode_text import existing_path
 from diptych.pairs.folders import read_picture
+from diptych.pairs.order import distinct_names
 from diptych.pairs.records import Source, require_records
 from diptych.pairs.tars import Spool
 
@@ -37,6 +38,9 @@ _LONGEST_CELL = min(2**24, sys.maxsize)  # characters; csv refuses more than 131
 @dataclass(frozen=True)
 class Table:
     """A table of pairs; rows that name the same picture are one record with several captions.
+
+    Records are called as the table calls their pictures. Of several tables, each with its own folder, the
+    table's name stands before that: two of them may call different pictures "1.jpg".
 
     Parameters
     ----------
@@ -80,10 +84,13 @@ class _Table(Source):
         self._spool = Spool(str(description.path))
         self._known: dict[Path, int] = {}
         self._root_given = description.root is not None
-        for path in find_files(description.path):
+        paths = find_files(description.path)
+        names = distinct_names([str(path) for path in paths])
+        for path, name in zip(paths, names, strict=True):
+            prefix = f"{name}/" if len(paths) > 1 and not self._root_given else ""
             root = path.parent if description.root is None else Path(description.root).expanduser()
             for image, *captions in _rows(path, description):
-                self._add(root, image, tuple(text for cell in captions for text in _texts(cell)))
+                self._add(root, prefix, image, tuple(text for cell in captions for text in _texts(cell)))
         self._blob = self._spool.done()
         require_records(self, description.path, f"rows with {' and '.join(description.columns)}")
 
@@ -100,7 +107,7 @@ class _Table(Source):
     def captions(self, index: int) -> tuple[str, ...]:
         return self._captions[index]
 
-    def _add(self, root: Path, image: Any, captions: tuple[str, ...]) -> None:
+    def _add(self, root: Path, prefix: str, image: Any, captions: tuple[str, ...]) -> None:
         if isinstance(image, dict):  # as Hugging Face data sets keep pictures
             image = image.get("bytes") or image.get("path")
         if not captions or not image or not isinstance(image, str | bytes):
@@ -120,7 +127,7 @@ class _Table(Source):
                 self._captions[self._known[path]] += captions
             else:
                 self._known[path] = len(self)
-                self._append(image, path, captions)
+                self._append(image if Path(image).is_absolute() else prefix + image, path, captions)
 
     def _append(self, key: str, place: Path | tuple[int, int], captions: tuple[str, ...]) -> None:
         self._keys.append(key)
