@@ -166,7 +166,7 @@ def test_libtiff_prints_nothing_and_its_reason_is_told(capfd: pytest.CaptureFixt
     for worker in workers:
         worker.join()
     assert len(set(reasons)) == 1
-    assert "scanline" in reasons[0] or "Not enough data" in reasons[0]
+    assert "(libtiff)" in reasons[0]  # in its words: what they are depends on the bytes that were lost
     assert capfd.readouterr().err == ""
 
 
