@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from diptych.catalog.spaces import MOST_VALUES
+from diptych.catalog.database import in_parts
 
 if TYPE_CHECKING:
     from diptych.catalog.database import Database
@@ -121,12 +121,9 @@ class Fate:
 
 def read_annotations(database: Database, contents: Iterable[int]) -> dict[int, Annotations]:
     """Annotations of those of these contents that have any."""
-    numbers = list(contents)
     tags: dict[int, list[tuple[str, str, float]]] = {}
     ratings: dict[int, list[tuple[str, int]]] = {}
-    for start in range(0, len(numbers), MOST_VALUES):
-        part = numbers[start : start + MOST_VALUES]
-        marks = ", ".join("?" * len(part))
+    for marks, part in in_parts(list(contents)):
         for content, *entry in database.all(
             f"SELECT content, origin, tag, score FROM tags WHERE content IN ({marks}) "
             f"AND origin NOT IN {_READ} ORDER BY origin, tag",

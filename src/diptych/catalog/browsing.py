@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from diptych.catalog.database import in_parts
 from diptych.catalog.entries import Entry, read_entries, when
 from diptych.catalog.filters import Filter, allowed_rows, of_files
-from diptych.catalog.spaces import MOST_VALUES
 from diptych.catalog.tags import ratings_of
 from diptych.errors import InputError
 
@@ -113,7 +113,7 @@ def _keys(
 
 def _dates(database: Database, contents: Sequence[int]) -> dict[int, tuple[Any, ...]]:
     found: dict[int, tuple[Any, ...]] = {}
-    for marks, part in _parts(contents):
+    for marks, part in in_parts(contents):
         for content, taken, changed in database.all(
             "SELECT c.id, c.taken, (SELECT MIN(f.modified) FROM files f WHERE f.content = c.id "
             f"AND f.modified <> 0) FROM contents c WHERE c.id IN ({marks})",
@@ -128,7 +128,7 @@ def _names(database: Database, contents: Sequence[int], where: Filter) -> dict[i
     """By the file that passes the filter, which is the one that is shown."""
     passes, values = of_files(where, database)
     found: dict[int, tuple[Any, ...]] = {}
-    for marks, part in _parts(contents):
+    for marks, part in in_parts(contents):
         for content, path, member in database.all(
             f"SELECT f.content, f.path, f.member FROM files f WHERE f.content IN ({marks}) "
             f"{f'AND {passes}' if passes else ''} ORDER BY f.path DESC, f.member DESC",
@@ -140,9 +140,3 @@ def _names(database: Database, contents: Sequence[int], where: Filter) -> dict[i
 
 def _name_key(path: bytes, member: str, content: int) -> tuple[Any, ...]:
     return (os.fsdecode(path).casefold(), member.casefold(), path, member, content)
-
-
-def _parts(contents: Sequence[int]) -> list[tuple[str, list[int]]]:
-    """As many numbers at a time as one statement may name, with their marks."""
-    parts = [list(contents[start : start + MOST_VALUES]) for start in range(0, len(contents), MOST_VALUES)]
-    return [(", ".join("?" * len(part)), part) for part in parts]

@@ -13,7 +13,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from diptych.catalog import schema
 from diptych.catalog.connections import ThreadConnections
@@ -22,6 +22,8 @@ from diptych.media.sources import name_of
 from diptych.media.unicode_text import caseless
 
 Row = tuple[Any, ...]
+T = TypeVar("T")
+MOST_VALUES = 500  # in one statement; SQLite of old took 999
 _NUMBERS = itertools.count()  # of connections: which one counted `data_version`?
 PATIENCE = 120.0  # seconds that a writer waits for another's transaction
 
@@ -251,3 +253,16 @@ def _told(path: Path) -> Iterator[None]:
         if type(error) is not sqlite3.DatabaseError:
             raise CatalogError(f"{path}: {error}") from error
         raise CatalogError(f"{path} is not a catalogue's database, or is damaged: {error}") from error
+
+
+def in_parts(values: Sequence[T]) -> Iterator[tuple[str, list[T]]]:
+    """As many values at a time as one statement may name, with their marks.
+
+    Examples
+    --------
+    >>> list(in_parts([7, 8, 9]))
+    [('?, ?, ?', [7, 8, 9])]
+    """
+    for start in range(0, len(values), MOST_VALUES):
+        part = list(values[start : start + MOST_VALUES])
+        yield ", ".join("?" * len(part)), part

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from diptych.catalog.database import Database
+from diptych.catalog.database import Database, in_parts
 from diptych.catalog.filters import Filter, of_files
 from diptych.catalog.records import CAPTION_END
-from diptych.catalog.spaces import MOST_VALUES
 from diptych.catalog.tags import ratings_of
 from diptych.errors import ImageError
 from diptych.media import load_image
@@ -125,8 +124,7 @@ def read_entries(database: Database, contents: Sequence[int], *, prefer: Filter 
     Of several files of a picture one that passes the filter comes first.
     """
     found: dict[int, Entry] = {}
-    for start in range(0, len(contents), MOST_VALUES):
-        part = [int(one) for one in contents[start : start + MOST_VALUES]]
+    for _, part in in_parts([int(content) for content in contents]):
         found.update((entry.content, entry) for entry in _entries(database, part, prefer))
     return [found[int(content)] for content in contents if int(content) in found]
 
@@ -195,9 +193,7 @@ def failures(database: Database) -> list[tuple[Path, str, str]]:
 def digests_of(database: Database, contents: Sequence[int]) -> dict[int, bytes]:
     """The hash of each of these pictures' bytes."""
     found: dict[int, bytes] = {}
-    for start in range(0, len(contents), MOST_VALUES):
-        part = [int(one) for one in contents[start : start + MOST_VALUES]]
-        marks = ", ".join("?" * len(part))
+    for marks, part in in_parts([int(content) for content in contents]):
         for content, digest in database.all(f"SELECT id, hash FROM contents WHERE id IN ({marks})", part):
             found[content] = bytes(digest)
     return found
@@ -222,9 +218,7 @@ class Hashes:
 def hashes_of(database: Database, contents: Sequence[int]) -> Hashes:
     """The hashes of these pictures, in that order."""
     found: dict[int, tuple[int, int]] = {}
-    for start in range(0, len(contents), MOST_VALUES):
-        part = [int(one) for one in contents[start : start + MOST_VALUES]]
-        marks = ", ".join("?" * len(part))
+    for marks, part in in_parts([int(content) for content in contents]):
         for content, first, second in database.all(
             "SELECT id, difference_hash, perceptual_hash FROM contents "
             f"WHERE id IN ({marks}) AND difference_hash IS NOT NULL",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import pathspec
 
 from diptych.errors import InputError
 from diptych.media.system_folders import is_in_system_folder
+from diptych.media.unicode_text import composed
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,14 @@ class FolderRules:
     def matching(self, relative: str) -> list[str]:
         """The patterns that leave out this path below the base; a folder's path ends with a slash."""
         return [
-            pattern for pattern in self.exclude if _compiled((pattern,), self.base).match_file(_nfc(relative))
+            pattern
+            for pattern in self.exclude
+            if _compiled((pattern,), self.base).match_file(composed(relative))
         ]
 
     def excludes(self, relative: str) -> bool:
         """Whether some pattern leaves out this path below the base; a folder's path ends with a slash."""
-        return bool(self.exclude) and _compiled(self.exclude, self.base).match_file(_nfc(relative))
+        return bool(self.exclude) and _compiled(self.exclude, self.base).match_file(composed(relative))
 
     def leaves_out(self, path: Path, *, member: bool = False) -> bool:
         """Whether a walk of the base does not come to this file below it.
@@ -170,9 +172,9 @@ def _git_patterns(pattern: str, base: Path) -> list[str]:
     >>> [_git_patterns(one, Path("/home/me")) for one in ("thumbs", "a/b", "/a", "/home/me/a/", "#recycle")]
     [['thumbs'], ['**/a/b'], ['/a'], ['/a/'], ['\\#recycle']]
     """
-    text = _nfc(os.path.expanduser(pattern)).removeprefix("./")  # noqa: PTH111 - keeps a slash at the end
+    text = composed(os.path.expanduser(pattern)).removeprefix("./")  # noqa: PTH111 - keeps a slash at the end
     if text.startswith("/"):
-        for home in (_nfc(str(base)), _nfc(os.path.realpath(base))):
+        for home in (composed(str(base)), composed(os.path.realpath(base))):
             if home != "/" and text.startswith(f"{home}/"):
                 text = text.removeprefix(home)
                 break
@@ -185,8 +187,3 @@ def _git_patterns(pattern: str, base: Path) -> list[str]:
         text = f"{text[:-1]}\\ "
     # `a/**` leaves out all that is in a folder: then the folder itself need not be listed.
     return [text, text.removesuffix("**")] if text.endswith("/**") and text.strip("/*") else [text]
-
-
-def _nfc(text: str) -> str:
-    """Composed letters: macOS writes names decomposed, keyboards and terminals do not."""
-    return unicodedata.normalize("NFC", text)

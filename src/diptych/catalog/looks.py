@@ -18,10 +18,10 @@ import numpy as np
 
 from diptych.catalog.cells import cell_hashes
 from diptych.catalog.closer import Closer
+from diptych.catalog.database import in_parts
 from diptych.catalog.entries import Entry, load_entry, of_first_file, read_entries
 from diptych.catalog.parts import Glance, small_grey
 from diptych.catalog.pixels import SIDE, Look
-from diptych.catalog.spaces import MOST_VALUES
 from diptych.catalog.words import PROBES, picture_words
 from diptych.errors import ImageError, MissingExtraError
 from diptych.inputs import processors
@@ -123,9 +123,7 @@ class Looks:
         self._seen.clear()
 
     def _kept(self, columns: str, contents: Sequence[int]) -> Iterator[tuple[Any, ...]]:
-        for start in range(0, len(contents), MOST_VALUES):
-            part = contents[start : start + MOST_VALUES]
-            marks = ", ".join("?" * len(part))
+        for marks, part in in_parts(contents):
             yield from self.database.all(
                 f"SELECT content, {columns} FROM glances WHERE content IN ({marks})", part
             )

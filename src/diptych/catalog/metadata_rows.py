@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from diptych.catalog.annotations import SIDECAR
-from diptych.catalog.spaces import MOST_VALUES
+from diptych.catalog.database import in_parts
 from diptych.catalog.tags import keep_keywords, keep_rating
 from diptych.media.dates import trust
 from diptych.media.sidecar_fields import SidecarFields, merge_fields
@@ -52,10 +52,7 @@ def sum_up_sidecars(database: Database, contents: Iterable[int]) -> None:
     A sidecar's date stands in for the picture's own where it is trusted more, its place where the picture has
     none; the picture's own are kept in `contents.own_data` meanwhile.
     """
-    numbers = sorted(set(contents))
-    for start in range(0, len(numbers), MOST_VALUES):
-        part = numbers[start : start + MOST_VALUES]
-        marks = ", ".join("?" * len(part))
+    for marks, part in in_parts(sorted(set(contents))):
         said: dict[int, list[SidecarFields]] = {}
         for content, text in database.all(
             "SELECT content, sidecar_data FROM files "

@@ -11,9 +11,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from diptych.catalog.database import Database
+from diptych.catalog.database import MOST_VALUES, Database
 from diptych.catalog.parts import Box
-from diptych.catalog.spaces import MOST_VALUES
 from diptych.catalog.verdicts import Verdict
 
 _COLUMNS = ("first", "second", "tier", "change", "whole", "bits", "cosine", "pixels", "box")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diptych.catalog.spaces import MOST_VALUES, Space
+from diptych.catalog.database import in_parts
+from diptych.catalog.spaces import Space
 from diptych.catalog.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -104,9 +105,7 @@ def chance(space: Space) -> tuple[float, float]:
 def shots_of(database: Database, contents: Sequence[int]) -> dict[int, Shot]:
     """The shots of those pictures whose camera told its name and the time."""
     found = {}
-    for start in range(0, len(contents), MOST_VALUES):
-        part = contents[start : start + MOST_VALUES]
-        marks = ", ".join("?" * len(part))
+    for marks, part in in_parts(contents):
         for content, taken, camera in database.all(
             f"SELECT id, taken, camera FROM contents WHERE id IN ({marks}) "
             "AND taken IS NOT NULL AND camera <> ''",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diptych.catalog.database import Database
+from diptych.catalog.database import Database, in_parts
 from diptych.catalog.relevance import Background
 from diptych.embedding import Stage
 from diptych.errors import DataError
@@ -23,8 +23,6 @@ from diptych.errors import DataError
 if TYPE_CHECKING:
     from diptych.catalog.segments import RowNumbers
     from diptych.encoder import FloatArray
-
-MOST_VALUES = 500  # in one statement; SQLite of old took 999
 
 
 @dataclass(frozen=True)
@@ -211,9 +209,7 @@ class Space(ABC):
     def rows_of(self, contents: Sequence[int]) -> dict[int, int]:
         """Content -> row, of those that have one."""
         found: dict[int, int] = {}
-        for start in range(0, len(contents), MOST_VALUES):
-            part = list(contents[start : start + MOST_VALUES])
-            marks = ", ".join("?" * len(part))
+        for marks, part in in_parts(contents):
             found.update(
                 self.database.all(
                     f"SELECT content, row FROM vectors WHERE space = ? AND content IN ({marks})",
@@ -225,9 +221,7 @@ class Space(ABC):
     def contents_of(self, rows: Sequence[int]) -> dict[int, int]:
         """Row -> content, of those that belong to one."""
         found: dict[int, int] = {}
-        for start in range(0, len(rows), MOST_VALUES):
-            part = [int(row) for row in rows[start : start + MOST_VALUES]]
-            marks = ", ".join("?" * len(part))
+        for marks, part in in_parts([int(row) for row in rows]):
             found.update(
                 self.database.all(
                     f"SELECT row, content FROM vectors WHERE space = ? AND row IN ({marks})",

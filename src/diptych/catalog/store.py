@@ -16,15 +16,15 @@ import numpy as np
 
 from diptych.catalog import schema
 from diptych.catalog.annotations import Fate, Place, annotate, bring_back, set_aside
-from diptych.catalog.database import Database, Sqlite
-from diptych.catalog.edits import Carried, carry
+from diptych.catalog.database import Database, Sqlite, in_parts
+from diptych.catalog.edits import carry
 from diptych.catalog.file_space import FileSpace, sweep
 from diptych.catalog.metadata_rows import keep_details, sum_up_sidecars
 from diptych.catalog.migrating import migrate
 from diptych.catalog.postgres import Postgres, PostgresSpace, is_address
 from diptych.catalog.records import DECODED, FileRecord, Found, Picture, Reread
 from diptych.catalog.segments import SEGMENT_ROWS
-from diptych.catalog.spaces import MOST_VALUES, Space, create_space, read_space
+from diptych.catalog.spaces import Space, create_space, read_space
 from diptych.disk import saving
 from diptych.errors import CatalogError
 
@@ -204,11 +204,12 @@ class Store:
                 if content is not None and picture.vector is not None:
                     numbers.append(content)
                     rows.append(picture.vector)
-            if rows:
+            if rows or replaced:
                 space = self._current(space)
+            if rows:
                 space.put(numbers, np.stack(rows))
             sum_up_sidecars(self.database, described)
-            carried = carry(self.database, self._current(space), replaced, created) if replaced else Carried()
+            carried = carry(self.database, space, replaced, created)
             fate.carried += carried.edits
             left = {before: place for before, _, place in replaced}
             fate.set_aside += self._drop_orphans(left, without_trace=carried.contents)
@@ -354,9 +355,7 @@ class Store:
     def known(self, hashes: Sequence[bytes], space: Space) -> dict[bytes, str | None]:
         """Those of these contents that need not be decoded again: embedded (None), or broken and why."""
         known: dict[bytes, str | None] = {}
-        for start in range(0, len(hashes), MOST_VALUES):
-            part = hashes[start : start + MOST_VALUES]
-            marks = ", ".join("?" * len(part))
+        for marks, part in in_parts(hashes):
             for found, error in self.database.all(
                 "SELECT c.hash, c.error FROM contents c "
                 "LEFT JOIN vectors v ON v.content = c.id AND v.space = ? "

@@ -8,14 +8,13 @@ labels fit.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from diptych.catalog.annotations import FILE, HAND, ORIGINS_READ, RATINGS, SIDECAR, clear_set_aside
-from diptych.catalog.database import Database
-from diptych.catalog.spaces import MOST_VALUES
+from diptych.catalog.database import Database, in_parts
 from diptych.errors import InputError
+from diptych.media.unicode_text import composed
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def check_tag(tag: str) -> str:
     >>> check_tag(" grandma ")
     'grandma'
     """
-    kept = unicodedata.normalize("NFC", tag.strip())
+    kept = composed(tag.strip())
     if not kept or not kept.isprintable():
         raise InputError(f"{tag!r} cannot be a tag: expected a word or some, in one line")
     return kept
@@ -172,8 +171,7 @@ def rate(database: Database, contents: Sequence[int], rating: int | None) -> int
 def ratings_of(database: Database, contents: Sequence[int]) -> dict[int, int]:
     """Content -> its rating: the one given by hand, else a sidecar's, else the file's own."""
     ratings: dict[int, dict[str, int]] = {}
-    for part in _parts(contents):
-        marks = ", ".join("?" * len(part))
+    for marks, part in in_parts([int(content) for content in contents]):
         for content, origin, rating in database.all(
             f"SELECT content, origin, rating FROM ratings WHERE content IN ({marks})", part
         ):
@@ -205,8 +203,7 @@ def count_tags(database: Database, origin: str | None = None) -> list[TagCount]:
 def given_tags(database: Database, contents: Sequence[int]) -> dict[int, tuple[str, ...]]:
     """Content -> the tags it was given here, whatever the origin, without keywords of its own file."""
     found: dict[int, dict[str, None]] = {}
-    for part in _parts(contents):
-        marks = ", ".join("?" * len(part))
+    for marks, part in in_parts([int(content) for content in contents]):
         for content, tag in database.all(
             f"SELECT content, tag FROM tags WHERE origin NOT IN (?, ?) AND content IN ({marks}) ORDER BY tag",
             (*ORIGINS_READ, *part),
@@ -217,8 +214,7 @@ def given_tags(database: Database, contents: Sequence[int]) -> dict[int, tuple[s
 
 def _scores(database: Database, origin: str, contents: Sequence[int]) -> dict[int, dict[str, float]]:
     found: dict[int, dict[str, float]] = {}
-    for part in _parts(contents):
-        marks = ", ".join("?" * len(part))
+    for marks, part in in_parts([int(content) for content in contents]):
         for content, tag, score in database.all(
             f"SELECT content, tag, score FROM tags WHERE origin = ? AND content IN ({marks})", (origin, *part)
         ):
@@ -229,8 +225,7 @@ def _scores(database: Database, origin: str, contents: Sequence[int]) -> dict[in
 def _known(database: Database, contents: Sequence[int]) -> list[int]:
     """Those of these pictures that are still there."""
     found: set[int] = set()
-    for part in _parts(contents):
-        marks = ", ".join("?" * len(part))
+    for marks, part in in_parts([int(content) for content in contents]):
         found |= {row[0] for row in database.all(f"SELECT id FROM contents WHERE id IN ({marks})", part)}
     return [content for content in contents if content in found]
 
@@ -241,9 +236,3 @@ def _replace(database: Database, origin: str, content: int, tags: Mapping[str, f
         "INSERT INTO tags (content, tag, score, origin) VALUES (?, ?, ?, ?)",
         [(content, tag, score, origin) for tag, score in tags.items()],
     )
-
-
-def _parts(contents: Sequence[int]) -> list[list[int]]:
-    """As many at a time as one statement may name."""
-    numbers = [int(content) for content in contents]
-    return [numbers[start : start + MOST_VALUES] for start in range(0, len(numbers), MOST_VALUES)]

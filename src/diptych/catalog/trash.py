@@ -30,7 +30,7 @@ from diptych.catalog.undo import Restored, Write, undo_list
 from diptych.catalog.verdicts import Tier, judge, suspect
 from diptych.errors import DiptychError, InputError, SaveError
 from diptych.media import Limits
-from diptych.media.sidecar_fields import SidecarFields
+from diptych.media.sidecar_fields import SidecarFields, merge_fields
 
 FOLDER = ".diptych-trash"  # hidden, so that indexing passes it over
 
@@ -234,9 +234,9 @@ def _annotations_of(store: Store, file: File, keep: File) -> Annotations:
         "SELECT sidecar_data FROM files WHERE path = ? AND member = '' AND sidecar_data <> ''",
         (os.fsencode(file.path),),
     )
-    fields = [SidecarFields.from_json(row[0]) for row in texts]
-    tags = tuple((HAND, word, 1.0) for said in fields for word in said.keywords)
-    ratings = tuple((HAND, said.rating) for said in fields if said.rating)
+    said = merge_fields(SidecarFields.from_json(row[0]) for row in texts)
+    tags = tuple((HAND, word, 1.0) for word in said.keywords)
+    ratings = ((HAND, said.rating),) if said.rating else ()
     if file.content == keep.content:
         return Annotations(tags, ratings)
     made = read_annotations(database, [file.content]).get(file.content, Annotations())

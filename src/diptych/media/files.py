@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from diptych.media.sources import name_of
 from diptych.media.system_folders import is_system_folder
 from diptych.media.unicode_text import existing_path
 
+_SETTLED = 2_000_000_000  # ns after a change
 IMAGE_SUFFIXES: frozenset[str] = (
     frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib"})
     | frozenset(
@@ -146,3 +148,13 @@ def _not_listed(error: OSError, folder: Path) -> ImageError:
 def is_picture(name: str) -> bool:
     """Whether a file's name says it is a picture; hidden ones are not."""
     return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def settled_time(folder: Path) -> int | None:
+    """When a folder was changed, in nanoseconds, for remembering what is in it; None right after a change.
+
+    File systems record times in steps of up to two seconds: what appears next may leave the time as it is. A
+    time to come is another machine's clock.
+    """
+    changed = folder.stat().st_mtime_ns
+    return None if 0 <= time.time_ns() - changed < _SETTLED else changed

@@ -10,16 +10,14 @@ and where there are none either, those of the key up to the first dot, as in Web
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from diptych.media.files import IMAGE_SUFFIXES
+from diptych.media.files import IMAGE_SUFFIXES, settled_time
 from diptych.media.unicode_text import caseless
 
 CAPTION_SUFFIXES = (".txt", ".json")
-_SETTLED = 2_000_000_000  # ns after a change: file systems record times in steps of up to two seconds
 
 
 def split_key(name: str) -> tuple[str, str]:
@@ -114,12 +112,8 @@ class Companions:
 def companions(picture: Path, suffixes: tuple[str, ...] = CAPTION_SUFFIXES) -> dict[str, Path]:
     """The helpers beside a picture file: suffix -> path, in the order of the suffixes; see `Companions`."""
     try:
-        changed = picture.parent.stat().st_mtime_ns
-        # What appears next may leave the time as it is. A time to come is another machine's clock.
-        if 0 <= time.time_ns() - changed < _SETTLED:
-            files = _listed(str(picture.parent), suffixes)
-        else:
-            files = _remembered(str(picture.parent), suffixes, changed)
+        folder, changed = str(picture.parent), settled_time(picture.parent)
+        files = _listed(folder, suffixes) if changed is None else _remembered(folder, suffixes, changed)
     except (OSError, ValueError):  # a folder that can be entered but not listed
         beside = (picture.with_suffix(suffix) for suffix in suffixes)
         return {path.suffix: path for path in beside if path.is_file()}

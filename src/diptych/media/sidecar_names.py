@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from diptych.media.files import settled_time
 from diptych.media.unicode_text import caseless
 
 SUPPLEMENTAL = ".supplemental-metadata"
@@ -26,7 +26,6 @@ _EDITED = re.compile(
 )
 _NUMBERED = re.compile(r"(.+?)(\(\d+\))")
 _XMP, _JSON = ".xmp", ".json"
-_SETTLED = 2_000_000_000  # ns after a change: file systems record times in steps of up to two seconds
 
 
 class Sidecars:
@@ -94,11 +93,8 @@ class Sidecars:
 def sidecars_of(picture: Path) -> list[Path]:
     """The sidecars beside a picture file, those of its whole name first, Takeout's last; see `Sidecars`."""
     try:
-        changed = picture.parent.stat().st_mtime_ns
-        if time.time_ns() - changed < _SETTLED:  # what appears next may leave the time as it is
-            sidecars = _listed(str(picture.parent))
-        else:
-            sidecars = _remembered(str(picture.parent), changed)
+        folder, changed = str(picture.parent), settled_time(picture.parent)
+        sidecars = _listed(folder) if changed is None else _remembered(folder, changed)
     except (OSError, ValueError):  # a folder that can be entered but not listed
         return []
     return [picture.with_name(name) for name in sidecars.of(picture.name)]
