@@ -43,7 +43,9 @@ def test_a_list_needs_no_model(run: Run, indexed: Path, monkeypatch: pytest.Monk
     pages = [paths(run("search", "--paths", "-k", 2, "--page", page)) for page in (1, 2)]
     assert pages == [["c.webp", "b.png"], ["a.jpg"]]
     table = run("search", "--name", "png", "--all")
-    assert table.stdout.split() == ["1", "1970-01-02", str(indexed / "b.png")]
+    rank, day, path = table.stdout.split()
+    assert (rank, day) == ("1", "1970-01-02")
+    assert path.endswith("/album/b.png")  # a long path loses its head, to fit in 80 columns
     assert "2 of 3 pictures, newest first (--page goes on)" in run("search", "-k", 2).stderr
     told = json.loads(run("search", "--tag", "sea", "--json").stdout)
     assert (told["query"], told["total"], told["searched"]) == ([], 1, 3)
