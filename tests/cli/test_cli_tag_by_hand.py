@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,17 @@ def test_pictures_are_chosen_by_filters_too(run: Run, indexed: Path) -> None:
     assert run("tag", "--rate", "reject", "--in", indexed).stdout == "3 pictures chosen, 3 rated anew\n"
     assert run("tag", "--rate", "none", "--in", indexed).stdout == "3 pictures chosen, 3 rated anew\n"
     assert run("tag", "--rate", "none", "--in", indexed).stdout == "3 pictures chosen, 0 rated anew\n"
+
+
+def test_a_picture_has_several_spellings(run: Run, indexed: Path, tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "café.png") for form in ("NFC", "NFD")]
+    shutil.copy(indexed / "b.png", indexed / names[1])
+    (tmp_path / "link").symlink_to(indexed)
+    (tmp_path / "one.jpg").symlink_to(indexed / "a.jpg")
+    assert run("index").exit_code == 0
+    for spelling in (*names, "../link/" + names[0], "../one.jpg"):
+        done = run("tag", "--rate", "5", indexed / spelling)
+        assert done.stdout.startswith("1 picture chosen"), (spelling, done.stderr)
 
 
 def test_nothing_chosen_is_said(run: Run, indexed: Path) -> None:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from metadata_files import XMP, encoded, exif_of, iptc_of, png_with, with_iptc
+from metadata_files import XMP, encoded, exif_of, iptc_of, png_with, resource, with_iptc
 from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
@@ -52,6 +52,15 @@ def test_a_block_behind_the_pixels_turns_as_it_does_when_loaded() -> None:
     data = png_with((b"eXIf", exif_of({TURN: 6}).tobytes().removeprefix(b"Exif\0\0")))
     details = read_details(data)
     assert (details.width, details.height) == load_image(data).size == (20, 40)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_photoshop_picture_turns_as_its_exif_says(depth: int) -> None:
+    block = resource(0x0422, exif_of({TURN: 6}).tobytes().removeprefix(b"Exif\0\0"))
+    head = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, 12, 16, depth, 3)
+    data = head + struct.pack(">II", 0, len(block)) + block + bytes(6 + 3 * 12 * 16 * depth // 8)
+    details = read_details(data)
+    assert (details.width, details.height) == load_image(data).size == (12, 16)
 
 
 def test_every_kind_of_source(tmp_path: Path) -> None:

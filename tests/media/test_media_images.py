@@ -119,6 +119,10 @@ def test_sixteen_bits_keep_their_high_byte() -> None:
 def test_float_pictures_are_scaled_or_clipped() -> None:
     share = Image.fromarray(np.array([[0, 0.2, 1, np.nan]], dtype=np.float32))
     assert np.asarray(to_rgb(share))[0, :, 0].tolist() == [0, 51, 255, 0]
+    over = Image.fromarray(np.array([[0, 0.2, 0.9, 1.02]], dtype=np.float32))  # a highlight, or ringing
+    assert np.asarray(load_image(over))[0, :, 0].tolist() == [0, 51, 230, 255]
+    stars = Image.fromarray(np.array([[0, 0, 0, 254]], dtype=np.float32))
+    assert np.asarray(load_image(stars))[0, :, 0].tolist() == [0, 0, 0, 254]
     levels = Image.fromarray(np.array([[-4, 51, 254.6, np.inf]], dtype=np.float32))
     assert np.asarray(to_rgb(levels))[0, :, 0].tolist() == [0, 51, 255, 255]
 

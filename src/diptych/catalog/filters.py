@@ -110,7 +110,8 @@ class Filter:
     def check(self, database: Database) -> None:
         """InputError for a folder that is neither on disk nor in the catalogue, where a drive may be away."""
         for folder in (*self.folders, *self.not_folders):
-            if not os.path.lexists(spelt := _spelt(folder, database)) and not _knows(spelt, database):
+            spelling = stored_spelling(folder, database)
+            if not os.path.lexists(spelling) and not _knows(spelling, database):
                 raise InputError(
                     f"{name_of(folder)}: there is no such file or folder, and the catalogue knows of none"
                 )
@@ -286,10 +287,10 @@ def of_files(wanted: Filter, database: Database) -> tuple[str, list[Any]]:
     """
     file = _Conditions(database)
     if wanted.folders:
-        edges = [edge for folder in wanted.folders for edge in _edges(_spelt(folder, database))]
+        edges = [edge for folder in wanted.folders for edge in _edges(stored_spelling(folder, database))]
         file.add(f"({' OR '.join([_INSIDE] * len(wanted.folders))})", *edges)
     for folder in wanted.not_folders:
-        file.add(f"NOT {_INSIDE}", *_edges(_spelt(folder, database)))
+        file.add(f"NOT {_INSIDE}", *_edges(stored_spelling(folder, database)))
     if wanted.caption:
         file.contains("f.caption", wanted.caption)
     name = f"{database.text_of('f.path')} || '/' || f.member"
@@ -324,9 +325,30 @@ def _knows(folder: Path, database: Database) -> bool:
     return bool(database.all(f"SELECT 1 FROM files f WHERE {_INSIDE} LIMIT 1", _edges(folder)))
 
 
-def _spelt(folder: Path, database: Database) -> Path:
-    """A folder as the catalogue spells it: it may be named through a link, or in another normal form."""
-    path = existing_path(Path(os.path.abspath(folder)))  # noqa: PTH100 - resolve() would follow links
+def contents_at(path: Path, database: Database) -> list[int]:
+    """Contents of a file, an archive or a folder, by any spelling that `--in` takes too.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from diptych.catalog.store import Store
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     contents_at(Path("elsewhere.jpg"), Store.create(folder).database)
+    []
+    """
+    for spelling in dict.fromkeys((stored_spelling(path, database), Path(os.path.realpath(path)))):
+        rows = database.all(
+            f"SELECT DISTINCT f.content FROM files f WHERE {_INSIDE} AND f.content IS NOT NULL",
+            _edges(spelling),
+        )
+        if rows:
+            return [row[0] for row in rows]
+    return []
+
+
+def stored_spelling(path: Path, database: Database) -> Path:
+    """A path as the catalogue spells it: it may be named through a link, or in another normal form."""
+    path = existing_path(Path(os.path.abspath(path)))  # noqa: PTH100 - resolve() would follow links
     path = Spelling(stored_rules(database)).of(path)
     if str(path).isascii() or os.path.lexists(path) or _knows(path, database):
         return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,7 +114,7 @@ def print_annotated(done: dict[str, Any]) -> None:
 
 def _chosen(store: Store, paths: Sequence[Path], where: Filter) -> tuple[list[int], list[Path]]:
     """Contents that were chosen, and paths that the catalogue does not know."""
-    from diptych.catalog.filters import allowed_rows
+    from diptych.catalog.filters import allowed_rows, contents_at
 
     if not paths and not where:
         raise typer.BadParameter(
@@ -124,7 +123,7 @@ def _chosen(store: Store, paths: Sequence[Path], where: Filter) -> tuple[list[in
     named: set[int] = set()
     unknown: list[Path] = []
     for path in paths:
-        contents = _contents_at(store, path)
+        contents = contents_at(path.expanduser(), store.database)
         named.update(contents)
         unknown += [] if contents else [path]
     if not where:
@@ -133,20 +132,3 @@ def _chosen(store: Store, paths: Sequence[Path], where: Filter) -> tuple[list[in
         return [], unknown
     fitting = set(store.active.contents_of(allowed_rows(store.active, where).tolist()).values())
     return sorted(fitting & named if paths else fitting), unknown
-
-
-def _contents_at(store: Store, path: Path) -> list[int]:
-    """Contents of a file, an archive or a folder."""
-    from diptych.catalog.scan import below
-
-    name = os.path.abspath(os.fsencode(path.expanduser()))  # noqa: PTH100 - links stay
-    for spelling in dict.fromkeys((name, os.path.realpath(name))):
-        low, high = below(spelling)
-        rows = store.database.all(
-            "SELECT DISTINCT content FROM files "
-            "WHERE (path = ? OR (path >= ? AND path < ?)) AND content IS NOT NULL",
-            (spelling, low, high),
-        )
-        if rows:
-            return [row[0] for row in rows]
-    return []

@@ -6,7 +6,10 @@ the caller has a profile, then laid over white where they are transparent, as a 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from diptych.errors import ImageError
@@ -53,7 +56,7 @@ def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
     elif image.mode.startswith("I"):
         image = _high_byte(image)
     elif image.mode == "F":
-        image = _from_float(image)
+        image = Image.fromarray(levels_of_floats(np.asarray(image)))
     colours = to_srgb(image, profile) if profile else None
     if colours is None:
         colours = _plain_rgb(image)
@@ -125,10 +128,34 @@ def _high_byte(image: Image.Image) -> Image.Image:
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 
-def _from_float(image: Image.Image) -> Image.Image:
-    values = np.nan_to_num(np.asarray(image), nan=0.0, posinf=255.0, neginf=0.0)  # (H, W)
-    scale = 255.0 if values.size and values.max() <= 1.0 else 1.0
-    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+def levels_of_floats(values: NDArray[Any], colours: int | None = None) -> NDArray[np.uint8]:
+    """Eight bits of samples stored as floating-point numbers: from 0 to 1, or from 0 to 255.
+
+    No tag says which of the two a file holds. A picture whose 99th percentile is at most 1 runs from 0 to 1:
+    highlights and the ringing of a resampling filter go over 1 and are cut off there. On the scale of 255
+    such a picture would be black. Whole numbers above 1 are levels of 255, however few they are (a line
+    drawing, stars).
+
+    Parameters
+    ----------
+    values : (..., samples) or (H, W) array
+        Not a number counts as 0.
+    colours : int, optional
+        How many of the samples decide; the others (transparency) follow them. All by default.
+    """
+    finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=np.inf, neginf=0.0)
+    deciding = finite[..., :colours]
+    deciding = deciding[np.isfinite(deciding)]
+    scale = 255.0 if deciding.size and _from_0_to_1(deciding) else 1.0
+    levels = np.clip(np.rint(np.nan_to_num(finite * scale, posinf=255.0)), 0, 255)
+    return np.asarray(levels, np.uint8)
+
+
+def _from_0_to_1(samples: NDArray[np.float32]) -> bool:
+    if samples.max() <= 1.0:
+        return True
+    few_above = np.percentile(samples, 99, method="lower") <= 1.0
+    return bool(few_above and not np.array_equal(samples, np.rint(samples)))
 
 
 def _from_lab(image: Image.Image) -> Image.Image:

@@ -39,7 +39,11 @@ class PsdPicture(PsdImagePlugin.PsdImageFile):
 def open_psd(file: BinaryIO, name: str) -> Image.Image:
     """Open a PSD or PSB; no pixel is decoded yet."""
     try:
-        return PsdPicture(file, name)
+        picture = PsdPicture(file, name)
+        for number, _, content in picture.resources:
+            if number == EXIF_RESOURCE:  # Pillow does not look there; its orientation turns the picture
+                picture.info.setdefault("exif", content)
+        return picture
     except (KeyError, SyntaxError, OSError):
         file.seek(0)
         data = file.read()

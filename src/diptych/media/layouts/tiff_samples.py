@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from diptych.media.colours import levels_of_floats
 from diptych.media.layouts.lazy import LayoutError
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, CIELAB, ICCLAB, ITULAB = range(10)
@@ -142,10 +143,8 @@ def _alpha_kind(layout: Layout) -> int | None:
 def _eight_bits(layout: Layout, samples: NDArray[Any]) -> NDArray[np.uint8]:
     levels: NDArray[Any]
     if layout.format == 3:
-        finite = np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=255.0, neginf=0.0)
-        scale = 255.0 if finite.size and finite[..., : layout.colours].max() <= 1.0 else 1.0
-        levels = np.clip(np.rint(finite * scale), 0, 255)
-    elif layout.bits < 8:
+        return levels_of_floats(samples, layout.colours)
+    if layout.bits < 8:
         levels = samples.astype(np.uint16) * 255 // (2**layout.bits - 1)
     else:
         levels = samples >> (layout.bits - 8)
