@@ -28,10 +28,10 @@ from search_vectors import World
 from diptych.catalog import Store
 from diptych.catalog.indexing import improve, space_for
 from diptych.catalog.records import FileRecord, Found, Picture
-from diptych.embedding import silent
 from diptych.encoder import Encoder
 from diptych.encoders import export, load
 from diptych.media.details import Details
+from diptych.progress import silent
 from diptych.weights import load_checkpoint
 
 WORDS = "a dog running on the beach"

@@ -9,12 +9,10 @@ vectors and failures is the caller's business.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,26 +23,17 @@ from diptych.encoder import Encoder, PreparingEncoder
 from diptych.errors import ImageError, InputError, MissingExtraError
 from diptych.inputs import counted_long_texts, processors
 from diptych.media import Limits, Source, load_image
+from diptych.progress import Progress
 
 if TYPE_CHECKING:
     from diptych.encoder import FloatArray
 
-Progress: TypeAlias = Callable[[int], None]
-Stage: TypeAlias = (
-    "Callable[[str, int | None], AbstractContextManager[Progress]]"  # opens a named step's progress
-)
 Ready: TypeAlias = "Image | FloatArray"  # a decoded picture, or what an encoder prepared of it
 
 # Decoded pixels that may wait for the encoder, and as many again inside a batch: 3 bytes each, about 200 MB.
 # A single picture over the budget still passes, alone.
 PIXEL_BUDGET = 64_000_000
 MOST_THREADS = 8  # decoding rarely keeps more busy
-
-
-@contextlib.contextmanager
-def silent(what: str, total: int | None) -> Iterator[Progress]:
-    """A stage that shows nothing."""
-    yield lambda count: None
 
 
 @dataclass(frozen=True, eq=False)

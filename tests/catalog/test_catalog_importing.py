@@ -26,11 +26,11 @@ from diptych.catalog import (
     index_pictures,
     read_entries,
 )
-from diptych.embedding import Progress, Stage
 from diptych.embeddings import embed_to_folder, read_parts
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, DataError
 from diptych.media import archives
+from diptych.progress import Progress, Stage
 from toys import COLOURS, ToyEncoder, picture, picture_bytes, tar_bytes
 
 

@@ -9,7 +9,7 @@ from catalogs import colours, content, index, paint, search
 
 from diptych.catalog import Filter, Store, forget_paths, known_roots
 from diptych.catalog.filters import allowed_rows
-from diptych.catalog.roots import stored_rules
+from diptych.catalog.paths import stored_rules
 from diptych.errors import InputError
 
 

@@ -10,7 +10,7 @@ from catalogs import colours, index
 from diptych.catalog import Store, listing, runs
 from diptych.catalog.records import Found
 from diptych.catalog.runs import ALIVE, BEAT, beating, running
-from diptych.embedding import silent
+from diptych.progress import silent
 
 
 class Clock:

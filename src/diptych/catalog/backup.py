@@ -14,8 +14,8 @@ from diptych.catalog.file_space import folder_of
 from diptych.catalog.segments import SUFFIX
 from diptych.catalog.store import FILE, Store
 from diptych.disk import saving
-from diptych.embedding import Stage, silent
 from diptych.errors import CatalogError
+from diptych.progress import Stage, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ from diptych.catalog.database import Database, Sqlite
 from diptych.catalog.file_space import FileSpace
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
-from diptych.embedding import Progress, Stage, silent
+from diptych.progress import Progress, Stage, silent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

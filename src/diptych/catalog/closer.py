@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
-from diptych.catalog.entries import load_file
 from diptych.catalog.pixels import SIDE, TEXTURE, blocks_of
 from diptych.media.archives import read_member
 from diptych.media.frames import has_several
+from diptych.media.images import load_file
 
 if TYPE_CHECKING:
     from diptych.catalog.parts import Box

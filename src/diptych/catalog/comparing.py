@@ -19,7 +19,7 @@ from diptych.catalog.proposals import Proposer
 from diptych.catalog.scenes import Scenes
 from diptych.catalog.spaces import Space
 from diptych.catalog.verdicts import Suspicion, Verdict, judge, suspect
-from diptych.embedding import Stage
+from diptych.progress import Stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -24,8 +24,8 @@ from diptych.catalog.pairs import Pairs
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
 from diptych.catalog.verdicts import TIERS, Tier
-from diptych.embedding import Stage, silent
 from diptych.errors import CatalogError, InputError
+from diptych.progress import Stage, silent
 
 Place: TypeAlias = tuple[int, int]  # device and inode
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +17,8 @@ from diptych.catalog.filters import Filter, of_files
 from diptych.catalog.records import CAPTION_END
 from diptych.catalog.tags import ratings_of
 from diptych.errors import ImageError
-from diptych.media import load_image
-from diptych.media.archives import read_member
 from diptych.media.dates import precision_of
+from diptych.media.images import load_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,15 +105,6 @@ def of_first_file(entry: Entry, read: Callable[[Path, str], T]) -> T:
             first = first or error
     assert first is not None
     raise first
-
-
-def load_file(path: Path, member: str = "", *, target: int | None = None) -> Image:
-    """The picture in one file, or in a member of an archive; as `load_entry`."""
-    if not member:
-        return load_image(path, target=target)
-    source = io.BytesIO(read_member(path, member))
-    source.name = member  # camera RAW is told by its suffix
-    return load_image(source, target=target)
 
 
 def read_entries(database: Database, contents: Sequence[int], *, prefer: Filter | None = None) -> list[Entry]:

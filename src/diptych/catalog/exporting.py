@@ -14,12 +14,12 @@ from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
 from diptych.disk import write_bytes
-from diptych.embedding import Stage, silent
 from diptych.embeddings import Manifest, write_manifest, write_part
 from diptych.embeddings.folder import IMAGES, MANIFEST, METADATA, PARTS
 from diptych.embeddings.one_file import write_file
 from diptych.errors import CatalogError, InputError
 from diptych.media.sources import name_of
+from diptych.progress import Stage, silent
 
 if TYPE_CHECKING:
     from diptych.catalog.segments import RowNumbers

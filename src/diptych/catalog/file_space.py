@@ -18,8 +18,8 @@ from diptych.catalog.database import Database
 from diptych.catalog.nearest import Nearest
 from diptych.catalog.segments import SUFFIX, Segments
 from diptych.catalog.spaces import Space, SpaceInfo
-from diptych.embedding import Stage
 from diptych.errors import CatalogError
+from diptych.progress import Stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

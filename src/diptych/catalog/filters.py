@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.catalog.reading import storable
-from diptych.catalog.roots import Spelling, stored_rules
-from diptych.catalog.scan import below
+from diptych.catalog.paths import Spelling, below, stored_rules
 from diptych.errors import InputError
 from diptych.media.sources import name_of
-from diptych.media.unicode_text import composed, existing_path
+from diptych.media.unicode_text import composed, existing_path, storable
 
 if TYPE_CHECKING:
     from diptych.catalog.database import Database

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from diptych.catalog.annotations import Fate
-from diptych.catalog.roots import Spelling, remember, rules_of, stored_rules
-from diptych.catalog.scan import below
+from diptych.catalog.paths import Spelling, below, rules_of, stored_rules
+from diptych.catalog.roots import remember
 from diptych.catalog.store import Store
 from diptych.errors import InputError
 from diptych.media.sources import name_of

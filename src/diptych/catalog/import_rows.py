@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from diptych.catalog.reading import storable
 from diptych.media import Details
 from diptych.media.patterns import is_remote
+from diptych.media.unicode_text import storable
 
 SAMPLE = 16  # pictures or texts that are embedded again
 ROWS = 500  # in one transaction, of pictures that are files

@@ -31,17 +31,19 @@ from diptych.catalog.import_rows import (
 )
 from diptych.catalog.indexing import improve, space_for
 from diptych.catalog.listing import file_at, members
-from diptych.catalog.reading import HASH_BYTES, read_ahead
+from diptych.catalog.moving import HASH_BYTES
+from diptych.catalog.reading import read_ahead
 from diptych.catalog.records import FileRecord, Found, Picture
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
-from diptych.embedding import Stage, embed_texts, silent
+from diptych.embedding import embed_texts
 from diptych.embeddings import Part, read_manifest, read_parts
 from diptych.embeddings.one_file import facts_of, read_file
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, DataError, ImageError, MissingExtraError
 from diptych.media import Limits, load_image
 from diptych.media.patterns import is_remote
+from diptych.progress import Stage, silent
 
 if TYPE_CHECKING:
     from diptych.catalog.reading import Read

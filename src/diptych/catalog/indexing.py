@@ -27,10 +27,10 @@ from diptych.catalog.runs import beating, running
 from diptych.catalog.scan import Comparison, compare, known_members, pending_files
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
-from diptych.embedding import Stage, silent
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, MissingExtraError
 from diptych.media.archives import is_archive
+from diptych.progress import Stage, silent
 
 SHOWN = 5  # names of folders in a message
 _CHUNK = 500  # files taken out in one transaction

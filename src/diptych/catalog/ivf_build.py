@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from diptych.catalog.exact import check_queries, nearest_exact, rerank
 from diptych.catalog.ivf import HEAD, Head, Ivf, Setting, checksum, collection_hash, load_faiss
 from diptych.disk import write_bytes, write_whole
-from diptych.embedding import Stage, silent
 from diptych.errors import CatalogError, InputError
+from diptych.progress import Stage, silent
 
 if TYPE_CHECKING:
     from diptych.catalog.segments import RowNumbers, Segments

@@ -19,8 +19,8 @@ from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.layout import EARLY, LATE, lay_out
 from diptych.catalog.naming import Words, name_clusters
 from diptych.catalog.search import Searcher
-from diptych.embedding import silent
 from diptych.errors import CatalogError, InputError
+from diptych.progress import silent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

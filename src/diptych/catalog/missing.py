@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from diptych.catalog.scan import AWAY, below
+from diptych.catalog.paths import below
+from diptych.catalog.scan import AWAY
 from diptych.catalog.store import Store
 
 

@@ -8,9 +8,9 @@ import os
 import shutil
 from pathlib import Path
 
-from diptych.catalog.reading import HASH_BYTES
 from diptych.errors import SaveError
 
+HASH_BYTES = 16  # of the digests that tell files apart
 _CHUNK = 2**20
 # What file systems say that know no hard links, or not this one.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EACCES}

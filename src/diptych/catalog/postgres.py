@@ -17,9 +17,9 @@ from diptych.catalog import schema
 from diptych.catalog.connections import ThreadConnections
 from diptych.catalog.database import Row
 from diptych.catalog.spaces import Space, SpaceInfo
-from diptych.embedding import Stage
 from diptych.errors import CatalogError, SaveError
 from diptych.extras import require
+from diptych.progress import Stage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,6 +18,7 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from diptych.catalog.moving import HASH_BYTES
 from diptych.catalog.records import CAPTION_END, FileRecord, Found
 from diptych.errors import ImageError, MissingExtraError
 from diptych.media.archives import Entry, is_archive, iter_members, list_archive, read_member
@@ -28,13 +29,13 @@ from diptych.media.sidecar_fields import merge_fields, read_sidecar
 from diptych.media.sidecar_names import sidecars_of
 from diptych.media.sources import name_of as printable
 from diptych.media.sources import read_source
+from diptych.media.unicode_text import storable
 from diptych.media.xmp import LARGEST
 
 if TYPE_CHECKING:
     from diptych.media import Limits
     from diptych.media.details import Details
 
-HASH_BYTES = 16
 READERS = 2
 AHEAD_FILES, AHEAD_BYTES = 32, 128 * 2**20  # read and not yet handed on
 CAPTION_BYTES = 64 * 1024
@@ -107,17 +108,6 @@ def plain_reason(reason: str, found: Found) -> str:
         for spelt in (name, printable(name)):
             reason = reason.removeprefix(f"{spelt}: ") if name else reason
     return storable(reason)
-
-
-def storable(text: str) -> str:
-    r"""A text that every database keeps: without halves of characters and without NUL.
-
-    Examples
-    --------
-    >>> storable("night \ud83d\0")
-    'night ?'
-    """
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _jobs(

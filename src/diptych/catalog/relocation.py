@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diptych.catalog.annotations import Fate
-from diptych.catalog.scan import below
+from diptych.catalog.paths import below
 from diptych.catalog.undo import is_being_written
 from diptych.disk import write_bytes
 from diptych.errors import CatalogError, InputError, counted

@@ -12,8 +12,8 @@ import numpy as np
 
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
-from diptych.embedding import Stage
 from diptych.errors import CatalogError
+from diptych.progress import Stage
 
 if TYPE_CHECKING:
     from diptych.catalog.segments import RowNumbers

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from diptych.catalog.store import Store
-from diptych.embedding import Progress, Stage
 from diptych.errors import SaveError
+from diptych.progress import Progress, Stage
 
 ALIVE = 60.0  # seconds since its last sign that another run counts as running
 BEAT = 10.0  # seconds between two signs

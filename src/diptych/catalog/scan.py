@@ -17,6 +17,7 @@ from pathlib import Path
 from diptych.catalog import schema
 from diptych.catalog.listing import Listing, members
 from diptych.catalog.moving import digest
+from diptych.catalog.paths import below
 from diptych.catalog.records import Found
 from diptych.catalog.spaces import Space
 from diptych.catalog.store import Store
@@ -172,19 +173,6 @@ def _above(path: bytes) -> Iterator[bytes]:
     while path:
         yield path
         path = path.rpartition(b"/")[0]
-
-
-def below(folder: bytes) -> tuple[bytes, bytes]:
-    """The least path inside a folder, and the least after all of them.
-
-    Examples
-    --------
-    >>> low, high = below(b"/a")
-    >>> [low <= path < high for path in (b"/a/x.jpg", b"/a-b/x.jpg", b"/b/x.jpg")]
-    [True, False, False]
-    """
-    home = folder.rstrip(b"/")
-    return home + b"/", home + b"0"  # "0" follows "/"
 
 
 def _devices(store: Store) -> frozenset[int]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from diptych.catalog.closer import Closer, confirmed
 from diptych.catalog.comparing import contents_of
-from diptych.catalog.entries import Entry, load_file, read_entries
+from diptych.catalog.entries import Entry, read_entries
 from diptych.catalog.filters import Filter, allowed_rows
 from diptych.catalog.looks import Looks, glance_at
 from diptych.catalog.moving import digest
@@ -24,6 +24,7 @@ from diptych.catalog.store import Store
 from diptych.catalog.verdicts import TIERS, Tier, Verdict, judge, suspect
 from diptych.errors import CatalogError, InputError
 from diptych.media.hashes import difference_hash, perceptual_hash
+from diptych.media.images import load_file
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder

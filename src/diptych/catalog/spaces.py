@@ -17,8 +17,8 @@ import numpy as np
 
 from diptych.catalog.database import Database, in_parts
 from diptych.catalog.relevance import Background
-from diptych.embedding import Stage
 from diptych.errors import DataError
+from diptych.progress import Stage
 
 if TYPE_CHECKING:
     from diptych.catalog.segments import RowNumbers

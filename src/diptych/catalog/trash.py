@@ -16,7 +16,7 @@ from pathlib import Path
 from diptych.catalog.annotations import HAND, Annotations, annotate, missing_from, read_annotations, withdraw
 from diptych.catalog.belongings import Belongings
 from diptych.catalog.closer import Closer, confirmed
-from diptych.catalog.entries import digests_of, load_file
+from diptych.catalog.entries import digests_of
 from diptych.catalog.groups import Group
 from diptych.catalog.keeping import File
 from diptych.catalog.listing import file_at
@@ -30,6 +30,7 @@ from diptych.catalog.undo import Restored, Write, undo_list
 from diptych.catalog.verdicts import Tier, judge, suspect
 from diptych.errors import DiptychError, InputError, SaveError
 from diptych.media import Limits
+from diptych.media.images import load_file
 from diptych.media.sidecar_fields import SidecarFields, merge_fields
 
 FOLDER = ".diptych-trash"  # hidden, so that indexing passes it over

@@ -101,8 +101,8 @@ def _member(member: Member, group: Group) -> dict[str, Any]:
 
 def _picture(file: File) -> str:
     """A small JPEG as text; empty where the file cannot be read any more."""
-    from diptych.catalog.entries import load_file
     from diptych.errors import DiptychError
+    from diptych.media.images import load_file
 
     try:
         picture = load_file(file.path, file.member, target=SIDE)

@@ -16,8 +16,8 @@ from diptych.cli.console import clean, complain, note, progress
 
 if TYPE_CHECKING:
     from diptych.embeddings import Outcome
-    from diptych.embeddings.encoding import Progress
     from diptych.embeddings.run import Runner
+    from diptych.progress import Progress
 
 SHOWN_FAILURES = 5
 _CLUSTER = "Many machines"

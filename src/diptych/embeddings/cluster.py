@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from diptych.embeddings.encoding import Progress
 from diptych.embeddings.folder import Record
 from diptych.embeddings.run import Job, Runner, Work
 from diptych.encoder import Encoder
 from diptych.errors import DiptychError, InputError
 from diptych.extras import require
+from diptych.progress import Progress
 
 LOCAL = "local"
 _STORE_BYTES = 128 * 2**20  # of Ray's own memory on a local cluster: records are small

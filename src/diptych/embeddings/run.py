@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from diptych.disk import write_bytes
-from diptych.embeddings.encoding import Failure, Progress, Settings, embed_unit
+from diptych.embeddings.encoding import Failure, Settings, embed_unit
 from diptych.embeddings.folder import (
     FAILURES,
     Manifest,
@@ -33,6 +33,7 @@ from diptych.embeddings.units import UNIT_ROWS, Columns, Modality, Unit, plan_un
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError, ModelError
 from diptych.inputs import counted_long_texts
+from diptych.progress import Progress
 
 Work: TypeAlias = "tuple[int, Unit]"
 Stage: TypeAlias = "Callable[[str, int | None], contextlib.AbstractContextManager[Progress]]"

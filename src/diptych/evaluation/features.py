@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from diptych.datasets.archives import Content, Unread
 from diptych.datasets.dataset import Pictures
 from diptych.disk import write_whole
-from diptych.embedding import Failed, Progress, Stage, collect, embed_images, silent
+from diptych.embedding import Failed, collect, embed_images
 from diptych.encoder import Encoder, FeatureEncoder
 from diptych.errors import DataError, InputError
+from diptych.progress import Progress, Stage, silent
 
 _FORMAT = 1
 

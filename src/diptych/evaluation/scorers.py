@@ -27,11 +27,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.datasets.dataset import ImageDataset
-from diptych.embedding import Progress
 from diptych.encoder import Encoder, FeatureEncoder
 from diptych.errors import InputError
 from diptych.evaluation.features import Embedding
 from diptych.evaluation.settings import Setup
+from diptych.progress import Progress
 from diptych.zeroshot import ZeroShotClassifier
 from diptych.zeroshot.labels import Names
 

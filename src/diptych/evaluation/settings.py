@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self, TypedDict, Unpack
 
 from diptych.datasets.dataset import Pictures
-from diptych.embedding import Failed, Progress, Stage, silent
+from diptych.embedding import Failed
 from diptych.encoder import CostedEncoder, Encoder
 from diptych.evaluation.features import Embedding, FeatureStore, embed_dataset
 from diptych.evaluation.report import Result, versions
+from diptych.progress import Progress, Stage, silent
 from diptych.zeroshot import ZeroShotClassifier
 from diptych.zeroshot.labels import Names, read_labels
 from diptych.zeroshot.templates import resolve

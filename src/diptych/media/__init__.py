@@ -19,7 +19,6 @@ from diptych.media.archives import Entry, is_archive, iter_members, list_archive
 from diptych.media.colours import to_rgb
 from diptych.media.details import Details, read_details
 from diptych.media.files import IMAGE_SUFFIXES, find_images
-from diptych.media.hashes import difference_hash, hamming, near_pairs, perceptual_hash
 from diptych.media.images import load_image
 from diptych.media.sources import Limits, Source
 from diptych.media.system_folders import is_in_system_folder, is_system_folder
@@ -28,6 +27,5 @@ from diptych.media.urls import fetch
 __all__ = [
     "load_image", "to_rgb", "find_images", "fetch", "read_details", "Details",
     "list_archive", "list_files", "read_member", "iter_members", "is_archive", "Entry",
-    "difference_hash", "perceptual_hash", "hamming", "near_pairs",
     "Limits", "Source", "IMAGE_SUFFIXES", "is_system_folder", "is_in_system_folder",
 ]  # fmt: skip

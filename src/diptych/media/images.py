@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
+from pathlib import Path
 
 from PIL import Image
 
 from diptych.errors import ImageError
+from diptych.media.archives import read_member
 from diptych.media.colours import to_rgb
 from diptych.media.fallbacks import read_by_vips
 from diptych.media.formats import open_picture
@@ -145,3 +147,12 @@ def _bare(image: Image.Image, original: Image.Image) -> Image.Image:
         image = image.copy()
     image.info = {}
     return image
+
+
+def load_file(path: Path, member: str = "", *, target: int | None = None) -> Image.Image:
+    """The picture in one file, or in a member of an archive; as `load_entry`."""
+    if not member:
+        return load_image(path, target=target)
+    source = io.BytesIO(read_member(path, member))
+    source.name = member  # camera RAW is told by its suffix
+    return load_image(source, target=target)

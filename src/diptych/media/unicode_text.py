@@ -81,3 +81,14 @@ def _names_in(folder: str, changed: int) -> dict[str, str]:
         return {composed(name): name for name in os.listdir(folder) if not name.isascii()}  # noqa: PTH208
     except OSError:
         return {}
+
+
+def storable(text: str) -> str:
+    r"""A text that every database keeps: without halves of characters and without NUL.
+
+    Examples
+    --------
+    >>> storable("night \ud83d\0")
+    'night ?'
+    """
+    return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
-from diptych.disk import saving, write_bytes
+from diptych.disk import write_bytes
 from diptych.errors import WeightsError
-from diptych.inputs.config import CLIP_VOCAB_SIZE, PreprocessConfig, TokenizerConfig
+from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, TimmConfig, ViTConfig
+from diptych.weights.exporting import beyond_the_paper, copy_tokenizer, warn_of_tokenizer
 from diptych.weights.native import save_safetensors
 from diptych.weights.open_clip import CONFIG_FILE, HEADS, POOLERS, WEIGHTS_FILES, read_config
 from diptych.weights.roberta import BASES, base_of
@@ -61,34 +61,6 @@ def open_clip_names_of(architecture: CLIPConfig, state: State) -> State:
 def _cleans(tokenizer: TokenizerConfig) -> tuple[str, ...]:
     """The ways of cleaning that a config can name for open_clip."""
     return ("lower", "canonicalize", "whitespace") if tokenizer.kind == "file" else ("lower",)
-
-
-def warn_of_tokenizer(tokenizer: TokenizerConfig, theirs: str, *cleans: str) -> None:
-    """Warn of what the other side's tokenizer cannot do; the vectors of its texts would be others."""
-    lost = []
-    if tokenizer.kind == "clip" and tokenizer.vocab_size != CLIP_VOCAB_SIZE:
-        lost.append(
-            f"the reduced vocabulary of {tokenizer.vocab_size} ids (its table has all {CLIP_VOCAB_SIZE})"
-        )
-    if tokenizer.clean not in cleans:
-        lost.append(f"cleaning texts by {tokenizer.clean!r} (it has {' or '.join(map(repr, cleans))})")
-    if lost:
-        warnings.warn(
-            f"{theirs} has no tokenizer for this model: lost is {' and '.join(lost)}. The weights are "
-            "whole, but turn its texts into ids with diptych",
-            UserWarning,
-            stacklevel=3,
-        )
-
-
-def copy_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
-    """Copy the tokenizer's file as `tokenizer.json`, if the model has one."""
-    source = checkpoint.tokenizer_file
-    target = folder / "tokenizer.json"
-    if source is None or not source.is_file() or source.resolve() == target.resolve():
-        return
-    with saving(target):
-        write_bytes(target, source.read_bytes())
 
 
 def write_config(
@@ -137,13 +109,6 @@ def write_config(
             **({"fill_color": preprocess.fill_color} if preprocess.resize == "longest" else {}),
         },
     }
-
-
-def beyond_the_paper(tower: ResNetConfig) -> str | None:
-    """What a ResNet has that is ours and no other project's, if anything."""
-    if not tower.stem_pool:
-        return "a ResNet without the stem's pool"
-    return "a ResNet with an average pool" if tower.pool == "average" else None
 
 
 def _write_resnet(tower: ResNetConfig) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from diptych.disk import write_bytes
 from diptych.errors import WeightsError
 from diptych.inputs.config import CLIP_VOCAB_SIZE, PreprocessConfig
 from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, TimmConfig, ViTConfig
+from diptych.weights.exporting import beyond_the_paper, copy_tokenizer, warn_of_tokenizer
 from diptych.weights.native import save_safetensors
 from diptych.weights.spec import Checkpoint
 from diptych.weights.transformers import (
@@ -23,7 +24,6 @@ from diptych.weights.transformers import (
     WEIGHTS_FILES,
 )
 from diptych.weights.transformers_names import to_transformers_names
-from diptych.weights.write_open_clip import beyond_the_paper, copy_tokenizer, warn_of_tokenizer
 
 # What tells transformers that a SigLIP's texts are put in lower case, and how they are padded (SigLIP 2).
 _GEMMA = {

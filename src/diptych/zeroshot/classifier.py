@@ -16,9 +16,9 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.embedding import Progress
 from diptych.encoder import Encoder
 from diptych.errors import ChecksumError, InputError, NotFittedError, TextError, WeightsError
+from diptych.progress import Progress
 from diptych.zeroshot import scoring, settings, storage
 from diptych.zeroshot.labels import Label, Names, full_names, read_labels, warn_repeats
 from diptych.zeroshot.pictures import Pictures, vectors

@@ -13,9 +13,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.embedding import Progress, embed_texts
+from diptych.embedding import embed_texts
 from diptych.encoder import Encoder
 from diptych.errors import InputError
+from diptych.progress import Progress
 from diptych.zeroshot.labels import Label
 from diptych.zeroshot.scoring import Floats, sphere_mean
 from diptych.zeroshot.templates import expand
