@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 import diptych
 from diptych.catalog.relevance import DEFAULT_CUTOFF, Background, Gauge
 from diptych.datasets import CaptionDataset, load_captioned
-from diptych.embedding import collect, embed_images, embed_texts
+from diptych.embedding.batches import collect, embed_images, embed_texts
 from diptych.encoder import Encoder
-from diptych.evaluation.rankings import roc_auc
 from diptych.reports import Curve, Curves, save_plot
+from diptych.stats.rankings import roc_auc
 from diptych.zeroshot import class_names
 
 Floats = NDArray[np.float32]

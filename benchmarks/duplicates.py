@@ -28,8 +28,8 @@ from planted_copies import PART, SAME, Planted, pictures_of, plant
 
 import diptych
 from diptych.catalog import Store, index_pictures
-from diptych.catalog.duplicates import Groups, find_duplicates
-from diptych.catalog.groups import Group
+from diptych.catalog.duplicates.finding import Groups, find_duplicates
+from diptych.catalog.duplicates.groups import Group
 
 PACKS = (
     *("flickr8k-train-000001.tar", "flickr8k-train-000002.tar", "flickr8k-val.tar", "flickr8k-test.tar"),

@@ -32,16 +32,16 @@ from common import Conversation, arguments, machine
 from PIL import Image
 from safetensors.torch import save_file
 
+from diptych.backends import ExportedEncoder, TorchEncoder, export
+from diptych.backends.exported.intel import intel
+from diptych.backends.exported.towers import has_bfloat16
 from diptych.datasets import load_captioned
-from diptych.embedding import collect, embed_images
-from diptych.encoders import ExportedEncoder, TorchEncoder, export
-from diptych.encoders.intel import intel
-from diptych.encoders.towers import has_bfloat16
+from diptych.embedding.batches import collect, embed_images
 from diptych.inputs import preprocess_batch, processors
 from diptych.media import load_image
 from diptych.model.cost import cost
 from diptych.model.initialise import build
-from diptych.model.presets import preset
+from diptych.model.presets.table import preset
 from diptych.weights import Checkpoint, ModelSpec, identity_of, load_checkpoint
 
 PACK = "flickr8k-test.tar"

@@ -25,11 +25,11 @@ import torch
 from common import arguments, machine, run_peer
 from safetensors.torch import save_file
 
+from diptych.backends import TorchEncoder
 from diptych.datasets import ImageDataset, load_labelled
-from diptych.encoders import TorchEncoder
 from diptych.evaluation import FeatureStore, evaluate_zero_shot
 from diptych.model.initialise import build
-from diptych.model.presets import preset
+from diptych.model.presets.table import preset
 from diptych.weights import Checkpoint, ModelSpec
 from diptych.zeroshot import TEMPLATES
 

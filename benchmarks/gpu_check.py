@@ -29,19 +29,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from diptych.losses.contrastive import info_nce
-from diptych.losses.tiles import CPU_TILE, GPU_TILE
 from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.model.cost import cost, peak
 from diptych.model.initialise import build
-from diptych.pairs import AugmentConfig, Batch, Mixture, TarPairs
-from diptych.pairs.batch import Finish
 from diptych.training import TrainConfig
-from diptych.training.accelerator import Accelerator, pick_accelerator
-from diptych.training.joining import join
-from diptych.training.learner import Learner
-from diptych.training.objective import Objective
-from diptych.training.world import World
+from diptych.training.data import AugmentConfig, Batch, Mixture, TarPairs
+from diptych.training.data.batch import Finish
+from diptych.training.distributed.accelerator import Accelerator, pick_accelerator
+from diptych.training.distributed.joining import join
+from diptych.training.distributed.world import World
+from diptych.training.loop.learner import Learner
+from diptych.training.losses.contrastive import info_nce
+from diptych.training.losses.tiles import CPU_TILE, GPU_TILE
+from diptych.training.objectives.objective import Objective
 
 GIB = 2**30
 ROW = tuple[str, str, str]  # what was checked, the result, "ok" or what is wrong

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from common import arguments, machine, shared_folder
 
-from diptych.pairs import Mixture, TarPairs
 from diptych.training import Run, TrainConfig
+from diptych.training.data import Mixture, TarPairs
 
 ONE_STEP = "max_minutes=1e-6"  # stop when the first is done
 

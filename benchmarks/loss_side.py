@@ -25,7 +25,7 @@ Loss = Callable[..., Tensor]
 def loss_of(side: str, kind: str) -> Loss:
     """The loss as each project offers it."""
     if side == "ours":
-        from diptych.losses.contrastive import info_nce, sigmoid_loss
+        from diptych.training.losses.contrastive import info_nce, sigmoid_loss
 
         return info_nce if kind == "infonce" else sigmoid_loss
     import torchvision_cpu  # noqa: F401 - without it open_clip does not import beside torch's CPU build

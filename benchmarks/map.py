@@ -17,8 +17,8 @@ from common import arguments, machine
 from numpy.typing import NDArray
 
 from diptych.catalog import Store
-from diptych.catalog.clusters import Projection
-from diptych.catalog.layout import NEIGHBOURS, lay_out
+from diptych.catalog.map.clusters import Projection
+from diptych.catalog.map.layout import NEIGHBOURS, lay_out
 
 Floats = NDArray[np.float32]
 JUDGED = 1000  # rows

@@ -7,9 +7,9 @@ pictures to choose on, then learn from all of them and name the test pictures. C
 pictures by default) and Caltech-101 (16 of each class).
 
 The plain loop is what one writes by hand: `LogisticRegression(C=c, max_iter=1000).fit(features, labels)`.
-Its default tolerance ends fits early (see `diptych.evaluation.logistic`), which makes the loop faster and its
-choice another; `--tolerance same` gives it ours. `--every N` fits every Nth strength only and multiplies the
-time of the loop, which is said. Aim: 5 times as fast with either tolerance, at equal accuracy.
+Its default tolerance ends fits early (see `diptych.evaluation.probes.logistic`), which makes the loop faster
+and its choice another; `--tolerance same` gives it ours. `--every N` fits every Nth strength only and
+multiplies the time of the loop, which is said. Aim: 5 times as fast with either tolerance, at equal accuracy.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from sklearn.linear_model import LogisticRegression
 
 import diptych
 from diptych.datasets import ImageDataset, load_labelled
-from diptych.evaluation import FeatureStore, logistic
-from diptych.evaluation.draws import split
-from diptych.evaluation.peak import GRID
-from diptych.evaluation.settings import Setup
+from diptych.evaluation import FeatureStore
+from diptych.evaluation.probes import logistic
+from diptych.evaluation.probes.draws import split
+from diptych.evaluation.probes.peak import GRID
+from diptych.evaluation.protocols.settings import Setup
 
 SETS = {
     "cifar10": ("cifar10-train.tar.gz", "cifar10-test-a.tar.gz"),

@@ -33,8 +33,8 @@ import search_vectors
 from common import arguments, forgotten, machine
 from numpy.typing import NDArray
 
-from diptych.catalog.nearest import EXACT_ROWS
-from diptych.catalog.segments import Segments
+from diptych.vectors.nearest import EXACT_ROWS
+from diptych.vectors.segments import Segments
 
 Floats = NDArray[np.float32]
 Found = NDArray[np.int64]

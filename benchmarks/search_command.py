@@ -25,11 +25,11 @@ from common import arguments, forgotten, machine, seconds
 from numpy.typing import NDArray
 from search_vectors import World
 
+from diptych.backends import export, load
 from diptych.catalog import Store
-from diptych.catalog.indexing import improve, space_for
-from diptych.catalog.records import FileRecord, Found, Picture
+from diptych.catalog.annotations.records import FileRecord, Found, Picture
+from diptych.catalog.indexing.run import improve, space_for
 from diptych.encoder import Encoder
-from diptych.encoders import export, load
 from diptych.media.details import Details
 from diptych.progress import silent
 from diptych.weights import load_checkpoint

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.catalog.exact import nearest_exact
-from diptych.catalog.nearest import Nearest
-from diptych.catalog.segments import Segments
+from diptych.vectors.exact import nearest_exact
+from diptych.vectors.nearest import Nearest
+from diptych.vectors.segments import Segments
 
 Work = dict[str, Any]
 Floats = NDArray[np.float32]
@@ -82,7 +82,7 @@ def timed(ask: Callable[[int], object], count: int) -> tuple[float, float]:
 
 def build(work: Work, segments: Segments, texts: Floats) -> Work:
     """Our index, judged with texts that nothing is asked with afterwards."""
-    from diptych.catalog.ivf_build import build_ivf
+    from diptych.vectors.ivf_build import build_ivf
 
     report = build_ivf(segments, Path(work["index"]), texts)
     return {"told": report.told(), "seconds": report.seconds, "peak": peak(), "settings": [

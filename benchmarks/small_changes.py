@@ -18,10 +18,10 @@ from common import arguments, machine
 from PIL import Image, ImageDraw, ImageFont
 from planted_copies import SAME, Random, pictures_of, saved
 
-from diptych.catalog.closer import Closer, confirmed
-from diptych.catalog.parts import Glance, small_grey
-from diptych.catalog.pixels import Look
-from diptych.catalog.verdicts import judge, suspect
+from diptych.matching.closer import Closer, confirmed
+from diptych.matching.parts import Glance, small_grey
+from diptych.matching.pixels import Look
+from diptych.matching.verdicts import judge, suspect
 from diptych.media import load_image
 
 PACKS = ("flickr8k-train-000001.tar", "flickr8k-train-000002.tar", "imagenet-sample-1000.tar")

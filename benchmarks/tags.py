@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 import diptych
 from diptych.catalog.relevance import DEFAULT_CUTOFF, Background, Gauge
-from diptych.catalog.tagging import LEAST
-from diptych.cli.labels import prompts_for
+from diptych.catalog.tags.tagging import LEAST
+from diptych.cli.shared.labels import prompts_for
 from diptych.datasets import load_captioned
-from diptych.embedding import collect, embed_images
+from diptych.embedding.batches import collect, embed_images
 from diptych.zeroshot import ZeroShotClassifier
 
 WORDS = {

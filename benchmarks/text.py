@@ -28,10 +28,10 @@ import torch
 from common import arguments, machine, run_peer
 from safetensors.torch import save_file
 
-from diptych.encoders import TorchEncoder
+from diptych.backends import TorchEncoder
 from diptych.model.initialise import build
 from diptych.model.machine import has_bfloat16
-from diptych.model.presets import preset
+from diptych.model.presets.table import preset
 from diptych.weights import Checkpoint, ModelSpec
 
 PEER = """

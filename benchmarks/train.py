@@ -38,10 +38,10 @@ from diptych.inputs import load_tokenizer
 from diptych.model.cost import cost, peak
 from diptych.model.initialise import build
 from diptych.model.machine import DTYPES
-from diptych.model.presets import preset
-from diptych.pairs import Batch, Mixture, TarPairs, open_pairs
+from diptych.model.presets.table import preset
 from diptych.reports import Curve, Curves, save_plot
 from diptych.training import TrainConfig
+from diptych.training.data import Batch, Mixture, TarPairs, open_pairs
 
 SIDE = Path(__file__).with_name("train_side.py")
 WANTED = 1.4

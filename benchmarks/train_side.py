@@ -69,13 +69,13 @@ class Clock:
 
 def ours(work: Work) -> None:
     """The product's step on the product's batches: crops of bytes, tokens padded to the context length."""
-    from diptych.pairs import Batch, Mixture
-    from diptych.pairs.batch import Finish
     from diptych.training import TrainConfig
-    from diptych.training.accelerator import pick_accelerator
-    from diptych.training.learner import Learner
-    from diptych.training.optim import rate
-    from diptych.training.world import World
+    from diptych.training.data import Batch, Mixture
+    from diptych.training.data.batch import Finish
+    from diptych.training.distributed.accelerator import pick_accelerator
+    from diptych.training.distributed.world import World
+    from diptych.training.loop.learner import Learner
+    from diptych.training.loop.optim import rate
 
     config = TrainConfig(
         data=Mixture(()),  # read and decoded by train.py

@@ -17,13 +17,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from diptych.backends import TorchEncoder
 from diptych.datasets import load_captioned
-from diptych.encoders import TorchEncoder
 from diptych.evaluation import evaluate_retrieval
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
-from diptych.pairs import AugmentConfig, LabelledTar, Mixture, TarPairs
 from diptych.training import Evaluator, Run, TrainConfig
+from diptych.training.data import AugmentConfig, LabelledTar, Mixture, TarPairs
 from diptych.zeroshot import folder_names
 
 HERE = Path(__file__).resolve().parent

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from default import DATA
 
+from diptych.backends import TorchEncoder
 from diptych.datasets import load_captioned
-from diptych.encoders import TorchEncoder
 from diptych.evaluation import evaluate_retrieval
 from diptych.weights import combine, load_checkpoint, to_diptych
 

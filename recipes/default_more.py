@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import default
 
-from diptych.pairs import AugmentConfig
 from diptych.training import Run, TrainConfig
+from diptych.training.data import AugmentConfig
 
 
 def run() -> Run:

@@ -32,12 +32,12 @@ import numpy as np
 from efficiency_curves import draw, table
 from efficiency_measures import Sheet, captions, labels, measure
 
-from diptych.disk import write_whole
+from diptych.files.disk import write_whole
 from diptych.inputs import counted_long_texts, load_tokenizer
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
-from diptych.pairs import AugmentConfig, LabelledTar, Mixture, Once
 from diptych.training import Evaluator, Listener, Run, StepReport, TrainConfig, train
-from diptych.training.predicting import cost_of
+from diptych.training.data import AugmentConfig, LabelledTar, Mixture, Once
+from diptych.training.objectives.predicting import cost_of
 from diptych.weights import ModelSpec
 
 SEEN = ("airplane", "automobile", "dog", "frog", "ship")  # of CIFAR-10: their training pictures are visited

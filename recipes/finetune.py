@@ -27,12 +27,12 @@ from default import DATA, FLOWERS, HERE
 
 from diptych import load
 from diptych.datasets import load_captioned, load_labelled
-from diptych.disk import write_bytes
 from diptych.encoder import Encoder
 from diptych.evaluation import Interpolation, Measure, Point, Result, interpolate
-from diptych.pairs import AugmentConfig, Description, LabelledTar, Mixture, Part
+from diptych.files.disk import write_bytes
 from diptych.reports import Curve, Curves, save_plot
 from diptych.training import Run, TrainConfig, gentle, train
+from diptych.training.data import AugmentConfig, Description, LabelledTar, Mixture, Part
 from diptych.weights import combine, load_checkpoint
 from diptych.zeroshot import folder_names
 

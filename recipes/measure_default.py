@@ -17,8 +17,8 @@ from pathlib import Path
 from default import DATA, FLOWERS, HERE
 
 from diptych import load
+from diptych.backends import TorchEncoder
 from diptych.datasets import domains, load_captioned, load_labelled, load_labelled_shards
-from diptych.encoders import TorchEncoder
 from diptych.evaluation import Result, evaluate_retrieval, evaluate_zero_shot
 from diptych.zeroshot import class_names, folder_names
 

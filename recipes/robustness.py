@@ -25,8 +25,8 @@ from pathlib import Path
 import default
 
 from diptych import load
+from diptych.backends import TorchEncoder, load_supervised
 from diptych.datasets import ImageDataset, load_labelled
-from diptych.encoders import TorchEncoder, load_supervised
 from diptych.errors import InputError
 from diptych.evaluation import (
     LinearScorer,
@@ -36,15 +36,15 @@ from diptych.evaluation import (
     ZeroShotScorer,
     compare_robustness,
     corruptions_of,
-    logistic,
     measure,
     robustness_report,
 )
-from diptych.evaluation.report import versions
-from diptych.evaluation.settings import Setup
+from diptych.evaluation.probes import logistic
+from diptych.evaluation.protocols.settings import Setup
+from diptych.evaluation.results.report import versions
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
-from diptych.pairs import AugmentConfig, LabelledTar, Mixture
 from diptych.training import Run, TrainConfig, train
+from diptych.training.data import AugmentConfig, LabelledTar, Mixture
 
 SIDE = 32
 CAVEAT = (

@@ -1,4 +1,4 @@
-"""The house rules that a machine can hold: floors, circles, where torch may be, lengths, README's tree.
+"""The house rules that a machine can hold: floors, circles, where torch may be, lengths, the drawn tree.
 
 Each rule is a function from a folder to a list of complaints, and is tried first on a small made-up house
 that breaks it: a rule that cannot complain holds nothing.
@@ -20,21 +20,23 @@ SOURCE = ROOT / "src" / "diptych"
 PACKAGE = "diptych"
 
 FLOORS = {
-    0: ("errors", "lazy"),  # the ground: extras.py, its neighbour in the drawing, raises one too
-    1: ("extras", "disk", "pickle_reader"),
-    2: ("encoder", "reports", "media", "inputs", "model", "losses"),
-    3: ("weights", "embedding", "pairs"),
-    4: ("training", "zeroshot", "embeddings"),
-    5: ("encoders", "datasets"),
-    6: ("evaluation", "catalog"),
-    7: ("applications", "audits"),
-    8: ("serving",),
-    9: ("cli",),
+    0: ("errors", "lazy", "progress", "encoder"),
+    1: ("extras",),
+    2: ("files",),
+    3: ("media", "inputs", "model", "reports"),
+    4: ("weights", "embedding", "stats", "vectors", "matching"),
+    5: ("training", "zeroshot"),
+    6: ("backends", "datasets", "catalog"),
+    7: ("evaluation", "curation", "applications"),
+    8: ("audits", "video"),
+    9: ("serving",),
+    10: ("cli",),
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-TORCH_ROOMS = {"model", "losses", "weights", "pairs", "training", "encoders"}
+TORCH_ROOMS = {"model", "weights", "training", "backends"}
 UNPICKLING = {"torch.load", "torch.jit.load", "pickle.load", "pickle.loads", "pickle.Unpickler"}
 FILE_CEILING = 400
+FOLDER_CEILING = 14  # files in a folder, its __init__.py among them
 FUNCTION_CEILING = 60
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
@@ -106,7 +108,7 @@ def floor_complaints(source: Path) -> list[str]:
     complaints = []
     for name in modules(source):
         if room_of(name) and room_of(name) not in FLOOR_OF:
-            complaints.append(f"{name}: stands on no floor; give its room one in FLOORS and in the README")
+            complaints.append(f"{name}: has no floor: add its room to FLOORS and docs/architecture.md")
     for name, line, module in resolved(source):
         here, there = room_of(name), room_of(module)
         if module == PACKAGE and here and here != "cli":
@@ -119,12 +121,35 @@ def floor_complaints(source: Path) -> list[str]:
 
 
 def circle_complaints(source: Path) -> list[str]:
-    """Circles among the files of one room."""
+    """Circles among the files of one room, and among the sub-rooms of one room.
+
+    Files may be free of circles and sub-rooms not: `store/a.py` imports `search/b.py`, and `search/c.py`
+    imports `store/d.py`. So the graph is drawn once for files and once for each folder, whose nodes are the
+    files and folders directly inside it.
+    """
     known = modules(source)
-    graph: dict[str, set[str]] = {name: set() for name in known}
-    for name, _, module in resolved(source):
-        if module in known and module != name and room_of(module) == room_of(name) != "":
-            graph[name].add(module)
+    edges = [
+        (name, module)
+        for name, _, module in resolved(source)
+        if module in known and module != name and room_of(module) == room_of(name) != ""
+    ]
+    complaints = circles(edges)
+    for folder in sorted({name.rpartition(".")[0] for name in known if name.count(".") > 1}):
+        depth = folder.count(".") + 2
+        inside = [
+            (".".join(name.split(".")[:depth]), ".".join(module.split(".")[:depth]))
+            for name, module in edges
+            if name.startswith(f"{folder}.") and module.startswith(f"{folder}.")
+        ]
+        complaints += circles([edge for edge in inside if edge[0] != edge[1]])
+    return list(dict.fromkeys(complaints))
+
+
+def circles(edges: list[tuple[str, str]]) -> list[str]:
+    """Every circle of a graph that a depth-first search meets, as "a -> b -> a"."""
+    graph: dict[str, set[str]] = {}
+    for name, target in edges:
+        graph.setdefault(name, set()).add(target)
     complaints: list[str] = []
     finished: set[str] = set()
 
@@ -132,13 +157,23 @@ def circle_complaints(source: Path) -> list[str]:
         if name in trail:
             complaints.append(" -> ".join((*trail[trail.index(name) :], name)))
         elif name not in finished:
-            for target in sorted(graph[name]):
+            for target in sorted(graph.get(name, ())):
                 visit(target, (*trail, name))
             finished.add(name)
 
     for name in graph:
         visit(name, ())
     return complaints
+
+
+def folder_complaints(source: Path) -> list[str]:
+    """Folders with more files than a reader takes in."""
+    folders = [source, *(path for path in source.rglob("*") if path.is_dir())]
+    return [
+        f"{folder}: {count} files, over {FOLDER_CEILING}"
+        for folder in sorted(folders)
+        if (count := len(list(folder.glob("*.py")))) > FOLDER_CEILING
+    ]
 
 
 def torch_complaints(source: Path) -> list[str]:
@@ -221,16 +256,18 @@ def _looks_at_clock(node: ast.AST) -> str:
     )
 
 
-# --------------------------------------------------------------------------------------- README's tree
+# ---------------------------------------------------------------------------------------- the drawn tree
+
+TREE = "docs/architecture.md"
 
 
-def tree_in(readme: str) -> dict[str, str]:
+def tree_in(text: str) -> dict[str, str]:
     """Path -> comment, from the first indented or fenced listing whose first line is `src/diptych/`."""
-    start = re.search(r"^src/diptych/", readme, re.MULTILINE)
+    start = re.search(r"^src/diptych/", text, re.MULTILINE)
     if start is None:
         return {}
-    listing = readme[start.start() :].split("```", 1)[0]
-    found: dict[str, str] = {}
+    listing = text[start.start() :].split("```", 1)[0]
+    paths: dict[str, str] = {}
     trail: list[tuple[int, str]] = []
     for line in listing.splitlines():
         if not line.strip():
@@ -238,27 +275,24 @@ def tree_in(readme: str) -> dict[str, str]:
         indent = len(line) - len(line.lstrip())
         name, _, comment = line.strip().partition("  ")
         trail = [(depth, part) for depth, part in trail if depth < indent] + [(indent, name)]
-        found["".join(part for _, part in trail)] = comment.strip()
-    return found
+        paths["".join(part for _, part in trail)] = comment.strip()
+    return paths
 
 
 def tree_complaints(root: Path) -> list[str]:
-    """Files without a line in README's tree, lines without a file, lines without a comment."""
-    tree = tree_in((root / "README.md").read_text(encoding="utf-8"))
+    """Folders and top-level files without a line in the drawn tree, lines without a file or a comment."""
+    tree = tree_in((root / TREE).read_text(encoding="utf-8"))
     if not tree:
-        return ["README.md has no tree: a listing whose first line is src/diptych/"]
-    wanted = {
-        path.relative_to(root).as_posix()
-        for folder in ("src/diptych", "recipes", "benchmarks")
-        for path in (root / folder).rglob("*.py")
-        if path.name != "__init__.py" or path.parent == root / "src/diptych"  # a room's line speaks for it
-    }
-    complaints = [f"{path} has no line in README's tree" for path in sorted(wanted - tree.keys())]
+        return [f"{TREE} has no tree: a listing whose first line is src/diptych/"]
+    source = root / "src/diptych"
+    wanted = {f"{path.relative_to(root).as_posix()}/" for path in (p.parent for p in source.rglob("*.py"))}
+    wanted |= {path.relative_to(root).as_posix() for path in source.glob("*.py")}
+    complaints = [f"{path} has no line in {TREE}" for path in sorted(wanted - tree.keys())]
     for path, comment in tree.items():
         if not (root / path).exists():
-            complaints.append(f"README's tree has {path}, which is not on disk")
-        if not comment:
-            complaints.append(f"README's tree says nothing about {path}")
+            complaints.append(f"{TREE} has {path}, which is not on disk")
+        if not comment and path != "src/diptych/":
+            complaints.append(f"{TREE} says nothing about {path}")
     return complaints
 
 
@@ -280,7 +314,7 @@ def test_torch_stays_below_the_waist() -> None:
 def test_no_file_is_unpickled() -> None:
     # Ray hands a worker what the same program pickled a moment before: no file.
     complaints = unpickling_complaints(SOURCE)
-    assert [line for line in complaints if "embeddings/cluster.py" not in line] == []
+    assert [line for line in complaints if "embedding/cluster.py" not in line] == []
     torch_floor = re.search(r'"torch>=(\d+)\.(\d+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     # CVE-2026-24747: torch.distributed.checkpoint calls torch.load(weights_only=True) for models in pieces.
     assert torch_floor is not None
@@ -292,11 +326,15 @@ def test_files_and_functions_keep_their_length(folder: str) -> None:
     assert length_complaints(ROOT / folder) == []
 
 
+def test_folders_keep_their_size() -> None:
+    assert folder_complaints(SOURCE) == []
+
+
 def test_every_module_says_what_it_is_for() -> None:
     assert docstring_complaints(SOURCE) == []
 
 
-def test_readme_tree_is_the_disk() -> None:
+def test_the_drawn_tree_is_the_disk() -> None:
     assert tree_complaints(ROOT) == []
 
 
@@ -380,7 +418,7 @@ def test_floor_rule_complains(tmp_path: Path, path: str, text: str) -> None:
 
 def test_floor_rule_lets_good_imports_pass(tmp_path: Path) -> None:
     files = {
-        "__init__.py": "from diptych.encoders import load",
+        "__init__.py": "from diptych.backends import load",
         "errors.py": "",
         "media/__init__.py": "from diptych.media.image import f",
         "media/image.py": "import os\nfrom diptych.errors import ImageError\nfrom PIL import Image",
@@ -397,6 +435,27 @@ def test_circle_rule_complains(tmp_path: Path) -> None:
     }
     complaints = circle_complaints(house(tmp_path, files))
     assert any("diptych.media.a -> diptych.media.b -> diptych.media.a" in line for line in complaints)
+
+
+def test_circle_rule_complains_of_sub_rooms(tmp_path: Path) -> None:
+    files = {
+        "catalog/__init__.py": "",
+        "catalog/store/__init__.py": "",
+        "catalog/store/a.py": "from diptych.catalog.search import b",
+        "catalog/store/d.py": "",
+        "catalog/search/__init__.py": "",
+        "catalog/search/b.py": "",
+        "catalog/search/c.py": "from diptych.catalog.store.d import x",
+    }
+    assert circle_complaints(house(tmp_path, files)) == [
+        "diptych.catalog.search -> diptych.catalog.store -> diptych.catalog.search"
+    ]
+
+
+def test_folder_rule_complains(tmp_path: Path) -> None:
+    files = {f"media/{number}.py": "" for number in range(FOLDER_CEILING)}
+    assert folder_complaints(house(tmp_path, files)) == []
+    assert len(folder_complaints(house(tmp_path, {"media/more.py": ""}))) == 1
 
 
 def test_circle_rule_lets_a_chain_pass(tmp_path: Path) -> None:
@@ -450,28 +509,29 @@ def test_clock_rule_complains(tmp_path: Path, text: str) -> None:
     assert len(clock_complaints(house(tmp_path, {"test_a.py": text, "b.py": fits, "waiting.py": text}))) == 1
 
 
-README = """
+DRAWN = """
 ```
 src/diptych/
     __init__.py    the face
     media/         pictures
-        image.py   one picture
-recipes/           runs
+        layouts/   formats
 ```
 """
 
 
 def test_tree_rule_complains(tmp_path: Path) -> None:
     files = {
-        "README.md": README.replace("src/diptych/\n", "src/diptych/  the package\n"),
+        TREE: DRAWN,
         "src/diptych/__init__.py": "",
         "src/diptych/media/__init__.py": "",
-        "src/diptych/media/image.py": "",
-        "recipes/a.txt": "",
+        "src/diptych/media/layouts/bmp.py": "",
     }
     assert tree_complaints(house(tmp_path, files)) == []
-    assert len(tree_complaints(house(tmp_path, {"src/diptych/media/video.py": ""}))) == 1
-    (tmp_path / "src/diptych/media/image.py").unlink()
-    assert len(tree_complaints(tmp_path)) == 2
-    (tmp_path / "README.md").write_text(README)
-    assert "README's tree says nothing about src/diptych/" in tree_complaints(tmp_path)
+    assert tree_complaints(house(tmp_path, {"src/diptych/inputs/a.py": "", "src/diptych/errors.py": ""})) == [
+        f"src/diptych/errors.py has no line in {TREE}",
+        f"src/diptych/inputs/ has no line in {TREE}",
+    ]
+    (tmp_path / "src/diptych/__init__.py").unlink()
+    assert f"{TREE} has src/diptych/__init__.py, which is not on disk" in tree_complaints(tmp_path)
+    (tmp_path / TREE).write_text(DRAWN.replace("  pictures", ""))
+    assert f"{TREE} says nothing about src/diptych/media/" in tree_complaints(tmp_path)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from diptych.disk import LONGEST_STEM, file_inside, file_stem, file_stems
+from diptych.files.disk import LONGEST_STEM, file_inside, file_stem, file_stems
 
 HOSTILE = [
     "x/../../../evil",

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych import embedding
-from diptych.embedding import Embedded, Failed, collect, embed_images, embed_texts
+from diptych.embedding import batches as embedding
+from diptych.embedding.batches import Embedded, Failed, collect, embed_images, embed_texts
 from diptych.encoder import Encoder
 from diptych.errors import ImageError, InputError
 from diptych.inputs import LongTextWarning, TokenizerConfig, load_tokenizer

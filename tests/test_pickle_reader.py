@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.errors import InputError
-from diptych.pickle_reader import Name, PickleReader
+from diptych.files.pickle_reader import Name, PickleReader
 
 LEAVES = st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(

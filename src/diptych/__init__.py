@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from diptych.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from diptych.embedding import embed_images, embed_texts
+    from diptych.backends import load
+    from diptych.embedding.batches import embed_images, embed_texts
     from diptych.encoder import Encoder
-    from diptych.encoders import load
     from diptych.errors import DiptychError
     from diptych.evaluation import evaluate_retrieval, evaluate_zero_shot
     from diptych.media import load_image
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "load": "encoders",
+    "load": "backends",
     "list_models": "weights",
     "Encoder": "encoder",
     "ZeroShotClassifier": "zeroshot",

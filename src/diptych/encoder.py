@@ -1,8 +1,8 @@
 """The waist: pictures and texts as rows of one space.
 
 Everything above this file (classifier, evaluation, catalogue, applications) depends on this small contract
-and nothing else; `diptych.encoders` fulfils it, with torch and without. Files, failures and progress are
-not its business: see `diptych.embedding`.
+and nothing else; `diptych.backends` fulfils it, with torch and without. Files, failures and progress are
+not its business: see `diptych.embedding.batches`.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.audits.people import People, load_people
-from diptych.audits.words import Words, default_words, with_article
+from diptych.audits.bias.people import People, load_people
+from diptych.audits.bias.words import Words, default_words, with_article
 from toys import tar_bytes
 
 Person = Mapping[str, str]  # column -> value

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from planted import Planted, crowd
 
-from diptych.audits.association import audit_association
-from diptych.audits.association_sets import WordTests, default_tests, read_tests
-from diptych.audits.association_tests import effect_size, group_distances, partition_p, shuffled_p
+from diptych.audits.association.association_sets import WordTests, default_tests, read_tests
+from diptych.audits.association.association_tests import effect_size, group_distances, partition_p, shuffled_p
+from diptych.audits.association.audit import audit_association
 from diptych.errors import DataError, InputError
 
 SETS = (

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from planted import Called, Person, Planted, crowd, truly
 
-from diptych.audits.bias import ZERO_SHOT, audit_bias
-from diptych.audits.bias_result import Bias
-from diptych.audits.people import People
-from diptych.audits.words import default_words, read_words
+from diptych.audits.bias.audit import ZERO_SHOT, audit_bias
+from diptych.audits.bias.bias_result import Bias
+from diptych.audits.bias.people import People
+from diptych.audits.bias.words import default_words, read_words
 from diptych.errors import DataError, InputError
 
 RACES, GENDERS, AGES = ("Black", "White"), ("Female", "Male"), ("0-2", "20-29")
@@ -265,7 +265,7 @@ def test_a_broken_picture_is_left_out_and_named(tmp_path: Path) -> None:
         (folder / name).write_bytes(b"broken" if name == "00003.png" else bytes(content))  # type: ignore[arg-type]
         rows.append(f"{name},{people[int(name[:5])]['gender']}")
     (folder / "people.csv").write_text("\n".join(rows))
-    from diptych.audits.people import load_people
+    from diptych.audits.bias.people import load_people
 
     found = audit_bias(encoder, load_people(folder), shuffles=99)
     assert [one.key for one in found.failures] == ["00003.png"]
@@ -326,7 +326,7 @@ def test_the_same_audit_twice(tmp_path: Path) -> None:
 
 @pytest.mark.shared
 def test_fairface_is_read(shared: Any) -> None:
-    from diptych.audits.people import load_people
+    from diptych.audits.bias.people import load_people
 
     people: People = load_people(shared / "data/fairface-val-a.tar")
     assert len(people) == 1120

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.audits.class_design import audit_classes, robust
-from diptych.audits.class_report import ClassDesign
-from diptych.audits.label_words import has_catch_all, holding, read_words_of, word_lists
-from diptych.audits.people import load_pictures
+from diptych.audits.bias.people import load_pictures
+from diptych.audits.labels.class_design import audit_classes, robust
+from diptych.audits.labels.class_report import ClassDesign
+from diptych.audits.labels.label_words import has_catch_all, holding, read_words_of, word_lists
 from diptych.datasets.dataset import Pictures
 from diptych.errors import InputError, TextError
 from toys import COLOURS, picture_bytes

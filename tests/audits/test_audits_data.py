@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from limit_toys import Planted, blind, noise, one_hot
 from PIL import Image
 
-from diptych.audits import annotated, digits, typographic, writing
-from diptych.audits.digits import audit_digits
-from diptych.audits.domains import audit_domains
-from diptych.audits.fine import audit_fine
-from diptych.audits.groups import lists_of_texts, load_groups, near_groups, places_of, write_groups
-from diptych.audits.phrasings import misspelt, neighbours, phrasings
-from diptych.audits.typographic import audit_typographic
-from diptych.audits.wording import audit_wording
+from diptych.audits.labels.groups import lists_of_texts, load_groups, near_groups, places_of, write_groups
+from diptych.audits.labels.phrasings import misspelt, neighbours, phrasings
+from diptych.audits.labels.wording import audit_wording
+from diptych.audits.limits import annotated, digits, typographic, writing
+from diptych.audits.limits.digits import audit_digits
+from diptych.audits.limits.domains import audit_domains
+from diptych.audits.limits.fine import audit_fine
+from diptych.audits.limits.typographic import audit_typographic
 from diptych.datasets import load_labelled
 from diptych.errors import DataError, InputError
 from toys import COLOURS, ToyEncoder, picture, picture_bytes, tar_bytes

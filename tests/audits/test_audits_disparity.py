@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diptych.audits.attached import attached
-from diptych.audits.disparity import disparities
+from diptych.audits.bias.attached import attached
 from diptych.errors import InputError
+from diptych.stats.disparity import disparities
 
 TWO = np.repeat([0, 1], 50)
 

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from limit_toys import Planted, blind, counter, guesser, one_hot, patches
 
-from diptych.audits import abstract, counts, distance, pairs, relations, scenes
-from diptych.audits.abstract import audit_abstract
-from diptych.audits.counting import audit_counting
-from diptych.audits.distance import audit_distance
-from diptych.audits.relations import audit_relations
+from diptych.audits.limits import abstract, counts, distance, pairs, relations, scenes
+from diptych.audits.limits.abstract import audit_abstract
+from diptych.audits.limits.counting import audit_counting
+from diptych.audits.limits.distance import audit_distance
+from diptych.audits.limits.relations import audit_relations
 from diptych.datasets import load_labelled
 from diptych.errors import DataError, InputError
 from toys import ToyEncoder, picture_bytes, tar_bytes

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted import numbered
 
-from diptych.audits.people import (
+from diptych.audits.bias.people import (
     AMBIGUOUS,
     BROKEN,
     DISAGREE,
@@ -24,7 +24,7 @@ from diptych.audits.people import (
     load_people,
     load_pictures,
 )
-from diptych.audits.tables import parse_table
+from diptych.audits.bias.tables import parse_table
 from diptych.errors import DataError
 from toys import tar_bytes
 

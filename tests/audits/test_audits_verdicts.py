@@ -12,22 +12,22 @@ import pytest
 from limit_toys import blind, counter, guesser
 
 from diptych.audits import Audit
-from diptych.audits.abstract import audit_abstract
-from diptych.audits.association_tests import shuffled_p
-from diptych.audits.class_design import audit_classes
-from diptych.audits.counting import audit_counting
-from diptych.audits.disparity import disparities
-from diptych.audits.distance import audit_distance
-from diptych.audits.domains import _gaps, audit_domains
-from diptych.audits.fine import audit_fine
-from diptych.audits.pairs import Judged, verdicts_of
-from diptych.audits.people import load_pictures
-from diptych.audits.relations import audit_relations
-from diptych.audits.strata import standardised, stratified_gap
-from diptych.audits.typographic import audit_typographic
-from diptych.audits.wording import audit_wording
+from diptych.audits.association.association_tests import shuffled_p
+from diptych.audits.bias.people import load_pictures
+from diptych.audits.labels.class_design import audit_classes
+from diptych.audits.labels.wording import audit_wording
+from diptych.audits.limits.abstract import audit_abstract
+from diptych.audits.limits.counting import audit_counting
+from diptych.audits.limits.distance import audit_distance
+from diptych.audits.limits.domains import _gaps, audit_domains
+from diptych.audits.limits.fine import audit_fine
+from diptych.audits.limits.pairs import Judged, verdicts_of
+from diptych.audits.limits.relations import audit_relations
+from diptych.audits.limits.typographic import audit_typographic
 from diptych.datasets import ImageDataset, load_labelled
-from diptych.evaluation.intervals import proportion
+from diptych.stats.disparity import disparities
+from diptych.stats.intervals import proportion
+from diptych.stats.strata import standardised, stratified_gap
 from toys import ToyEncoder, picture_bytes, tar_bytes
 
 NOT_ENOUGH = "not enough to say"

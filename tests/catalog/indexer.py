@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from diptych.catalog import IntakeSettings, Store, index_pictures, intake
+from diptych.catalog import IntakeSettings, Store, index_pictures
+from diptych.catalog.indexing import intake
 from toys import ToyEncoder
 from waiting import HANG, pause
 

@@ -17,9 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diptych.catalog import Store, moving, trash
-from diptych.catalog.duplicates import find_duplicates
-from diptych.catalog.verdicts import Tier
+from diptych.catalog import Store
+from diptych.catalog.duplicates import trash
+from diptych.catalog.duplicates.finding import find_duplicates
+from diptych.files import moving
+from diptych.matching.verdicts import Tier
 
 COPIES: tuple[Tier, ...] = ("bytes", "picture")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.catalog.segments import Segments
+from diptych.vectors.segments import Segments
 
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]

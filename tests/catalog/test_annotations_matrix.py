@@ -19,17 +19,17 @@ from catalogs import index, paint, set_time
 from PIL import Image, PngImagePlugin
 
 from diptych.catalog import Store, check, read_entries
-from diptych.catalog.annotations import HAND
-from diptych.catalog.backup import back_up, restore
-from diptych.catalog.duplicates import find_duplicates
-from diptych.catalog.exporting import export_vectors
-from diptych.catalog.forgetting import forget_paths
-from diptych.catalog.importing import import_vectors
-from diptych.catalog.keeping import parse_rules
-from diptych.catalog.relocation import relocate
-from diptych.catalog.tags import add_tags, give, rate
-from diptych.catalog.trash import move_to_trash, take_back
-from diptych.catalog.undo import put_back
+from diptych.catalog.annotations.annotations import HAND
+from diptych.catalog.annotations.tags import add_tags, give, rate
+from diptych.catalog.duplicates.finding import find_duplicates
+from diptych.catalog.duplicates.keeping import parse_rules
+from diptych.catalog.duplicates.trash import move_to_trash, take_back
+from diptych.catalog.duplicates.undo import put_back
+from diptych.catalog.exchange.backup import back_up, restore
+from diptych.catalog.exchange.exporting import export_vectors
+from diptych.catalog.exchange.importing import import_vectors
+from diptych.catalog.exchange.relocation import relocate
+from diptych.catalog.files.forgetting import forget_paths
 from toys import ToyEncoder
 from waiting import HANG
 
@@ -257,7 +257,7 @@ def back_up_and_restore(world: World) -> Path:
 
 def another_process(world: World) -> Path:
     """Another process indexes and writes tags of its own at the same time."""
-    from diptych.catalog.database import Sqlite
+    from diptych.catalog.database.database import Sqlite
 
     command = [sys.executable, "-c", _WRITER, str(world.catalog / "catalog.sqlite")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
@@ -381,7 +381,7 @@ def test_another_picture_under_the_same_name_gets_no_annotations(tmp_path: Path)
 
 
 def test_removed_annotations_do_not_come_back(tmp_path: Path) -> None:
-    from diptych.catalog.tags import clear, remove_tags
+    from diptych.catalog.annotations.tags import clear, remove_tags
 
     world = make(tmp_path)
     store = world.store()

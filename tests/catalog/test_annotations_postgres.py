@@ -11,12 +11,12 @@ from catalogs import index, paint
 from PIL import Image
 
 from diptych.catalog import Store
-from diptych.catalog.annotations import HAND
-from diptych.catalog.backup import back_up
-from diptych.catalog.exporting import export_vectors
-from diptych.catalog.importing import import_vectors
-from diptych.catalog.relocation import relocate
-from diptych.catalog.tags import add_tags, give, rate, remove_tags
+from diptych.catalog.annotations.annotations import HAND
+from diptych.catalog.annotations.tags import add_tags, give, rate, remove_tags
+from diptych.catalog.exchange.backup import back_up
+from diptych.catalog.exchange.exporting import export_vectors
+from diptych.catalog.exchange.importing import import_vectors
+from diptych.catalog.exchange.relocation import relocate
 from diptych.errors import CatalogError
 from toys import ToyEncoder
 

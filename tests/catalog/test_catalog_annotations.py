@@ -14,11 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.catalog import Store
-from diptych.catalog.annotations import Annotations, annotate, missing_from, read_annotations, withdraw
-from diptych.catalog.database import Sqlite
-from diptych.catalog.importing import annotations_of
-from diptych.catalog.relocation import relocate
-from diptych.catalog.tags import add_tags
+from diptych.catalog.annotations.annotations import (
+    Annotations,
+    annotate,
+    missing_from,
+    read_annotations,
+    withdraw,
+)
+from diptych.catalog.annotations.tags import add_tags
+from diptych.catalog.database.database import Sqlite
+from diptych.catalog.exchange.importing import annotations_of
+from diptych.catalog.exchange.relocation import relocate
 
 words = st.text(st.characters(categories=("L", "N", "P")), min_size=1)
 origins = words.filter(lambda text: text not in ("file", "sidecar"))

@@ -12,9 +12,9 @@ from catalogs import Place, index, paint, set_time
 from PIL import Image
 
 from diptych.catalog import Filter, Options, Searcher, Store, list_pictures
-from diptych.catalog.filter_names import check_names
-from diptych.catalog.filters import allowed_rows
-from diptych.catalog.tags import add_tags, give, rate, ratings_of
+from diptych.catalog.annotations.tags import add_tags, give, rate, ratings_of
+from diptych.catalog.store.filter_names import check_names
+from diptych.catalog.store.filters import allowed_rows
 from diptych.errors import InputError
 from toys import COLOURS, ToyEncoder, picture
 

@@ -11,13 +11,13 @@ from photos import photo, save
 from PIL import Image, ImageDraw, ImageOps
 
 from diptych.catalog import Store
-from diptych.catalog.closer import Closer, confirmed, differing
-from diptych.catalog.duplicates import files_of, find_duplicates
-from diptych.catalog.groups import Group
-from diptych.catalog.similar import Inquiry
-from diptych.catalog.trash import move_to_trash, still_copy
-from diptych.catalog.verdicts import Verdict
-from diptych.cli.similar import says
+from diptych.catalog.duplicates.finding import files_of, find_duplicates
+from diptych.catalog.duplicates.groups import Group
+from diptych.catalog.duplicates.similar import Inquiry
+from diptych.catalog.duplicates.trash import move_to_trash, still_copy
+from diptych.cli.search.similar import says
+from diptych.matching.closer import Closer, confirmed, differing
+from diptych.matching.verdicts import Verdict
 from toys import ToyEncoder
 
 SAME = Verdict("picture", "saved again", 1.0)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from catalogs import colours, content, index, paint
 
-from diptych.catalog import listing, missing
-from diptych.catalog.mounts import Mount, mounts, mounts_below, network_kind
+from diptych.catalog.files import listing, missing
+from diptych.catalog.files.mounts import Mount, mounts, mounts_below, network_kind
 from toys import ToyEncoder
 
 Mounted = dict[str, int]

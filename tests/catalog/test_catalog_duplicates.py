@@ -17,17 +17,18 @@ from hypothesis import strategies as st
 from photos import collage, cut, framed, photo, save, with_ball, written_over
 from PIL import Image, ImageOps
 
-from diptych.catalog import Store, proposals
-from diptych.catalog.duplicates import Groups, find_duplicates
-from diptych.catalog.keeping import parse_rules
-from diptych.catalog.parts import Glance, small_grey
-from diptych.catalog.pixels import Look
-from diptych.catalog.proposals import between, mirrored_difference, mirrored_perceptual
-from diptych.catalog.similar import Inquiry
-from diptych.catalog.verdicts import Verdict, judge, suspect
-from diptych.catalog.words import WordIndex, picture_words
+from diptych.catalog import Store
+from diptych.catalog.duplicates import proposals
+from diptych.catalog.duplicates.finding import Groups, find_duplicates
+from diptych.catalog.duplicates.keeping import parse_rules
+from diptych.catalog.duplicates.proposals import between, mirrored_difference, mirrored_perceptual
+from diptych.catalog.duplicates.similar import Inquiry
 from diptych.errors import CatalogError, InputError
-from diptych.media.hashes import difference_hash, hamming, perceptual_hash
+from diptych.matching.hashes import difference_hash, hamming, perceptual_hash
+from diptych.matching.parts import Glance, small_grey
+from diptych.matching.pixels import Look
+from diptych.matching.verdicts import Verdict, judge, suspect
+from diptych.matching.words import WordIndex, picture_words
 from toys import ToyEncoder
 
 ORIENTATION = 0x0112
@@ -310,7 +311,7 @@ def test_parts_cost_only_who_asks_for_them(album: Path) -> None:
 
 
 def test_stopped_in_the_middle_it_goes_on(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diptych.catalog import comparing
+    from diptych.catalog.duplicates import comparing
 
     whole = told_of(duplicates(album))
     store = Store.open(album)

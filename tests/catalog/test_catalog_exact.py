@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spaces_of_rows import by_hand, pictures_and_texts, segments_of, unit
 
-from diptych.catalog import exact
-from diptych.catalog.exact import nearest_exact, rerank
 from diptych.errors import InputError
+from diptych.vectors import exact
+from diptych.vectors.exact import nearest_exact, rerank
 
 
 @pytest.fixture(params=["numkong", "numpy"])

@@ -11,14 +11,14 @@ from photos import photo, save
 from PIL import Image
 
 from diptych.catalog import Store, index_pictures
-from diptych.catalog.annotations import Annotations
-from diptych.catalog.backup import back_up, restore
-from diptych.catalog.exporting import export_vectors
-from diptych.catalog.forgetting import forget_paths
-from diptych.catalog.importing import annotations_of, import_vectors
-from diptych.catalog.relocation import relocate
-from diptych.catalog.tags import add_tags, rate, ratings_of
-from diptych.catalog.undo import undo_list
+from diptych.catalog.annotations.annotations import Annotations
+from diptych.catalog.annotations.tags import add_tags, rate, ratings_of
+from diptych.catalog.duplicates.undo import undo_list
+from diptych.catalog.exchange.backup import back_up, restore
+from diptych.catalog.exchange.exporting import export_vectors
+from diptych.catalog.exchange.importing import annotations_of, import_vectors
+from diptych.catalog.exchange.relocation import relocate
+from diptych.catalog.files.forgetting import forget_paths
 from diptych.errors import CatalogError
 from toys import ToyEncoder
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diptych.catalog import Filter, Store
-from diptych.catalog.filters import allowed_rows
-from diptych.catalog.postgres import _UTF8_IN_HEX
-from diptych.catalog.tags import give
+from diptych.catalog.annotations.tags import give
+from diptych.catalog.database.postgres import _UTF8_IN_HEX
+from diptych.catalog.store.filters import allowed_rows
 from diptych.errors import InputError
 from toys import picture, picture_bytes, tar_bytes
 

@@ -11,8 +11,8 @@ from catalogs import colours, content, index, paint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diptych.catalog import listing
-from diptych.catalog.folder_rules import FolderRules, check_patterns
+from diptych.catalog.files import listing
+from diptych.catalog.store.folder_rules import FolderRules, check_patterns
 from diptych.errors import InputError
 from toys import picture_bytes, tar_bytes
 

@@ -12,8 +12,8 @@ import pytest
 from catalogs import index
 
 from diptych.catalog import Store, forget_paths, index_pictures
-from diptych.catalog.folder_rules import FolderRules
-from diptych.catalog.watch import to_list_again
+from diptych.catalog.indexing.watch import to_list_again
+from diptych.catalog.store.folder_rules import FolderRules
 from toys import ToyEncoder, picture_bytes
 
 MOST = 2.6  # of twice the work; a square gives 4

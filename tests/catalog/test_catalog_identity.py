@@ -13,8 +13,9 @@ import pytest
 from catalogs import colours, content, index, paint, search
 from PIL import Image
 
-from diptych.catalog import IntakeSettings, Store, listing, scan
-from diptych.catalog.records import Found
+from diptych.catalog import IntakeSettings, Store
+from diptych.catalog.annotations.records import Found
+from diptych.catalog.files import listing, scan
 from toys import COLOURS, ToyEncoder
 
 TIME = 1_600_000_000 * 10**9

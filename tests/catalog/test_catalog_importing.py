@@ -21,15 +21,15 @@ from diptych.catalog import (
     Store,
     check,
     export_vectors,
-    import_rows,
     import_vectors,
     index_pictures,
     read_entries,
 )
-from diptych.embeddings import embed_to_folder, read_parts
+from diptych.catalog.exchange import import_rows
+from diptych.embedding import embed_to_folder, read_parts
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, DataError
-from diptych.media import archives
+from diptych.media.folders import archives
 from diptych.progress import Progress, Stage
 from toys import COLOURS, ToyEncoder, picture, picture_bytes, tar_bytes
 

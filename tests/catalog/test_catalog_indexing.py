@@ -13,7 +13,7 @@ import pytest
 from catalogs import colours, content, index, paint, search, set_time
 
 from diptych.catalog import IntakeSettings, Store, check, failures, forget_paths
-from diptych.catalog.file_space import FileSpace
+from diptych.catalog.database.file_space import FileSpace
 from diptych.errors import CatalogError, InputError
 from toys import ToyEncoder, picture_bytes, tar_bytes
 
@@ -95,7 +95,7 @@ def test_a_renamed_file_is_not_read_as_a_new_one(
     def refuse(*_: object) -> None:
         raise AssertionError("a renamed file was opened")
 
-    monkeypatch.setattr("diptych.catalog.reading.read_source", refuse)
+    monkeypatch.setattr("diptych.catalog.indexing.reading.read_source", refuse)
     outcome = index(tmp_path / "catalog", pictures)
     assert (outcome.moved, outcome.removed, outcome.embedded) == (1, 0, 0)
     assert search(tmp_path / "catalog", "red")[0] == "rot.png"
@@ -273,7 +273,7 @@ def test_two_catalogues_of_one_folder_are_equal(tmp_path: Path, pictures: Path) 
 
 
 def test_segments_are_crossed(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.catalog.store.SEGMENT_ROWS", 3)
+    monkeypatch.setattr("diptych.catalog.store.store.SEGMENT_ROWS", 3)
     for n in range(20):
         paint(pictures / f"{n}.png", "red", shade=n + 1)
     index(tmp_path / "catalog", pictures)
@@ -361,8 +361,8 @@ def test_dead_rows_are_left_out_when_there_are_too_many(
     index(tmp_path / "catalog", pictures)
     for n in range(0, 20, 2):
         (pictures / f"{n}.png").unlink()
-    monkeypatch.setattr("diptych.catalog.replacing.LEAST_DEAD", 5)
-    monkeypatch.setattr("diptych.catalog.replacing._CHUNK", 3)
+    monkeypatch.setattr("diptych.catalog.indexing.replacing.LEAST_DEAD", 5)
+    monkeypatch.setattr("diptych.catalog.indexing.replacing._CHUNK", 3)
     assert index(tmp_path / "catalog", pictures).compacted == 10
     store = Store.open(tmp_path / "catalog")
     assert isinstance(store.active, FileSpace)
@@ -378,7 +378,7 @@ def test_dead_rows_are_left_out_when_there_are_too_many(
 def test_what_others_write_while_rows_are_copied_is_copied_too(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diptych.catalog import replacing
+    from diptych.catalog.indexing import replacing
 
     index(tmp_path / "catalog", pictures)
     (pictures / "red.png").unlink()
@@ -392,7 +392,7 @@ def test_what_others_write_while_rows_are_copied_is_copied_too(
         if not begun:
             begun = True
             with monkeypatch.context() as quiet:
-                quiet.setattr("diptych.catalog.indexing.compact", lambda *_: 0)
+                quiet.setattr("diptych.catalog.indexing.run.compact", lambda *_: 0)
                 paint(pictures / "late.png", "blue", shade=50)
                 index(tmp_path / "catalog", pictures)
         return replace(store)
@@ -406,7 +406,7 @@ def test_what_others_write_while_rows_are_copied_is_copied_too(
 def test_a_half_written_space_of_a_killed_run_is_dropped(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diptych.catalog import replacing
+    from diptych.catalog.indexing import replacing
 
     index(tmp_path / "catalog", pictures)
     (pictures / "red.png").unlink()
@@ -432,7 +432,8 @@ def test_a_half_written_space_of_a_killed_run_is_dropped(
 def test_a_space_that_is_replaced_while_pictures_are_read(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diptych.catalog import indexing, replacing
+    from diptych.catalog.indexing import replacing
+    from diptych.catalog.indexing import run as indexing
 
     index(tmp_path / "catalog", pictures)
     (pictures / "red.png").unlink()

@@ -95,7 +95,7 @@ def test_a_reason_does_not_repeat_an_odd_name(tmp_path: Path, pictures: Path) ->
 def test_an_index_that_cannot_be_built_is_told_of(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, missing: bool
 ) -> None:
-    monkeypatch.setattr("diptych.catalog.nearest.Nearest.stale", lambda *_: "there are so many pictures")
+    monkeypatch.setattr("diptych.vectors.nearest.Nearest.stale", lambda *_: "there are so many pictures")
     if missing:
         monkeypatch.setitem(sys.modules, "faiss", None)
     else:
@@ -103,7 +103,7 @@ def test_an_index_that_cannot_be_built_is_told_of(
         def loses(*_: object, **__: object) -> None:
             raise CatalogError("the index loses neighbours")
 
-        monkeypatch.setattr("diptych.catalog.ivf_build.build_ivf", loses)
+        monkeypatch.setattr("diptych.vectors.ivf_build.build_ivf", loses)
     outcome = index(tmp_path / "catalog", pictures)
     assert outcome.embedded == 6
     assert outcome.built is not None

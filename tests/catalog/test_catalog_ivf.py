@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spaces_of_rows import by_hand, pictures_and_texts, recall, segments_of
 
-from diptych.catalog import ivf_build
-from diptych.catalog.exact import rerank
-from diptych.catalog.ivf import HEAD, Head, Ivf, Kept, collection_hash
-from diptych.catalog.ivf_build import build_ivf
-from diptych.catalog.segments import Segments
 from diptych.errors import CatalogError, InputError, MissingExtraError, SaveError
+from diptych.vectors import ivf_build
+from diptych.vectors.exact import rerank
+from diptych.vectors.ivf import HEAD, Head, Ivf, Kept, collection_hash
+from diptych.vectors.ivf_build import build_ivf
+from diptych.vectors.segments import Segments
 
 ROWS, DIM = 6000, 24
 
@@ -178,8 +178,8 @@ from pathlib import Path
 import faiss, numpy as np
 sys.path.insert(0, sys.argv[4])
 from spaces_of_rows import pictures_and_texts
-from diptych.catalog import ivf_build
-from diptych.catalog.segments import Segments
+from diptych.vectors import ivf_build
+from diptych.vectors.segments import Segments
 folder, where, rows = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 kill = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 whole = faiss.write_index

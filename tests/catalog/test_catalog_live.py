@@ -16,9 +16,9 @@ from test_catalog_kills import ended, fill, start
 from test_catalog_search import write_anew
 
 from diptych.catalog import Filter, Options, Searcher, Store, index_pictures
-from diptych.catalog.connections import ThreadConnections
-from diptych.catalog.database import Sqlite
-from diptych.catalog.tags import give
+from diptych.catalog.annotations.tags import give
+from diptych.catalog.database.connections import ThreadConnections
+from diptych.catalog.database.database import Sqlite
 from diptych.errors import CatalogError
 from toys import COLOURS, ToyEncoder
 from waiting import HANG

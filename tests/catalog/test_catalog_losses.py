@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from catalogs import colours, content, index, paint, search
 
-from diptych.catalog import Store, check, failures, intake
-from diptych.catalog.database import Sqlite
-from diptych.catalog.indexing import space_for
-from diptych.catalog.records import Picture
-from diptych.catalog.replacing import drop_space, replace_active
+from diptych.catalog import Store, check, failures
+from diptych.catalog.annotations.records import Picture
+from diptych.catalog.database.database import Sqlite
+from diptych.catalog.indexing import intake
+from diptych.catalog.indexing.replacing import drop_space, replace_active
+from diptych.catalog.indexing.run import space_for
 from diptych.errors import CatalogError, ImageError
 from toys import ToyEncoder
 
@@ -140,7 +141,7 @@ def test_a_run_killed_after_an_archive_was_listed_reads_it_again(
     packed(album / "a.zip", "a.png", "c.png", colour="blue")
     with monkeypatch.context() as broken:
         broken.setattr(
-            "diptych.catalog.indexing.take_in", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+            "diptych.catalog.indexing.run.take_in", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
         )
         with pytest.raises(KeyboardInterrupt):
             index(tmp_path / "catalog", album)
@@ -223,7 +224,7 @@ def test_a_link_to_a_drive_that_is_away_keeps_what_is_known(tmp_path: Path) -> N
 def test_a_read_that_fails_once_keeps_content_vector_and_tags(
     tmp_path: Path, album: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diptych.catalog import reading
+    from diptych.catalog.indexing import reading
 
     os.utime(album / "red.png", ns=(1, 1))  # changed, and then the host is down
     read = reading.read_source
@@ -288,7 +289,7 @@ def test_what_keeps_a_new_model_from_its_place_is_told(tmp_path: Path, album: Pa
 def test_a_picture_that_the_new_model_is_not_shown_stays_known(
     tmp_path: Path, album: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diptych import embedding
+    from diptych.embedding import batches as embedding
 
     load = embedding.load_image
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diptych.catalog import Filter, Searcher, Store, read_entries
-from diptych.catalog.clusters import Projection, join, k_means
-from diptych.catalog.layout import FEW, Graph, _repel, graph_of, lay_out, neighbours
-from diptych.catalog.mapping import how_many, make_map
-from diptych.catalog.naming import Words, name_clusters, read_words
-from diptych.catalog.thumbnails import (
+from diptych.catalog.map.clusters import Projection, join, k_means
+from diptych.catalog.map.layout import FEW, Graph, _repel, graph_of, lay_out, neighbours
+from diptych.catalog.map.mapping import how_many, make_map
+from diptych.catalog.map.naming import Words, name_clusters, read_words
+from diptych.catalog.map.thumbnails import (
     LEVELS,
     WIDEST,
     fingerprint,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from catalogs import colours, content, index
 
-from diptych.catalog import Store, schema
+from diptych.catalog import Store
+from diptych.catalog.database import schema
 from diptych.errors import CatalogError
 
 # What format 3 added, taken out again.

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spaces_of_rows import by_hand, pictures_and_texts, recall, segments_of, unit
 
-from diptych.catalog import nearest
-from diptych.catalog.ivf import Ivf
-from diptych.catalog.ivf_build import build_ivf
-from diptych.catalog.nearest import Nearest
-from diptych.catalog.segments import Segments
+from diptych.vectors import nearest
+from diptych.vectors.ivf import Ivf
+from diptych.vectors.ivf_build import build_ivf
+from diptych.vectors.nearest import Nearest
+from diptych.vectors.segments import Segments
 
 ROWS, TAIL, DIM = 8000, 500, 24
 BOUND = 300  # rows that are scanned rather than asked of the index

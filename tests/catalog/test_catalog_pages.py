@@ -12,7 +12,7 @@ from spaces_of_rows import Floats, unit
 
 from diptych.catalog import Answer, Options, Searcher, Store
 from diptych.catalog.relevance import Background
-from diptych.catalog.store import FileRecord, Found, Picture
+from diptych.catalog.store.store import FileRecord, Found, Picture
 from toys import ToyEncoder
 
 DIM = 32

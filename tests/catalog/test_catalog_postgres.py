@@ -16,13 +16,13 @@ from test_catalog_indexing import Rotated
 from test_catalog_kills import change, ended, fill, start
 
 from diptych.catalog import Filter, Options, Searcher, Store, check, forget_paths
-from diptych.catalog.duplicates import find_duplicates
-from diptych.catalog.filters import allowed_rows
-from diptych.catalog.mapping import make_map
-from diptych.catalog.postgres import PostgresSpace, name_without_secrets
-from diptych.catalog.spaces import Space
-from diptych.catalog.tagging import tag_pictures
-from diptych.catalog.tags import clear, count_tags
+from diptych.catalog.annotations.tags import clear, count_tags
+from diptych.catalog.database.postgres import PostgresSpace, name_without_secrets
+from diptych.catalog.database.spaces import Space
+from diptych.catalog.duplicates.finding import find_duplicates
+from diptych.catalog.map.mapping import make_map
+from diptych.catalog.store.filters import allowed_rows
+from diptych.catalog.tags.tagging import tag_pictures
 from diptych.errors import CatalogError
 from diptych.zeroshot import ZeroShotClassifier
 from toys import ToyEncoder
@@ -99,7 +99,7 @@ def test_an_index_answers_as_a_scan_does(new_database: NewDatabase, monkeypatch:
     assert scanned.tolist() == np.argsort(-(queries @ rows.T), axis=1)[:, :10].tolist()
     np.testing.assert_allclose(cosines, -np.sort(-(queries @ rows.T), axis=1)[:, :10], atol=2e-3)
     assert space.improve(queries, silent) is None  # so few rows need none
-    monkeypatch.setattr("diptych.catalog.postgres.HNSW_ROWS", 100)
+    monkeypatch.setattr("diptych.catalog.database.postgres.HNSW_ROWS", 100)
     told = space.improve(queries, silent)
     assert told is not None
     assert "of the nearest 10" in told
@@ -144,7 +144,7 @@ def test_a_search_beside_writers(
         index(database)
         return allowed_rows(space, where)
 
-    monkeypatch.setattr("diptych.catalog.search.allowed_rows", allowed_while_written)
+    monkeypatch.setattr("diptych.catalog.search.searcher.allowed_rows", allowed_while_written)
     assert asking.search("red", options).hits == before.hits
     monkeypatch.undo()
     assert asking.search("red", options).searched == before.searched + 1
@@ -189,7 +189,7 @@ def test_a_search_waits_for_no_writer(
     """Neither for one that makes an index, which takes minutes."""
     database = new_database()
     colours(tmp_path / "pictures")
-    monkeypatch.setattr("diptych.catalog.postgres.HNSW_ROWS", 1)
+    monkeypatch.setattr("diptych.catalog.database.postgres.HNSW_ROWS", 1)
     assert "HNSW index" in (index(database, tmp_path / "pictures").built or "")
     writer = Store.open(database)
     with writer.database.writing():

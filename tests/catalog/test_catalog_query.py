@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from diptych.catalog.query import Term, ask, encode_long, missing_pictures, parse_query
+from diptych.catalog.search.query import Term, ask, encode_long, missing_pictures, parse_query
 from diptych.errors import InputError
 from diptych.inputs.long_texts import LongTextWarning, report_long
 from toys import ToyEncoder

@@ -258,7 +258,7 @@ def test_real_queries_about_what_is_there_are_told_from_others(shared: Any) -> N
 
     import diptych
     from diptych.datasets import load_captioned
-    from diptych.evaluation.rankings import roc_auc
+    from diptych.stats.rankings import roc_auc
 
     encoder = diptych.load()
     dataset = load_captioned(shared / "data/flickr8k-val.tar").sample(150)

@@ -8,8 +8,8 @@ import pytest
 from catalogs import colours, content, index, paint, search
 
 from diptych.catalog import Filter, Store, forget_paths, known_roots
-from diptych.catalog.filters import allowed_rows
-from diptych.catalog.paths import stored_rules
+from diptych.catalog.store.filters import allowed_rows
+from diptych.catalog.store.paths import stored_rules
 from diptych.errors import InputError
 
 

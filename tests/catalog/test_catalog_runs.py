@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from catalogs import colours, index
 
-from diptych.catalog import Store, listing, runs
-from diptych.catalog.records import Found
-from diptych.catalog.runs import ALIVE, BEAT, beating, running
+from diptych.catalog import Store
+from diptych.catalog.annotations.records import Found
+from diptych.catalog.files import listing
+from diptych.catalog.indexing import runs
+from diptych.catalog.indexing.runs import ALIVE, BEAT, beating, running
 from diptych.progress import silent
 
 

@@ -13,14 +13,14 @@ from catalogs import colours, index, paint, set_time
 from PIL import Image
 
 from diptych.catalog import Filter, Options, Searcher, Store, Term
-from diptych.catalog.entries import Hashes
-from diptych.catalog.file_space import FileSpace
-from diptych.catalog.filters import allowed_rows
-from diptych.catalog.replacing import replace_active
-from diptych.catalog.search import first_alike
-from diptych.catalog.spaces import Space
+from diptych.catalog.database.file_space import FileSpace
+from diptych.catalog.database.spaces import Space
+from diptych.catalog.indexing.replacing import replace_active
+from diptych.catalog.search.searcher import first_alike
+from diptych.catalog.store.entries import Hashes
+from diptych.catalog.store.filters import allowed_rows
 from diptych.errors import CatalogError, ImageError, InputError
-from diptych.media.hashes import hamming
+from diptych.matching.hashes import hamming
 from toys import COLOURS, ToyEncoder
 
 ALL = Options(cutoff=None, collapse=False)
@@ -192,7 +192,7 @@ def test_looking_the_same_is_found_in_one_comparison_for_each(monkeypatch: pytes
         calls.append(1)
         return hamming(a, b)
 
-    monkeypatch.setattr("diptych.catalog.search.hamming", counted)
+    monkeypatch.setattr("diptych.catalog.search.searcher.hamming", counted)
     assert first_alike(hashes, rows).tolist() == expected
     assert 40 < len(set(expected)) < 190
     assert len(calls) == hashes.known.sum()
@@ -308,7 +308,7 @@ def test_one_search_is_of_one_moment(
             write_anew(catalog)
         return allowed_rows(space, where)
 
-    monkeypatch.setattr("diptych.catalog.search.allowed_rows", allowed_while_written)
+    monkeypatch.setattr("diptych.catalog.search.searcher.allowed_rows", allowed_while_written)
     assert names(asking, "red", options) == found
     monkeypatch.undo()
     assert len(names(asking, "red", options)) == len(found) + (writer == "index")

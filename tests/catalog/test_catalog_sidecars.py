@@ -18,12 +18,12 @@ from catalogs import index, paint
 from PIL import Image
 
 from diptych.catalog import Entry, Store
-from diptych.catalog.belongings import Belongings
-from diptych.catalog.entries import read_entries
-from diptych.catalog.filters import Filter, allowed_rows
-from diptych.catalog.sidecars import write_sidecars
-from diptych.catalog.tags import give
-from diptych.media.xmp import keywords_in
+from diptych.catalog.annotations.tags import give
+from diptych.catalog.duplicates.belongings import Belongings
+from diptych.catalog.store.entries import read_entries
+from diptych.catalog.store.filters import Filter, allowed_rows
+from diptych.catalog.tags.sidecars import write_sidecars
+from diptych.media.metadata.xmp import keywords_in
 
 XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/"

@@ -11,12 +11,12 @@ from catalogs import colours, index, paint
 from PIL import Image
 
 from diptych.catalog import Filter, Options, Searcher, Store
-from diptych.catalog import tagging as tagging_module
-from diptych.catalog.sidecars import sidecar_of, write_sidecars
-from diptych.catalog.tagging import Rule, group_members, tag_pictures
-from diptych.catalog.tags import TagCount, clear, count_tags, give, given_tags
+from diptych.catalog.annotations.tags import TagCount, clear, count_tags, give, given_tags
+from diptych.catalog.tags import tagging as tagging_module
+from diptych.catalog.tags.sidecars import sidecar_of, write_sidecars
+from diptych.catalog.tags.tagging import Rule, group_members, tag_pictures
 from diptych.errors import CatalogError, InputError
-from diptych.media.xmp import keywords_in, merge_keywords
+from diptych.media.metadata.xmp import keywords_in, merge_keywords
 from diptych.zeroshot import ZeroShotClassifier
 from toys import ToyEncoder
 

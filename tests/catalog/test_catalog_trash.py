@@ -17,13 +17,14 @@ import pytest
 from catalogs import index
 from photos import cut, photo, save
 
-from diptych.catalog import Store, check, moving
-from diptych.catalog.duplicates import files_of, find_duplicates
-from diptych.catalog.keeping import parse_rules
-from diptych.catalog.moving import move_file
-from diptych.catalog.trash import FOLDER, Moved, move_to_trash, still_copy, take_back
-from diptych.catalog.undo import put_back
+from diptych.catalog import Store, check
+from diptych.catalog.duplicates.finding import files_of, find_duplicates
+from diptych.catalog.duplicates.keeping import parse_rules
+from diptych.catalog.duplicates.trash import FOLDER, Moved, move_to_trash, still_copy, take_back
+from diptych.catalog.duplicates.undo import put_back
 from diptych.errors import InputError, SaveError
+from diptych.files import moving
+from diptych.files.moving import move_file
 
 HERE = Path(__file__).parent
 COPIES = ("bytes", "picture")
@@ -223,7 +224,7 @@ def test_the_line_is_there_before_the_file_moves(
         assert source.exists()
         seen.append(source.name)
 
-    monkeypatch.setattr("diptych.catalog.trash.move_file", watched)
+    monkeypatch.setattr("diptych.catalog.duplicates.trash.move_file", watched)
     move(tmp_path / "catalog")
     assert len(seen) == 6
 
@@ -384,7 +385,7 @@ def test_where_nothing_may_be_written(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(pictures)
-    monkeypatch.setattr("diptych.catalog.trash.move_file", refuses(errno.ENOSPC))
+    monkeypatch.setattr("diptych.catalog.duplicates.trash.move_file", refuses(errno.ENOSPC))
     moved = move(tmp_path / "catalog")
     assert moved.files == []
     assert {reason for _, reason in moved.refused} == {f"[Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}"}

@@ -12,15 +12,17 @@ import pytest
 from catalogs import index
 from photos import photo, save
 
-from diptych.catalog import Store, belongings, listing, trash
-from diptych.catalog.belongings import Belongings
-from diptych.catalog.duplicates import find_duplicates
-from diptych.catalog.keeping import parse_rules
-from diptych.catalog.moving import move_file
-from diptych.catalog.records import Found
-from diptych.catalog.tags import add_tags, rate, ratings_of
-from diptych.catalog.trash import Moved, move_to_trash, take_back
-from diptych.catalog.undo import put_back
+from diptych.catalog import Store
+from diptych.catalog.annotations.records import Found
+from diptych.catalog.annotations.tags import add_tags, rate, ratings_of
+from diptych.catalog.duplicates import belongings, trash
+from diptych.catalog.duplicates.belongings import Belongings
+from diptych.catalog.duplicates.finding import find_duplicates
+from diptych.catalog.duplicates.keeping import parse_rules
+from diptych.catalog.duplicates.trash import Moved, move_to_trash, take_back
+from diptych.catalog.duplicates.undo import put_back
+from diptych.catalog.files import listing
+from diptych.files.moving import move_file
 
 MOVABLE = ("bytes", "picture")
 

@@ -15,7 +15,7 @@ from catalogs import colours, content, index, paint, search, set_time
 from odd_files import make_odd_files
 
 from diptych.catalog import IntakeSettings, Searcher, Store, check, failures
-from diptych.catalog.database import Sqlite
+from diptych.catalog.database.database import Sqlite
 from diptych.errors import CatalogError, SaveError
 from toys import ToyEncoder
 
@@ -85,7 +85,7 @@ def test_a_device_that_fills_up_under_the_vectors(tmp_path: Path, monkeypatch: p
     index(tmp_path / "catalog", tmp_path / "pictures")
     for n in range(30):
         paint(tmp_path / "pictures" / f"{n}.png", "red", shade=n + 1)
-    monkeypatch.setattr("diptych.catalog.intake.COMMIT_PICTURES", 5)
+    monkeypatch.setattr("diptych.catalog.indexing.intake.COMMIT_PICTURES", 5)
     with monkeypatch.context() as full:
         full.setattr("os.write", Full(room=100))
         with pytest.raises(SaveError, match="No space left on device"):
@@ -144,7 +144,7 @@ def test_pictures_on_a_drive_that_goes_away_while_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every read fails from the fourth on, as on a network drive: nothing is lost, and --retry goes on."""
-    from diptych.catalog import reading
+    from diptych.catalog.indexing import reading
 
     colours(tmp_path / "pictures")
     read, count = reading.read_source, 0

@@ -11,10 +11,10 @@ import pytest
 from catalogs import Place, index, paint
 
 from diptych.catalog import Filter, Store
-from diptych.catalog.filters import allowed_rows
-from diptych.catalog.listing import file_at
-from diptych.catalog.watch import to_list_again
-from diptych.media.text_files import TextEncodingWarning
+from diptych.catalog.files.listing import file_at
+from diptych.catalog.indexing.watch import to_list_again
+from diptych.catalog.store.filters import allowed_rows
+from diptych.files.text_files import TextEncodingWarning
 
 FORMS = ["NFC", "NFD"]
 
@@ -99,7 +99,7 @@ def test_helpers_in_capitals(tmp_path: Path) -> None:
 
 
 def test_a_watched_file_hears_of_its_caption_in_capitals(tmp_path: Path) -> None:
-    from diptych.catalog.folder_rules import FolderRules
+    from diptych.catalog.store.folder_rules import FolderRules
 
     picture = paint(tmp_path / "a.PNG", "red")
     for name in ("a.TXT", "a.json", "a.Txt"):

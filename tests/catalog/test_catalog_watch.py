@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import watchfiles
 
-from diptych.catalog import changed_folders, watch
-from diptych.catalog.folder_rules import FolderRules
-from diptych.catalog.watch import to_list_again
+from diptych.catalog import changed_folders
+from diptych.catalog.indexing import watch
+from diptych.catalog.indexing.watch import to_list_again
+from diptych.catalog.store.folder_rules import FolderRules
 
 
 def rules(*roots: Path, exclude: tuple[str, ...] = ()) -> dict[Path, FolderRules]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import watchfiles
 
-from diptych.catalog import changed_folders, watch
-from diptych.catalog.folder_rules import FolderRules
-from diptych.catalog.mounts import Mount
+from diptych.catalog import changed_folders
+from diptych.catalog.files.mounts import Mount
+from diptych.catalog.indexing import watch
+from diptych.catalog.store.folder_rules import FolderRules
 
 Event = tuple[int, str]
 

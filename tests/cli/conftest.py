@@ -19,7 +19,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder: an initialised, untrained model of the smallest preset."""
     from diptych.inputs import PreprocessConfig, TokenizerConfig
     from diptych.model.initialise import build
-    from diptych.model.presets import preset
+    from diptych.model.presets.table import preset
     from diptych.weights import ModelSpec, save_checkpoint
 
     shape = preset("diptych-tiny")

@@ -53,7 +53,7 @@ def test_every_audit(run: Run, tiny: Path, data: Path, words: list[str], title: 
 
 
 def test_digits(run: Run, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diptych.audits import digits
+    from diptych.audits.limits import digits
 
     monkeypatch.setattr(digits, "_FONTS", ())
     for number in range(4):

@@ -100,7 +100,7 @@ def test_all_pictures_bad(run: Run, tiny: Path, tmp_path: Path) -> None:
 def test_empty_folder(run: Run, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "error: no pictures in empty" in complaint(run("classify", "empty", *LABELS, "-m", tiny), 2)
-    from diptych.cli.pictures import _USUAL
+    from diptych.cli.classify.pictures import _USUAL
     from diptych.media import IMAGE_SUFFIXES
 
     assert len(_USUAL) == 5
@@ -380,7 +380,7 @@ def test_interrupted(run: Run, tiny: Path, album: Path, monkeypatch: pytest.Monk
     def interrupt(*words: object, **options: object) -> object:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("diptych.embedding.embed_images", interrupt)
+    monkeypatch.setattr("diptych.embedding.batches.embed_images", interrupt)
     assert "interrupted" in complaint(run("classify", album, *LABELS, "-m", tiny), 130)
 
 

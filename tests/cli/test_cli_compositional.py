@@ -10,7 +10,7 @@ import pytest
 from typer.testing import Result
 
 from compositional_files import write_aro, write_sugar_crepe, write_winoground
-from diptych.encoders import TorchEncoder
+from diptych.backends import TorchEncoder
 
 Run = Callable[..., Result]
 COMMAND = ("evaluate", "compositional")

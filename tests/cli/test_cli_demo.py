@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from diptych.cli.contact_sheet import GUTTER, MARGIN, SIDE, Card, Sheet, draw, render
-from diptych.cli.demo import SAMPLES
+from diptych.cli.classify.contact_sheet import GUTTER, MARGIN, SIDE, Card, Sheet, draw, render
+from diptych.cli.classify.demo import SAMPLES
 
 Run = Callable[..., Result]
 

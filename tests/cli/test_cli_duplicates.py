@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageOps
 from typer.testing import Result
 
-from diptych.cli import duplicates_page
+from diptych.cli.search import duplicates_page
 
 Run = Callable[..., Result]
 

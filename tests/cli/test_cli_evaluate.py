@@ -72,7 +72,7 @@ def test_several_texts_for_a_class(
     run: Run, tiny: Path, classes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from diptych import evaluation
-    from diptych.evaluation import measures
+    from diptych.evaluation.protocols import measures
 
     seen: list[object] = []
     measure = evaluation.evaluate_zero_shot

@@ -11,7 +11,8 @@ from cli_tools import paint
 from export_toys import checkpoint, trace_once
 from typer.testing import Result
 
-from diptych.encoders import choosing, judging
+from diptych.backends import choosing
+from diptych.backends.exported import judging
 from diptych.weights import save_checkpoint
 
 Run = Callable[..., Result]

@@ -96,7 +96,7 @@ def test_files_and_the_model_that_is_kept(run: Run, tiny: Path, tuned: Path) -> 
 def test_points_that_are_there_are_not_measured_again(
     run: Run, tiny: Path, tuned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diptych.evaluation import measures
+    from diptych.evaluation.protocols import measures
 
     seen: list[str] = []
     measure = measures.evaluate_zero_shot
@@ -161,7 +161,7 @@ def test_a_picture_that_cannot_be_read_is_told(run: Run, tiny: Path, tuned: Path
 
 
 def test_each_figure_is_called_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    from diptych.cli.interpolate import _table
+    from diptych.cli.evaluate.interpolate import _table
     from diptych.evaluation import Interpolation, Point
     from diptych.evaluation import Result as Measured
 

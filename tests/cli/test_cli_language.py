@@ -11,7 +11,7 @@ from cli_tools import paint
 from released_models import add_language_tokens, unpack
 from typer.testing import Result
 
-from diptych.encoders import ExportedEncoder
+from diptych.backends import ExportedEncoder
 
 Run = Callable[..., Result]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from diptych.cli.models import _lines, describe
+from diptych.cli.models.models import _lines, describe
 from diptych.weights import load_checkpoint
 
 Run = Callable[..., Result]
@@ -42,7 +42,7 @@ def test_show(run: Run, tiny: Path) -> None:
 
 def test_the_parameters_shown_are_the_model_s(run: Run, tiny: Path) -> None:
     from diptych.model.initialise import build
-    from diptych.model.presets import preset
+    from diptych.model.presets.table import preset
 
     model = build(preset("diptych-tiny"), device="meta")
     told = json.loads(run("models", "show", tiny, "--json").stdout)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from diptych.cli.own_files import check_own
+from diptych.cli.shared.own_files import check_own
 from diptych.errors import InputError
 
 Run = Callable[..., Result]

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from typer.testing import Result
 
-from diptych.cli import console
-from diptych.cli.console import bar, clean, fitted, progress
-from diptych.cli.labels import prompt
-from diptych.cli.pictures import listed, sort_words
-from diptych.cli.sorting import folders_of
-from diptych.disk import LONGEST_STEM
+from diptych.cli.classify.pictures import listed, sort_words
+from diptych.cli.classify.sorting import folders_of
+from diptych.cli.shared import console
+from diptych.cli.shared.console import bar, clean, fitted, progress
+from diptych.cli.shared.labels import prompt
+from diptych.files.disk import LONGEST_STEM
 
 Run = Callable[..., Result]
 

@@ -137,8 +137,8 @@ def test_options_that_a_run_with_labels_cannot_follow(
     run: Run, pack: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
 ) -> None:
     """A classifier of pictures has no encoder that --runtime, --precision or --fast could choose."""
-    monkeypatch.setattr("diptych.encoders.supervised_classes", lambda name: ("dog", "guitar"))
-    monkeypatch.setattr("diptych.encoders.load_supervised", lambda *_, **__: _Guess())
+    monkeypatch.setattr("diptych.backends.supervised_classes", lambda name: ("dog", "guitar"))
+    monkeypatch.setattr("diptych.backends.load_supervised", lambda *_, **__: _Guess())
     done = run("evaluate", "robustness", pack, "--reference", "photo", "-m", "labels", *words)
     assert done.exit_code == (0 if not message or "--fast" in words else 2), done.stderr
     assert message in " ".join(done.stderr.split())

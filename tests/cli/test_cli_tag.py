@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from diptych.media.xmp import keywords_in
+from diptych.media.metadata.xmp import keywords_in
 
 Run = Callable[..., Result]
 

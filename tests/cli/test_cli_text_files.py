@@ -16,11 +16,11 @@ import pytest
 from cli_tools import paint
 from typer.testing import Result
 
-from diptych.cli.console import fitted, json_text
-from diptych.cli.pictures import gather
+from diptych.cli.classify.pictures import gather
+from diptych.cli.shared.console import fitted, json_text
 
 Run = Callable[..., Result]
-TOLD = pytest.mark.filterwarnings("always::diptych.media.text_files.TextEncodingWarning")
+TOLD = pytest.mark.filterwarnings("always::diptych.files.text_files.TextEncodingWarning")
 CONSOLES = [{"PYTHONIOENCODING": "cp1252"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}]
 
 

@@ -20,7 +20,7 @@ from waiting import HANG
 Run = Callable[..., Any]
 
 RECIPE = """
-from diptych.pairs import Mixture, TarPairs
+from diptych.training.data import Mixture, TarPairs
 from diptych.training import Run, TrainConfig
 
 def run():
@@ -224,7 +224,7 @@ def test_a_constant_run_is_ended_by_a_cooldown(run: Run) -> None:
 def test_every_option_that_sets_a_field_is_one_and_is_shown(run: Run) -> None:
     import dataclasses
 
-    from diptych.cli.train import FIELDS
+    from diptych.cli.train.train import FIELDS
     from diptych.training import TrainConfig
 
     assert set(FIELDS) <= {field.name for field in dataclasses.fields(TrainConfig)}

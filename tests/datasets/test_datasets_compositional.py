@@ -20,8 +20,8 @@ from compositional_files import (
     zip_bytes,
 )
 from diptych.datasets import load_captioned, load_compositional, load_labelled
-from diptych.datasets.archives import Unread
 from diptych.datasets.compositional_records import Records, read_aro, read_sugar_crepe, read_winoground
+from diptych.datasets.formats.archives import Unread
 from diptych.errors import DataError
 from toys import picture_bytes
 

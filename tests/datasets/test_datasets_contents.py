@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 import diptych.audits.drawn
-import diptych.audits.writing
-import diptych.evaluation.corrupted_sets  # noqa: F401  # for their subclasses of Pictures
+import diptych.audits.limits.writing
+import diptych.evaluation.robustness.corrupted_sets  # noqa: F401  # for their subclasses of Pictures
 from diptych.datasets import ImageDataset, contents, load_labelled
 from diptych.datasets.dataset import Pictures
 from diptych.datasets.overlap import HEAVY, check_overlaps, find_overlap, without_copies

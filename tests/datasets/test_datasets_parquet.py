@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.datasets import load_captioned, load_labelled
-from diptych.datasets.parquet import class_labels
+from diptych.datasets.formats.parquet import class_labels
 from diptych.errors import DataError, MissingExtraError
 from diptych.evaluation import evaluate_zero_shot
 from toys import ToyEncoder, picture_bytes

@@ -14,7 +14,7 @@ from diptych.datasets.places import recognise
 from diptych.datasets.registry import KNOWN, known, short
 from diptych.errors import DataError, InputError
 from diptych.evaluation import measure_known, open_measure
-from diptych.evaluation.rankings import FIGURES
+from diptych.stats.rankings import FIGURES
 from diptych.zeroshot import TEMPLATES, class_names, folder_names
 from layout_files import labelled_shard, noise, write_cifar10, write_idx, write_shards
 from toys import ToyEncoder, picture_bytes, tar_bytes

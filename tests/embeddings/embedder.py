@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from diptych.embeddings import Settings, embed_to_folder
-from diptych.embeddings.cluster import ray_runner
+from diptych.embedding import Settings, embed_to_folder
+from diptych.embedding.cluster import ray_runner
 from toys import ToyEncoder
 from waiting import pause, wait_until
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych.embeddings import read_parts
+from diptych.embedding import read_parts
 from toys import COLOURS, picture, picture_bytes, tar_bytes
 from waiting import HANG, kill_within, wait_until
 

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from diptych.embeddings import Columns, Settings, embed_to_folder, read_manifest, read_parts
-from diptych.embeddings.folder import read_record
+from diptych.embedding import Columns, Settings, embed_to_folder, read_manifest, read_parts
+from diptych.embedding.folder import read_record
 from diptych.errors import DataError, InputError, ModelError
 from toys import COLOURS, ToyEncoder, picture, picture_bytes, tar_bytes
 

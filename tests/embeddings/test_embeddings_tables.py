@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diptych.embeddings.tables import chunks, columns_of, read_chunk
+from diptych.embedding.tables import chunks, columns_of, read_chunk
 from diptych.errors import DataError
 from toys import write_latin
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from export_toys import MODELS, checkpoint, trace_once
 
-from diptych.encoders import TorchEncoder, export, judging
-from diptych.encoders.samples import drawn_pictures
+from diptych.backends import TorchEncoder, export
+from diptych.backends.conversion.samples import drawn_pictures
+from diptych.backends.exported import judging
 from diptych.weights import Checkpoint
 
 

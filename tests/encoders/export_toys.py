@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diptych.encoders import converting, tracing
+from diptych.backends.conversion import converting, tracing
 from diptych.inputs import PreprocessConfig, TokenizerConfig
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, ViTConfig

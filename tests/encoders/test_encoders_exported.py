@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diptych
-from diptych.embedding import collect, embed_images
+from diptych.backends import ExportedEncoder, TorchEncoder
+from diptych.backends.exported import encoder as module
+from diptych.backends.exported.folder import ExportSpec, read_export
+from diptych.backends.exported.towers import has_bfloat16
+from diptych.embedding.batches import collect, embed_images
 from diptych.encoder import Encoder, FeatureEncoder, PreparingEncoder
-from diptych.encoders import ExportedEncoder, TorchEncoder
-from diptych.encoders import exported as module
-from diptych.encoders.folder import ExportSpec, read_export
-from diptych.encoders.towers import has_bfloat16
 from diptych.errors import DiptychError, InputError, MissingExtraError, TextError, WeightsError
 from diptych.inputs import LongTextWarning
 

@@ -17,12 +17,12 @@ from make_released_onnx import SIDE, TEXTS, pictures
 from released_models import MODELS, add_language_tokens, unpack
 
 import diptych
+from diptych.backends import ExportedEncoder
+from diptych.backends.exported.graph_file import read_graph
+from diptych.backends.exported.graph_pruning import pruned_model
+from diptych.backends.exported.immich import list_immich_models
+from diptych.backends.exported.released import LOGIT_SCALE, image_tower
 from diptych.encoder import Encoder, PreparingEncoder
-from diptych.encoders import ExportedEncoder
-from diptych.encoders.graph_file import read_graph
-from diptych.encoders.graph_pruning import pruned_model
-from diptych.encoders.immich import list_immich_models
-from diptych.encoders.released import LOGIT_SCALE, image_tower
 from diptych.errors import InputError, WeightsError
 from diptych.inputs import counted_long_texts
 

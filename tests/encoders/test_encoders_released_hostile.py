@@ -20,8 +20,8 @@ from onnx import TensorProto, helper
 from released_models import unpack
 
 import diptych
-from diptych.encoders import exported
-from diptych.encoders.graph_file import read_graph
+from diptych.backends.exported import encoder as exported
+from diptych.backends.exported.graph_file import read_graph
 from diptych.errors import DiptychError, WeightsError
 
 IMAGE, TEXT = "visual/model.onnx", "textual/model.onnx"

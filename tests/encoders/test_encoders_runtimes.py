@@ -17,21 +17,13 @@ import pytest
 from export_toys import checkpoint, forked, pictures
 
 import diptych
-from diptych.cli.labels import tell_language
-from diptych.encoders import (
-    ExportedEncoder,
-    TorchEncoder,
-    choices,
-    choose_runtime,
-    choosing,
-    converting,
-    export,
-    tracing,
-)
-from diptych.encoders.choices import Choice, record, recorded
-from diptych.encoders.folder import is_exported, read_export
-from diptych.encoders.judging import BARS, judge, spearman
-from diptych.encoders.samples import TEXTS, drawn_pictures
+from diptych.backends import ExportedEncoder, TorchEncoder, choices, choose_runtime, choosing, export
+from diptych.backends.choices import Choice, record, recorded
+from diptych.backends.conversion import converting, tracing
+from diptych.backends.conversion.samples import TEXTS, drawn_pictures
+from diptych.backends.exported.folder import is_exported, read_export
+from diptych.backends.exported.judging import BARS, judge, spearman
+from diptych.cli.shared.labels import tell_language
 from diptych.errors import InputError, SaveError, WeightsError
 from diptych.inputs import preprocess_batch
 from diptych.weights import Checkpoint, load_checkpoint, save_checkpoint
@@ -211,12 +203,12 @@ import sys
 def refuse(event, args):
     if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "subprocess.Popen"):
         raise AssertionError(f"{event} {args}")
-import diptych.encoders, torch, ctypes.util
+import diptych.backends, torch, ctypes.util
 from export_toys import checkpoint
 from pathlib import Path
 sys.addaudithook(refuse)
 home = Path(sys.argv[1])
-diptych.encoders.export(checkpoint("vit", home), home / "out", int8=True)
+diptych.backends.export(checkpoint("vit", home), home / "out", int8=True)
 """
 
 

@@ -12,16 +12,9 @@ import pytest
 from export_toys import checkpoint, forked, pictures
 
 import diptych
-from diptych.encoders import (
-    ExportedEncoder,
-    TorchEncoder,
-    choose_runtime,
-    choosing,
-    settle,
-    settling,
-    tracing,
-)
-from diptych.encoders.choices import Choice, record, recorded
+from diptych.backends import ExportedEncoder, TorchEncoder, choose_runtime, choosing, settle, settling
+from diptych.backends.choices import Choice, record, recorded
+from diptych.backends.conversion import tracing
 from diptych.errors import SaveError, WeightsError
 from diptych.weights import save_checkpoint
 

@@ -11,10 +11,10 @@ import pytest
 from make_runs import COLOURS, config_of, write_pairs
 from PIL import Image
 
-from diptych.encoders import load_supervised, supervised_classes
+from diptych.backends import load_supervised, supervised_classes
 from diptych.errors import WeightsError
-from diptych.pairs import LabelledTar, Mixture
 from diptych.training import Run, train
+from diptych.training.data import LabelledTar, Mixture
 
 NAMES = tuple(COLOURS)
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 import diptych
+from diptych.backends import TorchEncoder, load, open_clip_triple
 from diptych.encoder import Encoder, FeatureEncoder, PatchEncoder
-from diptych.encoders import TorchEncoder, load, open_clip_triple
 from diptych.errors import InputError, UnknownModelError
 from diptych.inputs import LongTextWarning, preprocess_batch
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig

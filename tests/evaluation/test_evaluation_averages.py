@@ -9,8 +9,8 @@ import pytest
 
 from diptych.datasets.registry import KNOWN, short
 from diptych.evaluation import Result
-from diptych.evaluation.averages import PAPER_27, VTAB_PLUS, collection_means, means_section
-from diptych.evaluation.results_report import results_report
+from diptych.evaluation.results.averages import PAPER_27, VTAB_PLUS, collection_means, means_section
+from diptych.evaluation.results.results_report import results_report
 
 
 def result(dataset: str, value: float, metric: str = "acc1", **more: object) -> Result:

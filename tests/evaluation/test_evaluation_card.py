@@ -6,8 +6,8 @@ import pytest
 
 from diptych.errors import DataError
 from diptych.evaluation import Result
-from diptych.evaluation.card import model_card
-from diptych.evaluation.results_report import results_report
+from diptych.evaluation.results.card import model_card
+from diptych.evaluation.results.results_report import results_report
 
 FACTS = {"name": "mine", "identity": "sha256:1", "licence": "MIT", "parameters": {"all": 1200}}
 
@@ -84,7 +84,7 @@ def test_what_a_model_costs_stands_beside_its_figures() -> None:
 
 def test_a_protocol_asks_the_encoder_what_it_costs() -> None:
     from diptych.encoder import EncoderCost
-    from diptych.evaluation.settings import Setup
+    from diptych.evaluation.protocols.settings import Setup
     from toys import ToyEncoder
 
     class Costed(ToyEncoder):

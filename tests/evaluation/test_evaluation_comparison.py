@@ -10,10 +10,10 @@ import pytest
 
 from diptych.errors import DataError
 from diptych.evaluation import Result, compare
-from diptych.evaluation.differences import paired_class_difference
-from diptych.evaluation.intervals import ends
-from diptych.evaluation.rankings import placements, roc_auc
-from diptych.evaluation.significance import class_sign_flip_p
+from diptych.stats.differences import paired_class_difference
+from diptych.stats.intervals import ends
+from diptych.stats.rankings import placements, roc_auc
+from diptych.stats.significance import class_sign_flip_p
 
 
 def result(outcomes: Sequence[float | None], dataset: str = "toy", fingerprint: str = "sha256:1") -> Result:

@@ -28,9 +28,9 @@ from compositional_files import (
 from diptych.datasets import load_compositional
 from diptych.errors import DataError
 from diptych.evaluation import FeatureStore, Result, compare, evaluate_compositional
-from diptych.evaluation.averages import collection_means
-from diptych.evaluation.compositional import case_hits
-from diptych.evaluation.results_report import overview, results_report
+from diptych.evaluation.protocols.compositional import case_hits
+from diptych.evaluation.results.averages import collection_means
+from diptych.evaluation.results.results_report import overview, results_report
 from toys import ToyEncoder
 
 

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diptych.datasets import load_labelled
-from diptych.datasets.archives import Unread
+from diptych.datasets.formats.archives import Unread
 from diptych.errors import DataError, ImageError, InputError, MissingExtraError
 from diptych.evaluation import FeatureStore, corrupt, corrupted, corruptions_of, squares
-from diptych.evaluation import corrupted_sets as view
-from diptych.evaluation.corruption_fields import convolved, disc, plasma, streak
-from diptych.evaluation.corruptions import CORRUPTIONS, STANDARD
-from diptych.evaluation.features import content_hash, embed_dataset
+from diptych.evaluation.protocols.features import content_hash, embed_dataset
+from diptych.evaluation.robustness import corrupted_sets as view
+from diptych.evaluation.robustness.corruption_fields import convolved, disc, plasma, streak
+from diptych.evaluation.robustness.corruptions import CORRUPTIONS, STANDARD
 from toys import ToyEncoder, picture_bytes, tar_bytes
 
 SIDE = 96

@@ -13,7 +13,7 @@ from PIL.Image import Image
 from diptych.datasets import load_labelled
 from diptych.errors import DataError, InputError
 from diptych.evaluation import FeatureStore, evaluate_zero_shot
-from diptych.evaluation.features import embed_dataset
+from diptych.evaluation.protocols.features import embed_dataset
 from toys import ToyEncoder, picture_bytes, tar_bytes
 
 

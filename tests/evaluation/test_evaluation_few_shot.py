@@ -11,11 +11,12 @@ import pytest
 
 from diptych.datasets import ImageDataset
 from diptych.errors import DataError, InputError
-from diptych.evaluation import Result, evaluate_few_shot, evaluate_linear_probe, evaluate_zero_shot, logistic
-from diptych.evaluation.data_efficiency import equal_shots
-from diptych.evaluation.draws import draw_shots
-from diptych.evaluation.few_shot_report import FewShotRun, few_shot_report, own_metric
-from diptych.evaluation.settings import Setup
+from diptych.evaluation import Result, evaluate_few_shot, evaluate_linear_probe, evaluate_zero_shot
+from diptych.evaluation.probes import logistic
+from diptych.evaluation.probes.data_efficiency import equal_shots
+from diptych.evaluation.probes.draws import draw_shots
+from diptych.evaluation.probes.few_shot_report import FewShotRun, few_shot_report, own_metric
+from diptych.evaluation.protocols.settings import Setup
 from probe_toys import FeatureToy, noisy
 
 

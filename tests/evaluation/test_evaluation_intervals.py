@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.errors import InputError
-from diptych.evaluation.differences import difference, paired_difference
-from diptych.evaluation.intervals import (
+from diptych.reports import Estimate
+from diptych.stats.differences import difference, paired_difference
+from diptych.stats.intervals import (
     bounded_mean,
     correlation,
     ends,
@@ -21,8 +22,7 @@ from diptych.evaluation.intervals import (
     resampled_proportion,
     wilson,
 )
-from diptych.evaluation.rankings import Ranked, resampled
-from diptych.reports import Estimate
+from diptych.stats.rankings import Ranked, resampled
 
 REPEATS = 300
 

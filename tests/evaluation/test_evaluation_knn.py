@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from diptych.errors import DataError, InputError
-from diptych.evaluation import Result, evaluate_knn, evaluate_linear_probe, knn, logistic
-from diptych.evaluation.knn import votes
-from diptych.evaluation.probe_report import probe_report
-from diptych.evaluation.settings import Setup
+from diptych.evaluation import Result, evaluate_knn, evaluate_linear_probe
+from diptych.evaluation.probes import knn, logistic
+from diptych.evaluation.probes.knn import votes
+from diptych.evaluation.probes.probe_report import probe_report
+from diptych.evaluation.protocols.settings import Setup
 from probe_toys import FeatureToy, noisy
 from toys import COLOURS, ToyEncoder
 

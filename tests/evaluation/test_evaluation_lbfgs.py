@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize, rosen, rosen_der
 from sklearn.linear_model import LogisticRegression
 
-from diptych.evaluation import logistic
-from diptych.evaluation.lbfgs import minimise
+from diptych.evaluation.probes import logistic
+from diptych.evaluation.probes.lbfgs import minimise
 
 
 def valley(place: np.ndarray) -> tuple[float, np.ndarray]:

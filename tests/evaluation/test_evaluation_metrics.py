@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import InputError
-from diptych.evaluation import metrics
+from diptych.stats import metrics
 
 #                  dog   cat   car   row's label, rank
 TABLE = np.array([[0.9, 0.05, 0.05],  # dog: 1st

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.errors import InputError
-from diptych.evaluation.data_efficiency import Equal, equal_shots
-from diptych.evaluation.draws import draw_shots, split
-from diptych.evaluation.peak import COARSE, GRID, find_peak
+from diptych.evaluation.probes.data_efficiency import Equal, equal_shots
+from diptych.evaluation.probes.draws import draw_shots, split
+from diptych.evaluation.probes.peak import COARSE, GRID, find_peak
 
 # ------------------------------------------------------------------------------------------------ peak
 

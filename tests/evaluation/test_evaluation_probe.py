@@ -13,11 +13,12 @@ from sklearn.linear_model import LogisticRegression
 
 from diptych.datasets import ImageDataset
 from diptych.errors import DataError, InputError, MissingExtraError
-from diptych.evaluation import FeatureStore, Result, evaluate_linear_probe, evaluate_zero_shot, logistic
-from diptych.evaluation.draws import split
-from diptych.evaluation.peak import GRID
-from diptych.evaluation.probe_report import probe_report
-from diptych.evaluation.settings import Setup
+from diptych.evaluation import FeatureStore, Result, evaluate_linear_probe, evaluate_zero_shot
+from diptych.evaluation.probes import logistic
+from diptych.evaluation.probes.draws import split
+from diptych.evaluation.probes.peak import GRID
+from diptych.evaluation.probes.probe_report import probe_report
+from diptych.evaluation.protocols.settings import Setup
 from probe_toys import FeatureToy, noisy
 from toys import ToyEncoder
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from diptych.datasets import load_captioned, load_labelled
-from diptych.embedding import Failed
+from diptych.embedding.batches import Failed
 from diptych.errors import DataError, SaveError
-from diptych.evaluation import Result, evaluate_retrieval, evaluate_zero_shot, retrieval
+from diptych.evaluation import Result, evaluate_retrieval, evaluate_zero_shot
+from diptych.evaluation.protocols import retrieval
 from diptych.media import Limits
 from toys import ToyEncoder, picture_bytes, tar_bytes
 
@@ -228,7 +229,7 @@ def test_the_packs_are_read_as_their_readme_says(shared) -> None:
 def test_a_pipe_and_a_huge_file_are_failures_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> None:
-    monkeypatch.setattr("diptych.datasets.archives.Limits", lambda: Limits(max_bytes=5_000))
+    monkeypatch.setattr("diptych.datasets.formats.archives.Limits", lambda: Limits(max_bytes=5_000))
     huge = b"x" * 6_000
     (tmp_path / "data").mkdir()
     files = {"red/0.png": picture_bytes("red"), "blue/0.png": picture_bytes("blue"), "blue/1.png": huge}

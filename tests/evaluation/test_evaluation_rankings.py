@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from diptych.datasets.registry import KNOWN
 from diptych.errors import InputError
-from diptych.evaluation.rankings import (
+from diptych.stats.rankings import (
     Ranked,
     average_precision,
     eleven_point_precision,

@@ -26,8 +26,8 @@ from diptych.evaluation import (
     measure,
     robustness_report,
 )
-from diptych.evaluation.effective import fit_line, logit, predicted_draws
-from diptych.evaluation.robustness_report import robustness_verdicts
+from diptych.evaluation.robustness.effective import fit_line, logit, predicted_draws
+from diptych.evaluation.robustness.robustness_report import robustness_verdicts
 from toys import COLOURS, ToyEncoder, picture_bytes, tar_bytes
 
 NAMES = ("blue", "green", "red")

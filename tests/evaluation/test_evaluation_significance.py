@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diptych.evaluation.intervals import proportion
-from diptych.evaluation.significance import (
+from diptych.reports import Estimate
+from diptych.stats.intervals import proportion
+from diptych.stats.significance import (
     NOT_ENOUGH,
     Claim,
     against_chance,
@@ -22,7 +23,6 @@ from diptych.evaluation.significance import (
     paired_claim,
     sign_flip_p,
 )
-from diptych.reports import Estimate
 
 
 @given(st.integers(0, 12), st.integers(0, 12))

@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from diptych.errors import InputError
-from diptych.losses import contrastive as loss_module
-from diptych.losses.contrastive import info_nce, sigmoid_loss
+from diptych.training.losses import contrastive as loss_module
+from diptych.training.losses.contrastive import info_nce, sigmoid_loss
 
 NAMES = ["infonce7", "infonce64", "infonce300", "infonce-opposed", "sigmoid7", "sigmoid64", "sigmoid300"]
 

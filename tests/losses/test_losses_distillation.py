@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import kl_div, log_softmax, normalize
 
 from diptych.errors import InputError
-from diptych.losses.distillation import similarity_distillation
+from diptych.training.losses.distillation import similarity_distillation
 
 
 def plain(a, b, scale, ta, tb) -> torch.Tensor:  # type: ignore[no-untyped-def]

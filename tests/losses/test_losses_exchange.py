@@ -8,7 +8,7 @@ import processes
 import pytest
 import torch
 
-from diptych.losses.exchange import Alone
+from diptych.training.losses.exchange import Alone
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

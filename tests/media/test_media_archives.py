@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import ImageError
-from diptych.media import Limits, archives, is_archive, iter_members, list_archive, load_image, read_member
+from diptych.media import Limits, is_archive, iter_members, list_archive, load_image, read_member
+from diptych.media.folders import archives
 
 NOISE = os.urandom(5000)
 FILES = {

@@ -28,10 +28,11 @@ from metadata_files import (
 from PIL import Image, TiffImagePlugin
 
 from diptych.errors import ImageError
-from diptych.media import blocks, read_details
-from diptych.media.blocks import exif_of as read_exif
-from diptych.media.exif import read_comment
-from diptych.media.iptc import data_sets, photoshop_resources
+from diptych.media import read_details
+from diptych.media.decoding.iptc import data_sets, photoshop_resources
+from diptych.media.metadata import blocks
+from diptych.media.metadata.blocks import exif_of as read_exif
+from diptych.media.metadata.exif import read_comment
 
 PACKET = XMP.format("<dc:subject><rdf:Bag><rdf:li>lion</rdf:li></rdf:Bag></dc:subject>").encode()
 PRESS = iptc_of((25, b"zoo"), (120, b"A lion in the zoo"))

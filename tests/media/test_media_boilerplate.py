@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from metadata_files import encoded, exif_of
 
 from diptych.media import read_details
-from diptych.media.boilerplate import said
+from diptych.media.metadata.boilerplate import said
 
 BOILERPLATE = (
     "OLYMPUS DIGITAL CAMERA",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diptych.media.captions import captions_of_fields, captions_of_text, parse_json
+from diptych.media.folders.captions import captions_of_fields, captions_of_text, parse_json
 
 ANY = st.text(st.characters(exclude_categories=())) | st.just("\ud800 dog")  # halves of pairs among it
 JSON = st.dictionaries(ANY, st.recursive(ANY | st.none() | st.floats(), st.lists, max_leaves=9))

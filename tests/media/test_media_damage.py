@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from diptych.errors import ImageError
-from diptych.media import blocks_png, load_image, native, pillow, png, read_details
+from diptych.media import load_image, read_details
+from diptych.media.decoding import native, pillow, png
+from diptych.media.metadata import blocks_png
 
 GREEN = (10, 200, 30)
 

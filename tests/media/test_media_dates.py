@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from metadata_files import XMP, encoded, exif_of, iptc_of, png_with, with_iptc
 
 from diptych.media import read_details
-from diptych.media.dates import SOURCES, first_date, precision_of, read_date, trust
+from diptych.media.metadata.dates import SOURCES, first_date, precision_of, read_date, trust
 
 DAY = datetime(2013, 5, 7)
 MORNING = datetime(2013, 5, 7, 9, 3, 1)

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from diptych.media import hashes as hashing
+from diptych.matching import hashes as hashing
+from diptych.matching.hashes import difference_hash, hamming, near_pairs, perceptual_hash
 from diptych.media import load_image
-from diptych.media.hashes import difference_hash, hamming, near_pairs, perceptual_hash
 
 HASHES = [difference_hash, perceptual_hash]
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diptych.media import keys
-from diptych.media.keys import Companions, companions, split_key
+from diptych.media.folders import keys
+from diptych.media.folders.keys import Companions, companions, split_key
 
 SCREENSHOTS = [f"Screenshot 2024-01-05 at 10.33.{n:02}" for n in range(16)]
 

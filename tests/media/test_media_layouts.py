@@ -21,7 +21,7 @@ from layout_writers import DEFLATE, PACKBITS, SHORT, bmp, packed_bits, pcx_bits,
 
 from diptych.errors import ImageError
 from diptych.media import load_image
-from diptych.media.layouts import tiff_strips
+from diptych.media.decoding.layouts import tiff_strips
 
 WIDTH, HEIGHT = 43, 26  # no multiple of anything
 _LEVELS = np.add.outer(np.arange(HEIGHT) * 5, np.arange(WIDTH) * 2)[..., None] + np.array([0, 25, -40])

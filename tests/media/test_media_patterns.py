@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.errors import DataError
-from diptych.media.patterns import expand_braces, find_files
+from diptych.files.patterns import expand_braces, find_files
 
 plain = st.text(st.characters(exclude_characters="{},"), max_size=6)
 

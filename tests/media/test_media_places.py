@@ -11,7 +11,7 @@ from metadata_files import XMP, encoded, exif_of
 from PIL.TiffImagePlugin import IFDRational
 
 from diptych.media import read_details
-from diptych.media.places import read_place
+from diptych.media.metadata.places import read_place
 
 LATITUDE, LONGITUDE = 57 + 24.5 / 60, -12.5
 

@@ -15,9 +15,9 @@ from layout_writers import bmp, psd
 from PIL import Image, ImageCms
 from profiles import P3, PROPHOTO, grey_profile, ink_profile, rgb_profile, srgb_profile
 
-from diptych.embedding import embed_images
+from diptych.embedding.batches import embed_images
 from diptych.media import load_image, read_details
-from diptych.media.profiles import to_srgb
+from diptych.media.decoding.profiles import to_srgb
 
 COLOUR = (200, 60, 40)  # in sRGB, and what it is in the other spaces:
 IN_P3, IN_PROPHOTO = (185, 71, 50), (136, 70, 39)

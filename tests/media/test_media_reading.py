@@ -194,7 +194,7 @@ def test_libraw_prints_nothing_and_what_others_print_is_kept(
     assert load_image(path).size == (64, 48)
     monkeypatch.setattr(rawpy, "imread", opened)
     monkeypatch.setattr(
-        "diptych.media.raw._developed",
+        "diptych.media.decoding.raw._developed",
         lambda raw, half_size: os.write(2, b"x.dng: data corrupted at 9\n") and noise(),
     )
     with pytest.raises(ImageError, match=r"damaged: data corrupted at 12345; data corrupted at 9 \(LibRaw\)"):

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from metadata_files import XMP
 
-from diptych.media.sidecar_fields import SidecarFields, merge_fields, read_sidecar
-from diptych.media.sidecar_names import Sidecars
-from diptych.media.xmp import merge_keywords
+from diptych.media.folders.sidecar_names import Sidecars
+from diptych.media.metadata.sidecar_fields import SidecarFields, merge_fields, read_sidecar
+from diptych.media.metadata.xmp import merge_keywords
 
 LONG = "PXL_20230101_120000000.PORTRAIT-01.COVER-with-a-name.jpg"  # 56 letters
 

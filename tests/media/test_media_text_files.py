@@ -12,9 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from diptych.errors import DataError
-from diptych.media import find_images, text_files
-from diptych.media.captions import captions_of_text, parse_json
-from diptych.media.text_files import (
+from diptych.files import text_files
+from diptych.files.text_files import (
     TextEncodingWarning,
     decode_text,
     encoding_of,
@@ -23,7 +22,9 @@ from diptych.media.text_files import (
     separator_line,
     text_lines,
 )
-from diptych.media.unicode_text import caseless, composed, existing_path
+from diptych.files.unicode_text import caseless, composed, existing_path
+from diptych.media import find_images
+from diptych.media.folders.captions import captions_of_text, parse_json
 
 FRENCH = "un café à côté, n° 0 … “beau”"
 MARKED = {

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.errors import ImageError
-from diptych.media import xmp
-from diptych.media.exif import clean
-from diptych.media.xmp import keywords_in, merge_keywords, tidy_keyword
-from diptych.media.xmp_fields import XmpFields
+from diptych.media.metadata import xmp
+from diptych.media.metadata.exif import clean
+from diptych.media.metadata.xmp import keywords_in, merge_keywords, tidy_keyword
+from diptych.media.metadata.xmp_fields import XmpFields
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 DC = "http://purl.org/dc/elements/1.1/"

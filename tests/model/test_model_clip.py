@@ -11,9 +11,9 @@ import torch
 from diptych.errors import InputError, UnknownModelError
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
-from diptych.model.family_presets import TIMM_PRESETS
 from diptych.model.initialise import build
-from diptych.model.presets import PRESETS, preset
+from diptych.model.presets.family_presets import TIMM_PRESETS
+from diptych.model.presets.table import PRESETS, preset
 
 PUBLISHED = {
     "ViT-B-32": 151_277_313,

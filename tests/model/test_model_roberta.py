@@ -18,7 +18,7 @@ from diptych.errors import InputError
 from diptych.model.clip import CLIP, RobertaCLIP
 from diptych.model.config import CLIPConfig, RobertaConfig, TextConfig, ViTConfig
 from diptych.model.initialise import build
-from diptych.model.tree import can_share
+from diptych.model.text.prefix_tree import can_share
 
 TEXT = RobertaConfig(
     context_length=12,

@@ -14,7 +14,7 @@ from diptych.errors import InputError
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
 from diptych.model.initialise import build
-from diptych.model.tree import can_share, encode_shared, plant
+from diptych.model.text.prefix_tree import can_share, encode_shared, plant
 
 TEXT = TextConfig(vocab_size=20, context_length=10, width=32, heads=2, layers=2)
 CONFIG = CLIPConfig(

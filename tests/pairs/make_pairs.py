@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diptych.pairs.decoders import Decoders
+from diptych.training.data.decoders import Decoders
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 32), kind: str = "PNG") -> bytes:

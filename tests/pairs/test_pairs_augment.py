@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from diptych.errors import DataError
-from diptych.pairs.augment import (
+from diptych.training.data.augment import (
     COLUMNS,
     FLIP,
     AugmentConfig,
@@ -13,9 +13,9 @@ from diptych.pairs.augment import (
     finish,
     leave_out_words,
 )
-from diptych.pairs.order import hash_keys, uniforms
-from diptych.pairs.pictures import decode, side_for
-from diptych.pairs.prepare import prepare
+from diptych.training.data.order import hash_keys, uniforms
+from diptych.training.data.pictures import decode, side_for
+from diptych.training.data.prepare import prepare
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 NUMBERS = hash_keys(str(n) for n in range(4000))

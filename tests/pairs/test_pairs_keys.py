@@ -15,13 +15,13 @@ from make_pairs import picture, write_tar
 from diptych.datasets import load_labelled
 from diptych.datasets.captions import read_captioned
 from diptych.errors import DataError
-from diptych.pairs.folders import Folder
-from diptych.pairs.grouping import MOST_WAITING, SECOND
-from diptych.pairs.manifest import count_shards
-from diptych.pairs.records import Source
-from diptych.pairs.shards import TarPairs
-from diptych.pairs.sources import describe
-from diptych.pairs.walk import Walk
+from diptych.training.data.sources.folders import Folder
+from diptych.training.data.sources.grouping import MOST_WAITING, SECOND
+from diptych.training.data.sources.manifest import count_shards
+from diptych.training.data.sources.records import Source
+from diptych.training.data.sources.shards import TarPairs
+from diptych.training.data.sources.sources import describe
+from diptych.training.data.sources.walk import Walk
 
 PICTURE = picture(0)
 SCREENSHOTS = [f"Screenshot 2024-01-05 at 10.33.{n:02}" for n in range(16)]

@@ -10,10 +10,10 @@ from make_pairs import caption_members, class_members, picture, toy_tokenizer, w
 
 from diptych.errors import DataError
 from diptych.inputs import LongTextWarning, TokenizerConfig, load_tokenizer
-from diptych.pairs.augment import AugmentConfig
-from diptych.pairs.loader import Mixture, PairLoader
-from diptych.pairs.reader import Reader
-from diptych.pairs.sources import LabelledTar, TarPairs
+from diptych.training.data.augment import AugmentConfig
+from diptych.training.data.loader import Mixture, PairLoader
+from diptych.training.data.reader import Reader
+from diptych.training.data.sources.sources import LabelledTar, TarPairs
 
 AUGMENT = AugmentConfig(scale=(0.4, 1), flip=0.5, jitter=(0.3, 0.3, 0.3, 0.1), grayscale=0.2, erasing=0.3)
 

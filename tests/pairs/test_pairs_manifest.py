@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_pairs import caption_members, decode_in_threads, toy_tokenizer, write_tar
 
-from diptych.disk import user_cache
 from diptych.errors import DataError
-from diptych.pairs import Mixture, Share, TarPairs, TarStream, open_pairs
-from diptych.pairs import manifest as manifests
-from diptych.pairs.manifest import FILE, ShardCounts, count_shards
-from diptych.pairs.streaming import StreamLoader
-from diptych.pairs.walk import Walk
+from diptych.files.disk import user_cache
+from diptych.training.data import Mixture, Share, TarPairs, TarStream, open_pairs
+from diptych.training.data.sources import manifest as manifests
+from diptych.training.data.sources.manifest import FILE, ShardCounts, count_shards
+from diptych.training.data.sources.walk import Walk
+from diptych.training.data.streaming import StreamLoader
 
 Make = Callable[..., StreamLoader]
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.errors import DataError
-from diptych.pairs import Negatives
-from diptych.pairs.order import hash_keys
+from diptych.training.data import Negatives
+from diptych.training.data.order import hash_keys
 
 NUMBERS = hash_keys(str(n) for n in range(300))
 
@@ -59,7 +59,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         Negatives(tmp_path / "nowhere.jsonl", 1)
 
 
-@pytest.mark.filterwarnings("ignore::diptych.media.text_files.TextEncodingWarning")
+@pytest.mark.filterwarnings("ignore::diptych.files.text_files.TextEncodingWarning")
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("any") / "n.jsonl"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from diptych.errors import DataError
-from diptych.pairs.order import Order, hash_keys, uniforms
+from diptych.training.data.order import Order, hash_keys, uniforms
 
 KEYS = [f"key {n}" for n in range(300)]
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from make_pairs import caption_members, class_members, picture, write_tar
 
 from diptych.errors import DataError
-from diptych.media.captions import captions_of_fields, parse_json
-from diptych.pairs import tars
-from diptych.pairs.captions import Templates
-from diptych.pairs.sources import (
+from diptych.media.folders.captions import captions_of_fields, parse_json
+from diptych.training.data.sources import tars
+from diptych.training.data.sources.captions import Templates
+from diptych.training.data.sources.sources import (
     Folder,
     LabelledFolder,
     LabelledTar,

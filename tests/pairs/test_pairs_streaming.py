@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from make_pairs import caption_members, decode_in_threads, picture, toy_tokenizer, write_tar
 
 from diptych.errors import DataError, MissingExtraError
-from diptych.media.locations import find_locations, open_location
-from diptych.pairs import Mixture, Share, TarPairs, open_pairs
-from diptych.pairs.lanes import Epoch, Lane, Spot
-from diptych.pairs.lengths import ShardGroup, StreamLengths
-from diptych.pairs.manifest import ShardCounts
-from diptych.pairs.order import Order, Visits, distinct_names, hash_keys
-from diptych.pairs.streaming import StreamLoader, TarStream
-from diptych.pairs.walk import Streamed, Walk
+from diptych.files.locations import find_locations, open_location
+from diptych.training.data import Mixture, Share, TarPairs, open_pairs
+from diptych.training.data.lanes import Epoch, Lane, Spot
+from diptych.training.data.lengths import ShardGroup, StreamLengths
+from diptych.training.data.order import Order, Visits, distinct_names, hash_keys
+from diptych.training.data.sources.manifest import ShardCounts
+from diptych.training.data.sources.walk import Streamed, Walk
+from diptych.training.data.streaming import StreamLoader, TarStream
 from waiting import HANG
 
 SIZES = (13, 7, 20, 9, 11)
@@ -205,7 +205,7 @@ def test_a_shard_that_fails_twice_is_read_at_the_third_try(
             raise OSError("the network is away")
         return open_location(location)
 
-    monkeypatch.setattr("diptych.pairs.walk.open_location", failing)
+    monkeypatch.setattr("diptych.training.data.sources.walk.open_location", failing)
     name = str(shards / "s0.tar")
     assert len(list(Walk(name, seconds=0.0))) == 13
     assert tries == {name: 3}
@@ -277,7 +277,7 @@ def test_a_worker_that_dies_is_replaced(make) -> None:  # type: ignore[no-untype
 FEW_FILES = """
 import os, resource, sys
 import numpy as np
-from diptych.pairs import StreamLoader, TarStream, streaming
+from diptych.training.data import StreamLoader, TarStream, streaming
 
 streaming.CHUNK = 1  # records handed to a worker at a time: as many results wait as a large batch has pieces
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from make_pairs import picture, write_tar
 
-from diptych.embeddings.tables import chunks, columns_of, read_chunk
+from diptych.embedding.tables import chunks, columns_of, read_chunk
 from diptych.errors import DataError
-from diptych.media.text_files import TextEncodingWarning
-from diptych.pairs import shards, walk
-from diptych.pairs.folders import Folder
-from diptych.pairs.shards import TarPairs
-from diptych.pairs.sources import describe
-from diptych.pairs.tables import Table
+from diptych.files.text_files import TextEncodingWarning
+from diptych.training.data.sources import shards, walk
+from diptych.training.data.sources.folders import Folder
+from diptych.training.data.sources.shards import TarPairs
+from diptych.training.data.sources.sources import describe
+from diptych.training.data.sources.tables import Table
 
 CAPTION = "un café à côté, n° {}"
 ROWS = ["filepath,title", *(f'i/{n}.png,"{CAPTION.format(n)}"' for n in range(8))]
@@ -38,7 +38,7 @@ def desk(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.filterwarnings("ignore::diptych.media.text_files.TextEncodingWarning")
+@pytest.mark.filterwarnings("ignore::diptych.files.text_files.TextEncodingWarning")
 @pytest.mark.parametrize("form", FORMS)
 def test_tables_in_the_encoding_they_have(desk: Path, form: str) -> None:
     path = desk / "t.csv"
@@ -61,7 +61,7 @@ def test_the_guess_is_told_once_a_file(desk: Path) -> None:
     assert len(told) == 1
 
 
-@pytest.mark.filterwarnings("ignore::diptych.media.text_files.TextEncodingWarning")
+@pytest.mark.filterwarnings("ignore::diptych.files.text_files.TextEncodingWarning")
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8"])
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
 def test_lists_of_texts(desk: Path, encoding: str, end: str) -> None:

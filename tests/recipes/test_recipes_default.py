@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from diptych.pairs import LabelledTar
 from diptych.training import Run
+from diptych.training.data import LabelledTar
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

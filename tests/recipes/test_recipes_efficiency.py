@@ -15,9 +15,9 @@ import torch
 from make_runs import TINY, config_of, write_pairs
 
 from diptych.model.initialise import build
-from diptych.pairs import Once, TarPairs
-from diptych.pairs.order import hash_keys
-from diptych.training.predicting import BagPrediction, CaptionPrediction, Classification
+from diptych.training.data import Once, TarPairs
+from diptych.training.data.order import hash_keys
+from diptych.training.objectives.predicting import BagPrediction, CaptionPrediction, Classification
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

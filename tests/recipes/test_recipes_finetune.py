@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from diptych.evaluation import Interpolation, Point, Result
-from diptych.pairs import Part
+from diptych.training.data import Part
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
-from diptych.pairs import AugmentConfig, Mixture, TarPairs
-from diptych.training import TrainConfig, checkpoint
+from diptych.training import TrainConfig
+from diptych.training.checkpoints import checkpoint
+from diptych.training.data import AugmentConfig, Mixture, TarPairs
 from diptych.weights import load_checkpoint
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (240, 240, 240)}

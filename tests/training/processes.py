@@ -16,23 +16,23 @@ import torch
 import torch.distributed as dist
 from make_runs import TINY_VIT, config_of
 
-from diptych.losses.contrastive import info_nce, sigmoid_loss
-from diptych.losses.distillation import similarity_distillation
-from diptych.losses.exchange import Alone, Exchange, Gathered, Ring
-from diptych.losses.negatives import near_misses
-from diptych.losses.positives import all_yes, equal_shares
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.model.initialise import build
 from diptych.model.sharding import full_tensor
 from diptych.model.vit import VisionTransformer
-from diptych.pairs import Batch, Mixture, TarStream
 from diptych.training import Run, train
-from diptych.training.accelerator import Accelerator
-from diptych.training.gradients import cached_gradients
-from diptych.training.learner import Learner
-from diptych.training.objective import Contrastive
-from diptych.training.sharding import outside_parameters
-from diptych.training.world import DistributedWorld, World
+from diptych.training.data import Batch, Mixture, TarStream
+from diptych.training.distributed.accelerator import Accelerator
+from diptych.training.distributed.sharding import outside_parameters
+from diptych.training.distributed.world import DistributedWorld, World
+from diptych.training.loop.gradients import cached_gradients
+from diptych.training.loop.learner import Learner
+from diptych.training.losses.contrastive import info_nce, sigmoid_loss
+from diptych.training.losses.distillation import similarity_distillation
+from diptych.training.losses.exchange import Alone, Exchange, Gathered, Ring
+from diptych.training.losses.negatives import near_misses
+from diptych.training.losses.positives import all_yes, equal_shares
+from diptych.training.objectives.objective import Contrastive
 from forked import Forked
 from waiting import HANG, pause
 

@@ -17,12 +17,14 @@ from diptych.errors import InputError, TrainingError
 from diptych.model.config import TimmConfig
 from diptych.model.statistics import batch_norms, running_statistics
 from diptych.model.timm_trunk import TimmTrunk
-from diptych.training import Run, joining, train, trainer, world
-from diptych.training.accelerator import Accelerator, CudaAccelerator, pick_accelerator
-from diptych.training.joining import join
-from diptych.training.learner import Learner
-from diptych.training.sharding import keep_tokens_on_host
-from diptych.training.world import DistributedWorld, World
+from diptych.training import Run, train
+from diptych.training.distributed import joining, world
+from diptych.training.distributed.accelerator import Accelerator, CudaAccelerator, pick_accelerator
+from diptych.training.distributed.joining import join
+from diptych.training.distributed.sharding import keep_tokens_on_host
+from diptych.training.distributed.world import DistributedWorld, World
+from diptych.training.loop import trainer
+from diptych.training.loop.learner import Learner
 from importable_timm import import_timm
 from waiting import HANG
 

@@ -66,8 +66,8 @@ def test_a_recipe_cannot_hold_a_word_that_is_none(field: str, value: str) -> Non
 
 def test_a_config_is_the_same_text_in_every_process() -> None:
     code = (
-        "from diptych.pairs import *; from diptych.training import *;"
-        "from diptych.training.checkpoint import fingerprint;"
+        "from diptych.training.data import *; from diptych.training import *;"
+        "from diptych.training.checkpoints.checkpoint import fingerprint;"
         "part = LabelledTar('x.tar', exclude=frozenset('abcdefgh'), rename={'b': 'c', 'a': 'd'});"
         "print(fingerprint(TrainConfig(data=Mixture(((part, 1.0),)))))"
     )

@@ -14,7 +14,7 @@ from make_runs import TINY_VIT, config_of, logged, same, write_pairs
 
 from diptych.errors import InputError, TrainingError
 from diptych.training import Listener, Run, TrainConfig, train
-from diptych.training.optim import rate
+from diptych.training.loop.optim import rate
 
 STEPS = 4  # of an epoch
 LEVEL = {"schedule": "constant", "warmup": 1}

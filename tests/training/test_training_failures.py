@@ -16,11 +16,12 @@ import torch.distributed as dist
 from make_runs import TINY_VIT, config_of, write_pairs
 
 from diptych.errors import DataError, SaveError
-from diptych.pairs import Batch
-from diptych.training import Listener, Run, StepReport, checkpoint, train
-from diptych.training.learner import Learner
-from diptych.training.watchdog import Watchdog
-from diptych.training.world import DistributedWorld, is_connection_error
+from diptych.training import Listener, Run, StepReport, train
+from diptych.training.checkpoints import checkpoint
+from diptych.training.data import Batch
+from diptych.training.distributed.watchdog import Watchdog
+from diptych.training.distributed.world import DistributedWorld, is_connection_error
+from diptych.training.loop.learner import Learner
 from waiting import HANG
 
 # ------------------------------------------------------------------------- what two processes do
@@ -182,7 +183,7 @@ def test_a_signal_to_one_process_saves_and_stops_all(pair: Pair) -> None:
 def test_a_process_that_does_not_come_out_of_its_wait_is_ended(
     monkeypatch: pytest.MonkeyPatch, abortable: bool
 ) -> None:
-    monkeypatch.setattr("diptych.training.watchdog.GRACE", 0.05)
+    monkeypatch.setattr("diptych.training.distributed.watchdog.GRACE", 0.05)
     store, told = torch.distributed.HashStore(), []
     aborted: list[str] = []
     ended: list[int] = []
@@ -246,7 +247,7 @@ def test_messages_wait_for_a_process_that_is_behind_and_leave_the_store_then() -
 
 
 def test_a_first_process_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.training.world.SILENCE", 0.1)
+    monkeypatch.setattr("diptych.training.distributed.world.SILENCE", 0.1)
     world = DistributedWorld.__new__(DistributedWorld)
     world.rank, world.size, world._runs = 1, 2, 0
     world.store = torch.distributed.HashStore()

@@ -14,12 +14,12 @@ import torch
 from make_runs import COLOURS, TINY, TINY_VIT, config_of, write_pairs
 from PIL import Image
 
-from diptych.encoders import load
+from diptych.backends import load
 from diptych.errors import TrainingError
 from diptych.inputs import PreprocessConfig, TokenizerConfig
 from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig
 from diptych.model.initialise import build
-from diptych.model.presets import PRESETS
+from diptych.model.presets.table import PRESETS
 from diptych.training import Listener, Run, gentle, inputs_of, train
 from diptych.weights import ModelSpec, load_checkpoint, save_checkpoint, to_open_clip, to_transformers
 from diptych.weights.registry import preprocess_for, tokenizer_for
@@ -159,8 +159,8 @@ def test_a_step_from_every_family_keeps_its_inputs(name: str, pairs: Path, tmp_p
 
 def test_training_sees_the_models_own_colours_and_ids(pairs: Path, tmp_path: Path) -> None:
     """The first batch, as the towers get it: normalised by 0.5, in the ids of the model's own table."""
-    from diptych.training.trainer import open_loader
-    from diptych.training.world import World
+    from diptych.training.distributed.world import World
+    from diptych.training.loop.trainer import open_loader
 
     start = write_start("SigLIP", tmp_path / "start")
     config = config_of(

@@ -13,13 +13,14 @@ from make_runs import TINY_VIT, config_of, same, write_pairs
 from test_training_processes import close, run
 
 from diptych.errors import InputError, TrainingError
-from diptych.training import Run, accelerator, train
-from diptych.training.accelerator import Accelerator
-from diptych.training.checkpoint import FILE
-from diptych.training.footprint import Footprint, kept_bytes
-from diptych.training.learner import Learner
-from diptych.training.loading import open_loader
-from diptych.training.world import World
+from diptych.training import Run, train
+from diptych.training.checkpoints.checkpoint import FILE
+from diptych.training.distributed import accelerator
+from diptych.training.distributed.accelerator import Accelerator
+from diptych.training.distributed.footprint import Footprint, kept_bytes
+from diptych.training.distributed.world import World
+from diptych.training.loop.learner import Learner
+from diptych.training.loop.loading import open_loader
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import pytest
 import torch
 from processes import RESNET, chunks, objective
 
-from diptych.losses.exchange import Alone
 from diptych.model.initialise import build
 from diptych.model.statistics import frozen_statistics, running_statistics
-from diptych.training.gradients import cached_gradients, chunk_seed
-from diptych.training.objective import Contrastive
-from diptych.training.world import World
+from diptych.training.distributed.world import World
+from diptych.training.loop.gradients import cached_gradients, chunk_seed
+from diptych.training.losses.exchange import Alone
+from diptych.training.objectives.objective import Contrastive
 
 
 def kept_graph(trained: Contrastive, parts, groups, seeds) -> torch.Tensor:  # type: ignore[no-untyped-def]

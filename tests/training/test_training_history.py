@@ -12,9 +12,10 @@ import processes
 import pytest
 from make_runs import TINY_VIT, config_of, logged, same, write_pairs
 
-from diptych.encoders.supervised import supervised_classes
+from diptych.backends.supervised import supervised_classes
 from diptych.errors import TrainingError
-from diptych.training import Run, checkpoint, keeping, train
+from diptych.training import Run, train
+from diptych.training.checkpoints import checkpoint, keeping
 from diptych.weights import load_checkpoint
 
 LEVEL = {"schedule": "constant", "warmup": 1}

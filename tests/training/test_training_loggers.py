@@ -13,7 +13,7 @@ from PIL import Image
 
 from diptych.errors import MissingExtraError, TrainingError
 from diptych.training import Listener, Run, StepReport, sample_file, train
-from diptych.training.loggers import LOGGERS, Several, TensorBoard, figures
+from diptych.training.loop.loggers import LOGGERS, Several, TensorBoard, figures
 
 
 class Told(Listener):

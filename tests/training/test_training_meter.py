@@ -13,11 +13,11 @@ from make_runs import TINY, TINY_VIT, config_of, write_pairs
 from diptych.errors import TrainingError
 from diptych.model.cost import cost, peak
 from diptych.model.initialise import build
-from diptych.model.presets import preset
+from diptych.model.presets.table import preset
 from diptych.training import Run, StepReport, train
-from diptych.training.accelerator import Accelerator
-from diptych.training.meter import Diagnosis, Meter, first_bad_layer
-from diptych.training.predicting import BUCKETS, cost_of
+from diptych.training.distributed.accelerator import Accelerator
+from diptych.training.loop.meter import Diagnosis, Meter, first_bad_layer
+from diptych.training.objectives.predicting import BUCKETS, cost_of
 
 
 def report(step: int = 500, **changes: float) -> StepReport:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from diptych.errors import TrainingError
-from diptych.training.checkpoint import State, read_pieces
+from diptych.training.checkpoints.checkpoint import State, read_pieces
 
 TENSORS = {
     "model": {"a": torch.ones(3, 4), "b": torch.zeros((), dtype=torch.bfloat16)},

@@ -11,8 +11,9 @@ from make_runs import TINY, TINY_VIT, config_of, write_pairs
 
 from diptych.errors import TrainingError
 from diptych.model.initialise import build
-from diptych.pairs import Mixture, TarStream
-from diptych.training import Run, plan, train
+from diptych.training import Run, train
+from diptych.training.data import Mixture, TarStream
+from diptych.training.loop.plan import plan
 
 
 @pytest.fixture(scope="module")

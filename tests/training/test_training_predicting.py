@@ -14,11 +14,11 @@ from PIL import Image
 
 from diptych.errors import TrainingError
 from diptych.inputs import load_tokenizer
-from diptych.model.decoder import CaptionDecoder
 from diptych.model.initialise import build
-from diptych.pairs import LabelledTar, Mixture
+from diptych.model.text.decoder import CaptionDecoder
 from diptych.training import Run, train
-from diptych.training.predicting import BUCKETS, BagPrediction, CaptionPrediction, Classification
+from diptych.training.data import LabelledTar, Mixture
+from diptych.training.objectives.predicting import BUCKETS, BagPrediction, CaptionPrediction, Classification
 
 SHAPES = {"resnet": TINY, "vit": TINY_VIT}
 
@@ -135,7 +135,7 @@ def test_labels_are_learned(tmp_path: Path) -> None:
     found: list[list[int]] = []
 
     def classify(trained, step: int) -> dict[str, float]:  # type: ignore[no-untyped-def]
-        from diptych.pairs.order import hash_keys
+        from diptych.training.data.order import hash_keys
 
         scores = trained.score(pictures())
         order = np.argsort(hash_keys(names).view(np.int64))  # columns are in the order of the numbers

@@ -13,11 +13,11 @@ import torch
 from make_pairs import decode_in_threads
 from make_runs import TINY_VIT, config_of, same, weights, write_pairs
 
-from diptych.pairs import Mixture, TarStream
 from diptych.training import Listener, Run, StepReport, train
-from diptych.training.checkpoint import FILE, PIECES
-from diptych.training.watchdog import Watchdog
-from diptych.training.world import is_connection_error
+from diptych.training.checkpoints.checkpoint import FILE, PIECES
+from diptych.training.data import Mixture, TarStream
+from diptych.training.distributed.watchdog import Watchdog
+from diptych.training.distributed.world import is_connection_error
 from waiting import HANG, pause, wait_until
 
 

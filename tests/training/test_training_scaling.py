@@ -10,11 +10,12 @@ import torch
 from make_runs import TINY_VIT, config_of, weights, write_pairs
 
 from diptych.errors import TrainingError
-from diptych.training import Run, learner, train
-from diptych.training.learner import Learner
-from diptych.training.scaling import GROW_AFTER, INITIAL, LossScaler
-from diptych.training.step import apply_gradients
-from diptych.training.world import World
+from diptych.training import Run, train
+from diptych.training.distributed.world import World
+from diptych.training.loop import learner
+from diptych.training.loop.learner import Learner
+from diptych.training.loop.scaling import GROW_AFTER, INITIAL, LossScaler
+from diptych.training.loop.step import apply_gradients
 
 CPU = torch.device("cpu")
 

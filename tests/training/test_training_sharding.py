@@ -14,12 +14,12 @@ from torch.testing import assert_close
 
 from diptych.model.config import RobertaConfig, TimmConfig, ViTConfig
 from diptych.model.sharding import full_tensor, is_sharded
-from diptych.training.accelerator import Accelerator
-from diptych.training.build import build_objective
-from diptych.training.learner import Learner
-from diptych.training.objective import Objective
-from diptych.training.sharding import outside_parameters, sharded_groups, sharding_blocks
-from diptych.training.world import DistributedWorld, World
+from diptych.training.distributed.accelerator import Accelerator
+from diptych.training.distributed.sharding import outside_parameters, sharded_groups, sharding_blocks
+from diptych.training.distributed.world import DistributedWorld, World
+from diptych.training.loop.learner import Learner
+from diptych.training.objectives.build import build_objective
+from diptych.training.objectives.objective import Objective
 from importable_timm import import_timm
 
 CPU = torch.device("cpu")

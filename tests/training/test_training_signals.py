@@ -12,7 +12,7 @@ import pytest
 from make_runs import config_of, same, write_pairs
 
 from diptych.training import Listener, Run, train
-from diptych.training.signals import ECHO, REASONS, StopRequest
+from diptych.training.loop.signals import ECHO, REASONS, StopRequest
 from waiting import HANG
 
 
@@ -52,10 +52,10 @@ def test_a_second_ctrl_c_that_is_no_echo_ends_at_once() -> None:
 SCRIPT = """
 import signal, sys
 sys.argv[0] = "diptych"
-from diptych.training import watching
+from diptych.training.loop import watching
 step = watching.Listener.step
-from diptych.cli import watching as shown
-import diptych.training.trainer as trainer
+from diptych.cli.train import watching as shown
+import diptych.training.loop.trainer as trainer
 tell = trainer.Trainer._after_step
 def stop(self, *args):
     tell(self, *args)

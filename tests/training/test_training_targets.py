@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diptych.errors import InputError
-from diptych.losses.contrastive import info_nce, sigmoid_loss
-from diptych.losses.exchange import Alone
-from diptych.losses.negatives import near_misses
-from diptych.losses.positives import all_yes, equal_shares
 from diptych.training import Run, train
+from diptych.training.losses.contrastive import info_nce, sigmoid_loss
+from diptych.training.losses.exchange import Alone
+from diptych.training.losses.negatives import near_misses
+from diptych.training.losses.positives import all_yes, equal_shares
 
 
 def unit(*shape: int, seed: int) -> Tensor:

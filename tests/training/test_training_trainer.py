@@ -17,11 +17,11 @@ from make_pairs import decode_in_threads
 from make_runs import TINY, TINY_VIT, config_of, same, weights, write_pairs
 
 from diptych.errors import SaveError, TrainingError, WeightsError
-from diptych.pairs import Mixture, TarStream
 from diptych.training import Listener, Run, TrainConfig, train
-from diptych.training.checkpoint import FILE
-from diptych.training.objective import Contrastive
-from diptych.training.optim import Average, optimizer, rate
+from diptych.training.checkpoints.checkpoint import FILE
+from diptych.training.data import Mixture, TarStream
+from diptych.training.loop.optim import Average, optimizer, rate
+from diptych.training.objectives.objective import Contrastive
 from diptych.weights import load_checkpoint
 from forked import Forked
 from waiting import HANG, pause, wait_until

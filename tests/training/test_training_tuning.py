@@ -11,11 +11,11 @@ from make_runs import TINY, TINY_VIT, config_of, logged, moved, same, weights, w
 
 from diptych.errors import InputError, TrainingError
 from diptych.model.initialise import build
-from diptych.model.presets import preset
+from diptych.model.presets.table import preset
 from diptych.training import Listener, Run, gentle, train
-from diptych.training.objective import Contrastive
-from diptych.training.optim import optimizer
-from diptych.training.tuning import add_low_rank, depth, merged, unmerged
+from diptych.training.loop.optim import optimizer
+from diptych.training.objectives.objective import Contrastive
+from diptych.training.objectives.tuning import add_low_rank, depth, merged, unmerged
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from diptych.errors import InputError
 from diptych.model.config import CLIPConfig, RobertaConfig, TimmConfig
 from diptych.model.initialise import build
 from diptych.training import Run, train
-from diptych.training.checkpoint import read
-from diptych.training.objective import Contrastive
-from diptych.training.optim import optimizer
-from diptych.training.tuning import locked_parameters, still_modules
+from diptych.training.checkpoints.checkpoint import read
+from diptych.training.loop.optim import optimizer
+from diptych.training.objectives.objective import Contrastive
+from diptych.training.objectives.tuning import locked_parameters, still_modules
 from importable_timm import import_timm
 
 VIT = dataclasses.replace(

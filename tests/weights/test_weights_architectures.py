@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from tiny_families import hash_shapes
 
-from diptych.model.family_presets import FAMILY_PRESETS, TIMM_PRESETS
 from diptych.model.initialise import build
-from diptych.model.timm_shapes import TIMM_VITS, timm_shape
-from diptych.weights.write_open_clip import open_clip_names_of
+from diptych.model.presets.family_presets import FAMILY_PRESETS, TIMM_PRESETS
+from diptych.model.presets.timm_shapes import TIMM_VITS, timm_shape
+from diptych.weights.open_clip.write import open_clip_names_of
 
 RECORDED: dict[str, Any] = json.loads(
     (Path(__file__).parent / "recorded_architectures.json").read_text(encoding="utf-8")

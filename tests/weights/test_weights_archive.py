@@ -21,8 +21,8 @@ from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.model.initialise import build
 from diptych.weights import load_checkpoint
-from diptych.weights.archive import is_torchscript, read_archive
-from diptych.weights.steps import Reader
+from diptych.weights.openai.archive import is_torchscript, read_archive
+from diptych.weights.openai.steps import Reader
 
 TEXT = TextConfig(context_length=16, vocab_size=520, width=64, heads=1, layers=1)
 CONFIGS = {

@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from test_weights_archive import CONFIGS, archive_of
 from tiny_models import TINY
 
-from diptych.encoders.kept import Weights
+from diptych.backends.kept import Weights
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig
 from diptych.model.initialise import build
-from diptych.model.presets import PRESETS
+from diptych.model.presets.table import PRESETS
 from diptych.weights import (
     Checkpoint,
     ModelSpec,
@@ -27,7 +27,7 @@ from diptych.weights import (
     to_open_clip,
     to_transformers,
 )
-from diptych.weights.transformers_names import to_transformers_names
+from diptych.weights.transformers.names import to_transformers_names
 
 # The small models here have a reduced vocabulary, of which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")

@@ -186,11 +186,11 @@ HOSTILE: dict[str, Callable[[Path], Path]] = {
 
 SCRIPT = """
 import os, resource, sys
-from diptych import pickle_reader
+from diptych.files import pickle_reader
 from diptych.errors import DiptychError
 from diptych.weights import load_checkpoint
 from diptych.weights.fitting import expected_shapes
-from diptych.model.presets import preset
+from diptych.model.presets.table import preset
 expected_shapes(preset("diptych-tiny"))
 size = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (size + int(sys.argv[1]),) * 2)

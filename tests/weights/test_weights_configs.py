@@ -15,19 +15,14 @@ from tiny_models import TINY, changed
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import ResNetConfig, ViTConfig
-from diptych.model.family_presets import FAMILY_PRESETS
-from diptych.model.presets import PRESETS, mlp_ratio, preset
-from diptych.weights import (
-    Checkpoint,
-    ModelSpec,
-    open_clip,
-    to_open_clip,
-    to_transformers,
-    transformers,
-    write_open_clip,
-    write_transformers,
-)
+from diptych.model.presets.family_presets import FAMILY_PRESETS
+from diptych.model.presets.table import PRESETS, mlp_ratio, preset
+from diptych.weights import Checkpoint, ModelSpec, to_open_clip, to_transformers
+from diptych.weights.open_clip import read as open_clip
+from diptych.weights.open_clip import write as write_open_clip
 from diptych.weights.registry import preprocess_for, tokenizer_for
+from diptych.weights.transformers import read as transformers
+from diptych.weights.transformers import write as write_transformers
 
 # The small models here have a reduced vocabulary, of which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")

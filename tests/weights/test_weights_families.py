@@ -15,20 +15,21 @@ from safetensors.torch import load_file
 from tiny_families import TEXTS, pictures, recorded, tiny_towers, write_folder
 from typer.testing import CliRunner
 
+from diptych.backends import TorchEncoder
+from diptych.backends.conversion.tracing import write_towers
+from diptych.backends.exported.towers import open_tower
 from diptych.cli.main import app
-from diptych.encoders import TorchEncoder
-from diptych.encoders.towers import open_tower
-from diptych.encoders.tracing import write_towers
 from diptych.errors import InputError, MissingExtraError, WeightsError
-from diptych.model import timm_shapes, timm_trunk
+from diptych.model import timm_trunk
 from diptych.model.config import CLIPConfig, TextConfig, TimmConfig, ViTConfig
 from diptych.model.cost import cost
 from diptych.model.initialise import build
+from diptych.model.presets import timm_shapes
 from diptych.model.timm_trunk import TimmTrunk
 from diptych.model.vit import VisionTransformer
-from diptych.training.gradients import cached_gradients
-from diptych.training.objective import Contrastive
-from diptych.training.tuning import add_low_rank, depth, gentle
+from diptych.training.loop.gradients import cached_gradients
+from diptych.training.objectives.objective import Contrastive
+from diptych.training.objectives.tuning import add_low_rank, depth, gentle
 from diptych.weights import load_checkpoint, to_diptych, to_open_clip, to_transformers
 
 TRUNKS = ("convnext", "eva02", "fastvit", "vitamin")  # towers that timm builds

@@ -18,12 +18,11 @@ from tiny_multilingual import recorded, state_of, write_xlm_r_table
 from diptych.errors import ChecksumError, DownloadError, MissingExtraError, UnknownModelError, WeightsError
 from diptych.model.config import RobertaConfig
 from diptych.model.initialise import build
-from diptych.model.presets import PRESETS
+from diptych.model.presets.table import PRESETS
 from diptych.weights import (
     Checkpoint,
     ModelSpec,
     load_checkpoint,
-    m_clip,
     save_checkpoint,
     to_open_clip,
     to_transformers,
@@ -31,7 +30,8 @@ from diptych.weights import (
 from diptych.weights import load as load_module
 from diptych.weights.download import Hub
 from diptych.weights.registry import Release
-from diptych.weights.roberta import BASES, TOKENIZER_REPOSITORY, XLM_R_VOCABULARY, tokenizer_of
+from diptych.weights.transformers import m_clip
+from diptych.weights.transformers.roberta import BASES, TOKENIZER_REPOSITORY, XLM_R_VOCABULARY, tokenizer_of
 from fake_hub import FakeHub, point_at, serving
 
 # The small models here have a reduced vocabulary, of which every export warns.

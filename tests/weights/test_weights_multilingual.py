@@ -14,29 +14,29 @@ from safetensors.torch import save_file
 from tiny_models import TINY
 from tiny_multilingual import pixels, recorded, state_of, write_gemma_table, write_xlm_r_table
 
-from diptych.encoders import TorchEncoder, load
+from diptych.backends import TorchEncoder, load
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs import load_tokenizer
 from diptych.model.config import RobertaConfig, ViTConfig
 from diptych.model.initialise import build
-from diptych.model.presets import preset
+from diptych.model.presets.table import preset
 from diptych.weights import (
     Checkpoint,
     ModelSpec,
     load_checkpoint,
     load_texts,
-    m_clip,
-    open_clip,
     save_checkpoint,
     to_diptych,
     to_open_clip,
     to_transformers,
-    transformers,
     with_texts_of,
-    write_open_clip,
 )
+from diptych.weights.open_clip import read as open_clip
+from diptych.weights.open_clip import write as write_open_clip
 from diptych.weights.registry import find
-from diptych.weights.roberta import BASES, base_of
+from diptych.weights.transformers import m_clip
+from diptych.weights.transformers import read as transformers
+from diptych.weights.transformers.roberta import BASES, base_of
 
 VISION = {"image_size": 32, "patch_size": 16, "width": 64, "layers": 1}
 CASES = recorded()["open_clip"]

@@ -12,7 +12,7 @@ from tiny_models import TINY, changed
 
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig
-from diptych.model.presets import OPENAI_NAMES, PRESETS, preset
+from diptych.model.presets.table import OPENAI_NAMES, PRESETS, preset
 from diptych.weights import (
     Checkpoint,
     identity_of,

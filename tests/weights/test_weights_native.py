@@ -14,11 +14,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diptych.disk import write_whole
 from diptych.errors import ChecksumError, SaveError, UnknownModelError, WeightsError
+from diptych.files.disk import write_whole
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.initialise import build
-from diptych.model.presets import preset
+from diptych.model.presets.table import preset
 from diptych.weights import ModelSpec, identity_of, load_checkpoint, native, save_checkpoint, to_diptych
 from diptych.weights.fitting import fit
 

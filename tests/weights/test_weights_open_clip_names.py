@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from diptych.cli.models import app
+from diptych.cli.models.models import app
 from diptych.errors import UnknownModelError
 from diptych.model.config import TimmConfig
 from diptych.model.initialise import build
-from diptych.model.presets import PRESETS, is_architecture, preset
+from diptych.model.presets.table import PRESETS, is_architecture, preset
 from diptych.weights import list_models, load_checkpoint
-from diptych.weights.open_clip_names import open_clip_names
+from diptych.weights.open_clip.names import open_clip_names
 from diptych.weights.registry import Release, find, preprocess_for, tokenizer_for
 
 TABLE = (Path(__file__).parent / "recorded_open_clip.csv").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from diptych.errors import WeightsError
-from diptych.weights.pickled import read_state, read_torch_file
+from diptych.weights.openai.pickled import read_state, read_torch_file
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod.", "_orig_mod."])

@@ -13,12 +13,12 @@ from tiny_models import TINY
 from torch import Tensor
 from typer.testing import CliRunner
 
-from diptych.cli.models import app
-from diptych.encoders import TorchEncoder, load
+from diptych.backends import TorchEncoder, load
+from diptych.cli.models.models import app
 from diptych.errors import InputError
 from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TimmConfig
 from diptych.model.initialise import build
-from diptych.model.presets import preset
+from diptych.model.presets.table import preset
 from diptych.weights import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint
 from diptych.weights.fitting import expected_shapes
 from diptych.weights.resizing import resize_checkpoint, resize_positions, resized_architecture

@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diptych.model.timm_shapes import TIMM_VITS, pe_core_tower, siglip_tower
+from diptych.model.presets.timm_shapes import TIMM_VITS, pe_core_tower, siglip_tower
 
 HERE = Path(__file__).parent
 TEXTS = ["a photo of a cat", "A Dog, running!", "two words"]

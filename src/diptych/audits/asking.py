@@ -8,9 +8,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.embedding import embed_texts
+from diptych.embedding.batches import embed_texts
 from diptych.encoder import Encoder
-from diptych.evaluation.metrics import ROUNDING
+from diptych.stats.metrics import ROUNDING
 from diptych.zeroshot.scoring import sphere_mean
 
 Floats: TypeAlias = NDArray[np.float64]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diptych.datasets.archives import Content, Entry
 from diptych.datasets.contents import DIGEST_BYTES
 from diptych.datasets.dataset import ImageDataset
+from diptych.datasets.formats.archives import Content, Entry
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from diptych.embedding import Failed
-from diptych.evaluation.settings import sampled_data
-from diptych.evaluation.significance import NOT_ENOUGH, Verdict
+from diptych.embedding.batches import Failed
+from diptych.evaluation.protocols.settings import sampled_data
 from diptych.reports import Estimate, Gallery, Report, Section
+from diptych.stats.significance import NOT_ENOUGH, Verdict
 
 if TYPE_CHECKING:
     from PIL.Image import Image

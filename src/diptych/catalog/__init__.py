@@ -10,28 +10,28 @@ whether it all holds. No model is known here: an encoder is handed in.
 
 from __future__ import annotations
 
-from diptych.catalog.answers import Answer, Hit, Options
-from diptych.catalog.browsing import Listing, list_pictures
-from diptych.catalog.checking import check
-from diptych.catalog.entries import Entry, failures, load_entry, read_entries
-from diptych.catalog.exporting import export_vectors
-from diptych.catalog.filters import Filter
-from diptych.catalog.forgetting import check_forgettable, forget_paths
-from diptych.catalog.heat import heat_map, overlay
-from diptych.catalog.importing import Imported, import_vectors
-from diptych.catalog.indexing import index as index_pictures
-from diptych.catalog.indexing import planned_run
-from diptych.catalog.intake import Outcome
-from diptych.catalog.intake import Settings as IntakeSettings
-from diptych.catalog.listing import roots_of
-from diptych.catalog.mounts import network_kind
-from diptych.catalog.postgres import is_address
-from diptych.catalog.query import Term, parse_query
-from diptych.catalog.roots import known_roots
-from diptych.catalog.search import Searcher
-from diptych.catalog.store import Store
-from diptych.catalog.summary import Summary, summarise
-from diptych.catalog.watch import changed_folders
+from diptych.catalog.database.postgres import is_address
+from diptych.catalog.exchange.exporting import export_vectors
+from diptych.catalog.exchange.importing import Imported, import_vectors
+from diptych.catalog.files.forgetting import check_forgettable, forget_paths
+from diptych.catalog.files.listing import roots_of
+from diptych.catalog.files.mounts import network_kind
+from diptych.catalog.files.roots import known_roots
+from diptych.catalog.indexing.checking import check
+from diptych.catalog.indexing.intake import Outcome
+from diptych.catalog.indexing.intake import Settings as IntakeSettings
+from diptych.catalog.indexing.run import index as index_pictures
+from diptych.catalog.indexing.run import planned_run
+from diptych.catalog.indexing.summary import Summary, summarise
+from diptych.catalog.indexing.watch import changed_folders
+from diptych.catalog.search.answers import Answer, Hit, Options
+from diptych.catalog.search.heat import heat_map, overlay
+from diptych.catalog.search.query import Term, parse_query
+from diptych.catalog.search.searcher import Searcher
+from diptych.catalog.store.browsing import Listing, list_pictures
+from diptych.catalog.store.entries import Entry, failures, load_entry, read_entries
+from diptych.catalog.store.filters import Filter
+from diptych.catalog.store.store import Store
 
 __all__ = [
     "Store",

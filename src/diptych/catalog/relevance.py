@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from diptych.embedding import embed_texts
+from diptych.embedding.batches import embed_texts
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
 

@@ -16,40 +16,29 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
-from diptych.cli import (
-    audit,
-    audit_data,
-    catalog,
-    classify,
+from diptych.cli.audit import audit, audit_data
+from diptych.cli.audit.audit_association import association
+from diptych.cli.audit.audit_bias import bias
+from diptych.cli.audit.audit_classes import classes
+from diptych.cli.classify import classify, demo
+from diptych.cli.collection import catalog, index, tag
+from diptych.cli.evaluate import (
     compare,
     compositional,
-    demo,
-    duplicates,
-    embed,
     evaluate,
-    export,
     few_shot,
-    index,
     interpolate,
     known_sets,
-    map,
-    mean,
-    models,
     probe,
     robustness,
-    runtimes,
-    search,
-    similar,
     suite,
-    tag,
-    train,
 )
-from diptych.cli.audit_association import association
-from diptych.cli.audit_bias import bias
-from diptych.cli.audit_classes import classes
-from diptych.cli.console import complain, set_encodings, show_warnings, tell_encodings
-from diptych.cli.picture_limit import reads_pictures
-from diptych.cli.query_arguments import QueryCommand
+from diptych.cli.models import embed, export, mean, models, runtimes
+from diptych.cli.search import duplicates, map, search, similar
+from diptych.cli.search.query_arguments import QueryCommand
+from diptych.cli.shared.console import complain, set_encodings, show_warnings, tell_encodings
+from diptych.cli.shared.picture_limit import reads_pictures
+from diptych.cli.train import train
 from diptych.errors import DiptychError
 
 
@@ -170,7 +159,7 @@ def _own_standard_error() -> None:
     """Write to a descriptor of our own, where descriptor 2 leads now.
 
     Libraries of C print to descriptor 2, and for the time of their work it is led elsewhere
-    (`diptych.media.native`): progress and messages must not go there with them.
+    (`diptych.media.decoding.native`): progress and messages must not go there with them.
     """
     with contextlib.suppress(OSError, AttributeError):  # closed, or none at all
         if sys.stderr.fileno() == 2:

@@ -17,7 +17,6 @@ nothing is measured here.
 
 from __future__ import annotations
 
-from diptych.datasets.class_folders import domains
 from diptych.datasets.compositional import CompositionalBenchmark, load_compositional
 from diptych.datasets.dataset import (
     CaptionDataset,
@@ -26,6 +25,7 @@ from diptych.datasets.dataset import (
     load_labelled,
     load_labelled_shards,
 )
+from diptych.datasets.formats.class_folders import domains
 from diptych.datasets.multilabel import MultiLabelDataset, load_multi_label
 from diptych.datasets.places import Place, find, there
 

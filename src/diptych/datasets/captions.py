@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from diptych.datasets import parquet
-from diptych.datasets.archives import Entry, Unread
-from diptych.datasets.containers import entries_of, scan
+from diptych.datasets.formats import parquet
+from diptych.datasets.formats.archives import Entry, Unread
+from diptych.datasets.formats.containers import entries_of, scan
 from diptych.datasets.parts import OUTSIDE, select_part
+from diptych.files.text_files import decode_text, lines_of
 from diptych.media import IMAGE_SUFFIXES
-from diptych.media.captions import without_surrogates
-from diptych.media.keys import CAPTION_SUFFIXES, Companions
-from diptych.media.text_files import decode_text, lines_of
+from diptych.media.folders.captions import without_surrogates
+from diptych.media.folders.keys import CAPTION_SUFFIXES, Companions
 
 Captioned = tuple[list[Entry], list[tuple[str, ...]], list[tuple[str, str]]]
 

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.datasets import contents
-from diptych.datasets.archives import Entry
 from diptych.datasets.compositional_records import (
     SUGAR_CREPE_FILES,
     WINOGROUND_COLUMNS,
@@ -25,14 +24,15 @@ from diptych.datasets.compositional_records import (
     read_sugar_crepe,
     read_winoground,
 )
-from diptych.datasets.containers import scan
 from diptych.datasets.dataset import stratified
-from diptych.datasets.parquet import has_columns, is_parquet
+from diptych.datasets.formats.archives import Entry
+from diptych.datasets.formats.containers import scan
+from diptych.datasets.formats.parquet import has_columns, is_parquet
 from diptych.datasets.parts import listed
 from diptych.datasets.regions import Box, Regions, digest_of
 from diptych.errors import DataError, counted
+from diptych.files.unicode_text import composed
 from diptych.media import IMAGE_SUFFIXES
-from diptych.media.unicode_text import composed
 
 _ARO_FILES = {"visual_genome_relation": "vg_relation", "visual_genome_attribution": "vg_attribution"}
 # Where the pictures lie beside the files, as released or as the original evaluations have them unpacked.

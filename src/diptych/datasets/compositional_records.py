@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from diptych.datasets.containers import read_text
-from diptych.datasets.parquet import is_parquet, read_columns
+from diptych.datasets.formats.containers import read_text
+from diptych.datasets.formats.parquet import is_parquet, read_columns
 from diptych.datasets.regions import Box
 from diptych.errors import DataError
 

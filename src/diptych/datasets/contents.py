@@ -14,8 +14,8 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
-from diptych.datasets.archives import Content, Entry, Unread, version_of
-from diptych.datasets.containers import scan
+from diptych.datasets.formats.archives import Content, Entry, Unread, version_of
+from diptych.datasets.formats.containers import scan
 from diptych.errors import DataError
 
 DIGEST_BYTES = 16  # 128 bits: two of a billion images collide with a chance of 1e-21

@@ -1,7 +1,8 @@
 """Data sets to measure on: labelled pictures and captioned pictures, read where they lie.
 
 A data set knows its keys, its labels or captions and its fingerprint; pictures are read while it is walked,
-in one pass, and never kept. Decoding is `diptych.embedding`'s business, figures are made beside this file.
+in one pass, and never kept. Decoding is `diptych.embedding.batches`'s business, figures are made beside this
+file.
 
 Layouts with labels are `layouts.py`'s business: class folders, with folders of domains above them where there
 are some (`pacs/<domain>/<class>/<file>`), MNIST's and CIFAR's files, CLIP_benchmark's shards, Parquet. With
@@ -19,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.datasets import contents
-from diptych.datasets.archives import Content, Entry, Unread
 from diptych.datasets.captions import read_captioned
-from diptych.datasets.labelled import Labelled
-from diptych.datasets.layouts import find_parquet, read_labelled
+from diptych.datasets.formats.archives import Content, Entry, Unread
+from diptych.datasets.formats.labelled import Labelled
+from diptych.datasets.formats.layouts import find_parquet, read_labelled
+from diptych.datasets.formats.shards import find_shards
 from diptych.datasets.naming import name_classes
 from diptych.datasets.parts import listed
-from diptych.datasets.shards import find_shards
 from diptych.errors import DataError, counted
 from diptych.media.sources import Framed
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.datasets.archives import Entry, Unread
-from diptych.datasets.containers import read_text, scan
 from diptych.datasets.dataset import Pictures
+from diptych.datasets.formats.archives import Entry, Unread
+from diptych.datasets.formats.containers import read_text, scan
+from diptych.datasets.formats.shards import beside, find_shards, kind_of, shard_parts, with_file
 from diptych.datasets.parts import choose
-from diptych.datasets.shards import beside, find_shards, kind_of, shard_parts, with_file
 from diptych.errors import DataError
 from diptych.media import IMAGE_SUFFIXES
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diptych.datasets.dataset import CaptionDataset, ImageDataset, dataset_of, load_captioned
-from diptych.datasets.labelled import Labelled, together
-from diptych.datasets.layouts import parts_in, read_labelled
+from diptych.datasets.formats.labelled import Labelled, together
+from diptych.datasets.formats.layouts import parts_in, read_labelled
 from diptych.datasets.multilabel import MultiLabelDataset, load_multi_label, multi_label_parts
 from diptych.datasets.naming import spelling
 from diptych.datasets.overlap import without_copies

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.datasets import contents
-from diptych.datasets.archives import Content, Entry, Unread
 from diptych.datasets.dataset import Pictures
+from diptych.datasets.formats.archives import Content, Entry, Unread
 from diptych.errors import ImageError
 from diptych.media import Limits, load_image
 

@@ -22,25 +22,25 @@ a report). `suite` runs all of it on a folder.
 
 from __future__ import annotations
 
-from diptych.evaluation.classification import evaluate_zero_shot
-from diptych.evaluation.comparison import Comparison, Difference, compare
-from diptych.evaluation.compositional import evaluate_compositional
-from diptych.evaluation.corrupted_sets import corrupted, corruptions_of, squares
-from diptych.evaluation.corruptions import CORRUPTIONS, corrupt
-from diptych.evaluation.features import FeatureStore
-from diptych.evaluation.few_shot import evaluate_few_shot
-from diptych.evaluation.interpolation import Interpolation, Point, interpolate
-from diptych.evaluation.knn import evaluate_knn
-from diptych.evaluation.measures import Measure, measure_known, open_measure
-from diptych.evaluation.multilabel import evaluate_multi_label
-from diptych.evaluation.probe import evaluate_linear_probe
-from diptych.evaluation.report import Result, read_results
-from diptych.evaluation.retrieval import evaluate_retrieval
-from diptych.evaluation.robustness import Robustness, RobustnessComparison, compare_robustness
-from diptych.evaluation.robustness_report import robustness_report
-from diptych.evaluation.scorers import LinearScorer, Scorer, ZeroShotScorer
-from diptych.evaluation.settings import Settings
-from diptych.evaluation.shifts import ShiftGroup, Standing, measure
+from diptych.evaluation.probes.few_shot import evaluate_few_shot
+from diptych.evaluation.probes.knn import evaluate_knn
+from diptych.evaluation.probes.probe import evaluate_linear_probe
+from diptych.evaluation.protocols.classification import evaluate_zero_shot
+from diptych.evaluation.protocols.compositional import evaluate_compositional
+from diptych.evaluation.protocols.features import FeatureStore
+from diptych.evaluation.protocols.interpolation import Interpolation, Point, interpolate
+from diptych.evaluation.protocols.measures import Measure, measure_known, open_measure
+from diptych.evaluation.protocols.multilabel import evaluate_multi_label
+from diptych.evaluation.protocols.retrieval import evaluate_retrieval
+from diptych.evaluation.protocols.scorers import LinearScorer, Scorer, ZeroShotScorer
+from diptych.evaluation.protocols.settings import Settings
+from diptych.evaluation.results.comparison import Comparison, Difference, compare
+from diptych.evaluation.results.report import Result, read_results
+from diptych.evaluation.robustness.corrupted_sets import corrupted, corruptions_of, squares
+from diptych.evaluation.robustness.corruptions import CORRUPTIONS, corrupt
+from diptych.evaluation.robustness.robustness_report import robustness_report
+from diptych.evaluation.robustness.shift_gaps import Robustness, RobustnessComparison, compare_robustness
+from diptych.evaluation.robustness.shifts import ShiftGroup, Standing, measure
 
 __all__ = [
     "evaluate_zero_shot",

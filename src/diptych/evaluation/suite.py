@@ -15,27 +15,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, Unpack
 
-from diptych.datasets.class_folders import domains
 from diptych.datasets.dataset import ImageDataset, Pictures
+from diptych.datasets.formats.class_folders import domains
 from diptych.datasets.places import Place, there
-from diptych.disk import file_stem, write_bytes
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
-from diptych.evaluation.averages import collection_means, means_section
-from diptych.evaluation.corrupted_sets import corruptions_of
-from diptych.evaluation.corruptions import STANDARD
-from diptych.evaluation.few_shot import SEEDS, SHOTS, evaluate_few_shot
-from diptych.evaluation.few_shot_report import FewShotRun, few_shot_report, own_metric
-from diptych.evaluation.knn import evaluate_knn
-from diptych.evaluation.measures import Measure, measure_known
-from diptych.evaluation.probe import evaluate_linear_probe
-from diptych.evaluation.report import Result, read_results
-from diptych.evaluation.results_report import described, overview
-from diptych.evaluation.robustness import RobustnessComparison, compare_robustness
-from diptych.evaluation.robustness_report import robustness_report
-from diptych.evaluation.scorers import ZeroShotScorer
-from diptych.evaluation.settings import Settings, Setup
-from diptych.evaluation.shifts import ShiftGroup, Standing, measure
+from diptych.evaluation.probes.few_shot import SEEDS, SHOTS, evaluate_few_shot
+from diptych.evaluation.probes.few_shot_report import FewShotRun, few_shot_report, own_metric
+from diptych.evaluation.probes.knn import evaluate_knn
+from diptych.evaluation.probes.probe import evaluate_linear_probe
+from diptych.evaluation.protocols.measures import Measure, measure_known
+from diptych.evaluation.protocols.scorers import ZeroShotScorer
+from diptych.evaluation.protocols.settings import Settings, Setup
+from diptych.evaluation.results.averages import collection_means, means_section
+from diptych.evaluation.results.report import Result, read_results
+from diptych.evaluation.results.results_report import described, overview
+from diptych.evaluation.robustness.corrupted_sets import corruptions_of
+from diptych.evaluation.robustness.corruptions import STANDARD
+from diptych.evaluation.robustness.robustness_report import robustness_report
+from diptych.evaluation.robustness.shift_gaps import RobustnessComparison, compare_robustness
+from diptych.evaluation.robustness.shifts import ShiftGroup, Standing, measure
+from diptych.files.disk import file_stem, write_bytes
 from diptych.reports import Cell, Report, Section, Table
 
 Part: TypeAlias = Literal["zero-shot", "retrieval", "probes", "robustness"]

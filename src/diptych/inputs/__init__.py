@@ -4,7 +4,8 @@ Files of this room: `config` (what a tokenizer and a preprocessing are, as data)
 they are cut into tokens), `vocabulary` (the two token tables), `tokenizer` (the public face of the three),
 `long_texts` (what is said of texts that do not fit), `languages` and `stop_words` (what is said of texts in a
 language the model does not know), `flores` (language codes that NLLB's tokenizer reads) and `preprocess` (the
-evaluation transform). Decoding pictures is left to `diptych.media`, training augmentation to `diptych.pairs`.
+evaluation transform). Decoding pictures is left to `diptych.media`, training augmentation to
+`diptych.training.data`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The evaluation transform: an RGB picture to the square of numbers the image encoder sees.
 
 The same as torchvision's Resize, CenterCrop, ToTensor and Normalize on a Pillow picture, without torchvision.
-Decoding, orientation and colours are left to `diptych.media`, augmentation to `diptych.pairs`.
+Decoding, orientation and colours are left to `diptych.media`, augmentation to `diptych.training.data`.
 """
 
 from __future__ import annotations

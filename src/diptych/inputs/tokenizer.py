@@ -13,8 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from diptych.disk import file_inside
 from diptych.errors import InputError, TextError
+from diptych.files.disk import file_inside
 from diptych.inputs.cleaning import CLEANERS
 from diptych.inputs.config import TokenizerConfig
 from diptych.inputs.flores import is_flores

@@ -15,13 +15,20 @@ Resizing to what a model sees is left to `diptych.inputs`.
 
 from __future__ import annotations
 
-from diptych.media.archives import Entry, is_archive, iter_members, list_archive, list_files, read_member
-from diptych.media.colours import to_rgb
+from diptych.media.decoding.colours import to_rgb
 from diptych.media.details import Details, read_details
-from diptych.media.files import IMAGE_SUFFIXES, find_images
+from diptych.media.folders.archives import (
+    Entry,
+    is_archive,
+    iter_members,
+    list_archive,
+    list_files,
+    read_member,
+)
+from diptych.media.folders.files import IMAGE_SUFFIXES, find_images
+from diptych.media.folders.system_folders import is_in_system_folder, is_system_folder
 from diptych.media.images import load_image
 from diptych.media.sources import Limits, Source
-from diptych.media.system_folders import is_in_system_folder, is_system_folder
 from diptych.media.urls import fetch
 
 __all__ = [

@@ -14,16 +14,16 @@ from typing import BinaryIO
 
 from PIL import Image, TiffImagePlugin
 
-from diptych.media.blocks import Blocks, blocks_of, of_tiff_tags
-from diptych.media.dates import PartialDate, first_date, read_date
-from diptych.media.exif import camera_of, clean, dates_of, maker_and_model, place_of, sound
-from diptych.media.formats import open_known
-from diptych.media.iptc import CREATED, DIGITIZED
-from diptych.media.places import NOWHERE, Place
-from diptych.media.raw import NotRawError, is_raw, raw_header
+from diptych.media.decoding.formats import open_known
+from diptych.media.decoding.iptc import CREATED, DIGITIZED
+from diptych.media.decoding.raw import NotRawError, is_raw, raw_header
+from diptych.media.metadata.blocks import Blocks, blocks_of, of_tiff_tags
+from diptych.media.metadata.dates import PartialDate, first_date, read_date
+from diptych.media.metadata.exif import camera_of, clean, dates_of, maker_and_model, place_of, sound
+from diptych.media.metadata.places import NOWHERE, Place
+from diptych.media.metadata.words import captions_of, iptc_texts, keywords_of, rating_in
+from diptych.media.metadata.xmp_fields import XmpFields, xmp_dates, xmp_place
 from diptych.media.sources import Limits, Source, name_of, naming, opened
-from diptych.media.words import captions_of, iptc_texts, keywords_of, rating_in
-from diptych.media.xmp_fields import XmpFields, xmp_dates, xmp_place
 
 _ORIENTATION = 0x0112
 _PNG_DATES = {"creation time": "PNG Creation Time", "time": "PNG tIME"}
@@ -50,7 +50,7 @@ class Details:
         What people wrote into the file, each text once: descriptions, then titles. A keyword that is a path
         stands there with each of its levels: "places|sea", "places" and "sea".
     taken_from : str
-        Which field gives the date, as `diptych.media.dates.SOURCES` names them, with " (day only)",
+        Which field gives the date, as `diptych.media.metadata.dates.SOURCES` names them, with " (day only)",
         " (month only)" or " (year only)" behind it for a date in part; "" without a date.
     rating : int, optional
         1 to 5 stars, 0 for "not rated", -1 for "rejected", as XMP has it (xmp:Rating).

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from PIL import Image, MpoImagePlugin, TiffImagePlugin
 
-from diptych.media.formats import open_known
-from diptych.media.pillow import pillow_limits_off
-from diptych.media.raw import is_raw
+from diptych.media.decoding.formats import open_known
+from diptych.media.decoding.pillow import pillow_limits_off
+from diptych.media.decoding.raw import is_raw
 from diptych.media.sources import Limits, Source, name_of, naming, opened
 
 _SUBFILE, _REDUCED = 254, 1  # TIFF's tag that says what a frame is, and the bit of a smaller copy

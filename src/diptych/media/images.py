@@ -15,16 +15,16 @@ from pathlib import Path
 from PIL import Image
 
 from diptych.errors import ImageError
-from diptych.media.archives import read_member
-from diptych.media.colours import to_rgb
-from diptych.media.fallbacks import read_by_vips
-from diptych.media.formats import open_picture
-from diptych.media.layouts.lazy import LayoutError
-from diptych.media.pillow import pillow_limits_off
-from diptych.media.png import apply_wide_key
-from diptych.media.profiles import profile_of
+from diptych.media.decoding.colours import to_rgb
+from diptych.media.decoding.fallbacks import read_by_vips
+from diptych.media.decoding.formats import open_picture
+from diptych.media.decoding.layouts.lazy import LayoutError
+from diptych.media.decoding.pillow import pillow_limits_off
+from diptych.media.decoding.png import apply_wide_key
+from diptych.media.decoding.profiles import profile_of
+from diptych.media.decoding.truncation import completed
+from diptych.media.folders.archives import read_member
 from diptych.media.sources import Framed, Limits, Source, name_of, naming, read_source
-from diptych.media.truncation import completed
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {

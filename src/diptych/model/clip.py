@@ -14,8 +14,8 @@ from diptych.model.blocks import unit_rows
 from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TimmConfig
 from diptych.model.machine import send
 from diptych.model.resnet import ModifiedResNet
-from diptych.model.roberta import RobertaTower
-from diptych.model.text import TextTower
+from diptych.model.text.roberta import RobertaTower
+from diptych.model.text.transformer import TextTower
 from diptych.model.timm_trunk import TimmTrunk
 from diptych.model.vit import VisionTransformer
 
@@ -42,7 +42,7 @@ class CLIP(TextTower):
 
     Examples
     --------
-    >>> from diptych.model.presets import preset
+    >>> from diptych.model.presets.table import preset
     >>> from diptych.model.initialise import build
     >>> model = build(preset("diptych-tiny"), seed=0)
     >>> image, text, scale = model(torch.zeros(2, 3, 32, 32), torch.tensor([[8190, 320, 8191]]))

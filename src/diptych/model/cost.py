@@ -16,8 +16,8 @@ import torch
 
 from diptych.model.clip import CLIP, RobertaCLIP
 from diptych.model.config import CLIPConfig
-from diptych.model.decoder import CaptionDecoder
 from diptych.model.initialise import build
+from diptych.model.text.decoder import CaptionDecoder
 
 # How what is said is read: by the text tower, by a decoder that looks at the picture, or by a linear head.
 Reader = Literal["tower", "decoder", "head"]
@@ -83,7 +83,7 @@ def cost(config: CLIPConfig, tokens: int, side: int = 0, reader: Reader = "tower
 
     Examples
     --------
-    >>> from diptych.model.presets import preset
+    >>> from diptych.model.presets.table import preset
     >>> counted = cost(preset("ViT-B-32"), 77)
     >>> round(counted.picture / 1e9, 1), round(counted.text / 1e9, 1)
     (8.8, 6.0)

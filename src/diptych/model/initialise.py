@@ -11,9 +11,9 @@ from diptych.model.blocks import Attention, Transformer
 from diptych.model.clip import CLIP, RobertaCLIP
 from diptych.model.config import CLIPConfig, RobertaConfig
 from diptych.model.resnet import AttentionPool, AveragePool, Bottleneck, ModifiedResNet
-from diptych.model.roberta import RobertaTower
 from diptych.model.sharding import shard_like
 from diptych.model.statistics import BatchNorm
+from diptych.model.text.roberta import RobertaTower
 from diptych.model.timm_trunk import TimmTrunk, fill_buffers
 from diptych.model.vit import VisionTransformer
 

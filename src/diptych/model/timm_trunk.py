@@ -2,7 +2,7 @@
 
 The optional extra `timm`. Parameter names are open_clip's: the tower under `trunk`, a projection of its own
 under `head`. Nothing is downloaded: `timm.create_model` is asked for the shape alone. Towers whose shapes
-this package has itself (`diptych.model.timm_shapes`) need none of it.
+this package has itself (`diptych.model.presets.timm_shapes`) need none of it.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from diptych.disk import write_whole
 from diptych.extras import require
+from diptych.files.disk import write_whole
 
 # Okabe and Ito's colours, told apart by nearly every eye; darker ones first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

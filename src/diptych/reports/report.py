@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from diptych.disk import file_stem, file_stems, write_bytes
 from diptych.errors import MissingExtraError
+from diptych.files.disk import file_stem, file_stems, write_bytes
 from diptych.reports.page import Facts, Part, Picture, Sheet, render
 from diptych.reports.plots import Plot, save_plot
 

@@ -19,8 +19,8 @@ from diptych.errors import InputError, WeightsError
 from diptych.inputs import PreprocessConfig, Tokenizer, TokenizerConfig, load_tokenizer
 from diptych.inputs.config import CLIP_VOCAB_SIZE
 from diptych.model.config import CLIPConfig, ResNetConfig, check_choices
-from diptych.pairs.augment import AugmentConfig
-from diptych.pairs.loader import Mixture
+from diptych.training.data.augment import AugmentConfig
+from diptych.training.data.loader import Mixture
 from diptych.weights import ModelSpec
 from diptych.weights.names import resolve_architecture
 from diptych.weights.registry import tokenizer_for
@@ -36,7 +36,7 @@ class TrainConfig:
 
     Examples
     --------
-    >>> from diptych.pairs.sources import TarPairs
+    >>> from diptych.training.data.sources.sources import TarPairs
     >>> config = TrainConfig(data=Mixture(((TarPairs("pairs.tar"), 1.0),)))
     >>> config.override(["epochs=3", "augment.flip=0.5"]).augment.flip
     0.5
@@ -96,7 +96,9 @@ class TrainConfig:
     loss: Literal["infonce", "sigmoid"] = "infonce"
     # Pairs that share a caption or a label: not each other's negatives, right answers too, or wrong ones
     same_caption: Literal["ignore", "positive", "negative"] = "ignore"
-    negatives: str = ""  # a file of captions that are nearly right, see pairs/negatives.py; contrastive only
+    negatives: str = (
+        ""  # a file of captions that are nearly right, see training/data/negatives.py; contrastive only
+    )
     negatives_each: int = 1  # how many of them a pair meets in a step
     negatives_weight: float = 1.0  # of what is lost to them
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -1,6 +1,6 @@
 """Names and checksums, download, reading foreign checkpoints, identity.
 
-Building a model and filling it is `diptych.encoders`' work; what stands here ends with tensors by name. Names
+Building a model and filling it is `diptych.backends`' work; what stands here ends with tensors by name. Names
 are imported at their first use: files that hold no tensors (`download`, `registry`, `foreign`) are read
 without torch.
 """
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from diptych.weights.fitting import fit
     from diptych.weights.identity import identity_of
     from diptych.weights.load import load_checkpoint, load_texts
-    from diptych.weights.m_clip import TextCheckpoint, with_texts_of
     from diptych.weights.native import save_checkpoint, to_diptych
+    from diptych.weights.open_clip.write import to_open_clip
     from diptych.weights.registry import list_models, suggest
     from diptych.weights.spec import Checkpoint, ModelSpec
-    from diptych.weights.write_open_clip import to_open_clip
-    from diptych.weights.write_transformers import to_transformers
+    from diptych.weights.transformers.m_clip import TextCheckpoint, with_texts_of
+    from diptych.weights.transformers.write import to_transformers
 
 __all__ = [
     "load_checkpoint",
@@ -44,18 +44,18 @@ __all__ = [
 _MODULES = {
     "load_checkpoint": "load",
     "load_texts": "load",
-    "with_texts_of": "m_clip",
+    "with_texts_of": "transformers.m_clip",
     "save_checkpoint": "native",
     "to_diptych": "native",
-    "to_open_clip": "write_open_clip",
-    "to_transformers": "write_transformers",
+    "to_open_clip": "open_clip.write",
+    "to_transformers": "transformers.write",
     "identity_of": "identity",
     "fit": "fitting",
     "combine": "combining",
     "list_models": "registry",
     "suggest": "registry",
     "Checkpoint": "spec",
-    "TextCheckpoint": "m_clip",
+    "TextCheckpoint": "transformers.m_clip",
     "ModelSpec": "spec",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from diptych.disk import saving, write_bytes
+from diptych.files.disk import saving, write_bytes
 from diptych.inputs.config import CLIP_VOCAB_SIZE, TokenizerConfig
 from diptych.model.config import ResNetConfig
 from diptych.weights.spec import Checkpoint

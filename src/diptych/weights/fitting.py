@@ -14,7 +14,7 @@ from torch import Tensor
 from diptych.errors import InputError, MissingExtraError, WeightsError
 from diptych.model.config import CLIPConfig, ResNetConfig, TimmConfig, ViTConfig
 from diptych.model.initialise import build
-from diptych.model.presets import PRESETS
+from diptych.model.presets.table import PRESETS
 from diptych.weights.spec import State
 
 # Counts of batches a batch norm has seen: absent from old files and of no effect on a vector.
@@ -83,7 +83,7 @@ def contradictions(named: CLIPConfig, stated: CLIPConfig) -> list[str]:
 
     Examples
     --------
-    >>> from diptych.model.presets import preset
+    >>> from diptych.model.presets.table import preset
     >>> contradictions(preset("RN50"), preset("RN50-quickgelu"))
     ["activation is 'gelu' and 'quick_gelu'"]
     """

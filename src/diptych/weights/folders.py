@@ -16,20 +16,22 @@ from typing import Any
 from diptych.errors import ModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import CLIPConfig, ViTConfig
-from diptych.model.presets import preset
-from diptych.weights import m_clip, open_clip, transformers
-from diptych.weights.archive import is_torchscript
+from diptych.model.presets.table import preset
 from diptych.weights.download import sha256
 from diptych.weights.fitting import contradictions, fit, fitting_presets
 from diptych.weights.foreign import read_json
 from diptych.weights.identity import identity_of
-from diptych.weights.infer import infer_openai
 from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, read_spec
-from diptych.weights.pickled import read_state
+from diptych.weights.open_clip import read as open_clip
+from diptych.weights.open_clip.timm_vit import PREFIX, from_timm
+from diptych.weights.openai.archive import is_torchscript
+from diptych.weights.openai.infer import infer_openai
+from diptych.weights.openai.pickled import read_state
 from diptych.weights.registry import OPENAI_ARCHIVES, preprocess_for, tokenizer_for
 from diptych.weights.spec import Checkpoint, ModelSpec, State
-from diptych.weights.timm_vit import PREFIX, from_timm
-from diptych.weights.transformers_names import from_transformers, has_transformers_names
+from diptych.weights.transformers import m_clip
+from diptych.weights.transformers import read as transformers
+from diptych.weights.transformers.names import from_transformers, has_transformers_names
 
 # Entries of OpenAI's archives that are no parameters.
 _NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size")

@@ -44,7 +44,7 @@ def identity_of(spec: ModelSpec, state: Mapping[str, Tensor], folder: Path | Non
 
     Examples
     --------
-    >>> from diptych.model.presets import preset
+    >>> from diptych.model.presets.table import preset
     >>> spec = ModelSpec(name="mine", architecture=preset("diptych-tiny"))
     >>> one = identity_of(spec, {"logit_scale": torch.tensor(1.0)})
     >>> one == identity_of(spec, {"logit_scale": torch.tensor(2.0)})

@@ -8,18 +8,20 @@ from pathlib import Path
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs.config import TokenizerConfig
 from diptych.model.config import CLIPConfig, TimmConfig
-from diptych.weights import m_clip, open_clip, transformers
 from diptych.weights.download import Hub, checked_against
 from diptych.weights.fitting import expected_shapes
 from diptych.weights.folders import finish, read_file, read_folder, read_texts, warn_of_config
 from diptych.weights.foreign import read_json
 from diptych.weights.names import HUB, LOCAL, resolve
 from diptych.weights.native import SPEC_FILE, WEIGHTS_FILE, read_checkpoint, read_spec
-from diptych.weights.pickled import read_state
+from diptych.weights.open_clip import read as open_clip
+from diptych.weights.openai.pickled import read_state
 from diptych.weights.registry import Release, find
 from diptych.weights.resizing import resize_checkpoint
-from diptych.weights.roberta import TOKENIZER_REPOSITORY, XLM_R_VOCABULARY, tokenizer_of
 from diptych.weights.spec import Checkpoint, tokenizer_file
+from diptych.weights.transformers import m_clip
+from diptych.weights.transformers import read as transformers
+from diptych.weights.transformers.roberta import TOKENIZER_REPOSITORY, XLM_R_VOCABULARY, tokenizer_of
 
 _GRAPHS_OWNER = "immich-app/"
 # The token table that CLIPA's configs name.

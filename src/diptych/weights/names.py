@@ -1,7 +1,7 @@
 """The one resolver of model names: what a name means, for loading, `--model`, training and recipes.
 
 Nothing is read or fetched here. In the order in which a text is tried: "default", `hf-hub:ORG/REPO`,
-`local-dir:PATH`, an architecture or OpenAI's spelling of one (`diptych.model.presets`), a path.
+`local-dir:PATH`, an architecture or OpenAI's spelling of one (`diptych.model.presets.table`), a path.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Literal
 
 from diptych.errors import InputError, UnknownModelError, WeightsError
 from diptych.model.config import CLIPConfig
-from diptych.model.presets import is_architecture, preset
-from diptych.weights.open_clip_names import reason_not_loaded
+from diptych.model.presets.table import is_architecture, preset
+from diptych.weights.open_clip.names import reason_not_loaded
 from diptych.weights.registry import suggest
 
 HUB, LOCAL = "hf-hub:", "local-dir:"

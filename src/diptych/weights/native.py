@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diptych.disk import prepare, saving, write_bytes
 from diptych.errors import ChecksumError, WeightsError
+from diptych.files.disk import prepare, saving, write_bytes
 from diptych.weights.foreign import read_json
 from diptych.weights.identity import VECTOR_PARTS, hash_parts, identity_of_parts
 from diptych.weights.spec import Checkpoint, ModelSpec, State, tokenizer_file
@@ -68,7 +68,7 @@ def save_checkpoint(
     Examples
     --------
     >>> import tempfile
-    >>> from diptych.model.presets import preset
+    >>> from diptych.model.presets.table import preset
     >>> spec = ModelSpec(name="mine", architecture=preset("diptych-tiny"))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     identity = save_checkpoint(Path(folder), spec, {"logit_scale": torch.tensor(1.0)})

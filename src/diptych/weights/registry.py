@@ -2,7 +2,8 @@
 
 The list itself is data, `releases.csv`; licences stand as their makers state them. Activation and
 preprocessing belong to the tag, not to the architecture: that QuickGELU follows the tag is what a user cannot
-be asked to remember. Architectures by name are `diptych.model.presets`' list; fetching is `download`'s work.
+be asked to remember. Architectures by name are `diptych.model.presets.table`' list; fetching is `download`'s
+work.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import Literal
 from diptych.errors import UnknownModelError
 from diptych.inputs.config import CLIP_MEAN, CLIP_STD, PreprocessConfig, TokenizerConfig
 from diptych.model.config import Activation, CLIPConfig, RobertaConfig, ViTConfig
-from diptych.model.presets import OPENAI_NAMES, PRESETS, QUICK, nearest_names, preset
-from diptych.weights.roberta import tokenizer_of
+from diptych.model.presets.table import OPENAI_NAMES, PRESETS, QUICK, nearest_names, preset
 from diptych.weights.spec import ModelSpec
-from diptych.weights.transformers import GEMMA_VOCABULARY
+from diptych.weights.transformers.read import GEMMA_VOCABULARY
+from diptych.weights.transformers.roberta import tokenizer_of
 
 _Three = tuple[float, float, float]
 _HALF = (0.5, 0.5, 0.5)

@@ -53,7 +53,7 @@ class ModelSpec:
 
     Examples
     --------
-    >>> from diptych.model.presets import preset
+    >>> from diptych.model.presets.table import preset
     >>> spec = ModelSpec(name="mine", architecture=preset("diptych-tiny"))
     >>> ModelSpec.from_dict(spec.to_dict()) == spec
     True

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import DataError, TextError, counted
-from diptych.media.text_files import lines_of, read_text_file, separator_line
-from diptych.media.unicode_text import composed
+from diptych.files.text_files import lines_of, read_text_file, separator_line
+from diptych.files.unicode_text import composed
 
 LINE_SUFFIXES = ("", ".txt", ".text", ".names", ".labels", ".classes", ".lst", ".list")
 EXPECTED = (

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from diptych.errors import DataError, TextError
-from diptych.media.text_files import read_text_file
+from diptych.files.text_files import read_text_file
 
 
 @dataclass(frozen=True)

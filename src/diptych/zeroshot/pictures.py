@@ -1,7 +1,7 @@
 """What a classifier accepts as pictures: paths, bytes, open pictures, lists of these, or vectors.
 
-They go through `diptych.embedding`; here a picture that cannot be read raises. For failures told one by one
-and for progress, hand in vectors made there.
+They go through `diptych.embedding.batches`; here a picture that cannot be read raises. For failures told one
+by one and for progress, hand in vectors made there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from diptych.embedding import collect, embed_images
+from diptych.embedding.batches import collect, embed_images
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.media import Source

@@ -16,8 +16,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from diptych.disk import write_bytes
 from diptych.errors import WeightsError
+from diptych.files.disk import write_bytes
 from diptych.zeroshot.labels import Label
 from diptych.zeroshot.weights import ClassWeights
 

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.embedding import embed_texts
+from diptych.embedding.batches import embed_texts
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.progress import Progress

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tiny_families import TEXTS, pictures, recorded, tiny_towers, write_folder
 
-from diptych.encoders import export, load
+from diptych.backends import export, load
 from diptych.errors import WeightsError
-from diptych.model.timm_shapes import TIMM_VITS
+from diptych.model.presets.timm_shapes import TIMM_VITS
 from diptych.weights import load_checkpoint, to_diptych, to_open_clip, to_transformers
 from importable_timm import import_timm
 

@@ -1,0 +1,1 @@
+"""Association tests between groups of people and words."""

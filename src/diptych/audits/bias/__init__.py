@@ -1,0 +1,1 @@
+"""Bias audit: attributes of people read out of their pictures."""

@@ -1,0 +1,1 @@
+"""Design of label texts: classes, words, spelling, phrasings."""

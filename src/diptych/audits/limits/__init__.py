@@ -1,0 +1,1 @@
+"""Limits of the encoders, measured on generated and annotated pictures."""

@@ -1,0 +1,215 @@
+"""Abstract questions about drawings (paper, section 6): same or different, symmetric, upright, sorted.
+
+Every question is asked of pairs of pictures (`training.data.py`) that hold the same kind of things, one with
+the property and one without; chance is one half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Unpack
+
+import numpy as np
+
+from diptych.audits.limits import scenes
+from diptych.audits.limits.pairs import CHANCE, Judged, Pair, judge, pictures_of, verdict_table, verdicts_of
+from diptych.audits.limits.scenes import Scene, Thing
+from diptych.audits.outcome import Audit, bars, beside
+from diptych.encoder import Encoder
+from diptych.errors import InputError
+from diptych.evaluation import Settings
+from diptych.evaluation.protocols.settings import Setup
+from diptych.reports import Bars, Section
+from diptych.stats.significance import NOT_ENOUGH
+
+# Task -> wordings of "it has the property", and of "it has not".
+SENTENCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "same": (
+        ("two identical shapes.", "a picture of two shapes that are the same.", "the same shape twice."),
+        ("two different shapes.", "a picture of two shapes that are not the same.", "two distinct shapes."),
+    ),
+    "symmetric": (
+        ("a symmetric pattern.", "a picture with mirror symmetry.", "the left half mirrors the right half."),
+        (
+            "an asymmetric pattern.",
+            "a picture without symmetry.",
+            "the left half differs from the right half.",
+        ),
+    ),
+    "upright": (
+        ("an upright heart.", "a heart the right way up.", "a heart that is not rotated."),
+        ("a rotated heart.", "a heart turned upside down or on its side.", "a tilted heart."),
+    ),
+    "sorted": (
+        ("circles sorted by size.", "circles in order from small to large.", "a row of growing circles."),
+        ("circles in random order.", "circles of mixed sizes in no order.", "an unsorted row of circles."),
+    ),
+}
+ASKED = {
+    "same": "same or different",
+    "symmetric": "symmetric or not",
+    "upright": "upright or rotated",
+    "sorted": "sorted by size or not",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Abstract(Audit):
+    """How well abstract properties are told.
+
+    Attributes
+    ----------
+    judged : mapping of task to Judged
+        Tasks as in `SENTENCES`.
+    """
+
+    judged: Mapping[str, Judged]
+    sheet_columns = 4
+
+    @property
+    def title(self) -> str:
+        """What the report is called."""
+        return "Abstract properties of drawings"
+
+    def sections(self) -> list[Section]:
+        """Statements, tables and plots."""
+        named = {ASKED[task]: one for task, one in self.judged.items()}
+        plot = Bars(
+            values=bars({name: one.sentence for name, one in named.items()}),
+            x="share of pictures whose own sentence scores higher",
+            levels={"chance": CHANCE},
+        )
+        ends = {"above": ".", NOT_ENOUGH: "."}
+        told = [
+            f"{ASKED[task].capitalize()}: {beside(self.verdicts[task])} ({one.sentence})"
+            + ends.get(self.verdicts[task], ": this model does not tell.")
+            for task, one in self.judged.items()
+        ]
+        table = verdict_table(
+            self.judged,
+            self.verdicts,
+            "A model may tell the pictures apart (picture above chance) and still take the wrong word.",
+        )
+        return [Section("Does it see what is not a thing?", told, {"abstract": table}, {"abstract": plot})]
+
+
+def audit_abstract(
+    encoder: Encoder,
+    *,
+    tasks: Sequence[str] = tuple(SENTENCES),
+    each: int = 100,
+    seed: int = 0,
+    **settings: Unpack[Settings],
+) -> Abstract:
+    """Ask for properties that are no thing, no colour and no place.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    tasks : sequence of str
+        Of `SENTENCES`.
+    each : int
+        Pairs of each task: twice as many pictures.
+    seed : int
+    **settings
+        See `Settings`.
+
+    Raises
+    ------
+    InputError
+        A task that is not known, or no pairs.
+    """
+    unknown = sorted(set(tasks) - set(SENTENCES))
+    if unknown or not tasks or each < 1:
+        raise InputError(f"{each} pairs of {unknown or 'no task'}: the tasks are {', '.join(SENTENCES)}")
+    pairs = [puzzle(task, index, seed) for task in dict.fromkeys(tasks) for index in range(each)]
+    setup = Setup.of(**settings)
+    pictures = pictures_of(pairs, "drawn puzzles", f"seed {seed} {each} of {','.join(tasks)}")
+    judged = judge(encoder, pairs, pictures, setup)
+    samples = [
+        (text, scenes.draw(scene))
+        for start in range(0, len(pairs), each)
+        for pair in pairs[start : start + 2]
+        for text, scene in ((pair.says_first[0], pair.first), (pair.says_second[0], pair.second))
+    ]
+    return Abstract(
+        facts=setup.facts(encoder, pictures),
+        samples=samples,
+        judged=judged,
+        verdicts=verdicts_of(judged),
+    )
+
+
+def puzzle(task: str, index: int, seed: int) -> Pair:
+    """Pair `index` of a task: the first picture has the property, the second has not.
+
+    Examples
+    --------
+    >>> pair = puzzle("sorted", 0, seed=0)
+    >>> sizes = [thing.size for thing in pair.first.things]
+    >>> sizes == sorted(sizes), sizes == [thing.size for thing in pair.second.things]
+    (True, False)
+    """
+    rng = np.random.default_rng([seed, index, 200 + list(SENTENCES).index(task)])
+    first, second = _PUZZLES[task](rng)
+    return Pair(task, first, second, *SENTENCES[task])
+
+
+def _colour(rng: np.random.Generator) -> str:
+    return str(rng.choice(list(scenes.COLOURS)))
+
+
+def _same(rng: np.random.Generator) -> tuple[Scene, Scene]:
+    """Both of one shape, or of two; the colour is one in both pictures."""
+    one, other = rng.permutation(list(scenes.SHAPES))[:2].tolist()
+    colour, (x, u) = _colour(rng), rng.uniform([0.25, 0.7], [0.3, 0.75])
+    y, v = rng.uniform(0.35, 0.65, 2)
+    left, right = Thing(one, colour, x, y, 0.36), Thing(one, colour, u, v, 0.36)
+    return Scene((left, right)), Scene((left, replace(right, shape=other)))
+
+
+def _symmetric(rng: np.random.Generator) -> tuple[Scene, Scene]:
+    """Squares on the cells of a grid, the right half a mirror of the left one or another draw."""
+    colour, cells = _colour(rng), 6
+    half = rng.permutation(cells * cells // 2).reshape(cells, cells // 2) < 8
+    other = half[:, ::-1]
+    while (other == half[:, ::-1]).all():
+        other = rng.permutation(other.reshape(-1)).reshape(cells, cells // 2)
+
+    def scene(right: np.ndarray) -> Scene:
+        rows, columns = np.nonzero(np.concatenate([half, right], axis=1))
+        places = zip(0.125 + columns * 0.15, 0.125 + rows * 0.15, strict=True)
+        return Scene(tuple(Thing("square", colour, float(x), float(y), 0.2) for x, y in places))
+
+    return scene(half[:, ::-1]), scene(other)
+
+
+def _upright(rng: np.random.Generator) -> tuple[Scene, Scene]:
+    size = float(rng.uniform(0.4, 0.7))
+    (x, y), turn = scenes.scatter(rng, [size])[0], float(rng.choice([90.0, 180.0, 270.0]))
+    heart = Thing("heart", _colour(rng), x, y, size)
+    return Scene((heart,)), Scene((replace(heart, turn=turn),))
+
+
+def _sorted(rng: np.random.Generator) -> tuple[Scene, Scene]:
+    """Five circles in a row, growing to the right, or with the same sizes in another order."""
+    colour, y = _colour(rng), float(rng.uniform(0.35, 0.65))
+    sizes = np.array([0.06, 0.09, 0.12, 0.15, 0.18])
+    order = np.arange(5)
+    while abs(np.corrcoef(order, np.arange(5))[0, 1]) > 0.5:  # neither growing nor shrinking by and large
+        order = rng.permutation(5)
+
+    def scene(row: np.ndarray) -> Scene:
+        places = zip(0.12 + 0.19 * np.arange(5), row, strict=True)
+        return Scene(tuple(Thing("circle", colour, float(x), y, float(size)) for x, size in places))
+
+    return scene(sizes), scene(sizes[order])
+
+
+_PUZZLES: dict[str, Callable[[np.random.Generator], tuple[Scene, Scene]]] = {
+    "same": _same,
+    "symmetric": _symmetric,
+    "upright": _upright,
+    "sorted": _sorted,
+}

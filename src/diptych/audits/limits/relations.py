@@ -1,0 +1,287 @@
+"""Which of two things is left, above, inside, in front, larger; and which has which colour.
+
+A sentence against the same sentence with its two things swapped, on pictures drawn as pairs
+(`training.data.py`). Two controls ask for no relation at all, only for a colour or a shape: a model at chance
+there says nothing about relations when it is at chance elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Unpack
+
+import numpy as np
+
+from diptych.audits.limits import scenes
+from diptych.audits.limits.pairs import CHANCE, Judged, Pair, judge, pictures_of, verdict_table, verdicts_of
+from diptych.audits.limits.scenes import Scene, Thing
+from diptych.audits.outcome import Audit, bars
+from diptych.encoder import Encoder
+from diptych.errors import InputError
+from diptych.evaluation import Settings
+from diptych.evaluation.protocols.settings import Setup
+from diptych.reports import Bars, Section
+from diptych.stats.significance import NOT_ENOUGH, Verdict
+
+CONTROLS = ("colour", "shape")
+# {a} is to {b}; the swapped sentence has them the other way round.
+SENTENCES: dict[str, tuple[str, ...]] = {
+    "colour": ("a {a}.", "a photo of a {a}."),
+    "shape": ("a {a}.", "a photo of a {a}."),
+    "binding": ("a {a} and a {b}.", "a photo of a {a} and a {b}."),
+    "left": ("a {a} to the left of a {b}.", "the {a} is left of the {b}.", "a {b} to the right of a {a}."),
+    "above": ("a {a} above a {b}.", "the {a} is above the {b}.", "a {b} below a {a}."),
+    "inside": ("a {a} inside a {b}.", "the {a} is in the {b}.", "a {b} with a {a} in it."),
+    "in front": ("a {a} in front of a {b}.", "the {a} is nearer than the {b}.", "a {b} behind a {a}."),
+    "larger": (
+        "a large {a} and a small {b}.",
+        "the {a} is larger than the {b}.",
+        "a small {b}, a large {a}.",
+    ),
+}
+ASKED = {
+    "colour": "which colour a thing has",
+    "shape": "which shape a thing has",
+    "binding": "which of two things has which colour",
+    "left": "left and right",
+    "above": "above and below",
+    "inside": "inside and around",
+    "in front": "in front and behind",
+    "larger": "larger and smaller",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Relations(Audit):
+    """How well relations are told.
+
+    Attributes
+    ----------
+    judged : mapping of kind to Judged
+        Kinds as in `SENTENCES`.
+    """
+
+    judged: Mapping[str, Judged]
+    sheet_columns = 4
+
+    @property
+    def title(self) -> str:
+        """What the report is called."""
+        return "Relations between things"
+
+    def sections(self) -> list[Section]:
+        """Statements, tables and plots."""
+        named = {ASKED[kind]: one for kind, one in self.judged.items()}
+        plot = Bars(
+            values=bars({name: one.sentence for name, one in named.items()}),
+            x="share of pictures whose own sentence scores higher",
+            levels={"chance": CHANCE},
+        )
+        return [
+            Section(
+                "Does it tell how things stand?",
+                self._statements(),
+                {"relations": verdict_table(self.judged, self.verdicts)},
+                {"relations": plot},
+            )
+        ]
+
+    @property
+    def failed_controls(self) -> list[str]:
+        """Controls that are not above chance."""
+        asked = {kind: self.verdicts[kind] for kind in CONTROLS if kind in self.verdicts}
+        failed = [ASKED[kind] for kind, one in asked.items() if one in ("at", "below")]
+        unclear = [ASKED[kind] for kind, one in asked.items() if one == NOT_ENOUGH]
+        found = []
+        if failed:
+            found.append(
+                f"A control fails: {'; '.join(failed)}. It asks for no relation, so this model does not read "
+                "these drawings, and what it lacks may be less than relations."
+            )
+        if unclear:
+            found.append(
+                f"A control is undecided, not enough to say: {'; '.join(unclear)}. Whether the model reads "
+                "these drawings at all is not known."
+            )
+        return found
+
+    def _statements(self) -> list[str]:
+        def named(*verdicts: Verdict) -> str:
+            kinds = (kind for kind in self.verdicts if kind not in CONTROLS)
+            return "; ".join(ASKED[kind] for kind in kinds if self.verdicts[kind] in verdicts)
+
+        found = []
+        if kinds := named("at", "below"):
+            found.append(f"Not above chance, so this model does not tell: {kinds}.")
+        if kinds := named("above"):
+            found.append(f"Above chance: {kinds}.")
+        if kinds := named(NOT_ENOUGH):
+            found.append(f"Not enough to say: {kinds}.")
+        if any(kind in self.verdicts for kind in CONTROLS) and not self.failed_controls:
+            found.append("The controls are above chance: it reads these drawings, colours and shapes.")
+        return found
+
+
+def audit_relations(
+    encoder: Encoder,
+    *,
+    kinds: Sequence[str] = tuple(SENTENCES),
+    each: int = 100,
+    seed: int = 0,
+    **settings: Unpack[Settings],
+) -> Relations:
+    """Ask which of two sentences is true of a picture, for pairs that differ in how two things stand.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    kinds : sequence of str
+        Of `SENTENCES`.
+    each : int
+        Pairs of each kind: twice as many pictures.
+    seed : int
+    **settings
+        See `Settings`.
+
+    Raises
+    ------
+    InputError
+        A kind that is not known, or no pairs.
+    """
+    unknown = sorted(set(kinds) - set(SENTENCES))
+    if unknown or not kinds or each < 1:
+        raise InputError(f"{each} pairs of {unknown or 'no kind'}: the kinds are {', '.join(SENTENCES)}")
+    pairs = [relation(kind, index, seed) for kind in dict.fromkeys(kinds) for index in range(each)]
+    setup = Setup.of(**settings)
+    pictures = pictures_of(pairs, "drawn relations", f"seed {seed} {each} of {','.join(kinds)}")
+    judged = judge(encoder, pairs, pictures, setup)
+    samples = [
+        (text, scenes.draw(scene))
+        for pair in pairs[::each]
+        for text, scene in ((pair.says_first[0], pair.first), (pair.says_second[0], pair.second))
+    ]
+    return Relations(
+        facts=setup.facts(encoder, pictures),
+        samples=samples,
+        judged=judged,
+        verdicts=verdicts_of(judged, CONTROLS),
+    )
+
+
+def relation(kind: str, index: int, seed: int) -> Pair:
+    """Pair `index` of a kind: the second picture has the two things swapped.
+
+    Examples
+    --------
+    >>> pair = relation("left", 0, seed=0)
+    >>> (a, b), (c, d) = pair.first.things, pair.second.things
+    >>> a.x < b.x and c.x > d.x and (a.name, b.name) == (c.name, d.name)
+    True
+    """
+    rng = np.random.default_rng([seed, index, 100 + list(SENTENCES).index(kind)])
+    shapes = rng.permutation(list(scenes.SHAPES))[:2].tolist()
+    colours = rng.permutation(list(scenes.COLOURS))[:2].tolist()
+    names = [f"{colour} {shape}" for colour, shape in zip(colours, shapes, strict=True)]
+    if kind == "colour":
+        shapes, names = [shapes[0]] * 2, [f"{colour} {shapes[0]}" for colour in colours]
+    elif kind == "shape":
+        colours, names = [colours[0]] * 2, [f"{colours[0]} {shape}" for shape in shapes]
+    kinds = [Thing(shape, colour, 0.5, 0.5, 0.3) for colour, shape in zip(colours, shapes, strict=True)]
+    first, second = _LAYOUTS[kind](rng, kinds)
+    if kind == "binding":
+        names = [*names, f"{colours[1]} {shapes[0]}", f"{colours[0]} {shapes[1]}"]
+    says = SENTENCES[kind]
+    swapped = names[2:] or names[::-1]
+    return Pair(kind, first, second, _said(says, names), _said(says, swapped))
+
+
+def _said(templates: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    texts = (one.replace("{a}", names[0]).replace("{b}", names[1]) for one in templates)
+    return tuple(text.replace("a orange", "an orange") for text in texts)
+
+
+Two = Callable[[np.random.Generator, Sequence[Thing]], tuple[Scene, Scene]]
+
+
+def _alone(rng: np.random.Generator, things: Sequence[Thing]) -> tuple[Scene, Scene]:
+    """Each thing by itself, at one place."""
+    size = float(rng.uniform(0.3, 0.6))
+    x, y = scenes.scatter(rng, [size])[0]
+    first, second = (Scene((replace(thing, x=x, y=y, size=size),)) for thing in things)
+    return first, second
+
+
+def _bound(rng: np.random.Generator, things: Sequence[Thing]) -> tuple[Scene, Scene]:
+    """Two things anywhere, and the same with their colours swapped."""
+    a, b = things
+    sizes = rng.uniform(0.25, 0.35, 2).tolist()
+    (x, y), (u, v) = scenes.scatter(rng, sizes)
+    a, b = replace(a, x=x, y=y, size=sizes[0]), replace(b, x=u, y=v, size=sizes[1])
+    return Scene((a, b)), Scene((replace(a, colour=b.colour), replace(b, colour=a.colour)))
+
+
+def _beside(rng: np.random.Generator, things: Sequence[Thing]) -> tuple[Scene, Scene]:
+    size, near, far = rng.uniform(0.25, 0.35), rng.uniform(0.2, 0.3), rng.uniform(0.7, 0.8)
+    y, v = rng.uniform(0.4, 0.6, 2)
+    return _both_ways(things, {"x": near, "y": y, "size": size}, {"x": far, "y": v, "size": size})
+
+
+def _stacked(rng: np.random.Generator, things: Sequence[Thing]) -> tuple[Scene, Scene]:
+    size, near, far = rng.uniform(0.25, 0.35), rng.uniform(0.2, 0.3), rng.uniform(0.7, 0.8)
+    x, u = rng.uniform(0.4, 0.6, 2)
+    return _both_ways(things, {"x": x, "y": near, "size": size}, {"x": u, "y": far, "size": size})
+
+
+def _nested(rng: np.random.Generator, things: Sequence[Thing]) -> tuple[Scene, Scene]:
+    """The inner one is drawn last. It is small enough for the arms of a cross."""
+    x, y = rng.uniform(0.42, 0.58, 2)
+    inner = {"x": x, "y": y, "size": rng.uniform(0.14, 0.2)}
+    outer = {"x": x, "y": y, "size": rng.uniform(0.6, 0.78)}
+    return _both_ways(things, inner, outer, last_on_top=False)
+
+
+def _deep(rng: np.random.Generator, things: Sequence[Thing]) -> tuple[Scene, Scene]:
+    """On a ground: the nearer one is lower, larger, and covers a part of the other."""
+    x, away = rng.uniform(0.35, 0.65), rng.choice([-1.0, 1.0])
+    near = {"x": x, "y": 0.66, "size": 0.42}
+    far = {"x": x + away * 0.22, "y": 0.44, "size": 0.24}
+    return _both_ways(things, near, far, last_on_top=False, horizon=0.45)
+
+
+def _sized(rng: np.random.Generator, things: Sequence[Thing]) -> tuple[Scene, Scene]:
+    sizes = [float(rng.uniform(0.42, 0.5)), float(rng.uniform(0.14, 0.2))]
+    (x, y), (u, v) = scenes.scatter(rng, sizes)
+    return _both_ways(things, {"x": x, "y": y, "size": sizes[0]}, {"x": u, "y": v, "size": sizes[1]})
+
+
+def _both_ways(
+    things: Sequence[Thing],
+    one: Mapping[str, float],
+    other: Mapping[str, float],
+    *,
+    last_on_top: bool = True,
+    horizon: float | None = None,
+) -> tuple[Scene, Scene]:
+    """The first thing in the one place and the second in the other; then the other way round."""
+
+    def put(thing: Thing, place: Mapping[str, float]) -> Thing:
+        return replace(thing, x=float(place["x"]), y=float(place["y"]), size=float(place["size"]))
+
+    a, b = things
+    first, second = (put(a, one), put(b, other)), (put(a, other), put(b, one))
+    if not last_on_top:  # what is in the one place lies on top
+        first = (first[1], first[0])
+    return Scene(first, horizon=horizon), Scene(second, horizon=horizon)
+
+
+_LAYOUTS: dict[str, Two] = {
+    "colour": _alone,
+    "shape": _alone,
+    "binding": _bound,
+    "left": _beside,
+    "above": _stacked,
+    "inside": _nested,
+    "in front": _deep,
+    "larger": _sized,
+}

@@ -1,0 +1,187 @@
+"""ONNX folders in transformers.js' layout: jina-clip, and what Xenova and onnx-community converted.
+
+    config.json, preprocessor_config.json, tokenizer.json, tokenizer_config.json
+    onnx/text_model.onnx, onnx/vision_model.onnx        one graph for each tower, or
+    onnx/model.onnx                                     one graph of both (jina-clip-v2)
+
+Each graph may be there in several precisions, told by what follows its name: `_fp16`, `_quantized`. The
+layout is that of https://huggingface.co/docs/transformers.js; no code of a repository is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diptych.backends.exported.graph_file import inside, read_graph
+from diptych.backends.exported.released import (
+    ReleasedModel,
+    assemble,
+    image_tower,
+    new_spec,
+    open_vocabulary,
+    padding,
+    text_tower,
+)
+from diptych.errors import InputError, WeightsError
+from diptych.inputs.config import Clean, PreprocessConfig, TokenizerConfig
+from diptych.inputs.vocabulary import FileVocabulary
+from diptych.weights.foreign import Keys, read_json
+from diptych.weights.open_clip.read import read_preprocess as read_open_clip_preprocess
+from diptych.weights.transformers.read import CONFIG_FILE, TOKENIZER_CONFIG, read_preprocess
+
+FOLDER = "onnx"
+TOKENIZER = "tokenizer.json"
+PREPROCESS = "preprocessor_config.json"
+SMALL_FILES = (CONFIG_FILE, PREPROCESS, TOKENIZER, TOKENIZER_CONFIG)
+# What follows a graph's name, by precision and the best first.
+SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "float32": ("",),
+    "float16": ("_fp16",),
+    "int8": ("_quantized", "_int8", "_uint8"),
+}
+FAMILIES = ("jina_clip", "clip", "siglip")
+# `pooler_output` is in the shared space for a SigLIP alone, which has no projection after it.
+TEXT_OUTPUTS = ("text_embeddings", "text_embeds", "l2norm_text_embeddings")
+IMAGE_OUTPUTS = ("image_embeddings", "image_embeds", "l2norm_image_embeddings")
+LENGTHS = {"clip": 77, "siglip": 64, "jina_clip": 512}  # where the tokenizer's config states none
+
+
+def is_transformers_js(folder: Path) -> bool:
+    """Whether a folder holds graphs where transformers.js has them."""
+    return bool(precisions(folder))
+
+
+def precisions(folder: Path) -> tuple[str, ...]:
+    """Those that the folder holds both towers in, the best first."""
+    return tuple(precision for precision in SUFFIXES if _graphs(folder, precision) is not None)
+
+
+def read_transformers_js(
+    folder: Path,
+    *,
+    precision: str | None = None,
+    name: str | None = None,
+    licence: str = "unknown",
+    source: str = "",
+) -> ReleasedModel:
+    """A model from a folder in transformers.js' layout.
+
+    Parameters
+    ----------
+    folder : Path
+    precision : {"float32", "float16", "int8"}, optional
+        Which of the graphs; by default the best that is there.
+    name, licence, source : str, optional
+        For the description.
+
+    Raises
+    ------
+    InputError
+        The folder does not hold that precision; the message lists those it holds.
+    WeightsError
+        A file is missing, is not what it should be, or lies outside the folder; the message names it.
+    """
+    for needed in SMALL_FILES:
+        inside(folder / needed, folder)
+    config = read_json(folder / CONFIG_FILE)
+    if (family := config.get("model_type")) not in FAMILIES:
+        raise WeightsError(
+            f"{folder / CONFIG_FILE}: model_type is {family!r}, expected {', '.join(FAMILIES)}"
+        )
+    held = precisions(folder)
+    precision = precision or (held[0] if held else "float32")
+    files = _graphs(folder, precision)
+    if files is None:
+        raise InputError(
+            f"{folder} holds no graphs in {precision}; it holds {', '.join(held) or 'none at all'}"
+        )
+    graphs = {path: read_graph(path, root=folder) for path in dict.fromkeys(files)}
+    siglip = family == "siglip"
+    extra = ("pooler_output",) if siglip else ()
+    preprocess = _preprocess(folder, config, siglip=siglip)
+    vocabulary = open_vocabulary(folder, folder / TOKENIZER)
+    tokenizer = _tokenizer(folder, vocabulary, str(family))
+    outputs = (*TEXT_OUTPUTS, *extra)
+    text = text_tower(graphs[files[0]], tokenizer, preprocess.size, outputs, end_id=vocabulary.end_id)
+    image = image_tower(graphs[files[1]], preprocess.size, (*IMAGE_OUTPUTS, *extra))
+    spec = new_spec(
+        folder,
+        name=name or folder.resolve().name,
+        preprocess=preprocess,
+        tokenizer=tokenizer,
+        # A SigLIP reads the last place of a padded row; a jina-clip leaves out padding by its id.
+        cut={"siglip": "never", "jina_clip": "padding", "clip": "end"}[family],
+        logit_bias=-10.0 if siglip else 0.0,
+        architecture=config,
+        licence=licence,
+        source=source or str(folder),
+    )
+    return assemble(
+        spec,
+        image,
+        text,
+        folder=folder,
+        tokenizer_file=folder / TOKENIZER,
+        layout="transformers.js",
+        precision=precision,
+    )
+
+
+def graph_names(precision: str) -> list[tuple[str, ...]]:
+    """Where the graphs of a precision may lie: one for each tower, text first, or one of both."""
+    return [
+        names
+        for suffix in SUFFIXES[precision]
+        for names in (
+            (f"{FOLDER}/text_model{suffix}.onnx", f"{FOLDER}/vision_model{suffix}.onnx"),
+            (f"{FOLDER}/model{suffix}.onnx",),
+        )
+    ]
+
+
+def _graphs(folder: Path, precision: str) -> tuple[Path, Path] | None:
+    """The graphs of texts and pictures, which may be one file."""
+    for names in graph_names(precision) if precision in SUFFIXES else ():
+        if all((folder / name).is_file() for name in names):
+            return folder / names[0], folder / names[-1]
+    return None
+
+
+def _preprocess(folder: Path, config: Mapping[str, Any], *, siglip: bool) -> PreprocessConfig:
+    """Pictures' preprocessing, in jina-clip's words or in transformers'."""
+    stated = read_json(folder / PREPROCESS)
+    where = str(folder / PREPROCESS)
+    try:
+        if "resize_mode" in stated:  # jina-clip's own words, which are open_clip's
+            kept = ("size", "mean", "std", "interpolation", "resize_mode", "fill_color")
+            keys = Keys({key: stated[key] for key in kept if key in stated}, where)
+            return read_open_clip_preprocess(keys, Keys(stated, where).whole("size"))
+        vision = config.get("vision_config")
+        size = Keys(vision if isinstance(vision, Mapping) else {}, "vision_config").whole("image_size", 224)
+        return read_preprocess(stated, size, siglip=siglip)
+    except InputError as error:
+        raise WeightsError(f"{where}: {error}") from error
+
+
+def _tokenizer(folder: Path, vocabulary: FileVocabulary, family: str) -> TokenizerConfig:
+    config = read_json(folder / TOKENIZER_CONFIG)
+    longest = config.get("model_max_length")
+    # A tokenizer without a limit of its own states 10^30.
+    if not isinstance(longest, int) or not 1 < longest < 1_000_000:
+        longest = LENGTHS[family]
+    clean: Clean = "none"
+    if family == "siglip":
+        clean = "lower" if "Gemma" in str(config.get("tokenizer_class")) else "canonicalize"
+    try:
+        return TokenizerConfig(
+            kind="file",
+            file=TOKENIZER,
+            vocab_size=vocabulary.size,
+            context_length=longest,
+            pad_id=padding(vocabulary, folder / TOKENIZER_CONFIG),
+            clean=clean,
+        )
+    except InputError as error:
+        raise WeightsError(f"{folder / TOKENIZER_CONFIG}: {error}") from error

@@ -1,0 +1,96 @@
+"""Our models in harnesses written for open_clip: model, transform and tokenizer as torch knows them.
+
+CLIP_benchmark and its like load a model by a function that returns `(model, transform, tokenizer)` and then
+call `model.encode_image(batch)`, `model.encode_text(tokens)` and compare. `open_clip_triple` is such a
+function: hand it over where the harness asks for its loader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diptych.backends.loading import load
+from diptych.inputs import PreprocessConfig, Tokenizer, preprocess
+from diptych.media import to_rgb
+from diptych.model.clip import CLIP
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class ImageTransform:
+    """The evaluation transform on one picture: any Pillow picture to (3, S, S) float32.
+
+    Parameters
+    ----------
+    config : PreprocessConfig
+        The model's.
+    """
+
+    def __init__(self, config: PreprocessConfig) -> None:
+        self.config = config
+
+    def __call__(self, image: Image) -> Tensor:
+        """Convert the colours, resize, cut, normalise."""
+        return torch.from_numpy(preprocess(to_rgb(image), self.config))
+
+
+class TextTransform:
+    """The tokenizer on one text or several: (N, L) int64.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+        The model's.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, texts: str | Sequence[str]) -> Tensor:
+        """Token ids, padded to the context length."""
+        return torch.from_numpy(self.tokenizer([texts] if isinstance(texts, str) else list(texts)))
+
+
+class Triple(NamedTuple):
+    """What open_clip's harnesses expect of a loader."""
+
+    model: CLIP
+    transform: Callable[[Image], Tensor]
+    tokenizer: Callable[[str | Sequence[str]], Tensor]
+
+
+def open_clip_triple(
+    model_name: str = "default",
+    pretrained: str | None = None,
+    cache_dir: str | Path | None = None,
+    device: str = "cpu",
+) -> Triple:
+    """Load a model the way CLIP_benchmark's loaders do.
+
+    Parameters
+    ----------
+    model_name, pretrained, cache_dir
+        As for `diptych.load`.
+    device : str
+        Where the model computes.
+
+    Returns
+    -------
+    Triple
+        Model in float32, transform and tokenizer.
+
+    Raises
+    ------
+    ModelError
+        As `diptych.load`.
+    """
+    encoder = load(
+        model_name, pretrained or None, runtime="torch", device=device, exact=True, cache_dir=cache_dir
+    )
+    return Triple(encoder.model, ImageTransform(encoder.spec.preprocess), TextTransform(encoder.tokenizer))

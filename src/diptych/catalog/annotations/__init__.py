@@ -1,0 +1,1 @@
+"""What people say about pictures: tags, ratings, captions; and how it survives changes of the files."""

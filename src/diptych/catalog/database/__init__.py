@@ -1,0 +1,1 @@
+"""Databases and tables of a catalogue: SQLite and PostgreSQL, schema, migrations, spaces of vectors."""

@@ -1,0 +1,1 @@
+"""Duplicates: pairs are proposed, verified, grouped, and moved to the trash and back."""

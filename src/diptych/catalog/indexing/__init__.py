@@ -1,0 +1,1 @@
+"""Indexing: files are read, embedded and written into the store."""

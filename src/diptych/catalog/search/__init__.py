@@ -1,0 +1,1 @@
+"""Search: queries, answers, relevance, heat maps."""

@@ -1,0 +1,1 @@
+"""The store that everything else of a catalogue reads: entries, filters, paths."""

@@ -1,0 +1,1 @@
+"""Automatic tags, and sidecar files with tags for other programs."""

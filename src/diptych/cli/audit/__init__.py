@@ -1,0 +1,1 @@
+"""Commands that measure how fair and how limited a model is."""

@@ -1,0 +1,1 @@
+"""Commands that fill and keep a collection: index, tag, catalog."""

@@ -1,0 +1,1 @@
+"""Commands about models: list, export, embed, means of weights, runtimes."""

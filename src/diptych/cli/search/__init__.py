@@ -1,0 +1,1 @@
+"""Commands that look into a collection: search, similar, duplicates, map."""

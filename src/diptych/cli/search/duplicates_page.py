@@ -1,0 +1,125 @@
+"""The groups of `diptych duplicates` as one page of HTML to look through, that needs no other file.
+
+Thousands of groups must not stop a browser: the pictures lie in the page as text, twenty groups at a time,
+and only those that are looked at become pictures.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from diptych.cli.search.duplicates_output import TITLES, evidence_of
+from diptych.cli.shared.console import clean
+from diptych.errors import counted
+
+if TYPE_CHECKING:
+    from diptych.catalog.duplicates.groups import Group, Member
+    from diptych.catalog.duplicates.keeping import File
+
+PAGE = Path(__file__).parent / "data" / "duplicates.html"
+SIDE, QUALITY = 224, 72  # pixels of the longer side of a picture in the page: about 7 kB
+MOST_GROUPS, MOST_MEMBERS = 5000, 24  # in the page, and of one group with pictures
+PER_PAGE = 20
+
+
+def write_page(path: Path, groups: Sequence[Group], catalog: str, *, advance: Callable[[int], None]) -> int:
+    """Write the page, whole or not at all; how many groups it shows.
+
+    Parameters
+    ----------
+    path : Path
+    groups : sequence of Group
+        By tier.
+    catalog : str
+        As the page names it.
+    advance : callable
+        Told how many more groups were written.
+    """
+    from diptych.files.disk import write_whole
+
+    shown = groups[:MOST_GROUPS]
+    before, after = PAGE.read_text(encoding="utf-8").split("$groups")
+    left = f" Shown are the first {len(shown):,} of {len(groups):,}." if len(shown) < len(groups) else ""
+    files = sum(len(group.members) for group in groups)
+    subtitle = f"{counted(len(groups), 'group')} of {counted(files, 'file')} in {catalog}.{left}"
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.write(before.replace("$subtitle", _escaped(subtitle)).encode("utf-8", "replace"))
+            _write_groups(file, shown, advance)
+            file.write(after.encode("utf-8"))
+
+    write_whole(path, write)
+    return len(shown)
+
+
+def _write_groups(file: BinaryIO, groups: Sequence[Group], advance: Callable[[int], None]) -> None:
+    for tier, of_tier in groupby(groups, key=lambda group: group.tier):
+        for part in _parts(list(of_tier)):
+            told = json.dumps([_group(group) for group in part], ensure_ascii=True).replace("<", "\\u003c")
+            title = html.escape(TITLES[tier])
+            file.write(
+                f'<script type="application/json" data-tier="{tier}" data-title="{title}" '
+                f'data-count="{len(part)}">{told}</script>\n'.encode("ascii", "backslashreplace")
+            )
+            advance(len(part))
+
+
+def _parts(groups: list[Group]) -> Iterator[list[Group]]:
+    for start in range(0, len(groups), PER_PAGE):
+        yield groups[start : start + PER_PAGE]
+
+
+def _group(group: Group) -> dict[str, Any]:
+    members = [_member(one, group) for one in group.members[:MOST_MEMBERS]]
+    return {"why": group.why, "members": members, "more": max(len(group.members) - MOST_MEMBERS, 0)}
+
+
+def _member(member: Member, group: Group) -> dict[str, Any]:
+    from diptych.cli.shared.console import size_of
+
+    file, kept = member.file, member is group.kept
+    role = {"part": "whole", "scene": "best"}.get(group.tier, "keep") if kept else ""
+    pair = member.pair
+    return {
+        "name": clean(file.name),
+        "address": _address(file),
+        "role": role or {"bytes": "copy", "picture": "copy"}.get(member.tier, member.tier),
+        "facts": f"{file.width} x {file.height}, {size_of(file.size)}, {file.format}",
+        "evidence": group.why if kept else evidence_of(member),
+        "box": list(pair.verdict.box) if pair is not None and pair.verdict.box else None,
+        "picture": _picture(file),
+    }
+
+
+def _picture(file: File) -> str:
+    """A small JPEG as text; empty where the file cannot be read any more."""
+    from diptych.errors import DiptychError
+    from diptych.media.images import load_file
+
+    try:
+        picture = load_file(file.path, file.member, target=SIDE)
+    except (DiptychError, OSError):
+        return ""
+    picture.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=QUALITY)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _address(file: File) -> str:
+    try:
+        return file.path.as_uri()
+    except ValueError:
+        return ""
+
+
+def _escaped(text: str) -> str:
+    return html.escape(clean(text))

@@ -1,0 +1,369 @@
+"""`diptych train`: run a recipe, or train on pairs of your own without one."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json as json_module
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli.shared import options
+from diptych.cli.shared.console import note, progress
+from diptych.cli.train import train_options as fields
+from diptych.cli.train.own_pairs import OwnPairs
+from diptych.cli.train.plan import show_plan
+from diptych.errors import InputError
+
+if TYPE_CHECKING:
+    from diptych.training import Run, Summary
+
+_DATA, _RUN = "Your own pairs", "Run"
+
+
+Recipe = Annotated[
+    Path | None, typer.Argument(metavar="[RECIPE]", help="A Python file with run().", show_default=False)
+]
+Pairs = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Tar shards ('shards/{000..099}.tar'), a CSV, TSV or Parquet table, or a folder; with captions, "
+        "or a folder per class.",
+        rich_help_panel=_DATA,
+    ),
+]
+Stream = Annotated[
+    bool,
+    typer.Option(
+        "--stream",
+        metavar="",
+        help="Read tar shards as they come, without an index; URLs (s3://, gs://) always are.",
+        rich_help_panel=_DATA,
+    ),
+]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="A table's column of pictures, filepath if not given.", rich_help_panel=_DATA
+    ),
+]
+CaptionColumn = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="A table's column of captions, title if not given; several times.",
+        rich_help_panel=_DATA,
+    ),
+]
+Val = Annotated[
+    str | None, typer.Option(metavar="PATTERN", help="Pairs to validate on.", rich_help_panel=_DATA)
+]
+HoldOut = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Without --val: share of pairs held out, 0.05 if not given.",
+        rich_help_panel=_DATA,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="PRESET",
+        help="Shape to train: --from's, else diptych-small.",
+        rich_help_panel=_DATA,
+    ),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="MODEL",
+        help="Fine-tune this model without destroying it: its shape, a low rate that falls from layer to "
+        "earlier layer, batch norms that stay still, averaged weights, 5 epochs of batches of 64. What "
+        "--lr, --set and others say goes before. Reasons and figures: docs/fine-tuning.md.",
+        rich_help_panel=_DATA,
+    ),
+]
+KeepUp = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--keep-up",
+        metavar="DATA",
+        help="With --from: what must not be forgotten; measured before, meanwhile and after.",
+        rich_help_panel=_DATA,
+    ),
+]
+Out = Annotated[
+    str | None, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.", show_default=False)
+]
+Epochs = Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_RUN)]
+PairsPerEpoch = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Usable pairs in an epoch of streamed shards; if not given, they are counted, once.",
+        rich_help_panel=_RUN,
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Pairs a step, of all processes together.", rich_help_panel=_RUN),
+]
+Chunk = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|auto",
+        help="Pairs encoded at once: the memory of N for the gradient of --batch-size. auto: all that fit.",
+        rich_help_panel=_RUN,
+    ),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any field of the config.", rich_help_panel=_RUN),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        metavar="",
+        help="Print what the run will take (size, memory, hours here and elsewhere), and stop.",
+        rich_help_panel=_RUN,
+    ),
+]
+Logger = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="Also log to tensorboard or wandb; several times.", rich_help_panel=_RUN
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", metavar="", help="Go on where the run stands.", rich_help_panel=_RUN)
+]
+
+
+# Options that set the field of the config that has their name.
+FIELDS: tuple[str, ...] = (
+    "out",
+    "epochs",
+    "pairs_per_epoch",
+    "batch_size",
+    "lr",
+    "schedule",
+    "epochs_cooldown",
+)
+FIELDS += ("lr_cooldown_power", "lr_cooldown_end", "lock", "lock_image_unlocked_groups")
+FIELDS += ("lock_text_unlocked_layers", "use_bn_sync", "save_frequency", "keep_checkpoints")
+
+
+def train(
+    recipe: Recipe = None,
+    pairs: Pairs = None,
+    stream: Stream = False,
+    image_column: ImageColumn = None,
+    caption_column: CaptionColumn = None,
+    val: Val = None,
+    hold_out: HoldOut = None,
+    model: Model = None,
+    start: Start = None,
+    keep_up: KeepUp = None,
+    out: Out = None,
+    epochs: Epochs = None,
+    pairs_per_epoch: PairsPerEpoch = None,
+    batch_size: BatchSize = None,
+    chunk: Chunk = None,
+    lr: fields.Rate = None,
+    schedule: fields.Schedule = None,
+    epochs_cooldown: fields.EpochsCooldown = None,
+    lr_cooldown_power: fields.CooldownPower = None,
+    lr_cooldown_end: fields.CooldownEnd = None,
+    lock: fields.Lock = None,
+    lock_image_unlocked_groups: fields.UnlockedGroups = None,
+    lock_text_unlocked_layers: fields.UnlockedLayers = None,
+    use_bn_sync: fields.UseBnSync = None,
+    save_frequency: fields.SaveFrequency = None,
+    keep_checkpoints: fields.KeepCheckpoints = None,
+    assignments: Assignments = None,
+    dry_run: DryRun = False,
+    logger: Logger = None,
+    resume: Resume = False,
+    resume_from: fields.ResumeFrom = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train both encoders from image-text pairs. Ctrl-C and SIGTERM save; --resume goes on exactly there.
+
+    [bold]Examples[/bold]
+
+      diptych train recipes/default.py --set epochs=3
+
+      diptych train --pairs 'shards/{000..099}.tar' --model ViT-B-32 --out runs/mine
+
+      diptych train --pairs photos/ --epochs 20 --set augment.flip=0.5
+
+      diptych train --pairs cc3m.tsv --image-column filepath --caption-column title --logger tensorboard
+
+      diptych train --pairs 's3://bucket/{00000..01242}.tar' --val val.tar --batch-size 4096 --dry-run
+
+      diptych train --pairs 'shards/{000..099}.tar' --batch-size 32768 --chunk auto
+
+      diptych train --pairs photos/ --schedule constant --epochs 12 --epochs-cooldown 2 --resume
+
+      diptych train --pairs flowers/ --from default --keep-up cifar10-test.tar.gz --out runs/flowers
+
+      torchrun --nproc-per-node 8 -m diptych train recipes/default.py
+
+      diptych classify cat.jpg cat dog --model runs/mine
+    """
+    # First of all: the arguments are the only locals here.
+    named = {name: value for name, value in locals().items() if name in FIELDS and value is not None}
+    first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes, one speaks
+    if (recipe is None) == (not pairs):
+        raise InputError(
+            "give a recipe (diptych train recipes/default.py) or pairs (--pairs 'PATTERN', in quotes, or the "
+            "shell makes several words of it)"
+        )
+    own = OwnPairs(pairs or [], stream, image_column, caption_column, val, hold_out, model, start, keep_up)
+    changes = named if chunk is None else {**named, "chunk": _pairs_of(chunk)}
+    # Importing torch and looking for the pairs can take seconds: the bar shows that the command is alive.
+    with progress("preparing the run", None, unit="steps", quiet=quiet or not first):
+        run = (
+            _recipe_run(recipe, own, changes, assignments)
+            if recipe
+            else _own_run(own, changes, assignments, quiet=quiet, first=first)
+        )
+    if dry_run:
+        if first:
+            show_plan(run, json=json, quiet=quiet)
+        return
+    more = {"resume": resume, "resume_from": resume_from or ""}
+    _train(run, logger or [], more, start=bool(start), json=json, quiet=quiet, first=first)
+
+
+def _recipe_run(recipe: Path, own: OwnPairs, changes: dict[str, Any], assignments: list[str] | None) -> Run:
+    if own.said:
+        raise InputError(
+            "--val, --hold-out, --model, --from and what is said of pairs go with --pairs; a recipe says "
+            "them itself, see --set"
+        )
+    run = _read_recipe(recipe)
+    config = dataclasses.replace(run.config, **changes).override(assignments or [])
+    return dataclasses.replace(run, config=config)
+
+
+def _own_run(
+    own: OwnPairs, changes: dict[str, Any], assignments: list[str] | None, *, quiet: bool, first: bool
+) -> Run:
+    from diptych.cli.train.validation import held_out_measure, kept, tell_shared
+    from diptych.training import Run
+
+    config, held = own.begin(quiet or not first)
+    config = dataclasses.replace(config, **changes).override(assignments or [])
+    if config.objective != "contrastive":
+        if own.keep_up:
+            raise InputError(
+                f"--keep-up compares pictures with texts, and objective={config.objective} cannot"
+            )
+        note(f"objective={config.objective}: nothing is measured on held-out pairs", quiet=quiet or not first)
+        return Run(dataclasses.replace(config, monitor=""))
+    evaluators = {} if held is None else {"val": held_out_measure(held, config, samples=first)}
+    more = kept(own.keep_up or [], config)
+    if first and not own.streams:
+        tell_shared(config.data.parts[0][0].open(), held if own.val else None, own.keep_up or [], quiet=quiet)
+    # A data set may be called val, too.
+    return Run(config, evaluators | {f"{n} (kept)" if n in evaluators else n: e for n, e in more.items()})
+
+
+def _pairs_of(chunk: str) -> int:
+    if chunk == "auto":
+        return -1
+    if not chunk.isdigit():
+        raise InputError(f"--chunk is {chunk!r}: expected a number of pairs, or auto")
+    return int(chunk)
+
+
+def _train(
+    run: Run,
+    log: list[str],
+    more: dict[str, Any],
+    *,
+    start: bool,
+    json: bool,
+    quiet: bool,
+    first: bool,
+) -> None:
+    from diptych.cli.train.watching import listening
+    from diptych.training import refuse_used
+    from diptych.training import train as train_
+    from diptych.training.loop.signals import STATUS
+
+    refuse_used(Path(run.config.out), resume=more["resume"])
+    before = _before(run, quiet) if start and first else {}
+    with listening(quiet or not first, log if first else [], run.config) as listener:
+        summary = train_(run, **more, listener=listener)
+    if first:
+        _tell(summary, before, json, quiet)
+    if not summary.finished and summary.reason in STATUS:
+        raise typer.Exit(STATUS[summary.reason])  # on every process: srun and torchrun look at all
+
+
+def _before(run: Run, quiet: bool) -> Mapping[str, float]:
+    """What the start makes of the run's measurements."""
+    from diptych.backends import load
+
+    if not run.evaluators:
+        return {}
+    note("measuring the start", quiet=quiet)
+    model = load(run.config.start, runtime="torch", exact=True, device=run.config.device).model
+    return {
+        f"{name}/{key}": value
+        for name, evaluator in run.evaluators.items()
+        for key, value in evaluator(model, 0).items()
+    }
+
+
+def _tell(summary: Summary, before: Mapping[str, float], json: bool, quiet: bool) -> None:
+    if json:
+        told = dataclasses.asdict(summary) | ({"before": dict(before)} if before else {})
+        print(json_module.dumps(told, default=str, indent=2))
+    if summary.finished:
+        figures = ", ".join(
+            f"{name} {before[name]:.3f} -> {value:.3f}" if name in before else f"{name} {value:.3f}"
+            for name, value in summary.metrics.items()
+        )
+        note(f"{summary.reason}: {summary.step} steps; kept: {figures or 'the last weights'}", quiet=quiet)
+        note(f"model: {summary.folder}/model  (diptych classify PICTURE LABEL... -m {summary.folder})")
+        return
+    note(f"{summary.reason}: saved at step {summary.step}. The same command with --resume goes on there.")
+
+
+def _read_recipe(path: Path) -> Run:
+    """Call `run()` of a Python file."""
+    from diptych.training import Run
+
+    if not path.is_file():
+        raise InputError(f"{path} is no file: expected a recipe, a Python file with a function run()")
+    spec = importlib.util.spec_from_file_location(f"diptych_recipe_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is no Python file: expected a recipe such as recipes/default.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses inside a recipe look their module up
+    sys.path.insert(0, str(path.resolve().parent))  # as Python does for a script: recipes may share parts
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    function = getattr(module, "run", None)
+    made = function() if callable(function) else None
+    if not isinstance(made, Run):
+        raise InputError(f"{path} has no function run() that returns a diptych.training.Run")
+    return made

@@ -1,0 +1,119 @@
+"""Class folders: the folder that a picture lies in is its class, below folders of parts and of domains.
+
+    <class>/<file>   <part>/<class>/<file>   <class>/<part>/<file>   <domain>/<class>/<file>
+
+Any folder may stand above these, and parts and domains may be mixed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from diptych.datasets.formats.archives import Entry
+from diptych.datasets.formats.containers import scan
+from diptych.datasets.formats.labelled import Labelled, named
+from diptych.datasets.formats.shards import read_classes
+from diptych.datasets.parts import OUTSIDE, is_part_folder, listed, select_part
+from diptych.errors import DataError
+from diptych.files.unicode_text import composed
+from diptych.media import IMAGE_SUFFIXES
+
+
+def read_folders(path: Path, part: str, domain: str | None) -> Labelled:
+    """Labelled pictures of class folders, or with their class in KEY.cls beside KEY.jpg.
+
+    Parameters
+    ----------
+    path : Path
+        A folder or an archive.
+    part : str
+        As for `choose`.
+    domain : str or None
+        Only pictures below a folder of this name.
+
+    Raises
+    ------
+    DataError
+        No class folder, no such part or domain, or folders that are no classes.
+    """
+    images, labels_beside = _images(path)
+    if labels_beside and domain is None:
+        return read_classes(path, [path], part=part)
+    entries = [entry for entry in images if len(entry.name.parts) > 1]
+    if not entries:
+        raise DataError(
+            f"{path} holds no picture in a class folder: expected <class>/<file>.jpg, one folder per class"
+            + (f"; its {len(images)} pictures lie in no folder" if images else "")
+        )
+    inner = 2 if _classes_above_parts(entries) else 1
+    folders = [entry.name.parts[:-1] if inner == 2 else entry.name.parts[:-2] for entry in entries]
+    chosen, outside = select_part(folders, part, path)
+    no_part = tuple((str(entries[position].name), OUTSIDE) for position in outside)
+    entries = [entries[position] for position in chosen]
+    if domain is not None:
+        entries = _in_domain(entries, domain, inner)
+    classes = [entry.name.parts[-1 - inner] for entry in entries]
+    _refuse_other_layouts(path, classes)
+    loose = tuple(
+        (str(entry.name), "lies in no class folder") for entry in images if len(entry.name.parts) == 1
+    )
+    labelled = named(tuple(entries), classes)
+    return Labelled(labelled.entries, labelled.labels, labelled.classes, skipped=loose + no_part)
+
+
+def domains(path: str | Path) -> tuple[str, ...]:
+    """Names of the folders right above the class folders, sorted: ("art_painting", ...) for PACS.
+
+    Folders called after a part are none, nor are the class folders of <class>/<part>/<file>.
+    """
+    entries = [entry for entry in _images(Path(path))[0] if len(entry.name.parts) > 1]
+    inner = 2 if _classes_above_parts(entries) else 1
+    above = (
+        [name for name in entry.name.parts[: -1 - inner] if not is_part_folder(name)] for entry in entries
+    )
+    return tuple(sorted({names[-1] for names in above if names}))
+
+
+def _images(path: Path) -> tuple[list[Entry], bool]:
+    """All images, and whether there is any KEY.cls."""
+    images, labels_beside = [], False
+    for member, _ in scan(path, lambda _: False):
+        if member.name.suffix.lower() in IMAGE_SUFFIXES:
+            images.append(Entry(path, member.name, member.size))
+        labels_beside = labels_beside or member.name.suffix.lower() == ".cls"
+    return images, labels_beside
+
+
+def _classes_above_parts(entries: Sequence[Entry]) -> bool:
+    """Whether every picture lies in <class>/<part>: all of the folders right above are called after parts."""
+    parents = {entry.name.parent for entry in entries}
+    classes = {folder.parent.name for folder in parents if is_part_folder(folder.name)}
+    return all(is_part_folder(folder.name) for folder in parents) and len(classes - {""}) > 1
+
+
+def _refuse_other_layouts(path: Path, classes: Sequence[str]) -> None:
+    """Folders of other tasks look like class folders: VOC's JPEGImages, COCO's train2017."""
+    names = sorted(set(classes))
+    if "JPEGImages" in names:
+        raise DataError(
+            f"{path} is a folder of VOC, whose pictures have several classes each: expected VOCdevkit or "
+            "VOCdevkit/VOC2007 itself, read as multi-label (load_multi_label; `zero-shot` does so by itself)"
+        )
+    if all(is_part_folder(re.sub(r"[\W_]*\d+$", "", name)) for name in names):
+        raise DataError(
+            f"{path}: its pictures lie in {listed(names)}, which are parts and no classes: expected "
+            "<part>/<class>/<file>"
+        )
+
+
+def _in_domain(entries: list[Entry], domain: str, inner: int) -> list[Entry]:
+    """The pictures below a domain's folder; `inner` folders of classes and parts are right above them."""
+    kept = [entry for entry in entries if composed(domain) in map(composed, entry.name.parts[: -1 - inner])]
+    if not kept:
+        there = sorted({name for entry in entries for name in entry.name.parts[: -1 - inner]})
+        raise DataError(
+            f"no picture lies below a folder {domain!r}; folders above the classes: {listed(there)}"
+        )
+    return kept

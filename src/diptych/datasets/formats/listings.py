@@ -1,0 +1,141 @@
+"""Data sets that keep pictures in one place and lists of their parts in another, as torchvision unpacks them.
+
+Each is a line of data: which list, how a line of it reads, and where its picture lies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from diptych.datasets.formats.archives import Entry
+from diptych.datasets.formats.containers import read_text, scan
+from diptych.datasets.formats.labelled import Labelled, named
+from diptych.datasets.parts import choose
+from diptych.errors import DataError
+from diptych.files.unicode_text import composed
+
+
+@dataclass(frozen=True)
+class Listing:
+    """How a data set lists a part.
+
+    Attributes
+    ----------
+    lists : mapping
+        Part -> the files with its lists.
+    line : pattern
+        With the groups "file" and "name" (the class).
+    pictures : str
+        The folder of the pictures.
+    file : str
+        A picture's path in that folder, from the groups.
+    """
+
+    lists: dict[str, tuple[str, ...]]
+    line: re.Pattern[str]
+    pictures: str
+    file: str
+
+
+LISTINGS = (
+    # Food-101: apple_pie/1011328
+    Listing(
+        {"train": ("meta/train.txt",), "test": ("meta/test.txt",)},
+        re.compile(r"(?P<name>[^/\s]+)/(?P<file>\S+)"),
+        "images",
+        "{name}/{file}.jpg",
+    ),
+    # Oxford-IIIT Pet: Abyssinian_201 1 1 1
+    Listing(
+        {"train": ("annotations/trainval.txt",), "test": ("annotations/test.txt",)},
+        re.compile(r"(?P<file>(?P<name>\S+)_\d+)\s.*"),
+        "images",
+        "{file}.jpg",
+    ),
+    # Describable Textures, the first of its ten splits: banded/banded_0002.jpg. The paper trains on 3,760
+    # pictures (table 9), which are train and val.
+    Listing(
+        {
+            "train": ("labels/train1.txt", "labels/val1.txt"),
+            "train_only": ("labels/train1.txt",),
+            "val": ("labels/val1.txt",),
+            "test": ("labels/test1.txt",),
+        },
+        re.compile(r"(?P<file>(?P<name>[^/]+)/\S+)"),
+        "images",
+        "{file}",
+    ),
+    # FGVC Aircraft: 0034309 A320
+    Listing(
+        {
+            "train": ("data/images_variant_trainval.txt",),
+            "train_only": ("data/images_variant_train.txt",),
+            "val": ("data/images_variant_val.txt",),
+            "test": ("data/images_variant_test.txt",),
+        },
+        re.compile(r"(?P<file>\d+) (?P<name>.+)"),
+        "data/images",
+        "{file}.jpg",
+    ),
+    # GTSRB, the test part: 00000.ppm;53;54;6;5;48;49;16
+    Listing(
+        {"test": ("GT-final_test.csv",)},
+        re.compile(r"(?P<file>\d+\.ppm);.*;(?P<name>\d+)"),
+        "GTSRB/Final_Test/Images",
+        "{file}",
+    ),
+)
+
+
+def read_listed(path: Path, part: str) -> Labelled | None:
+    """Labelled pictures of a folder with such lists; None where it has none.
+
+    Raises
+    ------
+    DataError
+        The list of that part is not there, or names no picture that is.
+    """
+    parts = listed_parts(path)
+    return _read(*choose(parts, part, path)) if parts else None
+
+
+def listed_parts(path: Path) -> dict[str, tuple[Path, Listing, list[Path]]]:
+    """Part -> folder, what kind of list, and the lists; empty where there is none."""
+    for folder in (path, path / path.name):  # torchvision puts dtd in dtd
+        for listing in LISTINGS:
+            if (folder / listing.pictures).is_dir():
+                files = {name: [folder / file for file in each] for name, each in listing.lists.items()}
+                parts = {name: (folder, listing, each) for name, each in files.items() if each[0].is_file()}
+                if parts:
+                    return parts
+    return {}
+
+
+def _read(folder: Path, listing: Listing, lists: Sequence[Path]) -> Labelled:
+    names: dict[str, str] = {}  # picture -> class
+    skipped: list[tuple[str, str]] = []
+    for path in lists:
+        if not path.is_file():
+            skipped.append((path.name, f"the list is not beside {lists[0].name}"))
+            continue
+        for number, line in enumerate(read_text(path).split("\n"), start=1):
+            if (match := listing.line.fullmatch(line.strip())) is not None:
+                names[composed(listing.file.format(**match.groupdict()))] = match["name"]
+            elif line.strip() and not line.startswith("#") and not (number == 1 and path.suffix == ".csv"):
+                skipped.append((f"{path.name}, line {number}", f"cannot be read: {line!r:.60}"))
+    told = " and ".join(path.name for path in lists)
+    root = folder / listing.pictures
+    entries = [
+        Entry(root, member.name, member.size)
+        for member, _ in scan(root, lambda _: False)
+        if composed(str(member.name)) in names
+    ]
+    if not entries:
+        raise DataError(f"{told} names no picture that is in {root}: {len(names):,} lines could be read")
+    labelled = named(tuple(entries), [names[composed(str(entry.name))] for entry in entries])
+    there = {composed(str(entry.name)) for entry in entries}
+    skipped += [(name, f"listed in {told} and not there") for name in names if name not in there]
+    return Labelled(labelled.entries, labelled.labels, labelled.classes, skipped=tuple(skipped))

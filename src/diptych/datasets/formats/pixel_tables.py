@@ -1,0 +1,128 @@
+"""Tables of pixels: HDF5 as PatchCamelyon is released, and the CSV of FER2013; a row is an image.
+
+Which rows belong to a part, and the classes, are `released.py`'s.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from diptych.datasets.formats.archives import Content, Member, Unread
+from diptych.errors import DataError
+from diptych.extras import require
+from diptych.files.text_files import table_head, text_lines
+
+_ROWS = 256  # images read at a time: 7 MB of PatchCamelyon's
+_SIDE = 48  # of FER2013's images
+
+
+def is_pixel_table(path: Path) -> bool:
+    """Whether this is a file of such rows, by its name; of a CSV, by its header too."""
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        return True
+    return path.suffix.lower() == ".csv" and "pixels" in csv_columns(path)
+
+
+def scan_pixel_table(
+    path: Path, wanted: Callable[[PurePosixPath], bool]
+) -> Iterator[tuple[Member, Content | None]]:
+    """Every image of a file, named FILE/ROW, decoded where `wanted` says so.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or holds no images.
+    """
+    return _scan_csv(path, wanted) if path.suffix.lower() == ".csv" else _scan_hdf5(path, wanted)
+
+
+@contextmanager
+def open_hdf5(path: Path, name: str) -> Iterator[Any]:
+    """A data set of an HDF5 file.
+
+    Raises
+    ------
+    DataError
+        No HDF5 file, or none with such a data set.
+    """
+    h5py = require("h5py", extra="evaluation", purpose="read HDF5")
+    try:
+        with h5py.File(path, "r") as file:
+            if name not in file:
+                raise DataError(f"{path} has no data set {name!r}: it has {', '.join(file) or 'none'}")
+            yield file[name]
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as HDF5 ({error}): fetch or unpack it again") from error
+
+
+def _scan_hdf5(
+    path: Path, wanted: Callable[[PurePosixPath], bool]
+) -> Iterator[tuple[Member, Content | None]]:
+    with open_hdf5(path, "x") as images:
+        if len(images.shape) != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+            raise DataError(
+                f"{path}: expected bytes of shape (N, H, W, 3), not {images.dtype} {images.shape}"
+            )
+        size = int(np.prod(images.shape[1:]))
+        for start in range(0, len(images), _ROWS):
+            stop = min(start + _ROWS, len(images))
+            names = [PurePosixPath(path.name, f"{row:06d}") for row in range(start, stop)]
+            chosen = [wanted(name) for name in names]
+            block = images[start:stop] if any(chosen) else None  # (rows, H, W, 3)
+            for row, name in enumerate(names):
+                picture = Image.fromarray(block[row]) if block is not None and chosen[row] else None
+                yield Member(name, size), picture
+
+
+def csv_columns(path: Path) -> list[str]:
+    """Names of the columns of a CSV file, lower-case; none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            header, named, _ = table_head(text_lines(file, path))
+            return [name.strip().lower() for name in next(csv.reader([header], delimiter=named or ","), [])]
+    except (OSError, csv.Error):
+        return []
+
+
+def csv_rows(path: Path, *names: str) -> Iterator[tuple[str, ...]]:
+    """The cells of some columns of a CSV file, row after row; empty where a row is too short.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read.
+    """
+    columns = csv_columns(path)
+    places = [columns.index(name) for name in names]
+    try:
+        with path.open("rb") as file:
+            lines = text_lines(file, path)
+            named = table_head(lines)[1]
+            for row in filter(None, csv.reader((line for line, _ in lines), delimiter=named or ",")):
+                yield tuple(row[place].strip() if place < len(row) else "" for place in places)
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}") from error
+
+
+def _scan_csv(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Member, Content | None]]:
+    for number, (text,) in enumerate(csv_rows(path, "pixels")):
+        name = PurePosixPath(path.name, f"{number:05d}")
+        yield Member(name, _SIDE * _SIDE), _grey(text) if wanted(name) else None
+
+
+def _grey(text: str) -> Content:
+    """An image of 48 x 48 grey values, separated by blanks."""
+    try:
+        values = np.array(text.split(), dtype=np.uint8)
+    except (ValueError, OverflowError) as error:
+        return Unread.because(f"its pixels are no bytes: {error}")
+    if len(values) != _SIDE * _SIDE:
+        return Unread.because(f"it has {len(values):,} pixels: expected {_SIDE} x {_SIDE}")
+    return Image.fromarray(values.reshape(_SIDE, _SIDE))

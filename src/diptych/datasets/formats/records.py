@@ -1,0 +1,246 @@
+"""Files of pixels, record after record: idx (MNIST and its kin), CIFAR's batches, the binary files of STL-10.
+
+A file becomes pictures one at a time; which files belong to a data set, and its class names, are
+`pixel_sets.py`'s.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from diptych.datasets.formats.archives import Content, Member
+from diptych.datasets.formats.pickles import Array, read_pickle
+from diptych.errors import DataError, counted
+
+_MOST = 2**24  # pixels of one picture, and labels read at a time: far over any data set in these formats
+_BYTES = 8  # idx: the code of unsigned bytes
+# Files without a header are known by their names alone: bytes of labels before each picture, and its form.
+_BINARY = (
+    (re.compile(r"(data_batch_\d+|test_batch)\.bin"), 1, (3, 32, 32)),  # CIFAR-10
+    (re.compile(r"(train|test)\.bin"), 2, (3, 32, 32)),  # CIFAR-100: coarse, then fine
+    (re.compile(r"(train|test|unlabeled)_X\.bin"), 0, (3, 96, 96)),  # STL-10
+)
+_BATCH = re.compile(rb"\x80[\x02-\x05][}\x95]")  # a pickle whose first value is a dictionary, or a frame
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the records of a file lie.
+
+    Attributes
+    ----------
+    count : int
+        Records.
+    start : int
+        Bytes before the first.
+    labels : int
+        Bytes before the pixels of each.
+    shape : tuple of int
+        (channels, height, width); the channels are planes.
+    turned : bool
+        Columns come before rows, as in STL-10 and EMNIST.
+    """
+
+    count: int
+    start: int
+    labels: int
+    shape: tuple[int, int, int]
+    turned: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of a record."""
+        return self.labels + math.prod(self.shape)
+
+
+def is_records(path: Path) -> bool:
+    """Whether this is a file of pixels, by its name and first bytes."""
+    if any(name.fullmatch(path.name) for name, _, _ in _BINARY):
+        return True
+    if path.suffix not in ("", ".gz") and "idx" not in path.name:  # do not open every archive
+        return False
+    head = _head(path)
+    return head[:4] == bytes([0, 0, _BYTES, 3]) or _BATCH.match(head) is not None
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes, unpacked; none where that fails."""
+    try:
+        with opened(path) as file:
+            return file.read(4)
+    except DataError:
+        return b""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The file, unpacked on the way where it is gzipped; DataError for whatever goes wrong meanwhile."""
+    try:
+        with path.open("rb") as plain:
+            packed = plain.read(2) == b"\x1f\x8b"
+            plain.seek(0)
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=plain)) if packed else plain
+    except FileNotFoundError:
+        raise DataError(f"{path} is not there") from None
+    except (EOFError, zlib.error, OSError) as error:
+        raise DataError(f"{path} cannot be read to its end ({error}): fetch or copy it again") from error
+
+
+def scan_records(
+    path: Path, wanted: Callable[[PurePosixPath], bool]
+) -> Iterator[tuple[Member, Content | None]]:
+    """Every picture of a file of pixels, named FILE/NUMBER, decoded where `wanted` says so.
+
+    Raises
+    ------
+    DataError
+        A wrong header, a file shorter or longer than its header says, or a pickle that is refused.
+    """
+    form, source = _form(path)
+    with opened(path) if source is None else _memory(source) as file:
+        file.read(form.start)
+        for number in range(form.count):
+            record = file.read(form.size)
+            if len(record) < form.size:
+                raise DataError(f"{path} ends at picture {number} of {form.count}: fetch or copy it again")
+            member = Member(PurePosixPath(path.name, f"{number:05d}"), math.prod(form.shape))
+            yield member, _picture(record, form) if wanted(member.name) else None
+        if file.read(1):
+            raise DataError(f"{path} goes on after the {counted(form.count, 'picture')} its header tells of")
+
+
+@contextmanager
+def _memory(data: bytes) -> Iterator[BinaryIO]:
+    yield io.BytesIO(data)
+
+
+def _picture(record: bytes, form: Form) -> Image.Image:
+    planes = np.frombuffer(record, np.uint8, offset=form.labels).reshape(form.shape)  # (channels, H, W)
+    rows = planes.transpose((2, 1, 0) if form.turned else (1, 2, 0))
+    return Image.fromarray(np.ascontiguousarray(rows[..., 0] if form.shape[0] == 1 else rows))
+
+
+def _form(path: Path) -> tuple[Form, bytes | None]:
+    """How the records lie, and their bytes where they had to be read already."""
+    for name, labels, shape in _BINARY:
+        if name.fullmatch(path.name):
+            return _binary_form(path, labels, shape), None
+    if _BATCH.match(_head(path)):
+        array = read_batch(path)[0]
+        return Form(array.shape[0], 0, 0, (3, 32, 32)), array.data
+    count, height, width = read_header(path, 3)
+    if not 0 < height * width <= _MOST:
+        raise DataError(f"{path} tells of pictures of {height} x {width} pixels: it is no data set")
+    # EMNIST was written column by column.
+    return Form(count, 16, 0, (1, height, width), path.name.startswith("emnist")), None
+
+
+def _binary_form(path: Path, labels: int, shape: tuple[int, int, int]) -> Form:
+    form = Form(0, 0, labels, shape, turned=shape[1] == 96)
+    size = path.stat().st_size if path.is_file() else 0
+    if not size or size % form.size:
+        raise DataError(
+            f"{path} has {size:,} bytes: expected a multiple of {form.size:,}; fetch or copy it again"
+        )
+    return Form(size // form.size, 0, labels, shape, form.turned)
+
+
+def read_header(path: Path, dimensions: int) -> tuple[int, ...]:
+    """Sizes along each dimension of an idx file of bytes.
+
+    Raises
+    ------
+    DataError
+        Another magic number, or a file of another length than the header says (seen at once where it is not
+        gzipped).
+    """
+    with opened(path) as file:
+        head = file.read(4 + 4 * dimensions)
+    magic = bytes([0, 0, _BYTES, dimensions])
+    if head[:4] != magic or len(head) < 4 + 4 * dimensions:
+        raise DataError(
+            f"{path} begins with {head[:4].hex() or 'nothing'}: expected {magic.hex()}, an idx file of bytes "
+            f"with {dimensions} dimension{'s' if dimensions > 1 else ''}"
+        )
+    sizes = tuple(int.from_bytes(head[i : i + 4], "big") for i in range(4, len(head), 4))
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    expected = len(head) + math.prod(sizes)
+    if not packed and path.stat().st_size != expected:
+        raise DataError(
+            f"{path} has {path.stat().st_size:,} bytes where its header tells of {expected:,}: "
+            "fetch or copy it again"
+        )
+    return sizes
+
+
+def read_idx_labels(path: Path) -> NDArray[np.int64]:
+    """The labels of an idx file, (N,)."""
+    (count,) = read_header(path, 1)
+    with opened(path) as file:
+        file.read(8)
+        data = file.read(min(count, _MOST) + 1)
+    if len(data) != count:
+        raise DataError(f"{path} holds {len(data):,} labels or more where its header tells of {count:,}")
+    return np.frombuffer(data, np.uint8).astype(np.int64)
+
+
+def read_binary_labels(path: Path) -> NDArray[np.int64]:
+    """The labels of a CIFAR file of records, (N,): the last byte before each picture."""
+    form, _ = _form(path)
+    with opened(path) as file:
+        data = np.frombuffer(file.read(), np.uint8)
+    return data.reshape(form.count, form.size)[:, form.labels - 1].astype(np.int64)
+
+
+def read_batch(path: Path) -> tuple[Array, NDArray[np.int64]]:
+    """Pixels, (N, 3072), and labels, (N,), of one of CIFAR's pickled batches.
+
+    Raises
+    ------
+    DataError
+        No such batch, or pixels and labels that do not match.
+    """
+    batch = _texts(read_pickle(path), path)
+    array, labels = batch.get("data"), batch.get("fine_labels", batch.get("labels"))
+    if not isinstance(array, Array) or array.dtype not in ("u1", "|u1"):
+        raise DataError(f"{path} has no array of bytes called 'data': expected a batch of CIFAR")
+    whole = all(type(side) is int for side in array.shape)
+    if not whole or array.shape[1:] != (3072,) or len(array.data) != array.shape[0] * 3072:
+        raise DataError(
+            f"{path}: {len(array.data):,} bytes in an array of shape {array.shape}: expected (N, 3072)"
+        )
+    if not isinstance(labels, list) or not all(type(label) is int and 0 <= label < 256 for label in labels):
+        raise DataError(f"{path} has no list of numbers called 'labels' or 'fine_labels'")
+    if len(labels) != array.shape[0]:
+        raise DataError(f"{path} has {len(labels):,} labels for {array.shape[0]:,} pictures")
+    return array, np.array(labels, dtype=np.int64)
+
+
+def read_meta(path: Path) -> tuple[str, ...]:
+    """Class names in CIFAR's batches.meta or meta."""
+    meta = _texts(read_pickle(path), path)
+    names = meta.get("fine_label_names", meta.get("label_names"))
+    if not isinstance(names, list):
+        raise DataError(f"{path} has no list called 'label_names' or 'fine_label_names'")
+    return tuple(name.decode("latin-1") if isinstance(name, bytes) else str(name) for name in names)
+
+
+def _texts(value: Any, path: Path) -> dict[str, Any]:
+    """A dictionary with its keys as texts: Python 2 wrote bytes."""
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds no dictionary: expected a batch of CIFAR")
+    return {key.decode("latin-1") if isinstance(key, bytes) else key: item for key, item in value.items()}

@@ -1,0 +1,1 @@
+"""Evaluation of image features by training on them: linear probe, few-shot, nearest neighbours."""

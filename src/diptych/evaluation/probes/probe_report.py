@@ -1,0 +1,226 @@
+"""What a linear probe or nearest neighbours found, as a report: statements, tables, the search as a plot.
+
+Measuring is `probe`'s and `knn`'s business, few-shot curves are `few_shot_report`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.datasets.overlap import Overlap
+from diptych.errors import counted
+from diptych.evaluation.probes.peak import GRID
+from diptych.evaluation.probes.probe import TASK as LINEAR_PROBE
+from diptych.evaluation.results.report import Result
+from diptych.reports import Curve, Curves, Report, Section, Table
+from diptych.stats.significance import MINIMUM, NOT_ENOUGH, Verdict, against_chance, decide, paired_claim
+
+_NAMES = {
+    "acc1": "accuracy",
+    "acc5": "among the first five",
+    "mean_per_class_recall": "mean over classes",
+    "mean_acc1_acc5": "mean of accuracy and the first five",
+    "roc_auc": "area under the ROC curve",
+}
+_WEAKEST = 10
+
+
+def probe_report(
+    result: Result, zero_shot: Result | None = None, facts: Mapping[str, str] | None = None
+) -> Report:
+    """The report of `evaluate_linear_probe` or `evaluate_knn`.
+
+    Parameters
+    ----------
+    result : Result
+    zero_shot : Result, optional
+        The same model on the same test pictures, from class names alone.
+    facts : mapping, optional
+        What stands at the foot, see `Setup.facts`.
+    """
+    linear = result.task == LINEAR_PROBE
+    what = "Linear probe" if linear else "Nearest neighbours"
+    sections = [
+        Section(
+            f"{what} on {result.dataset}",
+            [*shared_pictures(result.details), *_statements(result, zero_shot), *shortcomings(result)],
+            {"figures": _figures(result, zero_shot)},
+        )
+    ]
+    if linear and result.details["search"]:
+        sections.append(_search(result))
+    sections.append(_classes(result, zero_shot))
+    results = [result.to_dict(), *([] if zero_shot is None else [zero_shot.to_dict()])]
+    return Report(f"{what}: {result.dataset}", sections, {"results": results}, facts or {})
+
+
+def verdict_text(verdict: Verdict, level: float, name: str, n: int) -> str:
+    """How an accuracy on `n` pictures stands to a level, in words.
+
+    Examples
+    --------
+    >>> verdict_text("above", 0.1, "chance", 99), verdict_text(NOT_ENOUGH, 0.55, "zero-shot", 99)
+    ('better than chance, 0.100', 'not shown to differ from zero-shot, 0.550')
+    """
+    if n < MINIMUM:
+        return f"measured on {counted(n, 'picture')}: not enough to say whether it beats {name}, {level:.3f}"
+    words = {"above": "better than", "below": "worse than", "at": "about the same as"}
+    return f"{words.get(verdict, 'not shown to differ from')} {name}, {level:.3f}"
+
+
+def _verdicts(result: Result, zero_shot: Result | None) -> dict[str, Verdict]:
+    """On the accuracy against chance, and paired against zero-shot; corrected together (Holm)."""
+    claims = {"chance": against_chance(result.estimate("acc1"), result.chance["acc1"])}
+    if zero_shot is not None:
+        ours, theirs = result.outcomes.get("acc1", ()), zero_shot.outcomes.get("acc1", ())
+        pairs = zip(ours, theirs, strict=True) if len(ours) == len(theirs) else ()
+        common = np.array([pair for pair in pairs if None not in pair], dtype=np.float64).reshape(-1, 2)
+        if len(common):
+            claims["zero-shot"] = paired_claim(common[:, 0], common[:, 1])
+    return decide(claims)
+
+
+def shortcomings(result: Result) -> list[str]:
+    """What a reader has to know before the figures are believed."""
+    details, found = result.details, []
+    if details["untaught"]:
+        found.append(
+            f"{len(details['untaught'])} of {result.classes} classes had no picture to learn from "
+            f"({', '.join(details['untaught'][:5])}): their test pictures count as missed."
+        )
+    if details.get("wanted_k", 0) > details.get("k", 0):
+        found.append(
+            f"{details['wanted_k']:,} neighbours were wanted, and there are only {details['k']:,} training "
+            "pictures: all of them vote on every picture"
+            + (", so every picture gets the same answer." if details["temperature"] is None else ".")
+        )
+    unasked = (result.classes or 0) - len(result.per_class)
+    if result.per_class and unasked:
+        found.append(
+            f"{unasked} of {result.classes} classes have no test picture; they stay among the answers."
+        )
+    if result.sampled_from:
+        found.append(f"The test part is a random sample: {result.measured} pictures.")
+    if there := details.get("train_sampled_from"):
+        found.append(
+            f"The training part is a random sample: {details['train_pictures']:,} of {there:,} pictures."
+        )
+    if result.failures:
+        count = len(result.failures)
+        found.append(
+            f"{count} picture{'s were' if count > 1 else ' was'} left out; the first: "
+            f"{result.failures[0].key}: {result.failures[0].reason}."
+        )
+    return found
+
+
+def shared_pictures(details: Mapping[str, Any]) -> list[str]:
+    """What comes before any figure: pictures that the model learned from and is tested on."""
+    return [
+        f"{Overlap(**overlap)}, and the figures count them: no figure below says how good the model is."
+        if Overlap(**overlap).heavy
+        else f"{Overlap(**overlap)}: the figures count them."
+        for overlap in details.get("overlaps", ())
+    ]
+
+
+def _statements(result: Result, zero_shot: Result | None) -> list[str]:
+    details, share = result.details, result.metrics["acc1"]
+    taught = f"{counted(details['pictures'], 'picture')} of {details['train']}, {result.classes} classes"
+    rows = "features before the projection" if details["features"] == "tower" else "embeddings"
+    if result.task == LINEAR_PROBE:
+        how = f"Logistic regression on {rows} ({details['width']} numbers a picture), learnt from {taught}"
+    else:
+        how = f"The {details['k']} nearest of {taught}, by the cosine of {rows}"
+    verdicts = _verdicts(result, zero_shot)
+    chance = verdict_text(verdicts["chance"], result.chance["acc1"], "chance", result.n)
+    found = [f"{how}, names {share:.1%} of {counted(result.n, 'test picture')} right: {chance}."]
+    if zero_shot is not None:
+        level = zero_shot.metrics["acc1"]
+        stands = verdict_text(verdicts.get("zero-shot", NOT_ENOUGH), level, "zero-shot", result.n)
+        found.append(
+            f"From the class names alone, with no labelled picture, the same model names {level:.1%} right. "
+            f"What was learnt from labels is {stands}."
+        )
+    if result.task == LINEAR_PROBE:
+        found.append(_strength(details))
+    return found
+
+
+def _strength(details: Mapping[str, Any]) -> str:
+    """How C was chosen, and which fits did not converge."""
+    chosen = details["validation"]
+    if chosen is None:
+        how = "was given"
+    elif "share" in chosen:
+        how = (
+            f"was chosen on {chosen['share']:.0%} of each class's training pictures (seed {chosen['seed']}), "
+            "which then taught too"
+        )
+    else:
+        how = f"was chosen on {chosen['data']}, which then taught too"
+    told = f"The strength of L2, C = 1 / lambda = {details['c']:.3g}, {how}."
+    if details["search"] and details["c"] in (details["search"][0]["c"], details["search"][-1]["c"]):
+        told += " It is an end of the grid: a better one may lie outside."
+    if not details["converged"]:
+        told += f" The fit that is reported did not converge in {details['iterations']:,} iterations."
+    unfinished = sum(not one["converged"] for one in details["search"])
+    if unfinished:
+        told += f" {unfinished} of {len(details['search'])} fits of the search did not converge."
+    return told
+
+
+def _figures(result: Result, zero_shot: Result | None) -> Table:
+    columns = ["metric", "value", "chance", *([] if zero_shot is None else ["zero-shot"]), "n"]
+    rows: list[list[Any]] = []
+    for metric in result.metrics:
+        other = [] if zero_shot is None else [zero_shot.estimate(metric)]
+        rows.append([_NAMES[metric], result.estimate(metric), result.chance[metric], *other, result.n])
+    return Table(columns, rows, "In brackets 95 % intervals over test pictures.")
+
+
+def _search(result: Result) -> Section:
+    tried = result.details["search"]
+    rows = [
+        [f"{one['c']:.3g}", one["accuracy"], one["iterations"], "yes" if one["converged"] else "no"]
+        for one in tried
+    ]
+    best = next(one for one in tried if one["c"] == result.details["c"])
+    curves = {
+        "tried": Curve([one["c"] for one in tried], [one["accuracy"] for one in tried]),
+        "chosen": Curve([best["c"]], [best["accuracy"]]),
+    }
+    plot = Curves(
+        curves=curves,
+        x="C = 1 / lambda",
+        y="accuracy on validation pictures",
+        log_x=True,
+        levels={"chance": result.chance["acc1"]},
+    )
+    return Section(
+        "Strength of L2",
+        [
+            f"{len(tried)} of the {len(GRID)} strengths from 1e-6 to 1e6 were tried: steps of two decades, "
+            "then halved steps round the best, to eight a decade. Of equally good ones the weakest "
+            "regularisation counts."
+        ],
+        {"strengths": Table(["C", "accuracy", "iterations", "converged"], rows)},
+        {"strengths": plot},
+    )
+
+
+def _classes(result: Result, zero_shot: Result | None) -> Section:
+    """The classes named worst, and the commonest confusions; all classes are among the values."""
+    weakest = sorted(result.per_class.items(), key=lambda pair: pair[1])[:_WEAKEST]
+    other = {} if zero_shot is None else zero_shot.per_class
+    shown = zero_shot is not None
+    rows = [[name, recall, *([other.get(name)] if shown else [])] for name, recall in weakest]
+    columns = ["class", "named right", *(["zero-shot"] if shown else [])]
+    confused: Sequence[Sequence[Any]] = result.details["confusions"][:_WEAKEST]
+    tables = {"weakest": Table(columns, rows, f"The {len(rows)} classes named right least often.")}
+    if confused:
+        tables["confusions"] = Table(["is", "was named", "times"], confused, "The commonest wrong answers.")
+    return Section("Classes", [], tables)

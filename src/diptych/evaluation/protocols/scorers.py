@@ -1,0 +1,202 @@
+"""Any classifier, as a callable from pictures to scores: what robustness is measured on.
+
+A zero-shot classifier, a linear probe and a supervised network answer the same question, so a measurement
+asks a `Scorer` and does not care which it is. Supervised runs of this package come as one from
+`diptych.backends.load_supervised`; a model of another package is a few lines:
+
+    class Timm:                                     # pip install timm
+        def __init__(self, name, columns):          # columns: of the data set's classes among the model's
+            self.model = timm.create_model(name, pretrained=True).eval()
+            config = timm.data.resolve_model_data_config(self.model)
+            self.transform = timm.data.create_transform(**config, is_training=False)
+            self.identity, self.input_size, self.columns = f"timm:{name}", config["input_size"][-1], columns
+
+        def __call__(self, images):
+            with torch.inference_mode():
+                logits = self.model(torch.stack([self.transform(image) for image in images]))
+            return logits[:, self.columns].numpy()
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from diptych.datasets.dataset import ImageDataset
+from diptych.encoder import Encoder, FeatureEncoder
+from diptych.errors import InputError
+from diptych.evaluation.protocols.features import Embedding
+from diptych.evaluation.protocols.settings import Setup
+from diptych.progress import Progress
+from diptych.zeroshot import ZeroShotClassifier
+from diptych.zeroshot.labels import Names
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from diptych.encoder import FloatArray
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A classifier of pictures.
+
+    Attributes
+    ----------
+    identity : str
+        Of weights, preprocessing and classes: two scorers with one identity give the same scores.
+    input_size : int
+        Side in pixels of what the model sees.
+    """
+
+    @property
+    def identity(self) -> str:
+        """Of weights, preprocessing and classes."""
+        ...
+
+    @property
+    def input_size(self) -> int:
+        """Side of what the model sees, pixels."""
+        ...
+
+    def __call__(self, images: Sequence[Image]) -> FloatArray:
+        """Decoded RGB pictures as scores, (N, C): larger is better, columns in the data set's order."""
+        ...
+
+
+class ZeroShotScorer:
+    """An encoder with class names.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    names : names
+        One for each class, in the data set's order; as for `ZeroShotClassifier.fit`.
+    templates : str, sequence of str or None
+        As for `ZeroShotClassifier`.
+    progress : callable, optional
+        Called with the number of prompts just encoded.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> class Brightness:
+    ...     identity, dim, input_size, logit_scale, logit_bias = "brightness", 2, 8, 1.0, 0.0
+    ...     def encode_images(self, images):
+    ...         light = [np.mean(image) / 255 for image in images]
+    ...         return np.array([[x, 1 - x] for x in light], np.float32)
+    ...     def encode_texts(self, texts):
+    ...         return np.array([[float("white" in t), float("black" in t)] for t in texts], np.float32)
+    >>> scorer = ZeroShotScorer(Brightness(), ["white", "black"])
+    >>> scorer([Image.new("RGB", (8, 8), "white")]).tolist()
+    [[1.0, 0.0]]
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        names: Names,
+        *,
+        templates: str | Sequence[str] | None = "plain",
+        progress: Progress | None = None,
+    ) -> None:
+        self._encoder = encoder
+        self._classifier = ZeroShotClassifier(encoder, templates=templates).fit(names, progress=progress)
+        self.identity = f"{encoder.identity} zero-shot {_hash(self._classifier.weights_)}"
+        self.input_size = encoder.input_size
+        self.precision = getattr(encoder, "precision", "float32")
+
+    def __call__(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """Cosines with the classes, (N, C): softmax and sigmoid keep their order."""
+        return self._classifier.cosines(self._encoder.encode_images(images))
+
+
+class LinearScorer:
+    """A linear classifier on frozen features (paper, section 3.2).
+
+    Parameters
+    ----------
+    encoder : Encoder
+    coef : (C, D) floats
+    intercept : (C,) floats
+        As scikit-learn's LogisticRegression has them; of two classes it gives one row, which is the second's.
+    features : bool
+        On the features before the projection, as the paper's probes are; else on unit rows.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit, or an encoder without such features.
+    """
+
+    def __init__(
+        self, encoder: Encoder, coef: ArrayLike, intercept: ArrayLike, *, features: bool = True
+    ) -> None:
+        weights, bias = np.asarray(coef, np.float32), np.asarray(intercept, np.float32)
+        if weights.ndim != 2 or bias.shape != weights.shape[:1]:
+            raise InputError(
+                f"coef of shape {weights.shape} and intercept of shape {bias.shape}: expected (C, D) and (C,)"
+            )
+        if len(weights) == 1:
+            weights, bias = np.concatenate([-weights, weights]), np.concatenate([-bias, bias])
+        self._weights, self._bias = weights, bias
+        self._rows: Any = encoder.encode_images
+        if features:
+            if not isinstance(encoder, FeatureEncoder):
+                raise InputError(f"{type(encoder).__name__} has no image_features: give features=False")
+            self._rows = encoder.image_features
+        self.identity = f"{encoder.identity} linear {_hash(np.column_stack([weights, bias]))}"
+        self.input_size = encoder.input_size
+        self.precision = getattr(encoder, "precision", "float32")
+
+    def __call__(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """Logits, (N, C)."""
+        rows = self._rows(images)
+        if rows.shape[1] != self._weights.shape[1]:
+            raise InputError(
+                f"the classifier was fitted on {self._weights.shape[1]} features, the encoder gives "
+                f"{rows.shape[1]}: was it another model, or unit rows (features=False)?"
+            )
+        found: NDArray[np.float32] = rows @ self._weights.T + self._bias
+        return found
+
+
+def score(scorer: Scorer, dataset: ImageDataset, setup: Setup) -> Embedding:
+    """Scores of the pictures that can be read, (N, C); failures named; through the one stream.
+
+    Raises
+    ------
+    InputError
+        Another number of scores than pictures, or scores that are no (N, C) table.
+    """
+    return setup.embed(_AsEncoder(scorer), dataset)
+
+
+class _AsEncoder:
+    """A scorer whose rows are its scores, so that one stream and one store serve both."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer, self.identity, self.input_size = scorer, scorer.identity, scorer.input_size
+        self.precision = getattr(scorer, "precision", "float32")
+        self.dim = 0  # not known before the first batch
+        self.logit_scale, self.logit_bias = 1.0, 0.0
+
+    def encode_images(self, images: Any) -> NDArray[np.float32]:
+        """Scores, (N, C)."""
+        rows = np.asarray(self._scorer(images), dtype=np.float32)
+        if rows.ndim != 2:
+            raise InputError(f"a scorer gave an array of shape {rows.shape}: expected (N, C) scores")
+        self.dim = rows.shape[1]
+        return rows
+
+    def encode_texts(self, texts: Any) -> NDArray[np.float32]:
+        """There are none."""
+        raise InputError("a classifier of pictures reads no texts")
+
+
+def _hash(array: NDArray[np.float32]) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()

@@ -1,0 +1,1 @@
+"""Results of evaluations: records, means over data sets, comparisons, model cards."""

@@ -1,0 +1,1 @@
+"""Robustness: corruptions, distribution shifts, effective robustness."""

@@ -1,0 +1,1 @@
+"""How bytes are stored: atomic writes, archives, tables, text encodings, locations and path patterns."""

@@ -1,0 +1,168 @@
+"""Any Pillow mode to RGB, before anything else is done with a picture.
+
+Resizing a palette or hidden colours first gives wrong pixels, so colours come first: converted to sRGB where
+the caller has a profile, then laid over white where they are transparent, as a browser shows them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from diptych.errors import ImageError
+from diptych.media.decoding.profiles import to_srgb
+
+_ALPHA = {"RGBA", "LA", "PA"}
+_PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
+
+
+def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
+    """A picture of any mode as RGB; an RGB picture without transparency comes back as it is.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Transparency, from an alpha channel, a palette or a colour key, is laid over white. An alpha channel
+        that hides a whole picture of several colours says nothing and is left out. Grey of 16 bits
+        keeps its high byte (value >> 8); mode "I" is taken as 16 bits too, as Pillow decodes 16-bit files to
+        it; values of mode "F" from 0 to 1 are scaled by 255, others clipped to 0 to 255.
+    profile : bytes, optional
+        The ICC profile of its colours (see `diptych.media.decoding.profiles`): they are converted to sRGB. By
+        default they are taken as they are stored.
+
+    Returns
+    -------
+    PIL.Image.Image
+        In mode RGB, of the same size.
+
+    Raises
+    ------
+    ImageError
+        The mode is one this package cannot convert.
+
+    Examples
+    --------
+    >>> to_rgb(Image.new("RGBA", (1, 1), (255, 0, 0, 0))).getpixel((0, 0))
+    (255, 255, 255)
+    >>> to_rgb(Image.new("I;16", (1, 1), 65535)).getpixel((0, 0))
+    (255, 255, 255)
+    """
+    image, alpha = _without_alpha(image)
+    if image.mode == "P":
+        image = image.convert("RGB")
+    elif image.mode.startswith("I"):
+        image = _high_byte(image)
+    elif image.mode == "F":
+        image = Image.fromarray(levels_of_floats(np.asarray(image)))
+    colours = to_srgb(image, profile) if profile else None
+    if colours is None:
+        colours = _plain_rgb(image)
+    return colours if alpha is None or _says_nothing(alpha, colours) else _over_white(colours, alpha)
+
+
+def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colours, and transparency in mode L, None where there is none."""
+    key = image.info.get("transparency")
+    if image.mode in _PREMULTIPLIED:
+        image = image.convert(_PREMULTIPLIED[image.mode])
+    elif key is not None and image.mode not in _ALPHA and image.mode != "P":
+        return image, _alpha_of_key(image, key)
+    if image.mode == "PA" or (image.mode == "P" and key is not None):
+        image = image.convert("RGBA")
+    if image.mode not in _ALPHA:
+        return image, None
+    return image.convert(image.mode.removesuffix("A")), image.getchannel("A")
+
+
+def _alpha_of_key(image: Image.Image, key: object) -> Image.Image | None:
+    """Transparency where the stored value is the key, which has the depth of the mode."""
+    if not isinstance(key, int | tuple):
+        return None
+    values = np.asarray(image)  # (H, W) or (H, W, 3)
+    if image.mode == "1":
+        key = bool(key)
+    same = values == np.asarray(key)
+    if same.shape != values.shape:
+        return None
+    if same.ndim == 3:
+        same = same.all(axis=-1)
+    return Image.fromarray(np.where(same, 0, 255).astype(np.uint8))
+
+
+def _says_nothing(alpha: Image.Image, colours: Image.Image) -> bool:
+    """Whether all is opaque, or everything is hidden though it has several colours.
+
+    Programs that know no transparency leave the fourth byte at 0. Laid over white, all their pictures
+    would be copies of one another.
+    """
+    least, most = alpha.getextrema()
+    if least == 255:
+        return True
+    values = np.asarray(colours)
+    return most == 0 and bool((values != values[:1, :1]).any())
+
+
+def _plain_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode == "LAB":
+        return _from_lab(image)
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise ImageError(f"a picture of mode {image.mode} cannot be turned into RGB: {error}") from error
+
+
+def _over_white(colours: Image.Image, alpha: Image.Image) -> Image.Image:
+    white = Image.new("RGB", colours.size, "white")
+    white.paste(colours, mask=alpha)
+    return white
+
+
+def _high_byte(image: Image.Image) -> Image.Image:
+    # Pillow's own conversion clips at 255 in some versions: nearly every 16-bit picture would turn white.
+    values = np.clip(np.asarray(image), 0, 65535)  # (H, W)
+    return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+def levels_of_floats(values: NDArray[Any], colours: int | None = None) -> NDArray[np.uint8]:
+    """Eight bits of samples stored as floating-point numbers: from 0 to 1, or from 0 to 255.
+
+    No tag says which of the two a file holds. A picture whose 99th percentile is at most 1 runs from 0 to 1:
+    highlights and the ringing of a resampling filter go over 1 and are cut off there. On the scale of 255
+    such a picture would be black. Whole numbers above 1 are levels of 255, however few they are (a line
+    drawing, stars).
+
+    Parameters
+    ----------
+    values : (..., samples) or (H, W) array
+        Not a number counts as 0.
+    colours : int, optional
+        How many of the samples decide; the others (transparency) follow them. All by default.
+    """
+    finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=np.inf, neginf=0.0)
+    deciding = finite[..., :colours]
+    deciding = deciding[np.isfinite(deciding)]
+    scale = 255.0 if deciding.size and _from_0_to_1(deciding) else 1.0
+    levels = np.clip(np.rint(np.nan_to_num(finite * scale, posinf=255.0)), 0, 255)
+    return np.asarray(levels, np.uint8)
+
+
+def _from_0_to_1(samples: NDArray[np.float32]) -> bool:
+    if samples.max() <= 1.0:
+        return True
+    few_above = np.percentile(samples, 99, method="lower") <= 1.0
+    return bool(few_above and not np.array_equal(samples, np.rint(samples)))
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms  # a part of Pillow that some builds leave out
+
+    lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
+    if converted is None:
+        raise ImageError("a picture of mode LAB could not be turned into RGB")
+    return converted

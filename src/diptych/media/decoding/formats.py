@@ -1,0 +1,196 @@
+"""Bytes to an opened, not yet decoded picture: which decoder, and whether the file is worth trying.
+
+Pillow's decoders are asked directly, from a list of formats: `Image.open` would also try ones that start
+other programs (EPS runs Ghostscript) and checks sizes by a global limit and a warning of its own, where this
+package has limits per call. HEIC and camera RAW come from optional libraries.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from PIL import Image, JpegImagePlugin
+
+from diptych.errors import ImageError, MissingExtraError
+from diptych.extras import require
+from diptych.media.decoding.layouts.avif import open_avif
+from diptych.media.decoding.layouts.bmp import open_bmp, open_ico
+from diptych.media.decoding.layouts.jpeg2000 import open_jpeg2000
+from diptych.media.decoding.layouts.pcx import open_pcx
+from diptych.media.decoding.layouts.psd import open_psd
+from diptych.media.decoding.layouts.tiff import open_tiff
+from diptych.media.decoding.pillow import pillow_limits_off, quiet_pillow
+from diptych.media.decoding.png import open_png
+from diptych.media.decoding.raw import CheckSize, NotRawError, is_raw, open_raw
+
+# Formats that begin with bytes of their own, the common ones first. MPO comes with JPEG.
+BY_BYTES = (
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000"),
+    *("PPM", "ICO", "QOI", "PSD", "DDS", "SGI", "PCX", "ICNS", "DIB"),
+)
+FORMATS = (*BY_BYTES, "MPO", "HEIF", "RAW")  # every one that a picture may be of
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+_JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+_HEAD = 512  # bytes that tell what a file is
+
+
+# Formats of which Pillow reads some files wrong or not at all.
+_OPENERS: dict[str, Callable[[BinaryIO, str], Image.Image]] = {
+    "PNG": open_png,
+    "TIFF": open_tiff,
+    "BMP": open_bmp,
+    "ICO": open_ico,
+    "PSD": open_psd,
+    "PCX": open_pcx,
+    "AVIF": open_avif,
+    "JPEG2000": open_jpeg2000,
+}
+
+
+def open_picture(file: BinaryIO, name: str, check: CheckSize, target: int | None = None) -> Image.Image:
+    """Open a picture by its bytes; only its header is read where the format allows.
+
+    Parameters
+    ----------
+    file : binary file
+        Can be sought in, and stays open until the pixels are loaded.
+    name : str
+        Its name; only the suffix of a camera RAW file matters, where its content does not tell.
+    check : callable
+        Called with width and height before any pixel is decoded; raises to refuse.
+    target : int, optional
+        The side in pixels a model will see: what decoders that can leave pixels out may aim at, the shorter
+        side never below twice the target.
+
+    Raises
+    ------
+    ImageError
+        No decoder knows the bytes.
+    MissingExtraError
+        HEIC or RAW without the library for it.
+    """
+    image = _open_raw(file, name, check, target) if is_raw(file, name) else open_known(file, name)
+    check(*image.size)
+    if target is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+        # Both sides stay at or above what is asked for, so orientation does not matter here.
+        image.draft(None, (2 * target, 2 * target))
+    return image
+
+
+def _open_raw(file: BinaryIO, name: str, check: CheckSize, target: int | None) -> Image.Image:
+    try:
+        return open_raw(file, check, target)
+    except NotRawError:
+        try:
+            return open_known(file, name)  # a plain TIFF under a camera's suffix
+        except ImageError:
+            pass
+        raise
+
+
+def open_known(file: BinaryIO, name: str) -> Image.Image:
+    """Open a picture of any format but RAW, whatever its size; no pixel is decoded yet.
+
+    Raises
+    ------
+    ImageError
+        No decoder knows the bytes.
+    MissingExtraError
+        HEIC without the library for it.
+    """
+    quiet_pillow()
+    file.seek(0)
+    start = file.read(_HEAD)
+    with pillow_limits_off():
+        image, reason = _identify(file, start[:16], name)
+    if image is None and start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+        image = _open_heif(file, name)
+    if image is None and start.startswith(_JPEG_XL):
+        image = _open_jpeg_xl(file, name)
+    if image is None:
+        raise ImageError(_what_instead(start, reason))
+    return image
+
+
+def _identify(file: BinaryIO, prefix: bytes, name: str) -> tuple[Image.Image | None, str]:
+    """The opened picture, or what the decoder that knows its beginning says against it."""
+    Image.preinit()
+    reason = ""
+    for kind in BY_BYTES:
+        if kind not in Image.OPEN:
+            Image.init()  # the rarer plugins, about 30 ms, only once needed
+        if kind not in Image.OPEN:
+            continue  # this build of Pillow lacks it
+        factory, accept = Image.OPEN[kind]
+        try:
+            accepted = accept is None or accept(prefix)
+            if accepted is not True:  # False, or a string: known, but this build cannot decode it
+                reason = reason or (accepted if isinstance(accepted, str) else "")
+                continue
+            file.seek(0)
+            return _OPENERS.get(kind, factory)(file, name), ""
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:
+            # What Pillow's plugins raise for "not mine after all", and for damage.
+            reason = reason or f"{kind}: {error}"
+    return None, reason
+
+
+def _open_heif(file: BinaryIO, name: str) -> Image.Image:
+    """The library turns the picture itself, and leaves an EXIF that says so."""
+    file.seek(0)
+    try:
+        image: Image.Image = _heif_library().HeifImageFile(file, name)
+    except SyntaxError as error:
+        raise ImageError(f"the beginning of a HEIC picture, but it is damaged: {error}") from error
+    return image
+
+
+def _open_jpeg_xl(file: BinaryIO, name: str) -> Image.Image:
+    require("pillow_jxl", extra="jxl", purpose="read JPEG XL pictures")  # puts itself among Pillow's formats
+    file.seek(0)
+    try:
+        return Image.OPEN["JXL"][0](file, name)
+    except (KeyError, SyntaxError) as error:
+        raise ImageError(f"JPEG XL, truncated or damaged: {error} (pillow_jxl)") from error
+
+
+def _heif_library() -> Any:
+    """Decode only, and free of the GPL's encoders, before the library that also has those."""
+    try:
+        return require("pi_heif", extra="media", purpose="read HEIC pictures")
+    except MissingExtraError:
+        try:
+            return require("pillow_heif", extra="media", purpose="read HEIC pictures")
+        except MissingExtraError:
+            pass
+        raise
+
+
+def _what_instead(data: bytes, reason: str) -> str:
+    """Why no decoder knew these bytes, as far as their beginning tells."""
+    start = data.lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "not a picture: the bytes are an HTML page"
+    if b"<svg" in start:
+        return "an SVG drawing: convert it to PNG first"
+    if data.startswith(b"%PDF"):
+        return "a PDF document: convert its pages to pictures first"
+    if reason and data[4:8] == b"ftyp":
+        return f"a picture that Pillow's decoder does not read ({reason})"
+    if data.startswith((b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"8BPS")):
+        said = f" ({reason})" if reason else ""
+        return f"the beginning of a picture, but its header is truncated or damaged{said}"
+    if b"\0" not in data and _is_text(data):
+        return "not a picture: the bytes are text"
+    return "not a picture of a known format"
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        text = data[: len(data) - 3].decode() if len(data) == _HEAD else data.decode()
+    except UnicodeDecodeError as error:
+        return error.start > _HEAD - 12  # a character cut in two at the end
+    return all(c.isprintable() or c.isspace() for c in text)

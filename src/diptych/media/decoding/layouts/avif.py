@@ -1,0 +1,118 @@
+"""AVIF: the part of the picture that is to be shown, and the colour numbers, which Pillow does not tell.
+
+Both are properties of the primary item in the file's box "meta" (ISO 14496-12, 23008-12): "clap" is a
+rectangle given by its size and how far its middle lies from the picture's, "colr" of kind "nclx" holds
+numbers of ITU-T H.273.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+from PIL import AvifImagePlugin, Image
+
+from diptych.media.decoding.layouts.boxes import MOST_BOXES, boxes
+from diptych.media.decoding.layouts.lazy import LazyPicture
+
+_LARGEST = 2**22  # bytes of the box
+
+
+def open_avif(file: BinaryIO, name: str) -> Image.Image:
+    """Open an AVIF; no pixel is decoded yet."""
+    file.seek(0)
+    image = AvifImagePlugin.AvifImageFile(file, name)
+    try:
+        properties = _properties(file)
+        box = _shown(properties.get(b"clap"), image.size)
+    except (struct.error, ValueError, IndexError, ZeroDivisionError):
+        return image
+    colours = properties.get(b"colr", b"")
+    if colours[:4] == b"nclx" and len(colours) >= 10:
+        primaries, transfer = struct.unpack_from(">HH", colours, 4)
+        image.info["nclx_profile"] = {"color_primaries": primaries, "transfer_characteristics": transfer}
+    if box is None:
+        return image
+
+    def decode() -> Image.Image:
+        image.load()
+        return image.crop(box)
+
+    shown: Any = LazyPicture("AVIF", (box[2] - box[0], box[3] - box[1]), decode, image.info)
+    shown.is_animated = image.is_animated
+    return shown  # type: ignore[no-any-return]
+
+
+def _shown(clap: bytes | None, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom; None where all is shown, or nonsense is said."""
+    if clap is None:
+        return None
+    numbers = struct.unpack(">4I4i", clap[:16] + clap[16:32]) if len(clap) >= 32 else None
+    if numbers is None:
+        return None
+    edges = []
+    for side, (n, d, offset, scale) in enumerate((numbers[0:2] + numbers[4:6], numbers[2:4] + numbers[6:8])):
+        length = Fraction(n, d)
+        start = Fraction(size[side] - length, 2) + Fraction(_signed(offset), scale)
+        edges.append((round(start), round(start) + round(length)))
+    (left, right), (top, bottom) = edges
+    inside = 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
+    return (left, top, right, bottom) if inside and (right - left, bottom - top) != size else None
+
+
+def _signed(value: int) -> int:
+    return value - 2**32 if value >= 2**31 else value
+
+
+def _properties(file: BinaryIO) -> dict[bytes, bytes]:
+    """The primary item's properties, by kind; of several the first."""
+    meta = _meta(file)
+    parts = dict(reversed(list(boxes(meta, 4))))
+    primary = int.from_bytes(parts[b"pitm"][4 : 6 if parts[b"pitm"][0] == 0 else 8], "big")
+    inner = dict(boxes(parts[b"iprp"], 0))
+    all_of_them = list(boxes(inner[b"ipco"], 0))
+    found: dict[bytes, bytes] = {}
+    for number in _indices(inner[b"ipma"], primary):
+        if 0 < number <= len(all_of_them):
+            kind, content = all_of_them[number - 1]
+            found.setdefault(kind, content)
+    return found
+
+
+def _meta(file: BinaryIO) -> bytes:
+    end, at = file.seek(0, os.SEEK_END), 0
+    for _ in range(MOST_BOXES):
+        if at + 8 > end:
+            break
+        file.seek(at)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        head = 8
+        if size == 1:
+            (size,) = struct.unpack(">Q", file.read(8))
+            head = 16
+        if kind == b"meta":
+            return file.read(min(size - head, _LARGEST))
+        if size < head:
+            break
+        at += size
+    raise ValueError("no box of metadata")
+
+
+def _indices(ipma: bytes, item: int) -> Iterator[int]:
+    """Numbers, from 1, of the properties that an item has."""
+    version, wide = ipma[0], ipma[3] & 1
+    (count,) = struct.unpack_from(">I", ipma, 4)
+    at = 8
+    for _ in range(min(count, MOST_BOXES)):
+        name = ">I" if version else ">H"
+        (number,) = struct.unpack_from(name, ipma, at)
+        at += struct.calcsize(name)
+        associations = ipma[at]
+        at += 1
+        for _ in range(associations):
+            if number == item:
+                yield struct.unpack_from(">H", ipma, at)[0] & 0x7FFF if wide else ipma[at] & 0x7F
+            at += 2 if wide else 1

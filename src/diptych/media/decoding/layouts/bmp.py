@@ -1,0 +1,247 @@
+"""BMP and ICO: every header, depth and set of masks; the rest refused by name.
+
+Pillow knows eleven sets of masks and takes reserved bytes for what they are not. Rows are stored from the
+bottom up unless the height is negative. Transparency counts where a mask declares it and it is not zero
+everywhere: many programs leave the fourth byte at 0.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, JpegImagePlugin
+
+from diptych.media.decoding.layouts.bmp_runs import unpack_runs
+from diptych.media.decoding.layouts.lazy import LayoutError, LazyPicture
+from diptych.media.decoding.png import SIGNATURE, open_png
+
+_FILE_HEADER = 14
+_CORE, _INFO, _V3, _V5, _OS2 = 12, 40, 56, 124, 64
+_PLAIN, _RLE8, _RLE4, _FIELDS, _JPEG, _PNG, _ALPHA_FIELDS = range(7)
+_NAMES = {
+    3: "Huffman 1D (OS/2)", 4: "RLE24 (OS/2)", 11: "CMYK", 12: "CMYK RLE8", 13: "CMYK RLE4",
+}  # fmt: skip
+_MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 24: (0xFF0000, 0xFF00, 0xFF, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}
+_ICON_ALPHA = 0xFF000000
+_EMBEDDED = b"DEBM"  # the colour space of a V5 header with a profile inside
+_ALLOWED = 0.02  # the share of the rows that may be missing, as in `truncation`
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What stands before the pixels; positions count from the beginning of the data."""
+
+    width: int
+    height: int
+    top_down: bool
+    bits: int
+    compression: int
+    masks: tuple[int, int, int, int]
+    palette: NDArray[np.uint8]  # (colours, 3)
+    pixels: int
+
+    @property
+    def stride(self) -> int:
+        return (self.width * self.bits + 31) // 32 * 4
+
+
+def open_bmp(file: BinaryIO, name: str) -> Image.Image:
+    """Open a BMP; no pixel is decoded yet.
+
+    Raises
+    ------
+    LayoutError
+        A sound header of a kind that is not known.
+    SyntaxError
+        None at all.
+    """
+    file.seek(0)
+    head = file.read(_FILE_HEADER + _V5 + 4 * 260)
+    header = _header(head, _FILE_HEADER, int.from_bytes(head[10:14], "little"))
+    file.seek(0)
+
+    def decode() -> Image.Image:
+        file.seek(0)
+        return _picture(file.read(), header)
+
+    return LazyPicture("BMP", (header.width, header.height), decode, _profile(head, file))
+
+
+def open_ico(file: BinaryIO, name: str) -> Image.Image:
+    """Open the largest picture of an icon, with its transparency; no pixel is decoded yet.
+
+    Raises
+    ------
+    SyntaxError
+        There is none.
+    """
+    file.seek(0)
+    count = int.from_bytes(file.read(6)[4:], "little")
+    entries = [struct.unpack("<BBBBHHII", file.read(16)) for _ in range(count)]
+    if not entries:
+        raise SyntaxError("an icon without pictures")
+    best = max(entries, key=lambda entry: ((entry[0] or 256) * (entry[1] or 256), entry[5]))
+    file.seek(best[7])
+    data = file.read(best[6])
+    if data.startswith(SIGNATURE):
+        image = open_png(io.BytesIO(data), name)
+        return LazyPicture("ICO", image.size, lambda: _loaded(image), image.info)
+    header = _header(data, 0, 0, icon=True)
+    return LazyPicture("ICO", (header.width, header.height), lambda: _icon(data, header))
+
+
+def _loaded(image: Image.Image) -> Image.Image:
+    image.load()
+    return image
+
+
+def _header(data: bytes, at: int, pixels: int, *, icon: bool = False) -> _Header:
+    size = int.from_bytes(data[at : at + 4], "little")
+    if size == _CORE:
+        width, height, _, bits = struct.unpack_from("<HHHH", data, at + 4)
+        compression = colours = 0
+        entry = 3
+    elif 16 <= size <= _V5:
+        width, height, _, bits = struct.unpack_from("<iiHH", data, at + 4)
+        compression = struct.unpack_from("<I", data, at + 16)[0] if size >= 20 else 0
+        colours = struct.unpack_from("<I", data, at + 32)[0] if size >= 36 else 0
+        entry = 4
+    else:
+        raise SyntaxError(f"a header of {size:,} bytes")
+    os2 = size == _OS2 or size < _INFO
+    if compression not in (_PLAIN, _RLE8, _RLE4) and (os2 or compression > _ALPHA_FIELDS):
+        name = _NAMES.get(compression, f"compression {compression}")
+        raise LayoutError(f"a BMP of {bits} bits, {name}: neither Pillow nor this package reads this layout")
+    if bits not in (1, 2, 4, 8, 16, 24, 32) and compression not in (_JPEG, _PNG):
+        raise LayoutError(f"a BMP of {bits} bits: neither Pillow nor this package reads this layout")
+    masks, behind = _masks(data, at, size, bits, compression, icon=icon)
+    limit = pixels if pixels > behind else len(data)
+    count = 0
+    if bits <= 8:
+        count = max(0, min(colours or 1 << bits, 1 << bits, (limit - behind) // entry))
+    palette = np.frombuffer(data, np.uint8, count * entry, behind).reshape(-1, entry)[:, 2::-1]
+    if pixels < behind:
+        pixels = behind + (colours if bits > 8 else count) * entry
+    return _Header(
+        width, abs(height) // (2 if icon else 1), height < 0, bits, compression, masks, palette, pixels
+    )
+
+
+def _masks(
+    data: bytes, at: int, size: int, bits: int, compression: int, *, icon: bool
+) -> tuple[tuple[int, int, int, int], int]:
+    """Masks of red, green, blue and transparency, and where the palette begins."""
+    behind = at + size
+    default = _MASKS.get(bits, (0, 0, 0, 0))
+    if icon and bits == 32:
+        default = (*default[:3], _ICON_ALPHA)
+    if compression not in (_FIELDS, _ALPHA_FIELDS):
+        return default, behind
+    number = 4 if size >= _V3 or compression == _ALPHA_FIELDS else 3
+    values = struct.unpack_from(f"<{number}I", data, at + _INFO)
+    if size == _INFO:  # they stand behind the header
+        behind += 4 * number
+    red, green, blue = values[:3]
+    if not red | green | blue:
+        return default, behind
+    return (red, green, blue, values[3] if number == 4 else 0), behind
+
+
+def _profile(data: bytes, file: BinaryIO) -> dict[str, bytes]:
+    at = _FILE_HEADER
+    if int.from_bytes(data[at : at + 4], "little") != _V5 or data[at + 56 : at + 60] != _EMBEDDED:
+        return {}
+    start, length = struct.unpack_from("<II", data, at + 112)
+    file.seek(at + start)
+    return {"icc_profile": file.read(min(length, 2**24))}
+
+
+def _picture(data: bytes, header: _Header) -> Image.Image:
+    rest = data[header.pixels :]
+    if header.compression == _JPEG:
+        return _loaded(JpegImagePlugin.JpegImageFile(io.BytesIO(rest)))
+    if header.compression == _PNG:
+        return _loaded(open_png(io.BytesIO(rest), ""))
+    if header.compression in (_RLE8, _RLE4):
+        indices, share = unpack_runs(rest, header.width, header.height, four_bits=header.compression == _RLE4)
+        if share < 1 - _ALLOWED:
+            raise OSError("image file is truncated")
+        return _upright(_coloured(indices, header.palette), header)
+    return _upright(_plain(rest, header), header)
+
+
+def _plain(data: bytes, header: _Header) -> Image.Image:
+    height, stride = header.height, header.stride
+    rows = _rows(data, height, stride)
+    if header.bits == 8:
+        return _coloured(rows[:, : header.width], header.palette)
+    if header.bits < 8:
+        bits = np.unpackbits(rows, axis=1)[:, : header.width * header.bits]
+        weights = 1 << np.arange(header.bits - 1, -1, -1)
+        indices = bits.reshape(height, header.width, header.bits) @ weights.astype(np.uint8)
+        return _coloured(indices.astype(np.uint8), header.palette)
+    size = header.bits // 8
+    samples = rows[:, : header.width * size].reshape(height, header.width, size)
+    channels = [_channel(samples, mask) for mask in header.masks[:3]]
+    if header.masks[3]:
+        alpha = _channel(samples, header.masks[3])
+        if alpha.any():
+            channels.append(alpha)
+    return Image.fromarray(np.stack(channels, axis=-1))
+
+
+def _rows(data: bytes, height: int, stride: int) -> NDArray[np.uint8]:
+    """Rows of bytes; a few missing at the end are zero."""
+    needed = height * stride
+    if len(data) < (1 - _ALLOWED) * needed and len(data) < needed - 4:
+        raise OSError("image file is truncated")
+    return np.frombuffer(data[:needed].ljust(needed, b"\0"), np.uint8).reshape(height, stride)
+
+
+def _channel(samples: NDArray[np.uint8], mask: int) -> NDArray[np.uint8]:
+    """The bits of a mask, spread over 0 to 255, (height, width); of samples (height, width, bytes)."""
+    height, width, size = samples.shape
+    if not mask:
+        return np.zeros((height, width), np.uint8)
+    shift = (mask & -mask).bit_length() - 1
+    most = mask >> shift
+    if most == 255 and shift % 8 == 0 and shift // 8 < size:
+        return samples[..., shift // 8]  # a whole byte, as in nearly every file
+    values: NDArray[Any] = samples[..., 0].astype(np.uint32)
+    for place in range(1, size):
+        values |= samples[..., place].astype(np.uint32) << np.uint32(8 * place)
+    part = (values & np.uint32(mask)).astype(np.uint64) >> np.uint64(shift)
+    return ((part * 255 + most // 2) // most).astype(np.uint8)
+
+
+def _coloured(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.Image:
+    """Indices behind the end of the palette are black."""
+    whole = np.zeros((256, 3), np.uint8)
+    whole[: len(palette)] = palette
+    image = Image.fromarray(np.ascontiguousarray(indices))
+    image.putpalette(whole.tobytes())
+    return image.convert("RGB")
+
+
+def _upright(image: Image.Image, header: _Header) -> Image.Image:
+    return image if header.top_down else image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+
+
+def _icon(data: bytes, header: _Header) -> Image.Image:
+    """Colours, and a mask of what is transparent where the colours do not say it."""
+    image = _picture(data, header)
+    if image.mode == "RGBA":
+        return image
+    stride = (header.width + 31) // 32 * 4
+    start = header.pixels + header.stride * header.height
+    mask = data[start : start + stride * header.height]
+    if len(mask) == stride * header.height:
+        bits = np.unpackbits(np.frombuffer(mask, np.uint8).reshape(-1, stride), axis=1)[:, : header.width]
+        hidden = Image.fromarray(((1 - bits) * 255).astype(np.uint8))
+        image.putalpha(_upright(hidden, header))
+    return image

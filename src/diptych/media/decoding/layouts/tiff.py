@@ -1,0 +1,154 @@
+"""TIFF: every layout of samples that compression gives back exactly, and the rest refused by name.
+
+Pillow knows a table of layouts. Of some it mixes up planes or bytes (16-bit planes), of others it says that
+the file is damaged (floats, three samples of 32 bits, CMYK with alpha). Its libtiff unpacks them all: a
+directory that calls the pixels plain bytes makes it hand them over, and their meaning is worked out here.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any, BinaryIO
+
+from PIL import Image, TiffImagePlugin
+
+from diptych.errors import ImageError
+from diptych.media.decoding.layouts.tiff_big import BIG_ENDIAN, classic
+from diptych.media.decoding.layouts.tiff_samples import Layout, picture_of
+from diptych.media.decoding.layouts.tiff_strips import read_samples
+from diptych.media.decoding.native import libtiff_messages
+
+_COMPRESSION, _PHOTOMETRIC, _PLANAR = 259, 262, 284
+_BITS, _SAMPLES, _FORMAT, _EXTRA = 258, 277, 339, 338
+_FILL_ORDER, _PREDICTOR = 266, 317
+_LOSSLESS = {1, 5, 8, 32773, 32946, 34925, 50000}
+_NAMES = {
+    2: "CCITT", 3: "CCITT fax 3", 4: "CCITT fax 4", 6: "old JPEG", 7: "JPEG", 32766: "NeXT", 32771: "CCITT",
+    32809: "ThunderScan", 34661: "JBIG", 34676: "LogLuv", 34677: "LogLuv of 24 bits", 34712: "JPEG 2000",
+    33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG of DNG",
+    34926: "old Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
+}  # fmt: skip
+_FAX = {2, 3, 4, 32771, 32809}
+
+
+class TiffPicture(TiffImagePlugin.TiffImageFile):
+    """A TIFF whose pixels are read by `picture_of` unless their layout is one that Pillow reads right."""
+
+    layout: Layout | None = None
+
+    def _setup(self) -> None:
+        self.layout = _layout(self)
+        try:
+            super()._setup()
+        except (SyntaxError, LookupError, ValueError):
+            # A size is all that a header is asked for; what the layout is comes up when pixels are.
+            self._mode = "RGB"
+            tags = self.tag_v2
+            size = (int(tags[256]), int(tags[257]))
+            self._tile_size = size
+            self._size = size[::-1] if tags.get(274) in (5, 6, 7, 8) else size
+            self.tile = []
+            self.use_load_libtiff = True
+
+    def load(self) -> Any:
+        """Load the pixels, by Pillow or by this package; libtiff's messages go into the error.
+
+        Raises
+        ------
+        ImageError
+            Neither reads this layout.
+        OSError
+            The pixels are damaged.
+        """
+        layout, self.layout = self.layout, None
+        with libtiff_messages() as messages:
+            try:
+                if layout is None or self._im is not None or _pillow_reads(layout):
+                    return super().load()
+                self._load_layout(layout)
+            except ImageError:
+                raise
+            except Exception as error:
+                reason = "; ".join(dict.fromkeys(messages)) or str(error)
+                raise OSError(f"{reason} (libtiff)" if messages else reason) from error
+        return Image.Image.load(self)
+
+    def _load_layout(self, layout: Layout) -> None:
+        if layout.compression not in _LOSSLESS:
+            name = _NAMES.get(layout.compression, f"compression {layout.compression}")
+            raise ImageError(
+                f"a TIFF of {layout.described}, {name}: Pillow's libtiff does not read this layout"
+            )
+        assert self.fp is not None
+        self.fp.seek(0)
+        picture = picture_of(layout, read_samples(self.fp.read(), layout))
+        self.im, self._mode, self.palette = picture.im, picture.mode, picture.palette
+        self._size = picture.size
+        self.tile, self.readonly = [], 0
+        self.load_end()  # turns it upright
+
+
+def open_tiff(file: BinaryIO, name: str) -> Image.Image:
+    """Open a TIFF of any layout; no pixel is decoded yet."""
+    file.seek(0)
+    if file.read(4) == BIG_ENDIAN:
+        file.seek(0)
+        return TiffPicture(io.BytesIO(classic(file.read())), "")
+    file.seek(0)
+    return TiffPicture(file, name)
+
+
+def _layout(image: TiffImagePlugin.TiffImageFile) -> Layout | None:
+    """What the directory says; None where it says nothing that makes sense, as Pillow will say then."""
+    tags = image.tag_v2
+    try:
+        samples = int(tags.get(_SAMPLES, 1))
+        bits = {int(value) for value in _several(tags.get(_BITS, (1,)))[:samples]}
+        formats = {int(value) for value in _several(tags.get(_FORMAT, (1,)))[:samples]}
+        size = int(tags[256]), int(tags[257])
+        extra = tuple(int(value) for value in _several(tags.get(_EXTRA, ())))
+        # A photometric interpretation must be there; who leaves it out means grey or colours as they come.
+        return Layout(
+            size=size,
+            bits=bits.pop() if len(bits) == 1 else 0,
+            format=formats.pop() if len(formats) == 1 else 0,
+            samples=samples,
+            photometric=int(tags.get(_PHOTOMETRIC, 0)),
+            planar=int(tags.get(_PLANAR, 1)) == 2 and samples > 1,
+            extra=extra,
+            compression=int(tags.get(_COMPRESSION, 1)),
+            fill_order=int(tags.get(_FILL_ORDER, 1)),
+            predictor=int(tags.get(_PREDICTOR, 1)),
+            order=">" if tags.prefix[:2] == b"MM" else "<",
+            tags=tags,
+        )
+    except (KeyError, TypeError, ValueError, struct.error):
+        return None
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _pillow_reads(layout: Layout) -> bool:
+    """Whether Pillow reads this layout right: the plain ones, and what fax and JPEG machines write."""
+    plain = not layout.planar and not layout.extra
+    if layout.compression in _FAX:
+        return plain and layout.samples == 1 and layout.bits in (1, 4)
+    if layout.compression in (6, 7):
+        known = {(0, 1), (1, 1), (2, 3), (5, 4), (6, 3), (6, 1)} if plain else {(2, 4), (1, 2)}
+        return layout.bits == 8 and not layout.planar and (layout.photometric, layout.samples) in known
+    if layout.compression == 50001:
+        return plain and layout.bits == 8 and (layout.photometric, layout.samples) == (2, 3)
+    if layout.photometric == 6:  # halved colours are put back by libtiff
+        return plain and layout.samples == 3 and layout.bits == 8 and layout.compression != 1
+    return (
+        plain
+        and layout.compression in _LOSSLESS
+        and layout.format == 1
+        and layout.fill_order == 1
+        and layout.predictor in (1, 2)
+        and (layout.bits, layout.photometric, layout.samples)
+        in {(1, 0, 1), (1, 1, 1), (8, 0, 1), (8, 1, 1), (8, 2, 3), (8, 3, 1)}
+    )

@@ -1,0 +1,208 @@
+"""Samples of a TIFF to a picture: depth, sign, colours, transparency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from diptych.media.decoding.colours import levels_of_floats
+from diptych.media.decoding.layouts.lazy import LayoutError
+
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, CIELAB, ICCLAB, ITULAB = range(10)
+_COLOURS = {RGB: 3, CMYK: 4, YCBCR: 3, CIELAB: 3, ICCLAB: 3}
+_NAMES = {
+    WHITE_IS_ZERO: "grey (white is zero)", BLACK_IS_ZERO: "grey", RGB: "RGB", PALETTE: "palette",
+    MASK: "a mask", CMYK: "inks", YCBCR: "YCbCr", CIELAB: "CIE L*a*b*", ICCLAB: "ICC L*a*b*",
+    ITULAB: "ITU L*a*b*",
+    32803: "a colour filter array", 32844: "LogL", 32845: "LogLuv", 34892: "linear RAW",
+}  # fmt: skip
+_KINDS = {1: "unsigned", 2: "signed", 3: "floating", 4: "untyped", 5: "complex", 6: "complex"}
+_COLOUR_MAP, _INK_SET, _WEIGHTS, _SUBSAMPLING, _REFERENCE = 320, 332, 529, 530, 532
+_ASSOCIATED, _SEPARATE, _COREL = 1, 2, 999
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a directory says of the pixels.
+
+    Attributes
+    ----------
+    size : (int, int)
+        Width and height, as stored.
+    bits, format : int
+        Of every sample; 0 where they differ. Formats: 1 unsigned, 2 signed, 3 floating.
+    order : {"<", ">"}
+    tags : mapping
+        The whole directory.
+    """
+
+    size: tuple[int, int]
+    bits: int
+    format: int
+    samples: int
+    photometric: int
+    planar: bool
+    extra: tuple[int, ...]
+    compression: int
+    fill_order: int
+    predictor: int
+    order: Literal["<", ">"]
+    tags: Any = field(repr=False)
+
+    @property
+    def described(self) -> str:
+        """The layout in a few words.
+
+        Examples
+        --------
+        >>> Layout((1, 1), 16, 1, 3, 2, True, (), 1, 1, 1, "<", {}).described
+        'RGB, 3 x 16 bits (unsigned), separate planes'
+        """
+        name = _NAMES.get(self.photometric, f"photometric interpretation {self.photometric}")
+        kind = _KINDS.get(self.format, "of several kinds")
+        planes = ", separate planes" if self.planar else ""
+        return f"{name}, {self.samples} x {self.bits or 'various'} bits ({kind}){planes}"
+
+    @property
+    def colours(self) -> int:
+        """Samples that are colours and no extra ones."""
+        return _COLOURS.get(self.photometric, 1)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of one sample once it is unpacked.
+
+        Raises
+        ------
+        ImageError
+            There is no such depth, or what it means is not agreed on.
+        """
+        if self.format == 3 and self.bits in (16, 32, 64):
+            return np.dtype(f"f{self.bits // 8}")
+        if self.format in (1, 4) and 1 <= self.bits <= 32:
+            return np.dtype("u1" if self.bits <= 8 else "u2" if self.bits <= 16 else "u4")
+        raise LayoutError(
+            f"a TIFF of {self.described}: how bright such samples are to be shown is not agreed on; "
+            "expected unsigned ones of 1 to 32 bits or floating ones"
+        )
+
+
+def picture_of(layout: Layout, samples: NDArray[Any]) -> Image.Image:
+    """The picture of the samples, in mode L, LA, RGB, RGBA or CMYK.
+
+    Parameters
+    ----------
+    layout : Layout
+    samples : (H, W, S) array of `Layout.dtype`
+
+    Raises
+    ------
+    LayoutError
+        The layout is none that is known.
+    """
+    if layout.samples < layout.colours:
+        raise LayoutError(f"a TIFF of {layout.described}: too few samples")
+    if layout.photometric == PALETTE:
+        picture = _of_palette(layout, samples[..., 0])
+        colours = levels = _eight_bits(layout, samples)
+    else:
+        levels = _eight_bits(layout, samples)
+        colours = levels[..., : layout.colours]
+    kind = _alpha_kind(layout)
+    if kind is None:
+        return picture if layout.photometric == PALETTE else _of_colours(layout, colours)
+    alpha = levels[..., layout.colours]
+    if layout.photometric == CMYK:
+        # There is no mode with room for transparency: laid over white, ink is what is left of it.
+        shares = alpha[..., None].astype(np.uint16) + 1
+        return _of_colours(
+            layout, colours if kind == _ASSOCIATED else (colours * shares >> 8).astype(np.uint8)
+        )
+    if layout.photometric != PALETTE:
+        if kind == _ASSOCIATED and layout.photometric in (BLACK_IS_ZERO, RGB):
+            colours = _unmultiplied(colours, alpha)
+        picture = _of_colours(layout, colours)
+    picture.putalpha(Image.fromarray(np.ascontiguousarray(alpha)))
+    return picture
+
+
+def _alpha_kind(layout: Layout) -> int | None:
+    """What the first sample behind the colours is; one of no stated kind is a selection, not transparency."""
+    if layout.samples <= layout.colours:
+        return None
+    if not layout.extra:  # left out: four samples of RGB have transparency by custom
+        return _SEPARATE if layout.photometric == RGB and layout.samples == 4 else None
+    kind = layout.extra[0]
+    return {_ASSOCIATED: _ASSOCIATED, _SEPARATE: _SEPARATE, _COREL: _SEPARATE}.get(kind)
+
+
+def _eight_bits(layout: Layout, samples: NDArray[Any]) -> NDArray[np.uint8]:
+    levels: NDArray[Any]
+    if layout.format == 3:
+        return levels_of_floats(samples, layout.colours)
+    if layout.bits < 8:
+        levels = samples.astype(np.uint16) * 255 // (2**layout.bits - 1)
+    else:
+        levels = samples >> (layout.bits - 8)
+    return np.asarray(levels, np.uint8)
+
+
+def _unmultiplied(colours: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    wide, opacity = colours.astype(np.uint32), alpha[..., None].astype(np.uint32)
+    return np.asarray(np.minimum((wide * 255 + opacity // 2) // np.maximum(opacity, 1), 255), np.uint8)
+
+
+def _of_palette(layout: Layout, indices: NDArray[Any]) -> Image.Image:
+    table = np.asarray(layout.tags.get(_COLOUR_MAP, ()), np.uint32)
+    if layout.bits > 16 or len(table) < 3 or len(table) % 3:
+        raise LayoutError(f"a TIFF of {layout.described}: its palette has {len(table):,} values")
+    table = table.reshape(3, -1).T  # (colours, 3), 16 bits
+    shift = 8 if table.max() > 255 else 0  # some programs write 8 bits
+    palette = (table >> shift).astype(np.uint8)
+    return Image.fromarray(palette[np.minimum(indices, len(palette) - 1)])
+
+
+def _of_colours(layout: Layout, colours: NDArray[np.uint8]) -> Image.Image:
+    colours = np.ascontiguousarray(colours)
+    kind = layout.photometric
+    if kind in (WHITE_IS_ZERO, BLACK_IS_ZERO):
+        grey = colours[..., 0]
+        return Image.fromarray(np.ascontiguousarray(255 - grey if kind == WHITE_IS_ZERO else grey))
+    if kind == RGB:
+        return Image.fromarray(colours)
+    if kind == CMYK and int(layout.tags.get(_INK_SET, 1)) == 1:
+        return Image.frombytes("CMYK", layout.size, colours.tobytes())
+    if kind == YCBCR and tuple(layout.tags.get(_SUBSAMPLING, (2, 2))) == (1, 1):
+        return _of_ycbcr(layout, colours)
+    if kind in (CIELAB, ICCLAB) and layout.format == 1:
+        # Pillow's LAB has a and b around 128, as ICC has them; CIE's are signed.
+        if kind == CIELAB:
+            colours = colours ^ np.array([0, 128, 128], np.uint8)
+        return _of_lab(Image.frombytes("LAB", layout.size, colours.tobytes()))
+    raise LayoutError(f"a TIFF of {layout.described}: neither Pillow nor this package reads this layout")
+
+
+def _of_lab(picture: Image.Image) -> Image.Image:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    # Pillow hands lcms a and b as signed bytes.
+    converted = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+    assert converted is not None
+    return converted
+
+
+def _of_ycbcr(layout: Layout, colours: NDArray[np.uint8]) -> Image.Image:
+    """By the weights and the range that the file gives."""
+    red, green, blue = (float(value) for value in layout.tags.get(_WEIGHTS, (0.299, 0.587, 0.114)))
+    given = [float(value) for value in layout.tags.get(_REFERENCE, (0, 255, 128, 255, 128, 255))]
+    black = np.array(given[0::2])
+    white = np.array(given[1::2])
+    scale = np.array([255.0, 127.0, 127.0]) / np.where(white > black, white - black, 1)
+    y, cb, cr = np.moveaxis((colours - black) * scale, -1, 0)
+    r = y + cr * (2 - 2 * red)
+    b = y + cb * (2 - 2 * blue)
+    g = (y - red * r - blue * b) / green if green else y
+    return Image.fromarray(np.clip(np.rint(np.stack([r, g, b], axis=-1)), 0, 255).astype(np.uint8))

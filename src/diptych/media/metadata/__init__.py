@@ -1,0 +1,1 @@
+"""What a picture's file says about it: EXIF, IPTC, XMP, sidecars; dates, places, captions, keywords."""

@@ -1,0 +1,249 @@
+"""Where formats keep metadata: the blocks of EXIF, XMP, IPTC and plain texts of an opened picture.
+
+Only found and handed on here, never understood: that is done by `exif`, `words` and `details`. Nothing of it
+decodes a pixel, and a damaged block is passed over.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+
+from diptych.media.decoding.iptc import EXIF_RESOURCE, IPTC_RESOURCE, XMP_RESOURCE, photoshop_resources
+from diptych.media.metadata.blocks_png import read_chunks
+from diptych.media.metadata.exif import clean, sound
+
+_TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP = 700, 33723, 34377
+_EXTENDED = b"http://ns.adobe.com/xmp/extension/\0"
+_EXTENDED_ID = re.compile(rb"HasExtendedXMP\s*(?:=\s*[\"']|>\s*)([0-9A-Fa-f]{32})")
+_XMP_MARK, _EXIF_MARK, _PHOTOSHOP_MARK = b"http://ns.adobe.com/xap/1.0/\0", b"Exif\0\0", b"Photoshop 3.0\0"
+_MOST_STEPS = 100_000  # boxes or sub-blocks walked through in one file
+_LARGEST = 2**24  # bytes of metadata read from one box
+_GIF_XMP, _GIF_TRAILER = b"XMP DataXMP", b"\x01\xff\xfe\xfd"
+_BOX_EXIF = (b"JpgTiffExif->JP2", bytes.fromhex("0537cdab9d0c4431a72afa561f2a113e"))
+_BOX_XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_BOX_IPTC = (
+    bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38"), bytes.fromhex("09a14e97c0b442e0bebf366fdf0ce36f"),
+)  # fmt: skip
+_BOX_PHOTOSHOP = bytes.fromhex("2c4c0100850440b9a03e562148d6dfeb")
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The metadata of a picture as its file holds it.
+
+    Attributes
+    ----------
+    exif : Image.Exif
+    xmp, iptc : tuple of bytes
+        Packets, and blocks of data sets; the ones that other programs read first are first.
+    texts : tuple of (name, text)
+        Texts that the format itself keeps: PNG's by their names, comments of JPEG and GIF as "Comment".
+    """
+
+    exif: Image.Exif
+    xmp: tuple[bytes, ...] = ()
+    iptc: tuple[bytes, ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
+
+
+def blocks_of(image: Image.Image, file: BinaryIO | None) -> Blocks:
+    """The blocks of an opened picture.
+
+    Parameters
+    ----------
+    image : Image
+        Opened, not necessarily loaded.
+    file : binary file, optional
+        What it was opened from; without it only what Pillow keeps is there.
+    """
+    # A PNG's chunks behind the pixels are put into image.info, as Pillow puts them there on loading.
+    chunks = (
+        sound(lambda: read_chunks(image, file), None)
+        if isinstance(image, PngImagePlugin.PngImageFile)
+        else None
+    )
+    # Not image.getexif(): for PNG that decodes the pixels, in search of a block behind them.
+    exif = sound(lambda: Image.Image.getexif(image), Image.Exif())
+    xmp = image.info.get("xmp", b"")
+    blocks = Blocks(exif, (xmp,) if isinstance(xmp, bytes) and xmp else ())
+    if chunks is not None:
+        exif = exif if len(exif) or not chunks.exif else exif_of(chunks.exif)
+        return Blocks(exif, chunks.xmp, chunks.iptc, chunks.texts)
+    readers: tuple[tuple[type[Image.Image], Callable[[], Blocks]], ...] = (
+        (JpegImagePlugin.JpegImageFile, lambda: _of_jpeg(image, blocks)),
+        (TiffImagePlugin.TiffImageFile, lambda: of_tiff_tags(blocks)),
+        (GifImagePlugin.GifImageFile, lambda: _of_gif(blocks, file)),
+    )
+    for kind, read in readers:
+        if isinstance(image, kind):
+            return sound(read, blocks)  # type: ignore[no-any-return]
+    if image.format == "PSD":  # of Pillow's class or this package's
+        return sound(lambda: _of_photoshop(blocks, _resources_of_psd(image)), blocks)  # type: ignore[no-any-return]
+    if image.format == "JPEG2000" and file is not None:
+        return sound(lambda: _of_boxes(blocks, file), blocks)  # type: ignore[no-any-return]
+    return blocks
+
+
+def of_tiff_tags(blocks: Blocks) -> Blocks:
+    """The blocks that stand in tags of the EXIF's main block, as in TIFF and camera RAW."""
+    exif = blocks.exif
+    iptc, packets = [_bytes_of(exif, _TIFF_IPTC)], [*blocks.xmp, _bytes_of(exif, _TIFF_XMP)]
+    resources = photoshop_resources(_bytes_of(exif, _TIFF_PHOTOSHOP))
+    iptc.append(resources.get(IPTC_RESOURCE, b""))
+    packets.append(resources.get(XMP_RESOURCE, b""))
+    return replace(blocks, xmp=_once(packets), iptc=_once(iptc))
+
+
+def exif_of(data: bytes) -> Image.Exif:
+    """A block of EXIF, with its mark or without; empty where it is damaged."""
+    exif = Image.Exif()
+    sound(lambda: exif.load(data), None)
+    return exif
+
+
+def _once(blocks: Iterable[bytes]) -> tuple[bytes, ...]:
+    return tuple(dict.fromkeys(block for block in blocks if block))
+
+
+def _bytes_of(exif: Image.Exif, tag: int) -> bytes:
+    """The bytes of a tag, whether it was written as bytes or as numbers of one, two or four bytes."""
+    # As they stand in the file; gone once Pillow has made a value of them, of numbers only the first.
+    raw = sound(lambda: exif._info._tagdata[tag], None)  # type: ignore[union-attr]
+    if isinstance(raw, bytes):
+        return raw
+    value = sound(lambda: exif.get(tag), None)
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode("latin-1", "replace")
+    if isinstance(value, tuple) and value and all(isinstance(number, int) for number in value):
+        size = "B" if max(value) < 2**8 and min(value) >= 0 else "I"
+        return sound(lambda: struct.pack(f"{exif.endian or '<'}{len(value)}{size}", *value), b"")  # type: ignore[no-any-return]
+    return b""
+
+
+# ------------------------------------------------------------------------------------------------- JPEG
+
+
+def _of_jpeg(image: Image.Image, blocks: Blocks) -> Blocks:
+    """Segments of any number: Photoshop's are joined, extended XMP comes after the packet it extends."""
+    packets, comments = [*blocks.xmp], []
+    photoshop: list[bytes] = []
+    room = _LARGEST
+    extended: dict[bytes, list[tuple[int, bytes]]] = {}
+    for name, segment in getattr(image, "applist", ()):
+        if name == "COM":
+            comments.append(("Comment", clean(segment)))
+        elif segment.startswith(_EXTENDED):
+            at = len(_EXTENDED)
+            place = int.from_bytes(segment[at + 36 : at + 40], "big")
+            extended.setdefault(segment[at : at + 32], []).append((place, segment[at + 40 :]))
+        elif segment.startswith(_XMP_MARK):
+            packets.append(segment[len(_XMP_MARK) :])
+        elif segment.startswith(_PHOTOSHOP_MARK):
+            photoshop.append(segment[len(_PHOTOSHOP_MARK) :][:room])
+            room -= len(photoshop[-1])
+    # An edited file may hold the rest of an older packet, too: the packet names its own.
+    # Each packet is searched once: a file may have thousands of packets and of ids.
+    named = {match[1] for packet in packets if (match := _EXTENDED_ID.search(packet))}
+    packets += [b"".join(part for _, part in sorted(extended[guid])) for guid in extended if guid in named]
+    return _of_photoshop(replace(blocks, xmp=_once(packets), texts=tuple(comments)), b"".join(photoshop))
+
+
+def _of_photoshop(blocks: Blocks, data: bytes | dict[int, bytes]) -> Blocks:
+    resources = photoshop_resources(data) if isinstance(data, bytes) else data
+    if not len(blocks.exif) and EXIF_RESOURCE in resources:
+        blocks = replace(blocks, exif=exif_of(resources[EXIF_RESOURCE]))
+    blocks = of_tiff_tags(blocks)
+    xmp, iptc = resources.get(XMP_RESOURCE, b""), resources.get(IPTC_RESOURCE, b"")
+    return replace(blocks, xmp=_once([*blocks.xmp, xmp]), iptc=_once([iptc, *blocks.iptc]))
+
+
+def _resources_of_psd(image: Image.Image) -> dict[int, bytes]:
+    return {number: data for number, _, data in reversed(getattr(image, "resources", ()))}
+
+
+# -------------------------------------------------------------------------------------------------- GIF
+
+
+def _of_gif(blocks: Blocks, file: BinaryIO | None) -> Blocks:
+    """Comments and the XMP packet, which may stand behind the frames."""
+    if file is None:
+        return blocks
+    file.seek(0)
+    head = file.read(13)
+    file.seek(3 << ((head[10] & 7) + 1) if head[10] & 0x80 else 0, 1)
+    packets, comments = [*blocks.xmp], []
+    steps = iter(range(_MOST_STEPS))
+    while (mark := file.read(1)) in (b"!", b",") and next(steps, None) is not None:
+        if mark == b",":
+            flags = file.read(9)[8]
+            file.seek((3 << ((flags & 7) + 1) if flags & 0x80 else 0) + 1, 1)
+            _gif_blocks(file, steps, keep=False)
+            continue
+        label = file.read(1)
+        data, raw = _gif_blocks(file, steps, keep=label in (b"\xfe", b"\xff"))
+        if label == b"\xfe":
+            comments.append(("Comment", clean(data)))
+        elif label == b"\xff" and data.startswith(_GIF_XMP):
+            # The packet stands there as it is, with a trailer behind it that ends any walk over sub-blocks.
+            packets.append(raw[1 + len(_GIF_XMP) :].partition(_GIF_TRAILER)[0])
+    return replace(blocks, xmp=_once(packets), texts=tuple(comments))
+
+
+def _gif_blocks(file: BinaryIO, steps: Iterator[int], *, keep: bool) -> tuple[bytes, bytes]:
+    """Sub-blocks up to the empty one: their data, and the same with the bytes of length among it."""
+    data, raw, total = [], [], 0
+    while (size := file.read(1)) not in (b"", b"\0") and next(steps, None) is not None:
+        if not keep or total > _LARGEST:
+            file.seek(size[0], 1)
+            continue
+        part = file.read(size[0])
+        data.append(part)
+        raw += [size, part]
+        total += len(part)
+    return b"".join(data), b"".join(raw)
+
+
+# ------------------------------------------------------------------------------------------------ boxes
+
+
+def _of_boxes(blocks: Blocks, file: BinaryIO) -> Blocks:
+    """JPEG 2000's boxes of a kind that their first sixteen bytes name."""
+    exif, packets, press, resources = blocks.exif, [*blocks.xmp], [], dict[int, bytes]()
+    for data in _uuid_boxes(file):
+        kind, body = data[:16], data[16:]
+        if kind in _BOX_EXIF and not len(exif):
+            exif = exif_of(body)
+        elif kind == _BOX_XMP:
+            packets.append(body)
+        elif kind in _BOX_IPTC:
+            press.append(body)
+        elif kind == _BOX_PHOTOSHOP:
+            resources = photoshop_resources(body)
+    found = Blocks(exif, _once(packets), _once(press), blocks.texts)
+    return _of_photoshop(found, resources) if resources else found
+
+
+def _uuid_boxes(file: BinaryIO) -> Iterator[bytes]:
+    at = 0
+    for _ in range(_MOST_STEPS):
+        file.seek(at)
+        head = file.read(8)
+        size, kind, start = int.from_bytes(head[:4], "big"), head[4:], at + 8
+        if size == 1:  # the size stands behind, in eight bytes
+            size, start = int.from_bytes(file.read(8), "big"), at + 16
+        whole = size == 0  # up to the end of the file
+        if len(head) < 8 or (not whole and size < start - at):
+            return
+        if kind == b"uuid" and (whole or size <= _LARGEST):
+            yield file.read(_LARGEST if whole else at + size - start)
+        if whole:
+            return
+        at += size

@@ -1,0 +1,239 @@
+"""What a picture's EXIF says: when, where and with what it was taken, its texts and stars.
+
+Nothing here trusts the block: any tag may be missing, of another type, or nonsense, and then says nothing.
+Finding the block in a file is left to `blocks`, other fields with the same content to `words` and `details`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+from diptych.media.metadata.dates import PartialDate, read_date
+from diptych.media.metadata.places import NOWHERE, Place, read_place
+
+_MAKE, _MODEL, _SOFTWARE = 0x010F, 0x0110, 0x0131
+_DESCRIPTION, _USER_COMMENT = 0x010E, 0x9286
+_RATING, _RATING_PERCENT = 0x4746, 0x4749
+XP_TITLE, XP_COMMENT, XP_KEYWORDS, XP_SUBJECT = 0x9C9B, 0x9C9C, 0x9C9E, 0x9C9F
+_EXIF_BLOCK, _GPS_BLOCK = 0x8769, 0x8825
+# Each date with the tag of its fractions of a second. The last stands in the main block, the others may,
+# as in TIFF/EP and DNG.
+_DATES = (
+    ("EXIF DateTimeOriginal", 0x9003, 0x9291),
+    ("EXIF DateTimeDigitized", 0x9004, 0x9292),
+    ("EXIF DateTime", 0x0132, 0x9290),
+)
+_GPS_TIME, _GPS_DATE = 7, 29
+_COMMENT_MARK = 8  # bytes in front of a user comment that say how it is written
+_LONGEST_TEXT = 2**16  # bytes
+
+
+def dates_of(exif: Image.Exif) -> Iterator[tuple[str, PartialDate | None]]:
+    """(source, date) of every field that has a date, as `diptych.media.metadata.dates.SOURCES` names them.
+
+    Examples
+    --------
+    >>> exif = Image.Exif()
+    >>> exif[0x0132] = "2024:02:29 23:59"
+    >>> [(source, date.start.minute) for source, date in dates_of(exif) if date]
+    [('EXIF DateTime', 59)]
+    """
+    block = _block(exif, _EXIF_BLOCK)
+    for source, time, fraction in _DATES:
+        for place in (block, exif):
+            date = read_date(_text(place.get(time)))
+            digits = _text(place.get(fraction) or block.get(fraction)).strip()[:6]
+            if date is not None and date.precision == "time" and digits.isdecimal() and digits.isascii():
+                date = replace(date, start=date.start.replace(microsecond=int(digits.ljust(6, "0"))))
+            yield source, date
+    yield "EXIF GPS date (UTC)", _gps_date(_block(exif, _GPS_BLOCK))
+
+
+def place_of(exif: Image.Exif) -> Place:
+    """Latitude and longitude in degrees, north and east above zero; both None where either is unknown."""
+    gps = _block(exif, _GPS_BLOCK)
+    if 2 not in gps or 4 not in gps:
+        return NOWHERE
+    return read_place(gps[2], clean(gps.get(1)), gps[4], clean(gps.get(3)))
+
+
+def camera_of(maker: str, model: str) -> str:
+    """Maker and model as one name, the maker once; "" where neither is said.
+
+    Examples
+    --------
+    >>> camera_of("NIKON CORPORATION", "NIKON D750")
+    'NIKON D750'
+    """
+    known = bool(model) and model.split()[0].casefold() in maker.casefold().split()
+    return model if known else f"{maker} {model}".strip()
+
+
+def maker_and_model(exif: Image.Exif) -> tuple[str, str]:
+    """As the camera names itself, each "" where it does not."""
+    return clean(exif.get(_MAKE)), clean(exif.get(_MODEL))
+
+
+def software_of(exif: Image.Exif) -> str:
+    """What wrote the file; "" where nothing says."""
+    return clean(exif.get(_SOFTWARE))
+
+
+def description_of(exif: Image.Exif) -> str:
+    """The description, in the main block or where it was misplaced."""
+    return clean(exif.get(_DESCRIPTION)) or clean(_block(exif, _EXIF_BLOCK).get(_DESCRIPTION))
+
+
+def user_comment_of(exif: Image.Exif) -> str:
+    """The user comment, in the encoding that its first eight bytes name."""
+    value = _block(exif, _EXIF_BLOCK).get(_USER_COMMENT) or exif.get(_USER_COMMENT)
+    if isinstance(value, str):  # written as a text, which it is not
+        value = value.encode("latin-1", "replace")
+    return read_comment(value, big=exif.endian == ">") if isinstance(value, bytes) else ""
+
+
+def xp_text(exif: Image.Exif, tag: int) -> str:
+    """One of the texts that Windows writes, in UTF-16 without a mark; several keywords with ";" between."""
+    value = exif.get(tag) or _block(exif, _EXIF_BLOCK).get(tag)
+    if isinstance(value, tuple) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
+        value = bytes(value)
+    if not isinstance(value, bytes):
+        return clean(value)
+    value = value[:_LONGEST_TEXT]
+    return clean(value[: len(value) // 2 * 2].decode("utf-16-le", "replace"))
+
+
+def rating_of(exif: Image.Exif) -> int | None:
+    """Stars, 0 to 5, as Windows writes them; some programs write per cent in their place."""
+    for tag in (_RATING, _RATING_PERCENT):
+        value = exif.get(tag)
+        if isinstance(value, int) and 0 <= value <= 100:
+            return value if value <= 5 and tag == _RATING else stars_of_percent(value)
+    return None
+
+
+def stars_of_percent(percent: float) -> int:
+    """Windows writes 1, 25, 50, 75 and 99 per cent for one to five stars.
+
+    Examples
+    --------
+    >>> [stars_of_percent(percent) for percent in (0, 1, 25, 50, 75, 99, 100)]
+    [0, 1, 2, 3, 4, 5, 5]
+    """
+    return 0 if percent <= 0 else min(5, 1 + int((percent + 12) // 25))
+
+
+def read_comment(data: bytes, *, big: bool) -> str:
+    r"""A comment with its mark of eight bytes; "" for what is no text.
+
+    Parameters
+    ----------
+    data : bytes
+    big : bool
+        The block's byte order, for UTF-16 whose own cannot be told; many programs ignore it.
+
+    Examples
+    --------
+    >>> read_comment(b"ASCII\0\0\0a red bicycle", big=True)
+    'a red bicycle'
+    >>> read_comment(b"UNICODE\0" + "a cat".encode("utf-16-le"), big=True)
+    'a cat'
+    """
+    mark, body = data[:_COMMENT_MARK].rstrip(b"\0 ").upper(), data[_COMMENT_MARK:][:_LONGEST_TEXT]
+    if mark == b"UNICODE":
+        text = _utf16(body, big=big)
+    elif mark == b"JIS":
+        text = _first_decoded(body, "iso2022_jp", "euc_jp", "shift_jis")
+    elif mark in (b"ASCII", b"") or data.startswith(b"\0"):
+        text = _decoded(body.partition(b"\0")[0])
+    else:  # no mark, as some programs write it
+        text = _decoded(data[:_LONGEST_TEXT].partition(b"\0")[0])
+    text = text.partition("\0")[0]
+    # Some makers keep numbers of their own here.
+    odd = sum((not letter.isprintable() and not letter.isspace()) or letter == "\ufffd" for letter in text)
+    return "" if 8 * odd > len(text) else clean(text)
+
+
+def clean(value: object) -> str:
+    r"""A text as people would write it: in Unicode, on one line, without padding; "" for anything else.
+
+    Examples
+    --------
+    >>> clean("caf\u00c3\u00a9  du\nport\0\0")
+    'café du port'
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in _text(value)).split())
+
+
+def sound(read: Callable[[], Any], otherwise: Any) -> Any:
+    """What a foreign reader gives, or a stand-in: damaged metadata is no reason to refuse a picture."""
+    try:
+        return read()
+    except Exception:  # Pillow's readers raise nearly anything
+        return otherwise
+
+
+def _block(exif: Image.Exif, tag: int) -> dict[int, Any]:
+    found: dict[int, Any] = sound(lambda: exif.get_ifd(tag), {})
+    return found
+
+
+def _gps_date(gps: dict[int, Any]) -> PartialDate | None:
+    date = read_date(_text(gps.get(_GPS_DATE)))
+    if date is None or date.precision != "day":
+        return date
+    time = gps.get(_GPS_TIME)
+    numbers = sound(lambda: [float(number) for number in time], []) if isinstance(time, tuple) else []
+    if len(numbers) != 3 or not all(0 <= number < 60 for number in numbers) or numbers[0] >= 24:
+        return date
+    hour, minute, second = (int(number) for number in numbers)
+    return PartialDate(date.start.replace(hour=hour, minute=minute, second=second))
+
+
+def _text(value: object) -> str:
+    """A text up to its end, its blanks untouched."""
+    if isinstance(value, tuple):  # several numbers or texts where one was meant
+        value = value[0] if value else ""
+    if isinstance(value, bytes):
+        text = _decoded(value)
+    elif isinstance(value, str):
+        text = repaired(value)
+    else:
+        return ""
+    return text.partition("\0")[0]
+
+
+def _decoded(value: bytes) -> str:
+    return _first_decoded(value, "utf-8", "cp1252")
+
+
+def _first_decoded(data: bytes, *encodings: str) -> str:
+    for encoding in encodings:
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return data.decode(encodings[-1], "replace")
+
+
+def _utf16(data: bytes, *, big: bool) -> str:
+    """UTF-16 by its mark, else by where the zeros of Latin letters stand, else in the block's byte order."""
+    data = data[: len(data) // 2 * 2]
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    even, odd = data[0::2].count(0), data[1::2].count(0)
+    if even != odd:
+        big = even > odd
+    return data.decode("utf-16-be" if big else "utf-16-le", "replace")
+
+
+def repaired(value: str) -> str:
+    """UTF-8 that was read as Latin-1, as Pillow reads EXIF: the standard nearly says so, programs do not."""
+    try:
+        return value.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return value

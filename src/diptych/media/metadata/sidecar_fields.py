@@ -1,0 +1,207 @@
+"""What sidecars say of a picture: XMP written by other programs, and the JSON of a Google Takeout.
+
+Keywords that this package wrote into a sidecar itself are left out: they are no person's. Which sidecar
+belongs to which picture is left to `sidecar_names`, what becomes of the fields to the caller.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from diptych.media.metadata.boilerplate import said
+from diptych.media.metadata.dates import first_date, trust
+from diptych.media.metadata.exif import clean
+from diptych.media.metadata.places import NOWHERE, Place, read_place
+from diptych.media.metadata.words import (
+    described_by,
+    once,
+    paths_and_people,
+    plain_keywords,
+    titled_by,
+    xmp_percent,
+    xmp_rating,
+)
+from diptych.media.metadata.xmp import LARGEST, tidy_keyword
+from diptych.media.metadata.xmp_fields import XmpFields, xmp_dates, xmp_place
+
+TAKEOUT_DATE = "Google Takeout photoTakenTime (UTC)"
+FAVOURITE = 5  # stars: a heart is all the rating that Google has
+_MARKS_OF_TAKEOUT = ("photoTakenTime", "geoData", "googlePhotosOrigin")
+
+
+@dataclass(frozen=True)
+class SidecarFields:
+    """What one sidecar says, or all sidecars of one file.
+
+    Attributes
+    ----------
+    captions, keywords : tuple of str
+        As in `diptych.media.Details`.
+    taken, taken_from
+        As in `diptych.media.Details`.
+    latitude, longitude : float, optional
+        In degrees; both or neither.
+    rating : int, optional
+        1 to 5 stars, 0 for "not rated", -1 for "rejected".
+    """
+
+    captions: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
+    taken: datetime | None = None
+    taken_from: str = ""
+    latitude: float | None = None
+    longitude: float | None = None
+    rating: int | None = None
+
+    def to_json(self) -> str:
+        """One line of JSON with all but the captions; "" where there is nothing to keep.
+
+        Examples
+        --------
+        >>> SidecarFields(keywords=("sea",), rating=4).to_json()
+        '{"keywords": ["sea"], "rating": 4}'
+        """
+        fields = {
+            "keywords": list(self.keywords),
+            "taken": self.taken and self.taken.isoformat(sep=" "),
+            "taken_from": self.taken_from,
+            "latitude": self.latitude,
+            "longitude": self.longitude,
+            "rating": self.rating,
+        }
+        kept = {name: value for name, value in fields.items() if value not in (None, "", [])}
+        return json.dumps(kept, ensure_ascii=False) if kept else ""
+
+    @classmethod
+    def from_json(cls, text: str) -> SidecarFields:
+        """The fields of `to_json`'s text.
+
+        Examples
+        --------
+        >>> SidecarFields.from_json('{"keywords": ["sea"], "taken": "2013-05-07 09:03:01"}').taken
+        datetime.datetime(2013, 5, 7, 9, 3, 1)
+        """
+        fields = json.loads(text) if text else {}
+        taken = fields.get("taken")
+        return cls(
+            keywords=tuple(fields.get("keywords", ())),
+            taken=datetime.fromisoformat(taken) if taken else None,
+            taken_from=fields.get("taken_from", ""),
+            latitude=fields.get("latitude"),
+            longitude=fields.get("longitude"),
+            rating=fields.get("rating"),
+        )
+
+
+def read_sidecar(name: str, data: bytes) -> SidecarFields:
+    """Read a sidecar; what is damaged, or no sidecar, says nothing.
+
+    Parameters
+    ----------
+    name : str
+        Its suffix tells XMP (.xmp) from Takeout's JSON (.json).
+    data : bytes
+
+    Examples
+    --------
+    >>> read_sidecar("IMG.jpg.json", b'{"photoTakenTime": {"timestamp": "1367917381"}}').taken
+    datetime.datetime(2013, 5, 7, 9, 3, 1)
+    """
+    if name.lower().endswith(".json"):
+        return _of_takeout(data)
+    return _of_xmp(data)
+
+
+def merge_fields(several: Iterable[SidecarFields]) -> SidecarFields:
+    """All captions and keywords, the most trusted date, the first place, the highest rating."""
+    parts = list(several)
+    dated = min((part for part in parts if part.taken), key=lambda part: trust(part.taken_from), default=None)
+    placed = next((part for part in parts if part.latitude is not None), None)
+    return SidecarFields(
+        captions=once(text for part in parts for text in part.captions),
+        keywords=once(word for part in parts for word in part.keywords),
+        taken=dated.taken if dated else None,
+        taken_from=dated.taken_from if dated else "",
+        latitude=placed.latitude if placed else None,
+        longitude=placed.longitude if placed else None,
+        rating=max((part.rating for part in parts if part.rating is not None), default=None),
+    )
+
+
+def _of_xmp(data: bytes) -> SidecarFields:
+    xmp = XmpFields([data], largest=LARGEST)
+    if not xmp:
+        return SidecarFields()
+    ours = {tidy_keyword(word) for word in xmp.texts("diptych:keywords")}
+    plain = [word for word in plain_keywords(xmp) if tidy_keyword(word) not in ours]
+    taken, taken_from = first_date(xmp_dates(xmp, "sidecar XMP "))
+    latitude, longitude = xmp_place(xmp)
+    rating = xmp_rating(xmp)
+    return SidecarFields(
+        captions=once(said(clean(text)) for text in (*described_by(xmp), *titled_by(xmp))),
+        keywords=once([*plain, *paths_and_people(xmp)]),
+        taken=taken,
+        taken_from=taken_from,
+        latitude=latitude,
+        longitude=longitude,
+        rating=xmp_percent(xmp) if rating is None else rating,
+    )
+
+
+def _of_takeout(data: bytes) -> SidecarFields:
+    fields = _object(data)
+    if not any(mark in fields for mark in _MARKS_OF_TAKEOUT):
+        return SidecarFields()
+    taken = _moment(fields.get("photoTakenTime"))
+    latitude, longitude = next(
+        (place for name in ("geoData", "geoDataExif") if (place := _place(fields.get(name))) != NOWHERE),
+        NOWHERE,
+    )
+    people = fields.get("people")
+    names = [one.get("name") for one in people if isinstance(one, dict)] if isinstance(people, list) else []
+    return SidecarFields(
+        captions=once([_text(fields.get("description"))]),
+        keywords=once(_text(name) for name in names),
+        taken=taken,
+        taken_from=TAKEOUT_DATE if taken else "",
+        latitude=latitude,
+        longitude=longitude,
+        rating=FAVOURITE if fields.get("favorited") is True else None,
+    )
+
+
+def _object(data: bytes) -> Mapping[str, Any]:
+    try:
+        value = json.loads(data.decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _moment(field: Any) -> datetime | None:
+    """Seconds since 1970; zero is what Google writes where it knows nothing."""
+    try:
+        seconds = int(field["timestamp"])
+        return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None) if seconds else None
+    except (TypeError, KeyError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _place(field: Any) -> Place:
+    if not isinstance(field, dict):
+        return NOWHERE
+    numbers = [field.get(name) for name in ("latitude", "longitude")]
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+        return NOWHERE
+    return read_place(numbers[0], "", numbers[1], "")
+
+
+def _text(value: Any) -> str:
+    """Google writes & as an entity in descriptions."""
+    return clean(html.unescape(value)) if isinstance(value, str) else ""

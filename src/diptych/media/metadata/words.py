@@ -1,0 +1,153 @@
+"""What people wrote into a picture: descriptions, titles, keywords, names and stars, from all its blocks.
+
+What cameras and programs put there by themselves is left out by `boilerplate`. Finding the blocks in a file
+is left to `blocks`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+
+from diptych.media.decoding import iptc
+from diptych.media.metadata import exif as exif_fields
+from diptych.media.metadata.blocks import Blocks
+from diptych.media.metadata.boilerplate import said
+from diptych.media.metadata.exif import clean
+from diptych.media.metadata.xmp_fields import XmpFields
+
+_DESCRIPTIONS = (
+    *("dc:description", "tiff:ImageDescription", "Iptc4xmpCore:AltTextAccessibility"),
+    *("Iptc4xmpCore:ExtDescrAccessibility", "exif:UserComment", "acdsee:caption", "acdsee:notes"),
+)
+_TITLES = ("dc:title", "photoshop:Headline")
+# Keywords that are paths, with what stands between their levels.
+_PATHS = (
+    *(("lr:hierarchicalSubject", "|"), ("digiKam:TagsList", "/"), ("MicrosoftPhoto:LastKeywordXMP", "/")),
+    *(("mediapro:CatalogSets", "|"), ("acdsee:keywords", "|")),
+)
+_PEOPLE = ("Iptc4xmpExt:PersonInImage", "mwg-rs:Name", "MPReg:PersonDisplayName")
+_PNG_DESCRIPTIONS, _PNG_TITLES, _PNG_KEYWORDS = (
+    ("description", "comment"),
+    ("title",),
+    ("keywords", "keyword"),
+)
+_INTERNAL = ("_digikam", "darktable|")  # what these programs note for themselves
+
+
+def captions_of(blocks: Blocks, xmp: XmpFields) -> tuple[str, ...]:
+    """Each description once, then each title; what cameras and programs say of themselves is left out."""
+    exif = blocks.exif
+    press = list(iptc_texts(blocks))
+    descriptions = [
+        exif_fields.description_of(exif),
+        *xmp.texts("dc:description"),
+        *(text for key, text in press if key == iptc.CAPTION),
+        exif_fields.user_comment_of(exif),
+        exif_fields.xp_text(exif, exif_fields.XP_COMMENT),
+        *described_by(xmp),
+        *_texts_of(blocks, _PNG_DESCRIPTIONS),
+    ]
+    titles = [
+        *titled_by(xmp),
+        exif_fields.xp_text(exif, exif_fields.XP_TITLE),
+        *(text for key, text in press if key in (iptc.TITLE, iptc.HEADLINE)),
+        *_texts_of(blocks, _PNG_TITLES),
+        exif_fields.xp_text(exif, exif_fields.XP_SUBJECT),
+    ]
+    maker, model = exif_fields.maker_and_model(exif)
+    own = (maker, model, exif_fields.software_of(exif))
+    return once(said(clean(text), own) for text in (*descriptions, *titles))
+
+
+def described_by(xmp: XmpFields) -> list[str]:
+    """The descriptions in XMP."""
+    return [text for name in _DESCRIPTIONS for text in xmp.texts(name)]
+
+
+def titled_by(xmp: XmpFields) -> list[str]:
+    """The titles in XMP."""
+    return [text for name in _TITLES for text in xmp.texts(name)]
+
+
+def keywords_of(blocks: Blocks, xmp: XmpFields) -> tuple[str, ...]:
+    """Each keyword once: plain ones, then paths with all their levels, then names of people."""
+    plain = [
+        *xmp.texts("dc:subject"),
+        *(text for key, text in iptc_texts(blocks) if key == iptc.KEYWORD),
+        *re.split("[;\0]", exif_fields.xp_text(blocks.exif, exif_fields.XP_KEYWORDS)),
+        *(word for text in _texts_of(blocks, _PNG_KEYWORDS) for word in re.split("[;,]", text)),
+    ]
+    return once([*_levels(plain, "|"), *paths_and_people(xmp)])
+
+
+def paths_and_people(xmp: XmpFields) -> list[str]:
+    """Every level of each keyword that is a path, and the path with "|" between; then names of people."""
+    paths = [word for name, between in _PATHS for word in _levels(xmp.texts(name), between)]
+    return [*paths, *(clean(text) for name in _PEOPLE for text in xmp.texts(name))]
+
+
+def plain_keywords(xmp: XmpFields) -> list[str]:
+    """The keywords of XMP's own list; those that are paths with all their levels."""
+    return list(_levels(xmp.texts("dc:subject"), "|"))
+
+
+def rating_in(blocks: Blocks, xmp: XmpFields) -> int | None:
+    """Stars, 0 to 5, or -1 for a rejected picture; None where nothing says."""
+    for rating in (xmp_rating(xmp), exif_fields.rating_of(blocks.exif), xmp_percent(xmp)):
+        if rating is not None:
+            return rating
+    return None
+
+
+def xmp_rating(xmp: XmpFields) -> int | None:
+    """The rating of XMP, or of ACDSee in XMP."""
+    for name in ("xmp:Rating", "acdsee:rating"):
+        value = _number(xmp.text(name))
+        if -1 <= value <= 5:
+            return round(value)
+    return None
+
+
+def xmp_percent(xmp: XmpFields) -> int | None:
+    """The rating that Windows writes into XMP, in per cent."""
+    value = _number(xmp.text("MicrosoftPhoto:Rating"))
+    return exif_fields.stars_of_percent(value) if 0 <= value <= 100 else None
+
+
+def iptc_texts(blocks: Blocks) -> Iterator[tuple[tuple[int, int], str]]:
+    """(data set, text) of each text in the press photographers' blocks."""
+    for block in blocks.iptc:
+        for key, value in iptc.data_sets(block):
+            yield key, clean(value)
+
+
+def once(texts: Iterable[str]) -> tuple[str, ...]:
+    """Each text once, without empty ones."""
+    return tuple(dict.fromkeys(text for text in texts if text))
+
+
+def _levels(texts: Iterable[str], between: str) -> Iterator[str]:
+    """The levels of each path, and the whole of it: "places|sea" is places, sea and places|sea."""
+    for text in texts:
+        word = clean(text)
+        if word.casefold().startswith(_INTERNAL):
+            continue
+        levels = [level.strip() for level in word.split(between) if level.strip()]
+        if len(levels) < 2:
+            yield word
+        else:
+            yield from (*levels, "|".join(levels))
+
+
+def _texts_of(blocks: Blocks, names: Iterable[str]) -> list[str]:
+    """Texts of these names, as PNG chunks have them, and comments of other formats."""
+    return [text for wanted in names for name, text in blocks.texts if name.strip().casefold() == wanted]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

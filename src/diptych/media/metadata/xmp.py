@@ -1,0 +1,367 @@
+"""Keywords in XMP sidecars: put into what is there, and taken out again, with every other byte left alone.
+
+The text is not read and written anew, which would lose comments, packet marks, prefixes and the order that
+other programs know: the places are found with a parser, and only there something is put in or cut out. What
+was put in is listed in a property of this package's own, so that a person's keywords are never taken for
+ours. Which file belongs to which picture is left to the caller.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from xml.parsers import expat
+from xml.sax.saxutils import escape
+
+from diptych.errors import ImageError
+from diptych.media.metadata.xmp_fields import encoding_of
+
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+DC = "http://purl.org/dc/elements/1.1/"
+OURS = "urn:diptych:1.0:"  # of the list of keywords that were put in
+TOOLKIT = "diptych"
+LARGEST = 2**24  # bytes of a sidecar that is still read; darktable's masks take megabytes
+_META = "adobe:ns:meta/"
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_LISTS = (f"{RDF} Bag", f"{RDF} Seq", f"{RDF} Alt")
+
+_EMPTY = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="{_META}" x:xmptk="{TOOLKIT}">
+ <rdf:RDF xmlns:rdf="{RDF}">
+  <rdf:Description rdf:about="">
+  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>
+"""
+
+
+@dataclass
+class _Node:
+    """An element and where it stands, in bytes: <start ... tag_end> ... <inner_end ... end>."""
+
+    name: str  # namespace, a space, local name
+    attributes: dict[str, str]
+    start: int
+    tag_end: int
+    inner_end: int = 0
+    end: int = 0
+    pieces: list[str] = field(default_factory=list)  # of its text, as the parser hands them on
+    children: list[_Node] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """What stands directly in it."""
+        return "".join(self.pieces)
+
+    @property
+    def closed(self) -> bool:
+        """Written as <name/>."""
+        return self.end == self.tag_end
+
+    def walk(self) -> Iterator[_Node]:
+        """Itself and all below it, in order."""
+        waiting = [self]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting.extend(reversed(node.children))
+
+
+def tidy_keyword(text: str) -> str:
+    r"""A keyword as XML can hold it: one line, no characters that steer.
+
+    Examples
+    --------
+    >>> tidy_keyword("  old\ntown\x07 ")
+    'old town'
+    """
+    visible = "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
+    return " ".join(_NOT_IN_XML.sub("", visible).split())
+
+
+def merge_keywords(old: bytes | None, wanted: Sequence[str]) -> bytes | None:
+    """A sidecar whose keywords are a person's own and the wanted ones.
+
+    Parameters
+    ----------
+    old : bytes or None
+        The sidecar as it is; None where there is none.
+    wanted : sequence of str
+        What there should be besides the person's own. What an earlier call put in and is not wanted any more
+        is taken out; a keyword that is the person's own already is left to them.
+
+    Returns
+    -------
+    bytes or None
+        The new sidecar; the same bytes where nothing has to change; None where there is nothing to keep: it
+        was made here, and holds nothing else.
+
+    Raises
+    ------
+    ImageError
+        The sidecar is no XMP, declares types or entities, or is too large.
+
+    Notes
+    -----
+    XMP part 1 (ISO 16684-1): `dc:subject` is an unordered array of texts.
+
+    Examples
+    --------
+    >>> made = merge_keywords(None, ["dog", "snow"])
+    >>> keywords_in(made)
+    (('dog', 'snow'), ('dog', 'snow'))
+    >>> print(merge_keywords(made, []))
+    None
+    """
+    tidy = (tidy_keyword(word) for word in wanted)
+    words = list(dict.fromkeys(word for word in tidy if word))
+    if old is None:
+        return _put(_EMPTY.encode(), words) if words else None
+    text, encoding, mark = _decoded(old)
+    tree = _parsed(text)
+    _, ours = _keywords(tree)
+    if set(ours) == set(words) and _clean_lists(tree):
+        return old
+    bare = _without(text, ours)
+    left = set(_keywords(_parsed(bare))[0])
+    words = [word for word in words if word not in left]
+    if not words and _holds_nothing(bare):
+        return None
+    new = _put(bare, words) if words else bare
+    return old if new == text else mark + new.decode().encode(encoding)
+
+
+def keywords_in(data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """All keywords of a sidecar, and those of them that were put in here.
+
+    Raises
+    ------
+    ImageError
+        As for `merge_keywords`.
+    """
+    found, ours = _keywords(_parsed(_decoded(data)[0]))
+    return tuple(found), tuple(ours)
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+def _decoded(data: bytes) -> tuple[bytes, str, bytes]:
+    """The text in UTF-8, the encoding to go back to, and a byte order mark."""
+    if len(data) > LARGEST:
+        raise ImageError(f"{len(data):,} bytes, over the limit of {LARGEST:,} for a sidecar")
+    encoding, mark = encoding_of(data), b""
+    for start, plain in (
+        (b"\xff\xfe\0\0", "utf-32-le"), (b"\0\0\xfe\xff", "utf-32-be"), (b"\xef\xbb\xbf", "utf-8"),
+        (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"),
+    ):  # fmt: skip
+        if data.startswith(start):
+            encoding, mark = plain, start
+            break
+    try:
+        text = data[len(mark) :].decode(encoding)
+    except UnicodeError as error:
+        raise ImageError(f"not XMP: {error}") from error
+    declared = re.match(r"""<\?xml[^>]*encoding\s*=\s*["']([^"']+)""", text)
+    if declared and not declared[1].lower().replace("_", "-").startswith(("utf-8", "utf-16", "utf-32")):
+        raise ImageError(f"the sidecar is in {declared[1]}: XMP is in UTF-8, UTF-16 or UTF-32")
+    return text.encode(), encoding, mark
+
+
+def _parsed(text: bytes) -> _Node:
+    parser = expat.ParserCreate("utf-8", " ")  # whatever encoding it had on disk
+    root = _Node("", {}, 0, 0)
+    parser.buffer_text = True
+    open_nodes = [root]
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        at = parser.CurrentByteIndex
+        node = _Node(name, attributes, at, _tag_end(text, at))
+        open_nodes[-1].children.append(node)
+        open_nodes.append(node)
+
+    def end(_: str) -> None:
+        node = open_nodes.pop()
+        if text[node.tag_end - 2 : node.tag_end] == b"/>":
+            node.inner_end = node.end = node.tag_end
+        else:
+            node.inner_end = parser.CurrentByteIndex
+            node.end = text.index(b">", node.inner_end) + 1
+
+    def characters(data: str) -> None:
+        open_nodes[-1].pieces.append(data)
+
+    def refuse(*_: object) -> None:
+        raise ImageError("the sidecar declares types or entities, as XMP never does: it was not read")
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = characters, refuse
+    try:
+        parser.Parse(text, True)
+    except expat.ExpatError as error:
+        raise ImageError(f"not XMP: {error}") from error
+    if _description(root) is None:
+        raise ImageError("not XMP: there is no rdf:RDF with an rdf:Description in it")
+    return root
+
+
+def _tag_end(text: bytes, at: int) -> int:
+    """Behind the > of a start tag; one inside quotes does not count."""
+    quote = 0
+    for place in range(at, len(text)):
+        letter = text[place]
+        if quote:
+            quote = 0 if letter == quote else quote
+        elif letter in b"\"'":
+            quote = letter
+        elif letter == ord(">"):
+            return place + 1
+    return len(text)
+
+
+def _description(root: _Node) -> _Node | None:
+    """The first description, which every property may stand in."""
+    for node in root.walk():
+        if node.name == f"{RDF} RDF":
+            return next((child for child in node.children if child.name == f"{RDF} Description"), None)
+    return None
+
+
+def _property(root: _Node, name: str) -> _Node | None:
+    for node in root.walk():
+        if node.name == f"{RDF} RDF":
+            for description in node.children:
+                for child in description.children:
+                    if child.name == name:
+                        return child
+    return None
+
+
+def _items(node: _Node | None) -> list[_Node]:
+    """The items of a property's list."""
+    if node is None:
+        return []
+    return [item for child in node.children if child.name in _LISTS for item in child.children]
+
+
+def _keywords(root: _Node) -> tuple[list[str], list[str]]:
+    """All keywords, and ours among them."""
+    subject = _property(root, f"{DC} subject")
+    found = [tidy_keyword(item.text) for item in _items(subject)]
+    if subject is not None and not subject.children and subject.text.strip():
+        found.append(tidy_keyword(subject.text))  # not a list, as it should be
+    description = _description(root)
+    assert description is not None
+    if plain := description.attributes.get(f"{DC} subject"):
+        found.append(tidy_keyword(plain))
+    ours = [tidy_keyword(item.text) for item in _items(_property(root, f"{OURS} keywords"))]
+    there = set(found)
+    return found, [word for word in ours if word in there]
+
+
+def _clean_lists(root: _Node) -> bool:
+    """Whether our list says what is there: another program may have taken keywords away."""
+    listed = len(_items(_property(root, f"{OURS} keywords")))
+    return listed == len(_keywords(root)[1])
+
+
+def _holds_nothing(text: bytes) -> bool:
+    """A sidecar that was made here and has no property left."""
+    root = _parsed(text)
+    made = any(node.attributes.get(f"{_META} xmptk") == TOOLKIT for node in root.walk())
+    described = [node for node in root.walk() if node.name == f"{RDF} Description"]
+    return made and not any(
+        node.children or set(node.attributes) - {f"{RDF} about", "about"} for node in described
+    )
+
+
+# ---------------------------------------------------------------------------------------------- writing
+
+
+def _without(text: bytes, keywords: Sequence[str]) -> bytes:
+    """The text without these keywords, which are ours, and their list."""
+    root, ours = _parsed(text), set(keywords)
+    gone = [_property(root, f"{OURS} keywords")]
+    subject = _property(root, f"{DC} subject")
+    items = _items(subject)
+    cut: list[_Node | None] = [item for item in items if tidy_keyword(item.text) in ours]
+    gone += [subject] if cut and len(cut) == len(items) else cut
+    spans = [_with_space_before(text, node) for node in gone if node is not None]
+    kept, at = [], 0
+    for start, end in sorted(spans):
+        kept.append(text[at:start])
+        at = max(end, at)
+    return b"".join([*kept, text[at:]])
+
+
+def _with_space_before(text: bytes, node: _Node) -> tuple[int, int]:
+    start = node.start
+    while text[start - 1 : start].isspace():
+        start -= 1
+    return start, node.end
+
+
+def _put(text: bytes, words: Sequence[str]) -> bytes:
+    """The text with keywords in it, and the list that says they are ours."""
+    root = _parsed(text)
+    subject = _property(root, f"{DC} subject")
+    if any(f"{DC} subject" in node.attributes for node in root.walk()):
+        raise ImageError("the sidecar has its keywords in an attribute, where XMP wants a list: left alone")
+    lists = [] if subject is None else [child for child in subject.children if child.name in _LISTS]
+    if subject is None:
+        text = _append_property(text, "dc:subject", f'xmlns:dc="{DC}"', words)
+    elif lists:
+        text = _append_items(text, lists[0], words)
+    elif subject.text.strip():
+        own = f'<rdf:Bag xmlns:rdf="{RDF}"><rdf:li>{escape(subject.text.strip())}</rdf:li></rdf:Bag>'
+        text = text[: subject.tag_end] + own.encode() + text[subject.inner_end :]
+        return _put(text, words)
+    else:  # <dc:subject/>
+        start, end = _with_space_before(text, subject)
+        return _put(text[:start] + text[end:], words)
+    return _append_property(text, "diptych:keywords", f'xmlns:diptych="{OURS}"', words)
+
+
+def _append_items(text: bytes, bag: _Node, words: Sequence[str]) -> bytes:
+    """Items behind the last one, in the list's own prefix and with the last one's indentation."""
+    opening = text[bag.start : bag.tag_end]
+    name = re.match(rb"<([^\s/>]+)", opening)
+    assert name is not None
+    prefix = name[1].rpartition(b":")[0]
+    tag = (prefix + b":li" if prefix else b"li").decode()
+    if bag.closed:
+        opened = opening[: opening.rindex(b"/")].rstrip() + b">"
+        inner = _listed(words, tag, "").encode()
+        return text[: bag.start] + opened + inner + b"</" + name[1] + b">" + text[bag.end :]
+    at, space = bag.tag_end, b""
+    if bag.children:
+        last = bag.children[-1]
+        space, at = text[_with_space_before(text, last)[0] : last.start], last.end
+    return text[:at] + _listed(words, tag, space.decode()).encode() + text[at:]
+
+
+def _append_property(text: bytes, name: str, declared: str, words: Sequence[str]) -> bytes:
+    """A property behind the last one of the first description; it declares its own prefixes."""
+    description = _description(_parsed(text))
+    assert description is not None
+    inner = (
+        f'\n   <{name} {declared} xmlns:rdf="{RDF}">\n    <rdf:Bag>'
+        + _listed(words, "rdf:li", "\n     ")
+        + f"\n    </rdf:Bag>\n   </{name}>"
+    ).encode()
+    if description.closed:
+        opening = text[description.start : description.tag_end]
+        name_there = re.match(rb"<([^\s/>]+)", opening)
+        assert name_there is not None
+        opened = opening[: opening.rindex(b"/")].rstrip() + b">"
+        closing = b"\n  </" + name_there[1] + b">"
+        return text[: description.start] + opened + inner + closing + text[description.end :]
+    at = description.children[-1].end if description.children else description.tag_end
+    return text[:at] + inner + text[at:]
+
+
+def _listed(words: Sequence[str], tag: str, space: str) -> str:
+    return "".join(f"{space}<{tag}>{escape(word)}</{tag}>" for word in words)

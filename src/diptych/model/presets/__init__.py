@@ -1,0 +1,1 @@
+"""Architectures by name, with the names of open_clip and timm."""

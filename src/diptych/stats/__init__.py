@@ -1,0 +1,1 @@
+"""Statistics on arrays: metrics, rankings, confidence intervals, paired tests, differences between groups."""

@@ -1,0 +1,149 @@
+"""How many pairs of an epoch each lane of a stream has, by the counts of its shards (`manifest.py`)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import DataError
+from diptych.files.locations import PIPE
+from diptych.training.data.order import Visits
+from diptych.training.data.sources.manifest import ShardCounts, changed_shards, count_shards
+
+
+@dataclass(frozen=True)
+class ShardGroup:
+    """The shards of one source.
+
+    Parameters
+    ----------
+    locations : sequence of str
+    json_only : bool
+        Whether captions are read from JSON alone: a picture with a .txt is no pair then.
+    tries, seconds : int, float
+        How often to try a shard that fails, and how long to wait before the second try.
+    """
+
+    locations: Sequence[str]
+    json_only: bool
+    tries: int
+    seconds: float
+
+
+class StreamLengths:
+    """Counts of the shards of every source, made when they are first needed.
+
+    Parameters
+    ----------
+    groups : sequence of ShardGroup
+    workers : int
+        Processes that read headers.
+    """
+
+    def __init__(self, groups: Sequence[ShardGroup], workers: int) -> None:
+        self.groups, self.workers = groups, workers
+        self._counts: list[list[ShardCounts | DataError]] = []
+
+    def count(self, counting: Callable[[int], Callable[[int], None]] | None = None) -> None:
+        """Count all shards.
+
+        Parameters
+        ----------
+        counting : callable, optional
+            Told how many shards have to be read, if any; gives the function that is told of each.
+
+        Raises
+        ------
+        DataError
+            Commands are among them.
+        """
+        locations = [location for group in self.groups for location in group.locations]
+        if pipes := [location for location in locations if location.startswith(PIPE)]:
+            raise DataError(
+                f"how many pairs {pipes[0]!r} gives is not known before it has run: say how many usable "
+                "pairs an epoch has, with pairs_per_epoch (--pairs-per-epoch)"
+            )
+        self._counts = [
+            count_shards(
+                group.locations,
+                workers=self.workers,
+                tries=group.tries,
+                seconds=group.seconds,
+                counting=counting,
+            )
+            for group in self.groups
+        ]
+        failed = [error for counts in self._counts for error in counts if isinstance(error, DataError)]
+        if failed:
+            warnings.warn(
+                f"{_shards(len(failed))} of {len(locations)} could not be counted, so the schedule is made "
+                f"without {'it' if len(failed) == 1 else 'them'} ({failed[0]})",
+                stacklevel=2,
+            )
+
+    def count_changed(self) -> None:
+        """Count again what was replaced since it was counted, and warn of it."""
+        changed = [
+            location
+            for group, counts in zip(self.groups, self._counts, strict=False)  # none before the first count
+            for location in changed_shards(group.locations, counts)
+        ]
+        if changed:
+            self.count()
+            warnings.warn(
+                f"{_shards(len(changed))} changed since the run was planned ({changed[0]}): the schedule "
+                "stays as it is",
+                stacklevel=2,
+            )
+
+    def lane_pairs(self, visits: Visits, lanes: int, by_shard: bool) -> list[float]:
+        """Count the pairs that each lane reads in an epoch.
+
+        Parameters
+        ----------
+        visits : Visits
+            The epoch's shards, in order.
+        lanes : int
+        by_shard : bool
+            Whether a lane reads whole shards; else its share of each, as `lanes.Lane` deals them.
+
+        Returns
+        -------
+        list of float
+            Exact where every record is a pair or there is one lane: which records are no pairs is not
+            known, so they are taken to be spread evenly.
+        """
+        if not self._counts:
+            self.count()
+        records, pairs = np.zeros(len(visits), np.int64), np.zeros(len(visits), np.int64)
+        for part in range(len(self.groups)):
+            here = visits.part == part
+            of_records, of_pairs = self._lengths(part)
+            records[here], pairs[here] = of_records[visits.index[here]], of_pairs[visits.index[here]]
+        if by_shard:
+            return [float(pairs[lane::lanes].sum()) for lane in range(lanes)]
+        # Lane l reads record n of visit v where (n + v) % lanes == l: the first is n = (l - v) % lanes.
+        # Two lanes, a shard of 5 as visit 1: lane 0 reads n = 1, 3 and lane 1 reads n = 0, 2, 4.
+        numbers, usable = np.arange(len(visits)), pairs / np.maximum(records, 1)
+        firsts = [(lane - numbers) % lanes for lane in range(lanes)]
+        read = [np.maximum(0, -(-(records - first) // lanes)) for first in firsts]
+        return [round(float((count * usable).sum()), 6) for count in read]
+
+    def _lengths(self, part: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Records and pairs of each shard of a source, 0 where they could not be counted."""
+        counted = [counts if isinstance(counts, ShardCounts) else None for counts in self._counts[part]]
+        json_only = self.groups[part].json_only
+        records = [counts.records if counts else 0 for counts in counted]
+        pairs = [
+            0 if counts is None else counts.pairs_with_json if json_only else counts.pairs
+            for counts in counted
+        ]
+        return np.array(records, np.int64), np.array(pairs, np.int64)
+
+
+def _shards(count: int) -> str:
+    return f"{count} shard{'' if count == 1 else 's'}"

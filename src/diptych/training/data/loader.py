@@ -1,0 +1,268 @@
+"""Batches of pairs, in an order and with a chance that no worker, cache, bad record or restart can change.
+
+Threads decode and crop (Pillow and torch let go of the interpreter meanwhile), a bounded number of batches
+ahead. Where training stands in an epoch is a number for each lane (`batch.py`), `Batch.positions`: how many
+of its visits are consumed. The model and the steps are the trainer's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeVar
+
+import numpy as np
+
+from diptych.errors import DataError
+from diptych.inputs import CLIP_MEAN, CLIP_STD
+from diptych.training.data.augment import AugmentConfig
+from diptych.training.data.batch import Batch, Batcher, Finish, Piece, Positions, Share, Tokenize
+from diptych.training.data.negatives import Negatives
+from diptych.training.data.order import Order, Visits
+from diptych.training.data.pictures import side_for
+from diptych.training.data.prepare import prepare
+from diptych.training.data.reader import Reader, Report
+from diptych.training.data.sources.records import Description, Source
+
+CACHE_BUDGET = 4 * 2**30  # bytes
+CHUNK = 32  # visits handed to a worker at a time
+AHEAD = 2  # batches prepared ahead
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Several sets of pairs and how often an epoch visits each.
+
+    Parameters
+    ----------
+    parts : tuple of (description, repeat)
+        2.5 visits each record twice or three times an epoch, in turn; 0.1 once in ten epochs.
+
+    Examples
+    --------
+    >>> from diptych.training.data.sources.sources import TarPairs
+    >>> Mixture(((TarPairs("flickr/{0..2}.tar"), 3.0), (TarPairs("more.tar"), 1.0))).parts[0][1]
+    3.0
+    """
+
+    parts: tuple[tuple[Description, float], ...]
+
+    def open(self) -> list[tuple[Source, float]]:
+        """Index every part."""
+        return [(description.open(), repeat) for description, repeat in self.parts]
+
+
+class PairLoader:
+    """Batches from several sources of pairs.
+
+    Parameters
+    ----------
+    data : Mixture or sequence of (Source, repeat)
+    tokenizer : callable
+        `diptych.inputs.Tokenizer`: texts to (N, L) int64.
+    batch_size, image_size : int
+        Pairs a batch; side in pixels.
+    augment : AugmentConfig or None
+        None takes the middle square and the first caption, as for validation.
+    seed : int
+    mean, std : 3 numbers each
+        Of the model's preprocessing.
+    workers : int
+        Threads that decode; the batches do not depend on it.
+    cache : "auto", True or False
+        Keep decoded pictures (shorter side 1.25 to 2 times `image_size`) in memory, up to `cache_budget`
+        bytes. "auto" does if all of them fit into that and into a quarter of the free memory. Changes only
+        the speed.
+    drop_last : bool
+        Leave out an epoch's last, smaller batch.
+    share : Share
+        Which part of each batch to make; `batch_size` counts all parts.
+    negatives : Negatives, optional
+        Near misses to go with the captions.
+
+    Notes
+    -----
+    A bad record is left out and counted; the batches are those of the same data without it, bit by bit.
+    """
+
+    def __init__(
+        self,
+        data: Mixture | Sequence[tuple[Source, float]],
+        tokenizer: Tokenize,
+        *,
+        batch_size: int,
+        image_size: int,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        mean: Sequence[float] = CLIP_MEAN,
+        std: Sequence[float] = CLIP_STD,
+        workers: int = 2,
+        cache: str | bool = "auto",
+        cache_budget: int = CACHE_BUDGET,
+        drop_last: bool = True,
+        share: Share = Share(),  # noqa: B008 - frozen
+        negatives: Negatives | None = None,
+    ) -> None:
+        if batch_size < 1 or image_size < 1 or workers < 1:
+            raise DataError(
+                f"batch_size {batch_size}, image_size {image_size}, workers {workers}: expected 1 or more"
+            )
+        parts = data.open() if isinstance(data, Mixture) else list(data)
+        self.sources = [source for source, _ in parts]
+        if sum(map(len, self.sources)) == 0:
+            raise DataError("there is nothing to load: no source holds a record")
+        self.augment, self.drop_last, self.share = augment, drop_last, share
+        self.batch_size, self.image_size, self.workers = batch_size, image_size, workers
+        finish = Finish(augment, tuple(mean), tuple(std))
+        self.batcher = Batcher(batch_size, share, tokenizer, finish, drop_last, negatives)
+        self.order = Order(
+            [source.hashes() for source in self.sources], [repeat for _, repeat in parts], seed
+        )
+        side = side_for(image_size, 1.0 if augment is None else augment.scale[0])
+        self.reader = Reader(self.sources, side, cache, cache_budget)
+
+    @property
+    def report(self) -> Report:
+        """Records found unusable so far."""
+        return self.reader.report
+
+    @property
+    def cached(self) -> bool:
+        """Whether decoded pictures are kept in memory."""
+        return self.reader.cache is not None
+
+    def steps(self, epoch: int) -> int:
+        """Count an epoch's batches: exact after `scan`, before it bad records may make it fewer."""
+        if self.share.lanes == 1:
+            counts = (self.order.counts(part, epoch)[~bad].sum() for part, bad in enumerate(self.reader.bad))
+            visits = int(sum(counts))
+            return visits // self.batch_size if self.drop_last else -(-visits // self.batch_size)
+        visited = self.order.epoch(epoch)
+        good = np.ones(len(visited), np.bool_)
+        for part, bad in enumerate(self.reader.bad):
+            here = visited.part == part
+            good[here] = ~bad[visited.index[here]]
+        lanes = self.share.lanes  # the shortest lane ends the epoch
+        return min(int(good[lane::lanes].sum()) // self.batcher.each for lane in range(lanes))
+
+    def scan(self, progress: Callable[[int], None] | None = None) -> Report:
+        """Read and decode every record once: fills the cache, finds the bad records, makes `steps` exact.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with the number of records done since the last call.
+        """
+        spans = [
+            (part, range(start, min(start + CHUNK, len(source))))
+            for part, source in enumerate(self.sources)
+            for start in range(0, len(source), CHUNK)
+        ]
+        with ThreadPoolExecutor(self.workers, "diptych-scan") as pool:
+            try:
+                for done in _ahead(pool, self._scan, spans, 4 * self.workers):
+                    if progress is not None:
+                        progress(done)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return self.report
+
+    def prepare(self, scanning: Callable[[int], Callable[[int], None]]) -> None:
+        """Scan, where pictures are kept in memory; `scanning` is told the number of records."""
+        if self.cached:
+            self.scan(scanning(sum(map(len, self.sources))))
+
+    def close(self) -> None:
+        """Nothing works in the background between batches."""
+
+    def batches(self, epoch: int, positions: Positions = MappingProxyType({})) -> Iterator[Batch]:
+        """Give an epoch's batches.
+
+        Parameters
+        ----------
+        epoch : int
+        positions : mapping of lane to int
+            `Batch.positions` of the last batch that was used, of all lanes that are read here, to go on after
+            it.
+
+        Yields
+        ------
+        Batch
+            Bitwise the same whatever the number of workers, the cache and the start.
+
+        Raises
+        ------
+        DataError
+            A whole epoch that does not fill one batch.
+        """
+        visits, empty = self.order.epoch(epoch), True
+        with ThreadPoolExecutor(self.workers, "diptych-pairs") as pool:
+            try:
+                lanes = {
+                    lane: self._lane(pool, visits, lane, int(positions.get(lane, 0)))
+                    for lane in self.batcher.lanes
+                }
+                for batch in self.batcher.batches(lanes, epoch):
+                    empty = False
+                    yield batch
+            finally:
+                # Also when the caller leaves early: what has not begun never does.
+                pool.shutdown(cancel_futures=True)
+        if empty and not positions:
+            raise DataError(
+                f"epoch {epoch} has fewer usable pairs (of {len(visits)}) than one batch, {self.batch_size} "
+                f"({self.report}): lower the batch size or look at the data"
+            )
+
+    def _lane(self, pool: ThreadPoolExecutor, visits: Visits, lane: int, position: int) -> Iterator[Piece]:
+        """One lane's pairs: one visit in as many as there are lanes. `position` counts this lane's."""
+        own = visits[lane :: self.share.lanes]
+        spans = [(own, range(n, min(n + CHUNK, len(own)))) for n in range(position, len(own), CHUNK)]
+        ahead = AHEAD * -(-self.batcher.each // CHUNK) + self.workers
+        return _ahead(pool, self._load, spans, ahead)
+
+    def _load(self, visits: Visits, span: range) -> Piece:
+        """Worker: the good pairs among some visits, cropped."""
+        started = time.perf_counter()
+        here = slice(span.start, span.stop)
+        part, index, number = visits.part[here], visits.index[here], visits.number[here]
+        found = [self.reader.pair(*visit) for visit in zip(part.tolist(), index.tolist(), strict=True)]
+        good = np.array([n for n, pair in enumerate(found) if pair is not None], np.int64)
+        usable = [pair for pair in found if pair is not None]
+        crops, captions, whole = prepare(usable, number[good], self.augment, self.image_size)
+        records = [(self.sources[part[n]], int(index[n])) for n in good]
+        return Piece(
+            crops=crops,
+            captions=captions,
+            groups=[source.label(n) or text for (source, n), text in zip(records, whole, strict=True)],
+            keys=[source.key(n) for source, n in records],
+            numbers=number[good],
+            ends=(span.start + good + 1).tolist(),
+            seconds=(time.perf_counter() - started) / max(1, len(good)),
+        )
+
+    def _scan(self, part: int, span: range) -> int:
+        for index in span:
+            self.reader.pair(part, index)
+        return len(span)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, work: Callable[[A, range], T], tasks: Sequence[tuple[A, range]], ahead: int
+) -> Iterator[T]:
+    """Run tasks in threads, at most `ahead` at a time, and give their results in order."""
+    running: deque[Future[T]] = deque()
+    for task in tasks:
+        running.append(pool.submit(work, *task))
+        if len(running) >= ahead:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()

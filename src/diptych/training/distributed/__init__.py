@@ -1,0 +1,1 @@
+"""Several processes and accelerators: process groups, sharding, memory planning, watchdog."""

@@ -1,0 +1,99 @@
+"""How a model is wrapped for several processes: sharded by FSDP2, and what no wrapper may touch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from diptych.model.blocks import ResidualAttentionBlock
+from diptych.model.resnet import Bottleneck
+from diptych.model.statistics import batch_norms
+from diptych.model.text.roberta import RobertaLayer
+from diptych.model.timm_trunk import TimmTrunk
+from diptych.training.objectives.objective import Objective
+
+Parallel = Literal["ddp", "fsdp"]
+
+
+def outside_parameters(objective: Objective, parallel: Parallel) -> list[nn.Parameter]:
+    """Parameters that the wrapper leaves alone: each process has them whole, and averages their gradients.
+
+    Those of the loss: DDP would wait for gradients that come from the loss and not from the towers. With
+    FSDP2 also numbers without a dimension, which cannot be sharded, and batch norms: their kernels want
+    float32 beside float32 statistics, whatever the precision of the towers.
+    """
+    outside = list(objective.loss_parameters())
+    if parallel == "fsdp":
+        outside += [p for p in objective.parameters() if p.ndim == 0]
+        outside += [p for norm in batch_norms(objective) for p in norm.parameters()]
+    return list({id(p): p for p in outside}.values())
+
+
+def keep_tokens_on_host(objective: nn.Module) -> None:
+    """Let `forward` get its tokens on the CPU, whatever a wrapper does with the tensors among its arguments.
+
+    FSDP2 sends all of them to the GPU, and the text towers read the ids on the host. It leaves NumPy arrays
+    alone, so the tokens pass its hook as one. Call this after the wrapper has put its hook in place.
+
+    Parameters
+    ----------
+    objective : Objective
+        Called with images and tokens, either of which may be None.
+    """
+
+    def to_array(_: nn.Module, arguments: tuple[Any, Tensor | None]) -> tuple[Any, Any]:
+        images, tokens = arguments
+        return images, None if tokens is None else tokens.numpy()
+
+    def to_tensor(_: nn.Module, arguments: tuple[Any, Any]) -> tuple[Any, Tensor | None]:
+        images, tokens = arguments
+        return images, None if tokens is None else torch.from_numpy(tokens)
+
+    objective.register_forward_pre_hook(to_array, prepend=True)
+    objective.register_forward_pre_hook(to_tensor)
+
+
+def sharding_blocks(objective: Objective) -> list[nn.Module]:
+    """Modules that FSDP2 gathers one after the other; what is in none of them is gathered with the whole."""
+    blocks: list[nn.Module] = []
+    for module in objective.modules():
+        if isinstance(module, ResidualAttentionBlock | Bottleneck | RobertaLayer):
+            blocks.append(module)
+        elif isinstance(module, TimmTrunk):
+            blocks += module.blocks()
+    return blocks
+
+
+def sharded_groups(objective: Objective) -> tuple[int, list[int]]:
+    """Numbers in the parameters outside all blocks, and in those of each block."""
+    outside = {id(p) for p in outside_parameters(objective, "fsdp")}
+    blocks = [[p for p in m.parameters() if id(p) not in outside] for m in sharding_blocks(objective)]
+    inside = outside | {id(p) for block in blocks for p in block}
+    root = sum(p.numel() for p in objective.parameters() if id(p) not in inside)
+    return root, [sum(p.numel() for p in block) for block in blocks]
+
+
+def shard(objective: Objective, dtype: torch.dtype, outside: set[nn.Parameter], device_type: str) -> None:
+    """FSDP2: a group for each block, and one for the rest.
+
+    Parameters are gathered in the towers' precision, so that autocast finds nothing to cast: its copies would
+    be kept for the backward pass, the whole model on every process. Gradients are summed in float32.
+    Inputs are not cast: as with DDP, the residual stream stays what autocast makes of it.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # take a second to import
+
+    half = dtype in (torch.bfloat16, torch.float16)
+    policy = MixedPrecisionPolicy(
+        param_dtype=dtype if half else None,
+        reduce_dtype=torch.float32 if half else None,
+        cast_forward_inputs=False,
+    )
+    mesh = init_device_mesh(device_type, (dist.get_world_size(),))
+    options: dict[str, Any] = {"mesh": mesh, "mp_policy": policy, "ignored_params": outside}
+    for block in sharding_blocks(objective):
+        fully_shard(block, reshard_after_forward=True, **options)
+    fully_shard(objective, reshard_after_forward=True, **options)

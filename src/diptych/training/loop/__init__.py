@@ -1,0 +1,1 @@
+"""The training loop: trainer, learner, optimiser, meters, loggers."""

@@ -1,0 +1,1 @@
+"""Training objectives: contrastive, captioning, prediction; and how encoders are tuned."""

@@ -1,0 +1,116 @@
+"""What a config trains: the model at its start, its objective, and its teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from diptych.errors import TrainingError
+from diptych.model.clip import CLIP
+from diptych.model.initialise import build, initialise
+from diptych.model.timm_trunk import fill_buffers
+from diptych.training.config import TrainConfig
+from diptych.training.data.order import hash_keys
+from diptych.training.objectives.objective import Contrastive, Objective
+from diptych.training.objectives.predicting import BagPrediction, CaptionPrediction, Classification
+from diptych.training.objectives.tuning import add_low_rank, locked_parameters
+from diptych.weights import ModelSpec, load_checkpoint
+
+
+def build_model(config: TrainConfig, device: torch.device, *, plain: bool = False) -> CLIP:
+    """The model at its start; see `build_objective`.
+
+    The picture tower's memory is laid out channels last, except where it is to be sharded: FSDP2 takes
+    contiguous parameters only.
+    """
+    model = build(config.architecture, device=device, seed=config.seed)
+    if device.type != "meta":
+        model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if plain:
+        return model
+    locked = locked_parameters(
+        model, config.lock, groups=config.lock_image_unlocked_groups, layers=config.lock_text_unlocked_layers
+    )
+    if config.lora:
+        add_low_rank(model, config.lora, config.lora_alpha, seed=config.seed, locked=locked)
+    for parameter in locked:
+        parameter.requires_grad_(False)
+    return model
+
+
+def build_objective(
+    config: TrainConfig, device: torch.device, teachers: Sequence[CLIP] = (), *, plain: bool = False
+) -> Objective:
+    """The objective that a config names, on its model at its start.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    device : torch.device
+        "meta" for the shapes alone, to be sharded; `materialise` gives them memory.
+    teachers : sequence of CLIP
+    plain : bool
+        Without changes of low rank and with every parameter trainable: the shape that is kept in the end.
+    """
+    model = build_model(config, device, plain=plain)
+    if device.type != "meta":
+        return _objective_on(model, config, teachers).to(device)
+    with device:
+        return _objective_on(model, config, teachers)
+
+
+def materialise(objective: Objective, device: torch.device, seed: int) -> None:
+    """Give an objective from the meta device memory, shard by shard, and set it from the seed."""
+    objective.to_empty(device=device)
+    fill_buffers(objective.model, device)
+    initialise(objective.model, seed=seed)
+    objective.initialise(seed)
+
+
+def _objective_on(model: CLIP, config: TrainConfig, teachers: Sequence[CLIP]) -> Objective:
+    if config.objective == "contrastive":
+        return Contrastive(
+            model,
+            loss=config.loss,
+            share_text=config.share_text,
+            compiled=config.compile,
+            teachers=teachers,
+            similarity=config.distil_similarity,
+            features=config.distil_features,
+            positive=config.same_caption == "positive",
+            negatives=config.negatives_weight if config.negatives else None,
+        )
+    if config.objective == "classes":
+        classes = torch.from_numpy(hash_keys(config.classes).view(np.int64).copy()).sort().values
+        return Classification(model, classes, config.seed)
+    if config.objective == "captions":
+        return CaptionPrediction(model, config.seed)
+    return BagPrediction(model, 1 if config.objective == "words" else 3, config.seed)
+
+
+def load_teacher(config: TrainConfig, name: str, device: torch.device) -> CLIP:
+    """A stronger model to learn from, which must read what this run reads: the same colours and ids."""
+    checkpoint = load_checkpoint(name)
+    refuse_other_inputs(config, checkpoint.spec, name)
+    model = build(checkpoint.spec.architecture, seed=0).to(device)
+    model.load_state_dict(checkpoint.state)
+    model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval().requires_grad_(False)
+
+
+def refuse_other_inputs(config: TrainConfig, spec: ModelSpec, name: str) -> None:
+    """Raise TrainingError for a model that reads other ids or other colours than the run gives."""
+    # Side and length may differ: position tables are resized, and what does not fit is refused elsewhere.
+    ours = config.spec
+    sized = replace(spec.preprocess, size=ours.preprocess.size)
+    cut = replace(spec.tokenizer, context_length=ours.tokenizer.context_length)
+    for what, theirs in (("tokenizer", cut), ("preprocess", sized)):
+        mine = getattr(ours, what)
+        if theirs != mine:
+            raise TrainingError(
+                f"{name} has another {what}: {theirs}, this run has {mine}. To go on from it, set its "
+                "inputs: TrainConfig(start=name, **inputs_of(name)), as --from does"
+            )

@@ -1,0 +1,1 @@
+"""Nearest-neighbour search over half-precision rows in memory-mapped files: exact, or by an inverted file."""

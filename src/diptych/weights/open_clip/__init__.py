@@ -1,0 +1,1 @@
+"""Models as open_clip keeps them: names, reading, writing."""

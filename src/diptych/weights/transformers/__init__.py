@@ -1,0 +1,1 @@
+"""Models as Hugging Face transformers keeps them: names, reading, writing."""
