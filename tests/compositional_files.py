@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from toys import COLOURS, picture_bytes
+from tests.toys import COLOURS, picture_bytes
 
 # (image_0, image_1, caption_0, caption_1, collapsed_tag, secondary_tag); cosines by `ToyEncoder`.
 WINOGROUND = [

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toys import picture_bytes, tar_bytes
+from tests.toys import picture_bytes, tar_bytes
 
 Pixels = NDArray[np.uint8]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diptych.datasets import ImageDataset, load_labelled
-from toys import COLOURS, ToyEncoder, picture_bytes, tar_bytes
+from tests.toys import COLOURS, ToyEncoder, picture_bytes, tar_bytes
 
 
 class FeatureToy(ToyEncoder):

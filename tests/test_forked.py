@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from forked import Forked
-from waiting import HANG
+from tests.forked import Forked
+from tests.waiting import HANG
 
 
 def writes(path: str) -> None:

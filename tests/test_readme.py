@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_tools import noisy_faces, noisy_flowers, paint
 from PIL import Image
 from typer.testing import CliRunner
 
 import diptych
 from diptych.cli.main import app
-from toys import tar_bytes
-from waiting import HANG
+from tests.cli.cli_tools import noisy_faces, noisy_flowers, paint
+from tests.toys import tar_bytes
+from tests.waiting import HANG
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = Path(diptych.__file__).parent / "weights" / "default" / "diptych.json"

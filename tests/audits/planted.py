@@ -17,7 +17,7 @@ from PIL import Image
 
 from diptych.audits.bias.people import People, load_people
 from diptych.audits.bias.words import Words, default_words, with_article
-from toys import tar_bytes
+from tests.toys import tar_bytes
 
 Person = Mapping[str, str]  # column -> value
 Called = Mapping[str, float]  # phrase -> weight

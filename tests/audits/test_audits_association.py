@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from planted import Planted, crowd
 
 from diptych.audits.association.association_sets import WordTests, default_tests, read_tests
 from diptych.audits.association.association_tests import effect_size, group_distances, partition_p, shuffled_p
 from diptych.audits.association.audit import audit_association
 from diptych.errors import DataError, InputError
+from tests.audits.planted import Planted, crowd
 
 SETS = (
     '{"sets": {"t": {"x": {"men": ["a man", "a boy"]}, "y": {"women": ["a woman", "a girl"]},'

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planted import Called, Person, Planted, crowd, truly
 
 from diptych.audits.bias.audit import ZERO_SHOT, audit_bias
 from diptych.audits.bias.bias_result import Bias
 from diptych.audits.bias.people import People
 from diptych.audits.bias.words import default_words, read_words
 from diptych.errors import DataError, InputError
+from tests.audits.planted import Called, Person, Planted, crowd, truly
 
 RACES, GENDERS, AGES = ("Black", "White"), ("Female", "Male"), ("0-2", "20-29")
 EACH = 40  # people of one race, gender and age

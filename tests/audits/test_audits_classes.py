@@ -18,7 +18,7 @@ from diptych.audits.labels.class_report import ClassDesign
 from diptych.audits.labels.label_words import has_catch_all, holding, read_words_of, word_lists
 from diptych.datasets.dataset import Pictures
 from diptych.errors import InputError, TextError
-from toys import COLOURS, picture_bytes
+from tests.toys import COLOURS, picture_bytes
 
 DIM = 64
 

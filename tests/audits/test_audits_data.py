@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from limit_toys import Planted, blind, noise, one_hot
 from PIL import Image
 
 from diptych.audits.labels.groups import lists_of_texts, load_groups, near_groups, places_of, write_groups
@@ -23,7 +22,8 @@ from diptych.audits.limits.fine import audit_fine
 from diptych.audits.limits.typographic import audit_typographic
 from diptych.datasets import load_labelled
 from diptych.errors import DataError, InputError
-from toys import COLOURS, ToyEncoder, picture, picture_bytes, tar_bytes
+from tests.audits.limit_toys import Planted, blind, noise, one_hot
+from tests.toys import COLOURS, ToyEncoder, picture, picture_bytes, tar_bytes
 
 
 def pack(tmp_path, files, name="pack"):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from limit_toys import Planted, blind, counter, guesser, one_hot, patches
 
 from diptych.audits.limits import abstract, counts, distance, pairs, relations, scenes
 from diptych.audits.limits.abstract import audit_abstract
@@ -18,7 +17,8 @@ from diptych.audits.limits.distance import audit_distance
 from diptych.audits.limits.relations import audit_relations
 from diptych.datasets import load_labelled
 from diptych.errors import DataError, InputError
-from toys import ToyEncoder, picture_bytes, tar_bytes
+from tests.audits.limit_toys import Planted, blind, counter, guesser, one_hot, patches
+from tests.toys import ToyEncoder, picture_bytes, tar_bytes
 
 COLOURS = list(scenes.COLOURS)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planted import numbered
 
 from diptych.audits.bias.people import (
     AMBIGUOUS,
@@ -26,7 +25,8 @@ from diptych.audits.bias.people import (
 )
 from diptych.audits.bias.tables import parse_table
 from diptych.errors import DataError
-from toys import tar_bytes
+from tests.audits.planted import numbered
+from tests.toys import tar_bytes
 
 
 def pack(tmp_path: Path, table: str | bytes, *, name: str = "pack/labels.csv", pictures: int = 3) -> Path:

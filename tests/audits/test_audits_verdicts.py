@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from limit_toys import blind, counter, guesser
 
 from diptych.audits import Audit
 from diptych.audits.association.association_tests import shuffled_p
@@ -28,7 +27,8 @@ from diptych.datasets import ImageDataset, load_labelled
 from diptych.stats.disparity import disparities
 from diptych.stats.intervals import proportion
 from diptych.stats.strata import standardised, stratified_gap
-from toys import ToyEncoder, picture_bytes, tar_bytes
+from tests.audits.limit_toys import blind, counter, guesser
+from tests.toys import ToyEncoder, picture_bytes, tar_bytes
 
 NOT_ENOUGH = "not enough to say"
 CLAIMS = re.compile(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from diptych.catalog import Outcome, Searcher, Store, index_pictures
 from diptych.encoder import Encoder
-from toys import COLOURS, ToyEncoder
+from tests.toys import COLOURS, ToyEncoder
 
 Place = str | Path  # a folder, or the address of a database
 

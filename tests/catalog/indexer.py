@@ -16,8 +16,8 @@ from PIL.Image import Image
 
 from diptych.catalog import IntakeSettings, Store, index_pictures
 from diptych.catalog.indexing import intake
-from toys import ToyEncoder
-from waiting import HANG, pause
+from tests.toys import ToyEncoder
+from tests.waiting import HANG, pause
 
 
 class Slow(ToyEncoder):

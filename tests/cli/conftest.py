@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_tools import paint
 from typer.testing import CliRunner, Result
 
 from diptych.cli.main import app
+from tests.cli.cli_tools import paint
 
 Run = Callable[..., Result]
 

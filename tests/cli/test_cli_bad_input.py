@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli_tools import huge_png, paint
 from typer.testing import Result
 
-from waiting import HANG
+from tests.cli.cli_tools import huge_png, paint
+from tests.waiting import HANG
 
 Run = Callable[..., Result]
 LABELS = ("a dog", "a cat")

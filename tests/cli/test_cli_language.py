@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from cli_tools import paint
-from released_models import add_language_tokens, unpack
 from typer.testing import Result
 
 from diptych.backends import ExportedEncoder
+from tests.backends.released_models import add_language_tokens, unpack
+from tests.cli.cli_tools import paint
 
 Run = Callable[..., Result]
 

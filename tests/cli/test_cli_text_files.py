@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_tools import paint
 from typer.testing import Result
 
 from diptych.cli.classify.pictures import gather
 from diptych.cli.shared.console import fitted, json_text
+from tests.cli.cli_tools import paint
 
 Run = Callable[..., Result]
 TOLD = pytest.mark.filterwarnings("always::diptych.files.text_files.TextEncodingWarning")

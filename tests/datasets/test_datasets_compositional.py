@@ -10,7 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compositional_files import (
+from diptych.datasets import load_captioned, load_compositional, load_labelled
+from diptych.datasets.compositional_records import Records, read_aro, read_sugar_crepe, read_winoground
+from diptych.datasets.formats.archives import Unread
+from diptych.errors import DataError
+from tests.compositional_files import (
     ATTRIBUTES,
     RELATIONS,
     aro_record,
@@ -19,11 +23,7 @@ from compositional_files import (
     write_winoground,
     zip_bytes,
 )
-from diptych.datasets import load_captioned, load_compositional, load_labelled
-from diptych.datasets.compositional_records import Records, read_aro, read_sugar_crepe, read_winoground
-from diptych.datasets.formats.archives import Unread
-from diptych.errors import DataError
-from toys import picture_bytes
+from tests.toys import picture_bytes
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -19,8 +19,8 @@ from diptych.datasets import ImageDataset, contents, load_labelled
 from diptych.datasets.dataset import Pictures
 from diptych.datasets.overlap import HEAVY, check_overlaps, find_overlap, without_copies
 from diptych.errors import DataError
-from layout_files import idx_bytes, noise, write_idx
-from toys import picture_bytes, tar_bytes
+from tests.layout_files import idx_bytes, noise, write_idx
+from tests.toys import picture_bytes, tar_bytes
 
 
 def grey(shade: int) -> bytes:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from diptych.datasets import domains, load_captioned, load_labelled
 from diptych.datasets.dataset import Pictures, stratified
 from diptych.errors import DataError
-from toys import picture_bytes, tar_bytes
+from tests.toys import picture_bytes, tar_bytes
 
 RED, BLUE = picture_bytes("red"), picture_bytes("blue")
 FILES = {

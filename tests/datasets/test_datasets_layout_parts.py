@@ -10,8 +10,8 @@ import pytest
 from diptych.datasets import domains, load_captioned, load_labelled, load_labelled_shards
 from diptych.datasets.parts import OUTSIDE
 from diptych.errors import DataError
-from layout_files import labelled_shard, write_shards
-from toys import picture_bytes, tar_bytes
+from tests.layout_files import labelled_shard, write_shards
+from tests.toys import picture_bytes, tar_bytes
 
 PARTS = {"train": 10, "val": 20, "test": 30}  # the shade of a part's pictures
 Files = Callable[[str, int], dict[str, bytes]]

@@ -18,7 +18,7 @@ from diptych.datasets import load_captioned, load_labelled
 from diptych.datasets.formats.parquet import class_labels
 from diptych.errors import DataError, MissingExtraError
 from diptych.evaluation import evaluate_zero_shot
-from toys import ToyEncoder, picture_bytes
+from tests.toys import ToyEncoder, picture_bytes
 
 RED, GREEN, BLUE = (picture_bytes(colour) for colour in ("red", "green", "blue"))
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from diptych.datasets import load_labelled
 from diptych.datasets.formats.pickles import Array, read_pickle
 from diptych.errors import DataError
-from layout_files import noise, python2_batch, write_cifar10
+from tests.layout_files import noise, python2_batch, write_cifar10
 
 
 class Harm:

@@ -18,8 +18,8 @@ from diptych.datasets import ImageDataset, load_labelled
 from diptych.errors import DataError
 from diptych.evaluation import evaluate_zero_shot
 from diptych.evaluation.protocols.features import content_hash
-from layout_files import Pixels, idx_bytes, noise, write_cifar10, write_idx
-from toys import COLOURS, ToyEncoder
+from tests.layout_files import Pixels, idx_bytes, noise, write_cifar10, write_idx
+from tests.toys import COLOURS, ToyEncoder
 
 
 def pixels(dataset: ImageDataset) -> list[np.ndarray]:

@@ -16,8 +16,8 @@ from diptych.errors import DataError, InputError
 from diptych.evaluation import measure_known, open_measure
 from diptych.stats.rankings import FIGURES
 from diptych.zeroshot import TEMPLATES, class_names, folder_names
-from layout_files import labelled_shard, noise, write_cifar10, write_idx, write_shards
-from toys import ToyEncoder, picture_bytes, tar_bytes
+from tests.layout_files import labelled_shard, noise, write_cifar10, write_idx, write_shards
+from tests.toys import ToyEncoder, picture_bytes, tar_bytes
 
 RED = picture_bytes("red")
 

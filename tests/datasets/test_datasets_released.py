@@ -13,8 +13,8 @@ from diptych.datasets.overlap import find_overlap
 from diptych.errors import DataError
 from diptych.evaluation import measure_known
 from diptych.media import load_image
-from layout_files import noise
-from toys import ToyEncoder, picture_bytes
+from tests.layout_files import noise
+from tests.toys import ToyEncoder, picture_bytes
 
 scipy_io = pytest.importorskip("scipy.io")
 

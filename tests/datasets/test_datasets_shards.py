@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from diptych.datasets import load_captioned, load_labelled
 from diptych.errors import DataError
 from diptych.evaluation import evaluate_zero_shot
-from layout_files import labelled_shard, write_shards
-from toys import ToyEncoder, picture_bytes, tar_bytes
+from tests.layout_files import labelled_shard, write_shards
+from tests.toys import ToyEncoder, picture_bytes, tar_bytes
 
 NAMES, PROMPTS = ("red", "green", "blue"), ("a photo of {c}.", "{c}!")
 SHARDS = [labelled_shard(["red", "blue"], [0, 2]), labelled_shard(["green"], [1], start=2)]

@@ -23,8 +23,8 @@ from diptych.evaluation import (
     evaluate_zero_shot,
     measure,
 )
-from probe_toys import FeatureToy
-from toys import picture_bytes, tar_bytes
+from tests.probe_toys import FeatureToy
+from tests.toys import picture_bytes, tar_bytes
 
 KEY, REASON = "x/9.png", "it has no label"
 Protocol = Callable[[Encoder, ImageDataset, dict[str, Any]], Any]

@@ -9,8 +9,8 @@ import pytest
 
 from diptych.errors import DataError, InputError
 from diptych.evaluation.suite import Options, Step, plan, run_step, suite_report
-from probe_toys import FeatureToy
-from toys import COLOURS, ToyEncoder, picture_bytes, tar_bytes
+from tests.probe_toys import FeatureToy
+from tests.toys import COLOURS, ToyEncoder, picture_bytes, tar_bytes
 
 FLOWERS = ("daisy", "dandelion", "roses")
 

@@ -12,12 +12,12 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from metadata_files import XMP, encoded, exif_of, iptc_of, png_with, resource, with_iptc
 from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
 from diptych.errors import ImageError
 from diptych.media import load_image, read_details
+from tests.media.metadata_files import XMP, encoded, exif_of, iptc_of, png_with, resource, with_iptc
 
 TIME, MAKE, MODEL, WORDS, TURN = 0x0132, 0x010F, 0x0110, 0x010E, 0x0112
 ORIGINAL, ORIGINAL_PART, DIGITIZED, DIGITIZED_PART = 0x9003, 0x9291, 0x9004, 0x9292

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from odd_files import SIZE, Expected, make_odd_files, scene
 
 from diptych.errors import ImageError
 from diptych.media import find_images, load_image, read_details
+from tests.media.odd_files import SIZE, Expected, make_odd_files, scene
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 import rawpy
-from layout_writers import tiff
 from PIL import Image
-from raw_files import dng
 
 from diptych.errors import ImageError, InputError, MissingExtraError
 from diptych.media import IMAGE_SUFFIXES, Limits, load_image, read_details
 from diptych.media.frames import has_several
 from diptych.media.sources import read_pixels
+from tests.media.layout_writers import tiff
+from tests.media.raw_files import dng
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 
 from diptych.errors import ImageError
 from diptych.media import Limits, fetch
-from waiting import HANG, pause
+from tests.waiting import HANG, pause
 
 BODY = b"picture bytes " * 1000
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from make_runs import TINY, config_of, write_pairs
 
 from diptych.model.initialise import build
 from diptych.training.data import Once, TarPairs
 from diptych.training.data.order import hash_keys
 from diptych.training.objectives.predicting import BagPrediction, CaptionPrediction, Classification
+from tests.training.make_runs import TINY, config_of, write_pairs
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toys import tar_bytes
+from tests.toys import tar_bytes
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

@@ -1,4 +1,4 @@
-"""Real processes that talk by gloo, for tests: `run(2, "processes:losses", folder)`, and what they do."""
+"""Processes that talk by gloo: `run(2, "tests.training.processes:losses", folder)`, and what they do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from make_runs import TINY_VIT, config_of
 
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.model.initialise import build
@@ -33,8 +32,9 @@ from diptych.training.losses.exchange import Alone, Exchange, Gathered, Ring
 from diptych.training.losses.negatives import near_misses
 from diptych.training.losses.positives import all_yes, equal_shares
 from diptych.training.objectives.objective import Contrastive
-from forked import Forked
-from waiting import HANG, pause
+from tests.forked import Forked
+from tests.training.make_runs import TINY_VIT, config_of
+from tests.waiting import HANG, pause
 
 
 def start(count: int, work: str, *texts: object, **environment: str) -> list[Forked]:
@@ -44,7 +44,7 @@ def start(count: int, work: str, *texts: object, **environment: str) -> list[For
     store.unlink(missing_ok=True)
     return [
         Forked(
-            "processes:member",
+            "tests.training.processes:member",
             *(f"{rank}/{count}", str(store), work, *map(str, texts)),
             errors=folder / f"errors-{name}-{rank}",
             **environment,

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from make_runs import TINY_VIT, config_of, same, write_pairs
 
 from diptych.errors import InputError, TrainingError
 from diptych.model.config import TimmConfig
@@ -25,8 +24,9 @@ from diptych.training.distributed.sharding import keep_tokens_on_host
 from diptych.training.distributed.world import DistributedWorld, World
 from diptych.training.loop import trainer
 from diptych.training.loop.learner import Learner
-from importable_timm import import_timm
-from waiting import HANG
+from tests.importable_timm import import_timm
+from tests.training.make_runs import TINY_VIT, config_of, same, write_pairs
+from tests.waiting import HANG
 
 
 class FakeCuda:

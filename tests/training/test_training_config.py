@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from make_runs import TINY, config_of
 
 from diptych.errors import InputError, UnknownModelError, WeightsError
 from diptych.model.config import RobertaConfig
+from tests.training.make_runs import TINY, config_of
 
 
 @pytest.mark.parametrize(

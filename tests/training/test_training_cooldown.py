@@ -6,15 +6,15 @@ import dataclasses
 import json
 from pathlib import Path
 
-import processes
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from make_runs import TINY_VIT, config_of, logged, same, write_pairs
 
 from diptych.errors import InputError, TrainingError
 from diptych.training import Listener, Run, TrainConfig, train
 from diptych.training.loop.optim import rate
+from tests.training import processes
+from tests.training.make_runs import TINY_VIT, config_of, logged, same, write_pairs
 
 STEPS = 4  # of an epoch
 LEVEL = {"schedule": "constant", "warmup": 1}
@@ -123,9 +123,13 @@ def test_cooldowns_that_cannot_be_are_refused(changes: dict[str, object], messag
 def test_two_processes_cool_down_alike(pairs: Path, tmp_path: Path) -> None:
     cooled = {**LEVEL, "epochs": 2, "epochs_cooldown": 1}
     out = tmp_path / "legs"
-    processes.run(2, "processes:training", tmp_path, pairs, out, json.dumps({**LEVEL, "epochs": 1}))
-    processes.run(2, "processes:training", tmp_path, pairs, out, json.dumps(cooled))
-    processes.run(2, "processes:training", tmp_path, pairs, tmp_path / "whole", json.dumps(cooled))
+    processes.run(
+        2, "tests.training.processes:training", tmp_path, pairs, out, json.dumps({**LEVEL, "epochs": 1})
+    )
+    processes.run(2, "tests.training.processes:training", tmp_path, pairs, out, json.dumps(cooled))
+    processes.run(
+        2, "tests.training.processes:training", tmp_path, pairs, tmp_path / "whole", json.dumps(cooled)
+    )
     assert same(out, tmp_path / "whole")
     config = config_of(pairs, tmp_path / "alone", model=TINY_VIT, **cooled)
     alone = rates(config)

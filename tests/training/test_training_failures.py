@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import processes
 import pytest
 import torch
 import torch.distributed as dist
-from make_runs import TINY_VIT, config_of, write_pairs
 
 from diptych.errors import DataError, SaveError
 from diptych.training import Listener, Run, StepReport, train
@@ -22,7 +20,9 @@ from diptych.training.data import Batch
 from diptych.training.distributed.watchdog import Watchdog
 from diptych.training.distributed.world import DistributedWorld, is_connection_error
 from diptych.training.loop.learner import Learner
-from waiting import HANG
+from tests.training import processes
+from tests.training.make_runs import TINY_VIT, config_of, write_pairs
+from tests.waiting import HANG
 
 # ------------------------------------------------------------------------- what two processes do
 

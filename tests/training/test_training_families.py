@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from make_runs import COLOURS, TINY, TINY_VIT, config_of, write_pairs
 from PIL import Image
 
 from diptych.backends import load
@@ -23,6 +22,7 @@ from diptych.model.presets.table import PRESETS
 from diptych.training import Listener, Run, gentle, inputs_of, train
 from diptych.weights import ModelSpec, load_checkpoint, save_checkpoint, to_open_clip, to_transformers
 from diptych.weights.registry import preprocess_for, tokenizer_for
+from tests.training.make_runs import COLOURS, TINY, TINY_VIT, config_of, write_pairs
 
 # The small models here have a reduced vocabulary, of which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")

@@ -9,8 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from make_runs import TINY_VIT, config_of, same, write_pairs
-from test_training_processes import close, run
 
 from diptych.errors import InputError, TrainingError
 from diptych.training import Run, train
@@ -21,6 +19,8 @@ from diptych.training.distributed.footprint import Footprint, kept_bytes
 from diptych.training.distributed.world import World
 from diptych.training.loop.learner import Learner
 from diptych.training.loop.loading import open_loader
+from tests.training.make_runs import TINY_VIT, config_of, same, write_pairs
+from tests.training.test_training_processes import close, run
 
 
 @pytest.fixture(scope="module")

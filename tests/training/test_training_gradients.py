@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import processes
 import pytest
 import torch
-from processes import RESNET, chunks, objective
 
 from diptych.model.initialise import build
 from diptych.model.statistics import frozen_statistics, running_statistics
@@ -15,6 +13,8 @@ from diptych.training.distributed.world import World
 from diptych.training.loop.gradients import cached_gradients, chunk_seed
 from diptych.training.losses.exchange import Alone
 from diptych.training.objectives.objective import Contrastive
+from tests.training import processes
+from tests.training.processes import RESNET, chunks, objective
 
 
 def kept_graph(trained: Contrastive, parts, groups, seeds) -> torch.Tensor:  # type: ignore[no-untyped-def]
@@ -101,7 +101,7 @@ def test_a_locked_tower_is_not_encoded_twice(locked: str) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_gradients_of_many_processes_are_those_of_one(count: int, tmp_path: Path) -> None:
-    processes.run(count, "processes:gradients", tmp_path)
+    processes.run(count, "tests.training.processes:gradients", tmp_path)
     found = torch.load(tmp_path / f"gradients-{count}.pt")
     for towers, loss, parallel, exchange in processes.WAYS:
         expected = processes.gradients_of(World(), towers, loss)

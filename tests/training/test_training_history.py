@@ -8,15 +8,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import processes
 import pytest
-from make_runs import TINY_VIT, config_of, logged, same, write_pairs
 
 from diptych.backends.supervised import supervised_classes
 from diptych.errors import TrainingError
 from diptych.training import Run, train
 from diptych.training.checkpoints import checkpoint, keeping
 from diptych.weights import load_checkpoint
+from tests.training import processes
+from tests.training.make_runs import TINY_VIT, config_of, logged, same, write_pairs
 
 LEVEL = {"schedule": "constant", "warmup": 1}
 
@@ -161,7 +161,7 @@ def test_two_processes_keep_numbered_checkpoints_and_begin_at_them(
 ) -> None:
     changes: dict[str, Any] = {"parallel": parallel, "epochs": 3, "save_frequency": 1, "keep_checkpoints": 2}
     whole = tmp_path / "whole"
-    processes.run(2, "processes:training", tmp_path, pairs, whole, json.dumps(changes))
+    processes.run(2, "tests.training.processes:training", tmp_path, pairs, whole, json.dumps(changes))
     assert history(whole) == [2, 3]
     assert bool(list((whole / "epoch-2").glob("pieces-*"))) == (parallel == "fsdp")
     again, source = tmp_path / "again", whole / "epoch-2"

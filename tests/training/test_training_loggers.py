@@ -8,12 +8,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from make_runs import config_of, write_pairs
 from PIL import Image
 
 from diptych.errors import MissingExtraError, TrainingError
 from diptych.training import Listener, Run, StepReport, sample_file, train
 from diptych.training.loop.loggers import LOGGERS, Several, TensorBoard, figures
+from tests.training.make_runs import config_of, write_pairs
 
 
 class Told(Listener):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from make_runs import TINY, TINY_VIT, config_of, write_pairs
 
 from diptych.errors import TrainingError
 from diptych.model.cost import cost, peak
@@ -18,6 +17,7 @@ from diptych.training import Run, StepReport, train
 from diptych.training.distributed.accelerator import Accelerator
 from diptych.training.loop.meter import Diagnosis, Meter, first_bad_layer
 from diptych.training.objectives.predicting import BUCKETS, cost_of
+from tests.training.make_runs import TINY, TINY_VIT, config_of, write_pairs
 
 
 def report(step: int = 500, **changes: float) -> StepReport:

@@ -14,14 +14,14 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
-import processes
 import pytest
 import torch
 import torch.distributed as dist
-from make_runs import COLOURS, TINY, TINY_VIT, config_of, write_pairs
 
 from diptych.training import Run, TrainConfig, train
 from diptych.weights import load_checkpoint
+from tests.training import processes
+from tests.training.make_runs import COLOURS, TINY, TINY_VIT, config_of, write_pairs
 
 CAPTIONS = tuple(f"a {list(COLOURS)[n % 4]} square, number {n}" for n in range(32))
 BIASED = dataclasses.replace(TINY_VIT, init_logit_bias=-5.0)

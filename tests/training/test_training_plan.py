@@ -6,14 +6,14 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from make_pairs import decode_in_threads
-from make_runs import TINY, TINY_VIT, config_of, write_pairs
 
 from diptych.errors import TrainingError
 from diptych.model.initialise import build
 from diptych.training import Run, train
 from diptych.training.data import Mixture, TarStream
 from diptych.training.loop.plan import plan
+from tests.training.data.make_pairs import decode_in_threads
+from tests.training.make_runs import TINY, TINY_VIT, config_of, write_pairs
 
 
 @pytest.fixture(scope="module")

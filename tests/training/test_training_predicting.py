@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from make_runs import COLOURS, TINY, TINY_VIT, config_of, same, write_pairs
 from PIL import Image
 
 from diptych.errors import TrainingError
@@ -19,6 +18,7 @@ from diptych.model.text.decoder import CaptionDecoder
 from diptych.training import Run, train
 from diptych.training.data import LabelledTar, Mixture
 from diptych.training.objectives.predicting import BUCKETS, BagPrediction, CaptionPrediction, Classification
+from tests.training.make_runs import COLOURS, TINY, TINY_VIT, config_of, same, write_pairs
 
 SHAPES = {"resnet": TINY, "vit": TINY_VIT}
 

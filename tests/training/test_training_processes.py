@@ -7,18 +7,18 @@ import random
 import shutil
 from pathlib import Path
 
-import processes
 import pytest
 import torch
-from make_pairs import decode_in_threads
-from make_runs import TINY_VIT, config_of, same, weights, write_pairs
 
 from diptych.training import Listener, Run, StepReport, train
 from diptych.training.checkpoints.checkpoint import FILE, PIECES
 from diptych.training.data import Mixture, TarStream
 from diptych.training.distributed.watchdog import Watchdog
 from diptych.training.distributed.world import is_connection_error
-from waiting import HANG, pause, wait_until
+from tests.training import processes
+from tests.training.data.make_pairs import decode_in_threads
+from tests.training.make_runs import TINY_VIT, config_of, same, weights, write_pairs
+from tests.waiting import HANG, pause, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def run(count: int, pairs: Path, out: Path, **changes: object) -> None:
         train(Run(config_of(pairs, out, model=TINY_VIT, **options)), resume=True)
     else:
         out.parent.mkdir(exist_ok=True)
-        processes.run(count, "processes:training", out.parent, pairs, out, json.dumps(options))
+        processes.run(count, "tests.training.processes:training", out.parent, pairs, out, json.dumps(options))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,12 @@ def options(workers: int) -> str:
 def kill_two(shards: Path, folder: Path, draw: random.Random, workers: int) -> None:
     """Let both begin, then kill them somewhere in the middle of what they do."""
     started = processes.start(
-        2, "processes:streaming", folder, shards / "s{0..2}.tar", folder / "run", options(workers)
+        2,
+        "tests.training.processes:streaming",
+        folder,
+        shards / "s{0..2}.tar",
+        folder / "run",
+        options(workers),
     )
     try:
         before = steps_done(folder)
@@ -127,7 +132,9 @@ def test_two_processes_killed_over_shards_end_as_if_never_killed(
         kill_two(shards, killed, draw, workers=1 + number % 2)
     for folder, workers in ((killed, 2), (whole, 1)):
         pattern = shards / "s{0..2}.tar"
-        processes.run(2, "processes:streaming", folder, pattern, folder / "run", options(workers))
+        processes.run(
+            2, "tests.training.processes:streaming", folder, pattern, folder / "run", options(workers)
+        )
     found, expected = seen(killed), seen(whole)
     assert found == expected
     assert len({key for step in expected[: len(expected) // 2] for key in step}) == 7 * 16  # none twice
@@ -137,7 +144,7 @@ def test_two_processes_killed_over_shards_end_as_if_never_killed(
 def test_a_process_that_dies_ends_the_others_with_a_message(shards: Path, tmp_path: Path) -> None:
     both = processes.start(
         2,
-        "processes:streaming",
+        "tests.training.processes:streaming",
         tmp_path,
         shards / "s{0..2}.tar",
         tmp_path / "run",

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from make_runs import TINY_VIT, config_of, weights, write_pairs
 
 from diptych.errors import TrainingError
 from diptych.training import Run, train
@@ -16,6 +15,7 @@ from diptych.training.loop import learner
 from diptych.training.loop.learner import Learner
 from diptych.training.loop.scaling import GROW_AFTER, INITIAL, LossScaler
 from diptych.training.loop.step import apply_gradients
+from tests.training.make_runs import TINY_VIT, config_of, weights, write_pairs
 
 CPU = torch.device("cpu")
 

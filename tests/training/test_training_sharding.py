@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import processes
 import pytest
 import torch
 import torch.distributed as dist
-from make_runs import TINY, TINY_VIT, config_of
 from torch.testing import assert_close
 
 from diptych.model.config import RobertaConfig, TimmConfig, ViTConfig
@@ -20,7 +18,9 @@ from diptych.training.distributed.world import DistributedWorld, World
 from diptych.training.loop.learner import Learner
 from diptych.training.objectives.build import build_objective
 from diptych.training.objectives.objective import Objective
-from importable_timm import import_timm
+from tests.importable_timm import import_timm
+from tests.training import processes
+from tests.training.make_runs import TINY, TINY_VIT, config_of
 
 CPU = torch.device("cpu")
 CAPTIONS = ("a", "b", "c")

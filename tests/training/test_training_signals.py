@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from make_runs import config_of, same, write_pairs
 
 from diptych.training import Listener, Run, train
 from diptych.training.loop.signals import ECHO, REASONS, StopRequest
-from waiting import HANG
+from tests.training.make_runs import config_of, same, write_pairs
+from tests.waiting import HANG
 
 
 @pytest.mark.parametrize(("number", "reason"), REASONS.items())

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from make_runs import COLOURS, TINY_VIT, config_of, same, weights, write_pairs
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,6 +19,7 @@ from diptych.training.losses.contrastive import info_nce, sigmoid_loss
 from diptych.training.losses.exchange import Alone
 from diptych.training.losses.negatives import near_misses
 from diptych.training.losses.positives import all_yes, equal_shares
+from tests.training.make_runs import COLOURS, TINY_VIT, config_of, same, weights, write_pairs
 
 
 def unit(*shape: int, seed: int) -> Tensor:

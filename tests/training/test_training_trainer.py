@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from make_pairs import decode_in_threads
-from make_runs import TINY, TINY_VIT, config_of, same, weights, write_pairs
 
 from diptych.errors import SaveError, TrainingError, WeightsError
 from diptych.training import Listener, Run, TrainConfig, train
@@ -23,8 +21,10 @@ from diptych.training.data import Mixture, TarStream
 from diptych.training.loop.optim import Average, optimizer, rate
 from diptych.training.objectives.objective import Contrastive
 from diptych.weights import load_checkpoint
-from forked import Forked
-from waiting import HANG, pause, wait_until
+from tests.forked import Forked
+from tests.training.data.make_pairs import decode_in_threads
+from tests.training.make_runs import TINY, TINY_VIT, config_of, same, weights, write_pairs
+from tests.waiting import HANG, pause, wait_until
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from make_runs import TINY, TINY_VIT, config_of, logged, moved, same, weights, write_pairs
 
 from diptych.errors import InputError, TrainingError
 from diptych.model.initialise import build
@@ -16,6 +15,7 @@ from diptych.training import Listener, Run, gentle, train
 from diptych.training.loop.optim import optimizer
 from diptych.training.objectives.objective import Contrastive
 from diptych.training.objectives.tuning import add_low_rank, depth, merged, unmerged
+from tests.training.make_runs import TINY, TINY_VIT, config_of, logged, moved, same, weights, write_pairs
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import processes
 import pytest
 import torch
-from make_runs import TINY, TINY_VIT, config_of, logged, moved, same, weights, write_pairs
 
 from diptych.errors import InputError
 from diptych.model.config import CLIPConfig, RobertaConfig, TimmConfig
@@ -20,7 +18,9 @@ from diptych.training.checkpoints.checkpoint import read
 from diptych.training.loop.optim import optimizer
 from diptych.training.objectives.objective import Contrastive
 from diptych.training.objectives.tuning import locked_parameters, still_modules
-from importable_timm import import_timm
+from tests.importable_timm import import_timm
+from tests.training import processes
+from tests.training.make_runs import TINY, TINY_VIT, config_of, logged, moved, same, weights, write_pairs
 
 VIT = dataclasses.replace(
     TINY_VIT,
@@ -214,10 +214,10 @@ def test_two_processes_train_the_last_groups_and_go_on_exactly(
     changes = {"parallel": parallel, "lock": "both", "epochs": 2, "ema": 0.0}
     changes |= {"lock_image_unlocked_groups": 2, "lock_text_unlocked_layers": 1}
     whole, legs = tmp_path / "whole", tmp_path / "legs"
-    processes.run(2, "processes:training", tmp_path, pairs, whole, json.dumps(changes))
+    processes.run(2, "tests.training.processes:training", tmp_path, pairs, whole, json.dumps(changes))
     short = json.dumps({**changes, "max_minutes": 1e-9})
-    processes.run(2, "processes:training", tmp_path, pairs, legs, short)
-    processes.run(2, "processes:training", tmp_path, pairs, legs, json.dumps(changes))
+    processes.run(2, "tests.training.processes:training", tmp_path, pairs, legs, short)
+    processes.run(2, "tests.training.processes:training", tmp_path, pairs, legs, json.dumps(changes))
     assert same(whole, legs)
     begun = build(TINY_VIT, seed=0).state_dict()
     found = {name for name, tensor in weights(whole).items() if not torch.equal(tensor, begun[name])}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tiny_models import TINY
 
 from diptych.model.initialise import build
 from diptych.weights import Checkpoint, ModelSpec
-from importable_timm import import_timm
+from tests.importable_timm import import_timm
+from tests.weights.tiny_models import TINY
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_families import hash_shapes
 
 from diptych.model.initialise import build
 from diptych.model.presets.family_presets import FAMILY_PRESETS, TIMM_PRESETS
 from diptych.model.presets.timm_shapes import TIMM_VITS, timm_shape
 from diptych.weights.open_clip.write import open_clip_names_of
+from tests.weights.tiny_families import hash_shapes
 
 RECORDED: dict[str, Any] = json.loads(
     (Path(__file__).parent / "recorded_architectures.json").read_text(encoding="utf-8")

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_weights_archive import CONFIGS, archive_of
-from tiny_models import TINY
 
 from diptych.backends.kept import Weights
 from diptych.errors import UnknownModelError, WeightsError
@@ -28,6 +26,8 @@ from diptych.weights import (
     to_transformers,
 )
 from diptych.weights.transformers.names import to_transformers_names
+from tests.weights.test_weights_archive import CONFIGS, archive_of
+from tests.weights.tiny_models import TINY
 
 # The small models here have a reduced vocabulary, of which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")

@@ -17,13 +17,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from test_weights_archive import tensor_pickle
-from tiny_models import MODEL, TINY
 
 from diptych.errors import DiptychError, ModelError
 from diptych.model.initialise import build
 from diptych.weights import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint, to_transformers
 from diptych.weights.foreign import read_json
+from tests.weights.test_weights_archive import tensor_pickle
+from tests.weights.tiny_models import MODEL, TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")
 

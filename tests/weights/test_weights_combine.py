@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_models import TINY
 
 from diptych.errors import WeightsError
 from diptych.model.initialise import build
 from diptych.weights import Checkpoint, ModelSpec, combine
+from tests.weights.tiny_models import TINY
 
 
 def model(seed: int, name: str = "toy") -> Checkpoint:

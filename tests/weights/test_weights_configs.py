@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import TINY, changed
 
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
@@ -23,6 +22,7 @@ from diptych.weights.open_clip import write as write_open_clip
 from diptych.weights.registry import preprocess_for, tokenizer_for
 from diptych.weights.transformers import read as transformers
 from diptych.weights.transformers import write as write_transformers
+from tests.weights.tiny_models import TINY, changed
 
 # The small models here have a reduced vocabulary, of which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")

@@ -10,9 +10,7 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
-from make_runs import write_pairs
 from safetensors.torch import load_file
-from tiny_families import TEXTS, pictures, recorded, tiny_towers, write_folder
 from typer.testing import CliRunner
 
 from diptych.backends import TorchEncoder
@@ -31,6 +29,8 @@ from diptych.training.loop.gradients import cached_gradients
 from diptych.training.objectives.objective import Contrastive
 from diptych.training.objectives.tuning import add_low_rank, depth, gentle
 from diptych.weights import load_checkpoint, to_diptych, to_open_clip, to_transformers
+from tests.training.make_runs import write_pairs
+from tests.weights.tiny_families import TEXTS, pictures, recorded, tiny_towers, write_folder
 
 TRUNKS = ("convnext", "eva02", "fastvit", "vitamin")  # towers that timm builds
 ALL_CASES = recorded()["cases"]

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
-from tiny_models import TINY, changed
-from tiny_multilingual import recorded, state_of, write_xlm_r_table
 
 from diptych.errors import ChecksumError, DownloadError, MissingExtraError, UnknownModelError, WeightsError
 from diptych.model.config import RobertaConfig
@@ -32,7 +30,9 @@ from diptych.weights.download import Hub
 from diptych.weights.registry import Release
 from diptych.weights.transformers import m_clip
 from diptych.weights.transformers.roberta import BASES, TOKENIZER_REPOSITORY, XLM_R_VOCABULARY, tokenizer_of
-from fake_hub import FakeHub, point_at, serving
+from tests.fake_hub import FakeHub, point_at, serving
+from tests.weights.tiny_models import TINY, changed
+from tests.weights.tiny_multilingual import recorded, state_of, write_xlm_r_table
 
 # The small models here have a reduced vocabulary, of which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")

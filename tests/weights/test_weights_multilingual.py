@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_models import TINY
-from tiny_multilingual import pixels, recorded, state_of, write_gemma_table, write_xlm_r_table
 
 from diptych.backends import TorchEncoder, load
 from diptych.errors import UnknownModelError, WeightsError
@@ -37,6 +35,8 @@ from diptych.weights.registry import find
 from diptych.weights.transformers import m_clip
 from diptych.weights.transformers import read as transformers
 from diptych.weights.transformers.roberta import BASES, base_of
+from tests.weights.tiny_models import TINY
+from tests.weights.tiny_multilingual import pixels, recorded, state_of, write_gemma_table, write_xlm_r_table
 
 VISION = {"image_size": 32, "patch_size": 16, "width": 64, "layers": 1}
 CASES = recorded()["open_clip"]

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import TINY, changed
 
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig
@@ -24,6 +23,7 @@ from diptych.weights import (
     to_transformers,
 )
 from diptych.weights.registry import OPENAI_ARCHIVES, find
+from tests.weights.tiny_models import TINY, changed
 
 # The small models here have a reduced vocabulary, of which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny_models import TINY
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -22,6 +21,7 @@ from diptych.model.presets.table import preset
 from diptych.weights import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint
 from diptych.weights.fitting import expected_shapes
 from diptych.weights.resizing import resize_checkpoint, resize_positions, resized_architecture
+from tests.weights.tiny_models import TINY
 
 # What open_clip 3.3's resize_pos_embed and resize_text_pos_embed make of `table`.
 RECORDED = json.loads((Path(__file__).parent / "recorded_positions.json").read_text(encoding="utf-8"))

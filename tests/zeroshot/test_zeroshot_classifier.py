@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_classifier import NAMES, fitted, shades
 
 from diptych.errors import (
     ChecksumError,
@@ -26,7 +25,8 @@ from diptych.errors import (
 )
 from diptych.zeroshot import ZeroShotClassifier, expand
 from diptych.zeroshot.labels import read_labels
-from toys import COLOURS, ToyEncoder, picture, picture_bytes
+from tests.toys import COLOURS, ToyEncoder, picture, picture_bytes
+from tests.zeroshot.toy_classifier import NAMES, fitted, shades
 
 
 def test_pictures_in_every_form(tmp_path: Path) -> None:

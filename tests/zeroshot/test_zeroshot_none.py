@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_classifier import NAMES, fitted, shades
 
 from diptych.errors import InputError
 from diptych.zeroshot.scoring import confidence, confidence_range
-from toys import COLOURS, picture
+from tests.toys import COLOURS, picture
+from tests.zeroshot.toy_classifier import NAMES, fitted, shades
 
 
 @pytest.mark.parametrize("method", ["mcm", "cosine"])

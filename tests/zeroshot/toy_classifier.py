@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from diptych.zeroshot import ZeroShotClassifier
-from toys import ToyEncoder, picture
+from tests.toys import ToyEncoder, picture
 
 NAMES = ["red", "green", "blue"]
 

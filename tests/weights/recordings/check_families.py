@@ -2,7 +2,7 @@
 
 Minutes, most of them for the exporter's traces of the towers that timm builds. From the repository's root:
 
-    PYTHONPATH=tests:tests/weights python tests/weights/recordings/check_families.py [FAMILY ...]
+    PYTHONPATH=. python tests/weights/recordings/check_families.py [FAMILY ...]
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tiny_families import TEXTS, pictures, recorded, tiny_towers, write_folder
-
 from diptych.backends import export, load
 from diptych.errors import WeightsError
 from diptych.model.presets.timm_shapes import TIMM_VITS
 from diptych.weights import load_checkpoint, to_diptych, to_open_clip, to_transformers
-from importable_timm import import_timm
+from tests.importable_timm import import_timm
+from tests.weights.tiny_families import TEXTS, pictures, recorded, tiny_towers, write_folder
 
 
 def main(families: list[str]) -> None:

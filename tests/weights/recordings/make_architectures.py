@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from make_families import declare_operators
-from tiny_families import hash_shapes
+
+from tests.weights.tiny_families import hash_shapes
 
 
 def hidden_facts(trunk: Any) -> dict[str, Any]:

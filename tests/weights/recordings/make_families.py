@@ -255,7 +255,8 @@ def record_open_clip(case: dict[str, Any]) -> None:
     from open_clip.model import CLIP, CustomTextCLIP
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
     from open_clip.transform import PreprocessCfg, image_transform_v2
-    from tiny_families import TEXTS, pictures, state_of
+
+    from tests.weights.tiny_families import TEXTS, pictures, state_of
 
     config = json.loads(json.dumps(case["files"]["open_clip_config.json"]))
     model_config = config["model_cfg"]
@@ -284,9 +285,10 @@ def record_open_clip(case: dict[str, Any]) -> None:
 def record_metaclip2() -> dict[str, Any]:
     """A folder of transformers' `MetaClip2Model`, with what it gives."""
     import torch
-    from tiny_families import TEXTS, pictures, state_of
     from transformers import MetaClip2Config, MetaClip2Model, PreTrainedTokenizerFast
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    from tests.weights.tiny_families import TEXTS, pictures, state_of
 
     sizes = {"num_hidden_layers": 2, "projection_dim": EMBED, "hidden_act": "gelu"}
     text = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 128, "num_attention_heads": 2}

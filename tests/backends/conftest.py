@@ -1,0 +1,51 @@
+"""Exported folders, made once: the exporter takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from diptych.backends import TorchEncoder, export
+from diptych.backends.conversion.samples import drawn_pictures
+from diptych.backends.exported import judging
+from diptych.weights import Checkpoint
+from tests.backends.export_toys import MODELS, checkpoint, trace_once
+
+
+@pytest.fixture(autouse=True, scope="session")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Each toy is traced once for all exports of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        trace_once(patch, tmp_path_factory.mktemp("traced"))
+        yield
+
+
+@pytest.fixture(scope="session", params=list(MODELS))
+def exported(
+    request: pytest.FixtureRequest, traced: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, TorchEncoder]:
+    """A folder with 8-bit towers, and the model it was made from, of every kind in turn."""
+    home = tmp_path_factory.mktemp(request.param)
+    weights = checkpoint(request.param, home)
+    with pytest.MonkeyPatch.context() as lower:
+        # Random weights, a few numbers wide, lose more to 8 bits than trained ones, one machine's more than
+        # another's; the bar itself is tried in test_encoders_runtimes.py.
+        lower.setitem(judging.BARS, "int8", (0.98, 0.95))  # type: ignore[arg-type]
+        export(weights, home / "exported", int8=True, pictures=drawn_pictures(60, side=48, seed=2))
+    return home / "exported", TorchEncoder.from_checkpoint(weights, device="cpu", precision="float32")
+
+
+@pytest.fixture(scope="session")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A tiny vision transformer."""
+    return checkpoint("vit", tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def vit_folder(vit: Checkpoint, traced: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as an exported folder."""
+    folder = tmp_path_factory.mktemp("exports") / "vit"
+    export(vit, folder)
+    return folder

@@ -1,0 +1,94 @@
+"""Signs of life: a run that lists, indexes or rests is known to be there, and one that died is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diptych.catalog import Store
+from diptych.catalog.annotations.records import Found
+from diptych.catalog.files import listing
+from diptych.catalog.indexing import runs
+from diptych.catalog.indexing.runs import ALIVE, BEAT, beating, running
+from diptych.progress import silent
+from tests.catalog.catalogs import colours, index
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1e9
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(runs, "time", clock)
+    return clock
+
+
+def seen(catalog: Path) -> bool:
+    """Whether another run sees one that is alive."""
+    store = Store.open(catalog)
+    try:
+        with running(store) as (others, _):
+            return others
+    finally:
+        store.close()
+
+
+def test_a_listing_that_takes_long_is_a_sign_of_life(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    colours(tmp_path / "album")
+    index(tmp_path / "catalog", tmp_path / "album")
+    found, alive = listing._found, []
+
+    def slow(*arguments: object) -> Found:
+        clock.now += ALIVE * 0.6
+        alive.append(seen(tmp_path / "catalog"))
+        return found(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(listing, "_found", slow)
+    index(tmp_path / "catalog", tmp_path / "album")
+    assert alive == [True] * 6
+    assert not seen(tmp_path / "catalog")
+
+
+def test_progress_is_a_sign_of_life(tmp_path: Path, clock: Clock) -> None:
+    store = Store.create(tmp_path / "catalog")
+    with running(store) as (_, beat), beating(silent, beat)("something", 9) as advance:
+        for _ in range(9):
+            clock.now += ALIVE * 0.9
+            advance(1)
+            assert seen(tmp_path / "catalog")
+        clock.now += ALIVE * 1.1
+        assert not seen(tmp_path / "catalog")  # taken for dead
+        advance(1)
+        assert seen(tmp_path / "catalog")  # it stood still, as a laptop that sleeps
+    assert not seen(tmp_path / "catalog")
+    store.close()
+
+
+def test_a_sign_is_not_written_each_time(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.create(tmp_path / "catalog")
+    written: list[str] = []
+    run = store.database.run
+    monkeypatch.setattr(store.database, "run", lambda sql, *more: written.append(sql) or run(sql, *more))
+    with running(store) as (_, beat):
+        written.clear()
+        for _ in range(1000):
+            clock.now += BEAT / 100
+            beat()
+        assert 9 <= len(written) <= 11
+        clock.now -= 1e6  # a clock that is set back
+        beat()
+        assert 10 <= len(written) <= 12
+    store.close()
