@@ -30,7 +30,9 @@ def test_names_stay_about_ten_and_come_once() -> None:
     assert len(diptych.__all__) == len(set(diptych.__all__)) <= 14
 
 
-@pytest.mark.parametrize("package", ["diptych", "diptych.weights", "diptych.backends"])
+@pytest.mark.parametrize(
+    "package", ["diptych", "diptych.weights", "diptych.backends", "diptych.embedding", "diptych.training"]
+)
 def test_lazy_names_type_checking_and_all_agree(package: str) -> None:
     module = importlib.import_module(package)
     assert module.__file__ is not None
