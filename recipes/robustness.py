@@ -41,7 +41,7 @@ from diptych.evaluation import (
 )
 from diptych.evaluation.probes import logistic
 from diptych.evaluation.protocols.settings import Setup
-from diptych.evaluation.results.report import versions
+from diptych.evaluation.results.result import versions
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
 from diptych.training import Run, TrainConfig, train
 from diptych.training.data import AugmentConfig, LabelledTar, Mixture

@@ -25,9 +25,9 @@ from diptych.datasets.dataset import (
     load_labelled,
     load_labelled_shards,
 )
+from diptych.datasets.discovery import Place, find, there
 from diptych.datasets.formats.class_folders import domains
 from diptych.datasets.multilabel import MultiLabelDataset, load_multi_label
-from diptych.datasets.places import Place, find, there
 
 __all__ = [
     "load_labelled",

@@ -35,7 +35,7 @@ from diptych.evaluation.protocols.retrieval import evaluate_retrieval
 from diptych.evaluation.protocols.scorers import LinearScorer, Scorer, ZeroShotScorer
 from diptych.evaluation.protocols.settings import Settings
 from diptych.evaluation.results.comparison import Comparison, Difference, compare
-from diptych.evaluation.results.report import Result, read_results
+from diptych.evaluation.results.result import Result, read_results
 from diptych.evaluation.robustness.corrupted_sets import corrupted, corruptions_of, squares
 from diptych.evaluation.robustness.corruptions import CORRUPTIONS, corrupt
 from diptych.evaluation.robustness.robustness_report import robustness_report

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, Unpack
 
 from diptych.datasets.dataset import ImageDataset, Pictures
+from diptych.datasets.discovery import Place, there
 from diptych.datasets.formats.class_folders import domains
-from diptych.datasets.places import Place, there
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evaluation.probes.few_shot import SEEDS, SHOTS, evaluate_few_shot
@@ -28,7 +28,7 @@ from diptych.evaluation.protocols.measures import Measure, measure_known
 from diptych.evaluation.protocols.scorers import ZeroShotScorer
 from diptych.evaluation.protocols.settings import Settings, Setup
 from diptych.evaluation.results.averages import collection_means, means_section
-from diptych.evaluation.results.report import Result, read_results
+from diptych.evaluation.results.result import Result, read_results
 from diptych.evaluation.results.results_report import described, overview
 from diptych.evaluation.robustness.corrupted_sets import corruptions_of
 from diptych.evaluation.robustness.corruptions import STANDARD

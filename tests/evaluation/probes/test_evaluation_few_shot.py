@@ -14,8 +14,8 @@ from diptych.errors import DataError, InputError
 from diptych.evaluation import Result, evaluate_few_shot, evaluate_linear_probe, evaluate_zero_shot
 from diptych.evaluation.probes import logistic
 from diptych.evaluation.probes.data_efficiency import equal_shots
-from diptych.evaluation.probes.draws import draw_shots
 from diptych.evaluation.probes.few_shot_report import FewShotRun, few_shot_report, own_metric
+from diptych.evaluation.probes.splits import draw_shots
 from diptych.evaluation.protocols.settings import Setup
 from tests.probe_toys import FeatureToy, noisy
 

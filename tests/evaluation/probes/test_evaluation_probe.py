@@ -15,9 +15,9 @@ from diptych.datasets import ImageDataset
 from diptych.errors import DataError, InputError, MissingExtraError
 from diptych.evaluation import FeatureStore, Result, evaluate_linear_probe, evaluate_zero_shot
 from diptych.evaluation.probes import logistic
-from diptych.evaluation.probes.draws import split
-from diptych.evaluation.probes.peak import GRID
 from diptych.evaluation.probes.probe_report import probe_report
+from diptych.evaluation.probes.regularisation_search import GRID
+from diptych.evaluation.probes.splits import split
 from diptych.evaluation.protocols.settings import Setup
 from tests.probe_toys import FeatureToy, noisy
 from tests.toys import ToyEncoder

@@ -263,7 +263,7 @@ def _table(found: Interpolation) -> None:
     """One line a share; chance last."""
     from rich.table import Table
 
-    from diptych.evaluation.results.report import short_name
+    from diptych.evaluation.results.result import short_name
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("share", no_wrap=True)

@@ -14,7 +14,7 @@ from diptych.cli.shared.console import note, print_json
 from diptych.errors import DataError
 
 if TYPE_CHECKING:
-    from diptych.datasets.places import Place
+    from diptych.datasets.discovery import Place
 
 _WORDS = {
     "acc1": "accuracy",
@@ -41,8 +41,8 @@ def datasets(root: Root = None, json: options.Json = False) -> None:
 
       diptych evaluate datasets ~/data
     """
+    from diptych.datasets.discovery import Place, there
     from diptych.datasets.parts import PARTS
-    from diptych.datasets.places import Place, there
     from diptych.datasets.registry import KNOWN
     from diptych.reports import Table
 

@@ -66,7 +66,7 @@ def _multi_label(path: Path, choice: Choice) -> Measure:
 
 def _hint(path: Path, choice: Choice) -> None:
     """Say that a data set is known where its own class names and prompts would give another figure."""
-    from diptych.datasets.places import recognise
+    from diptych.datasets.discovery import recognise
 
     known = recognise(path.name)
     if known is None or not (known.prompts or known.words):

@@ -263,7 +263,7 @@ def _refuse_unsupervised_options(name: str, asked: SharedOptions) -> None:
 
 
 def _facts(command: str, group: ShiftGroup, standings: Sequence[Standing]) -> dict[str, str]:
-    from diptych.evaluation.results.report import versions
+    from diptych.evaluation.results.result import versions
 
     shifts = group.shifts[:1] if group.paired else group.shifts
     return {

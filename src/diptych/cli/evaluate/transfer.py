@@ -140,7 +140,7 @@ def own_metrics(path: Path, test: ImageDataset) -> tuple[str, ...]:
 
     Left out where these pictures do not define it, such as a part of Kinetics with five classes.
     """
-    from diptych.datasets.places import paper_metric
+    from diptych.datasets.discovery import paper_metric
 
     metric = paper_metric(path.name, path.resolve().parent.name)
     defined = {

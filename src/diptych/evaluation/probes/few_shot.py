@@ -18,11 +18,11 @@ from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError, counted
 from diptych.evaluation.probes import logistic
-from diptych.evaluation.probes.draws import Draw, draw_shots
+from diptych.evaluation.probes.splits import Draw, draw_shots
 from diptych.evaluation.probes.transfer import Features, Part, all_failures, check_parts, embed_part, untaught
 from diptych.evaluation.protocols.classification import spread
 from diptych.evaluation.protocols.settings import Settings, Setup
-from diptych.evaluation.results.report import Result
+from diptych.evaluation.results.result import Result
 from diptych.stats import metrics
 from diptych.stats.intervals import bounded_mean, ends, mean_over_classes, over_draws
 

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from diptych.datasets.places import paper_metric
+from diptych.datasets.discovery import paper_metric
 from diptych.datasets.registry import PER_CLASS
 from diptych.errors import counted
 from diptych.evaluation.probes.data_efficiency import Equal, equal_shots
 from diptych.evaluation.probes.probe_report import shared_pictures, shortcomings
-from diptych.evaluation.results.report import Result, chance_verdicts
+from diptych.evaluation.results.result import Result, chance_verdicts
 from diptych.reports import Bars, Curve, Curves, Estimate, Plot, Report, Section, Table
 
 _WORDS = {"acc1": "Accuracy", PER_CLASS: "Mean per class, this data set's own metric,"}

@@ -26,7 +26,7 @@ from diptych.evaluation.probes.transfer import (
     untaught,
 )
 from diptych.evaluation.protocols.settings import Settings, Setup
-from diptych.evaluation.results.report import Result
+from diptych.evaluation.results.result import Result
 from diptych.stats import metrics
 
 TASK = "knn"

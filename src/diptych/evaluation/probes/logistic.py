@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import DataError, InputError
 from diptych.evaluation.probes.lbfgs import Vector, minimise
-from diptych.evaluation.probes.peak import GRID, find_peak
+from diptych.evaluation.probes.regularisation_search import GRID, find_peak
 from diptych.stats import metrics
 
 Rows: TypeAlias = NDArray[np.floating]

@@ -18,9 +18,9 @@ from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation.probes import logistic
-from diptych.evaluation.probes.draws import split
 from diptych.evaluation.probes.logistic import Fit, Searched
-from diptych.evaluation.probes.peak import MOST_TRIED
+from diptych.evaluation.probes.regularisation_search import MOST_TRIED
+from diptych.evaluation.probes.splits import split
 from diptych.evaluation.probes.transfer import (
     Features,
     Part,
@@ -31,7 +31,7 @@ from diptych.evaluation.probes.transfer import (
     untaught,
 )
 from diptych.evaluation.protocols.settings import Settings, Setup
-from diptych.evaluation.results.report import Result
+from diptych.evaluation.results.result import Result
 
 TASK = "linear_probe"  # CLIP_benchmark's
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from diptych.datasets.overlap import Overlap
 from diptych.errors import counted
-from diptych.evaluation.probes.peak import GRID
 from diptych.evaluation.probes.probe import TASK as LINEAR_PROBE
-from diptych.evaluation.results.report import Result
+from diptych.evaluation.probes.regularisation_search import GRID
+from diptych.evaluation.results.result import Result
 from diptych.reports import Curve, Curves, Report, Section, Table
 from diptych.stats.significance import MINIMUM, NOT_ENOUGH, Verdict, against_chance, decide, paired_claim
 

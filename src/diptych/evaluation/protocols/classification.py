@@ -17,7 +17,7 @@ from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evaluation.protocols.settings import Settings, Setup
-from diptych.evaluation.results.report import Result
+from diptych.evaluation.results.result import Result
 from diptych.stats import metrics
 from diptych.stats.intervals import bounded_mean, ends, mean_over_classes, proportion, resampled_proportion
 from diptych.stats.rankings import Ranked, placements, resampled

@@ -21,7 +21,7 @@ from diptych.errors import DataError
 from diptych.evaluation.protocols.classification import spread
 from diptych.evaluation.protocols.features import Embedding
 from diptych.evaluation.protocols.settings import Settings, Setup
-from diptych.evaluation.results.report import Result
+from diptych.evaluation.results.result import Result
 from diptych.stats import metrics
 from diptych.stats.intervals import ends, mean_over_classes, proportion
 

@@ -17,7 +17,7 @@ from diptych.datasets.overlap import check_overlaps
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation.protocols.measures import Measure
-from diptych.evaluation.results.report import Result
+from diptych.evaluation.results.result import Result
 from diptych.files.disk import write_bytes
 from diptych.reports import Curve, Curves, save_plot
 

@@ -19,15 +19,15 @@ from diptych.datasets.dataset import (
     load_labelled,
     load_labelled_shards,
 )
+from diptych.datasets.discovery import Place
 from diptych.datasets.multilabel import MultiLabelDataset, load_multi_label
 from diptych.datasets.parts import Part
-from diptych.datasets.places import Place
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation.protocols.classification import ALSO, evaluate_zero_shot
 from diptych.evaluation.protocols.multilabel import evaluate_multi_label
 from diptych.evaluation.protocols.retrieval import evaluate_retrieval
-from diptych.evaluation.results.report import Result
+from diptych.evaluation.results.result import Result
 from diptych.zeroshot import class_texts
 from diptych.zeroshot.labels import Names
 from diptych.zeroshot.languages import Language

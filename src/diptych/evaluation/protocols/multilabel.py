@@ -16,7 +16,7 @@ from diptych.datasets.multilabel import MultiLabelDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation.protocols.settings import Settings, Setup
-from diptych.evaluation.results.report import Result
+from diptych.evaluation.results.result import Result
 from diptych.stats import metrics
 from diptych.stats.intervals import class_cases, ends, resampled_proportion
 from diptych.stats.rankings import Ranked, resampled

@@ -17,7 +17,7 @@ from diptych.embedding.batches import embed_texts
 from diptych.encoder import Encoder
 from diptych.evaluation.protocols.classification import spread
 from diptych.evaluation.protocols.settings import Settings, Setup
-from diptych.evaluation.results.report import Result
+from diptych.evaluation.results.result import Result
 from diptych.stats import metrics
 from diptych.stats.intervals import ends, proportion
 

@@ -13,7 +13,7 @@ from diptych.datasets.dataset import Pictures
 from diptych.embedding.batches import Failed
 from diptych.encoder import CostedEncoder, Encoder
 from diptych.evaluation.protocols.features import Embedding, FeatureStore, embed_dataset
-from diptych.evaluation.results.report import Result, versions
+from diptych.evaluation.results.result import Result, versions
 from diptych.progress import Progress, Stage, silent
 from diptych.zeroshot import ZeroShotClassifier
 from diptych.zeroshot.labels import Names, read_labels

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from diptych.datasets.registry import KNOWN, short
-from diptych.evaluation.results.report import Result
+from diptych.evaluation.results.result import Result
 from diptych.reports import Cell, Estimate, Section, Table
 
 # The paper's evaluation suite (Radford et al. 2021, section 3.2 and table 9), by CLIP_benchmark's names.

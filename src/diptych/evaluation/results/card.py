@@ -12,7 +12,7 @@ from typing import Any
 
 from diptych.encoder import EncoderCost
 from diptych.errors import DataError
-from diptych.evaluation.results.report import Result, chance_verdicts
+from diptych.evaluation.results.result import Result, chance_verdicts
 
 _ASKED = {
     "Intended use": "What is it for, and for whom? What is it not for?",

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from diptych.errors import DataError
-from diptych.evaluation.results.report import Result, short_name
+from diptych.evaluation.results.result import Result, short_name
 from diptych.evaluation.results.results_report import protocol
 from diptych.reports import Bars, Estimate, Report, Section, Table
 from diptych.stats.differences import paired_area_difference, paired_class_difference, paired_difference

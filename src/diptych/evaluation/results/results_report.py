@@ -11,7 +11,7 @@ from typing import Any
 
 from diptych.encoder import EncoderCost
 from diptych.evaluation.results.averages import collection_means, means_section
-from diptych.evaluation.results.report import Result, chance_verdicts, short_name
+from diptych.evaluation.results.result import Result, chance_verdicts, short_name
 from diptych.files.disk import file_stems
 from diptych.reports import Curve, Curves, Estimate, Plot, Report, Section, Table
 

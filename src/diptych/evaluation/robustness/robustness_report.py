@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import counted
-from diptych.evaluation.results.report import Result
+from diptych.evaluation.results.result import Result
 from diptych.evaluation.results.results_report import sampled
 from diptych.evaluation.robustness.corrupted_sets import CorruptedDataset
 from diptych.evaluation.robustness.effective import Line

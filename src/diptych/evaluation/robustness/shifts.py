@@ -20,7 +20,7 @@ from diptych.errors import DataError, InputError
 from diptych.evaluation.protocols.classification import spread
 from diptych.evaluation.protocols.scorers import Scorer, score
 from diptych.evaluation.protocols.settings import Settings, Setup
-from diptych.evaluation.results.report import Result
+from diptych.evaluation.results.result import Result
 from diptych.evaluation.robustness.corrupted_sets import CorruptedDataset
 from diptych.evaluation.robustness.corruptions import CORRUPTIONS
 from diptych.evaluation.robustness.effective import RESAMPLES

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.datasets import ImageDataset, MultiLabelDataset, find, load_labelled, there
-from diptych.datasets.places import recognise
+from diptych.datasets.discovery import recognise
 from diptych.datasets.registry import KNOWN, known, short
 from diptych.errors import DataError, InputError
 from diptych.evaluation import measure_known, open_measure

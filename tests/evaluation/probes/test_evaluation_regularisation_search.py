@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from diptych.errors import InputError
 from diptych.evaluation.probes.data_efficiency import Equal, equal_shots
-from diptych.evaluation.probes.draws import draw_shots, split
-from diptych.evaluation.probes.peak import COARSE, GRID, find_peak
+from diptych.evaluation.probes.regularisation_search import COARSE, GRID, find_peak
+from diptych.evaluation.probes.splits import draw_shots, split
 
 # ------------------------------------------------------------------------------------------------ peak
 
