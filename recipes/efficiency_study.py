@@ -32,7 +32,7 @@ import numpy as np
 from efficiency_curves import draw, table
 from efficiency_measures import Sheet, captions, labels, measure
 
-from diptych.files.disk import write_whole
+from diptych.files.disk import write_atomically
 from diptych.inputs import counted_long_texts, load_tokenizer
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.training import Evaluator, Listener, Run, StepReport, TrainConfig, train
@@ -213,7 +213,7 @@ def _measured(log: Path) -> Iterator[dict[str, float]]:
 
 def _write(path: Path, value: Any) -> None:
     text = json.dumps(value, indent=1) + "\n"
-    write_whole(path, lambda temporary: temporary.write_text(text, "utf-8"))
+    write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
 
 
 def legs_of(args: argparse.Namespace) -> list[Leg]:

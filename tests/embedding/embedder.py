@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from diptych.embedding import Settings, embed_to_folder
+from diptych.embedding import EmbeddingSettings, embed_to_folder
 from diptych.embedding.cluster import ray_runner
 from tests.toys import ToyEncoder
 from tests.waiting import pause, wait_until
@@ -66,7 +66,7 @@ def die_at(number: int) -> None:
 
 def main() -> None:
     folder, source, *more = sys.argv[1:]
-    settings = Settings(batch_size=4, threads=1)
+    settings = EmbeddingSettings(batch_size=4, threads=1)
     runner = ray_runner(functools.partial(worker, more[1]), workers=2) if "--ray" in more else None
     if "--die" in more:
         die_at(int(more[1]))

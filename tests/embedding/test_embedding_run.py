@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from diptych.embedding import Columns, Settings, embed_to_folder, read_manifest, read_parts
+from diptych.embedding import Columns, EmbeddingSettings, embed_to_folder, read_manifest, read_parts
 from diptych.embedding.folder import read_record
 from diptych.errors import DataError, InputError, ModelError
 from tests.toys import COLOURS, ToyEncoder, picture, picture_bytes, tar_bytes
@@ -82,7 +82,9 @@ def test_a_folder_of_pictures_in_the_layout_of_clip_retrieval(album: Path, tmp_p
 
 
 def test_a_shard_is_a_part_with_its_captions(shards: str, tmp_path: Path) -> None:
-    done = embed_to_folder(ToyEncoder(), [shards], tmp_path / "out", settings=Settings(captions=True))
+    done = embed_to_folder(
+        ToyEncoder(), [shards], tmp_path / "out", settings=EmbeddingSettings(captions=True)
+    )
     assert (done.rows, done.parts) == (6, 3)
     parts = list(read_parts(tmp_path / "out"))
     assert [part.number for part in parts] == [0, 1, 2]
@@ -176,7 +178,7 @@ def test_tables_with_pictures_and_texts(album: Path, tmp_path: Path) -> None:
 
 
 def test_more_rows_come_as_float32_when_asked(album: Path, tmp_path: Path) -> None:
-    embed_to_folder(ToyEncoder(), [album], tmp_path / "out", settings=Settings(dtype="float32"))
+    embed_to_folder(ToyEncoder(), [album], tmp_path / "out", settings=EmbeddingSettings(dtype="float32"))
     (part,) = read_parts(tmp_path / "out")
     assert part.pictures is not None
     assert part.pictures.dtype == np.float32
@@ -214,9 +216,9 @@ def test_a_folder_begun_with_something_else_is_refused(shards: str, album: Path,
     with pytest.raises(ModelError, match="begun with the model 'colours'"):
         embed_to_folder(ToyEncoder(identity="toy:other"), [shards], out)
     with pytest.raises(DataError, match="--dtype"):
-        embed_to_folder(ToyEncoder(), [shards], out, settings=Settings(dtype="float32"))
+        embed_to_folder(ToyEncoder(), [shards], out, settings=EmbeddingSettings(dtype="float32"))
     with pytest.raises(DataError, match="--captions"):
-        embed_to_folder(ToyEncoder(), [shards], out, settings=Settings(captions=True))
+        embed_to_folder(ToyEncoder(), [shards], out, settings=EmbeddingSettings(captions=True))
     with pytest.raises(DataError, match="3 of its 3 units"):
         embed_to_folder(ToyEncoder(), [album], out)
     (out / "manifest.json").unlink()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.errors import InputError
-from diptych.files.pickle_reader import Name, PickleReader
+from diptych.files.pickle_reader import PickledName, PickleReader
 
 LEAVES = st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(
@@ -25,13 +25,13 @@ VALUES = st.recursive(
 class Plain(PickleReader):
     """Protocol 4 and long texts besides; one name, which may be called and of which objects may be made."""
 
-    plain = PickleReader.plain | {"BINUNICODE8"}
-    more = frozenset({"STACK_GLOBAL", "MEMOIZE", "FRAME"})
+    literal_instructions = PickleReader.literal_instructions | {"BINUNICODE8"}
+    optional_instructions = frozenset({"STACK_GLOBAL", "MEMOIZE", "FRAME"})
 
-    def knows(self, name: str) -> bool:
+    def is_known_name(self, name: str) -> bool:
         return name == "toys.Thing"
 
-    def called(self, name: str, arguments: Any) -> Any:
+    def on_call(self, name: str, arguments: Any) -> Any:
         return ["called", arguments]
 
 
@@ -51,7 +51,7 @@ def test_what_names_code_is_refused(code: object, protocol: int) -> None:
 def test_any_bytes_give_a_value_or_an_error_of_its_own(data: bytes) -> None:
     with contextlib.suppress(InputError):
         value = Plain(b"\x80\x02" + data, Path("x")).read()
-        assert isinstance(value, str | int | float | list | dict | tuple | Name | None)
+        assert isinstance(value, str | int | float | list | dict | tuple | PickledName | None)
 
 
 @given(VALUES, st.data())
@@ -103,7 +103,7 @@ def test_copies_are_counted() -> None:
     bomb = b"\x80\x02(" + text + b"h\x00h\x00\x93" * 300 + b"t."
 
     class Any_(Plain):
-        def knows(self, name: str) -> bool:
+        def is_known_name(self, name: str) -> bool:
             return True
 
     with pytest.raises(InputError, match="copies of its own parts"):

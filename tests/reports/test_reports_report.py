@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from diptych.reports import Bars, Curve, Curves, Estimate, Heatmap, Report, Section, Table
 from diptych.reports.page import LONG
-from diptych.reports.report import told
+from diptych.reports.report import format_cell
 
 TABLE = Table(
     ["class", "n", "accuracy"], [["dog", 1200, Estimate(0.5, 0.4, 0.6, 90)], ["cat", 3, None]], "All."
@@ -77,17 +77,17 @@ def test_two_drawings_on_a_page_share_no_names(tmp_path: Path) -> None:
 
 @given(st.text(max_size=30))
 def test_no_text_becomes_markup(text: str) -> None:
-    from diptych.reports.page import Facts, Part, Sheet, render
+    from diptych.reports.page import PageFooter, PageSection, PageTable, render
 
-    part = Part(text, [text], [Sheet("t", [text], [[text]], [[text]], text)], [])
-    page = Page(render(text, [part], Facts({text: text}, [])))
+    part = PageSection(text, [text], [PageTable("t", [text], [[text]], [[text]], text)], [])
+    page = Page(render(text, [part], PageFooter({text: text}, [])))
     assert (
         page.tags
         == Page(
             render(
                 "",
-                [Part("", [""], [Sheet("t", [""], [[""]], [[""]], "x" if text else "")], [])],
-                Facts({"a": "a"} if text else {}, []),
+                [PageSection("", [""], [PageTable("t", [""], [[""]], [[""]], "x" if text else "")], [])],
+                PageFooter({"a": "a"} if text else {}, []),
             )
         ).tags
     )
@@ -111,7 +111,7 @@ def test_json_has_no_nan_and_takes_arrays() -> None:
     ("cell", "text"), [(math.nan, ""), (True, "True"), (-1234, "-1,234"), ("0.5", "0.5")]
 )
 def test_cells_are_told(cell: object, text: str) -> None:
-    assert told(cell) == text  # type: ignore[arg-type]
+    assert format_cell(cell) == text  # type: ignore[arg-type]
 
 
 def test_without_matplotlib_the_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

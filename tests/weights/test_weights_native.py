@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import ChecksumError, SaveError, UnknownModelError, WeightsError
-from diptych.files.disk import write_whole
+from diptych.files.disk import write_atomically
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.initialise import build
 from diptych.model.presets.table import preset
@@ -197,7 +197,7 @@ def test_no_space_for_a_plain_file(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(SaveError, match="No space left"):
-        write_whole(tmp_path / "a.json", full)
+        write_atomically(tmp_path / "a.json", full)
     assert not list(tmp_path.iterdir())
 
 

@@ -15,18 +15,18 @@ from diptych.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from diptych.embedding.batches import Collected, Embedded, Failed, collect, embed_images, embed_texts
-    from diptych.embedding.encoding import Settings
+    from diptych.embedding.encoding import EmbeddingSettings
     from diptych.embedding.folder import (
+        EmbeddingPart,
         Manifest,
-        Part,
-        Record,
+        PartRecord,
         is_embeddings,
         read_manifest,
         read_parts,
         write_manifest,
         write_part,
     )
-    from diptych.embedding.run import Outcome, embed_to_folder
+    from diptych.embedding.run import EmbeddingSummary, embed_to_folder
     from diptych.embedding.units import UNIT_ROWS, Columns
 
 __all__ = [
@@ -37,9 +37,9 @@ __all__ = [
     "Failed",
     "Collected",
     "embed_to_folder",
-    "Settings",
+    "EmbeddingSettings",
     "Columns",
-    "Outcome",
+    "EmbeddingSummary",
     "UNIT_ROWS",
     "read_manifest",
     "read_parts",
@@ -47,17 +47,17 @@ __all__ = [
     "write_manifest",
     "write_part",
     "Manifest",
-    "Part",
-    "Record",
+    "EmbeddingPart",
+    "PartRecord",
 ]
 
 _MODULES = {
     **dict.fromkeys(("embed_images", "embed_texts", "collect", "Embedded", "Failed", "Collected"), "batches"),
-    **dict.fromkeys(("embed_to_folder", "Outcome"), "run"),
+    **dict.fromkeys(("embed_to_folder", "EmbeddingSummary"), "run"),
     **dict.fromkeys(("Columns", "UNIT_ROWS"), "units"),
     **dict.fromkeys(("read_manifest", "read_parts", "is_embeddings", "write_manifest"), "folder"),
-    **dict.fromkeys(("write_part", "Manifest", "Part", "Record"), "folder"),
-    "Settings": "encoding",
+    **dict.fromkeys(("write_part", "Manifest", "EmbeddingPart", "PartRecord"), "folder"),
+    "EmbeddingSettings": "encoding",
 }
 
 if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from diptych.embedding.folder import Record
+from diptych.embedding.folder import PartRecord
 from diptych.embedding.run import Job, Runner, Work
 from diptych.encoder import Encoder
 from diptych.errors import DiptychError, InputError
@@ -58,7 +58,7 @@ def ray_runner(
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     require("ray.data", extra="ray", purpose="embed on a Ray cluster")
 
-    def run(job: Job, work: Sequence[Work], progress: Progress) -> Iterator[Record]:
+    def run(job: Job, work: Sequence[Work], progress: Progress) -> Iterator[PartRecord]:
         if not work:
             return
         job = replace(
@@ -98,7 +98,7 @@ def _run(
     work: Sequence[Work],
     progress: Progress,
     workers: int | None,
-) -> Iterator[Record]:
+) -> Iterator[PartRecord]:
     data = require("ray.data", extra="ray", purpose="embed on a Ray cluster")
     there = ray.cluster_resources()
     on_gpu = there.get("GPU", 0) >= 1
@@ -125,7 +125,7 @@ def _run(
                     f"a worker stopped at {told['place']}: {told['error']}. Finished parts stay: mend that "
                     "and run the same command again"
                 )
-            record = Record(**told)
+            record = PartRecord(**told)
             progress(sizes[record.part] or record.rows + len(record.failures))
             yield record
     except ray.exceptions.RayError as error:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diptych.embedding.batches import Failed, embed_images, embed_texts
-from diptych.embedding.folder import PICTURE_COLUMNS, TEXT_COLUMNS, Manifest, Record, write_part
-from diptych.embedding.items import Picture, Row, pictures_of, texts_of
+from diptych.embedding.folder import PICTURE_COLUMNS, TEXT_COLUMNS, Manifest, PartRecord, write_part
+from diptych.embedding.items import DeferredImage, Row, images_of, texts_of
 from diptych.embedding.units import Unit
 from diptych.encoder import Encoder
 from diptych.errors import DataError, ImageError
@@ -26,7 +26,7 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Settings:
+class EmbeddingSettings:
     """How items are read and embedded.
 
     Attributes
@@ -56,10 +56,10 @@ def embed_unit(
     number: int,
     folder: Path,
     manifest: Manifest,
-    settings: Settings,
+    settings: EmbeddingSettings,
     *,
     progress: Progress | None = None,
-) -> Record:
+) -> PartRecord:
     """Embed a unit and write its part. Where nothing could be embedded, nothing is written.
 
     Raises
@@ -73,7 +73,7 @@ def embed_unit(
     if "pictures" in manifest.rows and "texts" in manifest.rows:
         told = embed_texts(encoder, [row["caption"] for row in rows], batch_size=settings.batch_size)
     if not rows:
-        return Record(number, 0, unit.fingerprint, {}, failures)
+        return PartRecord(number, 0, unit.fingerprint, {}, failures)
     return write_part(
         folder,
         manifest,
@@ -88,14 +88,14 @@ def embed_unit(
 
 
 def _pictures(
-    encoder: Encoder, unit: Unit, settings: Settings, progress: Progress | None
+    encoder: Encoder, unit: Unit, settings: EmbeddingSettings, progress: Progress | None
 ) -> tuple[list[Row], FloatArray, list[Failure]]:
-    flying: deque[Picture] = deque()
+    flying: deque[DeferredImage] = deque()
     broken: list[Failure] = []
 
-    def items() -> Iterator[tuple[str, Picture]]:
+    def items() -> Iterator[tuple[str, DeferredImage]]:
         try:
-            for picture in pictures_of(unit, settings.limits):
+            for picture in images_of(unit, settings.limits):
                 flying.append(picture)
                 yield picture.name, picture
         except (DataError, ImageError) as error:
@@ -123,7 +123,7 @@ def _pictures(
 
 
 def _texts(
-    encoder: Encoder, unit: Unit, settings: Settings, progress: Progress | None
+    encoder: Encoder, unit: Unit, settings: EmbeddingSettings, progress: Progress | None
 ) -> tuple[list[Row], FloatArray, list[Failure]]:
     rows, failures = list[Row](), list[Failure]()
     try:

@@ -84,7 +84,7 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Record:
+class PartRecord:
     """What is known of a finished part.
 
     Attributes
@@ -105,7 +105,7 @@ class Record:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class EmbeddingPart:
     """Vectors and metadata of one part.
 
     Attributes
@@ -172,7 +172,7 @@ def write_part(
     pictures: FloatArray | None = None,
     texts: FloatArray | None = None,
     failures: Sequence[tuple[str, str]] = (),
-) -> Record:
+) -> PartRecord:
     """Write one part, its record last.
 
     Raises
@@ -191,13 +191,13 @@ def write_part(
     for path, data in written.items():
         write_bytes(folder / path, data, mark=mark())
     files = {path: (len(data), hashlib.sha256(data).hexdigest()) for path, data in written.items()}
-    record = Record(number, len(rows), unit, files, [tuple(one) for one in failures])  # type: ignore[misc]
+    record = PartRecord(number, len(rows), unit, files, [tuple(one) for one in failures])  # type: ignore[misc]
     text = json.dumps(dataclasses.asdict(record), ensure_ascii=False)
     write_bytes(_record_path(folder, number), text.encode("utf-8", "backslashreplace"), mark=mark())
     return record
 
 
-def read_record(folder: Path, number: int) -> Record | None:
+def read_record(folder: Path, number: int) -> PartRecord | None:
     """The record of a part whose files are there at their full size; None otherwise: it is to be made."""
     try:
         told = json.loads(_record_path(folder, number).read_text(encoding="utf-8"))
@@ -207,12 +207,12 @@ def read_record(folder: Path, number: int) -> Record | None:
         if sizes != [size for size, _ in files.values()]:
             return None
         failures = [(key, reason) for key, reason in told["failures"]]
-        return Record(told["part"], told["rows"], told["unit"], files, failures)
+        return PartRecord(told["part"], told["rows"], told["unit"], files, failures)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def read_records(folder: Path) -> list[Record]:
+def read_records(folder: Path) -> list[PartRecord]:
     """The records of all finished parts, by number."""
     numbers = [
         int(found[1])
@@ -264,7 +264,7 @@ def is_embeddings(folder: Path) -> bool:
     return (folder / METADATA).is_dir() and any((folder / kind).is_dir() for kind in (IMAGES, TEXTS))
 
 
-def read_parts(folder: Path) -> Iterator[Part]:
+def read_parts(folder: Path) -> Iterator[EmbeddingPart]:
     """Every part of a folder, in order; ours are compared with their checksums on the way.
 
     Raises
@@ -283,7 +283,7 @@ def read_parts(folder: Path) -> Iterator[Part]:
         yield _paired(number, metadata, {kind: _load(path) for kind, path in names.items()})
 
 
-def _ours(folder: Path, record: Record) -> Part:
+def _ours(folder: Path, record: PartRecord) -> EmbeddingPart:
     for path, (_, digest) in record.files.items():
         with (folder / path).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
@@ -320,7 +320,7 @@ def _foreign(folder: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
         yield metadata, there
 
 
-def _paired(number: int, metadata: Path, vectors: Mapping[str, FloatArray]) -> Part:
+def _paired(number: int, metadata: Path, vectors: Mapping[str, FloatArray]) -> EmbeddingPart:
     parquet = require("pyarrow.parquet", extra="embeddings", purpose=_PURPOSE)
     arrow = require("pyarrow", extra="embeddings", purpose=_PURPOSE)
     try:
@@ -333,7 +333,7 @@ def _paired(number: int, metadata: Path, vectors: Mapping[str, FloatArray]) -> P
                 f"{metadata} has {table.num_rows:,} rows and its {kind} {len(rows):,} vectors: they do not "
                 "belong together"
             )
-    return Part(number, vectors.get(IMAGES), vectors.get(TEXTS), table)
+    return EmbeddingPart(number, vectors.get(IMAGES), vectors.get(TEXTS), table)
 
 
 def _load(path: Path) -> FloatArray:

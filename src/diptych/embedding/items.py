@@ -23,7 +23,7 @@ from diptych.files.locations import open_location
 from diptych.files.patterns import is_remote
 from diptych.files.text_files import decode_text
 from diptych.files.unicode_text import existing_path
-from diptych.media import Entry, Limits, iter_members, list_archive, read_details, read_member
+from diptych.media import ArchiveEntry, Limits, iter_members, list_archive, read_details, read_member
 from diptych.media.folders.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.media.folders.keys import companions, split_key
 from diptych.media.sources import name_of, read_source
@@ -34,7 +34,7 @@ _CAPTION_BYTES = 64 * 1024
 Row = dict[str, Any]
 
 
-class Picture(io.BytesIO):
+class DeferredImage(io.BytesIO):
     """A picture that is read when somebody decodes it; `row` is filled by then.
 
     Parameters
@@ -65,7 +65,7 @@ class Picture(io.BytesIO):
         return data
 
 
-def pictures_of(unit: Unit, limits: Limits) -> Iterator[Picture]:
+def images_of(unit: Unit, limits: Limits) -> Iterator[DeferredImage]:
     """The pictures of a unit.
 
     Raises
@@ -92,7 +92,7 @@ def texts_of(unit: Unit) -> Iterator[Row]:
             yield {"key": name_of(f"{path.name}:{number + 1}"), "caption": text}
 
 
-def _file(path: Path, row: Row, limits: Limits) -> Picture:
+def _file(path: Path, row: Row, limits: Limits) -> DeferredImage:
     def fetch() -> bytes:
         data = read_source(path, limits)
         # Times after 2262 and before 1677 take more bits than the column has.
@@ -101,7 +101,7 @@ def _file(path: Path, row: Row, limits: Limits) -> Picture:
             picture.row["caption"] = _beside(path)
         return data
 
-    picture = Picture(str(path), fetch, {"key": name_of(path.stem), **row})
+    picture = DeferredImage(str(path), fetch, {"key": name_of(path.stem), **row})
     return picture
 
 
@@ -125,7 +125,7 @@ def _caption(suffix: str, data: bytes, name: str) -> str:
 # ------------------------------------------------------------------------------------------------ tables
 
 
-def _of_table(unit: Unit, limits: Limits) -> Iterator[Picture]:
+def _of_table(unit: Unit, limits: Limits) -> Iterator[DeferredImage]:
     table = Path(unit.place)
     columns = [unit.picture, unit.text] if unit.text else [unit.picture]
     for number, cells in enumerate(
@@ -136,21 +136,21 @@ def _of_table(unit: Unit, limits: Limits) -> Iterator[Picture]:
         yield _of_cell(cells[0], name, row, table, limits)
 
 
-def _of_cell(cell: Any, name: str, row: Row, table: Path, limits: Limits) -> Picture:
+def _of_cell(cell: Any, name: str, row: Row, table: Path, limits: Limits) -> DeferredImage:
     """A cell names a picture or is one: bytes, or as in the hub's data sets a mapping with bytes or path."""
     if isinstance(cell, Mapping):
         data, told = cell.get("bytes"), cell.get("path")
         if isinstance(data, bytes):
             # Names inside a table are no paths: what stands there is the table's.
-            return Picture(f"{table}/{told or name}", lambda: data, row)
+            return DeferredImage(f"{table}/{told or name}", lambda: data, row)
         cell = told
     if isinstance(cell, bytes):
-        return Picture(f"{table}/{name}", lambda: read_source(cell, limits), row)
+        return DeferredImage(f"{table}/{name}", lambda: read_source(cell, limits), row)
     text = _text(cell)
     if not text:
-        return Picture(name, _refuse("its cell names no picture"), row)
+        return DeferredImage(name, _refuse("its cell names no picture"), row)
     if is_remote(text):
-        return Picture(
+        return DeferredImage(
             text, _refuse("an address: nothing is fetched picture by picture"), row | {"url": text}
         )
     place = Path(os.path.abspath(table.parent / Path(text).expanduser()))  # noqa: PTH100
@@ -188,7 +188,7 @@ def _local(place: str) -> Iterator[Path]:
         yield path
 
 
-def _of_archive(place: str, path: Path, limits: Limits) -> Iterator[Picture]:
+def _of_archive(place: str, path: Path, limits: Limits) -> Iterator[DeferredImage]:
     entries = {entry.name: entry for entry in _listed(path)}
     beside = {one.name for entry in entries.values() for one in entry.captions}
     told = dict(iter_members(path, beside, limits)) if beside else {}
@@ -203,19 +203,19 @@ def _of_archive(place: str, path: Path, limits: Limits) -> Iterator[Picture]:
         yield _member(place, name, _given(data), row)
 
 
-def _listed(path: Path) -> list[Entry]:
+def _listed(path: Path) -> list[ArchiveEntry]:
     try:
         return list_archive(path)
     except ImageError:
         return []  # cut short: what comes before the cut is read all the same
 
 
-def _member(place: str, name: str, fetch: Callable[[], bytes], row: Row) -> Picture:
+def _member(place: str, name: str, fetch: Callable[[], bytes], row: Row) -> DeferredImage:
     key = split_key(name)[0]
-    return Picture(f"{place}/{name}", fetch, {"key": name_of(key), "shard": name_of(place), **row})
+    return DeferredImage(f"{place}/{name}", fetch, {"key": name_of(key), "shard": name_of(place), **row})
 
 
-def _reader(path: Path, entry: Entry, limits: Limits) -> Callable[[], bytes]:
+def _reader(path: Path, entry: ArchiveEntry, limits: Limits) -> Callable[[], bytes]:
     return lambda: read_member(path, entry, limits)
 
 
@@ -228,7 +228,7 @@ def _given(data: bytes | ImageError) -> Callable[[], bytes]:
     return fetch
 
 
-def _told_of(entry: Entry, told: Mapping[str, bytes | ImageError]) -> Row:
+def _told_of(entry: ArchiveEntry, told: Mapping[str, bytes | ImageError]) -> Row:
     """Caption, address and fields of the files beside a member."""
     row: Row = {"caption": ""}
     for one in entry.captions:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.embedding.folder import Part, column_types
+from diptych.embedding.folder import EmbeddingPart, column_types
 from diptych.errors import DataError
 from diptych.extras import require
-from diptych.files.disk import write_whole
+from diptych.files.disk import write_atomically
 
 if TYPE_CHECKING:
     from diptych.encoder import FloatArray
@@ -24,8 +24,8 @@ BATCH = 10_000  # rows at a time
 _PURPOSE = "read and write Parquet"
 
 
-def read_file(path: Path, column: str = "") -> Iterator[Part]:
-    """The rows of a Parquet file, some at a time, each of a `Part` with pictures.
+def read_file(path: Path, column: str = "") -> Iterator[EmbeddingPart]:
+    """The rows of a Parquet file, some at a time, each of a `EmbeddingPart` with pictures.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def read_file(path: Path, column: str = "") -> Iterator[Part]:
             name = _column(path, file.schema_arrow, column)
             for number, batch in enumerate(file.iter_batches(batch_size=BATCH)):
                 table = arrow.Table.from_batches([batch])
-                yield Part(number, _rows(path, table[name]), None, table.drop_columns([name]))
+                yield EmbeddingPart(number, _rows(path, table[name]), None, table.drop_columns([name]))
     except (OSError, arrow.ArrowException) as error:
         raise DataError(f"{path} is not a Parquet file that can be read: {error}") from error
 
@@ -88,7 +88,7 @@ def write_file(
                 writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
                 count += len(rows)
 
-    write_whole(path, write)
+    write_atomically(path, write)
     return count
 
 

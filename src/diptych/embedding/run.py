@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from diptych.embedding.encoding import Failure, Settings, embed_unit
+from diptych.embedding.encoding import EmbeddingSettings, Failure, embed_unit
 from diptych.embedding.folder import (
     FAILURES,
     Manifest,
-    Record,
+    PartRecord,
     is_embeddings,
     mark,
     read_manifest,
@@ -48,14 +48,14 @@ class Job:
     folder : Path
         Where parts go; every worker sees it under this name.
     manifest : Manifest
-    settings : Settings
+    settings : EmbeddingSettings
     """
 
     folder: Path
     manifest: Manifest
-    settings: Settings
+    settings: EmbeddingSettings
 
-    def do(self, encoder: Encoder, work: Work, progress: Progress | None = None) -> Record:
+    def do(self, encoder: Encoder, work: Work, progress: Progress | None = None) -> PartRecord:
         """Embed one unit, unless somebody has done so meanwhile."""
         number, unit = work
         if encoder.identity != self.manifest.identity:
@@ -72,13 +72,13 @@ class Job:
 class Runner(Protocol):
     """Whoever sees to it that units are embedded."""
 
-    def __call__(self, job: Job, work: Sequence[Work], progress: Progress) -> Iterator[Record]:
+    def __call__(self, job: Job, work: Sequence[Work], progress: Progress) -> Iterator[PartRecord]:
         """Do all of it; records in any order. `progress` counts items."""
         ...
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EmbeddingSummary:
     """What came of a run.
 
     Attributes
@@ -112,12 +112,12 @@ def embed_to_folder(
     modality: Modality | None = None,
     columns: Columns = Columns(),  # noqa: B008 - frozen
     unit_rows: int = UNIT_ROWS,
-    settings: Settings = Settings(),  # noqa: B008 - frozen
+    settings: EmbeddingSettings = EmbeddingSettings(),  # noqa: B008 - frozen
     share: tuple[int, int] = (0, 1),
     retry: bool = False,
     runner: Runner | None = None,
     stage: Stage | None = None,
-) -> Outcome:
+) -> EmbeddingSummary:
     r"""Embed pictures or texts into a folder of vectors, or go on with it.
 
     Parameters
@@ -129,7 +129,7 @@ def embed_to_folder(
         Made if it is not there; see `folder` for what it holds.
     model : str
         The name that opens this encoder again, kept beside its identity.
-    settings : Settings
+    settings : EmbeddingSettings
     share : (number, of)
         Do every `of`-th unit only, the `number`-th among them: for as many processes side by side.
     retry : bool
@@ -142,7 +142,7 @@ def embed_to_folder(
 
     Returns
     -------
-    Outcome
+    EmbeddingSummary
 
     Raises
     ------
@@ -179,7 +179,7 @@ def embed_to_folder(
     job, units = begin(folder, encoder, units, kind, model, settings)
     work = [one for one in enumerate(units) if one[0] % of == number]
     todo = [one for one in work if not _done(folder, one, retry=retry)]
-    results: list[Record] = []
+    results: list[PartRecord] = []
     counted = all(unit.rows for _, unit in todo)  # else progress is told in archives
     total = sum(unit.rows for _, unit in todo) if counted else len(todo)
     with stage(kind if counted else "archives", total) as advance, counted_long_texts() as long:
@@ -197,7 +197,7 @@ def begin(
     units: Sequence[Unit],
     kind: Modality,
     model: str,
-    settings: Settings,
+    settings: EmbeddingSettings,
 ) -> tuple[Job, list[Unit]]:
     """Begin a folder, or see that it is the same run that goes on; the units in the order of its parts."""
     known = read_manifest(folder)
@@ -265,7 +265,7 @@ def _done(folder: Path, work: Work, *, retry: bool) -> bool:
 
 
 def _here(encoder: Encoder) -> Runner:
-    def run(job: Job, work: Sequence[Work], progress: Progress) -> Iterator[Record]:
+    def run(job: Job, work: Sequence[Work], progress: Progress) -> Iterator[PartRecord]:
         for one in work:
             yield job.do(encoder, one, progress)
 
@@ -277,10 +277,10 @@ def _finish(
     units: Sequence[Unit],
     work: Sequence[Work],
     before: int,
-    results: Sequence[Record],
+    results: Sequence[PartRecord],
     *,
     alone: bool,
-) -> Outcome:
+) -> EmbeddingSummary:
     fingerprints = [unit.fingerprint for unit in units]
     records = [one for one in read_records(folder) if fingerprints[one.part : one.part + 1] == [one.unit]]
     there = {record.part for record in records}
@@ -291,7 +291,7 @@ def _finish(
         write_bytes(folder / FAILURES, _table(failures), mark=mark())
     if alone and len(there) == len(units):
         sweep(folder)
-    outcome = Outcome(
+    outcome = EmbeddingSummary(
         rows=sum(record.rows for record in records),
         parts=len(records),
         embedded=sum(result.rows for result in results),

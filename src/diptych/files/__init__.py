@@ -1,1 +1,1 @@
-"""How bytes are stored: atomic writes, archives, tables, text encodings, locations and path patterns."""
+"""File storage: atomic writes, tar archives, Parquet, text encodings, locations and path patterns."""

@@ -1,7 +1,4 @@
-"""Files that are whole or not there: written under a temporary name in the same folder, then renamed.
-
-Also file names made from any text, and where files that can be made again are kept. Knows nothing of models.
-"""
+"""Atomic writes (a temporary file in the same folder, then a rename), safe file names, the cache folder."""
 
 from __future__ import annotations
 
@@ -15,16 +12,16 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from diptych.errors import SaveError
 
-LONGEST_STEM = 120  # bytes: leaves room for a number, an ending and ".part" below the usual limit of 255
-_FORBIDDEN = '<>:"/\\|?*'  # by one file system or another
+LONGEST_STEM = 120  # bytes: leaves room for a number, a suffix and ".part" below the usual limit of 255
+_FORBIDDEN = '<>:"/\\|?*'  # in file names of at least one file system
 _RESERVED = re.compile(
     r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?", re.I
-)  # on Windows
+)  # file names that Windows reserves for devices
 
 
 @contextlib.contextmanager
-def saving(what: str | Path) -> Iterator[None]:
-    """Turn what the system says about a failed write into a `SaveError` that names the file.
+def saving(target: str | Path) -> Iterator[None]:
+    """Translate an OSError of a write into a `SaveError` that names the file.
 
     Examples
     --------
@@ -42,23 +39,24 @@ half-written; free some space or choose another folder, then save again
     except OSError as error:
         reason = error.strerror or str(error)
         raise SaveError(
-            f"cannot write {what}: {reason}. Nothing was left half-written; free some space or choose "
+            f"cannot write {target}: {reason}. Nothing was left half-written; free some space or choose "
             "another folder, then save again"
         ) from error
 
 
-def prepare(path: Path, write: Callable[[Path], object], *, mark: str = "") -> Path:
-    """Write beside `path` under a temporary name and flush to the device; the name, ready for renaming.
+def write_temporary(path: Path, write: Callable[[Path], object], *, mark: str = "") -> Path:
+    """Write a temporary file beside `path`, flush it to the device and return its path, ready for a rename.
 
-    Nothing stays behind when `write` fails. The name is always the same, so that what a killed process left
-    is overwritten by the next one; `mark` keeps two that may write the same file at once apart.
+    The temporary file is removed when `write` fails. Its name is always the same, so that the leftover of a
+    killed process is overwritten by the next one; processes that may write the same file at the same time
+    pass different values of `mark`.
     """
     temporary = path.with_name(f".{path.name}.{mark}.part" if mark else f".{path.name}.part")
     try:
         temporary.touch()
-        usual = temporary.stat().st_mode  # as the umask has it: some writers leave files to their owner alone
+        mode = temporary.stat().st_mode  # follows the umask; some writers create files with mode 0600
         write(temporary)
-        temporary.chmod(usual)
+        temporary.chmod(mode)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
     except BaseException:
@@ -67,16 +65,16 @@ def prepare(path: Path, write: Callable[[Path], object], *, mark: str = "") -> P
     return temporary
 
 
-def place(path: Path, write: Callable[[Path], object], *, mark: str = "") -> None:
-    """Write a file so that under its name there is the old content or the new, never a part.
+def replace_file(path: Path, write: Callable[[Path], object], *, mark: str = "") -> None:
+    """Write a file atomically: at any instant its path holds the old content or the new, never a part.
 
     Raises
     ------
     OSError
-        As the system says it, for whoever has more to say of it.
+        The write failed. `write_atomically` raises `SaveError` instead.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = prepare(path, write, mark=mark)
+    temporary = write_temporary(path, write, mark=mark)
     try:
         temporary.replace(path)
     except BaseException:
@@ -84,38 +82,39 @@ def place(path: Path, write: Callable[[Path], object], *, mark: str = "") -> Non
         raise
 
 
-def write_whole(path: Path, write: Callable[[Path], object], *, mark: str = "") -> None:
-    """`place`, with an error of this package.
+def write_atomically(path: Path, write: Callable[[Path], object], *, mark: str = "") -> None:
+    """Write a file atomically, see `replace_file`.
 
     Raises
     ------
     SaveError
-        The device is full, or the folder may not be written to.
+        The device is full, or the folder is not writable.
     """
     with saving(path):
-        place(path, write, mark=mark)
+        replace_file(path, write, mark=mark)
 
 
 def write_bytes(path: Path, data: bytes, *, mark: str = "") -> None:
-    """`write_whole` for bytes at hand."""
-    write_whole(path, lambda temporary: temporary.write_bytes(data), mark=mark)
+    """Write bytes atomically, see `write_atomically`."""
+    write_atomically(path, lambda temporary: temporary.write_bytes(data), mark=mark)
 
 
 def file_stem(text: str, *, spaces: bool = False, fallback: str = "unnamed") -> str:
-    """A file name, without its ending, for any text, such as a class name or a column of someone's table.
+    """A file name without suffix for any text, such as a class name or the name of a table's column.
 
     The name has no separator and is not "." or "..", so the file stays in its folder; it is not empty, not
-    reserved on Windows, valid UTF-8 and at most `LONGEST_STEM` bytes long. Two texts may give one name: where
-    several files go into one folder, use `file_stems`.
+    reserved on Windows, valid UTF-8 and at most `LONGEST_STEM` bytes long. Different texts may give the same
+    name: for several files in one folder use `file_stems`.
 
     Parameters
     ----------
     text : str
     spaces : bool
-        Keep spaces, dots and signs that every file system allows, for names that people read. Otherwise only
-        letters, digits, "-" and "_" stay, which also makes the name safe in HTML and as an identifier.
+        Keep spaces, dots and punctuation that every file system allows, for names that people read. Otherwise
+        only letters, digits, "-" and "_" are kept, which also makes the name safe in HTML and as an
+        identifier.
     fallback : str
-        The name where nothing of the text can stay.
+        The name if no character of the text can be kept.
 
     Examples
     --------
@@ -124,13 +123,13 @@ def file_stem(text: str, *, spaces: bool = False, fallback: str = "unnamed") -> 
     >>> file_stem("cats/dogs: both?", spaces=True), file_stem("a dog.", spaces=True), file_stem("CON")
     ('cats_dogs_ both_', 'a dog', 'CON_')
     """
-    composed = unicodedata.normalize("NFC", text)  # macOS takes "e" + accent and "é" for one name
+    composed = unicodedata.normalize("NFC", text)  # macOS treats "e" + accent and "é" as the same name
     if spaces:
         name = "".join("_" if _is_unsafe(letter) else letter for letter in composed).strip(" .")
     else:
         name = re.sub("-+", "-", "".join(letter if _is_word(letter) else "-" for letter in composed))
         name = name.strip("-")
-    name = _shortened(name, LONGEST_STEM - 1).strip(" .") or fallback
+    name = _truncated(name, LONGEST_STEM - 1).strip(" .") or fallback
     if not _RESERVED.fullmatch(name):
         return name
     stem, dot, ending = name.partition(".")  # Windows reserves "con.txt", too
@@ -138,19 +137,19 @@ def file_stem(text: str, *, spaces: bool = False, fallback: str = "unnamed") -> 
 
 
 def file_stems(texts: Iterable[str], *, spaces: bool = False, fallback: str = "unnamed") -> list[str]:
-    """A file name for each text as `file_stem` makes it, no two the same, also where case does not count.
+    """Unique file names for several texts, also on file systems that ignore case; see `file_stem`.
 
     Parameters
     ----------
     texts : iterable of str
-        May repeat: every position gets its own name.
+        May repeat: every position gets a name of its own.
     spaces, fallback
         As for `file_stem`.
 
     Returns
     -------
     list of str
-        In the order of `texts`; the second of one name ends in "-2" (with `spaces`, in " (2)").
+        In the order of `texts`; the second use of a name gets the suffix "-2" (with `spaces`, " (2)").
 
     Examples
     --------
@@ -164,20 +163,20 @@ def file_stems(texts: Iterable[str], *, spaces: bool = False, fallback: str = "u
     for text in texts:
         stem = name = file_stem(text, spaces=spaces, fallback=fallback)
         count = 1
-        while _compared(name) in taken:
+        while _comparison_key(name) in taken:
             count += 1
             ending = f" ({count})" if spaces else f"-{count}"
-            name = _shortened(stem, LONGEST_STEM - len(ending)).rstrip(" .") + ending
-        taken.add(_compared(name))
+            name = _truncated(stem, LONGEST_STEM - len(ending)).rstrip(" .") + ending
+        taken.add(_comparison_key(name))
         names.append(name)
     return names
 
 
 def file_inside(folder: Path, name: str) -> Path | None:
-    """The file of a name that comes from data, below a folder; None where the name would lead out of it.
+    """Path below a folder for a name that comes from untrusted data; None if the name would leave the folder.
 
-    Judged by the name alone and by the rules of every system: no root, drive, "..", backslash or NUL. Whether
-    the file is there, and where links lead, is not looked at.
+    Decided by the name alone, by the rules of all operating systems: no root, drive, "..", backslash or NUL.
+    Neither the existence of the file nor the targets of links are checked.
 
     Examples
     --------
@@ -188,34 +187,34 @@ def file_inside(folder: Path, name: str) -> Path | None:
     """
     parts = PurePosixPath(name).parts
     leads_out = not parts or ".." in parts or name.startswith("/") or any(sign in name for sign in "\\\0")
-    # Windows begins anew at a drive in any place: joined to "data", "a/C:b" is "C:b".
+    # On Windows a drive at any position replaces everything before it: "data" joined with "a/C:b" is "C:b".
     if leads_out or any(PureWindowsPath(part).drive for part in parts):
         return None
     return folder.joinpath(*parts)
 
 
 def _is_word(letter: str) -> bool:
-    """Whether a character is a letter, a mark on one (as Hindi needs), a digit, "-" or "_"."""
+    """Whether a character is a letter, a combining mark (as in Hindi), a digit, "-" or "_"."""
     return letter in "-_" or unicodedata.category(letter)[0] in "LMN"
 
 
 def _is_unsafe(letter: str) -> bool:
-    """Whether a character is a control, a lone surrogate, unassigned, or forbidden by some file system."""
+    """Whether a character is a control, a lone surrogate, unassigned, or forbidden on some file system."""
     return letter in _FORBIDDEN or unicodedata.category(letter) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
-def _shortened(name: str, size: int) -> str:
-    """The name cut to so many bytes of UTF-8, between characters."""
+def _truncated(name: str, size: int) -> str:
+    """The name cut to at most `size` bytes of UTF-8, between characters."""
     return name.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
 
 
-def _compared(name: str) -> str:
-    """The name as the least discerning file system compares it."""
+def _comparison_key(name: str) -> str:
+    """Equal for names that at least one file system treats as the same."""
     return unicodedata.normalize("NFKC", name.casefold()).casefold()
 
 
 def user_cache() -> Path:
-    """Where what can be made again is kept for this user: DIPTYCH_CACHE, or the system's usual place.
+    """The cache folder of this user: DIPTYCH_CACHE, or the usual folder of the operating system.
 
     Examples
     --------

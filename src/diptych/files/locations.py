@@ -1,6 +1,6 @@
-"""Where shards lie: files, URLs and, if allowed, commands; opened as streams of bytes.
+"""Locations of shards (files, URLs and, if allowed, shell commands), opened as byte streams.
 
-`patterns.py` finds local files and refuses the rest; a stream takes both. Access to object stores is fsspec.
+`patterns.py` resolves local files only. Object stores are read through fsspec.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ PIPE = "pipe:"
 
 
 def find_locations(pattern: str | Path | Sequence[str | Path], *, allow_pipes: bool = False) -> list[str]:
-    """Name the shards a pattern stands for, each once, in a fixed order.
+    """Resolve a pattern to the shards it names, without repeats, in a fixed order.
 
     Parameters
     ----------
     pattern : str, Path or a sequence
         As for `patterns.find_files`, and URLs with brace ranges such as ``s3://bucket/{000..099}.tar``.
     allow_pipes : bool
-        Whether ``pipe:command`` may run a command, whose output is the shard.
+        Allow ``pipe:command``, which runs a command and reads the shard from its output.
 
     Returns
     -------
     list of str
-        With local files that do not exist (now), as long as some do.
+        Includes local files that do not exist (yet), if at least one file exists.
 
     Raises
     ------
     DataError
-        Nothing found, or a command that is not allowed.
+        No file matches, or a command is not allowed.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def find_locations(pattern: str | Path | Sequence[str | Path], *, allow_pipes: b
     ['s3://bucket/0.tar', 's3://bucket/1.tar']
     """
     parts = [pattern] if isinstance(pattern, str | Path) else list(pattern)
-    found, any_there = list[str](), False
+    locations, any_exists = list[str](), False
     for name in (name for part in parts for name in str(part).split("::")):
         if name.startswith(PIPE) and not allow_pipes:
             raise DataError(
@@ -55,28 +55,28 @@ def find_locations(pattern: str | Path | Sequence[str | Path], *, allow_pipes: b
                 "recipe: TarStream(..., allow_pipes=True)"
             )
         if is_remote(name):
-            found, any_there = found + expand_braces(name), True
+            locations, any_exists = locations + expand_braces(name), True
             continue
         for file in [name] if Path(name).exists() else expand_braces(name):
             try:
-                found, any_there = found + [str(path) for path in find_files(file)], True
+                locations, any_exists = locations + [str(path) for path in find_files(file)], True
             except DataError:
-                found.append(file)
-    if not any_there:
-        find_files(pattern)  # says what is wrong
-    return list(dict.fromkeys(found))
+                locations.append(file)
+    if not any_exists:
+        find_files(pattern)  # raises the error that explains what is missing
+    return list(dict.fromkeys(locations))
 
 
 @contextmanager
 def open_location(location: str) -> Iterator[IO[bytes]]:
-    """Open a shard as a stream of bytes; a local file can be sought in.
+    """Open a shard as a byte stream; only local files are seekable.
 
     Raises
     ------
     DataError
         It cannot be opened, or the command failed.
     MissingExtraError
-        A URL without fsspec, or without the package for its kind.
+        fsspec, or the fsspec package for this kind of URL, is not installed.
     """
     if location.startswith(PIPE):
         with _command(location.removeprefix(PIPE)) as stream:
@@ -84,7 +84,7 @@ def open_location(location: str) -> Iterator[IO[bytes]]:
     elif is_remote(location):
         files: Any = require("fsspec", extra="remote", purpose=f"read {location}")
         try:
-            # Read in order, from the beginning: a cache of what is ahead is all it needs.
+            # Shards are read sequentially, so a read-ahead cache is sufficient.
             with files.open(location, "rb", cache_type="readahead") as stream:
                 yield stream
         except ImportError as error:
@@ -102,7 +102,7 @@ def _command(text: str) -> Iterator[IO[bytes]]:
         try:
             yield process.stdout
         finally:
-            with suppress(subprocess.TimeoutExpired):  # whoever stopped reading early finds it running
+            with suppress(subprocess.TimeoutExpired):  # still running if the reader stopped early
                 if process.wait(0.5) > 0:
                     raise DataError(f"{text!r} ended with status {process.returncode}")
     finally:
@@ -112,12 +112,12 @@ def _command(text: str) -> Iterator[IO[bytes]]:
 
 
 def retried(work: Callable[[int], T], tries: int, seconds: float) -> T:
-    """Call `work` with the number of the try until it succeeds, waiting longer each time.
+    """Call `work` with the number of the attempt until it succeeds, doubling the waiting time each time.
 
     Raises
     ------
     DataError
-        The last try failed, too.
+        The last attempt failed too.
     """
     for attempt in range(tries):
         try:

@@ -1,4 +1,4 @@
-"""A file moved so that it is never lost and nothing is written over, also onto another device."""
+"""Move a file without losing it and without overwriting another one, also to another device."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from pathlib import Path
 
 from diptych.errors import SaveError
 
-HASH_BYTES = 16  # of the digests that tell files apart
+HASH_BYTES = 16  # of BLAKE2b digests that identify file contents
 _CHUNK = 2**20
-# What file systems say that know no hard links, or not this one.
+# Errors of file systems that do not support hard links, or not this one.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EACCES}
 
 
 def move_file(source: Path, target: Path) -> None:
-    """Move a file to a name that nothing has.
+    """Move a file to a path that does not exist yet.
 
-    On one device it has the old name or the new one at every instant, or both; onto another it is copied,
-    flushed and read back before the old name goes.
+    On the same device the file is at every instant at the old path, the new one or both (hard link, then
+    unlink). On another device it is copied, flushed and compared before the old path is removed.
 
     Raises
     ------
     FileExistsError
-        The new name is taken; nothing was touched.
+        The target exists; nothing was changed.
     OSError
-        The system says no; the file is where it was. A network drive may fail to say whether it still is:
-        then the new name stays, too.
+        The move failed; the file is at its old path. If a network drive does not answer whether the old path
+        still exists, the new path is kept too.
     SaveError
-        The copy on the other device is not the same; the file is where it was.
+        The copy on the other device differs; the file is at its old path.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -48,17 +48,17 @@ def move_file(source: Path, target: Path) -> None:
     try:
         source.unlink()
     except FileNotFoundError:
-        return  # somebody took the old name away meanwhile: the new one may be all there is
+        return  # another process removed the old path: the new one may be the only copy
     except OSError:
-        if _gone(source):  # only the answer was lost on its way
+        if _is_gone(source):  # the unlink succeeded, only its answer was lost
             return
         if same_bytes(source, target):
-            target.unlink()  # a folder that may not be written to: it stays there, and only there
+            target.unlink()  # the old folder is read-only: keep the file only there
         raise
 
 
 def digest(path: Path) -> bytes:
-    """The hash by which a catalogue knows a file's bytes, read piece by piece.
+    """BLAKE2b digest of a file, by which a catalogue identifies its content; read in chunks.
 
     Examples
     --------
@@ -68,15 +68,15 @@ def digest(path: Path) -> bytes:
     ...     digest(Path(folder, "a")).hex()
     'cae66941d9efbd404e4d88758ea67670'
     """
-    found = hashlib.blake2b(digest_size=HASH_BYTES)
+    digest_so_far = hashlib.blake2b(digest_size=HASH_BYTES)
     with path.open("rb") as file:
         while data := file.read(_CHUNK):
-            found.update(data)
-    return found.digest()
+            digest_so_far.update(data)
+    return digest_so_far.digest()
 
 
-def same_bytes(one: Path, other: Path) -> bool:
-    """Whether both can be read and are equal; of links, whether they say the same.
+def same_bytes(first: Path, second: Path) -> bool:
+    """Whether two files are readable and have equal bytes; symbolic links are compared by their targets.
 
     Examples
     --------
@@ -84,15 +84,15 @@ def same_bytes(one: Path, other: Path) -> bool:
     False
     """
     try:
-        if one.is_symlink() or other.is_symlink():
-            return one.readlink() == other.readlink()
-        return digest(one) == digest(other)
+        if first.is_symlink() or second.is_symlink():
+            return first.readlink() == second.readlink()
+        return digest(first) == digest(second)
     except OSError:
         return False
 
 
-def _gone(path: Path) -> bool:
-    """Whether the system says that there is nothing; False where it says nothing."""
+def _is_gone(path: Path) -> bool:
+    """Whether the path is known not to exist; False if the system cannot tell."""
     try:
         path.lstat()
     except FileNotFoundError:
@@ -103,14 +103,14 @@ def _gone(path: Path) -> bool:
 
 
 def _rename(source: Path, target: Path) -> None:
-    """Where there are no links, look and then rename: what appears in between would be written over."""
+    """Without hard links: check, then rename; a file that appears in between would be overwritten."""
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     source.rename(target)
 
 
 def _copy(source: Path, target: Path) -> None:
-    """A copy on another device, whole or not there, with times and permissions."""
+    """Copy to another device, complete or not at all, with times and permissions."""
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     if source.is_symlink():
@@ -136,12 +136,12 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def part_of(target: Path) -> Path:
-    """Where a copy is while it is made: a move onto another device that was killed leaves it behind."""
+    """Temporary path of an unfinished copy; a killed move to another device leaves it behind."""
     return target.with_name(f".{target.name}.part")
 
 
 def _flush_folder(folder: Path) -> None:
-    """Let the device know the new name, where the system can."""
+    """Flush the folder's entry to the device, on systems that support it."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

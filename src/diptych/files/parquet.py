@@ -1,4 +1,4 @@
-"""Parquet tables row by row, for whoever finds pictures or texts in them; what a row means is for them."""
+"""Parquet tables, read row by row."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 from diptych.errors import DataError
 from diptych.extras import require
 
-BATCH = 256  # rows at a time: cells may be pictures
+BATCH = 256  # rows read at once; small, because cells may hold encoded images
 
 
 @contextlib.contextmanager
 def open_parquet(path: Path, extra: str) -> Iterator[Any]:
-    """A table as pyarrow's `ParquetFile`.
+    """Open a table as pyarrow's `ParquetFile`.
 
     Parameters
     ----------
     path : Path
     extra : str
-        What to install where pyarrow is not.
+        The extra of this package to name if pyarrow is not installed.
 
     Raises
     ------
     DataError
-        It is no such table, or is damaged where it is read.
+        The file is not a Parquet table, or is damaged.
     MissingExtraError
         pyarrow is not installed.
     """
@@ -42,16 +42,16 @@ def open_parquet(path: Path, extra: str) -> Iterator[Any]:
 def rows_of(
     file: Any, columns: Sequence[str], groups: Iterable[int] | None = None
 ) -> Iterator[tuple[Any, ...]]:
-    """The cells of these columns, row by row; of these groups of rows only, where they are given."""
-    chosen = None if groups is None else list(groups)
-    for batch in file.iter_batches(batch_size=BATCH, row_groups=chosen, columns=list(columns)):
+    """Iterate over the rows of the given columns, optionally of the given row groups only."""
+    row_groups = None if groups is None else list(groups)
+    for batch in file.iter_batches(batch_size=BATCH, row_groups=row_groups, columns=list(columns)):
         yield from zip(*(_cells(batch.column(name)) for name in columns), strict=True)
 
 
 def _cells(column: Any) -> list[Any]:
     try:
         cells: list[Any] = column.to_pylist()
-    except UnicodeDecodeError:  # some programs write Latin-1 and call it text
+    except UnicodeDecodeError:  # some programs write Latin-1 into string columns
         cells = [_cell(scalar) for scalar in column]
     return cells
 
@@ -60,5 +60,5 @@ def _cell(scalar: Any) -> Any:
     try:
         return scalar.as_py()
     except UnicodeDecodeError:
-        mended = getattr(scalar, "as_buffer", lambda: None)()  # a list of texts has none
-        return None if mended is None else mended.to_pybytes().decode("utf-8", "replace")
+        buffer = getattr(scalar, "as_buffer", lambda: None)()  # a list of texts has no buffer
+        return None if buffer is None else buffer.to_pybytes().decode("utf-8", "replace")

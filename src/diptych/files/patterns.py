@@ -1,4 +1,4 @@
-"""From what a user writes to a list of files: braces, globs, lists, `::` joins. Opens and fetches nothing."""
+"""Path patterns (braces, globs, lists, `::` joins) resolved to local files; nothing is opened or fetched."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from diptych.errors import DataError
 from diptych.files.unicode_text import existing_path
 
-LARGEST_EXPANSION = 1_000_000  # files; `{0..9999999999}` is a slip of the pen, not a data set
+LARGEST_EXPANSION = 1_000_000  # files; a range such as `{0..9999999999}` is a typing error
 
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?\Z")
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|pipe:", re.ASCII)
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Write out the braces of a pattern as bash does: ranges and comma lists, nested too.
+    """Expand the braces of a pattern as bash does: ranges and comma lists, also nested.
 
     Parameters
     ----------
@@ -26,12 +26,12 @@ def expand_braces(pattern: str) -> list[str]:
     Returns
     -------
     list of str
-        In order, the leftmost brace changing slowest. Braces that hold neither a range nor a comma stay.
+        The leftmost brace changes slowest. Braces without a range or a comma are kept as they are.
 
     Raises
     ------
     DataError
-        More than a million names would come out.
+        The pattern expands to more than a million names.
 
     Examples
     --------
@@ -42,16 +42,16 @@ def expand_braces(pattern: str) -> list[str]:
     >>> expand_braces("{odd}.tar")
     ['{odd}.tar']
     """
-    out: list[str] = []
+    names: list[str] = []
     for name in _expand(pattern):
-        out.append(name)
-        if len(out) > LARGEST_EXPANSION:
+        names.append(name)
+        if len(names) > LARGEST_EXPANSION:
             raise _too_many(pattern)
-    return out
+    return names
 
 
 def find_files(pattern: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Name the files a pattern stands for, in a fixed order, each once.
+    """Resolve a pattern to existing files, without repeats, in a fixed order.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def find_files(pattern: str | Path | Sequence[str | Path]) -> list[Path]:
     Raises
     ------
     DataError
-        A URL or ``pipe:`` command, a file that is not there, or a glob that matches nothing.
+        A URL or ``pipe:`` command, a missing file, or a glob without matches.
     """
     parts = [pattern] if isinstance(pattern, str | Path) else list(pattern)
     names = [name for part in parts for joined in str(part).split("::") for name in _local_names(joined)]
@@ -79,12 +79,12 @@ def find_files(pattern: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def is_remote(name: str) -> bool:
-    """Whether this would reach for the network or run a command."""
+    """Whether a name is a URL or a ``pipe:`` command."""
     return _REMOTE.match(name) is not None
 
 
 def refuse_remote(name: str) -> None:
-    """Raise for what would reach for the network or run a command."""
+    """Raise DataError for a URL or a ``pipe:`` command."""
     if is_remote(name):
         raise DataError(
             f"{name!r} is a URL or a command, and this kind of pairs is read from local files only. Download "
@@ -94,7 +94,7 @@ def refuse_remote(name: str) -> None:
 
 def _local_names(name: str) -> list[str]:
     refuse_remote(name)
-    # A file may really be called "a{1,2}.tar"; what exists as written is meant as written.
+    # A file may really be called "a{1,2}.tar"; a path that exists as written is not expanded.
     return [name] if Path(name).exists() else expand_braces(name)
 
 
@@ -102,14 +102,14 @@ def _matches(name: str) -> list[Path]:
     path = existing_path(Path(name).expanduser())
     if path.exists():
         return [path]
-    if not any(sign in name for sign in "*?["):
+    if not any(character in name for character in "*?["):
         raise DataError(f"{name} does not exist: expected a tar, a table or a folder of pairs")
-    fixed = [part for part in path.parts if not any(sign in part for sign in "*?[")]
+    fixed = [part for part in path.parts if not any(character in part for character in "*?[")]
     root = Path(*path.parts[: _first_wild(path)]) if fixed else Path()
-    found = sorted(root.glob(str(Path(*path.parts[_first_wild(path) :]))))
-    if not found:
-        raise DataError(f"{name} matches no file: look at the folder {root or '.'}")
-    return found
+    matches = sorted(root.glob(str(Path(*path.parts[_first_wild(path) :]))))
+    if not matches:
+        raise DataError(f"{name} matches no file: check the folder {root or '.'}")
+    return matches
 
 
 def _first_wild(path: Path) -> int:
@@ -142,16 +142,16 @@ def _closing(pattern: str, start: int) -> int | None:
 
 
 def _choices(inside: str, pattern: str) -> list[str] | None:
-    """Take apart what stands between braces; None when it is neither a range nor a list."""
+    """The alternatives between two braces; None if there is neither a range nor a comma list."""
     if match := _RANGE.match(inside):
         return _numbers(match, pattern)
-    pieces, depth, last = [], 0, 0
+    alternatives, depth, last = [], 0, 0
     for n, sign in enumerate(inside):
         depth += (sign == "{") - (sign == "}")
         if sign == "," and depth == 0:
-            pieces.append(inside[last:n])
+            alternatives.append(inside[last:n])
             last = n + 1
-    return [*pieces, inside[last:]] if pieces else None
+    return [*alternatives, inside[last:]] if alternatives else None
 
 
 def _numbers(match: re.Match[str], pattern: str) -> list[str]:
@@ -167,4 +167,4 @@ def _numbers(match: re.Match[str], pattern: str) -> list[str]:
 
 
 def _too_many(pattern: str) -> DataError:
-    return DataError(f"{pattern!r} stands for more than {LARGEST_EXPANSION:,} files: check its brace ranges")
+    return DataError(f"{pattern!r} expands to more than {LARGEST_EXPANSION:,} files: check its brace ranges")

@@ -1,9 +1,10 @@
-"""A pickle as data: its instructions stepped through, a plain value kept for each.
+"""A safe pickle reader: interprets the instructions and builds plain values only.
 
-Nothing here unpickles, so there is no point at which code in a file, or named by it, could run. What a file
-of one kind may name, call and build, and which instructions it needs, is what a subclass says; anything else
-is refused. What an instruction makes by copying is counted (`spend`): all of it together may have twice as
-many bytes as the file. `diptych.weights` reads TorchScript's modules so, `diptych.datasets` CIFAR's batches.
+Nothing is unpickled, so no code in the file, or named by it, can run. A subclass declares which names its
+kind of file may use, what a call or an object becomes and which extra instructions are needed; anything else
+is refused. Bytes that an instruction copies are counted (`count_copied`): all copies together may have at
+most twice the size of the file. `diptych.weights` reads TorchScript modules this way, `diptych.datasets`
+CIFAR batches.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from diptych.errors import DiptychError, InputError
 
 
 @dataclass(frozen=True)
-class Name:
-    """A class or function the pickle names; never looked up."""
+class PickledName:
+    """A class or function that the pickle names; it is never imported."""
 
     text: str
 
@@ -30,108 +31,108 @@ MOST_INSTRUCTIONS = 2_000_000
 
 
 class _Mark:
-    """Where a group of values begins on the stack."""
+    """Marks the beginning of a group of values on the stack."""
 
 
 class PickleReader:
-    """Steps through a pickle, making plain values only: what all kinds of files have in common.
+    """Interpreter of pickle instructions that builds plain values only.
 
-    A subclass says which names it knows (`knows`), what it makes of a call (`called`), a new object (`made`),
-    a state for an object (`built`) and a stored record (`record`), and how it complains (`broken` and
-    `refuse`, with errors of this package). By itself it knows no name.
+    A subclass overrides `is_known_name` (which names are allowed), `on_call`, `on_new_object`, `on_state` and
+    `on_persistent_id` (which value each becomes), and `malformed` and `refuse` (which errors are raised). The
+    base class allows no name.
 
     Parameters
     ----------
     data : bytes
         The pickle.
     path : Path
-        For messages.
+        Named in messages.
 
     Attributes
     ----------
     end : int
-        Where the pickle ended, after `read`: others may follow it in the same bytes.
+        Offset behind the pickle after `read`; another pickle may follow in the same bytes.
     """
 
-    plain: ClassVar[frozenset[str]] = frozenset(
+    literal_instructions: ClassVar[frozenset[str]] = frozenset(
         {"BINUNICODE", "SHORT_BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
     )
-    """Instructions that put their argument on the stack."""
-    more: ClassVar[frozenset[str]] = frozenset()
-    """Instructions of protocol 4 that this kind needs: STACK_GLOBAL, MEMOIZE, FRAME."""
-    keys: ClassVar[tuple[type, ...]] = (str,)
-    """What a dictionary may have for keys."""
+    """Instructions that push their argument on the stack."""
+    optional_instructions: ClassVar[frozenset[str]] = frozenset()
+    """Instructions of protocol 4 that are allowed: STACK_GLOBAL, MEMOIZE, FRAME."""
+    key_types: ClassVar[tuple[type, ...]] = (str,)
+    """Types allowed as keys of a dictionary."""
 
     def __init__(self, data: bytes, path: Path) -> None:
         self.data = data
         self.path = path
         self.stack: list[Any] = []
         self._memo: dict[int, Any] = {}
-        self._left = 2 * len(data)
+        self._copy_budget = 2 * len(data)  # bytes, see `count_copied`
         self.end = 0
 
     def read(self) -> Any:
-        """The value the pickle describes; the error of `broken` or `refuse` where it is none of this kind."""
+        """Return the value that the pickle describes, or raise the error of `malformed` or `refuse`."""
         try:
-            for number, (code, argument, place) in enumerate(pickletools.genops(self.data)):
+            for number, (code, argument, position) in enumerate(pickletools.genops(self.data)):
                 if code.name == "STOP":
-                    self.end = (place or 0) + 1
+                    self.end = (position or 0) + 1
                     return self.stack.pop()
                 if number > MOST_INSTRUCTIONS:
-                    raise self.broken(f"it has more than {MOST_INSTRUCTIONS:,} instructions")
+                    raise self.malformed(f"it has more than {MOST_INSTRUCTIONS:,} instructions")
                 self._step(code.name, argument)
         except DiptychError:
             raise
         except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise self.broken(f"its pickle is malformed ({error})") from error
-        raise self.broken("its pickle has no end")
+            raise self.malformed(f"its pickle is malformed ({error})") from error
+        raise self.malformed("its pickle has no end")
 
-    # ---- what a kind of file says ----
+    # ---- overridden for each kind of file ----
 
-    def knows(self, name: str) -> bool:
-        """Whether files of this kind may name it."""
+    def is_known_name(self, name: str) -> bool:
+        """Whether files of this kind may use the name."""
         return False
 
-    def called(self, name: str, arguments: Any) -> Any:
-        """What a call of something known becomes."""
-        self.refuse(f"a call of {name[:100]} with {told(arguments)}")
+    def on_call(self, name: str, arguments: Any) -> Any:
+        """Return the value of a call of a known name."""
+        self.refuse(f"a call of {name[:100]} with {describe(arguments)}")
 
-    def made(self, name: str, arguments: Any) -> Any:
-        """What a new object of something known becomes."""
-        self.refuse(f"an object of {name[:100]} with {told(arguments)}")
+    def on_new_object(self, name: str, arguments: Any) -> Any:
+        """Return the value of a new object of a known class."""
+        self.refuse(f"an object of {name[:100]} with {describe(arguments)}")
 
-    def built(self, target: Any, state: Any) -> None:
-        """Give an object its state."""
-        self.refuse(f"the state {told(state)} for {told(target)}")
+    def on_state(self, target: Any, state: Any) -> None:
+        """Set the state of an object."""
+        self.refuse(f"the state {describe(state)} for {describe(target)}")
 
-    def record(self, value: Any) -> Any:
-        """What a reference to something outside of the pickle becomes."""
-        self.refuse(f"the storage {told(value)}")
+    def on_persistent_id(self, value: Any) -> Any:
+        """Return the value of a reference to data outside the pickle."""
+        self.refuse(f"the storage {describe(value)}")
 
-    def broken(self, reason: str) -> DiptychError:
-        """The error for a file that does not hold together."""
+    def malformed(self, reason: str) -> DiptychError:
+        """Return the error for a damaged or inconsistent file."""
         return InputError(f"{self.path}: {reason}")
 
-    def refuse(self, what: str) -> NoReturn:
-        """Raise the error for what files of this kind never hold."""
-        raise InputError(f"{self.path} holds {what}")
+    def refuse(self, content: str) -> NoReturn:
+        """Raise the error for content that files of this kind never have."""
+        raise InputError(f"{self.path} holds {content}")
 
-    def spend(self, size: int) -> None:
-        """Count bytes that an instruction copies: a file could ask for the same ones again and again."""
-        self._left -= size
-        if self._left < 0:
+    def count_copied(self, size: int) -> None:
+        """Count copied bytes: a hostile file could copy the same bytes again and again."""
+        self._copy_budget -= size
+        if self._copy_budget < 0:
             self.refuse("copies of its own parts without end")
 
     # ---- the instructions ----
 
     def _step(self, name: str, argument: Any) -> None:
-        if name in self.plain:
+        if name in self.literal_instructions:
             self.stack.append(argument)
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
         elif name in _EMPTY:
             self.stack.append(_EMPTY[name]())
-        elif name in _OPTIONAL and name not in self.more:
+        elif name in _OPTIONAL and name not in self.optional_instructions:
             self.refuse(f"the pickle instruction {name}")
         elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
             self._memo[len(self._memo) if argument is None else argument] = self.stack[-1]
@@ -146,59 +147,59 @@ class PickleReader:
             self.refuse(f"the pickle instruction {name}")
 
     def _group(self) -> list[Any]:
-        """Everything above the last mark, which goes too."""
+        """Pop everything above the last mark, and the mark."""
         group: list[Any] = []
         while not isinstance(value := self.stack.pop(), _Mark):
             group.append(value)
         return group[::-1]
 
     def _name(self, text: str) -> None:
-        if not self.knows(text):
+        if not self.is_known_name(text):
             self.refuse(text[:100])
-        self.stack.append(Name(text))
+        self.stack.append(PickledName(text))
 
     def _stack_name(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         if not isinstance(name, str) or not isinstance(module, str):
             self.refuse("a name that is no text")
-        self.spend(len(name) + len(module))
+        self.count_copied(len(name) + len(module))
         self._name(f"{module}.{name}")
 
     def _call(self, _: Any) -> None:
         arguments, name = self.stack.pop(), self.stack.pop()
-        if not isinstance(name, Name):
-            self.refuse(f"a call of {told(name)} with {told(arguments)}")
-        self.stack.append(self.called(name.text, arguments))
+        if not isinstance(name, PickledName):
+            self.refuse(f"a call of {describe(name)} with {describe(arguments)}")
+        self.stack.append(self.on_call(name.text, arguments))
 
     def _make(self, _: Any) -> None:
         arguments, name = self.stack.pop(), self.stack.pop()
-        if not isinstance(name, Name):
-            self.refuse(f"an object of {told(name)} with {told(arguments)}")
-        self.stack.append(self.made(name.text, arguments))
+        if not isinstance(name, PickledName):
+            self.refuse(f"an object of {describe(name)} with {describe(arguments)}")
+        self.stack.append(self.on_new_object(name.text, arguments))
 
     def _record(self, _: Any) -> None:
-        self.stack.append(self.record(self.stack.pop()))
+        self.stack.append(self.on_persistent_id(self.stack.pop()))
 
     def _build(self, _: Any) -> None:
         state = self.stack.pop()
-        self.built(self.stack[-1], state)
+        self.on_state(self.stack[-1], state)
 
     def _set(self, values: list[Any]) -> None:
         target, keys = self.stack[-1], values[::2]
         fits = isinstance(target, dict) and len(values) % 2 == 0
-        if not fits or not all(isinstance(key, self.keys) for key in keys):
-            self.refuse(f"items {told(values)} for {told(target)}")
+        if not fits or not all(isinstance(key, self.key_types) for key in keys):
+            self.refuse(f"items {describe(values)} for {describe(target)}")
         target.update(zip(keys, values[1::2], strict=True))
 
     def _extend(self, values: list[Any]) -> None:
         if not isinstance(self.stack[-1], list):
-            self.refuse(f"items for {told(self.stack[-1])}")
+            self.refuse(f"items for {describe(self.stack[-1])}")
         self.stack[-1].extend(values)
 
 
-def told(value: Any) -> str:
-    """A value for a message, short whatever it is."""
-    if isinstance(value, Name):
+def describe(value: Any) -> str:
+    """Describe a value in a message, in at most 100 characters."""
+    if isinstance(value, PickledName):
         return value.text[:100]
     if isinstance(value, str | int | float | bool | None):
         return repr(value)[:60]

@@ -1,9 +1,9 @@
-"""Text files of users, in the encoding they have: one rule for captions, tables, lists and labels.
+"""Text files of users in any common encoding: captions, tables, lists and labels.
 
-A byte order mark decides (UTF-8, UTF-16, UTF-32). Without one the text is UTF-8; bytes that are no UTF-8 are
-taken for Windows-1252, which Excel and Notepad write, and a warning names the file. UTF-16 without a mark is
-recognised by its zero bytes. Lines end in LF, CR LF or CR. Files that this package writes itself are UTF-8
-and are not read here: nothing about them is guessed.
+A byte order mark decides the encoding (UTF-8, UTF-16, UTF-32). Without one the text is UTF-8; invalid UTF-8
+bytes are read as Windows-1252, which Excel and Notepad write, and a warning names the file. UTF-16 without a
+mark is recognised by its zero bytes. Lines end in LF, CR LF or CR. Files that this package writes are always
+UTF-8 and are not read with these functions.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import IO
 
 from diptych.errors import DataError
 
-_HEAD = 4096  # bytes looked at for an encoding without a mark
-LARGEST_TEXT = 2**26  # bytes of a text that is read whole: lists of labels and captions are far smaller
+_HEAD = 4096  # bytes that are examined to detect the encoding
+LARGEST_TEXT = 2**26  # bytes of a text that is read into memory; lists of labels and captions are far smaller
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF8, "utf-8"),
@@ -31,7 +31,7 @@ _WIDE_LINE = re.compile(_LINE.pattern.decode())
 _ENDS = re.compile(r"\r\n|\r|\n")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _FALLBACK = "diptych-windows-1252"
-_decoded = threading.local()  # .guessed: bytes of this thread that were taken for Windows-1252
+_decoded = threading.local()  # .guessed: number of bytes that this thread read as Windows-1252
 
 
 class TextEncodingWarning(UserWarning):
@@ -40,7 +40,7 @@ class TextEncodingWarning(UserWarning):
     Attributes
     ----------
     name : str
-        The file.
+        Name of the file.
     """
 
     def __init__(self, name: str) -> None:
@@ -49,7 +49,7 @@ class TextEncodingWarning(UserWarning):
 
 
 def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
-    """An error handler of codecs: the bytes that are no UTF-8, each as a letter of Windows-1252."""
+    """Error handler for codecs: decode invalid UTF-8 bytes as Windows-1252."""
     assert isinstance(error, UnicodeDecodeError)
     _decoded.guessed = getattr(_decoded, "guessed", 0) + error.end - error.start
     return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
@@ -59,7 +59,7 @@ codecs.register_error(_FALLBACK, _as_windows_1252)
 
 
 def encoding_of(head: bytes) -> tuple[str, int]:
-    r"""The encoding of a text by its first bytes, and the length of its byte order mark.
+    r"""Detect the encoding of a text from its first bytes; returns it with the length of the byte order mark.
 
     Examples
     --------
@@ -77,22 +77,24 @@ def encoding_of(head: bytes) -> tuple[str, int]:
 
 
 def _is_utf16(head: bytes, encoding: str, first: int) -> bool:
-    r"""Whether zero bytes stand where UTF-16 has them, and the text they would give is one.
+    r"""Whether all zero bytes are upper bytes of UTF-16 and the decoded text is plausible.
 
-    "a dog\0" has its zero at an odd place too, and is no UTF-16: there a quarter of all bytes are zeros, or
-    the others are no text either (Cyrillic letters have 4 as their upper byte).
+    `first` is the position of the upper byte: 1 in little-endian, 0 in big-endian. b"a dog\0" has its zero at
+    an odd position too but is not UTF-16, so one more sign is needed: at least a quarter of all bytes are
+    zeros, or the other bytes are not plain text (Cyrillic letters have the upper byte 4).
     """
     head = head[: len(head) & ~1]
     zeros = head.count(0)
     if head[first::2].count(0) != zeros or not zeros:
         return False
-    # The last character may be the first half of a pair, which the cut has parted from the second.
+    # An incremental decoder: the head may end between the two halves of a surrogate pair.
     text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
     if "\ufffd" in text or _CONTROLS.search(text):
         return False
     if 4 * zeros >= len(head):
         return True
-    if any("\x80" <= letter <= "\xff" for letter in text):  # blanks and line ends give these zeros, or none
+    # In text that is not Latin the zeros come from blanks and line ends, never from letters of Latin-1.
+    if any("\x80" <= letter <= "\xff" for letter in text):
         return False
     try:
         return _CONTROLS.search(head.replace(b"\0", b"").decode("utf-8")) is not None
@@ -101,21 +103,21 @@ def _is_utf16(head: bytes, encoding: str, first: int) -> bool:
 
 
 def decode_text(data: bytes, name: str | Path, *, cut: bool = False) -> str:
-    r"""A text in the encoding it has, its line ends as they are.
+    r"""Decode a text of unknown encoding; line ends are kept.
 
     Parameters
     ----------
     data : bytes
-        The whole file.
+        The content of the file.
     name : str or Path
-        For messages.
+        Named in messages.
     cut : bool
-        The data is the beginning of a longer text and may end inside of a character.
+        The data is the beginning of a longer text and may end inside a character.
 
     Raises
     ------
     DataError
-        Not a text: bytes of a picture, an archive or a spreadsheet.
+        Not a text but, for example, an image, an archive or a spreadsheet.
 
     Examples
     --------
@@ -126,7 +128,7 @@ def decode_text(data: bytes, name: str | Path, *, cut: bool = False) -> str:
     before = getattr(_decoded, "guessed", 0)
     errors = _FALLBACK if encoding == "utf-8" else "strict"
     try:
-        # A decoder that is not told of the end keeps the bytes of a character that is cut.
+        # With final=False the decoder holds back the bytes of an incomplete last character.
         text = codecs.getincrementaldecoder(encoding)(errors).decode(data[start:], final=not cut)
     except UnicodeDecodeError as error:
         raise _cut_short(name, encoding) from error
@@ -153,7 +155,7 @@ def _no_text(name: str | Path) -> DataError:
 
 
 def lines_of(text: str) -> list[str]:
-    r"""The lines of a text without their ends, whichever ends they have.
+    r"""The lines of a text without their line ends (LF, CR LF or CR).
 
     Examples
     --------
@@ -165,23 +167,23 @@ def lines_of(text: str) -> list[str]:
 
 
 def read_text_file(path: Path, most: int = LARGEST_TEXT) -> str:
-    """The whole text of a file, see `decode_text`.
+    """Read and decode a text file, see `decode_text`.
 
     Raises
     ------
     DataError
-        Not there, larger than `most` bytes, or not a text.
+        The file is missing, larger than `most` bytes, or not a text.
     """
     return decode_text(read_text_bytes(path, most), path)
 
 
 def read_text_bytes(path: Path, most: int = LARGEST_TEXT) -> bytes:
-    """The bytes of a text file, undecoded.
+    """Read the bytes of a text file without decoding them.
 
     Raises
     ------
     DataError
-        Not there, or larger than `most` bytes.
+        The file is missing, or larger than `most` bytes.
     """
     try:
         with path.open("rb") as file:
@@ -195,29 +197,29 @@ def read_text_bytes(path: Path, most: int = LARGEST_TEXT) -> bytes:
 
 
 def text_lines(file: IO[bytes], name: str | Path) -> Iterator[tuple[str, int]]:
-    """The lines of a text file from where it stands, each with its end, and how many bytes it takes.
+    """Iterate over (line with its line end, size in bytes) from the current position of a file.
 
     Parameters
     ----------
     file : binary file
-        Can be sought in: its first bytes tell the encoding. At its start the byte order mark is passed over;
-        its bytes count as the first line's.
+        Seekable: the encoding is detected from its first bytes. A byte order mark at the start is skipped,
+        and its bytes are counted with the first line.
     name : str or Path
-        For the warning where bytes are no UTF-8.
+        Named in the warning about bytes that are not UTF-8.
 
     Raises
     ------
     DataError
         Not a text.
     """
-    place = file.tell()
+    position = file.tell()
     file.seek(0)
     head = file.read(_HEAD)
     encoding, mark = encoding_of(head)
     if encoding == "utf-8" and _is_binary(head):
         raise _no_text(name)
-    skipped = max(0, mark - place)
-    file.seek(place + skipped)
+    skipped = max(0, mark - position)
+    file.seek(position + skipped)
     lines = _plain_lines(file, name) if encoding == "utf-8" else _wide_lines(file, encoding, name)
     for line, size in lines:
         yield line, size + skipped
@@ -225,7 +227,7 @@ def text_lines(file: IO[bytes], name: str | Path) -> Iterator[tuple[str, int]]:
 
 
 def _is_binary(head: bytes) -> bool:
-    """Whether bytes are neither UTF-8 nor a text of Windows-1252; zeros among them are passed over."""
+    """Whether bytes are neither UTF-8 nor Windows-1252 text; zero bytes are ignored."""
     before = getattr(_decoded, "guessed", 0)
     text = codecs.getincrementaldecoder("utf-8")(_FALLBACK).decode(head)
     return getattr(_decoded, "guessed", 0) > before and _CONTROLS.search(text.replace("\0", "")) is not None
@@ -233,10 +235,10 @@ def _is_binary(head: bytes) -> bool:
 
 def _plain_lines(file: IO[bytes], name: str | Path) -> Iterator[tuple[str, int]]:
     warned = False
-    for whole in file:
-        # Only a lone CR needs a closer look: files end their lines in LF or CR LF, nearly always.
-        inner = whole.find(b"\r", 0, -2) >= 0 or whole.endswith(b"\r")
-        for line in _LINE.findall(whole) if inner else (whole,):
+    for raw in file:
+        # Fast path: only a lone CR needs the regular expression; nearly all files use LF or CR LF.
+        has_lone_cr = raw.find(b"\r", 0, -2) >= 0 or raw.endswith(b"\r")
+        for line in _LINE.findall(raw) if has_lone_cr else (raw,):
             before = getattr(_decoded, "guessed", 0)
             text = line.decode("utf-8", _FALLBACK)
             if not warned and getattr(_decoded, "guessed", 0) > before:
@@ -246,24 +248,24 @@ def _plain_lines(file: IO[bytes], name: str | Path) -> Iterator[tuple[str, int]]
 
 
 def _wide_lines(file: IO[bytes], encoding: str, name: str | Path) -> Iterator[tuple[str, int]]:
-    """Lines of UTF-16 and UTF-32, where a byte 10 may be half of a letter."""
+    """Lines of UTF-16 and UTF-32, where a byte 10 may be part of another character."""
     decoder = codecs.getincrementaldecoder(encoding)()
-    pieces: list[str] = []  # of a line whose end has not come yet, or of which CR may go on with LF
+    pending: list[str] = []  # parts of an unfinished line, or of one that ends in CR and may continue with LF
     while True:
         data = file.read(2**16)
         try:
             text = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
             raise _cut_short(name, encoding) from error
-        ended = pieces and pieces[-1].endswith("\r")
-        pieces.append(text)
-        # Pieces are put together once, at the end of their line: at every piece would be quadratic.
+        ended = pending and pending[-1].endswith("\r")
+        pending.append(text)
+        # The parts are joined once, at the end of their line; joining after every read would be quadratic.
         if data and (not text or not (ended or _ENDS.search(text))):
             if not text:
-                pieces.pop()
+                pending.pop()
             continue
-        lines = _WIDE_LINE.findall("".join(pieces))
-        pieces = [lines.pop()] if data and lines and not lines[-1].endswith("\n") else []
+        lines = _WIDE_LINE.findall("".join(pending))
+        pending = [lines.pop()] if data and lines and not lines[-1].endswith("\n") else []
         for line in lines:
             yield line, len(line.encode(encoding))
         if not data:
@@ -271,7 +273,7 @@ def _wide_lines(file: IO[bytes], encoding: str, name: str | Path) -> Iterator[tu
 
 
 def separator_line(line: str) -> str:
-    r"""The separator that a first line ``sep=;`` names, as Excel writes it; "" for any other line.
+    r"""The separator named by a line such as ``sep=;``, which Excel writes first; "" for any other line.
 
     Examples
     --------
@@ -283,9 +285,9 @@ def separator_line(line: str) -> str:
 
 
 def table_head(lines: Iterable[tuple[str, int]]) -> tuple[str, str, int]:
-    """The header of separated text: its line, the separator a ``sep=`` line before it names, bytes of both.
+    """Read the header of a CSV-like text: (header line, separator of a ``sep=`` line or "", bytes consumed).
 
-    The line is "" where there is none.
+    The header line is "" if the text has none.
     """
     consumed, named = 0, ""
     for line, size in lines:

@@ -1,8 +1,8 @@
-"""Unicode texts compared in one normal form, and files found by a name in another one.
+"""Unicode normalisation: texts compared in one normal form, and files opened by a name in another form.
 
-"ü" is one character or "u" with a combining mark. Keyboards give the first form (NFC), macOS stores file
-names in the second (NFD), and file systems of Linux keep whatever they are given: the same word then differs
-byte for byte. Whatever compares names, tags, captions or labels does so by `composed` or `caseless`.
+"ü" is one character or "u" with a combining mark. Keyboards produce the first form (NFC), macOS stores file
+names in the second (NFD), and Linux file systems keep the bytes they are given, so the same word may differ
+byte for byte. Names, tags, captions and labels are compared by `composed` or `caseless`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def composed(text: str) -> str:
-    r"""The text in NFC, for comparisons in which case counts.
+    r"""The text in NFC, for case-sensitive comparisons.
 
     Examples
     --------
@@ -25,7 +25,7 @@ def composed(text: str) -> str:
 
 
 def caseless(text: str) -> str:
-    r"""The text for comparisons in which neither case nor the normal form counts.
+    r"""A key for comparisons that ignore case and normal form.
 
     Examples
     --------
@@ -34,18 +34,18 @@ def caseless(text: str) -> str:
     """
     if text.isascii():
         return text.lower()
-    # Case is folded in decomposed letters, as the Unicode Standard has it (definition 145): some letters,
-    # such as Greek ones with an iota below, fold to something else when they are composed.
+    # Canonical caseless matching (Unicode Standard, definition 145) folds case in decomposed form: some
+    # letters, such as Greek ones with an iota subscript, fold differently when they are composed.
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
 def existing_path(path: Path) -> Path:
-    """The path as the file system spells it, where it exists in another normal form; else as it came.
+    """The path as the file system spells it, if it exists in another normal form; else the path unchanged.
 
     Parameters
     ----------
     path : Path
-        Looked for as it is first: only what is missing is compared, name by name from the top.
+        Tried as it is first; then each component that does not exist is compared in its composed form.
 
     Examples
     --------
@@ -54,19 +54,19 @@ def existing_path(path: Path) -> Path:
     """
     if str(path).isascii() or os.path.lexists(path):
         return path
-    place = Path(path.anchor) if path.anchor else Path()
+    folder = Path(path.anchor) if path.anchor else Path()
     for name in path.relative_to(path.anchor).parts:
-        here = place / name
-        if name != os.pardir and not os.path.lexists(here):
-            spelt = _names_in(str(place), _changed(place)).get(composed(name))
-            if spelt is None:
+        candidate = folder / name
+        if name != os.pardir and not os.path.lexists(candidate):
+            stored_name = _names_in(str(folder), _modified_at(folder)).get(composed(name))
+            if stored_name is None:
                 return path
-            here = place / spelt
-        place = here
-    return place
+            candidate = folder / stored_name
+        folder = candidate
+    return folder
 
 
-def _changed(folder: Path) -> int:
+def _modified_at(folder: Path) -> int:
     try:
         return folder.stat().st_mtime_ns
     except (OSError, ValueError):
@@ -74,9 +74,9 @@ def _changed(folder: Path) -> int:
 
 
 @lru_cache(maxsize=16)
-def _names_in(folder: str, changed: int) -> dict[str, str]:
-    """The names in a folder that are not ASCII, by their composed form; listed again when it has changed."""
-    del changed  # only a part of the cache's key
+def _names_in(folder: str, modified_at: int) -> dict[str, str]:
+    """The non-ASCII names in a folder by their composed form; cached until the folder changes."""
+    del modified_at  # only part of the cache key
     try:
         return {composed(name): name for name in os.listdir(folder) if not name.isascii()}  # noqa: PTH208
     except OSError:
@@ -84,7 +84,7 @@ def _names_in(folder: str, changed: int) -> dict[str, str]:
 
 
 def storable(text: str) -> str:
-    r"""A text that every database keeps: without halves of characters and without NUL.
+    r"""The text without lone surrogates and NUL, which not every database can store.
 
     Examples
     --------

@@ -18,7 +18,7 @@ from __future__ import annotations
 from diptych.media.decoding.colours import to_rgb
 from diptych.media.details import Details, read_details
 from diptych.media.folders.archives import (
-    Entry,
+    ArchiveEntry,
     is_archive,
     iter_members,
     list_archive,
@@ -33,6 +33,6 @@ from diptych.media.urls import fetch
 
 __all__ = [
     "load_image", "to_rgb", "find_images", "fetch", "read_details", "Details",
-    "list_archive", "list_files", "read_member", "iter_members", "is_archive", "Entry",
+    "list_archive", "list_files", "read_member", "iter_members", "is_archive", "ArchiveEntry",
     "Limits", "Source", "IMAGE_SUFFIXES", "is_system_folder", "is_in_system_folder",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ LONG = 100  # rows beyond which a table scrolls in a box of its own, and what fo
 
 
 @dataclass(frozen=True)
-class Sheet:
+class PageTable:
     """A table: its cells as texts, and the text each is sorted by."""
 
     name: str
@@ -27,7 +27,7 @@ class Sheet:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PagePlot:
     """A plot as SVG."""
 
     name: str
@@ -35,24 +35,24 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Part:
+class PageSection:
     """What stands under one heading."""
 
     title: str
     text: Sequence[str]
-    tables: Sequence[Sheet]
-    pictures: Sequence[Picture]
+    tables: Sequence[PageTable]
+    pictures: Sequence[PagePlot]
 
 
 @dataclass(frozen=True)
-class Facts:
+class PageFooter:
     """What stands at the foot, and the files beside the page."""
 
     values: Mapping[str, str]
     files: Sequence[str]
 
 
-def render(title: str, parts: Sequence[Part], facts: Facts) -> str:
+def render(title: str, parts: Sequence[PageSection], facts: PageFooter) -> str:
     """The page as text."""
     layout = (files("diptych.reports") / "data" / "page.html").read_text("utf-8")
     links = "\n".join(
@@ -66,7 +66,7 @@ def render(title: str, parts: Sequence[Part], facts: Facts) -> str:
     )
 
 
-def _part(number: int, part: Part) -> str:
+def _part(number: int, part: PageSection) -> str:
     paragraphs = "".join(f"<p>{html.escape(text)}</p>\n" for text in part.text)
     tables = f'<div class="tables">{"".join(map(_table, part.tables))}</div>\n' if part.tables else ""
     pictures = "".join(map(_picture, part.pictures))
@@ -74,7 +74,7 @@ def _part(number: int, part: Part) -> str:
     return f"<section>\n{head}\n{paragraphs}{tables}{pictures}</section>"
 
 
-def _table(table: Sheet) -> str:
+def _table(table: PageTable) -> str:
     numbers = [
         bool(table.keys) and all(_is_number(row[i]) for row in table.keys) for i in range(len(table.columns))
     ]
@@ -106,7 +106,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _picture(picture: Picture) -> str:
+def _picture(picture: PagePlot) -> str:
     """The SVG element alone, its names made its own: two drawings on one page would share clip paths."""
     own = re.sub(
         r'(\bid="|url\(#|href="#)', rf"\g<1>{picture.name}-", picture.svg[picture.svg.index("<svg") :]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from diptych.extras import require
-from diptych.files.disk import write_whole
+from diptych.files.disk import write_atomically
 
 # Okabe and Ito's colours, told apart by nearly every eye; darker ones first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -222,7 +222,7 @@ def save_plot(path: str | Path, plot: Plot) -> list[Path]:
     written = []
     for ending, data in zip(("svg", "png"), _rendered(plot), strict=True):
         target = Path(path).with_name(f"{Path(path).name}.{ending}")
-        write_whole(target, lambda temporary, data=data: temporary.write_bytes(data))  # type: ignore[misc]
+        write_atomically(target, lambda temporary, data=data: temporary.write_bytes(data))  # type: ignore[misc]
         written.append(target)
     return written
 

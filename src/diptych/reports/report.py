@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from diptych.errors import MissingExtraError
 from diptych.files.disk import file_stem, file_stems, write_bytes
-from diptych.reports.page import Facts, Part, Picture, Sheet, render
+from diptych.reports.page import PageFooter, PagePlot, PageSection, PageTable, render
 from diptych.reports.plots import Plot, save_plot
 
 
@@ -78,7 +78,7 @@ class Table:
         >>> Table(["class", "n", "accuracy"], [["dog", 1200, 0.25], ["cat", 3, None]]).texts()
         [['dog', '1,200', '0.250'], ['cat', '3', '']]
         """
-        return [[told(cell) for cell in row] for row in self.rows]
+        return [[format_cell(cell) for cell in row] for row in self.rows]
 
     def to_csv(self) -> str:
         """Comma-separated; an `Estimate` takes four columns: value, low, high, n.
@@ -206,13 +206,14 @@ class Report:
         for section in self.sections:
             pictures, missing = self._draw(home, section, stems, files)
             tables = [
-                Sheet(name, t.columns, t.texts(), _keys(t), t.caption) for name, t in section.tables.items()
+                PageTable(name, t.columns, t.texts(), _keys(t), t.caption)
+                for name, t in section.tables.items()
             ]
-            parts.append(Part(section.title, [*section.text, *missing], tables, pictures))
+            parts.append(PageSection(section.title, [*section.text, *missing], tables, pictures))
         for stem, table in zip(file_stems(self.tables), self.tables.values(), strict=True):
             files.append(home / f"{stem}.csv")
             write_bytes(files[-1], table.to_csv().encode("utf-8", errors="backslashreplace"))
-        page = render(self.title, parts, Facts(self.facts, [path.name for path in files]))
+        page = render(self.title, parts, PageFooter(self.facts, [path.name for path in files]))
         write_bytes(files[0], page.encode("utf-8", errors="backslashreplace"))
         write_bytes(files[1], self.to_json().encode("utf-8", errors="backslashreplace"))
         return files
@@ -220,25 +221,25 @@ class Report:
     @staticmethod
     def _draw(
         home: Path, section: Section, stems: Mapping[str, str], files: list[Path]
-    ) -> tuple[list[Picture], list[str]]:
+    ) -> tuple[list[PagePlot], list[str]]:
         """The plots of a section, written; or one sentence on what is missing."""
-        pictures: list[Picture] = []
+        pictures: list[PagePlot] = []
         for name, plot in section.plots.items():
             try:
                 svg, png = save_plot(home / stems[name], plot)
             except MissingExtraError as error:
                 return pictures, [f"No plots here: {error}."]
             files += [svg, png]
-            pictures.append(Picture(stems[name], svg.read_text("utf-8")))
+            pictures.append(PagePlot(stems[name], svg.read_text("utf-8")))
         return pictures, []
 
 
-def told(cell: Cell) -> str:
+def format_cell(cell: Cell) -> str:
     """A cell as people read it.
 
     Examples
     --------
-    >>> told(0.12345), told(1234567), told(None), told("dog")
+    >>> format_cell(0.12345), format_cell(1234567), format_cell(None), format_cell("dog")
     ('0.123', '1,234,567', '', 'dog')
     """
     if cell is None or (isinstance(cell, float) and cell != cell):

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import CatalogError, InputError
-from diptych.files.disk import write_bytes, write_whole
+from diptych.files.disk import write_atomically, write_bytes
 from diptych.progress import Stage, silent
 from diptych.vectors.exact import check_queries, nearest_exact, rerank
 from diptych.vectors.ivf import HEAD, Head, Ivf, Setting, checksum, collection_hash, load_faiss
@@ -290,8 +290,8 @@ def _write(faiss: ModuleType, folder: Path, index: Any, list_of: NDArray[np.uint
             raise OSError(str(error).splitlines()[0]) from error
 
     try:
-        write_whole(lists, lambda temporary: temporary.write_bytes(list_of.tobytes()))
-        write_whole(codes, write)
+        write_atomically(lists, lambda temporary: temporary.write_bytes(list_of.tobytes()))
+        write_atomically(codes, write)
         whole = replace(head, file=name, size=codes.stat().st_size, checksum=checksum(codes))
         write_bytes(folder / HEAD, whole.to_json())
     except BaseException:

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diptych.errors import ChecksumError, WeightsError
-from diptych.files.disk import prepare, saving, write_bytes
+from diptych.files.disk import saving, write_bytes, write_temporary
 from diptych.weights.foreign import read_json
 from diptych.weights.identity import VECTOR_PARTS, hash_parts, identity_of_parts
 from diptych.weights.spec import Checkpoint, ModelSpec, State, tokenizer_file
@@ -127,7 +127,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
         except SafetensorError as error:  # the library wraps what the system said
             raise OSError(str(error)) from error
 
-    return prepare(path, write)
+    return write_temporary(path, write)
 
 
 def save_safetensors(path: Path, state: Mapping[str, Tensor]) -> None:

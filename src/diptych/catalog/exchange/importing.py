@@ -35,7 +35,7 @@ from diptych.catalog.indexing.reading import read_ahead
 from diptych.catalog.indexing.run import improve, space_for
 from diptych.catalog.store.golden import CLOSE
 from diptych.catalog.store.store import Store
-from diptych.embedding import Part, read_manifest, read_parts
+from diptych.embedding import EmbeddingPart, read_manifest, read_parts
 from diptych.embedding.batches import embed_texts
 from diptych.embedding.one_file import facts_of, read_file
 from diptych.encoder import Encoder
@@ -161,7 +161,7 @@ def import_vectors(
     return told
 
 
-def _parts(source: Path, column: str) -> Iterator[Part]:
+def _parts(source: Path, column: str) -> Iterator[EmbeddingPart]:
     if source.is_dir():
         return read_parts(source)
     if source.suffix.lower() == ".parquet":
@@ -169,7 +169,7 @@ def _parts(source: Path, column: str) -> Iterator[Part]:
     raise DataError(f"{source} is neither a folder of vectors nor a Parquet file")
 
 
-def _fitting(part: Part, source: Path, encoder: Encoder) -> FloatArray:
+def _fitting(part: EmbeddingPart, source: Path, encoder: Encoder) -> FloatArray:
     """The vectors of a part's pictures, if they can be this encoder's."""
     if part.pictures is None:
         raise CatalogError(f"{source} holds vectors of texts: a catalogue is one of pictures")

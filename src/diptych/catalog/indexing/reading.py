@@ -23,7 +23,7 @@ from diptych.errors import ImageError, MissingExtraError
 from diptych.files.moving import HASH_BYTES
 from diptych.files.unicode_text import storable
 from diptych.media.details import read_details
-from diptych.media.folders.archives import Entry, is_archive, iter_members, list_archive, read_member
+from diptych.media.folders.archives import ArchiveEntry, is_archive, iter_members, list_archive, read_member
 from diptych.media.folders.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.media.folders.keys import companions
 from diptych.media.folders.sidecar_names import sidecars_of
@@ -144,7 +144,7 @@ def _of_archive(
 
 
 def _in_one_pass(
-    path: Path, entries: dict[str, Entry], wanted: dict[str, Found], limits: Limits
+    path: Path, entries: dict[str, ArchiveEntry], wanted: dict[str, Found], limits: Limits
 ) -> Iterator[Read]:
     """Members of a compressed tar, which cannot be sought in: captions first, then the pictures."""
     beside = {one.name for name in wanted if name in entries for one in _texts_of(entries[name])}
@@ -166,7 +166,7 @@ def _in_one_pass(
         yield _failed(found, ImageError("it is no longer in the archive"))
 
 
-def _read_member(path: Path, found: Found, entry: Entry, limits: Limits) -> Read:
+def _read_member(path: Path, found: Found, entry: ArchiveEntry, limits: Limits) -> Read:
     try:
         data = read_member(path, entry, limits)
         beside = [(one.name, read_member(path, one, limits)) for one in _texts_of(entry)]
@@ -190,7 +190,7 @@ def _read_file(found: Found, limits: Limits) -> Read:
     return _looked_at(found, data, beside)
 
 
-def _texts_of(entry: Entry) -> tuple[Entry, ...]:
+def _texts_of(entry: ArchiveEntry) -> tuple[ArchiveEntry, ...]:
     """The files beside a member that say something of it."""
     return tuple(dict.fromkeys((*entry.captions, *entry.sidecars)))
 

@@ -19,7 +19,7 @@ from diptych.catalog.annotations.tags import given_tags
 from diptych.catalog.store.filters import Filter, allowed_rows, of_files
 from diptych.catalog.store.store import Store
 from diptych.errors import ImageError, InputError, SaveError
-from diptych.files.disk import prepare, saving
+from diptych.files.disk import saving, write_temporary
 from diptych.media.metadata.xmp import LARGEST, merge_keywords
 
 Style = Literal["darktable", "adobe"]
@@ -215,7 +215,7 @@ def _write(sidecar: Path, data: bytes, replaces: bool) -> None:
     """Whole or not at all; who may read the old one may read the new one, and nobody else."""
     with saving(sidecar):
         mode = stat.S_IMODE(sidecar.stat().st_mode) if replaces else None
-        temporary = prepare(sidecar, lambda part: part.write_bytes(data))
+        temporary = write_temporary(sidecar, lambda part: part.write_bytes(data))
         try:
             if mode is not None:
                 temporary.chmod(mode)

@@ -159,7 +159,7 @@ def _write(
 
     from diptych import __version__
     from diptych.cli.classify.contact_sheet import Sheet, draw, render
-    from diptych.files.disk import write_bytes, write_whole
+    from diptych.files.disk import write_atomically, write_bytes
 
     parameters = sum(weight.numel() for weight in encoder.model.parameters())
     shown = "all are shown" if len(labels) <= SHOWN else f"the best {SHOWN} are shown"
@@ -174,7 +174,7 @@ def _write(
     drawn, text = draw(sheet), render(sheet).encode("utf-8", "backslashreplace")
     mark = PngInfo()
     mark.add_text("Software", SOFTWARE)
-    write_whole(png, lambda part: drawn.save(part, "PNG", pnginfo=mark))
+    write_atomically(png, lambda part: drawn.save(part, "PNG", pnginfo=mark))
     write_bytes(page, text)
     _print(cards)
     if told:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from diptych.errors import SaveError
-from diptych.files.disk import file_stems, place
+from diptych.files.disk import file_stems, replace_file
 
 
 def folders_of(labels: Iterable[str]) -> dict[str, str]:
@@ -41,7 +41,7 @@ def copy_into(folder: Path, source: Path) -> Path:
                 return free
             free = folder / f"{source.stem} ({number}){source.suffix}"
             number += 1
-        place(free, lambda part: shutil.copy2(source, part))
+        replace_file(free, lambda part: shutil.copy2(source, part))
     except OSError as error:
         raise SaveError(
             f"{source} could not be copied to {folder} ({error}). What was copied stays; the same command "

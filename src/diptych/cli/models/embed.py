@@ -16,7 +16,7 @@ from diptych.cli.shared import options
 from diptych.cli.shared.console import clean, complain, note, progress
 
 if TYPE_CHECKING:
-    from diptych.embedding import Outcome
+    from diptych.embedding import EmbeddingSummary
     from diptych.embedding.run import Runner
     from diptych.progress import Progress
 
@@ -129,7 +129,7 @@ def embed(
 
     Exit status: 0 done, 1 some items could not be embedded, 2 nothing done.
     """
-    from diptych.embedding import Columns, Settings, embed_to_folder, read_manifest
+    from diptych.embedding import Columns, EmbeddingSettings, embed_to_folder, read_manifest
     from diptych.embedding.folder import DTYPES
 
     if dtype not in DTYPES:
@@ -158,7 +158,7 @@ def embed(
         modality="texts" if texts else None,
         columns=Columns(image_column, caption_column),
         unit_rows=unit_rows,
-        settings=Settings(exact, captions, dtype, counts[1] or 32, counts[0]),
+        settings=EmbeddingSettings(exact, captions, dtype, counts[1] or 32, counts[0]),
         share=_share(share),
         retry=retry,
         runner=None if ray is None else _cluster(ray, workers, name, machine),
@@ -187,7 +187,7 @@ def _stage(what: str, total: int | None, *, quiet: bool) -> AbstractContextManag
     return progress("looking" if looking else f"embedding {what}", total, unit=what, quiet=quiet)
 
 
-def _tell(outcome: Outcome, folder: Path, seconds: float, *, json: bool) -> None:
+def _tell(outcome: EmbeddingSummary, folder: Path, seconds: float, *, json: bool) -> None:
     if json:
         told = {
             "folder": str(folder),

@@ -42,7 +42,7 @@ def write_page(path: Path, groups: Sequence[Group], catalog: str, *, advance: Ca
     advance : callable
         Told how many more groups were written.
     """
-    from diptych.files.disk import write_whole
+    from diptych.files.disk import write_atomically
 
     shown = groups[:MOST_GROUPS]
     before, after = PAGE.read_text(encoding="utf-8").split("$groups")
@@ -56,7 +56,7 @@ def write_page(path: Path, groups: Sequence[Group], catalog: str, *, advance: Ca
             _write_groups(file, shown, advance)
             file.write(after.encode("utf-8"))
 
-    write_whole(path, write)
+    write_atomically(path, write)
     return len(shown)
 
 

@@ -16,7 +16,7 @@ from diptych.cli.classify.contact_sheet import Card, Sheet, draw
 from diptych.cli.shared.console import complain, progress
 from diptych.embedding.batches import Embedded, embed_images, embed_texts
 from diptych.errors import DataError, counted
-from diptych.files.disk import write_whole
+from diptych.files.disk import write_atomically
 from diptych.media import load_image
 from diptych.stats import metrics
 
@@ -208,7 +208,7 @@ def _write_sheet(known: _Known, source: Source, scale: float, path: Path, step: 
         cards=list(_cards(known, source, scale)),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda temporary: draw(sheet).save(temporary, "PNG"))
+    write_atomically(path, lambda temporary: draw(sheet).save(temporary, "PNG"))
 
 
 def _cards(known: _Known, source: Source, scale: float) -> Iterator[Card]:

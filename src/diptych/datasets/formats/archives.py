@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 from diptych.errors import DataError, ImageError
 from diptych.files.tars import TarReader, headers
-from diptych.media import Entry as Packed
+from diptych.media import ArchiveEntry as Packed
 from diptych.media import Limits, is_in_system_folder, is_system_folder, iter_members, list_files
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from diptych.errors import DataError
-from diptych.files.pickle_reader import Name, PickleReader, told
+from diptych.files.pickle_reader import PickledName, PickleReader, describe
 
 _RECONSTRUCT = {f"{core}.multiarray._reconstruct" for core in ("numpy.core", "numpy._core")}
 _FROM_BUFFER = {f"{core}.numeric._frombuffer" for core in ("numpy.core", "numpy._core")}
@@ -59,33 +59,33 @@ def read_pickle(path: Path) -> Any:
 class Reader(PickleReader):
     """Steps through the pickle of a batch; DataError from `read` where it is none."""
 
-    plain = PickleReader.plain | {
+    literal_instructions = PickleReader.literal_instructions | {
         *("BINUNICODE8", "SHORT_BINSTRING", "BINSTRING"),
         *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
     }
-    more = frozenset({"STACK_GLOBAL", "MEMOIZE", "FRAME"})
-    keys = (str, bytes)
+    optional_instructions = frozenset({"STACK_GLOBAL", "MEMOIZE", "FRAME"})
+    key_types = (str, bytes)
 
-    def knows(self, name: str) -> bool:
+    def is_known_name(self, name: str) -> bool:
         """What NumPy's arrays need."""
         return name in _KNOWN
 
-    def called(self, name: str, arguments: Any) -> Any:
+    def on_call(self, name: str, arguments: Any) -> Any:
         """An array, the kind of its numbers, or bytes that came as letters."""
         match arguments:
-            case (Name("numpy.ndarray"), tuple(), _) if name in _RECONSTRUCT:
+            case (PickledName("numpy.ndarray"), tuple(), _) if name in _RECONSTRUCT:
                 return Array()  # its shape and bytes come with BUILD
             case (str(kind), *_) if name == "numpy.dtype":
                 return _Kind(kind)
             case (str(letters), "latin1" | "latin-1") if name in _ENCODE:
-                self.spend(len(letters))
+                self.count_copied(len(letters))
                 return letters.encode("latin-1")
             case (bytes() | bytearray() as data, _Kind(kind), tuple(shape), "C") if name in _FROM_BUFFER:
-                self.spend(len(data))
+                self.count_copied(len(data))
                 return Array(shape, kind, bytes(data))
-        self.refuse(f"a call of {name} with {told(arguments)}")
+        self.refuse(f"a call of {name} with {describe(arguments)}")
 
-    def built(self, target: Any, state: Any) -> None:
+    def on_state(self, target: Any, state: Any) -> None:
         """Give an array its shape and bytes."""
         if isinstance(target, _Kind):  # byte order and alignment: of one byte there is one order
             return
@@ -93,19 +93,19 @@ class Reader(PickleReader):
             case (_, tuple(shape), _Kind(kind), fortran, str() | bytes() as data) if (
                 isinstance(target, Array) and not fortran
             ):
-                self.spend(len(data) if isinstance(data, str) else 0)
+                self.count_copied(len(data) if isinstance(data, str) else 0)
                 target.shape, target.dtype = shape, kind
                 target.data = data.encode("latin-1") if isinstance(data, str) else data
             case _:
-                self.refuse(f"the state {told(state)} for {told(target)}")
+                self.refuse(f"the state {describe(state)} for {describe(target)}")
 
-    def broken(self, reason: str) -> DataError:
+    def malformed(self, reason: str) -> DataError:
         """The error for a file that ends early, or is no pickle."""
         return DataError(f"{self.path} is cut short or no pickle: {reason}; fetch or copy it again")
 
-    def refuse(self, what: str) -> NoReturn:
+    def refuse(self, content: str) -> NoReturn:
         """Raise the error for what no batch holds."""
         raise DataError(
-            f"{self.path} holds {what:.100}, which no batch of pictures needs: "
+            f"{self.path} holds {content:.100}, which no batch of pictures needs: "
             "refused, and nothing in it was run"
         )

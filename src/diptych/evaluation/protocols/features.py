@@ -23,7 +23,7 @@ from diptych.datasets.formats.archives import Content, Unread
 from diptych.embedding.batches import Failed, collect, embed_images
 from diptych.encoder import Encoder, FeatureEncoder
 from diptych.errors import DataError, InputError
-from diptych.files.disk import write_whole
+from diptych.files.disk import write_atomically
 from diptych.progress import Progress, Stage, silent
 
 _FORMAT = 1
@@ -240,7 +240,7 @@ class FeatureStore:
             with temporary.open("wb") as file:
                 np.savez(file, rows=embedding.rows, positions=embedding.positions, told=np.array(told))
 
-        write_whole(self._path(kind), write)
+        write_atomically(self._path(kind), write)
 
     def _path(self, kind: dict[str, Any]) -> Path:
         name = hashlib.blake2b(json.dumps(kind, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -37,7 +37,7 @@ _MOST_TIMES, _MOST_BYTES = 100, 2**30
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArchiveEntry:
     r"""One picture of an archive, or a file of captions beside it.
 
     Attributes
@@ -51,9 +51,9 @@ class Entry:
         Seconds since 1970; a zip tells no zone and is taken as UTC.
     offset : int, optional
         Where its bytes (in a zip, its header) begin in the archive; None where it can only be read in turn.
-    captions : tuple of Entry
+    captions : tuple of ArchiveEntry
         KEY.txt and KEY.json beside KEY.jpg, see `keys`.
-    sidecars : tuple of Entry
+    sidecars : tuple of ArchiveEntry
         XMP and Google Takeout's JSON of the picture, see `sidecar_names`.
     """
 
@@ -61,8 +61,8 @@ class Entry:
     size: int
     modified: float
     offset: int | None
-    captions: tuple[Entry, ...] = ()
-    sidecars: tuple[Entry, ...] = ()
+    captions: tuple[ArchiveEntry, ...] = ()
+    sidecars: tuple[ArchiveEntry, ...] = ()
 
 
 def is_archive(path: str | Path) -> bool:
@@ -76,7 +76,7 @@ def is_archive(path: str | Path) -> bool:
     return str(path).lower().endswith(ARCHIVE_SUFFIXES)
 
 
-def list_archive(path: str | Path) -> list[Entry]:
+def list_archive(path: str | Path) -> list[ArchiveEntry]:
     """The pictures of an archive, in its order, chosen by suffix as `find_images` does; hidden ones are not.
 
     Parameters
@@ -86,7 +86,7 @@ def list_archive(path: str | Path) -> list[Entry]:
 
     Returns
     -------
-    list of Entry
+    list of ArchiveEntry
         A name that comes twice counts once, the first time.
 
     Raises
@@ -99,7 +99,7 @@ def list_archive(path: str | Path) -> list[Entry]:
         return _with_captions(_entries(path))
 
 
-def list_files(path: str | Path) -> list[Entry]:
+def list_files(path: str | Path) -> list[ArchiveEntry]:
     """Every file of an archive whatever its suffix, in its order; hidden ones are not.
 
     Parameters, errors and names that come twice are as for `list_archive`.
@@ -109,14 +109,14 @@ def list_files(path: str | Path) -> list[Entry]:
         return [entry for entry in _entries(path) if not _is_hidden(PurePosixPath(entry.name))]
 
 
-def read_member(path: str | Path, member: Entry | str, limits: Limits | None = None) -> bytes:
+def read_member(path: str | Path, member: ArchiveEntry | str, limits: Limits | None = None) -> bytes:
     """The bytes of one member.
 
     Parameters
     ----------
     path : str or Path
         The archive. In a compressed tar everything before the member is unpacked first.
-    member : Entry or str
+    member : ArchiveEntry or str
         From `list_archive`, or a name; a plain tar is read without a search where it is an entry.
     limits : Limits, optional
         `max_bytes` holds for what is declared and for what comes out.
@@ -137,7 +137,7 @@ def read_member(path: str | Path, member: Entry | str, limits: Limits | None = N
     path, limits = Path(path), limits or Limits()
     name = member if isinstance(member, str) else member.name
     with naming(name_of(path)):
-        if isinstance(member, Entry) and member.offset is not None and _kind(path) == "tar":
+        if isinstance(member, ArchiveEntry) and member.offset is not None and _kind(path) == "tar":
             with naming(name_of(name)):
                 return _at_offset(path, member, limits)
         for _, data in _members(path, {name}, limits):
@@ -190,19 +190,19 @@ def _kind(path: Path) -> str:
     return "packed" if start.startswith(_PACKED_MAGIC) else "tar"
 
 
-def _entries(path: Path) -> Iterator[Entry]:
+def _entries(path: Path) -> Iterator[ArchiveEntry]:
     """Every file of an archive, each name once."""
     kind = _kind(path)
     if kind == "zip":
         for name, file in _directory(path).items():
-            yield Entry(name, file.file_size, _zip_time(file), file.header_offset)
+            yield ArchiveEntry(name, file.file_size, _zip_time(file), file.header_offset)
         return
     for _, info in _walk_tar(path, packed=kind == "packed"):
         time = float(info.mtime) if math.isfinite(info.mtime) else 0.0
-        yield Entry(info.name, info.size, time, None if kind == "packed" else info.offset_data)
+        yield ArchiveEntry(info.name, info.size, time, None if kind == "packed" else info.offset_data)
 
 
-def _with_captions(entries: Iterable[Entry]) -> list[Entry]:
+def _with_captions(entries: Iterable[ArchiveEntry]) -> list[ArchiveEntry]:
     """The pictures, each with its captions and sidecars."""
     files = {entry.name: entry for entry in entries if not _is_hidden(PurePosixPath(entry.name))}
     texts, sidecars = Companions(files), Sidecars(files)
@@ -284,7 +284,7 @@ def _extract(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     return b"" if file is None else file.read()
 
 
-def _at_offset(path: Path, entry: Entry, limits: Limits) -> bytes:
+def _at_offset(path: Path, entry: ArchiveEntry, limits: Limits) -> bytes:
     """A member of a plain tar; its header, just before it, tells whether the archive is still the same."""
     limits.check_bytes(entry.size)
     with path.open("rb", buffering=0) as file:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import SaveError, TrainingError, WeightsError
-from diptych.files.disk import write_bytes, write_whole
+from diptych.files.disk import write_atomically, write_bytes
 from diptych.training.config import TrainConfig
 from diptych.training.distributed.world import World
 from diptych.weights.openai.pickled import read_torch_file
@@ -146,7 +146,7 @@ def save(
         except RuntimeError as error:  # torch's own writer says so when the device is full
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({error})") from error
 
-    write_whole(folder / FILE, write)
+    write_atomically(folder / FILE, write)
 
 
 def save_pieces(folder: Path, state: State, tensors: dict[str, Any], *args: Any, world: World) -> None:

@@ -45,29 +45,29 @@ class _Object:
 class _MetadataReader(PickleReader):
     """Steps through `.metadata`: what it makes does not matter, only what it names."""
 
-    plain = PickleReader.plain | {"BINBYTES", "SHORT_BINBYTES", "BINUNICODE8"}
-    more = frozenset({"STACK_GLOBAL", "MEMOIZE", "FRAME"})
-    keys = (str, int, _Object)
+    literal_instructions = PickleReader.literal_instructions | {"BINBYTES", "SHORT_BINBYTES", "BINUNICODE8"}
+    optional_instructions = frozenset({"STACK_GLOBAL", "MEMOIZE", "FRAME"})
+    key_types = (str, int, _Object)
 
-    def knows(self, name: str) -> bool:
+    def is_known_name(self, name: str) -> bool:
         """What torch.distributed.checkpoint writes."""
         return _KNOWN.fullmatch(name) is not None
 
-    def called(self, name: str, arguments: Any) -> _Object:
+    def on_call(self, name: str, arguments: Any) -> _Object:
         """Something of no interest."""
         return _Object()
 
-    def made(self, name: str, arguments: Any) -> _Object:
+    def on_new_object(self, name: str, arguments: Any) -> _Object:
         """Something of no interest."""
         return _Object()
 
-    def built(self, target: Any, state: Any) -> None:
+    def on_state(self, target: Any, state: Any) -> None:
         """Nothing."""
 
-    def refuse(self, what: str) -> NoReturn:
+    def refuse(self, content: str) -> NoReturn:
         """Raise the error for what no checkpoint holds."""
         raise TrainingError(
-            f"{self.path} names {what}, which no checkpoint does: refused, and nothing was run"
+            f"{self.path} names {content}, which no checkpoint does: refused, and nothing was run"
         )
 
 

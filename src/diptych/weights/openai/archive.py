@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from diptych.files.pickle_reader import told
+from diptych.files.pickle_reader import describe
 from diptych.weights.openai.records import ZipRecords, opened
 from diptych.weights.openai.steps import Module, Reader, View, broken
 from diptych.weights.spec import State
@@ -46,7 +46,7 @@ def read_archive(path: Path) -> State:
 def _flatten(value: Any, path: Path) -> dict[str, View]:
     """Tensors by dotted name, from modules inside modules."""
     if not isinstance(value, Module):
-        raise broken(path, f"it holds {told(value)}, expected a module")
+        raise broken(path, f"it holds {describe(value)}, expected a module")
     views: dict[str, View] = {}
     waiting: list[tuple[str, Module, int]] = [("", value, 0)]
     reached = {id(value)}

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import torch
 
 from diptych.errors import WeightsError
-from diptych.files.pickle_reader import Name, PickleReader, told
+from diptych.files.pickle_reader import PickledName, PickleReader, describe
 
 _STORAGES = {
     "torch.HalfStorage": torch.float16,
@@ -84,12 +84,12 @@ class Reader(PickleReader):
         By `read`: an instruction or a name that a released archive never holds.
     """
 
-    def knows(self, name: str) -> bool:
+    def is_known_name(self, name: str) -> bool:
         """What TorchScript's modules need."""
         listed = name in _STORAGES or name in _TAGS or name in (_REBUILD, _ORDERED)
         return listed or name.startswith("__torch__.")
 
-    def called(self, name: str, arguments: Any) -> Any:
+    def on_call(self, name: str, arguments: Any) -> Any:
         """A dictionary, a tensor's view, or the value in a tag."""
         if name == _ORDERED and arguments == ():
             return {}
@@ -97,19 +97,19 @@ class Reader(PickleReader):
             return self._view(arguments)
         if name in _TAGS and isinstance(arguments, tuple) and arguments:
             return arguments[0]
-        self.refuse(f"a call of {name[:100]} with {told(arguments)}")
+        self.refuse(f"a call of {name[:100]} with {describe(arguments)}")
 
-    def made(self, name: str, arguments: Any) -> Module:
+    def on_new_object(self, name: str, arguments: Any) -> Module:
         """An empty module."""
         if name.startswith("__torch__.") and arguments == ():
             return Module()
-        self.refuse(f"an object of {name[:100]} with {told(arguments)}")
+        self.refuse(f"an object of {name[:100]} with {describe(arguments)}")
 
     def _view(self, arguments: tuple[Any, ...]) -> View:
         storage, offset, size, stride, *_ = arguments
         numbers = (offset, *size, *stride)
         if not isinstance(storage, Storage) or not all(_whole(number) for number in numbers):
-            self.refuse(f"a tensor made of {told(arguments)}")
+            self.refuse(f"a tensor made of {describe(arguments)}")
         if len(size) != len(stride) or len(size) > 8:
             self.refuse(f"a tensor of {len(size)} sizes with {len(stride)} strides")
         reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
@@ -118,27 +118,29 @@ class Reader(PickleReader):
             self.refuse(f"a tensor of shape {size} over a storage of {storage.count} numbers")
         return View(storage, offset, tuple(size), tuple(stride))
 
-    def record(self, value: Any) -> Storage:
+    def on_persistent_id(self, value: Any) -> Storage:
         """A storage of the archive."""
         match value:
-            case ("storage", Name(text), str(key), str(), int(count)) if text in _STORAGES and count >= 0:
+            case ("storage", PickledName(text), str(key), str(), int(count)) if (
+                text in _STORAGES and count >= 0
+            ):
                 return Storage(_STORAGES[text], key, count)
-        self.refuse(f"the storage {told(value)}")
+        self.refuse(f"the storage {describe(value)}")
 
-    def built(self, target: Any, state: Any) -> None:
+    def on_state(self, target: Any, state: Any) -> None:
         """Give a module its attributes."""
         if not isinstance(target, Module) or not isinstance(state, dict):
-            self.refuse(f"the state {told(state)} for {told(target)}")
+            self.refuse(f"the state {describe(state)} for {describe(target)}")
         target.attributes.update(state)
 
-    def broken(self, reason: str) -> WeightsError:
+    def malformed(self, reason: str) -> WeightsError:
         """The error for an archive that does not hold together."""
         return broken(self.path, reason)
 
-    def refuse(self, what: str) -> NoReturn:
+    def refuse(self, content: str) -> NoReturn:
         """Raise the error for what no archive holds."""
         raise WeightsError(
-            f"{self.path} holds {what}, which no released CLIP archive does: refused, "
+            f"{self.path} holds {content}, which no released CLIP archive does: refused, "
             "and nothing in it was run"
         )
 
@@ -154,18 +156,18 @@ class StateReader(Reader):
         By `read`: an instruction or a name beyond tensors and plain containers.
     """
 
-    more = frozenset({"STACK_GLOBAL", "MEMOIZE", "FRAME"})
-    keys = (str, int)
+    optional_instructions = frozenset({"STACK_GLOBAL", "MEMOIZE", "FRAME"})
+    key_types = (str, int)
 
     def __init__(self, data: bytes, path: Path) -> None:
         super().__init__(data, path)
         self.storages: dict[str, Storage] = {}
 
-    def knows(self, name: str) -> bool:
+    def is_known_name(self, name: str) -> bool:
         """What state dictionaries need."""
         return name in _STORAGES or name in _STATE_NAMES or _DTYPE.fullmatch(name) is not None
 
-    def called(self, name: str, arguments: Any) -> Any:
+    def on_call(self, name: str, arguments: Any) -> Any:
         """A dictionary, a tensor's view, or a plain value."""
         if name == _PARAMETER and isinstance(arguments, tuple) and isinstance(arguments[0], View):
             return arguments[0]
@@ -173,29 +175,31 @@ class StateReader(Reader):
             return arguments[0]
         if name == _DEVICE and isinstance(arguments, tuple):
             return ":".join(map(str, arguments))[:100]
-        return super().called(name, arguments)
+        return super().on_call(name, arguments)
 
-    def made(self, name: str, arguments: Any) -> Module:
+    def on_new_object(self, name: str, arguments: Any) -> Module:
         """Nothing: a state dictionary holds no objects."""
         self.refuse(name[:100])
 
-    def record(self, value: Any) -> Storage:
+    def on_persistent_id(self, value: Any) -> Storage:
         """A storage; files of torch before 1.6 say in a sixth place whether it is part of another."""
-        storage = super().record(value[:5] if isinstance(value, tuple) and value[5:] == (None,) else value)
+        storage = super().on_persistent_id(
+            value[:5] if isinstance(value, tuple) and value[5:] == (None,) else value
+        )
         if self.storages.setdefault(storage.key, storage) != storage:
             self.refuse(f"the storage {storage.key[:60]} of two kinds")
         return storage
 
-    def built(self, target: Any, state: Any) -> None:
+    def on_state(self, target: Any, state: Any) -> None:
         """Pass over what a dictionary has besides its items: a state dictionary's `_metadata`."""
         if not isinstance(target, dict):
-            self.refuse(f"the state {told(state)} for {told(target)}")
+            self.refuse(f"the state {describe(state)} for {describe(target)}")
 
-    def refuse(self, what: str) -> NoReturn:
+    def refuse(self, content: str) -> NoReturn:
         """Raise the error for what is not weights."""
         raise WeightsError(
-            f"{self.path} is not weights alone (it names {what}): refused, and nothing in it was run. Save "
-            "the state dictionary by itself, as .safetensors if you can"
+            f"{self.path} is not weights alone (it names {content}): refused, and nothing in it was run. "
+            "Save the state dictionary by itself, as .safetensors if you can"
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from PIL import AvifImagePlugin, Image
 
 from diptych.media.decoding.layouts.boxes import MOST_BOXES, boxes
-from diptych.media.decoding.layouts.lazy import LazyPicture
+from diptych.media.decoding.layouts.lazy import LazyImage
 
 _LARGEST = 2**22  # bytes of the box
 
@@ -41,7 +41,7 @@ def open_avif(file: BinaryIO, name: str) -> Image.Image:
         image.load()
         return image.crop(box)
 
-    shown: Any = LazyPicture("AVIF", (box[2] - box[0], box[3] - box[1]), decode, image.info)
+    shown: Any = LazyImage("AVIF", (box[2] - box[0], box[3] - box[1]), decode, image.info)
     shown.is_animated = image.is_animated
     return shown  # type: ignore[no-any-return]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
 from diptych.media.decoding.layouts.bmp_runs import unpack_runs
-from diptych.media.decoding.layouts.lazy import LayoutError, LazyPicture
+from diptych.media.decoding.layouts.lazy import LayoutError, LazyImage
 from diptych.media.decoding.png import SIGNATURE, open_png
 
 _FILE_HEADER = 14
@@ -69,7 +69,7 @@ def open_bmp(file: BinaryIO, name: str) -> Image.Image:
         file.seek(0)
         return _picture(file.read(), header)
 
-    return LazyPicture("BMP", (header.width, header.height), decode, _profile(head, file))
+    return LazyImage("BMP", (header.width, header.height), decode, _profile(head, file))
 
 
 def open_ico(file: BinaryIO, name: str) -> Image.Image:
@@ -90,9 +90,9 @@ def open_ico(file: BinaryIO, name: str) -> Image.Image:
     data = file.read(best[6])
     if data.startswith(SIGNATURE):
         image = open_png(io.BytesIO(data), name)
-        return LazyPicture("ICO", image.size, lambda: _loaded(image), image.info)
+        return LazyImage("ICO", image.size, lambda: _loaded(image), image.info)
     header = _header(data, 0, 0, icon=True)
-    return LazyPicture("ICO", (header.width, header.height), lambda: _icon(data, header))
+    return LazyImage("ICO", (header.width, header.height), lambda: _icon(data, header))
 
 
 def _loaded(image: Image.Image) -> Image.Image:

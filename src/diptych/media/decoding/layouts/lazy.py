@@ -14,7 +14,7 @@ class LayoutError(ImageError):
     """A sound file, of a layout that no decoder at hand reads; another one may."""
 
 
-class LazyPicture(Image.Image):
+class LazyImage(Image.Image):
     """A picture of a known size; its mode is known once it is loaded.
 
     Parameters

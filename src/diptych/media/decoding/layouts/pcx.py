@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from PIL import Image, PcxImagePlugin
 
-from diptych.media.decoding.layouts.lazy import LazyPicture
+from diptych.media.decoding.layouts.lazy import LazyImage
 
 
 def open_pcx(file: BinaryIO, name: str) -> Image.Image:
@@ -28,4 +28,4 @@ def open_pcx(file: BinaryIO, name: str) -> Image.Image:
         indices.putpalette(zero + first + bytes(762))
         return indices.convert("RGB")
 
-    return LazyPicture("PCX", image.size, decode, image.info)
+    return LazyImage("PCX", image.size, decode, image.info)

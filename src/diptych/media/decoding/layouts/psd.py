@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, PsdImagePlugin
 
 from diptych.media.decoding.iptc import EXIF_RESOURCE, PROFILE_RESOURCE, XMP_RESOURCE, photoshop_resources
-from diptych.media.decoding.layouts.lazy import LayoutError, LazyPicture, take_pixels
+from diptych.media.decoding.layouts.lazy import LayoutError, LazyImage, take_pixels
 
 _BITMAP, _GREY, _INDEXED, _RGB, _CMYK, _MULTI, _DUOTONE, _LAB = 0, 1, 2, 3, 4, 7, 8, 9
 _COLOURS = {_BITMAP: 1, _GREY: 1, _INDEXED: 1, _RGB: 3, _CMYK: 4, _MULTI: 1, _DUOTONE: 1, _LAB: 3}
@@ -53,7 +53,7 @@ def open_psd(file: BinaryIO, name: str) -> Image.Image:
         return LayeredPicture((width, height), data)
 
 
-class LayeredPicture(LazyPicture):
+class LayeredPicture(LazyImage):
     """A PSD or PSB that Pillow does not open: of another depth, or large.
 
     Attributes

@@ -35,7 +35,7 @@ from typing import Any
 
 from diptych.errors import DataError
 from diptych.extras import require
-from diptych.files.disk import place, user_cache
+from diptych.files.disk import replace_file, user_cache
 from diptych.files.locations import open_location, retried
 from diptych.files.patterns import is_remote
 from diptych.files.tars import headers
@@ -245,5 +245,5 @@ def _write(folder: str, entries: Mapping[str, ShardCounts]) -> None:
     text = json.dumps({**FORMAT, "folder": folder, "shards": shards}, indent=1)
     for path in _files(folder):
         with suppress(OSError):  # not kept, it is counted again
-            place(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+            replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
             return
