@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.audits.limits.counts import WORDS
+from diptych.audits.limits.count_scenes import WORDS
 
 Row = NDArray[np.float32]
 

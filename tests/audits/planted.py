@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.audits.bias.people import People, load_people
-from diptych.audits.bias.words import Words, default_words, with_article
+from diptych.audits.bias.people import PeopleDataset, load_people
+from diptych.audits.bias.vocabulary import BiasVocabulary, default_vocabulary, with_article
 from tests.toys import tar_bytes
 
 Person = Mapping[str, str]  # column -> value
 Called = Mapping[str, float]  # phrase -> weight
 
 
-def phrases(words: Words, races: Sequence[str], genders: Sequence[str]) -> list[str]:
+def phrases(words: BiasVocabulary, races: Sequence[str], genders: Sequence[str]) -> list[str]:
     """Every phrase the audit may ask for."""
     people = [with_article(f"{words.race[race]} person") for race in races]
     crossed = [with_article(f"{words.race[r]} {words.gender[g]}") for r in races for g in genders]
@@ -68,9 +68,9 @@ class Planted:
 
 def crowd(
     folder: Path, people: Sequence[Person], called: Sequence[Called], header: Sequence[str] = ()
-) -> tuple[Planted, People]:
+) -> tuple[Planted, PeopleDataset]:
     """The encoder and a tar archive of its people with their table."""
-    words = default_words()
+    words = default_vocabulary()
     columns = list(header or people[0])
     rows = [",".join(["file", *columns])]
     files: dict[str, bytes] = {}
@@ -92,7 +92,7 @@ def numbered(number: int) -> bytes:
 
 def truly(person: Person) -> dict[str, float]:
     """What a model without a fault sees in a person."""
-    words = default_words()
+    words = default_vocabulary()
     race, gender = words.race[person["race"]], words.gender[person["gender"]]
     seen = {with_article(f"{race} person"): 1.0, with_article(gender): 1.0}
     seen[with_article(f"{race} {gender}")] = 1.0

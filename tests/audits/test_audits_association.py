@@ -11,9 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from diptych.audits.association.association_sets import WordTests, default_tests, read_tests
-from diptych.audits.association.association_tests import effect_size, group_distances, partition_p, shuffled_p
-from diptych.audits.association.audit import audit_association
+from diptych.audits.association.association_audit import audit_association
+from diptych.audits.association.association_sets import AssociationTests, default_tests, read_tests
+from diptych.audits.association.association_tests import (
+    effect_size,
+    group_distances,
+    partition_p_value,
+    shuffle_p_values,
+)
 from diptych.errors import DataError, InputError
 from tests.audits.planted import Planted, crowd
 
@@ -24,13 +29,13 @@ SETS = (
 )
 
 
-def sets(tmp_path: Path, text: str = SETS) -> WordTests:
+def sets(tmp_path: Path, text: str = SETS) -> AssociationTests:
     path = tmp_path / "sets.json"
     path.write_text(text)
     return read_tests(path)
 
 
-class Worded(Planted):
+class SentenceEncoder(Planted):
     """Planted people, and texts that lie where `lean` says: work at 1, home at -1."""
 
     lean: dict[str, float]
@@ -49,8 +54,8 @@ class Worded(Planted):
 WORK, HOME = (1.0, 0.0), (0.0, 1.0)
 
 
-def worded(where: dict[str, tuple[float, float]], called: Sequence[Any] = ()) -> Worded:
-    encoder = Worded(called, ["work", "home", *map(str, range(20))])
+def worded(where: dict[str, tuple[float, float]], called: Sequence[Any] = ()) -> SentenceEncoder:
+    encoder = SentenceEncoder(called, ["work", "home", *map(str, range(20))])
     encoder.where = {"office": WORK, "salary": WORK, "garden": HOME, "kitchen": HOME} | where
     return encoder
 
@@ -66,16 +71,18 @@ def test_effect_size_by_hand() -> None:
 
 
 def test_p_counts_partitions() -> None:
-    assert partition_p(np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0]), 99) == pytest.approx(2 / 20)
-    assert partition_p(np.zeros(3), np.zeros(3), 99) == 1.0
+    assert partition_p_value(np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0]), 99) == pytest.approx(
+        2 / 20
+    )
+    assert partition_p_value(np.zeros(3), np.zeros(3), 99) == 1.0
 
 
 def test_drawn_partitions_agree_with_counted_ones() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=8), rng.normal(size=8) + 0.7
-    counted = partition_p(first, second, 0)
+    counted = partition_p_value(first, second, 0)
     values, groups = np.concatenate([first, second])[:, None], np.repeat([0, 1], 8)
-    drawn = shuffled_p(values, groups, 2, 9999)[0, 0]
+    drawn = shuffle_p_values(values, groups, 2, 9999)[0, 0]
     assert 0.01 < counted < 0.9
     assert drawn == pytest.approx(counted, abs=0.015)
 
@@ -129,7 +136,7 @@ def test_a_control_that_fails_is_said_first(tmp_path: Path) -> None:
         sets(tmp_path, text.replace('"x"', '"control": 1, "x"', 1))
 
 
-def people_of(folder: Path, work: float, seed: int = 0) -> tuple[Worded, Any]:
+def people_of(folder: Path, work: float, seed: int = 0) -> tuple[SentenceEncoder, Any]:
     """60 men and 60 women; men lean `work` more than women do."""
     rng = np.random.default_rng(seed)
     people = [{"gender": "Male" if n % 2 else "Female", "town": "AB"[n % 4 // 2]} for n in range(120)]

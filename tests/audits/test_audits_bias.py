@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diptych.audits.bias.audit import ZERO_SHOT, audit_bias
-from diptych.audits.bias.bias_result import Bias
-from diptych.audits.bias.people import People
-from diptych.audits.bias.words import default_words, read_words
+from diptych.audits.bias.bias_audit import ZERO_SHOT, audit_bias
+from diptych.audits.bias.bias_result import BiasAudit
+from diptych.audits.bias.people import PeopleDataset
+from diptych.audits.bias.vocabulary import default_vocabulary, read_vocabulary
 from diptych.errors import DataError, InputError
 from tests.audits.planted import Called, Person, Planted, crowd, truly
 
@@ -27,12 +27,12 @@ def everyone(each: int = EACH) -> list[Person]:
     return [{"race": race, "gender": gender, "age": age} for race, gender, age, _ in kinds]
 
 
-def audited(folder: Path, people: Sequence[Person], called: Sequence[Called], **more: Any) -> Bias:
+def audited(folder: Path, people: Sequence[Person], called: Sequence[Called], **more: Any) -> BiasAudit:
     encoder, data = crowd(folder, people, called)
     return audit_bias(encoder, data, shuffles=999, **more)
 
 
-def gap(found: Bias, measure: str, attribute: str) -> Any:
+def gap(found: BiasAudit, measure: str, attribute: str) -> Any:
     return next(x for x in found.disparities if (x.measure, x.attribute) == (measure, attribute))
 
 
@@ -137,7 +137,7 @@ def test_labels_of_one_gender(tmp_path: Path) -> None:
 def random_answers(people: Sequence[Person], seed: int) -> list[Called]:
     """Faults that fall on everyone alike."""
     rng = np.random.default_rng(seed)
-    words = default_words()
+    words = default_vocabulary()
     harmful = [phrase for classes in words.harmful.values() for phrase in classes.values()]
     labels = list(words.labels.values())
     called = []
@@ -276,7 +276,7 @@ def test_a_broken_picture_is_left_out_and_named(tmp_path: Path) -> None:
 def test_words_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "words.json"
     path.write_text('{"note": "ours", "harmful": {"objects": {"tool": "a tool"}}, "added": {}, "labels": {}}')
-    words = read_words(path)
+    words = read_vocabulary(path)
     people = everyone(10)
     found = audited(tmp_path, people, [truly(one) for one in people], words=words, minimum=5)
     assert list(found.kinds) == ["objects"]
@@ -300,7 +300,7 @@ def test_words_that_are_none(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "words.json"
     path.write_text(text)
     with pytest.raises(DataError, match=message):
-        read_words(path)
+        read_vocabulary(path)
 
 
 def test_report_files(tmp_path: Path) -> None:
@@ -328,11 +328,11 @@ def test_the_same_audit_twice(tmp_path: Path) -> None:
 def test_fairface_is_read(shared: Any) -> None:
     from diptych.audits.bias.people import load_people
 
-    people: People = load_people(shared / "data/fairface-val-a.tar")
+    people: PeopleDataset = load_people(shared / "data/fairface-val-a.tar")
     assert len(people) == 1120
     assert not people.problems
     names, codes = people.groups("race")
     assert len(names) == 7
     assert set(np.bincount(codes)) == {160}
     assert people.groups("age")[0][:3] == ("0-2", "3-9", "10-19")
-    assert set(names) == set(default_words().race)
+    assert set(names) == set(default_vocabulary().race)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diptych.audits.bias.people import load_pictures
-from diptych.audits.labels.class_design import audit_classes, robust
-from diptych.audits.labels.class_report import ClassDesign
-from diptych.audits.labels.label_words import has_catch_all, holding, read_words_of, word_lists
+from diptych.audits.labels.class_design import audit_classes, robust_deviation
+from diptych.audits.labels.class_design_result import ClassDesignAudit
+from diptych.audits.labels.label_words import has_catch_all, labels_containing, text_warnings, word_lists
 from diptych.datasets.dataset import Pictures
 from diptych.errors import InputError, TextError
 from tests.toys import COLOURS, picture_bytes
@@ -71,7 +71,7 @@ def sample(folder: Path, **counts: int) -> Pictures:
     return load_pictures(home)
 
 
-def kinds(found: ClassDesign, severity: str | None = None) -> set[str]:
+def kinds(found: ClassDesignAudit, severity: str | None = None) -> set[str]:
     return {one.kind for one in found.warned if severity in (None, one.severity)}
 
 
@@ -156,7 +156,7 @@ def test_labels_that_come_twice() -> None:
     ],
 )
 def test_what_the_words_say(labels: list[str], kind: str, severity: str, which: tuple[str, ...]) -> None:
-    found = [one for one in read_words_of(labels) if one.kind == kind]
+    found = [one for one in text_warnings(labels) if one.kind == kind]
     assert [(one.severity, one.labels) for one in found] == [(severity, which)]
 
 
@@ -171,7 +171,7 @@ def test_what_the_words_say(labels: list[str], kind: str, severity: str, which: 
     ],
 )
 def test_words_that_only_look_alike_are_let_pass(labels: list[str]) -> None:
-    assert read_words_of(labels) == []
+    assert text_warnings(labels) == []
 
 
 def test_many_overlaps_are_told_together() -> None:
@@ -182,7 +182,7 @@ def test_many_overlaps_are_told_together() -> None:
             for colour in ["red", "green", "blue", "white", "black", "grey", "brown", "pink", "gold"]
         ),
     ]
-    told = [one.message for one in read_words_of(names) if one.kind == "overlap"]
+    told = [one.message for one in text_warnings(names) if one.kind == "overlap"]
     assert len(told) == 9
     assert told[-1] == "More pairs that overlap, 1: 'car' and 'gold car'."
 
@@ -208,7 +208,7 @@ def test_catch_alls() -> None:
     assert has_catch_all(["other animals", "dog"])
     for label in ("brother", "another dog", "a dog on a plain background", "something red", "no entry sign"):
         assert not has_catch_all(["dog", label]), label
-    assert holding(["Persons", "personal"], ["person"]) == ("Persons",)
+    assert labels_containing(["Persons", "personal"], ["person"]) == ("Persons",)
 
 
 def test_what_moves_when_a_label_goes_and_one_comes(tmp_path: Path) -> None:
@@ -255,5 +255,5 @@ def test_one_label() -> None:
 
 
 def test_robust_distance() -> None:
-    assert robust(3.0, np.array([1.0, 2.0, 3.0])) == pytest.approx(1 / 1.4826)
-    assert robust(1.0, np.ones(5)) == 0.0
+    assert robust_deviation(3.0, np.array([1.0, 2.0, 3.0])) == pytest.approx(1 / 1.4826)
+    assert robust_deviation(1.0, np.ones(5)) == 0.0

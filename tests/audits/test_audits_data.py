@@ -12,13 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from diptych.audits.labels.groups import lists_of_texts, load_groups, near_groups, places_of, write_groups
+from diptych.audits.labels.class_groups import (
+    class_indices,
+    group_similar_classes,
+    load_groups,
+    read_text_lists,
+    write_groups,
+)
 from diptych.audits.labels.phrasings import misspelt, neighbours, phrasings
 from diptych.audits.labels.wording import audit_wording
-from diptych.audits.limits import annotated, digits, typographic, writing
+from diptych.audits.limits import annotated, digits, text_overlay, typographic
 from diptych.audits.limits.digits import audit_digits
 from diptych.audits.limits.domains import audit_domains
-from diptych.audits.limits.fine import audit_fine
+from diptych.audits.limits.fine_grained import audit_fine_grained
 from diptych.audits.limits.typographic import audit_typographic
 from diptych.datasets import load_labelled
 from diptych.errors import DataError, InputError
@@ -51,7 +57,7 @@ def one_font(monkeypatch):
 
 def renders():
     """Every rendered picture and its digit."""
-    return {way.draw(str(digit)).tobytes(): digit for way in digits.rendered_ways() for digit in range(10)}
+    return {way.draw(str(digit)).tobytes(): digit for way in digits.render_styles() for digit in range(10)}
 
 
 def test_who_reads_print_but_no_handwriting(tmp_path) -> None:
@@ -96,12 +102,12 @@ def test_other_fonts_and_words(tmp_path) -> None:
 
 
 def test_rendered_digits_differ_and_turn() -> None:
-    assert len(renders()) == 10 * len(digits.rendered_ways())
-    upright = np.asarray(writing.symbol("6", 64, size=0.7)).astype(int)
-    turned = np.asarray(writing.symbol("6", 64, size=0.7, turn=90)).astype(int)
+    assert len(renders()) == 10 * len(digits.render_styles())
+    upright = np.asarray(text_overlay.symbol("6", 64, size=0.7)).astype(int)
+    turned = np.asarray(text_overlay.symbol("6", 64, size=0.7, turn=90)).astype(int)
     assert abs(np.rot90(upright, -1) - turned).mean() < 8  # clockwise
     assert abs(upright - turned).mean() > 20
-    light = np.asarray(writing.symbol("6", 64, size=0.7, light=True)).astype(int)
+    light = np.asarray(text_overlay.symbol("6", 64, size=0.7, light=True)).astype(int)
     assert abs(255 - light - upright).mean() < 1
 
 
@@ -136,7 +142,7 @@ GROUPS = {hue: [f"dark {hue}", f"light {hue}"] for hue in ("red", "green", "blue
 
 @pytest.mark.parametrize("groups", [GROUPS, None])
 def test_near_classes_are_told_from_distant_ones_only(shades, groups) -> None:
-    found = audit_fine(hue_encoder(), shades, groups=groups, count=3)
+    found = audit_fine_grained(hue_encoder(), shades, groups=groups, count=3)
     assert sorted(map(sorted, found.groups.values())) == sorted(GROUPS.values())
     assert found.everything.value == pytest.approx(0.5)
     assert found.group_right.value == pytest.approx(1.0)
@@ -159,7 +165,7 @@ def test_near_classes_are_told_from_distant_ones_only(shades, groups) -> None:
 
 
 def test_groups_that_hold_most_classes_get_as_many_distant_ones_as_there_are(shades) -> None:
-    found = audit_fine(hue_encoder(), shades, groups={"warm": [*GROUPS["red"], *GROUPS["green"]]})
+    found = audit_fine_grained(hue_encoder(), shades, groups={"warm": [*GROUPS["red"], *GROUPS["green"]]})
     # Four in the group, two outside: compared among three, the own class and two others.
     assert found.near_chance == pytest.approx(1 / 4)
     assert found.distant_chance == pytest.approx(1 / 3)
@@ -171,13 +177,13 @@ def test_groups_that_hold_most_classes_get_as_many_distant_ones_as_there_are(sha
 
 def test_groups_are_checked(shades, tmp_path) -> None:
     with pytest.raises(DataError, match="'pink' of group 'warm' is no class"):
-        audit_fine(hue_encoder(), shades, groups={"warm": ["pink"]})
+        audit_fine_grained(hue_encoder(), shades, groups={"warm": ["pink"]})
     with pytest.raises(DataError, match="in two groups"):
-        places_of({"a": ["x", "y"], "b": ["y"]}, ["x", "y"])
+        class_indices({"a": ["x", "y"], "b": ["y"]}, ["x", "y"])
     with pytest.raises(InputError, match="none that holds all"):
-        audit_fine(hue_encoder(), shades, groups={"all": list(shades.class_names)})
+        audit_fine_grained(hue_encoder(), shades, groups={"all": list(shades.class_names)})
     with pytest.raises(InputError, match="0 groups of two or more"):
-        audit_fine(hue_encoder(), shades, groups={"one": ["dark red"]})
+        audit_fine_grained(hue_encoder(), shades, groups={"one": ["dark red"]})
     write_groups(tmp_path / "g.json", GROUPS)
     assert load_groups(tmp_path / "g.json") == GROUPS
 
@@ -193,7 +199,7 @@ def test_whatever_json_holds(tmp_path_factory, told) -> None:
     path = tmp_path_factory.getbasetemp() / "told.json"
     path.write_text(json.dumps(told), encoding="utf-8")
     with contextlib.suppress(DataError):
-        found = lists_of_texts(path, "groups", "group -> classes")
+        found = read_text_lists(path, "groups", "group -> classes")
         assert found
         assert all(isinstance(one, str) for texts in found.values() for one in texts)
 
@@ -204,13 +210,13 @@ def test_near_groups_on_planted_clusters() -> None:
     rows = np.concatenate([centre + 0.1 * rng.normal(size=(5, 16)) for centre in centres]).astype(np.float32)
     rows += 3.0  # what all have in common must not matter
     order = rng.permutation(20)
-    found = near_groups(rows[order], 4)
+    found = group_similar_classes(rows[order], 4)
     assert sorted(sorted(order[group].tolist()) for group in found) == [
         list(range(i, i + 5)) for i in (0, 5, 10, 15)
     ]
-    assert near_groups(rows, 20) == [[i] for i in range(20)]
+    assert group_similar_classes(rows, 20) == [[i] for i in range(20)]
     with pytest.raises(InputError):
-        near_groups(rows, 21)
+        group_similar_classes(rows, 21)
 
 
 # ---- wording ----
@@ -320,11 +326,11 @@ def victim(names, side=96):
     """Reads what is written on a picture of one colour; else it sees the colour."""
     read = {}
     for colour in names:
-        base = writing.enlarged(picture(colour), side)
+        base = text_overlay.enlarged(picture(colour), side)
         for name in names:
             for size in typographic.SIZES:
-                for place in writing.PLACES:
-                    read[writing.write(base, name, size=size, place=place).tobytes()] = name
+                for place in text_overlay.PLACES:
+                    read[text_overlay.write(base, name, size=size, place=place).tobytes()] = name
 
     def see(image):
         if image.tobytes() in read:
@@ -348,7 +354,7 @@ def test_a_victim_follows_the_word_and_not_the_letters(colours) -> None:
         assert found.attacks["right name"][size].accuracy.value == 1.0
     assert found.report().sections[0].text[0].startswith("A victim")
     assert {one.value for one in found.places.values()} == {1.0}
-    assert set(found.places) == set(writing.PLACES)
+    assert set(found.places) == set(text_overlay.PLACES)
     assert [one.key for one in found.failures] == ["red/3.png"]
 
 
@@ -373,7 +379,7 @@ def test_letters_that_cover_are_no_words_that_are_followed(tmp_path) -> None:
     clean = {}
     for c in names:
         for i in range(20):
-            base = writing.enlarged(picture(tuple(v - i for v in COLOURS[c])), 96)
+            base = text_overlay.enlarged(picture(tuple(v - i for v in COLOURS[c])), 96)
             clean[base.tobytes()] = names.index(c)
 
     def see(image):
@@ -390,8 +396,8 @@ def test_letters_that_cover_are_no_words_that_are_followed(tmp_path) -> None:
 
 def test_what_is_written_stays_inside_and_covers_little() -> None:
     base = Image.new("RGB", (120, 60), "red")
-    for place in writing.PLACES:
-        written = np.asarray(writing.write(base, "a very long name of a class", size=0.3, place=place))
+    for place in text_overlay.PLACES:
+        written = np.asarray(text_overlay.write(base, "a very long name of a class", size=0.3, place=place))
         changed = (written != np.asarray(base)).any(axis=2)
         assert written.shape == (60, 120, 3)
         assert 0.02 < changed.mean() < 0.31
@@ -399,12 +405,12 @@ def test_what_is_written_stays_inside_and_covers_little() -> None:
         assert (rows.min() == 0) == (place == "top")
         assert (rows.max() == 59) == (place == "bottom")
     with pytest.raises(InputError, match="top, middle, bottom"):
-        writing.write(base, "x", size=0.1, place="left")
+        text_overlay.write(base, "x", size=0.1, place="left")
 
 
 def test_small_pictures_are_enlarged_before_they_are_written_on() -> None:
-    assert writing.enlarged(picture("red", (16, 12)), 96).size == (128, 96)
-    assert writing.enlarged(picture("red", (200, 100)), 96).size == (200, 100)
+    assert text_overlay.enlarged(picture("red", (16, 12)), 96).size == (128, 96)
+    assert text_overlay.enlarged(picture("red", (200, 100)), 96).size == (200, 100)
 
 
 # ---- CLEVR and KITTI ----

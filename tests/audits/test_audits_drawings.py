@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diptych.audits.limits import abstract, counts, distance, pairs, relations, scenes
+from diptych.audits.limits import abstract, count_scenes, distance, relations, scene_pairs, scenes
 from diptych.audits.limits.abstract import audit_abstract
 from diptych.audits.limits.counting import audit_counting
 from diptych.audits.limits.distance import audit_distance
@@ -68,18 +68,18 @@ def bag_of_colours():
 
 
 def test_a_scene_is_a_pure_function_of_seed_and_index() -> None:
-    for make in (lambda i, s: counts.scene(i, 10, s), distance.scene):
+    for make in (lambda i, s: count_scenes.scene(i, 10, s), distance.scene):
         assert make(7, 3) == make(7, 3)
         assert make(7, 3) != make(7, 4)
         assert make(7, 3) != make(17, 3)
-    scene = counts.scene(63, 10, 0)
+    scene = count_scenes.scene(63, 10, 0)
     assert scenes.draw(scene).tobytes() == scenes.draw(scene).tobytes()
     assert scenes.draw(scene, side=32).size == (32, 32)
 
 
 @pytest.mark.parametrize("index", range(0, 480, 37))
 def test_there_are_as_many_things_as_there_should_be(index: int) -> None:
-    scene = counts.scene(index, 10, seed=5)
+    scene = count_scenes.scene(index, 10, seed=5)
     assert len(scene.things) == index % 10 + 1
     assert patches(scenes.draw(scene)) == len(scene.things)  # none touches another, none is cut off
     for thing in scene.things:
@@ -88,18 +88,20 @@ def test_there_are_as_many_things_as_there_should_be(index: int) -> None:
 
 def test_in_half_of_the_pictures_colour_does_not_give_the_count_away() -> None:
     def area(index):
-        return sum(thing.size**2 for thing in counts.scene(index, 10, 0).things)
+        return sum(thing.size**2 for thing in count_scenes.scene(index, 10, 0).things)
 
     level = {
-        round(area(index), 6) for index in range(480) if counts.conditions(index, 10)[0] == counts.SIZES[1]
+        round(area(index), 6)
+        for index in range(480)
+        if count_scenes.conditions(index, 10)[0] == count_scenes.SIZES[1]
     }
     assert len(level) == 1
-    free = [index for index in range(480) if counts.conditions(index, 10)[0] == counts.SIZES[0]]
+    free = [index for index in range(480) if count_scenes.conditions(index, 10)[0] == count_scenes.SIZES[0]]
     assert np.corrcoef([area(index) for index in free], [index % 10 for index in free])[0, 1] > 0.7
 
 
 def test_edges_are_smooth_and_backgrounds_grey() -> None:
-    image = np.asarray(scenes.draw(scenes.Scene((scenes.Thing("circle", "red", 0.5, 0.5, 0.5),))))
+    image = np.asarray(scenes.draw(scenes.Scene((scenes.SceneObject("circle", "red", 0.5, 0.5, 0.5),))))
     assert len(np.unique(image[:, :, 1])) > 5  # not two levels only
     for kind in scenes.BACKGROUNDS:
         pixels = np.asarray(scenes.draw(scenes.Scene((), kind, seed=3))).astype(int)
@@ -109,13 +111,13 @@ def test_edges_are_smooth_and_backgrounds_grey() -> None:
 
 def test_what_cannot_be_drawn() -> None:
     with pytest.raises(InputError, match=r"pink circle.*red, green"):
-        scenes.draw(scenes.Scene((scenes.Thing("circle", "pink", 0.5, 0.5, 0.5),)))
+        scenes.draw(scenes.Scene((scenes.SceneObject("circle", "pink", 0.5, 0.5, 0.5),)))
     with pytest.raises(InputError, match="clouds"):
         scenes.draw(scenes.Scene((), "tartan"))
     with pytest.raises(InputError, match="do not fit"):
-        scenes.scatter(np.random.default_rng(0), [0.6, 0.6])
+        scenes.random_positions(np.random.default_rng(0), [0.6, 0.6])
     with pytest.raises(InputError, match="do not fit"):
-        scenes.scatter(np.random.default_rng(0), [1.2])
+        scenes.random_positions(np.random.default_rng(0), [1.2])
 
 
 # ---- counting ----
@@ -130,7 +132,7 @@ def test_a_counter_counts() -> None:
     assert np.array_equal(found.confusion, np.eye(10))
     assert list(found.ranges) == ["1-3", "1-5", "1-10"]
     assert "Above chance" in found.report().sections[0].text[0]
-    assert set(found.drawn) >= {*counts.SIZES, "plain background", "circle"}
+    assert set(found.drawn) >= {*count_scenes.SIZES, "plain background", "circle"}
     assert "samples" not in found.to_dict()
 
 
@@ -172,7 +174,7 @@ def test_counts_from_folders(tmp_path) -> None:
     files = {}
     for name, number in shown.items():
         picture = tmp_path / f"{name}.png"
-        scenes.draw(counts.scene(number - 1, 10, 0)).save(picture)
+        scenes.draw(count_scenes.scene(number - 1, 10, 0)).save(picture)
         files[f"{name}/0.png"] = picture.read_bytes()
     files["3/1.png"] = b"broken"
     path.write_bytes(tar_bytes(files))
@@ -195,7 +197,7 @@ def test_counting_refuses() -> None:
 @given(st.text(max_size=12))
 def test_whatever_a_folder_is_called(name: str) -> None:
     with contextlib.suppress(DataError):
-        assert 0 <= counts.number_of(name) <= 20
+        assert 0 <= count_scenes.parse_number(name) <= 20
 
 
 # ---- relations ----
@@ -236,12 +238,12 @@ def test_blind_and_guessing_models_are_at_chance_in_every_relation() -> None:
 @pytest.mark.parametrize("kind", list(relations.SENTENCES))
 def test_both_pictures_of_a_pair_hold_the_same_things(kind: str) -> None:
     for index in range(6):
-        pair = relations.relation(kind, index, seed=2)
+        pair = relations.relation_pair(kind, index, seed=2)
         assert scenes.draw(pair.first).tobytes() != scenes.draw(pair.second).tobytes()
-        assert set(pair.says_first).isdisjoint(pair.says_second)
+        assert set(pair.first_texts).isdisjoint(pair.second_texts)
         words = [
             sorted(re.findall("[a-z]+", text.replace("an ", "a ")))
-            for text in (*pair.says_first[:1], *pair.says_second[:1])
+            for text in (*pair.first_texts[:1], *pair.second_texts[:1])
         ]
         if kind not in relations.CONTROLS:
             assert words[0] == words[1]
@@ -254,7 +256,7 @@ def test_both_pictures_of_a_pair_hold_the_same_things(kind: str) -> None:
 
 def test_what_is_inside_fits_inside() -> None:
     for index in range(40):
-        scene = relations.relation("inside", index, seed=0).first
+        scene = relations.relation_pair("inside", index, seed=0).first
         alone = scenes.draw(scenes.Scene(scene.things[:1]))  # the outer one
         both = np.asarray(scenes.draw(scene)).astype(int)
         inner = np.argwhere((abs(both - scenes.COLOURS[scene.things[1].colour]) < 12).all(axis=2))
@@ -280,7 +282,7 @@ def test_both_right_is_the_share_of_orders(values: list[float]) -> None:
             for order in permutations(range(4))
         ]
     )
-    assert pairs.both_right(np.array([[[a, b], [c, d]]]))[0] == pytest.approx(wanted)
+    assert scene_pairs.pair_accuracy(np.array([[[a, b], [c, d]]]))[0] == pytest.approx(wanted)
 
 
 # ---- abstract, distance ----
@@ -304,12 +306,12 @@ def test_who_sees_mirrors_sees_symmetry_only() -> None:
 
 def test_puzzles_have_the_property_and_lack_it() -> None:
     for index in range(10):
-        sizes = [thing.size for thing in abstract.puzzle("sorted", index, 1).second.things]
+        sizes = [thing.size for thing in abstract.puzzle_pair("sorted", index, 1).second.things]
         assert sizes != sorted(sizes)
         assert sizes != sorted(sizes, reverse=True)
-        same = abstract.puzzle("same", index, 1)
+        same = abstract.puzzle_pair("same", index, 1)
         assert [len({thing.shape for thing in one.things}) for one in (same.first, same.second)] == [1, 2]
-        turned = abstract.puzzle("upright", index, 1)
+        turned = abstract.puzzle_pair("upright", index, 1)
         assert turned.first.things[0].turn == 0 != turned.second.things[0].turn
 
 

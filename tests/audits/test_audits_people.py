@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diptych.audits.bias.attribute_table import parse_table
 from diptych.audits.bias.people import (
     AMBIGUOUS,
     BROKEN,
@@ -19,11 +20,10 @@ from diptych.audits.bias.people import (
     NO_PICTURE,
     NO_ROW,
     REPEATED,
-    coded,
+    group_codes,
     load_people,
     load_pictures,
 )
-from diptych.audits.bias.tables import parse_table
 from diptych.errors import DataError
 from tests.audits.planted import numbered
 from tests.toys import tar_bytes
@@ -214,5 +214,5 @@ def test_any_bytes_are_a_table_or_an_error(content: bytes, name: str) -> None:
 def test_codes_are_the_values_again(values: list[str | None]) -> None:
     if all(value is None for value in values):
         return
-    names, codes = coded(values, "toy")
+    names, codes = group_codes(values, "toy")
     assert [None if code < 0 else names[code] for code in codes] == values

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from diptych.audits import Audit
-from diptych.audits.association.association_tests import shuffled_p
+from diptych.audits.association.association_tests import shuffle_p_values
 from diptych.audits.bias.people import load_pictures
 from diptych.audits.labels.class_design import audit_classes
 from diptych.audits.labels.wording import audit_wording
@@ -19,9 +19,9 @@ from diptych.audits.limits.abstract import audit_abstract
 from diptych.audits.limits.counting import audit_counting
 from diptych.audits.limits.distance import audit_distance
 from diptych.audits.limits.domains import _gaps, audit_domains
-from diptych.audits.limits.fine import audit_fine
-from diptych.audits.limits.pairs import Judged, verdicts_of
+from diptych.audits.limits.fine_grained import audit_fine_grained
 from diptych.audits.limits.relations import audit_relations
+from diptych.audits.limits.scene_pairs import PairAccuracy, sentence_verdicts
 from diptych.audits.limits.typographic import audit_typographic
 from diptych.datasets import ImageDataset, load_labelled
 from diptych.stats.disparity import disparities
@@ -53,7 +53,7 @@ AUDITS: Mapping[str, Callable[..., Audit]] = {
     "wording": lambda encoder, data, each: audit_wording(encoder, data, misspellings=1),
     "typographic": lambda encoder, data, each: audit_typographic(encoder, data, sizes=[0.3]),
     "domains": lambda encoder, data, each: audit_domains(encoder, {"photo": data, "sketch": data}),
-    "fine": lambda encoder, data, each: audit_fine(encoder, data, groups={"warm": ["red", "green"]}),
+    "fine": lambda encoder, data, each: audit_fine_grained(encoder, data, groups={"warm": ["red", "green"]}),
 }
 
 
@@ -76,14 +76,14 @@ def test_three_or_ten_pictures_are_enough_for_nothing(
 
 
 def test_controls_are_not_drowned_by_what_hangs_on_them() -> None:
-    def judged(right: int) -> Judged:
-        return Judged(*(proportion([1] * right + [0] * (200 - right)) for _ in range(3)))
+    def judged(right: int) -> PairAccuracy:
+        return PairAccuracy(*(proportion([1] * right + [0] * (200 - right)) for _ in range(3)))
 
     kinds = {"colour": judged(119), "shape": judged(96)} | {name: judged(100) for name in "abcdef"}
-    assert verdicts_of(kinds, ("colour", "shape"))["colour"] == "above"
-    assert verdicts_of(kinds)["colour"] == NOT_ENOUGH
-    assert list(verdicts_of(kinds, ("colour", "shape"))) == list(kinds)
-    assert verdicts_of({"colour": judged(119)}, ("colour",)) == {"colour": "above"}
+    assert sentence_verdicts(kinds, ("colour", "shape"))["colour"] == "above"
+    assert sentence_verdicts(kinds)["colour"] == NOT_ENOUGH
+    assert list(sentence_verdicts(kinds, ("colour", "shape"))) == list(kinds)
+    assert sentence_verdicts({"colour": judged(119)}, ("colour",)) == {"colour": "above"}
 
 
 def test_a_counter_of_one_picture_each_is_not_called_one() -> None:
@@ -154,7 +154,9 @@ def test_groups_of_unequal_variance_are_no_finding() -> None:
     values = {str(n): np.clip(0.5 + spread * rng.normal(size=440), 0, 1) for n in range(100)}
     tests = disparities(values, ["a", "b"], codes, "toy", shuffles=199)
     assert sum(one.p is not None and one.p <= 0.05 for one in tests) <= 10  # 47 with one variance
-    lean = [shuffled_p((spread * rng.normal(size=440))[:, None], codes, 2, 199, n)[0, 0] for n in range(100)]
+    lean = [
+        shuffle_p_values((spread * rng.normal(size=440))[:, None], codes, 2, 199, n)[0, 0] for n in range(100)
+    ]
     assert sum(p <= 0.05 for p in lean) <= 10
 
 
@@ -225,7 +227,7 @@ def test_guessing_models_are_rarely_accused_by_any_audit(tmp_path: Path) -> None
         encoder = guesser(str(seed))
         for found in (
             audit_wording(encoder, data, misspellings=1),
-            audit_fine(encoder, data, groups={"warm": ["red", "green"]}),
+            audit_fine_grained(encoder, data, groups={"warm": ["red", "green"]}),
             audit_typographic(encoder, data, sizes=[0.3]),
         ):
             wrong += bool({"above", "below"} & set(found.verdicts.values()))

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import diptych.audits.drawn
-import diptych.audits.limits.writing
+import diptych.audits.generated_images
+import diptych.audits.limits.text_overlay
 import diptych.evaluation.robustness.corrupted_sets  # noqa: F401  # for their subclasses of Pictures
 from diptych.datasets import ImageDataset, contents, load_labelled
 from diptych.datasets.dataset import Pictures

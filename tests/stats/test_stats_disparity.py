@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diptych.audits.bias.attached import attached
+from diptych.audits.bias.label_use import compare_label_use
 from diptych.errors import InputError
 from diptych.stats.disparity import disparities
 
@@ -106,7 +106,7 @@ def test_many_labels_do_not_make_a_finding() -> None:
     wrong = 0
     for seed in range(40):
         probabilities = rng.random((100, 30))
-        found = attached(
+        found = compare_label_use(
             probabilities, [str(x) for x in range(30)], ["a", "b"], TWO, "toy", thresholds=(0.5, 0.8),
             shuffles=199, seed=seed,
         )  # fmt: skip
@@ -118,7 +118,9 @@ def test_many_labels_do_not_make_a_finding() -> None:
 def test_chi_squared_is_scipys() -> None:
     stats = pytest.importorskip("scipy.stats")
     probabilities = np.stack([yes(10, 25), yes(30, 30)], axis=1)
-    found = attached(probabilities, ["x", "y"], ["a", "b"], TWO, "toy", thresholds=(0.5,), shuffles=99)
+    found = compare_label_use(
+        probabilities, ["x", "y"], ["a", "b"], TWO, "toy", thresholds=(0.5,), shuffles=99
+    )
     assert found is not None
     exact = stats.chi2_contingency([[10, 40], [25, 25]], correction=False).statistic
     by_label = {one.label: one.chi2 for one in found.uses}
@@ -128,6 +130,6 @@ def test_chi_squared_is_scipys() -> None:
 
 
 def test_a_label_on_every_picture_says_nothing() -> None:
-    found = attached(np.ones((100, 2)), ["x", "y"], ["a", "b"], TWO, "toy", shuffles=9)
+    found = compare_label_use(np.ones((100, 2)), ["x", "y"], ["a", "b"], TWO, "toy", shuffles=9)
     assert found is not None
     assert {one.p for one in found.uses} == {1.0}

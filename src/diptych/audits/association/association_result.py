@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from diptych.audits.outcome import Audit
+from diptych.audits.base import Audit
 from diptych.errors import counted
 from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
 
@@ -18,7 +18,7 @@ _CAVEATS = (
 
 
 @dataclass(frozen=True)
-class Effect:
+class AssociationEffect:
     """One association test.
 
     Attributes
@@ -57,7 +57,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Distance:
+class GroupDistance:
     """How far two groups of pictures lie apart.
 
     Attributes
@@ -76,7 +76,7 @@ class Distance:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Association(Audit):
+class AssociationAudit(Audit):
     """What groups of words and of people are associated with.
 
     Attributes
@@ -96,8 +96,8 @@ class Association(Audit):
     """
 
     dataset: str
-    effects: Sequence[Effect]
-    distances: Sequence[Distance]
+    effects: Sequence[AssociationEffect]
+    distances: Sequence[GroupDistance]
     small: Mapping[str, Sequence[str]]
     level: float
     minimum: int
@@ -112,13 +112,13 @@ class Association(Audit):
         return f"Association: {self.dataset}" if self.dataset else "Association of texts"
 
     @property
-    def findings(self) -> list[Effect]:
+    def findings(self) -> list[AssociationEffect]:
         """Effects beyond chance, the largest first."""
         found = [one for one in self.tested if one.corrected <= self.level]
         return sorted(found, key=lambda one: -abs(one.d.value))
 
     @property
-    def tested(self) -> list[Effect]:
+    def tested(self) -> list[AssociationEffect]:
         """Effects that are no controls."""
         return [one for one in self.effects if not one.control]
 
@@ -205,7 +205,7 @@ class Association(Audit):
         return Section("How far groups lie apart", [], tables, plots)
 
 
-def _heat(attribute: str, names: Sequence[str], found: Sequence[Distance]) -> Heatmap:
+def _heat(attribute: str, names: Sequence[str], found: Sequence[GroupDistance]) -> Heatmap:
     place = {name: number for number, name in enumerate(names)}
     table = [[0.0 if row == column else float("nan") for column in names] for row in names]
     for one in found:

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from diptych.audits.bias.tables import listed
+from diptych.audits.bias.attribute_table import listed
 from diptych.errors import DataError
 from diptych.files.text_files import read_text_file
 
@@ -17,7 +17,7 @@ _LEAST = 2  # texts of a set: one has no spread
 
 
 @dataclass(frozen=True)
-class Texts:
+class TextSet:
     """A set of texts under one name."""
 
     name: str
@@ -25,7 +25,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class WordTest:
+class AssociationTest:
     """What is compared (`x`, `y`), and what it may be nearer to (`a`, `b`).
 
     Attributes
@@ -40,27 +40,27 @@ class WordTest:
     """
 
     name: str
-    a: Texts
-    b: Texts
-    x: Texts | None = None
-    y: Texts | None = None
+    a: TextSet
+    b: TextSet
+    x: TextSet | None = None
+    y: TextSet | None = None
     control: bool = False
 
 
 @dataclass(frozen=True)
-class WordTests:
+class AssociationTests:
     """Tests of texts, and tests of pictures by their groups."""
 
-    texts: tuple[WordTest, ...]
-    pictures: tuple[WordTest, ...]
+    texts: tuple[AssociationTest, ...]
+    pictures: tuple[AssociationTest, ...]
 
 
-def default_tests() -> WordTests:
+def default_tests() -> AssociationTests:
     """The sets of `data/associations.json`."""
     return _tests((files("diptych.audits") / "data" / "associations.json").read_text("utf-8"), "built in")
 
 
-def read_tests(path: str | Path) -> WordTests:
+def read_tests(path: str | Path) -> AssociationTests:
     """Sets from a JSON file: "sets" with x, y, a and b, "pictures" with a and b, each a name and its texts.
 
     A set with "control": true is one that every model should find.
@@ -77,7 +77,7 @@ def read_tests(path: str | Path) -> WordTests:
     return _tests(text, str(path))
 
 
-def _tests(text: str, where: str) -> WordTests:
+def _tests(text: str, where: str) -> AssociationTests:
     try:
         given = json.loads(text)
     except ValueError as error:
@@ -85,7 +85,7 @@ def _tests(text: str, where: str) -> WordTests:
     known = {"note", "sets", "pictures"}
     if not isinstance(given, dict) or not set(given) & {"sets", "pictures"} or set(given) - known:
         raise DataError(f"{where}: expected an object with 'sets', 'pictures' or both")
-    return WordTests(
+    return AssociationTests(
         tuple(_test(name, one, "abxy", where) for name, one in _object(given.get("sets", {}), where).items()),
         tuple(
             _test(name, one, "ab", where) for name, one in _object(given.get("pictures", {}), where).items()
@@ -99,7 +99,7 @@ def _object(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-def _test(name: str, given: Any, parts: str, where: str) -> WordTest:
+def _test(name: str, given: Any, parts: str, where: str) -> AssociationTest:
     control = given.get("control", False) if isinstance(given, dict) else None
     if not isinstance(given, dict) or set(given) - {"control"} != set(parts) or not isinstance(control, bool):
         raise DataError(
@@ -107,7 +107,7 @@ def _test(name: str, given: Any, parts: str, where: str) -> WordTest:
             "true or false"
         )
     texts = {part: _texts(f"{name}, {part}", given[part], where) for part in parts}
-    return WordTest(name, **texts, control=control)
+    return AssociationTest(name, **texts, control=control)
 
 
 def _are_texts(value: Any) -> bool:
@@ -116,11 +116,11 @@ def _are_texts(value: Any) -> bool:
     return len(set(value)) >= _LEAST
 
 
-def _texts(what: str, given: Any, where: str) -> Texts:
+def _texts(what: str, given: Any, where: str) -> TextSet:
     if isinstance(given, dict) and len(given) == 1:
         title, texts = next(iter(given.items()))
         if _are_texts(texts):
-            return Texts(title, tuple(dict.fromkeys(texts)))
+            return TextSet(title, tuple(dict.fromkeys(texts)))
     raise DataError(
         f'{where}: {what} is not of the form {{"name": ["text", "text", ...]}} with at least {_LEAST} texts'
     )

@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.audits.association.association_result import Distance, Effect
+from diptych.audits.association.association_result import AssociationEffect, GroupDistance
 from diptych.errors import InputError
 from diptych.reports import Estimate
 from diptych.stats.disparity import shuffled_sums
@@ -28,20 +28,20 @@ Rows = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 
-def nearer(rows: Rows, a: Rows, b: Rows) -> Floats:
+def association_scores(rows: Rows, a: Rows, b: Rows) -> Floats:
     """How much nearer each row lies to A than to B: mean cosine with A minus mean cosine with B, (n,).
 
     Examples
     --------
     >>> one, other = np.float32([[1, 0]]), np.float32([[0, 1]])
-    >>> nearer(np.float32([[1, 0], [0.6, 0.8]]), one, other).round(2).tolist()
+    >>> association_scores(np.float32([[1, 0], [0.6, 0.8]]), one, other).round(2).tolist()
     [1.0, -0.2]
     """
     found: Floats = (rows @ a.mean(axis=0) - rows @ b.mean(axis=0)).astype(np.float64)
     return found
 
 
-def effect(
+def weat_effect(
     name: str,
     sides: tuple[str, str, str, str],
     x: Rows,
@@ -50,7 +50,7 @@ def effect(
     b: Rows,
     shuffles: int,
     seed: int = 0,
-) -> Effect:
+) -> AssociationEffect:
     """WEAT: its effect size and p-value.
 
     Parameters
@@ -70,13 +70,15 @@ def effect(
     Examples
     --------
     >>> one, other = np.float32([[1, 0]] * 4), np.float32([[0, 1]] * 4)
-    >>> found = effect("toy", ("x", "y", "a", "b"), one, other, one, other, 999)
+    >>> found = weat_effect("toy", ("x", "y", "a", "b"), one, other, one, other, 999)
     >>> round(found.d.value, 2), round(found.p, 3)      # 2 of 70 partitions are as clear
     (1.87, 0.029)
     """
-    first, second = nearer(x, a, b), nearer(y, a, b)
-    p = partition_p(first, second, shuffles, seed)
-    return Effect(name, "texts", *sides, effect_size(first, second, seed), len(first), len(second), p, p)
+    first, second = association_scores(x, a, b), association_scores(y, a, b)
+    p = partition_p_value(first, second, shuffles, seed)
+    return AssociationEffect(
+        name, "texts", *sides, effect_size(first, second, seed), len(first), len(second), p, p
+    )
 
 
 def effect_size(first: Floats, second: Floats, seed: int = 0) -> Estimate:
@@ -106,14 +108,14 @@ def _sizes(first: Floats, second: Floats) -> Floats:
     return found
 
 
-def partition_p(first: Floats, second: Floats, shuffles: int, seed: int = 0) -> float:
+def partition_p_value(first: Floats, second: Floats, shuffles: int, seed: int = 0) -> float:
     """How often a partition into two sides of these sizes is as clear, either way round.
 
     All partitions are counted where there are at most 20,000; else they are drawn.
 
     Examples
     --------
-    >>> round(partition_p(np.array([1.0, 2.0]), np.array([3.0, 4.0]), 99), 3)      # 2 of 6
+    >>> round(partition_p_value(np.array([1.0, 2.0]), np.array([3.0, 4.0]), 99), 3)      # 2 of 6
     0.333
     """
     every = np.concatenate([first, second])
@@ -123,10 +125,10 @@ def partition_p(first: Floats, second: Floats, shuffles: int, seed: int = 0) -> 
         places = np.array(list(itertools.combinations(range(len(every)), len(first))))
         return float((abs(every[places].sum(axis=1)) >= observed - _EQUAL).mean())
     groups = np.repeat([0, 1], [len(first), len(second)])
-    return float(shuffled_p(every[:, None], groups, 2, shuffles, seed)[0, 0])
+    return float(shuffle_p_values(every[:, None], groups, 2, shuffles, seed)[0, 0])
 
 
-def shuffled_p(
+def shuffle_p_values(
     values: Floats, groups: NDArray[np.integer], count: int, shuffles: int, seed: int = 0
 ) -> Floats:
     """For each group against all others, and each test: how often a shuffle is as clear, (G, T).
@@ -165,7 +167,7 @@ def group_distances(
     rows: Rows,
     shuffles: int,
     seed: int = 0,
-) -> list[Distance]:
+) -> list[GroupDistance]:
     """How far the means of groups lie apart, for every pair.
 
     The squared distance of two means is too large by the scatter within the groups, which is taken off; what
@@ -190,8 +192,8 @@ def group_distances(
     def squared(sums: Floats) -> tuple[Floats, Floats]:
         """Squared distances of the means, and what scatter alone would make of them (..., P)."""
         means = sums[..., :-1] / sizes[:, None]  # (..., G, D)
-        scatter = np.maximum(sums[..., -1] - sizes * (means**2).sum(axis=-1), 1e-12)
-        errors = scatter / np.maximum(sizes - 1, 1) / sizes  # of each group's own
+        random_positions = np.maximum(sums[..., -1] - sizes * (means**2).sum(axis=-1), 1e-12)
+        errors = random_positions / np.maximum(sizes - 1, 1) / sizes  # of each group's own
         apart: Floats = ((means[..., first, :] - means[..., second, :]) ** 2).sum(axis=-1)
         return apart, errors[..., first] + errors[..., second]
 
@@ -208,6 +210,6 @@ def group_distances(
     p = (1 + clearer) / (1 + drawn)
     distance = np.sqrt(np.maximum(apart - within * weight, 0) / max(within, 1e-12))
     return [
-        Distance(attribute, names[one], names[other], float(distance[place]), float(p[place]))
+        GroupDistance(attribute, names[one], names[other], float(distance[place]), float(p[place]))
         for place, (one, other) in enumerate(zip(first, second, strict=True))
     ]

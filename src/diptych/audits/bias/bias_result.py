@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from diptych.audits.bias.attached import Attached, LabelUse
+from diptych.audits.base import Audit
 from diptych.audits.bias.bias_tables import (
     adjusted_table,
     gap_row,
-    gap_told,
+    gap_sentence,
     percent,
     standardised_table,
     uses_table,
 )
-from diptych.audits.outcome import Audit
+from diptych.audits.bias.label_use import LabelUse, LabelUseComparison
 from diptych.reports import Bars, Cell, Estimate, Section, Table
 from diptych.stats.disparity import Disparity
 from diptych.stats.significance import NOT_ENOUGH, beside_chance
@@ -39,7 +39,7 @@ CAVEATS = (
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class GroupAccuracy:
     """A cell of tables 3 and 4: how often a group's race, gender or age is named right.
 
     Attributes
@@ -62,7 +62,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Genders:
+class GenderAccuracy:
     """A row of table 5: how often the gender of people of one race is named right.
 
     Attributes
@@ -79,7 +79,7 @@ class Genders:
 
 
 @dataclass(frozen=True)
-class Change:
+class AddedClassEffect:
     """A row of table 7: the share of a group in harmful classes, before and after classes were added.
 
     Attributes
@@ -99,7 +99,7 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Bias(Audit):
+class BiasAudit(Audit):
     """How a model treats groups of people.
 
     Attributes
@@ -139,12 +139,12 @@ class Bias(Audit):
     n: int
     columns: Mapping[str, str]
     groups: Mapping[str, Mapping[str, int]]
-    accuracy: Sequence[Accuracy]
-    genders: Sequence[Genders]
+    accuracy: Sequence[GroupAccuracy]
+    genders: Sequence[GenderAccuracy]
     overall: Mapping[str, Estimate]
     disparities: Sequence[Disparity]
-    changes: Sequence[Change]
-    labels: Attached | None
+    changes: Sequence[AddedClassEffect]
+    labels: LabelUseComparison | None
     classes: Sequence[str]
     kinds: Mapping[str, Sequence[str]]
     added: Sequence[str]
@@ -179,7 +179,7 @@ class Bias(Audit):
 
     def _findings(self) -> Section:
         gaps = [one for one in self.disparities if one.findings]
-        told = [gap_told(one, self.level) for one in gaps]
+        told = [gap_sentence(one, self.level) for one in gaps]
         if self.label_findings:
             names = ", ".join(dict.fromkeys(one.label for one in self.label_findings))
             told.append(f"Labels that go to one group rather than another: {names}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diptych.audits.bias.attached import LabelUse
+from diptych.audits.bias.label_use import LabelUse
 from diptych.errors import counted
 from diptych.reports import Cell, Estimate, Table
 from diptych.stats.disparity import Disparity, Gap
@@ -25,7 +25,7 @@ def percent(one: Estimate) -> str:
     return f"{100 * one.value:.1f} % ({100 * one.low:.1f} to {100 * one.high:.1f})"
 
 
-def gap_told(one: Disparity, level: float) -> str:
+def gap_sentence(one: Disparity, level: float) -> str:
     """A finding in a sentence, and what is left of it among people who are alike in all else."""
     first = one.findings[0]
     more = len(one.findings) - 1

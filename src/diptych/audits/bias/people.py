@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.audits.bias.tables import FILE_COLUMNS, TABLE_SUFFIXES, Rows, listed, parse_table
+from diptych.audits.bias.attribute_table import FILE_COLUMNS, TABLE_SUFFIXES, Rows, listed, parse_table
 from diptych.datasets.dataset import Pictures
 from diptych.datasets.formats.archives import Entry, Member, Unread, scan
 from diptych.errors import DataError
@@ -33,7 +33,7 @@ NO_FILE = "rows that name no file"
 
 
 @dataclass(frozen=True, eq=False)
-class People(Pictures):
+class PeopleDataset(Pictures):
     """Pictures with one row of attributes each.
 
     Attributes
@@ -54,7 +54,7 @@ class People(Pictures):
         """The attributes of each picture."""
         return zip(*self.columns.values(), strict=True)
 
-    def sample(self, count: int, seed: int = 0) -> People:
+    def sample(self, count: int, seed: int = 0) -> PeopleDataset:
         """At most `count` pictures drawn at random, in their old order, with their attributes."""
         rows = self.rows(count, seed)
         return replace(
@@ -86,7 +86,7 @@ class People(Pictures):
         DataError
             No column of that name, or no cell in it that is not blank.
         """
-        return coded(self.values(attribute), f"{self.table}: column {attribute!r}")
+        return group_codes(self.values(attribute), f"{self.table}: column {attribute!r}")
 
     def trouble(self) -> list[str]:
         """One sentence for each kind of problem, with the first names."""
@@ -97,12 +97,12 @@ class People(Pictures):
         return told
 
 
-def coded(values: Sequence[str | None], what: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def group_codes(values: Sequence[str | None], what: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Groups by name, those that begin with a number by it, and a number for each value; -1 for None.
 
     Examples
     --------
-    >>> names, codes = coded(["b", None, "a", "b"], "toy")
+    >>> names, codes = group_codes(["b", None, "a", "b"], "toy")
     >>> names, codes.tolist()
     (('a', 'b'), [1, -1, 0, 1])
     """
@@ -138,7 +138,7 @@ def load_people(
     file: str | None = None,
     columns: Sequence[str] | None = None,
     name: str | None = None,
-) -> People:
+) -> PeopleDataset:
     """Pictures of a folder or a tar archive with their attributes.
 
     Parameters
@@ -175,7 +175,7 @@ def load_people(
         why = "; ".join(f"{len(names)} {kind}: {listed(names, 3)}" for kind, names in problems.items())
         raise DataError(f"no row of {told} fits a picture of {source} ({why})")
     kept = sorted(found)
-    return People(
+    return PeopleDataset(
         name or _stem(source),
         tuple(entries[place] for place in kept),
         {rows.header[column]: tuple(found[place][i] for place in kept) for i, column in enumerate(wanted)},
@@ -227,12 +227,12 @@ def _table(
         if isinstance(content, Unread):
             raise DataError(f"{source}: {name} cannot be read: {content.reason}")
         return name.parent, content, f"{source}: {name}"
-    beside = [source.with_name(_stem(source) + suffix) for suffix in sorted(TABLE_SUFFIXES)]
-    there = [path for path in beside if path.is_file()]
+    verdict_cell = [source.with_name(_stem(source) + suffix) for suffix in sorted(TABLE_SUFFIXES)]
+    there = [path for path in verdict_cell if path.is_file()]
     if not inside and len(there) == 1:
         return PurePosixPath(), _read(there[0]), str(there[0])
     several = listed([*inside, *there])
-    found = f"several: {several}" if several else f"none inside or beside it ({beside[0].name}, ...)"
+    found = f"several: {several}" if several else f"none inside or beside it ({verdict_cell[0].name}, ...)"
     raise DataError(f"{source} needs one table of attributes and has {found}; name it (table=..., --table)")
 
 

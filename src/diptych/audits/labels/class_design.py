@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, TypeGuard, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.audits.asking import Floats, answer_shares
-from diptych.audits.drawn import Drawn, drawn
-from diptych.audits.labels.class_report import ClassDesign, LabelFigures, Move, NearPair
-from diptych.audits.labels.label_words import Warned, has_catch_all, read_words_of, word_lists
+from diptych.audits.generated_images import GeneratedDataset, generated_dataset
+from diptych.audits.labels.class_design_result import ClassDesignAudit, LabelChange, LabelFigures, NearLabels
+from diptych.audits.labels.label_words import LabelWarning, has_catch_all, text_warnings, word_lists
+from diptych.audits.prompt_scores import Floats, answer_probabilities
 from diptych.datasets.dataset import Pictures
 from diptych.embedding.batches import Failed, embed_texts
 from diptych.encoder import Encoder
@@ -54,7 +54,7 @@ def audit_classes(
     level: float = 0.05,
     seed: int = 0,
     **settings: Unpack[Settings],
-) -> ClassDesign:
+) -> ClassDesignAudit:
     """Look through a list of labels.
 
     Parameters
@@ -103,13 +103,13 @@ def audit_classes(
     pairs = list(_near(fitted.weights_, list(texts), plain.nouns, looked, level))
     warned = [
         *_repeated(titles),
-        *read_words_of(spoken),
+        *text_warnings(spoken),
         *_attractors(figures, level),
         *_synonyms(pairs),
         *_catch_all(spoken, looked),
         *_unused(figures, looked),
     ]
-    return ClassDesign(
+    return ClassDesignAudit(
         facts=setup.facts(encoder, *filter(None, [sample]), ground),
         failures=(*empty.failures, *(() if looked is None else looked.failures)),
         labels=tuple(titles),
@@ -148,7 +148,7 @@ def _fit(
     return ZeroShotClassifier(encoder, templates=templates).fit(texts)
 
 
-def _nothing(seed: int) -> Drawn:
+def _nothing(seed: int) -> GeneratedDataset:
     """Pictures that show nothing: flat colours, ramps and noise in turn."""
     from PIL import Image
 
@@ -159,7 +159,9 @@ def _nothing(seed: int) -> Drawn:
         noise = rng.integers(-60, 61, (64, 64, 3)) if position % 3 == 2 else 0
         return Image.fromarray(np.clip(ramp + noise, 0, 255).astype(np.uint8))
 
-    return drawn("drawn background", draw, [0] * _DRAWN, ["nothing"], made=f"background v1 seed {seed}")
+    return generated_dataset(
+        "drawn background", draw, [0] * _DRAWN, ["nothing"], made=f"background v1 seed {seed}"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +188,7 @@ def _look(
     found, keys = setup.embed(encoder, sample), sample.keys
     return _Looked(
         found.rows,
-        answer_shares(fitted.cosines(found.rows)),
+        answer_probabilities(fitted.cosines(found.rows)),
         fitted.predict_proba(found.rows),
         [keys[place] for place in found.positions],
         found.failures,
@@ -208,17 +210,18 @@ class _Ordinary:
     def pull(self, row: NDArray[np.float32]) -> tuple[float, float]:
         """Deviations by which a label lies nearer to neutral texts, and to empty pictures, than nouns do."""
         first, second = (
-            robust(float((bank @ row).mean()), (self.nouns @ bank.T).mean(axis=1)) for bank in self._banks
+            robust_deviation(float((bank @ row).mean()), (self.nouns @ bank.T).mean(axis=1))
+            for bank in self._banks
         )
         return first, second
 
 
-def robust(value: float, usual: NDArray[np.floating]) -> float:
+def robust_deviation(value: float, usual: NDArray[np.floating]) -> float:
     """Distance of a value from the median of usual ones, in robust standard deviations.
 
     Examples
     --------
-    >>> round(robust(5.0, np.array([0.0, 1.0, 2.0, 3.0, 4.0])), 2)
+    >>> round(robust_deviation(5.0, np.array([0.0, 1.0, 2.0, 3.0, 4.0])), 2)
     2.02
     """
     middle = float(np.median(usual))
@@ -226,12 +229,12 @@ def robust(value: float, usual: NDArray[np.floating]) -> float:
     return (value - middle) / max(spread, 1e-6)
 
 
-def _repeated(titles: Sequence[str]) -> Iterator[Warned]:
+def _repeated(titles: Sequence[str]) -> Iterator[LabelWarning]:
     plain = [title.casefold().strip() for title in titles]
     repeated = tuple(title for title, one in zip(titles, plain, strict=True) if plain.count(one) > 1)
     if repeated:
         told = f"{', '.join(map(repr, repeated))} come more than once: equal labels split their probability."
-        yield Warned("repeated", "serious", repeated, told)
+        yield LabelWarning("repeated", "serious", repeated, told)
 
 
 def _pull_bound(labels: int, level: float) -> float:
@@ -239,7 +242,7 @@ def _pull_bound(labels: int, level: float) -> float:
     return NormalDist().inv_cdf(1 - level / (2 * labels))
 
 
-def _unused(figures: Sequence[LabelFigures], looked: _Looked | None) -> Iterator[Warned]:
+def _unused(figures: Sequence[LabelFigures], looked: _Looked | None) -> Iterator[LabelWarning]:
     """Labels that no picture of the sample gets, but for those that stand for what fits none."""
     if looked is None or len(looked.rows) < MINIMUM:
         return
@@ -254,10 +257,10 @@ def _unused(figures: Sequence[LabelFigures], looked: _Looked | None) -> Iterator
             f"No picture of the {len(looked.rows):,} of the sample gets {shown}: does the sample show "
             "none, or do other labels take them?"
         )
-        yield Warned("unused", "notice", unused, told)
+        yield LabelWarning("unused", "notice", unused, told)
 
 
-def _attractors(figures: Sequence[LabelFigures], level: float) -> Iterator[Warned]:
+def _attractors(figures: Sequence[LabelFigures], level: float) -> Iterator[LabelWarning]:
     """Labels that lie near everything, and those that take much of the sample besides."""
     z = _pull_bound(len(figures), level)
     bound = min(_TIMES / len(figures), _MOST)
@@ -271,15 +274,15 @@ def _attractors(figures: Sequence[LabelFigures], level: float) -> Iterator[Warne
                 f"{one.label!r} lies nearer than words usually do to {where} about nothing, and takes "
                 f"{taken.value:.0%} of the sample: it attracts what fits no other label."
             )
-            yield Warned("attractor", "serious", (one.label,), told)
+            yield LabelWarning("attractor", "serious", (one.label,), told)
         elif near:
             told = (
                 f"{one.label!r} lies nearer than words usually do to {where} about nothing; it may attract."
             )
-            yield Warned("attractor", "notice", (one.label,), told)
+            yield LabelWarning("attractor", "notice", (one.label,), told)
         elif much and taken is not None:
             told = f"{one.label!r} takes {taken.value:.0%} of the sample: is that what the pictures show?"
-            yield Warned("attractor", "notice", (one.label,), told)
+            yield LabelWarning("attractor", "notice", (one.label,), told)
 
 
 def _enough(one: Estimate | None) -> TypeGuard[Estimate]:
@@ -293,7 +296,7 @@ def _near(
     nouns: NDArray[np.float32],
     looked: _Looked | None,
     level: float,
-) -> Iterator[NearPair]:
+) -> Iterator[NearLabels]:
     """Pairs of labels far nearer to each other than pairs usually are, the nearest first."""
     first, second = np.triu_indices(len(names), 1)
     if not len(first):
@@ -302,11 +305,11 @@ def _near(
     usual = cosines if len(names) >= _FEW else (nouns @ nouns.T)[np.triu_indices(len(nouns), 1)]
     z = max(3.0, NormalDist().inv_cdf(1 - level / len(first)))
     for place in np.argsort(-cosines, kind="stable"):
-        far = robust(float(cosines[place]), usual)
+        far = robust_deviation(float(cosines[place]), usual)
         if far <= z:
             return
         one, other = int(first[place]), int(second[place])
-        yield NearPair(names[one], names[other], float(cosines[place]), far, _torn(looked, one, other))
+        yield NearLabels(names[one], names[other], float(cosines[place]), far, _torn(looked, one, other))
 
 
 def _torn(looked: _Looked | None, one: int, other: int) -> float | None:
@@ -318,30 +321,30 @@ def _torn(looked: _Looked | None, one: int, other: int) -> float | None:
     return float(np.isin(best[mine, 1], (one, other)).mean()) if mine.any() else None
 
 
-def _synonyms(pairs: Sequence[NearPair]) -> Iterator[Warned]:
+def _synonyms(pairs: Sequence[NearLabels]) -> Iterator[LabelWarning]:
     for pair in pairs:
         told = (
             f"{pair.first!r} and {pair.second!r} mean nearly the same to the model (cosine {pair.cosine:.3f})"
         )
         torn = "" if pair.torn is None else f"; {pair.torn:.0%} of their pictures have the other second"
-        yield Warned(
+        yield LabelWarning(
             "synonyms", "notice", (pair.first, pair.second), f"{told}{torn}: keep one, or join them."
         )
 
 
-def _catch_all(titles: Sequence[str], looked: _Looked | None) -> Iterator[Warned]:
+def _catch_all(titles: Sequence[str], looked: _Looked | None) -> Iterator[LabelWarning]:
     many = looked is not None and _enough(looked.unsure) and (looked.unsure.low or 0) > MANY
     if not has_catch_all(titles):
         told = "No label stands for what fits none of them, such as 'something else': every picture gets one."
         if many and looked is not None:
             told += f" {looked.unsure.value:.0%} of the sample have a best label under {UNSURE:.0%}."
-        yield Warned("no catch-all", "serious" if many else "notice", (), told)
+        yield LabelWarning("no catch-all", "serious" if many else "notice", (), told)
     elif many and looked is not None:
         told = f"{looked.unsure.value:.0%} of the sample have a best label under {UNSURE:.0%} of probability."
-        yield Warned("unsure", "notice", (), told)
+        yield LabelWarning("unsure", "notice", (), told)
 
 
-def _moves(looked: _Looked, names: Sequence[str], after: ZeroShotClassifier) -> Iterator[Move]:
+def _moves(looked: _Looked, names: Sequence[str], after: ZeroShotClassifier) -> Iterator[LabelChange]:
     """Pictures whose label changes, in their order."""
     before = looked.probabilities.argmax(axis=1)
     found = after.predict_proba(looked.rows)
@@ -349,4 +352,4 @@ def _moves(looked: _Looked, names: Sequence[str], after: ZeroShotClassifier) -> 
     for place, (old, best) in enumerate(zip(before.tolist(), found.argmax(axis=1).tolist(), strict=True)):
         if names[old] != new[best]:
             sure = float(looked.probabilities[place, old])
-            yield Move(looked.keys[place], names[old], new[best], sure, float(found[place, best]))
+            yield LabelChange(looked.keys[place], names[old], new[best], sure, float(found[place, best]))

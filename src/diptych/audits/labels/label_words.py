@@ -51,7 +51,7 @@ _PEOPLE = (
 
 
 @dataclass(frozen=True)
-class Warned:
+class LabelWarning:
     """Something about a list of labels that should be looked at before it is used.
 
     Attributes
@@ -119,16 +119,17 @@ def words_of(label: str) -> list[str]:
     ]
 
 
-def holding(labels: Iterable[str], kinds: Sequence[str]) -> tuple[str, ...]:
+def labels_containing(labels: Iterable[str], kinds: Sequence[str]) -> tuple[str, ...]:
     """The labels that hold a word of these lists as a whole word, in the singular or the plural.
 
     Compounds that end in a word for people count as one, but for those that name no people.
 
     Examples
     --------
-    >>> holding(["a photo of two women", "a womaniser", "a dog", "policewoman", "a talisman"], ["person"])
+    >>> labels = ["a photo of two women", "a womaniser", "a dog", "policewoman", "a talisman"]
+    >>> labels_containing(labels, ["person"])
     ('a photo of two women', 'policewoman')
-    >>> holding(["thieves", "drug dealers", "a leaf"], ["crime"])
+    >>> labels_containing(["thieves", "drug dealers", "a leaf"], ["crime"])
     ('thieves', 'drug dealers')
     """
     phrases = {tuple(words_of(phrase)) for kind in kinds for phrase in word_lists()[kind]}
@@ -177,16 +178,16 @@ def _is_catch_all(label: str) -> bool:
     )
 
 
-def overlapping(labels: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+def overlapping_labels(labels: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Pairs of labels that overlap in meaning as words, and why; a model may see them otherwise.
 
     Examples
     --------
-    >>> list(overlapping(["dog", "puppies", "car"]))
+    >>> list(overlapping_labels(["dog", "puppies", "car"]))
     [('dog', 'puppies', 'they mean nearly the same')]
-    >>> list(overlapping(["person", "man", "red car", "car"]))[0]
+    >>> list(overlapping_labels(["person", "man", "red car", "car"]))[0]
     ('person', 'man', "'man' is a kind of 'person'")
-    >>> list(overlapping(["red car", "car"]))
+    >>> list(overlapping_labels(["red car", "car"]))
     [('red car', 'car', "'red car' is a kind of 'car'")]
     """
     places: dict[tuple[str, ...], list[int]] = {}  # the words of a label -> where it stands
@@ -217,35 +218,37 @@ def _kinds(places: Mapping[tuple[str, ...], Sequence[int]]) -> Iterator[tuple[in
         yield from product(head, (place for member in members for place in member))
 
 
-def read_words_of(labels: Sequence[str]) -> list[Warned]:
+def text_warnings(labels: Sequence[str]) -> list[LabelWarning]:
     """Warnings that need no model."""
-    crime, insult = holding(labels, ["crime"]), holding(labels, ["derogatory"])
-    people, origin = holding(labels, ["person"]), holding(labels, ["origin"])
-    animals = holding(labels, ["non_human"])
-    found: list[Warned] = []
+    crime, insult = labels_containing(labels, ["crime"]), labels_containing(labels, ["derogatory"])
+    people, origin = labels_containing(labels, ["person"]), labels_containing(labels, ["origin"])
+    animals = labels_containing(labels, ["non_human"])
+    found: list[LabelWarning] = []
     if insult:
-        found.append(Warned("derogatory", "serious", insult, f"Labels that degrade people: {_some(insult)}."))
+        found.append(
+            LabelWarning("derogatory", "serious", insult, f"Labels that degrade people: {_some(insult)}.")
+        )
     if crime:
-        found.append(Warned("harm", "serious", crime, _CRIME.format(_some(crime))))
+        found.append(LabelWarning("harm", "serious", crime, _CRIME.format(_some(crime))))
     if animals and (people or origin):
         told = _ANIMAL.format(_some(animals), _some(people or origin))
-        found.append(Warned("harm", "serious", animals, told))
+        found.append(LabelWarning("harm", "serious", animals, told))
     if people or origin:
         every = tuple(dict.fromkeys((*people, *origin)))
-        found.append(Warned("people", "notice", every, _PEOPLE.format(_some(every))))
+        found.append(LabelWarning("people", "notice", every, _PEOPLE.format(_some(every))))
     if several := tuple(label for label in labels if label.lower().strip() in word_lists()["ambiguous"]):
         told = f"Words that mean more than one thing: {_some(several)}. Say which, as in 'a crane, a bird'."
-        found.append(Warned("ambiguous", "notice", several, told))
-    pairs = list(overlapping(list(dict.fromkeys(labels))))
+        found.append(LabelWarning("ambiguous", "notice", several, told))
+    pairs = list(overlapping_labels(list(dict.fromkeys(labels))))
     for first, second, why in pairs[:_SHOWN]:
         told = f"{first!r} and {second!r} overlap: {why}. A picture of one may be called the other."
-        found.append(Warned("overlap", "notice", (first, second), told))
+        found.append(LabelWarning("overlap", "notice", (first, second), told))
     if more := [f"{first!r} and {second!r}" for first, second, _ in pairs[_SHOWN:]]:
         told = f"More pairs that overlap, {len(more)}: {', '.join(more[:20])}{', ...' * (len(more) > 20)}."
-        found.append(Warned("overlap", "notice", (), told))
+        found.append(LabelWarning("overlap", "notice", (), told))
     for label, word, meant in islice(misspelt(labels), 2 * _SHOWN):
         where = "" if label.lower() == word else f" in {label!r}"
-        found.append(Warned("misspelt", "notice", (label,), f"{word!r}{where}: is {meant!r} meant?"))
+        found.append(LabelWarning("misspelt", "notice", (label,), f"{word!r}{where}: is {meant!r} meant?"))
     return found
 
 

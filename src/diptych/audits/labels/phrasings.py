@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.audits.labels.groups import lists_of_texts
+from diptych.audits.labels.class_groups import read_text_lists
 from diptych.errors import DataError, counted
 
 PLAIN = "a photo of a {}."
@@ -131,12 +131,12 @@ def article(name: str) -> str:
     return f"{'an' if name[:1].lower() in tuple('aeiou') else 'a'} {name}"
 
 
-def wrong_article(name: str) -> str:
+def with_wrong_article(name: str) -> str:
     """A name with the article that it should not have.
 
     Examples
     --------
-    >>> wrong_article("airplane"), wrong_article("truck")
+    >>> with_wrong_article("airplane"), with_wrong_article("truck")
     ('a airplane', 'an truck')
     """
     return f"{'a' if article(name).startswith('an ') else 'an'} {name}"
@@ -203,7 +203,7 @@ def neighbours(letter: str) -> str:
 
 def load_synonyms(path: str | Path) -> dict[str, list[str]]:
     """Synonyms from a JSON file, {"dog": ["hound", "puppy"], ...}; DataError where it is no such file."""
-    return lists_of_texts(path, "synonyms", "class -> other words for it")
+    return read_text_lists(path, "synonyms", "class -> other words for it")
 
 
 def _synonyms(names: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> list[Phrasing]:
@@ -227,5 +227,5 @@ _FORMS: dict[str, Callable[[Sequence[str]], tuple[str, ...]]] = {
     "ALL IN CAPITALS": lambda names: tuple(text.upper() for text in said(names, PLAIN)),
     "Name": lambda names: said([name.title() for name in names], PLAIN),
     "plural": lambda names: said([plural(name) for name in names], "a photo of {}."),
-    "wrong article": lambda names: said([wrong_article(name) for name in names], "a photo of {}."),
+    "wrong article": lambda names: said([with_wrong_article(name) for name in names], "a photo of {}."),
 }

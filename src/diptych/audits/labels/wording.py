@@ -11,9 +11,9 @@ from typing import Unpack
 
 import numpy as np
 
-from diptych.audits.asking import Floats, answer_shares, hits_of, text_rows
+from diptych.audits.base import Audit
 from diptych.audits.labels.phrasings import PLAIN, SENTENCES, Phrasing, phrasings
-from diptych.audits.outcome import Audit
+from diptych.audits.prompt_scores import Floats, answer_embeddings, answer_probabilities, top1_hits
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.evaluation import Settings
@@ -25,7 +25,7 @@ from diptych.stats.significance import NOT_ENOUGH, Claim, against_chance, beside
 
 
 @dataclass(frozen=True)
-class Worded:
+class PhrasingResult:
     """What one phrasing gave.
 
     Attributes
@@ -50,7 +50,7 @@ class Worded:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Wording(Audit):
+class WordingAudit(Audit):
     """How much accuracy depends on words.
 
     Attributes
@@ -73,7 +73,7 @@ class Wording(Audit):
     dataset: str
     chance: float
     plain: Estimate
-    worded: Sequence[Worded]
+    worded: Sequence[PhrasingResult]
     together: Estimate
     together_change: Estimate
     spread: Estimate
@@ -85,12 +85,12 @@ class Wording(Audit):
         return f"Wording: {self.dataset}"
 
     @property
-    def best(self) -> Worded:
+    def best(self) -> PhrasingResult:
         """The phrasing with the highest accuracy."""
         return max(self.worded, key=lambda one: one.accuracy.value)
 
     @property
-    def worst(self) -> Worded:
+    def worst(self) -> PhrasingResult:
         """The phrasing with the lowest accuracy."""
         return min(self.worded, key=lambda one: one.accuracy.value)
 
@@ -164,11 +164,11 @@ class Wording(Audit):
         return [f"{told}: differences between phrasings mean little."]
 
 
-def _label(one: Worded) -> str:
+def _label(one: PhrasingResult) -> str:
     return one.name if one.name.startswith(one.family) else f"{one.family}: {one.name}"
 
 
-def _listed(worded: Sequence[Worded], most: int = 8) -> str:
+def _listed(worded: Sequence[PhrasingResult], most: int = 8) -> str:
     told = "; ".join(map(_label, worded[:most]))
     return told + (f" and {len(worded) - most} more" if len(worded) > most else "")
 
@@ -182,7 +182,7 @@ def audit_wording(
     misspellings: int = 5,
     seed: int = 0,
     **settings: Unpack[Settings],
-) -> Wording:
+) -> WordingAudit:
     """Say the same classes in many ways.
 
     Parameters
@@ -207,12 +207,12 @@ def audit_wording(
     spoken = [way for way in ways if way.family == "sentence"]
     prompts = [[text] for way in ways for text in way.texts]
     prompts += [[way.texts[index] for way in spoken] for index in range(len(names))]
-    rows = text_rows(encoder, prompts).reshape(len(ways) + 1, len(names), -1)
+    rows = answer_embeddings(encoder, prompts).reshape(len(ways) + 1, len(names), -1)
     tables = [found.rows @ one.T for one in rows]
-    hits = [hits_of(table, labels) for table in tables]
-    plain = answer_shares(tables[0])
+    hits = [top1_hits(table, labels) for table in tables]
+    plain = answer_probabilities(tables[0])
     worded = [
-        _worded(way, one, hits[0], 1 - float((answer_shares(table) * plain).sum(axis=1).mean()))
+        _worded(way, one, hits[0], 1 - float((answer_probabilities(table) * plain).sum(axis=1).mean()))
         for way, one, table in zip(ways, hits, tables, strict=False)
     ]
     means = [one.mean() for one in hits[:-1]]
@@ -220,7 +220,7 @@ def audit_wording(
     claims: dict[str, Claim] = {PLAIN: against_chance(worded[0].accuracy, 1 / len(names))}
     claims |= {way.name: one for way, one in zip(ways[1:], changes[1:-1], strict=True)}
     claims["all sentences together"] = changes[-1]
-    return Wording(
+    return WordingAudit(
         verdicts=decide(claims),
         facts=setup.facts(encoder, dataset),
         failures=found.failures,
@@ -235,12 +235,12 @@ def audit_wording(
     )
 
 
-def _worded(way: Phrasing, hits: Floats, plain: Floats, moved: float) -> Worded:
+def _worded(way: Phrasing, hits: Floats, plain: Floats, moved: float) -> PhrasingResult:
     change = paired_difference(hits, plain)
-    return Worded(way.family, way.name, way.texts[0], proportion(hits), change, moved + 0.0)
+    return PhrasingResult(way.family, way.name, way.texts[0], proportion(hits), change, moved + 0.0)
 
 
-def _families(worded: Sequence[Worded]) -> dict[str, tuple[float, float, float]]:
+def _families(worded: Sequence[PhrasingResult]) -> dict[str, tuple[float, float, float]]:
     """Mean, worst and best accuracy of each family."""
     found = {}
     for family in dict.fromkeys(one.family for one in worded):

@@ -12,10 +12,18 @@ from typing import Unpack
 
 import numpy as np
 
+from diptych.audits.base import Audit, estimate_bars, verdict_cell
 from diptych.audits.limits import scenes
-from diptych.audits.limits.pairs import CHANCE, Judged, Pair, judge, pictures_of, verdict_table, verdicts_of
-from diptych.audits.limits.scenes import Scene, Thing
-from diptych.audits.outcome import Audit, bars, beside
+from diptych.audits.limits.scene_pairs import (
+    CHANCE,
+    Pair,
+    PairAccuracy,
+    pair_images,
+    score_pairs,
+    sentence_verdicts,
+    verdict_table,
+)
+from diptych.audits.limits.scenes import Scene, SceneObject
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
@@ -46,7 +54,7 @@ SENTENCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("circles in random order.", "circles of mixed sizes in no order.", "an unsorted row of circles."),
     ),
 }
-ASKED = {
+QUESTIONS = {
     "same": "same or different",
     "symmetric": "symmetric or not",
     "upright": "upright or rotated",
@@ -55,7 +63,7 @@ ASKED = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Abstract(Audit):
+class AbstractAudit(Audit):
     """How well abstract properties are told.
 
     Attributes
@@ -64,7 +72,7 @@ class Abstract(Audit):
         Tasks as in `SENTENCES`.
     """
 
-    judged: Mapping[str, Judged]
+    judged: Mapping[str, PairAccuracy]
     sheet_columns = 4
 
     @property
@@ -74,15 +82,15 @@ class Abstract(Audit):
 
     def sections(self) -> list[Section]:
         """Statements, tables and plots."""
-        named = {ASKED[task]: one for task, one in self.judged.items()}
+        named = {QUESTIONS[task]: one for task, one in self.judged.items()}
         plot = Bars(
-            values=bars({name: one.sentence for name, one in named.items()}),
+            values=estimate_bars({name: one.sentence for name, one in named.items()}),
             x="share of pictures whose own sentence scores higher",
             levels={"chance": CHANCE},
         )
         ends = {"above": ".", NOT_ENOUGH: "."}
         told = [
-            f"{ASKED[task].capitalize()}: {beside(self.verdicts[task])} ({one.sentence})"
+            f"{QUESTIONS[task].capitalize()}: {verdict_cell(self.verdicts[task])} ({one.sentence})"
             + ends.get(self.verdicts[task], ": this model does not tell.")
             for task, one in self.judged.items()
         ]
@@ -101,7 +109,7 @@ def audit_abstract(
     each: int = 100,
     seed: int = 0,
     **settings: Unpack[Settings],
-) -> Abstract:
+) -> AbstractAudit:
     """Ask for properties that are no thing, no colour and no place.
 
     Parameters
@@ -123,30 +131,30 @@ def audit_abstract(
     unknown = sorted(set(tasks) - set(SENTENCES))
     if unknown or not tasks or each < 1:
         raise InputError(f"{each} pairs of {unknown or 'no task'}: the tasks are {', '.join(SENTENCES)}")
-    pairs = [puzzle(task, index, seed) for task in dict.fromkeys(tasks) for index in range(each)]
+    pairs = [puzzle_pair(task, index, seed) for task in dict.fromkeys(tasks) for index in range(each)]
     setup = Setup.of(**settings)
-    pictures = pictures_of(pairs, "drawn puzzles", f"seed {seed} {each} of {','.join(tasks)}")
-    judged = judge(encoder, pairs, pictures, setup)
+    pictures = pair_images(pairs, "drawn puzzles", f"seed {seed} {each} of {','.join(tasks)}")
+    judged = score_pairs(encoder, pairs, pictures, setup)
     samples = [
         (text, scenes.draw(scene))
         for start in range(0, len(pairs), each)
         for pair in pairs[start : start + 2]
-        for text, scene in ((pair.says_first[0], pair.first), (pair.says_second[0], pair.second))
+        for text, scene in ((pair.first_texts[0], pair.first), (pair.second_texts[0], pair.second))
     ]
-    return Abstract(
+    return AbstractAudit(
         facts=setup.facts(encoder, pictures),
         samples=samples,
         judged=judged,
-        verdicts=verdicts_of(judged),
+        verdicts=sentence_verdicts(judged),
     )
 
 
-def puzzle(task: str, index: int, seed: int) -> Pair:
+def puzzle_pair(task: str, index: int, seed: int) -> Pair:
     """Pair `index` of a task: the first picture has the property, the second has not.
 
     Examples
     --------
-    >>> pair = puzzle("sorted", 0, seed=0)
+    >>> pair = puzzle_pair("sorted", 0, seed=0)
     >>> sizes = [thing.size for thing in pair.first.things]
     >>> sizes == sorted(sizes), sizes == [thing.size for thing in pair.second.things]
     (True, False)
@@ -165,7 +173,7 @@ def _same(rng: np.random.Generator) -> tuple[Scene, Scene]:
     one, other = rng.permutation(list(scenes.SHAPES))[:2].tolist()
     colour, (x, u) = _colour(rng), rng.uniform([0.25, 0.7], [0.3, 0.75])
     y, v = rng.uniform(0.35, 0.65, 2)
-    left, right = Thing(one, colour, x, y, 0.36), Thing(one, colour, u, v, 0.36)
+    left, right = SceneObject(one, colour, x, y, 0.36), SceneObject(one, colour, u, v, 0.36)
     return Scene((left, right)), Scene((left, replace(right, shape=other)))
 
 
@@ -180,15 +188,15 @@ def _symmetric(rng: np.random.Generator) -> tuple[Scene, Scene]:
     def scene(right: np.ndarray) -> Scene:
         rows, columns = np.nonzero(np.concatenate([half, right], axis=1))
         places = zip(0.125 + columns * 0.15, 0.125 + rows * 0.15, strict=True)
-        return Scene(tuple(Thing("square", colour, float(x), float(y), 0.2) for x, y in places))
+        return Scene(tuple(SceneObject("square", colour, float(x), float(y), 0.2) for x, y in places))
 
     return scene(half[:, ::-1]), scene(other)
 
 
 def _upright(rng: np.random.Generator) -> tuple[Scene, Scene]:
     size = float(rng.uniform(0.4, 0.7))
-    (x, y), turn = scenes.scatter(rng, [size])[0], float(rng.choice([90.0, 180.0, 270.0]))
-    heart = Thing("heart", _colour(rng), x, y, size)
+    (x, y), turn = scenes.random_positions(rng, [size])[0], float(rng.choice([90.0, 180.0, 270.0]))
+    heart = SceneObject("heart", _colour(rng), x, y, size)
     return Scene((heart,)), Scene((replace(heart, turn=turn),))
 
 
@@ -202,7 +210,7 @@ def _sorted(rng: np.random.Generator) -> tuple[Scene, Scene]:
 
     def scene(row: np.ndarray) -> Scene:
         places = zip(0.12 + 0.19 * np.arange(5), row, strict=True)
-        return Scene(tuple(Thing("circle", colour, float(x), y, float(size)) for x, size in places))
+        return Scene(tuple(SceneObject("circle", colour, float(x), y, float(size)) for x, size in places))
 
     return scene(sizes), scene(sizes[order])
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from diptych.audits.asking import Floats, answer_shares, confusion, hits_of, text_rows
+from diptych.audits.base import Audit, estimate_bars, verdict_cell
 from diptych.audits.limits import scenes
-from diptych.audits.limits.counts import conditions, draw_counts, number_of, plural, prompt, scene
-from diptych.audits.outcome import Audit, bars, beside
+from diptych.audits.limits.count_scenes import conditions, draw_counts, parse_number, plural, prompt, scene
+from diptych.audits.prompt_scores import Floats, answer_embeddings, answer_probabilities, confusion, top1_hits
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
@@ -41,7 +41,7 @@ _SKILL = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Counting(Audit):
+class CountingAudit(Audit):
     """How well numbers are told.
 
     Attributes
@@ -94,7 +94,7 @@ class Counting(Audit):
         heat = Heatmap(
             rows=names, columns=names, values=self.confusion, x="answer", y="things in the picture"
         )
-        each = Bars(values=bars(self.by_number), x="accuracy", levels={"chance": self.chance})
+        each = Bars(values=estimate_bars(self.by_number), x="accuracy", levels={"chance": self.chance})
         return [
             Section("Does it count?", self._statements(), {"ranges": self._ranges()}),
             Section("By prompt and by picture", [], {"ways": self._ways()}, {"by_number": each}),
@@ -124,14 +124,16 @@ class Counting(Audit):
 
     def _ranges(self) -> Table:
         rows: list[list[Cell]] = [
-            [name, one, chance, skill(one, chance), beside(self.verdicts[f"numbers {name}"])]
+            [name, one, chance, skill(one, chance), verdict_cell(self.verdicts[f"numbers {name}"])]
             for name, (one, chance) in self.ranges.items()
         ]
         return Table(["numbers", "accuracy", "chance", "skill", "verdict"], rows, _SKILL)
 
     def _ways(self) -> Table:
         ways = {**self.templates, **self.drawn}
-        rows: list[list[Cell]] = [[name, one, beside(self.verdicts[name])] for name, one in ways.items()]
+        rows: list[list[Cell]] = [
+            [name, one, verdict_cell(self.verdicts[name])] for name, one in ways.items()
+        ]
         caption = f"Chance is {self.chance:.3f}. Verdicts of the whole audit are corrected together (Holm)."
         return Table(["prompt or picture", "accuracy", "verdict"], rows, caption)
 
@@ -175,7 +177,7 @@ def audit_counting(
     templates: Sequence[str] = TEMPLATES,
     seed: int = 0,
     **settings: Unpack[Settings],
-) -> Counting:
+) -> CountingAudit:
     """Ask how many things there are.
 
     Parameters
@@ -206,7 +208,7 @@ def audit_counting(
         raise InputError(f"{lacking or 'no template'}: expected {{n}} or {{d}} where the number goes")
     setup = Setup.of(**settings)
     pictures = draw_counts(most, each, seed) if dataset is None else dataset
-    named = [number_of(name, pictures.name) for name in pictures.class_names]
+    named = [parse_number(name, pictures.name) for name in pictures.class_names]
     numbers = sorted(set(named))
     if len(numbers) < 2:
         raise InputError(
@@ -220,16 +222,18 @@ def audit_counting(
     rows = _number_rows(encoder, templates, numbers, nouns)  # (T + 1, S, C, dim)
     scores = [np.einsum("nd,ncd->nc", found.rows, one[nouns_of]) for one in rows]  # (N, C) each
     labels = np.array([numbers.index(named[pictures.labels[position]]) for position in positions])
-    shares = answer_shares(scores[-1])
+    shares = answer_probabilities(scores[-1])
     distance = abs(np.subtract.outer(numbers, numbers))
-    accuracy = proportion(hits_of(scores[-1], labels))
-    prompts = {one: proportion(hits_of(table, labels)) for one, table in zip(templates, scores, strict=False)}
+    accuracy = proportion(top1_hits(scores[-1], labels))
+    prompts = {
+        one: proportion(top1_hits(table, labels)) for one, table in zip(templates, scores, strict=False)
+    }
     ranges = _ranges(scores[-1], labels, numbers)
-    ways = _by_condition(hits_of(scores[-1], labels), how)
+    ways = _by_condition(top1_hits(scores[-1], labels), how)
     chances = {f"numbers {name}": pair for name, pair in ranges.items()}
     whole = {"accuracy": accuracy, **prompts, **ways}
     chances |= {name: (one, 1 / len(numbers)) for name, one in whole.items()}
-    return Counting(
+    return CountingAudit(
         facts=setup.facts(encoder, pictures),
         failures=found.failures,
         samples=_samples(len(pictures), most, seed) if dataset is None else (),
@@ -271,7 +275,7 @@ def _number_rows(
         for noun in nouns
         for number in numbers
     ]
-    return text_rows(encoder, answers).reshape(len(templates) + 1, len(nouns), len(numbers), -1)
+    return answer_embeddings(encoder, answers).reshape(len(templates) + 1, len(nouns), len(numbers), -1)
 
 
 def _ranges(
@@ -285,7 +289,7 @@ def _ranges(
         kept = labels < count
         if count > 1 and kept.any():
             name = f"{numbers[0]}-{numbers[count - 1]}"
-            found[name] = (proportion(hits_of(scores[kept, :count], labels[kept])), 1 / count)
+            found[name] = (proportion(top1_hits(scores[kept, :count], labels[kept])), 1 / count)
     return found
 
 

@@ -15,12 +15,12 @@ from typing import Unpack
 import numpy as np
 from PIL import Image
 
-from diptych.audits.asking import Floats, answer_shares, confusion, hits_of, text_rows
-from diptych.audits.drawn import drawn
-from diptych.audits.limits.counts import WORDS, number_of
+from diptych.audits.base import Audit, estimate_bars, verdict_cell
+from diptych.audits.generated_images import generated_dataset
+from diptych.audits.limits.count_scenes import WORDS, parse_number
 from diptych.audits.limits.scenes import SIDE
-from diptych.audits.limits.writing import font, symbol
-from diptych.audits.outcome import Audit, bars, beside
+from diptych.audits.limits.text_overlay import font, symbol
+from diptych.audits.prompt_scores import Floats, answer_embeddings, answer_probabilities, confusion, top1_hits
 from diptych.datasets import ImageDataset
 from diptych.embedding.batches import Failed
 from diptych.encoder import Encoder
@@ -52,7 +52,7 @@ _TURNS = (-15.0, 15.0, 45.0)
 
 
 @dataclass(frozen=True)
-class Way:
+class RenderStyle:
     """One way to render digits: how it is called, and what `symbol` is told."""
 
     name: str
@@ -68,7 +68,7 @@ class Way:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Digits(Audit):
+class DigitAudit(Audit):
     """How well digits are read.
 
     Attributes
@@ -109,11 +109,11 @@ class Digits(Audit):
         """Statements, tables and plots."""
         kinds = {"handwritten": self.handwritten} if self.handwritten else {}
         rows: list[list[Cell]] = [
-            [name, one, beside(self.verdicts[name])]
+            [name, one, verdict_cell(self.verdicts[name])]
             for name, one in {**kinds, "rendered, all": self.rendered, **self.ways}.items()
         ]
         table = Table(["digits", "accuracy", "verdict"], rows, _CAPTION)
-        plot = Bars(values=bars({**kinds, **self.ways}), x="accuracy", levels={"chance": CHANCE})
+        plot = Bars(values=estimate_bars({**kinds, **self.ways}), x="accuracy", levels={"chance": CHANCE})
         heats = {"confusion_rendered": _heat(self.confusion_rendered, "rendered")}
         if self.handwritten:
             heats["confusion_handwritten"] = _heat(self.confusion_handwritten, "handwritten")
@@ -151,7 +151,7 @@ def audit_digits(
     words: bool = False,
     fonts: Sequence[str | Path] = (),
     **settings: Unpack[Settings],
-) -> Digits:
+) -> DigitAudit:
     """Read digits, written by hand and rendered, with the same prompts.
 
     Parameters
@@ -177,9 +177,9 @@ def audit_digits(
         font(10, file)
     setup = Setup.of(**settings)
     named = [WORDS[int(digit)] if words else digit for digit in _DIGITS]
-    weights = text_rows(encoder, [expand([name], templates) for name in named])
-    ways = rendered_ways(fonts)
-    pictures = drawn(
+    weights = answer_embeddings(encoder, [expand([name], templates) for name in named])
+    ways = render_styles(fonts)
+    pictures = generated_dataset(
         "rendered digits",
         lambda index: ways[index // 10].draw(_DIGITS[index % 10]),
         [index % 10 for index in range(10 * len(ways))],
@@ -188,21 +188,21 @@ def audit_digits(
     )
     scores = setup.embed(encoder, pictures).rows @ weights.T
     # One digit in one font is asked for again and again: ten questions, not hundreds.
-    hits = hits_of(scores, pictures.labels).reshape(len(ways), 10)
+    hits = top1_hits(scores, pictures.labels).reshape(len(ways), 10)
     hand: Estimate | None = None
-    table, labels = answer_shares(scores), pictures.labels
+    table, labels = answer_probabilities(scores), pictures.labels
     data: list[ImageDataset] = [pictures]
     failures: tuple[Failed, ...] = ()
     if handwritten is not None:
-        numbers = np.array([number_of(name, handwritten.name) for name in handwritten.class_names])
+        numbers = np.array([parse_number(name, handwritten.name) for name in handwritten.class_names])
         if numbers.max() > 9:
             raise InputError(f"{handwritten.name} has a class {numbers.max()}: expected the digits 0 to 9")
         found = setup.embed(encoder, handwritten)
         labels, failures = numbers[handwritten.labels[found.positions]], found.failures
-        table = answer_shares(found.rows @ weights.T)
-        hand, data = proportion(hits_of(found.rows @ weights.T, labels)), [handwritten, pictures]
+        table = answer_probabilities(found.rows @ weights.T)
+        hand, data = proportion(top1_hits(found.rows @ weights.T, labels)), [handwritten, pictures]
     rendered, parts = proportion(hits.reshape(-1), pictures.labels), _by_part(ways, hits)
-    return Digits(
+    return DigitAudit(
         facts={**setup.facts(encoder, *data), "Fonts": ", ".join(dict.fromkeys(_font_name(w) for w in ways))},
         failures=failures,
         samples=[
@@ -220,7 +220,7 @@ def audit_digits(
             if (labels == index).any()
         },
         confusion_handwritten=[] if handwritten is None else confusion(table, labels),
-        confusion_rendered=confusion(answer_shares(scores), pictures.labels),
+        confusion_rendered=confusion(answer_probabilities(scores), pictures.labels),
         words=words,
     )
 
@@ -237,12 +237,12 @@ def _claims(hand: Estimate | None, rendered: Estimate, ways: Mapping[str, Estima
     return claims
 
 
-def rendered_ways(fonts: Sequence[str | Path] = ()) -> list[Way]:
+def render_styles(fonts: Sequence[str | Path] = ()) -> list[RenderStyle]:
     """Every font in every size upright, in every turn at medium size, light and dark; and MNIST's form.
 
     Examples
     --------
-    >>> rendered_ways()[0].name
+    >>> render_styles()[0].name
     'plain font, small, upright, dark'
     """
     files: list[str | None] = [None, *(str(one) for one in (*_found_fonts(), *fonts))]
@@ -253,8 +253,8 @@ def rendered_ways(fonts: Sequence[str | Path] = ()) -> list[Way]:
             for light in (False, True):
                 told = "upright" if turn == 0 else f"turned {turn:+.0f} degrees"
                 name = f"{_plain(file)}, {size}, {told}, {'light' if light else 'dark'}"
-                found.append(Way(name, SIDE, _SIZES[size], turn, light, file))
-        found.append(Way(f"{_plain(file)}, like MNIST", 28, 0.7, 0.0, True, file))
+                found.append(RenderStyle(name, SIDE, _SIZES[size], turn, light, file))
+        found.append(RenderStyle(f"{_plain(file)}, like MNIST", 28, 0.7, 0.0, True, file))
     return found
 
 
@@ -273,11 +273,11 @@ def _plain(file: str | None) -> str:
     return "plain font" if file is None else Path(file).stem
 
 
-def _font_name(way: Way) -> str:
+def _font_name(way: RenderStyle) -> str:
     return _plain(way.file)
 
 
-def _by_part(ways: Sequence[Way], hits: Floats) -> dict[str, Estimate]:
+def _by_part(ways: Sequence[RenderStyle], hits: Floats) -> dict[str, Estimate]:
     """Accuracy of all ways that share a part of their name: a font, a size, a turn, a colour."""
     parts = [way.name.split(", ") for way in ways]
     names = sorted({part for each in parts for part in each}, key=lambda part: _order(part, parts))

@@ -12,11 +12,11 @@ from typing import Unpack
 
 import numpy as np
 
-from diptych.audits.asking import answer_shares, confusion, hits_of, text_rows
-from diptych.audits.drawn import Drawn, drawn
+from diptych.audits.base import Audit, estimate_bars
+from diptych.audits.generated_images import GeneratedDataset, generated_dataset
 from diptych.audits.limits import scenes
-from diptych.audits.limits.scenes import Scene, Thing
-from diptych.audits.outcome import Audit, bars
+from diptych.audits.limits.scenes import Scene, SceneObject
+from diptych.audits.prompt_scores import answer_embeddings, answer_probabilities, confusion, top1_hits
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
@@ -38,7 +38,7 @@ _SIZE = 0.6  # of every thing, metres
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Distance(Audit):
+class DistanceAudit(Audit):
     """How well distances are told.
 
     Attributes
@@ -87,7 +87,7 @@ class Distance(Audit):
             f"Answers are off by {self.error} steps on average; by lot it would be {self.error_chance:.2f}. "
             f"Correlation of answer and step: {along}.",
         ]
-        each = Bars(values=bars(self.by_step), x="accuracy", levels={"chance": self.chance})
+        each = Bars(values=estimate_bars(self.by_step), x="accuracy", levels={"chance": self.chance})
         heat = Heatmap(
             rows=self.steps, columns=self.steps, values=self.confusion, x="answer", y="nearest thing"
         )
@@ -102,7 +102,7 @@ def audit_distance(
     each: int = 60,
     seed: int = 0,
     **settings: Unpack[Settings],
-) -> Distance:
+) -> DistanceAudit:
     """Ask how far away the nearest thing is.
 
     Parameters
@@ -131,16 +131,16 @@ def audit_distance(
         raise InputError(f"{pictures.name} has {len(steps)} step of distance: expected at least two")
     found = setup.embed(encoder, pictures)
     labels = pictures.labels[found.positions]
-    scores = found.rows @ text_rows(encoder, [expand([step], templates) for step in steps]).T
-    shares = answer_shares(scores)
+    scores = found.rows @ answer_embeddings(encoder, [expand([step], templates) for step in steps]).T
+    shares = answer_probabilities(scores)
     places = np.arange(len(steps))
     off = abs(np.subtract.outer(places, places))
     samples = [
         (steps[int(pictures.labels[index])], scenes.draw(scene(index, seed)))
         for index in range(min(len(pictures), 4 * len(steps)))
     ]
-    accuracy = proportion(hits_of(scores, labels))
-    return Distance(
+    accuracy = proportion(top1_hits(scores, labels))
+    return DistanceAudit(
         facts=setup.facts(encoder, pictures),
         failures=found.failures,
         samples=samples if dataset is None else (),
@@ -161,7 +161,7 @@ def audit_distance(
     )
 
 
-def draw_distances(each: int, seed: int) -> Drawn:
+def draw_distances(each: int, seed: int) -> GeneratedDataset:
     """`each` pictures of every step, the steps in turn.
 
     Examples
@@ -171,7 +171,7 @@ def draw_distances(each: int, seed: int) -> Drawn:
     """
     if each < 1:
         raise InputError(f"{each} pictures of each step: expected 1 or more")
-    return drawn(
+    return generated_dataset(
         "drawn distances",
         lambda index: scenes.draw(scene(index, seed)),
         [index % len(WORDS) for index in range(each * len(WORDS))],
@@ -190,9 +190,9 @@ def scene(index: int, seed: int) -> Scene:
     return Scene(tuple(things), horizon=_HORIZON)
 
 
-def _placed(rng: np.random.Generator, far: float) -> Thing:
+def _placed(rng: np.random.Generator, far: float) -> SceneObject:
     """A thing that stands on the ground `far` metres away, through a lens as wide as it is long."""
     size, foot = _SIZE / far, _HORIZON + _HEIGHT / far
     shape = str(rng.choice(["circle", "square", "triangle", "star", "heart"]))
     colour = str(rng.choice(list(scenes.COLOURS)))
-    return Thing(shape, colour, float(rng.uniform(0.2, 0.8)), min(foot, 0.97) - size / 2, size)
+    return SceneObject(shape, colour, float(rng.uniform(0.2, 0.8)), min(foot, 0.97) - size / 2, size)

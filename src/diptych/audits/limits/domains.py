@@ -11,9 +11,9 @@ from typing import Unpack
 
 import numpy as np
 
-from diptych.audits.asking import Floats, hits_of, text_rows
+from diptych.audits.base import Audit, estimate_bars
 from diptych.audits.labels.phrasings import article
-from diptych.audits.outcome import Audit, bars
+from diptych.audits.prompt_scores import Floats, answer_embeddings, top1_hits
 from diptych.datasets import ImageDataset
 from diptych.embedding.batches import Failed
 from diptych.encoder import Encoder
@@ -40,7 +40,7 @@ from diptych.zeroshot import expand
 
 
 @dataclass(frozen=True)
-class Domain:
+class DomainResult:
     """One domain.
 
     Attributes
@@ -67,7 +67,7 @@ class Domain:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Domains(Audit):
+class DomainAudit(Audit):
     """How far accuracy reaches from one domain to others.
 
     Attributes
@@ -81,7 +81,7 @@ class Domains(Audit):
 
     dataset: str
     chance: float
-    domains: Mapping[str, Domain]
+    domains: Mapping[str, DomainResult]
     best: str
 
     @property
@@ -110,7 +110,7 @@ class Domains(Audit):
             title="accuracy within each class",
         )
         plot = Bars(
-            values=bars({name: one.accuracy for name, one in self.domains.items()}),
+            values=estimate_bars({name: one.accuracy for name, one in self.domains.items()}),
             x="accuracy",
             levels={"chance": self.chance},
         )
@@ -164,7 +164,7 @@ def audit_domains(
     name: str = "domains",
     templates: str | Sequence[str] = "plain",
     **settings: Unpack[Settings],
-) -> Domains:
+) -> DomainAudit:
     """Accuracy in one domain after another.
 
     Parameters
@@ -188,7 +188,7 @@ def audit_domains(
         raise InputError(f"{len(domains)} domain in {name}: expected at least two to compare")
     setup = Setup.of(**settings)
     classes = list(dict.fromkeys(one for data in domains.values() for one in data.class_names))
-    plain = text_rows(encoder, [expand([one], templates) for one in classes])
+    plain = answer_embeddings(encoder, [expand([one], templates) for one in classes])
     plain_hits: dict[str, Floats] = {}
     named_hits: dict[str, Floats] = {}
     recalls: dict[str, dict[str, float]] = {}
@@ -197,9 +197,9 @@ def audit_domains(
         found = setup.embed(encoder, data)
         failures += found.failures
         labels = np.array([classes.index(one) for one in data.class_names])[data.labels[found.positions]]
-        told = text_rows(encoder, [expand([one], named_domain(domain)) for one in classes])
-        plain_hits[domain] = hits_of(found.rows @ plain.T, labels)
-        named_hits[domain] = hits_of(found.rows @ told.T, labels)
+        told = answer_embeddings(encoder, [expand([one], domain_prompt(domain)) for one in classes])
+        plain_hits[domain] = top1_hits(found.rows @ plain.T, labels)
+        named_hits[domain] = top1_hits(found.rows @ told.T, labels)
         means = class_means(plain_hits[domain], labels, len(classes))
         recalls[domain] = {
             one: float(value) for one, value in zip(classes, means, strict=True) if value == value
@@ -212,14 +212,14 @@ def audit_domains(
     best = max(accuracy, key=lambda one: accuracy[one].value)
     gaps = _gaps(plain_hits, accuracy, best)
     # Half of the level for what is said of gaps, half for the rest.
-    return Domains(
+    return DomainAudit(
         facts=setup.facts(encoder, *domains.values()),
         failures=tuple(failures),
         dataset=name,
         chance=1 / len(classes),
         verdicts=decide(claims, LEVEL / 2) | {f"gap {one}": pair[1] for one, pair in gaps.items()},
         domains={
-            domain: Domain(
+            domain: DomainResult(
                 accuracy[domain],
                 *gaps[domain],
                 proportion(named_hits[domain]),
@@ -253,12 +253,12 @@ def _gaps(
     return found
 
 
-def named_domain(domain: str) -> str:
+def domain_prompt(domain: str) -> str:
     """A prompt that names a domain.
 
     Examples
     --------
-    >>> named_domain("art_painting"), named_domain("Sketch")
+    >>> domain_prompt("art_painting"), domain_prompt("Sketch")
     ('an art painting of a {}.', 'a sketch of a {}.')
     """
     return f"{article(domain.replace('_', ' ').lower())} of a {{}}."

@@ -13,10 +13,18 @@ from typing import Unpack
 
 import numpy as np
 
+from diptych.audits.base import Audit, estimate_bars
 from diptych.audits.limits import scenes
-from diptych.audits.limits.pairs import CHANCE, Judged, Pair, judge, pictures_of, verdict_table, verdicts_of
-from diptych.audits.limits.scenes import Scene, Thing
-from diptych.audits.outcome import Audit, bars
+from diptych.audits.limits.scene_pairs import (
+    CHANCE,
+    Pair,
+    PairAccuracy,
+    pair_images,
+    score_pairs,
+    sentence_verdicts,
+    verdict_table,
+)
+from diptych.audits.limits.scenes import Scene, SceneObject
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
@@ -40,7 +48,7 @@ SENTENCES: dict[str, tuple[str, ...]] = {
         "a small {b}, a large {a}.",
     ),
 }
-ASKED = {
+QUESTIONS = {
     "colour": "which colour a thing has",
     "shape": "which shape a thing has",
     "binding": "which of two things has which colour",
@@ -53,7 +61,7 @@ ASKED = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Relations(Audit):
+class RelationAudit(Audit):
     """How well relations are told.
 
     Attributes
@@ -62,7 +70,7 @@ class Relations(Audit):
         Kinds as in `SENTENCES`.
     """
 
-    judged: Mapping[str, Judged]
+    judged: Mapping[str, PairAccuracy]
     sheet_columns = 4
 
     @property
@@ -72,9 +80,9 @@ class Relations(Audit):
 
     def sections(self) -> list[Section]:
         """Statements, tables and plots."""
-        named = {ASKED[kind]: one for kind, one in self.judged.items()}
+        named = {QUESTIONS[kind]: one for kind, one in self.judged.items()}
         plot = Bars(
-            values=bars({name: one.sentence for name, one in named.items()}),
+            values=estimate_bars({name: one.sentence for name, one in named.items()}),
             x="share of pictures whose own sentence scores higher",
             levels={"chance": CHANCE},
         )
@@ -91,8 +99,8 @@ class Relations(Audit):
     def failed_controls(self) -> list[str]:
         """Controls that are not above chance."""
         asked = {kind: self.verdicts[kind] for kind in CONTROLS if kind in self.verdicts}
-        failed = [ASKED[kind] for kind, one in asked.items() if one in ("at", "below")]
-        unclear = [ASKED[kind] for kind, one in asked.items() if one == NOT_ENOUGH]
+        failed = [QUESTIONS[kind] for kind, one in asked.items() if one in ("at", "below")]
+        unclear = [QUESTIONS[kind] for kind, one in asked.items() if one == NOT_ENOUGH]
         found = []
         if failed:
             found.append(
@@ -109,7 +117,7 @@ class Relations(Audit):
     def _statements(self) -> list[str]:
         def named(*verdicts: Verdict) -> str:
             kinds = (kind for kind in self.verdicts if kind not in CONTROLS)
-            return "; ".join(ASKED[kind] for kind in kinds if self.verdicts[kind] in verdicts)
+            return "; ".join(QUESTIONS[kind] for kind in kinds if self.verdicts[kind] in verdicts)
 
         found = []
         if kinds := named("at", "below"):
@@ -130,7 +138,7 @@ def audit_relations(
     each: int = 100,
     seed: int = 0,
     **settings: Unpack[Settings],
-) -> Relations:
+) -> RelationAudit:
     """Ask which of two sentences is true of a picture, for pairs that differ in how two things stand.
 
     Parameters
@@ -152,29 +160,29 @@ def audit_relations(
     unknown = sorted(set(kinds) - set(SENTENCES))
     if unknown or not kinds or each < 1:
         raise InputError(f"{each} pairs of {unknown or 'no kind'}: the kinds are {', '.join(SENTENCES)}")
-    pairs = [relation(kind, index, seed) for kind in dict.fromkeys(kinds) for index in range(each)]
+    pairs = [relation_pair(kind, index, seed) for kind in dict.fromkeys(kinds) for index in range(each)]
     setup = Setup.of(**settings)
-    pictures = pictures_of(pairs, "drawn relations", f"seed {seed} {each} of {','.join(kinds)}")
-    judged = judge(encoder, pairs, pictures, setup)
+    pictures = pair_images(pairs, "drawn relations", f"seed {seed} {each} of {','.join(kinds)}")
+    judged = score_pairs(encoder, pairs, pictures, setup)
     samples = [
         (text, scenes.draw(scene))
         for pair in pairs[::each]
-        for text, scene in ((pair.says_first[0], pair.first), (pair.says_second[0], pair.second))
+        for text, scene in ((pair.first_texts[0], pair.first), (pair.second_texts[0], pair.second))
     ]
-    return Relations(
+    return RelationAudit(
         facts=setup.facts(encoder, pictures),
         samples=samples,
         judged=judged,
-        verdicts=verdicts_of(judged, CONTROLS),
+        verdicts=sentence_verdicts(judged, CONTROLS),
     )
 
 
-def relation(kind: str, index: int, seed: int) -> Pair:
+def relation_pair(kind: str, index: int, seed: int) -> Pair:
     """Pair `index` of a kind: the second picture has the two things swapped.
 
     Examples
     --------
-    >>> pair = relation("left", 0, seed=0)
+    >>> pair = relation_pair("left", 0, seed=0)
     >>> (a, b), (c, d) = pair.first.things, pair.second.things
     >>> a.x < b.x and c.x > d.x and (a.name, b.name) == (c.name, d.name)
     True
@@ -187,7 +195,7 @@ def relation(kind: str, index: int, seed: int) -> Pair:
         shapes, names = [shapes[0]] * 2, [f"{colour} {shapes[0]}" for colour in colours]
     elif kind == "shape":
         colours, names = [colours[0]] * 2, [f"{colours[0]} {shape}" for shape in shapes]
-    kinds = [Thing(shape, colour, 0.5, 0.5, 0.3) for colour, shape in zip(colours, shapes, strict=True)]
+    kinds = [SceneObject(shape, colour, 0.5, 0.5, 0.3) for colour, shape in zip(colours, shapes, strict=True)]
     first, second = _LAYOUTS[kind](rng, kinds)
     if kind == "binding":
         names = [*names, f"{colours[1]} {shapes[0]}", f"{colours[0]} {shapes[1]}"]
@@ -201,62 +209,62 @@ def _said(templates: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     return tuple(text.replace("a orange", "an orange") for text in texts)
 
 
-Two = Callable[[np.random.Generator, Sequence[Thing]], tuple[Scene, Scene]]
+Two = Callable[[np.random.Generator, Sequence[SceneObject]], tuple[Scene, Scene]]
 
 
-def _alone(rng: np.random.Generator, things: Sequence[Thing]) -> tuple[Scene, Scene]:
+def _alone(rng: np.random.Generator, things: Sequence[SceneObject]) -> tuple[Scene, Scene]:
     """Each thing by itself, at one place."""
     size = float(rng.uniform(0.3, 0.6))
-    x, y = scenes.scatter(rng, [size])[0]
+    x, y = scenes.random_positions(rng, [size])[0]
     first, second = (Scene((replace(thing, x=x, y=y, size=size),)) for thing in things)
     return first, second
 
 
-def _bound(rng: np.random.Generator, things: Sequence[Thing]) -> tuple[Scene, Scene]:
+def _bound(rng: np.random.Generator, things: Sequence[SceneObject]) -> tuple[Scene, Scene]:
     """Two things anywhere, and the same with their colours swapped."""
     a, b = things
     sizes = rng.uniform(0.25, 0.35, 2).tolist()
-    (x, y), (u, v) = scenes.scatter(rng, sizes)
+    (x, y), (u, v) = scenes.random_positions(rng, sizes)
     a, b = replace(a, x=x, y=y, size=sizes[0]), replace(b, x=u, y=v, size=sizes[1])
     return Scene((a, b)), Scene((replace(a, colour=b.colour), replace(b, colour=a.colour)))
 
 
-def _beside(rng: np.random.Generator, things: Sequence[Thing]) -> tuple[Scene, Scene]:
+def _beside(rng: np.random.Generator, things: Sequence[SceneObject]) -> tuple[Scene, Scene]:
     size, near, far = rng.uniform(0.25, 0.35), rng.uniform(0.2, 0.3), rng.uniform(0.7, 0.8)
     y, v = rng.uniform(0.4, 0.6, 2)
-    return _both_ways(things, {"x": near, "y": y, "size": size}, {"x": far, "y": v, "size": size})
+    return _with_swapped(things, {"x": near, "y": y, "size": size}, {"x": far, "y": v, "size": size})
 
 
-def _stacked(rng: np.random.Generator, things: Sequence[Thing]) -> tuple[Scene, Scene]:
+def _stacked(rng: np.random.Generator, things: Sequence[SceneObject]) -> tuple[Scene, Scene]:
     size, near, far = rng.uniform(0.25, 0.35), rng.uniform(0.2, 0.3), rng.uniform(0.7, 0.8)
     x, u = rng.uniform(0.4, 0.6, 2)
-    return _both_ways(things, {"x": x, "y": near, "size": size}, {"x": u, "y": far, "size": size})
+    return _with_swapped(things, {"x": x, "y": near, "size": size}, {"x": u, "y": far, "size": size})
 
 
-def _nested(rng: np.random.Generator, things: Sequence[Thing]) -> tuple[Scene, Scene]:
+def _nested(rng: np.random.Generator, things: Sequence[SceneObject]) -> tuple[Scene, Scene]:
     """The inner one is drawn last. It is small enough for the arms of a cross."""
     x, y = rng.uniform(0.42, 0.58, 2)
     inner = {"x": x, "y": y, "size": rng.uniform(0.14, 0.2)}
     outer = {"x": x, "y": y, "size": rng.uniform(0.6, 0.78)}
-    return _both_ways(things, inner, outer, last_on_top=False)
+    return _with_swapped(things, inner, outer, last_on_top=False)
 
 
-def _deep(rng: np.random.Generator, things: Sequence[Thing]) -> tuple[Scene, Scene]:
+def _deep(rng: np.random.Generator, things: Sequence[SceneObject]) -> tuple[Scene, Scene]:
     """On a ground: the nearer one is lower, larger, and covers a part of the other."""
     x, away = rng.uniform(0.35, 0.65), rng.choice([-1.0, 1.0])
     near = {"x": x, "y": 0.66, "size": 0.42}
     far = {"x": x + away * 0.22, "y": 0.44, "size": 0.24}
-    return _both_ways(things, near, far, last_on_top=False, horizon=0.45)
+    return _with_swapped(things, near, far, last_on_top=False, horizon=0.45)
 
 
-def _sized(rng: np.random.Generator, things: Sequence[Thing]) -> tuple[Scene, Scene]:
+def _sized(rng: np.random.Generator, things: Sequence[SceneObject]) -> tuple[Scene, Scene]:
     sizes = [float(rng.uniform(0.42, 0.5)), float(rng.uniform(0.14, 0.2))]
-    (x, y), (u, v) = scenes.scatter(rng, sizes)
-    return _both_ways(things, {"x": x, "y": y, "size": sizes[0]}, {"x": u, "y": v, "size": sizes[1]})
+    (x, y), (u, v) = scenes.random_positions(rng, sizes)
+    return _with_swapped(things, {"x": x, "y": y, "size": sizes[0]}, {"x": u, "y": v, "size": sizes[1]})
 
 
-def _both_ways(
-    things: Sequence[Thing],
+def _with_swapped(
+    things: Sequence[SceneObject],
     one: Mapping[str, float],
     other: Mapping[str, float],
     *,
@@ -265,7 +273,7 @@ def _both_ways(
 ) -> tuple[Scene, Scene]:
     """The first thing in the one place and the second in the other; then the other way round."""
 
-    def put(thing: Thing, place: Mapping[str, float]) -> Thing:
+    def put(thing: SceneObject, place: Mapping[str, float]) -> SceneObject:
         return replace(thing, x=float(place["x"]), y=float(place["y"]), size=float(place["size"]))
 
     a, b = things

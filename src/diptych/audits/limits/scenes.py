@@ -70,7 +70,7 @@ BACKGROUNDS = ("plain", "stripes", "checks", "clouds")
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """One shape in a scene.
 
     Attributes
@@ -98,7 +98,7 @@ class Thing:
 
         Examples
         --------
-        >>> Thing("circle", "red", 0.5, 0.5, 0.2).name
+        >>> SceneObject("circle", "red", 0.5, 0.5, 0.2).name
         'red circle'
         """
         return f"{self.colour} {self.shape}"
@@ -119,7 +119,7 @@ class Scene:
         With a ground below this height, for scenes with depth.
     """
 
-    things: tuple[Thing, ...]
+    things: tuple[SceneObject, ...]
     background: str = "plain"
     seed: int = 0
     horizon: float | None = None
@@ -135,7 +135,7 @@ def draw(scene: Scene, side: int = SIDE) -> Image.Image:
 
     Examples
     --------
-    >>> draw(Scene((Thing("circle", "red", 0.5, 0.5, 0.5),))).getpixel((112, 112))
+    >>> draw(Scene((SceneObject("circle", "red", 0.5, 0.5, 0.5),))).getpixel((112, 112))
     (220, 30, 30)
     """
     wide = side * _FINER
@@ -151,7 +151,7 @@ def draw(scene: Scene, side: int = SIDE) -> Image.Image:
     return picture.reduce(_FINER)
 
 
-def scatter(
+def random_positions(
     rng: np.random.Generator, sizes: Sequence[float], *, gap: float = 0.03
 ) -> list[tuple[float, float]]:
     """Places inside the picture for things of these sizes, none over another.
@@ -171,7 +171,7 @@ def scatter(
 
     Examples
     --------
-    >>> (x, y), = scatter(np.random.default_rng(0), [0.9])
+    >>> (x, y), = random_positions(np.random.default_rng(0), [0.9])
     >>> 0.47 <= x <= 0.53
     True
     """
@@ -211,7 +211,7 @@ def _free(
     return None
 
 
-def _outline(thing: Thing, wide: int) -> list[tuple[float, float]]:
+def _outline(thing: SceneObject, wide: int) -> list[tuple[float, float]]:
     turn, half = math.radians(thing.turn), thing.size / 2
     along, across = math.cos(turn), math.sin(turn)
     return [

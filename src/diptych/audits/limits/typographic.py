@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.audits.asking import Floats, answer_shares, text_rows
-from diptych.audits.limits.writing import PLACES, Written, letters
-from diptych.audits.outcome import Audit
+from diptych.audits.base import Audit
+from diptych.audits.limits.text_overlay import PLACES, OverlaidDataset, letters
+from diptych.audits.prompt_scores import Floats, answer_embeddings, answer_probabilities
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
@@ -34,7 +34,7 @@ SIZES = (0.08, 0.16, 0.3)
 
 
 @dataclass(frozen=True)
-class Attacked:
+class AttackResult:
     """What one kind of writing in one size did.
 
     Attributes
@@ -56,7 +56,7 @@ class Attacked:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Typographic(Audit):
+class TypographicAudit(Audit):
     """What writing on pictures does to answers.
 
     Attributes
@@ -77,7 +77,7 @@ class Typographic(Audit):
     dataset: str
     chance: float
     clean: Estimate
-    attacks: Mapping[str, Mapping[float, Attacked]]
+    attacks: Mapping[str, Mapping[float, AttackResult]]
     places: Mapping[str, Estimate]
     word_effect: Mapping[float, Estimate]
     sheet_columns = 6
@@ -169,7 +169,7 @@ def audit_typographic(
     limit: int | None = 200,
     seed: int = 0,
     **settings: Unpack[Settings],
-) -> Typographic:
+) -> TypographicAudit:
     """Write on pictures and see what the answers make of it.
 
     Parameters
@@ -200,7 +200,7 @@ def audit_typographic(
     setup = Setup.of(**settings)
     data = dataset if limit is None else dataset.sample(limit, seed)
     names, count = data.class_names, len(data)
-    weights = text_rows(encoder, [expand([name], templates) for name in names])
+    weights = answer_embeddings(encoder, [expand([name], templates) for name in names])
     rng = np.random.default_rng([seed, 400])
     wrong = (data.labels + rng.integers(1, len(names), count)) % len(names)
     texts = {
@@ -211,26 +211,28 @@ def audit_typographic(
     places = tuple(list(PLACES)[turn] for turn in rng.permutation(np.arange(count) % len(PLACES)))
     side, border = max(encoder.input_size, 96), data.border
 
-    def written(said: Sequence[str], size: float) -> Written:
+    def written(said: Sequence[str], size: float) -> OverlaidDataset:
         name = f"{data.name} {size:.2f}" if any(said) else data.name
-        return Written(name, data.entries, data.labels, names, tuple(said), places, size, side, border=border)
+        return OverlaidDataset(
+            name, data.entries, data.labels, names, tuple(said), places, size, side, border=border
+        )
 
     plain = setup.embed(encoder, written([""] * count, 0.0))
-    read, clean = plain.positions, answer_shares(plain.rows @ weights.T)
-    attacks: dict[str, dict[float, Attacked]] = {kind: {} for kind in KINDS}
+    read, clean = plain.positions, answer_probabilities(plain.rows @ weights.T)
+    attacks: dict[str, dict[float, AttackResult]] = {kind: {} for kind in KINDS}
     labels = data.labels[read]
     chance, right = 1 / len(names), proportion(clean[np.arange(len(read)), labels])
     followed: dict[str, dict[float, Floats]] = {kind: {} for kind in KINDS}
     for kind in KINDS:
         target = labels if kind == "right name" else wrong[read]
         for size in sorted(sizes):
-            shares = answer_shares(setup.embed(encoder, written(texts[kind], size)).rows @ weights.T)
+            shares = answer_probabilities(setup.embed(encoder, written(texts[kind], size)).rows @ weights.T)
             attacks[kind][size] = _attacked(shares, clean, labels, target)
             followed[kind][size] = shares[np.arange(len(read)), target]
     by_word, by_letters = followed["wrong name"], followed["random letters"]
     words = {size: paired_claim(by_word[size], by_letters[size]) for size in by_word}
     claims = {"clean": against_chance(right, chance), **{_claim(size): words[size] for size in words}}
-    return Typographic(
+    return TypographicAudit(
         facts={**setup.facts(encoder, data), "Pictures enlarged to": f"{side} pixels at least"},
         failures=plain.failures,
         samples=_samples([written(texts[kind], size) for kind in KINDS for size in sorted(sizes)], read),
@@ -251,10 +253,10 @@ def _claim(size: float) -> str:
 
 def _attacked(
     shares: Floats, clean: Floats, labels: NDArray[np.int64], target: NDArray[np.int64]
-) -> Attacked:
+) -> AttackResult:
     """Answers under an attack against those without, for right names and for written ones."""
     rows = np.arange(len(labels))
-    return Attacked(
+    return AttackResult(
         proportion(shares[rows, labels]),
         paired_difference(shares[rows, labels], clean[rows, labels]),
         proportion(shares[rows, target]),
@@ -272,7 +274,7 @@ def _by_place(followed: Floats, where: NDArray[np.str_]) -> dict[str, Estimate]:
     }
 
 
-def _samples(sets: Sequence[Written], read: NDArray[np.intp]) -> list[tuple[str, Image.Image]]:
+def _samples(sets: Sequence[OverlaidDataset], read: NDArray[np.intp]) -> list[tuple[str, Image.Image]]:
     """Two pictures under every attack, each with its class and what is written."""
     found = []
     for position in (int(read[len(read) // 4]), int(read[len(read) * 3 // 4])):

@@ -51,8 +51,8 @@ def association(
 
       diptych audit association fairface-val.tar --by race --by gender
     """
+    from diptych.audits.association.association_audit import audit_association
     from diptych.audits.association.association_sets import read_tests
-    from diptych.audits.association.audit import audit_association
     from diptych.audits.bias.people import load_people
 
     if data is None and (table or file or by):

@@ -90,10 +90,10 @@ def bias(
 
       diptych audit bias faces --table people.csv --gender sex --words words.json
     """
-    from diptych.audits.bias.attached import THRESHOLDS
-    from diptych.audits.bias.audit import audit_bias
+    from diptych.audits.bias.bias_audit import audit_bias
+    from diptych.audits.bias.label_use import THRESHOLDS
     from diptych.audits.bias.people import load_people
-    from diptych.audits.bias.words import read_words
+    from diptych.audits.bias.vocabulary import read_vocabulary
 
     named = {"race": race, "gender": gender, "age": age}
     people = asked.limited(load_people(data, table, file=file), seed)
@@ -106,7 +106,7 @@ def bias(
         people,
         columns={role: column for role, column in named.items() if column is not None},
         reference=baseline,
-        words=None if words is None else read_words(words),
+        words=None if words is None else read_vocabulary(words),
         labels_by=labels_by,
         thresholds=tuple(threshold or THRESHOLDS),
         minimum=minimum,

@@ -54,7 +54,7 @@ def classes(
     """
     from diptych.audits.bias.people import load_pictures
     from diptych.audits.labels.class_design import audit_classes
-    from diptych.audits.labels.class_report import ClassDesign
+    from diptych.audits.labels.class_design_result import ClassDesignAudit
     from diptych.zeroshot.label_files import read_labels_file
 
     names = read_labels_file(labels)
@@ -70,5 +70,5 @@ def classes(
         templates=templates,
         seed=seed,
     )
-    if isinstance(found, ClassDesign) and found.serious:
+    if isinstance(found, ClassDesignAudit) and found.serious:
         raise typer.Exit(1)

@@ -81,14 +81,14 @@ def fine(
 
       diptych audit fine flowers.tar --groups groups.json --model runs/mine
     """
-    from diptych.audits.labels.groups import load_groups, write_groups
-    from diptych.audits.limits.fine import Fine, audit_fine
+    from diptych.audits.labels.class_groups import load_groups, write_groups
+    from diptych.audits.limits.fine_grained import FineGrainedAudit, audit_fine_grained
 
     dataset = _labelled(data, names, asked, seed)
     given = None if groups is None else load_groups(groups)
 
-    def measure(*encoder_and_data: Any, **settings: Any) -> Fine:
-        found = audit_fine(
+    def measure(*encoder_and_data: Any, **settings: Any) -> FineGrainedAudit:
+        found = audit_fine_grained(
             *encoder_and_data, groups=given, count=count, templates=templates, seed=seed, **settings
         )
         if save_groups is not None:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.audits.asking import Floats, hits_of, text_rows
-from diptych.audits.drawn import Drawn, drawn
+from diptych.audits.generated_images import GeneratedDataset, generated_dataset
 from diptych.audits.limits import scenes
+from diptych.audits.prompt_scores import Floats, answer_embeddings, top1_hits
 from diptych.encoder import Encoder
 from diptych.evaluation.protocols.settings import Setup
 from diptych.reports import Cell, Estimate, Table
@@ -44,12 +44,12 @@ class Pair:
     kind: str
     first: scenes.Scene
     second: scenes.Scene
-    says_first: tuple[str, ...]
-    says_second: tuple[str, ...]
+    first_texts: tuple[str, ...]
+    second_texts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Judged:
+class PairAccuracy:
     """How one kind of pair was judged.
 
     Attributes
@@ -67,7 +67,7 @@ class Judged:
     both: Estimate
 
 
-def pictures_of(pairs: Sequence[Pair], name: str, made: str) -> Drawn:
+def pair_images(pairs: Sequence[Pair], name: str, made: str) -> GeneratedDataset:
     """The pictures of all pairs as a data set: first and second of each, one after the other."""
     kinds = list(dict.fromkeys(pair.kind for pair in pairs))
 
@@ -76,10 +76,12 @@ def pictures_of(pairs: Sequence[Pair], name: str, made: str) -> Drawn:
         return scenes.draw(pair.second if index % 2 else pair.first)
 
     labels = [kinds.index(pair.kind) for pair in pairs for _ in range(2)]
-    return drawn(name, draw, labels, kinds, made=f"{name} v{scenes.VERSION} {made}")
+    return generated_dataset(name, draw, labels, kinds, made=f"{name} v{scenes.VERSION} {made}")
 
 
-def judge(encoder: Encoder, pairs: Sequence[Pair], pictures: Drawn, setup: Setup) -> dict[str, Judged]:
+def score_pairs(
+    encoder: Encoder, pairs: Sequence[Pair], pictures: GeneratedDataset, setup: Setup
+) -> dict[str, PairAccuracy]:
     """Every kind of pair, judged.
 
     Parameters
@@ -95,13 +97,15 @@ def judge(encoder: Encoder, pairs: Sequence[Pair], pictures: Drawn, setup: Setup
     dict of kind to Judged
     """
     rows = setup.embed(encoder, pictures).rows.reshape(len(pairs), 2, -1)
-    said = text_rows(encoder, [one for pair in pairs for one in (pair.says_first, pair.says_second)])
+    said = answer_embeddings(
+        encoder, [one for pair in pairs for one in (pair.first_texts, pair.second_texts)]
+    )
     scores = np.einsum("pid,psd->pis", rows, said.reshape(len(pairs), 2, -1))  # (P, picture, sentence)
     kinds = np.array([pair.kind for pair in pairs])
     return {str(kind): _judged(scores[kinds == kind]) for kind in dict.fromkeys(kinds.tolist())}
 
 
-def both_right(scores: NDArray[np.floating]) -> Floats:
+def pair_accuracy(scores: NDArray[np.floating]) -> Floats:
     """Probability that both right scores are above both wrong ones, ties put in random order, (P,).
 
     Parameters
@@ -111,9 +115,9 @@ def both_right(scores: NDArray[np.floating]) -> Floats:
 
     Examples
     --------
-    >>> both_right(np.array([[[0.9, 0.1], [0.2, 0.8]], [[0.9, 0.85], [0.2, 0.8]]])).tolist()
+    >>> pair_accuracy(np.array([[[0.9, 0.1], [0.2, 0.8]], [[0.9, 0.85], [0.2, 0.8]]])).tolist()
     [1.0, 0.0]
-    >>> both_right(np.zeros((1, 2, 2))).round(4).tolist()        # 1 of the 6 ways to choose two of four
+    >>> pair_accuracy(np.zeros((1, 2, 2))).round(4).tolist()        # 1 of the 6 ways to choose two of four
     [0.1667]
     """
     right = np.stack([scores[:, 0, 0], scores[:, 1, 1]], axis=1)
@@ -128,7 +132,9 @@ def both_right(scores: NDArray[np.floating]) -> Floats:
     return found
 
 
-def verdicts_of(judged: Mapping[str, Judged], controls: Collection[str] = ()) -> dict[str, Verdict]:
+def sentence_verdicts(
+    judged: Mapping[str, PairAccuracy], controls: Collection[str] = ()
+) -> dict[str, Verdict]:
     """A verdict on the sentences of each kind, corrected for all kinds.
 
     Controls, which everything else hangs on, share half of the level among themselves.
@@ -142,7 +148,9 @@ def verdicts_of(judged: Mapping[str, Judged], controls: Collection[str] = ()) ->
     return {kind: found[kind] for kind in claims}
 
 
-def verdict_table(judged: Mapping[str, Judged], verdicts: Mapping[str, Verdict], caption: str = "") -> Table:
+def verdict_table(
+    judged: Mapping[str, PairAccuracy], verdicts: Mapping[str, Verdict], caption: str = ""
+) -> Table:
     """A row per kind: the proportions, and the verdict on the sentence."""
     rows: list[list[Cell]] = [
         [kind, one.sentence, verdicts[kind], one.picture, one.both.value] for kind, one in judged.items()
@@ -155,13 +163,13 @@ def verdict_table(judged: Mapping[str, Judged], verdicts: Mapping[str, Verdict],
     return Table(["kind", "sentence", "verdict", "picture", "both"], rows, (told + caption).strip())
 
 
-def _judged(scores: NDArray[np.floating]) -> Judged:
+def _judged(scores: NDArray[np.floating]) -> PairAccuracy:
     """Of one kind, (P, 2, 2)."""
     owner = np.repeat(np.arange(len(scores)), 2)
     right = np.tile([0, 1], len(scores))
     turned = scores.transpose(0, 2, 1)
-    return Judged(
-        proportion(hits_of(scores.reshape(-1, 2), right), owner),
-        proportion(hits_of(turned.reshape(-1, 2), right), owner),
-        proportion(both_right(scores)),
+    return PairAccuracy(
+        proportion(top1_hits(scores.reshape(-1, 2), right), owner),
+        proportion(top1_hits(turned.reshape(-1, 2), right), owner),
+        proportion(pair_accuracy(scores)),
     )

@@ -14,13 +14,13 @@ from typing import Any, TypeAlias, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.audits.asking import Floats, answer_shares
-from diptych.audits.bias.attached import THRESHOLDS, Attached, attached
-from diptych.audits.bias.bias_result import Accuracy, Bias, Change, Genders
-from diptych.audits.bias.crowd import CROSSED, Crowd, roles
-from diptych.audits.bias.people import People
-from diptych.audits.bias.tables import listed
-from diptych.audits.bias.words import Words, default_words
+from diptych.audits.bias.attribute_table import listed
+from diptych.audits.bias.bias_result import AddedClassEffect, BiasAudit, GenderAccuracy, GroupAccuracy
+from diptych.audits.bias.group_assignment import CROSSED, GroupAssignment, roles
+from diptych.audits.bias.label_use import THRESHOLDS, LabelUseComparison, compare_label_use
+from diptych.audits.bias.people import PeopleDataset
+from diptych.audits.bias.vocabulary import BiasVocabulary, default_vocabulary
+from diptych.audits.prompt_scores import Floats, answer_probabilities
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation.protocols.settings import Settings, Setup
@@ -45,11 +45,11 @@ _ACCURACY_GAPS = {
 
 def audit_bias(
     encoder: Encoder,
-    people: People,
+    people: PeopleDataset,
     *,
     columns: Mapping[str, str] | None = None,
     reference: str = "White",
-    words: Words | None = None,
+    words: BiasVocabulary | None = None,
     named: Named | None = None,
     thresholds: Sequence[float] = THRESHOLDS,
     labels_by: str | None = None,
@@ -58,7 +58,7 @@ def audit_bias(
     shuffles: int = SHUFFLES,
     seed: int = 0,
     **settings: Unpack[Settings],
-) -> Bias:
+) -> BiasAudit:
     """Audit a model on pictures of faces whose groups are known.
 
     Parameters
@@ -103,8 +103,8 @@ def audit_bias(
     used, setup = roles(people, columns or {}), Setup.of(**settings)
     by = _checked(level, labels_by, used)
     found = setup.embed(encoder, people)
-    crowd = Crowd.of(people, used, found.positions)
-    asked = _Asked(encoder, found.rows, words or default_words(), crowd)
+    crowd = GroupAssignment.of(people, used, found.positions)
+    asked = _Asked(encoder, found.rows, words or default_vocabulary(), crowd)
     answers = {ZERO_SHOT: {role: asked.values(role) for role in used}} | _others(crowd, named or {})
     harm = asked.harm({})
     tests: dict[str, Any] = {"minimum": minimum, "shuffles": shuffles, "seed": seed}
@@ -113,7 +113,7 @@ def audit_bias(
     count = sum(one.p is not None for one in gaps) + (use is not None)
     accuracy = tuple(_accuracy(crowd, answers, reference))
     claims = {one.name: against_chance(one.right, one.chance) for one in accuracy}
-    return Bias(
+    return BiasAudit(
         verdicts=decide(claims, level),
         facts=setup.facts(encoder, people),
         failures=found.failures,
@@ -149,7 +149,7 @@ def _checked(level: float, labels_by: str | None, used: Mapping[str, str]) -> st
     return by
 
 
-def _others(crowd: Crowd, named: Named) -> Answers:
+def _others(crowd: GroupAssignment, named: Named) -> Answers:
     """What other classifiers named, in the form of the zero-shot answers."""
     return {
         method: {role: crowd.named(role, one) for role, one in values.items() if role in crowd.names}
@@ -160,12 +160,14 @@ def _others(crowd: Crowd, named: Named) -> Answers:
 class _Asked:
     """What the model answers about the pictures."""
 
-    def __init__(self, encoder: Encoder, rows: NDArray[np.float32], words: Words, crowd: Crowd) -> None:
+    def __init__(
+        self, encoder: Encoder, rows: NDArray[np.float32], words: BiasVocabulary, crowd: GroupAssignment
+    ) -> None:
         self.encoder, self.rows, self.words, self.crowd = encoder, rows, words, crowd
 
     def shares(self, classes: Mapping[str, Sequence[str]]) -> Floats:
         """How probably each class is the answer, (N, C): 1 for the best, parts where several tie."""
-        return answer_shares(self._fitted(classes).cosines(self.rows))
+        return answer_probabilities(self._fitted(classes).cosines(self.rows))
 
     def values(self, role: str) -> Floats:
         """How probably each value of a role is the answer, (N, C)."""
@@ -194,20 +196,24 @@ class _Asked:
         place = {name: column for column, name in enumerate(every)}
         return {kind: shares[:, [place[name] for name in classes]].sum(1) for kind, classes in kinds.items()}
 
-    def labels(self, by: str, thresholds: Sequence[float], tests: Mapping[str, Any]) -> Attached | None:
+    def labels(
+        self, by: str, thresholds: Sequence[float], tests: Mapping[str, Any]
+    ) -> LabelUseComparison | None:
         """The use of labels by the groups of a role."""
         labels = self.words.labels
         if len(labels) < 2:
             return None
         probabilities = self._fitted(self.words.phrases(labels)).predict_proba(self.rows)
         names, codes = self.crowd.names[by], self.crowd.codes[by]
-        return attached(probabilities, list(labels), names, codes, by, thresholds=thresholds, **tests)
+        return compare_label_use(
+            probabilities, list(labels), names, codes, by, thresholds=thresholds, **tests
+        )
 
     def _fitted(self, classes: Mapping[str, Sequence[str]]) -> ZeroShotClassifier:
         return ZeroShotClassifier(self.encoder, templates=None).fit(classes)
 
 
-def _accuracy(crowd: Crowd, answers: Answers, reference: str) -> Iterator[Accuracy]:
+def _accuracy(crowd: GroupAssignment, answers: Answers, reference: str) -> Iterator[GroupAccuracy]:
     """Tables 3 and 4: everyone of the reference, and everyone else; without such a group, everyone."""
     races = crowd.names.get("race", ())
     place = races.index(reference) if reference in races and len(races) > 1 else None
@@ -225,10 +231,10 @@ def _accuracy(crowd: Crowd, answers: Answers, reference: str) -> Iterator[Accura
                     chance = chance if group == reference else 1 - chance
                 known = mine & ~np.isnan(hits)
                 if known.any():
-                    yield Accuracy(method, group, role, proportion(hits[known]), chance)
+                    yield GroupAccuracy(method, group, role, proportion(hits[known]), chance)
 
 
-def _genders(crowd: Crowd, answers: Answers) -> Iterator[Genders]:
+def _genders(crowd: GroupAssignment, answers: Answers) -> Iterator[GenderAccuracy]:
     """Table 5: accuracy of gender by race and gender."""
     if "race" not in crowd.names or "gender" not in crowd.names:
         return
@@ -245,11 +251,14 @@ def _genders(crowd: Crowd, answers: Answers) -> Iterator[Genders]:
                 if (mine & (gender == place)).any()
             }
             if cells:
-                yield Genders(method, group, cells, proportion(hits[mine & (gender >= 0)]))
+                yield GenderAccuracy(method, group, cells, proportion(hits[mine & (gender >= 0)]))
 
 
 def _gaps(
-    crowd: Crowd, answers: Mapping[str, Floats], harm: Mapping[str, Floats], tests: Mapping[str, Any]
+    crowd: GroupAssignment,
+    answers: Mapping[str, Floats],
+    harm: Mapping[str, Floats],
+    tests: Mapping[str, Any],
 ) -> list[Disparity]:
     """Every measure by every attribute it is compared in."""
     attributes = crowd.attributes()
@@ -267,13 +276,15 @@ def _gaps(
     return found
 
 
-def _alike(crowd: Crowd, attribute: str) -> dict[str, Any]:
+def _alike(crowd: GroupAssignment, attribute: str) -> dict[str, Any]:
     """The strata that a gap by an attribute is adjusted for, as keywords of `disparities`."""
     strata = crowd.strata(attribute)
     return {} if strata is None else {"strata": strata[0], "adjusted_for": strata[1]}
 
 
-def _changes(crowd: Crowd, before: Mapping[str, Floats], after: Mapping[str, Floats]) -> Iterator[Change]:
+def _changes(
+    crowd: GroupAssignment, before: Mapping[str, Floats], after: Mapping[str, Floats]
+) -> Iterator[AddedClassEffect]:
     """Table 7: the same shares with classes added, by age where it is known."""
     names, codes = crowd.attributes()["age" if "age" in crowd.names else next(iter(crowd.names))]
     for kind in before:
@@ -282,4 +293,4 @@ def _changes(crowd: Crowd, before: Mapping[str, Floats], after: Mapping[str, Flo
             if mine.any():
                 one, other = before[kind][mine], after[kind][mine]
                 out, into = int((one > other).sum()), int((one < other).sum())
-                yield Change(kind, name, proportion(one), proportion(other), out, into)
+                yield AddedClassEffect(kind, name, proportion(one), proportion(other), out, into)

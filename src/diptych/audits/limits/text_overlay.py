@@ -28,7 +28,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True, eq=False)
-class Written(ImageDataset):
+class OverlaidDataset(ImageDataset):
     """A data set with a text on every picture; one that cannot be read stays what it is, and fails later.
 
     Attributes

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.audits.bias.people import People, coded
-from diptych.audits.bias.tables import listed
-from diptych.audits.bias.words import both
+from diptych.audits.bias.attribute_table import listed
+from diptych.audits.bias.people import PeopleDataset, group_codes
+from diptych.audits.bias.vocabulary import both
 from diptych.errors import DataError, InputError
 
 ROLES = ("race", "gender", "age")
 CROSSED = "race and gender"
 
 
-def roles(people: People, columns: Mapping[str, str]) -> dict[str, str]:
+def roles(people: PeopleDataset, columns: Mapping[str, str]) -> dict[str, str]:
     """Role -> column, for the roles there are: those named, and columns that are called like a role.
 
     Raises
@@ -49,7 +49,7 @@ def roles(people: People, columns: Mapping[str, str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Crowd:
+class GroupAssignment:
     """N pictures and their groups.
 
     Attributes
@@ -67,10 +67,14 @@ class Crowd:
     positions: NDArray[np.intp]
 
     @classmethod
-    def of(cls, people: People, used: Mapping[str, str], positions: NDArray[np.intp]) -> Crowd:
+    def of(
+        cls, people: PeopleDataset, used: Mapping[str, str], positions: NDArray[np.intp]
+    ) -> GroupAssignment:
         """The pictures at these positions, by the columns of these roles."""
         found = {
-            role: coded([people.values(column)[place] for place in positions], f"{people.table}: {column!r}")
+            role: group_codes(
+                [people.values(column)[place] for place in positions], f"{people.table}: {column!r}"
+            )
             for role, column in used.items()
         }
         return cls(

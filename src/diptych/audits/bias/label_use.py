@@ -59,7 +59,7 @@ class LabelUse:
 
 
 @dataclass(frozen=True)
-class Attached:
+class LabelUseComparison:
     """The use of every label at every threshold by the groups of one attribute.
 
     Attributes
@@ -80,12 +80,12 @@ class Attached:
     per_picture: Sequence[float]
     uses: Sequence[LabelUse]
 
-    def among(self, tests: int) -> Attached:
+    def among(self, tests: int) -> LabelUseComparison:
         """The same as one of several tests of a page: p times their number."""
         return replace(self, uses=tuple(replace(one, p=min(1.0, one.p * tests)) for one in self.uses))
 
 
-def attached(
+def compare_label_use(
     probabilities: NDArray[np.floating],
     labels: Sequence[str],
     names: Sequence[str],
@@ -96,7 +96,7 @@ def attached(
     minimum: int = MINIMUM,
     shuffles: int = SHUFFLES,
     seed: int = 0,
-) -> Attached | None:
+) -> LabelUseComparison | None:
     """Compare the use of labels between the groups of one attribute; None with fewer than two ranked groups.
 
     Parameters
@@ -115,7 +115,7 @@ def attached(
     Examples
     --------
     >>> rows = np.tile([[0.9, 0.1], [0.1, 0.9]], (40, 1))
-    >>> found = attached(rows, ["doctor", "nurse"], ["men", "women"], np.tile([0, 1], 40), "toy",
+    >>> found = compare_label_use(rows, ["doctor", "nurse"], ["men", "women"], np.tile([0, 1], 40), "toy",
     ...                  thresholds=(0.5,), shuffles=999)
     >>> [(one.label, one.high, round(one.chi2), one.p) for one in found.uses]
     [('doctor', 'men', 80, 0.001), ('nurse', 'women', 80, 0.001)]
@@ -136,7 +136,7 @@ def attached(
     for column, (label, threshold) in enumerate((x, y) for x in labels for y in thresholds):
         shares = {names[place]: proportion(flat[codes[mine] == place, column]) for place in ranked}
         uses.append(LabelUse(label, threshold, shares, float(chi2[column]), float(p[column])))
-    return Attached(
+    return LabelUseComparison(
         attribute,
         {names[place]: int(sizes[place]) for place in ranked},
         tuple(thresholds),

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from diptych.audits.drawn import Drawn, drawn
+from diptych.audits.generated_images import GeneratedDataset, generated_dataset
 from diptych.audits.limits import scenes
 from diptych.errors import DataError, InputError
 
@@ -22,7 +22,7 @@ SIZES = ("things of one size", "one area in all")
 GROUNDS = ("plain background", "textured background")
 
 
-def number_of(name: str, where: str = "the data") -> int:
+def parse_number(name: str, where: str = "the data") -> int:
     """The number that a class name says, in digits or in words.
 
     Raises
@@ -32,7 +32,7 @@ def number_of(name: str, where: str = "the data") -> int:
 
     Examples
     --------
-    >>> number_of("3"), number_of("three"), number_of("count 7")
+    >>> parse_number("3"), parse_number("three"), parse_number("count 7")
     (3, 3, 7)
     """
     said = name.lower().split()[-1] if name.split() else ""
@@ -81,7 +81,7 @@ def plural(shape: str) -> str:
     return shape + ("es" if shape.endswith("s") else "s")
 
 
-def draw_counts(most: int, each: int, seed: int) -> Drawn:
+def draw_counts(most: int, each: int, seed: int) -> GeneratedDataset:
     """`each` pictures of every count from 1 to `most`; all ways of drawing come equally often.
 
     Raises
@@ -99,7 +99,7 @@ def draw_counts(most: int, each: int, seed: int) -> Drawn:
         raise InputError(
             f"counts up to {most}, {each} pictures each: expected 2 to {len(WORDS) - 1}, and 1 or more"
         )
-    return drawn(
+    return generated_dataset(
         "drawn counts",
         lambda index: scenes.draw(scene(index, most, seed)),
         [index % most for index in range(most * each)],
@@ -122,10 +122,10 @@ def scene(index: int, most: int, seed: int) -> scenes.Scene:
     colour = list(scenes.COLOURS)[int(rng.integers(len(scenes.COLOURS)))]
     largest = 0.55 / math.sqrt(most)  # so that as many as there may be find their places
     size = largest * (rng.uniform(0.6, 1.0) if sizes == SIZES[0] else math.sqrt(most / count))
-    places = scenes.scatter(rng, [size] * count)
+    places = scenes.random_positions(rng, [size] * count)
     textured = 0 if ground == GROUNDS[0] else 1 + int(rng.integers(len(scenes.BACKGROUNDS) - 1))
     return scenes.Scene(
-        tuple(scenes.Thing(shape, colour, x, y, size) for x, y in places),
+        tuple(scenes.SceneObject(shape, colour, x, y, size) for x, y in places),
         scenes.BACKGROUNDS[textured],
         int(rng.integers(2**31)),
     )

@@ -17,7 +17,7 @@ from diptych.files.disk import write_bytes
 from diptych.files.text_files import read_text_file
 
 
-def near_groups(rows: NDArray[np.float32], count: int) -> list[list[int]]:
+def group_similar_classes(rows: NDArray[np.float32], count: int) -> list[list[int]]:
     """Groups of rows by average linkage (Sokal and Michener 1958), in the order of their first members.
 
     What all rows have in common is taken away first: it is the same for near and distant ones.
@@ -36,7 +36,7 @@ def near_groups(rows: NDArray[np.float32], count: int) -> list[list[int]]:
 
     Examples
     --------
-    >>> near_groups(np.float32([[1, 0, 0], [0, 1, 0], [0.9, 0.1, 0], [0, 0.9, 0.1]]), 2)
+    >>> group_similar_classes(np.float32([[1, 0, 0], [0, 1, 0], [0.9, 0.1, 0], [0, 0.9, 0.1]]), 2)
     [[0, 2], [1, 3]]
     """
     if not 1 <= count <= len(rows):
@@ -65,10 +65,10 @@ def load_groups(path: str | Path) -> dict[str, list[str]]:
     DataError
         The file cannot be read, or is no such JSON.
     """
-    return lists_of_texts(path, "groups", "group -> classes")
+    return read_text_lists(path, "groups", "group -> classes")
 
 
-def lists_of_texts(path: str | Path, what: str, form: str) -> dict[str, list[str]]:
+def read_text_lists(path: str | Path, what: str, form: str) -> dict[str, list[str]]:
     """JSON with a list of texts under every name; DataError where it is anything else."""
     try:
         told = json.loads(read_text_file(Path(path)))
@@ -82,7 +82,7 @@ def lists_of_texts(path: str | Path, what: str, form: str) -> dict[str, list[str
     return told
 
 
-def places_of(groups: Mapping[str, Sequence[str]], class_names: Sequence[str]) -> dict[str, list[int]]:
+def class_indices(groups: Mapping[str, Sequence[str]], class_names: Sequence[str]) -> dict[str, list[int]]:
     """Groups as positions of classes.
 
     Raises
@@ -92,7 +92,7 @@ def places_of(groups: Mapping[str, Sequence[str]], class_names: Sequence[str]) -
 
     Examples
     --------
-    >>> places_of({"pets": ["cat", "dog"]}, ["dog", "cat", "car"])
+    >>> class_indices({"pets": ["cat", "dog"]}, ["dog", "cat", "car"])
     {'pets': [0, 1]}
     """
     place = {name: index for index, name in enumerate(class_names)}

@@ -81,17 +81,17 @@ class Audit:
         return Report(self.title, found, self.to_dict(), self.facts)
 
 
-def beside(verdict: Verdict) -> str:
+def verdict_cell(verdict: Verdict) -> str:
     """A verdict as a cell of a table.
 
     Examples
     --------
-    >>> beside("at"), beside("not enough to say")
+    >>> verdict_cell("at"), verdict_cell("not enough to say")
     ('at chance', 'not enough to say')
     """
     return verdict if verdict == NOT_ENOUGH else f"{verdict} chance"
 
 
-def bars(figures: Mapping[str, Estimate]) -> dict[str, tuple[float, float | None, float | None]]:
+def estimate_bars(figures: Mapping[str, Estimate]) -> dict[str, tuple[float, float | None, float | None]]:
     """Estimates as `reports.Bars` takes them."""
     return {name: (one.value, one.low, one.high) for name, one in figures.items()}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn(ImageDataset):
+class GeneratedDataset(ImageDataset):
     """A data set whose pictures are drawn.
 
     Attributes
@@ -39,14 +39,14 @@ class Drawn(ImageDataset):
         return tuple(hashlib.blake2b(key.encode(), digest_size=DIGEST_BYTES).digest() for key in self.keys)
 
 
-def drawn(
+def generated_dataset(
     name: str,
     draw: Callable[[int], Image],
     labels: Sequence[int],
     class_names: Sequence[str],
     *,
     made: str,
-) -> Drawn:
+) -> GeneratedDataset:
     """A data set of drawn pictures, one per label.
 
     Parameters
@@ -64,9 +64,10 @@ def drawn(
     Examples
     --------
     >>> from PIL import Image
-    >>> red = drawn("red", lambda i: Image.new("RGB", (8, 8), "red"), [0, 0], ["red"], made="v1 seed 0")
-    >>> [key for key, _ in red], red.fingerprint[:7]
+    >>> image = Image.new("RGB", (8, 8), "red")
+    >>> dataset = generated_dataset("red", lambda i: image, [0, 0], ["red"], made="v1 seed 0")
+    >>> [key for key, _ in dataset], dataset.fingerprint[:7]
     (['v1 seed 0/0.png', 'v1 seed 0/1.png'], 'blake2b')
     """
     entries = tuple(Entry(Path(name), PurePosixPath(f"{made}/{i}.png"), 0) for i in range(len(labels)))
-    return Drawn(name, entries, np.asarray(labels, dtype=np.int64), tuple(class_names), draw)
+    return GeneratedDataset(name, entries, np.asarray(labels, dtype=np.int64), tuple(class_names), draw)

@@ -17,7 +17,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Rows: TypeAlias = NDArray[np.float32]
 
 
-def text_rows(encoder: Encoder, answers: Sequence[Sequence[str]]) -> Rows:
+def answer_embeddings(encoder: Encoder, answers: Sequence[Sequence[str]]) -> Rows:
     """One unit row per answer: the mean on the sphere over its wordings, (C, dim).
 
     A text that comes in many answers is encoded once.
@@ -30,12 +30,12 @@ def text_rows(encoder: Encoder, answers: Sequence[Sequence[str]]) -> Rows:
     return sphere_mean(rows[flat], starts)
 
 
-def answer_shares(scores: NDArray[np.floating]) -> Floats:
+def answer_probabilities(scores: NDArray[np.floating]) -> Floats:
     """How probably each answer is given, (N, C): all of it to the best, or parts where several tie.
 
     Examples
     --------
-    >>> answer_shares(np.array([[0.1, 0.9, 0.2], [0.5, 0.5, 0.1]])).tolist()
+    >>> answer_probabilities(np.array([[0.1, 0.9, 0.2], [0.5, 0.5, 0.1]])).tolist()
     [[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]]
     """
     best = scores >= scores.max(axis=1, keepdims=True) - ROUNDING
@@ -43,9 +43,9 @@ def answer_shares(scores: NDArray[np.floating]) -> Floats:
     return found
 
 
-def hits_of(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> Floats:
+def top1_hits(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> Floats:
     """Probability that the answer is the right one, (N,)."""
-    found: Floats = answer_shares(scores)[np.arange(len(labels)), labels]
+    found: Floats = answer_probabilities(scores)[np.arange(len(labels)), labels]
     return found
 
 

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from diptych.audits.bias.tables import listed
+from diptych.audits.bias.attribute_table import listed
 from diptych.errors import DataError
 from diptych.files.text_files import read_text_file
 
@@ -23,7 +23,7 @@ _TOLD = ("note", "source")  # for people who read the file
 
 
 @dataclass(frozen=True)
-class Words:
+class BiasVocabulary:
     """How an audit says things.
 
     Attributes
@@ -111,13 +111,13 @@ def with_article(phrase: str) -> str:
 
 
 @cache
-def default_words() -> Words:
+def default_vocabulary() -> BiasVocabulary:
     """FairFace's classes and the paper's, as `data/faces.json` has them."""
     text = (files("diptych.audits") / "data" / "faces.json").read_text(encoding="utf-8")
     return _words({name: part for name, part in json.loads(text).items() if name in _PARTS})
 
 
-def read_words(path: str | Path) -> Words:
+def read_vocabulary(path: str | Path) -> BiasVocabulary:
     """The default words with the parts that a JSON file gives in place of theirs.
 
     Raises
@@ -144,7 +144,7 @@ def read_words(path: str | Path) -> Words:
             raise DataError(
                 f"{path}: {name!r} is not of the form expected: {_FORMS.get(name, _FORMS['race'])}"
             )
-    return _words(parts, default_words())
+    return _words(parts, default_vocabulary())
 
 
 _FORMS = {
@@ -162,8 +162,8 @@ def _fits(name: str, part: Any) -> bool:
     return isinstance(part, dict) and all(isinstance(x, str) and x.strip() for x in part.values())
 
 
-def _words(parts: Mapping[str, Any], before: Words | None = None) -> Words:
+def _words(parts: Mapping[str, Any], before: BiasVocabulary | None = None) -> BiasVocabulary:
     made: dict[str, Any] = {
         name: tuple(part) if name == "templates" else part for name, part in parts.items()
     }
-    return Words(**made) if before is None else replace(before, **made)
+    return BiasVocabulary(**made) if before is None else replace(before, **made)

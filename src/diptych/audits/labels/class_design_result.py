@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diptych.audits.labels.label_words import Warned
-from diptych.audits.outcome import Audit
+from diptych.audits.base import Audit
+from diptych.audits.labels.label_words import LabelWarning
 from diptych.reports import Bars, Cell, Estimate, Section, Table
 
 _SHOWN = 20
@@ -36,7 +36,7 @@ class LabelFigures:
 
 
 @dataclass(frozen=True)
-class NearPair:
+class NearLabels:
     """Two labels that lie far nearer to each other than pairs usually do.
 
     Attributes
@@ -57,7 +57,7 @@ class NearPair:
 
 
 @dataclass(frozen=True)
-class Move:
+class LabelChange:
     """A picture that gets another label.
 
     Attributes
@@ -75,7 +75,7 @@ class Move:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ClassDesign(Audit):
+class ClassDesignAudit(Audit):
     """A list of labels, looked through.
 
     Attributes
@@ -104,12 +104,12 @@ class ClassDesign(Audit):
     n: int
     figures: Sequence[LabelFigures]
     pull_bound: float
-    pairs: Sequence[NearPair]
+    pairs: Sequence[NearLabels]
     unsure: Estimate | None
-    warned: Sequence[Warned]
+    warned: Sequence[LabelWarning]
     added: Sequence[str]
     removed: Sequence[str]
-    moves: Sequence[Move]
+    moves: Sequence[LabelChange]
 
     @property
     def title(self) -> str:
@@ -117,7 +117,7 @@ class ClassDesign(Audit):
         return f"Class design: {len(self.labels)} labels"
 
     @property
-    def serious(self) -> list[Warned]:
+    def serious(self) -> list[LabelWarning]:
         """What should be mended before the labels are used."""
         return [one for one in self.warned if one.severity == "serious"]
 

@@ -13,9 +13,9 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.audits.asking import Floats, answer_shares, hits_of, text_rows
-from diptych.audits.labels.groups import near_groups, places_of
-from diptych.audits.outcome import Audit, bars, beside
+from diptych.audits.base import Audit, estimate_bars, verdict_cell
+from diptych.audits.labels.class_groups import class_indices, group_similar_classes
+from diptych.audits.prompt_scores import Floats, answer_embeddings, answer_probabilities, top1_hits
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
@@ -32,7 +32,7 @@ _MOST_CONFUSED = 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Fine(Audit):
+class FineGrainedAudit(Audit):
     """How well near classes are told apart.
 
     Attributes
@@ -91,11 +91,12 @@ class Fine(Audit):
             ["as many distant ones", self.distant, self.distant_chance],
         ]
         groups: list[list[Cell]] = [
-            [name, len(self.groups[name]), one, chance, beside(self.verdicts[f"group {name}"])]
+            [name, len(self.groups[name]), one, chance, verdict_cell(self.verdicts[f"group {name}"])]
             for name, (one, chance) in sorted(self.each.items(), key=lambda pair: pair[1][0].value)
         ]
         plot = Bars(
-            values=bars({name: one for name, (one, _) in self.each.items()}), x="accuracy in the group"
+            values=estimate_bars({name: one for name, (one, _) in self.each.items()}),
+            x="accuracy in the group",
         )
         how = "by the model's own texts" if self.by_texts else "from the file"
         return [
@@ -160,7 +161,7 @@ class Fine(Audit):
         return Table(["class", "called", "times", "share of the class"], rows)
 
 
-def audit_fine(
+def audit_fine_grained(
     encoder: Encoder,
     dataset: ImageDataset,
     *,
@@ -169,7 +170,7 @@ def audit_fine(
     templates: str | Sequence[str] = "plain",
     seed: int = 0,
     **settings: Unpack[Settings],
-) -> Fine:
+) -> FineGrainedAudit:
     """Name pictures among near classes and among distant ones.
 
     Parameters
@@ -194,13 +195,13 @@ def audit_fine(
         Groups with unknown classes.
     """
     names = dataset.class_names
-    weights = text_rows(encoder, [expand([name], templates) for name in names])
+    weights = answer_embeddings(encoder, [expand([name], templates) for name in names])
     places = _places(weights, names, groups, count)
     setup = Setup.of(**settings)
     found = setup.embed(encoder, dataset)
     labels = dataset.labels[found.positions]
     scores = found.rows @ weights.T
-    shares, hits = answer_shares(scores), hits_of(scores, labels)
+    shares, hits = answer_probabilities(scores), top1_hits(scores, labels)
     owner = np.full(len(names), -1)
     for number, members in enumerate(places.values()):
         owner[members] = number
@@ -208,7 +209,7 @@ def audit_fine(
     if not len(rows):
         raise InputError(f"no picture of {dataset.name} is of a class in a group")
     own = _own_group(owner, labels[rows])  # (n, C)
-    near = hits_of(np.where(own, scores[rows], -np.inf), labels[rows])
+    near = top1_hits(np.where(own, scores[rows], -np.inf), labels[rows])
     size = own.sum(axis=1)
     many = np.minimum(size, len(names) - size + 1)  # a group may hold more classes than there are outside
     rng = np.random.default_rng([seed, 500])
@@ -222,7 +223,7 @@ def audit_fine(
         "cost of nearness": paired_claim(distant, inner),
         **{f"group {name}": against_chance(*pair) for name, pair in each.items()},
     }
-    return Fine(
+    return FineGrainedAudit(
         verdicts=decide(claims),
         facts=setup.facts(encoder, dataset),
         failures=found.failures,
@@ -254,10 +255,10 @@ def _places(
     """Groups of at least two classes, as positions."""
     if groups is None:
         wanted = max(2, round(len(names) / 3)) if count is None else count
-        lists = near_groups(weights, min(wanted, len(names)))
+        lists = group_similar_classes(weights, min(wanted, len(names)))
         found = {f"like {names[one[0]]}": one for one in lists}
     else:
-        found = places_of(groups, names)
+        found = class_indices(groups, names)
     found = {name: members for name, members in found.items() if len(members) > 1}
     if not found or any(len(members) == len(names) for members in found.values()):
         raise InputError(
@@ -298,7 +299,7 @@ def _drawn(
         order = np.where(allowed, rng.random(allowed.shape), np.inf)
         order[rows, labels] = -1.0
         chosen = order.argsort(axis=1).argsort(axis=1) < many[:, None]
-        total += hits_of(np.where(chosen, scores, -np.inf), labels)
+        total += top1_hits(np.where(chosen, scores, -np.inf), labels)
     return total / _DRAWS
 
 

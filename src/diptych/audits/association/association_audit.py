@@ -15,17 +15,22 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.audits.association.association_result import Association, Distance, Effect
-from diptych.audits.association.association_sets import Texts, WordTest, WordTests, default_tests
+from diptych.audits.association.association_result import AssociationAudit, AssociationEffect, GroupDistance
+from diptych.audits.association.association_sets import (
+    AssociationTest,
+    AssociationTests,
+    TextSet,
+    default_tests,
+)
 from diptych.audits.association.association_tests import (
-    effect,
+    association_scores,
     effect_size,
     group_distances,
-    nearer,
-    shuffled_p,
+    shuffle_p_values,
+    weat_effect,
 )
-from diptych.audits.bias.people import People, coded
-from diptych.audits.bias.tables import listed
+from diptych.audits.bias.attribute_table import listed
+from diptych.audits.bias.people import PeopleDataset, group_codes
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evaluation.protocols.settings import Settings, Setup
@@ -43,17 +48,17 @@ Rows = NDArray[np.float32]
 
 def audit_association(
     encoder: Encoder,
-    people: People | None = None,
+    people: PeopleDataset | None = None,
     *,
     attributes: Sequence[str] | None = None,
-    tests: WordTests | None = None,
+    tests: AssociationTests | None = None,
     templates: str | Sequence[str] = "plain",
     minimum: int = MINIMUM,
     level: float = 0.05,
     shuffles: int = SHUFFLES,
     seed: int = 0,
     **settings: Unpack[Settings],
-) -> Association:
+) -> AssociationAudit:
     """Test what groups of words, and of people in pictures, are associated with.
 
     Parameters
@@ -99,10 +104,10 @@ def audit_association(
         compared = _compared(people, attributes)
         for attribute in compared:
             values = [people.values(attribute)[place] for place in found.positions]
-            names, codes = coded(values, f"{people.table}: {attribute!r}")
+            names, codes = group_codes(values, f"{people.table}: {attribute!r}")
             seen.look(attribute, names, codes, found.rows, sets.pictures, said, minimum, shuffles, seed)
         seen.distances[:] = [replace(one, p=min(1.0, one.p * len(compared))) for one in seen.distances]
-    return Association(
+    return AssociationAudit(
         facts=setup.facts(encoder, *filter(None, [people])),
         failures=() if found is None else found.failures,
         dataset="" if people is None else people.name,
@@ -118,15 +123,15 @@ def audit_association(
     )
 
 
-def _worded(test: WordTest, said: _Said, shuffles: int, seed: int) -> Iterator[Effect]:
+def _worded(test: AssociationTest, said: _Said, shuffles: int, seed: int) -> Iterator[AssociationEffect]:
     """A test of texts; none where the test is one for pictures."""
     if test.x is not None and test.y is not None:
         sides = (test.x.name, test.y.name, test.a.name, test.b.name)
         rows = (said(test.x), said(test.y), said(test.a), said(test.b))
-        yield replace(effect(test.name, sides, *rows, shuffles, seed), control=test.control)
+        yield replace(weat_effect(test.name, sides, *rows, shuffles, seed), control=test.control)
 
 
-def _compared(people: People, attributes: Sequence[str] | None) -> list[str]:
+def _compared(people: PeopleDataset, attributes: Sequence[str] | None) -> list[str]:
     """The columns whose groups are compared."""
     if attributes is not None:
         for attribute in attributes:
@@ -149,8 +154,8 @@ def _compared(people: People, attributes: Sequence[str] | None) -> list[str]:
 class _Seen:
     """What the pictures of groups gave."""
 
-    effects: list[Effect]
-    distances: list[Distance]
+    effects: list[AssociationEffect]
+    distances: list[GroupDistance]
     small: dict[str, tuple[str, ...]]
 
     def look(
@@ -159,7 +164,7 @@ class _Seen:
         names: Sequence[str],
         codes: NDArray[np.int64],
         rows: Rows,
-        tests: Sequence[WordTest],
+        tests: Sequence[AssociationTest],
         said: _Said,
         minimum: int,
         shuffles: int,
@@ -183,16 +188,16 @@ def _pictured(
     names: Sequence[str],
     groups: NDArray[np.intp],
     rows: Rows,
-    tests: Sequence[WordTest],
+    tests: Sequence[AssociationTest],
     said: _Said,
     shuffles: int,
     seed: int,
-) -> Iterator[Effect]:
+) -> Iterator[AssociationEffect]:
     """Every test for two groups, or for each of several against all others; one set of shuffles for all."""
     if not tests:
         return
-    values = np.stack([nearer(rows, said(one.a), said(one.b)) for one in tests], axis=1)  # (n, T)
-    p = shuffled_p(values, groups, len(names), shuffles, seed)  # (G, T)
+    values = np.stack([association_scores(rows, said(one.a), said(one.b)) for one in tests], axis=1)  # (n, T)
+    p = shuffle_p_values(values, groups, len(names), shuffles, seed)  # (G, T)
     for place, name in enumerate(names[:1] if len(names) == 2 else names):
         other = names[1] if len(names) == 2 else "all others"
         mine = groups == place
@@ -200,10 +205,12 @@ def _pictured(
             size = effect_size(values[mine, column], values[~mine, column], seed)
             sides = (name, other, test.a.name, test.b.name)
             sizes, chance = (int(mine.sum()), int((~mine).sum())), float(p[place, column])
-            yield Effect(f"{attribute}, {test.name}", "pictures", *sides, size, *sizes, chance, chance)
+            yield AssociationEffect(
+                f"{attribute}, {test.name}", "pictures", *sides, size, *sizes, chance, chance
+            )
 
 
-def _corrected(effects: Sequence[Effect]) -> list[Effect]:
+def _corrected(effects: Sequence[AssociationEffect]) -> list[AssociationEffect]:
     """The same with p corrected for the number of those that are no controls (Holm 1979)."""
     tested = [place for place, one in enumerate(effects) if not one.control]
     found = list(effects)
@@ -219,7 +226,7 @@ class _Said:
         self._encoder, self._templates = encoder, templates
         self._known: dict[tuple[str, ...], Rows] = {}
 
-    def __call__(self, texts: Texts) -> Rows:
+    def __call__(self, texts: TextSet) -> Rows:
         if texts.texts not in self._known:
             labels = tuple(Label(text, (text,)) for text in texts.texts)
             found = learn(self._encoder, labels, templates=self._templates, best_text=False, against=None)
