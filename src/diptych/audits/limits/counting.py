@@ -224,10 +224,8 @@ def audit_counting(
     labels = np.array([numbers.index(named[pictures.labels[position]]) for position in positions])
     shares = answer_probabilities(scores[-1])
     distance = abs(np.subtract.outer(numbers, numbers))
-    accuracy = proportion(top1_hits(scores[-1], labels))
-    prompts = {
-        one: proportion(top1_hits(table, labels)) for one, table in zip(templates, scores, strict=False)
-    }
+    accuracies = [proportion(top1_hits(table, labels)) for table in scores]  # by template, then of their mean
+    accuracy, prompts = accuracies[-1], dict(zip(templates, accuracies, strict=False))
     ranges = _ranges(scores[-1], labels, numbers)
     ways = _by_condition(top1_hits(scores[-1], labels), how)
     chances = {f"numbers {name}": pair for name, pair in ranges.items()}

@@ -209,15 +209,12 @@ def audit_typographic(
         "right name": [names[label] for label in data.labels],
     }
     places = tuple(list(PLACES)[turn] for turn in rng.permutation(np.arange(count) % len(PLACES)))
-    side, border = max(encoder.input_size, 96), data.border
+    side = max(encoder.input_size, 96)
 
-    def written(said: Sequence[str], size: float) -> OverlaidDataset:
-        name = f"{data.name} {size:.2f}" if any(said) else data.name
-        return OverlaidDataset(
-            name, data.entries, data.labels, names, tuple(said), places, size, side, border=border
-        )
+    def overlaid(labels: Sequence[str], size: float) -> OverlaidDataset:
+        return _overlaid(data, labels, places, size, side)
 
-    plain = setup.embed(encoder, written([""] * count, 0.0))
+    plain = setup.embed(encoder, overlaid([""] * count, 0.0))
     read, clean = plain.positions, answer_probabilities(plain.rows @ weights.T)
     attacks: dict[str, dict[float, AttackResult]] = {kind: {} for kind in KINDS}
     labels = data.labels[read]
@@ -226,7 +223,7 @@ def audit_typographic(
     for kind in KINDS:
         target = labels if kind == "right name" else wrong[read]
         for size in sorted(sizes):
-            shares = answer_probabilities(setup.embed(encoder, written(texts[kind], size)).rows @ weights.T)
+            shares = answer_probabilities(setup.embed(encoder, overlaid(texts[kind], size)).rows @ weights.T)
             attacks[kind][size] = _attacked(shares, clean, labels, target)
             followed[kind][size] = shares[np.arange(len(read)), target]
     by_word, by_letters = followed["wrong name"], followed["random letters"]
@@ -235,7 +232,7 @@ def audit_typographic(
     return TypographicAudit(
         facts={**setup.facts(encoder, data), "Pictures enlarged to": f"{side} pixels at least"},
         failures=plain.failures,
-        samples=_samples([written(texts[kind], size) for kind in KINDS for size in sorted(sizes)], read),
+        samples=_samples([overlaid(texts[kind], size) for kind in KINDS for size in sorted(sizes)], read),
         dataset=data.name,
         chance=chance,
         clean=right,
@@ -243,6 +240,24 @@ def audit_typographic(
         attacks=attacks,
         places=_by_place(np.array(list(by_word.values())), np.array(places)[read]),
         word_effect={size: one.estimate for size, one in words.items()},
+    )
+
+
+def _overlaid(
+    data: ImageDataset, texts: Sequence[str], positions: tuple[str, ...], size: float, side: int
+) -> OverlaidDataset:
+    """The data set with a text written on every image."""
+    name = f"{data.name} {size:.2f}" if any(texts) else data.name
+    return OverlaidDataset(
+        name,
+        data.entries,
+        data.labels,
+        data.class_names,
+        tuple(texts),
+        positions,
+        size,
+        side,
+        border=data.border,
     )
 
 
