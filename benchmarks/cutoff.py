@@ -25,7 +25,7 @@ from common import arguments, machine
 from numpy.typing import NDArray
 
 import diptych
-from diptych.catalog.relevance import DEFAULT_CUTOFF, Background, Gauge
+from diptych.catalog.relevance import DEFAULT_CUTOFF, Background, RelevanceScale
 from diptych.datasets import CaptionDataset, load_captioned
 from diptych.embedding.batches import collect, embed_images, embed_texts
 from diptych.encoder import Encoder
@@ -133,7 +133,7 @@ def figures(
     encoder: Encoder, background: Background, pictures: Floats
 ) -> Mapping[str, Callable[[Floats], Floats]]:
     """What could be shown of a query's (Q, D) hits, each (Q, N), by name; ours first."""
-    gauge = Gauge.of(background, pictures)
+    gauge = RelevanceScale.of(background, pictures)
     beside = pictures @ background.rows.T  # (N, B)
     scale = encoder.logit_scale
     evidence = np.log(np.exp(scale * (beside - 1)).mean(axis=1)) + scale
@@ -217,7 +217,7 @@ def tell_small(
         rates = []
         for _ in range(DRAWS):
             few = draw.permutation(len(pictures))[:size]
-            gauge = Gauge.of(background, pictures[few])
+            gauge = RelevanceScale.of(background, pictures[few])
             asked = {"captions": here["captions"].rows[few]} | {
                 kind: one.rows for kind, one in absent.items()
             }
@@ -231,7 +231,7 @@ def tell_small(
 def tell_dogs(encoder: Encoder, background: Background, pictures: Floats, captions: Captions) -> None:
     """A collection in which everything fits one query."""
     dogs = pictures[Query("", True, (pattern("dog/dogs"),)).pictures(captions)]
-    gauge = Gauge.of(background, dogs)
+    gauge = RelevanceScale.of(background, dogs)
     print(f"\n| {len(dogs)} pictures of dogs, asked for | best figure | shown |")
     print("| --- | ---: | ---: |")
     asked = ("dogs", "a dog", "a dog playing outside", "a dog in the snow", "a cat", "a circuit board")
@@ -240,7 +240,7 @@ def tell_dogs(encoder: Encoder, background: Background, pictures: Floats, captio
         print(f"| {text} | {judged.max():.2f} | {(judged >= DEFAULT_CUTOFF).mean():.3f} |")
 
 
-def answers(gauge: Gauge, row: Floats, pictures: Floats) -> NDArray[np.bool_]:
+def answers(gauge: RelevanceScale, row: Floats, pictures: Floats) -> NDArray[np.bool_]:
     """Which pictures the default cut-off shows."""
     return gauge.relevance(pictures @ row, pictures, size=len(pictures)) >= DEFAULT_CUTOFF
 
@@ -287,10 +287,11 @@ def main() -> None:
     queries = read_queries(QUERIES)
     here = there(encoder, dataset.captions, queries)
     absent = missing(encoder, dataset.captions, queries)
-    gauge = Gauge.of(background, pictures)
+    gauge = RelevanceScale.of(background, pictures)
     size = len(pictures)
     print(
-        f"levels, in spreads of {gauge.spread:.4f}: noise {gauge.noise(size):.2f}, fit {gauge.fit(size):.2f}"
+        f"levels, in spreads of {gauge.spread:.4f}: noise {gauge.noise(size):.2f}, "
+        f"match {gauge.match(size):.2f}"
     )
     ways = figures(encoder, background, pictures)
     tell_areas(ways, here, absent)

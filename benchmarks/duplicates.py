@@ -28,8 +28,8 @@ from planted_copies import PART, SAME, Planted, pictures_of, plant
 
 import diptych
 from diptych.catalog import Store, index_pictures
-from diptych.catalog.duplicates.finding import Groups, find_duplicates
-from diptych.catalog.duplicates.groups import Group
+from diptych.catalog.duplicates.finding import DuplicateGroups, find_duplicates
+from diptych.catalog.duplicates.groups import DuplicateGroup
 
 PACKS = (
     *("flickr8k-train-000001.tar", "flickr8k-train-000002.tar", "flickr8k-val.tar", "flickr8k-test.tar"),
@@ -145,7 +145,7 @@ def ours(folder: Path, catalog: Path, model: str, planted: list[Planted]) -> dic
         store.close()
 
 
-def pairs_of(found: Groups, folder: Path) -> dict[Pair, str]:
+def pairs_of(found: DuplicateGroups, folder: Path) -> dict[Pair, str]:
     """Every pair that the groups hold evidence for, by the files' names, and its tier."""
     told: dict[Pair, str] = {}
     for group in found.groups:
@@ -155,7 +155,7 @@ def pairs_of(found: Groups, folder: Path) -> dict[Pair, str]:
     return told
 
 
-def evidence(group: Group) -> list[tuple[Path, Path, str]]:
+def evidence(group: DuplicateGroup) -> list[tuple[Path, Path, str]]:
     """(file, file, tier) of a group: each with each, but for parts, which are parts of the first."""
     if group.tier != "part":
         files = [member.file for member in group.members]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.vectors.exact import nearest_exact
-from diptych.vectors.nearest import Nearest
+from diptych.vectors.nearest import NearestNeighbours
 from diptych.vectors.segments import Segments
 
 Work = dict[str, Any]
@@ -85,16 +85,16 @@ def build(work: Work, segments: Segments, texts: Floats) -> Work:
     from diptych.vectors.ivf_build import build_ivf
 
     report = build_ivf(segments, Path(work["index"]), texts)
-    return {"told": report.told(), "seconds": report.seconds, "peak": peak(), "settings": [
+    return {"told": report.summary(), "seconds": report.seconds, "peak": peak(), "settings": [
         [one.k, one.probes, one.candidates] for one in report.head.settings
     ]}  # fmt: skip
 
 
 def ours(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
     """As a search does it, with and without filters."""
-    near = Nearest(segments, Path(work["index"]), exact_rows=work["exact_rows"])
-    if near.trouble:
-        sys.exit(near.trouble)
+    near = NearestNeighbours(segments, Path(work["index"]), exact_rows=work["exact_rows"])
+    if near.index_error:
+        sys.exit(near.index_error)
     told = _measured(lambda queries: near.search(queries, K)[0], texts, true)
     two_hundred = timed(lambda n: near.search(texts[n : n + 1], 200), len(texts))
     filtered = {}
@@ -170,7 +170,7 @@ def usearch(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
 
 def first_answer(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
     """Open, and answer one question; search.py's clock runs from before this process began."""
-    near = Nearest(segments, Path(work["index"]), exact_rows=work["exact_rows"])
+    near = NearestNeighbours(segments, Path(work["index"]), exact_rows=work["exact_rows"])
     return {"rows": near.search(texts[:1], K)[0].tolist()}
 
 

@@ -18,10 +18,10 @@ from common import arguments, machine
 from PIL import Image, ImageDraw, ImageFont
 from planted_copies import SAME, Random, pictures_of, saved
 
-from diptych.matching.closer import Closer, confirmed
-from diptych.matching.parts import Glance, small_grey
-from diptych.matching.pixels import Look
-from diptych.matching.verdicts import judge, suspect
+from diptych.matching.detail_view import DetailView, confirm_same_image
+from diptych.matching.parts import GreyThumbnail, small_grey
+from diptych.matching.pixels import Thumbnail
+from diptych.matching.verdicts import judge_pair, screen_pair
 from diptych.media import load_image
 
 PACKS = ("flickr8k-train-000001.tar", "flickr8k-train-000002.tar", "imagenet-sample-1000.tar")
@@ -64,12 +64,12 @@ def report(what: str, pairs: list[tuple[Image.Image, bytes]]) -> None:
 
 def same(a: Image.Image, b: Image.Image) -> tuple[bool, bool]:
     """Whether two are called the same picture, by the first look, and by the closer one."""
-    looks = [Look.of(one) for one in (a, b)]
-    glances = [Glance(small_grey(look)) for look in looks]
-    verdict = judge(looks[0], looks[1], suspect(glances[0], glances[1], parts=False))
+    looks = [Thumbnail.of(one) for one in (a, b)]
+    glances = [GreyThumbnail(small_grey(look)) for look in looks]
+    verdict = judge_pair(looks[0], looks[1], screen_pair(glances[0], glances[1], parts=False))
     if verdict is None or verdict.tier != "picture":
         return False, False
-    return True, confirmed(verdict, Closer.of(a), Closer.of(b)).tier == "picture"
+    return True, confirm_same_image(verdict, DetailView.of(a), DetailView.of(b)).tier == "picture"
 
 
 def stored(image: Image.Image, random: Random, *, half: bool = False) -> bytes:

@@ -17,7 +17,7 @@ from common import arguments, machine
 from numpy.typing import NDArray
 
 import diptych
-from diptych.catalog.relevance import DEFAULT_CUTOFF, Background, Gauge
+from diptych.catalog.relevance import DEFAULT_CUTOFF, Background, RelevanceScale
 from diptych.catalog.tags.tagging import LEAST
 from diptych.cli.shared.labels import prompts_for
 from diptych.datasets import load_captioned
@@ -70,7 +70,7 @@ def main() -> None:
     true = np.array([[bool(re.search(words, text)) for words in WORDS.values()] for text in captions])
     classifier = ZeroShotClassifier(encoder, templates=None, activation="softmax", multi_label=True)
     judged = classifier.fit(prompts_for(list(WORDS))).predict_proba(rows)
-    gauge = Gauge.of(Background.of(encoder), rows)
+    gauge = RelevanceScale.of(Background.of(encoder), rows)
     cosines = rows @ classifier.weights_.T
     shown = np.stack([gauge.relevance(one, rows, size=len(rows)) for one in cosines.T], axis=1)
     print(f"{len(rows):,} pictures, {len(WORDS)} labels, each in captions of {true.mean():.3f} of them\n")

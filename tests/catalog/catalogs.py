@@ -40,11 +40,13 @@ def index(catalog: Place, *paths: Path, encoder: Encoder | None = None, **option
 
 def search(catalog: Place, query: str, *, encoder: Encoder | None = None) -> list[str]:
     """Names of the files found, best first, whatever fits."""
-    from diptych.catalog import Options
+    from diptych.catalog import SearchOptions
 
     store = Store.open(catalog)
     try:
-        answer = Searcher(store, encoder or ToyEncoder()).search(query, Options(cutoff=None, collapse=False))
+        answer = Searcher(store, encoder or ToyEncoder()).search(
+            query, SearchOptions(cutoff=None, collapse=False)
+        )
         return [hit.entry.path.name for hit in answer.hits]
     finally:
         store.close()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from diptych.errors import CatalogError, InputError, MissingExtraError, SaveError
 from diptych.vectors import ivf_build
 from diptych.vectors.exact import rerank
-from diptych.vectors.ivf import HEAD, Head, Ivf, Kept, collection_hash
+from diptych.vectors.ivf import HEAD, IvfHeader, IvfIndex, RowFilter, collection_hash
 from diptych.vectors.ivf_build import build_ivf
 from diptych.vectors.segments import Segments
 from tests.catalog.spaces_of_rows import by_hand, pictures_and_texts, recall, segments_of
@@ -39,8 +39,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, texts: np.ndarray) -> tuple[
     return segments, folder / "ivf"
 
 
-def opened(built: tuple[Segments, Path]) -> Ivf:
-    ivf = Ivf.open(built[1], built[0])
+def opened(built: tuple[Segments, Path]) -> IvfIndex:
+    ivf = IvfIndex.open(built[1], built[0])
     assert ivf is not None
     return ivf
 
@@ -70,7 +70,7 @@ def test_queries_it_was_not_judged_with_find_their_neighbours(
         assert setting.recall >= ivf_build.TARGET
         assert setting.probes < ivf.head.lists  # else it is a scan
         found = [
-            rerank(segments, query, ivf.visit(query, setting).candidates, setting.k)[0]
+            rerank(segments, query, ivf.probe(query, setting).candidates, setting.k)[0]
             for query in texts[200:]
         ]
         true, _ = by_hand(segments, texts[200:], setting.k)
@@ -96,7 +96,7 @@ def test_a_build_can_be_repeated(built: tuple[Segments, Path], texts: np.ndarray
 def test_the_report_says_what_was_found(
     built: tuple[Segments, Path], texts: np.ndarray, tmp_path: Path
 ) -> None:
-    told = build_ivf(built[0], tmp_path, texts[:200]).told()
+    told = build_ivf(built[0], tmp_path, texts[:200]).summary()
     assert "6,000 rows in 310 lists" in told
     assert "200 text queries find 0.99" in told
 
@@ -125,7 +125,7 @@ def test_damaged_rows_are_no_neighbours(texts: np.ndarray, tmp_path: Path) -> No
     build_ivf(segments, tmp_path / "ivf", texts[:50])
     ivf = opened((segments, tmp_path / "ivf"))
     setting = ivf.head.settings[0]
-    found = rerank(segments, texts[60], ivf.visit(texts[60], setting).candidates, 10)[0]
+    found = rerank(segments, texts[60], ivf.probe(texts[60], setting).candidates, 10)[0]
     assert (found % 7 != 0).all()
 
 
@@ -133,13 +133,13 @@ def test_an_index_that_loses_neighbours_is_not_put_in_place(
     built: tuple[Segments, Path], texts: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segments, _ = built
-    whole = Ivf.ranked
+    whole = IvfIndex.search_lists
 
-    def losing(self: Ivf, *arguments: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    def losing(self: IvfIndex, *arguments: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
         rows, estimates = whole(self, *arguments, **options)
         return np.where(rows % 20 == 0, -1, rows), estimates  # one in twenty is never found
 
-    monkeypatch.setattr(Ivf, "ranked", losing)
+    monkeypatch.setattr(IvfIndex, "search_lists", losing)
     with pytest.raises(CatalogError, match="less than 98% of the nearest"):
         build_ivf(segments, tmp_path, texts[:200])
     assert list(tmp_path.iterdir()) == []
@@ -261,7 +261,7 @@ def test_a_damaged_index_is_refused(
     folder = copied(built, tmp_path / "ivf")
     damage(folder)
     with pytest.raises(CatalogError, match=message):
-        Ivf.open(folder, built[0])
+        IvfIndex.open(folder, built[0])
 
 
 @given(
@@ -280,7 +280,7 @@ def test_whatever_stands_in_the_head_is_read_or_refused(
     folder = tmp_path_factory.mktemp("ivf")
     (folder / HEAD).write_bytes(data)
     with pytest.raises(CatalogError, match="cannot be understood"):
-        Ivf.open(folder, built[0])
+        IvfIndex.open(folder, built[0])
 
 
 @pytest.mark.parametrize(
@@ -293,13 +293,13 @@ def test_a_head_with_one_field_wrong_is_refused(
     folder = copied(built, tmp_path / "ivf")
     change(folder, **{field: value})
     with pytest.raises(CatalogError):
-        Ivf.open(folder, built[0])
+        IvfIndex.open(folder, built[0])
 
 
 def test_an_index_of_another_collection_is_refused(built: tuple[Segments, Path], tmp_path: Path) -> None:
     other = segments_of(tmp_path, pictures_and_texts(ROWS, DIM, 1, seed=5)[0])
     with pytest.raises(CatalogError, match="built from other pictures"):
-        Ivf.open(built[1], other)
+        IvfIndex.open(built[1], other)
     assert collection_hash(other, 50) != collection_hash(built[0], 50)
 
 
@@ -310,21 +310,21 @@ def test_an_index_that_names_rows_it_cannot_hold_is_no_answer(
     wrong = (np.zeros((1, 5), np.float32), np.full((1, 5), ROWS))
     monkeypatch.setattr(ivf._index, "search", lambda *a, **o: wrong, raising=False)
     with pytest.raises(CatalogError, match=r"names row 6000 of 6,000"):
-        ivf.ranked(texts[:1], 3, 5)
+        ivf.search_lists(texts[:1], 3, 5)
 
 
 def test_lists_that_are_known_need_not_be_looked_for(built: tuple[Segments, Path], texts: np.ndarray) -> None:
     ivf = opened(built)
     setting = ivf.head.settings[0]
     for query in texts[:20]:
-        found, estimates = ivf.ranked(query[None], setting.probes, setting.candidates)
-        visit = ivf.visit(query, setting)
+        found, estimates = ivf.search_lists(query[None], setting.probes, setting.candidates)
+        visit = ivf.probe(query, setting)
         np.testing.assert_array_equal(visit.candidates, np.sort(found[0][found[0] >= 0]))
         assert visit.cut == pytest.approx(float(estimates[0, -1]), abs=1e-5)
 
 
 def test_no_index_is_none(built: tuple[Segments, Path], tmp_path: Path) -> None:
-    assert Ivf.open(tmp_path, built[0]) is None
+    assert IvfIndex.open(tmp_path, built[0]) is None
 
 
 def test_without_faiss_it_says_what_to_install(
@@ -334,7 +334,7 @@ def test_without_faiss_it_says_what_to_install(
     with pytest.raises(MissingExtraError, match=r"diptych\[search\]"):
         build_ivf(built[0], tmp_path, texts)
     with pytest.raises(MissingExtraError, match=r"diptych\[search\]"):
-        Ivf.open(*reversed(built))
+        IvfIndex.open(*reversed(built))
 
 
 # ------------------------------------------------------------------------------------------------- asking
@@ -344,11 +344,11 @@ def test_rows_that_may_not_answer_are_no_candidates(built: tuple[Segments, Path]
     ivf = opened(built)
     setting = ivf.head.settings[0]
     dead = np.arange(ROWS) % 3 == 0
-    seen = ivf.visit(texts[0], setting, ivf.kept(None, dead)).candidates
+    seen = ivf.probe(texts[0], setting, ivf.row_filter(None, dead)).candidates
     assert len(seen)
     assert not dead[seen].any()
     allowed = np.arange(5, ROWS, 4)
-    seen = ivf.visit(texts[0], setting, ivf.kept(allowed, None)).candidates
+    seen = ivf.probe(texts[0], setting, ivf.row_filter(allowed, None)).candidates
     assert len(seen)
     assert np.isin(seen, allowed).all()
 
@@ -359,28 +359,28 @@ def test_a_query_meets_as_many_rows_with_a_filter_as_without(
     ivf = opened(built)
     setting = ivf.head.settings[0]
     query = texts[0]
-    free = ivf.visit(query, setting)
+    free = ivf.probe(query, setting)
     near = np.argsort(-(ivf.centres @ query))[: setting.probes]
     allowed = np.flatnonzero(~np.isin(ivf._list_of, near))  # nothing in the lists it would visit
-    kept = ivf.kept(allowed, None)
-    assert isinstance(kept, Kept)
+    kept = ivf.row_filter(allowed, None)
+    assert isinstance(kept, RowFilter)
     assert kept.sizes.sum() == len(allowed)
-    bound = ivf.visit(query, setting, kept)
+    bound = ivf.probe(query, setting, kept)
     met = len(allowed) - bound.counts.sum()
     assert met >= min(ROWS - free.counts.sum(), len(allowed))
 
 
 def test_when_it_is_worth_building_again(built: tuple[Segments, Path]) -> None:
     ivf = opened(built)
-    assert ivf.worn(ROWS) is None
-    assert ivf.worn(int(1.2 * ROWS)) is None
-    assert "1,201 pictures came after its 6,000" in str(ivf.worn(int(1.2 * ROWS) + 1))
+    assert ivf.needs_rebuild(ROWS) is None
+    assert ivf.needs_rebuild(int(1.2 * ROWS)) is None
+    assert "1,201 pictures came after its 6,000" in str(ivf.needs_rebuild(int(1.2 * ROWS) + 1))
     dead = np.arange(ROWS) < 1200
-    assert ivf.worn(ROWS, dead) is None
+    assert ivf.needs_rebuild(ROWS, dead) is None
     dead[1200] = True
-    assert "1,201 of its 6,000 pictures are gone" in str(ivf.worn(ROWS, dead))
+    assert "1,201 of its 6,000 pictures are gone" in str(ivf.needs_rebuild(ROWS, dead))
 
 
 def test_a_head_is_read_as_it_was_written(built: tuple[Segments, Path]) -> None:
     head = opened(built).head
-    assert Head.from_json(head.to_json()) == head
+    assert IvfHeader.from_json(head.to_json()) == head

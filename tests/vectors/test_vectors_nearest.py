@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.vectors import nearest
-from diptych.vectors.ivf import Ivf
+from diptych.vectors.ivf import IvfIndex
 from diptych.vectors.ivf_build import build_ivf
-from diptych.vectors.nearest import Nearest
+from diptych.vectors.nearest import NearestNeighbours
 from diptych.vectors.segments import Segments
 from tests.catalog.spaces_of_rows import by_hand, pictures_and_texts, recall, segments_of, unit
 
@@ -37,9 +37,9 @@ def space(tmp_path_factory: pytest.TempPathFactory, texts: np.ndarray) -> tuple[
 
 
 @pytest.fixture
-def near(space: tuple[Segments, Path]) -> Nearest:
-    near = Nearest(*space, exact_rows=BOUND)
-    assert near.trouble is None
+def near(space: tuple[Segments, Path]) -> NearestNeighbours:
+    near = NearestNeighbours(*space, exact_rows=BOUND)
+    assert near.index_error is None
     return near
 
 
@@ -63,7 +63,7 @@ def scanned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("k", [1, 10, 200])
 def test_the_index_finds_what_texts_are_near_to(
-    near: Nearest, texts: np.ndarray, scanned: list[int], k: int
+    near: NearestNeighbours, texts: np.ndarray, scanned: list[int], k: int
 ) -> None:
     rows, cosines = near.search(texts[200:], k)
     true, best = by_hand(near.segments, texts[200:], k)
@@ -76,7 +76,7 @@ def test_the_index_finds_what_texts_are_near_to(
         assert (np.diff(score) <= 0).all()
 
 
-def test_rows_behind_the_index_are_found(near: Nearest) -> None:
+def test_rows_behind_the_index_are_found(near: NearestNeighbours) -> None:
     planted = near.segments.gather(np.arange(ROWS, ROWS + TAIL, 50)).astype(np.float32)
     assert near.search(unit(planted), 1)[0][:, 0].tolist() == list(range(ROWS, ROWS + TAIL, 50))
 
@@ -85,19 +85,19 @@ def test_rows_added_after_opening_are_found(tmp_path: Path, texts: np.ndarray) -
     pictures, _ = pictures_and_texts(2000, DIM, 1)
     segments = segments_of(tmp_path, pictures)
     build_ivf(segments, tmp_path / "ivf", texts[:50])
-    near = Nearest(segments, tmp_path / "ivf", exact_rows=BOUND)
+    near = NearestNeighbours(segments, tmp_path / "ivf", exact_rows=BOUND)
     segments.append(texts[:1])
     assert near.search(texts[:1], 3)[0][0, 0] == 2000
 
 
-def test_more_than_it_was_judged_for_is_scanned(near: Nearest, texts: np.ndarray) -> None:
+def test_more_than_it_was_judged_for_is_scanned(near: NearestNeighbours, texts: np.ndarray) -> None:
     rows, cosines = near.search(texts[:2], 201)
     true, best = by_hand(near.segments, texts[:2], 201)
     np.testing.assert_array_equal(rows, true)
     np.testing.assert_array_equal(cosines, best)
 
 
-def test_no_queries_no_answers(near: Nearest) -> None:
+def test_no_queries_no_answers(near: NearestNeighbours) -> None:
     assert near.search(np.zeros((0, DIM), np.float32), 5)[0].shape == (0, 5)
 
 
@@ -105,7 +105,9 @@ def test_no_queries_no_answers(near: Nearest) -> None:
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 0.9])
-def test_a_filter_loses_nothing(near: Nearest, texts: np.ndarray, scanned: list[int], share: float) -> None:
+def test_a_filter_loses_nothing(
+    near: NearestNeighbours, texts: np.ndarray, scanned: list[int], share: float
+) -> None:
     draw = np.random.default_rng(3)
     found, right = [], []
     for query in texts[200:]:
@@ -121,16 +123,16 @@ def test_a_filter_loses_nothing(near: Nearest, texts: np.ndarray, scanned: list[
         assert np.median(scanned) < TAIL  # the index answered
 
 
-Filter = Callable[[np.ndarray, Nearest], np.ndarray]
+Filter = Callable[[np.ndarray, NearestNeighbours], np.ndarray]
 
 
-def far_rows(query: np.ndarray, near: Nearest) -> np.ndarray:
+def far_rows(query: np.ndarray, near: NearestNeighbours) -> np.ndarray:
     """All but the twentieth that fits best: nothing is left that stands out."""
     cosines = near.segments.gather(np.arange(near.segments.rows)).astype(np.float32) @ query
     return cosines < np.quantile(cosines, 0.95)
 
 
-def far_lists(query: np.ndarray, near: Nearest) -> np.ndarray:
+def far_lists(query: np.ndarray, near: NearestNeighbours) -> np.ndarray:
     """Only rows of the half of the lists that lies farthest."""
     assert near._ivf is not None
     centres = near._ivf.centres @ query
@@ -141,7 +143,7 @@ def far_lists(query: np.ndarray, near: Nearest) -> np.ndarray:
 @pytest.mark.parametrize("how", ["allowed", "dead"])
 @pytest.mark.parametrize("which", [far_rows, far_lists])
 def test_a_filter_that_takes_away_what_fits_loses_nothing(
-    near: Nearest, texts: np.ndarray, which: Filter, how: str
+    near: NearestNeighbours, texts: np.ndarray, which: Filter, how: str
 ) -> None:
     found, right = [], []
     for query in texts[200:240]:
@@ -153,16 +155,16 @@ def test_a_filter_that_takes_away_what_fits_loses_nothing(
 
 
 def test_a_query_the_index_is_not_sure_of_is_scanned(
-    near: Nearest, texts: np.ndarray, scanned: list[int], monkeypatch: pytest.MonkeyPatch
+    near: NearestNeighbours, texts: np.ndarray, scanned: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Ivf, "sure", lambda *_: False)
+    monkeypatch.setattr(IvfIndex, "is_reliable", lambda *_: False)
     rows, cosines = near.search(texts[:1], 10)
     assert scanned == [TAIL, ROWS + TAIL]
     true = by_hand(near.segments, texts[:1], 10)
     np.testing.assert_array_equal((rows, cosines), true)
 
 
-def test_fewer_than_k_may_answer(near: Nearest, texts: np.ndarray) -> None:
+def test_fewer_than_k_may_answer(near: NearestNeighbours, texts: np.ndarray) -> None:
     dead = np.ones(near.segments.rows, bool)
     dead[[5, 4000, ROWS + 3]] = False
     rows, cosines = near.search(texts[:1], 5, dead=dead)
@@ -175,7 +177,7 @@ def test_fewer_than_k_may_answer(near: Nearest, texts: np.ndarray) -> None:
 def test_whatever_may_not_answer_does_not(
     space: tuple[Segments, Path], texts: np.ndarray, data: st.DataObject
 ) -> None:
-    near = Nearest(*space, exact_rows=BOUND)
+    near = NearestNeighbours(*space, exact_rows=BOUND)
     draw = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     rows, k = near.segments.rows, data.draw(st.sampled_from([1, 10, 150, 250]))
     dead = draw.random(rows) < data.draw(st.floats(0, 1)) if data.draw(st.booleans()) else None
@@ -200,8 +202,8 @@ def test_whatever_may_not_answer_does_not(
 
 
 def test_few_rows_need_no_index(space: tuple[Segments, Path], texts: np.ndarray) -> None:
-    near = Nearest(*space)
-    assert near.stale() is None
+    near = NearestNeighbours(*space)
+    assert near.needs_rebuild() is None
     np.testing.assert_array_equal(near.search(texts[:9], 7)[0], by_hand(space[0], texts[:9], 7)[0])
 
 
@@ -211,26 +213,26 @@ def test_a_damaged_index_is_told_of_and_every_row_looked_at(
     segments, folder = space
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes()[:-1])
-    near = Nearest(segments, tmp_path, exact_rows=BOUND)
-    assert "cannot be used" in str(near.trouble)
-    assert near.stale() == near.trouble
+    near = NearestNeighbours(segments, tmp_path, exact_rows=BOUND)
+    assert "cannot be used" in str(near.index_error)
+    assert near.needs_rebuild() == near.index_error
     np.testing.assert_array_equal(near.search(texts[:9], 7)[0], by_hand(segments, texts[:9], 7)[0])
     build_ivf(segments, tmp_path, texts[:50])
     near.reopen()
-    assert near.trouble is None
-    assert near.stale() is None
+    assert near.index_error is None
+    assert near.needs_rebuild() is None
 
 
 def test_an_index_that_another_process_builds_is_used(tmp_path: Path, texts: np.ndarray) -> None:
     segments = segments_of(tmp_path, pictures_and_texts(ROWS, DIM, 1)[0])
-    near = Nearest(segments, tmp_path / "ivf", exact_rows=BOUND)
-    near.renew()
-    assert near.stale() is not None
+    near = NearestNeighbours(segments, tmp_path / "ivf", exact_rows=BOUND)
+    near.refresh()
+    assert near.needs_rebuild() is not None
     build_ivf(segments, tmp_path / "ivf", texts[:200])
-    near.renew()
-    assert near.stale() is None
+    near.refresh()
+    assert near.needs_rebuild() is None
     opened = near._ivf
-    near.renew()
+    near.refresh()
     assert near._ivf is opened  # and not read again for every question
 
 
@@ -238,15 +240,17 @@ def test_without_faiss_every_row_is_looked_at(
     space: tuple[Segments, Path], texts: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    near = Nearest(*space, exact_rows=BOUND)
-    assert "diptych[search]" in str(near.trouble)
+    near = NearestNeighbours(*space, exact_rows=BOUND)
+    assert "diptych[search]" in str(near.index_error)
     np.testing.assert_array_equal(near.search(texts[:9], 7)[0], by_hand(space[0], texts[:9], 7)[0])
 
 
 def test_when_to_build(space: tuple[Segments, Path], texts: np.ndarray, tmp_path: Path) -> None:
     segments, folder = space
-    assert "8,500 pictures have no index yet" in str(Nearest(segments, tmp_path, exact_rows=BOUND).stale())
-    assert Nearest(segments, exact_rows=BOUND).stale() is None  # nowhere to keep one
-    near = Nearest(segments, folder, exact_rows=BOUND)
-    assert near.stale() is None
-    assert "pictures are gone" in str(near.stale(np.arange(segments.rows) < 2000))
+    assert "8,500 pictures have no index yet" in str(
+        NearestNeighbours(segments, tmp_path, exact_rows=BOUND).needs_rebuild()
+    )
+    assert NearestNeighbours(segments, exact_rows=BOUND).needs_rebuild() is None  # nowhere to keep one
+    near = NearestNeighbours(segments, folder, exact_rows=BOUND)
+    assert near.needs_rebuild() is None
+    assert "pictures are gone" in str(near.needs_rebuild(np.arange(segments.rows) < 2000))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from diptych.catalog.database.postgres import is_address
 from diptych.catalog.exchange.exporting import export_vectors
-from diptych.catalog.exchange.importing import Imported, import_vectors
+from diptych.catalog.exchange.importing import ImportReport, import_vectors
 from diptych.catalog.files.forgetting import check_forgettable, forget_paths
 from diptych.catalog.files.listing import roots_of
 from diptych.catalog.files.mounts import network_kind
@@ -24,9 +24,9 @@ from diptych.catalog.indexing.run import index as index_pictures
 from diptych.catalog.indexing.run import planned_run
 from diptych.catalog.indexing.summary import Summary, summarise
 from diptych.catalog.indexing.watch import changed_folders
-from diptych.catalog.search.answers import Answer, Hit, Options
-from diptych.catalog.search.heat import heat_map, overlay
+from diptych.catalog.search.heat_map import heat_map, overlay
 from diptych.catalog.search.query import Term, parse_query
+from diptych.catalog.search.search_result import Hit, SearchOptions, SearchResult
 from diptych.catalog.search.searcher import Searcher
 from diptych.catalog.store.browsing import Listing, list_pictures
 from diptych.catalog.store.entries import Entry, failures, load_entry, read_entries
@@ -37,8 +37,8 @@ __all__ = [
     "Store",
     "is_address",
     "Searcher",
-    "Options",
-    "Answer",
+    "SearchOptions",
+    "SearchResult",
     "Listing",
     "list_pictures",
     "Hit",
@@ -56,7 +56,7 @@ __all__ = [
     "roots_of",
     "check",
     "import_vectors",
-    "Imported",
+    "ImportReport",
     "export_vectors",
     "summarise",
     "Summary",

@@ -1,35 +1,37 @@
-"""Does anything here fit? A cosine as a figure from 0 to 1, with a cut-off that needs no labels.
+"""Relevance of search hits: cosines calibrated to a figure from 0 to 1, with a cut-off that needs no labels.
 
-The nearest picture to any query is always there; whether it fits is another question, and a cosine does not
-answer it. What is high differs from model to model (0.3 in OpenAI's, 0.1 in SigLIP's, 0.7 in the default
-one), and from picture to picture: some are near to every text. Two comparisons take that away.
+Every query has a nearest picture; a cosine alone does not say whether it matches. A high cosine is 0.3 in
+OpenAI's models, 0.1 in SigLIP's and 0.7 in the default one, and some pictures are near to every text. Two
+comparisons remove both effects.
 
-*Beside other queries.* A few hundred everyday texts (`data/background.txt`) are asked of every picture as
-well. With the mean row m of the background, a picture x and a query q,
+*With other queries.* Some hundred everyday texts (`data/background.txt`) are compared with every picture as
+well. With m the mean embedding of the background texts, a picture x and a query q,
 
     z = (q.x - m.x) / spread
 
-says by how many standard deviations the query fits the picture better than an everyday text does; the spread
-is that of the background's own cosines over a sample of the collection. Whatever a picture adds to all its
-cosines, the gap between pictures and texts for one, cancels, and so does the model's scale.
+says by how many standard deviations the query matches the picture better than an everyday text does; the
+spread is that of the cosines of the background texts over a sample of the collection. Whatever a picture adds
+to all its cosines cancels (the gap between pictures and texts, for example), and so does the scale of the
+model.
 
-*Beside other pictures.* The best of many is high by luck: of N independent normal values the largest is about
+*With other pictures.* The best of many is high by chance: the largest of N independent normal values is about
 g(N), the normal quantile of 1 - 1/(N + 1), which is 1.7 for 20, 3.1 for 1,000 and 4.8 for a million. So
 
-    noise = 0.53 g(N)                     what the best picture reaches for a query that nothing fits
-    fit   = what the best picture reaches for the background's texts that fit best here, a tenth of them
+    noise = 0.53 g(N)    z of the best picture for a query that matches nothing
+    match = z of the best picture for the tenth of the background texts that match best here
 
-are the two levels of this model on this collection, and the figure is logistic between them: 0.12 at the
-noise, 0.5 half-way, which is the cut-off, and 0.88 at the fit. A model that tells things apart well has its
-levels far apart, and its cut-off rises by itself.
+are two levels of this model on this collection, and the relevance is logistic between them: 0.12 at the noise
+level, 0.5 half-way, which is the cut-off, and 0.88 at the match level. A more discriminative model has its
+levels farther apart, which raises its cut-off.
 
-0.53, the tenth and the logistic's slope were found on Flickr8k's validation pictures with the default model;
-docs/cutoff.md tells what they are worth on others, by `benchmarks/cutoff.py`, beside ways that did worse: a
-query's z-score over the collection throws away whether the query belongs there at all. Adjusting cosines by a
-bank of other queries is Bogolin et al. 2022 (arXiv 2112.12777); how the largest of many grows, Fisher and
-Tippett 1928.
+E.g. noise 1.6 and match 3.6: z = 2.6 is half-way and gives 0.5; z = 3.1 gives 1 / (1 + exp(-4 * 0.5 / 2)) =
+0.73.
 
-Finding the hits is `nearest.py`'s business, showing them `search.py`'s.
+0.53, the tenth and the slope of the logistic were fitted on the validation pictures of Flickr8k with the
+default model. `benchmarks/cutoff.py` measures them on other collections (docs/cutoff.md), beside alternatives
+that did worse: the z-score of a query over the collection discards whether the query belongs there at all.
+Adjusting cosines by a bank of other queries: Bogolin et al. 2022 (arXiv 2112.12777). Growth of the largest of
+many values: Fisher and Tippett 1928.
 """
 
 from __future__ import annotations
@@ -53,30 +55,32 @@ if TYPE_CHECKING:
 
     from diptych.encoder import FloatArray
 
-    Rows: TypeAlias = NDArray[np.floating[Any]]  # single or half precision
+    Rows: TypeAlias = NDArray[np.floating[Any]]  # embeddings in single or half precision
 
-Part: TypeAlias = tuple[Literal["text", "picture"], float]
+QueryPart: TypeAlias = tuple[Literal["text", "picture"], float]
 
 DEFAULT_CUTOFF = 0.5
-"""Hits of a lower figure are not shown: half-way between noise and fit."""
+"""Hits of a lower relevance are not shown: half-way between the levels of noise and match."""
 
-TEXT: tuple[Part, ...] = (("text", 1.0),)
+TEXT: tuple[QueryPart, ...] = (("text", 1.0),)
 """A query of one text."""
 
-_NOISE = 0.53  # part of the largest of N normal values that unrelated pictures reach
-_FITTING = 0.9  # quantile of the background's best hits that counts as fitting: most texts belong elsewhere
-_FITTING_PICTURES = 0.5  # where the collection's own pictures ask: all of them belong there
-_STEEP = 4.0  # logistic units from noise to fit
-_LEAST_GAP = 0.5  # between the levels, where a model cannot tell anything apart
-_LEAST_SPREAD = 1e-3  # half-precision rows round their cosines by about so much
-_FEW = 8  # fewer rows to compare with say nothing
+_NOISE = 0.53  # of g(N), the level that unrelated pictures reach; below 1, since pictures are correlated
+_MATCHING = (
+    0.9  # quantile of the best hits of background texts that counts as a match: most match nothing here
+)
+_MATCHING_PICTURES = 0.5  # for queries by picture, compared with the collection's own, which all belong there
+_SLOPE = 4.0  # logistic units between the two levels
+_LEAST_GAP = 0.5  # between the levels, for models that cannot tell anything apart
+_LEAST_SPREAD = 1e-3  # about the rounding error of cosines of half-precision rows
+_FEW = 8  # fewer embeddings than this give no statistics
 _HEADER = struct.Struct("<8sII")
 _MAGIC = b"diptybg1"
 
 
 @cache
 def background_texts() -> tuple[str, ...]:
-    """The everyday texts, as `data/background.txt` has them.
+    """The everyday texts of `data/background.txt`.
 
     Examples
     --------
@@ -89,23 +93,23 @@ def background_texts() -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """Everyday texts in an encoder's space: made once for an encoder, and kept beside its vectors.
+    """Embeddings of the everyday texts, computed once for an encoder and stored beside its vectors.
 
     Attributes
     ----------
     rows : (B, D) float32
-        Unit rows.
+        Of length one.
     """
 
     rows: FloatArray
 
     @classmethod
     def of(cls, encoder: Encoder) -> Background:
-        """Embed the everyday texts; a few seconds on a large model."""
+        """Encode the everyday texts; a few seconds on a large model."""
         return cls(embed_texts(encoder, background_texts()))
 
     def to_bytes(self) -> bytes:
-        """For a file or a database: a header of 16 bytes, then the rows.
+        """Serialise: a header of 16 bytes, then the rows as little-endian float32.
 
         Examples
         --------
@@ -122,28 +126,29 @@ class Background:
         Raises
         ------
         DataError
-            Other bytes, or not all of them.
+            The bytes are of another kind, or incomplete.
         """
         head, rows = data[: _HEADER.size], data[_HEADER.size :]
         if len(head) == _HEADER.size:
             magic, count, dim = _HEADER.unpack(head)
             if magic == _MAGIC and count * dim * 4 == len(rows):
                 return cls(np.frombuffer(rows, "<f4").astype(np.float32).reshape(count, dim))
-        raise DataError(f"these {len(data)} bytes are no background: make it again with Background.of")
+        raise DataError(f"these {len(data)} bytes are not a background: compute it again with Background.of")
 
 
 @dataclass(frozen=True, eq=False)
-class Gauge:
-    """The measure of one kind of query on one collection; the same for all queries made alike.
+class RelevanceScale:
+    """Maps cosines to relevances, for one kind of query on one collection.
 
     Attributes
     ----------
     mean : (D,) float32
-        Mean row of the queries compared with.
+        Mean embedding of the queries compared with.
     spread : float
-        Of their cosines over the collection, around that mean's; infinite where too little is known.
+        Standard deviation of their cosines over the collection, around the cosine of the mean; infinite if
+        the data are too few.
     best : float
-        What the best of `sampled` pictures reaches for those of them that fit best, in spreads.
+        z of the best of `sampled` pictures, for those of these queries that match best.
     sampled : int
     """
 
@@ -153,75 +158,84 @@ class Gauge:
     sampled: int
 
     @classmethod
-    def of(cls, background: Background, sample: Rows, parts: Sequence[Part] = TEXT) -> Gauge:
-        """Look at a collection through queries that have nothing to do with it.
+    def of(cls, background: Background, sample: Rows, parts: Sequence[QueryPart] = TEXT) -> RelevanceScale:
+        """Estimate the scale from a collection and from queries that are unrelated to it.
 
         Parameters
         ----------
         background : Background
-            Of the encoder that made the collection.
+            Of the encoder that embedded the collection.
         sample : (S, D) array
-            Rows of the collection drawn at random; 2,000 are plenty.
+            Embeddings drawn from the collection at random; 2,000 are enough.
         parts : sequence of (kind, weight)
-            What a query is made of: by default one text. A query is compared with others made in the same
-            way, so one of a text and a picture, or of a text less another, is judged by its own scale.
-            Pictures are compared with pictures of the collection: "fits" means as much alike as half of its
-            pictures have another one, so a collection of near copies asks for more.
+            The summands of a query: by default one text. A query is compared with others of the same
+            composition, so a text plus a picture, or a text minus another, has a scale of its own. Pictures
+            are replaced by pictures of the collection: a match is then as similar as the nearest other
+            picture is to half of the pictures, so a collection of near-duplicates demands more.
 
         Raises
         ------
         InputError
-            No rows, rows of another length than the background's, no parts, or parts that weigh nothing.
+            No rows, rows of another dimension than the background's, no parts, or a part of weight zero.
         """
-        seen = np.asarray(sample, dtype=np.float32)
-        if seen.ndim != 2 or not len(seen) or seen.shape[1:] != background.rows.shape[1:]:
+        pictures = np.asarray(sample, dtype=np.float32)
+        if pictures.ndim != 2 or not len(pictures) or pictures.shape[1:] != background.rows.shape[1:]:
             raise InputError(
-                f"the sample has shape {seen.shape}: expected at least one row of {background.rows.shape[1]}"
+                f"the sample has shape {pictures.shape}: expected at least one row of "
+                f"{background.rows.shape[1]}"
             )
         if not parts or not all(np.isfinite(weight) and weight for _, weight in parts):
             raise InputError(f"the query's parts are {list(parts)}: expected weights other than 0")
-        others = seen[:0]
+        query_pictures = pictures[:0]
         if any(kind == "picture" for kind, _ in parts):
-            others, seen = seen[::2], seen[1::2]  # apart: a picture is no evidence about itself
-        asked = _like(parts, background.rows, others)
-        if min(len(asked), len(background.rows)) < _FEW or (len(others) and len(others) < _FEW):
+            query_pictures, pictures = (
+                pictures[::2],
+                pictures[1::2],
+            )  # disjoint halves: a picture must not match itself
+        queries = _same_composition(parts, background.rows, query_pictures)
+        if min(len(queries), len(background.rows)) < _FEW or (
+            len(query_pictures) and len(query_pictures) < _FEW
+        ):
             return cls(np.zeros(background.rows.shape[1], np.float32), np.inf, 0.0, 1)
-        mean: FloatArray = asked.mean(axis=0)
-        apart = seen @ (asked - mean).T  # (S, B)
-        # The median is not moved by the pictures that do fit one of the texts; 1.4826 makes it a standard
-        # deviation where values are normal.
-        spread = max(1.4826 * float(np.median(np.abs(apart))), _LEAST_SPREAD)
-        fitting = _FITTING if any(kind == "text" for kind, _ in parts) else _FITTING_PICTURES
-        best = float(np.quantile(apart.max(axis=0), fitting)) / spread
-        return cls(mean, spread, best, len(seen))
+        mean: FloatArray = queries.mean(axis=0)
+        differences = pictures @ (queries - mean).T  # (S, B)
+        # The median absolute deviation is robust to the few pictures that do match a text. Times 1.4826 it
+        # equals the standard deviation of normal values.
+        spread = max(1.4826 * float(np.median(np.abs(differences))), _LEAST_SPREAD)
+        quantile = _MATCHING if any(kind == "text" for kind, _ in parts) else _MATCHING_PICTURES
+        best = float(np.quantile(differences.max(axis=0), quantile)) / spread
+        return cls(mean, spread, best, len(pictures))
 
     def noise(self, size: int) -> float:
-        """What the best of `size` pictures reaches for a query that nothing fits, in spreads."""
+        """Z of the best of `size` pictures for a query that matches nothing."""
         return _NOISE * largest(size)
 
-    def fit(self, size: int) -> float:
-        """The same for a query that something fits: as sampled, and as much more as luck adds."""
-        seen = self.best - self.noise(self.sampled)
-        return self.noise(size) + max(seen, _LEAST_GAP)
+    def match(self, size: int) -> float:
+        """Z of the best of `size` pictures for a query that matches something.
+
+        The gap above the noise is that of the sample; the noise itself grows with the number of pictures.
+        """
+        gap = self.best - self.noise(self.sampled)
+        return self.noise(size) + max(gap, _LEAST_GAP)
 
     def relevance(self, cosines: Rows, hits: Rows, *, size: int) -> FloatArray:
-        """How surely each hit fits its query.
+        """The relevance of hits to their query.
 
         Parameters
         ----------
         cosines : (K,) array
             Of the hits to the query.
         hits : (K, D) array
-            Their rows; half precision will do.
+            Their embeddings, in any floating-point precision.
         size : int
-            How many pictures could have been hits.
+            Number of pictures that were searched.
 
         Returns
         -------
         (K,) float32
-            From 0 to 1, and for one picture higher with a higher cosine. On the data it was found on it is
-            the probability that a query whose best hit looks like this is about something in the collection,
-            if it is as often as not; of a lower hit it says how it would do as the best.
+            From 0 to 1, increasing with the cosine of a given picture. On the data it was fitted on, the
+            figure of the best hit is the probability that the query is about something in the collection, at
+            even prior odds; a lower hit is rated as if it were the best.
 
         Raises
         ------
@@ -230,14 +244,14 @@ class Gauge:
 
         Examples
         --------
-        Two hundred pictures, each near to a text of its own, and a hundred texts that none is near to:
+        200 pictures, each near to a text of its own, and 100 further texts that match no picture:
 
         >>> def unit(rows):
         ...     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
         >>> draw = np.random.default_rng(0)
         >>> texts = unit(draw.normal(size=(300, 64)))
         >>> pictures = unit(draw.normal(size=(200, 64)) + 6 * texts[:200])
-        >>> gauge = Gauge.of(Background(texts), pictures)
+        >>> gauge = RelevanceScale.of(Background(texts), pictures)
         >>> def best(text):
         ...     return gauge.relevance(pictures @ text, pictures, size=200).max()
         >>> print(f"there {best(texts[7]):.1f}, not there {best(texts[250]):.1f}")
@@ -250,16 +264,17 @@ class Gauge:
                 f"(K, {len(self.mean)}) out of 1 or more"
             )
         if not np.isfinite(self.spread):
-            return np.full(len(near), DEFAULT_CUTOFF, np.float32)  # nothing known: nothing hidden
-        noise, fit = self.noise(size), self.fit(size)
+            return np.full(len(near), DEFAULT_CUTOFF, np.float32)  # too little data: hide nothing
+        noise, match = self.noise(size), self.match(size)
         z = (near - rows @ self.mean) / self.spread
-        odds = _STEEP * (z - (noise + fit) / 2) / (fit - noise)
-        figures = 0.5 + 0.5 * np.tanh(0.5 * np.nan_to_num(odds, nan=-np.inf))  # logistic, without overflow
-        return figures.astype(np.float32)
+        odds = _SLOPE * (z - (noise + match) / 2) / (match - noise)
+        # The logistic function, written so that it cannot overflow. NaN, of a damaged row, becomes 0.
+        relevances = 0.5 + 0.5 * np.tanh(0.5 * np.nan_to_num(odds, nan=-np.inf))
+        return relevances.astype(np.float32)
 
 
 def largest(size: int) -> float:
-    """About what the largest of so many independent standard normal values is.
+    """The approximate expectation of the largest of `size` independent standard normal values.
 
     Examples
     --------
@@ -269,13 +284,13 @@ def largest(size: int) -> float:
     return -NormalDist().inv_cdf(1 / (size + 1))
 
 
-def _like(parts: Sequence[Part], texts: FloatArray, pictures: FloatArray) -> FloatArray:
-    """Unit rows of queries made like this one, of everyday texts and of pictures, (B, D)."""
+def _same_composition(parts: Sequence[QueryPart], texts: FloatArray, pictures: FloatArray) -> FloatArray:
+    """Unit embeddings of queries with the same composition, from everyday texts and pictures, (B, D)."""
     if len(parts) == 1 and parts[0][1] > 0:
         return texts if parts[0][0] == "text" else pictures
     if not len(pictures) and any(kind == "picture" for kind, _ in parts):
         return pictures
-    draw = np.random.default_rng(0)  # the same figures every time
+    draw = np.random.default_rng(0)  # fixed: equal input gives equal figures
     total: FloatArray = np.zeros_like(texts)
     for kind, weight in parts:
         rows = texts if kind == "text" else pictures

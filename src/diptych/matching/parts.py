@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from diptych.matching.pixels import BLANK, SIDE, Agreement, Look, compare_pixels
+from diptych.matching.pixels import BLANK, SIDE, BlockSimilarity, Thumbnail, compare_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +35,7 @@ _STEPS = ((64, (0.016, 0.008)), (128, (0.006, 0.003)))
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class PartMatch:
     """Where a part lies in a whole, and how well it fits.
 
     Attributes
@@ -44,7 +44,7 @@ class Place:
         As shares of the whole's width and height, 0 to 1.
     correlation : float
         Of the brightness inside the box with the part's.
-    agreement : Agreement
+    agreement : BlockSimilarity
         Of the two, block by block.
     outside : float
         Deviation of the brightness outside the box, of 255: a frame of one colour has next to none.
@@ -52,7 +52,7 @@ class Place:
 
     box: Box
     correlation: float
-    agreement: Agreement
+    agreement: BlockSimilarity
     outside: float
 
     @property
@@ -69,7 +69,7 @@ def part_sizes(aspect: float) -> list[tuple[int, int]]:
     return [size for size in dict.fromkeys(whole) if min(size) >= 8]
 
 
-class Glance:
+class GreyThumbnail:
     """A picture at its smallest, ready to be looked for, or looked into.
 
     Parameters
@@ -118,13 +118,13 @@ class Glance:
         return self.grey.astype(np.float32) - np.float32(self.grey.mean())
 
 
-def small_grey(look: Look) -> NDArray[np.uint8]:
+def small_grey(look: Thumbnail) -> NDArray[np.uint8]:
     """Brightness of a picture, its longer side `COARSE` pixels, (h, w)."""
     grey = look.grey.resize(_fitting(look.size, COARSE), Image.Resampling.BOX)
     return np.asarray(grey, np.uint8)
 
 
-def search(part: Glance, whole: Glance) -> tuple[float, Box]:
+def locate_part(part: GreyThumbnail, whole: GreyThumbnail) -> tuple[float, Box]:
     """Where a part may lie in a whole: the best correlation over all sizes and places, and its box."""
     sizes, spectra = part.templates
     height, width = whole.grey.shape
@@ -143,15 +143,15 @@ def search(part: Glance, whole: Glance) -> tuple[float, Box]:
     return float(matched[number, y, x]), (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
 
 
-def place(part: Look, whole: Look, box: Box) -> Place:
+def fit_part(part: Thumbnail, whole: Thumbnail, box: Box) -> PartMatch:
     """Fit a part into a whole, from about where it lies.
 
     Examples
     --------
     >>> whole = Image.effect_mandelbrot((160, 120), (-2, -1.2, 1, 1.2), 60).convert("RGB")
-    >>> part = Look(whole.crop((40, 20, 140, 100)))
-    >>> rough, box = search(Glance(small_grey(part)), Glance(small_grey(Look(whole))))
-    >>> found = place(part, Look(whole), box)
+    >>> part = Thumbnail(whole.crop((40, 20, 140, 100)))
+    >>> rough, box = locate_part(GreyThumbnail(small_grey(part)), GreyThumbnail(small_grey(Thumbnail(whole))))
+    >>> found = fit_part(part, Thumbnail(whole), box)
     >>> [round(160 * found.box[0]), round(120 * found.box[1])], rough > ROUGH, found.correlation > 0.98
     ([40, 20], True, True)
     """
@@ -198,7 +198,7 @@ def _windows(sizes: tuple[tuple[int, int], ...], width: int, height: int) -> _Wi
     return _Windows(skipped, (w * h).astype(np.float32), corners, valid)
 
 
-def _fit(part: Look, whole: Look, box: Box) -> tuple[float, Box]:
+def _fit(part: Thumbnail, whole: Thumbnail, box: Box) -> tuple[float, Box]:
     """Move and scale a box until what lies in it fits best; its correlation, and the box."""
     aspect = part.aspect / whole.aspect  # of the box, in shares of the whole
     widest = min(1.0, aspect) + 1e-9
@@ -249,7 +249,7 @@ def _inside(x: float, y: float, width: float, height: float) -> Box:
     return left, upper, left + width, upper + height
 
 
-def _placed(part: Look, whole: Look, box: Box, correlation: float) -> Place:
+def _placed(part: Thumbnail, whole: Thumbnail, box: Box, correlation: float) -> PartMatch:
     pixels = _in_pixels(box, whole.size)
     there = max(round(pixels[2] - pixels[0]), 1), max(round(pixels[3] - pixels[1]), 1)
     longer = min(max(there), max(part.size), SIDE)
@@ -259,10 +259,10 @@ def _placed(part: Look, whole: Look, box: Box, correlation: float) -> Place:
     outside = np.ones(grey.shape, bool)
     left, upper, right, lower = (round(edge) for edge in pixels)
     outside[max(upper - 1, 0) : lower + 1, max(left - 1, 0) : right + 1] = False
-    return Place(box, correlation, agreement, float(grey[outside].std()) if outside.any() else 0.0)
+    return PartMatch(box, correlation, agreement, float(grey[outside].std()) if outside.any() else 0.0)
 
 
-def _grey(look: Look, size: tuple[int, int], box: Box | None = None) -> FloatArray:
+def _grey(look: Thumbnail, size: tuple[int, int], box: Box | None = None) -> FloatArray:
     return np.asarray(look.grey.resize(size, Image.Resampling.BILINEAR, box=box), np.float32)
 
 

@@ -33,7 +33,7 @@ _FLIP = Image.Transpose.FLIP_LEFT_RIGHT
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Thumbnail:
     """A picture, small enough to be compared.
 
     Attributes
@@ -45,7 +45,7 @@ class Look:
     image: Image.Image
 
     @classmethod
-    def of(cls, image: Image.Image) -> Look:
+    def of(cls, image: Image.Image) -> Thumbnail:
         """Of a decoded picture of any size."""
         scale = SIDE / max(image.size)
         if scale >= 1:
@@ -73,9 +73,9 @@ class Look:
         """Its brightness."""
         return self.image.convert("L")
 
-    def mirrored(self) -> Look:
+    def mirrored(self) -> Thumbnail:
         """Left for right."""
-        return Look(self.image.transpose(_FLIP))
+        return Thumbnail(self.image.transpose(_FLIP))
 
     def pixels(
         self, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
@@ -87,7 +87,7 @@ class Look:
 
 
 @dataclass(frozen=True, eq=False)
-class Agreement:
+class BlockSimilarity:
     """How far two pictures agree.
 
     Attributes
@@ -118,29 +118,29 @@ class Agreement:
         """Of the block that agrees least."""
         return float(self.blocks.min())
 
-    def share(self, least: float, *, textured: bool = True) -> float:
+    def fraction_above(self, least: float, *, textured: bool = True) -> float:
         """Of the textured blocks, or of all, how many agree at least so far; 0 where there are none."""
         counted = self.blocks[self.textured] if textured else self.blocks
         return float((counted >= least).mean()) if counted.size else 0.0
 
 
-def compare(a: Look, b: Look) -> Agreement:
+def compare_thumbnails(a: Thumbnail, b: Thumbnail) -> BlockSimilarity:
     """Compare two pictures as they lie on each other, edge on edge.
 
     Examples
     --------
     >>> picture = Image.effect_mandelbrot((96, 64), (-2, -1, 1, 1), 90).convert("RGB")
     >>> small = picture.resize((48, 32), Image.Resampling.BICUBIC)
-    >>> compare(Look(picture), Look(small)).worst > 0.9
+    >>> compare_thumbnails(Thumbnail(picture), Thumbnail(small)).worst > 0.9
     True
-    >>> compare(Look(picture), Look(picture).mirrored()).worst < 0
+    >>> compare_thumbnails(Thumbnail(picture), Thumbnail(picture).mirrored()).worst < 0
     True
     """
     size = min(a.size[0], b.size[0]), min(a.size[1], b.size[1])
     return compare_pixels(a.pixels(size), b.pixels(size))
 
 
-def compare_pixels(a: FloatArray, b: FloatArray) -> Agreement:
+def compare_pixels(a: FloatArray, b: FloatArray) -> BlockSimilarity:
     """Compare two arrays of one shape, (height, width, 3) from 0 to 255."""
     x, y = blocks_of(a @ _GREY), blocks_of(b @ _GREY)  # (rows, columns, 64)
     even = np.full(x.shape[-1], 1 / x.shape[-1], np.float32)  # a product is a faster mean
@@ -160,7 +160,7 @@ def compare_pixels(a: FloatArray, b: FloatArray) -> Agreement:
     colour = np.abs(tints_a - tints_b).mean((1, 2)).max()
     apart = max(float(colour), abs(float(a.mean() - b.mean())))
     textured = np.maximum(var_x, var_y) > TEXTURE
-    return Agreement(np.asarray(alike, np.float32), textured, apart, np.asarray(shifts, np.float32))
+    return BlockSimilarity(np.asarray(alike, np.float32), textured, apart, np.asarray(shifts, np.float32))
 
 
 def blocks_of(grey: FloatArray) -> FloatArray:

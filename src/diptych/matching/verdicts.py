@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from diptych.matching.parts import ROUGH, Box, Glance, Place, place, search
-from diptych.matching.pixels import BLOCK, Agreement, Look, blocks_of, compare
+from diptych.matching.parts import ROUGH, Box, GreyThumbnail, PartMatch, fit_part, locate_part
+from diptych.matching.pixels import BLOCK, BlockSimilarity, Thumbnail, blocks_of, compare_thumbnails
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,7 +66,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Suspicion:
+class PairScreening:
     """What two glances make worth a closer look.
 
     Attributes
@@ -98,34 +98,34 @@ class Suspicion:
         return all(area >= WHOLE for area in areas)
 
 
-def suspect(a: Glance, b: Glance, *, parts: bool = True) -> Suspicion:
+def screen_pair(a: GreyThumbnail, b: GreyThumbnail, *, parts: bool = True) -> PairScreening:
     """Compare two glances; a false result is the end of it.
 
     Parameters
     ----------
-    a, b : Glance
+    a, b : GreyThumbnail
     parts : bool
         Look for one inside the other, too, which takes longer.
     """
     if a.blank or b.blank:
-        return Suspicion(0.0, 0.0)  # black pictures are all alike, and nothing follows from it
+        return PairScreening(0.0, 0.0)  # black pictures are all alike, and nothing follows from it
     plain, flipped = float((a.thumb * b.thumb).sum()), float((a.thumb[:, ::-1] * b.thumb).sum())
     if not parts:
-        return Suspicion(plain, flipped)
-    inside = [found if found[0] >= ROUGH else None for found in (search(b, a), search(a, b))]
-    return Suspicion(plain, flipped, *inside)
+        return PairScreening(plain, flipped)
+    inside = [found if found[0] >= ROUGH else None for found in (locate_part(b, a), locate_part(a, b))]
+    return PairScreening(plain, flipped, *inside)
 
 
-def judge(a: Look, b: Look, suspicion: Suspicion) -> Verdict | None:
+def judge_pair(a: Thumbnail, b: Thumbnail, suspicion: PairScreening) -> Verdict | None:
     """Look at two pictures; None where their pixels have nothing in common."""
     if a.blank or b.blank:
         return None
     squashed = abs(np.log(a.aspect / b.aspect)) > _rounding(a, b)
-    plain = compare(a, b) if suspicion.plain >= ALTERED_THUMB else None
+    plain = compare_thumbnails(a, b) if suspicion.plain >= ALTERED_THUMB else None
     if plain is not None and suspicion.plain >= ALIKE and _everywhere(plain):
         return _saved_again("saved again", plain, squashed)
     if suspicion.flipped >= ALIKE:  # before anything is said of a picture that is nearly symmetrical
-        flipped = compare(a.mirrored(), b)
+        flipped = compare_thumbnails(a.mirrored(), b)
         if _everywhere(flipped):
             return _saved_again("mirrored", flipped, squashed)
     altered = plain is not None and not squashed and _mostly(plain)
@@ -135,35 +135,35 @@ def judge(a: Look, b: Look, suspicion: Suspicion) -> Verdict | None:
     return _altered(a, b, plain) if part is None and plain is not None and altered else part
 
 
-def _saved_again(change: str, agreement: Agreement, squashed: bool) -> Verdict:
+def _saved_again(change: str, agreement: BlockSimilarity, squashed: bool) -> Verdict:
     if squashed or agreement.colour > SAME_COLOUR:
         return Verdict("part", "squashed" if squashed else "recoloured", agreement.mean)
     return Verdict("picture", change, agreement.mean)
 
 
-def _everywhere(agreement: Agreement) -> bool:
+def _everywhere(agreement: BlockSimilarity) -> bool:
     """Whether a picture is as it was in every place."""
     most = agreement.worst >= SAME_WORST and agreement.mean >= SAME_MEAN
     return most and not _standing_out(agreement).any()
 
 
-def _standing_out(agreement: Agreement) -> NDArray[np.bool_]:
+def _standing_out(agreement: BlockSimilarity) -> NDArray[np.bool_]:
     """Blocks that saving again does not explain: something small has come, gone or moved there."""
     return np.asarray((agreement.shifts > STANDS_OUT) & (agreement.blocks < NOT_QUITE))
 
 
-def _mostly(agreement: Agreement) -> bool:
+def _mostly(agreement: BlockSimilarity) -> bool:
     """Whether most of a picture is as it was."""
-    everywhere = agreement.share(GOOD_BLOCK, textured=False)
-    return everywhere >= ALTERED_SHARE and agreement.share(GOOD_BLOCK) >= ALTERED_TEXTURED
+    everywhere = agreement.fraction_above(GOOD_BLOCK, textured=False)
+    return everywhere >= ALTERED_SHARE and agreement.fraction_above(GOOD_BLOCK) >= ALTERED_TEXTURED
 
 
-def _rounding(a: Look, b: Look) -> float:
+def _rounding(a: Thumbnail, b: Thumbnail) -> float:
     """How far the logarithms of width to height may lie apart: a pixel of the smaller one, at least."""
     return max(SHAPE, 1.5 / min(*a.size, *b.size))
 
 
-def _altered(a: Look, b: Look, agreement: Agreement) -> Verdict:
+def _altered(a: Thumbnail, b: Thumbnail, agreement: BlockSimilarity) -> Verdict:
     """One picture in most places: written over, or the same camera on the same spot a moment later."""
     rows, columns = agreement.blocks.shape
     changed = agreement.blocks < BAD_BLOCK
@@ -176,7 +176,7 @@ def _altered(a: Look, b: Look, agreement: Agreement) -> Verdict:
     return Verdict("part", "written over", agreement.mean, (box[0], box[1], box[2], box[3]))
 
 
-def _goes_both_ways(a: Look, b: Look, changed: NDArray[np.bool_]) -> bool:
+def _goes_both_ways(a: Thumbnail, b: Thumbnail, changed: NDArray[np.bool_]) -> bool:
     """Whether some of what changed is brighter and has more edges in one picture, and some in the other."""
     size = min(a.size[0], b.size[0]), min(a.size[1], b.size[1])
     one, two = (look.pixels(size).mean(-1) for look in (a, b))
@@ -196,7 +196,7 @@ def _other_way(one: FloatArray, two: FloatArray, changed: NDArray[np.bool_]) -> 
     return min(more, total - more) / max(total, 1e-6)
 
 
-def _moved(a: Look, b: Look, changed: NDArray[np.bool_]) -> bool:
+def _moved(a: Thumbnail, b: Thumbnail, changed: NDArray[np.bool_]) -> bool:
     """Whether what differs in one is found beside that place in the other, both ways: then it has moved.
 
     A sign or a text that was laid over a picture is nowhere in the picture without it.
@@ -233,14 +233,14 @@ def _has_moved(window: FloatArray, around: FloatArray, y: int, x: int) -> bool:
     return bool(fits.max() >= MOVED and fits.max() > fits[y // 2, x // 2] + 0.1)
 
 
-def _part(a: Look, b: Look, suspicion: Suspicion) -> Verdict | None:
+def _part(a: Thumbnail, b: Thumbnail, suspicion: PairScreening) -> Verdict | None:
     """One inside the other; the better fit of both ways."""
     best: Verdict | None = None
     for part, whole, which, found in (
         (b, a, 0, suspicion.second_in_first),
         (a, b, 1, suspicion.first_in_second),
     ):
-        there = None if found is None else place(part, whole, found[1])
+        there = None if found is None else fit_part(part, whole, found[1])
         if (
             there is not None
             and there.area < WHOLE
@@ -252,11 +252,11 @@ def _part(a: Look, b: Look, suspicion: Suspicion) -> Verdict | None:
     return best
 
 
-def _fits(there: Place) -> bool:
+def _fits(there: PartMatch) -> bool:
     agreement = there.agreement
     return (
         there.correlation >= PART_CORRELATION
         and agreement.mean >= PART_MEAN
         and int(agreement.textured.sum()) >= PART_BLOCKS
-        and agreement.share(GOOD_BLOCK) >= PART_SHARE
+        and agreement.fraction_above(GOOD_BLOCK) >= PART_SHARE
     )

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HEAD = "ivf.json"  # names the two files of the index that counts
 FORMAT = 2
-WORN = 0.2  # share of rows behind the index, or dead in it, from which it is worth building again
+REBUILD_FRACTION = 0.2  # share of rows behind the index, or dead in it, from which it is worth building again
 _SAMPLED = 64  # rows that tell one collection from another
 
 
@@ -41,7 +41,7 @@ def load_faiss() -> ModuleType:
 
 
 @dataclass(frozen=True)
-class Setting:
+class IvfSetting:
     """What it takes to find the k nearest rows.
 
     Attributes
@@ -70,13 +70,13 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Head:
+class IvfHeader:
     """What stands beside an index.
 
     Attributes
     ----------
     rows, dim, lists : int
-    settings : tuple of Setting
+    settings : tuple of IvfSetting
         In order of k.
     queries : int
         How many it was judged with.
@@ -97,7 +97,7 @@ class Head:
     rows: int
     dim: int
     lists: int
-    settings: tuple[Setting, ...]
+    settings: tuple[IvfSetting, ...]
     queries: int
     seed: int
     reach: float
@@ -113,12 +113,12 @@ class Head:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1).encode()
 
     @classmethod
-    def from_json(cls, data: bytes) -> Head:
+    def from_json(cls, data: bytes) -> IvfHeader:
         """The reverse; ValueError, KeyError or TypeError for anything else."""
         told = json.loads(data)
         if told.pop("format") != FORMAT:
             raise ValueError("another format")
-        settings = tuple(Setting(**one) for one in told.pop("settings"))
+        settings = tuple(IvfSetting(**one) for one in told.pop("settings"))
         return cls(settings=settings, **told)
 
 
@@ -130,7 +130,7 @@ def collection_hash(segments: Segments, rows: int) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class RowFilter:
     """Which rows of an index may answer.
 
     Attributes
@@ -145,7 +145,7 @@ class Kept:
 
 
 @dataclass(frozen=True, eq=False)
-class Visit:
+class ProbeResult:
     """What a query found in the lists it visited, and what it left.
 
     Attributes
@@ -166,18 +166,18 @@ class Visit:
     counts: NDArray[np.int64]
 
 
-class Ivf:
+class IvfIndex:
     """An index, opened.
 
     Parameters
     ----------
-    head : Head
+    head : IvfHeader
     index : faiss.IndexIVF
     list_of : (rows,) uint32
         The list every row lies in.
     """
 
-    def __init__(self, head: Head, index: Any, list_of: NDArray[np.uint32]) -> None:
+    def __init__(self, head: IvfHeader, index: Any, list_of: NDArray[np.uint32]) -> None:
         self.head, self._index, self._list_of = head, index, list_of
         self._faiss = load_faiss()
         self.centres: FloatArray = index.quantizer.reconstruct_n(0, head.lists)  # (lists, dim)
@@ -186,7 +186,7 @@ class Ivf:
         self._dead_sizes = np.zeros(head.lists, np.int64)
 
     @classmethod
-    def open(cls, folder: Path, segments: Segments) -> Ivf | None:
+    def open(cls, folder: Path, segments: Segments) -> IvfIndex | None:
         """The index in a folder, if there is one.
 
         Raises
@@ -202,7 +202,7 @@ class Ivf:
             except FileNotFoundError:
                 return None
             try:
-                return cls._read(folder, Head.from_json(data), segments)
+                return cls._read(folder, IvfHeader.from_json(data), segments)
             except FileNotFoundError as error:
                 missing = error
             except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -210,7 +210,7 @@ class Ivf:
         raise _damaged(folder, f"{missing.filename} is missing") from missing
 
     @classmethod
-    def _read(cls, folder: Path, head: Head, segments: Segments) -> Ivf:
+    def _read(cls, folder: Path, head: IvfHeader, segments: Segments) -> IvfIndex:
         if head.dim != segments.dim or head.rows > segments.rows:
             raise _damaged(
                 folder,
@@ -234,26 +234,26 @@ class Ivf:
             raise _damaged(folder, f"{codes.name} is not the file it is said to be")
         return cls(head, index, np.memmap(lists, dtype="<u4", mode="r"))
 
-    def setting(self, k: int) -> Setting | None:
+    def setting(self, k: int) -> IvfSetting | None:
         """What it takes to find k rows; None for more than the index was judged for."""
         return next((one for one in self.head.settings if one.k >= k), None)
 
-    def kept(self, allowed: RowNumbers | None, dead: BoolArray | None) -> Kept | None:
+    def row_filter(self, allowed: RowNumbers | None, dead: BoolArray | None) -> RowFilter | None:
         """The rows that may answer: those allowed (increasing, living), or not dead; None for all of them."""
         rows = self.head.rows
         if allowed is not None:
             marks = np.zeros(rows, dtype=bool)
             marks[allowed] = True
-            return Kept(marks, np.bincount(self._list_of[allowed], minlength=self.head.lists))
+            return RowFilter(marks, np.bincount(self._list_of[allowed], minlength=self.head.lists))
         if dead is None or not dead[:rows].any():
             return None
         if dead is not self._dead:  # counted once for an array
             gone = self._list_of[np.flatnonzero(dead[:rows])]
             self._dead_sizes = np.bincount(gone, minlength=self.head.lists)
             self._dead = dead
-        return Kept(~dead[:rows], self._sizes - self._dead_sizes)
+        return RowFilter(~dead[:rows], self._sizes - self._dead_sizes)
 
-    def visit(self, query: FloatArray, setting: Setting, kept: Kept | None = None) -> Visit:
+    def probe(self, query: FloatArray, setting: IvfSetting, kept: RowFilter | None = None) -> ProbeResult:
         """Ask for one query (dim,).
 
         A filter can leave the lists near a query empty: those are no lists visited. So many are that a query
@@ -270,19 +270,19 @@ class Ivf:
             probes = min(max(int(np.searchsorted(met, usual)) + 1, probes), self.head.lists)
         marks = None if kept is None else kept.marks
         nearest = order[None, :probes]  # (1, P)
-        found, estimates = self.ranked(
+        found, estimates = self.search_lists(
             query[None], probes, setting.candidates, marks, lists=(nearest, near[nearest])
         )
         full = found[0, -1] >= 0 and found.shape[1] < self.head.rows
         left = order[probes:]
-        return Visit(
+        return ProbeResult(
             np.sort(found[0][found[0] >= 0]),
             float(estimates[0, -1]) if full else -np.inf,
             self.head.reach * near[left],
             sizes[left],
         )
 
-    def missed(self, visit: Visit, cosine: float) -> float:
+    def expected_missed(self, visit: ProbeResult, cosine: float) -> float:
         """How many rows of the lists not visited are expected to lie nearer than `cosine`, at most.
 
         The tail of a normal distribution by Chernoff's bound; a measure to compare queries by, no count.
@@ -290,15 +290,15 @@ class Ivf:
         away = np.maximum(cosine - visit.left, 0) / self.head.spread
         return float((visit.counts * np.exp(-(away**2) / 2)).sum())
 
-    def sure(self, visit: Visit, setting: Setting, cosine: float) -> bool:
+    def is_reliable(self, visit: ProbeResult, setting: IvfSetting, cosine: float) -> bool:
         """Whether this query, whose k-th row has this cosine, is like those the index was judged with.
 
         One for which too many rows are about equally near is not: a filter that takes away whatever fits the
         query leaves the rest, and nothing stands out from it.
         """
-        return cosine - visit.cut >= setting.margin and self.missed(visit, cosine) <= setting.missed
+        return cosine - visit.cut >= setting.margin and self.expected_missed(visit, cosine) <= setting.missed
 
-    def ranked(
+    def search_lists(
         self,
         queries: FloatArray,
         probes: int,
@@ -339,13 +339,13 @@ class Ivf:
             )
         return found, estimates
 
-    def worn(self, rows: int, dead: BoolArray | None = None) -> str | None:
+    def needs_rebuild(self, rows: int, dead: BoolArray | None = None) -> str | None:
         """Why the index is worth building again now that there are `rows` rows; None when it is not."""
         tail = rows - self.head.rows
-        if tail > WORN * self.head.rows:
+        if tail > REBUILD_FRACTION * self.head.rows:
             return f"{tail:,} pictures came after its {self.head.rows:,}"
         gone = 0 if dead is None else int(dead[: self.head.rows].sum())
-        if gone > WORN * self.head.rows:
+        if gone > REBUILD_FRACTION * self.head.rows:
             return f"{gone:,} of its {self.head.rows:,} pictures are gone"
         return None
 

@@ -26,7 +26,7 @@ from diptych.errors import CatalogError, InputError
 from diptych.files.disk import write_atomically, write_bytes
 from diptych.progress import Stage, silent
 from diptych.vectors.exact import check_queries, nearest_exact, rerank
-from diptych.vectors.ivf import HEAD, Head, Ivf, Setting, checksum, collection_hash, load_faiss
+from diptych.vectors.ivf import HEAD, IvfHeader, IvfIndex, IvfSetting, checksum, collection_hash, load_faiss
 
 if TYPE_CHECKING:
     from diptych.encoder import FloatArray
@@ -52,16 +52,16 @@ class IvfReport:
 
     Attributes
     ----------
-    head : Head
+    head : IvfHeader
         Its settings have the recall of each, against an exact search.
     seconds : float
         The build took.
     """
 
-    head: Head
+    head: IvfHeader
     seconds: float
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """In one line."""
         head = self.head
         recalls = ", ".join(f"{one.recall:.3f} of the nearest {one.k:,}" for one in head.settings)
@@ -119,12 +119,12 @@ def build_ivf(
     index = _train(faiss, segments, count, seed, stage)
     list_of = _fill(faiss, segments, index, stage)
     reach, spread = _texts_and_lists(segments, index, asked, seed)
-    head = Head(
+    head = IvfHeader(
         rows=rows, dim=segments.dim, lists=count, settings=(), queries=len(asked), seed=seed, reach=reach,
         spread=spread, file="", size=0, checksum=0, collection=collection_hash(segments, rows),
         faiss=faiss.__version__,
     )  # fmt: skip
-    settings = _judge(segments, Ivf(head, index, list_of), asked, stage)
+    settings = _judge(segments, IvfIndex(head, index, list_of), asked, stage)
     head = _write(faiss, folder, index, list_of, replace(head, settings=settings))
     return IvfReport(head, time.monotonic() - start)
 
@@ -176,7 +176,7 @@ def _fill(faiss: ModuleType, segments: Segments, index: Any, stage: Stage) -> An
 
 
 def _texts_and_lists(segments: Segments, index: Any, asked: FloatArray, seed: int) -> tuple[float, float]:
-    """What the products of texts and list centres tell of the cosines of texts and rows: see `Head`."""
+    """What the products of texts and list centres tell of the cosines of texts and rows: see `IvfHeader`."""
     draw = np.random.default_rng(seed + 2)
     picked = np.sort(draw.choice(segments.rows, min(segments.rows, _TOLD), replace=False))
     rows = _float32(segments.gather(picked))
@@ -196,7 +196,7 @@ def _float32(rows: Any) -> FloatArray:
 # -------------------------------------------------------------------------------------------- how good it is
 
 
-def _judge(segments: Segments, ivf: Ivf, asked: FloatArray, stage: Stage) -> tuple[Setting, ...]:
+def _judge(segments: Segments, ivf: IvfIndex, asked: FloatArray, stage: Stage) -> tuple[IvfSetting, ...]:
     rows = ivf.head.rows
     # Of a collection twenty times as large at least: with fewer, most lists hold a neighbour anyway.
     judged = [k for k in JUDGED if 20 * k <= rows] or [min(JUDGED[0], rows)]
@@ -217,14 +217,14 @@ def _judge(segments: Segments, ivf: Ivf, asked: FloatArray, stage: Stage) -> tup
     return tuple(settings)
 
 
-def _choose(ivf: Ivf, asked: FloatArray, true: RowNumbers) -> Setting | None:
+def _choose(ivf: IvfIndex, asked: FloatArray, true: RowNumbers) -> IvfSetting | None:
     """The fewest lists, and then the fewest candidates, that find the neighbours (Q, k)."""
     k, lists = true.shape[1], ivf.head.lists
     most = min(1000 + 20 * k, _MOST_CANDIDATES, ivf.head.rows)
 
     def recalls(probes: int) -> FloatArray:
         """Recall by number of candidates, (most,): the lower one of two halves of the queries."""
-        places = _places(ivf.ranked(asked, probes, most)[0], true)  # (Q, k)
+        places = _places(ivf.search_lists(asked, probes, most)[0], true)  # (Q, k)
         found = [
             np.bincount(half.ravel(), minlength=most + 1)[:most] / half.size
             for half in (places[::2], places[1::2])
@@ -243,17 +243,17 @@ def _choose(ivf: Ivf, asked: FloatArray, true: RowNumbers) -> Setting | None:
     if curve[-1] < target:
         return None
     candidates = max(int(np.argmax(curve >= target)) + 1, min(2 * k, most))
-    return Setting(k, ladder[low], candidates, round(float(curve[candidates - 1]), 4))
+    return IvfSetting(k, ladder[low], candidates, round(float(curve[candidates - 1]), 4))
 
 
-def _extremes(segments: Segments, ivf: Ivf, asked: FloatArray, setting: Setting) -> Setting:
+def _extremes(segments: Segments, ivf: IvfIndex, asked: FloatArray, setting: IvfSetting) -> IvfSetting:
     """With what the queries it was chosen for looked like at worst."""
     margins, missed = [], []
     for query in asked:
-        visit = ivf.visit(query, setting)
+        visit = ivf.probe(query, setting)
         cosine = float(rerank(segments, query, visit.candidates, setting.k)[1][-1])
         margins.append(cosine - visit.cut)
-        missed.append(ivf.missed(visit, cosine))
+        missed.append(ivf.expected_missed(visit, cosine))
     margin = min(margins)
     return replace(setting, margin=margin if np.isfinite(margin) else 0.0, missed=max(missed))
 
@@ -277,7 +277,9 @@ def _places(found: RowNumbers, true: RowNumbers) -> RowNumbers:
 # ------------------------------------------------------------------------------------------------- on disk
 
 
-def _write(faiss: ModuleType, folder: Path, index: Any, list_of: NDArray[np.uint32], head: Head) -> Head:
+def _write(
+    faiss: ModuleType, folder: Path, index: Any, list_of: NDArray[np.uint32], head: IvfHeader
+) -> IvfHeader:
     """Both parts under a name of their own, then the head that names them; what the old one named goes."""
     name = f"ivf-{secrets.token_hex(8)}"
     before = _named(folder)
@@ -305,7 +307,7 @@ def _write(faiss: ModuleType, folder: Path, index: Any, list_of: NDArray[np.uint
 def _named(folder: Path) -> str:
     """The name in the head, if there is one that can be understood."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Head.from_json((folder / HEAD).read_bytes()).file
+        return IvfHeader.from_json((folder / HEAD).read_bytes()).file
     return ""
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import CatalogError, MissingExtraError
 from diptych.vectors.exact import check_queries, check_rows, nearest_exact, rerank
-from diptych.vectors.ivf import HEAD, Ivf
+from diptych.vectors.ivf import HEAD, IvfIndex
 
 if TYPE_CHECKING:
     from diptych.encoder import FloatArray
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 EXACT_ROWS = 200_000  # that are scanned rather than asked of an index
 
 
-class Nearest:
+class NearestNeighbours:
     """The rows of a space, to be asked which are nearest.
 
     Parameters
@@ -53,7 +53,7 @@ class Nearest:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     segments = Segments(Path(folder), dim=2, rows=0)
     ...     _ = segments.append(np.array([[1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32))
-    ...     nearest = Nearest(segments, Path(folder) / "ivf")
+    ...     nearest = NearestNeighbours(segments, Path(folder) / "ivf")
     ...     rows, cosines = nearest.search(np.array([[0, 1]], dtype=np.float32), 2, allowed=np.array([0, 2]))
     >>> rows.tolist()
     [[2, 0]]
@@ -63,22 +63,22 @@ class Nearest:
         self, segments: Segments, folder: Path | None = None, *, exact_rows: int = EXACT_ROWS
     ) -> None:
         self.segments, self.folder, self.exact_rows = segments, folder, exact_rows
-        self.trouble: str | None = None
-        self._ivf: Ivf | None = None
+        self.index_error: str | None = None
+        self._ivf: IvfIndex | None = None
         self._opened: object = None
         self.reopen()
 
     def reopen(self) -> None:
         """Use the index that is in the folder now."""
-        self._ivf, self.trouble, self._opened = None, None, self._state()
+        self._ivf, self.index_error, self._opened = None, None, self._state()
         if self.folder is None or self.segments.rows <= self.exact_rows:
             return
         try:
-            self._ivf = Ivf.open(self.folder, self.segments)
+            self._ivf = IvfIndex.open(self.folder, self.segments)
         except (CatalogError, MissingExtraError) as error:
-            self.trouble = str(error)
+            self.index_error = str(error)
 
-    def renew(self) -> None:
+    def refresh(self) -> None:
         """Use another index than before where another process has built one."""
         if self._state() != self._opened:
             self.reopen()
@@ -93,14 +93,14 @@ class Nearest:
             return False
         return status.st_ino, status.st_mtime_ns
 
-    def stale(self, dead: BoolArray | None = None) -> str | None:
+    def needs_rebuild(self, dead: BoolArray | None = None) -> str | None:
         """Why an index is worth building now; None when there is no need of one, or a good one is there."""
         rows = self.segments.rows
         if rows <= self.exact_rows or self.folder is None:
             return None
         if self._ivf is None:
-            return self.trouble or f"{rows:,} pictures have no index yet"
-        return self._ivf.worn(rows, dead)
+            return self.index_error or f"{rows:,} pictures have no index yet"
+        return self._ivf.needs_rebuild(rows, dead)
 
     def search(
         self,
@@ -124,13 +124,13 @@ class Nearest:
         inside, behind = None, np.arange(built, self.segments.rows)
         if allowed is not None:
             inside, behind = np.split(allowed, [int(np.searchsorted(allowed, built))])
-        kept = ivf.kept(inside, dead)
+        kept = ivf.row_filter(inside, dead)
         rows, cosines = nearest_exact(self.segments, asked, k, allowed=behind, dead=dead)
         for n, query in enumerate(asked):
-            visit = ivf.visit(query, setting, kept)
+            visit = ivf.probe(query, setting, kept)
             near = rerank(self.segments, query, visit.candidates, k)
             rows[n], cosines[n] = _merged(near, (rows[n], cosines[n]))
-            if rows[n, -1] < 0 or not ivf.sure(visit, setting, float(cosines[n, -1])):
+            if rows[n, -1] < 0 or not ivf.is_reliable(visit, setting, float(cosines[n, -1])):
                 found = nearest_exact(self.segments, query[None], k, allowed=allowed, dead=dead)
                 rows[n], cosines[n] = found[0][0], found[1][0]
         return rows, cosines

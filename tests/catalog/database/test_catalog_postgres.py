@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diptych.catalog import Filter, Options, Searcher, Store, check, forget_paths
+from diptych.catalog import Filter, Searcher, SearchOptions, Store, check, forget_paths
 from diptych.catalog.annotations.tags import clear, count_tags
 from diptych.catalog.database.postgres import PostgresSpace, name_without_secrets
 from diptych.catalog.database.spaces import Space
@@ -74,7 +74,7 @@ def test_filters(tmp_path: Path, new_database: NewDatabase) -> None:
         (Filter(tags=("sea",)), 0),
         (Filter(camera="x", near=(1.0, 1.0, 1.0), min_bytes=1, min_side=3, shape="square"), 0),
     ):
-        answer = asking.search("red", Options(where=where, cutoff=None, collapse=False))
+        answer = asking.search("red", SearchOptions(where=where, cutoff=None, collapse=False))
         assert (answer.searched, len(answer.hits)) == (expected, expected), where
     store.close()
 
@@ -136,7 +136,7 @@ def test_a_search_beside_writers(
     index(database, tmp_path / "pictures")
     store = Store.open(database)
     asking = Searcher(store, ToyEncoder())
-    options = Options(where=Filter(shape="landscape"), cutoff=None, collapse=False)
+    options = SearchOptions(where=Filter(shape="landscape"), cutoff=None, collapse=False)
     before = asking.search("red", options)
 
     def allowed_while_written(space: Space, where: Filter) -> np.ndarray:

@@ -17,16 +17,16 @@ from PIL import Image, ImageOps
 
 from diptych.catalog import Store
 from diptych.catalog.duplicates import proposals
-from diptych.catalog.duplicates.finding import Groups, find_duplicates
+from diptych.catalog.duplicates.finding import DuplicateGroups, find_duplicates
 from diptych.catalog.duplicates.keeping import parse_rules
-from diptych.catalog.duplicates.proposals import between, mirrored_difference, mirrored_perceptual
-from diptych.catalog.duplicates.similar import Inquiry
+from diptych.catalog.duplicates.proposals import hash_matches, mirror_difference_hash, mirror_perceptual_hash
+from diptych.catalog.duplicates.similar import SimilarImageSearch
 from diptych.errors import CatalogError, InputError
 from diptych.matching.hashes import difference_hash, hamming, perceptual_hash
-from diptych.matching.parts import Glance, small_grey
-from diptych.matching.pixels import Look
-from diptych.matching.verdicts import Verdict, judge, suspect
-from diptych.matching.words import WordIndex, picture_words
+from diptych.matching.parts import GreyThumbnail, small_grey
+from diptych.matching.pixels import Thumbnail
+from diptych.matching.verdicts import Verdict, judge_pair, screen_pair
+from diptych.matching.visual_words import VisualWordIndex, extract_visual_words
 from tests.catalog.catalogs import index
 from tests.catalog.photos import collage, cut, framed, photo, save, with_ball, written_over
 from tests.toys import ToyEncoder
@@ -41,12 +41,15 @@ ORIENTATION = 0x0112
 @settings(max_examples=25)
 def test_hashes_of_mirrored_pictures_follow_from_the_hashes(seed: int) -> None:
     image = photo(seed)
-    for hash_of, turn in ((difference_hash, mirrored_difference), (perceptual_hash, mirrored_perceptual)):
+    for hash_of, turn in (
+        (difference_hash, mirror_difference_hash),
+        (perceptual_hash, mirror_perceptual_hash),
+    ):
         turned = turn(np.array([hash_of(image)], np.uint64))
         # Neighbours of nearly one grey may tell either way: a bit here and there, never a picture.
         assert hamming(turned, hash_of(ImageOps.mirror(image)))[0] <= 14
         assert hamming(turned, hash_of(image))[0] > hamming(turned, hash_of(ImageOps.mirror(image)))[0]
-    assert mirrored_perceptual(mirrored_perceptual(turned))[0] == turned[0]
+    assert mirror_perceptual_hash(mirror_perceptual_hash(turned))[0] == turned[0]
 
 
 hashes = st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 63).map(lambda bit: 1 << bit), max_size=12)
@@ -61,10 +64,10 @@ def test_near_hashes_are_found_either_way(queries: list[int], others: list[int],
         for j, two in enumerate(others)
         if (one ^ two).bit_count() <= bits
     }
-    assert {tuple(pair) for pair in between(left, right, bits).tolist()} == wanted
+    assert {tuple(pair) for pair in hash_matches(left, right, bits).tolist()} == wanted
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(proposals, "_ALWAYS", 0)
-        assert {tuple(pair) for pair in between(left, right, bits).tolist()} == wanted
+        assert {tuple(pair) for pair in hash_matches(left, right, bits).tolist()} == wanted
 
 
 @pytest.mark.parametrize("always", [0, 1e9])
@@ -74,36 +77,36 @@ def test_of_thousands_of_equal_hashes_only_some_are_proposed(
     monkeypatch.setattr(proposals, "_ALWAYS", always)
     many = np.repeat(np.array([0b1, 0b111, 2**63], np.uint64), 4000)
     tracemalloc.start()
-    pairs = between(many, many, 2)
+    pairs = hash_matches(many, many, 2)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(pairs) == len(many) * proposals.MOST
     assert (many[pairs[:, 0]] == many[pairs[:, 1]]).all()  # the nearest of each
     assert peak < 60 * 2**20  # each with each would be a gigabyte
-    few = between(np.array([0b1], np.uint64), np.array([0b11, 0b1, 0b11, 0b1], np.uint64), 1)
+    few = hash_matches(np.array([0b1], np.uint64), np.array([0b11, 0b1, 0b11, 0b1], np.uint64), 1)
     assert few.tolist() == [[0, 1], [0, 3], [0, 0], [0, 2]]
 
 
 @pytest.mark.parametrize("change", [cut, framed, written_over])
 def test_words_find_what_was_made_of_a_picture(change: Callable[[Image.Image], Image.Image]) -> None:
-    words = {number: picture_words(photo(number)) for number in range(40)}
-    known = WordIndex(range(40), words)
+    words = {number: extract_visual_words(photo(number)) for number in range(40)}
+    known = VisualWordIndex(range(40), words)
     for number in range(0, 40, 8):
         smaller = change(photo(number)).resize((93, 70), Image.Resampling.LANCZOS)
-        assert known.nearest(picture_words(smaller), 1) == [number]
+        assert known.nearest(extract_visual_words(smaller), 1) == [number]
 
 
 def test_a_picture_of_one_colour_has_no_words() -> None:
-    assert len(picture_words(Image.new("RGB", (50, 40), "red"))) == 0
+    assert len(extract_visual_words(Image.new("RGB", (50, 40), "red"))) == 0
 
 
 # ------------------------------------------------------------------------------------------------- verdicts
 
 
 def verdict(a: Image.Image, b: Image.Image, *, parts: bool = True) -> Verdict | None:
-    looks = [Look.of(one) for one in (a, b)]
-    glances = [Glance(small_grey(look)) for look in looks]
-    return judge(looks[0], looks[1], suspect(glances[0], glances[1], parts=parts))
+    looks = [Thumbnail.of(one) for one in (a, b)]
+    glances = [GreyThumbnail(small_grey(look)) for look in looks]
+    return judge_pair(looks[0], looks[1], screen_pair(glances[0], glances[1], parts=parts))
 
 
 def saved(image: Image.Image, kind: str, **how: object) -> Image.Image:
@@ -215,7 +218,7 @@ class Steps:
         yield lambda count: None
 
 
-def duplicates(catalog: Path, **options: object) -> Groups:
+def duplicates(catalog: Path, **options: object) -> DuplicateGroups:
     store = Store.open(catalog)
     try:
         return find_duplicates(store, **options)  # type: ignore[arg-type]
@@ -223,7 +226,7 @@ def duplicates(catalog: Path, **options: object) -> Groups:
         store.close()
 
 
-def told_of(found: Groups) -> list[tuple[str, str, list[tuple[str, str, str]]]]:
+def told_of(found: DuplicateGroups) -> list[tuple[str, str, list[tuple[str, str, str]]]]:
     """(tier, kept file, its (file, tier, change)) of every group."""
     return [
         (
@@ -418,9 +421,9 @@ def test_thin_pictures_stop_nothing(album: Path, tmp_path: Path) -> None:
     found = duplicates(album)
     assert (told_of(found), found.failed, found.pictures) == (before, {}, 16)
     store = Store.open(album)
-    inquiry = Inquiry(store, ToyEncoder())
+    inquiry = SimilarImageSearch(store, ToyEncoder())
     for path in thin.iterdir():
-        assert inquiry.ask(path)[0].entry.path == path
+        assert inquiry.search(path)[0].entry.path == path
     inquiry.close()
     store.close()
 
@@ -549,13 +552,13 @@ def test_pictures_from_outside(album: Path, tmp_path: Path) -> None:
     save(outside / "unknown.jpg", photo(99))
     (outside / "bytes.png").write_bytes((tmp_path / "pictures" / "3.png").read_bytes())
     store = Store.open(album)
-    inquiry = Inquiry(store, ToyEncoder())
+    inquiry = SimilarImageSearch(store, ToyEncoder())
     try:
 
         def found(name: str) -> list[tuple[str, str, int | None]]:
             return [
                 (one.entry.path.name, one.tier, one.verdict.whole if one.verdict else None)
-                for one in inquiry.ask(outside / name, alike=1)
+                for one in inquiry.search(outside / name, alike=1)
                 if one.tier != "alike"
             ]
 
@@ -564,13 +567,13 @@ def test_pictures_from_outside(album: Path, tmp_path: Path) -> None:
         assert found("framed.jpg") == [("other.png", "part", 0)]
         assert found("unknown.jpg") == []
         assert found("bytes.png")[0][:2] == ("3.png", "bytes")
-        assert [one.tier for one in inquiry.ask(outside / "unknown.jpg", alike=2)] == ["alike", "alike"]
+        assert [one.tier for one in inquiry.search(outside / "unknown.jpg", alike=2)] == ["alike", "alike"]
     finally:
         inquiry.close()
         store.close()
     store = Store.open(album)
     with pytest.raises(CatalogError, match="ask with that model"):
-        Inquiry(store, ToyEncoder(identity="toy:other"))
+        SimilarImageSearch(store, ToyEncoder(identity="toy:other"))
     store.close()
 
 
@@ -582,9 +585,9 @@ def test_the_same_bytes_are_told_of_however_pale_the_picture(tmp_path: Path) -> 
         save(folder / f"{number}.png", image)
     index(tmp_path / "catalog", folder)
     store = Store.open(tmp_path / "catalog")
-    inquiry = Inquiry(store, ToyEncoder())
+    inquiry = SimilarImageSearch(store, ToyEncoder())
     for path in folder.iterdir():
-        first = inquiry.ask(path)[0]
+        first = inquiry.search(path)[0]
         assert (first.entry.path, first.tier, first.verdict) == (path, "bytes", None)
         assert first.cosine == pytest.approx(1, abs=0.001)
     inquiry.close()

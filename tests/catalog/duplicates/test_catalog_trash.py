@@ -18,7 +18,7 @@ import pytest
 from diptych.catalog import Store, check
 from diptych.catalog.duplicates.finding import files_of, find_duplicates
 from diptych.catalog.duplicates.keeping import parse_rules
-from diptych.catalog.duplicates.trash import FOLDER, Moved, move_to_trash, still_copy, take_back
+from diptych.catalog.duplicates.trash import FOLDER, TrashReport, move_to_trash, still_copy, take_back
 from diptych.catalog.duplicates.undo import put_back
 from diptych.errors import InputError, SaveError
 from diptych.files import moving
@@ -59,7 +59,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def move(catalog: Path, trash: Path | None = None, **options: object) -> Moved:
+def move(catalog: Path, trash: Path | None = None, **options: object) -> TrashReport:
     options = {"tiers": COPIES, **options}
     store = Store.open(catalog)
     try:

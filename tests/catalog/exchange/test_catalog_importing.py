@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from diptych.catalog import (
-    Imported,
-    Options,
+    ImportReport,
     Searcher,
+    SearchOptions,
     Store,
     check,
     export_vectors,
@@ -59,7 +59,9 @@ def foreign(album: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def take(catalog: str | Path, source: Path, encoder: Encoder | None = None, **options: object) -> Imported:
+def take(
+    catalog: str | Path, source: Path, encoder: Encoder | None = None, **options: object
+) -> ImportReport:
     store = Store.create(catalog)
     try:
         done = import_vectors(store, encoder or ToyEncoder(), source, **options)  # type: ignore[arg-type]
@@ -76,7 +78,7 @@ def test_what_embed_made_is_what_index_would_have_made(album: Path, tmp_path: Pa
     index(tmp_path / "indexed", album)
     assert content(tmp_path / "imported") == content(tmp_path / "indexed")
     assert index(tmp_path / "imported", album).embedded == 0
-    assert take(tmp_path / "imported", tmp_path / "vectors") == Imported(rows=7, known=7)
+    assert take(tmp_path / "imported", tmp_path / "vectors") == ImportReport(rows=7, known=7)
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -209,7 +211,7 @@ def test_times_have_no_zone_and_none_is_made_up(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "vectors.parquet")
     assert take(tmp_path / "catalog", tmp_path / "vectors.parquet", trust=True).added == 5
     store = Store.open(tmp_path / "catalog")
-    by_date = Options(cutoff=None, collapse=False, sort="date")
+    by_date = SearchOptions(cutoff=None, collapse=False, sort="date")
     found = [hit.entry.taken for hit in Searcher(store, ToyEncoder()).search("red", by_date).hits]
     assert found == [*(datetime(year, 5, 1, 12) for year in (2022, 2021, 2020)), None, None]
     store.database.run(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych.catalog import Entry, Filter, Options, Searcher, Store, check, failures, load_entry
+from diptych.catalog import Entry, Filter, Searcher, SearchOptions, Store, check, failures, load_entry
 from diptych.errors import CatalogError
 from tests.catalog.catalogs import colours, index
 from tests.media.raw_files import dng
@@ -42,7 +42,7 @@ def test_pictures_that_need_a_library_that_is_not_installed(
 def found(catalog: str | Path, where: Filter) -> list[Entry]:
     store = Store.open(catalog)
     asking = Searcher(store, ToyEncoder())
-    answer = asking.search("red", Options(where=where, cutoff=None, collapse=False))
+    answer = asking.search("red", SearchOptions(where=where, cutoff=None, collapse=False))
     store.close()
     return [hit.entry for hit in answer.hits]
 
@@ -95,7 +95,9 @@ def test_a_reason_does_not_repeat_an_odd_name(tmp_path: Path, pictures: Path) ->
 def test_an_index_that_cannot_be_built_is_told_of(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, missing: bool
 ) -> None:
-    monkeypatch.setattr("diptych.vectors.nearest.Nearest.stale", lambda *_: "there are so many pictures")
+    monkeypatch.setattr(
+        "diptych.vectors.nearest.NearestNeighbours.needs_rebuild", lambda *_: "there are so many pictures"
+    )
     if missing:
         monkeypatch.setitem(sys.modules, "faiss", None)
     else:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from diptych.catalog import Filter, Options, Searcher, Store, index_pictures
+from diptych.catalog import Filter, Searcher, SearchOptions, Store, index_pictures
 from diptych.catalog.annotations.tags import give
 from diptych.catalog.database.connections import ThreadConnections
 from diptych.catalog.database.database import Sqlite
@@ -24,7 +24,7 @@ from tests.toys import COLOURS, ToyEncoder
 from tests.waiting import HANG
 
 IDENTITY = "toy:0"  # as `indexer` has it
-ALL = Options(cutoff=None, collapse=False, limit=500)
+ALL = SearchOptions(cutoff=None, collapse=False, limit=500)
 THREADS = 4
 
 
@@ -70,7 +70,7 @@ def asking(catalog: Place) -> Iterator[Searcher]:
     store.close()
 
 
-def hits(asking: Searcher, query: str = "red", options: Options = ALL) -> dict[str, float]:
+def hits(asking: Searcher, query: str = "red", options: SearchOptions = ALL) -> dict[str, float]:
     """Names and relevances."""
     return {hit.entry.path.name: hit.relevance for hit in asking.search(query, options).hits}
 
@@ -122,7 +122,7 @@ def test_a_sample_is_drawn_again_only_when_something_was_written(
 
 
 def test_tags_and_vectors_written_anew(asking: Searcher, catalog: Place) -> None:
-    tagged = Options(where=Filter(tags=("sea",)), cutoff=None)
+    tagged = SearchOptions(where=Filter(tags=("sea",)), cutoff=None)
     assert hits(asking, "red", tagged) == {}
     store = Store.open(catalog)
     give(store.database, "people", {asking.search("red", ALL).hits[0].entry.content: {"sea": 1.0}})
@@ -153,7 +153,7 @@ class Asking:
                 cosines = [hit.cosine for hit in answer.hits]
                 assert len(answer.hits) == answer.searched >= len(COLOURS)  # all of them are of one moment
                 assert cosines == sorted(cosines, reverse=True)
-                assert self.asking.search("red", Options(where=Filter(name="red.png"))).searched == 1
+                assert self.asking.search("red", SearchOptions(where=Filter(name="red.png"))).searched == 1
                 self.answers += 1
         except BaseException as error:
             self.errors.append(error)

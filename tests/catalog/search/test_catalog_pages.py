@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from diptych.catalog import Answer, Options, Searcher, Store
+from diptych.catalog import Searcher, SearchOptions, SearchResult, Store
 from diptych.catalog.relevance import Background
 from diptych.catalog.store.store import FileRecord, Found, Picture
 from tests.catalog.spaces_of_rows import Floats, unit
@@ -78,12 +78,12 @@ class Asking:
 
         monkeypatch.setattr(space, "nearest", counted)
 
-    def __call__(self, query: str = "what fits", **options: object) -> Answer:
+    def __call__(self, query: str = "what fits", **options: object) -> SearchResult:
         self.sizes.clear()
-        return self.searcher.search(query, Options(**options))  # type: ignore[arg-type]
+        return self.searcher.search(query, SearchOptions(**options))  # type: ignore[arg-type]
 
 
-def names(answer: Answer) -> list[str]:
+def names(answer: SearchResult) -> list[str]:
     return [hit.entry.path.stem for hit in answer.hits]
 
 

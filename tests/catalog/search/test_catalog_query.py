@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from diptych.catalog.search.query import Term, ask, encode_long, missing_pictures, parse_query
+from diptych.catalog.search.query import Term, encode_long, encode_query, missing_pictures, parse_query
 from diptych.errors import InputError
 from diptych.inputs.long_texts import LongTextWarning, report_long
 from tests.catalog.catalogs import paint
@@ -145,7 +145,9 @@ def test_weights_that_say_nothing(words: str) -> None:
 @pytest.mark.parametrize("number", ["9" * 19, "9" * 5000])
 def test_numbers_that_no_picture_has(number: str) -> None:
     with pytest.raises(InputError, match=r"there is no picture #9+"):
-        ask(ToyEncoder(), parse_query(f"#{number}"), stored=lambda number: np.eye(4, dtype=np.float32)[0])
+        encode_query(
+            ToyEncoder(), parse_query(f"#{number}"), stored=lambda number: np.eye(4, dtype=np.float32)[0]
+        )
 
 
 def test_a_mistyped_name_is_a_text_that_is_told_of(tmp_path: Path) -> None:
@@ -199,8 +201,8 @@ def test_long_texts_are_read_to_their_end() -> None:
         grey, red = ToyEncoder().encode_texts(["wall", "red"])
         assert row @ red > grey @ red + 0.05
         assert encode_long(encoder.encode_texts, "a red wall")[1] == 1
-        asked = ask(encoder, parse_query(text), stored=lambda number: red)
-    assert asked.long == (text,)
+        asked = encode_query(encoder, parse_query(text), stored=lambda number: red)
+    assert asked.long_texts == (text,)
 
 
 def test_one_word_that_is_too_long_is_cut() -> None:
@@ -221,8 +223,8 @@ def test_terms_are_weighed_by_how_far_they_spread() -> None:
     sample[:, 3] *= 0.05  # the second term's cosines hardly vary
     rows = {1: np.eye(4, dtype=np.float32)[0], 2: np.eye(4, dtype=np.float32)[3]}
     terms = [Term("stored", "1"), Term("stored", "2")]
-    plain = ask(ToyEncoder(), terms, stored=rows.__getitem__)
-    weighed = ask(ToyEncoder(), terms, stored=rows.__getitem__, sample=sample)
-    assert plain.row[0] == pytest.approx(plain.row[3])
-    scores = sample @ np.diag(weighed.row)
+    plain = encode_query(ToyEncoder(), terms, stored=rows.__getitem__)
+    weighed = encode_query(ToyEncoder(), terms, stored=rows.__getitem__, sample=sample)
+    assert plain.embedding[0] == pytest.approx(plain.embedding[3])
+    scores = sample @ np.diag(weighed.embedding)
     assert scores[:, 0].std() == pytest.approx(scores[:, 3].std(), rel=0.01)

@@ -14,7 +14,7 @@ from diptych.catalog.relevance import (
     DEFAULT_CUTOFF,
     TEXT,
     Background,
-    Gauge,
+    RelevanceScale,
     background_texts,
     largest,
 )
@@ -39,7 +39,7 @@ def world(strength: float = 6.0, dim: int = 64) -> tuple[Floats, Floats]:
     return unit(texts + gap), unit(pictures - gap)
 
 
-def best(gauge: Gauge, queries: Floats, pictures: Floats, size: int = 200) -> Floats:
+def best(gauge: RelevanceScale, queries: Floats, pictures: Floats, size: int = 200) -> Floats:
     return np.array([gauge.relevance(pictures @ row, pictures, size=size).max() for row in queries])
 
 
@@ -49,14 +49,16 @@ def best(gauge: Gauge, queries: Floats, pictures: Floats, size: int = 200) -> Fl
 @pytest.mark.parametrize("strength", [6.0, 10.0, 20.0])
 def test_what_is_there_is_over_the_cutoff_and_what_is_not_is_under_it(strength: float) -> None:
     texts, pictures = world(strength)
-    gauge = Gauge.of(Background(texts), pictures)
+    gauge = RelevanceScale.of(Background(texts), pictures)
     assert (best(gauge, texts[:200], pictures) >= DEFAULT_CUTOFF).mean() > 0.9
     assert (best(gauge, texts[200:], pictures) >= DEFAULT_CUTOFF).mean() < 0.1
 
 
 def test_a_stronger_model_raises_its_own_cutoff() -> None:
-    gauges = [Gauge.of(Background(texts), pictures) for texts, pictures in map(world, (4.0, 8.0, 16.0))]
-    fits = [gauge.fit(200) for gauge in gauges]
+    gauges = [
+        RelevanceScale.of(Background(texts), pictures) for texts, pictures in map(world, (4.0, 8.0, 16.0))
+    ]
+    fits = [gauge.match(200) for gauge in gauges]
     assert fits == sorted(fits)
     assert fits[-1] > 1.3 * fits[0]
 
@@ -64,21 +66,21 @@ def test_a_stronger_model_raises_its_own_cutoff() -> None:
 def test_a_collection_in_which_everything_fits_is_shown() -> None:
     texts, _ = world()
     pictures = unit(np.random.default_rng(2).normal(size=(150, 64)) / 4 + 2 * texts[:1])
-    gauge = Gauge.of(Background(texts), pictures)
+    gauge = RelevanceScale.of(Background(texts), pictures)
     assert (gauge.relevance(pictures @ texts[0], pictures, size=150) >= DEFAULT_CUTOFF).mean() > 0.9
     assert (gauge.relevance(pictures @ texts[7], pictures, size=150) >= DEFAULT_CUTOFF).mean() < 0.1
 
 
 def test_a_collection_of_one_picture() -> None:
     texts, pictures = world(10.0)
-    gauge = Gauge.of(Background(texts), pictures[:1])
+    gauge = RelevanceScale.of(Background(texts), pictures[:1])
     assert best(gauge, texts[:1], pictures[:1], size=1) > 0.9
     assert np.median(best(gauge, texts[1:], pictures[:1], size=1)) < DEFAULT_CUTOFF
 
 
 def test_a_text_less_another_is_judged_by_its_own_scale() -> None:
     texts, pictures = world(10.0)
-    gauge = Gauge.of(Background(texts), pictures, LESS)
+    gauge = RelevanceScale.of(Background(texts), pictures, LESS)
     queries = unit(texts - 0.5 * np.roll(texts, 1, axis=0))
     assert (best(gauge, queries[1:200], pictures) >= DEFAULT_CUTOFF).mean() > 0.9
     assert (best(gauge, queries[201:], pictures) >= DEFAULT_CUTOFF).mean() < 0.1
@@ -86,7 +88,7 @@ def test_a_text_less_another_is_judged_by_its_own_scale() -> None:
 
 def test_what_is_taken_away_is_another_text_than_what_is_looked_for() -> None:
     texts, pictures = world()
-    alone, less = (Gauge.of(Background(texts), pictures, parts) for parts in (TEXT, LESS))
+    alone, less = (RelevanceScale.of(Background(texts), pictures, parts) for parts in (TEXT, LESS))
     assert np.linalg.norm(less.mean) < 0.9 * np.linalg.norm(alone.mean)
 
 
@@ -96,7 +98,7 @@ def test_a_picture_is_judged_beside_pictures() -> None:
     themes = unit(draw.normal(size=(40, 64)))
     pictures = unit(np.repeat(themes, 5, axis=0) * 8 + draw.normal(size=(200, 64)) + 1)  # all somewhat alike
     pictures = pictures[draw.permutation(200)]
-    gauge = Gauge.of(Background(texts), pictures, PICTURE)
+    gauge = RelevanceScale.of(Background(texts), pictures, PICTURE)
     more = unit(themes * 8 + draw.normal(size=(40, 64)) + 1)
     others = unit(draw.normal(size=(40, 64)) * 2 + 1)
     assert (best(gauge, more, pictures) >= DEFAULT_CUTOFF).mean() > 0.8
@@ -105,14 +107,14 @@ def test_a_picture_is_judged_beside_pictures() -> None:
 
 def test_too_few_pictures_to_compare_with_hide_nothing() -> None:
     texts, pictures = world()
-    gauge = Gauge.of(Background(texts), pictures[:14], PICTURE)
+    gauge = RelevanceScale.of(Background(texts), pictures[:14], PICTURE)
     assert gauge.relevance(pictures[:3] @ pictures[0], pictures[:3], size=14).tolist() == [DEFAULT_CUTOFF] * 3
 
 
 def test_the_toy_encoder_knows_its_colours() -> None:
     encoder = ToyEncoder()
     rows = encoder.encode_images([picture(colour) for colour in ("red", "blue", "red", "green")])
-    gauge = Gauge.of(Background.of(encoder), rows)
+    gauge = RelevanceScale.of(Background.of(encoder), rows)
     query = encoder.encode_texts(["red"])[0]
     shown = gauge.relevance(rows @ query, rows, size=4) >= DEFAULT_CUTOFF
     assert shown.tolist() == [True, False, True, False]
@@ -124,7 +126,7 @@ def test_the_toy_encoder_knows_its_colours() -> None:
 @given(st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=20), st.integers(1, 10**9))
 def test_a_higher_cosine_is_never_less_relevant(cosines: list[float], size: int) -> None:
     texts, pictures = world()
-    gauge = Gauge.of(Background(texts), pictures[:50])
+    gauge = RelevanceScale.of(Background(texts), pictures[:50])
     rows = np.repeat(pictures[:1], len(cosines), axis=0)
     figures = gauge.relevance(np.sort(np.float32(cosines)), rows, size=size)
     assert (np.diff(figures) >= 0).all()
@@ -147,7 +149,7 @@ def test_figures_are_numbers_from_0_to_1_whatever_the_rows(
     one = draw.normal(size=8) * (seed > 0)
     background = Background((one + apart * draw.normal(size=(texts, 8))).astype(np.float32))
     rows = (one + apart * draw.normal(size=(pictures, 8))).astype(np.float16)
-    figures = Gauge.of(background, rows, parts).relevance(rows @ rows[0], rows, size=pictures)
+    figures = RelevanceScale.of(background, rows, parts).relevance(rows @ rows[0], rows, size=pictures)
     assert figures.dtype == np.float32
     assert figures.shape == (pictures,)
     assert ((figures >= 0) & (figures <= 1)).all()
@@ -155,7 +157,7 @@ def test_figures_are_numbers_from_0_to_1_whatever_the_rows(
 
 def test_a_cosine_that_is_no_number_fits_nothing() -> None:
     texts, pictures = world()
-    gauge = Gauge.of(Background(texts), pictures)
+    gauge = RelevanceScale.of(Background(texts), pictures)
     assert gauge.relevance(np.full(2, np.nan, np.float32), pictures[:2], size=200).tolist() == [0.0, 0.0]
 
 
@@ -168,7 +170,7 @@ def test_a_models_scale_and_what_a_picture_adds_to_every_text_cancel(
     extra = shift * np.random.default_rng(seed).normal(size=(len(pictures), 1))  # each picture has its own
     other_texts = np.hstack([texts, np.ones((len(texts), 1))]).astype(np.float32)
     other = np.hstack([scale * pictures, extra]).astype(np.float32)
-    gauges = Gauge.of(Background(texts), pictures), Gauge.of(Background(other_texts), other)
+    gauges = RelevanceScale.of(Background(texts), pictures), RelevanceScale.of(Background(other_texts), other)
     there, that = (
         gauge.relevance(rows @ query, rows, size=200)
         for gauge, rows, query in zip(gauges, (pictures, other), (texts[5], other_texts[5]), strict=True)
@@ -178,7 +180,7 @@ def test_a_models_scale_and_what_a_picture_adds_to_every_text_cancel(
 
 def test_more_pictures_ask_for_more() -> None:
     texts, pictures = world()
-    gauge = Gauge.of(Background(texts), pictures)
+    gauge = RelevanceScale.of(Background(texts), pictures)
     figures = [best(gauge, texts[:1], pictures, size=size)[0] for size in (20, 200, 10_000, 1_000_000)]
     assert figures == sorted(figures, reverse=True)
     assert figures[0] > figures[-1] + 0.1
@@ -193,9 +195,9 @@ def test_a_sample_foretells_the_whole_collection() -> None:
     draw = np.random.default_rng(5)
     texts = unit(draw.normal(size=(300, 64)))
     pictures = unit(draw.normal(size=(20_000, 64)))  # nothing fits anything
-    whole = Gauge.of(Background(texts), pictures)
-    part = Gauge.of(Background(texts), pictures[:500])
-    assert part.fit(20_000) == pytest.approx(whole.fit(20_000), abs=0.35)
+    whole = RelevanceScale.of(Background(texts), pictures)
+    part = RelevanceScale.of(Background(texts), pictures[:500])
+    assert part.match(20_000) == pytest.approx(whole.match(20_000), abs=0.35)
 
 
 # ------------------------------------------------------------------------------------ kept and refused
@@ -230,7 +232,7 @@ def test_other_bytes_are_refused(data: bytes) -> None:
 )
 def test_what_cannot_be_gauged_is_said(sample: NDArray[Any], parts: tuple[Any, ...], told: str) -> None:
     with pytest.raises(InputError, match=told):
-        Gauge.of(Background(world()[0]), sample, parts)
+        RelevanceScale.of(Background(world()[0]), sample, parts)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ def test_hits_that_do_not_belong_together_are_refused(
 ) -> None:
     texts, pictures = world()
     with pytest.raises(InputError, match=r"expected \(K,\) and \(K, 64\)"):
-        Gauge.of(Background(texts), pictures).relevance(np.zeros(cosines), np.zeros(rows), size=size)
+        RelevanceScale.of(Background(texts), pictures).relevance(np.zeros(cosines), np.zeros(rows), size=size)
 
 
 def test_the_background_is_many_short_different_texts() -> None:
@@ -263,7 +265,7 @@ def test_real_queries_about_what_is_there_are_told_from_others(shared: Any) -> N
     encoder = diptych.load()
     dataset = load_captioned(shared / "data/flickr8k-val.tar").sample(150)
     pictures = cutoff.embedded(encoder, dataset)
-    gauge = Gauge.of(Background.of(encoder), pictures)
+    gauge = RelevanceScale.of(Background.of(encoder), pictures)
     here = encoder.encode_texts([min(texts, key=len) for texts in dataset.captions])
     absent = encoder.encode_texts(
         [

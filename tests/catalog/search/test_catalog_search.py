@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diptych.catalog import Filter, Options, Searcher, Store, Term
+from diptych.catalog import Filter, Searcher, SearchOptions, Store, Term
 from diptych.catalog.database.file_space import FileSpace
 from diptych.catalog.database.spaces import Space
 from diptych.catalog.indexing.replacing import replace_active
@@ -23,7 +23,7 @@ from diptych.matching.hashes import hamming
 from tests.catalog.catalogs import colours, index, paint, set_time
 from tests.toys import COLOURS, ToyEncoder
 
-ALL = Options(cutoff=None, collapse=False)
+ALL = SearchOptions(cutoff=None, collapse=False)
 NOON = 12 * 3600
 
 
@@ -47,7 +47,7 @@ def asking(catalog: Path) -> Iterator[Searcher]:
     store.close()
 
 
-def names(asking: Searcher, query: str, options: Options = ALL) -> list[str]:
+def names(asking: Searcher, query: str, options: SearchOptions = ALL) -> list[str]:
     return [hit.entry.path.name for hit in asking.search(query, options).hits]
 
 
@@ -68,20 +68,21 @@ def test_cosines_are_those_of_the_encoder(asking: Searcher) -> None:
 def test_pages_are_one_list_cut(asking: Searcher) -> None:
     whole = names(asking, "red")
     pages = [
-        names(asking, "red", Options(cutoff=None, collapse=False, limit=5, offset=n)) for n in (0, 5, 10)
+        names(asking, "red", SearchOptions(cutoff=None, collapse=False, limit=5, offset=n))
+        for n in (0, 5, 10)
     ]
     assert [name for page in pages for name in page] == whole
-    answer = asking.search("red", Options(cutoff=None, collapse=False, limit=5, offset=50))
+    answer = asking.search("red", SearchOptions(cutoff=None, collapse=False, limit=5, offset=50))
     assert answer.hits == ()
     assert answer.total == 12
 
 
 def test_nothing_fits_a_text_about_something_else(asking: Searcher) -> None:
-    answer = asking.search("the sound of rain", Options(cutoff=0.9))
+    answer = asking.search("the sound of rain", SearchOptions(cutoff=0.9))
     assert (answer.hits, answer.total) == ((), 0)
     assert answer.best is not None
     assert answer.best.relevance < 0.9
-    assert asking.search("red", Options(cutoff=0.9)).hits
+    assert asking.search("red", SearchOptions(cutoff=0.9)).hits
 
 
 def test_stored_pictures_and_pictures_from_outside(asking: Searcher, tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ FILTERS = {
 @pytest.mark.parametrize("kind", FILTERS)
 def test_filters(asking: Searcher, tmp_path: Path, kind: str) -> None:
     make, expected = FILTERS[kind]
-    options = Options(where=make(tmp_path / "pictures"), cutoff=None, collapse=False)
+    options = SearchOptions(where=make(tmp_path / "pictures"), cutoff=None, collapse=False)
     answer = asking.search("red", options)
     assert {hit.entry.path.name for hit in answer.hits} == expected
     assert answer.searched == len(expected)
@@ -141,14 +142,14 @@ def test_filters(asking: Searcher, tmp_path: Path, kind: str) -> None:
 
 def test_a_filter_that_cannot_be(asking: Searcher) -> None:
     with pytest.raises(InputError, match="landscape, portrait or square"):
-        asking.search("red", Options(where=Filter(shape="round")))
+        asking.search("red", SearchOptions(where=Filter(shape="round")))
     with pytest.raises(InputError, match="latitude"):
-        asking.search("red", Options(where=Filter(near=(91.0, 0.0, 1.0))))
+        asking.search("red", SearchOptions(where=Filter(near=(91.0, 0.0, 1.0))))
 
 
 def test_the_newest_first_among_those_that_fit(asking: Searcher) -> None:
     where = Filter(caption="caption")
-    found = names(asking, "red", Options(where=where, cutoff=None, collapse=False, sort="date"))
+    found = names(asking, "red", SearchOptions(where=where, cutoff=None, collapse=False, sort="date"))
     assert found == [f"{name}-{n}.png" for n, name in reversed(list(enumerate(COLOURS)))]
 
 
@@ -163,7 +164,7 @@ def test_pictures_that_look_the_same_are_shown_once(tmp_path: Path) -> None:
     index(tmp_path / "catalog", tmp_path / "pictures")
     store = Store.open(tmp_path / "catalog")
     asking = Searcher(store, ToyEncoder())
-    answer = asking.search("red", Options(cutoff=None))
+    answer = asking.search("red", SearchOptions(cutoff=None))
     assert sorted(len(hit.alike) for hit in answer.hits) == [0, 2]
     assert answer.total == 2
     assert len(asking.search("red", ALL).hits) == 4
@@ -235,7 +236,9 @@ def test_an_encoder_whose_texts_have_changed_is_refused(catalog: Path) -> None:
 def test_a_search_sees_what_was_indexed_meanwhile(asking: Searcher, tmp_path: Path) -> None:
     paint(tmp_path / "pictures" / "later.png", "red", shade=200)
     index(tmp_path / "catalog", tmp_path / "pictures")
-    assert "later.png" in names(asking, "red", Options(where=Filter(name="png"), cutoff=None, collapse=False))
+    assert "later.png" in names(
+        asking, "red", SearchOptions(where=Filter(name="png"), cutoff=None, collapse=False)
+    )
     (tmp_path / "pictures" / "plain" / "red.png").unlink()
     index(tmp_path / "catalog", tmp_path / "pictures")
     found = names(asking, "red")
@@ -297,7 +300,7 @@ def test_another_models_vectors_in_place_of_these(asking: Searcher, catalog: Pat
 def test_one_search_is_of_one_moment(
     asking: Searcher, catalog: Path, monkeypatch: pytest.MonkeyPatch, writer: str
 ) -> None:
-    options = Options(where=Filter(name="png"), cutoff=None, collapse=False)
+    options = SearchOptions(where=Filter(name="png"), cutoff=None, collapse=False)
     found = names(asking, "red", options)
 
     def allowed_while_written(space: Space, where: Filter) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from diptych.catalog import Filter, Options, Searcher, Store, list_pictures
+from diptych.catalog import Filter, Searcher, SearchOptions, Store, list_pictures
 from diptych.catalog.annotations.tags import add_tags, give, rate, ratings_of
 from diptych.catalog.store.filter_names import check_names
 from diptych.catalog.store.filters import allowed_rows
@@ -80,7 +80,7 @@ def test_orders(store: Store) -> None:
     assert list_pictures(store.active, inside, sort="name").entries[0].path.name == "red.png"  # type: ignore[arg-type]
     with pytest.raises(InputError, match="expected date, name or rating"):
         names(store, sort="size")
-    with pytest.raises(InputError, match="expected at least 1 and 0"):
+    with pytest.raises(InputError, match="expected a limit of at least 1"):
         names(store, limit=0)
 
 
@@ -118,7 +118,7 @@ def database_of(store: Store) -> str:
 
 @pytest.mark.parametrize("sort", ["date", "name", "rating"])
 def test_a_search_has_the_same_orders(store: Store, sort: str) -> None:
-    options = Options(cutoff=None, collapse=False, sort=sort)  # type: ignore[arg-type]
+    options = SearchOptions(cutoff=None, collapse=False, sort=sort)  # type: ignore[arg-type]
     answer = Searcher(store, ToyEncoder()).search("red", options)
     found = [hit.entry.path.stem.removeprefix("copy of ") for hit in answer.hits]
     assert found == names(store, sort=sort)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from diptych.catalog import Entry, Store
 from diptych.catalog.annotations.tags import give
-from diptych.catalog.duplicates.belongings import Belongings
+from diptych.catalog.duplicates.companion_files import CompanionFiles
 from diptych.catalog.store.entries import read_entries
 from diptych.catalog.store.filters import Filter, allowed_rows
 from diptych.catalog.tags.sidecars import write_sidecars
@@ -26,7 +26,8 @@ from diptych.media.metadata.xmp import keywords_in
 from tests.catalog.catalogs import index, paint
 
 XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"
+xmlns:xmp="http://ns.adobe.com/xap/1.0/"
  xmlns:exif="http://ns.adobe.com/exif/1.0/" xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" {attributes}>
 <dc:subject><rdf:Bag>{items}</rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"""
 MORNING = datetime(2013, 5, 7, 9, 3, 1)
@@ -243,7 +244,7 @@ def test_sidecars_follow_their_picture_to_the_trash(tmp_path: Path) -> None:
     beside = [tmp_path / f"{name[:46]}.json", tmp_path / "b.png.supplemental-metadata(1).json"]
     for path in beside:
         path.write_bytes(takeout())
-    assert [Belongings().of(picture), Belongings().of(second)] == [beside[:1], beside[1:]]
+    assert [CompanionFiles().of(picture), CompanionFiles().of(second)] == [beside[:1], beside[1:]]
 
 
 def test_sidecars_in_postgres(tmp_path: Path, new_database: Callable[[], str]) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from diptych.catalog import Filter, Options, Searcher, Store
+from diptych.catalog import Filter, Searcher, SearchOptions, Store
 from diptych.catalog.annotations.tags import TagCount, clear, count_tags, give, given_tags
 from diptych.catalog.tags import tagging as tagging_module
 from diptych.catalog.tags.sidecars import sidecar_of, write_sidecars
-from diptych.catalog.tags.tagging import Rule, group_members, tag_pictures
+from diptych.catalog.tags.tagging import TagRule, group_members, tag_pictures
 from diptych.errors import CatalogError, InputError
 from diptych.media.metadata.xmp import keywords_in, merge_keywords
 from diptych.zeroshot import ZeroShotClassifier
@@ -36,7 +36,7 @@ def searcher(tmp_path: Path) -> Iterator[Searcher]:
 
 def tags(searcher: Searcher) -> dict[str, tuple[str, ...]]:
     """File -> its tags."""
-    answer = searcher.search("red", Options(cutoff=None, collapse=False))
+    answer = searcher.search("red", SearchOptions(cutoff=None, collapse=False))
     return {hit.entry.path.stem: hit.entry.tags for hit in answer.hits}
 
 
@@ -90,26 +90,26 @@ def test_a_dry_run_writes_nothing(searcher: Searcher) -> None:
 def test_rules(searcher: Searcher) -> None:
     warm = labels("red", "red yellow")
 
-    def given(name: str, rule: Rule) -> dict[str, tuple[str, ...]]:
+    def given(name: str, rule: TagRule) -> dict[str, tuple[str, ...]]:
         tag_pictures(searcher, warm, "rules", rule)
         found = given_tags(searcher.store.database, range(1, 7))
         paths = dict(searcher.store.database.all("SELECT content, path FROM files"))
         return {Path(bytes(paths[content]).decode()).stem: tags for content, tags in found.items()}
 
-    every = given("all", Rule(least=0.5))
+    every = given("all", TagRule(least=0.5))
     assert every["red"] == every["yellow"] == ("red", "red yellow")
-    best = given("top", Rule(least=0.5, top=1))
+    best = given("top", TagRule(least=0.5, top=1))
     assert (best["red"], best["yellow"], set(best)) == (("red",), ("red yellow",), set(every))
-    assert given("one", Rule(least=0.5, one=True)) == best
-    assert given("sure", Rule(least=1.0)) == {}
+    assert given("one", TagRule(least=0.5, one=True)) == best
+    assert given("sure", TagRule(least=1.0)) == {}
     never = tag_pictures(
-        searcher, labels("green"), "one", Rule(least=0.5, one=True), where=Filter(name="red")
+        searcher, labels("green"), "one", TagRule(least=0.5, one=True), where=Filter(name="red")
     )
     assert never.tagged == 0, "the only label is the nearest one, and does not fit"
-    assert tag_pictures(searcher, labels("red"), "none", Rule(least=1.0), write=False).tagged == 0
+    assert tag_pictures(searcher, labels("red"), "none", TagRule(least=1.0), write=False).tagged == 0
     for wrong in ({"least": 1.5}, {"top": 0}):
         with pytest.raises(InputError):
-            Rule(**wrong)  # type: ignore[arg-type]
+            TagRule(**wrong)  # type: ignore[arg-type]
 
 
 def test_groups_are_tags_too(searcher: Searcher) -> None:
@@ -157,7 +157,7 @@ def test_a_picture_that_left_meanwhile_is_passed_over(searcher: Searcher) -> Non
 
 def test_search_finds_by_tag(searcher: Searcher) -> None:
     tag_pictures(searcher, labels("red", "blue"), "two")
-    found = searcher.search("green", Options(where=Filter(tags=("BLUE",)), cutoff=None))
+    found = searcher.search("green", SearchOptions(where=Filter(tags=("BLUE",)), cutoff=None))
     assert [hit.entry.path.stem for hit in found.hits] == ["blue"]
 
 

@@ -18,7 +18,7 @@ from diptych.catalog.database.database import Database
 from diptych.catalog.database.spaces import Space, SpaceInfo
 from diptych.errors import CatalogError
 from diptych.progress import Stage
-from diptych.vectors.nearest import Nearest
+from diptych.vectors.nearest import NearestNeighbours
 from diptych.vectors.segments import SUFFIX, Segments
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class FileSpace(Space):
         self.segments = Segments(self.folder, info.dim, info.rows, segment_rows=info.segment_rows)
         self._dead: NDArray[np.bool_] | None = None
         self._seen = (-1, -1, -1)  # state of the database that `_dead` is of
-        self._nearest: Nearest | None = None
+        self._nearest: NearestNeighbours | None = None
 
     def refresh(self) -> None:
         """See what other writers have added or removed; CatalogError when the space is gone."""
@@ -68,7 +68,7 @@ class FileSpace(Space):
         rows, *seen = found[0]
         self.segments.extend(rows)
         if self._nearest is not None:
-            self._nearest.renew()
+            self._nearest.refresh()
         if tuple(seen) != self._seen:  # else every search would read and count the dead ones again
             self._dead, self._seen = None, tuple(seen)
 
@@ -129,17 +129,17 @@ class FileSpace(Space):
     def improve(self, queries: FloatArray, stage: Stage) -> str | None:
         """Build an index where one is worth it; see `Space.improve`."""
         nearest = self._asked()
-        if nearest.stale(self.dead) is None:
+        if nearest.needs_rebuild(self.dead) is None:
             return None
         from diptych.vectors.ivf_build import build_ivf  # a search does without
 
         report = build_ivf(self.segments, self.folder / INDEX, queries, stage=stage)
         nearest.reopen()
-        return report.told()
+        return report.summary()
 
-    def _asked(self) -> Nearest:
+    def _asked(self) -> NearestNeighbours:
         if self._nearest is None:
-            self._nearest = Nearest(self.segments, self.folder / INDEX)
+            self._nearest = NearestNeighbours(self.segments, self.folder / INDEX)
         return self._nearest
 
     def erase(self) -> None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import numpy as np
 
 from diptych.catalog.database.spaces import Space
-from diptych.catalog.duplicates.looks import Looks
-from diptych.catalog.duplicates.pairs import DEEP, Pair, Pairs
+from diptych.catalog.duplicates.pairs import DEEP, DuplicatePair, PairStore
 from diptych.catalog.duplicates.proposals import Proposer
 from diptych.catalog.duplicates.scenes import Scenes
-from diptych.matching.closer import confirmed
-from diptych.matching.verdicts import Suspicion, Verdict, judge, suspect
+from diptych.catalog.duplicates.thumbnail_cache import ThumbnailCache
+from diptych.matching.detail_view import confirm_same_image
+from diptych.matching.verdicts import PairScreening, Verdict, judge_pair, screen_pair
 from diptych.progress import Stage
 
 if TYPE_CHECKING:
@@ -33,16 +33,22 @@ Cosines: TypeAlias = dict[tuple[int, int], float | None]  # by contents, the sma
 
 
 def compare_new(
-    space: Space, pairs: Pairs, looks: Looks, *, parts: bool, only: Collection[int] | None, stage: Stage
+    space: Space,
+    pairs: PairStore,
+    looks: ThumbnailCache,
+    *,
+    parts: bool,
+    only: Collection[int] | None,
+    stage: Stage,
 ) -> None:
     """Compare what is new with everything, and keep the pairs that belong together.
 
     Parameters
     ----------
     space : Space
-    pairs : Pairs
+    pairs : PairStore
         Of this space.
-    looks : Looks
+    looks : ThumbnailCache
     parts : bool
         Look for parts of pictures, too.
     only : collection of int, optional
@@ -70,7 +76,7 @@ def compare_new(
 class _Comparison:
     """One run."""
 
-    def __init__(self, space: Space, contents: Sequence[int], looks: Looks, parts: bool) -> None:
+    def __init__(self, space: Space, contents: Sequence[int], looks: ThumbnailCache, parts: bool) -> None:
         self.contents, self.looks, self.parts = contents, looks, parts
         self.proposer, self.scenes = Proposer(space, contents), Scenes(space, contents)
 
@@ -82,7 +88,7 @@ class _Comparison:
                 for chunk in chunks(new):
                     self.looks.glances(chunk)
                     advance(len(chunk))
-            self.proposer.learn(self.looks.traces(self.contents))
+            self.proposer.index_features(self.looks.traces(self.contents))
             found.append(self.proposer.by_cells(fresh))
         order = {content: number for number, content in enumerate(new)}
         proposed: dict[int, set[int]] = defaultdict(set)
@@ -93,7 +99,7 @@ class _Comparison:
 
     def by_chunk(
         self, new: Sequence[int], proposed: dict[int, set[int]]
-    ) -> Iterator[tuple[Sequence[int], list[Pair]]]:
+    ) -> Iterator[tuple[Sequence[int], list[DuplicatePair]]]:
         """Some of the new pictures, and their pairs with all that do not come later."""
         waiting = set(new)
         done: dict[int, set[int]] = defaultdict(set)  # what a picture still to come was compared with
@@ -114,11 +120,11 @@ class _Comparison:
                     if one in waiting:
                         done[one].add(other)
 
-    def _judged(self, cosines: Cosines) -> Iterator[Pair]:
+    def _judged(self, cosines: Cosines) -> Iterator[DuplicatePair]:
         """Those of these pairs that belong together."""
         glances = self.looks.glances(one for pair in cosines for one in pair)
         suspicions = {
-            (a, b): suspect(glances[a], glances[b], parts=self.parts)
+            (a, b): screen_pair(glances[a], glances[b], parts=self.parts)
             for a, b in cosines
             if a in glances and b in glances
         }
@@ -130,17 +136,17 @@ class _Comparison:
             found = self.scenes.verdict(a, b, verdicts.get((a, b)), suspicion.plain, cosine or 0.0)
             if found is not None:
                 bits = self.proposer.bits(a, b, mirrored=found.change == "mirrored")
-                yield Pair(a, b, found, bits, cosine)
+                yield DuplicatePair(a, b, found, bits, cosine)
 
     def _by_pixels(
-        self, pairs: Sequence[tuple[int, int]], suspicions: Mapping[tuple[int, int], Suspicion]
+        self, pairs: Sequence[tuple[int, int]], suspicions: Mapping[tuple[int, int], PairScreening]
     ) -> dict[tuple[int, int], Verdict]:
         found: dict[tuple[int, int], Verdict] = {}
         for part in chunks(pairs, LOOKED_AT):
             looks = self.looks.looks(one for pair in part for one in pair)
             for a, b in part:
                 if a in looks and b in looks:
-                    verdict = judge(looks[a], looks[b], suspicions[a, b])
+                    verdict = judge_pair(looks[a], looks[b], suspicions[a, b])
                     if verdict is not None:
                         found[a, b] = verdict
         same = [pair for pair, verdict in found.items() if verdict.tier == "picture"]
@@ -148,7 +154,7 @@ class _Comparison:
             closer = self.looks.closer(one for pair in part for one in pair)
             for a, b in part:
                 if a in closer and b in closer:
-                    found[a, b] = confirmed(found[a, b], closer[a], closer[b])
+                    found[a, b] = confirm_same_image(found[a, b], closer[a], closer[b])
                 else:
                     del found[a, b]
         return found

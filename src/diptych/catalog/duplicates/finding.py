@@ -16,10 +16,10 @@ from typing import Any, TypeAlias
 
 from diptych.catalog.database.spaces import Space
 from diptych.catalog.duplicates.comparing import compare_new
-from diptych.catalog.duplicates.groups import Group, make_groups
-from diptych.catalog.duplicates.keeping import File, Rule, parse_rules
-from diptych.catalog.duplicates.looks import Looks
-from diptych.catalog.duplicates.pairs import Pairs
+from diptych.catalog.duplicates.groups import DuplicateGroup, make_groups
+from diptych.catalog.duplicates.keeping import File, KeepRule, parse_rules
+from diptych.catalog.duplicates.pairs import PairStore
+from diptych.catalog.duplicates.thumbnail_cache import ThumbnailCache
 from diptych.catalog.files.listing import file_at
 from diptych.catalog.store.filters import Filter, allowed_rows, of_files
 from diptych.catalog.store.store import Store
@@ -27,16 +27,16 @@ from diptych.errors import CatalogError, InputError
 from diptych.matching.verdicts import TIERS, Tier
 from diptych.progress import Stage, silent
 
-Place: TypeAlias = tuple[int, int]  # device and inode
+FileId: TypeAlias = tuple[int, int]  # device and inode
 
 
 @dataclass(frozen=True)
-class Groups:
+class DuplicateGroups:
     """What was found.
 
     Attributes
     ----------
-    groups : tuple of Group
+    groups : tuple of DuplicateGroup
         By tier.
     pictures, files : int
         How many were looked at; a file with several names is one.
@@ -44,12 +44,12 @@ class Groups:
         Picture -> why it could not be read again, of those it was asked of.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[DuplicateGroup, ...]
     pictures: int
     files: int
     failed: dict[int, str] = field(default_factory=dict)
 
-    def of(self, tier: Tier) -> tuple[Group, ...]:
+    def of(self, tier: Tier) -> tuple[DuplicateGroup, ...]:
         """The groups of one tier."""
         return tuple(group for group in self.groups if group.tier == tier)
 
@@ -74,11 +74,11 @@ def find_duplicates(
     space: Space | None = None,
     *,
     tiers: Collection[Tier] = TIERS,
-    rules: Sequence[Rule] | None = None,
+    rules: Sequence[KeepRule] | None = None,
     folders: Sequence[Path] = (),
     where: Filter | None = None,
     stage: Stage | None = None,
-) -> Groups:
+) -> DuplicateGroups:
     """Find the duplicates of a catalogue.
 
     What is new since the last time is compared with everything; the rest is known. It may be stopped at any
@@ -91,7 +91,7 @@ def find_duplicates(
         By default the active one.
     tiers : collection of {"bytes", "picture", "part", "scene"}
         "part" takes longest.
-    rules : sequence of Rule, optional
+    rules : sequence of KeepRule, optional
         Which file of a group is kept; by default `keeping.DEFAULT_RULES`.
     folders : sequence of Path
         Only files in these, compared with each other.
@@ -121,7 +121,7 @@ def find_duplicates(
     files = files_of(store, folders)
     if where:
         files = _passing(store, space, files, where)
-    pairs, looks = Pairs(store.database, space.info.identity), Looks(store.database)
+    pairs, looks = PairStore(store.database, space.info.identity), ThumbnailCache(store.database)
     try:
         if set(tiers) != {"bytes"}:
             only = set(files) if folders or where else None
@@ -129,7 +129,7 @@ def find_duplicates(
         groups = make_groups(pairs, files, rules, tiers)
     finally:
         looks.close()
-    return Groups(tuple(groups), len(files), sum(map(len, files.values())), dict(looks.failed))
+    return DuplicateGroups(tuple(groups), len(files), sum(map(len, files.values())), dict(looks.failed))
 
 
 def _passing(
@@ -173,7 +173,7 @@ def files_of(store: Store, folders: Sequence[Path] = ()) -> dict[int, list[File]
     Names of one file are one: taking a name away for being a copy of another would take the picture.
     """
     where, values = _inside(store, folders)
-    found: dict[int, list[tuple[File, Place]]] = defaultdict(list)
+    found: dict[int, list[tuple[File, FileId]]] = defaultdict(list)
     for path, member, content, modified, device, inode, *picture, told, annotated in store.database.all(
         "SELECT f.path, f.member, c.id, f.modified, f.device, f.inode, c.format, c.width, c.height, c.bytes, "
         "c.taken IS NOT NULL OR c.camera <> '' OR c.latitude IS NOT NULL, "
@@ -191,21 +191,21 @@ def files_of(store: Store, folders: Sequence[Path] = ()) -> dict[int, list[File]
             annotated=annotated,
         )
         found[content].append((file, (device, inode)))
-    return {content: each_once(files) for content, files in found.items()}
+    return {content: merge_links(files) for content, files in found.items()}
 
 
-def each_once(files: Sequence[tuple[File, Place]]) -> list[File]:
+def merge_links(files: Sequence[tuple[File, FileId]]) -> list[File]:
     """Files of one picture, each by one name: that of the file itself before those of links to it."""
     if len(files) == 1:
         return [files[0][0]]
     alone = [file for file, (_, inode) in files if not inode]  # Windows' listings tell of no inodes
-    sets: dict[tuple[int, str], list[tuple[File, Place]]] = defaultdict(list)
+    sets: dict[tuple[int, str], list[tuple[File, FileId]]] = defaultdict(list)
     for file, place in files:
         if place[1]:
             sets[place[1], file.member].append((file, place))
     for same in sets.values():
         # Devices change their numbers when they are plugged in anew: what is on disk now decides.
-        of_one: dict[Place, list[File]] = defaultdict(list)
+        of_one: dict[FileId, list[File]] = defaultdict(list)
         for file, place in same:
             of_one[place if len(same) == 1 else _place_now(file.path) or place].append(file)
         for names in of_one.values():
@@ -215,7 +215,7 @@ def each_once(files: Sequence[tuple[File, Place]]) -> list[File]:
     return sorted(alone, key=lambda file: (os.fsencode(file.path), file.member))
 
 
-def _place_now(path: Path) -> Place | None:
+def _place_now(path: Path) -> FileId | None:
     found = file_at(path, helpers=False)
     return None if found is None else (found.device, found.inode)
 

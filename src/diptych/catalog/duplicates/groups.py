@@ -11,15 +11,15 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from diptych.catalog.duplicates.keeping import File, Rule, best_first
-from diptych.catalog.duplicates.pairs import Pair
+from diptych.catalog.duplicates.keeping import File, KeepRule, best_first
+from diptych.catalog.duplicates.pairs import DuplicatePair
 from diptych.matching.verdicts import TIERS, Tier
 
 SERIES = 2  # other moments of a picture that make it one of a series
 
 
 @dataclass(frozen=True)
-class Member:
+class GroupMember:
     """A file of a group.
 
     Attributes
@@ -27,7 +27,7 @@ class Member:
     file : File
     tier : {"bytes", "picture", "part", "scene"}
         What it is to the file that is kept.
-    pair : Pair, optional
+    pair : DuplicatePair, optional
         The evidence; none for the kept one and for the same bytes.
     direct : bool
         The evidence is about the kept one itself, not about another of the group.
@@ -35,42 +35,42 @@ class Member:
 
     file: File
     tier: Tier
-    pair: Pair | None = None
+    pair: DuplicatePair | None = None
     direct: bool = True
 
 
 @dataclass(frozen=True)
-class Group:
+class DuplicateGroup:
     """Files that belong together.
 
     Attributes
     ----------
     tier : {"bytes", "picture", "part", "scene"}
         Of the member that differs most.
-    kept : Member
+    kept : GroupMember
         The one to keep; in tier "part" the whole.
-    others : tuple of Member
+    others : tuple of GroupMember
     why : str
         It is kept.
     """
 
     tier: Tier
-    kept: Member
-    others: tuple[Member, ...]
+    kept: GroupMember
+    others: tuple[GroupMember, ...]
     why: str
 
     @property
-    def members(self) -> tuple[Member, ...]:
+    def members(self) -> tuple[GroupMember, ...]:
         """All of them, the kept one first."""
         return (self.kept, *self.others)
 
 
-class Union:
+class UnionFind:
     """Sets that grow together (union-find).
 
     Examples
     --------
-    >>> union = Union()
+    >>> union = UnionFind()
     >>> union.join(1, 2)
     >>> union.join(3, 2)
     >>> union.of(1) == union.of(3), union.of(4)
@@ -96,31 +96,31 @@ class Union:
 
 
 def make_groups(
-    pairs: Iterable[Pair],
+    pairs: Iterable[DuplicatePair],
     files: Mapping[int, Sequence[File]],
-    rules: Sequence[Rule],
+    rules: Sequence[KeepRule],
     tiers: Collection[Tier] = TIERS,
-) -> list[Group]:
+) -> list[DuplicateGroup]:
     """Gather pictures into groups.
 
     Parameters
     ----------
-    pairs : iterable of Pair
+    pairs : iterable of DuplicatePair
     files : mapping
         Content -> its files; pairs of other contents do not count.
-    rules : sequence of Rule
+    rules : sequence of KeepRule
         Which file is kept.
     tiers : collection of Tier
         Which groups are wanted.
 
     Returns
     -------
-    list of Group
+    list of DuplicateGroup
         By tier, the largest first.
     """
     known = _series([pair for pair in pairs if pair.first in files and pair.second in files])
     same = [pair for pair in known if pair.verdict.tier == "picture" and "picture" in tiers]
-    union = Union()
+    union = UnionFind()
     for pair in same:
         union.join(pair.first, pair.second)
     sets: dict[int, list[int]] = defaultdict(list)
@@ -143,7 +143,7 @@ def make_groups(
     )
 
 
-def _series(pairs: Sequence[Pair]) -> list[Pair]:
+def _series(pairs: Sequence[DuplicatePair]) -> list[DuplicatePair]:
     """The pairs, where pictures of a series that seem to be written over are scenes like the rest of it.
 
     Something that comes into a standing camera's view looks like something that was laid over; but such a
@@ -161,17 +161,17 @@ def _series(pairs: Sequence[Pair]) -> list[Pair]:
     ]
 
 
-Links = dict[int, dict[int, Pair]]  # content -> other content -> their pair
+Links = dict[int, dict[int, DuplicatePair]]  # content -> other content -> their pair
 
 
-def _links(pairs: Iterable[Pair]) -> Links:
+def _links(pairs: Iterable[DuplicatePair]) -> Links:
     links: Links = defaultdict(dict)
     for pair in pairs:
         links[pair.first][pair.second] = links[pair.second][pair.first] = pair
     return links
 
 
-def _same(ordered: Sequence[File], why: str, links: Links) -> Group | None:
+def _same(ordered: Sequence[File], why: str, links: Links) -> DuplicateGroup | None:
     """Files of one picture."""
     if len(ordered) < 2:
         return None
@@ -179,25 +179,25 @@ def _same(ordered: Sequence[File], why: str, links: Links) -> Group | None:
     others = []
     for file in ordered[1:]:
         if file.content == head.content:
-            others.append(Member(file, "bytes"))
+            others.append(GroupMember(file, "bytes"))
         else:
             direct = links[file.content].get(head.content)
             others.append(
-                Member(file, "picture", direct or _closest(links[file.content]), direct is not None)
+                GroupMember(file, "picture", direct or _closest(links[file.content]), direct is not None)
             )
     tier = max((one.tier for one in others), key=TIERS.index)
-    return Group(tier, Member(head, "bytes"), tuple(others), why)
+    return DuplicateGroup(tier, GroupMember(head, "bytes"), tuple(others), why)
 
 
-def _closest(links: Mapping[int, Pair]) -> Pair:
+def _closest(links: Mapping[int, DuplicatePair]) -> DuplicatePair:
     return max(links.values(), key=lambda pair: pair.verdict.pixels)
 
 
 def _parts(
-    pairs: Iterable[Pair], union: Union, heads: Mapping[int, File], rules: Sequence[Rule]
-) -> Iterator[Group]:
+    pairs: Iterable[DuplicatePair], union: UnionFind, heads: Mapping[int, File], rules: Sequence[KeepRule]
+) -> Iterator[DuplicateGroup]:
     """Every whole with the parts found in it."""
-    inside: dict[int, dict[int, Pair]] = defaultdict(dict)
+    inside: dict[int, dict[int, DuplicatePair]] = defaultdict(dict)
     for pair in pairs:
         a, b = union.of(pair.first), union.of(pair.second)
         if pair.verdict.tier != "part" or a == b:
@@ -211,16 +211,18 @@ def _parts(
         if best is None or pair.verdict.pixels > best.verdict.pixels:
             inside[whole][part] = pair
     for whole, parts in inside.items():
-        members = [Member(heads[part], "part", pair) for part, pair in parts.items()]
+        members = [GroupMember(heads[part], "part", pair) for part, pair in parts.items()]
         members.sort(key=lambda member: member.file.name)
-        yield Group("part", Member(heads[whole], "part"), tuple(members), "the others are parts of it")
+        yield DuplicateGroup(
+            "part", GroupMember(heads[whole], "part"), tuple(members), "the others are parts of it"
+        )
 
 
 def _scenes(
-    pairs: Iterable[Pair], union: Union, heads: Mapping[int, File], rules: Sequence[Rule]
-) -> Iterator[Group]:
+    pairs: Iterable[DuplicatePair], union: UnionFind, heads: Mapping[int, File], rules: Sequence[KeepRule]
+) -> Iterator[DuplicateGroup]:
     """Pictures of one scene, one file of each."""
-    loose = Union()
+    loose = UnionFind()
     links: Links = defaultdict(dict)
     for pair in pairs:
         a, b = union.of(pair.first), union.of(pair.second)
@@ -238,5 +240,5 @@ def _scenes(
         for file in ordered[1:]:
             direct = links[root_of[id(file)]].get(head)
             pair = direct or _closest(links[root_of[id(file)]])
-            others.append(Member(file, "scene", pair, direct is not None))
-        yield Group("scene", Member(ordered[0], "scene"), tuple(others), why)
+            others.append(GroupMember(file, "scene", pair, direct is not None))
+        yield DuplicateGroup("scene", GroupMember(ordered[0], "scene"), tuple(others), why)

@@ -35,7 +35,7 @@ class File:
         In bytes.
     modified : int
         When it was changed, as the file system counts nanoseconds.
-    told : bool
+    has_exif : bool
         Its EXIF data say when, where or with what it was taken.
     names : tuple of Path
         Further names of this very file: links to it.
@@ -52,7 +52,7 @@ class File:
     height: int
     size: int
     modified: int
-    told: bool
+    has_exif: bool
     names: tuple[Path, ...] = ()
     annotated: int = 0
 
@@ -74,7 +74,7 @@ Key: TypeAlias = Callable[[File], float]  # less is better
 
 
 @dataclass(frozen=True)
-class Rule:
+class KeepRule:
     """One rule: a number that is less for what is rather kept, how it is said, the folder it names if any."""
 
     name: str
@@ -83,7 +83,7 @@ class Rule:
     folder: Path | None = None
 
 
-def parse_rules(text: str = DEFAULT_RULES) -> list[Rule]:
+def parse_rules(text: str = DEFAULT_RULES) -> list[KeepRule]:
     """Rules from their names, separated by commas.
 
     Parameters
@@ -112,7 +112,7 @@ format, largest, smallest, oldest, newest or folder:DIR, separated by commas
     return [_rule(part.strip()) for part in text.split(",") if part.strip()]
 
 
-def best_first(files: Sequence[File], rules: Sequence[Rule]) -> tuple[list[File], str]:
+def best_first(files: Sequence[File], rules: Sequence[KeepRule]) -> tuple[list[File], str]:
     """Files in the order in which they would be kept, and why the first one is.
 
     Members of archives come last, since they cannot be moved, and files that links lead to first, since the
@@ -138,7 +138,7 @@ def best_first(files: Sequence[File], rules: Sequence[Rule]) -> tuple[list[File]
     return ordered, "its path comes first"
 
 
-def _rule(name: str) -> Rule:
+def _rule(name: str) -> KeepRule:
     kind, _, detail = name.partition(":")
     if kind == "folder" and detail:
         return _in_folder(name, Path(detail))
@@ -152,9 +152,9 @@ def _rule(name: str) -> Rule:
     )
 
 
-def _in_folder(name: str, folder: Path) -> Rule:
+def _in_folder(name: str, folder: Path) -> KeepRule:
     home = os.path.join(os.path.abspath(folder.expanduser()), "")  # noqa: PTH100, PTH118 - ends in /
-    return Rule(
+    return KeepRule(
         name,
         lambda file: 0 if any(str(path).startswith(home) for path in (file.path, *file.names)) else 1,
         lambda a, b: f"folder: in {folder}",
@@ -162,7 +162,7 @@ def _in_folder(name: str, folder: Path) -> Rule:
     )
 
 
-def _by_format(name: str, order: Sequence[str]) -> Rule:
+def _by_format(name: str, order: Sequence[str]) -> KeepRule:
     names = {"JPG": "JPEG", "HEIC": "HEIF", "TIF": "TIFF", "JP2": "JPEG2000"}
     kinds = [names.get(one, one) for one in order]
     for kind in kinds:
@@ -172,7 +172,7 @@ def _by_format(name: str, order: Sequence[str]) -> Rule:
                 "between them"
             )
     places = {kind: number for number, kind in enumerate(kinds)}
-    return Rule(
+    return KeepRule(
         name,
         lambda file: places.get(file.format, len(places)),
         lambda a, b: f"format: {a.format or 'unknown'} against {b.format or 'unknown'}",
@@ -192,38 +192,40 @@ def _days(a: File, b: File) -> str:
 _RULES = {
     rule.name: rule
     for rule in (
-        Rule(
+        KeepRule(
             "resolution",
             lambda file: -file.width * file.height,
             lambda a, b: f"resolution: {_pixels(a)} against {_pixels(b)}",
         ),
-        Rule(
+        KeepRule(
             "annotated",
             lambda file: -file.annotated,
             lambda a, b: "annotated: it has tags, a rating, a caption or metadata beside it",
         ),
-        Rule("exif", lambda file: not file.told, lambda a, b: "exif: what the camera wrote is still there"),
+        KeepRule(
+            "exif", lambda file: not file.has_exif, lambda a, b: "exif: what the camera wrote is still there"
+        ),
         _by_format("format", BEST_FORMATS),
-        Rule(
+        KeepRule(
             "largest", lambda file: -file.size, lambda a, b: f"largest: {a.size:,} against {b.size:,} bytes"
         ),
-        Rule(
+        KeepRule(
             "smallest", lambda file: file.size, lambda a, b: f"smallest: {a.size:,} against {b.size:,} bytes"
         ),
-        Rule(
+        KeepRule(
             "oldest",
             lambda file: file.modified // 10**9 if file.modified else math.inf,  # 0 is not known
             lambda a, b: f"oldest: {_days(a, b)}",
         ),
-        Rule(
+        KeepRule(
             "newest",
             lambda file: -(file.modified // 10**9),
             lambda a, b: f"newest: {_days(a, b)}",
         ),
     )
 }
-_PLAIN = Rule("plain", lambda file: bool(file.member), lambda a, b: "it is no member of an archive")
-_LINKED = Rule(
+_PLAIN = KeepRule("plain", lambda file: bool(file.member), lambda a, b: "it is no member of an archive")
+_LINKED = KeepRule(
     "linked", lambda file: not any(name.is_symlink() for name in file.names), lambda a, b: "links lead to it"
 )
-_PATH = Rule("path", lambda file: len(str(file.path)), lambda a, b: "its path is shorter")
+_PATH = KeepRule("path", lambda file: len(str(file.path)), lambda a, b: "its path is shorter")

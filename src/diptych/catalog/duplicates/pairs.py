@@ -21,7 +21,7 @@ DEEP = {False: 1, True: 3}  # bits of a depth: as the same picture; and as parts
 
 
 @dataclass(frozen=True)
-class Pair:
+class DuplicatePair:
     """Two pictures that belong together.
 
     Attributes
@@ -43,7 +43,7 @@ class Pair:
     cosine: float | None = None
 
 
-class Pairs:
+class PairStore:
     """The pairs of a catalogue.
 
     Parameters
@@ -55,7 +55,7 @@ class Pairs:
 
     def __init__(self, database: Database, identity: str) -> None:
         self.database, self._method = database, f"{METHOD} {identity}"
-        self._held: list[Pair] = []
+        self._held: list[DuplicatePair] = []
         self._compared: dict[int, int] = {}
         kept = database.all("SELECT value FROM meta WHERE key = 'pairs'")
         self._others = bool(kept) and kept[0][0] != self._method  # kept by another method, or encoder
@@ -68,7 +68,7 @@ class Pairs:
         kept = [] if self._others else self.database.all("SELECT content, depth FROM compared")
         return {**{row[0]: row[1] for row in kept}, **self._compared}
 
-    def add(self, pairs: Sequence[Pair], compared: Sequence[int], depth: int) -> None:
+    def add(self, pairs: Sequence[DuplicatePair], compared: Sequence[int], depth: int) -> None:
         """Keep pairs, and that these contents have now been compared with all others."""
         if self.database.readonly:
             self._held += pairs
@@ -97,13 +97,13 @@ class Pairs:
         with self.database.writing():
             self.database.many("DELETE FROM compared WHERE content = ?", [(content,) for content in contents])
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[DuplicatePair]:
         if not self._others:
             for first, second, tier, change, whole, bits, cosine, pixels, box in self.database.all(
                 f"SELECT {', '.join(_COLUMNS)} FROM pairs ORDER BY first, second"
             ):
                 place: Box | None = tuple(json.loads(box)) if box else None
-                yield Pair(first, second, Verdict(tier, change, pixels, place, whole), bits, cosine)
+                yield DuplicatePair(first, second, Verdict(tier, change, pixels, place, whole), bits, cosine)
         yield from self._held
 
     def _there(self, contents: Collection[int]) -> set[int]:
@@ -129,7 +129,7 @@ class Pairs:
         self._others = False
 
 
-def _row(pair: Pair) -> tuple[object, ...]:
+def _row(pair: DuplicatePair) -> tuple[object, ...]:
     told = pair.verdict
     box = json.dumps([round(float(edge), 4) for edge in told.box]) if told.box else None
     return (

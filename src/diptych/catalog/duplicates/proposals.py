@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diptych.catalog.database.spaces import Space
-from diptych.catalog.duplicates.looks import Traces
+from diptych.catalog.duplicates.thumbnail_cache import LocalFeatures
 from diptych.catalog.store.entries import hashes_of
 from diptych.matching.hashes import hamming, near_pairs
-from diptych.matching.words import WordIndex
+from diptych.matching.visual_words import VisualWordIndex
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,12 +37,12 @@ _NONE = np.zeros(0, np.uint64)
 _ODD = np.uint64(int("10101010" * 8, 2))
 
 
-def mirrored_difference(hashes: Hashes) -> Hashes:
+def mirror_difference_hash(hashes: Hashes) -> Hashes:
     """Difference hashes of the mirrored pictures, about: every row backwards, brighter for darker.
 
     Examples
     --------
-    >>> [hex(one) for one in mirrored_difference(np.array([0x80, 2**64 - 1], np.uint64)).tolist()]
+    >>> [hex(one) for one in mirror_difference_hash(np.array([0x80, 2**64 - 1], np.uint64)).tolist()]
     ['0xfffffffffffffffe', '0x0']
     """
     bits = np.unpackbits(hashes.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1).reshape(-1, 8, 8)
@@ -50,33 +50,33 @@ def mirrored_difference(hashes: Hashes) -> Hashes:
     return np.ascontiguousarray(packed).view("<u8").astype(np.uint64).ravel()
 
 
-def mirrored_perceptual(hashes: Hashes) -> Hashes:
+def mirror_perceptual_hash(hashes: Hashes) -> Hashes:
     """Perceptual hashes of the mirrored pictures, about: odd frequencies change their sign.
 
     Examples
     --------
-    >>> hex(mirrored_perceptual(np.array([0], np.uint64))[0])
+    >>> hex(mirror_perceptual_hash(np.array([0], np.uint64))[0])
     '0xaaaaaaaaaaaaaaaa'
     """
     return hashes ^ _ODD
 
 
 @dataclass(frozen=True, eq=False)
-class Outsider:
+class ExternalImage:
     """A picture that is not in the catalogue, as partners are proposed for it.
 
     Attributes
     ----------
     difference, perceptual : int
         Its hashes.
-    traces : Traces
+    traces : LocalFeatures
     row : (dim,) float32
         Its vector.
     """
 
     difference: int
     perceptual: int
-    traces: Traces
+    traces: LocalFeatures
     row: FloatArray
 
 
@@ -110,20 +110,22 @@ class Proposer:
         asking, asked = np.flatnonzero(fresh & told), np.flatnonzero(told)
         found = []
         for hashes, mirrored, bits in (
-            (self.hashes.difference, mirrored_difference, DIFFERENCE_BITS),
-            (self.hashes.perceptual, mirrored_perceptual, PERCEPTUAL_BITS),
+            (self.hashes.difference, mirror_difference_hash, DIFFERENCE_BITS),
+            (self.hashes.perceptual, mirror_perceptual_hash, PERCEPTUAL_BITS),
         ):
             for queries in (hashes[asking], mirrored(hashes[asking])):
-                first, second = between(queries, hashes[asked], bits).T
+                first, second = hash_matches(queries, hashes[asked], bits).T
                 found.append(np.stack([asking[first], asked[second]], 1))
         return self.contents[_each_once(np.concatenate(found))]
 
-    def learn(self, traces: Mapping[int, Traces]) -> None:
+    def index_features(self, traces: Mapping[int, LocalFeatures]) -> None:
         """Take the traces of pictures that were glanced at; whatever follows asks them."""
         each = [traces[one].cells if one in traces else _NONE for one in self.contents.tolist()]
         self._owner_of_cell = np.repeat(np.arange(len(each)), [len(one) for one in each])
         self._cells = np.concatenate([_NONE, *each])
-        self._words = WordIndex(self.contents.tolist(), {one: trace.words for one, trace in traces.items()})
+        self._words = VisualWordIndex(
+            self.contents.tolist(), {one: trace.words for one, trace in traces.items()}
+        )
 
     def by_cells(self, fresh: NDArray[np.bool_]) -> Pairs:
         """Pairs of contents of which one is in a cell of the other, (P, 2); one of each is fresh.
@@ -137,32 +139,32 @@ class Proposer:
         found = []
         for holders, wholes in ((fresh[owners], told), (~fresh[owners], told & fresh)):
             asking, asked = np.flatnonzero(holders), np.flatnonzero(wholes)
-            first, second = between(self._cells[asking], self.hashes.perceptual[asked], CELL_BITS).T
+            first, second = hash_matches(self._cells[asking], self.hashes.perceptual[asked], CELL_BITS).T
             found.append(np.stack([owners[asking[first]], asked[second]], 1))
         return self.contents[_each_once(np.concatenate(found))]
 
-    def by_words(self, traces: Mapping[int, Traces]) -> Iterator[tuple[int, int]]:
+    def by_words(self, traces: Mapping[int, LocalFeatures]) -> Iterator[tuple[int, int]]:
         """(content, other) of those that share the rarest words with each of these."""
         for content, trace in traces.items():
             for other in self._words.nearest(trace.words, SHARING + 1):
                 if other != content:
                     yield content, other
 
-    def of_outsider(self, outsider: Outsider) -> dict[int, float]:
+    def of_outsider(self, outsider: ExternalImage) -> dict[int, float]:
         """Partners of a picture that is not in the catalogue, and the cosines to them."""
         told = self.hashes.known & (self.hashes.difference != 0)
         plain = np.array([outsider.difference, outsider.perceptual], np.uint64)
         found = [
-            np.flatnonzero(told)[between(query, of[told], bits)[:, 1]]
+            np.flatnonzero(told)[hash_matches(query, of[told], bits)[:, 1]]
             for query, of, bits in (
                 (plain[:1], self.hashes.difference, DIFFERENCE_BITS),
-                (mirrored_difference(plain[:1]), self.hashes.difference, DIFFERENCE_BITS),
+                (mirror_difference_hash(plain[:1]), self.hashes.difference, DIFFERENCE_BITS),
                 (plain[1:], self.hashes.perceptual, PERCEPTUAL_BITS),
-                (mirrored_perceptual(plain[1:]), self.hashes.perceptual, PERCEPTUAL_BITS),
+                (mirror_perceptual_hash(plain[1:]), self.hashes.perceptual, PERCEPTUAL_BITS),
                 (outsider.traces.cells, self.hashes.perceptual, CELL_BITS),
             )
         ]
-        found.append(self._owner_of_cell[between(plain[1:], self._cells, CELL_BITS)[:, 1]])
+        found.append(self._owner_of_cell[hash_matches(plain[1:], self._cells, CELL_BITS)[:, 1]])
         partners = set(self.contents[np.concatenate(found)].tolist())
         partners.update(self._words.nearest(outsider.traces.words, SHARING))
         known, rows = self.space.vectors(sorted(partners))
@@ -196,18 +198,18 @@ class Proposer:
         if not self.hashes.known[at].all():
             return None
         kinds = (
-            (self.hashes.difference[at], mirrored_difference),
-            (self.hashes.perceptual[at], mirrored_perceptual),
+            (self.hashes.difference[at], mirror_difference_hash),
+            (self.hashes.perceptual[at], mirror_perceptual_hash),
         )
         return min(int(hamming(turn(two[:1])[0] if mirrored else two[0], two[1])) for two, turn in kinds)
 
 
-def between(queries: Hashes, hashes: Hashes, bits: int) -> Pairs:
+def hash_matches(queries: Hashes, hashes: Hashes, bits: int) -> Pairs:
     """(query, hash) positions at most so many bits apart, (P, 2); of each query only the nearest `MOST`.
 
     Examples
     --------
-    >>> between(np.array([0b111], np.uint64), np.array([0, 0b110], np.uint64), 1).tolist()
+    >>> hash_matches(np.array([0b111], np.uint64), np.array([0, 0b110], np.uint64), 1).tolist()
     [[0, 1]]
     """
     if not len(queries) or not len(hashes):
@@ -240,7 +242,7 @@ def _runs(
 
 
 def _between_different(queries: Hashes, hashes: Hashes, bits: int) -> tuple[Pairs, NDArray[np.uint8]]:
-    """`between` for hashes of which no two are equal, and in how many bits each pair differs."""
+    """`hash_matches` for hashes of which no two are equal, and in how many bits each pair differs."""
     if len(queries) * len(hashes) > _ALWAYS:
         pairs = near_pairs(np.concatenate([queries, hashes]), bits)
         across = (pairs[:, 0] < len(queries)) & (pairs[:, 1] >= len(queries))

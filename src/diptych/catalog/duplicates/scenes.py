@@ -29,13 +29,13 @@ SAMPLE = 1000
 
 
 @dataclass(frozen=True)
-class Shot:
+class CameraShot:
     """When and with what a picture was taken, by its EXIF data."""
 
     taken: datetime
     camera: str
 
-    def since(self, other: Shot | None) -> timedelta | None:
+    def since(self, other: CameraShot | None) -> timedelta | None:
         """The time between two shots of one camera; None for others, or where the clock says the same."""
         if other is None or self.camera != other.camera or self.taken == other.taken:
             return None
@@ -53,7 +53,7 @@ class Scenes:
     """
 
     def __init__(self, space: Space, contents: Sequence[int]) -> None:
-        self.median, self.high = chance(space)
+        self.median, self.high = chance_cosines(space)
         self.shots = shots_of(space.database, contents)
 
     def verdict(
@@ -92,7 +92,7 @@ class Scenes:
         return self.median + reach * (self.high - self.median)
 
 
-def chance(space: Space) -> tuple[float, float]:
+def chance_cosines(space: Space) -> tuple[float, float]:
     """The median cosine of chance pairs of a space, and the one that a hundredth of them reaches."""
     rows = space.sample(SAMPLE)[1]
     if len(rows) < 2:
@@ -102,7 +102,7 @@ def chance(space: Space) -> tuple[float, float]:
     return median, max(high, median + 0.05)  # a collection of one scene has no spread to go by
 
 
-def shots_of(database: Database, contents: Sequence[int]) -> dict[int, Shot]:
+def shots_of(database: Database, contents: Sequence[int]) -> dict[int, CameraShot]:
     """The shots of those pictures whose camera told its name and the time."""
     found = {}
     for marks, part in in_parts(contents):
@@ -111,5 +111,5 @@ def shots_of(database: Database, contents: Sequence[int]) -> dict[int, Shot]:
             "AND taken IS NOT NULL AND camera <> ''",
             part,
         ):
-            found[content] = Shot(datetime.fromisoformat(taken), camera)
+            found[content] = CameraShot(datetime.fromisoformat(taken), camera)
     return found

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diptych.catalog.duplicates.comparing import contents_of
-from diptych.catalog.duplicates.looks import Looks, glance_at
-from diptych.catalog.duplicates.proposals import Outsider, Proposer
+from diptych.catalog.duplicates.proposals import ExternalImage, Proposer
 from diptych.catalog.duplicates.scenes import Scenes
+from diptych.catalog.duplicates.thumbnail_cache import ThumbnailCache, compute_features
 from diptych.catalog.store.entries import Entry, read_entries
 from diptych.catalog.store.filters import Filter, allowed_rows
 from diptych.catalog.store.store import Store
 from diptych.errors import CatalogError, InputError
 from diptych.files.moving import digest
-from diptych.matching.closer import Closer, confirmed
+from diptych.matching.detail_view import DetailView, confirm_same_image
 from diptych.matching.hashes import difference_hash, perceptual_hash
-from diptych.matching.pixels import SIDE, Look
-from diptych.matching.verdicts import TIERS, Tier, Verdict, judge, suspect
+from diptych.matching.pixels import SIDE, Thumbnail
+from diptych.matching.verdicts import TIERS, Tier, Verdict, judge_pair, screen_pair
 from diptych.media.images import load_file
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Similar:
+class SimilarImage:
     """A picture of the catalogue that has to do with one from outside.
 
     Attributes
@@ -51,7 +51,7 @@ class Similar:
     verdict: Verdict | None = None
 
 
-class Inquiry:
+class SimilarImageSearch:
     """A catalogue, ready to be asked about pictures from outside.
 
     Parameters
@@ -83,9 +83,9 @@ class Inquiry:
         if not self.contents:
             raise InputError("no picture passes the filters")
         self._among = frozenset(self.contents)
-        self.looks = Looks(store.database)
+        self.looks = ThumbnailCache(store.database)
         self.proposer, self.scenes = Proposer(space, self.contents, allowed), Scenes(space, self.contents)
-        self.proposer.learn(
+        self.proposer.index_features(
             self.looks.traces(self.contents)
         )  # of those that duplicates were looked for among
 
@@ -93,7 +93,7 @@ class Inquiry:
         """Let go of threads and pictures."""
         self.looks.close()
 
-    def ask(self, path: Path, *, alike: int = 5) -> list[Similar]:
+    def search(self, path: Path, *, alike: int = 5) -> list[SimilarImage]:
         """What the catalogue has that is this picture, has to do with it, or looks like it.
 
         Parameters
@@ -104,7 +104,7 @@ class Inquiry:
 
         Returns
         -------
-        list of Similar
+        list of SimilarImage
             By tier, then the nearest first.
 
         Raises
@@ -113,19 +113,19 @@ class Inquiry:
             The picture cannot be read.
         """
         image = load_file(path, target=max(SIDE // 2, self.encoder.input_size))
-        look = Look.of(image)
-        glance, traces = glance_at(look)
+        look = Thumbnail.of(image)
+        glance, traces = compute_features(look)
         row = self.encoder.encode_images([image])[0]
-        outsider = Outsider(difference_hash(image), perceptual_hash(image), traces, row)
+        outsider = ExternalImage(difference_hash(image), perceptual_hash(image), traces, row)
         same, cosines = self._same_bytes(path), self.proposer.of_outsider(outsider)
         if same is not None:
             cosines.setdefault(same, 1.0)  # hashes of pale pictures, and their vectors, propose others
         glances = self.looks.glances(cosines)
-        suspicions = {one: suspect(glance, other) for one, other in glances.items()}
+        suspicions = {one: screen_pair(glance, other) for one, other in glances.items()}
         looks = self.looks.looks(one for one, suspicion in suspicions.items() if suspicion)
         verdicts: dict[int, Verdict | None] = {}
         for one, suspicion in suspicions.items():
-            verdict = judge(look, looks[one], suspicion) if one in looks else None
+            verdict = judge_pair(look, looks[one], suspicion) if one in looks else None
             verdicts[one] = verdict or self.scenes.alike(suspicion.plain, cosines[one])
         self._confirm(path, verdicts)
         return self._told(cosines, verdicts, same, alike)
@@ -135,9 +135,9 @@ class Inquiry:
         same = {one: told for one, told in verdicts.items() if told is not None and told.tier == "picture"}
         if not same:
             return
-        outside, closer = Closer.at(path), self.looks.closer(same)
+        outside, closer = DetailView.at(path), self.looks.closer(same)
         for one, told in same.items():
-            verdicts[one] = confirmed(told, outside, closer[one]) if one in closer else None
+            verdicts[one] = confirm_same_image(told, outside, closer[one]) if one in closer else None
 
     def _same_bytes(self, path: Path) -> int | None:
         found = self.store.database.all("SELECT id FROM contents WHERE hash = ?", (digest(path),))
@@ -146,7 +146,7 @@ class Inquiry:
 
     def _told(
         self, cosines: dict[int, float], verdicts: dict[int, Verdict | None], same: int | None, alike: int
-    ) -> list[Similar]:
+    ) -> list[SimilarImage]:
         entries = {
             one.content: one for one in read_entries(self.store.database, list(cosines), prefer=self.where)
         }
@@ -154,11 +154,11 @@ class Inquiry:
         for content, entry in entries.items():
             verdict = verdicts.get(content)
             tier = "bytes" if content == same else verdict.tier if verdict else "alike"
-            found.append(Similar(entry, tier, cosines[content], None if content == same else verdict))
+            found.append(SimilarImage(entry, tier, cosines[content], None if content == same else verdict))
         order = [*TIERS, "alike"]
         found.sort(key=lambda one: (order.index(one.tier), -one.cosine))
         return [one for one in found if one.tier != "alike"] + _first(found, alike)
 
 
-def _first(found: Sequence[Similar], most: int) -> list[Similar]:
+def _first(found: Sequence[SimilarImage], most: int) -> list[SimilarImage]:
     return [one for one in found if one.tier == "alike"][:most]

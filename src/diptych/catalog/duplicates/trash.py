@@ -22,20 +22,20 @@ from diptych.catalog.annotations.annotations import (
     withdraw,
 )
 from diptych.catalog.annotations.records import Found, Picture
-from diptych.catalog.duplicates.belongings import Belongings
-from diptych.catalog.duplicates.groups import Group
+from diptych.catalog.duplicates.companion_files import CompanionFiles
+from diptych.catalog.duplicates.groups import DuplicateGroup
 from diptych.catalog.duplicates.keeping import File
-from diptych.catalog.duplicates.undo import Restored, Write, undo_list
+from diptych.catalog.duplicates.undo import RestoreReport, Write, undo_list
 from diptych.catalog.files.listing import file_at
 from diptych.catalog.indexing.reading import read_ahead
 from diptych.catalog.store.entries import digests_of
 from diptych.catalog.store.store import Store
 from diptych.errors import DiptychError, InputError, SaveError
 from diptych.files.moving import digest, move_file
-from diptych.matching.closer import Closer, confirmed
-from diptych.matching.parts import Glance, small_grey
-from diptych.matching.pixels import SIDE, Look
-from diptych.matching.verdicts import Tier, judge, suspect
+from diptych.matching.detail_view import DetailView, confirm_same_image
+from diptych.matching.parts import GreyThumbnail, small_grey
+from diptych.matching.pixels import SIDE, Thumbnail
+from diptych.matching.verdicts import Tier, judge_pair, screen_pair
 from diptych.media import Limits
 from diptych.media.images import load_file
 from diptych.media.metadata.sidecar_fields import SidecarFields, merge_fields
@@ -44,7 +44,7 @@ FOLDER = ".diptych-trash"  # hidden, so that indexing passes it over
 
 
 @dataclass
-class Moved:
+class TrashReport:
     """What came of moving.
 
     Attributes
@@ -77,20 +77,20 @@ class Moved:
 
 def move_to_trash(
     store: Store,
-    groups: Sequence[Group],
+    groups: Sequence[DuplicateGroup],
     trash: Path | None = None,
     *,
     tiers: Collection[Tier],
     lists: Path | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Moved:
+) -> TrashReport:
     """Move the files of groups that are not kept into a trash folder; what is inside archives stays there.
 
     Parameters
     ----------
     store : Store
         Forgets what is moved.
-    groups : sequence of Group
+    groups : sequence of DuplicateGroup
     trash : Path, optional
         By default a hidden folder in each indexed one, so that moving is renaming. Paths are kept in it.
     tiers : collection of Tier
@@ -115,7 +115,7 @@ def move_to_trash(
         raise SaveError(f"{store.folder} may not be written to, and would not know what was moved")
     roots = [Path(os.fsdecode(bytes(row[0]))) for row in store.database.all("SELECT path FROM roots")]
     place = _places(roots, trash)
-    moved, kept = Moved(), {group.kept.file.name for group in groups}
+    moved, kept = TrashReport(), {group.kept.file.name for group in groups}
     todo = [
         (member.file, group.kept.file, member.tier)
         for group in groups
@@ -136,7 +136,7 @@ def move_to_trash(
     return moved
 
 
-def take_back(store: Store, restored: Restored) -> int:
+def take_back(store: Store, restored: RestoreReport) -> int:
     """Tell the catalogue of files that are back, where it knows their picture; how many it does not know.
 
     Those are new to it, and the next indexing embeds them. Annotations that a kept picture got from one that
@@ -169,8 +169,8 @@ class _Run:
     store: Store
     place: Callable[[Path], Path]
     write: Write
-    moved: Moved
-    belongings: Belongings = field(default_factory=Belongings)
+    moved: TrashReport
+    belongings: CompanionFiles = field(default_factory=CompanionFiles)
 
     def move(self, file: File, keep: File, tier: Tier) -> str | None:
         """Check, write down, move, forget; the reason where it stays."""
@@ -299,13 +299,13 @@ def _changed(file: File, found: Found) -> bool:
 
 
 def _still_alike(file: File, keep: File, tier: Tier) -> str | None:
-    looks = [Look.of(load_file(one.path, one.member, target=SIDE // 2)) for one in (keep, file)]
+    looks = [Thumbnail.of(load_file(one.path, one.member, target=SIDE // 2)) for one in (keep, file)]
     if tier == "scene":
         return None  # nothing but that both are there can be asked of a scene
-    glances = [Glance(small_grey(look)) for look in looks]
-    verdict = judge(looks[0], looks[1], suspect(glances[0], glances[1], parts=tier == "part"))
+    glances = [GreyThumbnail(small_grey(look)) for look in looks]
+    verdict = judge_pair(looks[0], looks[1], screen_pair(glances[0], glances[1], parts=tier == "part"))
     if verdict is not None and tier == "picture":
-        verdict = confirmed(verdict, *(Closer.at(one.path, one.member) for one in (keep, file)))
+        verdict = confirm_same_image(verdict, *(DetailView.at(one.path, one.member) for one in (keep, file)))
     if verdict is None or verdict.tier not in ("picture", tier) or verdict.whole == 1:
         return f"it no longer shows what {keep.name} shows"
     return None

@@ -48,7 +48,7 @@ class UndoLine:
 
 
 @dataclass
-class Restored:
+class RestoreReport:
     """What came of putting back.
 
     Attributes
@@ -129,7 +129,7 @@ def _new(folder: Path) -> tuple[Path, BinaryIO]:
             number += 1
 
 
-def put_back(undo: Path) -> Restored:
+def put_back(undo: Path) -> RestoreReport:
     """Put the files of an undo list back where they were; nothing is written over, and it may be repeated.
 
     Raises
@@ -137,7 +137,7 @@ def put_back(undo: Path) -> Restored:
     InputError
         It is no undo list.
     """
-    restored = Restored()
+    restored = RestoreReport()
     for line in reversed(read_undo(undo)):
         source, target = line.source, line.target
         there, back = os.path.lexists(target), os.path.lexists(source)

@@ -55,7 +55,7 @@ _PATHS = ("image_path", "path", "filepath", "file", "filename")
 
 
 @dataclass
-class Imported:
+class ImportReport:
     """What came of an import, in rows.
 
     Attributes
@@ -106,7 +106,7 @@ def import_vectors(
     trust: bool = False,
     limits: Limits | None = None,
     stage: Stage | None = None,
-) -> Imported:
+) -> ImportReport:
     """Take vectors of pictures into a catalogue; run again, it goes on and takes nothing twice.
 
     Parameters
@@ -130,7 +130,7 @@ def import_vectors(
 
     Returns
     -------
-    Imported
+    ImportReport
 
     Raises
     ------
@@ -141,7 +141,7 @@ def import_vectors(
     """
     source, stage, limits = Path(source), stage or silent, limits or Limits()
     base = Path(root) if root is not None else Path.cwd()
-    told = Imported()
+    told = ImportReport()
     first = next(_parts(source, column), None)
     if first is None:
         raise DataError(f"{source} holds no vectors: nothing in it could be embedded")
@@ -282,7 +282,7 @@ def _of_texts(encoder: Encoder, rows: Sequence[Row], vectors: FloatArray) -> lis
 # ---------------------------------------------------------------------------------------------- keeping
 
 
-def _keep(store: Store, space: Space, ones: Sequence[_One], limits: Limits, told: Imported) -> None:
+def _keep(store: Store, space: Space, ones: Sequence[_One], limits: Limits, told: ImportReport) -> None:
     there = {(one.found.path, one.found.member): one for one in ones if one.found is not None}
     pictures = []
     for read in read_ahead((one.found for one in there.values() if one.found is not None), limits):

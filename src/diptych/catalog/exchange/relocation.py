@@ -24,7 +24,7 @@ _TABLES = ("files", "archives", "roots", "forgotten", "set_aside")  # that hold 
 
 
 @dataclass(frozen=True)
-class Relocation:
+class RelocationReport:
     """What came of `relocate`.
 
     Attributes
@@ -50,7 +50,7 @@ class Relocation:
 
 def relocate(
     store: Store, old: str | Path, new: str | Path, *, dry_run: bool = False, lists: Path | None = None
-) -> Relocation:
+) -> RelocationReport:
     """Change the path of a folder, or of a file, in the catalogue.
 
     Parameters
@@ -96,8 +96,8 @@ def relocate(
             _remember(store, target)
             # Before the commit, so that the same command again finds what a killed one has left.
             changed = _rewrite_undo_lists(lists or _own_lists(store), source, target)
-        return Relocation(len(places) - len(known), len(known), looked_for, there, changed, fate)
-    return Relocation(len(places), 0, looked_for, there, 0, Fate())
+        return RelocationReport(len(places) - len(known), len(known), looked_for, there, changed, fate)
+    return RelocationReport(len(places), 0, looked_for, there, 0, Fate())
 
 
 def _absolute(path: str | Path) -> bytes:

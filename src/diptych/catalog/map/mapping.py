@@ -16,7 +16,7 @@ import numpy as np
 
 from diptych.catalog.map.clusters import BLOCK_ROWS, Projection, join, k_means
 from diptych.catalog.map.layout import EARLY, LATE, lay_out
-from diptych.catalog.map.naming import Words, name_clusters
+from diptych.catalog.map.naming import Vocabulary, name_clusters
 from diptych.catalog.search.searcher import Searcher
 from diptych.catalog.store.filters import Filter, allowed_rows
 from diptych.errors import CatalogError, InputError
@@ -57,7 +57,7 @@ class Cluster:
 
 
 @dataclass(frozen=True, eq=False)
-class Map:
+class CollectionMap:
     """Pictures on a map.
 
     Attributes
@@ -94,7 +94,7 @@ def make_map(
     most: int = MOST,
     seed: int = 0,
     stage: Stage | None = None,
-) -> Map:
+) -> CollectionMap:
     """Lay the pictures of a catalogue out, put together what belongs together, and name it.
 
     Parameters
@@ -115,7 +115,7 @@ def make_map(
 
     Returns
     -------
-    Map
+    CollectionMap
 
     Raises
     ------
@@ -140,8 +140,8 @@ def make_map(
     members, _ = k_means(short, fine, seed=seed)
     spots = np.stack([_densest(places[members == k]) for k in range(fine)])
     region = join(spots, np.bincount(members, minlength=fine), coarse)
-    named = _named(vectors, members, region, Words.of(searcher.encoder, words))
-    return Map(
+    named = _named(vectors, members, region, Vocabulary.of(searcher.encoder, words))
+    return CollectionMap(
         np.array([owners[int(row)] for row in rows], np.int64),
         places,
         members,
@@ -209,7 +209,7 @@ def _densest(places: FloatArray) -> FloatArray:
 
 
 def _named(
-    vectors: HalfArray, members: NDArray[np.intp], region: NDArray[np.intp], words: Words
+    vectors: HalfArray, members: NDArray[np.intp], region: NDArray[np.intp], words: Vocabulary
 ) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """Words of clusters and of regions."""
     sizes = np.bincount(members, minlength=len(region))

@@ -34,7 +34,7 @@ _LAST = -1e6  # a score behind all others
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
+class Vocabulary:
     """A vocabulary and its rows.
 
     Attributes
@@ -51,7 +51,7 @@ class Words:
     scale: float
 
     @classmethod
-    def of(cls, encoder: Encoder, words: Sequence[str]) -> Words:
+    def of(cls, encoder: Encoder, words: Sequence[str]) -> Vocabulary:
         """Encode words, each in a few sentences; "a dog" and "dog" are both fine."""
         once = tuple(dict.fromkeys(words))
         made = embed_texts(encoder, expand(once, TEMPLATES))
@@ -107,7 +107,7 @@ def name_clusters(
     ----------
     words : sequence of W str
     shares : (K, W) float32
-        As `Words.shares` gives them.
+        As `Vocabulary.shares` gives them.
     sizes : (K,) integers
         Pictures of each cluster.
     several : int

@@ -33,7 +33,7 @@ _THREADS = 4
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ThumbnailSheet:
     """Squares in rows, as a WebP file.
 
     Attributes
@@ -130,7 +130,7 @@ def sheets(
     *,
     skip: Callable[[int], bool] | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Iterator[tuple[int, Sheet]]:
+) -> Iterator[tuple[int, ThumbnailSheet]]:
     """Sheets of these pictures, one after another, with their numbers.
 
     Parameters
@@ -153,7 +153,7 @@ def sheets(
                 progress(len(part))
 
 
-def _sheet(entries: Sequence[Entry], squares: Sequence[Image.Image | str], side: int) -> Sheet:
+def _sheet(entries: Sequence[Entry], squares: Sequence[Image.Image | str], side: int) -> ThumbnailSheet:
     rows = -(-len(entries) // COLUMNS)
     canvas = Image.new("RGB", (COLUMNS * side, rows * side), _EMPTY)
     failed = []
@@ -164,7 +164,7 @@ def _sheet(entries: Sequence[Entry], squares: Sequence[Image.Image | str], side:
             canvas.paste(square, (at % COLUMNS * side, at // COLUMNS * side))
     buffer = io.BytesIO()
     canvas.save(buffer, "WEBP", quality=QUALITY, method=4)
-    return Sheet(buffer.getvalue(), tuple(failed))
+    return ThumbnailSheet(buffer.getvalue(), tuple(failed))
 
 
 def _square(entry: Entry, side: int) -> Image.Image | str:

@@ -1,1 +1,1 @@
-"""Search: queries, answers, relevance, heat maps."""
+"""Search: parsing queries, ranking pictures, heat maps."""

@@ -1,9 +1,9 @@
-"""What is asked for: texts, pictures and stored pictures with weights, read from words and made one row.
+"""Queries of texts, picture files and stored pictures with weights: parsing and encoding.
 
-`"beach" + photo.jpg - "people"`: each term is a row of the shared space, and the query is their weighted sum.
-A picture's cosines to pictures spread far more than a text's do, so the weights are first divided by how
-much each term's cosines vary over the collection; else a picture would drown every word beside it. A minus
-asks for less of something; it is no "not": a row is moved away from the word, nothing is left out.
+In `"beach" + photo.jpg - "people"` each term is encoded into the shared space, and the query is the weighted
+sum of the terms. Image-to-image cosines vary far more than text-to-image cosines, so each weight is first
+divided by the standard deviation of its term's cosines over the collection; otherwise a picture would
+outweigh every word beside it. A minus moves the query vector away from a term. It does not exclude anything.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from diptych.catalog.relevance import TEXT, Part
+from diptych.catalog.relevance import TEXT, QueryPart
 from diptych.catalog.search.query_words import QueryWord, cut_query, is_file
 from diptych.encoder import Encoder
 from diptych.errors import InputError
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
 
 Kind = Literal["text", "picture", "stored"]
 _STORED = re.compile(r"#(\d+)")
-_LEAST = 1e-3  # weight of a term
-_DIGITS = 18  # of a number, at most, that databases take
+_LEAST_WEIGHT = 1e-3
+_MOST_DIGITS = 18  # of a picture number: fits a 64-bit integer column
 
 
 @dataclass(frozen=True)
 class Term:
-    """One part of a query.
+    """One term of a query.
 
     Attributes
     ----------
     kind : {"text", "picture", "stored"}
     value : str
-        The text, the path of a picture, or the number of a stored one.
+        The text, the path of a picture file, or the number of a stored picture.
     weight : float
-        Below zero for less of it.
+        Negative to move the query away from the term.
     """
 
     kind: Kind
@@ -61,21 +61,21 @@ class Term:
 
 
 def parse_query(words: str | Sequence[str]) -> list[Term]:
-    """The terms of a query.
+    """Parse a query into its terms.
 
     Parameters
     ----------
     words : str or sequence of str
-        A whole query in one string, or the words of a command line, from which the shell has taken the
-        quotes: both are read alike. ``+`` and ``-`` standing alone begin a term that goes on to the next
-        one; written right before a word or quotes, as in ``-people``, they hold for that alone. ``2:`` before
-        a term is its weight, ``#17`` is a stored picture, what names a picture file that is there is a
-        picture, and the rest is text. Whatever is in quotes is text.
+        A whole query in one string, or the words of a command line, whose quotes the shell has removed: both
+        are parsed alike. A ``+`` or ``-`` that stands alone begins a term, which extends to the next
+        operator. Attached to a word or to quotes, as in ``-people``, it applies to that word only. ``2:``
+        before a term is its weight, ``#17`` is a stored picture, and the name of an existing picture file is
+        a picture. Everything else, and everything in quotes, is text.
 
     Raises
     ------
     InputError
-        No term, an operator without one, a weight of nothing, or only minuses.
+        No term, an operator without a term, a weight of zero, or only negative terms.
 
     Examples
     --------
@@ -90,36 +90,38 @@ def parse_query(words: str | Sequence[str]) -> list[Term]:
         ...
     diptych.errors.InputError: the query says only what not to show (- "people"): say what to look for too
     """
-    reader = _Reader()
-    for piece in cut_query(words):
-        reader.read(piece)
+    reader = _TermReader()
+    for word in cut_query(words):
+        reader.read(word)
     reader.close()
     return _checked(reader.terms)
 
 
-class _Reader:
-    """Pieces of a query become terms; texts of one term go on until an operator or a picture ends it."""
+class _TermReader:
+    """Collects words into terms; a text term extends to the next operator or picture."""
 
     def __init__(self) -> None:
         self.terms: list[Term] = []
-        self._attached: list[Term] = []  # terms inside the open text, which stand behind it
+        self._attached: list[
+            Term
+        ] = []  # signed words inside the open text; they follow it as terms of their own
         self._texts: list[str] = []
         self._sign, self._weight, self._operator = 1.0, 1.0, ""
 
-    def read(self, piece: QueryWord) -> None:
-        """Take one more piece."""
-        if piece.kind == "operator":
+    def read(self, word: QueryWord) -> None:
+        """Read the next word."""
+        if word.kind == "operator":
             self.close()
-            self._sign, self._operator = (-1.0 if piece.text == "-" else 1.0), piece.text
-        elif piece.sign:
-            self._attach(piece)
-        elif (kind := _kind(piece)) == "text":
-            self._add_text(piece)
+            self._sign, self._operator = (-1.0 if word.text == "-" else 1.0), word.text
+        elif word.sign:
+            self._attach(word)
+        elif (kind := _kind(word)) == "text":
+            self._add_text(word)
         else:
             if self._texts:
                 self.close()
-            weight = float(piece.weight or 1)
-            self.terms.append(Term(kind, _value(piece, kind), self._sign * weight))
+            weight = float(word.weight or 1)
+            self.terms.append(Term(kind, _value(word, kind), self._sign * weight))
             self._sign, self._operator = 1.0, ""
 
     def close(self) -> None:
@@ -128,30 +130,30 @@ class _Reader:
         Raises
         ------
         InputError
-            An operator has come, and nothing after it.
+            An operator without a term behind it.
         """
         if self._texts:
             self.terms.append(Term("text", " ".join(self._texts), self._sign * self._weight))
         elif self._operator:
-            raise InputError(f"nothing stands after {self._operator!r} in the query: a term belongs there")
+            raise InputError(f"nothing stands after {self._operator!r} in the query: expected a term")
         self.terms += self._attached
         self._attached, self._texts = [], []
         self._sign, self._weight, self._operator = 1.0, 1.0, ""
 
-    def _attach(self, piece: QueryWord) -> None:
-        kind = _kind(piece)
-        weight = float(piece.weight or 1)
-        if piece.text.strip():
-            self._attached.append(Term(kind, _value(piece, kind), -weight if piece.sign == "-" else weight))
+    def _attach(self, word: QueryWord) -> None:
+        kind = _kind(word)
+        weight = float(word.weight or 1)
+        if word.text.strip():
+            self._attached.append(Term(kind, _value(word, kind), -weight if word.sign == "-" else weight))
         if not self._texts:
             self._sign, self._operator = 1.0, ""  # in "beach + -people" the nearer sign counts
 
-    def _add_text(self, piece: QueryWord) -> None:
+    def _add_text(self, word: QueryWord) -> None:
         if not self._texts:  # a term begins
-            self._weight = float(piece.weight or 1)
-            text = piece.text
+            self._weight = float(word.weight or 1)
+            text = word.text
         else:
-            text = piece.as_written
+            text = word.as_written
         self._texts += [text] if text.strip() else []
 
 
@@ -161,10 +163,10 @@ def _checked(terms: list[Term]) -> list[Term]:
             'the query is empty: say what to look for, as in  diptych search "a dog in the snow"'
         )
     for term in terms:
-        if not _LEAST <= abs(term.weight) <= 1 / _LEAST:
+        if not _LEAST_WEIGHT <= abs(term.weight) <= 1 / _LEAST_WEIGHT:
             raise InputError(
-                f"the weight of {term.value!r} is {abs(term.weight):g}: expected one from {_LEAST:g} to "
-                f"{1 / _LEAST:,.0f}; what should not count can be left out"
+                f"the weight of {term.value!r} is {abs(term.weight):g}: expected one from "
+                f"{_LEAST_WEIGHT:g} to {1 / _LEAST_WEIGHT:,.0f}; what should not count can be left out"
             )
     if all(term.weight < 0 for term in terms):
         shown = " ".join(map(str, terms))
@@ -172,29 +174,29 @@ def _checked(terms: list[Term]) -> list[Term]:
     return terms
 
 
-def _kind(piece: QueryWord) -> Kind:
-    if piece.kind == "quoted":
+def _kind(word: QueryWord) -> Kind:
+    if word.kind == "quoted":
         return "text"
-    if piece.kind == "picture":
+    if word.kind == "picture":
         return "picture"
-    if _STORED.fullmatch(piece.text):
+    if _STORED.fullmatch(word.text):
         return "stored"
-    if piece.text.startswith(("/", "./", "../", "~/")):  # nobody looks for such words
-        is_there = Path(piece.text).expanduser().exists()
-        name, why = (
-            (piece.text, "it is not a picture") if is_there else (piece.rest, "there is no such picture")
+    if word.text.startswith(("/", "./", "../", "~/")):  # a path, not a search term
+        is_there = Path(word.text).expanduser().exists()
+        name, reason = (
+            (word.text, "it is not a picture") if is_there else (word.rest, "there is no such picture")
         )
-        raise InputError(f"{name}: {why}. Words that look like a path are put in quotes within the query")
-    # A word such as "cat.jpg" that names nothing here is looked for as a text, which is what it then is.
+        raise InputError(f"{name}: {reason}. To search for words that look like a path, put them in quotes")
+    # A word such as "cat.jpg" that names no file is searched as text; `missing_pictures` warns about it.
     return "text"
 
 
-def _value(piece: QueryWord, kind: Kind) -> str:
-    return piece.text.removeprefix("#") if kind == "stored" else piece.text
+def _value(word: QueryWord, kind: Kind) -> str:
+    return word.text.removeprefix("#") if kind == "stored" else word.text
 
 
 def missing_pictures(terms: Sequence[Term]) -> list[str]:
-    """Words that are looked for as texts and look like names of pictures: of ones that are not there.
+    """Words of text terms that look like the names of picture files which do not exist.
 
     Examples
     --------
@@ -206,30 +208,30 @@ def missing_pictures(terms: Sequence[Term]) -> list[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """A query as a row.
+class EncodedQuery:
+    """A query as one vector.
 
     Attributes
     ----------
-    row : (dim,) float32
+    embedding : (dim,) float32
         Of length one.
     terms : tuple of Term
-    long : tuple of str
-        Texts longer than the encoder reads, which were read in parts.
-    texts : (n, dim) float32
-        Rows of the terms that are texts, for whoever asks what of a picture fits the words.
+    long_texts : tuple of str
+        Texts longer than the encoder's context, which were encoded in parts.
+    text_embeddings : (n, dim) float32
+        Of the text terms with a positive weight.
     parts : tuple of (kind, weight)
-        What was added up to the row, for `relevance.Gauge`.
+        The summands of the embedding, for `relevance.RelevanceScale`.
     """
 
-    row: FloatArray
+    embedding: FloatArray
     terms: tuple[Term, ...]
-    long: tuple[str, ...]
-    texts: FloatArray
-    parts: tuple[Part, ...] = TEXT
+    long_texts: tuple[str, ...]
+    text_embeddings: FloatArray
+    parts: tuple[QueryPart, ...] = TEXT
 
 
-def ask(
+def encode_query(
     encoder: Encoder,
     terms: Sequence[Term],
     *,
@@ -237,57 +239,60 @@ def ask(
     sample: FloatArray | None = None,
     encode_texts: Callable[[Sequence[str]], FloatArray] | None = None,
     encode_images: Callable[[Sequence[Image]], FloatArray] | None = None,
-) -> Asked:
-    """Make a query one row.
+) -> EncodedQuery:
+    """Encode the terms of a query and add them up.
 
     Parameters
     ----------
     encoder : Encoder
     terms : sequence of Term
     stored : callable
-        From a stored picture's number to its row; raises for a number that is none.
+        From the number of a stored picture to its embedding; raises for an unknown number.
     sample : (S, dim) float32, optional
-        Rows of the collection, by which terms of different kinds are weighed.
+        Embeddings drawn from the collection, by which the terms are normalised.
     encode_texts, encode_images : callable, optional
-        In place of the encoder's own.
+        Used in place of the encoder's methods.
     """
     encode = encode_texts or encoder.encode_texts
-    rows: list[FloatArray] = []
-    long: list[str] = []
+    embeddings: list[FloatArray] = []
+    long_texts: list[str] = []
     for term in terms:
         if term.kind == "text":
-            row, parts = encode_long(encode, term.value)
-            long += [term.value] if parts > 1 else []
+            embedding, part_count = encode_long(encode, term.value)
+            long_texts += [term.value] if part_count > 1 else []
         elif term.kind == "picture":
-            row = encode_picture(encoder, Path(term.value).expanduser(), encode_images)
+            embedding = encode_picture(encoder, Path(term.value).expanduser(), encode_images)
         else:
-            row = stored(_number(term.value))
-        rows.append(row)
-    every = np.stack(rows)  # (T, dim)
+            embedding = stored(_number(term.value))
+        embeddings.append(embedding)
+    stacked = np.stack(embeddings)  # (T, dim)
     weights = np.array([term.weight for term in terms], np.float32)
     if len(terms) > 1 and sample is not None and len(sample) > 1:
-        spread = (sample @ every.T).std(0)  # (T,)
+        # E.g. standard deviations 0.02 of a text and 0.10 of a picture: unscaled, the picture would count
+        # five times as much as the text in `"beach" + photo.jpg`.
+        spread = (sample @ stacked.T).std(0)  # (T,)
         weights = weights / np.maximum(spread, 1e-3)
-    combined = weights @ every
+    combined = weights @ stacked
     length = float(np.linalg.norm(combined))
     if not math.isfinite(length) or length < 1e-6:
         raise InputError(f"the terms of the query cancel each other out: {' '.join(map(str, terms))}")
-    texts = every[[i for i, term in enumerate(terms) if term.kind == "text" and term.weight > 0]]
-    # One term alone is the query whatever it weighs.
-    told = weights.tolist() if len(terms) > 1 else [1.0]
-    made_of = tuple(_part(term, weight) for term, weight in zip(terms, told, strict=True))
-    return Asked((combined / length).astype(np.float32), tuple(terms), tuple(long), texts, made_of)
+    text_embeddings = stacked[[i for i, term in enumerate(terms) if term.kind == "text" and term.weight > 0]]
+    # The weight of a single term has no effect on a vector of length one.
+    used_weights = weights.tolist() if len(terms) > 1 else [1.0]
+    parts = tuple(_part(term, weight) for term, weight in zip(terms, used_weights, strict=True))
+    unit = (combined / length).astype(np.float32)
+    return EncodedQuery(unit, tuple(terms), tuple(long_texts), text_embeddings, parts)
 
 
 def _number(digits: str) -> int:
-    if len(digits) > _DIGITS or not digits.isdecimal():
+    if len(digits) > _MOST_DIGITS or not digits.isdecimal():
         shown = digits if len(digits) < 40 else f"{digits[:40]}..."
-        raise InputError(f"there is no picture #{shown}: numbers stand in  diptych search --json")
+        raise InputError(f"there is no picture #{shown}: diptych search --json lists the numbers of pictures")
     return int(digits)
 
 
-def _part(term: Term, weight: float) -> Part:
-    """A term as `relevance` sees it."""
+def _part(term: Term, weight: float) -> QueryPart:
+    """The kind and weight of a term, for `relevance.RelevanceScale`."""
     return ("text" if term.kind == "text" else "picture", weight)
 
 
@@ -296,34 +301,34 @@ def encode_picture(
     source: Source,
     encode_images: Callable[[Sequence[Image]], FloatArray] | None = None,
 ) -> FloatArray:
-    """The row of one picture, (dim,) float32; ImageError where it cannot be read."""
-    picture = load_image(source, target=encoder.input_size)
-    row: FloatArray = (encode_images or encoder.encode_images)([picture])[0]
-    return row
+    """The embedding of one picture, (dim,) float32; ImageError where it cannot be read."""
+    image = load_image(source, target=encoder.input_size)
+    embedding: FloatArray = (encode_images or encoder.encode_images)([image])[0]
+    return embedding
 
 
 def encode_long(encode: Callable[[Sequence[str]], FloatArray], text: str) -> tuple[FloatArray, int]:
-    """A text of any length as one unit row, and in how many parts it was read.
+    """Encode a text of any length into one unit vector; also the number of parts it was encoded in.
 
-    An encoder reads its first so many tokens (77 in CLIP) and would not see the rest. A longer text is cut
-    between words, at the sentence's end nearest the middle where there is one, until every part fits; the
-    parts' rows are averaged by their number of words.
+    An encoder reads a fixed number of tokens (77 in CLIP) and ignores the rest. A longer text is halved
+    between words, preferably at the end of a sentence, until every part fits. The embeddings of the parts are
+    averaged, weighted by their number of words.
     """
     with counted_long_texts() as tally:
-        row = encode([text])
+        embedding = encode([text])
     words = text.split()
     if not tally.cut or len(words) < 2:
-        tally.warn(stacklevel=2)  # of one word alone, which cannot be parted
-        return row[0], 1
+        tally.warn(stacklevel=2)  # a single word that is too long cannot be split
+        return embedding[0], 1
     parts = _parts(encode, text)
-    rows = encode(parts)
-    mean = np.average(rows, axis=0, weights=[len(part.split()) for part in parts])
+    embeddings = encode(parts)
+    mean = np.average(embeddings, axis=0, weights=[len(part.split()) for part in parts])
     unit: FloatArray = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
     return unit, len(parts)
 
 
 def _parts(encode: Callable[[Sequence[str]], FloatArray], text: str) -> list[str]:
-    """The text in parts that fit."""
+    """Split a text into parts that fit the context of the encoder."""
     left, right = _halves(text)
     parts: list[str] = []
     for half in (left, right):
@@ -334,7 +339,7 @@ def _parts(encode: Callable[[Sequence[str]], FloatArray], text: str) -> list[str
 
 
 def _halves(text: str) -> tuple[str, str]:
-    """Two parts of about one length, cut at a sentence's end in the middle third, else between words.
+    """Split a text near its middle: at the end of a sentence in the middle third, else between words.
 
     Examples
     --------

@@ -1,9 +1,9 @@
-"""A query cut into words, quoted texts, operators and names of pictures, before anything is read into them.
+"""Tokenise a query into words, quoted texts, operators and names of picture files.
 
-A query is the same however a shell has cut it: `beach - people` in one string, in three, or with the words of
-each part together. So the words of a command line are joined by spaces and cut again here. Only two things
-need more than the joined string: names of pictures with spaces in them, which are looked up on disk, and a
-phrase behind an attached sign (`-"old people"`), from which the shell takes the quotes.
+A query means the same however the shell has split it: `beach - people` may arrive as one string or as three.
+So the words of a command line are joined by spaces and split again here. Two cases need more than the joined
+string: file names that contain spaces, which are looked up on disk, and a phrase behind an attached sign
+(`-"old people"`), whose quotes the shell has removed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from diptych.media.folders.files import is_picture
 
 Sign = Literal["", "+", "-"]
 
-# A text in quotes, with what may stand right before it, or whatever else stands between spaces.
+# A quoted text with its sign and weight, or a run of characters without spaces.
 _CUT = re.compile(r'(?P<sign>[+-]?)(?:(?P<weight>\d+(?:\.\d+)?):)?"(?P<quoted>[^"]*)"|(?P<word>\S+)')
-# A sign that belongs to the word behind it. Not "->", "--" and "+-", which people type as text.
+# A sign attached to a word. Not "->", "--" and "+-", which people type as text.
 _ATTACHED = re.compile(r"([+-])(?=\w|#\d|~/|/\w|\.\.?/)")
 _WEIGHT = re.compile(r"(\d+(?:\.\d+)?):(?=[^\s\d])")  # "12:30" is a time
 _LONGEST_PATH = 4096  # characters
@@ -28,20 +28,21 @@ _LONGEST_PATH = 4096  # characters
 
 @dataclass(frozen=True)
 class QueryWord:
-    """One piece of a query.
+    """One token of a query.
 
     Attributes
     ----------
     text : str
         Without quotes, sign and weight.
     kind : {"word", "quoted", "picture", "operator"}
-        A picture is the name of a file that is there.
+        "picture" is the name of an existing picture file.
     sign : {"", "+", "-"}
-        Written right before it, as in ``-people``: it holds for this piece alone.
+        Attached, as in ``-people``: it applies to this token only.
     weight : str
-        Written before it, ``2`` in ``2:people``; "" where there is none.
+        E.g. ``2`` in ``2:people``; "" without one.
     rest : str
-        For a word that begins like a path: the name that was meant, up to the next suffix of a picture.
+        For a word that begins like a path: the file name that was probably meant, up to the next suffix of a
+        picture, for error messages.
     """
 
     text: str
@@ -52,12 +53,12 @@ class QueryWord:
 
     @property
     def as_written(self) -> str:
-        """With what looks like a weight: in the middle of a text "2:red" is none."""
+        """Text with its weight: in the middle of a text "2:red" is not a weight but a word."""
         return f"{self.weight}:{self.text}" if self.weight and self.kind == "word" else self.text
 
 
 def cut_query(query: str | Sequence[str]) -> list[QueryWord]:
-    """Cut a query, whole or as the words of a command line.
+    """Tokenise a query, given whole or as the words of a command line.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def cut_query(query: str | Sequence[str]) -> list[QueryWord]:
 
     Examples
     --------
-    >>> [(piece.kind, piece.text) for piece in cut_query("beach - 'people'")]
+    >>> [(word.kind, word.text) for word in cut_query("beach - 'people'")]
     [('word', 'beach'), ('operator', '-'), ('word', "'people'")]
     >>> cut_query(["beach - people"]) == cut_query(["beach", "-", "people"])
     True
@@ -78,22 +79,22 @@ def cut_query(query: str | Sequence[str]) -> list[QueryWord]:
     """
     text = query if isinstance(query, str) else _joined(query)
     cuts = list(_CUT.finditer(text))
-    # Where a picture's name may end; few words of a query look like that, however long it is.
+    # Positions where a file name may end. There are few, so looking up every start with every end is cheap.
     ends = [n for n, cut in enumerate(cuts) if cut["word"] and is_picture(Path(cut["word"]).name)]
-    pieces: list[QueryWord] = []
+    words: list[QueryWord] = []
     at = 0
     while at < len(cuts):
         ends = [end for end in ends if end >= at]
         picture, after = _picture_at(text, cuts, at, ends)
-        pieces.append(picture or _piece(text, cuts, at, ends))
+        words.append(picture or _word_at(text, cuts, at, ends))
         at = after
-    return pieces
+    return words
 
 
 def _joined(words: Sequence[str]) -> str:
-    """One string; a phrase that a sign was attached to before the shell took its quotes gets them back."""
+    """Join the words of a command line; restore the quotes of phrases behind an attached sign."""
     if len(words) == 1:
-        return words[0]  # a whole query in quotes: -old is one word in it, and people the next
+        return words[0]  # a whole query in quotes: in "-old people" the sign applies to "old" only
     return " ".join(_with_quotes(word) for word in words)
 
 
@@ -107,8 +108,8 @@ def _with_quotes(word: str) -> str:
     return f'{word[:start]}"{word[start:]}"'
 
 
-def _piece(text: str, cuts: Sequence[re.Match[str]], at: int, ends: Sequence[int]) -> QueryWord:
-    """One cut that is no picture."""
+def _word_at(text: str, cuts: Sequence[re.Match[str]], at: int, ends: Sequence[int]) -> QueryWord:
+    """The token at a position that is not a picture file."""
     cut = cuts[at]
     if cut["quoted"] is not None:
         return QueryWord(cut["quoted"], "quoted", _sign(cut["sign"]), cut["weight"] or "")
@@ -123,7 +124,7 @@ def _piece(text: str, cuts: Sequence[re.Match[str]], at: int, ends: Sequence[int
 def _picture_at(
     text: str, cuts: Sequence[re.Match[str]], at: int, ends: Sequence[int]
 ) -> tuple[QueryWord | None, int]:
-    """The picture whose name begins at a cut, the longest one, and the cut behind it."""
+    """The longest name of a picture file that begins at a position, and the position behind it."""
     if cuts[at]["word"] and ends:
         sign, weight, start = _before(cuts[at]["word"])
         begin = cuts[at].start() + start
@@ -135,7 +136,7 @@ def _picture_at(
 
 
 def _before(word: str) -> tuple[Sign, str, int]:
-    """Sign and weight at the beginning of a word, and where the rest begins."""
+    """The sign and the weight at the beginning of a word, and the index where the rest begins."""
     signed = _ATTACHED.match(word)
     start = signed.end() if signed else 0
     weight = _WEIGHT.match(word, start)
@@ -148,8 +149,8 @@ def _sign(text: str) -> Sign:
 
 
 def is_file(name: str) -> bool:
-    """Whether there is a file of this name, which may be any text."""
+    """Whether a file of this name exists; any text is allowed."""
     try:
         return Path(name).expanduser().is_file()
-    except (OSError, ValueError, RuntimeError):  # too long, with a null byte, of a person unknown
+    except (OSError, ValueError, RuntimeError):  # too long, a null byte, "~name" of an unknown user
         return False

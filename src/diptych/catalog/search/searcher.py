@@ -1,7 +1,7 @@
-"""Searching: a query made one row, the near rows found, judged, collapsed, sorted and paged.
+"""Search in a catalogue: encode the query, retrieve the nearest rows, score, collapse, sort and page them.
 
-The neighbours come from `nearest`, which pictures may answer from `filters`, what counts as fitting from
-`relevance`; here they come together. A page beyond the first is the same search again, cut elsewhere.
+The neighbours come from `vectors.nearest`, the rows that pass a filter from `store.filters`, the relevance of
+a hit from `relevance`. A later page repeats the search and returns another slice of it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from diptych.catalog.database.spaces import read_space
-from diptych.catalog.relevance import Background, Gauge, Part
-from diptych.catalog.search.answers import Answer, Hit, Options
-from diptych.catalog.search.query import Asked, Term, ask, parse_query
+from diptych.catalog.relevance import Background, QueryPart, RelevanceScale
+from diptych.catalog.search.query import EncodedQuery, Term, encode_query, parse_query
+from diptych.catalog.search.search_result import Hit, SearchOptions, SearchResult
 from diptych.catalog.store.browsing import Listing, ListSort, entry_key, list_pictures
 from diptych.catalog.store.entries import Hashes, hashes_of, read_entries
 from diptych.catalog.store.filters import Filter, allowed_rows
@@ -34,43 +34,44 @@ if TYPE_CHECKING:
     from diptych.vectors.segments import RowNumbers
 
 T = TypeVar("T")
-SAMPLE = 2000  # rows that stand for the collection
-LEAST, MOST = 200, 2000  # nearest rows that are judged at first, whatever is shown of them
-WIDER, WIDEST = 4, 20_000  # as many more where they do not fill a page, and how many at most
-COLLAPSE_COSINE = 0.9
-COLLAPSE_BITS = 8  # of 64 in which the difference hashes of one picture saved twice differ at most
+SAMPLE = 2000  # rows drawn from the collection for statistics
+LEAST, MOST = 200, 2000  # nearest rows that are scored at first, however few of them are shown
+WIDER, WIDEST = 4, 20_000  # the factor by which more are scored where a page is not filled, and the limit
+COLLAPSE_COSINE = 0.9  # least cosine of near-duplicates
+COLLAPSE_BITS = 8  # of 64: the most by which the difference hashes of near-duplicates differ
 
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """The nearest rows, judged; told of by their places among them, nearest first.
+    """The n nearest rows with their scores, nearest first; all indices are positions in this order.
 
     Attributes
     ----------
     contents : (n,) int64
-        Of those in `groups`, and of the best.
-    cosines, judged : (n,) float32
+        Of the positions in `groups` and of `best`; -1 elsewhere, where nobody needs them.
+    cosines, relevances : (n,) float32
     groups : list of lists of int
-        Places that fit, ones that look the same together.
+        Positions of the relevant rows; near-duplicates share a list.
     best : int or None
+        The position of the most relevant row.
     more : bool
-        What lies behind may fit too.
+        Rows beyond the n nearest may be relevant too.
     """
 
     contents: NDArray[np.int64]
     cosines: FloatArray
-    judged: FloatArray
+    relevances: FloatArray
     groups: list[list[int]]
     best: int | None
     more: bool
 
 
 class Searcher:
-    """A catalogue and an encoder, ready to be asked; what others write into it meanwhile is found.
+    """Searches a catalogue with an encoder.
 
-    It may stay open for months and be used from several threads: every search sees the pictures, tags and
-    vectors of its own moment, also where they were written by another thread with the same store, and its
-    relevances are those of a `Searcher` made anew.
+    It may stay open for months and be used from several threads. Every search sees the pictures, tags and
+    vectors that the catalogue holds at that moment, also those that other processes or threads have just
+    written, and gives the same relevances as a new `Searcher` would.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ class Searcher:
     >>> from pathlib import Path
     >>> from PIL import Image
     >>> from diptych.catalog import Store, index_pictures
-    >>> class Colours:  # an encoder of three numbers: a picture's mean colour, a text's
+    >>> class Colours:  # embeds into three numbers: the mean colour of a picture, the colour words of a text
     ...     identity, dim, input_size, logit_scale, logit_bias = "colours", 3, 8, 1.0, 0.0
     ...     def encode_images(self, images):
     ...         return self.unit([np.asarray(image).reshape(-1, 3).mean(0) for image in images])
@@ -102,7 +103,7 @@ class Searcher:
     ...         Image.new("RGB", (8, 8), name).save(Path(home) / f"{name}.png")
     ...     store = Store.create(Path(home) / "catalog")
     ...     outcome = index_pictures(store, Colours(), [home])
-    ...     answer = Searcher(store, Colours()).search("a red wall", Options(cutoff=None))
+    ...     answer = Searcher(store, Colours()).search("a red wall", SearchOptions(cutoff=None))
     ...     store.close()
     >>> outcome.embedded, answer.hits[0].entry.path.name
     (3, 'darkred.png')
@@ -110,13 +111,13 @@ class Searcher:
 
     def __init__(self, store: Store, encoder: Encoder) -> None:
         self.store, self.encoder = store, encoder
-        # Searches come one after another: each looks at the rows of its own moment. Texts and pictures are
-        # encoded outside, also one after another, since not every tokenizer bears two threads.
+        # One lock serialises searches, since each refreshes the cached state below to its own moment.
+        # Encoding runs outside of that lock, under a second one: not every tokenizer is thread-safe.
         self._searching, self._encoding = threading.RLock(), threading.Lock()
-        self._take()
+        self._open_space()
 
-    def _take(self) -> None:
-        """The space that is active now; what is known of another one does not hold for it."""
+    def _open_space(self) -> None:
+        """Open the active space and reset everything that was cached for another one."""
         space = self.store.open_for_reader()
         if space is None:
             raise CatalogError(
@@ -129,43 +130,44 @@ class Searcher:
                 "diptych index --reembed"
             )
         self.space = space
-        self._counts: tuple[int, int] | None = None  # of the rows that the following is of
+        self._counts: tuple[int, int] | None = None  # of the rows for which the caches below were computed
         self._background: Background | None = None
-        self._background_is_kept = False
+        self._background_is_stored = False
         self._sample: FloatArray | None = None
-        self._gauges: dict[tuple[Part, ...], Gauge] = {}
+        self._scales: dict[tuple[QueryPart, ...], RelevanceScale] = {}
 
-    def _now(self, asked: Callable[[], T]) -> T:
-        """Ask the catalogue as it is at one moment, whoever writes meanwhile."""
-        for left in (2, 1, 0):
+    def _in_snapshot(self, read: Callable[[], T]) -> T:
+        """Call `read` on one consistent state of the catalogue, whoever writes meanwhile."""
+        for retries_left in (2, 1, 0):
             try:
                 with self._searching, self.store.database.reading():
                     self._refresh()
-                    return asked()
+                    return read()
             except CatalogError:
-                # A space that is replaced takes its rows along, perhaps before they were opened here.
-                now = read_space(self.store.database, "active")
-                if not left or now is None or now.id == self.space.info.id:
+                # Another process may replace the space and delete its files before they were opened here.
+                # That is worth a retry only if the active space has changed.
+                active = read_space(self.store.database, "active")
+                if not retries_left or active is None or active.id == self.space.info.id:
                     raise
         raise AssertionError
 
     def _refresh(self) -> None:
-        """Rows that others have added or removed, or the space that has taken this one's place."""
+        """Take over rows that others have added or removed, or another space that has become active."""
         active = read_space(self.store.database, "active")
         if active is None or active.id != self.space.info.id:
             self.store.reopen()
-            self._take()
+            self._open_space()
         self.space.refresh()
         if (counts := self.space.counts()) != self._counts:
-            # Another collection than before: what stands for it, and what hits are measured by, is new.
-            self._counts, self._sample, self._gauges = counts, None, {}
-            if not self._background_is_kept:
+            # The collection has changed, so its sample and the relevance scales are computed anew.
+            self._counts, self._sample, self._scales = counts, None, {}
+            if not self._background_is_stored:
                 kept = self.space.background()
-                self._background, self._background_is_kept = kept or self._background, kept is not None
+                self._background, self._background_is_stored = kept or self._background, kept is not None
 
     @property
     def background(self) -> Background:
-        """What hits are compared with; kept in the catalogue by whoever indexed, else made."""
+        """The background texts of `relevance`: those stored by indexing, otherwise encoded at first use."""
         with self._searching:
             if self._background is None:
                 kept = self.space.background()
@@ -173,51 +175,55 @@ class Searcher:
                     with self._encoding:
                         self._background = Background.of(self.encoder)
                 else:
-                    self._background, self._background_is_kept = kept, True
+                    self._background, self._background_is_stored = kept, True
             return self._background
 
     @property
     def sample(self) -> FloatArray:
-        """Rows that stand for the collection, (S, dim)."""
+        """Embeddings drawn from the collection, (S, dim)."""
         with self._searching:
             if self._sample is None:
                 self._sample = self.space.sample(SAMPLE)[1]
             return self._sample
 
-    def search(self, query: str | Sequence[str] | Sequence[Term], options: Options | None = None) -> Answer:
-        """Look for pictures.
+    def search(
+        self, query: str | Sequence[str] | Sequence[Term], options: SearchOptions | None = None
+    ) -> SearchResult:
+        """Search for pictures that match a query.
 
         Parameters
         ----------
         query : str, sequence of str, or sequence of Term
             As for `parse_query`.
-        options : Options, optional
+        options : SearchOptions, optional
 
         Raises
         ------
         InputError
-            A query or filter that cannot be understood; ImageError for a picture that cannot be read.
+            A query or filter that cannot be parsed; ImageError for a picture file that cannot be read.
         CatalogError
-            A stored picture that is not there.
+            The query names a stored picture that does not exist.
         """
-        terms = [one for one in query if isinstance(one, Term)] if not isinstance(query, str) else []
-        asked = self.ask(terms or parse_query(query))  # type: ignore[arg-type]
-        return self.near(asked, options)
+        terms = [term for term in query if isinstance(term, Term)] if not isinstance(query, str) else []
+        encoded = self.encode_query(terms or parse_query(query))  # type: ignore[arg-type]
+        return self.search_encoded(encoded, options)
 
     def list_pictures(
         self, where: Filter | None = None, *, sort: ListSort = "date", limit: int = 20, offset: int = 0
     ) -> Listing:
         """Pictures that pass a filter, without a query; see `diptych.catalog.list_pictures`."""
-        return self._now(lambda: list_pictures(self.space, where, sort=sort, limit=limit, offset=offset))
+        return self._in_snapshot(
+            lambda: list_pictures(self.space, where, sort=sort, limit=limit, offset=offset)
+        )
 
-    def ask(self, terms: Sequence[Term]) -> Asked:
-        """A query as a row; texts are checked beside the golden ones."""
+    def encode_query(self, terms: Sequence[Term]) -> EncodedQuery:
+        """Encode a query; texts are encoded together with golden texts, which detect a changed encoder."""
         mixed = len(terms) > 1
-        return ask(
+        return encode_query(
             self.encoder,
             terms,
             stored=self._stored,
-            sample=self._now(lambda: self.sample) if mixed else None,
+            sample=self._in_snapshot(lambda: self.sample) if mixed else None,
             encode_texts=self._encode_texts,
             encode_images=self._encode_images,
         )
@@ -230,106 +236,126 @@ class Searcher:
         with self._encoding:
             return self.encoder.encode_images(images)
 
-    def near(self, asked: Asked, options: Options | None = None) -> Answer:
-        """Pictures near a row."""
-        how = options or Options()
-        return self._now(lambda: self._near(asked, how))
+    def search_encoded(self, query: EncodedQuery, options: SearchOptions | None = None) -> SearchResult:
+        """Search with a query that is already encoded."""
+        chosen = options or SearchOptions()
+        return self._in_snapshot(lambda: self._search(query, chosen))
 
-    def _near(self, asked: Asked, how: Options) -> Answer:
-        allowed = allowed_rows(self.space, how.where) if how.where else None
+    def _search(self, query: EncodedQuery, options: SearchOptions) -> SearchResult:
+        allowed = allowed_rows(self.space, options.where) if options.where else None
         searched = len(self.space) if allowed is None else len(allowed)
-        page = slice(how.offset, how.offset + how.limit)
-        size = MOST if how.sort != "likeness" else min(max(LEAST, 2 * page.stop), MOST)
+        page = slice(options.offset, options.offset + options.limit)
+        size = MOST if options.sort != "likeness" else min(max(LEAST, 2 * page.stop), MOST)
         size = max(size, page.stop)
-        window = self._window(asked, how, size, allowed, searched)
+        window = self._window(query, options, size, allowed, searched)
         while window.more and len(window.groups) < page.stop and size < WIDEST:
             size = min(WIDER * size, WIDEST)
-            window = self._window(asked, how, size, allowed, searched)
-        if (sort := how.sort) == "likeness":
-            hits = self._hits(window, window.groups[page], how.where)
+            window = self._window(query, options, size, allowed, searched)
+        if (sort := options.sort) == "likeness":
+            hits = self._hits(window, window.groups[page], options.where)
         else:
-            hits = self._hits(window, window.groups, how.where)
+            hits = self._hits(window, window.groups, options.where)
             hits.sort(key=lambda hit: entry_key(hit.entry, sort), reverse=sort != "name")
             hits = hits[page]
-        best = self._hits(window, [] if window.best is None else [[window.best]], how.where)
-        return Answer(
-            tuple(hits),
-            asked,
-            len(window.groups),
-            window.more,
-            best[0] if best else None,
-            searched,
-            how.cutoff,
+        best = self._hits(window, [] if window.best is None else [[window.best]], options.where)
+        return SearchResult(
+            hits=tuple(hits),
+            query=query,
+            total=len(window.groups),
+            more=window.more,
+            best=best[0] if best else None,
+            searched=searched,
+            cutoff=options.cutoff,
         )
 
     def _window(
-        self, asked: Asked, how: Options, size: int, allowed: RowNumbers | None, searched: int
+        self,
+        query: EncodedQuery,
+        options: SearchOptions,
+        size: int,
+        allowed: RowNumbers | None,
+        searched: int,
     ) -> _Window:
-        """The nearest `size` rows, judged."""
-        rows, cosines = self.space.nearest(asked.row[None], size, allowed)
-        there = rows[0] >= 0
-        found, near = rows[0][there], cosines[0][there]
-        vectors = self.space.gather(found)
-        judged = self._judge(asked, near, vectors, searched)
-        fits = np.arange(len(found)) if how.cutoff is None else np.flatnonzero(judged >= how.cutoff)
-        best = int(judged.argmax()) if len(judged) else None  # the nearest is not always the most relevant
-        shown = fits if len(fits) or best is None else np.array([best])
-        contents = np.full(len(found), -1, np.int64)
-        owners = self.space.contents_of(found[shown].tolist())
-        contents[shown] = [owners.get(row, -1) for row in found[shown].tolist()]
-        more = len(found) == size < searched and len(fits) > 0 and int(fits[-1]) >= size // 2
-        groups = self._groups(fits, contents, vectors) if how.collapse else [[i] for i in fits.tolist()]
-        return _Window(contents, near, judged, groups, best, more)
+        """Retrieve and score the nearest `size` rows."""
+        rows, cosines = self.space.nearest(query.embedding[None], size, allowed)
+        valid = rows[0] >= 0  # fewer than `size` rows are padded with -1
+        nearest, cosines = rows[0][valid], cosines[0][valid]
+        embeddings = self.space.gather(nearest)
+        relevances = self._relevances(query, cosines, embeddings, searched)
+        cutoff = options.cutoff
+        relevant = np.arange(len(nearest)) if cutoff is None else np.flatnonzero(relevances >= cutoff)
+        best = int(relevances.argmax()) if len(relevances) else None  # not always the nearest
+        needed = relevant if len(relevant) or best is None else np.array([best])
+        contents = np.full(len(nearest), -1, np.int64)
+        owners = self.space.contents_of(nearest[needed].tolist())
+        contents[needed] = [owners.get(row, -1) for row in nearest[needed].tolist()]
+        # Relevances fall with the cosine, but not strictly: if the last relevant row is in the nearer half of
+        # the window, further rows are taken for irrelevant. E.g. size 200: a hit at position 100 or later
+        # widens it.
+        more = len(nearest) == size < searched and len(relevant) > 0 and int(relevant[-1]) >= size // 2
+        if options.collapse:
+            groups = self._group_duplicates(relevant, contents, embeddings)
+        else:
+            groups = [[position] for position in relevant.tolist()]
+        return _Window(contents, cosines, relevances, groups, best, more)
 
-    def _groups(
-        self, fits: NDArray[np.int64], contents: NDArray[np.int64], vectors: FloatArray
+    def _group_duplicates(
+        self, relevant: NDArray[np.int64], contents: NDArray[np.int64], embeddings: FloatArray
     ) -> list[list[int]]:
-        """Places that look the same, together, the nearest of them first."""
+        """Group the positions of near-duplicates, the nearest of each group first."""
         groups: dict[int, list[int]] = {}
-        firsts = first_alike(hashes_of(self.store.database, contents[fits].tolist()), vectors[fits])
-        for place, first in zip(fits.tolist(), firsts.tolist(), strict=True):
-            groups.setdefault(first, []).append(place)
+        firsts = first_alike(
+            hashes_of(self.store.database, contents[relevant].tolist()), embeddings[relevant]
+        )
+        for position, first in zip(relevant.tolist(), firsts.tolist(), strict=True):
+            groups.setdefault(first, []).append(position)
         return list(groups.values())
 
     def _hits(self, window: _Window, groups: Sequence[Sequence[int]], where: Filter) -> list[Hit]:
-        numbers = [int(window.contents[place]) for group in groups for place in group]
-        found = read_entries(self.store.database, numbers, prefer=where)
-        entries = {entry.content: entry for entry in found}
+        contents = [int(window.contents[position]) for group in groups for position in group]
+        entries = {
+            entry.content: entry for entry in read_entries(self.store.database, contents, prefer=where)
+        }
         hits = []
         for group in groups:
-            held = [entries[one] for one in window.contents[group].tolist() if one in entries]
-            if held:
-                cosine, fit = window.cosines[group[0]], window.judged[group[0]]
-                hits.append(Hit(held[0], float(cosine), float(fit), tuple(held[1:])))
+            members = [entries[content] for content in window.contents[group].tolist() if content in entries]
+            if members:
+                cosine, relevance = window.cosines[group[0]], window.relevances[group[0]]
+                hits.append(Hit(members[0], float(cosine), float(relevance), tuple(members[1:])))
         return hits
 
-    def _judge(self, asked: Asked, near: FloatArray, vectors: FloatArray, searched: int) -> FloatArray:
-        if not len(near):
+    def _relevances(
+        self, query: EncodedQuery, cosines: FloatArray, embeddings: FloatArray, searched: int
+    ) -> FloatArray:
+        if not len(cosines):
             return np.zeros(0, np.float32)
-        gauge = self._gauges.get(asked.parts) or Gauge.of(self.background, self.sample, asked.parts)
-        if len(asked.parts) == 1:  # mixtures differ from query to query, and making one takes milliseconds
-            self._gauges[asked.parts] = gauge
-        return gauge.relevance(near, vectors, size=searched)
+        parts = query.parts
+        scale = self._scales.get(parts) or RelevanceScale.of(self.background, self.sample, parts)
+        if len(parts) == 1:  # the weights of mixed queries rarely repeat, and a scale takes milliseconds
+            self._scales[parts] = scale
+        return scale.relevance(cosines, embeddings, size=searched)
 
     def _stored(self, content: int) -> FloatArray:
-        known, rows = self._now(lambda: self.space.vectors([content]))
+        known, embeddings = self._in_snapshot(lambda: self.space.vectors([content]))
         if not known:
             raise CatalogError(
-                f"there is no picture #{content} in this catalogue: numbers stand in  diptych search --json"
+                f"there is no picture #{content} in this catalogue: diptych search --json lists the numbers"
             )
-        row: FloatArray = rows[0]
-        return row
+        embedding: FloatArray = embeddings[0]
+        return embedding
 
 
-def first_alike(hashes: Hashes, rows: FloatArray) -> NDArray[np.int64]:
-    """For each hit the place of the first that looks the same, itself or one before it, (N,).
+def first_alike(hashes: Hashes, embeddings: FloatArray) -> NDArray[np.int64]:
+    """For each hit the position of the first near-duplicate: itself or an earlier hit, (N,).
 
-    Hashes propose, vectors confirm; a hit is compared only with those that are first themselves.
+    Two hits are near-duplicates if their difference hashes and their vectors are close. A hit is compared
+    only with those that represent a group, e.g. if 2 is a duplicate of 0, a later hit is compared with 0
+    alone.
 
     Parameters
     ----------
     hashes : Hashes
-    rows : (N, dim) float32
+    embeddings : (N, dim) float32
         Of length one.
 
     Examples
@@ -339,14 +365,14 @@ def first_alike(hashes: Hashes, rows: FloatArray) -> NDArray[np.int64]:
     >>> first_alike(Hashes(bits, bits, known), np.ones((4, 1), np.float32)).tolist()
     [0, 1, 0, 3]
     """
-    places = np.arange(len(rows))
-    firsts, bits, count = np.zeros_like(places), np.zeros_like(hashes.difference), 0
+    positions = np.arange(len(embeddings))
+    firsts, bits, count = np.zeros_like(positions), np.zeros_like(hashes.difference), 0
     for i in np.flatnonzero(hashes.known):
-        near = firsts[:count][hamming(bits[:count], hashes.difference[i]) <= COLLAPSE_BITS]
-        same = near[rows[near] @ rows[i] >= COLLAPSE_COSINE]
+        candidates = firsts[:count][hamming(bits[:count], hashes.difference[i]) <= COLLAPSE_BITS]
+        same = candidates[embeddings[candidates] @ embeddings[i] >= COLLAPSE_COSINE]
         if len(same):
-            places[i] = same[0]
+            positions[i] = same[0]
         else:
             firsts[count], bits[count] = i, hashes.difference[i]
             count += 1
-    return places
+    return positions

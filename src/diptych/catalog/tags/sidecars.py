@@ -29,7 +29,7 @@ _CHUNK = 256  # files that are noted in one transaction
 
 
 @dataclass
-class Written:
+class SidecarReport:
     """What came of writing sidecars, in sidecars.
 
     Attributes
@@ -78,7 +78,7 @@ def write_sidecars(
     where: Filter | None = None,
     undo: bool = False,
     progress: Callable[[int], None] | None = None,
-) -> Written:
+) -> SidecarReport:
     """Bring the sidecars of a catalogue's pictures to what the catalogue says.
 
     Parameters
@@ -95,13 +95,13 @@ def write_sidecars(
 
     Returns
     -------
-    Written
+    SidecarReport
 
     Notes
     -----
     Some programs read a sidecar's keywords in place of the picture's own, so those are written there too.
     """
-    outcome = Written()
+    outcome = SidecarReport()
     shifts: dict[bytes, int] = {}
     for sidecar, pictures in _sidecars(store, style, where, outcome).items():
         contents = [content for _, content in pictures]
@@ -149,7 +149,7 @@ def _changed(sidecar: Path) -> int:
 
 
 def _sidecars(
-    store: Store, style: Style, where: Filter | None, outcome: Written
+    store: Store, style: Style, where: Filter | None, outcome: SidecarReport
 ) -> dict[Path, list[tuple[Path, int]]]:
     """Sidecar -> all the pictures it belongs to, as (path, content), of those that an asked one has."""
     found: dict[Path, list[tuple[Path, int]]] = {}
@@ -193,7 +193,7 @@ def _keywords(store: Store, contents: Sequence[int]) -> list[str]:
     return list(dict.fromkeys([*given, *(row[0] for row in own)]))
 
 
-def _bring(sidecar: Path, keywords: Sequence[str], outcome: Written) -> None:
+def _bring(sidecar: Path, keywords: Sequence[str], outcome: SidecarReport) -> None:
     """One sidecar to what it should say."""
     sidecar = Path(os.path.realpath(sidecar))  # a link stays one, whatever it leads to
     old = _read(sidecar)

@@ -38,7 +38,7 @@ EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Rule:
+class TagRule:
     """Which labels become tags.
 
     Attributes
@@ -63,7 +63,7 @@ class Rule:
 
 
 @dataclass
-class Tagged:
+class TaggingReport:
     """What came of tagging.
 
     Attributes
@@ -87,13 +87,13 @@ def tag_pictures(
     searcher: Searcher,
     classifier: ZeroShotClassifier,
     origin: str,
-    rule: Rule | None = None,
+    rule: TagRule | None = None,
     *,
     groups: Mapping[str, Sequence[str]] | None = None,
     where: Filter | None = None,
     write: bool = True,
     progress: Callable[[int], None] | None = None,
-) -> Tagged:
+) -> TaggingReport:
     """Give the pictures of a catalogue the labels that fit as tags.
 
     What these pictures had from this origin is replaced, block by block, each in one transaction; running it
@@ -106,7 +106,7 @@ def tag_pictures(
         Fitted, with the searcher's encoder and `multi_label`; its classes are the tags.
     origin : str
         The name of the list of labels.
-    rule : Rule, optional
+    rule : TagRule, optional
     groups : mapping, optional
         Further tags and the labels each of them stands for: a picture with one of these has it too.
     where : Filter, optional
@@ -118,7 +118,7 @@ def tag_pictures(
 
     Returns
     -------
-    Tagged
+    TaggingReport
 
     Raises
     ------
@@ -127,13 +127,13 @@ def tag_pictures(
     CatalogError
         The encoder no longer makes the catalogue's vectors.
     """
-    origin, rule = check_origin(origin), rule or Rule()
+    origin, rule = check_origin(origin), rule or TagRule()
     if not classifier.multi_label:
         raise InputError("the labels of this classifier compete: make it with multi_label=True")
     encode_checked(searcher.encoder, [], searcher.space.info.golden)
     judge = _Judge(searcher, classifier, rule, groups or {})
     rows = _rows(searcher, where)
-    outcome = Tagged(counts=dict.fromkeys(judge.tags, 0), examples={tag: [] for tag in judge.tags})
+    outcome = TaggingReport(counts=dict.fromkeys(judge.tags, 0), examples={tag: [] for tag in judge.tags})
     for contents, tags in judge.blocks(rows):
         if write:
             outcome.changed += give(searcher.store.database, origin, dict(zip(contents, tags, strict=True)))
@@ -167,7 +167,7 @@ def _rows(searcher: Searcher, where: Filter | None) -> RowNumbers:
     return searcher.space.living()
 
 
-def _count(outcome: Tagged, contents: Sequence[int], tags: Sequence[Mapping[str, float]]) -> None:
+def _count(outcome: TaggingReport, contents: Sequence[int], tags: Sequence[Mapping[str, float]]) -> None:
     outcome.judged += len(contents)
     for content, given in zip(contents, tags, strict=True):
         outcome.tagged += bool(given)
@@ -186,7 +186,7 @@ class _Judge:
         self,
         searcher: Searcher,
         classifier: ZeroShotClassifier,
-        rule: Rule,
+        rule: TagRule,
         groups: Mapping[str, Sequence[str]],
     ) -> None:
         self.searcher, self.classifier, self.rule = searcher, classifier, rule

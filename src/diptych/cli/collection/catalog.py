@@ -19,7 +19,7 @@ from diptych.cli.shared.picture_limit import reads_pictures
 from diptych.errors import counted
 
 if TYPE_CHECKING:
-    from diptych.catalog import Imported, Summary
+    from diptych.catalog import ImportReport, Summary
 
 app = typer.Typer(
     help="What there is in a catalogue, whether it holds together, and the ways in and out.",
@@ -227,7 +227,7 @@ def _model_of(source: Path) -> str | None:
     return facts_of(source).get("model") if source.suffix.lower() == ".parquet" and source.is_file() else None
 
 
-def _tell_import(done: Imported, name: str, pictures: int, seconds: float, *, json: bool) -> None:
+def _tell_import(done: ImportReport, name: str, pictures: int, seconds: float, *, json: bool) -> None:
     if json:
         told = {"catalog": name, "pictures": pictures, **dataclasses.asdict(done)}
         typer.echo(jsonlib.dumps(told | {"seconds": round(seconds, 3)}))

@@ -18,7 +18,7 @@ from diptych.errors import InputError
 
 if TYPE_CHECKING:
     from diptych.catalog import Filter, Store
-    from diptych.catalog.tags.tagging import Rule, Tagged
+    from diptych.catalog.tags.tagging import TaggingReport, TagRule
     from diptych.encoder import Encoder
 
 _GIVING, _SIDECARS = "Giving", "Sidecars"
@@ -243,12 +243,12 @@ def _labels(file: Path | None, words: list[str], origin: str | None) -> _Asked:
     return _Asked(names, origin or (file.stem if file is not None else ", ".join(words)))
 
 
-def _rule(least: float, top: int | None, one: bool) -> Rule:
-    from diptych.catalog.tags.tagging import Rule
+def _rule(least: float, top: int | None, one: bool) -> TagRule:
+    from diptych.catalog.tags.tagging import TagRule
 
     if one and top is not None:
         raise typer.BadParameter("--one gives one tag a picture: leave out --top")
-    return Rule(least, top, one)
+    return TagRule(least, top, one)
 
 
 def _clear(store: Store, origin: str) -> dict[str, Any]:
@@ -268,12 +268,12 @@ def _give(
     encoder: Encoder,
     asked: _Asked,
     templates: str,
-    rule: Rule,
+    rule: TagRule,
     where: Filter,
     *,
     write: bool,
     quiet: bool,
-) -> Tagged:
+) -> TaggingReport:
     """Judge and tag."""
     from diptych.catalog import Searcher
     from diptych.catalog.tags.tagging import group_members, tag_pictures
@@ -315,7 +315,7 @@ def _sidecars(store: Store, style: str, where: Filter, *, undo: bool, quiet: boo
     }
 
 
-def _plain(store: Store, origin: str, found: Tagged, *, dry_run: bool) -> dict[str, Any]:
+def _plain(store: Store, origin: str, found: TaggingReport, *, dry_run: bool) -> dict[str, Any]:
     """What tagging gave, as JSON has it."""
     from diptych.catalog import read_entries
 

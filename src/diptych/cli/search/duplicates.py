@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from diptych.catalog import Filter, Store
-    from diptych.catalog.duplicates.finding import Groups
-    from diptych.catalog.duplicates.groups import Group
-    from diptych.catalog.duplicates.trash import Moved
-    from diptych.catalog.duplicates.undo import Restored
+    from diptych.catalog.duplicates.finding import DuplicateGroups
+    from diptych.catalog.duplicates.groups import DuplicateGroup
+    from diptych.catalog.duplicates.trash import TrashReport
+    from diptych.catalog.duplicates.undo import RestoreReport
     from diptych.matching.verdicts import Tier
 
 _MOVING = "Moving"
@@ -176,7 +176,7 @@ def _copies(text: str) -> tuple[Tier, ...]:
     return tiers
 
 
-def _find(store: Store, tiers: Sequence[Tier], keep: str, where: Filter, *, quiet: bool) -> Groups:
+def _find(store: Store, tiers: Sequence[Tier], keep: str, where: Filter, *, quiet: bool) -> DuplicateGroups:
     from diptych.catalog.duplicates.finding import find_duplicates
     from diptych.catalog.duplicates.keeping import parse_rules
 
@@ -191,7 +191,7 @@ def _find(store: Store, tiers: Sequence[Tier], keep: str, where: Filter, *, quie
     )
 
 
-def _write_page(store: Store, found: Groups, html: Path, *, quiet: bool) -> None:
+def _write_page(store: Store, found: DuplicateGroups, html: Path, *, quiet: bool) -> None:
     from diptych.cli.search.duplicates_page import write_page
 
     name = "this catalogue" if store.folder is None else str(store.folder)
@@ -203,7 +203,9 @@ def _write_page(store: Store, found: Groups, html: Path, *, quiet: bool) -> None
     )
 
 
-def _move(store: Store, groups: Sequence[Group], trash: str, tiers: Sequence[Tier], *, quiet: bool) -> Moved:
+def _move(
+    store: Store, groups: Sequence[DuplicateGroup], trash: str, tiers: Sequence[Tier], *, quiet: bool
+) -> TrashReport:
     from diptych.catalog.duplicates.trash import move_to_trash
     from diptych.errors import SaveError
 
@@ -217,7 +219,7 @@ def _move(store: Store, groups: Sequence[Group], trash: str, tiers: Sequence[Tie
         raise
 
 
-def _tell_moved(moved: Moved, *, quiet: bool) -> None:
+def _tell_moved(moved: TrashReport, *, quiet: bool) -> None:
     if moved.undo is None:
         note("nothing to move", quiet=quiet)
         return
@@ -272,7 +274,7 @@ def _catalog_of(catalog: str | None, undo: Path) -> str | None:
     return named or catalog
 
 
-def _tell_catalog(catalog: str | None, restored: Restored) -> int:
+def _tell_catalog(catalog: str | None, restored: RestoreReport) -> int:
     """How many of the files that are back the catalogue does not know; it need not be there any more."""
     from diptych.catalog.duplicates.trash import take_back
     from diptych.errors import DiptychError

@@ -16,10 +16,10 @@ from diptych.errors import counted
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from diptych.catalog.duplicates.finding import Groups
-    from diptych.catalog.duplicates.groups import Group, Member
+    from diptych.catalog.duplicates.finding import DuplicateGroups
+    from diptych.catalog.duplicates.groups import DuplicateGroup, GroupMember
     from diptych.catalog.duplicates.keeping import File
-    from diptych.catalog.duplicates.trash import Moved
+    from diptych.catalog.duplicates.trash import TrashReport
     from diptych.matching.verdicts import Tier
 
 Form = Literal["table", "json", "csv", "imagededup", "remove", "null"]
@@ -38,7 +38,13 @@ _COLUMNS = (
 
 
 def print_groups(
-    found: Groups, form: Form, top: int, moved: Moved | None, *, copies: Collection[Tier], quiet: bool
+    found: DuplicateGroups,
+    form: Form,
+    top: int,
+    moved: TrashReport | None,
+    *,
+    copies: Collection[Tier],
+    quiet: bool,
 ) -> None:
     """The groups on standard output, and in JSON what was moved of them; copies are those of some tiers."""
     if form == "json":
@@ -71,7 +77,7 @@ def _print_names(names: list[bytes], *, null: bool) -> None:
         )
 
 
-def as_imagededup(found: Groups) -> dict[str, list[tuple[str, float]]]:
+def as_imagededup(found: DuplicateGroups) -> dict[str, list[tuple[str, float]]]:
     """File -> its copies with their scores, 0 to 1, for every file of the tiers "bytes" and "picture"."""
     mapping: dict[str, list[tuple[str, float]]] = {}
     for group in found.groups:
@@ -85,18 +91,18 @@ def as_imagededup(found: Groups) -> dict[str, list[tuple[str, float]]]:
     return mapping
 
 
-def score_of(member: Member) -> float:
+def score_of(member: GroupMember) -> float:
     """How far a member's pixels agree with what speaks for it; 1 for the same bytes."""
     return 1.0 if member.pair is None else member.pair.verdict.pixels
 
 
-def evidence_of(member: Member) -> str:
+def evidence_of(member: GroupMember) -> str:
     """What speaks for a member, in a few words.
 
     Examples
     --------
-    >>> from diptych.catalog.duplicates.groups import Member
-    >>> evidence_of(Member(None, "bytes"))
+    >>> from diptych.catalog.duplicates.groups import GroupMember
+    >>> evidence_of(GroupMember(None, "bytes"))
     'same bytes'
     """
     if member.pair is None:
@@ -112,7 +118,7 @@ def evidence_of(member: Member) -> str:
     return ", ".join(parts) + ("" if member.direct else " (to another of the group)")
 
 
-def _print_table(found: Groups, top: int) -> None:
+def _print_table(found: DuplicateGroups, top: int) -> None:
     from diptych.matching.verdicts import TIERS
 
     width = screen().width
@@ -130,7 +136,7 @@ def _print_table(found: Groups, top: int) -> None:
         typer.echo()
 
 
-def _hint(found: Groups, copies: Collection[Tier]) -> str:
+def _hint(found: DuplicateGroups, copies: Collection[Tier]) -> str:
     """What could be moved, and how."""
     from diptych.cli.shared.console import size_of
 
@@ -145,12 +151,12 @@ def _hint(found: Groups, copies: Collection[Tier]) -> str:
     return "; ".join([*told, "nothing is deleted"] if told else [])
 
 
-def _counted(groups: tuple[Group, ...]) -> str:
+def _counted(groups: tuple[DuplicateGroup, ...]) -> str:
     files = sum(len(group.members) for group in groups)
     return f"{counted(len(groups), 'group')}, {counted(files, 'file')}"
 
 
-def _lines(group: Group, width: int) -> Iterator[str]:
+def _lines(group: DuplicateGroup, width: int) -> Iterator[str]:
     """A group in lines of this width: the kept one, the others, and what speaks for each."""
     head = {"part": "whole", "scene": "best"}.get(group.tier, "keep")
     yield _file(head, group.kept.file, width)
@@ -170,7 +176,7 @@ def _file(role: str, file: File, width: int) -> str:
     return f"  {role:<5} {fitted(file.name, width - 10 - len(facts), tail=True)}  {facts}"
 
 
-def _plain(found: Groups, tiers: Collection[Tier]) -> dict[str, Any]:
+def _plain(found: DuplicateGroups, tiers: Collection[Tier]) -> dict[str, Any]:
     copies = found.to_remove(tiers)
     return {
         "pictures": found.pictures,
@@ -190,7 +196,7 @@ def _plain(found: Groups, tiers: Collection[Tier]) -> dict[str, Any]:
     }
 
 
-def _plain_moves(moved: Moved | None) -> dict[str, Any]:
+def _plain_moves(moved: TrashReport | None) -> dict[str, Any]:
     if moved is None:
         return {}
     return {
@@ -212,7 +218,7 @@ def _plain_file(file: File) -> dict[str, Any]:
     }
 
 
-def _plain_evidence(member: Member) -> dict[str, Any]:
+def _plain_evidence(member: GroupMember) -> dict[str, Any]:
     pair = member.pair
     told = None if pair is None else pair.verdict
     return {
@@ -226,7 +232,7 @@ def _plain_evidence(member: Member) -> dict[str, Any]:
     }
 
 
-def _rows(found: Groups) -> Iterator[list[Any]]:
+def _rows(found: DuplicateGroups) -> Iterator[list[Any]]:
     for number, group in enumerate(found.groups, 1):
         for member in group.members:
             file, told = member.file, _plain_evidence(member)

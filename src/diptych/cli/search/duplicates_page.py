@@ -20,7 +20,7 @@ from diptych.cli.shared.console import clean
 from diptych.errors import counted
 
 if TYPE_CHECKING:
-    from diptych.catalog.duplicates.groups import Group, Member
+    from diptych.catalog.duplicates.groups import DuplicateGroup, GroupMember
     from diptych.catalog.duplicates.keeping import File
 
 PAGE = Path(__file__).parent / "data" / "duplicates.html"
@@ -29,13 +29,15 @@ MOST_GROUPS, MOST_MEMBERS = 5000, 24  # in the page, and of one group with pictu
 PER_PAGE = 20
 
 
-def write_page(path: Path, groups: Sequence[Group], catalog: str, *, advance: Callable[[int], None]) -> int:
+def write_page(
+    path: Path, groups: Sequence[DuplicateGroup], catalog: str, *, advance: Callable[[int], None]
+) -> int:
     """Write the page, whole or not at all; how many groups it shows.
 
     Parameters
     ----------
     path : Path
-    groups : sequence of Group
+    groups : sequence of DuplicateGroup
         By tier.
     catalog : str
         As the page names it.
@@ -60,7 +62,7 @@ def write_page(path: Path, groups: Sequence[Group], catalog: str, *, advance: Ca
     return len(shown)
 
 
-def _write_groups(file: BinaryIO, groups: Sequence[Group], advance: Callable[[int], None]) -> None:
+def _write_groups(file: BinaryIO, groups: Sequence[DuplicateGroup], advance: Callable[[int], None]) -> None:
     for tier, of_tier in groupby(groups, key=lambda group: group.tier):
         for part in _parts(list(of_tier)):
             told = json.dumps([_group(group) for group in part], ensure_ascii=True).replace("<", "\\u003c")
@@ -72,17 +74,17 @@ def _write_groups(file: BinaryIO, groups: Sequence[Group], advance: Callable[[in
             advance(len(part))
 
 
-def _parts(groups: list[Group]) -> Iterator[list[Group]]:
+def _parts(groups: list[DuplicateGroup]) -> Iterator[list[DuplicateGroup]]:
     for start in range(0, len(groups), PER_PAGE):
         yield groups[start : start + PER_PAGE]
 
 
-def _group(group: Group) -> dict[str, Any]:
+def _group(group: DuplicateGroup) -> dict[str, Any]:
     members = [_member(one, group) for one in group.members[:MOST_MEMBERS]]
     return {"why": group.why, "members": members, "more": max(len(group.members) - MOST_MEMBERS, 0)}
 
 
-def _member(member: Member, group: Group) -> dict[str, Any]:
+def _member(member: GroupMember, group: DuplicateGroup) -> dict[str, Any]:
     from diptych.cli.shared.console import size_of
 
     file, kept = member.file, member is group.kept

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from diptych.catalog import Entry, Searcher
-    from diptych.catalog.map.mapping import Map
+    from diptych.catalog.map.mapping import CollectionMap
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page.")]
 Clusters = Annotated[str, typer.Option(metavar="auto|N", help="How many regions, each of several places.")]
@@ -124,7 +124,7 @@ def map_(
 class _Page:
     """A page on its way to disk, and the sheets beside it."""
 
-    def __init__(self, searcher: Searcher, drawn: Map, path: Path, seed: int) -> None:
+    def __init__(self, searcher: Searcher, drawn: CollectionMap, path: Path, seed: int) -> None:
         from diptych.catalog import read_entries
         from diptych.catalog.map.thumbnails import levels_of, sheet_order, side_for
 
@@ -202,7 +202,7 @@ def _text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def _plain(drawn: Map, page: _Page, seconds: float) -> dict[str, Any]:
+def _plain(drawn: CollectionMap, page: _Page, seconds: float) -> dict[str, Any]:
     """What was drawn, as JSON has it."""
     return {
         "page": str(page.path),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from diptych.catalog import Entry
-    from diptych.catalog.map.mapping import Cluster, Map
+    from diptych.catalog.map.mapping import Cluster, CollectionMap
 
 HOME = Path(__file__).parent / "data"
 
@@ -36,7 +36,7 @@ class Shown:
     Attributes
     ----------
     title, subtitle : str
-    map : Map
+    map : CollectionMap
     order : (M,) integers
         The map's pictures in the order of their thumbnails; those that have left the catalogue are left out.
     entries : sequence of M Entry
@@ -54,7 +54,7 @@ class Shown:
 
     title: str
     subtitle: str
-    map: Map
+    map: CollectionMap
     order: NDArray[np.intp]
     entries: Sequence[Entry]
     levels: NDArray[np.uint8]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diptych.catalog import Answer, Entry, Hit, Listing
+    from diptych.catalog import Entry, Hit, Listing, SearchResult
 
 _ORDERS = {"date": "newest first", "name": "by path", "rating": "best rated first"}
 
@@ -62,11 +62,11 @@ class ResultPage:
     filtered: bool
 
     @classmethod
-    def of_answer(cls, answer: Answer, offset: int, *, filtered: bool) -> ResultPage:
+    def of_answer(cls, answer: SearchResult, offset: int, *, filtered: bool) -> ResultPage:
         """Of a search."""
         return cls(
             hits=tuple(map(ResultHit.of, answer.hits)),
-            query=tuple(map(str, answer.asked.terms)),
+            query=tuple(map(str, answer.query.terms)),
             total=answer.total,
             more=answer.more,
             searched=answer.searched,

@@ -16,7 +16,7 @@ from diptych.cli.shared.option_groups import with_group
 from diptych.cli.shared.own_files import Force, check_own
 
 if TYPE_CHECKING:
-    from diptych.catalog import Answer, Filter, Searcher
+    from diptych.catalog import Filter, Searcher, SearchResult
     from diptych.cli.search.result_page import ResultPage
     from diptych.cli.search.search_output import Form
 
@@ -116,7 +116,7 @@ def search(
 
     Exit status: 0 found, 1 nothing fits, 2 not done.
     """
-    from diptych.catalog import Options, parse_query
+    from diptych.catalog import SearchOptions, parse_query
     from diptych.cli.search.result_page import ResultPage
     from diptych.cli.search.search_output import pictures_of, print_page, write_files
 
@@ -127,7 +127,7 @@ def search(
         shown_page = _list(catalog, where, sort or "date", top, offset)
         pictures = pictures_of(shown_page.hits) if html or preview else []
     else:
-        how = Options(
+        how = SearchOptions(
             where=where,
             cutoff=_cutoff(everything, cutoff),
             limit=top,
@@ -140,7 +140,7 @@ def search(
         with catalogs.searcher(catalog, model, pretrained, ready=ready_for(where), **machine) as asking:
             answer = asking.search(terms, how)
             shown_page = ResultPage.of_answer(answer, offset, filtered=bool(where))
-            heat = (asking, answer.asked.row) if explain is not None else None
+            heat = (asking, answer.query.embedding) if explain is not None else None
             pictures = pictures_of(shown_page.hits, heat) if html or explain or preview else []
         _tell_notes(answer, asking, quiet=quiet)
     print_page(shown_page, form, pictures if preview else [], quiet=quiet)
@@ -188,19 +188,19 @@ def _cutoff(everything: bool, asked: float | None) -> float | None:
     return None if everything else DEFAULT_CUTOFF if asked is None else asked
 
 
-def _tell_notes(answer: Answer, asking: Searcher, *, quiet: bool) -> None:
+def _tell_notes(answer: SearchResult, asking: Searcher, *, quiet: bool) -> None:
     """What is worth knowing of the query."""
     from diptych.backends.settling import is_open
     from diptych.catalog.search.query import missing_pictures
     from diptych.cli.shared.labels import tell_language
 
-    if texts := [term.value for term in answer.asked.terms if term.kind == "text"]:
+    if texts := [term.value for term in answer.query.terms if term.kind == "text"]:
         tell_language(texts, asking.encoder, quiet=quiet)
-    if any(term.weight < 0 for term in answer.asked.terms):
-        note(f"read as: {' '.join(map(str, answer.asked.terms))}", quiet=quiet)
-    for word in missing_pictures(answer.asked.terms):
+    if any(term.weight < 0 for term in answer.query.terms):
+        note(f"read as: {' '.join(map(str, answer.query.terms))}", quiet=quiet)
+    for word in missing_pictures(answer.query.terms):
         note(f"{word}: there is no such file, so it was looked for as words", quiet=quiet)
     if sys.stderr.isatty() and is_open(asking.encoder):
         note("every search loads torch: diptych models runtimes, once, lets it start faster", quiet=quiet)
-    if answer.asked.long:
-        note(f"{len(answer.asked.long)} long texts were read in parts and averaged", quiet=quiet)
+    if answer.query.long_texts:
+        note(f"{len(answer.query.long_texts)} long texts were read in parts and averaged", quiet=quiet)

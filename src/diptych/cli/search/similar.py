@@ -15,7 +15,7 @@ from diptych.cli.shared.console import clean, complain, fitted, screen
 from diptych.cli.shared.option_groups import with_group
 
 if TYPE_CHECKING:
-    from diptych.catalog.duplicates.similar import Similar
+    from diptych.catalog.duplicates.similar import SimilarImage
 
 Pictures = Annotated[
     list[str],
@@ -53,7 +53,7 @@ def similar(
 
     Exit status: 0 something was found, 1 only like ones or nothing, 2 not done.
     """
-    from diptych.catalog.duplicates.similar import Inquiry
+    from diptych.catalog.duplicates.similar import SimilarImageSearch
     from diptych.errors import ImageError, InputError, MissingExtraError
     from diptych.media import find_images
 
@@ -68,11 +68,11 @@ def similar(
         encoder, _ = catalogs.encoder_for(
             store, model, pretrained, device=device, precision=precision, threads=threads
         )
-        inquiry = Inquiry(store, encoder, where)
+        inquiry = SimilarImageSearch(store, encoder, where)
         try:
             for path in paths:
                 try:
-                    found = inquiry.ask(path, alike=alike)
+                    found = inquiry.search(path, alike=alike)
                 except (ImageError, MissingExtraError) as error:
                     complain("failed", str(error))
                     told.append({"path": str(path), "error": str(error), "found": []})
@@ -89,7 +89,7 @@ def similar(
         raise typer.Exit(1)
 
 
-def _print(path: Path, found: list[Similar], *, many: bool) -> None:
+def _print(path: Path, found: list[SimilarImage], *, many: bool) -> None:
     width = screen().width
     if many:
         typer.echo(clean(str(path)))
@@ -100,16 +100,16 @@ def _print(path: Path, found: list[Similar], *, many: bool) -> None:
         typer.echo(f"  {fitted(says(one), 26)}  {one.cosine:5.2f}  {name}".rstrip())
 
 
-def says(one: Similar) -> str:
+def says(one: SimilarImage) -> str:
     """What a picture of the catalogue is to the one from outside, in a few words.
 
     Examples
     --------
-    >>> from diptych.catalog.duplicates.similar import Similar
+    >>> from diptych.catalog.duplicates.similar import SimilarImage
     >>> from diptych.matching.verdicts import Verdict
-    >>> says(Similar(None, "part", 0.9, Verdict("part", "cut", 0.98, whole=1)))
+    >>> says(SimilarImage(None, "part", 0.9, Verdict("part", "cut", 0.98, whole=1)))
     'yours is part of it: cut'
-    >>> says(Similar(None, "alike", 0.9))
+    >>> says(SimilarImage(None, "alike", 0.9))
     'looks like it'
     """
     told = one.verdict
@@ -125,7 +125,7 @@ def says(one: Similar) -> str:
     return f"{whose}: {told.change}" if whose else f"the same but {told.change}"
 
 
-def _plain(one: Similar) -> dict[str, Any]:
+def _plain(one: SimilarImage) -> dict[str, Any]:
     told = one.verdict
     return {
         "id": one.entry.content,

@@ -36,7 +36,7 @@ ENOUGH = 20  # textured blocks, for there to be a usual one
 
 
 @dataclass(frozen=True, eq=False)
-class Closer:
+class DetailView:
     """A picture as it is looked at more closely.
 
     Attributes
@@ -54,7 +54,7 @@ class Closer:
     several: bool = False
 
     @classmethod
-    def of(cls, image: Image.Image, *, several: bool = False) -> Closer:
+    def of(cls, image: Image.Image, *, several: bool = False) -> DetailView:
         """Of a picture that was decoded with both sides at least twice `LARGEST`, or as large as it is."""
         grey, longer = image.convert("L"), max(image.size)
         if longer > LARGEST:
@@ -62,7 +62,7 @@ class Closer:
         return cls(grey, min(longer // 2, LARGEST), several)
 
     @classmethod
-    def at(cls, path: Path, member: str = "") -> Closer:
+    def at(cls, path: Path, member: str = "") -> DetailView:
         """Of a file, or a member of an archive.
 
         Raises
@@ -77,17 +77,17 @@ class Closer:
         return cls.of(image, several=has_several(source, member))
 
 
-def confirmed(verdict: Verdict, a: Closer, b: Closer) -> Verdict:
+def confirm_same_image(verdict: Verdict, a: DetailView, b: DetailView) -> Verdict:
     """The verdict that two files hold one picture, or a lesser one where more than the first look is asked.
 
     Examples
     --------
     >>> from diptych.matching.verdicts import Verdict
     >>> picture = Image.effect_mandelbrot((960, 720), (-2, -1, 1, 1), 90)
-    >>> copy = Closer.of(picture.resize((800, 600)))
-    >>> confirmed(Verdict("picture", "saved again", 1.0), Closer.of(picture), copy).tier
+    >>> copy = DetailView.of(picture.resize((800, 600)))
+    >>> confirm_same_image(Verdict("picture", "saved again", 1.0), DetailView.of(picture), copy).tier
     'picture'
-    >>> confirmed(Verdict("picture", "saved again", 1.0), Closer.of(picture, several=True), copy)
+    >>> confirm_same_image(Verdict("picture", "saved again", 1.0), DetailView.of(picture, several=True), copy)
     Verdict(tier='part', change='first frame', pixels=1.0, box=None, whole=0)
     """
     if verdict.tier != "picture":
@@ -96,13 +96,13 @@ def confirmed(verdict: Verdict, a: Closer, b: Closer) -> Verdict:
         whole = None if a.several and b.several else int(b.several)
         return replace(verdict, tier="part", change="first frame", whole=whole)
     mirrored = verdict.change == "mirrored"
-    box = differing(replace(a, grey=ImageOps.mirror(a.grey)) if mirrored else a, b)
+    box = differing_box(replace(a, grey=ImageOps.mirror(a.grey)) if mirrored else a, b)
     if box is None:
         return verdict
     return replace(verdict, tier="part", change="written over", box=None if mirrored else box)
 
 
-def differing(a: Closer, b: Closer) -> Box | None:
+def differing_box(a: DetailView, b: DetailView) -> Box | None:
     """Where two pictures differ that lie on each other, as shares of width and height; None: nowhere."""
     smaller = a if a.side <= b.side else b
     if smaller.side <= SIDE:

@@ -21,10 +21,10 @@ from diptych.catalog.store.entries import Entry, load_entry, of_first_file, read
 from diptych.errors import ImageError, MissingExtraError
 from diptych.inputs import processors
 from diptych.matching.cells import cell_hashes
-from diptych.matching.closer import Closer
-from diptych.matching.parts import Glance, small_grey
-from diptych.matching.pixels import SIDE, Look
-from diptych.matching.words import PROBES, picture_words
+from diptych.matching.detail_view import DetailView
+from diptych.matching.parts import GreyThumbnail, small_grey
+from diptych.matching.pixels import SIDE, Thumbnail
+from diptych.matching.visual_words import PROBES, extract_visual_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +38,7 @@ MOST_LOOKS, MOST_GLANCES, MOST_CLOSER = 400, 20_000, 100
 
 
 @dataclass(frozen=True, eq=False)
-class Traces:
+class LocalFeatures:
     """By what partners are proposed for a picture.
 
     Attributes
@@ -53,7 +53,7 @@ class Traces:
     words: NDArray[np.uint16]
 
 
-class Looks:
+class ThumbnailCache:
     """Glances and looks of the pictures of a catalogue, by their number.
 
     Parameters
@@ -69,32 +69,32 @@ class Looks:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.failed: dict[int, str] = {}
-        self._looks: OrderedDict[int, Look] = OrderedDict()
-        self._closer: OrderedDict[int, Closer] = OrderedDict()
-        self._seen: OrderedDict[int, tuple[Glance, Traces]] = OrderedDict()
+        self._looks: OrderedDict[int, Thumbnail] = OrderedDict()
+        self._closer: OrderedDict[int, DetailView] = OrderedDict()
+        self._seen: OrderedDict[int, tuple[GreyThumbnail, LocalFeatures]] = OrderedDict()
         self._pool = ThreadPoolExecutor(processors(), thread_name_prefix="look")
 
-    def looks(self, contents: Iterable[int]) -> dict[int, Look]:
+    def looks(self, contents: Iterable[int]) -> dict[int, Thumbnail]:
         """Those of these pictures that can be read."""
         wanted = list(dict.fromkeys(contents))
         self._looks.update(self._read(_look_at, [one for one in wanted if one not in self._looks]))
         return _taken(self._looks, wanted, MOST_LOOKS)
 
-    def closer(self, contents: Iterable[int]) -> dict[int, Closer]:
+    def closer(self, contents: Iterable[int]) -> dict[int, DetailView]:
         """Those of these pictures that can be read, as they are looked at more closely."""
         wanted = list(dict.fromkeys(contents))
         self._closer.update(self._read(_look_closer, [one for one in wanted if one not in self._closer]))
         return _taken(self._closer, wanted, MOST_CLOSER)
 
-    def glances(self, contents: Iterable[int]) -> dict[int, Glance]:
+    def glances(self, contents: Iterable[int]) -> dict[int, GreyThumbnail]:
         """Those of these pictures that have one, or can be read and then have one."""
         wanted = list(dict.fromkeys(contents))
         missing = [one for one in wanted if one not in self._seen]
         for content, width, height, grey, *traces in self._kept("width, height, grey, cells, words", missing):
             pixels = np.frombuffer(bytes(grey), np.uint8).reshape(height, width)
-            self._seen[content] = Glance(pixels), _unpacked(*traces)
+            self._seen[content] = GreyThumbnail(pixels), _unpacked(*traces)
         made = self._read(
-            lambda entry: glance_at(_look_at(entry)), [one for one in missing if one not in self._seen]
+            lambda entry: compute_features(_look_at(entry)), [one for one in missing if one not in self._seen]
         )
         self._seen.update(made)
         if made and not self.database.readonly:
@@ -108,7 +108,7 @@ class Looks:
         most = 2**62 if self.database.readonly else MOST_GLANCES
         return {content: glance for content, (glance, _) in _taken(self._seen, wanted, most).items()}
 
-    def traces(self, contents: Sequence[int]) -> dict[int, Traces]:
+    def traces(self, contents: Sequence[int]) -> dict[int, LocalFeatures]:
         """Those of the pictures that were glanced at; decodes nothing."""
         found = {one: self._seen[one][1] for one in contents if one in self._seen}
         missing = [one for one in contents if one not in found]
@@ -132,39 +132,41 @@ class Looks:
         """What threads make of these pictures."""
         made: list[tuple[int, T]] = []
 
-        def work(entry: Entry) -> T | Failure:
+        def work(entry: Entry) -> T | ReadFailure:
             try:
                 return make(entry)
             except (ImageError, MissingExtraError, OSError) as error:
-                return Failure(error)
+                return ReadFailure(error)
 
         entries = read_entries(self.database, [one for one in contents if one not in self.failed])
         for entry, result in zip(entries, self._pool.map(work, entries), strict=True):
-            if isinstance(result, Failure):
+            if isinstance(result, ReadFailure):
                 self.failed[entry.content] = str(result)
             else:
                 made.append((entry.content, result))
         return made
 
 
-class Failure(str):
+class ReadFailure(str):
     """Why a picture could not be read."""
 
 
-def _look_at(entry: Entry) -> Look:
-    return Look.of(load_entry(entry, target=SIDE // 2))
+def _look_at(entry: Entry) -> Thumbnail:
+    return Thumbnail.of(load_entry(entry, target=SIDE // 2))
 
 
-def _look_closer(entry: Entry) -> Closer:
-    return of_first_file(entry, Closer.at)
+def _look_closer(entry: Entry) -> DetailView:
+    return of_first_file(entry, DetailView.at)
 
 
-def glance_at(look: Look) -> tuple[Glance, Traces]:
+def compute_features(look: Thumbnail) -> tuple[GreyThumbnail, LocalFeatures]:
     """What is kept of a look."""
-    return Glance(small_grey(look)), Traces(cell_hashes(look.image), picture_words(look.grey))
+    return GreyThumbnail(small_grey(look)), LocalFeatures(
+        cell_hashes(look.image), extract_visual_words(look.grey)
+    )
 
 
-def _packed(glance: Glance, traces: Traces) -> tuple[int, int, bytes, bytes, bytes]:
+def _packed(glance: GreyThumbnail, traces: LocalFeatures) -> tuple[int, int, bytes, bytes, bytes]:
     height, width = glance.grey.shape
     return (
         *(width, height, glance.grey.tobytes()),
@@ -172,8 +174,8 @@ def _packed(glance: Glance, traces: Traces) -> tuple[int, int, bytes, bytes, byt
     )
 
 
-def _unpacked(cells: bytes, words: bytes) -> Traces:
-    return Traces(
+def _unpacked(cells: bytes, words: bytes) -> LocalFeatures:
+    return LocalFeatures(
         np.frombuffer(bytes(cells), "<u8").astype(np.uint64),
         np.frombuffer(bytes(words), "<u2").astype(np.uint16).reshape(-1, PROBES),
     )

@@ -1,4 +1,4 @@
-"""How a search is to be made, and what it answers; `search` makes it."""
+"""Options and results of a search; `searcher` makes the search."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from diptych.catalog.relevance import DEFAULT_CUTOFF
-from diptych.catalog.search.query import Asked
+from diptych.catalog.search.query import EncodedQuery
 from diptych.catalog.store.entries import Entry
 from diptych.catalog.store.filters import Filter
 from diptych.errors import InputError
@@ -17,17 +17,17 @@ SORTS: tuple[Sort, ...] = ("likeness", "date", "name", "rating")
 
 @dataclass(frozen=True)
 class Hit:
-    """A picture that was found.
+    """A picture that matches the query.
 
     Attributes
     ----------
     entry : Entry
     cosine : float
-        To the query.
+        Between the picture and the query.
     relevance : float
         From 0 to 1, see `diptych.catalog.relevance`.
     alike : tuple of Entry
-        Others that look the same and are shown with this one.
+        Near-duplicates that are collapsed into this hit.
     """
 
     entry: Entry
@@ -37,29 +37,28 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a search gives.
+class SearchResult:
+    """One page of hits.
 
     Attributes
     ----------
     hits : tuple of Hit
-        Of this page, nearest or newest first. By cosine, since that finds more (docs/cutoff.md): the figures
-        of relevance decide what fits, and need not fall from hit to hit.
-    asked : Asked
-        The query.
+        Of this page, sorted by cosine, which finds more than sorting by relevance (docs/cutoff.md), or as
+        `SearchOptions.sort` says. The relevance decides what is shown and need not decrease from hit to hit.
+    query : EncodedQuery
     total : int
-        Hits over the cut-off among the rows that were judged, alike ones counted once.
+        Hits over the cut-off among the rows that were scored; near-duplicates are counted once.
     more : bool
-        The rows that were judged still fitted at their end: there may be more behind them.
+        The last rows that were scored are still relevant: there may be more hits behind them.
     best : Hit or None
-        The best one, also when it is under the cut-off.
+        The most relevant picture, also when it is under the cut-off.
     searched : int
-        Pictures that could have answered.
+        Pictures that pass the filter.
     cutoff : float or None
     """
 
     hits: tuple[Hit, ...]
-    asked: Asked
+    query: EncodedQuery
     total: int
     more: bool
     best: Hit | None
@@ -68,20 +67,21 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Options:
+class SearchOptions:
     """How to search.
 
     Attributes
     ----------
     where : Filter
     cutoff : float, optional
-        Least relevance of a hit; None shows whatever is nearest.
+        Least relevance of a hit; None shows the nearest pictures whatever their relevance.
     limit, offset : int
         The page.
     sort : {"likeness", "date", "name", "rating"}
-        The nearest first; or, among the nearest 2,000 that are relevant, as `list_pictures` has it.
+        "likeness" puts the nearest first. The others sort the relevant ones among the nearest 2,000, as
+        `list_pictures` does.
     collapse : bool
-        Show pictures that look the same once.
+        Show near-duplicates once.
     """
 
     where: Filter = field(default_factory=Filter)
@@ -93,6 +93,9 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.limit < 1 or self.offset < 0:
-            raise InputError(f"limit is {self.limit} and offset {self.offset}: expected at least 1 and 0")
+            raise InputError(
+                f"limit is {self.limit} and offset is {self.offset}: expected a limit of at least 1 and an "
+                "offset of at least 0"
+            )
         if self.sort not in SORTS:
             raise InputError(f"sort is {self.sort!r}: expected {', '.join(SORTS[:-1])} or {SORTS[-1]}")

@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw, ImageOps
 
 from diptych.catalog import Store
 from diptych.catalog.duplicates.finding import files_of, find_duplicates
-from diptych.catalog.duplicates.groups import Group
-from diptych.catalog.duplicates.similar import Inquiry
+from diptych.catalog.duplicates.groups import DuplicateGroup
+from diptych.catalog.duplicates.similar import SimilarImageSearch
 from diptych.catalog.duplicates.trash import move_to_trash, still_copy
 from diptych.cli.search.similar import says
-from diptych.matching.closer import Closer, confirmed, differing
+from diptych.matching.detail_view import DetailView, confirm_same_image, differing_box
 from diptych.matching.verdicts import Verdict
 from tests.catalog.catalogs import index
 from tests.catalog.photos import photo, save
@@ -48,7 +48,7 @@ def pages(path: Path, images: list[Image.Image]) -> Path:
     return path
 
 
-def groups(catalog: Path) -> tuple[Group, ...]:
+def groups(catalog: Path) -> tuple[DuplicateGroup, ...]:
     store = Store.open(catalog)
     try:
         return find_duplicates(store).groups
@@ -57,24 +57,24 @@ def groups(catalog: Path) -> tuple[Group, ...]:
 
 
 def test_a_word_in_a_screenshot_is_a_difference() -> None:
-    yes, no = Closer.of(screenshot("yes, I agree")), Closer.of(screenshot("no, I refuse"))
-    box = differing(yes, no)
+    yes, no = DetailView.of(screenshot("yes, I agree")), DetailView.of(screenshot("no, I refuse"))
+    box = differing_box(yes, no)
     assert box is not None
     assert 0.16 < box[0] < box[2] < 0.3
     assert 0.58 < box[1] < box[3] < 0.65
-    assert differing(yes, yes) is None
-    assert confirmed(SAME, yes, no) == Verdict("part", "written over", 1.0, box)
+    assert differing_box(yes, yes) is None
+    assert confirm_same_image(SAME, yes, no) == Verdict("part", "written over", 1.0, box)
     for how in ({"quality": 30}, {"quality": 90}):
-        assert differing(yes, Closer.of(saved(screenshot("no, I refuse"), "JPEG", **how))) is not None
-    flipped = Closer.of(ImageOps.mirror(screenshot("no, I refuse")))
-    assert confirmed(Verdict("picture", "mirrored", 1.0), yes, flipped).tier == "part"
-    back = Closer.of(ImageOps.mirror(screenshot("yes, I agree")))
-    assert confirmed(Verdict("picture", "mirrored", 1.0), yes, back).tier == "picture"
+        assert differing_box(yes, DetailView.of(saved(screenshot("no, I refuse"), "JPEG", **how))) is not None
+    flipped = DetailView.of(ImageOps.mirror(screenshot("no, I refuse")))
+    assert confirm_same_image(Verdict("picture", "mirrored", 1.0), yes, flipped).tier == "part"
+    back = DetailView.of(ImageOps.mirror(screenshot("yes, I agree")))
+    assert confirm_same_image(Verdict("picture", "mirrored", 1.0), yes, back).tier == "picture"
 
 
 @pytest.mark.parametrize("image", [screenshot("yes"), photo(1, (1500, 1000)), photo(2, (700, 2600))])
 def test_saved_again_is_no_difference(image: Image.Image) -> None:
-    closer = Closer.of(image)
+    closer = DetailView.of(image)
     copies = [
         *(saved(image, "JPEG", quality=quality) for quality in (20, 40, 60, 90)),
         *(saved(image, "WEBP", quality=quality) for quality in (30, 80)),
@@ -88,8 +88,8 @@ def test_saved_again_is_no_difference(image: Image.Image) -> None:
             for how in (Image.Resampling.LANCZOS, Image.Resampling.BILINEAR, Image.Resampling.BOX)
         ]
     for copy in copies:
-        assert differing(closer, Closer.of(copy)) is None
-        assert differing(Closer.of(copy), closer) is None
+        assert differing_box(closer, DetailView.of(copy)) is None
+        assert differing_box(DetailView.of(copy), closer) is None
 
 
 def test_other_screenshots_are_no_copies(tmp_path: Path) -> None:
@@ -108,10 +108,10 @@ def test_other_screenshots_are_no_copies(tmp_path: Path) -> None:
     assert [source.name for source, _ in move_to_trash(store, found, tiers=("bytes", "picture")).files] == [
         "again.jpg"
     ]
-    inquiry = Inquiry(store, ToyEncoder())
+    inquiry = SimilarImageSearch(store, ToyEncoder())
     told = {
         one.entry.path.name: says(one)
-        for one in inquiry.ask(save(tmp_path / "a.webp", screenshot("no, I do")))
+        for one in inquiry.search(save(tmp_path / "a.webp", screenshot("no, I do")))
     }
     inquiry.close()
     store.close()
@@ -136,9 +136,9 @@ def test_scans_with_one_page_in_common_are_no_copies(tmp_path: Path) -> None:
     files = {file.path: file for each in files_of(store).values() for file in each}
     assert "no longer shows" in (still_copy(files[one], files[two], "picture") or "")
     assert move_to_trash(store, found, tiers=("bytes", "picture")).files == []
-    inquiry = Inquiry(store, ToyEncoder())
+    inquiry = SimilarImageSearch(store, ToyEncoder())
     outside = pages(tmp_path / "outside.tif", [photo(1), photo(9)])
-    told = {one.entry.path.name: says(one) for one in inquiry.ask(outside)}
+    told = {one.entry.path.name: says(one) for one in inquiry.search(outside)}
     inquiry.close()
     store.close()
     assert told["page.png"] == "it is part of yours: first frame"

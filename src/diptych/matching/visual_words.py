@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from diptych.encoder import FloatArray
 
-    Words = NDArray[np.uint16]
+    VisualWords = NDArray[np.uint16]
 
 SIDE = 192  # pixels of the longer side that is looked at
 SPOTS = 96  # of a picture, the strongest
@@ -44,7 +44,7 @@ _SHARE = 300  # a word that more than one picture in so many has says nothing
 _ALWAYS = 64  # pictures that may have a word however small the collection
 
 
-def picture_words(image: Image.Image) -> Words:
+def extract_visual_words(image: Image.Image) -> VisualWords:
     """The words of a picture, (n, `PROBES`), the nearest of each spot first; n is at most `SPOTS`.
 
     Parameters
@@ -56,7 +56,7 @@ def picture_words(image: Image.Image) -> Words:
     --------
     >>> spots = np.random.default_rng(0).integers(0, 256, (18, 24, 3), np.uint8)
     >>> noise = Image.fromarray(spots).resize((120, 90))
-    >>> words, part = picture_words(noise), picture_words(noise.crop((20, 10, 110, 80)))
+    >>> words, part = extract_visual_words(noise), extract_visual_words(noise.crop((20, 10, 110, 80)))
     >>> len(np.intersect1d(words[:, 0], part[:, 0])) >= 10
     True
     """
@@ -76,7 +76,7 @@ def picture_words(image: Image.Image) -> Words:
     return words
 
 
-class WordIndex:
+class VisualWordIndex:
     """Which pictures have which words.
 
     Parameters
@@ -88,11 +88,11 @@ class WordIndex:
     Examples
     --------
     >>> one, two = (np.array(words, np.uint16) for words in ([[1, 5, 6]], [[2, 5, 6]]))
-    >>> WordIndex([10, 20, 30], {10: one, 20: two}).nearest(one, 5)
+    >>> VisualWordIndex([10, 20, 30], {10: one, 20: two}).nearest(one, 5)
     [10]
     """
 
-    def __init__(self, contents: Sequence[int], words: Mapping[int, Words]) -> None:
+    def __init__(self, contents: Sequence[int], words: Mapping[int, VisualWords]) -> None:
         self.contents = np.asarray(contents, np.int64)
         known = [np.unique(words[one][:, 0]) if one in words else _NO_WORDS for one in contents]
         each = np.concatenate([_NO_WORDS, *known])
@@ -103,7 +103,7 @@ class WordIndex:
         self._weights = np.log(max(len(known), 2) / np.maximum(lengths, 1)) ** 2 + 1e-3
         self._weights[lengths > max(len(known) / _SHARE, _ALWAYS)] = 0
 
-    def nearest(self, words: Words, most: int) -> list[int]:
+    def nearest(self, words: VisualWords, most: int) -> list[int]:
         """Contents that share the rarest words with a picture, best first."""
         asked = np.unique(words)
         asked = asked[self._weights[asked] > 0]

@@ -14,10 +14,10 @@ from diptych.catalog import Store
 from diptych.catalog.annotations.records import Found
 from diptych.catalog.annotations.tags import add_tags, rate, ratings_of
 from diptych.catalog.duplicates import belongings, trash
-from diptych.catalog.duplicates.belongings import Belongings
+from diptych.catalog.duplicates.companion_files import CompanionFiles
 from diptych.catalog.duplicates.finding import find_duplicates
 from diptych.catalog.duplicates.keeping import parse_rules
-from diptych.catalog.duplicates.trash import Moved, move_to_trash, take_back
+from diptych.catalog.duplicates.trash import TrashReport, move_to_trash, take_back
 from diptych.catalog.duplicates.undo import put_back
 from diptych.catalog.files import listing
 from diptych.files.moving import move_file
@@ -27,7 +27,7 @@ from tests.catalog.photos import photo, save
 MOVABLE = ("bytes", "picture")
 
 
-def move(home: Path, keep: str = "resolution,annotated,exif,format,largest,oldest") -> Moved:
+def move(home: Path, keep: str = "resolution,annotated,exif,format,largest,oldest") -> TrashReport:
     store = Store.open(home / "catalog")
     try:
         groups = find_duplicates(store, tiers=MOVABLE, rules=parse_rules(keep)).groups
@@ -36,7 +36,7 @@ def move(home: Path, keep: str = "resolution,annotated,exif,format,largest,oldes
         store.close()
 
 
-def undo(home: Path, moved: Moved) -> None:
+def undo(home: Path, moved: TrashReport) -> None:
     assert moved.undo is not None
     restored = put_back(moved.undo)
     assert restored.problems == []
@@ -153,7 +153,7 @@ def test_a_sidecar_of_two_pictures_stays_with_the_one_that_stays(tmp_path: Path,
     copy = copied(original, "shared.png")
     save(copy.with_suffix(".jpg"), photo(1))
     copy.with_suffix(".xmp").write_text("of both")
-    assert Belongings().of(copy) == []
+    assert CompanionFiles().of(copy) == []
     index(tmp_path / "catalog", tmp_path / "pictures")
     moved = move(tmp_path)
     assert moved.companions == []

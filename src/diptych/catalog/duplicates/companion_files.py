@@ -15,7 +15,7 @@ from diptych.media.folders.keys import Companions
 from diptych.media.folders.sidecar_names import Sidecars
 
 
-class Belongings:
+class CompanionFiles:
     """The files that belong to pictures, folder by folder; each folder is listed once.
 
     Examples
@@ -24,7 +24,7 @@ class Belongings:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in ("a.jpg", "a.txt", "a.jpg.xmp", "b.jpg", "b.nef", "b.xmp"):
     ...         written = Path(folder, name).write_bytes(b"")
-    ...     belongings = Belongings()
+    ...     belongings = CompanionFiles()
     ...     [path.name for name in ("a.jpg", "b.jpg") for path in belongings.of(Path(folder, name))]
     ['a.jpg.xmp', 'a.txt']
     """
