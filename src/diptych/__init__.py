@@ -1,16 +1,16 @@
-"""Diptych: pictures and sentences in one space.
+"""Diptych: train, evaluate and use CLIP models.
 
-One encoder for pictures and one for texts place both in one space, so that whatever can be said in words can
-be looked for in pictures::
+An image encoder and a text encoder map images and texts into a shared embedding space, so that images can be
+classified and searched by text::
 
     import diptych
 
-    model = diptych.load()                        # the default model, inside the package; no network
+    model = diptych.load()                        # the default model, part of the package; no download
     classifier = model.classifier(["dog", "cat"])
-    classifier.add("beaver")                      # a new class is a new sentence, nothing is trained
+    classifier.add("beaver")                      # a new class is a new text, nothing is trained
     classifier.predict("photo.jpg")
 
-Names are imported at their first use: `import diptych` alone loads no torch.
+Names are imported at first use: `import diptych` alone does not import torch.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ _MODULES = {
 }
 
 
-if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ would accept any misspelt name
     _lazy = lazy_attributes(__name__, _MODULES)
 
     def __getattr__(name: str) -> Any:
-        """Import a name at its first use; the version is read from what is installed."""
+        """Import a name at its first use; the version comes from the installed package's metadata."""
         if name == "__version__":
             from importlib.metadata import version
 
@@ -75,5 +75,5 @@ if not TYPE_CHECKING:  # a type checker that saw it would take any name for one 
 
 
 def __dir__() -> list[str]:
-    """The names of the face beside what is loaded already."""
+    """Public names, and names that are already loaded."""
     return sorted({*globals(), *__all__})

@@ -1,8 +1,8 @@
-"""The waist: pictures and texts as rows of one space.
+"""Encoder protocols: map images and texts to embeddings in a shared space.
 
-Everything above this file (classifier, evaluation, catalogue, applications) depends on this small contract
-and nothing else; `diptych.backends` fulfils it, with torch and without. Files, failures and progress are
-not its business: see `diptych.embedding.batches`.
+Classifier, evaluation, catalogue and applications depend on these protocols only; `diptych.backends`
+implements them, with torch and without. To embed many files, with error handling and progress, see
+`diptych.embedding.batches`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Pictures and texts as rows of one space, each row of length one.
+    """Maps images and texts to embeddings of unit length in a shared space.
 
     Attributes
     ----------
     identity : str
-        Hash of weights, activation, preprocessing and tokenizer: two encoders with one identity give the
-        same vectors, and a file of vectors names the identity it was made with.
+        Hash of weights, activation, preprocessing and tokenizer. Encoders of equal identity give the same
+        embeddings; stored embeddings name the identity of their encoder.
     dim : int
-        Length of a row.
+        Dimension of an embedding.
     input_size : int
-        Side in pixels of the square the model sees: what a decoder may aim for.
+        Side of the model's square input in pixels; a decoder may scale an image down towards it.
     logit_scale : float
-        Factor on cosines before a softmax or sigmoid, already exponentiated.
+        Factor on cosine similarities before a softmax or sigmoid, already exponentiated.
     logit_bias : float
-        Added after the scale; 0 unless the model was trained with the sigmoid loss.
+        Added after scaling; 0 unless the model was trained with the sigmoid loss.
     """
 
     @property
@@ -45,70 +45,70 @@ class Encoder(Protocol):
 
     @property
     def dim(self) -> int:
-        """Length of a row."""
+        """Dimension of an embedding."""
         ...
 
     @property
     def input_size(self) -> int:
-        """Side of the square the model sees, pixels."""
+        """Side of the model's square input in pixels."""
         ...
 
     @property
     def logit_scale(self) -> float:
-        """Factor on cosines, already exponentiated."""
+        """Factor on cosine similarities, already exponentiated."""
         ...
 
     @property
     def logit_bias(self) -> float:
-        """Added after the scale; 0 without a sigmoid loss."""
+        """Added after scaling; 0 without a sigmoid loss."""
         ...
 
     def encode_images(self, images: Sequence[Image]) -> FloatArray:
-        """Decoded RGB pictures as unit rows, (N, dim) float32."""
+        """Embed decoded RGB images, (N, dim) float32 of unit length."""
         ...
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Texts as unit rows, (N, dim) float32."""
+        """Embed texts, (N, dim) float32 of unit length."""
         ...
 
 
 @runtime_checkable
 class FeatureEncoder(Protocol):
-    """An encoder that also gives the features before the projection, for probes (paper, section 3.2)."""
+    """An encoder that also gives image features before the projection, for probes (paper, section 3.2)."""
 
     def image_features(self, images: Sequence[Image]) -> FloatArray:
-        """Decoded RGB pictures as rows of the image tower's own width, (N, width) float32, not normalised."""
+        """Features of the image tower before the projection, (N, width) float32, not normalised."""
         ...
 
 
 @runtime_checkable
 class PatchEncoder(Protocol):
-    """An encoder that also places every patch of a picture in the shared space, for heat maps."""
+    """An encoder that also embeds every patch of an image in the shared space, for heat maps."""
 
     def encode_patches(self, images: Sequence[Image]) -> FloatArray:
-        """Decoded RGB pictures as grids of unit rows, (N, h, w, dim) float32."""
+        """Embed the patches of decoded RGB images, (N, h, w, dim) float32 of unit length."""
         ...
 
 
 @runtime_checkable
 class PreparingEncoder(Protocol):
-    """An encoder that lets pictures be made ready one by one, in the threads that decode them.
+    """An encoder whose preprocessing can run separately, in the threads that decode the images.
 
-    `encode_prepared([prepare(image) for image in images])` gives what `encode_images(images)` gives.
+    `encode_prepared([prepare(image) for image in images])` equals `encode_images(images)`.
     """
 
     def prepare(self, image: Image) -> FloatArray:
-        """One decoded RGB picture as the model reads it; called from several threads at once."""
+        """Preprocess a decoded RGB image; called from several threads at the same time."""
         ...
 
     def encode_prepared(self, prepared: Sequence[FloatArray]) -> FloatArray:
-        """Prepared pictures as unit rows, (N, dim) float32."""
+        """Embed prepared images, (N, dim) float32 of unit length."""
         ...
 
 
 @runtime_checkable
 class LanguageEncoder(Encoder, Protocol):
-    """An encoder that can be set to the language of its texts, where its tokenizer takes one."""
+    """An encoder whose tokenizer can be set to the language of the texts."""
 
     def with_language(self, language: str) -> Encoder:
         """The same encoder for texts in another language, such as "de"."""
@@ -117,17 +117,17 @@ class LanguageEncoder(Encoder, Protocol):
 
 @dataclass(frozen=True)
 class EncoderCost:
-    """What an encoder costs, to be read beside its accuracy.
+    """Computational cost of an encoder.
 
     Attributes
     ----------
     parameters : int
-        Of both towers.
+        Number of parameters of both towers.
     image_flops : float or None
-        Floating point operations of one picture, a multiplication with its addition as two; None where they
-        cannot be counted.
+        Floating point operations for one image, a multiply-add counted as two; None if they cannot be
+        counted.
     text_flops : float or None
-        Of one text of the full context length.
+        Floating point operations for one text of the full context length.
 
     Examples
     --------
@@ -150,8 +150,8 @@ class EncoderCost:
 
 @runtime_checkable
 class CostedEncoder(Protocol):
-    """An encoder that knows what it costs."""
+    """An encoder that reports its computational cost."""
 
     def cost(self) -> EncoderCost:
-        """Parameters, and operations of a forward pass."""
+        """Number of parameters, and operations of a forward pass."""
         ...

@@ -1,29 +1,29 @@
-"""What a caller may catch, drawn as a tree.
+"""Exceptions of this package.
 
 DiptychError
-├── InputError            something handed in cannot be used (also a ValueError)
-│   ├── ImageError        a picture that is missing, broken, too large or not a picture
-│   ├── TextError         a text that cannot be used: no labels, over the limit and refused
-│   └── DataError         a data set, shard or table that cannot be read as pairs
-├── ModelError            a model that cannot be had or does not fit
-│   ├── UnknownModelError no model, tag or preset of that name
+├── InputError            an argument cannot be used (also a ValueError)
+│   ├── ImageError        an image that is missing, damaged, too large or not an image
+│   ├── TextError         texts that cannot be used: no labels, or over the context length and refused
+│   └── DataError         a data set, shard or table that cannot be read
+├── ModelError            a model that is not available or does not fit
+│   ├── UnknownModelError no model, tag or preset has this name
 │   ├── WeightsError      a checkpoint that cannot be read, or does not fit the architecture
-│   │   └── ChecksumError bytes that are not the ones promised; a file whose identity does not hold
-│   └── DownloadError     the network was needed and not there, or not allowed
+│   │   └── ChecksumError wrong checksum or identity of a file
+│   └── DownloadError     network access failed or is not allowed
 ├── NotFittedError        a classifier used before `fit`
-├── CatalogError          a catalogue that cannot be opened, or does not belong to this encoder
+├── CatalogError          a catalogue that cannot be opened, or belongs to another encoder
 ├── MissingExtraError     an optional dependency is not installed (also an ImportError)
-├── TrainingError         a run that cannot start, go on, or be resumed
-└── SaveError             a file that could not be written: no space, no permission (also an OSError)
+├── TrainingError         a training run that cannot start, continue or be resumed
+└── SaveError             a file that cannot be written: no space, no permission (also an OSError)
 
-Every message says what came, what was expected and the way out. This module knows nothing of any other.
+Every message says what was found, what was expected and how to fix it.
 """
 
 from __future__ import annotations
 
 
 class DiptychError(Exception):
-    """Root of everything this package raises on purpose.
+    """Base class of all exceptions that this package raises on purpose.
 
     Examples
     --------
@@ -36,11 +36,11 @@ class DiptychError(Exception):
 
 
 class InputError(DiptychError, ValueError):
-    """Something handed in cannot be used."""
+    """An argument or input that cannot be used."""
 
 
 class ImageError(InputError):
-    """A picture that is missing, broken, too large or not a picture."""
+    """An image that is missing, damaged, too large or not an image."""
 
 
 class TextError(InputError):
@@ -48,15 +48,15 @@ class TextError(InputError):
 
 
 class DataError(InputError):
-    """A data set, shard or table that cannot be read as image-text pairs."""
+    """A data set, shard or table that cannot be read."""
 
 
 class ModelError(DiptychError):
-    """A model that cannot be had or does not fit."""
+    """A model that is not available or does not fit."""
 
 
 class UnknownModelError(ModelError, LookupError):
-    """No model, tag or preset of that name; the message lists the near ones."""
+    """No model, tag or preset has this name; the message lists similar names."""
 
 
 class WeightsError(ModelError):
@@ -64,11 +64,11 @@ class WeightsError(ModelError):
 
 
 class ChecksumError(WeightsError):
-    """Bytes that are not the ones promised."""
+    """A file whose checksum or identity is not the expected one."""
 
 
 class DownloadError(ModelError, OSError):
-    """The network was needed and not there, or not allowed."""
+    """Network access failed or is not allowed."""
 
 
 class NotFittedError(DiptychError, AttributeError):
@@ -76,7 +76,7 @@ class NotFittedError(DiptychError, AttributeError):
 
 
 class CatalogError(DiptychError):
-    """A catalogue that cannot be opened, is damaged, or holds vectors of another encoder."""
+    """A catalogue that cannot be opened, is damaged, or holds embeddings of another encoder."""
 
 
 class MissingExtraError(DiptychError, ImportError):
@@ -84,15 +84,15 @@ class MissingExtraError(DiptychError, ImportError):
 
 
 class TrainingError(DiptychError):
-    """A run that cannot start, go on, or be resumed."""
+    """A training run that cannot start, continue or be resumed."""
 
 
 class SaveError(DiptychError, OSError):
-    """A file that could not be written."""
+    """A file that cannot be written."""
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """A number with its noun, for a message.
+    """Format a number with its noun, singular or plural.
 
     Examples
     --------

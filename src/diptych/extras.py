@@ -1,4 +1,4 @@
-"""Optional dependencies: import them, or say what to install. Knows no particular one."""
+"""Optional dependencies: import them, or report what to install."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from diptych.errors import MissingExtraError
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import an optional module, or raise the one message that says how to get it.
+    """Import an optional module, or raise an error that tells how to install it.
 
     Parameters
     ----------
     module : str
         Dotted name to import.
     extra : str
-        The extra of this package that brings it, named after the room that asks.
+        The extra of this package that installs it.
     purpose : str
-        What it is needed for, as the object of "is needed to".
+        Completes the sentence "MODULE is needed to ...".
 
     Raises
     ------
@@ -38,7 +38,7 @@ installed. Install it with: pip install 'diptych[training]'
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        # A module that is there but lacks a part of its own is a broken installation, not a missing extra.
+        # An installed module that fails to import another module is broken, not a missing extra.
         if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
             raise
         raise MissingExtraError(

@@ -1,4 +1,4 @@
-"""Attributes of a package that are imported at their first use (PEP 562)."""
+"""Package attributes that are imported at first use (PEP 562)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def lazy_attributes(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """Make the `__getattr__` of a package whose public names live in modules that are slow to import.
+    """Make the `__getattr__` of a package whose public names are in modules that are slow to import.
 
-    Define it behind `if not TYPE_CHECKING`: a type checker that sees a `__getattr__` takes every
-    misspelt name for one that exists.
+    Define it behind `if not TYPE_CHECKING`: a type checker that sees a `__getattr__` would accept any
+    misspelt name.
 
     Parameters
     ----------
@@ -24,8 +24,8 @@ def lazy_attributes(package: str, modules: Mapping[str, str]) -> Callable[[str],
     Returns
     -------
     Callable
-        Imports the module of a name, keeps the value in the package, so that it is called once for each
-        name, and returns the value. It raises AttributeError for a name that is not in `modules`.
+        Imports the module of a name, stores the value in the package, so that each name is imported only
+        once, and returns the value. It raises AttributeError for a name that is not in `modules`.
 
     Examples
     --------

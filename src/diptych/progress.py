@@ -1,4 +1,4 @@
-"""How long work reports its progress: named stages, each counting what is done."""
+"""Progress of long operations: named stages that count finished items."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
-Progress: TypeAlias = Callable[[int], None]  # called with the number of items done since the last call
-# Opens a stage by its description and its total number of items, None where that is not known.
+Progress: TypeAlias = Callable[[int], None]  # called with the number of items finished since the last call
+# Opens a stage: (description, total number of items or None if unknown) -> context that gives a `Progress`.
 Stage: TypeAlias = Callable[[str, int | None], AbstractContextManager[Progress]]
 
 
 @contextlib.contextmanager
-def silent(what: str, total: int | None) -> Iterator[Progress]:
-    """A stage that shows nothing.
+def silent(description: str, total: int | None) -> Iterator[Progress]:
+    """A `Stage` that shows nothing.
 
     Examples
     --------

@@ -58,7 +58,7 @@ def shards(tmp_path: Path) -> str:
 def test_a_folder_of_pictures_in_the_layout_of_clip_retrieval(album: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = embed_to_folder(ToyEncoder(), [album], out)
-    assert (done.rows, done.parts, done.embedded, done.left) == (6, 1, 6, 0)
+    assert (done.rows, done.parts, done.embedded, done.units_left) == (6, 1, 6, 0)
     rows = np.load(out / "img_emb" / "img_emb_0.npy")
     table = pq.read_table(out / "metadata" / "metadata_0.parquet").to_pylist()
     assert rows.dtype == np.float16
@@ -89,10 +89,10 @@ def test_a_shard_is_a_part_with_its_captions(shards: str, tmp_path: Path) -> Non
     parts = list(read_parts(tmp_path / "out"))
     assert [part.number for part in parts] == [0, 1, 2]
     for part in parts:
-        assert part.pictures is not None
-        assert part.texts is not None
+        assert part.image_embeddings is not None
+        assert part.text_embeddings is not None
         np.testing.assert_allclose(
-            part.pictures, part.texts, atol=1e-3
+            part.image_embeddings, part.text_embeddings, atol=1e-3
         )  # a red wall is as red as its picture
     last = parts[2].metadata.to_pylist()[1]
     assert last["image_path"] == f"{tmp_path / '00002.tar'}/001.png"
@@ -148,7 +148,7 @@ def test_texts_one_a_line(tmp_path: Path) -> None:
     names.write_text("\ufeffred\n\n a  green wall \nblue", encoding="utf-8")
     done = embed_to_folder(ToyEncoder(), [names], tmp_path / "out", unit_rows=2)
     assert (done.rows, done.parts, done.failures) == (3, 2, ())
-    rows = np.concatenate([part.texts for part in read_parts(tmp_path / "out")])
+    rows = np.concatenate([part.text_embeddings for part in read_parts(tmp_path / "out")])
     np.testing.assert_allclose(rows, ToyEncoder().encode_texts(["red", "green", "blue"]), atol=1e-3)
     table = [row for part in read_parts(tmp_path / "out") for row in part.metadata.to_pylist()]
     assert [(row["key"], row["caption"]) for row in table] == [
@@ -168,7 +168,7 @@ def test_tables_with_pictures_and_texts(album: Path, tmp_path: Path) -> None:
     assert done.rows == 1
     assert [reason for _, reason in done.failures] == [
         "there is no such file",
-        "an address: nothing is fetched picture by picture",
+        "a URL: images are not downloaded one by one",
         "its cell names no picture",
     ]
     done = embed_to_folder(ToyEncoder(), [table], tmp_path / "texts", modality="texts")
@@ -180,8 +180,8 @@ def test_tables_with_pictures_and_texts(album: Path, tmp_path: Path) -> None:
 def test_more_rows_come_as_float32_when_asked(album: Path, tmp_path: Path) -> None:
     embed_to_folder(ToyEncoder(), [album], tmp_path / "out", settings=EmbeddingSettings(dtype="float32"))
     (part,) = read_parts(tmp_path / "out")
-    assert part.pictures is not None
-    assert part.pictures.dtype == np.float32
+    assert part.image_embeddings is not None
+    assert part.image_embeddings.dtype == np.float32
 
 
 def test_the_same_command_goes_on(shards: str, tmp_path: Path) -> None:
@@ -194,10 +194,10 @@ def test_the_same_command_goes_on(shards: str, tmp_path: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:-1])
     encoder = ToyEncoder()
     done = embed_to_folder(encoder, [shards], torn)
-    assert (done.rows, done.embedded, done.before) == (6, 4, 1)
+    assert (done.rows, done.embedded, done.parts_before) == (6, 4, 1)
     assert folder_bytes(torn) == folder_bytes(whole)
     again = embed_to_folder(encoder, [shards], torn)
-    assert (again.embedded, again.before) == (0, 3)
+    assert (again.embedded, again.parts_before) == (0, 3)
     assert folder_bytes(torn) == folder_bytes(whole)
 
 
@@ -206,7 +206,7 @@ def test_new_shards_stand_behind_the_old_ones(shards: str, tmp_path: Path) -> No
     embed_to_folder(ToyEncoder(), [shards], out)
     late.write_bytes(tar_bytes({"9.png": picture_bytes("red")}))
     done = embed_to_folder(ToyEncoder(), [late, shards], out)
-    assert (done.rows, done.embedded, done.before) == (7, 1, 3)
+    assert (done.rows, done.embedded, done.parts_before) == (7, 1, 3)
     assert [part.number for part in read_parts(out)] == [0, 1, 2, 3]
 
 
@@ -231,7 +231,7 @@ def test_nothing_embedded_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to embed"):
         embed_to_folder(ToyEncoder(), [tmp_path / "empty"], tmp_path / "out")
     (tmp_path / "empty" / "a.png").write_bytes(b"not a picture")
-    with pytest.raises(InputError, match=r"nothing was embedded: 1 items failed.*a\.png: not a picture"):
+    with pytest.raises(InputError, match=r"nothing was embedded: 1 item failed.*a\.png: not a picture"):
         embed_to_folder(ToyEncoder(), [tmp_path / "empty"], tmp_path / "out")
     picture("red").save(tmp_path / "empty" / "a.png")
     with pytest.raises(DataError, match="have changed"):
@@ -252,9 +252,9 @@ def test_pictures_and_texts_at_once_are_refused(album: Path, tmp_path: Path) -> 
 
 def test_shares_make_the_same_folder_as_one(shards: str, tmp_path: Path) -> None:
     embed_to_folder(ToyEncoder(), [shards], tmp_path / "one")
-    first = embed_to_folder(ToyEncoder(), [shards], tmp_path / "two", share=(0, 2))
-    assert (first.embedded, first.left) == (4, 0)
-    embed_to_folder(ToyEncoder(), [shards], tmp_path / "two", share=(1, 2))
+    first = embed_to_folder(ToyEncoder(), [shards], tmp_path / "two", shard=(0, 2))
+    assert (first.embedded, first.units_left) == (4, 0)
+    embed_to_folder(ToyEncoder(), [shards], tmp_path / "two", shard=(1, 2))
     assert folder_bytes(tmp_path / "one") == folder_bytes(tmp_path / "two")
 
 
@@ -297,7 +297,7 @@ def test_shards_in_an_object_store(tmp_path: Path) -> None:
     try:
         pattern = "memory://bucket/{0..2}.tar"
         done = embed_to_folder(ToyEncoder(), [pattern], tmp_path / "out")
-        assert (done.rows, done.left) == (2, 1)
+        assert (done.rows, done.units_left) == (2, 1)
         assert [key for key, _ in done.failures] == ["memory://bucket/2.tar"]
         captions = [part.metadata["caption"][0].as_py() for part in read_parts(tmp_path / "out")]
         assert captions == ["red", "green"]

@@ -1,10 +1,9 @@
-"""Items to vectors: decoded ahead, encoded in batches, kept in memory or in folders that other tools read.
+"""Embed many images or texts: decode ahead, encode in batches, keep in memory or write to a folder.
 
-`batches` is the one stream that everything goes through which embeds many things. The other files write
-folders of vectors: `units` cuts what there is into pieces of work, `items` reads one piece, `encoding` embeds
-it, `folder` writes and reads the layout (clip-retrieval's, with a manifest beside it), `run` brings them
-together so that a killed run continues, and `cluster` does the same on many machines. A collection that
-answers questions is `diptych.catalog`.
+`batches` is the pipeline that everything uses. The other modules write folders of embeddings: `units` splits
+the sources into units of work, `items` reads a unit, `encoding` embeds it, `folder` writes and reads the
+layout (that of clip-retrieval, plus a manifest), `run` coordinates them so that a killed run can be resumed,
+and `cluster` distributes the units over many machines. Searchable collections are in `diptych.catalog`.
 """
 
 from __future__ import annotations
@@ -60,5 +59,5 @@ _MODULES = {
     "EmbeddingSettings": "encoding",
 }
 
-if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ would accept any misspelt name
     __getattr__ = lazy_attributes(__name__, _MODULES)

@@ -1,10 +1,9 @@
-"""The one stream: items -> decoded -> batched -> vectors or failures, with progress.
+"""Embedding pipeline: items -> decoded -> batched -> embeddings or failures, with progress.
 
-Everything that embeds many things goes through here. Threads decode ahead of the encoder, and make pictures
-ready for one that lets them (`PreparingEncoder`), so that all cores are busy throughout; what they may hold
-is bounded in pictures and in pixels; the order of the items is kept; a picture that cannot be read becomes
-`Failed` and stops nothing. An encoder that fails is an error of the whole run and raises. What becomes of
-vectors and failures is the caller's business.
+Everything that embeds many items uses this module. Threads decode ahead of the encoder, and also preprocess
+if the encoder supports it (`PreparingEncoder`), so that all cores are busy. The number of decoded images in
+memory is bounded in images and in pixels. The order of the items is kept. An image that cannot be read
+becomes `Failed` and does not stop the run; an error of the encoder is raised.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ from diptych.progress import Progress
 if TYPE_CHECKING:
     from diptych.encoder import FloatArray
 
-Ready: TypeAlias = "Image | FloatArray"  # a decoded picture, or what an encoder prepared of it
+Ready: TypeAlias = "Image | FloatArray"  # a decoded image, or the array that the encoder prepared from it
 
 # Decoded pixels that may wait for the encoder, and as many again inside a batch: 3 bytes each, about 200 MB.
-# A single picture over the budget still passes, alone.
+# A single image over the budget still passes, in a batch of its own.
 PIXEL_BUDGET = 64_000_000
-MOST_THREADS = 8  # decoding rarely keeps more busy
+MOST_THREADS = 8  # more threads rarely speed up decoding
 
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """One item and its unit row, (dim,) float32."""
+    """An item and its embedding, (dim,) float32 of unit length."""
 
     key: str
     vector: FloatArray
@@ -46,7 +45,7 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Failed:
-    """One item that could not be read, and why."""
+    """An item that could not be read, and the reason."""
 
     key: str
     reason: str
@@ -54,7 +53,7 @@ class Failed:
 
 @dataclass(frozen=True, eq=False)
 class Collected:
-    """A whole stream: keys and unit rows of what could be read, and the failures."""
+    """All results of a stream: keys and embeddings of the readable items, and the failures."""
 
     keys: tuple[str, ...]
     vectors: FloatArray  # (len(keys), dim)
@@ -73,27 +72,27 @@ def embed_images(
     inspect: Callable[[str, Image], None] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Embedded | Failed]:
-    """Embed pictures as they come; one result per item, in their order.
+    """Embed images as a stream; yields one result per item, in the order of the items.
 
     Parameters
     ----------
     encoder : Encoder
     items : iterable of (key, source)
-        Sources are paths, bytes, files or pictures; taken one by one, in the caller's thread.
+        Sources are paths, bytes, binary files or PIL images; taken one at a time, in the caller's thread.
     batch_size : int
-        Items per call of the encoder; fewer when the pictures are very large.
+        Items per call of the encoder; fewer if the images are very large.
     threads : int, optional
-        Threads that decode; by default one per processor this process may use, at most 8.
+        Decoding threads; by default one per processor available to this process, at most 8.
     exact : bool
-        Decode as the reference implementations do: in full, colours as they are stored. Otherwise a JPEG may
-        be scaled while it is decoded, never below twice the encoder's side, and colours are converted to sRGB
-        by the picture's own profile.
+        Decode as the reference implementations do: at full size, colours as stored. Otherwise a JPEG may be
+        scaled down while it is decoded, never below twice the encoder's input size, and colours are converted
+        to sRGB by the embedded profile.
     limits : Limits, optional
-        Largest file and picture; by default `Limits()`.
+        Largest file and image; by default `Limits()`.
     strict : bool
-        Raise for the first picture that cannot be read, in place of a `Failed`.
+        Raise for the first image that cannot be read, instead of yielding `Failed`.
     inspect : callable, optional
-        Shown every (key, decoded picture) in the thread that decoded it, for what else is wanted of it.
+        Called with every (key, decoded image) in the thread that decoded it, for example to compute hashes.
     progress : callable, optional
         Called after each batch with the number of items just finished, failures included.
 
@@ -106,7 +105,7 @@ def embed_images(
     InputError
         A batch size or a number of threads below 1.
     ImageError, MissingExtraError, OSError
-        With `strict`, what the first picture that cannot be read raised.
+        With `strict`, the error of the first image that cannot be read.
 
     Examples
     --------
@@ -141,7 +140,7 @@ def embed_images(
 
     return _encoded(
         encoder,
-        _ahead(items, decode, threads or min(processors(), MOST_THREADS), batch_size),
+        _decode_ahead(items, decode, threads or min(processors(), MOST_THREADS), batch_size),
         batch_size,
         progress,
     )
@@ -150,57 +149,65 @@ def embed_images(
 def embed_texts(
     encoder: Encoder, texts: Iterable[str], *, batch_size: int = 256, progress: Progress | None = None
 ) -> FloatArray:
-    """Embed texts, (N, dim) float32 unit rows in their order.
+    """Embed texts; returns (N, dim) float32 rows of unit length, in the order of the texts.
 
-    Batches bound the memory of the encoder. Prompts that share beginnings are cheaper in one call of
-    `encoder.encode_texts`. Texts that are too long are told of in one warning for all batches.
+    Batching bounds the memory of the encoder. Prompts with a common prefix are faster in a single call of
+    `encoder.encode_texts`. Texts over the context length are reported in one warning for all batches.
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: expected 1 or more")
-    rows: list[FloatArray] = [np.zeros((0, encoder.dim), np.float32)]
-    waiting = iter(texts)
-    with counted_long_texts() as long:
-        while batch := list(itertools.islice(waiting, batch_size)):
-            rows.append(_whole(encoder.encode_texts(batch), len(batch)))
+    embeddings: list[FloatArray] = [np.zeros((0, encoder.dim), np.float32)]
+    remaining = iter(texts)
+    with counted_long_texts() as long_texts:
+        while batch := list(itertools.islice(remaining, batch_size)):
+            embeddings.append(_checked(encoder.encode_texts(batch), len(batch)))
             if progress:
                 progress(len(batch))
-    long.warn(stacklevel=2)
-    return np.concatenate(rows)
+    long_texts.warn(stacklevel=2)
+    return np.concatenate(embeddings)
 
 
 def collect(stream: Iterable[Embedded | Failed], dim: int) -> Collected:
-    """Run a stream to its end and keep everything: 4 * dim bytes per item."""
+    """Run a stream to its end and keep all results: 4 * dim bytes per item."""
     keys: list[str] = []
-    rows: list[FloatArray] = []
+    embeddings: list[FloatArray] = []
     failures: list[Failed] = []
     for result in stream:
         if isinstance(result, Failed):
             failures.append(result)
         else:
             keys.append(result.key)
-            rows.append(result.vector)
-    return Collected(tuple(keys), np.stack(rows) if rows else np.zeros((0, dim), np.float32), tuple(failures))
+            embeddings.append(result.vector)
+    stacked = np.stack(embeddings) if embeddings else np.zeros((0, dim), np.float32)
+    return Collected(tuple(keys), stacked, tuple(failures))
 
 
-def _ahead(
-    items: Iterable[tuple[str, Source]], decode: Callable[[str, Source], Ready | str], threads: int, most: int
+def _decode_ahead(
+    items: Iterable[tuple[str, Source]],
+    decode: Callable[[str, Source], Ready | str],
+    threads: int,
+    max_waiting: int,
 ) -> Iterator[tuple[str, Ready | str]]:
-    """Decoded items in order; threads run ahead by at most `most` + `threads` items, or `PIXEL_BUDGET`."""
-    waiting = iter(items)
+    """Yield decoded items in order, at most `threads` + `max_waiting` items or `PIXEL_BUDGET` ahead.
+
+    The size of the next images is predicted by the mean of those so far. With 12-megapixel images the budget
+    of 64 million pixels lets 5 images wait besides those that the threads are decoding.
+    """
+    remaining = iter(items)
     running: deque[tuple[str, Future[Ready | str]]] = deque()
-    pixels, pictures = 0, 0  # seen so far: their mean foretells the size of those to come
+    pixels, images = 0, 0  # decoded so far
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
         while True:
-            room = threads + (min(most, PIXEL_BUDGET * pictures // pixels) if pictures else 0)
-            for key, source in itertools.islice(waiting, max(room - len(running), 0)):
+            capacity = threads + (min(max_waiting, PIXEL_BUDGET * images // pixels) if images else 0)
+            for key, source in itertools.islice(remaining, max(capacity - len(running), 0)):
                 running.append((key, pool.submit(decode, key, source)))
             if not running:
                 return
             key, future = running.popleft()
             decoded = future.result()
             if not isinstance(decoded, str):
-                pixels, pictures = pixels + _pixels(decoded), pictures + 1
+                pixels, images = pixels + _pixels(decoded), images + 1
             yield key, decoded
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -209,40 +216,45 @@ def _ahead(
 def _encoded(
     encoder: Encoder, decoded: Iterator[tuple[str, Ready | str]], batch_size: int, progress: Progress | None
 ) -> Iterator[Embedded | Failed]:
-    """Vectors and failures in order, a batch at a time."""
+    """Yield embeddings and failures in order, one batch at a time."""
     batch: list[tuple[str, Ready | str]] = []
     pixels = 0
     try:
-        for key, one in decoded:
-            batch.append((key, one))
-            pixels += 0 if isinstance(one, str) else _pixels(one)
+        for key, image in decoded:
+            batch.append((key, image))
+            pixels += 0 if isinstance(image, str) else _pixels(image)
             if len(batch) == batch_size or pixels >= PIXEL_BUDGET:
-                yield from _batch(encoder, batch, progress)
+                yield from _encode_batch(encoder, batch, progress)
                 batch, pixels = [], 0
         if batch:
-            yield from _batch(encoder, batch, progress)
+            yield from _encode_batch(encoder, batch, progress)
     finally:
-        decoded.close()  # type: ignore[attr-defined]  # a generator: its threads end now
+        decoded.close()  # type: ignore[attr-defined]  # a generator: ends its threads now
 
 
-def _batch(
+def _encode_batch(
     encoder: Encoder, batch: Sequence[tuple[str, Ready | str]], progress: Progress | None
 ) -> Iterator[Embedded | Failed]:
-    images = [one for _, one in batch if not isinstance(one, str)]
+    images = [image for _, image in batch if not isinstance(image, str)]
     encode: Any = encoder.encode_prepared if isinstance(encoder, PreparingEncoder) else encoder.encode_images
-    rows = iter(_whole(encode(images), len(images)) if images else ())
-    results = [Failed(key, one) if isinstance(one, str) else Embedded(key, next(rows)) for key, one in batch]
+    embeddings = iter(_checked(encode(images), len(images)) if images else ())
+    results = [
+        Failed(key, image) if isinstance(image, str) else Embedded(key, next(embeddings))
+        for key, image in batch
+    ]
     if progress:
         progress(len(batch))
     yield from results
 
 
-def _pixels(one: Ready) -> int:
-    """What a picture takes of `PIXEL_BUDGET`: one for 3 bytes."""
-    return one.width * one.height if isinstance(one, Image) else one.nbytes // 3
+def _pixels(image: Ready) -> int:
+    """Share of `PIXEL_BUDGET` that an image takes: one pixel is 3 bytes."""
+    return image.width * image.height if isinstance(image, Image) else image.nbytes // 3
 
 
-def _whole(rows: FloatArray, expected: int) -> FloatArray:
-    if len(rows) != expected:
-        raise InputError(f"the encoder gave {len(rows)} rows for {expected} items: expected one for each")
-    return rows
+def _checked(embeddings: FloatArray, expected: int) -> FloatArray:
+    if len(embeddings) != expected:
+        raise InputError(
+            f"the encoder gave {len(embeddings)} rows for {expected} items: expected one row for each item"
+        )
+    return embeddings

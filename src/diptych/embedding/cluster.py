@@ -1,9 +1,8 @@
-"""The same run on many machines: Ray Data hands out numbers of units, its workers write the parts.
+"""Embed on a Ray cluster: Ray Data distributes the units of work, its workers write the parts.
 
-Nothing but a number and a unit's description goes to a worker and nothing but its record comes back, so the
-driver's memory and network do not grow with the vectors. A worker that dies is started again and its unit
-with it; a part that it had written already is found and not made again. Nothing is reported to anybody, and
-no dashboard is opened.
+A worker receives a unit's number and description and returns its record, so the driver's memory and network
+use do not grow with the embeddings. If a worker dies, Ray restarts it with its unit; a part that it had
+already written is not made again. Usage reports and the dashboard are switched off.
 """
 
 from __future__ import annotations
@@ -26,24 +25,24 @@ from diptych.extras import require
 from diptych.progress import Progress
 
 LOCAL = "local"
-_STORE_BYTES = 128 * 2**20  # of Ray's own memory on a local cluster: records are small
-_THREADS = 2  # that decode for one worker, where nobody says otherwise: there is a worker for each processor
+_STORE_BYTES = 128 * 2**20  # Ray's object store on a local cluster; records are small
+_THREADS = 2  # decoding threads of a worker by default; there is one worker per processor
 
 
 def ray_runner(
     open_encoder: Callable[[], Encoder], *, address: str = LOCAL, workers: int | None = None
 ) -> Runner:
-    """A runner for `embed_to_folder` whose workers are processes of a Ray cluster.
+    """Make a runner for `embed_to_folder` whose workers are processes of a Ray cluster.
 
     Parameters
     ----------
     open_encoder : callable
-        Opens the encoder in a worker; it is pickled.
+        Opens the encoder in a worker; must be picklable.
     address : str
-        "local" starts a cluster on this machine and ends it; "auto" or an address joins a running one, whose
-        machines have this package and see sources, model and folder under the same names.
+        "local" starts a cluster on this machine and stops it afterwards; "auto" or an address joins a running
+        cluster, whose machines need this package and the same paths to sources, model and folder.
     workers : int, optional
-        By default one for each GPU of the cluster, or each processor where there is none.
+        By default one per GPU of the cluster, or one per processor if there is no GPU.
 
     Raises
     ------
@@ -52,7 +51,7 @@ def ray_runner(
     """
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}: expected 1 or more")
-    # Before Ray is imported: nothing is reported, and no lines of its own between ours.
+    # Must be set before Ray is imported: no usage reports, no log lines of Ray between ours.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -100,9 +99,9 @@ def _run(
     workers: int | None,
 ) -> Iterator[PartRecord]:
     data = require("ray.data", extra="ray", purpose="embed on a Ray cluster")
-    there = ray.cluster_resources()
-    on_gpu = there.get("GPU", 0) >= 1
-    most = workers or int(there.get("GPU" if on_gpu else "CPU", 1))
+    resources = ray.cluster_resources()
+    on_gpu = resources.get("GPU", 0) >= 1
+    pool_size = workers or int(resources.get("GPU" if on_gpu else "CPU", 1))
     data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = [
@@ -113,29 +112,29 @@ def _run(
         _Worker,
         fn_constructor_args=(open_encoder, job),
         batch_size=1,
-        compute=data.ActorPoolStrategy(size=min(most, len(rows))),
+        compute=data.ActorPoolStrategy(size=min(pool_size, len(rows))),
         **({"num_gpus": 1} if on_gpu else {"num_cpus": 1}),
     )
     sizes = {number: unit.rows for number, unit in work}
     try:
         for batch in records.iter_batches(batch_size=1, prefetch_batches=0):
-            told = json.loads(str(batch["told"][0]))
-            if "error" in told:
+            reply = json.loads(str(batch["reply"][0]))
+            if "error" in reply:
                 raise DiptychError(
-                    f"a worker stopped at {told['place']}: {told['error']}. Finished parts stay: mend that "
-                    "and run the same command again"
+                    f"a worker stopped at {reply['location']}: {reply['error']}. Finished parts are kept: "
+                    "fix the cause and run the same command again"
                 )
-            record = PartRecord(**told)
+            record = PartRecord(**reply)
             progress(sizes[record.part] or record.rows + len(record.failures))
             yield record
     except ray.exceptions.RayError as error:
         raise DiptychError(
-            f"the Ray cluster gave up: {error}. Finished parts stay: run the same command again"
+            f"the Ray cluster failed: {error}. Finished parts are kept: run the same command again"
         ) from error
 
 
 class _Worker:
-    """One process of the cluster, with its encoder."""
+    """A process of the cluster, with its encoder."""
 
     def __init__(self, open_encoder: Callable[[], Encoder], job: Job) -> None:
         self.encoder, self.job = open_encoder(), job
@@ -143,7 +142,7 @@ class _Worker:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         work: Work = pickle.loads(base64.b64decode(str(batch["work"][0])))
         try:
-            told = dataclasses.asdict(self.job.do(self.encoder, work))
+            reply = dataclasses.asdict(self.job.run(self.encoder, work))
         except DiptychError as error:  # as text: not every error can be pickled
-            told = {"error": str(error), "place": work[1].place}
-        return {"told": [json.dumps(told)]}
+            reply = {"error": str(error), "location": work[1].location}
+        return {"reply": [json.dumps(reply)]}

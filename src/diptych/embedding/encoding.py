@@ -1,4 +1,4 @@
-"""One unit of work, embedded and written as one part: what any runner asks of any worker."""
+"""Embed one unit of work and write it as one part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diptych.embedding.batches import Failed, embed_images, embed_texts
-from diptych.embedding.folder import PICTURE_COLUMNS, TEXT_COLUMNS, Manifest, PartRecord, write_part
+from diptych.embedding.folder import IMAGE_COLUMNS, TEXT_COLUMNS, Manifest, PartRecord, write_part
 from diptych.embedding.items import DeferredImage, Row, images_of, texts_of
 from diptych.embedding.units import Unit
 from diptych.encoder import Encoder
@@ -27,16 +27,16 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class EmbeddingSettings:
-    """How items are read and embedded.
+    """Options for reading and embedding items.
 
     Attributes
     ----------
     exact : bool
-        Full decoding, not the decoder's own halving.
+        Decode at full size and keep colours as stored, see `embed_images`.
     captions : bool
-        Embed the captions of pictures too; a picture without one is left out and listed.
+        Embed the captions of images too; an image without a caption is a failure.
     dtype : {"float16", "float32"}
-        Of the vectors on disk.
+        Data type of the embeddings on disk.
     batch_size : int
     threads : int, optional
     limits : Limits
@@ -60,18 +60,20 @@ def embed_unit(
     *,
     progress: Progress | None = None,
 ) -> PartRecord:
-    """Embed a unit and write its part. Where nothing could be embedded, nothing is written.
+    """Embed a unit and write its part; if no item could be embedded, nothing is written.
 
     Raises
     ------
     SaveError
-        The device is full or may not be written to.
+        The device is full or not writable.
     """
-    embed = _pictures if "pictures" in manifest.rows else _texts
-    rows, vectors, failures = embed(encoder, unit, settings, progress)
-    told = vectors
-    if "pictures" in manifest.rows and "texts" in manifest.rows:
-        told = embed_texts(encoder, [row["caption"] for row in rows], batch_size=settings.batch_size)
+    has_images = "pictures" in manifest.rows
+    embed = _embed_images if has_images else _embed_texts
+    rows, embeddings, failures = embed(encoder, unit, settings, progress)
+    text_embeddings = embeddings
+    if has_images and "texts" in manifest.rows:
+        captions = [row["caption"] for row in rows]
+        text_embeddings = embed_texts(encoder, captions, batch_size=settings.batch_size)
     if not rows:
         return PartRecord(number, 0, unit.fingerprint, {}, failures)
     return write_part(
@@ -80,28 +82,28 @@ def embed_unit(
         number,
         unit.fingerprint,
         rows=rows,
-        columns=PICTURE_COLUMNS if "pictures" in manifest.rows else TEXT_COLUMNS,
-        pictures=vectors if "pictures" in manifest.rows else None,
-        texts=told if "texts" in manifest.rows else None,
+        columns=IMAGE_COLUMNS if has_images else TEXT_COLUMNS,
+        image_embeddings=embeddings if has_images else None,
+        text_embeddings=text_embeddings if "texts" in manifest.rows else None,
         failures=failures,
     )
 
 
-def _pictures(
+def _embed_images(
     encoder: Encoder, unit: Unit, settings: EmbeddingSettings, progress: Progress | None
 ) -> tuple[list[Row], FloatArray, list[Failure]]:
-    flying: deque[DeferredImage] = deque()
-    broken: list[Failure] = []
+    in_flight: deque[DeferredImage] = deque()  # submitted to the pipeline, results not received yet
+    source_failures: list[Failure] = []
 
     def items() -> Iterator[tuple[str, DeferredImage]]:
         try:
-            for picture in images_of(unit, settings.limits):
-                flying.append(picture)
-                yield picture.name, picture
+            for image in images_of(unit, settings.limits):
+                in_flight.append(image)
+                yield image.name, image
         except (DataError, ImageError) as error:
-            broken.append((unit.place, str(error).removeprefix(f"{unit.place}: ")))
+            source_failures.append((unit.location, str(error).removeprefix(f"{unit.location}: ")))
 
-    rows, vectors, failures = list[Row](), list["FloatArray"](), list[Failure]()
+    rows, embeddings, failures = list[Row](), list["FloatArray"](), list[Failure]()
     for result in embed_images(
         encoder,
         items(),
@@ -111,18 +113,18 @@ def _pictures(
         limits=settings.limits,
         progress=progress,
     ):
-        row = flying.popleft().row  # results come in the order of the items
+        row = in_flight.popleft().row  # results come in the order of the items
         if isinstance(result, Failed):
             failures.append((result.key, result.reason.removeprefix(f"{result.key}: ")))
         elif settings.captions and not row.get("caption"):
-            failures.append((result.key, "no caption beside it, and captions are to be embedded too"))
+            failures.append((result.key, "it has no caption, and captions are to be embedded too"))
         else:
             rows.append(row)
-            vectors.append(result.vector)
-    return rows, _stacked(vectors, encoder.dim), failures + broken
+            embeddings.append(result.vector)
+    return rows, _stacked(embeddings, encoder.dim), failures + source_failures
 
 
-def _texts(
+def _embed_texts(
     encoder: Encoder, unit: Unit, settings: EmbeddingSettings, progress: Progress | None
 ) -> tuple[list[Row], FloatArray, list[Failure]]:
     rows, failures = list[Row](), list[Failure]()
@@ -133,10 +135,10 @@ def _texts(
             else:
                 failures.append((row["key"], "there is no text"))
     except DataError as error:
-        failures.append((unit.place, str(error)))
+        failures.append((unit.location, str(error)))
     texts = [row["caption"] for row in rows]
     return rows, embed_texts(encoder, texts, batch_size=settings.batch_size, progress=progress), failures
 
 
-def _stacked(vectors: list[FloatArray], dim: int) -> FloatArray:
-    return np.stack(vectors) if vectors else np.zeros((0, dim), np.float32)
+def _stacked(embeddings: list[FloatArray], dim: int) -> FloatArray:
+    return np.stack(embeddings) if embeddings else np.zeros((0, dim), np.float32)

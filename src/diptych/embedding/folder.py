@@ -1,13 +1,13 @@
-"""A folder of vectors as clip-retrieval lays it out, with a manifest that says what they are.
+"""A folder of embeddings in clip-retrieval's layout, with a manifest and a record of each part.
 
     manifest.json              the encoder's identity, the kind of rows, the units of work
-    img_emb/img_emb_0.npy      (rows, dim) of pictures; text_emb/text_emb_0.npy of texts
-    metadata/metadata_0.parquet  a row for each, with its part and its place in it
-    parts/part_0.json          last of a part: counts, checksums, what failed
+    img_emb/img_emb_0.npy      (rows, dim) image embeddings; text_emb/text_emb_0.npy text embeddings
+    metadata/metadata_0.parquet  one row for each embedding, with its part and its row number
+    parts/part_0.json          written last: number of rows, checksums, failures
 
-A part counts once its record in `parts` is there, so a writer killed at any instant leaves whole parts and
-nothing else that counts; records are files of their own, so many machines may write at once. Folders that
-clip-retrieval made have no manifest and no records, and are read by their names.
+A part is complete once its record in `parts` exists, so a writer may be killed at any instant. Records are
+separate files, so many machines may write at the same time. Folders made by clip-retrieval have no manifest
+and no records; their files are found by name.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ MANIFEST, FAILURES = "manifest.json", "failures.csv"
 IMAGES, TEXTS, METADATA, PARTS = "img_emb", "text_emb", "metadata", "parts"
 DTYPES = ("float16", "float32")
 _PURPOSE = "read and write tables of metadata"
-# Columns that always have the same type, whatever stands in the first rows.
+# Types of columns that are not strings; fixed, so that they do not depend on the values of the first rows.
 _TYPES = {
     **dict.fromkeys(("part", "row", "width", "height"), "int32"),
     **dict.fromkeys(("bytes", "modified"), "int64"),
     **dict.fromkeys(("latitude", "longitude"), "float64"),
     "rating": "int64",
 }
-PICTURE_COLUMNS = (
+IMAGE_COLUMNS = (
     *("part", "row", "image_path", "key", "caption", "url"),
     *("width", "height", "bytes", "hash", "modified", "shard", "json"),
 )
@@ -54,22 +54,22 @@ TEXT_COLUMNS = ("part", "row", "key", "caption")
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the vectors of a folder are.
+    """Description of the embeddings in a folder; the fields are the keys of manifest.json.
 
     Attributes
     ----------
     identity, model : str
-        Of the encoder, and the name that opens it.
+        Identity of the encoder, and the model name that opens it.
     dim : int
     dtype : {"float16", "float32"}
     rows : tuple of {"pictures", "texts"}
-        Which kinds of vectors each row has.
+        Which kinds of embeddings each row has.
     exact : bool
-        Pictures were decoded in full, their colours as stored; otherwise converted to sRGB.
+        Images were decoded at full size, with colours as stored; otherwise converted to sRGB.
     digits : int
-        Of the numbers in file names, at least.
+        Minimum number of digits of the numbers in file names.
     units : tuple of str
-        The fingerprint of each unit of work; part N holds unit N.
+        Fingerprint of each unit of work; part N holds unit N.
     """
 
     identity: str
@@ -85,15 +85,15 @@ class Manifest:
 
 @dataclass(frozen=True)
 class PartRecord:
-    """What is known of a finished part.
+    """Record of a finished part; the fields are the keys of its JSON file.
 
     Attributes
     ----------
     part, rows : int
     unit : str
-        The fingerprint of what it holds.
+        Fingerprint of its unit of work.
     files : mapping
-        Path inside the folder -> size in bytes and SHA-256.
+        Path relative to the folder -> (size in bytes, SHA-256).
     failures : sequence of (key, reason)
     """
 
@@ -106,20 +106,20 @@ class PartRecord:
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingPart:
-    """Vectors and metadata of one part.
+    """Embeddings and metadata of one part.
 
     Attributes
     ----------
     number : int
-        Of this folder's parts.
-    pictures, texts : (rows, dim), optional
-        As they are on disk: half precision, perhaps not of length one where another program wrote them.
+        Number of the part in its folder.
+    image_embeddings, text_embeddings : (rows, dim), optional
+        As stored: half precision, and not necessarily of unit length if another program wrote them.
     metadata : pyarrow.Table
     """
 
     number: int
-    pictures: FloatArray | None
-    texts: FloatArray | None
+    image_embeddings: FloatArray | None
+    text_embeddings: FloatArray | None
     metadata: Any
 
     def __len__(self) -> int:
@@ -130,30 +130,30 @@ class EmbeddingPart:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a folder; None where there is none.
+    """Read the manifest of a folder; None if it has none.
 
     Raises
     ------
     DataError
-        It is damaged or of a later version.
+        The manifest is damaged or of a later version.
     """
     path = folder / MANIFEST
     if not path.is_file():
         return None
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        if told["format"] > FORMAT:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] > FORMAT:
             raise DataError(
-                f"{path} is of format {told['format']}, this version reads {FORMAT}: update diptych"
+                f"{path} is of format {values['format']}, this version reads {FORMAT}: update diptych"
             )
-        told |= {"rows": tuple(told["rows"]), "units": tuple(told["units"])}
-        return Manifest(**told)
+        values |= {"rows": tuple(values["rows"]), "units": tuple(values["units"])}
+        return Manifest(**values)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not a manifest of vectors that can be read: {error}") from error
+        raise DataError(f"{path} is not a readable manifest of embeddings: {error}") from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write it, whole or not at all."""
+    """Write the manifest atomically."""
     text = json.dumps(dataclasses.asdict(manifest), indent=1)
     write_bytes(folder / MANIFEST, text.encode(), mark=mark())
 
@@ -169,61 +169,61 @@ def write_part(
     *,
     rows: Sequence[Mapping[str, Any]],
     columns: Sequence[str],
-    pictures: FloatArray | None = None,
-    texts: FloatArray | None = None,
+    image_embeddings: FloatArray | None = None,
+    text_embeddings: FloatArray | None = None,
     failures: Sequence[tuple[str, str]] = (),
 ) -> PartRecord:
-    """Write one part, its record last.
+    """Write a part: its embeddings, its metadata and, last, its record.
 
     Raises
     ------
     SaveError
-        The device is full or may not be written to.
+        The device is full or not writable.
     """
     name = f"{number:0{manifest.digits}d}"
-    numbered = [{"part": number, "row": place, **row} for place, row in enumerate(rows)]
+    numbered = [{"part": number, "row": index, **row} for index, row in enumerate(rows)]
     written = {f"{METADATA}/{METADATA}_{name}.parquet": _parquet_bytes(numbered, columns)} if rows else {}
-    for kind, vectors in ((IMAGES, pictures), (TEXTS, texts)):
-        if vectors is not None and len(vectors):
+    for kind, embeddings in ((IMAGES, image_embeddings), (TEXTS, text_embeddings)):
+        if embeddings is not None and len(embeddings):
             file = io.BytesIO()
-            np.save(file, vectors.astype(manifest.dtype), allow_pickle=False)
+            np.save(file, embeddings.astype(manifest.dtype), allow_pickle=False)
             written[f"{kind}/{kind}_{name}.npy"] = file.getvalue()
     for path, data in written.items():
         write_bytes(folder / path, data, mark=mark())
     files = {path: (len(data), hashlib.sha256(data).hexdigest()) for path, data in written.items()}
-    record = PartRecord(number, len(rows), unit, files, [tuple(one) for one in failures])  # type: ignore[misc]
+    record = PartRecord(number, len(rows), unit, files, [(key, reason) for key, reason in failures])
     text = json.dumps(dataclasses.asdict(record), ensure_ascii=False)
     write_bytes(_record_path(folder, number), text.encode("utf-8", "backslashreplace"), mark=mark())
     return record
 
 
 def read_record(folder: Path, number: int) -> PartRecord | None:
-    """The record of a part whose files are there at their full size; None otherwise: it is to be made."""
+    """Read the record of a part; None if there is none or its files are missing or of another size."""
     try:
-        told = json.loads(_record_path(folder, number).read_text(encoding="utf-8"))
-        files = {path: (size, digest) for path, (size, digest) in told["files"].items()}
+        values = json.loads(_record_path(folder, number).read_text(encoding="utf-8"))
+        files = {path: (size, digest) for path, (size, digest) in values["files"].items()}
         paths = [file_inside(folder, path) for path in files]
         sizes = [None if path is None else path.stat().st_size for path in paths]
         if sizes != [size for size, _ in files.values()]:
             return None
-        failures = [(key, reason) for key, reason in told["failures"]]
-        return PartRecord(told["part"], told["rows"], told["unit"], files, failures)
+        failures = [(key, reason) for key, reason in values["failures"]]
+        return PartRecord(values["part"], values["rows"], values["unit"], files, failures)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def read_records(folder: Path) -> list[PartRecord]:
-    """The records of all finished parts, by number."""
+    """Read the records of all finished parts, ordered by number."""
     numbers = [
-        int(found[1])
+        int(match[1])
         for path in (folder / PARTS).glob("part_*.json")
-        if (found := re.fullmatch(r"part_(\d+)\.json", path.name))
+        if (match := re.fullmatch(r"part_(\d+)\.json", path.name))
     ]
     return [record for number in sorted(numbers) if (record := read_record(folder, number)) is not None]
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left under temporary names; for when nobody writes any more."""
+    """Remove temporary files of killed writers; only while no other writer is active."""
     for kind in (".", IMAGES, TEXTS, METADATA, PARTS):
         for path in (folder / kind).glob(".*.part"):
             path.unlink(missing_ok=True)
@@ -234,12 +234,12 @@ def _record_path(folder: Path, number: int) -> Path:
 
 
 def mark() -> str:
-    """For temporary names of this process alone: a worker taken for dead may be at the same part still."""
+    """Suffix for temporary names of this process: a worker believed dead may still write the same part."""
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
 def column_types(columns: Sequence[str]) -> dict[str, Any]:
-    """Arrow's types of these columns of metadata."""
+    """Arrow types of metadata columns."""
     arrow = require("pyarrow", extra="embeddings", purpose=_PURPOSE)
     return {name: getattr(arrow, _TYPES.get(name, "string"))() for name in columns}
 
@@ -250,7 +250,7 @@ def _parquet_bytes(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) ->
     arrays = {}
     for name, kind in column_types(columns).items():
         values = [row.get(name) for row in rows]
-        arrays[name] = arrow.array(values if name in _TYPES else [one or "" for one in values], kind)
+        arrays[name] = arrow.array(values if name in _TYPES else [value or "" for value in values], kind)
     file = io.BytesIO()
     parquet.write_table(arrow.table(arrays), file)
     return file.getvalue()
@@ -260,12 +260,12 @@ def _parquet_bytes(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) ->
 
 
 def is_embeddings(folder: Path) -> bool:
-    """Whether a folder is one of vectors, ours or clip-retrieval's."""
+    """Whether a folder holds embeddings in this layout, written by this package or by clip-retrieval."""
     return (folder / METADATA).is_dir() and any((folder / kind).is_dir() for kind in (IMAGES, TEXTS))
 
 
 def read_parts(folder: Path) -> Iterator[EmbeddingPart]:
-    """Every part of a folder, in order; ours are compared with their checksums on the way.
+    """Iterate over the parts of a folder in order; checksums are verified where there are records.
 
     Raises
     ------
@@ -277,13 +277,13 @@ def read_parts(folder: Path) -> Iterator[EmbeddingPart]:
     if read_manifest(folder) is not None:
         for record in read_records(folder):
             if record.rows:
-                yield _ours(folder, record)
+                yield _read_recorded(folder, record)
         return
-    for number, (metadata, names) in enumerate(_foreign(folder)):
+    for number, (metadata, names) in enumerate(_find_unrecorded(folder)):
         yield _paired(number, metadata, {kind: _load(path) for kind, path in names.items()})
 
 
-def _ours(folder: Path, record: PartRecord) -> EmbeddingPart:
+def _read_recorded(folder: Path, record: PartRecord) -> EmbeddingPart:
     for path, (_, digest) in record.files.items():
         with (folder / path).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
@@ -292,55 +292,57 @@ def _ours(folder: Path, record: PartRecord) -> EmbeddingPart:
                     f"{_record_path(folder, record.part)} and embed again"
                 )
     metadata = next(folder / path for path in record.files if path.startswith(METADATA))
-    vectors = {
+    embeddings = {
         kind: _load(folder / path) for path in record.files if (kind := path.split("/")[0]) != METADATA
     }
-    part = _paired(record.part, metadata, vectors)
+    part = _paired(record.part, metadata, embeddings)
     if part.metadata["part"][0].as_py() != record.part:
-        raise DataError(f"{metadata} belongs to another part: files of this folder were renamed")
+        raise DataError(f"{metadata} belongs to another part: files in this folder were renamed")
     return part
 
 
-def _foreign(folder: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
-    """(metadata, kind -> vectors) of clip-retrieval's files, by the number in their names."""
-    found = [
-        (int(told[1]), told[1], path)
+def _find_unrecorded(folder: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
+    """Yield (metadata file, kind -> embeddings file) of clip-retrieval's files, ordered by number."""
+    numbered = [
+        (int(match[1]), match[1], path)
         for path in (folder / METADATA).glob(f"{METADATA}_*.parquet")
-        if (told := re.fullmatch(rf"{METADATA}_(\d+)\.parquet", path.name))
+        if (match := re.fullmatch(rf"{METADATA}_(\d+)\.parquet", path.name))
     ]
-    if not found:
+    if not numbered:
         raise DataError(
-            f"{folder / METADATA} holds no {METADATA}_0.parquet: vectors without names are of no use"
+            f"{folder / METADATA} holds no {METADATA}_0.parquet: expected metadata with the names of the rows"
         )
-    for _, name, metadata in sorted(found):
+    for _, name, metadata in sorted(numbered):
         paths = {kind: folder / kind / f"{kind}_{name}.npy" for kind in (IMAGES, TEXTS)}
-        there = {kind: path for kind, path in paths.items() if path.is_file()}
-        if not there:
+        existing = {kind: path for kind, path in paths.items() if path.is_file()}
+        if not existing:
             raise DataError(f"{metadata} has no vectors: expected {paths[IMAGES]} or {paths[TEXTS]}")
-        yield metadata, there
+        yield metadata, existing
 
 
-def _paired(number: int, metadata: Path, vectors: Mapping[str, FloatArray]) -> EmbeddingPart:
+def _paired(number: int, metadata: Path, embeddings: Mapping[str, FloatArray]) -> EmbeddingPart:
     parquet = require("pyarrow.parquet", extra="embeddings", purpose=_PURPOSE)
     arrow = require("pyarrow", extra="embeddings", purpose=_PURPOSE)
     try:
         table = parquet.read_table(metadata)
     except (OSError, arrow.ArrowException) as error:
-        raise DataError(f"{metadata} is not a Parquet file that can be read: {error}") from error
-    for kind, rows in vectors.items():
+        raise DataError(f"{metadata} is not a readable Parquet file: {error}") from error
+    for kind, rows in embeddings.items():
         if len(rows) != table.num_rows:
             raise DataError(
                 f"{metadata} has {table.num_rows:,} rows and its {kind} {len(rows):,} vectors: they do not "
                 "belong together"
             )
-    return EmbeddingPart(number, vectors.get(IMAGES), vectors.get(TEXTS), table)
+    return EmbeddingPart(number, embeddings.get(IMAGES), embeddings.get(TEXTS), table)
 
 
 def _load(path: Path) -> FloatArray:
     try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not an array of vectors that can be read: {error}") from error
-    if rows.ndim != 2 or rows.dtype.kind != "f":
-        raise DataError(f"{path} holds {rows.dtype} of shape {rows.shape}: expected (rows, dim) of floats")
-    return rows  # type: ignore[no-any-return]
+        raise DataError(f"{path} is not a readable array of vectors: {error}") from error
+    if embeddings.ndim != 2 or embeddings.dtype.kind != "f":
+        raise DataError(
+            f"{path} holds {embeddings.dtype} of shape {embeddings.shape}: expected (rows, dim) of floats"
+        )
+    return embeddings  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
-"""From a unit of work to its items: pictures that are read when they are decoded, or texts.
+"""Read the items of a unit of work: images, which are loaded lazily, or texts.
 
-A picture is read, hashed and described in the thread that decodes it; what was learnt becomes its row of
-metadata. Addresses of archives are fetched to a temporary file first. Vectors are `encoding`'s.
+An image is read and hashed, and its metadata extracted, in the thread that decodes it. Remote archives are
+downloaded to a temporary file first.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from diptych.media.folders.captions import captions_of_fields, captions_of_text,
 from diptych.media.folders.keys import companions, split_key
 from diptych.media.sources import name_of, read_source
 
-HASH_BYTES = 16  # of BLAKE2b: as the catalogue names pictures
+HASH_BYTES = 16  # of BLAKE2b, the hash by which the catalogue identifies files
 _CAPTION_BYTES = 64 * 1024
 
 Row = dict[str, Any]
 
 
 class DeferredImage(io.BytesIO):
-    """A picture that is read when somebody decodes it; `row` is filled by then.
+    """An image file that is read when it is decoded, which also fills in `row`.
 
     Parameters
     ----------
     name : str
-        What messages and the metadata call it.
+        Name in messages and metadata.
     fetch : callable
-        Gives its bytes, or raises ImageError.
+        Returns the bytes, or raises ImageError.
     row : dict
-        What is known of it already.
+        Metadata that is known already.
     """
 
     def __init__(self, name: str, fetch: Callable[[], bytes], row: Row) -> None:
@@ -53,11 +53,11 @@ class DeferredImage(io.BytesIO):
         self.row: Row = {"image_path": name_of(name), **row}
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """All its bytes; hashed and described on the way."""
+        """Read all bytes, and add hash, size and metadata to `row`."""
         data = self._fetch()
         self.row["hash"] = hashlib.blake2b(data, digest_size=HASH_BYTES).hexdigest()
         self.row["bytes"] = len(data)
-        with contextlib.suppress(ImageError, MissingExtraError):  # the decoder will say why
+        with contextlib.suppress(ImageError, MissingExtraError):  # the decoder will report the error
             details = read_details(data, self.name)
             self.row |= {"width": details.width, "height": details.height}
             if not self.row.get("caption"):
@@ -66,47 +66,47 @@ class DeferredImage(io.BytesIO):
 
 
 def images_of(unit: Unit, limits: Limits) -> Iterator[DeferredImage]:
-    """The pictures of a unit.
+    """Yield the images of a unit.
 
     Raises
     ------
     DataError, ImageError
-        The archive or table cannot be read, or not to its end; what came before was given.
+        The archive or table cannot be read to its end; the images before the damage have been yielded.
     """
     if unit.kind == "files":
         for name in unit.names:
-            yield _file(Path(name), {}, limits)
+            yield _from_file(Path(name), {}, limits)
     elif unit.kind == "table":
-        yield from _of_table(unit, limits)
+        yield from _from_table(unit, limits)
     else:
-        with _local(unit.place) as path:
-            yield from _of_archive(unit.place, path, limits)
+        with _local_copy(unit.location) as path:
+            yield from _from_archive(unit.location, path, limits)
 
 
 def texts_of(unit: Unit) -> Iterator[Row]:
-    """The texts of a unit as rows of metadata; empty cells too, but no empty lines of a list."""
-    chunk, path = Chunk(unit.first, unit.offset, unit.rows), Path(unit.place)
-    for number, (cell,) in enumerate(read_chunk(path, [unit.text], chunk), unit.first):
+    """Yield the texts of a unit as rows of metadata. Empty cells are kept, empty lines of a list are not."""
+    chunk, path = Chunk(unit.first, unit.offset, unit.rows), Path(unit.location)
+    for number, (cell,) in enumerate(read_chunk(path, [unit.text_column], chunk), unit.first):
         text = _text(cell)
         if text or path.suffix.lower() != LIST_SUFFIX:
             yield {"key": name_of(f"{path.name}:{number + 1}"), "caption": text}
 
 
-def _file(path: Path, row: Row, limits: Limits) -> DeferredImage:
+def _from_file(path: Path, row: Row, limits: Limits) -> DeferredImage:
     def fetch() -> bytes:
         data = read_source(path, limits)
-        # Times after 2262 and before 1677 take more bits than the column has.
-        picture.row["modified"] = max(-(2**63), min(path.stat().st_mtime_ns, 2**63 - 1))
-        if not picture.row.get("caption"):
-            picture.row["caption"] = _beside(path)
+        # The column is int64: nanoseconds of the years 1677 to 2262.
+        image.row["modified"] = max(-(2**63), min(path.stat().st_mtime_ns, 2**63 - 1))
+        if not image.row.get("caption"):
+            image.row["caption"] = _caption_file(path)
         return data
 
-    picture = DeferredImage(str(path), fetch, {"key": name_of(path.stem), **row})
-    return picture
+    image = DeferredImage(str(path), fetch, {"key": name_of(path.stem), **row})
+    return image
 
 
-def _beside(path: Path) -> str:
-    """The caption in a.txt or a.json beside a.jpg."""
+def _caption_file(path: Path) -> str:
+    """Caption from a.txt or a.json beside a.jpg; "" if there is none."""
     for suffix, file in companions(path).items():
         with contextlib.suppress(OSError), file.open("rb") as opened:
             if text := _caption(suffix, opened.read(_CAPTION_BYTES), str(file)):
@@ -116,34 +116,34 @@ def _beside(path: Path) -> str:
 
 def _caption(suffix: str, data: bytes, name: str) -> str:
     if suffix == ".txt":
-        found = captions_of_text(data, name, cut=len(data) == _CAPTION_BYTES)
+        captions = captions_of_text(data, name, cut=len(data) == _CAPTION_BYTES)
     else:
-        found = captions_of_fields(parse_json(data, name))
-    return " ".join(found[0].split()) if found else ""
+        captions = captions_of_fields(parse_json(data, name))
+    return " ".join(captions[0].split()) if captions else ""
 
 
 # ------------------------------------------------------------------------------------------------ tables
 
 
-def _of_table(unit: Unit, limits: Limits) -> Iterator[DeferredImage]:
-    table = Path(unit.place)
-    columns = [unit.picture, unit.text] if unit.text else [unit.picture]
+def _from_table(unit: Unit, limits: Limits) -> Iterator[DeferredImage]:
+    table = Path(unit.location)
+    columns = [unit.image_column, unit.text_column] if unit.text_column else [unit.image_column]
     for number, cells in enumerate(
         read_chunk(table, columns, Chunk(unit.first, unit.offset, unit.rows)), unit.first
     ):
         name = f"{table.name}:{number + 1}"
-        row: Row = {"key": name_of(name), "caption": _text(cells[1]) if unit.text else ""}
-        yield _of_cell(cells[0], name, row, table, limits)
+        row: Row = {"key": name_of(name), "caption": _text(cells[1]) if unit.text_column else ""}
+        yield _from_cell(cells[0], name, row, table, limits)
 
 
-def _of_cell(cell: Any, name: str, row: Row, table: Path, limits: Limits) -> DeferredImage:
-    """A cell names a picture or is one: bytes, or as in the hub's data sets a mapping with bytes or path."""
+def _from_cell(cell: Any, name: str, row: Row, table: Path, limits: Limits) -> DeferredImage:
+    """Image of a cell: a path, bytes, or a mapping with "bytes" or "path" as in Hugging Face data sets."""
     if isinstance(cell, Mapping):
-        data, told = cell.get("bytes"), cell.get("path")
+        data, stored_name = cell.get("bytes"), cell.get("path")
         if isinstance(data, bytes):
-            # Names inside a table are no paths: what stands there is the table's.
-            return DeferredImage(f"{table}/{told or name}", lambda: data, row)
-        cell = told
+            # Beside embedded bytes, "path" is only a name, not a file on disk.
+            return DeferredImage(f"{table}/{stored_name or name}", lambda: data, row)
+        cell = stored_name
     if isinstance(cell, bytes):
         return DeferredImage(f"{table}/{name}", lambda: read_source(cell, limits), row)
     text = _text(cell)
@@ -151,10 +151,10 @@ def _of_cell(cell: Any, name: str, row: Row, table: Path, limits: Limits) -> Def
         return DeferredImage(name, _refuse("its cell names no picture"), row)
     if is_remote(text):
         return DeferredImage(
-            text, _refuse("an address: nothing is fetched picture by picture"), row | {"url": text}
+            text, _refuse("a URL: images are not downloaded one by one"), row | {"url": text}
         )
-    place = Path(os.path.abspath(table.parent / Path(text).expanduser()))  # noqa: PTH100
-    return _file(existing_path(place), row, limits)
+    path = Path(os.path.abspath(table.parent / Path(text).expanduser()))  # noqa: PTH100
+    return _from_file(existing_path(path), row, limits)
 
 
 def _refuse(reason: str) -> Callable[[], bytes]:
@@ -165,7 +165,7 @@ def _refuse(reason: str) -> Callable[[], bytes]:
 
 
 def _text(cell: Any) -> str:
-    value = next((one for one in cell if one), "") if isinstance(cell, list | tuple) else cell
+    value = next((entry for entry in cell if entry), "") if isinstance(cell, list | tuple) else cell
     return " ".join(value.split()) if isinstance(value, str) else ""
 
 
@@ -173,53 +173,55 @@ def _text(cell: Any) -> str:
 
 
 @contextlib.contextmanager
-def _local(place: str) -> Iterator[Path]:
-    """An archive as a file of this machine."""
-    if not is_remote(place):
-        yield Path(place)
+def _local_copy(location: str) -> Iterator[Path]:
+    """A local archive as it is, or a temporary copy of a remote one."""
+    if not is_remote(location):
+        yield Path(location)
         return
     with tempfile.TemporaryDirectory(prefix="diptych-") as folder:
-        path = Path(folder) / PurePosixPath(place).name
+        path = Path(folder) / PurePosixPath(location).name
         try:
-            with open_location(place) as source, path.open("wb") as copy:
+            with open_location(location) as source, path.open("wb") as copy:
                 shutil.copyfileobj(source, copy, 2**20)
         except OSError as error:
-            raise DataError(f"{place} cannot be fetched: {error}") from error
+            raise DataError(f"{location} cannot be downloaded: {error}") from error
         yield path
 
 
-def _of_archive(place: str, path: Path, limits: Limits) -> Iterator[DeferredImage]:
-    entries = {entry.name: entry for entry in _listed(path)}
-    beside = {one.name for entry in entries.values() for one in entry.captions}
-    told = dict(iter_members(path, beside, limits)) if beside else {}
-    # A fetched archive is gone once its last member was handed on, which may be before it is decoded.
-    if entries and not is_remote(place) and all(entry.offset is not None for entry in entries.values()):
-        for name, entry in entries.items():  # at random: each is read in the thread that decodes it
-            yield _member(place, name, _reader(path, entry, limits), _told_of(entry, told))
+def _from_archive(location: str, path: Path, limits: Limits) -> Iterator[DeferredImage]:
+    entries = {entry.name: entry for entry in _list_entries(path)}
+    caption_names = {caption.name for entry in entries.values() for caption in entry.captions}
+    caption_data = dict(iter_members(path, caption_names, limits)) if caption_names else {}
+    # Random access, so that each member is read in the thread that decodes it. Not for a downloaded copy: it
+    # is deleted after the last member has been yielded, which may be before that member is decoded.
+    if entries and not is_remote(location) and all(entry.offset is not None for entry in entries.values()):
+        for name, entry in entries.items():
+            yield _from_member(location, name, _reader(path, entry, limits), _metadata(entry, caption_data))
         return
-    # In turn; without a list this says what is wrong with the archive, once it gets there.
+    # Sequential access. If the archive could not be listed, this raises the error once it reaches the damage.
     for name, data in iter_members(path, entries or None, limits):
-        row = _told_of(entries[name], told) if name in entries else {}
-        yield _member(place, name, _given(data), row)
+        row = _metadata(entries[name], caption_data) if name in entries else {}
+        yield _from_member(location, name, _already_read(data), row)
 
 
-def _listed(path: Path) -> list[ArchiveEntry]:
+def _list_entries(path: Path) -> list[ArchiveEntry]:
     try:
         return list_archive(path)
     except ImageError:
-        return []  # cut short: what comes before the cut is read all the same
+        return []  # truncated: the members before the end are still read
 
 
-def _member(place: str, name: str, fetch: Callable[[], bytes], row: Row) -> DeferredImage:
+def _from_member(location: str, name: str, fetch: Callable[[], bytes], row: Row) -> DeferredImage:
     key = split_key(name)[0]
-    return DeferredImage(f"{place}/{name}", fetch, {"key": name_of(key), "shard": name_of(place), **row})
+    row = {"key": name_of(key), "shard": name_of(location), **row}
+    return DeferredImage(f"{location}/{name}", fetch, row)
 
 
 def _reader(path: Path, entry: ArchiveEntry, limits: Limits) -> Callable[[], bytes]:
     return lambda: read_member(path, entry, limits)
 
 
-def _given(data: bytes | ImageError) -> Callable[[], bytes]:
+def _already_read(data: bytes | ImageError) -> Callable[[], bytes]:
     def fetch() -> bytes:
         if isinstance(data, ImageError):
             raise data
@@ -228,18 +230,18 @@ def _given(data: bytes | ImageError) -> Callable[[], bytes]:
     return fetch
 
 
-def _told_of(entry: ArchiveEntry, told: Mapping[str, bytes | ImageError]) -> Row:
-    """Caption, address and fields of the files beside a member."""
+def _metadata(entry: ArchiveEntry, caption_data: Mapping[str, bytes | ImageError]) -> Row:
+    """Caption, URL and JSON from the caption files that belong to a member."""
     row: Row = {"caption": ""}
-    for one in entry.captions:
-        data = told.get(one.name)
+    for file in entry.captions:
+        data = caption_data.get(file.name)
         if not isinstance(data, bytes):
             continue
-        suffix = PurePosixPath(one.name).suffix.lower()
-        row["caption"] = row["caption"] or _caption(suffix, data, one.name)
+        suffix = PurePosixPath(file.name).suffix.lower()
+        row["caption"] = row["caption"] or _caption(suffix, data, file.name)
         if suffix == ".json":
-            fields = parse_json(data, one.name)
-            with contextlib.suppress(DataError):  # no text
-                row["json"] = decode_text(data, one.name)
+            fields = parse_json(data, file.name)
+            with contextlib.suppress(DataError):  # not a text
+                row["json"] = decode_text(data, file.name)
             row["url"] = fields["url"] if isinstance(fields.get("url"), str) else ""
     return row

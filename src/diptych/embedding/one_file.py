@@ -1,7 +1,4 @@
-"""One Parquet file with a column of vectors: what data frames and vector databases take, and give.
-
-Folders of arrays are `folder`'s.
-"""
+"""A Parquet file with a column of embeddings, as data frames and vector databases read and write it."""
 
 from __future__ import annotations
 
@@ -20,23 +17,23 @@ if TYPE_CHECKING:
     from diptych.encoder import FloatArray
 
 COLUMNS = ("embedding", "embeddings", "vector", "image_embedding", "img_emb", "emb")
-BATCH = 10_000  # rows at a time
+BATCH = 10_000  # rows read at once
 _PURPOSE = "read and write Parquet"
 
 
 def read_file(path: Path, column: str = "") -> Iterator[EmbeddingPart]:
-    """The rows of a Parquet file, some at a time, each of a `EmbeddingPart` with pictures.
+    """Iterate over a Parquet file in batches, each an `EmbeddingPart` with image embeddings.
 
     Parameters
     ----------
     path : path
     column : str
-        Of vectors: lists of floats, of one length; by default the first known name, see `COLUMNS`.
+        Column of embeddings, lists of floats of equal length; by default the first of `COLUMNS` in the file.
 
     Raises
     ------
     DataError
-        No Parquet file, no such column, or rows of different lengths.
+        Not a Parquet file, no such column, or rows of different lengths.
     """
     arrow = require("pyarrow", extra="embeddings", purpose=_PURPOSE)
     parquet = require("pyarrow.parquet", extra="embeddings", purpose=_PURPOSE)
@@ -45,9 +42,10 @@ def read_file(path: Path, column: str = "") -> Iterator[EmbeddingPart]:
             name = _column(path, file.schema_arrow, column)
             for number, batch in enumerate(file.iter_batches(batch_size=BATCH)):
                 table = arrow.Table.from_batches([batch])
-                yield EmbeddingPart(number, _rows(path, table[name]), None, table.drop_columns([name]))
+                metadata = table.drop_columns([name])
+                yield EmbeddingPart(number, _embeddings(path, table[name]), None, metadata)
     except (OSError, arrow.ArrowException) as error:
-        raise DataError(f"{path} is not a Parquet file that can be read: {error}") from error
+        raise DataError(f"{path} is not a readable Parquet file: {error}") from error
 
 
 def write_file(
@@ -58,18 +56,18 @@ def write_file(
     *,
     facts: Mapping[str, str],
 ) -> int:
-    """Write vectors, (rows, dim) float32, and their rows of metadata; how many that was.
+    """Write embeddings, (rows, dim) float32, with their rows of metadata; returns the number of rows.
 
     Parameters
     ----------
     path, parts, columns, dim
     facts : mapping
-        Kept in the file's own metadata, as the model they come from.
+        Stored in the metadata of the file, such as the model.
 
     Raises
     ------
     SaveError
-        The device is full or may not be written to; nothing stays behind.
+        The device is full or not writable; nothing is left behind.
     """
     arrow = require("pyarrow", extra="embeddings", purpose=_PURPOSE)
     parquet = require("pyarrow.parquet", extra="embeddings", purpose=_PURPOSE)
@@ -81,8 +79,8 @@ def write_file(
     def write(temporary: Path) -> None:
         nonlocal count
         with parquet.ParquetWriter(temporary, schema) as writer:
-            for vectors, rows in parts:
-                flat = arrow.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
+            for embeddings, rows in parts:
+                flat = arrow.array(np.ascontiguousarray(embeddings, np.float32).reshape(-1))
                 arrays = [arrow.array([row.get(name) for row in rows], kind) for name, kind in types.items()]
                 arrays.append(arrow.FixedSizeListArray.from_arrays(flat, dim))
                 writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
@@ -93,16 +91,16 @@ def write_file(
 
 
 def facts_of(path: Path) -> dict[str, str]:
-    """What a file says of itself beside its rows; empty where it is none of ours."""
+    """Model and identity stored in the metadata of a file; empty if this package did not write it."""
     arrow = require("pyarrow", extra="embeddings", purpose=_PURPOSE)
     parquet = require("pyarrow.parquet", extra="embeddings", purpose=_PURPOSE)
     try:
-        told = parquet.read_schema(path).metadata or {}
+        metadata = parquet.read_schema(path).metadata or {}
     except (OSError, arrow.ArrowException) as error:
-        raise DataError(f"{path} is not a Parquet file that can be read: {error}") from error
+        raise DataError(f"{path} is not a readable Parquet file: {error}") from error
     return {
         key.decode(): value.decode("utf-8", "replace")
-        for key, value in told.items()
+        for key, value in metadata.items()
         if key in (b"identity", b"model")
     }
 
@@ -125,14 +123,15 @@ def _column(path: Path, schema: Any, wanted: str) -> str:
     )
 
 
-def _rows(path: Path, column: Any) -> FloatArray:
-    """A column of lists as (rows, dim) float32."""
-    together = column.combine_chunks()
-    flat = np.asarray(together.flatten().to_numpy(zero_copy_only=False), np.float32)
-    if together.null_count or (len(together) and len(flat) % len(together)):
+def _embeddings(path: Path, column: Any) -> FloatArray:
+    """A column of lists as an array, (rows, dim) float32."""
+    lists = column.combine_chunks()
+    flat = np.asarray(lists.flatten().to_numpy(zero_copy_only=False), np.float32)
+    if lists.null_count or (len(lists) and len(flat) % len(lists)):
         raise DataError(f"{path} holds vectors of different lengths, or none in some rows")
-    rows = flat.reshape(len(together), -1) if len(together) else flat.reshape(0, 0)
-    lengths = {len(one) for one in together[:: max(1, len(together) // 64)]}
+    embeddings = flat.reshape(len(lists), -1) if len(lists) else flat.reshape(0, 0)
+    # Lists of different lengths may add up to a multiple of the row count, so a sample is checked.
+    lengths = {len(row) for row in lists[:: max(1, len(lists) // 64)]}
     if len(lengths) > 1:
         raise DataError(f"{path} holds vectors of different lengths: {sorted(lengths)}")
-    return rows
+    return embeddings

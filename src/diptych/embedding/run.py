@@ -1,16 +1,14 @@
-"""A whole run: what is left to do is done, by this process or by others, and the same command goes on.
+"""Embed sources into a folder, resumably and by several processes if wanted.
 
-What counts is in the folder alone: a part whose record is there and belongs to its unit is done. So a run may
-be killed at any instant, and several may share the work. Reading, encoding and the layout are `items`,
-`encoding` and `folder`; how work reaches many machines is `cluster`'s.
+The state of a run is in the folder alone: a part is done if its record exists and names its unit. So a run
+may be killed at any instant and resumed by the same command, and several processes may share the work.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -30,23 +28,22 @@ from diptych.embedding.folder import (
 )
 from diptych.embedding.units import UNIT_ROWS, Columns, Modality, Unit, plan_units
 from diptych.encoder import Encoder
-from diptych.errors import DataError, InputError, ModelError
+from diptych.errors import DataError, InputError, ModelError, counted
 from diptych.files.disk import write_bytes
 from diptych.inputs import counted_long_texts
-from diptych.progress import Progress
+from diptych.progress import Progress, Stage, silent
 
 Work: TypeAlias = "tuple[int, Unit]"
-Stage: TypeAlias = "Callable[[str, int | None], contextlib.AbstractContextManager[Progress]]"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker has to know, wherever it is.
+    """Everything that a worker needs besides its encoder and its unit.
 
     Attributes
     ----------
     folder : Path
-        Where parts go; every worker sees it under this name.
+        Where parts are written; the same path for every worker.
     manifest : Manifest
     settings : EmbeddingSettings
     """
@@ -55,12 +52,12 @@ class Job:
     manifest: Manifest
     settings: EmbeddingSettings
 
-    def do(self, encoder: Encoder, work: Work, progress: Progress | None = None) -> PartRecord:
-        """Embed one unit, unless somebody has done so meanwhile."""
+    def run(self, encoder: Encoder, work: Work, progress: Progress | None = None) -> PartRecord:
+        """Embed one unit, unless another process has done so in the meantime."""
         number, unit = work
         if encoder.identity != self.manifest.identity:
             raise ModelError(
-                f"this worker's encoder is {encoder.identity[:19]}..., the folder's "
+                f"this worker's encoder is {encoder.identity[:19]}..., that of the folder is "
                 f"{self.manifest.identity[:19]}...: install the same version and model everywhere"
             )
         done = read_record(self.folder, number)
@@ -70,36 +67,36 @@ class Job:
 
 
 class Runner(Protocol):
-    """Whoever sees to it that units are embedded."""
+    """Executes units of work: in this process, or on a cluster."""
 
     def __call__(self, job: Job, work: Sequence[Work], progress: Progress) -> Iterator[PartRecord]:
-        """Do all of it; records in any order. `progress` counts items."""
+        """Embed all units and yield their records in any order; `progress` counts items."""
         ...
 
 
 @dataclass(frozen=True)
 class EmbeddingSummary:
-    """What came of a run.
+    """Result of a run.
 
     Attributes
     ----------
     rows, parts : int
-        In the folder now.
+        Total in the folder after the run.
     embedded : int
-        Rows of this run.
-    before : int
-        Parts that were done already.
-    left : int
-        Units of this run's share without a part: nothing in them could be embedded.
+        Rows embedded by this run.
+    parts_before : int
+        Parts that were finished before this run.
+    units_left : int
+        Units of this run without a part, because none of their items could be embedded.
     failures : tuple of (key, reason)
-        Of every part in the folder, and of the units that are left.
+        Of all parts in the folder and of the units without a part.
     """
 
     rows: int
     parts: int
     embedded: int
-    before: int
-    left: int
+    parts_before: int
+    units_left: int
     failures: tuple[Failure, ...]
 
 
@@ -113,12 +110,12 @@ def embed_to_folder(
     columns: Columns = Columns(),  # noqa: B008 - frozen
     unit_rows: int = UNIT_ROWS,
     settings: EmbeddingSettings = EmbeddingSettings(),  # noqa: B008 - frozen
-    share: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
     retry: bool = False,
     runner: Runner | None = None,
     stage: Stage | None = None,
 ) -> EmbeddingSummary:
-    r"""Embed pictures or texts into a folder of vectors, or go on with it.
+    r"""Embed images or texts into a folder of embeddings, or resume an earlier run.
 
     Parameters
     ----------
@@ -126,19 +123,20 @@ def embed_to_folder(
     sources, modality, columns, unit_rows
         As for `plan_units`.
     folder : path
-        Made if it is not there; see `folder` for what it holds.
+        Created if it does not exist; the layout is described in `diptych.embedding.folder`.
     model : str
-        The name that opens this encoder again, kept beside its identity.
+        The name that opens this encoder again, stored with its identity.
     settings : EmbeddingSettings
-    share : (number, of)
-        Do every `of`-th unit only, the `number`-th among them: for as many processes side by side.
+    shard : (index, count)
+        Embed only every `count`-th unit, beginning with unit `index`, to split the work between processes;
+        e.g. (1, 4) embeds the units 1, 5, 9, ...
     retry : bool
-        Do units again of which something failed.
+        Embed units with failures again.
     runner : Runner, optional
-        Who does it; by default this process, one unit after another.
+        Executes the units; by default this process, one unit after another.
     stage : callable, optional
-        `stage(what, total)` gives a context with a progress function; `what` is "pictures", "texts" or
-        "archives" being embedded, or "sources" being looked through.
+        Opens a progress display, see `diptych.progress`; the description is "sources" while the sources are
+        listed, then "pictures", "texts" or "archives" while they are embedded.
 
     Returns
     -------
@@ -147,13 +145,13 @@ def embed_to_folder(
     Raises
     ------
     InputError
-        There is nothing to embed, or nothing of it could be.
+        There is nothing to embed, or no item could be embedded.
     DataError
-        The folder was begun with other sources or settings, or belongs to another program.
+        The folder was begun with other sources or settings, or by another program.
     ModelError
         The folder was begun with another encoder.
     SaveError
-        The device is full or may not be written to. Finished parts stay.
+        The device is full or not writable. Finished parts are kept.
 
     Examples
     --------
@@ -167,28 +165,30 @@ def embed_to_folder(
     ...     path = Path(home, "words.txt")
     ...     written = path.write_text("a cat\ntwo dogs\n")
     ...     done = embed_to_folder(Lengths(), [path], Path(home, "words"))
-    ...     sorted(one.name for one in Path(home, "words").iterdir()), done.rows
+    ...     sorted(path.name for path in Path(home, "words").iterdir()), done.rows
     (['manifest.json', 'metadata', 'parts', 'text_emb'], 2)
     """
-    folder, stage = Path(folder), stage or _silent
-    number, of = share
-    if not 0 <= number < of:
-        raise InputError(f"share is {number} of {of}: expected a number from 0 to {of - 1}")
+    folder, stage = Path(folder), stage or silent
+    index, count = shard
+    if not 0 <= index < count:
+        raise InputError(f"shard is {index} of {count}: expected an index from 0 to {count - 1}")
     with stage("sources", None):
         kind, units = plan_units(sources, modality=modality, columns=columns, unit_rows=unit_rows)
     job, units = begin(folder, encoder, units, kind, model, settings)
-    work = [one for one in enumerate(units) if one[0] % of == number]
-    todo = [one for one in work if not _done(folder, one, retry=retry)]
+    work = [(number, unit) for number, unit in enumerate(units) if number % count == index]
+    todo = [task for task in work if not _is_done(folder, task, retry=retry)]
     results: list[PartRecord] = []
-    counted = all(unit.rows for _, unit in todo)  # else progress is told in archives
-    total = sum(unit.rows for _, unit in todo) if counted else len(todo)
-    with stage(kind if counted else "archives", total) as advance, counted_long_texts() as long:
-        for record in (runner or _here(encoder))(job, todo, advance if counted else lambda count: None):
+    all_counted = all(unit.rows for _, unit in todo)  # otherwise progress is shown in archives
+    total = sum(unit.rows for _, unit in todo) if all_counted else len(todo)
+    with stage(kind if all_counted else "archives", total) as advance, counted_long_texts() as long_texts:
+        for record in (runner or _local_runner(encoder))(
+            job, todo, advance if all_counted else lambda _: None
+        ):
             results.append(record)
-            if not counted:
+            if not all_counted:
                 advance(1)
-    long.warn(stacklevel=2)
-    return _finish(folder, units, work, len(work) - len(todo), results, alone=of == 1)
+    long_texts.warn(stacklevel=2)
+    return _finish(folder, units, work, len(work) - len(todo), results, alone=count == 1)
 
 
 def begin(
@@ -199,10 +199,10 @@ def begin(
     model: str,
     settings: EmbeddingSettings,
 ) -> tuple[Job, list[Unit]]:
-    """Begin a folder, or see that it is the same run that goes on; the units in the order of its parts."""
+    """Begin a folder, or check that it belongs to this run; returns the units in the order of the parts."""
     known = read_manifest(folder)
     if known is None and is_embeddings(folder):
-        raise DataError(f"{folder} holds vectors that another program made: choose a new folder")
+        raise DataError(f"{folder} holds embeddings of another program: choose a new folder")
     rows = ("pictures", "texts") if kind == "pictures" and settings.captions else (kind,)
     wanted = Manifest(
         identity=encoder.identity,
@@ -217,7 +217,7 @@ def begin(
     if known is None:
         write_manifest(folder, wanted)
         return Job(folder, wanted, settings), list(units)
-    _refuse_others(folder, known, wanted)
+    _refuse_mismatch(folder, known, wanted)
     ordered = _in_order(folder, known, units)
     if len(ordered) > len(known.units):  # new shards beside the old ones
         known = replace(known, units=tuple(unit.fingerprint for unit in ordered))
@@ -225,38 +225,42 @@ def begin(
     return Job(folder, known, settings), ordered
 
 
-def _refuse_others(folder: Path, known: Manifest, wanted: Manifest) -> None:
+def _refuse_mismatch(folder: Path, known: Manifest, wanted: Manifest) -> None:
     if known.identity != wanted.identity:
         raise ModelError(
             f"{folder} was begun with the model {known.model!r} ({known.identity[:19]}...), this is "
-            f"{wanted.identity[:19]}...: vectors of two models cannot be compared. Go on with "
+            f"{wanted.identity[:19]}...: embeddings of two models cannot be compared. Continue with "
             f"--model {known.model!r}, or choose another folder"
         )
-    for what, option in (("dtype", "--dtype"), ("rows", "--texts and --captions"), ("exact", "--exact")):
-        before, now = getattr(known, what), getattr(wanted, what)
+    for field, option in (("dtype", "--dtype"), ("rows", "--texts and --captions"), ("exact", "--exact")):
+        before, now = getattr(known, field), getattr(wanted, field)
         if before != now:
             raise DataError(
-                f"{folder} was begun with {what} {before!r}, and now it is {now!r}: give {option} as "
+                f"{folder} was begun with {field} {before!r}, and now it is {now!r}: give {option} as "
                 "before, or choose another folder"
             )
 
 
 def _in_order(folder: Path, known: Manifest, units: Sequence[Unit]) -> list[Unit]:
-    """Units by the number they had, new ones behind."""
-    found = {unit.fingerprint: unit for unit in units}
-    gone = [number for number, fingerprint in enumerate(known.units) if fingerprint not in found]
+    """The units in the order of the manifest, followed by new ones.
+
+    E.g. parts 0 and 1 hold units A and B, and the sources now give B, C, A: the result is A, B, C.
+    """
+    by_fingerprint = {unit.fingerprint: unit for unit in units}
+    gone = [number for number, fingerprint in enumerate(known.units) if fingerprint not in by_fingerprint]
     if gone:
         raise DataError(
             f"{folder} was begun with other sources: {len(gone):,} of its {len(known.units):,} units of work "
-            f"(the first is part {gone[0]}) have changed or are gone. Give the same sources and --unit-rows "
-            "to go on; to embed what there is now choose another folder, or keep a collection that changes "
-            "with  diptych index"
+            f"(the first is part {gone[0]}) have changed or are missing. Give the same sources and "
+            "--unit-rows to continue; to embed the present sources choose another folder, or use "
+            "diptych index for a collection that changes"
         )
     before = set(known.units)
-    return [found[one] for one in known.units] + [one for one in units if one.fingerprint not in before]
+    ordered = [by_fingerprint[fingerprint] for fingerprint in known.units]
+    return ordered + [unit for unit in units if unit.fingerprint not in before]
 
 
-def _done(folder: Path, work: Work, *, retry: bool) -> bool:
+def _is_done(folder: Path, work: Work, *, retry: bool) -> bool:
     number, unit = work
     record = read_record(folder, number)
     if record is None or record.unit != unit.fingerprint:
@@ -264,10 +268,10 @@ def _done(folder: Path, work: Work, *, retry: bool) -> bool:
     return not (retry and record.failures)
 
 
-def _here(encoder: Encoder) -> Runner:
+def _local_runner(encoder: Encoder) -> Runner:
     def run(job: Job, work: Sequence[Work], progress: Progress) -> Iterator[PartRecord]:
-        for one in work:
-            yield job.do(encoder, one, progress)
+        for task in work:
+            yield job.run(encoder, task, progress)
 
     return run
 
@@ -282,26 +286,31 @@ def _finish(
     alone: bool,
 ) -> EmbeddingSummary:
     fingerprints = [unit.fingerprint for unit in units]
-    records = [one for one in read_records(folder) if fingerprints[one.part : one.part + 1] == [one.unit]]
-    there = {record.part for record in records}
-    left = [number for number, _ in work if number not in there]
-    failures = [one for record in records for one in record.failures]
-    failures += [one for result in results if result.part not in there for one in result.failures]
+    # A slice, so that a record of a part beyond the units compares unequal.
+    records = [
+        record
+        for record in read_records(folder)
+        if fingerprints[record.part : record.part + 1] == [record.unit]
+    ]
+    finished = {record.part for record in records}
+    left = [number for number, _ in work if number not in finished]
+    failures = [failure for record in records for failure in record.failures]
+    failures += [failure for result in results if result.part not in finished for failure in result.failures]
     if failures or (folder / FAILURES).exists():
         write_bytes(folder / FAILURES, _table(failures), mark=mark())
-    if alone and len(there) == len(units):
+    if alone and len(finished) == len(units):
         sweep(folder)
     outcome = EmbeddingSummary(
         rows=sum(record.rows for record in records),
         parts=len(records),
         embedded=sum(result.rows for result in results),
-        before=before,
-        left=len(left),
+        parts_before=before,
+        units_left=len(left),
         failures=tuple(failures),
     )
     if alone and not outcome.rows:
         first = f" The first: {failures[0][0]}: {failures[0][1]}" if failures else ""
-        raise InputError(f"nothing was embedded: {len(failures):,} items failed.{first}")
+        raise InputError(f"nothing was embedded: {counted(len(failures), 'item')} failed.{first}")
     return outcome
 
 
@@ -311,8 +320,3 @@ def _table(failures: Sequence[Failure]) -> bytes:
     writer.writerow(("key", "reason"))
     writer.writerows(failures)
     return text.getvalue().encode("utf-8", "backslashreplace")
-
-
-@contextlib.contextmanager
-def _silent(what: str, total: int | None) -> Iterator[Progress]:
-    yield lambda count: None

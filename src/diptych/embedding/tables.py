@@ -1,7 +1,7 @@
-"""Rows of tables and of lists of texts, read from any of them on: CSV, TSV, Parquet, one text a line.
+"""Tables (CSV, TSV, Parquet) and lists of texts (one per line), read in chunks.
 
-A table is cut into chunks in one pass that keeps a place in the file for each, so that whoever reads a chunk
-begins there and not at the top. What a row means is `items`'s business.
+One pass splits a table into chunks and notes the byte offset of each, so that a chunk is read without reading
+the rows before it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from diptych.files.text_files import table_head, text_lines
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 LIST_SUFFIX = ".txt"
-LINE = "text"  # what the only column of a list of texts is called
+LINE = "text"  # name of the only column of a list of texts
 _SEPARATORS = ("\t", ",", ";", "|")
-_LONGEST_CELL = min(2**24, sys.maxsize)  # characters; csv refuses more than 131,072 unless told
+_LONGEST_CELL = min(2**24, sys.maxsize)  # characters; the default limit of csv is 131,072
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of a table: the first one's number and its place in bytes (unused in Parquet)."""
+    """Consecutive rows of a table: first row, its byte offset (unused in Parquet), number of rows."""
 
     first: int
     offset: int
@@ -36,29 +36,29 @@ class Chunk:
 
 
 def columns_of(path: Path) -> list[str]:
-    """The names of a table's columns.
+    """Read the column names of a table.
 
     Raises
     ------
     DataError
-        No table that can be read.
+        Not a readable table.
     """
     if path.suffix.lower() == LIST_SUFFIX:
         return [LINE]
     if path.suffix.lower() == ".parquet":
         with open_parquet(path, "embeddings") as file:
             return list(file.schema_arrow.names)
-    with _told(path), path.open("rb") as file:
+    with _translate_errors(path), path.open("rb") as file:
         return _header(path, text_lines(file, path))[0]
 
 
 def chunks(path: Path, rows: int) -> Iterator[Chunk]:
-    """A table cut into chunks of so many rows, the last one shorter.
+    """Split a table into chunks of `rows` rows; the last one may be shorter.
 
     Raises
     ------
     DataError
-        No table that can be read.
+        Not a readable table.
     """
     if path.suffix.lower() == ".parquet":
         with open_parquet(path, "embeddings") as file:
@@ -67,18 +67,18 @@ def chunks(path: Path, rows: int) -> Iterator[Chunk]:
             yield Chunk(first, 0, min(rows, total - first))
         return
     first, offset, total = 0, 0, 0
-    for place, _ in _places(path):
+    for position, _ in _rows_with_offsets(path):
         if total and total % rows == 0:
             yield Chunk(first, offset, rows)
         if total % rows == 0:
-            first, offset = total, place
+            first, offset = total, position
         total += 1
     if total:
         yield Chunk(first, offset, total - first)
 
 
 def read_chunk(path: Path, columns: Sequence[str], chunk: Chunk) -> Iterator[tuple[Any, ...]]:
-    """The cells of these columns, row by row.
+    """Iterate over the rows of a chunk as tuples of cells of the given columns.
 
     Raises
     ------
@@ -89,22 +89,22 @@ def read_chunk(path: Path, columns: Sequence[str], chunk: Chunk) -> Iterator[tup
         yield from _parquet_rows(path, columns, chunk)
         return
     if path.suffix.lower() == LIST_SUFFIX:
-        places = [0] * len(columns)
+        indices = [0] * len(columns)
     else:
         known = columns_of(path)
-        places = [known.index(name) for name in columns]
-    for number, (_, cells) in enumerate(_places(path, chunk.offset)):
+        indices = [known.index(name) for name in columns]
+    for number, (_, cells) in enumerate(_rows_with_offsets(path, chunk.offset)):
         if number == chunk.rows:
             return
-        yield tuple(cells[place] if place < len(cells) else "" for place in places)
+        yield tuple(cells[index] if index < len(cells) else "" for index in indices)
 
 
-def _places(path: Path, offset: int = 0) -> Iterator[tuple[int, list[str]]]:
-    """(offset in bytes, cells) of every row, from a row's offset on."""
+def _rows_with_offsets(path: Path, offset: int = 0) -> Iterator[tuple[int, list[str]]]:
+    """Yield (byte offset, cells) of every row, beginning at the offset of a row."""
     csv.field_size_limit(_LONGEST_CELL)
-    with _told(path), path.open("rb") as file:
-        listed = path.suffix.lower() == LIST_SUFFIX
-        _, separator, start = ([], "", 0) if listed else _header(path, text_lines(file, path))
+    with _translate_errors(path), path.open("rb") as file:
+        is_list = path.suffix.lower() == LIST_SUFFIX
+        _, separator, start = ([], "", 0) if is_list else _header(path, text_lines(file, path))
         file.seek(offset or start)
         consumed = file.tell()
 
@@ -112,34 +112,37 @@ def _places(path: Path, offset: int = 0) -> Iterator[tuple[int, list[str]]]:
             nonlocal consumed
             for line, size in text_lines(file, path):
                 consumed += size
-                # A NUL makes csv give up on the whole file; it is no part of a text.
+                # csv raises an error for a NUL character.
                 yield line.replace("\0", "")
 
-        place = consumed
-        rows = ([line] for line in lines()) if listed else csv.reader(lines(), delimiter=separator)
+        # csv.reader takes as many lines as a quoted cell spans, so after each row `consumed` is the offset of
+        # the next one.
+        position = consumed
+        rows = ([line] for line in lines()) if is_list else csv.reader(lines(), delimiter=separator)
         for cells in rows:
             if cells:
-                yield place, cells
-            place = consumed
+                yield position, cells
+            position = consumed
 
 
 def _header(path: Path, lines: Iterator[tuple[str, int]]) -> tuple[list[str], str, int]:
-    """The columns, their separator, and how many bytes the header takes."""
+    """Column names, separator, and the number of bytes of the header."""
     text, separator, consumed = table_head(lines)
     separator = separator or ("\t" if path.suffix.lower() == ".tsv" else max(_SEPARATORS, key=text.count))
     return next(csv.reader([text], delimiter=separator), []), separator, consumed
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What the system and csv say of a table, as an error of this package."""
+def _translate_errors(path: Path) -> Iterator[None]:
+    """Translate errors of the system and of csv into DataError."""
     try:
         yield
     except (OSError, csv.Error) as error:
-        raise DataError(f"{path} is not a table that can be read: {error}") from error
+        raise DataError(f"{path} is not a readable table: {error}") from error
 
 
 def _parquet_rows(path: Path, columns: Sequence[str], chunk: Chunk) -> Iterator[tuple[Any, ...]]:
+    # E.g. row groups of 100 rows and a chunk of rows 150..349: groups 1, 2 and 3, skipping the first 50 rows.
     with open_parquet(path, "embeddings") as file:
         groups, start, skip = list[int](), 0, 0
         for number in range(file.metadata.num_row_groups):

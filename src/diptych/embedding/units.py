@@ -1,8 +1,7 @@
-"""What there is to embed, cut into units of work: an archive, some files, some rows of a table.
+"""Split sources into units of work: an archive, some files, or some rows of a table.
 
-A unit is small enough to be done again when its worker dies, and says what it holds so that a later run can
-tell whether it is still the same. It opens no picture. Reading one is `items`'s business, embedding it
-`encoding`'s.
+A unit is small enough to be repeated if its worker dies, and its fingerprint tells a later run whether its
+content is still the same. No image is opened here.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from diptych.media import find_images, is_archive, list_archive
 
 Modality = Literal["pictures", "texts"]
 UNIT_ROWS = 10_000
-MOST_COUNTED = 100  # archives whose pictures are counted beforehand
-# Names of columns that are looked for, best first.
-PICTURE_COLUMNS = (
+MOST_COUNTED = 100  # with more archives their images are not counted beforehand
+# Column names that are recognised, in order of preference.
+IMAGE_COLUMNS = (
     "image_path",
     "filepath",
     "file_path",
@@ -41,40 +40,40 @@ TEXT_COLUMNS = ("caption", "text", "title", "sentence", "captions", "txt", "desc
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of work.
+    """A unit of work.
 
     Attributes
     ----------
     kind : {"files", "archive", "table"}
-    place : str
-        The archive or table, a path or an address; of files the first.
+    location : str
+        Path or URL of the archive or table; the first of several files.
     names : tuple of str
-        The files.
+        Paths of the files.
     first, offset, rows : int
-        Which rows of a table, see `tables.Chunk`; `rows` of files and archives is their number, for
-        telling how much there is; 0 where it would take long to find out.
-    picture, text : str
-        The table's columns, "" for none.
+        Rows of a table, see `tables.Chunk`. For files and archives `rows` is the number of images, used for
+        progress; 0 if counting would take long.
+    image_column, text_column : str
+        Columns of the table, "" for none.
     fingerprint : str
-        Changes when files, sizes, times or rows do.
+        Changes if files, sizes, times or rows change.
     """
 
     kind: Literal["files", "archive", "table"]
-    place: str
+    location: str
     names: tuple[str, ...] = ()
     first: int = 0
     offset: int = 0
     rows: int = 0
-    picture: str = ""
-    text: str = ""
+    image_column: str = ""
+    text_column: str = ""
     fingerprint: str = ""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of tables to read; "" leaves it to their names."""
+    """Columns of tables to read; "" chooses them by their names."""
 
-    picture: str = ""
+    image: str = ""
     text: str = ""
 
 
@@ -85,18 +84,18 @@ def plan_units(
     columns: Columns = Columns(),
     unit_rows: int = UNIT_ROWS,
 ) -> tuple[Modality, list[Unit]]:
-    """Cut what these sources name into units, the same ones in the same order every time.
+    """Split sources into units of work, deterministically.
 
     Parameters
     ----------
     sources : sequence of str or Path
-        Pictures, folders of pictures or of archives, archives (brace ranges, globs and addresses too), tables
-        (CSV, TSV, Parquet), and text files with one text a line.
+        Images, folders of images or of archives, archives (also brace ranges, globs and URLs), tables (CSV,
+        TSV, Parquet), and text files with one text per line.
     modality : {"pictures", "texts"}, optional
-        By default what the sources hold, which has to be one of the two.
+        By default inferred from the sources, which must be of one modality.
     columns : Columns
     unit_rows : int
-        Files or rows of a unit. An archive is one unit.
+        Maximum number of files or table rows of a unit. An archive is one unit.
 
     Returns
     -------
@@ -106,34 +105,34 @@ def plan_units(
     Raises
     ------
     InputError
-        Nothing to embed, or pictures and texts at once.
+        Nothing to embed, or both images and texts.
     DataError, ImageError
-        A source is not there, or a table cannot be read.
+        A source does not exist, or a table cannot be read.
     """
     if unit_rows < 1:
         raise InputError(f"unit_rows is {unit_rows}: expected 1 or more")
     files: list[Path] = []
     archives: list[str] = []
     tables: list[Path] = []
-    for place in _places(sources):
-        if is_remote(place):
-            archives.append(_remote(place))
-        elif Path(place).is_dir():
-            pictures, inside = _in_folder(Path(place))
-            files += pictures
+    for location in _locations(sources):
+        if is_remote(location):
+            archives.append(_remote_archive(location))
+        elif Path(location).is_dir():
+            images, inside = _in_folder(Path(location))
+            files += images
             archives += inside
-        elif is_archive(place):
-            archives.append(place)
-        elif Path(place).suffix.lower() in {*TABLE_SUFFIXES, LIST_SUFFIX}:
-            tables.append(Path(place))
+        elif is_archive(location):
+            archives.append(location)
+        elif Path(location).suffix.lower() in {*TABLE_SUFFIXES, LIST_SUFFIX}:
+            tables.append(Path(location))
         else:
-            files.append(Path(place))
-    kind, read = _modality(modality, bool(files or archives), tables, columns)
-    once = list(dict.fromkeys(os.path.abspath(file) for file in files))  # noqa: PTH100 - keeps links
-    units = [_files(once[start : start + unit_rows]) for start in range(0, len(once), unit_rows)]
+            files.append(Path(location))
+    kind, table_columns = _modality(modality, bool(files or archives), tables, columns)
+    unique = list(dict.fromkeys(os.path.abspath(file) for file in files))  # noqa: PTH100 - keeps links
+    units = [_file_unit(unique[start : start + unit_rows]) for start in range(0, len(unique), unit_rows)]
     shards = list(dict.fromkeys(archives))
-    units += [_archive(place, count=len(shards) <= MOST_COUNTED) for place in shards]
-    units += [unit for path, found in read for unit in _table(path, found, unit_rows)]
+    units += [_archive_unit(location, count=len(shards) <= MOST_COUNTED) for location in shards]
+    units += [unit for path, chosen in table_columns for unit in _table_units(path, chosen, unit_rows)]
     if not units:
         raise InputError(
             f"nothing to embed in {', '.join(map(str, sources)) or 'an empty list'}: expected pictures, "
@@ -142,31 +141,31 @@ def plan_units(
     return kind, units
 
 
-def _places(sources: Sequence[str | Path]) -> Iterator[str]:
+def _locations(sources: Sequence[str | Path]) -> Iterator[str]:
     for source in sources:
         path = Path(source).expanduser()
         if path.exists():
             yield str(path)
             continue
         try:
-            found = find_locations(str(source))
+            matches = find_locations(str(source))
         except DataError as error:
             raise DataError(
                 f"{error}; folders, pictures and lists of texts (.txt) may be named too"
             ) from None
-        yield from found
+        yield from matches
 
 
-def _remote(place: str) -> str:
-    if not is_archive(place):
+def _remote_archive(location: str) -> str:
+    if not is_archive(location):
         raise InputError(
-            f"{place}: of addresses only archives are read: expected one that ends in .tar or .zip"
+            f"{location}: only archives are read from URLs: expected one that ends in .tar or .zip"
         )
-    return place
+    return location
 
 
 def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
-    """Pictures at any depth, and archives that lie in the folder itself."""
+    """Images at any depth, and archives directly in the folder."""
     try:
         shards = [str(path) for path in folder.iterdir() if is_archive(path) and path.is_file()]
     except OSError as error:
@@ -175,45 +174,45 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def _modality(
-    wanted: Modality | None, pictures: bool, tables: Sequence[Path], columns: Columns
+    wanted: Modality | None, has_images: bool, tables: Sequence[Path], columns: Columns
 ) -> tuple[Modality, list[tuple[Path, Columns]]]:
-    """Pictures or texts, and the columns to read of each table."""
-    read = [(path, _columns(path, wanted, columns)) for path in tables]
-    kinds: set[Modality] = {"pictures"} if pictures else set()
-    for _, found in read:
-        kinds.add("pictures" if found.picture else "texts")
+    """Determine the modality, and the columns to read of each table."""
+    table_columns = [(path, _choose_columns(path, wanted, columns)) for path in tables]
+    kinds: set[Modality] = {"pictures"} if has_images else set()
+    for _, chosen in table_columns:
+        kinds.add("pictures" if chosen.image else "texts")
     if wanted is not None and kinds - {wanted}:
         other = "pictures" if wanted == "texts" else "texts"
         raise InputError(
-            f"{wanted} were asked for, and among the sources are {other}: leave those out, or name the "
+            f"{wanted} were asked for, but the sources also hold {other}: leave those out, or name the "
             "column of each table"
         )
     if len(kinds) > 1:
         raise InputError(
-            "the sources hold pictures and texts: embed them into two folders, or say --texts to take the "
+            "the sources hold pictures and texts: embed them into two folders, or give --texts to embed the "
             "texts of tables that have both"
         )
     kind: Modality = wanted or ("texts" if "texts" in kinds else "pictures")
-    return kind, read
+    return kind, table_columns
 
 
-def _columns(path: Path, wanted: Modality | None, asked: Columns) -> Columns:
+def _choose_columns(path: Path, wanted: Modality | None, requested: Columns) -> Columns:
     known = columns_of(path)
     if path.suffix.lower() == LIST_SUFFIX:
-        return Columns(picture=LINE) if wanted == "pictures" else Columns(text=LINE)
-    for name in (asked.picture, asked.text):
+        return Columns(image=LINE) if wanted == "pictures" else Columns(text=LINE)
+    for name in (requested.image, requested.text):
         if name and name not in known:
             raise DataError(f"{path} has no column {name!r}: its columns are {', '.join(map(repr, known))}")
-    picture = asked.picture or ("" if asked.text and not wanted else _first(PICTURE_COLUMNS, known))
-    text = asked.text or _first(TEXT_COLUMNS, [name for name in known if name != picture])
+    image = requested.image or ("" if requested.text and not wanted else _first(IMAGE_COLUMNS, known))
+    text = requested.text or _first(TEXT_COLUMNS, [name for name in known if name != image])
     if wanted == "texts":
-        picture = ""
-    if (wanted == "pictures" and not picture) or not (picture or text):
+        image = ""
+    if (wanted == "pictures" and not image) or not (image or text):
         raise DataError(
             f"{path} has no column that is known to hold {wanted or 'pictures or texts'}: its columns are "
             f"{', '.join(map(repr, known)) or 'none'}. Name one: --image-column or --caption-column"
         )
-    return Columns(picture, text)
+    return Columns(image, text)
 
 
 def _first(names: Iterable[str], known: Sequence[str]) -> str:
@@ -221,49 +220,49 @@ def _first(names: Iterable[str], known: Sequence[str]) -> str:
     return next((lower[name] for name in names if name in lower), "")
 
 
-def _files(names: Sequence[str]) -> Unit:
+def _file_unit(names: Sequence[str]) -> Unit:
     unit = Unit("files", names[0], names=tuple(names), rows=len(names))
     return replace(unit, fingerprint=_digest(*((name, *_state(name)) for name in names)))
 
 
-def _archive(place: str, *, count: bool) -> Unit:
-    place = place if is_remote(place) else os.path.abspath(place)  # noqa: PTH100
-    state = () if is_remote(place) else _state(place)
+def _archive_unit(location: str, *, count: bool) -> Unit:
+    location = location if is_remote(location) else os.path.abspath(location)  # noqa: PTH100
+    state = () if is_remote(location) else _state(location)
     rows = 0
-    if count and place.lower().endswith((".tar", ".zip", ".cbz")) and not is_remote(place):
-        with contextlib.suppress(ImageError):  # whoever reads it will say what is wrong
-            rows = len(list_archive(place))
-    return Unit("archive", place, rows=rows, fingerprint=_digest((place, *state)))
+    if count and location.lower().endswith((".tar", ".zip", ".cbz")) and not is_remote(location):
+        with contextlib.suppress(ImageError):  # reported when the archive is read
+            rows = len(list_archive(location))
+    return Unit("archive", location, rows=rows, fingerprint=_digest((location, *state)))
 
 
-def _table(path: Path, columns: Columns, unit_rows: int) -> Iterator[Unit]:
-    place = os.path.abspath(path)  # noqa: PTH100
-    state = _state(place)
+def _table_units(path: Path, columns: Columns, unit_rows: int) -> Iterator[Unit]:
+    location = os.path.abspath(path)  # noqa: PTH100
+    state = _state(location)
     for chunk in chunks(path, unit_rows):
-        digest = _digest((place, *state), (chunk.first, chunk.rows), (columns.picture, columns.text))
+        digest = _digest((location, *state), (chunk.first, chunk.rows), (columns.image, columns.text))
         yield Unit(
             "table",
-            place,
+            location,
             first=chunk.first,
             offset=chunk.offset,
             rows=chunk.rows,
-            picture=columns.picture,
-            text=columns.text,
+            image_column=columns.image,
+            text_column=columns.text,
             fingerprint=digest,
         )
 
 
 def _state(name: str) -> tuple[int, int]:
-    """Size and time of a file; zeros for one that is not there, which will be told when it is read."""
+    """Size and modification time of a file; zeros if it does not exist, which is reported when it is read."""
     try:
-        found = os.stat(name)  # noqa: PTH116 - a million of them
+        status = os.stat(name)  # noqa: PTH116 - faster than Path.stat for a million files
     except (OSError, ValueError):
         return (0, 0)
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def _digest(*parts: tuple[object, ...]) -> str:
-    told = hashlib.sha256()
+    fingerprint = hashlib.sha256()
     for part in parts:
-        told.update(repr(part).encode("utf-8", "surrogateescape"))
-    return told.hexdigest()[:16]
+        fingerprint.update(repr(part).encode("utf-8", "surrogateescape"))
+    return fingerprint.hexdigest()[:16]

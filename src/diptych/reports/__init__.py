@@ -1,9 +1,8 @@
-"""What a measurement shows: tables, plots and plain statements, on one page and as files (no torch).
+"""Reports of measurements: text, tables and plots as an HTML page and as JSON, CSV, SVG and PNG files.
 
-Files of this room: `plots` (curves, bars, heat maps as SVG and PNG), `scatter` (points with intervals, on
-logit-scaled axes where asked), `gallery` (captioned pictures), `report` (what a report is made of, and its
-JSON and CSV), `page` (the same as one self-contained HTML page). What the figures mean is the business of
-`diptych.evaluation` and `diptych.audits`; printing in a terminal is the command line's.
+`report` defines reports, sections and tables and saves them, `page` renders a self-contained HTML page,
+`plots` draws curves, bars and heat maps, `scatter` points with intervals, optionally on logit-scaled axes,
+and `gallery` captioned images.
 """
 
 from __future__ import annotations

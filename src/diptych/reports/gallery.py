@@ -1,7 +1,4 @@
-"""Pictures in a grid with a caption below each, as one plot among the others of a report.
-
-Which pictures, and what is said of them, is the caller's.
-"""
+"""A grid of captioned images, used like a plot in a report."""
 
 from __future__ import annotations
 
@@ -16,17 +13,17 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_TILE = 128  # pixels a picture gets at most: a sheet is looked at, not measured
-_LETTERS = 24  # of a line of a caption
+_TILE = 128  # pixels of the longer side of an image
+_LETTERS = 24  # per line of a caption
 
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """Captioned pictures, row by row.
+    """Captioned images, row by row.
 
     Attributes
     ----------
-    pictures : sequence of (caption, picture)
+    images : sequence of (caption, image)
     columns : int
     title : str
 
@@ -37,29 +34,31 @@ class Gallery:
     (7.5, 3.3)
     """
 
-    pictures: Sequence[tuple[str, Image]]
+    images: Sequence[tuple[str, Image]]
     columns: int = 5
     title: str = ""
 
     @property
     def size(self) -> tuple[float, float]:
-        """Width and height, inches."""
-        wide = max(1, min(self.columns, len(self.pictures)))
-        return 1.5 * wide, round((1.0 + self._room) * 1.36 * ceil(len(self.pictures) / wide), 1)
+        """Width and height in inches."""
+        columns_used = max(1, min(self.columns, len(self.images)))
+        return 1.5 * columns_used, round(
+            (1.0 + self._caption_height) * 1.36 * ceil(len(self.images) / columns_used), 1
+        )
 
     @property
-    def _room(self) -> float:
-        """What captions take below a picture, in pictures."""
-        lines = max((len(_lines(caption)) for caption, _ in self.pictures), default=0)
+    def _caption_height(self) -> float:
+        """Space for captions below an image, relative to the image's height."""
+        lines = max((len(_lines(caption)) for caption, _ in self.images), default=0)
         return 0.1 + 0.115 * lines
 
     def draw(self, axes: Any) -> None:
         """Draw on matplotlib's axes."""
-        wide = max(1, min(self.columns, len(self.pictures)))
-        step = 1.0 + self._room
-        for number, (caption, picture) in enumerate(self.pictures):
-            left, top = (number % wide) * 1.1, -(number // wide) * step
-            tile = picture.convert("RGB")
+        columns_used = max(1, min(self.columns, len(self.images)))
+        step = 1.0 + self._caption_height
+        for number, (caption, image) in enumerate(self.images):
+            left, top = (number % columns_used) * 1.1, -(number // columns_used) * step
+            tile = image.convert("RGB")
             tile.thumbnail((_TILE, _TILE))
             width, height = tile.width / max(tile.size), tile.height / max(tile.size)
             axes.imshow(np.asarray(tile), extent=(left, left + width, top - height, top), aspect="equal")
@@ -67,9 +66,9 @@ class Gallery:
                 (left, left + width, left + width, left, left),
                 (top, top, top - height, top - height, top),
             )
-            axes.plot(*corners, color="0.7", linewidth=0.5)  # where a white picture ends
+            axes.plot(*corners, color="0.7", linewidth=0.5)  # a frame, for images with white borders
             axes.text(left, top - 1.04, "\n".join(_lines(caption)), fontsize=6.5, va="top")
-        axes.set(xlim=(-0.02, wide * 1.1), ylim=(-ceil(len(self.pictures) / wide) * step, 0.02))
+        axes.set(xlim=(-0.02, columns_used * 1.1), ylim=(-ceil(len(self.images) / columns_used) * step, 0.02))
         axes.set_title(self.title)
         axes.axis("off")
 

@@ -1,6 +1,6 @@
-"""One self-contained HTML page: headings, statements, sortable tables, plots inside, facts at the foot.
+"""Render a self-contained HTML page: headings, paragraphs, sortable tables, embedded plots and a footer.
 
-Takes plain texts and SVG drawn by `plots.py`; everything else is escaped. The layout is `data/page.html`.
+All texts are escaped; only the SVG drawn by `plots` is inserted as it is. The layout is `data/page.html`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from string import Template
 
-LONG = 100  # rows beyond which a table scrolls in a box of its own, and what follows stays within reach
+LONG = 100  # a table of more rows scrolls in a box of its own
 
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table: its cells as texts, and the text each is sorted by."""
+    """A table: its cells as text, and the sort key of each cell."""
 
     name: str
     columns: Sequence[str]
@@ -36,45 +36,46 @@ class PagePlot:
 
 @dataclass(frozen=True)
 class PageSection:
-    """What stands under one heading."""
+    """A heading with its paragraphs, tables and plots."""
 
     title: str
     text: Sequence[str]
     tables: Sequence[PageTable]
-    pictures: Sequence[PagePlot]
+    plots: Sequence[PagePlot]
 
 
 @dataclass(frozen=True)
 class PageFooter:
-    """What stands at the foot, and the files beside the page."""
+    """Names and values shown at the bottom, and the files saved beside the page."""
 
     values: Mapping[str, str]
     files: Sequence[str]
 
 
 def render(title: str, parts: Sequence[PageSection], facts: PageFooter) -> str:
-    """The page as text."""
+    """Render the page as HTML text."""
     layout = (files("diptych.reports") / "data" / "page.html").read_text("utf-8")
     links = "\n".join(
         f'<a href="#part-{number}">{html.escape(part.title)}</a>' for number, part in enumerate(parts)
     )
-    told = dict(facts.values) | {"Files beside this page": ", ".join(facts.files)}
-    foot = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in told.items() if v)
-    body = "\n".join(_part(number, part) for number, part in enumerate(parts))
+    entries = dict(facts.values) | {"Files beside this page": ", ".join(facts.files)}
+    foot = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in entries.items() if v)
+    body = "\n".join(_render_section(number, part) for number, part in enumerate(parts))
     return Template(layout).substitute(
         title=html.escape(title), links=links if len(parts) > 1 else "", parts=body, facts=foot
     )
 
 
-def _part(number: int, part: PageSection) -> str:
-    paragraphs = "".join(f"<p>{html.escape(text)}</p>\n" for text in part.text)
-    tables = f'<div class="tables">{"".join(map(_table, part.tables))}</div>\n' if part.tables else ""
-    pictures = "".join(map(_picture, part.pictures))
-    head = f'<h2 id="part-{number}">{html.escape(part.title)}</h2>'
-    return f"<section>\n{head}\n{paragraphs}{tables}{pictures}</section>"
+def _render_section(number: int, section: PageSection) -> str:
+    paragraphs = "".join(f"<p>{html.escape(text)}</p>\n" for text in section.text)
+    tables = "".join(map(_render_table, section.tables))
+    tables = f'<div class="tables">{tables}</div>\n' if tables else ""
+    plots = "".join(map(_render_plot, section.plots))
+    heading = f'<h2 id="part-{number}">{html.escape(section.title)}</h2>'
+    return f"<section>\n{heading}\n{paragraphs}{tables}{plots}</section>"
 
 
-def _table(table: PageTable) -> str:
+def _render_table(table: PageTable) -> str:
     numbers = [
         bool(table.keys) and all(_is_number(row[i]) for row in table.keys) for i in range(len(table.columns))
     ]
@@ -106,9 +107,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _picture(picture: PagePlot) -> str:
-    """The SVG element alone, its names made its own: two drawings on one page would share clip paths."""
-    own = re.sub(
-        r'(\bid="|url\(#|href="#)', rf"\g<1>{picture.name}-", picture.svg[picture.svg.index("<svg") :]
-    )
-    return f"<figure>{own}</figure>\n"
+def _render_plot(plot: PagePlot) -> str:
+    """The SVG element with unique ids: several drawings on one page would otherwise share clip paths."""
+    element = plot.svg[plot.svg.index("<svg") :]
+    unique = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{plot.name}-", element)
+    return f"<figure>{unique}</figure>\n"

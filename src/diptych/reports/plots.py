@@ -1,7 +1,6 @@
-"""Plots: what is to be shown as data, drawn as one SVG for pages and one PNG for everything else.
+"""Plots as data, drawn with matplotlib (without a display) and saved as SVG and PNG.
 
-A plot is a small dataclass that knows how to draw itself on matplotlib's axes, without a screen. What its
-numbers mean, and the same numbers as JSON, are the caller's.
+A plot is a small dataclass with a method that draws it on matplotlib axes.
 """
 
 from __future__ import annotations
@@ -15,37 +14,37 @@ from typing import Any, Protocol
 from diptych.extras import require
 from diptych.files.disk import write_atomically
 
-# Okabe and Ito's colours, told apart by nearly every eye; darker ones first.
+# Colours of Okabe and Ito, distinguishable with most kinds of colour blindness; darker ones first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vP*"
 
 
 class Plot(Protocol):
-    """Something that can be drawn."""
+    """A plot that can be drawn and saved."""
 
     def draw(self, axes: Any) -> None:
-        """Draw on matplotlib's axes."""
+        """Draw on matplotlib axes."""
         ...
 
     @property
     def size(self) -> tuple[float, float]:
-        """Width and height, inches."""
+        """Width and height in inches."""
         ...
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Points in the order they are joined.
+    """Points connected by a line in the given order.
 
     Attributes
     ----------
     x, y : sequences of K numbers
     low, high : sequences of K numbers
-        A band around the curve, such as the least and most of several seeds; none if empty.
+        Limits of a band around the curve, such as the minimum and maximum of several seeds; no band if empty.
     labels : sequence of str
         Written at the points; none if empty.
     dashed : bool
-        For what is only there to compare with.
+        For reference curves.
     """
 
     x: Sequence[float]
@@ -64,13 +63,13 @@ class Curves:
     ----------
     curves : mapping of name to Curve
     x, y, title : str
-        What is written at the axes and above.
+        Labels of the axes and title.
     log_x : bool
         A logarithmic axis.
     x_ticks : sequence of numbers
-        Where the axis is labelled; matplotlib's choice if empty.
+        Positions of the ticks; chosen by matplotlib if empty.
     levels : mapping of name to number
-        Horizontal lines, such as chance.
+        Horizontal reference lines, such as chance.
     markers : bool
         Mark the points.
     """
@@ -86,10 +85,10 @@ class Curves:
     size: tuple[float, float] = (7.2, 4.5)
 
     def draw(self, axes: Any) -> None:
-        """Draw on matplotlib's axes."""
+        """Draw on matplotlib axes."""
         for number, (name, curve) in enumerate(self.curves.items()):
-            look = number % len(COLOURS)
-            _draw_curve(axes, name, curve, COLOURS[look], MARKERS[look] * self.markers)
+            style = number % len(COLOURS)
+            _draw_curve(axes, name, curve, COLOURS[style], MARKERS[style] * self.markers)
         _draw_levels(axes, self.levels)
         axes.set(xlabel=self.x, ylabel=self.y, title=self.title)
         if self.log_x:
@@ -102,7 +101,7 @@ class Curves:
 
 @dataclass(frozen=True, kw_only=True)
 class Bars:
-    """Horizontal bars, the first on top, with the interval of each where it has one.
+    """Horizontal bars, the first on top, with an interval on each bar that has one.
 
     Attributes
     ----------
@@ -110,7 +109,7 @@ class Bars:
         `low` and `high` may be None.
     x, title : str
     levels : mapping of name to number
-        Vertical lines, such as chance.
+        Vertical reference lines, such as chance.
     """
 
     values: Mapping[str, tuple[float, float | None, float | None]]
@@ -120,18 +119,18 @@ class Bars:
 
     @property
     def size(self) -> tuple[float, float]:
-        """Width and height, inches: a bar needs its room."""
+        """Width and height in inches; the height grows with the number of bars."""
         return 7.2, max(2.4, 1.2 + 0.28 * len(self.values))
 
     def draw(self, axes: Any) -> None:
-        """Draw on matplotlib's axes."""
-        names, places = list(self.values), range(len(self.values))
-        axes.barh(places, [value for value, _, _ in self.values.values()], color=COLOURS[0], height=0.65)
-        for place, (value, low, high) in enumerate(self.values.values()):
+        """Draw on matplotlib axes."""
+        names, positions = list(self.values), range(len(self.values))
+        axes.barh(positions, [value for value, _, _ in self.values.values()], color=COLOURS[0], height=0.65)
+        for position, (value, low, high) in enumerate(self.values.values()):
             if low is not None and high is not None:
-                reach = [[max(value - low, 0)], [max(high - value, 0)]]
-                axes.errorbar(value, place, xerr=reach, color="0.2", capsize=2, linewidth=1)
-        axes.set_yticks(places, names)
+                errors = [[max(value - low, 0)], [max(high - value, 0)]]
+                axes.errorbar(value, position, xerr=errors, color="0.2", capsize=2, linewidth=1)
+        axes.set_yticks(positions, names)
         axes.invert_yaxis()
         _draw_levels(axes, self.levels, across=True)
         axes.set(xlabel=self.x, title=self.title)
@@ -148,18 +147,18 @@ class Bars:
 
 @dataclass(frozen=True, kw_only=True)
 class Heatmap:
-    """A table of numbers as colours, with the numbers written in.
+    """A table of numbers as colours, with the numbers in the cells.
 
     Attributes
     ----------
     rows, columns : sequence of str
     values : sequence of sequences of float
-        A row each; NaN stays empty.
+        One sequence per row; the cell of a NaN has no number.
     x, y, title : str
     form : str
-        How a number is written, as for `format`.
+        Format of a number, as for `format`.
     low, high : float
-        Of the colours.
+        Range of the colours.
     """
 
     rows: Sequence[str]
@@ -174,11 +173,11 @@ class Heatmap:
 
     @property
     def size(self) -> tuple[float, float]:
-        """Width and height, inches."""
+        """Width and height in inches."""
         return max(4.0, 1.8 + 0.52 * len(self.columns)), max(2.6, 1.6 + 0.32 * len(self.rows))
 
     def draw(self, axes: Any) -> None:
-        """Draw on matplotlib's axes."""
+        """Draw on matplotlib axes."""
         axes.imshow(self.values, cmap="Blues", vmin=self.low, vmax=self.high, aspect="auto")
         axes.set_xticks(range(len(self.columns)), self.columns, rotation=35, ha="right")
         axes.set_yticks(range(len(self.rows)), self.rows)
@@ -186,9 +185,9 @@ class Heatmap:
         for y, row in enumerate(self.values):
             for x, value in enumerate(row):
                 if value == value:  # not NaN
-                    told = format(value, self.form)
+                    text = format(value, self.form)
                     colour = "white" if value > half else "black"
-                    axes.text(x, y, told, ha="center", va="center", fontsize=7, color=colour)
+                    axes.text(x, y, text, ha="center", va="center", fontsize=7, color=colour)
         axes.set(xlabel=self.x, ylabel=self.y, title=self.title)
 
 
@@ -198,7 +197,7 @@ def save_plot(path: str | Path, plot: Plot) -> list[Path]:
     Parameters
     ----------
     path : path
-        Without its ending.
+        Without a suffix.
     plot : Plot
 
     Returns
@@ -228,10 +227,10 @@ def save_plot(path: str | Path, plot: Plot) -> list[Path]:
 
 
 def _rendered(plot: Plot) -> tuple[bytes, bytes]:
-    """SVG and PNG of a plot. The same plot gives the same bytes, so that a repository sees no change."""
+    """Render a plot as SVG and PNG, reproducibly: the same plot gives the same bytes."""
     figure_module = require("matplotlib.figure", extra="plots", purpose="draw plots")
     matplotlib = require("matplotlib", extra="plots", purpose="draw plots")
-    found = []
+    images = []
     with matplotlib.rc_context({"svg.hashsalt": "diptych", "svg.fonttype": "none"}):
         figure = figure_module.Figure(figsize=plot.size, layout="constrained")
         axes = figure.subplots()
@@ -242,18 +241,18 @@ def _rendered(plot: Plot) -> tuple[bytes, bytes]:
         for kind, facts in (("svg", {"Date": None}), ("png", {"Software": None})):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, dpi=150, metadata=facts)
-            found.append(buffer.getvalue())
-    return found[0], found[1]
+            images.append(buffer.getvalue())
+    return images[0], images[1]
 
 
 def _draw_curve(axes: Any, name: str, curve: Curve, colour: str, marker: str) -> None:
     line = "none" if len(curve.x) == 1 else "--" if curve.dashed else "-"
-    look = {"linestyle": line, "marker": marker or None, "markersize": 4}
-    axes.plot(curve.x, curve.y, color=colour, label=name, **look)
+    style = {"linestyle": line, "marker": marker or None, "markersize": 4}
+    axes.plot(curve.x, curve.y, color=colour, label=name, **style)
     if len(curve.low):
         axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
-    for label, place in zip(curve.labels, zip(curve.x, curve.y, strict=True), strict=False):
-        axes.annotate(label, place, xytext=(5, 5), textcoords="offset points", fontsize=8, color=colour)
+    for label, point in zip(curve.labels, zip(curve.x, curve.y, strict=True), strict=False):
+        axes.annotate(label, point, xytext=(5, 5), textcoords="offset points", fontsize=8, color=colour)
 
 
 def _draw_levels(axes: Any, levels: Mapping[str, float], *, across: bool = False) -> None:

@@ -1,7 +1,4 @@
-"""What a report is made of: sections with statements, tables and plots; saved as a page, JSON, CSV and plots.
-
-The page is `page.py`'s. Nothing here measures anything.
-"""
+"""Reports: sections with text, tables and plots, saved as an HTML page, JSON, CSV and plot files."""
 
 from __future__ import annotations
 
@@ -21,16 +18,16 @@ from diptych.reports.plots import Plot, save_plot
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 percent interval and the number of cases it was counted on.
+    """A figure with its 95 % confidence interval and the number of cases.
 
     Attributes
     ----------
     value : float
     low, high : float or None
-        None where there is no interval.
+        None without an interval.
     n : int or None
     effective : float or None
-        How many independent cases these are worth; None where that is not known.
+        Effective sample size; None if unknown.
 
     Examples
     --------
@@ -61,9 +58,9 @@ class Table:
     ----------
     columns : sequence of str
     rows : sequence of sequences of Cell
-        None stays empty: not counted, or too few to count.
+        None is an empty cell: not measured, or too few cases.
     caption : str
-        What stands below it: what was counted, and how.
+        Shown below the table: what was measured, and how.
     """
 
     columns: Sequence[str]
@@ -71,7 +68,7 @@ class Table:
     caption: str = ""
 
     def texts(self) -> list[list[str]]:
-        """The cells as people read them.
+        """The cells as formatted text.
 
         Examples
         --------
@@ -104,15 +101,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report under one heading.
+    """A section of a report.
 
     Attributes
     ----------
     title : str
     text : sequence of str
-        Plain statements, a paragraph each.
+        Paragraphs.
     tables : mapping of name to Table
-        Saved in a file of that name, which may hold anything: `Report.save` makes it fit for a file.
+        Saved in a file of this name; `Report.save` turns any text into a valid file name.
     plots : mapping of name to Plot
     """
 
@@ -122,12 +119,12 @@ class Section:
     plots: Mapping[str, Plot] = field(default_factory=dict)
 
     def within(self, name: str) -> Section:
-        """The same as a part of something that is called so: in its heading, and before its files' names.
+        """The same section as a part of something named: the name is added to the title and to file names.
 
         Examples
         --------
-        >>> one = Section("Shifts", tables={"shifts": Table([], [])}).within("pacs, robustness")
-        >>> one.title, list(one.tables)
+        >>> section = Section("Shifts", tables={"shifts": Table([], [])}).within("pacs, robustness")
+        >>> section.title, list(section.tables)
         ('pacs, robustness: shifts', ['pacs-robustness-shifts'])
         """
         stem = file_stem(name.lower())
@@ -141,21 +138,21 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """What a measurement shows.
+    """A report of measurements.
 
     Attributes
     ----------
     title : str
     sections : sequence of Section
     values : mapping
-        The figures as plain values: what `report.json` holds and `--json` prints.
+        The figures as plain values, written to `report.json` and printed by `--json`.
     facts : mapping of str to str
-        What stands at the foot: the command, fingerprints of model and data, versions.
+        Shown in the footer: the command, fingerprints of model and data, versions.
 
     Raises
     ------
     ValueError
-        Two tables, or two plots, would be written to one file.
+        Two tables, or two plots, have the same file name.
 
     Examples
     --------
@@ -184,32 +181,32 @@ class Report:
         return {name: table for section in self.sections for name, table in section.tables.items()}
 
     def to_json(self) -> str:
-        """The values with the facts, as JSON text; what is not finite becomes null."""
-        told_all = _plain({"title": self.title, **self.values, "facts": dict(self.facts)})
-        return json.dumps(told_all, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        """The values and facts as JSON text; numbers that are not finite become null."""
+        plain = _plain({"title": self.title, **self.values, "facts": dict(self.facts)})
+        return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write `index.html`, `report.json`, a CSV per table, an SVG and a PNG per plot; each whole or not.
+        """Write `index.html`, `report.json`, a CSV per table, an SVG and a PNG per plot, each atomically.
 
-        Names of tables and plots may come from data: their files are called by `file_stems`, so that all lie
-        in the folder and no two are one. Without matplotlib the page says that it has no plots, and why.
+        Names of tables and plots may come from data; `file_stems` makes them valid and unique file names in
+        the folder. Without matplotlib the page says that the plots are missing, and why.
 
         Raises
         ------
         SaveError
-            No space, no permission.
+            The device is full or not writable.
         """
         home = Path(folder)
         files, parts = [home / "index.html", home / "report.json"], []
         plots = [name for section in self.sections for name in section.plots]
         stems = dict(zip(plots, file_stems(plots), strict=True))
         for section in self.sections:
-            pictures, missing = self._draw(home, section, stems, files)
+            page_plots, missing = self._save_plots(home, section, stems, files)
             tables = [
                 PageTable(name, t.columns, t.texts(), _keys(t), t.caption)
                 for name, t in section.tables.items()
             ]
-            parts.append(PageSection(section.title, [*section.text, *missing], tables, pictures))
+            parts.append(PageSection(section.title, [*section.text, *missing], tables, page_plots))
         for stem, table in zip(file_stems(self.tables), self.tables.values(), strict=True):
             files.append(home / f"{stem}.csv")
             write_bytes(files[-1], table.to_csv().encode("utf-8", errors="backslashreplace"))
@@ -219,23 +216,23 @@ class Report:
         return files
 
     @staticmethod
-    def _draw(
+    def _save_plots(
         home: Path, section: Section, stems: Mapping[str, str], files: list[Path]
     ) -> tuple[list[PagePlot], list[str]]:
-        """The plots of a section, written; or one sentence on what is missing."""
-        pictures: list[PagePlot] = []
+        """Save the plots of a section; without matplotlib, return a paragraph that says so."""
+        page_plots: list[PagePlot] = []
         for name, plot in section.plots.items():
             try:
                 svg, png = save_plot(home / stems[name], plot)
             except MissingExtraError as error:
-                return pictures, [f"No plots here: {error}."]
+                return page_plots, [f"No plots here: {error}."]
             files += [svg, png]
-            pictures.append(PagePlot(stems[name], svg.read_text("utf-8")))
-        return pictures, []
+            page_plots.append(PagePlot(stems[name], svg.read_text("utf-8")))
+        return page_plots, []
 
 
 def format_cell(cell: Cell) -> str:
-    """A cell as people read it.
+    """Format a cell for people.
 
     Examples
     --------
@@ -250,7 +247,7 @@ def format_cell(cell: Cell) -> str:
 
 
 def _keys(table: Table) -> list[list[str]]:
-    """By what each cell is sorted."""
+    """Sort keys of the cells."""
 
     def key(cell: Cell) -> str:
         value = cell.value if isinstance(cell, Estimate) else cell
@@ -266,7 +263,7 @@ def _values(cell: Cell, spread: bool) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Plain values all the way down."""
+    """Convert a value, and everything nested in it, to types that JSON has."""
     if isinstance(value, Estimate):
         return _plain(asdict(value))
     if isinstance(value, Mapping):
@@ -274,7 +271,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str | bool | int) or value is None:
         return value
     if isinstance(value, float):
-        return value if abs(value) < float("inf") else None  # NaN is smaller than nothing
-    if hasattr(value, "tolist"):  # NumPy's arrays and numbers
+        return value if abs(value) < float("inf") else None  # False for NaN too
+    if hasattr(value, "tolist"):  # NumPy arrays and numbers
         return _plain(value.tolist())
     return [_plain(inner) for inner in value]

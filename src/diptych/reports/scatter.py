@@ -1,6 +1,6 @@
-"""A plot of points with intervals, named or not, and lines between them; on logit-scaled axes where asked.
+"""A scatter plot of points with intervals, and lines, optionally on logit-scaled axes.
 
-A plot as those of `plots.py`. An axis of logits pulls apart what lies near 0 and 1, where accuracies crowd.
+A logit scale spreads values close to 0 and 1, where many accuracies lie.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from diptych.reports.plots import COLOURS, MARKERS, Curve
 
 _TICKS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
-_EDGE = 1e-4  # a logit axis has no 0 and no 1
+_EDGE = 1e-4  # values are clipped to 1e-4 ... 1 - 1e-4: the logits of 0 and 1 are infinite
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Mark:
     x, y : float
     x_interval, y_interval : (low, high) or None
     label : str
-        Written beside it; nothing if empty.
+        Written beside the point; nothing if empty.
     """
 
     x: float
@@ -40,13 +40,13 @@ class Scatter:
 
     Attributes
     ----------
-    marks : mapping of group's name to marks
-        A colour and a shape for each group.
+    marks : mapping of group name to marks
+        Each group has a colour and a marker shape.
     lines : mapping of name to Curve
-        Drawn below the points; with a band where they have one.
+        Drawn below the points, with their bands.
     x, y, title : str
     logit : bool
-        Both axes; everything must lie between 0 and 1.
+        Scale both axes by logits; all values must be between 0 and 1.
     """
 
     marks: Mapping[str, Sequence[Mark]]
@@ -58,13 +58,13 @@ class Scatter:
     size: tuple[float, float] = (6.4, 6.0)
 
     def draw(self, axes: Any) -> None:
-        """Draw on matplotlib's axes."""
+        """Draw on matplotlib axes."""
         for number, (name, line) in enumerate(self.lines.items()):
             grey = ("0.35", "0.6")[number % 2]
-            x, y = self._inside(line.x), self._inside(line.y)
+            x, y = self._clip(line.x), self._clip(line.y)
             axes.plot(x, y, color=grey, linestyle="--" if line.dashed else "-", label=name, linewidth=1.2)
             if len(line.low):
-                low, high = self._inside(line.low), self._inside(line.high)
+                low, high = self._clip(line.low), self._clip(line.high)
                 axes.fill_between(x, low, high, color=grey, alpha=0.2, linewidth=0)
         for number, (name, marks) in enumerate(self.marks.items()):
             self._draw_group(axes, name, marks, number)
@@ -76,12 +76,12 @@ class Scatter:
     def _draw_group(self, axes: Any, name: str, marks: Sequence[Mark], number: int) -> None:
         colour, shape = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         for first, mark in enumerate(marks):
-            x, y = self._inside([mark.x])[0], self._inside([mark.y])[0]
+            x, y = self._clip([mark.x])[0], self._clip([mark.y])[0]
             axes.errorbar(
                 x,
                 y,
-                xerr=self._reach(x, mark.x_interval),
-                yerr=self._reach(y, mark.y_interval),
+                xerr=self._errors(x, mark.x_interval),
+                yerr=self._errors(y, mark.y_interval),
                 color=colour,
                 marker=shape,
                 markersize=6,
@@ -94,23 +94,23 @@ class Scatter:
                     mark.label, (x, y), xytext=(6, -10), textcoords="offset points", fontsize=8, color=colour
                 )
 
-    def _reach(self, value: float, interval: tuple[float, float] | None) -> list[list[float]] | None:
+    def _errors(self, value: float, interval: tuple[float, float] | None) -> list[list[float]] | None:
         if interval is None:
             return None
-        low, high = self._inside(interval)
+        low, high = self._clip(interval)
         return [[max(value - low, 0)], [max(high - value, 0)]]
 
-    def _inside(self, values: Sequence[float]) -> list[float]:
-        """On a logit axis kept off its ends, elsewhere as they are."""
+    def _clip(self, values: Sequence[float]) -> list[float]:
+        """Clip values away from 0 and 1 for logit axes; unchanged for linear axes."""
         return [min(max(float(v), _EDGE), 1 - _EDGE) if self.logit else float(v) for v in values]
 
     def _scale(self, axes: Any) -> None:
-        """Logit axes over what there is to see, with ticks in plain shares."""
-        every = [mark for marks in self.marks.values() for mark in marks]
-        xs = [value for mark in every for value in (mark.x, *(mark.x_interval or ()))]
-        ys = [value for mark in every for value in (mark.y, *(mark.y_interval or ()))]
+        """Set logit axes that cover all points, with ticks labelled by plain fractions."""
+        all_marks = [mark for marks in self.marks.values() for mark in marks]
+        xs = [value for mark in all_marks for value in (mark.x, *(mark.x_interval or ()))]
+        ys = [value for mark in all_marks for value in (mark.y, *(mark.y_interval or ()))]
         for axis, values in (("x", xs), ("y", ys)):
-            low, high = _around(self._inside(values))
+            low, high = _axis_limits(self._clip(values))
             ticks = [tick for tick in _TICKS if low <= tick <= high]
             getattr(axes, f"set_{axis}scale")("logit")
             getattr(axes, f"set_{axis}lim")(low, high)
@@ -118,12 +118,12 @@ class Scatter:
             getattr(axes, f"set_{axis}ticks")([], minor=True)
 
 
-def _around(values: Sequence[float]) -> tuple[float, float]:
-    """Limits a little outside of the values, the odds of the ends a third smaller and larger.
+def _axis_limits(values: Sequence[float]) -> tuple[float, float]:
+    """Axis limits slightly outside the values: the odds of the ends divided and multiplied by 1.5.
 
     Examples
     --------
-    >>> [round(end, 3) for end in _around([0.4, 0.8])]
+    >>> [round(end, 3) for end in _axis_limits([0.4, 0.8])]
     [0.308, 0.857]
     """
     low, high = min(values, default=0.1), max(values, default=0.9)

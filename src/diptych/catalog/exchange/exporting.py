@@ -104,7 +104,13 @@ def export_vectors(
         )
         records = [
             write_part(
-                to, manifest, number, _UNIT, rows=rows, columns=("part", "row", *COLUMNS), pictures=vectors
+                to,
+                manifest,
+                number,
+                _UNIT,
+                rows=rows,
+                columns=("part", "row", *COLUMNS),
+                image_embeddings=vectors,
             )
             for number, (vectors, rows) in enumerate(counted(part_rows))
         ]

@@ -171,14 +171,14 @@ def _parts(source: Path, column: str) -> Iterator[EmbeddingPart]:
 
 def _fitting(part: EmbeddingPart, source: Path, encoder: Encoder) -> FloatArray:
     """The vectors of a part's pictures, if they can be this encoder's."""
-    if part.pictures is None:
+    if part.image_embeddings is None:
         raise CatalogError(f"{source} holds vectors of texts: a catalogue is one of pictures")
-    if part.pictures.shape[1] != encoder.dim:
+    if part.image_embeddings.shape[1] != encoder.dim:
         raise CatalogError(
-            f"{source} holds vectors of {part.pictures.shape[1]} numbers, the model makes {encoder.dim}: "
-            "they are another model's. Name the right one with --model"
+            f"{source} holds vectors of {part.image_embeddings.shape[1]} numbers, the model makes "
+            f"{encoder.dim}: they are another model's. Name the right one with --model"
         )
-    return part.pictures
+    return part.image_embeddings
 
 
 def _unit(rows: FloatArray) -> FloatArray:
@@ -249,8 +249,8 @@ def _cosines(encoder: Encoder, source: Path, base: Path, column: str, limits: Li
         places = sample_of(part.metadata.to_pylist())
         rows = part.metadata.take(places).to_pylist()
         found = _of_pictures(encoder, list(_ones(rows, _unit(vectors[places]), base)), limits)
-        if not found and part.texts is not None and part.texts.shape[1] == encoder.dim:
-            found = _of_texts(encoder, rows, _unit(part.texts[places]))
+        if not found and part.text_embeddings is not None and part.text_embeddings.shape[1] == encoder.dim:
+            found = _of_texts(encoder, rows, _unit(part.text_embeddings[places]))
         if found:
             return found
     return []

@@ -159,7 +159,7 @@ def embed(
         columns=Columns(image_column, caption_column),
         unit_rows=unit_rows,
         settings=EmbeddingSettings(exact, captions, dtype, counts[1] or 32, counts[0]),
-        share=_share(share),
+        shard=_share(share),
         retry=retry,
         runner=None if ray is None else _cluster(ray, workers, name, machine),
         stage=functools.partial(_stage, quiet=quiet),
@@ -194,8 +194,8 @@ def _tell(outcome: EmbeddingSummary, folder: Path, seconds: float, *, json: bool
             "rows": outcome.rows,
             "parts": outcome.parts,
             "embedded": outcome.embedded,
-            "parts_before": outcome.before,
-            "units_left": outcome.left,
+            "parts_before": outcome.parts_before,
+            "units_left": outcome.units_left,
             "failed": [{"key": key, "reason": reason} for key, reason in outcome.failures],
             "seconds": round(seconds, 3),
         }
@@ -210,5 +210,5 @@ def _tell(outcome: EmbeddingSummary, folder: Path, seconds: float, *, json: bool
         complain(
             "failed", f"{len(outcome.failures):,} items, listed in {folder / 'failures.csv'}: {first}{more}"
         )
-    if outcome.failures or outcome.left:
+    if outcome.failures or outcome.units_left:
         raise typer.Exit(1)
