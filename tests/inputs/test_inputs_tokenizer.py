@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from diptych.errors import InputError, TextError, WeightsError
 from diptych.inputs import LongTextWarning, TokenizerConfig, counted_long_texts, load_tokenizer
-from diptych.inputs.cleaning import mend
+from diptych.inputs.cleaning import fix_text
 
 SMALL = TokenizerConfig(vocab_size=1024, context_length=16)
 ASCII = st.text(st.characters(max_codepoint=127), max_size=40)
@@ -156,17 +156,17 @@ def test_a_smaller_vocabulary_uses_the_first_merges(text: str) -> None:
 @given(st.one_of(ASCII, MIXED, st.text(max_size=20)))
 def test_the_short_way_around_ftfy_changes_nothing(text: str) -> None:
     # Line ends may stay as they are: they are white space one way or the other.
-    assert mend(text).split() == html.unescape(html.unescape(ftfy.fix_text(text))).split()
+    assert fix_text(text).split() == html.unescape(html.unescape(ftfy.fix_text(text))).split()
 
 
 @example("ŒÀ")  # in lower case it looks like a mangled psi
 @given(st.text(st.characters(max_codepoint=0x2FF, categories=("L", "N", "P", "Zs")), max_size=30))
 def test_decoded_text_has_the_same_ids(text: str) -> None:
     tokenizer = load_tokenizer(TokenizerConfig(context_length=4096))
-    text = mend(text)
+    text = fix_text(text)
     decoded = tokenizer.decode(tokenizer.encode([text])[0])
     assert re.sub(r"\s", "", decoded) == re.sub(r"\s", "", text.lower())
-    if mend(decoded) == decoded:  # lower case may look like mojibake where capitals did not
+    if fix_text(decoded) == decoded:  # lower case may look like mojibake where capitals did not
         assert tokenizer.decode(tokenizer([decoded])[0].tolist()) == decoded
 
 

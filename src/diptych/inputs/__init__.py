@@ -1,17 +1,16 @@
-"""What the two encoders read: texts as token ids, pictures as normalised arrays. No torch.
+"""Inputs of the two encoders: texts as token ids, images as normalised arrays. No torch.
 
-Files of this room: `config` (what a tokenizer and a preprocessing are, as data), `cleaning` (texts before
-they are cut into tokens), `vocabulary` (the two token tables), `tokenizer` (the public face of the three),
-`long_texts` (what is said of texts that do not fit), `languages` and `stop_words` (what is said of texts in a
-language the model does not know), `flores` (language codes that NLLB's tokenizer reads) and `preprocess` (the
-evaluation transform). Decoding pictures is left to `diptych.media`, training augmentation to
-`diptych.training.data`.
+`config` describes tokenizers and preprocessing, `cleaning` cleans texts, `vocabulary` holds the token tables
+and `tokenizer` combines the three. `long_texts` handles texts over the context length, `languages` (with
+`stop_words`) warns about languages that a model does not know, `flores` maps language codes for NLLB's
+tokenizer, and `preprocess` is the evaluation transform. Decoding is in `diptych.media`, training augmentation
+in `diptych.training.data`.
 """
 
 from __future__ import annotations
 
 from diptych.inputs.config import CLIP_MEAN, CLIP_STD, PreprocessConfig, TokenizerConfig
-from diptych.inputs.languages import first_not_understood, not_understood
+from diptych.inputs.languages import first_language_mismatch, language_mismatch
 from diptych.inputs.long_texts import LongTexts, LongTextWarning, OnLong, counted_long_texts
 from diptych.inputs.preprocess import preprocess, preprocess_batch, processors
 from diptych.inputs.tokenizer import Tokenizer, load_tokenizer
@@ -24,8 +23,8 @@ __all__ = [
     "LongTexts",
     "OnLong",
     "counted_long_texts",
-    "not_understood",
-    "first_not_understood",
+    "language_mismatch",
+    "first_language_mismatch",
     "PreprocessConfig",
     "preprocess",
     "preprocess_batch",

@@ -1,4 +1,4 @@
-"""Texts made plain before they are cut into tokens: mojibake mended, HTML unescaped, case, punctuation.
+"""Text cleaning before tokenization: mojibake, HTML entities, case, punctuation, white space.
 
 The steps and their order are those of CLIP's released tokenizer (https://github.com/openai/CLIP,
 clip/simple_tokenizer.py) and of open_clip's `clean` options; token ids depend on every one of them.
@@ -13,43 +13,43 @@ from collections.abc import Callable
 
 from diptych.inputs.config import Clean
 
-# What ftfy or html.unescape could change in an ASCII text: an ampersand (entities) or a control character
-# other than tab and line ends (it unifies those, but they are white space before and after). Everything else
-# ftfy does begins with a character above 127.
+# ftfy and html.unescape change an ASCII text only if it has an ampersand (entities) or a control character
+# other than tab and line ends (ftfy unifies line ends, but they are white space before and after). All other
+# repairs of ftfy need a character above 127.
 _MAY_CHANGE = re.compile(r"[^\t\n\f\r -%'-~]").search
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def mend(text: str) -> str:
-    """`ftfy.fix_text`, then HTML entities unescaped twice; the same string at once where neither could act.
+def fix_text(text: str) -> str:
+    """Apply `ftfy.fix_text` and unescape HTML entities twice; skipped if neither could change the text.
 
     Examples
     --------
-    >>> mend("schÃ¶n &amp;amp; gut")
+    >>> fix_text("schÃ¶n &amp;amp; gut")
     'schön & gut'
     """
     if _MAY_CHANGE(text) is None:
         return text
-    import ftfy  # imported on first need: most texts are ASCII
+    import ftfy  # imported on first use: most texts are ASCII
 
     return html.unescape(html.unescape(ftfy.fix_text(text)))
 
 
 def _lower(text: str) -> str:
-    return " ".join(mend(text).split()).lower()
+    return " ".join(fix_text(text).split()).lower()
 
 
 def _canonicalize(text: str) -> str:
-    # An underscore parts words; other punctuation leaves nothing behind (big_vision, prompt_engineering.py).
-    return " ".join(mend(text).replace("_", " ").translate(_NO_PUNCTUATION).lower().split())
+    # An underscore becomes a space, other punctuation is deleted (big_vision, prompt_engineering.py).
+    return " ".join(fix_text(text).replace("_", " ").translate(_NO_PUNCTUATION).lower().split())
 
 
 def _whitespace(text: str) -> str:
-    return " ".join(mend(text).split())
+    return " ".join(fix_text(text).split())
 
 
 def _none(text: str) -> str:
-    # A lone surrogate (half of a pair, from broken JSON) cannot be written as UTF-8 at all.
+    # A lone surrogate (half of a pair, from broken JSON) cannot be encoded as UTF-8.
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

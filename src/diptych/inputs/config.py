@@ -1,7 +1,7 @@
-"""What a tokenizer and a preprocessing are, as frozen dataclasses that go to JSON and back.
+"""Configuration of tokenizer and preprocessing: frozen dataclasses that can be stored as JSON.
 
-They belong to a model as its weights do: `diptych.weights` stores them beside the architecture, and the
-identity of a model covers them. Nothing here computes.
+They are part of a model: `diptych.weights` stores them with the architecture, and the identity of a model
+includes them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Clean = Literal["lower", "canonicalize", "whitespace", "none"]
 Interpolation = Literal["bicubic", "bilinear"]
 Resize = Literal["shortest", "squash", "longest"]
 
-# Mean and deviation of CLIP's own training pictures (https://github.com/openai/CLIP, clip/clip.py).
+# Mean and standard deviation of CLIP's training images (https://github.com/openai/CLIP, clip/clip.py).
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-BYTE_TOKENS = 512  # every byte, inside a word and at its end
+BYTE_TOKENS = 512  # every byte, once inside a word and once at its end
 CLIP_VOCAB_SIZE = 49408  # 512 byte tokens, 48,894 merges, start and end
 
 _T = TypeVar("_T")
@@ -30,10 +30,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
-    """Which token table, and how texts are cleaned, cut and padded.
+    """Token table of a model, and how texts are cleaned, truncated and padded.
 
-    `clean` takes open_clip's words: "lower" (CLIP), "canonicalize" (SigLIP: lower case, no punctuation),
-    "whitespace" (most other files); "none" hands the text over as it is.
+    The values of `clean` are those of open_clip: "lower" (CLIP), "canonicalize" (SigLIP: lower case, no
+    punctuation), "whitespace" (most other models); "none" leaves the text as it is.
 
     Examples
     --------
@@ -46,25 +46,25 @@ class TokenizerConfig:
 context_length, file, kind, language, pad_id, strip_sep_token, vocab_size
     """
 
-    kind: Kind = "clip"  # "clip": the table inside the package; "file": a tokenizer.json
-    vocab_size: int = CLIP_VOCAB_SIZE  # "clip": fewer keeps the first merges of the table
-    context_length: int = 77  # tokens of a text, start and end included
-    pad_id: int = 0  # fills a row after the end
-    file: str | None = None  # "file": its name inside the model's folder; None: tokenizer.json
+    kind: Kind = "clip"  # "clip": CLIP's table, part of the package; "file": a tokenizer.json
+    vocab_size: int = CLIP_VOCAB_SIZE  # "clip": a smaller value keeps the first merges of the table
+    context_length: int = 77  # maximum number of tokens of a text, start and end included
+    pad_id: int = 0  # fills the row after the end token
+    file: str | None = None  # "file": its name in the model's folder; None: tokenizer.json
     clean: Clean = "lower"
-    strip_sep_token: bool = False  # "file": leave out the id that the file puts after a text (CLIPA)
-    language: str | None = None  # "file": a token in place of the one before a text: NLLB's "deu_Latn"
+    strip_sep_token: bool = False  # "file": drop the id that the file's template appends to a text (CLIPA)
+    language: str | None = None  # "file": replaces the token before a text, such as NLLB's "deu_Latn"
 
     @property
     def merges(self) -> int:
-        """How many merges of the CLIP table are used."""
+        """Number of merges of the CLIP table that are used."""
         return self.vocab_size - BYTE_TOKENS - 2
 
     def __post_init__(self) -> None:
-        _one_of(self, "kind", Kind)
-        _one_of(self, "clean", Clean)
-        for name, least in (("vocab_size", 1), ("context_length", 2), ("pad_id", 0)):
-            _whole(self, name, least)
+        _check_choice(self, "kind", Kind)
+        _check_choice(self, "clean", Clean)
+        for name, minimum in (("vocab_size", 1), ("context_length", 2), ("pad_id", 0)):
+            _check_integer(self, name, minimum)
         if self.language is not None and (self.kind == "clip" or not isinstance(self.language, str)):
             raise InputError(f"language is {self.language!r}: expected a token of a tokenizer of kind 'file'")
         if self.file is not None and self.kind == "clip":
@@ -82,15 +82,15 @@ context_length, file, kind, language, pad_id, strip_sep_token, vocab_size
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         values = dataclasses.asdict(self)
-        if not self.strip_sep_token:  # left out: versions without the field read the file
+        if not self.strip_sep_token:  # omitted, so that older versions can read the file
             del values["strip_sep_token"]
-        if self.language is None:  # left out, so that older versions read the files
+        if self.language is None:  # omitted, so that older versions can read the file
             del values["language"]
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TokenizerConfig:
-        """Inverse of `to_dict`; InputError names a key or value that does not fit."""
+        """Inverse of `to_dict`; InputError names an unknown key or invalid value."""
         return _build(cls, values)
 
 
@@ -104,23 +104,23 @@ class PreprocessConfig:
     64
     """
 
-    size: int = 224  # side of the square the model sees, pixels
+    size: int = 224  # side of the model's square input in pixels
     mean: tuple[float, float, float] = CLIP_MEAN  # of red, green, blue, on a scale of 0 to 1
     std: tuple[float, float, float] = CLIP_STD
     interpolation: Interpolation = "bicubic"
-    # "shortest": shorter side to size, then crop; "squash": both sides to size; "longest": longer side to
-    # size, then a border.
+    # "shortest": resize the shorter side to size, then crop; "squash": resize both sides to size; "longest":
+    # resize the longer side to size, then pad.
     resize: Resize = "shortest"
-    fill_color: int = 0  # "longest": level of the border's three channels, 0 to 255
+    fill_color: int = 0  # "longest": value of the padding in all three channels, 0 to 255
 
     def __post_init__(self) -> None:
-        _whole(self, "size", 1)
-        _one_of(self, "interpolation", Interpolation)
-        _one_of(self, "resize", Resize)
-        # JSON has lists only; a tuple keeps the config hashable and equal to its copy.
-        object.__setattr__(self, "mean", _three(self, "mean"))
-        object.__setattr__(self, "std", _three(self, "std"))
-        _whole(self, "fill_color", 0)
+        _check_integer(self, "size", 1)
+        _check_choice(self, "interpolation", Interpolation)
+        _check_choice(self, "resize", Resize)
+        # JSON has only lists; tuples keep the config hashable and equal to its copy.
+        object.__setattr__(self, "mean", _three_floats(self, "mean"))
+        object.__setattr__(self, "std", _three_floats(self, "std"))
+        _check_integer(self, "fill_color", 0)
         if self.fill_color > 255:
             raise InputError(f"PreprocessConfig.fill_color must be at most 255, got {self.fill_color}")
         if min(self.std) <= 0:
@@ -129,13 +129,13 @@ class PreprocessConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         values = dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
-        if not self.fill_color:  # left out, so that older versions read the files
+        if not self.fill_color:  # omitted, so that older versions can read the file
             del values["fill_color"]
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PreprocessConfig:
-        """Inverse of `to_dict`; InputError names a key or value that does not fit."""
+        """Inverse of `to_dict`; InputError names an unknown key or invalid value."""
         return _build(cls, values)
 
 
@@ -147,20 +147,20 @@ def _build(kind: type[_T], values: Mapping[str, Any]) -> _T:
     return kind(**values)
 
 
-def _one_of(config: Any, name: str, kind: Any) -> None:
+def _check_choice(config: Any, name: str, kind: Any) -> None:
     value, valid = getattr(config, name), get_args(kind)
     if value not in valid:
         raise InputError(f"{type(config).__name__}.{name} is {value!r}; expected one of: {', '.join(valid)}")
 
 
-def _whole(config: Any, name: str, least: int) -> None:
+def _check_integer(config: Any, name: str, minimum: int) -> None:
     value = getattr(config, name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         kind = type(config).__name__
-        raise InputError(f"{kind}.{name} must be a whole number of at least {least}, got {value!r}")
+        raise InputError(f"{kind}.{name} must be a whole number of at least {minimum}, got {value!r}")
 
 
-def _three(config: Any, name: str) -> tuple[float, ...]:
+def _three_floats(config: Any, name: str) -> tuple[float, ...]:
     value = getattr(config, name)
     try:
         numbers = tuple(float(number) for number in value)

@@ -1,7 +1,7 @@
-"""Language codes as people give them, and the FLORES-200 codes that NLLB's tokenizer has tokens for.
+"""Mapping of common language codes to the FLORES-200 codes used by NLLB's tokenizer.
 
 FLORES-200: NLLB Team 2022, arXiv 2207.04672, table 1. Only languages with a two-letter code (ISO 639-1) are
-listed; any FLORES code can be given as it is.
+listed; any FLORES code is also accepted as it is.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 _CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
-# Norwegian, Chinese, Serbian: what stands without a script or country is the commonest.
+# For languages with several scripts or forms (Norwegian, Chinese, Serbian) the bare code is the commonest.
 _TABLE = """
 af afr_Latn|ar arb_Arab|az azj_Latn|be bel_Cyrl|bg bul_Cyrl|bn ben_Beng|bs bos_Latn|ca cat_Latn|cs ces_Latn
 cy cym_Latn|da dan_Latn|de deu_Latn|el ell_Grek|en eng_Latn|eo epo_Latn|es spa_Latn|et est_Latn|eu eus_Latn
@@ -25,7 +25,7 @@ FLORES: dict[str, str] = dict(pair.split() for line in _TABLE.split("\n") for pa
 
 
 def is_flores(token: str | None) -> bool:
-    """Whether a token is spelled as a FLORES-200 code.
+    """Whether a token has the form of a FLORES-200 code.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def is_flores(token: str | None) -> bool:
 
 
 def flores_code(language: str) -> str | None:
-    """The FLORES-200 code of a language as people give it; None where it is not known.
+    """The FLORES-200 code of a language code; None if it is unknown.
 
     Examples
     --------

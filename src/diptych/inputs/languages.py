@@ -1,12 +1,10 @@
-"""Will a model understand the language of a text? Said to the person who typed it, in a sentence, or not at
-all.
+"""Warn about texts in a language that the model does not know.
 
-A model trained on English captions gives a vector for any text and is silent about having understood nothing:
-its byte-pair table spells letters it never saw byte by byte, and words of other languages come out as noise.
-A text shows its language by its script, and in Latin letters by words that English does not have. Judged with
-caution: English, names, single words and texts with little evidence pass without a word. What the languages
-of a model are is stated by its description; where nobody says, CLIP's own table means English and a table of
-a hundred thousand pieces or more means many languages.
+A model trained on English captions returns an embedding for any text, but it is meaningless for other
+languages. The language is detected from the script, and for Latin letters from words that English does not
+have. Detection is cautious: English, names, single words and texts with little evidence cause no warning. The
+languages of a model come from its description; without one, CLIP's own vocabulary means English, and a
+vocabulary of 100,000 tokens or more means many languages.
 """
 
 from __future__ import annotations
@@ -20,13 +18,13 @@ from diptych.inputs.long_texts import counted_long_texts
 from diptych.inputs.stop_words import ENGLISH, NAMES, STOP_WORDS
 from diptych.inputs.tokenizer import Tokenizer
 
-MANY = "mul"  # the code of ISO 639-2 for several languages
-# English tables have 32,000 to 50,000 pieces, multilingual ones 250,000 and more.
+MANY = "mul"  # ISO 639-2 code for multiple languages
+# English vocabularies have 32,000 to 50,000 tokens, multilingual ones 250,000 and more.
 LARGE_TABLE = 100_000
-ENOUGH = 2.0  # weight of the words that make a language
-SAMPLE = 6  # letters that show whether a table has a script
-# First word of a letter's Unicode name -> how the script is called, which languages are written in it, and
-# letters that make a text; Greek letters are also symbols.
+ENOUGH = 2.0  # minimum total weight of stop words to detect a language
+SAMPLE = 6  # letters encoded to test whether a vocabulary covers a script
+# First word of a letter's Unicode name -> name of the script, languages written in it, and the minimum number
+# of letters to detect it (more for Greek, whose letters are also used as symbols).
 _SCRIPTS = {
     "CYRILLIC": ("Cyrillic", "ru uk bg sr mk be kk ky mn tg", 2),
     "GREEK": ("Greek", "el", 4),
@@ -60,17 +58,17 @@ _WAY_OUT = (
 )
 
 
-def not_understood(text: str, tokenizer: Tokenizer, languages: Sequence[str] = ()) -> str | None:
-    """Why a model will not understand a text, in a sentence; None where nothing speaks against it.
+def language_mismatch(text: str, tokenizer: Tokenizer, languages: Sequence[str] = ()) -> str | None:
+    """Explain why a model will not understand the language of a text; None if no mismatch is detected.
 
     Parameters
     ----------
     text : str
-        As the person typed it.
+        As typed by the user.
     tokenizer : Tokenizer
-        The model's.
+        The tokenizer of the model.
     languages : sequence of str
-        Codes of the languages the model was trained on, if its description states them; "mul" for many.
+        Codes of the languages that the model was trained on, if known; "mul" for many.
 
     Returns
     -------
@@ -79,46 +77,46 @@ def not_understood(text: str, tokenizer: Tokenizer, languages: Sequence[str] = (
     Examples
     --------
     >>> from diptych.inputs import load_tokenizer
-    >>> print(not_understood("ein Hund im Schnee", load_tokenizer()))
+    >>> print(language_mismatch("ein Hund im Schnee", load_tokenizer()))
     'ein Hund im Schnee' looks German, and this model reads English: say it in English, or load a \
 multilingual model, such as ViT-B-16-SigLIP2 (webli) or xlm-roberta-base-ViT-B-32 (laion5b_s13b_b90k)
-    >>> not_understood("a dog in Baden-Baden", load_tokenizer()) is None
+    >>> language_mismatch("a dog in Baden-Baden", load_tokenizer()) is None
     True
     """
-    read = tuple(languages) or _languages_of(tokenizer)
-    if MANY in read or not isinstance(text, str):
+    known = tuple(languages) or _languages_of(tokenizer)
+    if MANY in known or not isinstance(text, str):
         return None
     script = script_of(text)
     if script is not None:
-        return _by_script(text, script, tokenizer, read)
-    found = latin_languages(text)
-    if not found or not read or set(found) & set(read):
+        return _script_mismatch(text, script, tokenizer, known)
+    detected = latin_languages(text)
+    if not detected or not known or set(detected) & set(known):
         return None
-    looks = " or ".join(NAMES[code] for code in found[:3])
-    return f"{_shown(text)} looks {looks}, and this model reads {_named(read)}: {_WAY_OUT}"
+    looks = " or ".join(NAMES[code] for code in detected[:3])
+    return f"{_excerpt(text)} looks {looks}, and this model reads {_language_names(known)}: {_WAY_OUT}"
 
 
-def first_not_understood(
+def first_language_mismatch(
     texts: Iterable[str], tokenizer: Tokenizer, languages: Sequence[str] = ()
 ) -> str | None:
-    """The first complaint of `not_understood` over several texts, such as labels.
+    """The first result of `language_mismatch` that is not None for several texts, such as labels.
 
-    Single words say little alone, so at the end they are judged together, too.
+    Single words give little evidence, so finally all texts are tested together.
 
     Examples
     --------
     >>> from diptych.inputs import load_tokenizer
-    >>> print(first_not_understood(["Hund", "Katze", "Pferd"], load_tokenizer())[:33])
+    >>> print(first_language_mismatch(["Hund", "Katze", "Pferd"], load_tokenizer())[:33])
     'Hund, Katze, Pferd' looks German
     """
-    every = list(texts)
-    together = [", ".join(every)] if len(every) > 1 else []
-    said = (not_understood(text, tokenizer, languages) for text in every + together)
-    return next((sentence for sentence in said if sentence is not None), None)
+    candidates = list(texts)
+    joined = [", ".join(candidates)] if len(candidates) > 1 else []
+    messages = (language_mismatch(text, tokenizer, languages) for text in candidates + joined)
+    return next((message for message in messages if message is not None), None)
 
 
 def script_of(text: str) -> str | None:
-    """The script of most letters, by the first word of their Unicode names; None for Latin and what is short.
+    """The script of most letters, by the first word of their Unicode names; None for Latin and short texts.
 
     Examples
     --------
@@ -132,12 +130,12 @@ def script_of(text: str) -> str | None:
         return None
     script = max(foreign, key=lambda name: foreign[name])
     if script == "CJK" and (kana := [name for name in ("HIRAGANA", "KATAKANA") if foreign[name]]):
-        script = kana[0]  # only Japanese mixes the two
+        script = kana[0]  # only Japanese mixes kana and Chinese characters
     return script if total >= _SCRIPTS[script][2] else None
 
 
 def latin_languages(text: str) -> list[str]:
-    """Codes of the languages that a text in Latin letters shows; several where the evidence is equal.
+    """Detect the language of a text in Latin letters; several codes if the evidence is equal, none if weak.
 
     Examples
     --------
@@ -145,7 +143,8 @@ def latin_languages(text: str) -> list[str]:
     (['fr'], [])
     """
     words = _WORD.findall(unicodedata.normalize("NFC", text))
-    # A name has capitals; so have German nouns, and the first word of a sentence.
+    # Capitalised words are ignored as possible names, except the first word, and in German, whose nouns are
+    # capitalised.
     plain = {word.lower() for i, word in enumerate(words) if i == 0 or word.islower()}
     nouns = {word.lower() for word in words if not word.isupper()}
     scores = {
@@ -159,35 +158,36 @@ def latin_languages(text: str) -> list[str]:
 
 
 def _languages_of(tokenizer: Tokenizer) -> tuple[str, ...]:
-    """What the token table alone says; empty where it says nothing."""
+    """Languages inferred from the vocabulary alone; empty if unknown."""
     config = tokenizer.config
     if config.kind == "clip":
         return ("en",)
     return (MANY,) if config.vocab_size >= LARGE_TABLE else ()
 
 
-def _by_script(text: str, script: str, tokenizer: Tokenizer, read: Sequence[str]) -> str | None:
+def _script_mismatch(text: str, script: str, tokenizer: Tokenizer, known: Sequence[str]) -> str | None:
     name, written, _ = _SCRIPTS[script]
-    if set(written.split()) & set(read):
+    if set(written.split()) & set(known):
         return None
     sample = "".join(letter for letter in text if letter.isalpha())[:SAMPLE]
-    with counted_long_texts(silent=True):  # a model of very short texts may cut even these
+    with counted_long_texts(silent=True):  # with a very short context length even the sample may be truncated
         ids = tokenizer.encode(sample)[0]
-    if not read:
-        back = tokenizer.decode(ids)
-        if 2 * sum(letter in back for letter in sample.lower()) >= len(sample):
-            return None  # the table has these letters, and nobody says what the model was trained on
-        why = "its table of tokens lacks the letters"
+    if not known:
+        decoded = tokenizer.decode(ids)
+        if 2 * sum(letter in decoded for letter in sample.lower()) >= len(sample):
+            return None  # the vocabulary has these letters, and the model's languages are unknown
+        reason = "its vocabulary lacks the letters"
     else:
-        ends = sum(end is not None for end in (tokenizer.start_id, tokenizer.end_id))
-        each = (len(ids) - ends) / len(sample)
-        why = f"it reads {_named(read)}, and takes {each:.1f} tokens for each of these letters"
-    return f"{_shown(text)} is in {name}, which this model will not understand ({why}): {_WAY_OUT}"
+        special = sum(end is not None for end in (tokenizer.start_id, tokenizer.end_id))
+        tokens_per_letter = (len(ids) - special) / len(sample)
+        cost = f"takes {tokens_per_letter:.1f} tokens for each of these letters"
+        reason = f"it reads {_language_names(known)}, and {cost}"
+    return f"{_excerpt(text)} is in {name}, which this model will not understand ({reason}): {_WAY_OUT}"
 
 
-def _named(codes: Sequence[str]) -> str:
+def _language_names(codes: Sequence[str]) -> str:
     return ", ".join(NAMES.get(code, code) for code in codes)
 
 
-def _shown(text: str) -> str:
+def _excerpt(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:39] + "…")

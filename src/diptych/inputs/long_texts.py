@@ -1,7 +1,4 @@
-"""Texts longer than a model reads: cut and told of, or refused; told of once, however many calls it took.
-
-What a text is cut to is the tokenizer's business.
-"""
+"""Texts over the context length: truncated with one warning for any number of calls, or refused."""
 
 from __future__ import annotations
 
@@ -18,23 +15,23 @@ OnLong = Literal["cut", "refuse"]
 
 
 class LongTextWarning(UserWarning):
-    """Texts were longer than the model reads and were cut; said once per call, with their number."""
+    """Texts over the context length were truncated; one warning per call, with their number."""
 
 
 @dataclass
 class LongTexts:
-    """What was cut so far: the sum over some calls of a tokenizer.
+    """Counts of truncated texts over several calls of a tokenizer.
 
     Attributes
     ----------
     texts, cut : int
-        Texts seen, and those of them that were cut.
+        Number of all texts, and of those that were truncated.
     limit : int
-        Most tokens of a text, start and end included.
+        Context length in tokens, start and end included.
     first : str
-        The first that was cut, as a message tells of it.
+        Description of the first truncated text, for the message.
     inner : bool
-        Another count was running around this one, has these texts too and will tell of them.
+        Whether this count is nested in another one, which includes these texts and will warn.
     """
 
     texts: int = 0
@@ -44,13 +41,13 @@ class LongTexts:
     inner: bool = False
 
     def add(self, other: LongTexts) -> None:
-        """Count what another one counted."""
+        """Add the counts of another instance."""
         self.first = self.first or other.first
         self.texts, self.cut = self.texts + other.texts, self.cut + other.cut
         self.limit = other.limit or self.limit
 
     def warn(self, stacklevel: int) -> None:
-        """Tell of them, if there are any."""
+        """Warn if texts were truncated."""
         if self.cut and not self.inner:
             warnings.warn(
                 f"{self.cut} of {self.texts} texts are longer than {self.limit} tokens and were cut; "
@@ -65,15 +62,15 @@ _COUNTED: ContextVar[LongTexts | None] = ContextVar("counted", default=None)
 
 @contextmanager
 def counted_long_texts(*, silent: bool = False) -> Iterator[LongTexts]:
-    """Count the texts that tokenizers cut meanwhile, in place of a warning from each call.
+    """Count the texts that tokenizers truncate within this context, instead of a warning by each call.
 
-    The count belongs to this thread (or task) alone. Whoever counts should call `LongTexts.warn` at the end;
-    of counts inside another the outermost one warns.
+    The count is local to this thread (or task). Call `LongTexts.warn` at the end; of nested counts only the
+    outermost one warns.
 
     Parameters
     ----------
     silent : bool
-        Keep this count from those around it: for texts that are not the user's, such as golden ones.
+        Do not add this count to an outer one, for texts that are not the user's.
 
     Examples
     --------
@@ -97,17 +94,17 @@ def counted_long_texts(*, silent: bool = False) -> Iterator[LongTexts]:
 
 
 def report_long(texts: Sequence[str], lengths: Sequence[int], limit: int, on_long: OnLong) -> list[int]:
-    """Refuse, count or warn of the texts over the limit, `lengths` being their tokens.
+    """Refuse, count or warn about texts over the limit; `lengths` are their numbers of tokens.
 
     Returns
     -------
     list of int
-        Which ones they are.
+        Indices of the texts over the limit.
 
     Raises
     ------
     TextError
-        One is too long and `on_long` is "refuse".
+        A text is too long and `on_long` is "refuse".
     """
     long = [i for i, length in enumerate(lengths) if length > limit]
     tally = _COUNTED.get()
@@ -115,18 +112,18 @@ def report_long(texts: Sequence[str], lengths: Sequence[int], limit: int, on_lon
         i = long[0]
         raise TextError(
             f"text {i} has {lengths[i]} tokens, over the limit of {limit} (start and end included): "
-            f"{_shown(texts[i])}. Shorten it, or let it be cut (on_long='cut')"
+            f"{_excerpt(texts[i])}. Shorten it, or let it be cut (on_long='cut')"
         )
     if tally is None and not long:
         return long
     total = LongTexts() if tally is None else tally
     if long and not total.cut:
-        total.first = f"text {total.texts + long[0]} with {lengths[long[0]]}: {_shown(texts[long[0]])}"
+        total.first = f"text {total.texts + long[0]} with {lengths[long[0]]}: {_excerpt(texts[long[0]])}"
     total.texts, total.cut, total.limit = total.texts + len(texts), total.cut + len(long), limit
     if tally is None:
         total.warn(stacklevel=4)  # this function, _encode, encode or __call__, their caller
     return long
 
 
-def _shown(text: str) -> str:
+def _excerpt(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,8 +1,8 @@
-"""A short table of words by which a text in Latin letters shows its language. Judging is `languages`' work.
+"""Words that identify the language of a text in Latin letters, used by `languages`.
 
-For each language the words that nobody writes in English, grammar first and then what queries for pictures
-are made of; and after the bar those that are also particles of names, loan words or half English ("de", "la",
-"van"), which count half. Nothing is listed that is an ordinary English word ("die", "pain", "car", "kind").
+For each language: words that are not used in English, function words first, then common words of image
+queries; after the bar words that also occur in names or as loan words ("de", "la", "van"), which count half.
+Ordinary English words ("die", "pain", "car", "kind") are not listed.
 """
 
 from __future__ import annotations
@@ -83,10 +83,10 @@ _ENGLISH = (
 ENGLISH = frozenset(_ENGLISH.split())
 
 
-def _weighed(words: str) -> dict[str, float]:
+def _word_weights(words: str) -> dict[str, float]:
     strong, _, weak = words.partition("|")
     return {**dict.fromkeys(weak.split(), 0.5), **dict.fromkeys(strong.split(), 1.0)}
 
 
-# Word -> weight, by the language's code.
-STOP_WORDS = {code: _weighed(words) for code, words in _WORDS.items()}
+# Language code -> word -> weight.
+STOP_WORDS = {code: _word_weights(words) for code, words in _WORDS.items()}

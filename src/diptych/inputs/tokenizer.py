@@ -1,8 +1,8 @@
-"""Texts to token ids: cleaned, encoded, cut to the context length with the end token kept, padded.
+"""Tokenizer: texts to token ids, cleaned, encoded, truncated to the context length and padded.
 
-Ids are exactly those of OpenAI's and open_clip's tokenizers, with one intended difference: `<start_of_text>`
-or `<|endoftext|>` written in a text stays text and cannot end it early. Importing this module is cheap; a
-vocabulary is built on first use (about 0.2 s) and kept.
+The ids equal those of OpenAI's and open_clip's tokenizers, with one intended difference: special tokens
+written in a text, such as `<|endoftext|>`, are encoded as ordinary text and cannot end it early. A vocabulary
+is loaded at first use (about 0.2 s) and cached.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 class Tokenizer:
-    """Turns texts into the ids a text encoder reads; use `load_tokenizer` to get one.
+    """Encodes texts as token ids; created by `load_tokenizer`.
 
     Attributes
     ----------
     config : TokenizerConfig
     start_id, end_id : int or None
-        The ids put before and after every text; None where the table has none (SigLIP has no start).
+        Ids before and after every text; None if the vocabulary has none (SigLIP has no start token).
 
     Examples
     --------
@@ -58,19 +58,19 @@ class Tokenizer:
 
     @property
     def takes_language(self) -> bool:
-        """Whether every text begins with a token of its language, as NLLB's do; `config.language` sets it."""
+        """Whether every text begins with a language token, as in NLLB; `config.language` selects it."""
         return _has_language_tokens(self._vocabulary)
 
     def encode(self, texts: str | Sequence[str], *, on_long: OnLong = "cut") -> list[list[int]]:
-        """Ids of every text, start to end, not padded.
+        """Token ids of every text with start and end tokens, not padded.
 
         Parameters
         ----------
         texts : str or sequence of str
-            One text counts as a list of one.
+            A single text is treated as a list with one element.
         on_long : {"cut", "refuse"}
-            What to do with a text over the context length: cut it, keep the end token and warn once with
-            the number of such texts (over several calls: `counted_long_texts`); or raise.
+            Handling of texts over the context length: "cut" truncates them, keeps the end token and warns
+            once with their number (for several calls see `counted_long_texts`); "refuse" raises.
 
         Returns
         -------
@@ -85,7 +85,7 @@ class Tokenizer:
         return self._encode(texts, on_long)
 
     def __call__(self, texts: str | Sequence[str], *, on_long: OnLong = "cut") -> NDArray[np.int64]:
-        """Ids of every text as one array, padded with `config.pad_id`; see `encode`.
+        """Token ids of all texts as one array, padded with `config.pad_id`; see `encode`.
 
         Returns
         -------
@@ -101,7 +101,7 @@ class Tokenizer:
         return table
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of a row of ids, from the start token to the first end token, words parted by spaces.
+        """Decode token ids up to the first end token into a text, words separated by spaces.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class Tokenizer:
         for i in plain:
             if not 0 <= i < self.config.vocab_size:
                 raise TextError(f"token id {i} is outside the vocabulary of {self.config.vocab_size}")
-        # Cut at the end first: what pads a row may be an ordinary token's id (0 is "!" in CLIP's table).
+        # Truncate at the end token first: the padding may be the id of an ordinary token ("!" in CLIP).
         if self.end_id in plain:
             plain = plain[: plain.index(self.end_id)]
         if plain and plain[0] == self.start_id:
@@ -120,7 +120,7 @@ class Tokenizer:
         return self._vocabulary.decode(plain)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A worker process gets the recipe and builds its own: the Rust half need not be copied.
+        # Pickled as its configuration: a worker process builds the Rust tokenizer itself.
         return load_tokenizer, (self.config, self._folder)
 
     def __repr__(self) -> str:
@@ -140,20 +140,20 @@ class Tokenizer:
         kept_end = [] if self.end_id is None else [self.end_id]
         for i in report_long(texts, [len(ids) for ids in rows], limit, on_long):
             rows[i] = rows[i][: limit - len(kept_end)] + kept_end
-        if self.config.strip_sep_token:  # after the cut: the id left out has taken its place in the length
+        if self.config.strip_sep_token:  # after truncation: the dropped token counts towards the length
             rows = [row[: len(row) - len(kept_end)] for row in rows]
         return rows
 
 
 def load_tokenizer(config: TokenizerConfig | None = None, folder: str | Path | None = None) -> Tokenizer:
-    """The tokenizer of a config; the same object for the same arguments.
+    """Load the tokenizer of a config; cached, so that equal arguments return the same object.
 
     Parameters
     ----------
     config : TokenizerConfig, optional
-        By default CLIP's own: 49,408 ids, 77 tokens.
+        By default that of CLIP: 49,408 ids, 77 tokens.
     folder : str or Path, optional
-        Where `config.file` lies, for kind "file".
+        Folder of `config.file`, for kind "file".
 
     Raises
     ------
@@ -179,26 +179,26 @@ def _has_language_tokens(vocabulary: Vocabulary) -> TypeGuard[FileVocabulary]:
 
 
 def _language_id(vocabulary: Vocabulary, language: str) -> int:
-    """The id of a language's token, for a table that puts one before every text.
+    """The id of a language token, for vocabularies with one before every text.
 
     Raises
     ------
     InputError
-        The table has no such token, or puts no language before a text.
+        The vocabulary has no such token, or no language tokens at all.
     """
     if not _has_language_tokens(vocabulary):
         raise InputError(f"this model's texts begin with no language token, so {language!r} cannot be one")
-    found = vocabulary.id_of(language)
-    if found is None or not is_flores(language):
+    token_id = vocabulary.id_of(language)
+    if token_id is None or not is_flores(language):
         raise InputError(f"the tokenizer has no token of a language {language!r}")
-    return found
+    return token_id
 
 
 def _open_vocabulary(config: TokenizerConfig, folder: Path | None) -> Vocabulary:
     if config.kind == "clip":
         return ClipVocabulary(config.merges)
     name = config.file or "tokenizer.json"
-    # The config may come from a downloaded model: it names a file of its own folder, nothing else.
+    # The config may come from a downloaded model, so the file must be inside its folder.
     path = Path(name) if folder is None else file_inside(folder, name)
     if path is None:
         raise InputError(f"tokenizer file {config.file!r} is outside the model's folder {folder}")

@@ -1,7 +1,7 @@
-"""The two token tables: CLIP's byte-pair vocabulary, which the package carries, and a model's tokenizer.json.
+"""Vocabularies: CLIP's byte-pair vocabulary, part of the package, and a model's tokenizer.json.
 
-Both turn cleaned texts into lists of ids with the special ids in place, neither cut nor padded, and back. The
-byte-pair work is done by Hugging Face `tokenizers` (Rust), imported on first use.
+Both encode cleaned texts as lists of ids with special tokens, neither truncated nor padded, and decode them.
+Byte-pair encoding is done by Hugging Face `tokenizers` (Rust), imported at first use.
 """
 
 from __future__ import annotations
@@ -23,41 +23,41 @@ if TYPE_CHECKING:
 
 _TABLE = "bpe_simple_vocab_16e6.txt.gz"
 _WORD_END = "</w>"
-# CLIP's pattern, apart from its special tokens: what is spelled like one is ordinary text here. The original
-# ignores case, which after lower-casing still matters twice: the long s counts as an s, and the combining
-# iota U+0345, a mark that folds to a letter, belongs to no class and vanishes.
+# CLIP's pattern without its special tokens, which are ordinary text here. The original pattern ignores case,
+# which matters in two cases even for lower-cased text: the long s matches s, and the combining iota U+0345, a
+# mark that folds to a letter, matches no class and is dropped.
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
-LARGEST_FILE = 256 << 20  # bytes; that of XLM-V, with a million pieces, is the largest known, about 70 MB
+LARGEST_FILE = 256 << 20  # bytes; the largest known is that of XLM-V, with a million tokens, about 70 MB
 _MAX_CACHED = 100_000  # chunks; about 20 MB
-_LONGEST_CACHED = 32  # characters; scripts without spaces make a chunk of every sentence
+_LONGEST_CACHED = 32  # characters; in scripts without spaces a chunk is a whole sentence
 
 
 class Vocabulary(Protocol):
-    """What `Tokenizer` asks of a table."""
+    """Interface that `Tokenizer` needs."""
 
     start_id: int | None
     end_id: int | None
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of cleaned texts with the special ids, of any length."""
+        """Ids of cleaned texts with special tokens, of any length."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids without the special ones."""
+        """Text of ids without special tokens."""
         ...
 
 
 class ClipVocabulary:
-    """CLIP's byte-pair vocabulary, whole or its first merges.
+    """CLIP's byte-pair vocabulary, or its first merges.
 
-    A chunk between white space always gives the same ids, whatever stands around it, so each chunk is
-    remembered: captions repeat a few thousand of them, and looking one up costs a fraction of splitting it
-    again. Chunks met for the first time are encoded together, on all cores.
+    The ids of a chunk between white space do not depend on its context, so they are cached: captions repeat a
+    few thousand chunks, and a lookup is much faster than encoding. New chunks of all texts are encoded
+    together, on all cores.
 
     Parameters
     ----------
     merges : int
-        How many merges of the table to use, up to 48,894.
+        Number of merges of the table to use, up to 48,894.
     """
 
     def __init__(self, merges: int) -> None:
@@ -65,38 +65,38 @@ class ClipVocabulary:
         self._start, self._end = BYTE_TOKENS + merges, BYTE_TOKENS + merges + 1
         self.start_id: int | None = self._start
         self.end_id: int | None = self._end
-        self._known: dict[str, tuple[int, ...]] = {}
+        self._cache: dict[str, tuple[int, ...]] = {}
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of cleaned texts, start to end."""
+        """Ids of cleaned texts, with start and end tokens."""
         chunks = [text.split() for text in texts]
-        look_up = self._learn(set(chain.from_iterable(chunks))).__getitem__
+        look_up = self._encode_chunks(set(chain.from_iterable(chunks))).__getitem__
         start, end = self._start, self._end
         return [[start, *chain.from_iterable(map(look_up, row)), end] for row in chunks]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; bytes that are no UTF-8 become the replacement character."""
-        words = "".join(self._pieces[i] for i in ids if i < len(self._pieces)).replace(_WORD_END, " ")
+        """Text of ids; invalid UTF-8 bytes become the replacement character."""
+        words = "".join(self._tokens[i] for i in ids if i < len(self._tokens)).replace(_WORD_END, " ")
         return bytes(self._bytes[c] for c in words).decode("utf-8", "replace").strip()
 
-    def _learn(self, chunks: set[str]) -> Mapping[str, tuple[int, ...]]:
-        """A table that knows these chunks; only short ones are kept for later calls."""
-        known = self._known
-        if len(known) > _MAX_CACHED:
-            # A new table, not the old one emptied: another thread may be reading that one.
-            known = self._known = {}
-        new = [chunk for chunk in chunks if chunk not in known]
+    def _encode_chunks(self, chunks: set[str]) -> Mapping[str, tuple[int, ...]]:
+        """Mapping of chunks to ids; only short chunks are cached for later calls."""
+        cache = self._cache
+        if len(cache) > _MAX_CACHED:
+            # Replaced, not cleared: another thread may be reading the old dictionary.
+            cache = self._cache = {}
+        new = [chunk for chunk in chunks if chunk not in cache]
         if not new:
-            return known
+            return cache
         encodings = self._rust.encode_batch_fast(new, add_special_tokens=False)
         long: dict[str, tuple[int, ...]] = {}
         for chunk, encoding in zip(new, encodings, strict=True):
-            table = known if len(chunk) <= _LONGEST_CACHED else long
+            table = cache if len(chunk) <= _LONGEST_CACHED else long
             table[chunk] = tuple(encoding.ids)
-        return ChainMap(long, known) if long else known
+        return ChainMap(long, cache) if long else cache
 
     @cached_property
-    def _pieces(self) -> list[str]:
+    def _tokens(self) -> list[str]:
         characters = [chr(code) for code in _byte_characters().values()]
         joined = (a + b for a, b in _read_merges(self.merges))
         return [*characters, *(c + _WORD_END for c in characters), *joined]
@@ -109,7 +109,7 @@ class ClipVocabulary:
     def _rust(self) -> RustTokenizer:
         from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-        vocab = {piece: i for i, piece in enumerate(self._pieces)}
+        vocab = {token: i for i, token in enumerate(self._tokens)}
         table = models.BPE(vocab=vocab, merges=_read_merges(self.merges), end_of_word_suffix=_WORD_END)
         rust = Tokenizer(table)
         split = pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True)
@@ -119,9 +119,9 @@ class ClipVocabulary:
 
 
 class FileVocabulary:
-    """A `tokenizer.json` as Hugging Face writes it: SigLIP's, or any other model's.
+    """A `tokenizer.json` in Hugging Face's format, such as that of SigLIP.
 
-    Its own normaliser, truncation and padding: the first is kept, the other two are left to `Tokenizer`.
+    Its normaliser is used; its truncation and padding are switched off, since `Tokenizer` does both.
 
     Raises
     ------
@@ -151,35 +151,35 @@ class FileVocabulary:
 
     @property
     def size(self) -> int:
-        """How many ids there are, special ones included."""
+        """Number of ids, special tokens included."""
         return int(self._rust.get_vocab_size(with_added_tokens=True))
 
     def id_of(self, token: str) -> int | None:
-        """The id of a token as it stands in the file; None where it has no such token."""
-        found: int | None = self._rust.token_to_id(token)
-        return found
+        """Id of a token; None if the vocabulary does not have it."""
+        token_id: int | None = self._rust.token_to_id(token)
+        return token_id
 
     def token_of(self, number: int | None) -> str | None:
-        """The token of an id; None where there is none."""
-        found: str | None = None if number is None else self._rust.id_to_token(number)
-        return found
+        """Token of an id; None if there is none."""
+        token: str | None = None if number is None else self._rust.id_to_token(number)
+        return token
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of cleaned texts, with what the file's own template puts around them."""
+        """Ids of cleaned texts, with the special tokens of the file's template."""
         return [encoding.ids for encoding in self._rust.encode_batch_fast(list(texts))]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids without special tokens."""
+        """Text of ids without special tokens."""
         return str(self._rust.decode(list(ids), skip_special_tokens=True))
 
 
 def whole_words(count: int) -> list[str]:
-    """Words that CLIP's vocabulary has as one token, the commonest in captions first.
+    """Words that are single tokens of CLIP's vocabulary, the most common in captions first.
 
     Parameters
     ----------
     count : int
-        At most so many.
+        Maximum number of words.
 
     Examples
     --------
@@ -192,14 +192,14 @@ def whole_words(count: int) -> list[str]:
 
 
 def _byte_characters() -> dict[int, int]:
-    """A visible character for every byte, in CLIP's order of ids: printable ones first, as themselves."""
+    """A visible character for every byte, in the order of CLIP's ids: printable bytes first, unchanged."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in visible]
     return {byte: byte for byte in visible} | {byte: 256 + i for i, byte in enumerate(hidden)}
 
 
 def _read_merges(count: int) -> list[tuple[str, str]]:
-    """The first merges of the table; its first line is a header."""
+    """Read the first `count` merges of the table, whose first line is a header."""
     data = (files("diptych.inputs") / "data" / _TABLE).read_bytes()
     lines = gzip.decompress(data).decode("utf-8").split("\n", count + 1)[1 : count + 1]
     return [(left, right) for left, _, right in (line.partition(" ") for line in lines)]

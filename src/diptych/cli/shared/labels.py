@@ -115,7 +115,7 @@ def tell_language(labels: Any, encoder: Any, *, quiet: bool) -> None:
     quiet : bool
         Say nothing.
     """
-    from diptych.inputs import first_not_understood
+    from diptych.inputs import first_language_mismatch
     from diptych.zeroshot.labels import read_labels
 
     tokenizer = getattr(encoder, "tokenizer", None)
@@ -123,5 +123,5 @@ def tell_language(labels: Any, encoder: Any, *, quiet: bool) -> None:
         return
     texts = [text for label in read_labels(labels) for text in label.texts]
     languages = getattr(getattr(encoder, "spec", None), "languages", ())
-    if (sentence := first_not_understood(texts, tokenizer, languages)) is not None:
+    if (sentence := first_language_mismatch(texts, tokenizer, languages)) is not None:
         complain("note", sentence)
