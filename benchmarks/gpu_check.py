@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
-from diptych.model.cost import cost, peak
+from diptych.model.cost import cost, peak_rate
 from diptych.model.initialise import build
 from diptych.training import TrainConfig
 from diptych.training.data import AugmentConfig, Batch, Mixture, TarPairs
@@ -224,7 +224,7 @@ class Checks:
             taken = self._time(lambda: learner.step(batch, next(number), config.lr), self.scale.timed)
         rate = pairs * self.world.size / taken
         shape = config.architecture
-        most = peak(self.accelerator.device, learner.dtype) * self.world.size
+        most = peak_rate(self.accelerator.device, learner.dtype) * self.world.size
         used = (
             f"{cost(shape, shape.text.context_length).pair * rate / most:.0%} MFU" if most else "MFU unknown"
         )

@@ -29,8 +29,8 @@ from common import arguments, machine, run_peer
 from safetensors.torch import save_file
 
 from diptych.backends import TorchEncoder
+from diptych.model.devices import has_bfloat16
 from diptych.model.initialise import build
-from diptych.model.machine import has_bfloat16
 from diptych.model.presets.table import preset
 from diptych.weights import Checkpoint, ModelSpec
 

@@ -35,9 +35,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diptych.inputs import load_tokenizer
-from diptych.model.cost import cost, peak
+from diptych.model.cost import cost, peak_rate
+from diptych.model.devices import DTYPES
 from diptych.model.initialise import build
-from diptych.model.machine import DTYPES
 from diptych.model.presets.table import preset
 from diptych.reports import Curve, Curves, save_plot
 from diptych.training import TrainConfig
@@ -148,7 +148,7 @@ def report(precision: str, found: dict[str, Course], lengths: Tensor, options: a
     """A line for each side, the ratio, and how far the losses are apart."""
     device = torch.device(options.device)
     tokens = round(lengths.float().mean().item())
-    needed, most = cost(preset(options.model), tokens).pair, peak(device, DTYPES[precision])
+    needed, most = cost(preset(options.model), tokens).pair, peak_rate(device, DTYPES[precision])
     for side, course in found.items():
         rates = course.rates[1:]
         used = f"{needed * course.rate / most:4.0%}" if most else "unknown"

@@ -181,7 +181,7 @@ def test_a_failed_export_leaves_an_empty_folder_empty(
 def test_a_model_that_cannot_be_written_as_onnx_is_told_of(
     vit: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracing, "unit_rows", forked)
+    monkeypatch.setattr(tracing, "l2_normalize", forked)
     with pytest.raises(WeightsError, match=r"cannot be written as image\.onnx: .*Use it with torch"):
         export(vit, tmp_path / "out" / "model")
     assert list((tmp_path / "out").iterdir()) == []

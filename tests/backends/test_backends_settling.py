@@ -105,7 +105,7 @@ def test_what_goes_wrong_in_measuring_stops_nothing(saved: Path, monkeypatch: py
 def test_a_model_that_cannot_be_converted_stays_with_torch_and_is_tried_once(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracing, "unit_rows", forked)
+    monkeypatch.setattr(tracing, "l2_normalize", forked)
     monkeypatch.setattr(settling, "AFTER", 1e-9)
     said: list[str] = []
     encoder = opened(saved, said)

@@ -161,7 +161,7 @@ def test_texts_over_the_context_are_refused() -> None:
 
 
 def test_patches_are_a_grid_in_the_shared_space(model: CLIP) -> None:
-    grid = model.visual.patches(pictures(model.config))
+    grid = model.visual.patch_embeddings(pictures(model.config))
     side = model.config.vision.grid
     assert grid.shape == (2, side, side, model.config.embed_dim)
     assert torch.isfinite(grid).all()

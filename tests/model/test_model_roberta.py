@@ -18,7 +18,7 @@ from diptych.errors import InputError
 from diptych.model.clip import CLIP, RobertaCLIP
 from diptych.model.config import CLIPConfig, RobertaConfig, TextConfig, ViTConfig
 from diptych.model.initialise import build
-from diptych.model.text.prefix_tree import can_share
+from diptych.model.text.prefix_tree import supports_prefix_trees
 
 TEXT = RobertaConfig(
     context_length=12,
@@ -134,12 +134,12 @@ def test_refusals() -> None:
     model = model_of()
     with pytest.raises(InputError, match="at most 12"):
         model.encode_text(torch.ones(1, 13, dtype=torch.long))
-    with pytest.raises(InputError, match="nothing but padding"):
+    with pytest.raises(InputError, match="padding only"):
         model.encode_text(torch.tensor([[0, 2], [1, 1]]))
-    with pytest.raises(InputError, match="cannot share beginnings"):
-        model.encode_tree(*(torch.zeros(1),) * 4)
-    assert not can_share(model.text_config)
-    assert not can_share(TextConfig(causal=False, pool="last"))
+    with pytest.raises(InputError, match="no prefix trees"):
+        model.encode_prefix_trees(*(torch.zeros(1),) * 4)
+    assert not supports_prefix_trees(model.text_config)
+    assert not supports_prefix_trees(TextConfig(causal=False, pool="last"))
     with pytest.raises(InputError, match="build"):
         RobertaCLIP(CLIPConfig(embed_dim=8, vision=VISION, text=TextConfig()))
 

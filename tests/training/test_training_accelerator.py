@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from diptych.errors import InputError, TrainingError
+from diptych.model.batch_norm import batch_norms, running_statistics
 from diptych.model.config import TimmConfig
-from diptych.model.statistics import batch_norms, running_statistics
 from diptych.model.timm_trunk import TimmTrunk
 from diptych.training import Run, train
 from diptych.training.distributed import joining, world

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from diptych.model.batch_norm import frozen_statistics, running_statistics
 from diptych.model.initialise import build
-from diptych.model.statistics import frozen_statistics, running_statistics
 from diptych.training.distributed.world import World
 from diptych.training.loop.gradients import cached_gradients, chunk_seed
 from diptych.training.losses.exchange import Alone

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diptych.errors import TrainingError
-from diptych.model.cost import cost, peak
+from diptych.model.cost import cost, peak_rate
 from diptych.model.initialise import build
 from diptych.model.presets.table import preset
 from diptych.training import Run, StepReport, train
@@ -57,7 +57,7 @@ def test_costs_are_the_architectures() -> None:
     assert cost(preset("ViT-B-32"), 11).text < small.text / 6
     assert small.pair == 3 * (small.picture + small.text)
     assert cost(TINY, 8, 64).picture > 3 * cost(TINY, 8, 32).picture
-    assert peak(torch.device("cpu"), torch.float32) > 1e9
+    assert peak_rate(torch.device("cpu"), torch.float32) > 1e9
 
 
 def test_what_predicts_costs_its_decoder_or_its_head() -> None:

@@ -107,7 +107,7 @@ def check_evaluation(plain: Objective, learner: Learner, world: DistributedWorld
             assert_close(model.encode_image(images), whole.encode_image(images))
             assert_close(model.encode_text(tokens), whole.encode_text(tokens))
             if isinstance(whole.config.vision, ViTConfig):
-                assert_close(model.visual.patches(images), whole.visual.patches(images))  # type: ignore[operator]
+                assert_close(model.visual.patch_embeddings(images), whole.visual.patch_embeddings(images))  # type: ignore[operator]
         assert [tensor.shape for tensor in model.parameters()] == [t.shape for t in whole.parameters()]
         assert {tensor.device for tensor in model.parameters()} == {CPU}
         return 0.5

@@ -258,7 +258,7 @@ def test_what_timm_cannot_build_is_said(monkeypatch: pytest.MonkeyPatch, with_ti
     with pytest.raises(InputError, match="cannot build 'no_such_tower'"):
         build(CLIPConfig(embed_dim=8, vision=TimmConfig(model_name="no_such_tower"), text=TextConfig()))
     other_size = TimmConfig(image_size=48, model_name="vit_tiny_patch16_224")
-    with pytest.raises(InputError, match=r"for pictures of 224 pixels, got image_size 48: .* keep 224"):
+    with pytest.raises(InputError, match=r"for images of 224 pixels, got image_size 48: .* keep 224"):
         build(CLIPConfig(embed_dim=8, vision=other_size, text=TextConfig()), device="meta")
     any_size = TimmConfig(image_size=48, model_name="test_convnext")  # convolutions
     build(CLIPConfig(embed_dim=8, vision=any_size, text=TextConfig()), device="meta")

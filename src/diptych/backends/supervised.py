@@ -17,8 +17,8 @@ import torch
 
 from diptych.errors import ModelError, TrainingError, WeightsError
 from diptych.inputs import preprocess_batch
+from diptych.model.devices import pick_device
 from diptych.model.initialise import build
-from diptych.model.machine import pick_device
 from diptych.model.timm_trunk import fill_buffers
 from diptych.training.checkpoints import checkpoint
 from diptych.training.data.order import hash_keys

@@ -22,9 +22,9 @@ from diptych.inputs import OnLong, Tokenizer, load_tokenizer, preprocess, prepro
 from diptych.model.clip import CLIP
 from diptych.model.config import ResNetConfig, TimmConfig
 from diptych.model.cost import cost
+from diptych.model.devices import pick_device, pick_dtype
 from diptych.model.initialise import build
-from diptych.model.machine import pick_device, pick_dtype
-from diptych.model.text.prefix_tree import can_share, encode_shared
+from diptych.model.text.prefix_tree import encode_with_prefix_trees, supports_prefix_trees
 from diptych.model.timm_trunk import fill_buffers
 from diptych.weights import Checkpoint, ModelSpec, fit
 from diptych.zeroshot import ZeroShotClassifier
@@ -186,20 +186,22 @@ class TorchEncoder:
                 f"{vision.model_name} is built by timm, which gives no vector for a single patch"
             )
         grid = vision.grid
-        return self._over_images(images, self.model.visual.patches, (grid, grid, self.dim), unit=True)
+        return self._over_images(
+            images, self.model.visual.patch_embeddings, (grid, grid, self.dim), unit=True
+        )
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """Texts as unit rows, (N, dim) float32; common beginnings are computed once where that is exact."""
         rows = np.empty((len(texts), self.dim), np.float32)
-        share = can_share(self.spec.architecture.text)
+        share = supports_prefix_trees(self.spec.architecture.text)
         step = TEXTS if share else self.batch_size
         # One call for all, so that texts that are too long are counted in one warning.
         tokens = torch.from_numpy(self.tokenizer(list(texts), on_long=self.on_long))
         for start in range(0, len(texts), step):
             part = tokens[start : start + step]
             found = (
-                encode_shared(self.model, part, at_once=TREES.get(self.device.type, MANY_TREES))
+                encode_with_prefix_trees(self.model, part, batch_size=TREES.get(self.device.type, MANY_TREES))
                 if share
                 else self.model.encode_text(part.to(self.device), normalize=True)
             )

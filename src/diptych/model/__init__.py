@@ -1,1 +1,1 @@
-"""Two encoders, one space: the networks of CLIP. Torch, and nothing of files, texts or pictures."""
+"""Networks of CLIP in torch: image and text encoders with a shared embedding space."""

@@ -1,7 +1,7 @@
-"""What both transformers are built of: activation, attention, residual block, stack.
+"""Building blocks of both transformers: activations, attention, residual block, stack of blocks.
 
-Parameter names are those of the released checkpoints (`attn.in_proj_weight`, `mlp.c_fc`, ...): a name is a
-file format. Shapes: B batch, L length, D width, H heads.
+Parameter names are those of the released checkpoints (`attn.in_proj_weight`, `mlp.c_fc`, ...), so that these
+load strictly. Shapes: B batch, L length, D width, H heads.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from diptych.model.rope import Rotation, rotate
 
 
 class QuickGELU(nn.Module):
-    """x * sigmoid(1.702 x): the approximation of GELU that OpenAI's models were trained with.
+    """x * sigmoid(1.702 x), the approximation of GELU that OpenAI's models were trained with.
 
-    Weights trained with it lose some points under the exact GELU and the other way round, which is why the
-    activation is part of a model's identity.
+    Weights trained with one lose accuracy under the other, so the activation is part of a model's identity.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,8 +36,9 @@ ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
 }
 
 
-def unit_rows(x: Tensor) -> Tensor:
-    """Rows of length one, in float32 at least: the length of a bfloat16 row is off by up to 0.4 percent."""
+def l2_normalize(x: Tensor) -> Tensor:
+    """Scale vectors along the last axis to length one, in float32 or more."""
+    # In bfloat16 the length would be off by up to 0.4 percent.
     return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
 
 
@@ -55,7 +55,8 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None = None, causal: bool = False, rotation: Rotation | None = None
     ) -> Tensor:
-        """Attend to what `mask` (True: may attend) or `causal` allows, (B, L, D) -> (B, L, D)."""
+        """Self-attention, limited by `mask` (True: may attend) or `causal`, (B, L, D) -> (B, L, D)."""
+        # One product for q, k and v; its output is ordered (q, k, v), then head, then channel.
         q, k, v = (
             F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, L, 3D)
             .view(*x.shape[:2], 3, self.heads, -1)  # (B, L, 3, H, D/H)
@@ -67,28 +68,30 @@ class Attention(nn.Module):
         return self.out_proj(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def pool(self, query: Tensor, x: Tensor) -> Tensor:
-        """One query looks at all positions: (B, 1, D) and (B, L, D) -> (B, 1, D)."""
+        """Cross-attention of one query over all positions: (B, 1, D) and (B, L, D) -> (B, 1, D)."""
+        # Thirds of the joint matrix: the query has one position, so the products cannot be joined.
         wq, wk, wv = self.in_proj_weight.chunk(3)
         bq, bk, bv = self.in_proj_bias.chunk(3)
         q, k, v = (
-            F.linear(y, w, b).view(*y.shape[:2], self.heads, -1).transpose(1, 2)
+            F.linear(y, w, b).view(*y.shape[:2], self.heads, -1).transpose(1, 2)  # (B, H, 1 or L, D/H)
             for y, w, b in ((query, wq, bq), (x, wk, bk), (x, wv, bv))
         )
         y = F.scaled_dot_product_attention(q, k, v)  # (B, H, 1, D/H)
         return self.out_proj(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def own_value(self, x: Tensor) -> Tensor:
-        """What each position would say if it looked at itself alone, (B, L, D); for heat maps."""
+        """Output if each position attended to itself only, (B, L, D) -> (B, L, D); for heat maps."""
+        # The softmax over one position is 1, so attention returns the value vector.
         values = F.linear(x, *(p.chunk(3)[2] for p in (self.in_proj_weight, self.in_proj_bias)))
         return self.out_proj(values)  # type: ignore[no-any-return]
 
 
 class MLP(nn.Module):
-    """Two layers with the activation between."""
+    """Two linear layers with the activation between them."""
 
     def __init__(self, width: int, ratio: float, activation: Activation) -> None:
         super().__init__()
-        # int(): open_clip truncates, and g/14's ratio of 4.3637 gives 6,144 only so.
+        # Truncated as in open_clip: ViT-g-14's ratio of 4.3637 gives 6,144 only then.
         hidden = int(width * ratio)
         self.c_fc = nn.Linear(width, hidden)
         self.gelu = ACTIVATIONS[activation]()
@@ -100,7 +103,7 @@ class MLP(nn.Module):
 
 
 class ResidualAttentionBlock(nn.Module):
-    """A pre-norm transformer block: attention, then the MLP, each added to what came in."""
+    """Pre-norm transformer block: attention, then the MLP, each in a residual sum."""
 
     def __init__(self, width: int, heads: int, ratio: float, activation: Activation, eps: float) -> None:
         super().__init__()
@@ -117,13 +120,13 @@ class ResidualAttentionBlock(nn.Module):
         return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
 
     def own_value(self, x: Tensor) -> Tensor:
-        """The block with every position looking at itself alone (MaskCLIP, arXiv 2112.01071, section 3.2)."""
+        """The block with every position attending to itself only (MaskCLIP, arXiv 2112.01071, 3.2)."""
         x = x + self.attn.own_value(self.ln_1(x))
         return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
 
 
 class Transformer(nn.Module):
-    """A stack of blocks; `grad_checkpointing` trades one more forward pass for the memory of activations."""
+    """Stack of blocks; `grad_checkpointing` recomputes activations instead of keeping them."""
 
     def __init__(
         self, width: int, layers: int, heads: int, ratio: float, activation: Activation, eps: float

@@ -1,7 +1,8 @@
-"""CLIP: two encoders, one space (paper, figure 3).
+"""The CLIP module: an image and a text encoder with a shared embedding space (paper, figure 3).
 
-The torch module, with the signatures that harnesses written for open_clip call. Files, texts and pictures
-are left to `diptych.weights` and `diptych.inputs`; the loss to `diptych.training`.
+Its signatures are those that harnesses written for open_clip call. `diptych.weights` loads it,
+`diptych.inputs` has the tokenizer and preprocessing, `diptych.training` the losses. Shapes: B images, N
+texts, S side in pixels, L tokens, E embedding.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from diptych.errors import InputError
-from diptych.model.blocks import unit_rows
+from diptych.model.blocks import l2_normalize
 from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TimmConfig
-from diptych.model.machine import send
+from diptych.model.devices import to_device
 from diptych.model.resnet import ModifiedResNet
 from diptych.model.text.roberta import RobertaTower
 from diptych.model.text.transformer import TextTower
@@ -21,22 +22,22 @@ from diptych.model.vit import VisionTransformer
 
 
 class CLIP(TextTower):
-    """A picture encoder and a text encoder whose vectors can be compared.
+    """Image encoder and text encoder with a shared embedding space.
 
-    The text tower is inherited rather than held because the released files name its parameters without a
-    prefix (`token_embedding.weight`, `transformer.resblocks.0...`), and a name is a file format.
+    The text tower is inherited, not an attribute, because the released files name its parameters without a
+    prefix (`token_embedding.weight`, `transformer.resblocks.0...`).
 
     Parameters
     ----------
     config : CLIPConfig
-        The shape of both encoders.
+        Architecture of both encoders.
 
     Attributes
     ----------
     visual : VisionTransformer, ModifiedResNet or TimmTrunk
-        The picture encoder.
+        The image encoder.
     logit_scale : Parameter
-        Logarithm of the factor on cosines, 0-d (paper, section 2.5).
+        Logarithm of the factor on cosine similarities, 0-d (paper, section 2.5).
     logit_bias : Parameter or None
         Added to the logits, 0-d; only in models for the sigmoid loss.
 
@@ -52,42 +53,45 @@ class CLIP(TextTower):
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__(config.text, config.embed_dim, config.activation)
-        self._add_pictures(config)
+        self._init_image_tower(config)
 
-    def _add_pictures(self, config: CLIPConfig) -> None:
-        """The half that is the same whatever reads the texts."""
+    def _init_image_tower(self, config: CLIPConfig) -> None:
+        """Image encoder, logit scale and bias: the same for either kind of text tower."""
         self.config = config
-        self.visual = _image_tower(config)
+        self.visual = _build_image_tower(config)
+        # Left unset, as all parameters: they are loaded or initialised afterwards.
         self.logit_scale = nn.Parameter(torch.empty(()))
         self.logit_bias = nn.Parameter(torch.empty(())) if config.init_logit_bias is not None else None
 
     def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Both in the shared space, and the factor that turns their cosines into logits.
+        """Embed images and texts.
 
         Parameters
         ----------
         image : Tensor
-            Normalised pictures, (B, 3, S, S).
+            Preprocessed images, (B, 3, S, S).
         text : Tensor
             Token ids, (N, L).
 
         Returns
         -------
         tuple of Tensor
-            Unit rows (B, E), unit rows (N, E), and the scale, 0-d, already exponentiated.
+            Normalised image embeddings (B, E), normalised text embeddings (N, E), and the exponentiated
+            logit scale, 0-d.
         """
         image_features = self.encode_image(image, normalize=True)
         text_features = self.encode_text(text, normalize=True)
         return image_features, text_features, self.logit_scale.exp()
 
     def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
-        """Pictures (B, 3, S, S) in the shared space, (B, E)."""
+        """Embed preprocessed images, (B, 3, S, S) -> (B, E)."""
         features: Tensor = self.visual(image)
-        return unit_rows(features) if normalize else features
+        return l2_normalize(features) if normalize else features
 
     def logits(self, image: Tensor, text: Tensor) -> Tensor:
-        """How well each picture and each text fit, (B, N): the numbers a softmax or sigmoid is taken of."""
+        """Logits of every image with every text, (B, N), before the softmax or sigmoid."""
         image_features, text_features, scale = self(image, text)
+        # (B, E) @ (E, N) -> (B, N)
         logits: Tensor = scale * image_features @ text_features.T
         return logits if self.logit_bias is None else logits + self.logit_bias
 
@@ -102,14 +106,15 @@ class CLIP(TextTower):
             self.visual.grad_checkpointing = enable
 
     def text_modules(self) -> list[nn.Module]:
-        """The parts of the text encoder."""
+        """Child modules of the text encoder."""
+        # All but `visual`, as the text encoder's modules are this module's own children.
         return [part for name, part in self.named_children() if name != "visual"]
 
     def _checkpoint_text(self, enable: bool) -> None:
         self.transformer.grad_checkpointing = enable
 
 
-def _image_tower(config: CLIPConfig) -> ModifiedResNet | VisionTransformer | TimmTrunk:
+def _build_image_tower(config: CLIPConfig) -> ModifiedResNet | VisionTransformer | TimmTrunk:
     vision = config.vision
     if isinstance(vision, ResNetConfig):
         return ModifiedResNet(vision, config.embed_dim)
@@ -119,10 +124,10 @@ def _image_tower(config: CLIPConfig) -> ModifiedResNet | VisionTransformer | Tim
 
 
 class RobertaCLIP(CLIP):
-    """A CLIP whose texts are read by a tower of RoBERTa's kind.
+    """CLIP with a RoBERTa text tower.
 
-    It is held under `text`, for open_clip's files name its parameters so (`text.transformer.embeddings...`,
-    `text.proj...`), and what a `CLIP` inherits from its own text tower is not there.
+    The tower is the attribute `text`, because open_clip's files name its parameters so
+    (`text.transformer.embeddings...`, `text.proj...`). The parameters of `TextTower` do not exist here.
 
     Parameters
     ----------
@@ -131,25 +136,27 @@ class RobertaCLIP(CLIP):
     """
 
     def __init__(self, config: CLIPConfig) -> None:
-        nn.Module.__init__(self)  # not TextTower's: its parameters would be in the way
+        nn.Module.__init__(self)  # not TextTower's, which would create parameters that no file has
         if not isinstance(config.text, RobertaConfig):
-            raise InputError("RobertaCLIP needs a RobertaConfig for its texts; build() takes either kind")
+            raise InputError("RobertaCLIP needs a RobertaConfig as config.text; build() takes either kind")
         self.text_config = config.text
         self.text = RobertaTower(config.text, config.embed_dim)
-        self._add_pictures(config)
+        self._init_image_tower(config)
 
     def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
-        """Padded token ids (N, L) in the shared space, (N, E)."""
-        features: Tensor = self.text(send(tokens, self.logit_scale.device))
-        return unit_rows(features) if normalize else features
+        """Embed padded token ids, (N, L) -> (N, E)."""
+        features: Tensor = self.text(to_device(tokens, self.logit_scale.device))
+        return l2_normalize(features) if normalize else features
 
     def encode_ids(self, tokens: Tensor) -> Tensor:
-        """`encode_text` without a look at what is in the ids, (N, L) -> (N, E): what can be traced."""
+        """`encode_text` without control flow that depends on the ids, (N, L) -> (N, E), for tracing."""
         return self.text.encode_ids(tokens)
 
-    def encode_tree(self, tokens: Tensor, depth: Tensor, sees: Tensor, ends: Tensor) -> Tensor:
-        """Refused: where every token sees all others, texts that begin alike share nothing."""
-        raise InputError("a text tower that looks both ways cannot share beginnings; use encode_text")
+    def encode_prefix_trees(
+        self, tokens: Tensor, depth: Tensor, attention_mask: Tensor, ends: Tensor
+    ) -> Tensor:
+        """Refuse: with bidirectional attention the vectors of a prefix depend on what follows it."""
+        raise InputError("a text tower with bidirectional attention has no prefix trees; use encode_text")
 
     def _checkpoint_text(self, enable: bool) -> None:
         self.text.grad_checkpointing = enable

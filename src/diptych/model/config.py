@@ -1,8 +1,8 @@
-"""What a model is made of, as frozen dataclasses.
+"""Architectures of models as frozen dataclasses.
 
-A config says the shape of the two encoders and nothing else: preprocessing and tokenizer have their own
-(`diptych.inputs`), and `diptych.weights` keeps the three together on disk. Reading other projects' configs
-is also left to `diptych.weights`; architectures by name are in `presets.py`.
+A config describes the two encoders only. Preprocessing and tokenizer have configs of their own
+(`diptych.inputs`); `diptych.weights` stores the three together and reads other projects' configs.
+Architectures by name are in `diptych.model.presets`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig:
-    """A vision transformer (Dosovitskiy et al. 2021), as CLIP and its successors vary it.
+    """Vision transformer (Dosovitskiy et al. 2021) in the variants of CLIP and its successors.
 
     Examples
     --------
@@ -29,28 +29,28 @@ class ViTConfig:
     7
     """
 
-    image_size: int = 224  # side of the square picture, pixels
+    image_size: int = 224  # side of the square input image, pixels
     patch_size: int = 16  # side of a patch, pixels
     width: int = 768
     layers: int = 12
     head_width: int = 64  # width of one attention head; heads = width / head_width
-    mlp_ratio: float = 4.0  # hidden width of the MLP over the width
+    mlp_ratio: float = 4.0  # hidden width of the MLP divided by the width
     pool: Literal["token", "average", "attention"] = "token"  # attention: SigLIP's pooling head
     class_token: bool = True
     patch_bias: bool = False  # bias in the patch convolution
-    pre_norm: bool = True  # a norm before the first block (CLIP's own addition)
-    post_norm: Literal["before_pool", "after_pool"] = "after_pool"  # where the last norm stands
-    projection: bool = True  # False: the width is the embedding (SigLIP)
+    pre_norm: bool = True  # a norm before the first block (an addition of CLIP)
+    post_norm: Literal["before_pool", "after_pool"] = "after_pool"  # position of the last norm
+    projection: bool = True  # False: the pooled features are the embedding (SigLIP)
     norm_eps: float = 1e-5
     activation: Activation | None = None  # None: the model's
-    patch_dropout: float = 0.0  # share of patches dropped in training (FLIP)
-    projection_bias: bool = False  # a linear layer in place of CLIP's bare matrix
+    patch_dropout: float = 0.0  # fraction of patches dropped in training (FLIP)
+    projection_bias: bool = False  # a linear layer instead of CLIP's matrix without a bias
     stem: Literal["patch", "convolutions"] = "patch"  # convolutions: three of them (MobileCLIP)
-    class_position: bool = True  # False: the table of positions has no row for the class token
-    rope: bool = False  # rotary positions in attention, beside the table (PE-Core)
+    class_position: bool = True  # False: no positional embedding for the class token
+    rope: bool = False  # rotary positions in attention, besides positional embeddings (PE-Core)
     rope_offset: int = 0  # coordinate of the first row and column of patches
-    pool_heads: int | None = None  # heads of the pooling head; None: as many as a block has
-    pool_mlp_ratio: float | None = None  # of the MLP in the pooling head; None: that of a block
+    pool_heads: int | None = None  # attention heads of the pooling head; None: as in a block
+    pool_mlp_ratio: float | None = None  # mlp_ratio of the pooling head; None: as in a block
 
     @property
     def heads(self) -> int:
@@ -63,10 +63,10 @@ class ViTConfig:
         return self.image_size // self.patch_size
 
     def __post_init__(self) -> None:
-        _positive(self, "image_size", "patch_size", "width", "layers", "head_width")
+        _check_positive(self, "image_size", "patch_size", "width", "layers", "head_width")
         check_choices(self)
         if not 0 <= self.patch_dropout < 1:
-            raise InputError(f"patch_dropout is {self.patch_dropout}: expected a share from 0 to below 1")
+            raise InputError(f"patch_dropout is {self.patch_dropout}: expected a number from 0 to below 1")
         if self.image_size < self.patch_size:
             raise InputError(f"image_size {self.image_size} is smaller than one patch of {self.patch_size}")
         if self.width % self.head_width:
@@ -90,8 +90,8 @@ class ViTConfig:
 class ResNetConfig:
     """The paper's modified ResNet (section 2.4; He et al. 2016 with three changes).
 
-    Three 3x3 convolutions and an average pool as stem, blur before every stride (Zhang 2019), and a
-    transformer-style attention pool instead of the average one.
+    Three 3x3 convolutions and an average pool as stem, average pooling before every stride against aliasing
+    (Zhang 2019), and attention pooling instead of the mean.
 
     Examples
     --------
@@ -99,13 +99,13 @@ class ResNetConfig:
     2048
     """
 
-    image_size: int = 224
-    layers: tuple[int, int, int, int] = (3, 4, 6, 3)  # blocks of the four stages
+    image_size: int = 224  # side of the square input image, pixels
+    layers: tuple[int, int, int, int] = (3, 4, 6, 3)  # blocks in each of the four stages
     width: int = 64  # channels after the stem; the last stage has 32 times as many
-    head_width: int = 64  # of the attention pool
-    stem_pool: bool = True  # False: keep the stem at half the side, for small pictures
-    # How the last grid becomes one vector. The average has no positions, so it reads pictures of any side,
-    # which lets a training run begin on smaller ones; it is ours, the paper's is attention.
+    head_width: int = 64  # width of one head of the attention pool
+    stem_pool: bool = True  # False: no pooling in the stem, for small images
+    # How the last feature map becomes one vector. The paper has attention. The average has no positional
+    # embeddings, so it accepts images of any size, and a training run can begin with smaller ones.
     pool: Literal["attention", "average"] = "attention"
 
     @property
@@ -124,7 +124,7 @@ class ResNetConfig:
         return self.image_size // (32 if self.stem_pool else 16)
 
     def __post_init__(self) -> None:
-        _positive(self, "image_size", "width", "head_width")
+        _check_positive(self, "image_size", "width", "head_width")
         check_choices(self)
         if len(self.layers) != 4 or min(self.layers) < 1:
             raise InputError(f"a ResNet has four stages of one block or more, got layers={self.layers}")
@@ -138,7 +138,7 @@ Projection = Literal["classifier", "none", "linear", "mlp"]
 
 @dataclass(frozen=True, kw_only=True)
 class TimmConfig:
-    """An image tower that timm builds (the extra `timm`).
+    """Image tower built by timm (the extra `timm`).
 
     Examples
     --------
@@ -146,18 +146,16 @@ class TimmConfig:
     'linear'
     """
 
-    image_size: int = 224  # side of the pictures, pixels
-    model_name: str  # timm's
-    pool: Literal["", "avg", "token", "map"] = (
-        ""  # how the last features become one vector; "": the tower's way
-    )
-    # From the pooled vector to the shared space: the tower's own classifier, nothing, a matrix, or two with a
-    # GELU between.
+    image_size: int = 224  # side of the square input image, pixels
+    model_name: str  # name of the architecture in timm
+    pool: Literal["", "avg", "token", "map"] = ""  # timm's `global_pool`; "": the architecture's default
+    # From the pooled features to the shared space: the architecture's classifier layer, nothing, one linear
+    # layer, or two with a GELU between.
     projection: Projection = "linear"
     projection_bias: bool = False
 
     def __post_init__(self) -> None:
-        _positive(self, "image_size")
+        _check_positive(self, "image_size")
         check_choices(self)
         if not isinstance(self.model_name, str) or not self.model_name.replace(".", "_").isidentifier():
             raise InputError(
@@ -167,7 +165,7 @@ class TimmConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """The text transformer (paper, section 2.4; Radford et al. 2019).
+    """Text transformer (paper, section 2.4; Radford et al. 2019).
 
     Examples
     --------
@@ -182,13 +180,13 @@ class TextConfig:
     layers: int = 12
     mlp_ratio: float = 4.0
     causal: bool = True
-    # Where the feature is read: at the end token (the largest id, as in CLIP's code, unless `end_id` names
-    # it), or at the last position (SigLIP, whose texts are padded to the full length and never cut).
+    # Position whose output is the text's feature: the end token (the largest id, as in CLIP's code, unless
+    # `end_id` names it), or the last position (SigLIP, whose texts are always padded to the full length).
     pool: Literal["end", "last"] = "end"
     end_id: int | None = None
     pad_id: int = 0
-    projection: bool = True  # False: the width is the embedding
-    projection_bias: bool = False
+    projection: bool = True  # False: the feature is the embedding
+    projection_bias: bool = False  # a linear layer instead of CLIP's matrix without a bias
     norm_eps: float = 1e-5
     activation: Activation | None = None  # None: the model's
 
@@ -198,7 +196,7 @@ class TextConfig:
         return self.width // self.heads
 
     def __post_init__(self) -> None:
-        _positive(self, "context_length", "vocab_size", "width", "heads", "layers")
+        _check_positive(self, "context_length", "vocab_size", "width", "heads", "layers")
         check_choices(self)
         if self.projection_bias and not self.projection:
             raise InputError("projection_bias=True needs projection=True")
@@ -208,10 +206,10 @@ class TextConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RobertaConfig(TextConfig):
-    """A text tower of RoBERTa's kind (arXiv 1907.11692), as XLM-R reads a hundred languages (1911.02116).
+    """RoBERTa text tower (arXiv 1907.11692), as in the multilingual XLM-R (arXiv 1911.02116).
 
-    Every token sees all others, padding is masked, and the text is read from all its tokens. How is said by
-    `pooler` and `head`; `pool`, `end_id` and `projection_bias` are those of CLIP's own tower.
+    Attention is bidirectional with padding masked. `pooler` and `head` say how the tokens become an
+    embedding; the inherited `causal`, `pool`, `end_id` and `projection_bias` must keep their defaults.
 
     Examples
     --------
@@ -226,18 +224,18 @@ class RobertaConfig(TextConfig):
     causal: bool = False
     pool: Literal["end", "last"] = "last"
     pad_id: int = 1
-    activation: Activation | None = "gelu"  # the tower's own, whatever the picture encoder has
-    positions: int = 514  # rows of the table of positions; the first pad_id + 1 are never text
-    token_types: int = 1  # rows of that table; texts are all of the first kind
-    # Which vector is the text's: the mean over its tokens, the first token's, or that through a tanh layer.
+    activation: Activation | None = "gelu"  # independent of the image tower's
+    positions: int = 514  # rows of the position table; text never uses the first pad_id + 1
+    token_types: int = 1  # rows of the token type table; all tokens have type 0
+    # The pooled feature: mean over the text's tokens, first token, or first token through a tanh layer.
     pooler: Literal["mean", "first", "tanh"] = "mean"
-    # From the width to the shared space: nothing, a matrix, two with a GELU between (open_clip's), or a
-    # matrix and a bias (M-CLIP's).
+    # From the width to the shared space: nothing, one matrix, two with a GELU between (open_clip), or one
+    # with a bias (M-CLIP).
     head: Literal["none", "linear", "mlp", "affine"] = "mlp"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive(self, "positions", "token_types")
+        _check_positive(self, "positions", "token_types")
         if self.causal or self.pool != "last" or self.end_id is not None or self.projection_bias:
             raise InputError("a RobertaConfig takes no causal, pool, end_id or projection_bias")
         if self.activation is None:
@@ -251,7 +249,7 @@ class RobertaConfig(TextConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CLIPConfig:
-    """Two encoders, one space.
+    """Architecture of a CLIP model: image tower, text tower and shared space.
 
     Examples
     --------
@@ -264,11 +262,11 @@ class CLIPConfig:
     vision: ViTConfig | ResNetConfig | TimmConfig
     text: TextConfig
     activation: Activation = "gelu"
-    init_logit_scale: float = math.log(1 / 0.07)  # the logarithm of the scale (paper, section 2.5)
-    init_logit_bias: float | None = None  # a number: the model has a bias (sigmoid loss)
+    init_logit_scale: float = math.log(1 / 0.07)  # logarithm of the scale (paper, section 2.5)
+    init_logit_bias: float | None = None  # None: no bias; a number for the sigmoid loss
 
     def __post_init__(self) -> None:
-        _positive(self, "embed_dim")
+        _check_positive(self, "embed_dim")
         check_choices(self)
         vision = self.vision
         if isinstance(vision, ViTConfig) and not vision.projection and vision.width != self.embed_dim:
@@ -280,11 +278,12 @@ class CLIPConfig:
             raise InputError(f"without a projection the text width {text.width} must be embed_dim")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; the kinds of tower stand under `vision.kind` and `text.kind`."""
+        """Values for JSON, with the kinds of towers under `vision.kind` and `text.kind`."""
         kind = next(kind for kind, config in _VISION_KINDS.items() if type(self.vision) is config)
         values = dataclasses.asdict(self)
         values["vision"] = {"kind": kind, **values["vision"]}
-        if isinstance(self.text, RobertaConfig):  # CLIP's own has none: files written before there were two
+        # CLIP's text tower has no kind: the format is older than the second kind.
+        if isinstance(self.text, RobertaConfig):
             values["text"] = {"kind": "roberta", **values["text"]}
         return values
 
@@ -295,7 +294,7 @@ class CLIPConfig:
         Raises
         ------
         InputError
-            A key is unknown or a value does not fit; the message names it.
+            A key is unknown or a value is invalid; the message names it.
         """
         values = dict(values)
         vision = dict(values.pop("vision", {}))
@@ -304,12 +303,12 @@ class CLIPConfig:
             raise InputError(f"unknown image tower kind {kind!r}: expected 'vit', 'resnet' or 'timm'")
         if kind == "resnet" and "layers" in vision:
             vision["layers"] = tuple(vision["layers"])
-        tower = _build(_VISION_KINDS[kind], vision)
-        words = dict(values.pop("text", {}))
-        if (kind := words.pop("kind", "clip")) not in ("clip", "roberta"):
+        tower = _from_values(_VISION_KINDS[kind], vision)
+        text_values = dict(values.pop("text", {}))
+        if (kind := text_values.pop("kind", "clip")) not in ("clip", "roberta"):
             raise InputError(f"unknown text tower kind {kind!r}: expected 'clip' or 'roberta'")
-        text = _build(RobertaConfig if kind == "roberta" else TextConfig, words)
-        return _build(cls, {**values, "vision": tower, "text": text})
+        text = _from_values(RobertaConfig if kind == "roberta" else TextConfig, text_values)
+        return _from_values(cls, {**values, "vision": tower, "text": text})
 
 
 _VISION_KINDS: dict[str, type[ViTConfig] | type[ResNetConfig] | type[TimmConfig]] = {
@@ -319,19 +318,19 @@ _VISION_KINDS: dict[str, type[ViTConfig] | type[ResNetConfig] | type[TimmConfig]
 }
 
 
-def _build(kind: type[_T], values: Mapping[str, Any]) -> _T:
+def _from_values(kind: type[_T], values: Mapping[str, Any]) -> _T:
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
     if unknown:
         raise InputError(f"unknown key {unknown[0]!r} for {kind.__name__}; known: {', '.join(sorted(known))}")
-    try:
+    try:  # a missing value is a TypeError of the dataclass
         return kind(**values)
     except TypeError as error:
         raise InputError(f"{kind.__name__}: {error}") from error
 
 
 def check_choices(config: Any) -> None:
-    """Refuse a field whose value is none of those its `Literal` type lists.
+    """Check that fields with a `Literal` type have one of its values.
 
     Raises
     ------
@@ -346,7 +345,7 @@ def check_choices(config: Any) -> None:
             raise InputError(f"{type(config).__name__}.{name} is {value!r}: expected one of {known}")
 
 
-def _positive(config: Any, *names: str) -> None:
+def _check_positive(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

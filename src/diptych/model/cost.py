@@ -1,8 +1,7 @@
-"""What a model costs, in operations for a picture and for a text, and what a machine can do of them.
+"""Floating point operations of a model per image and per text, and the peak rate of a device.
 
-A model that predicts has a decoder or a head in place of the text tower.
-
-Counted by torch's own counter on tensors without memory, so every architecture is counted as it computes.
+A model trained by prediction has a decoder or a linear head instead of the text tower. Operations are counted
+by torch's `FlopCounterMode` on tensors of the meta device, so each architecture is counted as it computes.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from diptych.model.config import CLIPConfig
 from diptych.model.initialise import build
 from diptych.model.text.decoder import CaptionDecoder
 
-# How what is said is read: by the text tower, by a decoder that looks at the picture, or by a linear head.
-Reader = Literal["tower", "decoder", "head"]
+# The module beside the image tower: a text tower, a caption decoder, or a linear head.
+TextModule = Literal["tower", "decoder", "head"]
 
-# Dense operations a second as the makers state them: bfloat16 (float16 on V100, T4), float32 (or TF32).
+# Dense operations per second as stated by the makers: bfloat16 (float16 on V100, T4), float32 (or TF32).
 GPUS: dict[str, tuple[float, float]] = {
     "B200": (2250e12, 1125e12),
     "H200": (989e12, 494e12),
@@ -35,19 +34,20 @@ GPUS: dict[str, tuple[float, float]] = {
     "T4": (65e12, 8.1e12),
 }
 
-MEASURED = 0.3  # seconds of products on a processor, of which the quickest counts: others compute there, too
+MEASURED = 0.3  # seconds of matrix products on a CPU; the fastest counts, as other programs may disturb some
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one forward pass, in floating point operations.
+    """Floating point operations of one forward pass.
 
     Attributes
     ----------
     picture : float
-        Of one picture.
+        Operations for one image.
     text : float
-        Of one text of `tokens` tokens; of the decoder with the picture's cells, or of the head, if they read.
+        Operations for one text of `tokens` tokens: of the text tower, of the decoder with the image's patch
+        tokens, or of the head.
     tokens : int
     """
 
@@ -57,16 +57,19 @@ class Cost:
 
     @property
     def pair(self) -> float:
-        """Of one pair in training."""
+        """Operations for one pair in training."""
         return self.training(1, 1)
 
     def training(self, pictures: float, texts: float) -> float:
-        """Of so many pictures and texts in training: forward, and twice as much backward."""
+        """Operations for that many images and texts in training."""
+        # The backward pass needs twice the forward pass: gradients of the inputs and of the weights.
         return 3 * (pictures * self.picture + texts * self.text)
 
 
 @lru_cache(maxsize=64)
-def cost(config: CLIPConfig, tokens: int, side: int = 0, reader: Reader = "tower", entries: int = 0) -> Cost:
+def cost(
+    config: CLIPConfig, tokens: int, side: int = 0, text_module: TextModule = "tower", entries: int = 0
+) -> Cost:
     """Count a model's operations.
 
     Parameters
@@ -75,11 +78,11 @@ def cost(config: CLIPConfig, tokens: int, side: int = 0, reader: Reader = "tower
     tokens : int
         Length of the text, start and end included; up to the context length.
     side : int
-        Of the pictures, where it is not the model's own.
-    reader : {"tower", "decoder", "head"}
-        What stands beside the picture tower.
+        Side of the images in pixels; 0 for the model's image size.
+    text_module : {"tower", "decoder", "head"}
+        The module beside the image tower.
     entries : int
-        What the head tells apart.
+        Number of outputs of the head.
 
     Examples
     --------
@@ -93,54 +96,63 @@ def cost(config: CLIPConfig, tokens: int, side: int = 0, reader: Reader = "tower
     tokens = min(tokens, config.text.context_length)
     model = build(config, device="meta").eval()
     side = side or config.vision.image_size
-    picture = torch.empty(1, 3, side, side, device="meta")
-    see = {"tower": model.visual, "decoder": model.visual.cells, "head": model.visual.features}[reader]
+    image = torch.empty(1, 3, side, side, device="meta")
+    encode_image = {
+        "tower": model.visual,
+        "decoder": model.visual.patch_tokens,
+        "head": model.visual.features,
+    }[text_module]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        seen = see(picture)
-    of_picture = float(counter.get_total_flops())
+        image_features = encode_image(image)  # (1, E), (1, P, C) or (1, C)
+    image_operations = float(counter.get_total_flops())
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        _read(model, seen, tokens, reader, entries)
-    return Cost(of_picture, float(counter.get_total_flops()), tokens)
+        _compute_text(model, image_features, tokens, text_module, entries)
+    return Cost(image_operations, float(counter.get_total_flops()), tokens)
 
 
-def _read(model: CLIP, seen: torch.Tensor, tokens: int, reader: Reader, entries: int) -> None:
-    """Compute what a text costs, given what the tower makes of a picture; all without memory."""
-    text, width = model.config.text, seen.shape[-1]
-    if reader == "head":
-        torch.nn.functional.linear(seen, torch.empty(entries, width, device="meta"))
-    elif reader == "decoder":
+def _compute_text(
+    model: CLIP, image_features: torch.Tensor, tokens: int, text_module: TextModule, entries: int
+) -> None:
+    """Run the text module for one text on the meta device."""
+    text, width = model.config.text, image_features.shape[-1]
+    if text_module == "head":
+        torch.nn.functional.linear(image_features, torch.empty(entries, width, device="meta"))
+    elif text_module == "decoder":
         with torch.device("meta"):
             decoder = CaptionDecoder(text, width, model.config.activation, seed=None)
-            decoder.logits(decoder.read(seen, torch.empty(1, tokens - 1, dtype=torch.int64)))
+            # The last token is only a target, so the decoder reads one token less.
+            ids = torch.empty(1, tokens - 1, dtype=torch.int64)
+            decoder.logits(decoder.hidden_states(image_features, ids))
     elif isinstance(model, RobertaCLIP):
         model.encode_ids(torch.zeros(1, tokens, dtype=torch.int64, device="meta"))
     else:
-        # Past the embedding: where a text ends is a matter of its values, which these tensors do not have.
+        # Without `encode_text`, which finds the end token in the ids: meta tensors have no values.
         model.transformer(torch.empty(1, tokens, text.width, device="meta"), causal=True)
-        torch.empty(1, text.width, device="meta") @ torch.empty(text.width, seen.shape[-1], device="meta")
+        torch.empty(1, text.width, device="meta") @ torch.empty(text.width, width, device="meta")
 
 
-def peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second that the device can do at most: by its maker on a GPU, measured on a CPU.
+def peak_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Peak operations per second of a device: as stated by the maker for a GPU, measured on a CPU.
 
     Returns
     -------
     float
-        0 where it is not known.
+        0 if unknown.
     """
     if device.type == "cuda":
         name = str(torch.cuda.get_device_name(device))
         known = next((rates for gpu, rates in GPUS.items() if gpu in name), (0.0, 0.0))
         return known[1] if dtype == torch.float32 else known[0]
-    return _measured(dtype) if device.type == "cpu" else 0.0
+    return _measured_rate(dtype) if device.type == "cpu" else 0.0
 
 
 @lru_cache(maxsize=4)
-def _measured(dtype: torch.dtype, size: int = 1024) -> float:
+def _measured_rate(dtype: torch.dtype, size: int = 1024) -> float:
+    """Operations per second of a square matrix product."""
     a, out = torch.ones(size, size, dtype=dtype), torch.empty(size, size, dtype=dtype)
     best, began = float("inf"), time.perf_counter()
     while time.perf_counter() - began < MEASURED:
         start = time.perf_counter()
         torch.mm(a, a, out=out)
         best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+    return 2 * size**3 / best  # a multiplication and an addition for each of size^3 terms

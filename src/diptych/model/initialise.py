@@ -1,4 +1,4 @@
-"""Models made from a config, and how every parameter starts (paper, section 2.5, and the released code)."""
+"""Build models from configs and initialise their parameters (paper, section 2.5, and the released code)."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ import math
 import torch
 from torch import Tensor, nn
 
+from diptych.model.batch_norm import BatchNorm
 from diptych.model.blocks import Attention, Transformer
 from diptych.model.clip import CLIP, RobertaCLIP
 from diptych.model.config import CLIPConfig, RobertaConfig
 from diptych.model.resnet import AttentionPool, AveragePool, Bottleneck, ModifiedResNet
 from diptych.model.sharding import shard_like
-from diptych.model.statistics import BatchNorm
 from diptych.model.text.roberta import RobertaTower
 from diptych.model.timm_trunk import TimmTrunk, fill_buffers
 from diptych.model.vit import VisionTransformer
 
 
 def build(config: CLIPConfig, *, device: torch.device | str = "cpu", seed: int | None = None) -> CLIP:
-    """A model of that shape.
+    """Build a model of an architecture.
 
     Parameters
     ----------
     config : CLIPConfig
-        The shape.
+        The architecture.
     device : str or torch.device
-        Where to; "meta" for the shapes alone, without memory.
+        Device of the parameters; "meta" for their shapes only, without memory.
     seed : int, optional
         Initialise with this seed. Without one the parameters are left unset, to be loaded.
     """
+    # Built on the meta device, so that torch's own initialisation costs nothing.
     with torch.device("meta"):
         model = RobertaCLIP(config) if isinstance(config.text, RobertaConfig) else CLIP(config)
     if torch.device(device).type == "meta":
@@ -42,16 +43,16 @@ def build(config: CLIPConfig, *, device: torch.device | str = "cpu", seed: int |
 
 
 def initialise(model: CLIP, *, seed: int) -> None:
-    """Set every parameter and buffer from a seed, the same on every device, and in shards (FSDP2) as whole.
+    """Set every parameter and buffer from a seed: the same values on every device, sharded (FSDP2) or not.
 
     ======================================  =====================================================
-    parameter                               start
+    parameter                               initial value
     ======================================  =====================================================
     token_embedding                         normal, std 0.02
     positional_embedding (text)             normal, std 0.01
     text blocks: attn.in_proj               normal, std width^-1/2
-    text blocks: attn.out_proj, mlp.c_proj  normal, std (2 width layers)^-1/2, so that the sum over
-                                            the residual branches keeps its size with depth
+    text blocks: attn.out_proj, mlp.c_proj  normal, std (2 width layers)^-1/2, so that the variance of
+                                            the residual sum does not grow with depth
     text blocks: mlp.c_fc                   normal, std (2 width)^-1/2
     text_projection                         normal, std width^-1/2
     RoBERTa: all matrices and tables        normal, std 0.02
@@ -60,10 +61,10 @@ def initialise(model: CLIP, *, seed: int) -> None:
     pool (ResNet): q, k, v, c; positions    normal, std (channels of the last stage)^-1/2
     last norm of each bottleneck: gain      0, so that a block starts as the identity
     other convolutions and linear layers    uniform within (fan in)^-1/2, torch's default
-    other gains 1; all biases of the text   0
-    tower, of norms and of attention
-    logit_scale                             ln(1 / 0.07), or as the config says
-    logit_bias                              as the config says
+    other gains of norms                    1
+    biases of text tower, norms, attention  0
+    logit_scale                             ln(1 / 0.07), or the config's value
+    logit_bias                              the config's value
     ======================================  =====================================================
 
     Parameters
@@ -71,29 +72,33 @@ def initialise(model: CLIP, *, seed: int) -> None:
     model : CLIP
         Changed in place.
     seed : int
-        Of a generator on the CPU: random numbers differ between devices, these do not.
+        Seed of a generator on the CPU, because generators of other devices give other numbers.
     """
-    draw = _Draw(seed)
+    sampler = _Sampler(seed)
     with torch.no_grad():
-        ours = [model] if not isinstance(model.visual, TimmTrunk) else model.text_modules()
-        for module in (inner for part in ours for inner in part.modules()):
-            _default(module, draw)
+        # Layers get torch's default first; what the table says of single parameters is set afterwards. timm's
+        # image towers initialise themselves.
+        roots = [model] if not isinstance(model.visual, TimmTrunk) else model.text_modules()
+        for module in (inner for root in roots for inner in root.modules()):
+            _initialise_layer(module, sampler)
         if isinstance(model, RobertaCLIP):
-            _roberta(model.text, draw)
+            _initialise_roberta(model.text, sampler)
         else:
-            _text(model, draw)
+            _initialise_text(model, sampler)
         if isinstance(model.visual, ModifiedResNet):
-            _resnet(model.visual, draw)
+            _initialise_resnet(model.visual, sampler)
         elif isinstance(model.visual, TimmTrunk):
             model.visual.initialise(seed)
         else:
-            _vit(model.visual, draw)
+            _initialise_vit(model.visual, sampler)
         model.logit_scale.fill_(model.config.init_logit_scale)
         if model.logit_bias is not None:
             model.logit_bias.fill_(model.config.init_logit_bias or 0.0)
 
 
-class _Draw:
+class _Sampler:
+    """Fills parameters with random values from one generator on the CPU."""
+
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -105,72 +110,74 @@ class _Draw:
         parameter.copy_(shard_like(values, parameter))
 
 
-def _default(module: nn.Module, draw: _Draw) -> None:
+def _initialise_layer(module: nn.Module, sampler: _Sampler) -> None:
     if isinstance(module, nn.Linear | nn.Conv2d):
-        bound = module.weight[0].numel() ** -0.5
-        draw.uniform(module.weight, bound)
+        bound = module.weight[0].numel() ** -0.5  # (fan in)^-1/2
+        sampler.uniform(module.weight, bound)
         if module.bias is not None:
-            draw.uniform(module.bias, bound)
+            sampler.uniform(module.bias, bound)
     elif isinstance(module, nn.LayerNorm):
         module.reset_parameters()
     elif isinstance(module, BatchNorm):
         module.reset_parameters()  # its running mean and variance too
     elif isinstance(module, Attention):
         width = module.in_proj_weight.shape[1]
-        draw.uniform(module.in_proj_weight, math.sqrt(6 / (4 * width)))
+        # Xavier's bound sqrt(6 / (fan in + fan out)), where fan out counts queries, keys and values: 3 width.
+        sampler.uniform(module.in_proj_weight, math.sqrt(6 / (4 * width)))
         module.in_proj_bias.zero_()
         module.out_proj.bias.zero_()
 
 
-def _text(model: CLIP, draw: _Draw) -> None:
-    draw.normal(model.token_embedding.weight, 0.02)
-    draw.normal(model.positional_embedding, 0.01)
-    _blocks(model.transformer, model.text_config.width, draw)
+def _initialise_text(model: CLIP, sampler: _Sampler) -> None:
+    sampler.normal(model.token_embedding.weight, 0.02)
+    sampler.normal(model.positional_embedding, 0.01)
+    _initialise_blocks(model.transformer, model.text_config.width, sampler)
     projection = model.text_projection
     if isinstance(projection, nn.Linear):
-        draw.normal(projection.weight, projection.in_features**-0.5)
+        sampler.normal(projection.weight, projection.in_features**-0.5)
         projection.bias.zero_()
     elif projection is not None:
-        draw.normal(projection, projection.shape[0] ** -0.5)
+        sampler.normal(projection, projection.shape[0] ** -0.5)
 
 
-def _roberta(tower: RobertaTower, draw: _Draw) -> None:
+def _initialise_roberta(tower: RobertaTower, sampler: _Sampler) -> None:
     for name, parameter in tower.named_parameters():
         if parameter.ndim > 1:
-            draw.normal(parameter, 0.02)
+            sampler.normal(parameter, 0.02)
         elif name.endswith("bias"):
             parameter.zero_()
 
 
-def _blocks(transformer: Transformer, width: int, draw: _Draw) -> None:
+def _initialise_blocks(transformer: Transformer, width: int, sampler: _Sampler) -> None:
+    # Two residual branches per block, attention and MLP, are summed.
     branch = (2 * width * len(transformer.resblocks)) ** -0.5
     for block in transformer.blocks:
-        draw.normal(block.attn.in_proj_weight, width**-0.5)
-        draw.normal(block.attn.out_proj.weight, branch)
-        draw.normal(block.mlp.c_fc.weight, (2 * width) ** -0.5)
-        draw.normal(block.mlp.c_proj.weight, branch)
+        sampler.normal(block.attn.in_proj_weight, width**-0.5)
+        sampler.normal(block.attn.out_proj.weight, branch)
+        sampler.normal(block.mlp.c_fc.weight, (2 * width) ** -0.5)
+        sampler.normal(block.mlp.c_proj.weight, branch)
         block.mlp.c_fc.bias.zero_()
         block.mlp.c_proj.bias.zero_()
 
 
-def _vit(tower: VisionTransformer, draw: _Draw) -> None:
+def _initialise_vit(tower: VisionTransformer, sampler: _Sampler) -> None:
     std = tower.config.width**-0.5
-    loose = [tower.class_embedding, tower.positional_embedding, tower.proj]
+    parameters = [tower.class_embedding, tower.positional_embedding, tower.proj]
     if tower.pool_head is not None:
-        loose.append(tower.pool_head.probe)
-    for parameter in loose:
+        parameters.append(tower.pool_head.probe)
+    for parameter in parameters:
         if isinstance(parameter, Tensor):  # a projection with a bias is a linear layer: torch's default
-            draw.normal(parameter, std)
+            sampler.normal(parameter, std)
 
 
-def _resnet(tower: ModifiedResNet, draw: _Draw) -> None:
+def _initialise_resnet(tower: ModifiedResNet, sampler: _Sampler) -> None:
     for module in tower.modules():
         if isinstance(module, Bottleneck):
             nn.init.zeros_(module.bn3.weight)
         elif isinstance(module, AttentionPool):
             std = module.k_proj.in_features**-0.5
-            draw.normal(module.positional_embedding, std)
+            sampler.normal(module.positional_embedding, std)
             for layer in (module.q_proj, module.k_proj, module.v_proj, module.c_proj):
-                draw.normal(layer.weight, std)
+                sampler.normal(layer.weight, std)
         elif isinstance(module, AveragePool):
-            draw.normal(module.c_proj.weight, module.c_proj.in_features**-0.5)
+            sampler.normal(module.c_proj.weight, module.c_proj.in_features**-0.5)

@@ -1,9 +1,8 @@
-"""The picture encoder as the paper's modified ResNet (section 2.4).
+"""The image encoder as the paper's modified ResNet (section 2.4).
 
-He et al. 2016 with three changes: three 3x3 convolutions as stem (ResNet-D), an average pool before every
-stride so that nothing is aliased (Zhang 2019), and attention instead of the average at the end, where the
-mean asks and all cells answer. Shapes: B batch, S side in pixels, G side of the last grid, C channels of the
-last stage, E embedding.
+He et al. 2016 with three changes: three 3x3 convolutions as stem (ResNet-D), average pooling before every
+stride against aliasing (Zhang 2019), and attention pooling instead of the mean at the end. Shapes: B batch, S
+side in pixels, G side of the last feature map, C channels of the last stage, H heads, E embedding.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from diptych.model.batch_norm import frozen_statistics
 from diptych.model.config import ResNetConfig
-from diptych.model.statistics import frozen_statistics
 
 
 class Bottleneck(nn.Module):
-    """Narrow, look around, widen: 1x1, 3x3, (blur), 1x1, added to what came in."""
+    """Bottleneck block: 1x1, 3x3, (average pool), 1x1 convolutions in a residual sum."""
 
     expansion = 4
 
@@ -39,7 +38,7 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(wide)
         self.downsample: nn.Module | None = None
         if stride > 1 or inplanes != wide:
-            # The names "-1", "0", "1" are the released files'.
+            # The released files have the names "-1", "0" and "1".
             self.downsample = nn.Sequential(
                 OrderedDict(
                     [
@@ -54,13 +53,14 @@ class Bottleneck(nn.Module):
         """(B, inplanes, h, w) -> (B, 4 planes, h / stride, w / stride)."""
         identity = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        x = F.relu(self.bn2(self.conv2(x)), inplace=True)  # (B, planes, h, w)
+        # No convolution has a stride: the pool averages first, then every value is used.
         x = self.bn3(self.conv3(self.avgpool(x)))
         return F.relu(x + identity, inplace=True)
 
 
 class AttentionPool(nn.Module):
-    """The mean over the grid asks, every cell and the mean answer: (B, C, G, G) -> (B, C)."""
+    """Attention pooling: the mean over positions is the query, the mean and all positions are the keys."""
 
     def __init__(self, grid: int, width: int, heads: int, embed_dim: int) -> None:
         super().__init__()
@@ -72,35 +72,36 @@ class AttentionPool(nn.Module):
         self.c_proj = nn.Linear(width, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Before the output projection, (B, C)."""
+        """Pooled features before the output projection, (B, C, G, G) -> (B, C)."""
         x = x.flatten(2).transpose(1, 2)  # (B, G*G, C)
-        x = torch.cat([x.mean(1, keepdim=True), x], dim=1) + self.positional_embedding.to(x.dtype)
+        x = torch.cat([x.mean(1, keepdim=True), x], dim=1)  # (B, G*G + 1, C)
+        x = x + self.positional_embedding.to(x.dtype)
         q, k, v = (
-            layer(y).view(*y.shape[:2], self.heads, -1).transpose(1, 2)  # (B, H, L, C/H)
+            layer(y).view(*y.shape[:2], self.heads, -1).transpose(1, 2)  # (B, H, 1 or G*G + 1, C/H)
             for layer, y in ((self.q_proj, x[:, :1]), (self.k_proj, x), (self.v_proj, x))
         )
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(1)  # (B, C)
 
 
 class AveragePool(nn.Module):
-    """The mean over the grid: (B, C, G, G) -> (B, C), with the projection after it."""
+    """Mean over positions instead of `AttentionPool`, with the same output projection."""
 
     def __init__(self, width: int, embed_dim: int) -> None:
         super().__init__()
         self.c_proj = nn.Linear(width, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Before the output projection, (B, C)."""
+        """Pooled features before the output projection, (B, C, G, G) -> (B, C)."""
         return x.mean((2, 3))
 
 
 class ModifiedResNet(nn.Module):
-    """A picture as one vector.
+    """Modified ResNet: images to one vector each.
 
     Parameters
     ----------
     config : ResNetConfig
-        The shape.
+        Architecture of the image tower.
     embed_dim : int
         Width of the shared space.
 
@@ -116,6 +117,7 @@ class ModifiedResNet(nn.Module):
         self.config = config
         self.grad_checkpointing = False
         width = config.width
+        # The stem: three convolutions, the first with stride 2, then an average pool (S -> S/4).
         self.conv1 = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width // 2)
         self.conv2 = nn.Conv2d(width // 2, width // 2, 3, padding=1, bias=False)
@@ -137,60 +139,63 @@ class ModifiedResNet(nn.Module):
 
     @property
     def feature_width(self) -> int:
-        """Width of `features`."""
+        """Width of the output of `features`."""
         return self.config.feature_width
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures (B, 3, S, S) in the shared space, (B, E), not normalised."""
+        """Embed preprocessed images, (B, 3, S, S) -> (B, E), not normalised."""
         return self.project(self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
-        """Pictures (B, 3, S, S) before the projection, (B, C): what a linear probe reads."""
-        return self._head(self._grid(images))  # type: ignore[no-any-return]
+        """Image features before the projection, (B, 3, S, S) -> (B, C); input of a linear probe."""
+        return self._head(self._feature_map(images))  # type: ignore[no-any-return]
 
-    def patches(self, images: Tensor) -> Tensor:
-        """Every cell in the shared space, (B, G, G, E): the attention pool on each cell alone.
+    def patch_embeddings(self, images: Tensor) -> Tensor:
+        """Embedding of every position in the shared space, (B, 3, S, S) -> (B, G, G, E); for heat maps.
 
-        (MaskCLIP, arXiv 2112.01071, section 3.2.)
+        Attention pooling applied to each position by itself (MaskCLIP, arXiv 2112.01071, section 3.2).
         """
-        cells = self._grid(images).permute(0, 2, 3, 1)  # (B, G, G, C)
+        x = self._feature_map(images).permute(0, 2, 3, 1)  # (B, G, G, C)
         if self.config.pool == "attention":
-            cells = self.attnpool.v_proj(cells)
-        return self.project(cells)
+            x = self.attnpool.v_proj(x)  # the softmax over one position is 1
+        return self.project(x)
 
-    def cells(self, images: Tensor) -> Tensor:
-        """Every cell before the head, (B, G * G, C): what a caption decoder reads."""
-        return self._grid(images).flatten(2).transpose(1, 2)
+    def patch_tokens(self, images: Tensor) -> Tensor:
+        """Every position before pooling, (B, 3, S, S) -> (B, G * G, C); input of a caption decoder."""
+        return self._feature_map(images).flatten(2).transpose(1, 2)
 
-    def unused(self, *, by_cells: bool) -> list[nn.Parameter]:
-        """Parameters that `features` does not use, or `cells`."""
-        return list((self._head if by_cells else self._head.c_proj).parameters())
+    def unused_parameters(self, *, for_patch_tokens: bool) -> list[nn.Parameter]:
+        """Parameters that `features` does not use, or that `patch_tokens` does not use."""
+        return list((self._head if for_patch_tokens else self._head.c_proj).parameters())
 
     def project(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., E)."""
+        """Project features to the shared space, (..., C) -> (..., E)."""
         return self._head.c_proj(x)  # type: ignore[no-any-return]
 
     @property
     def _head(self) -> AttentionPool | AveragePool:
         return self.attnpool if self.config.pool == "attention" else self.meanpool
 
-    def _grid(self, images: Tensor) -> Tensor:
+    def _feature_map(self, images: Tensor) -> Tensor:
+        """Output of the last stage, (B, 3, S, S) -> (B, C, G, G)."""
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)  # (B, width / 2, S/2, S/2)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
-        x = F.relu(self.bn3(self.conv3(x)), inplace=True)
-        x = self.avgpool(x)
+        x = F.relu(self.bn3(self.conv3(x)), inplace=True)  # (B, width, S/2, S/2)
+        x = self.avgpool(x)  # (B, width, S/4, S/4)
         for number in range(1, 5):
             stage = self.get_submodule(f"layer{number}")
             if self.grad_checkpointing and torch.is_grad_enabled():
-                contexts = partial(_recomputed, stage)
+                contexts = partial(_checkpoint_contexts, stage)
                 x = cast(Tensor, checkpoint(stage, x, use_reentrant=False, context_fn=contexts))
             else:
                 x = stage(x)
         return x  # (B, C, G, G)
 
 
-def _recomputed(stage: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Contexts of a checkpointed stage's two forward passes: only the first moves the running statistics."""
+def _checkpoint_contexts(
+    stage: nn.Module,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of a checkpointed stage's two forward passes: only the first updates running statistics."""
     return nullcontext(), frozen_statistics(stage)
 
 

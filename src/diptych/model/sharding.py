@@ -1,6 +1,6 @@
-"""Parameters in shards (FSDP2's DTensors) and plain ones, handled alike.
+"""Handle sharded parameters (FSDP2's DTensors) and plain ones alike.
 
-DTensor's module takes a second to import, so it is imported only where a tensor is one.
+Importing DTensor's module takes a second, so it is imported only where a tensor is one.
 """
 
 from __future__ import annotations
@@ -10,35 +10,36 @@ from torch import Tensor
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether this is a DTensor: each process holds a shard of it."""
+    """Whether this is a DTensor, of which each process holds a shard."""
+    # By its method: isinstance would need the import.
     return hasattr(tensor, "full_tensor")
 
 
 def local_shard(tensor: Tensor) -> Tensor:
-    """The shard of a DTensor that lies on this process; a plain tensor as it is."""
+    """Shard of a DTensor on this process; a plain tensor as it is."""
     return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """A DTensor gathered from all processes, which must all call this; a plain tensor as it is."""
+    """Gather a DTensor from all processes (a collective call); return a plain tensor as it is."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def shard_like(values: Tensor, tensor: Tensor) -> Tensor:
-    """Values on the device of another tensor, and sharded as that one is.
+    """Copy values to the device of another tensor, sharded as that one is.
 
     Parameters
     ----------
     values : Tensor
         The same full tensor on every process, or already sharded.
     tensor : Tensor
-        Parameter that the values are meant for.
+        Parameter that the values are for.
     """
     values = values.detach().to(tensor.device)
     if is_sharded(tensor) and not is_sharded(values):
         from torch.distributed.tensor import distribute_tensor
 
-        # Every process has the same values, so each cuts out its own shard: nothing is sent.
+        # Every process has the same values, so each takes its own shard of them without communication.
         values = distribute_tensor(
             values,
             tensor.device_mesh,  # type: ignore[attr-defined]

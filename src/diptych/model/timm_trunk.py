@@ -1,8 +1,9 @@
-"""Image towers that timm builds: ConvNeXt, EVA, ViTamin, FastViT and any other it names.
+"""Image towers built by timm (the optional extra `timm`): ConvNeXt, EVA, ViTamin, FastViT and others.
 
-The optional extra `timm`. Parameter names are open_clip's: the tower under `trunk`, a projection of its own
-under `head`. Nothing is downloaded: `timm.create_model` is asked for the shape alone. Towers whose shapes
-this package has itself (`diptych.model.presets.timm_shapes`) need none of it.
+Parameter names are open_clip's: timm's model under `trunk`, the projection under `head`. Nothing is
+downloaded: `timm.create_model` builds the architecture without weights. Towers that
+`diptych.model.presets.timm_shapes` describes are built without timm. Shapes: B batch, S side in pixels, D
+width of the features, E embedding.
 """
 
 from __future__ import annotations
@@ -22,36 +23,37 @@ PURPOSE = "build this image tower"
 
 
 class TimmTrunk(nn.Module):
-    """A picture as one vector, by a tower of timm.
+    """Image encoder by timm: images to one vector each.
 
     Parameters
     ----------
     config : TimmConfig
-        Which tower, and how its features become one vector.
+        Architecture, pooling and projection.
     embed_dim : int
         Width of the shared space.
 
     Raises
     ------
     MissingExtraError
-        timm is not installed, or the torchvision that it imports does not belong to this torch.
+        timm is not installed, or the torchvision that it imports was not made for this torch.
     InputError
-        timm has no tower of that name, or not with this pool, or it reads pictures of one size only and that
-        is another.
+        timm has no architecture of that name, or not with this pooling, or the architecture has a fixed image
+        size that differs from the config's.
     """
 
     def __init__(self, config: TimmConfig, embed_dim: int) -> None:
         super().__init__()
         self.config = config
-        own = config.projection in ("linear", "mlp")  # else the tower's own classifier projects, or nothing
+        # Otherwise the trunk's classifier layer is the projection, or there is none.
+        has_head = config.projection in ("linear", "mlp")
         classes = embed_dim if config.projection == "classifier" else 0
         options: dict[str, Any] = {"num_classes": classes}
-        if config.pool or not own:
+        if config.pool or not has_head:
             options["global_pool"] = config.pool
-        self.trunk: Any = _create(config.model_name, options)  # a module of timm's, with methods of its own
-        _refuse_other_size(self.trunk, config)
+        self.trunk: Any = _create(config.model_name, options)  # Any: timm's methods are not nn.Module's
+        _check_image_size(self.trunk, config)
         width: int = self.trunk.num_features
-        self.head = nn.Sequential(OrderedDict(_head(config, width, embed_dim)) if own else OrderedDict())
+        self.head = nn.Sequential(OrderedDict(_head(config, width, embed_dim)) if has_head else OrderedDict())
         if config.projection == "none" and width != embed_dim:
             raise InputError(
                 f"without a projection the width {width} of {config.model_name} must be embed_dim"
@@ -59,30 +61,30 @@ class TimmTrunk(nn.Module):
 
     @property
     def feature_width(self) -> int:
-        """Width of `features`."""
+        """Width of the output of `features`."""
         return cast(int, getattr(self.trunk, "head_hidden_size", self.trunk.num_features))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures (B, 3, S, S) in the shared space, (B, E), not normalised."""
+        """Embed preprocessed images, (B, 3, S, S) -> (B, E), not normalised."""
         return self.head(self.trunk(images))  # type: ignore[no-any-return]
 
     def features(self, images: Tensor) -> Tensor:
-        """Pictures (B, 3, S, S) before the projection, (B, D): what a linear probe reads."""
+        """Image features before the projection, (B, 3, S, S) -> (B, D); input of a linear probe."""
         return self.trunk.forward_head(self.trunk.forward_features(images), pre_logits=True)  # type: ignore[no-any-return]
 
-    def patches(self, images: Tensor) -> Tensor:
-        """Refused: towers of timm differ too much for one way to read single patches."""
+    def patch_embeddings(self, images: Tensor) -> Tensor:
+        """Refuse: timm's architectures have no common interface for single patches."""
         raise InputError(
-            f"{self.config.model_name} is built by timm, which gives no vector for a single patch"
+            f"{self.config.model_name} is built by timm, which has no embeddings of single patches"
         )
 
-    def cells(self, images: Tensor) -> Tensor:
-        """Refused, as `patches`."""
+    def patch_tokens(self, images: Tensor) -> Tensor:
+        """Refuse, as `patch_embeddings`."""
         raise InputError(
-            f"{self.config.model_name} is built by timm, whose cells a caption decoder cannot read"
+            f"{self.config.model_name} is built by timm, which gives a caption decoder no patch tokens"
         )
 
-    def unused(self, *, by_cells: bool) -> list[nn.Parameter]:
+    def unused_parameters(self, *, for_patch_tokens: bool) -> list[nn.Parameter]:
         """Parameters that `features` does not use."""
         classifier = cast(nn.Module, self.trunk.get_classifier())
         return [*self.head.parameters(), *classifier.parameters()]
@@ -92,10 +94,10 @@ class TimmTrunk(nn.Module):
         self.trunk.set_grad_checkpointing(enable)
 
     def blocks(self) -> list[nn.Module]:
-        """Modules that compute one after the other, the outermost where they are nested.
+        """Modules that run one after the other, the outermost where they are nested.
 
-        What timm lists under the name `blocks`: all but a few hundredths of the parameters of the towers that
-        open_clip names. Empty for a tower without such a list.
+        These are timm's lists named `blocks`, which hold all but a few percent of the parameters in the
+        architectures that open_clip names. Empty for an architecture without such a list.
         """
         blocks: list[nn.Module] = []
         nested: set[nn.Module] = set()
@@ -103,14 +105,16 @@ class TimmTrunk(nn.Module):
             if name.rpartition(".")[2] != "blocks" or not isinstance(module, nn.Sequential | nn.ModuleList):
                 continue
             for block in module:
-                if block not in nested:
+                if block not in nested:  # named_modules gives outer modules before inner ones
                     blocks.append(block)
                     nested.update(block.modules())
         return blocks
 
     def initialise(self, seed: int) -> None:
-        """Set every parameter and buffer as timm does, from a seed of the CPU."""
+        """Set every parameter and buffer as timm does, from a seed on the CPU."""
         embed_dim = self._embed_dim()
+        # timm initialises in the constructor and from the global generator: build a second trunk, copy its
+        # values, and leave the state of the global generator as it was.
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(seed)
             fresh = TimmTrunk(self.config, embed_dim)
@@ -126,15 +130,14 @@ class TimmTrunk(nn.Module):
 
 
 def fill_buffers(model: nn.Module, device: torch.device) -> None:
-    """Compute the tables that are not stored with weights, in a model whose memory was made without them.
+    """Compute non-persistent buffers of a model that was built on the meta device.
 
-    A model built on the meta device has no values; those of weights come from a file, those of timm's rotary
-    tables and empty biases from their definitions.
+    Weights are loaded from a file afterwards; timm's rotary tables and constant biases are not in that file.
 
     Raises
     ------
     InputError
-        The installed timm cannot compute one; the message says which version can.
+        The installed timm is too old; the message says which version is needed.
     """
     for trunk in (module for module in model.modules() if isinstance(module, TimmTrunk)):
         for module in trunk.modules():
@@ -145,13 +148,13 @@ def fill_buffers(model: nn.Module, device: torch.device) -> None:
                     module._buffers[name] = torch.empty_like(buffer, device=device)
             if missing and not hasattr(module, "init_non_persistent_buffers"):
                 raise InputError(
-                    f"{type(module).__name__} of timm has tables that only timm 1.0.24 or later can compute: "
+                    f"{type(module).__name__} has buffers that only timm 1.0.24 or later can compute: "
                     "pip install -U timm"
                 )
             if missing:
                 module.init_non_persistent_buffers()  # type: ignore[operator]
-            # EVA joins a bias that never learns (`k_bias`) to those that do: it must have their precision.
-            # Rotary tables stand alone and stay float32: timm converts what it multiplied by them.
+            # EVA concatenates a constant bias (`k_bias`) with trained ones, so it needs their precision.
+            # Modules of rotary tables have no parameters, so those stay float32; timm converts the product.
             parameter = next(module.parameters(recurse=False), None)
             for name in missing:
                 buffer = module._buffers[name]
@@ -160,7 +163,7 @@ def fill_buffers(model: nn.Module, device: torch.device) -> None:
 
 
 def _head(config: TimmConfig, width: int, embed_dim: int) -> list[tuple[str, nn.Module]]:
-    """The projection, under open_clip's names."""
+    """Projection to the shared space, under open_clip's names."""
     bias = config.projection_bias
     if config.projection == "linear":
         return [("proj", nn.Linear(width, embed_dim, bias=bias))]
@@ -172,31 +175,31 @@ def _head(config: TimmConfig, width: int, embed_dim: int) -> list[tuple[str, nn.
 
 def _create(name: str, options: dict[str, Any]) -> Any:
     timm = import_timm()
-    try:
+    try:  # timm refuses by whatever exception its code runs into
         return timm.create_model(name, pretrained=False, **options)
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"timm {timm.__version__} cannot build {name!r} with {options}: {reason}") from error
 
 
-def _refuse_other_size(trunk: nn.Module, config: TimmConfig) -> None:
-    """Raise where timm's tower has positions for pictures of another size; convolutions take any."""
+def _check_image_size(trunk: nn.Module, config: TimmConfig) -> None:
+    """Raise if the trunk has positional embeddings for another image size; convolutions accept any size."""
     side = getattr(getattr(trunk, "patch_embed", None), "img_size", None)
-    wanted = (config.image_size, config.image_size)
-    if side is not None and tuple(side) != wanted and not getattr(trunk, "dynamic_img_size", False):
+    expected = (config.image_size, config.image_size)
+    if side is not None and tuple(side) != expected and not getattr(trunk, "dynamic_img_size", False):
         raise InputError(
-            f"{config.model_name} is built by timm for pictures of {side[0]} pixels, got image_size "
+            f"{config.model_name} is built by timm for images of {side[0]} pixels, got image_size "
             f"{config.image_size}: its positions are not resized here, so keep {side[0]}"
         )
 
 
 def import_timm() -> Any:
-    """The module `timm`.
+    """Import timm.
 
     Raises
     ------
     MissingExtraError
-        It is not installed, or the torchvision that it imports does not belong to this torch.
+        It is not installed, or the torchvision that it imports was not made for this torch.
     """
     try:
         return require("timm", extra="timm", purpose=PURPOSE)

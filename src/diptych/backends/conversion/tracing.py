@@ -20,10 +20,10 @@ from diptych.backends.exported.folder import tower_file
 from diptych.errors import WeightsError
 from diptych.extras import require
 from diptych.files.disk import saving
-from diptych.model.blocks import unit_rows
+from diptych.model.blocks import l2_normalize
 from diptych.model.clip import CLIP
 from diptych.model.config import RobertaConfig, TextConfig
-from diptych.model.text.prefix_tree import can_share
+from diptych.model.text.prefix_tree import supports_prefix_trees
 
 OPSET = 18
 LARGEST_PROTO = 1_800_000_000  # bytes: a protobuf ends at 2 GB, so larger weights get a file of their own
@@ -58,7 +58,7 @@ def cut(config: TextConfig) -> tuple[str, int | None]:
     """Which ids may be left out, and the id that says so: see `ExportSpec`."""
     if isinstance(config, RobertaConfig):
         return "padding", config.pad_id
-    return ("end", config.end_id) if can_share(config) else ("never", None)
+    return ("end", config.end_id) if supports_prefix_trees(config) else ("never", None)
 
 
 class ImageTower(nn.Module):
@@ -70,7 +70,7 @@ class ImageTower(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pictures in the shared space."""
-        return unit_rows(self.visual(pixels))
+        return l2_normalize(self.visual(pixels))
 
 
 class TextTower(nn.Module):
@@ -83,7 +83,7 @@ class TextTower(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Texts in the shared space."""
-        return unit_rows(self._read(ids))
+        return l2_normalize(self._read(ids))
 
 
 def _write(tower: nn.Module, taken: str, example: Tensor, axes: dict[int, Any], path: Path) -> None:

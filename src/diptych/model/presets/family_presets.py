@@ -1,7 +1,7 @@
-"""Architectures of released families beyond CLIP, LAION and SigLIP, by open_clip's names.
+"""Architectures of model families other than CLIP, LAION and SigLIP, by open_clip's names.
 
-CLIPA (arXiv 2305.07017), MetaCLIP 2 (2507.22062), PE-Core (2504.13181), MobileCLIP (2311.17049) and
-MobileCLIP2 (2508.20691), and one size of SigLIP. The numbers are those of open_clip's model configs.
+CLIPA (arXiv 2305.07017), MetaCLIP 2 (2507.22062), PE-Core (2504.13181), MobileCLIP (2311.17049),
+MobileCLIP2 (2508.20691), towers of timm, and one size of SigLIP. The numbers are from open_clip's configs.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import math
 from diptych.model.config import CLIPConfig, Projection, TextConfig, TimmConfig, ViTConfig
 from diptych.model.presets.timm_shapes import timm_shape
 
-_BERT, _XLM_V, _MT5 = 32_000, 901_629, 250_100  # sizes of the token tables
+_BERT, _XLM_V, _MT5 = 32_000, 901_629, 250_100  # vocabulary sizes
 
-# Image towers at 14 pixels a patch, without the side: L, H, bigG.
+# Image towers with patches of 14 pixels, without the image size: L, H, bigG.
 _L_14 = {"patch_size": 14, "width": 1024, "layers": 24}
 _H_14 = {"patch_size": 14, "width": 1280, "layers": 32, "head_width": 80}
 _BIG_G_14 = {"patch_size": 14, "width": 1664, "layers": 48, "head_width": 104}
-_BIG_G_MLP = 4.9231
+_BIG_G_MLP = 4.9231  # hidden width 8192 = int(1664 * 4.9231)
 
 
 def _clipa(embed: int, vision: dict[str, int], heads: int, layers: int, side: int) -> CLIPConfig:
-    """CLIPA: patches averaged, then the norm; padded texts look both ways, read at the last position."""
+    """CLIPA: patches averaged before the norm; bidirectional text attention, read at the last position."""
     return CLIPConfig(
         embed_dim=embed,
         vision=ViTConfig(
@@ -45,16 +45,18 @@ def _clipa(embed: int, vision: dict[str, int], heads: int, layers: int, side: in
 
 
 def _worldwide(embed: int, vision: dict[str, int], text: TextConfig, side: int = 224) -> CLIPConfig:
-    """MetaCLIP 2: CLIP's towers, with texts in 300 languages."""
+    """MetaCLIP 2: CLIP's towers with a multilingual vocabulary."""
     ratio = _BIG_G_MLP if vision is _BIG_G_14 else 4.0
     tower = ViTConfig(image_size=side, mlp_ratio=ratio, **vision)  # type: ignore[arg-type]
     return CLIPConfig(embed_dim=embed, vision=tower, text=text)
 
 
 def _timm(embed: int, tower: str, text: TextConfig) -> CLIPConfig:
+    """A tower by timm's name that is built here, without timm."""
     return CLIPConfig(embed_dim=embed, vision=timm_shape(tower), text=text)
 
 
+# The end token of these vocabularies is not the largest id, so `end_id` names it.
 _XLM_V_H = TextConfig(vocab_size=_XLM_V, width=1024, heads=16, layers=24, end_id=2, pad_id=1)
 _XLM_V_BIG_G = TextConfig(vocab_size=_XLM_V, width=1280, heads=20, layers=32, end_id=2, pad_id=1)
 _MT5_L = TextConfig(vocab_size=_MT5, width=768, heads=12, end_id=1)
@@ -62,6 +64,7 @@ _PE_SMALL = TextConfig(context_length=32, width=512, heads=8)
 _PE_LARGE = TextConfig(context_length=32, width=1024, heads=16, layers=24)
 _PE_BIG_G = TextConfig(context_length=72, width=1280, heads=20, layers=24)
 
+# CLIP's text tower by width; 12 layers unless the name has another number or the width is above 1,000.
 _TEXT_384 = TextConfig(width=384, heads=6)
 _TEXT_512 = TextConfig(width=512, heads=8)
 _TEXT_640 = TextConfig(width=640, heads=10)
@@ -76,6 +79,7 @@ _TEXT_1280 = TextConfig(width=1280, heads=20, layers=32)
 def _trunk(
     embed: int, side: int, name: str, text: TextConfig, projection: Projection = "linear"
 ) -> CLIPConfig:
+    """An image tower that timm builds, with a projection of open_clip's after it."""
     return CLIPConfig(
         embed_dim=embed,
         vision=TimmConfig(image_size=side, model_name=name, projection=projection),
@@ -84,13 +88,13 @@ def _trunk(
 
 
 def _eva(embed: int, name: str, text: TextConfig, side: int = 224) -> CLIPConfig:
-    """EVA-CLIP (arXiv 2303.15389): read at the class token, projected by the tower's classifier."""
+    """EVA-CLIP (arXiv 2303.15389): the class token is the feature, timm's classifier the projection."""
     tower = TimmConfig(image_size=side, model_name=name, pool="token", projection="classifier")
     return CLIPConfig(embed_dim=embed, vision=tower, text=text)
 
 
 def _fastvit(size: int, text: TextConfig) -> CLIPConfig:
-    """MobileCLIP S: a convolutional tower, and padded texts read in both directions at the end token."""
+    """MobileCLIP S: a convolutional image tower; bidirectional text attention, read at the end token."""
     tower = TimmConfig(image_size=256, model_name=f"fastvit_mci{size}", pool="avg", projection="classifier")
     return CLIPConfig(embed_dim=text.width, vision=tower, text=dataclasses.replace(text, causal=False))
 
@@ -99,7 +103,7 @@ def _vitamin(size: str, embed: int, side: int, text: TextConfig) -> CLIPConfig:
     return _trunk(embed, side, f"vitamin_{size}_{side}", text)
 
 
-# Image towers that timm builds. "ViTamin-XL-384" sees 384 pixels, not the 256 of open_clip's config.
+# Image towers that timm builds. "ViTamin-XL-384" has images of 384 pixels, not the 256 of open_clip's config.
 TIMM_PRESETS: dict[str, CLIPConfig] = {
     "convnext_tiny": _trunk(1024, 224, "convnext_tiny", _TEXT_512),
     "convnext_small": _trunk(512, 224, "convnext_small", _TEXT_512),
@@ -164,7 +168,8 @@ FAMILY_PRESETS: dict[str, CLIPConfig] = {
     "MobileCLIP2-L-14": _timm(
         768, "vit_large_patch14_clip_224", TextConfig(width=768, heads=12, causal=False)
     ),
-    # The weights are those of "384", which sees the same 27 patches; open_clip gives it exact GELUs.
+    # The weights are those of "384": 378 and 384 pixels both give 27 patches a side. open_clip computes
+    # it with exact GELUs.
     "ViT-SO400M-14-SigLIP-378": CLIPConfig(
         embed_dim=1152,
         vision=timm_shape("vit_so400m_patch14_siglip_378"),

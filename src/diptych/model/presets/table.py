@@ -1,8 +1,8 @@
-"""Architectures by name: the one list that loading, training and recipes look names up in.
+"""Architectures by name, for loading, training and recipes.
 
-The names are open_clip's, and OpenAI's spellings of their own nine. `-quickgelu` after a name asks for
-OpenAI's activation, as in open_clip. Sizes are those of open_clip's model configs and, for SigLIP, of
-Google's `config.json` files. Which released weights exist for a name is `diptych.weights.registry`'s matter.
+The names are open_clip's, and OpenAI's spellings of their own nine. The suffix `-quickgelu` selects OpenAI's
+activation, as in open_clip. Sizes are those of open_clip's model configs and, for SigLIP, of Google's
+`config.json` files. `diptych.weights.registry` lists the released weights of each name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from diptych.model.config import Activation, CLIPConfig, ResNetConfig, RobertaCo
 from diptych.model.presets.family_presets import FAMILY_PRESETS, TIMM_PRESETS
 
 QUICK = "-quickgelu"
-# OpenAI's own spellings. Their models all use QuickGELU.
+# OpenAI's spellings. All these models use QuickGELU.
 OPENAI_NAMES = {
     "RN50": "RN50",
     "RN101": "RN101",
@@ -55,18 +55,18 @@ def _resnet(
     )
 
 
-# The text towers of the paper's tables 19 and 20: always 12 layers deep, heads 64 wide.
+# The text towers of the paper's tables 19 and 20: always 12 layers, heads of width 64.
 _TEXT_384 = TextConfig(width=384, heads=6)
 _TEXT_512 = TextConfig(width=512, heads=8)
 _TEXT_640 = TextConfig(width=640, heads=10)
 _TEXT_768 = TextConfig(width=768, heads=12)
 _TEXT_1024 = TextConfig(width=1024, heads=16)
 
-# Ours, for small data and small machines. A text tower of few words: the first merges of CLIP's byte-pair
-# table, so that the table of token vectors does not outweigh the rest.
+# Diptych's own, for small data and small machines. Its vocabulary has only the first merges of CLIP's
+# byte-pair encoding, so that token embeddings do not hold most of the parameters.
 _TEXT_SMALL = TextConfig(context_length=32, vocab_size=8192, width=256, heads=4, layers=4)
 
-# The SigLIP towers: width, layers, heads, hidden width of the MLP (arXiv 2303.15343, 2502.14786).
+# SigLIP's towers: width, layers, heads, hidden width of the MLP (arXiv 2303.15343, 2502.14786).
 _SIGLIP_B, _SIGLIP_L = (768, 12, 12, 3072), (1024, 24, 16, 4096)
 _SIGLIP_SO400M, _SIGLIP_G = (1152, 27, 16, 4304), (1536, 40, 16, 6144)
 _Sizes = tuple[int, int, int, int]
@@ -75,9 +75,9 @@ _Sizes = tuple[int, int, int, int]
 def _siglip(
     vision: _Sizes, side: int, patch: int, vocab: int, *, text: _Sizes | None = None, context: int = 64
 ) -> CLIPConfig:
-    """A SigLIP: attention pooling, texts padded to the full length and read at their last position."""
+    """A SigLIP model: attention pooling; texts padded to the full length and read at the last position."""
     width, layers, heads, hidden = vision
-    words, depth, text_heads, text_hidden = text or vision
+    text_width, text_layers, text_heads, text_hidden = text or vision
     return CLIPConfig(
         embed_dim=width,
         vision=ViTConfig(
@@ -98,10 +98,10 @@ def _siglip(
         text=TextConfig(
             context_length=context,
             vocab_size=vocab,
-            width=words,
+            width=text_width,
             heads=text_heads,
-            layers=depth,
-            mlp_ratio=mlp_ratio(words, text_hidden),
+            layers=text_layers,
+            mlp_ratio=mlp_ratio(text_width, text_hidden),
             causal=False,
             pool="last",
             pad_id=0 if vocab == _GEMMA else 1,
@@ -115,7 +115,7 @@ def _siglip(
 
 
 def mlp_ratio(width: int, hidden: int) -> float:
-    """A ratio whose product with the width, cut to a whole number, is exactly the hidden width.
+    """The ratio for which `int(width * ratio)` is exactly the hidden width.
 
     Examples
     --------
@@ -123,17 +123,18 @@ def mlp_ratio(width: int, hidden: int) -> float:
     4304
     """
     ratio = hidden / width
+    # Rounding may put the product just below the whole number; then the next larger float is above it.
     return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
-# Vocabularies of the three SentencePiece tables of SigLIP: English, multilingual, and Gemma's (SigLIP 2).
+# Vocabulary sizes of SigLIP's SentencePiece models: English, multilingual, and Gemma's (SigLIP 2).
 _ENGLISH, _MULTILINGUAL, _GEMMA = 32_000, 250_000, 256_000
 _XLM_R_LARGE = RobertaConfig(width=1024, heads=16, layers=24)
 _M_CLIP = RobertaConfig(width=1024, heads=16, layers=24, head="affine", context_length=512)
 _TEXT_H = TextConfig(width=1024, heads=16, layers=24)
 
 PRESETS: dict[str, CLIPConfig] = {
-    # The paper's eight and the one fine-tuned at 336 pixels, by open_clip's names.
+    # The paper's eight models and the one fine-tuned at 336 pixels, by open_clip's names.
     "RN50": _resnet((3, 4, 6, 3), 64, 1024, _TEXT_512),
     "RN101": _resnet((3, 4, 23, 3), 64, 512, _TEXT_512),
     "RN50x4": _resnet((4, 6, 10, 6), 80, 640, _TEXT_640, side=288),
@@ -143,7 +144,7 @@ PRESETS: dict[str, CLIPConfig] = {
     "ViT-B-16": _vit(768, 12, 16, 512, _TEXT_512),
     "ViT-L-14": _vit(1024, 24, 14, 768, _TEXT_768),
     "ViT-L-14-336": _vit(1024, 24, 14, 768, _TEXT_768, side=336),
-    # open_clip's larger ones (LAION-2B).
+    # open_clip's larger models (LAION-2B).
     "ViT-H-14": _vit(1280, 32, 14, 1024, _TEXT_H, head_width=80),
     "ViT-g-14": _vit(1408, 40, 14, 1024, _TEXT_H, head_width=88, mlp_ratio=4.3637),
     "ViT-bigG-14": _vit(
@@ -169,13 +170,14 @@ PRESETS: dict[str, CLIPConfig] = {
     "ViT-e-14": _vit(
         1792, 56, 14, 1280, TextConfig(width=1280, heads=20, layers=36), head_width=112, mlp_ratio=8.5715
     ),
-    # Texts in a hundred languages: XLM-R (open_clip's), and M-CLIP's with its own head.
+    # Multilingual text towers: XLM-R (open_clip), and M-CLIP's with its own head.
     "xlm-roberta-base-ViT-B-32": _vit(768, 12, 32, 512, RobertaConfig()),
     "xlm-roberta-large-ViT-H-14": _vit(1280, 32, 14, 1024, _XLM_R_LARGE, head_width=80),
     "XLM-Roberta-Large-Vit-B-32": _vit(768, 12, 32, 512, _M_CLIP, activation="quick_gelu"),
     "XLM-Roberta-Large-Vit-L-14": _vit(1024, 24, 14, 768, _M_CLIP, activation="quick_gelu"),
     "XLM-Roberta-Large-Vit-B-16Plus": _vit(896, 12, 16, 640, _M_CLIP, side=240),
-    # SigLIP and SigLIP 2. "378" of SigLIP 2 sees 384 pixels, as its makers' config says; both are 27 patches.
+    # SigLIP and SigLIP 2. SigLIP 2's "378" has images of 384 pixels, as in Google's config; both give 27
+    # patches a side.
     "ViT-B-16-SigLIP": _siglip(_SIGLIP_B, 224, 16, _ENGLISH),
     "ViT-B-16-SigLIP-256": _siglip(_SIGLIP_B, 256, 16, _ENGLISH),
     "ViT-B-16-SigLIP-384": _siglip(_SIGLIP_B, 384, 16, _ENGLISH),
@@ -203,7 +205,7 @@ PRESETS: dict[str, CLIPConfig] = {
     "ViT-gopt-16-SigLIP2-384": _siglip(_SIGLIP_G, 384, 16, _GEMMA, text=_SIGLIP_SO400M),
     **FAMILY_PRESETS,
     **TIMM_PRESETS,
-    # Small ones of ours.
+    # Diptych's own small models.
     "diptych-tiny": CLIPConfig(
         embed_dim=128,
         vision=ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=16, stem_pool=False),
@@ -228,7 +230,7 @@ def preset(name: str) -> CLIPConfig:
     Parameters
     ----------
     name : str
-        open_clip's name, with `-quickgelu` after it for OpenAI's activation, or OpenAI's spelling
+        open_clip's name, with the suffix `-quickgelu` for OpenAI's activation, or OpenAI's spelling
         (`ViT-B/32`), which implies that activation.
 
     Raises
@@ -256,7 +258,7 @@ def preset(name: str) -> CLIPConfig:
 
 
 def is_architecture(name: str) -> bool:
-    """Whether `preset` knows a name.
+    """Whether an architecture has this name.
 
     Examples
     --------
@@ -267,7 +269,7 @@ def is_architecture(name: str) -> bool:
 
 
 def nearest_names(name: str, known: Iterable[str]) -> str:
-    """Name the known names nearest to a wrong one, in a sentence.
+    """Sentence that suggests the known names most similar to a wrong one.
 
     Examples
     --------
@@ -275,7 +277,7 @@ def nearest_names(name: str, known: Iterable[str]) -> str:
     'Did you mean ViT-B-32?'
     """
     known = list(dict.fromkeys(known))
-    lowered = {candidate.lower(): candidate for candidate in known}
+    lowered = {candidate.lower(): candidate for candidate in known}  # compared without case
     nearest = [lowered[m] for m in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
     if not nearest:
         return f"Known {'is' if len(known) == 1 else 'are'}: {', '.join(known[:40])}."

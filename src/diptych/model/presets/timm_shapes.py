@@ -1,7 +1,7 @@
-"""Shapes of timm's vision transformers that are built here without timm, by timm's name.
+"""Architectures of timm's vision transformers that are built here without timm, by timm's name.
 
-As timm's `vision_transformer.py`, `vision_transformer_hybrid.py` and `eva.py` define them, with the pool and
-the projection that open_clip's released models give them.
+The numbers are from timm's `vision_transformer.py`, `vision_transformer_hybrid.py` and `eva.py`, with the
+pooling and the projection that open_clip's released models have.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from diptych.model.config import ViTConfig
 
 
 def siglip_tower(width: int, layers: int, heads: int, side: int, patch: int, **more: Any) -> dict[str, Any]:
-    """A SigLIP tower (arXiv 2303.15343): no class token, read by a pooling head, nothing after it."""
+    """SigLIP image tower (arXiv 2303.15343): no class token, attention pooling, no projection."""
+    # Values of a ViTConfig, as a dictionary, so that open_clip's config files can override some.
     return {
         "image_size": side,
         "patch_size": patch,
@@ -32,7 +33,7 @@ def siglip_tower(width: int, layers: int, heads: int, side: int, patch: int, **m
 
 
 def pe_core_tower(width: int, layers: int, side: int, patch: int, **more: Any) -> dict[str, Any]:
-    """A PE-Core tower (arXiv 2504.13181): rotary positions beside the table, one pooling head of 8 heads."""
+    """PE-Core image tower (arXiv 2504.13181): rotary and learned positions, attention pooling."""
     return {
         "image_size": side,
         "patch_size": patch,
@@ -45,14 +46,14 @@ def pe_core_tower(width: int, layers: int, side: int, patch: int, **more: Any) -
         "pool_mlp_ratio": 4.0,
         "post_norm": "before_pool",
         "projection_bias": True,
-        "rope": True,
+        "rope": True,  # besides the table of learned positions
         "rope_offset": 1,
         **more,
     }
 
 
-# In SigLIP's own code every GELU is the approximation by tanh. open_clip's models of the first kind have the
-# exact one all the same, and what it makes of their weights is what the folders in its layout promise.
+# In SigLIP's code every GELU is the tanh approximation. open_clip computes most of the first SigLIP's models
+# with the exact GELU nevertheless, and a folder in its layout has to give the same embeddings as there.
 _TANH: dict[str, Any] = {"activation": "gelu_tanh"}
 _SO400M: dict[str, Any] = {"mlp_ratio": 3.7362}
 
@@ -93,7 +94,7 @@ TIMM_VITS: dict[str, dict[str, Any]] = {
         "stem": "convolutions",
         "class_position": False,
     },
-    # MobileCLIP2 L/14.
+    # MobileCLIP2 L/14; everything else is CLIP's.
     "vit_large_patch14_clip_224": {
         "patch_size": 14,
         "width": 1024,
@@ -105,7 +106,7 @@ TIMM_VITS: dict[str, dict[str, Any]] = {
 
 
 def timm_shape(name: str) -> ViTConfig:
-    """The shape of one of `TIMM_VITS`.
+    """Look up one of `TIMM_VITS`.
 
     Examples
     --------

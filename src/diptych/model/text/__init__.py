@@ -1,1 +1,1 @@
-"""Text encoders: the causal transformer of CLIP, XLM-RoBERTa, prefix trees, and the caption decoder."""
+"""Text encoders: CLIP's causal transformer, XLM-RoBERTa, prefix trees, and the caption decoder."""

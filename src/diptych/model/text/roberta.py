@@ -1,10 +1,10 @@
-"""A text tower of RoBERTa's kind, which reads a text in both directions: XLM-R of open_clip and M-CLIP.
+"""RoBERTa text tower with bidirectional attention: the XLM-R models of open_clip and M-CLIP.
 
 Parameter names are those of transformers' `XLMRobertaModel` under `transformer`, and open_clip's `proj`
-beside it (its `hf_model.py`): a name is a file format. Norms stand after the residual sum (Vaswani et al.
-2017), and positions are counted from `pad_id + 1`, a heritage of fairseq. Padding is masked everywhere, so
-what is padded beyond a batch's longest text is not computed: the same numbers. Shapes: B batch, L length, D
-width, H heads, E embedding.
+beside it (its `hf_model.py`), because released weights are stored under them. Blocks are post-norm (Vaswani
+et al. 2017), and positions are counted from `pad_id + 1`, as in fairseq. Padding is masked everywhere, so
+padding beyond the longest text of a batch is not computed; the result is the same. Shapes: B batch, L length,
+D width, H heads, E embedding.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from diptych.model.config import RobertaConfig
 
 
 class RobertaTower(nn.Module):
-    """A text as one vector, read from all its tokens.
+    """RoBERTa text encoder: token ids to one vector per text.
 
     Parameters
     ----------
     config : RobertaConfig
-        The shape.
+        Architecture of the text tower.
     embed_dim : int
         Width of the shared space.
     """
@@ -43,24 +43,24 @@ class RobertaTower(nn.Module):
         self.proj = _head(config, embed_dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Padded token ids (B, L) in the shared space, (B, E).
+        """Embed padded token ids, (B, L) -> (B, E).
 
         Raises
         ------
         InputError
-            The texts are longer than the context, or one is nothing but padding.
+            The texts are longer than the context length, or one consists of padding only.
         """
-        tokens, inside = self._trimmed(tokens)  # (B, L), (B, L)
-        # Without padding in the batch no mask is needed, and the quicker way is taken.
-        return self._read(tokens, inside, None if bool(inside.all()) else inside[:, None, None, :])
+        tokens, inside = self._trim_padding(tokens)  # (B, L), (B, L)
+        # A batch without padding needs no mask, and attention without a mask has faster kernels.
+        return self._encode(tokens, inside, None if bool(inside.all()) else inside[:, None, None, :])
 
     def encode_ids(self, tokens: Tensor) -> Tensor:
-        """`forward` without a look at what is in the ids, (B, L) -> (B, E): what can be traced."""
+        """`forward` without control flow that depends on the ids, (B, L) -> (B, E), for tracing."""
         inside = tokens != self.config.pad_id
-        return self._read(tokens, inside, inside[:, None, None, :])
+        return self._encode(tokens, inside, inside[:, None, None, :])
 
-    def _read(self, tokens: Tensor, inside: Tensor, mask: Tensor | None) -> Tensor:
-        """Ids (B, L), which of them are text (B, L), and that as a mask (B, 1, 1, L) -> (B, E)."""
+    def _encode(self, tokens: Tensor, inside: Tensor, mask: Tensor | None) -> Tensor:
+        """Token ids (B, L), which of them are text (B, L), the attention mask (B, 1, 1, L) -> (B, E)."""
         x = self.transformer["embeddings"](tokens, inside)  # (B, L, D)
         for block in cast(_Encoder, self.transformer["encoder"]).layer:
             if self.grad_checkpointing and torch.is_grad_enabled():
@@ -70,20 +70,21 @@ class RobertaTower(nn.Module):
         features: Tensor = self.proj(self._pool(x, inside))
         return features
 
-    def _trimmed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The tokens up to the longest text's last, and which of them are text."""
+    def _trim_padding(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The tokens up to the last of the longest text, and which of them are text."""
         limit = self.config.context_length
         if tokens.ndim != 2 or tokens.shape[1] > limit:
             raise InputError(f"tokens have shape {tuple(tokens.shape)}, expected (texts, at most {limit})")
         inside = tokens != self.config.pad_id
         if not bool(inside.any(1).all()):
-            raise InputError("a text is nothing but padding: it has no tokens to be read from")
+            raise InputError("a text consists of padding only: expected at least one token in each text")
+        # The last column in which any text has a token; an empty batch keeps its width.
         used = int(inside.any(0).nonzero().max()) + 1 if len(tokens) else tokens.shape[1]
         return tokens[:, :used], inside[:, :used]
 
     def _pool(self, x: Tensor, inside: Tensor) -> Tensor:
-        """One vector a text: (B, L, D) -> (B, D)."""
-        if self.config.pooler == "mean":
+        """Pool the tokens of each text: (B, L, D) -> (B, D)."""
+        if self.config.pooler == "mean":  # over the text's tokens, without padding
             weight = inside.to(x.dtype)[..., None]  # (B, L, 1)
             return (x * weight).sum(1) / weight.sum(1)
         first = x[:, 0]
@@ -94,7 +95,7 @@ class RobertaTower(nn.Module):
 
 
 def _head(config: RobertaConfig, embed_dim: int) -> nn.Module:
-    """The way into the shared space, in open_clip's layout."""
+    """Projection to the shared space, in open_clip's layout."""
     if config.head == "none":
         return nn.Identity()
     if config.head == "mlp":
@@ -108,7 +109,7 @@ def _head(config: RobertaConfig, embed_dim: int) -> nn.Module:
 
 
 class _Embeddings(nn.Module):
-    """Tokens, their places and their kind, added and normalised."""
+    """Sum of token, position and token type embeddings, normalised."""
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__()
@@ -120,14 +121,15 @@ class _Embeddings(nn.Module):
 
     def forward(self, tokens: Tensor, inside: Tensor) -> Tensor:
         """(B, L) -> (B, L, D)."""
-        # Counted over text alone; all padding has the place pad_id.
-        places = inside.long().cumsum(1) * inside + self.pad_id  # (B, L)
+        # Positions count text only, all padding has position pad_id. E.g. pad_id=1 and three tokens of five:
+        # cumsum 1 2 3 3 3 -> times inside 1 2 3 0 0 -> plus pad_id 2 3 4 1 1.
+        positions = inside.long().cumsum(1) * inside + self.pad_id  # (B, L)
         x = self.word_embeddings(tokens) + self.token_type_embeddings.weight[0]
-        return self.LayerNorm(x + self.position_embeddings(places))  # type: ignore[no-any-return]
+        return self.LayerNorm(x + self.position_embeddings(positions))  # type: ignore[no-any-return]
 
 
 class _Encoder(nn.Module):
-    """The stack of blocks."""
+    """Stack of blocks; a module of its own for the parameter names (`encoder.layer.0...`)."""
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__()
@@ -135,7 +137,7 @@ class _Encoder(nn.Module):
 
 
 class RobertaLayer(nn.Module):
-    """A post-norm block: attention, then the MLP, each added to what came in and normalised."""
+    """Post-norm transformer block: attention, then the MLP, each with a residual sum and a norm."""
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__()
@@ -153,7 +155,7 @@ class RobertaLayer(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Multi-head self-attention with its residual sum and norm."""
+    """Multi-head self-attention with its residual sum and norm after it."""
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__()
@@ -173,7 +175,7 @@ class _Attention(nn.Module):
 
 
 class _Residual(nn.Module):
-    """A layer, added to what came in, normalised."""
+    """Linear layer, residual sum and norm."""
 
     def __init__(self, inner: int, config: RobertaConfig) -> None:
         super().__init__()

@@ -1,9 +1,8 @@
-"""The text encoder: a transformer over tokens, and one position of it read as the meaning of the text.
+"""The text encoder: a transformer over tokens, whose output at one position is the text's feature.
 
-CLIP's is causal and read at the end token, so whatever stands after the longest end token of a batch
-cannot matter and is never computed. SigLIP's looks both ways, is padded to its full length, never cut, and
-read at the last position. Tokens come from `diptych.inputs`; this file knows numbers only. Shapes: B batch,
-L length, D width, E embedding.
+CLIP's attention is causal and its feature is read at the end token, so padding after the longest text of a
+batch cannot matter and is never computed. SigLIP's is bidirectional, always padded to the full length, and
+read at the last position. Tokens come from `diptych.inputs`. Shapes: B batch, L length, D width, E embedding.
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from diptych.errors import InputError
-from diptych.model.blocks import Transformer, unit_rows
+from diptych.model.blocks import Transformer, l2_normalize
 from diptych.model.config import Activation, TextConfig
-from diptych.model.machine import send
+from diptych.model.devices import to_device
 
 
 class TextTower(nn.Module):
-    """A text as one vector.
+    """Text encoder of CLIP and SigLIP: token ids to one vector per text.
 
     Parameters
     ----------
     config : TextConfig
-        The shape.
+        Architecture of the text tower.
     embed_dim : int
         Width of the shared space.
     activation : {"gelu", "quick_gelu", "gelu_tanh"}
@@ -55,15 +54,15 @@ class TextTower(nn.Module):
             )
 
     def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
-        """Texts in the shared space.
+        """Embed texts in the shared space.
 
         Parameters
         ----------
         tokens : Tensor
-            Token ids, (B, L) with L at most the context length, padded after the end token. On the CPU the
-            padding is found and cut off without waiting for the model's device.
+            Token ids, (B, L) with L at most the context length, padded after the end token. Ids on the CPU
+            have their padding cut off without a synchronisation with the model's device.
         normalize : bool
-            Make every row of length one.
+            Scale every embedding to length one.
 
         Returns
         -------
@@ -73,47 +72,46 @@ class TextTower(nn.Module):
         Raises
         ------
         InputError
-            The texts are longer than the context.
+            The texts are longer than the context length.
         """
         if tokens.ndim != 2 or tokens.shape[1] > self.text_config.context_length:
             limit = self.text_config.context_length
             raise InputError(f"tokens have shape {tuple(tokens.shape)}, expected (texts, at most {limit})")
         end = self._end(tokens)  # (B,)
-        # Where every token sees all others, the padding is seen too and must stay (MobileCLIP-S).
+        # Bidirectional attention attends to the padding too, so there it must stay (MobileCLIP-S).
         if self.text_config.pool == "end" and self.text_config.causal:
             tokens = tokens[:, : int(end.max()) + 1]
         device = self.token_embedding.weight.device
-        features = self.read(send(tokens, device), send(end, device))
-        return unit_rows(features) if normalize else features
+        features = self.features_at(to_device(tokens, device), to_device(end, device))
+        return l2_normalize(features) if normalize else features
 
     def encode_ids(self, tokens: Tensor) -> Tensor:
-        """`encode_text` without a look at what is in the ids, (B, L) -> (B, E): what can be traced."""
-        return self.read(tokens, self._end(tokens))
+        """`encode_text` without control flow that depends on the ids, (B, L) -> (B, E), for tracing."""
+        return self.features_at(tokens, self._end(tokens))
 
-    def read(self, tokens: Tensor, end: Tensor) -> Tensor:
-        """Texts (B, L) at the positions where they are read (B,), in the shared space, (B, E)."""
+    def features_at(self, tokens: Tensor, end: Tensor) -> Tensor:
+        """Embeddings (B, E) of token ids (B, L), read at the positions `end` (B,)."""
         x = self.token_embedding(tokens)  # (B, L, D)
         x = x + self.positional_embedding[: x.shape[1]].to(x.dtype)
         x = self.transformer(x, causal=self.text_config.causal)
         x = x[torch.arange(x.shape[0], device=x.device), end.long()]  # (B, D)
         return self._project(self.ln_final(x))
 
-    def encode_tree(self, tokens: Tensor, depth: Tensor, sees: Tensor, ends: Tensor) -> Tensor:
-        """Texts whose common beginnings are computed once, in the shared space, of length one.
+    def encode_prefix_trees(
+        self, tokens: Tensor, depth: Tensor, attention_mask: Tensor, ends: Tensor
+    ) -> Tensor:
+        """Embed texts given as prefix trees; the embeddings are normalised.
 
-        A causal transformer's vector at a position depends on the tokens up to it alone. So texts that begin
-        alike can share the vectors of the beginning, and a set of texts becomes a tree of tokens in which
-        each node sees the nodes on its way to the root: the same numbers, fewer of them.
-        `diptych.model.text.prefix_tree` makes the trees.
+        `diptych.model.text.prefix_tree` builds the trees and says why the result is that of `encode_text`.
 
         Parameters
         ----------
         tokens : Tensor
-            The nodes' ids, (B, L): B trees of L nodes.
+            Token id of each node, (B, L): B trees of L nodes.
         depth : Tensor
-            The nodes' distance from their root, (B, L): the position in the text.
-        sees : Tensor of bool
-            Whether a node sees another, (B, L, L).
+            Distance of each node from its root, (B, L): the position in the text.
+        attention_mask : Tensor of bool
+            True where a node (row) may attend to another (column), (B, L, L).
         ends : Tensor
             For each text the index of its end node among all B * L, (N,).
 
@@ -123,21 +121,23 @@ class TextTower(nn.Module):
             (N, E).
         """
         x = self.token_embedding(tokens)  # (B, L, D)
-        places = self.positional_embedding.to(x.dtype).index_select(0, depth.flatten())
-        x = x + places.view_as(x)
-        x = self.transformer(x, mask=sees[:, None])
+        positions = self.positional_embedding.to(x.dtype).index_select(0, depth.flatten())  # (B * L, D)
+        x = x + positions.view_as(x)
+        x = self.transformer(x, mask=attention_mask[:, None])  # one mask for all heads
+        # Only the end nodes are normalised and projected: N of B * L.
         x = self.ln_final(x.flatten(0, 1).index_select(0, ends))  # (N, D)
-        return unit_rows(self._project(x))
+        return l2_normalize(self._project(x))
 
     def _end(self, tokens: Tensor) -> Tensor:
-        """Where each text is read: at its first `end_id`, or first largest id; SigLIP's at the last place.
+        """Position (B,) at which each text is read: its first `end_id`, or the first largest id, or the last.
 
-        That every text has one is the tokenizer's promise; a text without would be read at its start.
+        The tokenizer guarantees an end token; a text without one would be read at position 0.
         """
         if self.text_config.pool == "last":
             return torch.full_like(tokens[:, 0], tokens.shape[1] - 1)
         if self.text_config.end_id is None:
             return tokens.argmax(-1)
+        # argmax gives the first of equal values, on every device.
         return (tokens == self.text_config.end_id).int().argmax(-1)
 
     def _project(self, x: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from diptych.errors import TrainingError
-from diptych.model.machine import pick_device
-from diptych.model.statistics import batch_norms
+from diptych.model.batch_norm import batch_norms
+from diptych.model.devices import pick_device
 from diptych.model.timm_trunk import TimmTrunk
 from diptych.training.data.pictures import free_memory
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn.functional import interpolate
 
+from diptych.model.batch_norm import frozen_statistics
 from diptych.model.sharding import local_shard
-from diptych.model.statistics import frozen_statistics
 from diptych.training.config import TrainConfig
 from diptych.training.data import Batch
 from diptych.training.distributed.accelerator import Accelerator

@@ -8,9 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from diptych.model.batch_norm import batch_norms
 from diptych.model.blocks import ResidualAttentionBlock
 from diptych.model.resnet import Bottleneck
-from diptych.model.statistics import batch_norms
 from diptych.model.text.roberta import RobertaLayer
 from diptych.model.timm_trunk import TimmTrunk
 from diptych.training.objectives.objective import Objective

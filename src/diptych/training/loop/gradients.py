@@ -32,7 +32,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor
 
-from diptych.model.statistics import frozen_statistics
+from diptych.model.batch_norm import frozen_statistics
 from diptych.training.losses.exchange import Alone, Exchange
 from diptych.training.objectives.objective import Objective, Rows
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from diptych.errors import TrainingError
-from diptych.model.machine import pick_dtype
+from diptych.model.batch_norm import batch_norms, frozen_statistics, running_statistics
+from diptych.model.devices import pick_dtype
 from diptych.model.sharding import full_tensor, shard_like
-from diptych.model.statistics import batch_norms, frozen_statistics, running_statistics
 from diptych.training.config import TrainConfig
 from diptych.training.data import Batch
 from diptych.training.distributed.accelerator import Accelerator

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from diptych.model.config import CLIPConfig
-from diptych.model.cost import peak
+from diptych.model.cost import peak_rate
 from diptych.training.config import TrainConfig
 from diptych.training.data import Batch
 from diptych.training.distributed.accelerator import Accelerator
@@ -42,7 +42,7 @@ class Meter:
         self, config: TrainConfig, accelerator: Accelerator, dtype: torch.dtype, processes: int
     ) -> None:
         self.config, self.accelerator, self.processes = config, accelerator, processes
-        self.peak = peak(accelerator.device, dtype)
+        self.peak = peak_rate(accelerator.device, dtype)
         self.restart()
 
     def restart(self) -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import TrainingError
-from diptych.model.machine import pick_dtype
+from diptych.model.devices import pick_dtype
 from diptych.training.checkpoints import checkpoint, keeping
 from diptych.training.config import Run
 from diptych.training.data import Batch

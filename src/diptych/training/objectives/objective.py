@@ -17,7 +17,7 @@ from torch.nn.functional import cosine_similarity, interpolate
 
 from diptych.errors import TrainingError
 from diptych.model.clip import CLIP
-from diptych.model.text.prefix_tree import can_share, encode_shared
+from diptych.model.text.prefix_tree import encode_with_prefix_trees, supports_prefix_trees
 from diptych.training.losses.contrastive import info_nce, sigmoid_loss
 from diptych.training.losses.distillation import similarity_distillation
 from diptych.training.losses.exchange import Exchange, mean_of
@@ -131,7 +131,7 @@ class Contrastive(Objective):
     ) -> None:
         super().__init__()
         self.model, self.kind, self.positive, self.negatives = model, loss, positive, negatives
-        self.share_text = share_text and can_share(model.text_config)
+        self.share_text = share_text and supports_prefix_trees(model.text_config)
         self._encode_image: Callable[..., Tensor] = (
             torch.compile(model.encode_image) if compiled else model.encode_image
         )
@@ -182,8 +182,8 @@ class Contrastive(Objective):
         return torch.cat(pictures, 1), torch.cat(texts, 1)
 
     def _encode_text(self, model: CLIP, tokens: Tensor) -> Tensor:
-        if self.share_text and can_share(model.text_config):
-            return encode_shared(model, tokens, nodes=TREE_NODES)
+        if self.share_text and supports_prefix_trees(model.text_config):
+            return encode_with_prefix_trees(model, tokens, nodes=TREE_NODES)
         return model.encode_text(tokens, normalize=True)
 
     def loss(self, rows: Sequence[Tensor], groups: Tensor | None, exchange: Exchange) -> Tensor:

@@ -80,7 +80,7 @@ class CaptionPrediction(Predicting):
         meta = next(model.parameters()).is_meta
         width = width_of(model)
         self.decoder = CaptionDecoder(config.text, width, config.activation, None if meta else seed)
-        _leave_out(model, by_cells=True)
+        _leave_out(model, for_patch_tokens=True)
 
     def initialise(self, seed: int) -> None:
         """Set the decoder from a seed."""
@@ -88,7 +88,7 @@ class CaptionPrediction(Predicting):
 
     def seen(self, images: Tensor) -> Tensor:
         """The picture's cells, (B, P, C)."""
-        return self.model.visual.cells(images)
+        return self.model.visual.patch_tokens(images)
 
     def likelihood(self, seen: Tensor, tokens: Tensor) -> Tensor:
         """By the decoder."""
@@ -237,8 +237,8 @@ def cost_of(config: TrainConfig, tokens: int, side: int = 0) -> Cost:
     return cost(shape, tokens, side, "head", entries)
 
 
-def _leave_out(model: CLIP, *, by_cells: bool = False) -> None:
+def _leave_out(model: CLIP, *, for_patch_tokens: bool = False) -> None:
     """Let only that learn of the model which the head reads: there are no texts in the space of pictures."""
-    unused = {id(p) for p in model.visual.unused(by_cells=by_cells)}
+    unused = {id(p) for p in model.visual.unused_parameters(for_patch_tokens=for_patch_tokens)}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("visual.") and id(parameter) not in unused)

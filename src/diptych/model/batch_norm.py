@@ -1,6 +1,7 @@
-"""Running statistics of batch norms: which there are, and how they are kept still.
+"""Batch norm layers: list their running statistics and freeze them for a second forward pass.
 
-A step that encodes a batch twice (gradient checkpointing, gradient caching) must note its statistics once.
+A step that encodes a batch twice (gradient checkpointing, gradient caching) must update the running
+statistics once only.
 """
 
 from __future__ import annotations
@@ -15,23 +16,22 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def batch_norms(module: nn.Module) -> list[BatchNorm]:
-    """Every batch norm."""
-    return [m for m in module.modules() if isinstance(m, BatchNorm)]
+    """Every batch norm layer of a module."""
+    return [layer for layer in module.modules() if isinstance(layer, BatchNorm)]
 
 
 def running_statistics(module: nn.Module) -> list[Tensor]:
-    """Running means and variances of every batch norm."""
+    """Running means and variances of every batch norm layer."""
     norms = batch_norms(module)
-    return [b for m in norms for b in (m.running_mean, m.running_var) if b is not None]
+    buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
+    return [buffer for buffer in buffers if buffer is not None]
 
 
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch norms use the batch's statistics, as in training, and do not note them.
-
-    By a momentum of 0, not by leaving the statistics out: a recomputed forward pass has to save the same
-    tensors as the first one.
-    """
+    """Within the context, batch norm layers in training mode do not update their running statistics."""
+    # A momentum of 0, rather than no running statistics: gradient checkpointing demands that the recomputed
+    # forward pass saves the same tensors as the first.
     norms = [norm for norm in batch_norms(module) if norm.num_batches_tracked is not None]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]  # type: ignore[union-attr]
     for norm in norms:
@@ -41,5 +41,6 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for norm, (momentum, batches) in zip(norms, before, strict=True):
             norm.momentum = momentum
+            # Counted by each forward pass whatever the momentum is.
             with torch.no_grad():
                 norm.num_batches_tracked.copy_(batches)  # type: ignore[union-attr]

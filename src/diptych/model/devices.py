@@ -1,4 +1,4 @@
-"""What the machine at hand has: device, precision, copies. Knows nothing of models."""
+"""Choose a device and a precision, and copy tensors to a device."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def pick_device(name: str, cuda: Any = torch.cuda) -> torch.device:
-    """A device by name; "auto" takes CUDA or Apple's MPS where they are.
+    """Look up a device by name; "auto" takes CUDA, else Apple's MPS, else the CPU.
 
     Parameters
     ----------
     name : str
         auto, cpu, cuda, cuda:1 or mps.
     cuda : module
-        `torch.cuda`, or a test's fake.
+        `torch.cuda`; tests pass a fake.
 
     Raises
     ------
     InputError
-        No such device.
+        The name is unknown, or CUDA is not available.
     """
     if name == "auto":
         if cuda.is_available():
@@ -36,13 +36,13 @@ def pick_device(name: str, cuda: Any = torch.cuda) -> torch.device:
     except RuntimeError as error:
         raise InputError(f"unknown device {name!r}: expected auto, cpu, cuda, cuda:1 or mps") from error
     if device.type == "cuda" and not cuda.is_available():
-        raise InputError(f"device {name!r} was asked for, but torch finds no CUDA here; use auto or cpu")
+        raise InputError(f"device {name!r} needs CUDA, which torch does not find here; use auto or cpu")
     return device
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is computed by the hardware, and so pays."""
-    if device.type == "cuda":
+    """Whether the hardware computes in bfloat16; where it is emulated, it is slower than float32."""
+    if device.type == "cuda":  # Ampere or later
         return torch.cuda.get_device_capability(device)[0] >= 8
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -50,7 +50,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """A precision by name; "auto" takes bfloat16 where the hardware has it, else float32."""
+    """Look up a precision by name; "auto" takes bfloat16 where the hardware has it, else float32."""
     if precision == "auto":
         return torch.bfloat16 if has_bfloat16(device) else torch.float32
     if precision not in DTYPES:
@@ -58,8 +58,9 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
     return DTYPES[precision]
 
 
-def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """A host tensor on a device; on CUDA through page-locked memory, so that the host does not wait."""
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device; from the CPU to CUDA through page-locked memory, asynchronously."""
+    # Only a copy from page-locked memory can overlap with the host's work.
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor if tensor.is_pinned() else tensor.pin_memory()
         return tensor.to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Texts as trees give the numbers of texts alone."""
+"""Prefix trees give the same embeddings as single texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diptych.errors import InputError
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
 from diptych.model.initialise import build
-from diptych.model.text.prefix_tree import can_share, encode_shared, plant
+from diptych.model.text.prefix_tree import build_prefix_trees, encode_with_prefix_trees, supports_prefix_trees
 
 TEXT = TextConfig(vocab_size=20, context_length=10, width=32, heads=2, layers=2)
 CONFIG = CLIPConfig(
@@ -27,7 +27,7 @@ def model() -> CLIP:
     return build(CONFIG, seed=0).eval()
 
 
-# Few different tokens, so that beginnings are often shared and whole texts repeat.
+# Few different tokens, so that prefixes are often shared and whole texts repeat.
 bodies = st.lists(st.lists(st.integers(1, 3), max_size=8), min_size=1, max_size=30)
 
 
@@ -36,53 +36,53 @@ def padded(texts: list[list[int]]) -> np.ndarray:
 
 
 @settings(max_examples=60)
-@given(texts=bodies, nodes=st.integers(1, 40), at_once=st.sampled_from([None, 1, 3]))
-def test_shared_beginnings_give_the_same_vectors(
-    model: CLIP, texts: list[list[int]], nodes: int, at_once: int | None
+@given(texts=bodies, nodes=st.integers(1, 40), batch_size=st.sampled_from([None, 1, 3]))
+def test_shared_prefixes_give_the_same_vectors(
+    model: CLIP, texts: list[list[int]], nodes: int, batch_size: int | None
 ) -> None:
     tokens = torch.from_numpy(padded(texts))
     with torch.no_grad():
         alone = model.encode_text(tokens, normalize=True)
-        shared = encode_shared(model, tokens, nodes=nodes, at_once=at_once)
+        shared = encode_with_prefix_trees(model, tokens, nodes=nodes, batch_size=batch_size)
     torch.testing.assert_close(shared, alone, atol=1e-5, rtol=0)
 
 
 @given(texts=bodies, nodes=st.integers(1, 40))
-def test_a_tree_holds_each_beginning_once(texts: list[list[int]], nodes: int) -> None:
-    trees = plant(padded(texts), TEXT, nodes=nodes)
-    whole = plant(padded(texts), TEXT, nodes=10_000)
-    beginnings = {tuple(row[: n + 1]) for row in padded(texts).tolist() for n in range(row.index(19) + 1)}
+def test_a_tree_holds_each_prefix_once(texts: list[list[int]], nodes: int) -> None:
+    trees = build_prefix_trees(padded(texts), TEXT, nodes=nodes)
+    whole = build_prefix_trees(padded(texts), TEXT, nodes=10_000)
+    prefixes = {tuple(row[: n + 1]) for row in padded(texts).tolist() for n in range(row.index(19) + 1)}
     assert len(whole) == 1
-    assert whole.tokens.shape[1] == len(beginnings)
+    assert whole.tokens.shape[1] == len(prefixes)
     assert trees.tokens.shape[1] <= max(nodes, 10)
 
 
 def test_gradients_are_those_of_texts_alone(model: CLIP) -> None:
     tokens = torch.from_numpy(padded([[1, 2], [1, 2, 3], [1, 2], [3], []]))
     weights = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
-    found = []
+    gradients = []
     for encode in (
         lambda: model.encode_text(tokens, normalize=True),
-        lambda: encode_shared(model, tokens, nodes=6),
+        lambda: encode_with_prefix_trees(model, tokens, nodes=6),
     ):
         model.zero_grad()
         (encode() * weights).sum().backward()
-        found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
-    for alone, shared in zip(*found, strict=True):
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    for alone, shared in zip(*gradients, strict=True):
         torch.testing.assert_close(shared, alone, atol=1e-5, rtol=1e-4)
 
 
 def test_a_named_end_token_ends_a_text(model: CLIP) -> None:
     config = dataclasses.replace(TEXT, end_id=2)
-    assert plant(np.array([[18, 1, 2, 19]]), config).tokens.tolist() == [[18, 1, 2]]
+    assert build_prefix_trees(np.array([[18, 1, 2, 19]]), config).tokens.tolist() == [[18, 1, 2]]
 
 
 def test_only_causal_towers_can_share() -> None:
-    assert can_share(TEXT)
-    assert not can_share(dataclasses.replace(TEXT, causal=False, pool="last"))
+    assert supports_prefix_trees(TEXT)
+    assert not supports_prefix_trees(dataclasses.replace(TEXT, causal=False, pool="last"))
 
 
 @pytest.mark.parametrize("shape", [(0, 10), (3, 11), (4,)], ids=str)
 def test_token_arrays_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="expected"):
-        plant(np.ones(shape, np.int64), TEXT)
+        build_prefix_trees(np.ones(shape, np.int64), TEXT)
