@@ -1,19 +1,21 @@
 # Two commands set everything up: `make demo` and `make test`. `make help` lists the rest.
 #
 #   PYTHON=python3.12 make test          another interpreter (3.11 to 3.13)
+#   WORKERS=8 make test                  test processes beside each other
 #   PIP_FLAGS='--index-url URL' make     another package index, for example one with torch for CPUs only
 
 PYTHON ?= python3
 VENV ?= .venv
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
+WORKERS ?= 2
 BIN := $(VENV)/bin
 # Another interpreter is another environment: its version is part of the stamp's name.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 STAMP := $(VENV)/.installed-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check format bench clean
+.PHONY: help demo test soak docs check format bench clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -21,15 +23,19 @@ help:  ## what there is to make
 demo: $(STAMP)  ## name the sample pictures from words alone; ends with out/demo/contact-sheet.png and .html
 	$(BIN)/diptych demo --out out/demo
 
-test: check  ## formatting, lint, strict types, tests, doctests, README commands
-	$(BIN)/pytest $(PYTEST_FLAGS)
+test: check docs  ## formatting, lint, strict types, docs, tests, doctests, the commands of README and tutorials
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_FLAGS)
 
 soak: $(STAMP)  ## the long kill and load tests, which `make test` leaves out
 	$(BIN)/pytest -m soak --timeout 3600 $(PYTEST_FLAGS)
 
-check: $(STAMP)  ## formatting, lint and types alone
+docs: $(STAMP)  ## the documentation site, in out/site; fails on a broken link
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+check: $(STAMP)  ## formatting, lint, spelling and types alone
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/codespell src tests docs recipes benchmarks README.md CONTRIBUTING.md CHANGELOG.md
 	$(BIN)/mypy
 
 format: $(STAMP)  ## rewrite the files as `check` wants them

@@ -1,7 +1,8 @@
-"""The commands of the README run: every console block under `<!-- run -->`, offline, in its own folder."""
+"""README, tutorials and the first pages of the docs run: every block under `<!-- run -->`, offline."""
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,24 +26,43 @@ from tests.waiting import HANG
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = Path(diptych.__file__).parent / "weights" / "default" / "diptych.json"
-BLOCK = re.compile(r"<!-- run -->\n```console\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"<!-- run -->\n```(console|python)\n(.*?)```", re.DOTALL)
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "docs" / "getting-started.md",
+    *sorted((ROOT / "docs" / "tutorials").glob("*.md")),
+]
 
 
-def commands(readme: str) -> list[str]:
-    """The marked blocks' commands, prompt and comment taken off."""
-    lines = "".join(BLOCK.findall(readme)).splitlines()
-    return [line.removeprefix("$ ").partition("  # ")[0].strip() for line in lines if line.startswith("$ ")]
+def steps(text: str) -> list[str]:
+    """The marked blocks in order: commands without prompt and comment, and whole blocks of Python."""
+    found = []
+    for language, block in BLOCK.findall(text):
+        lines = block.splitlines() if language == "console" else []
+        found += [line[2:].partition("  # ")[0].strip() for line in lines if line.startswith("$ ")]
+        found += [block] if language == "python" else []
+    return found
 
 
-COMMANDS = commands((ROOT / "README.md").read_text(encoding="utf-8"))
+STEPS = [(path.stem, step) for path in DOCUMENTS for step in steps(path.read_text(encoding="utf-8"))]
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the pictures that the README speaks of."""
+def desks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives every document a folder of its own, with the files that it speaks of."""
+    original = furnished(tmp_path_factory.mktemp("desk"))
+
+    @functools.cache
+    def desk(document: str) -> Path:
+        return Path(shutil.copytree(original, tmp_path_factory.mktemp(document) / "desk"))
+
+    return desk
+
+
+def furnished(folder: Path) -> Path:
+    """Fill a folder with photographs of a library and with generated data sets."""
     skimage = pytest.importorskip("skimage")
     samples = Path(skimage.__file__).parent / "data"
-    folder = tmp_path_factory.mktemp("desk")
     (folder / "Pictures").mkdir()
     shutil.copy(samples / "chelsea.png", folder / "cat.jpg")  # the bytes decide, not the suffix
     for name in ("chelsea.png", "coffee.png", "rocket.jpg"):
@@ -75,13 +96,19 @@ def noise(folder: Path) -> None:
         paint(folder / "photos" / f"{number}.png", number)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_command_runs(command: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("document", "step"), STEPS)
+def test_step_runs(
+    document: str, step: str, desks: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not DEFAULT.is_file():
         pytest.skip("the default model is not in this checkout")
-    monkeypatch.chdir(desk)
+    monkeypatch.chdir(desks(document))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HOME", str(desk))
+    monkeypatch.setenv("HOME", str(desks(document)))
+    if "\n" in step:
+        exec(compile(step, document, "exec"), {})
+        return
+    command = step
     # What needs a shell runs in one, and tries the installed command; the others run here, since each process
     # takes seconds to load its libraries.
     if set(command) & set("|<>&;$*"):
@@ -96,13 +123,14 @@ def test_command_runs(command: str, desk: Path, monkeypatch: pytest.MonkeyPatch)
     assert status == 0, f"{command}\n{output}"
 
 
-def test_there_are_commands_to_run() -> None:
-    assert any(command.startswith("diptych classify") for command in COMMANDS)
+def test_every_document_has_steps() -> None:
+    assert {document for document, _ in STEPS} == {path.stem for path in DOCUMENTS}
 
 
-def test_marked_blocks_alone_are_found() -> None:
+def test_only_marked_blocks_are_run() -> None:
     text = "```console\n$ no\n```\n<!-- run -->\n```console\n$ yes one  # why\noutput\n$ yes two\n```\n"
-    assert commands(text) == ["yes one", "yes two"]
+    text += "<!-- run -->\n```python\nx = 1\n```\n"
+    assert steps(text) == ["yes one", "yes two", "x = 1\n"]
 
 
 def test_files_that_the_readme_names_are_there() -> None:

@@ -1,0 +1,93 @@
+"""Pages of the site that are made from the code when it is built: the commands, and the files of every room."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the made pages; mkdocs calls this once for each build."""
+    for name, text in {"commands": "\n".join(commands()), "rooms": "\n".join(rooms())}.items():
+        files.append(File.generated(config, f"reference/{name}.md", content=text))
+    return files
+
+
+def commands() -> Iterator[str]:
+    """Every command with its help, arguments and options."""
+    from typer.main import get_command
+
+    from diptych.cli.main import app
+
+    yield "# Commands\n"
+    yield "`diptych COMMAND --help` prints the same. Options that take several values are given several times.\n"
+    yield from _command(get_command(app), "diptych")
+
+
+def _command(command: Any, name: str) -> Iterator[str]:
+    children = getattr(command, "commands", {})
+    if not children:
+        yield f"## {name}\n"
+        yield _text(command.help or "")
+        rows = [_row(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)]
+        yield "| option | default | what it does |\n| --- | --- | --- |"
+        yield from rows
+        yield ""
+    for child, inner in children.items():
+        yield from _command(inner, f"{name} {child}")
+
+
+def _row(parameter: Any) -> str:
+    names = [*parameter.opts, *parameter.secondary_opts]
+    if parameter.param_type_name == "argument":
+        names = [parameter.make_metavar(_NoContext())] if parameter.metavar is None else [parameter.metavar]
+    default = parameter.default
+    shown = (
+        ""
+        if default in (None, False, ()) or callable(default) or "Sentinel" in repr(default)
+        else f"`{default}`"
+    )
+    about = _cell(getattr(parameter, "help", None) or "")
+    return f"| {'<br>'.join(f'`{_cell(option)}`' for option in names)} | {_cell(shown)} | {about} |"
+
+
+class _NoContext:
+    """What `make_metavar` asks of a context: nothing."""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;") if "<br>" not in text else text
+
+
+def _text(text: str) -> str:
+    """Help texts mark examples by indentation and paragraphs by `\\b`."""
+    return text.replace("\b", "").strip() + "\n"
+
+
+def rooms() -> Iterator[str]:
+    """The files of every folder of the package, with the first line of their docstrings."""
+    source = ROOT / "src/diptych"
+    yield "# Rooms\n"
+    yield "Every file of the package and the first line of its docstring. How the folders depend on each other is in"
+    yield "[Architecture](../architecture.md).\n"
+    folders = sorted({path.parent for path in source.rglob("*.py")})
+    for folder in folders:
+        name = ".".join(("diptych", *folder.relative_to(source).parts))
+        yield f"## {name}\n"
+        yield _summary(folder / "__init__.py") + "\n"
+        yield "| file | |\n| --- | --- |"
+        for path in sorted(folder.glob("*.py")):
+            if path.name != "__init__.py":
+                yield f"| `{path.name}` | {_cell(_summary(path))} |"
+        yield ""
+
+
+def _summary(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
