@@ -1,6 +1,6 @@
 """Tiny random models as Immich and transformers.js release them, made and recorded by the libraries.
 
-    python tests/encoders/make_released_onnx.py tests/encoders/released_onnx.zip
+    python tests/backends/make_released_onnx.py tests/backends/released_onnx.zip
 
 needs open_clip, transformers, torch and onnx, none of which the tests need. The steps are those of Immich's
 exporter (machine-learning/export/immich_model_exporter): open_clip's `encode_image` and `encode_text`,
