@@ -1,4 +1,4 @@
-"""Pages of the site that are made from the code when it is built: the commands, and the files of every room."""
+"""Pages of the site that are generated from the code: the commands, and the files of every room."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def commands() -> Iterator[str]:
     from diptych.cli.main import app
 
     yield "# Commands\n"
-    yield "`diptych COMMAND --help` prints the same. Options that take several values are given several times.\n"
+    yield "`diptych COMMAND --help` prints the same. An option with several values is given several times.\n"
     yield from _command(get_command(app), "diptych")
 
 
@@ -67,7 +67,7 @@ def _cell(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Help texts mark examples by indentation and paragraphs by `\\b`."""
+    """The help text without the marks that keep its line breaks in a terminal."""
     return text.replace("\b", "").strip() + "\n"
 
 
@@ -75,8 +75,8 @@ def rooms() -> Iterator[str]:
     """The files of every folder of the package, with the first line of their docstrings."""
     source = ROOT / "src/diptych"
     yield "# Rooms\n"
-    yield "Every file of the package and the first line of its docstring. How the folders depend on each other is in"
-    yield "[Architecture](../architecture.md).\n"
+    yield "Every file of the package and the first line of its docstring."
+    yield "[Architecture](../architecture.md) says how the folders depend on each other.\n"
     folders = sorted({path.parent for path in source.rglob("*.py")})
     for folder in folders:
         name = ".".join(("diptych", *folder.relative_to(source).parts))

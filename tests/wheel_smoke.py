@@ -1,7 +1,7 @@
-"""Install a wheel into an empty environment and run twelve commands from it: `python tests/wheel_smoke.py WHEEL`.
+"""Install a wheel into an empty environment and run twelve commands: `python tests/wheel_smoke.py WHEEL`.
 
-The checkout is not on the path: what works here works for someone who ran `pip install`. Prints one line for each
-command and ends with status 1 if one fails.
+The checkout is not on the path: what works here works for someone who ran `pip install`. Prints a line for
+each command and ends with status 1 if one fails.
 """
 
 from __future__ import annotations
