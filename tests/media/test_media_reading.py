@@ -22,7 +22,7 @@ from PIL import Image
 
 from diptych.errors import ImageError, InputError, MissingExtraError
 from diptych.media import IMAGE_SUFFIXES, Limits, load_image, read_details
-from diptych.media.frames import has_several
+from diptych.media.frames import has_multiple_frames
 from diptych.media.sources import read_pixels
 from tests.media.layout_writers import tiff
 from tests.media.raw_files import dng
@@ -50,7 +50,7 @@ def test_a_picture_under_a_cameras_suffix_is_what_it_is(
     path.write_bytes(encoded(noise(), kind))
     assert load_image(path, target=target).tobytes() == load_image(path.read_bytes(), target=target).tobytes()
     assert read_details(path).format == kind
-    assert not has_several(path)
+    assert not has_multiple_frames(path)
 
 
 def test_a_raw_is_known_by_its_content(tmp_path: Path) -> None:
@@ -89,12 +89,12 @@ def test_a_raw_that_ends_too_early_is_refused(tmp_path: Path, share: float) -> N
 @pytest.mark.parametrize("kind", ["MPO", "GIF", "TIFF"])
 def test_a_broken_later_picture_hides_no_first(kind: str) -> None:
     data = bytearray(encoded(noise(), kind, save_all=True, append_images=[noise(), noise()]))
-    assert has_several(bytes(data))
+    assert has_multiple_frames(bytes(data))
     for cut in range(20, len(data) // 2, len(data) // 40):
         shorter = bytes(data[:-cut])
         with contextlib.suppress(ImageError):
             load_image(shorter)
-            assert has_several(shorter) in (True, False)
+            assert has_multiple_frames(shorter) in (True, False)
 
 
 # ------------------------------------------------------------------------------------------- the limits
@@ -109,7 +109,7 @@ def test_pillows_own_limit_does_not_count(monkeypatch: pytest.MonkeyPatch, kind:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert load_image(data).size == (64, 64)
-            assert has_several(data) == bool(more)
+            assert has_multiple_frames(data) == bool(more)
             assert read_details(data).width == 64
         with pytest.raises(ImageError, match="--max-pixels 1MP"):
             load_image(data, limits=Limits(max_pixels=100))
@@ -312,6 +312,6 @@ def test_an_avif_is_cropped_where_it_says_so() -> None:
     cropped = with_shown_part(avif, part, (64, 64))
     assert load_image(cropped).tobytes() == whole.crop(part).tobytes()
     assert (read_details(cropped).width, read_details(cropped).height) == (40, 20)
-    assert not has_several(cropped)
+    assert not has_multiple_frames(cropped)
     outside = with_shown_part(avif, (10, 20, 90, 40), (64, 64))
     assert load_image(outside).size == (64, 64)

@@ -114,7 +114,7 @@ def test_private_addresses_are_refused(host: str) -> None:
 
 
 def test_a_redirect_to_a_private_address_is_refused(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.media.urls._Judged.judge", False)
+    monkeypatch.setattr("diptych.media.urls._CheckedConnection.check_address", False)
     judged: list[str] = []
 
     def refuse(address: str) -> None:

@@ -28,7 +28,7 @@ from diptych.datasets.formats.shards import find_shards
 from diptych.datasets.naming import name_classes
 from diptych.datasets.parts import listed
 from diptych.errors import DataError, counted
-from diptych.media.sources import Framed
+from diptych.media.sources import BorderedBytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ class ImageDataset(Pictures):
     def __iter__(self) -> Iterator[tuple[str, Content]]:
         for key, content in super().__iter__():
             if self.border and isinstance(content, bytes) and not isinstance(content, Unread):
-                content = Framed.by(self.border, content)
+                content = BorderedBytes.by(self.border, content)
             yield key, content
 
     @property

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from diptych.matching.pixels import SIDE, TEXTURE, blocks_of
 from diptych.media.folders.archives import read_member
-from diptych.media.frames import has_several
+from diptych.media.frames import has_multiple_frames
 from diptych.media.images import load_file
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class DetailView:
         """
         image = load_file(path, member, target=LARGEST)
         source = io.BytesIO(read_member(path, member)) if member else path
-        return cls.of(image, several=has_several(source, member))
+        return cls.of(image, several=has_multiple_frames(source, member))
 
 
 def confirm_same_image(verdict: Verdict, a: DetailView, b: DetailView) -> Verdict:

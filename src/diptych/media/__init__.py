@@ -1,16 +1,9 @@
-"""Pictures from disk, memory and, on request, the network: one decoder path, hostile input refused.
+"""Load images and their metadata from files, archives, memory and, on request, the web.
 
-Files of this room: `images` (the one way a picture is loaded), `sources` (paths, bytes and files, within
-limits), `formats` and `raw` (bytes to an opened, not yet decoded picture), `colours` (any mode to RGB),
-`profiles` (colours to sRGB), `png` and `truncation` (damage around the pixels, and at the end of them),
-`layouts` (TIFF, BMP, PSD and others, whose layouts Pillow reads wrong), `fallbacks` (libvips),
-`native` and `pillow` (what libraries print, and settle for a whole process),
-`details`, `exif` and `words` (what a header tells), `frames` (whether there is more behind the first one),
-`xmp` (keywords in sidecars), `files` (paths, folders and patterns to picture files), `system_folders`
-(what no walk enters by itself), `patterns` and
-`locations` (brace ranges, globs, addresses of shards), `archives` and `tars` (pictures inside archives, in
-place), `hashes` (64 bits for a picture, and which are near) and `urls` (fetching, only when a caller asks).
-Resizing to what a model sees is left to `diptych.inputs`.
+`images` loads an image as upright RGB, `details` reads its metadata, `frames` detects further frames,
+`sources` opens paths, bytes and files within limits, and `urls` downloads. `decoding` decodes the formats,
+`metadata` reads EXIF, IPTC, XMP and sidecars, `folders` finds image files in folders and archives. Resizing
+for a model is in `diptych.inputs`.
 """
 
 from __future__ import annotations

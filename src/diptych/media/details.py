@@ -1,8 +1,7 @@
-"""What a picture's header tells without decoding it: size, format, when, where and with what, words, stars.
+"""Metadata of an image without decoding it: size, format, date, position, camera, captions, keywords, rating.
 
-`blocks` finds the blocks of metadata, whatever the format keeps them in; `exif`, `words`, `dates` and
-`places` read them; here the fields are put in their order of trust. Only the header is read, and damaged
-metadata costs nothing but itself.
+`metadata.blocks` extracts the metadata blocks from each format, the other modules of `metadata` parse them,
+and this module chooses between their fields by priority. Damaged metadata is ignored.
 """
 
 from __future__ import annotations
@@ -14,46 +13,54 @@ from typing import BinaryIO
 
 from PIL import Image, TiffImagePlugin
 
-from diptych.media.decoding.formats import open_known
+from diptych.media.decoding.formats import open_non_raw
 from diptych.media.decoding.iptc import CREATED, DIGITIZED
 from diptych.media.decoding.raw import NotRawError, is_raw, raw_header
 from diptych.media.metadata.blocks import Blocks, blocks_of, of_tiff_tags
 from diptych.media.metadata.dates import PartialDate, first_date, read_date
-from diptych.media.metadata.exif import camera_of, clean, dates_of, maker_and_model, place_of, sound
-from diptych.media.metadata.places import NOWHERE, Place
+from diptych.media.metadata.exif import (
+    camera_of,
+    clean,
+    dates_of,
+    default_on_error,
+    gps_position,
+    maker_and_model,
+)
+from diptych.media.metadata.places import NO_POSITION, Position
 from diptych.media.metadata.words import captions_of, iptc_texts, keywords_of, rating_in
-from diptych.media.metadata.xmp_fields import XmpFields, xmp_dates, xmp_place
-from diptych.media.sources import Limits, Source, name_of, naming, opened
+from diptych.media.metadata.xmp_fields import XmpFields, xmp_dates, xmp_position
+from diptych.media.sources import Limits, Source, name_of, naming, open_source
 
 _ORIENTATION = 0x0112
 _PNG_DATES = {"creation time": "PNG Creation Time", "time": "PNG tIME"}
-_QUARTER_TURNS = (5, 6, 7, 8)  # the orientations that swap width and height
+_QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 @dataclass(frozen=True)
 class Details:
-    """What a header tells of a picture.
+    """Metadata of an image.
 
     Attributes
     ----------
     width, height : int
-        In pixels, of the picture that stands upright.
+        Size of the upright image in pixels.
     format : str
-        As Pillow names it: "JPEG", "PNG", "HEIF"; "RAW" for a camera's; "" for pixels in memory.
+        Pillow's name of the format: "JPEG", "PNG", "HEIF"; "RAW" for camera RAW; "" for an image in memory.
     taken : datetime, optional
-        By the clock of whatever wrote it, without a zone; the beginning of a date that is known in part.
+        Local time of the camera, without a time zone; the beginning of the day, month or year of a partial
+        date.
     latitude, longitude : float, optional
-        In degrees, north and east above zero; both or neither.
+        In degrees, positive to the north and east; both or neither.
     camera : str
-        Maker and model, the maker once; "" where nothing says.
+        Maker and model, the maker once; "" if unknown.
     captions, keywords : tuple of str
-        What people wrote into the file, each text once: descriptions, then titles. A keyword that is a path
-        stands there with each of its levels: "places|sea", "places" and "sea".
+        Unique texts written by people; of captions the descriptions first, then the titles. A hierarchical
+        keyword is listed with each of its levels: "places|sea", "places" and "sea".
     taken_from : str
-        Which field gives the date, as `diptych.media.metadata.dates.SOURCES` names them, with " (day only)",
-        " (month only)" or " (year only)" behind it for a date in part; "" without a date.
+        Source of the date, one of `diptych.media.metadata.dates.SOURCES`, followed by " (day only)", " (month
+        only)" or " (year only)" for a partial date; "" without a date.
     rating : int, optional
-        1 to 5 stars, 0 for "not rated", -1 for "rejected", as XMP has it (xmp:Rating).
+        1 to 5 stars, 0 for "not rated", -1 for "rejected", as in xmp:Rating.
     """
 
     width: int
@@ -71,7 +78,7 @@ class Details:
 
 @dataclass(frozen=True)
 class _Header:
-    """A picture's size as it stands upright, its format and its blocks of metadata."""
+    """Size of the upright image, format and metadata blocks."""
 
     size: tuple[int, int]
     format: str
@@ -79,28 +86,28 @@ class _Header:
 
 
 def read_details(source: Source, name: str = "", *, limits: Limits | None = None) -> Details:
-    """What the header of a picture tells; no pixel is decoded.
+    """Read the metadata of an image without decoding its pixels.
 
     Parameters
     ----------
     source : str, Path, bytes, binary file or PIL.Image.Image
-        As for `load_image`. Of a path only the header is read.
+        As for `load_image`. For a path only the header is read.
     name : str
-        What messages call it, and whose suffix tells a camera's RAW; by default the source's own.
+        Name in messages; its suffix identifies camera RAW. By default the name of the source.
     limits : Limits, optional
-        `max_bytes` holds; a picture of too many pixels is still described.
+        Only `max_bytes` applies.
 
     Returns
     -------
     Details
-        What is missing, damaged or nonsense in the metadata is left out.
+        Missing, damaged or invalid metadata is omitted.
 
     Raises
     ------
     ImageError
-        Missing, a folder, empty, or no picture at all; the message names it.
+        The source is missing, a folder, empty, or not an image; the message names it.
     MissingExtraError
-        A HEIC or camera RAW file, and the library for it is not installed.
+        The library for HEIC or camera RAW is not installed.
 
     Notes
     -----
@@ -115,9 +122,9 @@ captions=(), keywords=(), taken_from='', rating=None)
     name = name or name_of(source)
     with naming(name):
         if isinstance(source, Image.Image):
-            return _described(_header(source, None))
-        with opened(source, limits or Limits()) as file:
-            return _described(_header_of(file, name))
+            return _details(_header(source, None))
+        with open_source(source, limits or Limits()) as file:
+            return _details(_header_of(file, name))
 
 
 def _header_of(file: BinaryIO, name: str) -> _Header:
@@ -126,44 +133,44 @@ def _header_of(file: BinaryIO, name: str) -> _Header:
             return _raw_header(file)
         except NotRawError:
             pass
-    return _header(open_known(file, name), file)
+    return _header(open_non_raw(file, name), file)
 
 
-def _described(header: _Header) -> Details:
+def _details(header: _Header) -> Details:
     blocks = header.blocks
-    xmp = sound(lambda: XmpFields(blocks.xmp), XmpFields())
-    taken, taken_from = sound(lambda: first_date(_dates(blocks, xmp)), (None, ""))
-    latitude, longitude = sound(lambda: _place(blocks, xmp), NOWHERE)
+    xmp = default_on_error(lambda: XmpFields(blocks.xmp), XmpFields())
+    taken, taken_from = default_on_error(lambda: first_date(_dates(blocks, xmp)), (None, ""))
+    latitude, longitude = default_on_error(lambda: _position(blocks, xmp), NO_POSITION)
     return Details(
         *header.size,
         format=header.format,
         taken=taken,
         latitude=latitude,
         longitude=longitude,
-        camera=sound(lambda: _camera(blocks, xmp), ""),
-        captions=sound(lambda: captions_of(blocks, xmp), ()),
-        keywords=sound(lambda: keywords_of(blocks, xmp), ()),
+        camera=default_on_error(lambda: _camera(blocks, xmp), ""),
+        captions=default_on_error(lambda: captions_of(blocks, xmp), ()),
+        keywords=default_on_error(lambda: keywords_of(blocks, xmp), ()),
         taken_from=taken_from,
-        rating=sound(lambda: rating_in(blocks, xmp), None),
+        rating=default_on_error(lambda: rating_in(blocks, xmp), None),
     )
 
 
 def _dates(blocks: Blocks, xmp: XmpFields) -> Iterator[tuple[str, PartialDate | None]]:
-    """Every date of the picture, in any order."""
+    """All dates of the image with their sources, in any order."""
     yield from dates_of(blocks.exif)
     yield from xmp_dates(xmp)
-    press = dict(reversed([(key, text) for key, text in iptc_texts(blocks) if text]))  # the first of each
+    iptc = dict(reversed([(key, text) for key, text in iptc_texts(blocks) if text]))  # the first of each key
     for source, (date, time) in (("IPTC DateCreated", CREATED), ("IPTC DigitalCreationDate", DIGITIZED)):
-        if date in press:
-            yield source, read_date(f"{press[date]} {press.get(time, '')}")
+        if date in iptc:
+            yield source, read_date(f"{iptc[date]} {iptc.get(time, '')}")
     for name, text in blocks.texts:
         if (field := _PNG_DATES.get(name.strip().casefold())) is not None:
             yield field, read_date(text)
 
 
-def _place(blocks: Blocks, xmp: XmpFields) -> Place:
-    place = place_of(blocks.exif)
-    return xmp_place(xmp) if place == NOWHERE else place
+def _position(blocks: Blocks, xmp: XmpFields) -> Position:
+    position = gps_position(blocks.exif)
+    return xmp_position(xmp) if position == NO_POSITION else position
 
 
 def _camera(blocks: Blocks, xmp: XmpFields) -> str:
@@ -173,12 +180,12 @@ def _camera(blocks: Blocks, xmp: XmpFields) -> str:
 
 def _header(image: Image.Image, file: BinaryIO | None) -> _Header:
     blocks = blocks_of(image, file)
-    # What Pillow itself takes for the picture's EXIF turns it when it is loaded; other blocks do not.
-    exif = sound(lambda: Image.Image.getexif(image), Image.Exif())
+    # Only the EXIF that Pillow itself reads is applied when the image is loaded; other blocks are not.
+    exif = default_on_error(lambda: Image.Image.getexif(image), Image.Exif())
     size = image.size
-    # Pillow's TIFF pictures say their upright size before they are turned.
+    # Pillow's TIFF images report the upright size already.
     is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
-    if not is_tiff and sound(lambda: exif.get(_ORIENTATION), 1) in _QUARTER_TURNS:
+    if not is_tiff and default_on_error(lambda: exif.get(_ORIENTATION), 1) in _QUARTER_TURNS:
         size = size[::-1]
     return _Header(size, image.format or "", blocks)
 
@@ -186,4 +193,4 @@ def _header(image: Image.Image, file: BinaryIO | None) -> _Header:
 def _raw_header(file: BinaryIO) -> _Header:
     size, exif = raw_header(file)
     blocks = Blocks(exif)
-    return _Header(size, "RAW", sound(lambda: of_tiff_tags(blocks), blocks))
+    return _Header(size, "RAW", default_on_error(lambda: of_tiff_tags(blocks), blocks))

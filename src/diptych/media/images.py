@@ -1,8 +1,8 @@
-"""The one way a picture is loaded: any source and mode in, an upright RGB picture out, or an ImageError.
+"""Load an image from any source as upright RGB, or raise ImageError.
 
-Everything that reads pictures comes through `load_image`, so that phone photographs stand upright and a
-broken or hostile file costs a message, whoever asks. It reads no network (see `urls`) and resizes nothing,
-apart from the decoder's own halving on request.
+All code that reads images uses `load_image`, so that EXIF orientation is always applied and damaged or
+hostile files raise a clear error. It does not download (see `urls`) and does not resize, except by the
+decoder's own scaling on request.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from PIL import Image
 from diptych.errors import ImageError
 from diptych.media.decoding.colours import to_rgb
 from diptych.media.decoding.fallbacks import read_by_vips
-from diptych.media.decoding.formats import open_picture
+from diptych.media.decoding.formats import open_image
 from diptych.media.decoding.layouts.lazy import LayoutError
 from diptych.media.decoding.pillow import pillow_limits_off
 from diptych.media.decoding.png import apply_wide_key
 from diptych.media.decoding.profiles import profile_of
 from diptych.media.decoding.truncation import completed
 from diptych.media.folders.archives import read_member
-from diptych.media.sources import Framed, Limits, Source, name_of, naming, read_source
+from diptych.media.sources import BorderedBytes, Limits, Source, name_of, naming, read_source
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -36,41 +36,40 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_LARGE = 64_000_000  # pixels of a picture that is decoded alone
+_LARGE = 64_000_000  # pixels; larger images are decoded one at a time
 _large = threading.Lock()
 
 
 def load_image(
     source: Source, *, target: int | None = None, limits: Limits | None = None, srgb: bool = True
 ) -> Image.Image:
-    """A picture as upright RGB, whatever it came from.
+    """Load an image as upright RGB.
 
     Parameters
     ----------
     source : str, Path, bytes, binary file or PIL.Image.Image
-        A string is a path, never a URL. Of an animation the first frame is taken.
+        A string is a path, never a URL. Of an animation the first frame is loaded.
     target : int, optional
-        The side in pixels a model will see. Lets the JPEG decoder halve the picture while decoding (several
-        times faster on large photographs) and takes the preview inside a camera RAW file, the shorter side
-        never below twice the target. By default decoding is exact and RAW is developed.
+        Input size of the model in pixels. Allows the JPEG decoder to scale down while decoding (several times
+        faster on large photographs) and uses the preview embedded in camera RAW files; the shorter side stays
+        at least twice the target. By default decoding is exact and RAW files are developed.
     limits : Limits, optional
-        Refuse larger files and pictures before decoding them; by default `Limits()`.
+        Refuse larger files and images before decoding; by default `Limits()`.
     srgb : bool
-        Convert the colours to sRGB by the profile inside the file, as every viewer shows them. False takes
-        them as they are stored: the reference implementations never look at a profile, so evaluation, audits
-        and training do not either.
+        Convert colours to sRGB by the embedded profile, as viewers do. False keeps the stored values, as the
+        reference implementations do, and is used for evaluation, audits and training.
 
     Returns
     -------
     PIL.Image.Image
-        A new picture in mode RGB that carries no metadata, so that it is not turned upright twice.
+        A new image in mode RGB without metadata, so that the orientation cannot be applied twice.
 
     Raises
     ------
     ImageError
-        Missing, a folder, empty, truncated, too large, or no picture at all; the message names the source.
+        The source is missing, a folder, empty, truncated, too large, or not an image; the message names it.
     MissingExtraError
-        A HEIC or camera RAW file, and the library for it is not installed.
+        The library for HEIC or camera RAW is not installed.
 
     Examples
     --------
@@ -85,15 +84,16 @@ def load_image(
         raise ImageError(f"target must be a side in pixels above 0, got {target}")
     name, limits = name_of(source), limits or Limits()
     with naming(name):
-        if not isinstance(source, Framed):
+        if not isinstance(source, BorderedBytes):
             return _load(source, name, target, limits, srgb)
         border = source.border
-        whole = _load(
-            source, name, None, limits, srgb
-        )  # scaled down while decoding, the border would be, too
-        if min(whole.size) <= 2 * border:
-            raise ImageError(f"{whole.width} x {whole.height} pixels, all of them in a border of {border}")
-        return whole.crop((border, border, whole.width - border, whole.height - border))
+        # Without a target: scaling while decoding would scale the border too.
+        image = _load(source, name, None, limits, srgb)
+        if min(image.size) <= 2 * border:
+            raise ImageError(
+                f"{image.width} x {image.height} pixels: nothing is left inside a border of {border} pixels"
+            )
+        return image.crop((border, border, image.width - border, image.height - border))
 
 
 def _load(source: Source, name: str, target: int | None, limits: Limits, srgb: bool) -> Image.Image:
@@ -103,46 +103,46 @@ def _load(source: Source, name: str, target: int | None, limits: Limits, srgb: b
         return _upright(source, srgb)
     data = read_source(source, limits)
     try:
-        image = open_picture(io.BytesIO(data), name, limits.check_size, target)
-        # Threads decode side by side; of the largest pictures memory holds one.
+        image = open_image(io.BytesIO(data), name, limits.check_size, target)
+        # Threads decode in parallel, but only one of the largest images at a time, to bound the memory.
         with _large if image.width * image.height > _LARGE else contextlib.nullcontext():
-            return _upright(_loaded(image, data, target), srgb)
+            return _upright(_decoded(image, data, target), srgb)
     except LayoutError as error:
         return read_by_vips(data, error, limits.check_size)
 
 
-def _loaded(image: Image.Image, data: bytes, target: int | None) -> Image.Image:
+def _decoded(image: Image.Image, data: bytes, target: int | None) -> Image.Image:
     try:
         with pillow_limits_off(image.format):
             apply_wide_key(image)
             image.load()
     except (OSError, SyntaxError):
-        whole = completed(image, data, target)
-        if whole is None:
+        recovered = completed(image, data, target)
+        if recovered is None:
             raise
-        return whole
+        return recovered
     return image
 
 
 def _upright(image: Image.Image, srgb: bool) -> Image.Image:
-    orientation = _orientation(image)  # asked after loading: TIFF pictures turn themselves and then say 1
+    orientation = _orientation(image)  # after loading: Pillow rotates TIFF images itself and then reports 1
     upright = to_rgb(image, profile_of(image) if srgb else None)
     if orientation != 1:
         upright = upright.transpose(_UPRIGHT[orientation])
-    return _bare(upright, image)
+    return _without_metadata(upright, image)
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
+    """The EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged metadata is no reason to refuse the pixels
+    except Exception:  # damaged metadata must not prevent loading the pixels
         return 1
     return value if value in _UPRIGHT else 1
 
 
-def _bare(image: Image.Image, original: Image.Image) -> Image.Image:
-    """The pixels alone: no metadata, no open file, nothing shared with the caller's picture."""
+def _without_metadata(image: Image.Image, original: Image.Image) -> Image.Image:
+    """The pixels without metadata, open file, or data shared with the caller's image."""
     if image is original:
         image = image.copy()
     image.info = {}
@@ -150,9 +150,9 @@ def _bare(image: Image.Image, original: Image.Image) -> Image.Image:
 
 
 def load_file(path: Path, member: str = "", *, target: int | None = None) -> Image.Image:
-    """The picture in one file, or in a member of an archive; as `load_entry`."""
+    """Load an image from a file, or from a member of an archive."""
     if not member:
         return load_image(path, target=target)
     source = io.BytesIO(read_member(path, member))
-    source.name = member  # camera RAW is told by its suffix
+    source.name = member  # its suffix identifies camera RAW
     return load_image(source, target=target)

@@ -1,7 +1,6 @@
-"""What a picture may come from, within limits, and how messages name it: a path, bytes, an open file.
+"""Sources of images (paths, bytes, open files), limits on their size, and their names in messages.
 
-A file is looked at before it is read: a pipe would wait for ever and /dev/zero would never end. Decoding is
-left to `images`, the metadata to `details`.
+The type of a file is checked before it is read: a pipe would block forever and /dev/zero never ends.
 """
 
 from __future__ import annotations
@@ -26,26 +25,26 @@ Source: TypeAlias = str | Path | bytes | BinaryIO | Image.Image
 MAX_PIXELS_VARIABLE = "DIPTYCH_MAX_PIXELS"
 _MAX_PIXELS = 300_000_000
 _LEAST_MAX_BYTES = 256 * 2**20
-_BYTES_PER_PIXEL = 4  # of a file: more than 16 bits of three colours take once they are compressed
+_BYTES_PER_PIXEL = 4  # limit on the file size: more than compressed RGB of 16 bits takes
 _PIXELS = re.compile(r"(\d+(?:\.\d+)?)\s*(|[mg]p?|[mg]egapixels?|[mg]igapixels?)", re.IGNORECASE)
 
 
 def read_pixels(text: str) -> int:
-    """A number of pixels as people write it.
+    """Parse a number of pixels such as "200MP".
 
     Raises
     ------
     InputError
-        It is none.
+        The text is not a number of pixels.
 
     Examples
     --------
     >>> read_pixels("200MP"), read_pixels("1.5 GP"), read_pixels("120000000")
     (200000000, 1500000000, 120000000)
     """
-    found = _PIXELS.fullmatch(text.strip())
-    scale = {"": 1, "m": 10**6, "g": 10**9}[found[2][:1].lower()] if found else 0
-    pixels = round(float(found[1]) * scale) if found else 0
+    match = _PIXELS.fullmatch(text.strip())
+    scale = {"": 1, "m": 10**6, "g": 10**9}[match[2][:1].lower()] if match else 0
+    pixels = round(float(match[1]) * scale) if match else 0
     if pixels < 1:
         raise InputError(f"{text!r} is no number of pixels: expected one such as 400MP, 1.5GP or 400000000")
     return pixels
@@ -62,12 +61,12 @@ def _max_bytes() -> int:
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a picture may be before it is refused, unread and undecoded.
+    """Limits on the size of an image, checked before it is read and decoded.
 
-    By default 300 million pixels: the 200-megapixel pictures of phones and large panoramas come through.
-    Decoded, that is 1.2 GB, and twice as much while colours are converted; of pictures over 64 million pixels
-    a process decodes one at a time. Files may have 4 bytes for each of these pixels. The option
-    ``--max-pixels`` and the environment variable ``DIPTYCH_MAX_PIXELS`` change both.
+    The default is 300 million pixels, enough for 200-megapixel phone photographs and large panoramas.
+    Decoded, that is 1.2 GB, and twice as much while colours are converted; images over 64 million pixels are
+    decoded one at a time. Files may have 4 bytes per allowed pixel. The option ``--max-pixels`` and the
+    environment variable ``DIPTYCH_MAX_PIXELS`` change both limits.
 
     Examples
     --------
@@ -75,8 +74,8 @@ class Limits:
     1200000000
     """
 
-    max_bytes: int = field(default_factory=_max_bytes)  # of the file
-    max_pixels: int = field(default_factory=_max_pixels)  # width times height, by the header
+    max_bytes: int = field(default_factory=_max_bytes)  # size of the file
+    max_pixels: int = field(default_factory=_max_pixels)  # width times height, from the header
 
     def check_bytes(self, count: int) -> None:
         """Raise ImageError for a file over the limit."""
@@ -87,14 +86,14 @@ class Limits:
             )
 
     def check_size(self, width: int, height: int) -> None:
-        """Raise ImageError for a picture over the limit, or without pixels."""
+        """Raise ImageError for an image over the limit, or without pixels."""
         if width * height > self.max_pixels:
             raise ImageError(
                 f"{width:,} x {height:,} = {width * height:,} pixels, over the limit of {self.max_pixels:,}"
                 f"{_way_out(width * height)}"
             )
         if width < 1 or height < 1:
-            raise ImageError(f"{width} x {height} pixels: there is nothing to see")
+            raise ImageError(f"{width} x {height} pixels: the picture is empty")
 
 
 def _way_out(pixels: int) -> str:
@@ -103,24 +102,24 @@ def _way_out(pixels: int) -> str:
 
 @contextlib.contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Whatever goes wrong inside becomes an ImageError that begins with the name; other refusals stay."""
+    """Translate any error into an ImageError that begins with the name; keep other errors of this package."""
     try:
         yield
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error.__cause__
     except DiptychError:
         raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+    except Exception as error:  # Pillow's decoders raise many kinds of errors on damaged files
         raise ImageError(f"{name}: cannot be decoded, truncated or damaged: {reason_of(error)}") from error
 
 
 def read_source(source: str | Path | bytes | BinaryIO, limits: Limits) -> bytes:
-    """All bytes of a source.
+    """Read all bytes of a source.
 
     Raises
     ------
     ImageError
-        Missing, a folder, empty, over `Limits.max_bytes`, or nothing to read from.
+        The source is missing, a folder, empty, over `Limits.max_bytes`, or of another type.
     """
     if isinstance(source, str | Path):
         data = _read_file(Path(source), limits)
@@ -138,8 +137,8 @@ def read_source(source: str | Path | bytes | BinaryIO, limits: Limits) -> bytes:
 
 
 @contextlib.contextmanager
-def opened(source: str | Path | bytes | BinaryIO, limits: Limits) -> Iterator[BinaryIO]:
-    """A source as a file that can be sought in; of a path only what is asked for is read.
+def open_source(source: str | Path | bytes | BinaryIO, limits: Limits) -> Iterator[BinaryIO]:
+    """Open a source as a seekable file; a path is not read as a whole.
 
     Raises
     ------
@@ -150,8 +149,8 @@ def opened(source: str | Path | bytes | BinaryIO, limits: Limits) -> Iterator[Bi
         size = plain_file(Path(source))
         limits.check_bytes(size)
         _refuse_empty(size)
-        with _told_by_the_system():
-            file = Path(source).open("rb")  # noqa: SIM115 - closed below, where the reader's errors are its own
+        with _translate_os_errors():
+            file = Path(source).open("rb")  # noqa: SIM115 - closed below, outside the translation of errors
         with file:
             yield file
     else:
@@ -159,14 +158,14 @@ def opened(source: str | Path | bytes | BinaryIO, limits: Limits) -> Iterator[Bi
 
 
 def plain_file(path: Path) -> int:
-    """The size of a file that can be opened without waiting; anything else is refused before that.
+    """Return the size of a regular file; refuse anything else without opening it.
 
     Raises
     ------
     ImageError
-        Missing, a folder, a pipe or a device.
+        The path is missing, a folder, a pipe or a device.
     """
-    with _told_by_the_system():
+    with _translate_os_errors():
         status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise ImageError("a folder, not a picture: find_images lists the pictures in it")
@@ -175,12 +174,12 @@ def plain_file(path: Path) -> int:
     return status.st_size
 
 
-class Framed(bytes):
-    """A picture's file of which some pixels at each side are no part of the picture: they are cut off.
+class BorderedBytes(bytes):
+    """An encoded image with a border on each side, which `load_image` crops.
 
     Examples
     --------
-    >>> Framed.by(1, b"...").border
+    >>> BorderedBytes.by(1, b"...").border
     1
     """
 
@@ -188,14 +187,14 @@ class Framed(bytes):
 
     @classmethod
     def by(cls, border: int, data: bytes) -> Self:
-        """The bytes, with a border of so many pixels."""
+        """Mark encoded bytes as having a border of so many pixels."""
         self = cls(data)
         self.border = border
         return self
 
 
 def name_of(source: object) -> str:
-    """How a message names a source."""
+    """The name of a source for messages."""
     if isinstance(source, str | Path):
         return _printable(str(source))
     if isinstance(source, bytes | bytearray | memoryview):
@@ -208,27 +207,27 @@ def name_of(source: object) -> str:
 
 
 def _printable(name: str) -> str:
-    """A name that is no UTF-8 holds lone surrogates, on which every terminal and JSON file would stumble."""
+    """Escape lone surrogates (from file names that are not UTF-8), which terminals and JSON cannot encode."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def reason_of(error: Exception) -> str:
-    """What a foreign error says, never nothing."""
+    """The message of an error, never empty."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    first = error.args[0] if error.args else ""  # bytes from LibRaw
-    said = first.decode("utf-8", "replace") if isinstance(first, bytes) else str(error)
-    return said.strip() or type(error).__name__
+    first = error.args[0] if error.args else ""  # LibRaw's messages are bytes
+    message = first.decode("utf-8", "replace") if isinstance(first, bytes) else str(error)
+    return message.strip() or type(error).__name__
 
 
 def _read_file(path: Path, limits: Limits) -> bytes:
     limits.check_bytes(plain_file(path))
-    with _told_by_the_system(), path.open("rb") as file:
-        return file.read(limits.max_bytes + 1)  # it may have grown since
+    with _translate_os_errors(), path.open("rb") as file:
+        return file.read(limits.max_bytes + 1)  # the file may have grown since the check
 
 
 @contextlib.contextmanager
-def _told_by_the_system() -> Iterator[None]:
+def _translate_os_errors() -> Iterator[None]:
     try:
         yield
     except ImageError:

@@ -1,8 +1,8 @@
-"""Fetching one picture from the web, only when a caller asks for it by name: nothing here runs by itself.
+"""Download a file over HTTP; used only when a caller passes a URL explicitly.
 
-An address may come from a stranger (a list of URLs, a request to a server), so only http and https are
-followed, also through redirects, machines on private networks are refused, and size and time are limited
-while reading. Decoding the bytes is left to `images`.
+URLs may come from untrusted sources (lists of URLs, requests to a server). So only http and https are
+allowed, also in redirects, addresses in private networks are refused, and size and time are limited while
+reading.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _HEADERS = {"User-Agent": "diptych", "Accept": "image/*,*/*;q=0.5", "Accept-Enco
 def fetch(
     url: str, *, limits: Limits | None = None, timeout: float = 20.0, allow_private: bool = False
 ) -> bytes:
-    """The bytes behind an http or https address.
+    """Download the content of an http or https URL.
 
     Parameters
     ----------
     url : str
-        The address. Proxies are taken from the environment, as everywhere.
+        Proxies are taken from the environment variables.
     limits : Limits, optional
-        `max_bytes` is enforced while reading, whatever length the server promised.
+        `max_bytes` is enforced while reading, whatever length the server declared.
     timeout : float
-        Seconds for the whole of it, redirects included; for each wait, where a server drips its answer.
+        Seconds for the whole download including redirects, and for each single wait for data.
     allow_private : bool
-        Also reach this machine and private networks. Leave it off where addresses come from others.
+        Also allow this machine and private networks. Keep it off for untrusted URLs.
 
     Returns
     -------
@@ -47,8 +47,8 @@ def fetch(
     Raises
     ------
     ImageError
-        Another scheme, a private address, an answer that is no success, too large or too slow; the message
-        names the address.
+        Another scheme, a private address, an HTTP error, or a response that is too large or too slow; the
+        message names the URL.
 
     Examples
     --------
@@ -62,8 +62,8 @@ def fetch(
     try:
         _check(url, allow_private)
         request = urllib.request.Request(url, headers=_HEADERS)
-        with _opener(allow_private, deadline).open(request, timeout=timeout) as answer:
-            return _read(answer, limits, deadline, timeout)
+        with _opener(allow_private, deadline).open(request, timeout=timeout) as response:
+            return _read(response, limits, deadline, timeout)
     except ImageError as error:
         raise ImageError(f"{url}: {error}") from error.__cause__
     except urllib.error.HTTPError as error:
@@ -73,18 +73,18 @@ def fetch(
         raise ImageError(f"{url}: cannot be fetched: {reason or type(error).__name__}") from error
 
 
-def _read(answer: Any, limits: Limits, deadline: float, timeout: float) -> bytes:
-    promised = answer.headers.get("Content-Length", "")
-    if promised.isdecimal():
-        limits.check_bytes(int(promised))
+def _read(response: Any, limits: Limits, deadline: float, timeout: float) -> bytes:
+    declared = response.headers.get("Content-Length", "")
+    if declared.isdecimal():
+        limits.check_bytes(int(declared))
     data = bytearray()
-    while block := answer.read1(_BLOCK):
+    while block := response.read1(_BLOCK):
         data += block
         limits.check_bytes(len(data))
         if time.monotonic() > deadline:
             raise ImageError(f"not read to its end within {timeout:g} seconds")
-    if promised.isdecimal() and len(data) < int(promised):
-        raise ImageError(f"the connection ended after {len(data):,} of {int(promised):,} bytes")
+    if declared.isdecimal() and len(data) < int(declared):
+        raise ImageError(f"the connection ended after {len(data):,} of {int(declared):,} bytes")
     return bytes(data)
 
 
@@ -95,11 +95,11 @@ def _check(url: str, allow_private: bool) -> None:
     if not parts.hostname:
         raise ImageError("the address names no host")
     if allow_private or _by_proxy(parts.scheme.lower(), parts.netloc):
-        # A proxy looks the name up by itself, and only an address written as numbers can be judged here.
+        # A proxy resolves the name itself, so only a numeric address can be checked here.
         addresses = [parts.hostname] if not allow_private else []
     else:
-        found = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
-        addresses = [str(entry[4][0]) for entry in found]
+        records = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
+        addresses = [str(entry[4][0]) for entry in records]
     for address in addresses:
         _refuse_private(address)
 
@@ -112,14 +112,14 @@ def _refuse_private(address: str) -> None:
     try:
         number = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return  # a name, which the proxy will look up
+        return  # a host name, which the proxy resolves
     mapped = getattr(number, "ipv4_mapped", None)
     if not (mapped or number).is_global or number.is_multicast:
         raise ImageError(f"{address} is on a private network (allow_private=True would fetch it)")
 
 
 def _opener(allow_private: bool, deadline: float) -> urllib.request.OpenerDirector:
-    """An opener that knows http, https and proxies, and no file, ftp or data addresses."""
+    """An opener that supports http, https and proxies, but not file, ftp or data URLs."""
     opener = urllib.request.OpenerDirector()
     handlers: tuple[urllib.request.BaseHandler, ...] = (
         urllib.request.ProxyHandler(),
@@ -135,38 +135,38 @@ def _opener(allow_private: bool, deadline: float) -> urllib.request.OpenerDirect
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Judges every address a server sends us on to as the first one was judged."""
+    """Checks the target of every redirect like the first URL."""
 
     def __init__(self, allow_private: bool, deadline: float) -> None:
         self._allow_private, self._deadline = allow_private, deadline
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         _check(newurl, self._allow_private)
-        # What is left for the next server, or ten of them could take ten times as long.
+        # The next server gets the remaining time; otherwise ten redirects could take ten times as long.
         req.timeout = self._deadline - time.monotonic()
         if req.timeout <= 0:
-            raise ImageError("sent on from server to server until the time was over")
+            raise ImageError("the time limit was reached during redirects")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-class _Judged:
-    """Judges the machine that was really reached: a name may give another address the second time."""
+class _CheckedConnection:
+    """Checks the address of the actual connection: a host name may resolve differently the second time."""
 
     sock: socket.socket
-    judge = False
+    check_address = False
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
-        if self.judge:
+        if self.check_address:
             _refuse_private(self.sock.getpeername()[0])
 
 
-class _HttpConnection(_Judged, http.client.HTTPConnection):
-    """A judged connection in the open."""
+class _HttpConnection(_CheckedConnection, http.client.HTTPConnection):
+    """HTTP connection that rejects private addresses."""
 
 
-class _HttpsConnection(_Judged, http.client.HTTPSConnection):
-    """A judged connection, encrypted."""
+class _HttpsConnection(_CheckedConnection, http.client.HTTPSConnection):
+    """HTTPS connection that rejects private addresses."""
 
 
 class _Http(urllib.request.HTTPHandler):
@@ -188,12 +188,14 @@ class _Https(urllib.request.HTTPSHandler):
 
 
 def _connection(kind: type[Any], request: Any, allow_private: bool) -> Any:
-    # A proxy may well stand on the private network: it was named by this machine's owner.
-    judge = not allow_private and not request.has_proxy() and not getattr(request, "_tunnel_host", None)
+    # The proxy itself may be in a private network: it was configured by the owner of this machine.
+    check_address = (
+        not allow_private and not request.has_proxy() and not getattr(request, "_tunnel_host", None)
+    )
 
     def make(host: str, **options: Any) -> Any:
         connection: Any = kind(host, **options)
-        connection.judge = judge
+        connection.check_address = check_address
         return connection
 
     return make

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.media import read_details
-from diptych.media.metadata.boilerplate import said
+from diptych.media.metadata.boilerplate import strip_boilerplate
 from tests.media.metadata_files import encoded, exif_of
 
 BOILERPLATE = (
@@ -291,12 +291,12 @@ SAID = (
 
 @pytest.mark.parametrize("text", BOILERPLATE)
 def test_what_cameras_and_programs_write_is_no_caption(text: str) -> None:
-    assert [said(spelt) for spelt in (text, text.upper(), text.lower())] == ["", "", ""]
+    assert [strip_boilerplate(spelt) for spelt in (text, text.upper(), text.lower())] == ["", "", ""]
 
 
 @pytest.mark.parametrize("text", SAID)
 def test_what_people_say_is_kept(text: str) -> None:
-    assert said(text) == text.removeprefix("charset=Ascii ")
+    assert strip_boilerplate(text) == text.removeprefix("charset=Ascii ")
 
 
 @pytest.mark.parametrize("text", BOILERPLATE)
@@ -308,7 +308,7 @@ def test_a_sentence_with_such_words_in_it_is_kept(text: str) -> None:
     ):
         return
     sentence = f"Our cat beside {text} and the dog"
-    assert said(sentence) == sentence
+    assert strip_boilerplate(sentence) == sentence
 
 
 def test_the_camera_s_own_name_is_no_caption() -> None:
@@ -323,7 +323,7 @@ def test_the_camera_s_own_name_is_no_caption() -> None:
 @given(st.text(max_size=400))
 def test_any_text_is_kept_or_left_out(text: str) -> None:
     line = " ".join(text.split())
-    assert said(line) in ("", line) or line.lower().startswith("charset")
+    assert strip_boilerplate(line) in ("", line) or line.lower().startswith("charset")
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_long_texts_take_no_time_to_speak_of(part: str) -> None:
     """A pattern that tries every way to split a text would not come back from these."""
     for length in (290, 300, 100_000):
         text = (part * length)[:length] + "!"
-        assert said(text) in ("", text)
+        assert strip_boilerplate(text) in ("", text)
 
 
 HOSTILE = (
@@ -366,4 +366,4 @@ def test_no_text_is_matched_in_ever_more_ways(start: str) -> None:
     for part in HOSTILE:
         text = start + part * ((300 - len(start) - 2) // len(part)) + " @"
         assert len(text) <= 300
-        assert said(text) == text
+        assert strip_boilerplate(text) == text

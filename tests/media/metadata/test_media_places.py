@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL.TiffImagePlugin import IFDRational
 
 from diptych.media import read_details
-from diptych.media.metadata.places import read_place
+from diptych.media.metadata.places import read_position
 from tests.media.metadata_files import XMP, encoded, exif_of
 
 LATITUDE, LONGITUDE = 57 + 24.5 / 60, -12.5
@@ -82,10 +82,10 @@ def test_unknown_seconds_leave_degrees_and_minutes() -> None:
 
 
 def test_places_as_texts_in_exif() -> None:
-    assert read_place("57.40833333", "N", "12.5", "W") == pytest.approx((LATITUDE, LONGITUDE))
-    assert read_place(b"57,24.5N\0", "", b"12/1,30/1W", "") == pytest.approx((LATITUDE, LONGITUDE))
-    assert read_place((57.0, 24.5), "S", (-12.5,), "") == pytest.approx((-LATITUDE, LONGITUDE))
-    assert read_place((math.nan, 1.0), "N", (12.5,), "E") == (None, None)
+    assert read_position("57.40833333", "N", "12.5", "W") == pytest.approx((LATITUDE, LONGITUDE))
+    assert read_position(b"57,24.5N\0", "", b"12/1,30/1W", "") == pytest.approx((LATITUDE, LONGITUDE))
+    assert read_position((57.0, 24.5), "S", (-12.5,), "") == pytest.approx((-LATITUDE, LONGITUDE))
+    assert read_position((math.nan, 1.0), "N", (12.5,), "E") == (None, None)
 
 
 def test_exif_is_asked_before_xmp() -> None:
@@ -112,7 +112,7 @@ value = (
 
 @given(value, st.text() | st.none(), value, st.text() | st.none())
 def test_any_values_are_a_place_on_earth_or_none(a: object, b: object, c: object, d: object) -> None:
-    latitude, longitude = read_place(a, b, c, d)
+    latitude, longitude = read_position(a, b, c, d)
     assert (latitude is None) == (longitude is None)
     if latitude is not None and longitude is not None:
         assert -90 <= latitude <= 90

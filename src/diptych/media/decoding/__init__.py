@@ -1,1 +1,1 @@
-"""From the bytes of a file to RGB pixels: formats, layouts that Pillow misreads, colour profiles, damage."""
+"""Decode image files to RGB pixels: formats, layouts that Pillow misreads, colour profiles, damaged files."""

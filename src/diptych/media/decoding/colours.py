@@ -1,7 +1,7 @@
-"""Any Pillow mode to RGB, before anything else is done with a picture.
+"""Convert images of any Pillow mode to RGB, before resizing.
 
-Resizing a palette or hidden colours first gives wrong pixels, so colours come first: converted to sRGB where
-the caller has a profile, then laid over white where they are transparent, as a browser shows them.
+Resizing palette indices or transparent colours would give wrong pixels. Colours are converted to sRGB if
+there is a profile, then transparency is composited over white, as in a browser.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
 
 
 def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
-    """A picture of any mode as RGB; an RGB picture without transparency comes back as it is.
+    """Convert an image of any mode to RGB; an RGB image without transparency is returned as it is.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        Transparency, from an alpha channel, a palette or a colour key, is laid over white. An alpha channel
-        that hides a whole picture of several colours says nothing and is left out. Grey of 16 bits
-        keeps its high byte (value >> 8); mode "I" is taken as 16 bits too, as Pillow decodes 16-bit files to
-        it; values of mode "F" from 0 to 1 are scaled by 255, others clipped to 0 to 255.
+        Transparency (alpha channel, palette or colour key) is composited over white. An alpha channel that
+        hides an entire image of several colours is ignored. Grey of 16 bits keeps its high byte (value >> 8);
+        mode "I" is treated as 16 bits too, since Pillow decodes 16-bit files to it; values of mode "F" from 0
+        to 1 are scaled by 255, others clipped to 0 to 255.
     profile : bytes, optional
-        The ICC profile of its colours (see `diptych.media.decoding.profiles`): they are converted to sRGB. By
-        default they are taken as they are stored.
+        ICC profile from which colours are converted to sRGB (see `diptych.media.decoding.profiles`). By
+        default the stored values are kept.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
     Raises
     ------
     ImageError
-        The mode is one this package cannot convert.
+        The mode cannot be converted.
 
     Examples
     --------
@@ -56,15 +56,15 @@ def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
     elif image.mode.startswith("I"):
         image = _high_byte(image)
     elif image.mode == "F":
-        image = Image.fromarray(levels_of_floats(np.asarray(image)))
+        image = Image.fromarray(floats_to_uint8(np.asarray(image)))
     colours = to_srgb(image, profile) if profile else None
     if colours is None:
         colours = _plain_rgb(image)
-    return colours if alpha is None or _says_nothing(alpha, colours) else _over_white(colours, alpha)
+    return colours if alpha is None or _is_irrelevant(alpha, colours) else _over_white(colours, alpha)
 
 
 def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colours, and transparency in mode L, None where there is none."""
+    """Split into colours and an alpha channel of mode L (None without transparency)."""
     key = image.info.get("transparency")
     if image.mode in _PREMULTIPLIED:
         image = image.convert(_PREMULTIPLIED[image.mode])
@@ -78,7 +78,7 @@ def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]
 
 
 def _alpha_of_key(image: Image.Image, key: object) -> Image.Image | None:
-    """Transparency where the stored value is the key, which has the depth of the mode."""
+    """Alpha channel that is 0 where the stored value equals the colour key."""
     if not isinstance(key, int | tuple):
         return None
     values = np.asarray(image)  # (H, W) or (H, W, 3)
@@ -92,11 +92,11 @@ def _alpha_of_key(image: Image.Image, key: object) -> Image.Image | None:
     return Image.fromarray(np.where(same, 0, 255).astype(np.uint8))
 
 
-def _says_nothing(alpha: Image.Image, colours: Image.Image) -> bool:
-    """Whether all is opaque, or everything is hidden though it has several colours.
+def _is_irrelevant(alpha: Image.Image, colours: Image.Image) -> bool:
+    """Whether everything is opaque, or everything is transparent although there are several colours.
 
-    Programs that know no transparency leave the fourth byte at 0. Laid over white, all their pictures
-    would be copies of one another.
+    Programs without support for transparency leave the fourth byte at 0. Composited over white, all their
+    images would be identical.
     """
     least, most = alpha.getextrema()
     if least == 255:
@@ -123,25 +123,24 @@ def _over_white(colours: Image.Image, alpha: Image.Image) -> Image.Image:
 
 
 def _high_byte(image: Image.Image) -> Image.Image:
-    # Pillow's own conversion clips at 255 in some versions: nearly every 16-bit picture would turn white.
+    # Pillow's own conversion clips at 255 in some versions, so nearly every 16-bit image would become white.
     values = np.clip(np.asarray(image), 0, 65535)  # (H, W)
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 
-def levels_of_floats(values: NDArray[Any], colours: int | None = None) -> NDArray[np.uint8]:
-    """Eight bits of samples stored as floating-point numbers: from 0 to 1, or from 0 to 255.
+def floats_to_uint8(values: NDArray[Any], colours: int | None = None) -> NDArray[np.uint8]:
+    """Convert floating-point samples, with a range of either 0 to 1 or 0 to 255, to 8 bits.
 
-    No tag says which of the two a file holds. A picture whose 99th percentile is at most 1 runs from 0 to 1:
-    highlights and the ringing of a resampling filter go over 1 and are cut off there. On the scale of 255
-    such a picture would be black. Whole numbers above 1 are levels of 255, however few they are (a line
-    drawing, stars).
+    Files do not declare the range. If the 99th percentile is at most 1, the range is 0 to 1: highlights and
+    ringing of a resampling filter may exceed 1 and are clipped. On a scale of 255 such an image would be
+    black. Integers above 1 mean a range of 0 to 255, however few they are (a line drawing, stars).
 
     Parameters
     ----------
     values : (..., samples) or (H, W) array
-        Not a number counts as 0.
+        NaN is treated as 0.
     colours : int, optional
-        How many of the samples decide; the others (transparency) follow them. All by default.
+        Number of leading samples that determine the range, to exclude alpha; by default all.
     """
     finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=np.inf, neginf=0.0)
     deciding = finite[..., :colours]
@@ -159,7 +158,7 @@ def _from_0_to_1(samples: NDArray[np.float32]) -> bool:
 
 
 def _from_lab(image: Image.Image) -> Image.Image:
-    from PIL import ImageCms  # a part of Pillow that some builds leave out
+    from PIL import ImageCms  # missing in some builds of Pillow
 
     lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")

@@ -1,6 +1,6 @@
-"""libvips, for the layouts that neither Pillow nor this package reads: an extra, asked last.
+"""Fallback to libvips (an extra) for layouts that neither Pillow nor this package reads.
 
-It reads LogLuv, signed and 64-bit samples, JPEG 2000 inside TIFF, whatever its own libraries know.
+It reads LogLuv, signed and 64-bit samples, JPEG 2000 inside TIFF, and whatever its own libraries support.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from diptych.media.decoding.layouts.lazy import LayoutError
 
 
 def read_by_vips(data: bytes, refusal: LayoutError, check: Callable[[int, int], None]) -> Image.Image:
-    """A picture by libvips, in sRGB and upright.
+    """Decode an image by libvips, in sRGB and upright.
 
     Parameters
     ----------
     data : bytes
         The whole file.
     refusal : LayoutError
-        Why nothing else reads it.
+        The error of the other decoders.
     check : callable
         Called with width and height before any pixel is decoded; raises to refuse.
 
     Raises
     ------
     ImageError
-        libvips is not installed, or does not read it either; the message begins as the refusal does.
+        libvips is not installed, or cannot read the file either; the message begins with `refusal`.
     """
     try:
         vips: Any = importlib.import_module("pyvips")
-    except (ImportError, OSError):  # OSError: the package without its library
+    except (ImportError, OSError):  # OSError: the shared library is missing
         raise ImageError(f"{refusal}; libvips may: pip install 'diptych[vips]'") from refusal
     try:
         image = vips.Image.new_from_buffer(data, "")

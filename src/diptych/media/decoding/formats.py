@@ -1,8 +1,8 @@
-"""Bytes to an opened, not yet decoded picture: which decoder, and whether the file is worth trying.
+"""Detect the format of an image and open it with the right decoder, without decoding pixels yet.
 
-Pillow's decoders are asked directly, from a list of formats: `Image.open` would also try ones that start
-other programs (EPS runs Ghostscript) and checks sizes by a global limit and a warning of its own, where this
-package has limits per call. HEIC and camera RAW come from optional libraries.
+Pillow's plugins are called directly, from a fixed list of formats: `Image.open` would also try plugins that
+start other programs (EPS runs Ghostscript), and it checks sizes by a global limit, where this package has
+limits per call. HEIC and camera RAW are read by optional libraries.
 """
 
 from __future__ import annotations
@@ -25,19 +25,18 @@ from diptych.media.decoding.pillow import pillow_limits_off, quiet_pillow
 from diptych.media.decoding.png import open_png
 from diptych.media.decoding.raw import CheckSize, NotRawError, is_raw, open_raw
 
-# Formats that begin with bytes of their own, the common ones first. MPO comes with JPEG.
+# Formats with a signature, the common ones first. MPO is opened by the JPEG plugin.
 BY_BYTES = (
     *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000"),
     *("PPM", "ICO", "QOI", "PSD", "DDS", "SGI", "PCX", "ICNS", "DIB"),
 )
-FORMATS = (*BY_BYTES, "MPO", "HEIF", "RAW")  # every one that a picture may be of
+FORMATS = (*BY_BYTES, "MPO", "HEIF", "RAW")  # all formats that can be read
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 _JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
-_HEAD = 512  # bytes that tell what a file is
+_HEAD = 512  # bytes that are read to detect the format
 
-
-# Formats of which Pillow reads some files wrong or not at all.
+# Formats of which Pillow decodes some files wrongly or not at all.
 _OPENERS: dict[str, Callable[[BinaryIO, str], Image.Image]] = {
     "PNG": open_png,
     "TIFF": open_tiff,
@@ -50,32 +49,32 @@ _OPENERS: dict[str, Callable[[BinaryIO, str], Image.Image]] = {
 }
 
 
-def open_picture(file: BinaryIO, name: str, check: CheckSize, target: int | None = None) -> Image.Image:
-    """Open a picture by its bytes; only its header is read where the format allows.
+def open_image(file: BinaryIO, name: str, check: CheckSize, target: int | None = None) -> Image.Image:
+    """Open an image by its content; only its header is read if the format allows.
 
     Parameters
     ----------
     file : binary file
-        Can be sought in, and stays open until the pixels are loaded.
+        Seekable; must stay open until the pixels are loaded.
     name : str
-        Its name; only the suffix of a camera RAW file matters, where its content does not tell.
+        Its suffix identifies camera RAW if the content does not.
     check : callable
         Called with width and height before any pixel is decoded; raises to refuse.
     target : int, optional
-        The side in pixels a model will see: what decoders that can leave pixels out may aim at, the shorter
-        side never below twice the target.
+        Input size of the model in pixels: decoders that can scale down do so, with the shorter side at least
+        twice the target.
 
     Raises
     ------
     ImageError
-        No decoder knows the bytes.
+        No decoder recognises the file.
     MissingExtraError
-        HEIC or RAW without the library for it.
+        The library for HEIC or RAW is not installed.
     """
-    image = _open_raw(file, name, check, target) if is_raw(file, name) else open_known(file, name)
+    image = _open_raw(file, name, check, target) if is_raw(file, name) else open_non_raw(file, name)
     check(*image.size)
     if target is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
-        # Both sides stay at or above what is asked for, so orientation does not matter here.
+        # Both sides stay at or above the requested size, so the orientation does not matter here.
         image.draft(None, (2 * target, 2 * target))
     return image
 
@@ -85,21 +84,21 @@ def _open_raw(file: BinaryIO, name: str, check: CheckSize, target: int | None) -
         return open_raw(file, check, target)
     except NotRawError:
         try:
-            return open_known(file, name)  # a plain TIFF under a camera's suffix
+            return open_non_raw(file, name)  # a plain TIFF with the suffix of a camera RAW
         except ImageError:
             pass
         raise
 
 
-def open_known(file: BinaryIO, name: str) -> Image.Image:
-    """Open a picture of any format but RAW, whatever its size; no pixel is decoded yet.
+def open_non_raw(file: BinaryIO, name: str) -> Image.Image:
+    """Open an image of any format except RAW, without limits on its size; no pixels are decoded.
 
     Raises
     ------
     ImageError
-        No decoder knows the bytes.
+        No decoder recognises the file.
     MissingExtraError
-        HEIC without the library for it.
+        The library for HEIC is not installed.
     """
     quiet_pillow()
     file.seek(0)
@@ -111,35 +110,35 @@ def open_known(file: BinaryIO, name: str) -> Image.Image:
     if image is None and start.startswith(_JPEG_XL):
         image = _open_jpeg_xl(file, name)
     if image is None:
-        raise ImageError(_what_instead(start, reason))
+        raise ImageError(_explain_unknown(start, reason))
     return image
 
 
 def _identify(file: BinaryIO, prefix: bytes, name: str) -> tuple[Image.Image | None, str]:
-    """The opened picture, or what the decoder that knows its beginning says against it."""
+    """The opened image, or None and the error message of the plugin that recognised its beginning."""
     Image.preinit()
     reason = ""
     for kind in BY_BYTES:
         if kind not in Image.OPEN:
-            Image.init()  # the rarer plugins, about 30 ms, only once needed
+            Image.init()  # loads the rarer plugins, about 30 ms, only when needed
         if kind not in Image.OPEN:
             continue  # this build of Pillow lacks it
         factory, accept = Image.OPEN[kind]
         try:
             accepted = accept is None or accept(prefix)
-            if accepted is not True:  # False, or a string: known, but this build cannot decode it
+            if accepted is not True:  # False, or a string: recognised, but not supported by this build
                 reason = reason or (accepted if isinstance(accepted, str) else "")
                 continue
             file.seek(0)
             return _OPENERS.get(kind, factory)(file, name), ""
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
-            # What Pillow's plugins raise for "not mine after all", and for damage.
+            # Pillow's plugins raise these for files of another format and for damaged ones.
             reason = reason or f"{kind}: {error}"
     return None, reason
 
 
 def _open_heif(file: BinaryIO, name: str) -> Image.Image:
-    """The library turns the picture itself, and leaves an EXIF that says so."""
+    """Open a HEIC image; the library applies the orientation and resets it in the EXIF."""
     file.seek(0)
     try:
         image: Image.Image = _heif_library().HeifImageFile(file, name)
@@ -149,7 +148,7 @@ def _open_heif(file: BinaryIO, name: str) -> Image.Image:
 
 
 def _open_jpeg_xl(file: BinaryIO, name: str) -> Image.Image:
-    require("pillow_jxl", extra="jxl", purpose="read JPEG XL pictures")  # puts itself among Pillow's formats
+    require("pillow_jxl", extra="jxl", purpose="read JPEG XL pictures")  # registers itself with Pillow
     file.seek(0)
     try:
         return Image.OPEN["JXL"][0](file, name)
@@ -158,7 +157,7 @@ def _open_jpeg_xl(file: BinaryIO, name: str) -> Image.Image:
 
 
 def _heif_library() -> Any:
-    """Decode only, and free of the GPL's encoders, before the library that also has those."""
+    """pi_heif, which only decodes and has no encoders under the GPL; otherwise pillow_heif."""
     try:
         return require("pi_heif", extra="media", purpose="read HEIC pictures")
     except MissingExtraError:
@@ -169,8 +168,8 @@ def _heif_library() -> Any:
         raise
 
 
-def _what_instead(data: bytes, reason: str) -> str:
-    """Why no decoder knew these bytes, as far as their beginning tells."""
+def _explain_unknown(data: bytes, reason: str) -> str:
+    """Explain from the first bytes why no decoder recognised a file."""
     start = data.lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return "not a picture: the bytes are an HTML page"
@@ -181,8 +180,8 @@ def _what_instead(data: bytes, reason: str) -> str:
     if reason and data[4:8] == b"ftyp":
         return f"a picture that Pillow's decoder does not read ({reason})"
     if data.startswith((b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"8BPS")):
-        said = f" ({reason})" if reason else ""
-        return f"the beginning of a picture, but its header is truncated or damaged{said}"
+        detail = f" ({reason})" if reason else ""
+        return f"the beginning of a picture, but its header is truncated or damaged{detail}"
     if b"\0" not in data and _is_text(data):
         return "not a picture: the bytes are text"
     return "not a picture of a known format"
@@ -192,5 +191,5 @@ def _is_text(data: bytes) -> bool:
     try:
         text = data[: len(data) - 3].decode() if len(data) == _HEAD else data.decode()
     except UnicodeDecodeError as error:
-        return error.start > _HEAD - 12  # a character cut in two at the end
+        return error.start > _HEAD - 12  # a truncated character at the end
     return all(c.isprintable() or c.isspace() for c in text)

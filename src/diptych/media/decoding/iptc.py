@@ -1,7 +1,4 @@
-"""IPTC's Information Interchange Model: data sets of press photographs, in Photoshop's resources and alone.
-
-Finding the blocks in a file is left to `blocks`.
-"""
+"""Parse IPTC data sets (Information Interchange Model) and Photoshop resources; `blocks` extracts them."""
 
 from __future__ import annotations
 
@@ -13,12 +10,12 @@ KEYWORD, CAPTION = (2, 25), (2, 120)
 TITLE, HEADLINE = (2, 5), (2, 105)
 CREATED, DIGITIZED = ((2, 55), (2, 60)), ((2, 62), (2, 63))  # date, time
 _MARK = 0x1C
-_RESOURCES = (b"8BIM", b"PHUT", b"AgHg", b"DCSR", b"MeSa")  # marks of programs that write such resources
-_MOST = 10_000  # data sets, or resources, that are read of one block
+_RESOURCES = (b"8BIM", b"PHUT", b"AgHg", b"DCSR", b"MeSa")  # signatures of programs that write resources
+_MOST = 10_000  # data sets or resources read from one block
 
 
 def data_sets(data: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
-    r"""((record, number), value) of each data set, up to where the block is damaged.
+    r"""Yield ((record, number), value) of each data set, up to the first damage.
 
     Examples
     --------
@@ -26,16 +23,16 @@ def data_sets(data: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
     [((2, 25), b'dog')]
     """
     if len(data) % 4 == 0 and data[:1] != b"\x1c" and data[3:4] == b"\x1c":
-        # A TIFF's numbers of four bytes, swapped by a program that took them for numbers.
+        # Stored in a TIFF as 4-byte integers, and byte-swapped by a program that took them for numbers.
         data = struct.pack(f"<{len(data) // 4}I", *struct.unpack(f">{len(data) // 4}I", data))
     at = 0
     for _ in range(_MOST):
         if at + 5 > len(data) or data[at] != _MARK:
             return
         size, start = int.from_bytes(data[at + 3 : at + 5], "big"), at + 5
-        if size & 0x8000:  # the length itself is this long
-            longer = size & 0x7FFF
-            size, start = int.from_bytes(data[start : start + min(longer, 8)], "big"), start + longer
+        if size & 0x8000:  # extended data set: the low bits give the number of bytes of the actual size
+            width = size & 0x7FFF
+            size, start = int.from_bytes(data[start : start + min(width, 8)], "big"), start + width
         if start + size > len(data):
             return
         yield (data[at + 1], data[at + 2]), data[start : start + size]
@@ -43,7 +40,7 @@ def data_sets(data: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
 
 
 def photoshop_resources(data: bytes) -> dict[int, bytes]:
-    r"""Photoshop's resources by number, the first of each, up to where the block is damaged.
+    r"""Photoshop resources by number, the first of each, up to the first damage.
 
     Examples
     --------
@@ -56,7 +53,7 @@ def photoshop_resources(data: bytes) -> dict[int, bytes]:
         if at < 0 or data[at : at + 4] not in _RESOURCES or at + 12 > len(data):
             break
         number = int.from_bytes(data[at + 4 : at + 6], "big")
-        name = data[at + 6] + 1  # with its length in front
+        name = data[at + 6] + 1  # a length byte and the name, padded to an even size
         start = at + 6 + name + name % 2
         size = int.from_bytes(data[start : start + 4], "big")
         if start + 4 + size > len(data):

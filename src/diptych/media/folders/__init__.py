@@ -1,1 +1,1 @@
-"""Picture files in folders and archives, and the files that belong to them."""
+"""Find image files in folders and archives, with their captions and sidecars."""

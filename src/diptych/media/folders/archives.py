@@ -1,9 +1,8 @@
-"""Pictures inside zip, cbz and tar archives, read in place: which there are, and their bytes.
+"""List and read images in zip, cbz and tar archives without unpacking.
 
-A zip and a plain tar are read at random; a compressed tar only from its start, so many members of one are
-best read in one pass (`iter_members`). Nothing is unpacked to disk and no name becomes a path, so
-"../../x.jpg" is a name like any other. Decoding is left to `images`; pairs for training and labelled sets
-have readers of their own, on the same `tars`.
+Zip and uncompressed tar archives allow random access; a compressed tar is read from its start, so many
+members are best read in one pass (`iter_members`). Nothing is written to disk and names are not used as
+paths, so "../../x.jpg" is harmless. Training pairs and labelled data sets have readers of their own.
 """
 
 from __future__ import annotations
@@ -27,34 +26,34 @@ from diptych.media.folders.system_folders import is_in_system_folder
 from diptych.media.sources import Limits, name_of, naming, plain_file
 
 ARCHIVE_SUFFIXES = (".zip", ".cbz", ".tar", ".cbt", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-_ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")  # with members, without
+_ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")  # with members, and empty
 _PACKED_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
-_ENCRYPTED = 0x1  # a zip's flag
+_ENCRYPTED = 0x1  # flag of a zip member
 _LOCAL_HEADER = 30  # bytes before a zip member's name
-# A compressed tar may unpack to this many times its size and this many bytes before it is called a bomb:
-# pictures hardly compress at all.
+# A compressed tar may unpack to 100 times its size plus 1 GiB before it is refused as a decompression bomb;
+# encoded images hardly compress at all.
 _MOST_TIMES, _MOST_BYTES = 100, 2**30
 
 
 @dataclass(frozen=True)
 class ArchiveEntry:
-    r"""One picture of an archive, or a file of captions beside it.
+    r"""An image in an archive, or one of its caption files and sidecars.
 
     Attributes
     ----------
     name : str
-        As the archive has it, with forward slashes; bytes that are no UTF-8 are escaped ("caf\udce9.jpg"), so
-        that it can be printed and kept anywhere. A name, not a path to write to.
+        As stored, with forward slashes; bytes that are not UTF-8 are escaped ("caf\udce9.jpg"), so that the
+        name can be printed and stored. Not a path to write to.
     size : int
-        In bytes, unpacked, as the archive declares it.
+        Declared uncompressed size in bytes.
     modified : float
-        Seconds since 1970; a zip tells no zone and is taken as UTC.
+        Seconds since 1970; times in zip archives have no time zone and are interpreted as UTC.
     offset : int, optional
-        Where its bytes (in a zip, its header) begin in the archive; None where it can only be read in turn.
+        Position of its data (in a zip, its header) in the archive; None if it can only be read sequentially.
     captions : tuple of ArchiveEntry
-        KEY.txt and KEY.json beside KEY.jpg, see `keys`.
+        KEY.txt and KEY.json of KEY.jpg, see `keys`.
     sidecars : tuple of ArchiveEntry
-        XMP and Google Takeout's JSON of the picture, see `sidecar_names`.
+        XMP and Google Takeout JSON of the image, see `sidecar_names`.
     """
 
     name: str
@@ -66,7 +65,7 @@ class ArchiveEntry:
 
 
 def is_archive(path: str | Path) -> bool:
-    """Whether a file is an archive by its name.
+    """Whether the name of a file is that of an archive.
 
     Examples
     --------
@@ -77,22 +76,22 @@ def is_archive(path: str | Path) -> bool:
 
 
 def list_archive(path: str | Path) -> list[ArchiveEntry]:
-    """The pictures of an archive, in its order, chosen by suffix as `find_images` does; hidden ones are not.
+    """List the images of an archive in stored order, selected as by `find_images`: by suffix, not hidden.
 
     Parameters
     ----------
     path : str or Path
-        A zip or cbz, or a tar, plain or compressed; told by its first bytes, not by its name.
+        A zip or cbz, or a tar, plain or compressed; detected by its first bytes, not by its name.
 
     Returns
     -------
     list of ArchiveEntry
-        A name that comes twice counts once, the first time.
+        Of several members with the same name only the first.
 
     Raises
     ------
     ImageError
-        Missing, damaged, cut short or no archive; the message names it.
+        The file is missing, damaged, truncated or not an archive; the message names it.
     """
     path = Path(path)
     with naming(name_of(path)):
@@ -100,31 +99,28 @@ def list_archive(path: str | Path) -> list[ArchiveEntry]:
 
 
 def list_files(path: str | Path) -> list[ArchiveEntry]:
-    """Every file of an archive whatever its suffix, in its order; hidden ones are not.
-
-    Parameters, errors and names that come twice are as for `list_archive`.
-    """
+    """List all files of an archive regardless of suffix, without hidden ones; otherwise as `list_archive`."""
     path = Path(path)
     with naming(name_of(path)):
         return [entry for entry in _entries(path) if not _is_hidden(PurePosixPath(entry.name))]
 
 
 def read_member(path: str | Path, member: ArchiveEntry | str, limits: Limits | None = None) -> bytes:
-    """The bytes of one member.
+    """Read the bytes of one member.
 
     Parameters
     ----------
     path : str or Path
-        The archive. In a compressed tar everything before the member is unpacked first.
+        The archive. In a compressed tar everything before the member is decompressed first.
     member : ArchiveEntry or str
-        From `list_archive`, or a name; a plain tar is read without a search where it is an entry.
+        An entry of `list_archive`, or a name; an entry of a plain tar is read without a search.
     limits : Limits, optional
-        `max_bytes` holds for what is declared and for what comes out.
+        `max_bytes` applies to the declared and to the actual size.
 
     Raises
     ------
     ImageError
-        The archive is missing or damaged, or the member is not in it, encrypted, damaged or too large; the
+        The archive is missing or damaged, or the member is missing, encrypted, damaged or too large; the
         message names both.
 
     Examples
@@ -144,33 +140,34 @@ def read_member(path: str | Path, member: ArchiveEntry | str, limits: Limits | N
             if isinstance(data, ImageError):
                 raise data
             return data
-        raise ImageError(f"it holds no {name_of(name)}: list_archive lists what there is")
+        raise ImageError(f"it holds no {name_of(name)}: list_archive lists its pictures")
 
 
 def iter_members(
     path: str | Path, names: Iterable[str] | None = None, limits: Limits | None = None
 ) -> Iterator[tuple[str, bytes | ImageError]]:
-    """Members one after another, in the archive's order, in one pass.
+    """Read members sequentially in one pass, in stored order.
 
     Parameters
     ----------
     path : str or Path
         The archive.
     names : iterable of str, optional
-        Which; by default every picture. Ones the archive does not hold are passed over.
+        Names of the members; by default all images. Names that do not exist are ignored.
     limits : Limits, optional
-        `max_bytes` holds for each.
+        `max_bytes` applies to each member.
 
     Yields
     ------
     name : str
     data : bytes or ImageError
-        An error in place of bytes is this member's alone: encrypted, damaged, too large.
+        An error concerns this member only: encrypted, damaged, or too large.
 
     Raises
     ------
     ImageError
-        The archive is missing, or damaged where nothing after it can be read; what came before was given.
+        The archive is missing, or damaged so that nothing more can be read; earlier members have been
+        yielded.
     """
     path, limits = Path(path), limits or Limits()
     with naming(name_of(path)):
@@ -191,10 +188,10 @@ def _kind(path: Path) -> str:
 
 
 def _entries(path: Path) -> Iterator[ArchiveEntry]:
-    """Every file of an archive, each name once."""
+    """All files of an archive, each name once."""
     kind = _kind(path)
     if kind == "zip":
-        for name, file in _directory(path).items():
+        for name, file in _zip_members_by_name(path).items():
             yield ArchiveEntry(name, file.file_size, _zip_time(file), file.header_offset)
         return
     for _, info in _walk_tar(path, packed=kind == "packed"):
@@ -203,7 +200,7 @@ def _entries(path: Path) -> Iterator[ArchiveEntry]:
 
 
 def _with_captions(entries: Iterable[ArchiveEntry]) -> list[ArchiveEntry]:
-    """The pictures, each with its captions and sidecars."""
+    """The images, each with its captions and sidecars."""
     files = {entry.name: entry for entry in entries if not _is_hidden(PurePosixPath(entry.name))}
     texts, sidecars = Companions(files), Sidecars(files)
     return [
@@ -217,27 +214,27 @@ def _with_captions(entries: Iterable[ArchiveEntry]) -> list[ArchiveEntry]:
     ]
 
 
-def _is_hidden(place: PurePosixPath) -> bool:
-    """Left out on a disk, too: hidden names, the "._" shadows of macOS, folders that systems keep."""
-    hidden = any(part.startswith(".") and part not in (".", "..") for part in place.parts)
-    return hidden or is_in_system_folder(place.parts[:-1])
+def _is_hidden(path: PurePosixPath) -> bool:
+    """Names that are skipped on disk too: hidden files, "._" files of macOS, system folders."""
+    hidden = any(part.startswith(".") and part not in (".", "..") for part in path.parts)
+    return hidden or is_in_system_folder(path.parts[:-1])
 
 
-def _is_picture(name: str) -> bool:
-    place = PurePosixPath(name)
-    return place.suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(place)
+def _is_image(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(path)
 
 
 def _members(
     path: Path, names: Collection[str] | None, limits: Limits
 ) -> Iterator[tuple[str, bytes | ImageError]]:
     kind = _kind(path)
-    names = None if names is None else {_plain(name) for name in names}
+    names = None if names is None else {_printable(name) for name in names}
     if kind == "zip":
         yield from _zip_members(path, names, limits)
         return
     for tar, info in _walk_tar(path, packed=kind == "packed"):
-        if _is_picture(info.name) if names is None else info.name in names:
+        if _is_image(info.name) if names is None else info.name in names:
             data: bytes | ImageError
             try:
                 with naming(name_of(info.name)):
@@ -245,7 +242,7 @@ def _members(
             except ImageError as error:
                 data = error
             else:
-                data = _extract(tar, info)  # what breaks here breaks all that follows
+                data = _extract(tar, info)  # an error here is raised: nothing after it can be read
             yield info.name, data
 
 
@@ -253,27 +250,27 @@ def _members(
 
 
 def _walk_tar(path: Path, *, packed: bool) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """The regular files of a tar, each name once, sparse ones not; of a compressed one until it is a bomb."""
-    most = _MOST_TIMES * path.stat().st_size + _MOST_BYTES
-    seen: set[str] = set()
+    """The regular files of a tar, each name once, without sparse files; a decompression bomb is refused."""
+    limit = _MOST_TIMES * path.stat().st_size + _MOST_BYTES
+    visited: set[str] = set()
     with TarReader.open(path, "r:*" if packed else "r:") as tar:
         for info in headers(tar):
-            info.name = _plain(info.name)
-            if packed and info.offset_data + info.size > most:
+            info.name = _printable(info.name)
+            if packed and info.offset_data + info.size > limit:
                 raise ImageError(
-                    f"a bomb: it unpacks to more than {most:,} bytes, {_MOST_TIMES} times its size"
+                    f"a bomb: it unpacks to more than {limit:,} bytes, {_MOST_TIMES} times its size"
                 )
-            if info.name not in seen and not info.issparse():
-                seen.add(info.name)
+            if info.name not in visited and not info.issparse():
+                visited.add(info.name)
                 yield tar, info
 
 
-def _plain(name: str) -> str:
-    r"""A member's name as a text that can be printed and kept in any database.
+def _printable(name: str) -> str:
+    r"""A member's name as text that can be printed and stored in any database.
 
     Examples
     --------
-    >>> _plain("caf\udce9\0.jpg")
+    >>> _printable("caf\udce9\0.jpg")
     'caf\\udce9\\0.jpg'
     """
     return name_of(name).replace("\0", "\\0")
@@ -285,7 +282,7 @@ def _extract(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
 
 
 def _at_offset(path: Path, entry: ArchiveEntry, limits: Limits) -> bytes:
-    """A member of a plain tar; its header, just before it, tells whether the archive is still the same."""
+    """Read a member of a plain tar; the header just before it shows whether the archive is unchanged."""
     limits.check_bytes(entry.size)
     with path.open("rb", buffering=0) as file:
         file.seek(max((entry.offset or 0) - tarfile.BLOCKSIZE, 0))
@@ -295,32 +292,32 @@ def _at_offset(path: Path, entry: ArchiveEntry, limits: Limits) -> bytes:
     except tarfile.HeaderError:
         same = False
     if not same:
-        raise ImageError("not where it was: the archive has changed since it was listed")
+        raise ImageError("it is not at its position: the archive has changed since it was listed")
     return data
 
 
 # ------------------------------------------------------------------------------------------------- zip
 
 
-def _directory(path: Path) -> dict[str, zipfile.ZipInfo]:
-    """The files of a zip by name; read again only when the archive has changed."""
+def _zip_members_by_name(path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The files of a zip by name; cached until the archive changes."""
     state = path.stat()
     return _read_directory(path, state.st_mtime_ns, state.st_size, state.st_ctime_ns, state.st_ino)
 
 
 @lru_cache(maxsize=4)
 def _read_directory(path: Path, *_: int) -> dict[str, zipfile.ZipInfo]:
-    found: dict[str, zipfile.ZipInfo] = {}
+    members: dict[str, zipfile.ZipInfo] = {}
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if not info.is_dir():
-                found.setdefault(info.filename, info)
+                members.setdefault(info.filename, info)
         _refuse_overlaps(archive.infolist())
-    return found
+    return members
 
 
 def _refuse_overlaps(files: list[zipfile.ZipInfo]) -> None:
-    """Members that share their bytes are how some bombs are made (Fifield, "A better zip bomb", 2019)."""
+    """Refuse members that overlap, a kind of decompression bomb (Fifield, "A better zip bomb", 2019)."""
     end = 0
     for info in sorted(files, key=lambda info: info.header_offset):
         if info.header_offset < end:
@@ -331,14 +328,14 @@ def _refuse_overlaps(files: list[zipfile.ZipInfo]) -> None:
 def _zip_time(info: zipfile.ZipInfo) -> float:
     try:
         return float(calendar.timegm((*info.date_time, 0, 0, 0)))
-    except ValueError:  # month 0: some programs leave the time out
+    except ValueError:  # month 0: some programs store no time
         return 0.0
 
 
 def _zip_members(
     path: Path, names: Collection[str] | None, limits: Limits
 ) -> Iterator[tuple[str, bytes | ImageError]]:
-    for name, info in _chosen(_directory(path), names):
+    for name, info in _select(_zip_members_by_name(path), names):
         data: bytes | ImageError
         try:
             with naming(name_of(name)):
@@ -348,21 +345,21 @@ def _zip_members(
         yield name, data
 
 
-def _chosen(
-    found: dict[str, zipfile.ZipInfo], names: Collection[str] | None
+def _select(
+    members: dict[str, zipfile.ZipInfo], names: Collection[str] | None
 ) -> Iterator[tuple[str, zipfile.ZipInfo]]:
-    if names is not None and len(names) == 1:  # a search through a hundred thousand for each would add up
+    if names is not None and len(names) == 1:  # fast path: no scan of the whole directory for each member
         (name,) = names
-        return iter([(name, found[name])] if name in found else [])
+        return iter([(name, members[name])] if name in members else [])
     return (
         (name, info)
-        for name, info in found.items()
-        if (_is_picture(name) if names is None else name in names)
+        for name, info in members.items()
+        if (_is_image(name) if names is None else name in names)
     )
 
 
 def _inflate(path: Path, info: zipfile.ZipInfo, limits: Limits) -> bytes:
-    """One member's bytes. Never more come out than are declared, and their sum is checked."""
+    """Decompress one member; ZipExtFile gives at most the declared size and verifies the checksum."""
     limits.check_bytes(info.file_size)
     if info.flag_bits & _ENCRYPTED:
         raise ImageError("encrypted: unpack the archive with its password")
@@ -370,9 +367,9 @@ def _inflate(path: Path, info: zipfile.ZipInfo, limits: Limits) -> bytes:
         file.seek(info.header_offset)
         head = file.read(_LOCAL_HEADER)
         if not head.startswith(_ZIP_MAGIC[0]):
-            raise zipfile.BadZipFile("there is no member where the directory has one")
-        file.seek(sum(struct.unpack("<HH", head[-4:])), 1)  # its name, and fields of its own
-        # Opened by hand, not by ZipFile, which reads the whole directory again each time.
+            raise zipfile.BadZipFile("there is no member at the position that the directory gives")
+        file.seek(sum(struct.unpack("<HH", head[-4:])), 1)  # skip the name and the extra fields
+        # Opened directly: ZipFile would read the whole directory again each time.
         with zipfile.ZipExtFile(file, "r", info) as member:
             data = member.read()
     if len(data) != info.file_size:

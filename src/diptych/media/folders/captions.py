@@ -1,4 +1,4 @@
-"""Captions beside a picture: the text of KEY.txt, the fields of KEY.json. Knows no file and no archive."""
+"""Captions from the content of KEY.txt and KEY.json files."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ DEFAULT_FIELDS = ("captions", "caption", "text")
 
 
 def captions_of_text(data: bytes, name: str = "a caption", *, cut: bool = False) -> tuple[str, ...]:
-    r"""Read KEY.txt: the whole file is one caption, white space trimmed; none if it is empty.
+    r"""Read the content of KEY.txt: the whole file is one caption, stripped; none if it is empty.
 
     Parameters
     ----------
     data : bytes
-        In the encoding it has, see `text_files`. What is no text gives no caption, with a warning.
+        In any encoding of `text_files`. Data that is not a text gives a warning and no caption.
     name : str
-        For the warning.
+        Named in the warning.
     cut : bool
-        These are the first bytes of a longer file.
+        The data is the beginning of a longer file.
 
     Examples
     --------
@@ -43,9 +43,9 @@ def _text(data: bytes, name: str, *, cut: bool = False) -> str:
 
 
 def parse_json(data: bytes, name: str = "JSON with captions") -> dict[str, Any]:
-    r"""Read KEY.json as an object; an empty one where it is not (the record then has no caption).
+    r"""Parse the content of KEY.json; an empty dictionary if it is not a JSON object.
 
-    JSON can spell half of a surrogate pair, which no file, table or database takes: it becomes U+FFFD.
+    Lone surrogates, which JSON can escape but no file or database can store, are replaced by U+FFFD.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def parse_json(data: bytes, name: str = "JSON with captions") -> dict[str, Any]:
 
 
 def without_surrogates(value: Any) -> Any:
-    r"""A value out of JSON, each half of a surrogate pair in its strings replaced by U+FFFD.
+    r"""Replace lone surrogates in all strings of a JSON value by U+FFFD.
 
     Examples
     --------
@@ -75,20 +75,20 @@ def without_surrogates(value: Any) -> Any:
 
 
 def captions_of_fields(fields: Mapping[str, Any], name: str | None = None) -> tuple[str, ...]:
-    """Take the captions out of a record's fields.
+    """Extract the captions from the fields of a JSON object.
 
     Parameters
     ----------
     fields : mapping
-        The JSON object beside the picture.
+        The JSON object.
     name : str, optional
-        The field that holds a string or a list of strings; by default the first of "captions", "caption",
-        "text" that holds any.
+        A field with a string or a list of strings; by default the first of "captions", "caption" and "text"
+        that has any.
 
     Returns
     -------
     tuple of str
-        Trimmed, empty ones and other types left out.
+        Stripped; empty strings and other types are omitted.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def captions_of_fields(fields: Mapping[str, Any], name: str | None = None) -> tu
     for field in DEFAULT_FIELDS if name is None else (name,):
         value = fields.get(field)
         texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-        found = tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())
-        if found:
-            return found
+        captions = tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())
+        if captions:
+            return captions
     return ()

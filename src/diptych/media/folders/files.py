@@ -1,4 +1,4 @@
-"""Paths, folders and patterns to a sorted list of picture files, by suffix. Opens none of them."""
+"""Find image files by suffix from paths, folders and glob patterns; no file is opened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diptych.media.decoding.raw import RAW_SUFFIXES
 from diptych.media.folders.system_folders import is_system_folder
 from diptych.media.sources import name_of
 
-_SETTLED = 2_000_000_000  # ns after a change
+_MTIME_STEP = 2_000_000_000  # ns; the coarsest resolution of modification times (FAT)
 IMAGE_SUFFIXES: frozenset[str] = (
     frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib"})
     | frozenset(
@@ -48,26 +48,24 @@ def find_images(
     recursive: bool = True,
     on_error: Callable[[ImageError], None] | None = None,
 ) -> list[Path]:
-    """The picture files that paths, folders and patterns name, each once, sorted.
+    """Find the image files named by paths, folders and patterns; sorted, without repeats.
 
     Parameters
     ----------
     paths : sequence of str or Path
-        A file is taken whatever its suffix, since someone named it. A folder gives the files with a suffix
-        of `IMAGE_SUFFIXES`; hidden ones, and folders that systems keep for themselves (`SYSTEM_FOLDERS`) are
-        left out. A string with ``*``, ``?`` or ``[`` that is no existing
-        path is a pattern; ``**`` crosses folders.
+        A file is taken whatever its suffix. A folder gives the files with a suffix of `IMAGE_SUFFIXES`,
+        without hidden files and system folders (`SYSTEM_FOLDERS`). A string with ``*``, ``?`` or ``[`` that
+        is not an existing path is a pattern; ``**`` matches nested folders.
     recursive : bool
-        Look into folders inside folders. Links to folders are not followed.
+        Include sub-folders. Symbolic links to folders are not followed.
     on_error : callable, optional
-        Told of each folder below the named ones that cannot be listed: what is in there is not gone. By
-        default such folders are passed over.
+        Called with an error for each sub-folder that cannot be listed; by default such folders are skipped.
 
     Returns
     -------
     list of Path
-        Empty when the folders hold no pictures. Bytes of a name that are no UTF-8 are kept as `os.fsdecode`
-        keeps them (surrogates), so that the file can be opened.
+        Empty if the folders hold no images. Bytes of a name that are not UTF-8 become surrogates, as in
+        `os.fsdecode`, so that the file can be opened.
 
     Raises
     ------
@@ -81,23 +79,23 @@ def find_images(
         ...
     diptych.errors.ImageError: no/such/place: there is no such file or folder
     """
-    found: set[Path] = set()
+    images: set[Path] = set()
     for path in [paths] if isinstance(paths, str | Path) else paths:
-        for place in _places(path):
-            found.update(_in_folder(place, recursive, on_error) if place.is_dir() else [place])
-    return sorted(found)
+        for match in _matches(path):
+            images.update(_in_folder(match, recursive, on_error) if match.is_dir() else [match])
+    return sorted(images)
 
 
-def _places(path: str | Path) -> list[Path]:
-    """The existing files and folders one argument names."""
-    place = existing_path(Path(path).expanduser())
-    if _exists(place):
-        return [place]
+def _matches(path: str | Path) -> list[Path]:
+    """The existing files and folders that a path or pattern names."""
+    pattern = existing_path(Path(path).expanduser())
+    if _exists(pattern):
+        return [pattern]
     if not glob.has_magic(str(path)):
         raise ImageError(f"{name_of(path)}: there is no such file or folder")
-    matches = [Path(match) for match in glob.glob(str(place), recursive=True)]  # noqa: PTH207 - absolute patterns too
-    matches = [match for match in matches if not _in_unnamed_system_folder(match, place)]
-    # A pattern sweeps up whatever lies there: files are chosen by suffix, as in a folder.
+    matches = [Path(match) for match in glob.glob(str(pattern), recursive=True)]  # noqa: PTH207 - absolute patterns too
+    matches = [match for match in matches if not _in_unnamed_system_folder(match, pattern)]
+    # A pattern may match any files, so they are selected by suffix, as in a folder.
     chosen = [match for match in matches if match.is_dir() or is_picture(match.name)]
     if not chosen:
         raise ImageError(f"{name_of(path)}: no picture matches this pattern")
@@ -105,14 +103,14 @@ def _places(path: str | Path) -> list[Path]:
 
 
 def _in_unnamed_system_folder(match: Path, pattern: Path) -> bool:
-    """Whether a match lies in a system folder that the pattern does not name itself."""
+    """Whether a match is in a system folder that the pattern does not name explicitly."""
     folders = zip(("", *match.parts), match.parts[:-1], strict=False)
     return any(is_system_folder(name, parent) and name not in pattern.parts for parent, name in folders)
 
 
-def _exists(place: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
-        return place.exists()
+        return path.exists()
     except (OSError, ValueError):  # a name too long, or with a null byte
         return False
 
@@ -125,13 +123,13 @@ def _in_folder(
     except OSError as error:
         raise _not_listed(error, folder) from error
 
-    def told(error: OSError) -> None:
+    def report(error: OSError) -> None:
         if on_error is not None:
             on_error(_not_listed(error, folder))
 
-    for root, folders, names in os.walk(folder, onerror=told):
-        # Hidden ones hold thumbnails and the "._" shadows of macOS.
-        parent = os.path.basename(root)  # noqa: PTH119 - os.walk gives text
+    for root, folders, names in os.walk(folder, onerror=report):
+        # Hidden folders hold thumbnails and the "._" files of macOS.
+        parent = os.path.basename(root)  # noqa: PTH119 - os.walk gives strings
         folders[:] = [
             name
             for name in folders
@@ -146,15 +144,15 @@ def _not_listed(error: OSError, folder: Path) -> ImageError:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name says it is a picture; hidden ones are not."""
+    """Whether a file name has the suffix of an image and is not hidden."""
     return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def settled_time(folder: Path) -> int | None:
-    """When a folder was changed, in nanoseconds, for remembering what is in it; None right after a change.
+def stable_mtime(folder: Path) -> int | None:
+    """Modification time of a folder in nanoseconds, as key of a cache; None shortly after a change.
 
-    File systems record times in steps of up to two seconds: what appears next may leave the time as it is. A
-    time to come is another machine's clock.
+    File systems record times in steps of up to two seconds, so another change within that time may leave the
+    modification time as it is. A time in the future comes from the clock of another machine and is accepted.
     """
-    changed = folder.stat().st_mtime_ns
-    return None if 0 <= time.time_ns() - changed < _SETTLED else changed
+    modified = folder.stat().st_mtime_ns
+    return None if 0 <= time.time_ns() - modified < _MTIME_STEP else modified

@@ -1,10 +1,15 @@
-"""Which files belong to one picture: KEY.jpg, KEY.txt, KEY.json, KEY.cls. One rule for every reader.
+"""Match companion files to images by key: KEY.jpg, KEY.txt, KEY.json, KEY.cls.
 
-A file's key is its path without the last suffix, so the names of screenshots ("at 10.33.01.jpg") and of
-numbered frames ("frame.001.jpg") are whole keys. A picture's helpers are the files of its own key. Where it
-has none, they are those of the same key in another case or normal form of Unicode ("DSC1.JPG", "dsc1.txt");
-and where there are none either, those of the key up to the first dot, as in WebDataset ("0001.left.jpg",
-"0001.txt"), unless another picture has that key. Suffixes count in any case.
+The key of a file is its path without the last suffix, so names with dots, as of screenshots ("at
+10.33.01.jpg") or frames ("frame.001.jpg"), are complete keys. The companions of an image are, in this order
+of preference:
+
+1. files of the same key; 2. files of the same key in another case or Unicode normal form ("DSC1.JPG",
+"dsc1.txt"); 3. files of the key up to the first dot, as in WebDataset ("0001.left.jpg", "0001.txt"), unless
+another image has
+   that key.
+
+Suffixes are compared without case.
 """
 
 from __future__ import annotations
@@ -15,13 +20,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from diptych.files.unicode_text import caseless
-from diptych.media.folders.files import IMAGE_SUFFIXES, settled_time
+from diptych.media.folders.files import IMAGE_SUFFIXES, stable_mtime
 
 CAPTION_SUFFIXES = (".txt", ".json")
 
 
 def split_key(name: str) -> tuple[str, str]:
-    """A file's key, and its suffix in lower case; no suffix for names that have none.
+    """Split a file name into its key and its suffix in lower case ("" if it has none).
 
     Examples
     --------
@@ -34,7 +39,7 @@ def split_key(name: str) -> tuple[str, str]:
 
 
 def root_key(key: str) -> str:
-    """WebDataset's key: up to the first dot of the file's name.
+    """The key in WebDataset's sense: up to the first dot of the file name.
 
     Examples
     --------
@@ -46,14 +51,14 @@ def root_key(key: str) -> str:
 
 
 class Companions:
-    """The helpers of pictures in one folder or archive.
+    """The companion files of the images in one folder or archive.
 
     Parameters
     ----------
     names : iterable of str
-        All files, with forward slashes.
+        Names of all files, with forward slashes.
     suffixes : collection of str
-        Of helpers, in lower case, in the order in which they are wanted.
+        Suffixes of companion files, in lower case, in order of preference.
 
     Examples
     --------
@@ -65,66 +70,65 @@ class Companions:
 
     def __init__(self, names: Iterable[str], suffixes: Collection[str] = CAPTION_SUFFIXES) -> None:
         self._suffixes = tuple(suffixes)
-        self._helpers: dict[str, dict[str, str]] = {}  # key -> suffix -> name
-        self._alike: dict[str, set[str]] = {}  # caseless key -> keys of helpers
-        self._pictures: set[str] = set()
+        self._companions: dict[str, dict[str, str]] = {}  # key -> suffix -> name
+        self._by_caseless_key: dict[str, set[str]] = {}  # caseless key -> keys of companions
+        self._image_keys: set[str] = set()
         for name in names:
             key, suffix = split_key(name)
             if suffix in IMAGE_SUFFIXES:
-                self._pictures.add(key)
+                self._image_keys.add(key)
             elif suffix in self._suffixes:
-                known = self._helpers.setdefault(key, {})
-                if suffix not in known or name.endswith(suffix):  # of a.txt and a.TXT the first form
+                known = self._companions.setdefault(key, {})
+                if suffix not in known or name.endswith(suffix):  # a.txt is preferred to a.TXT
                     known[suffix] = name
-                self._alike.setdefault(caseless(key), set()).add(key)
-        self._caseless_pictures = {caseless(key) for key in self._pictures}
+                self._by_caseless_key.setdefault(caseless(key), set()).add(key)
+        self._caseless_image_keys = {caseless(key) for key in self._image_keys}
 
-    def of(self, picture: str) -> dict[str, str]:
-        """The helpers of one picture: suffix -> name, in the order of the suffixes."""
-        key = split_key(picture)[0]
-        found = self._helpers.get(key) or self._helpers.get(self._other_key(key), {})
-        return {suffix: found[suffix] for suffix in self._suffixes if suffix in found}
+    def of(self, image: str) -> dict[str, str]:
+        """The companions of an image: suffix -> name, in the order of the suffixes."""
+        key = split_key(image)[0]
+        names = self._companions.get(key) or self._companions.get(self._other_key(key), {})
+        return {suffix: names[suffix] for suffix in self._suffixes if suffix in names}
 
-    def accessory(self, picture: str) -> bool:
-        """Whether a picture has no helpers since another one has its key up to the first dot: KEY.seg.png."""
-        key = split_key(picture)[0]
+    def accessory(self, image: str) -> bool:
+        """Whether an image belongs to another one, as KEY.seg.png to KEY.jpg, and has no companions."""
+        key = split_key(image)[0]
         root = root_key(key)
-        return root != key and caseless(root) in self._caseless_pictures and not self.of(picture)
+        return root != key and caseless(root) in self._caseless_image_keys and not self.of(image)
 
     def unused(self) -> Iterator[str]:
-        """Keys of helpers that no picture has, nor any whose key goes on after it."""
-        roots = {caseless(root_key(key)) for key in self._pictures} | self._caseless_pictures
-        for key in self._helpers:
-            if caseless(key) not in roots and caseless(root_key(key)) not in self._caseless_pictures:
+        """Keys of companions that belong to no image."""
+        roots = {caseless(root_key(key)) for key in self._image_keys} | self._caseless_image_keys
+        for key in self._companions:
+            if caseless(key) not in roots and caseless(root_key(key)) not in self._caseless_image_keys:
                 yield key
 
     def _other_key(self, key: str) -> str:
-        """The key of helpers that a picture without any of its own may take; "" for none."""
-        alike = caseless(key)
-        keys = self._alike.get(alike, set()) - self._pictures
+        """The key of companions by the rules 2 and 3 (see the module); "" for none."""
+        keys = self._by_caseless_key.get(caseless(key), set()) - self._image_keys
         if len(keys) == 1:
             return next(iter(keys))
         root = caseless(root_key(key))
-        keys = self._alike.get(root, set())
-        return next(iter(keys)) if len(keys) == 1 and root not in self._caseless_pictures else ""
+        keys = self._by_caseless_key.get(root, set())
+        return next(iter(keys)) if len(keys) == 1 and root not in self._caseless_image_keys else ""
 
 
-def companions(picture: Path, suffixes: tuple[str, ...] = CAPTION_SUFFIXES) -> dict[str, Path]:
-    """The helpers beside a picture file: suffix -> path, in the order of the suffixes; see `Companions`."""
+def companions(image: Path, suffixes: tuple[str, ...] = CAPTION_SUFFIXES) -> dict[str, Path]:
+    """The companions of an image file: suffix -> path, in the order of the suffixes; see `Companions`."""
     try:
-        folder, changed = str(picture.parent), settled_time(picture.parent)
-        files = _listed(folder, suffixes) if changed is None else _remembered(folder, suffixes, changed)
+        folder, modified = str(image.parent), stable_mtime(image.parent)
+        files = _list_folder(folder, suffixes) if modified is None else _cached(folder, suffixes, modified)
     except (OSError, ValueError):  # a folder that can be entered but not listed
-        beside = (picture.with_suffix(suffix) for suffix in suffixes)
-        return {path.suffix: path for path in beside if path.is_file()}
-    return {suffix: picture.with_name(name) for suffix, name in files.of(picture.name).items()}
+        candidates = (image.with_suffix(suffix) for suffix in suffixes)
+        return {path.suffix: path for path in candidates if path.is_file()}
+    return {suffix: image.with_name(name) for suffix, name in files.of(image.name).items()}
 
 
-def _listed(folder: str, suffixes: tuple[str, ...]) -> Companions:
+def _list_folder(folder: str, suffixes: tuple[str, ...]) -> Companions:
     return Companions(os.listdir(folder), suffixes)  # noqa: PTH208 - names are all that is needed
 
 
 @lru_cache(maxsize=8)
-def _remembered(folder: str, suffixes: tuple[str, ...], changed: int) -> Companions:
-    del changed  # only a part of the cache's key
-    return _listed(folder, suffixes)
+def _cached(folder: str, suffixes: tuple[str, ...], modified: int) -> Companions:
+    del modified  # only part of the cache key
+    return _list_folder(folder, suffixes)

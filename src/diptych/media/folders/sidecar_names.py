@@ -1,7 +1,6 @@
-"""Which sidecars belong to which picture, by their names alone: XMP of other programs, Google Takeout's JSON.
+"""Match sidecars to images by their names: XMP of other programs, JSON of Google Takeout.
 
-Captions beside a picture (KEY.txt, KEY.json) have a rule of their own. What is in a sidecar is read by
-`sidecar_fields`.
+Caption files (KEY.txt, KEY.json) are matched by `keys`. The content of sidecars is read by `sidecar_fields`.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from diptych.files.unicode_text import caseless
-from diptych.media.folders.files import settled_time
+from diptych.media.folders.files import stable_mtime
 
 SUPPLEMENTAL = ".supplemental-metadata"
-TAKEOUT_LENGTH = 46  # letters of a name that Takeout keeps in front of ".json", its number not counted
-# Shorter and longer cuts were seen where letters take several bytes.
+TAKEOUT_LENGTH = 46  # characters to which Takeout truncates a name before ".json", without its number
+# Truncation to other lengths occurs for characters of several bytes.
 _CUTS = range(TAKEOUT_LENGTH + 5, TAKEOUT_LENGTH - 7, -1)
-# What Google adds to the name of an edited picture, by the language of the account.
+# Suffixes that Google adds to the name of an edited image, by the language of the account.
 _EDITED = re.compile(
     r"(.+)-(?:edited|bearbeitet|modifi[ée]|editad[oa]|modificato|bewerkt|edytowane|redigert|redigeret|redigerad|"
     r"muokattu|upraveno|upravené|szerkesztett|düzenlendi|编辑|已编辑|已編輯|編集済み|수정됨|отредактировано)"
@@ -29,19 +28,19 @@ _XMP, _JSON = ".xmp", ".json"
 
 
 class Sidecars:
-    """The sidecars of pictures in one folder or archive.
+    """The sidecars of the images in one folder or archive.
 
     Parameters
     ----------
     names : iterable of str
-        Of all files, with forward slashes where they stand in folders. Suffixes count in any case.
+        Names of all files, with forward slashes. Suffixes are compared without case.
 
     Notes
     -----
     photo.jpg.xmp belongs to photo.jpg (darktable, digiKam), photo.xmp to every photo.* (Adobe). Takeout's
-    JSON is named as the picture and ".supplemental-metadata", or only as the picture, cut to 46 letters; the
-    number of a second IMG.jpg stands before the suffix of the picture and at the end of the JSON's; an edited
-    picture has the JSON of the original.
+    JSON has the name of the image, optionally followed by ".supplemental-metadata", truncated to 46
+    characters. The number of a second IMG.jpg is before the suffix in the name of the image (IMG(1).jpg), but
+    at the end in the name of the JSON (IMG.jpg(1).json). An edited image shares the JSON of the original.
 
     Examples
     --------
@@ -53,65 +52,65 @@ class Sidecars:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._xmp: dict[str, str] = {}  # what stands in front of the suffix -> name
+        self._xmp: dict[str, str] = {}  # name without the suffix -> name
         self._caseless: dict[str, list[str]] = {}
-        self._takeout: dict[tuple[str, str], str] = {}  # picture, number -> name
+        self._takeout: dict[tuple[str, str], str] = {}  # (image, number) -> name
         for name in names:
             start, suffix = name[:-4], name[-4:].lower()
             if suffix == _XMP and start:
                 self._xmp.setdefault(start, name)
                 self._caseless.setdefault(caseless(start), []).append(name)
             elif name[-5:].lower() == _JSON:
-                for key in _pictures_of(name[:-5]):
+                for key in _images_of(name[:-5]):
                     self._takeout.setdefault(key, name)
 
-    def of(self, picture: str) -> list[str]:
-        """The sidecars of one picture, those of its whole name first, Takeout's last."""
-        stem = _stem(picture)
-        found = [self._xmp_of(picture), self._xmp_of(stem), self._takeout_of(picture)]
-        return list(dict.fromkeys(name for name in found if name))
+    def of(self, image: str) -> list[str]:
+        """The sidecars of an image: XMP of the full name first, Takeout's JSON last."""
+        candidates = [self._xmp_of(image), self._xmp_of(_stem(image)), self._takeout_of(image)]
+        return list(dict.fromkeys(name for name in candidates if name))
 
     def _xmp_of(self, start: str) -> str:
         if start in self._xmp:
             return self._xmp[start]
-        alike = self._caseless.get(caseless(start), ()) if self._caseless else ()
-        return alike[0] if len(alike) == 1 else ""
+        matches = self._caseless.get(caseless(start), ()) if self._caseless else ()
+        return matches[0] if len(matches) == 1 else ""
 
-    def _takeout_of(self, picture: str) -> str:
+    def _takeout_of(self, image: str) -> str:
         if not self._takeout:
             return ""
-        for name, number in _originals(picture):
+        for name, number in _originals(image):
             folder, slash, file = name.rpartition("/")
-            # The JSON of IMG.jpg is not the one of a second picture of that name, however its name was cut.
-            whole = not number and _NUMBERED.fullmatch(_stem(name))
-            for key in (file, *(file[:length] for length in _CUTS if length < len(file) and not whole)):
+            # "IMG(1).jpg" must not be truncated to "IMG": that JSON belongs to the first image of the name.
+            is_numbered = not number and _NUMBERED.fullmatch(_stem(name))
+            truncated = (file[:length] for length in _CUTS if length < len(file) and not is_numbered)
+            for key in (file, *truncated):
                 if (f"{folder}{slash}{key}", number) in self._takeout:
                     return self._takeout[f"{folder}{slash}{key}", number]
         return ""
 
 
-def sidecars_of(picture: Path) -> list[Path]:
-    """The sidecars beside a picture file, those of its whole name first, Takeout's last; see `Sidecars`."""
+def sidecars_of(image: Path) -> list[Path]:
+    """The sidecars of an image file: XMP of the full name first, Takeout's JSON last; see `Sidecars`."""
     try:
-        folder, changed = str(picture.parent), settled_time(picture.parent)
-        sidecars = _listed(folder) if changed is None else _remembered(folder, changed)
+        folder, modified = str(image.parent), stable_mtime(image.parent)
+        sidecars = _list_folder(folder) if modified is None else _cached(folder, modified)
     except (OSError, ValueError):  # a folder that can be entered but not listed
         return []
-    return [picture.with_name(name) for name in sidecars.of(picture.name)]
+    return [image.with_name(name) for name in sidecars.of(image.name)]
 
 
-def _listed(folder: str) -> Sidecars:
+def _list_folder(folder: str) -> Sidecars:
     return Sidecars(os.listdir(folder))  # noqa: PTH208 - names are all that is needed
 
 
 @lru_cache(maxsize=8)
-def _remembered(folder: str, changed: int) -> Sidecars:
-    del changed  # only a part of the cache's key
-    return _listed(folder)
+def _cached(folder: str, modified: int) -> Sidecars:
+    del modified  # only part of the cache key
+    return _list_folder(folder)
 
 
-def _pictures_of(name: str) -> Iterator[tuple[str, str]]:
-    """(picture, number) that a JSON of this name, without its suffix, may belong to."""
+def _images_of(name: str) -> Iterator[tuple[str, str]]:
+    """Yield each (image, number) that a JSON of this name, without its suffix, may belong to."""
     match = _NUMBERED.fullmatch(name)
     name, number = match.groups() if match else (name, "")
     yield name, number
@@ -121,13 +120,16 @@ def _pictures_of(name: str) -> Iterator[tuple[str, str]]:
             return
 
 
-def _originals(picture: str) -> Iterator[tuple[str, str]]:
-    """(name, number) under which Takeout may have written about a picture, the most exact one first."""
-    stem = _stem(picture)
-    suffix = picture[len(stem) :]
+def _originals(image: str) -> Iterator[tuple[str, str]]:
+    """Yield each (name, number) by which Takeout's JSON may refer to an image, the most exact first.
+
+    E.g. "IMG-edited(1).jpg" gives ("IMG-edited(1).jpg", ""), ("IMG-edited.jpg", "(1)"), ("IMG.jpg", "(1)").
+    """
+    stem = _stem(image)
+    suffix = image[len(stem) :]
     match = _NUMBERED.fullmatch(stem)
     bare, number = match.groups() if match else (stem, "")
-    yield picture, ""
+    yield image, ""
     if number:
         yield bare + suffix, number
     if edited := _EDITED.fullmatch(bare):

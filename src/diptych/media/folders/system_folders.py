@@ -1,14 +1,14 @@
-"""Folders that file servers and operating systems keep for themselves: thumbnails, waste bins, snapshots.
+"""Internal folders of file servers, operating systems and photo programs: thumbnails, trash, snapshots.
 
-Their pictures are copies and deleted files, so no walk over a folder enters them unless it is told to. Hidden
-names are left out by the walks themselves.
+They hold copies and deleted files, so they are skipped when a folder is walked. Hidden names are skipped by
+the walks themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# Lower case: shares are mounted by systems that tell cases apart and by systems that do not.
+# In lower case: shares are mounted by systems that are case-sensitive and by systems that are not.
 SYSTEM_FOLDERS: frozenset[str] = (
     frozenset({"@eadir", "@tmp", "@sharebin", "@sharesnap", "#recycle", "#snapshot"})  # Synology
     | frozenset({"@recycle", "@recently-snapshot", "@__thumb"})  # QNAP
@@ -17,21 +17,21 @@ SYSTEM_FOLDERS: frozenset[str] = (
     | frozenset({"__macosx", "network trash folder", "temporary items"})  # macOS
     | frozenset({"lost+found", "lost.dir"})  # ext4, Android
 )
-# Libraries of Apple's programs are folders: what was imported lies in one of these, the rest is made from it.
+# Photo libraries of Apple programs are folders: the imported files are in `_ORIGINALS`, the rest is derived.
 _LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")
 _ORIGINALS = {"originals", "masters"}
 _PREVIEWS = (".lrdata",)  # of Lightroom
 
 
 def is_system_folder(name: str, parent: str = "") -> bool:
-    """Whether a folder holds what a file server, a system or a picture program made for itself.
+    """Whether a folder is used internally by a file server, operating system or photo program.
 
     Parameters
     ----------
     name : str
-        Of the folder.
+        Name of the folder.
     parent : str
-        Name of the folder it is in.
+        Name of the folder that contains it.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def is_system_folder(name: str, parent: str = "") -> bool:
 
 
 def is_in_system_folder(folders: Sequence[str]) -> bool:
-    """Whether one of these nested folders, the outermost first, is a system folder.
+    """Whether one of several nested folders, the outermost first, is a system folder.
 
     Examples
     --------

@@ -16,7 +16,7 @@ from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImag
 
 from diptych.media.decoding.iptc import EXIF_RESOURCE, IPTC_RESOURCE, XMP_RESOURCE, photoshop_resources
 from diptych.media.metadata.blocks_png import read_chunks
-from diptych.media.metadata.exif import clean, sound
+from diptych.media.metadata.exif import clean, default_on_error
 
 _TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP = 700, 33723, 34377
 _EXTENDED = b"http://ns.adobe.com/xmp/extension/\0"
@@ -64,12 +64,12 @@ def blocks_of(image: Image.Image, file: BinaryIO | None) -> Blocks:
     """
     # A PNG's chunks behind the pixels are put into image.info, as Pillow puts them there on loading.
     chunks = (
-        sound(lambda: read_chunks(image, file), None)
+        default_on_error(lambda: read_chunks(image, file), None)
         if isinstance(image, PngImagePlugin.PngImageFile)
         else None
     )
     # Not image.getexif(): for PNG that decodes the pixels, in search of a block behind them.
-    exif = sound(lambda: Image.Image.getexif(image), Image.Exif())
+    exif = default_on_error(lambda: Image.Image.getexif(image), Image.Exif())
     xmp = image.info.get("xmp", b"")
     blocks = Blocks(exif, (xmp,) if isinstance(xmp, bytes) and xmp else ())
     if chunks is not None:
@@ -82,11 +82,11 @@ def blocks_of(image: Image.Image, file: BinaryIO | None) -> Blocks:
     )
     for kind, read in readers:
         if isinstance(image, kind):
-            return sound(read, blocks)  # type: ignore[no-any-return]
+            return default_on_error(read, blocks)  # type: ignore[no-any-return]
     if image.format == "PSD":  # of Pillow's class or this package's
-        return sound(lambda: _of_photoshop(blocks, _resources_of_psd(image)), blocks)  # type: ignore[no-any-return]
+        return default_on_error(lambda: _of_photoshop(blocks, _resources_of_psd(image)), blocks)  # type: ignore[no-any-return]
     if image.format == "JPEG2000" and file is not None:
-        return sound(lambda: _of_boxes(blocks, file), blocks)  # type: ignore[no-any-return]
+        return default_on_error(lambda: _of_boxes(blocks, file), blocks)  # type: ignore[no-any-return]
     return blocks
 
 
@@ -103,7 +103,7 @@ def of_tiff_tags(blocks: Blocks) -> Blocks:
 def exif_of(data: bytes) -> Image.Exif:
     """A block of EXIF, with its mark or without; empty where it is damaged."""
     exif = Image.Exif()
-    sound(lambda: exif.load(data), None)
+    default_on_error(lambda: exif.load(data), None)
     return exif
 
 
@@ -114,17 +114,17 @@ def _once(blocks: Iterable[bytes]) -> tuple[bytes, ...]:
 def _bytes_of(exif: Image.Exif, tag: int) -> bytes:
     """The bytes of a tag, whether it was written as bytes or as numbers of one, two or four bytes."""
     # As they stand in the file; gone once Pillow has made a value of them, of numbers only the first.
-    raw = sound(lambda: exif._info._tagdata[tag], None)  # type: ignore[union-attr]
+    raw = default_on_error(lambda: exif._info._tagdata[tag], None)  # type: ignore[union-attr]
     if isinstance(raw, bytes):
         return raw
-    value = sound(lambda: exif.get(tag), None)
+    value = default_on_error(lambda: exif.get(tag), None)
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
         return value.encode("latin-1", "replace")
     if isinstance(value, tuple) and value and all(isinstance(number, int) for number in value):
         size = "B" if max(value) < 2**8 and min(value) >= 0 else "I"
-        return sound(lambda: struct.pack(f"{exif.endian or '<'}{len(value)}{size}", *value), b"")  # type: ignore[no-any-return]
+        return default_on_error(lambda: struct.pack(f"{exif.endian or '<'}{len(value)}{size}", *value), b"")  # type: ignore[no-any-return]
     return b""
 
 

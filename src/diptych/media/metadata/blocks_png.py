@@ -16,7 +16,7 @@ from PIL import Image
 
 from diptych.media.decoding.iptc import IPTC_RESOURCE, photoshop_resources
 from diptych.media.decoding.png import DENSEST
-from diptych.media.metadata.exif import repaired, sound
+from diptych.media.metadata.exif import default_on_error, repaired
 
 _HEAD = 8  # bytes before the first chunk
 _MOST_CHUNKS = 100_000
@@ -105,7 +105,7 @@ def _text_chunk(kind: bytes, data: bytes, most: int) -> tuple[str, bytes, int]:
     size = len(rest)
     if packed:
         unpacker = zlib.decompressobj()
-        text = sound(lambda: unpacker.decompress(rest, most), None) if most > 0 else b""
+        text = default_on_error(lambda: unpacker.decompress(rest, most), None) if most > 0 else b""
         # How far a damaged one was unpacked is not known: the most that it may have been.
         size = min(most, DENSEST * len(rest)) if text is None else len(text)
         rest = b"" if most <= 0 or text is None or unpacker.unconsumed_tail else text
@@ -116,7 +116,7 @@ def _unhexed(data: bytes) -> bytes:
     """A raw profile: a line with its name, one with its length, then hexadecimal digits."""
     match = re.match(rb"\s*\S[^\n]*\n\s*\d+\s", data)
     digits = re.sub(rb"\s+", b"", data[match.end() :]) if match else b""
-    return sound(lambda: bytes.fromhex(digits.decode("ascii")), b"")  # type: ignore[no-any-return]
+    return default_on_error(lambda: bytes.fromhex(digits.decode("ascii")), b"")  # type: ignore[no-any-return]
 
 
 def _time(data: bytes) -> str:

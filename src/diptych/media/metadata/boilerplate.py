@@ -135,7 +135,7 @@ _CHARSET = re.compile(
 _LONGEST = 300  # letters of a text that is still looked at: programs are brief
 
 
-def said(text: str, camera: Collection[str] = ()) -> str:
+def strip_boilerplate(text: str, camera: Collection[str] = ()) -> str:
     """The text if a person may have said it, else "".
 
     Parameters
@@ -148,9 +148,11 @@ def said(text: str, camera: Collection[str] = ()) -> str:
 
     Examples
     --------
-    >>> said("OLYMPUS DIGITAL CAMERA"), said("Grandpa with his Olympus digital camera")
-    ('', 'Grandpa with his Olympus digital camera')
-    >>> said("charset=Ascii a red bicycle")
+    >>> strip_boilerplate("OLYMPUS DIGITAL CAMERA")
+    ''
+    >>> strip_boilerplate("Grandpa with his Olympus digital camera")
+    'Grandpa with his Olympus digital camera'
+    >>> strip_boilerplate("charset=Ascii a red bicycle")
     'a red bicycle'
     """
     text = _CHARSET.sub("", text, count=1).strip() if text[:7].lower() == "charset" else text

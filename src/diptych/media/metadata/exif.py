@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from diptych.media.metadata.dates import PartialDate, read_date
-from diptych.media.metadata.places import NOWHERE, Place, read_place
+from diptych.media.metadata.places import NO_POSITION, Position, read_position
 
 _MAKE, _MODEL, _SOFTWARE = 0x010F, 0x0110, 0x0131
 _DESCRIPTION, _USER_COMMENT = 0x010E, 0x9286
@@ -53,12 +53,12 @@ def dates_of(exif: Image.Exif) -> Iterator[tuple[str, PartialDate | None]]:
     yield "EXIF GPS date (UTC)", _gps_date(_block(exif, _GPS_BLOCK))
 
 
-def place_of(exif: Image.Exif) -> Place:
+def gps_position(exif: Image.Exif) -> Position:
     """Latitude and longitude in degrees, north and east above zero; both None where either is unknown."""
     gps = _block(exif, _GPS_BLOCK)
     if 2 not in gps or 4 not in gps:
-        return NOWHERE
-    return read_place(gps[2], clean(gps.get(1)), gps[4], clean(gps.get(3)))
+        return NO_POSITION
+    return read_position(gps[2], clean(gps.get(1)), gps[4], clean(gps.get(3)))
 
 
 def camera_of(maker: str, model: str) -> str:
@@ -169,7 +169,7 @@ def clean(value: object) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in _text(value)).split())
 
 
-def sound(read: Callable[[], Any], otherwise: Any) -> Any:
+def default_on_error(read: Callable[[], Any], otherwise: Any) -> Any:
     """What a foreign reader gives, or a stand-in: damaged metadata is no reason to refuse a picture."""
     try:
         return read()
@@ -178,7 +178,7 @@ def sound(read: Callable[[], Any], otherwise: Any) -> Any:
 
 
 def _block(exif: Image.Exif, tag: int) -> dict[int, Any]:
-    found: dict[int, Any] = sound(lambda: exif.get_ifd(tag), {})
+    found: dict[int, Any] = default_on_error(lambda: exif.get_ifd(tag), {})
     return found
 
 
@@ -187,7 +187,9 @@ def _gps_date(gps: dict[int, Any]) -> PartialDate | None:
     if date is None or date.precision != "day":
         return date
     time = gps.get(_GPS_TIME)
-    numbers = sound(lambda: [float(number) for number in time], []) if isinstance(time, tuple) else []
+    numbers: list[float] = []
+    if isinstance(time, tuple):
+        numbers = default_on_error(lambda: [float(number) for number in time], [])
     if len(numbers) != 3 or not all(0 <= number < 60 for number in numbers) or numbers[0] >= 24:
         return date
     hour, minute, second = (int(number) for number in numbers)

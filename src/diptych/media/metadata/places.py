@@ -7,14 +7,14 @@ import re
 from typing import Any, Literal
 
 Axis = Literal["latitude", "longitude"]
-Place = tuple[float | None, float | None]
-NOWHERE: Place = (None, None)
+Position = tuple[float | None, float | None]
+NO_POSITION: Position = (None, None)
 _LETTERS = {"latitude": ("N", "S"), "longitude": ("E", "W")}
 _MOST = {"latitude": 90.0, "longitude": 180.0}
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:/\d+)?")
 
 
-def read_place(latitude: object, north: object, longitude: object, east: object) -> Place:
+def read_position(latitude: object, north: object, longitude: object, east: object) -> Position:
     """Latitude and longitude in degrees, north and east above zero; both None where either is unknown.
 
     Zero for both is taken for unknown: phones write zeros before they have a fix, Google Takeout where a
@@ -29,13 +29,13 @@ def read_place(latitude: object, north: object, longitude: object, east: object)
 
     Examples
     --------
-    >>> read_place("57,24.5N", "", (12.0, 30.0, 0.0), "W")
+    >>> read_position("57,24.5N", "", (12.0, 30.0, 0.0), "W")
     (57.40833333333333, -12.5)
-    >>> read_place(0.0, "N", 0.0, "E")
+    >>> read_position(0.0, "N", 0.0, "E")
     (None, None)
     """
     place = _degrees(latitude, north, "latitude"), _degrees(longitude, east, "longitude")
-    return NOWHERE if None in place or place == (0, 0) else place
+    return NO_POSITION if None in place or place == (0, 0) else place
 
 
 def _degrees(value: object, side: object, axis: Axis) -> float | None:

@@ -14,21 +14,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from diptych.media.metadata.boilerplate import said
+from diptych.media.metadata.boilerplate import strip_boilerplate
 from diptych.media.metadata.dates import first_date, trust
 from diptych.media.metadata.exif import clean
-from diptych.media.metadata.places import NOWHERE, Place, read_place
+from diptych.media.metadata.places import NO_POSITION, Position, read_position
 from diptych.media.metadata.words import (
-    described_by,
-    once,
     paths_and_people,
     plain_keywords,
-    titled_by,
+    unique,
+    xmp_descriptions,
     xmp_percent,
     xmp_rating,
+    xmp_titles,
 )
 from diptych.media.metadata.xmp import LARGEST, tidy_keyword
-from diptych.media.metadata.xmp_fields import XmpFields, xmp_dates, xmp_place
+from diptych.media.metadata.xmp_fields import XmpFields, xmp_dates, xmp_position
 
 TAKEOUT_DATE = "Google Takeout photoTakenTime (UTC)"
 FAVOURITE = 5  # stars: a heart is all the rating that Google has
@@ -124,8 +124,8 @@ def merge_fields(several: Iterable[SidecarFields]) -> SidecarFields:
     dated = min((part for part in parts if part.taken), key=lambda part: trust(part.taken_from), default=None)
     placed = next((part for part in parts if part.latitude is not None), None)
     return SidecarFields(
-        captions=once(text for part in parts for text in part.captions),
-        keywords=once(word for part in parts for word in part.keywords),
+        captions=unique(text for part in parts for text in part.captions),
+        keywords=unique(word for part in parts for word in part.keywords),
         taken=dated.taken if dated else None,
         taken_from=dated.taken_from if dated else "",
         latitude=placed.latitude if placed else None,
@@ -141,11 +141,13 @@ def _of_xmp(data: bytes) -> SidecarFields:
     ours = {tidy_keyword(word) for word in xmp.texts("diptych:keywords")}
     plain = [word for word in plain_keywords(xmp) if tidy_keyword(word) not in ours]
     taken, taken_from = first_date(xmp_dates(xmp, "sidecar XMP "))
-    latitude, longitude = xmp_place(xmp)
+    latitude, longitude = xmp_position(xmp)
     rating = xmp_rating(xmp)
     return SidecarFields(
-        captions=once(said(clean(text)) for text in (*described_by(xmp), *titled_by(xmp))),
-        keywords=once([*plain, *paths_and_people(xmp)]),
+        captions=unique(
+            strip_boilerplate(clean(text)) for text in (*xmp_descriptions(xmp), *xmp_titles(xmp))
+        ),
+        keywords=unique([*plain, *paths_and_people(xmp)]),
         taken=taken,
         taken_from=taken_from,
         latitude=latitude,
@@ -160,14 +162,14 @@ def _of_takeout(data: bytes) -> SidecarFields:
         return SidecarFields()
     taken = _moment(fields.get("photoTakenTime"))
     latitude, longitude = next(
-        (place for name in ("geoData", "geoDataExif") if (place := _place(fields.get(name))) != NOWHERE),
-        NOWHERE,
+        (place for name in ("geoData", "geoDataExif") if (place := _place(fields.get(name))) != NO_POSITION),
+        NO_POSITION,
     )
     people = fields.get("people")
     names = [one.get("name") for one in people if isinstance(one, dict)] if isinstance(people, list) else []
     return SidecarFields(
-        captions=once([_text(fields.get("description"))]),
-        keywords=once(_text(name) for name in names),
+        captions=unique([_text(fields.get("description"))]),
+        keywords=unique(_text(name) for name in names),
         taken=taken,
         taken_from=TAKEOUT_DATE if taken else "",
         latitude=latitude,
@@ -193,13 +195,13 @@ def _moment(field: Any) -> datetime | None:
         return None
 
 
-def _place(field: Any) -> Place:
+def _place(field: Any) -> Position:
     if not isinstance(field, dict):
-        return NOWHERE
+        return NO_POSITION
     numbers = [field.get(name) for name in ("latitude", "longitude")]
     if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-        return NOWHERE
-    return read_place(numbers[0], "", numbers[1], "")
+        return NO_POSITION
+    return read_position(numbers[0], "", numbers[1], "")
 
 
 def _text(value: Any) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from diptych.media.decoding import iptc
 from diptych.media.metadata import exif as exif_fields
 from diptych.media.metadata.blocks import Blocks
-from diptych.media.metadata.boilerplate import said
+from diptych.media.metadata.boilerplate import strip_boilerplate
 from diptych.media.metadata.exif import clean
 from diptych.media.metadata.xmp_fields import XmpFields
 
@@ -46,11 +46,11 @@ def captions_of(blocks: Blocks, xmp: XmpFields) -> tuple[str, ...]:
         *(text for key, text in press if key == iptc.CAPTION),
         exif_fields.user_comment_of(exif),
         exif_fields.xp_text(exif, exif_fields.XP_COMMENT),
-        *described_by(xmp),
+        *xmp_descriptions(xmp),
         *_texts_of(blocks, _PNG_DESCRIPTIONS),
     ]
     titles = [
-        *titled_by(xmp),
+        *xmp_titles(xmp),
         exif_fields.xp_text(exif, exif_fields.XP_TITLE),
         *(text for key, text in press if key in (iptc.TITLE, iptc.HEADLINE)),
         *_texts_of(blocks, _PNG_TITLES),
@@ -58,15 +58,15 @@ def captions_of(blocks: Blocks, xmp: XmpFields) -> tuple[str, ...]:
     ]
     maker, model = exif_fields.maker_and_model(exif)
     own = (maker, model, exif_fields.software_of(exif))
-    return once(said(clean(text), own) for text in (*descriptions, *titles))
+    return unique(strip_boilerplate(clean(text), own) for text in (*descriptions, *titles))
 
 
-def described_by(xmp: XmpFields) -> list[str]:
+def xmp_descriptions(xmp: XmpFields) -> list[str]:
     """The descriptions in XMP."""
     return [text for name in _DESCRIPTIONS for text in xmp.texts(name)]
 
 
-def titled_by(xmp: XmpFields) -> list[str]:
+def xmp_titles(xmp: XmpFields) -> list[str]:
     """The titles in XMP."""
     return [text for name in _TITLES for text in xmp.texts(name)]
 
@@ -79,7 +79,7 @@ def keywords_of(blocks: Blocks, xmp: XmpFields) -> tuple[str, ...]:
         *re.split("[;\0]", exif_fields.xp_text(blocks.exif, exif_fields.XP_KEYWORDS)),
         *(word for text in _texts_of(blocks, _PNG_KEYWORDS) for word in re.split("[;,]", text)),
     ]
-    return once([*_levels(plain, "|"), *paths_and_people(xmp)])
+    return unique([*_levels(plain, "|"), *paths_and_people(xmp)])
 
 
 def paths_and_people(xmp: XmpFields) -> list[str]:
@@ -123,7 +123,7 @@ def iptc_texts(blocks: Blocks) -> Iterator[tuple[tuple[int, int], str]]:
             yield key, clean(value)
 
 
-def once(texts: Iterable[str]) -> tuple[str, ...]:
+def unique(texts: Iterable[str]) -> tuple[str, ...]:
     """Each text once, without empty ones."""
     return tuple(dict.fromkeys(text for text in texts if text))
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from diptych.media.metadata.dates import PartialDate, read_date
 from diptych.media.metadata.exif import clean
-from diptych.media.metadata.places import Place, read_place
+from diptych.media.metadata.places import Position, read_position
 
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -105,10 +105,10 @@ def xmp_dates(xmp: XmpFields, prefix: str = "XMP ") -> Iterator[tuple[str, Parti
         yield f"{prefix}{name}{' (UTC)' if name == 'exif:GPSTimeStamp' else ''}", date
 
 
-def xmp_place(xmp: XmpFields) -> Place:
+def xmp_position(xmp: XmpFields) -> Position:
     """Latitude and longitude in degrees, north and east above zero; both None where either is unknown."""
     north, east = xmp.text("exif:GPSLatitudeRef"), xmp.text("exif:GPSLongitudeRef")
-    return read_place(xmp.text("exif:GPSLatitude"), north, xmp.text("exif:GPSLongitude"), east)
+    return read_position(xmp.text("exif:GPSLatitude"), north, xmp.text("exif:GPSLongitude"), east)
 
 
 def encoding_of(data: bytes) -> str:

@@ -1,5 +1,5 @@
-"""Formats of many layouts, read here where Pillow reads them wrong or not at all.
+"""Layouts of TIFF, BMP, PSD, AVIF and others that Pillow decodes wrongly or not at all.
 
-Decompression stays with the libraries; what the bytes mean is settled here: depth, order, planes, masks,
-palettes, transparency. A layout that nobody reads right is refused by name, never shown as other pixels.
+Decompression is done by the libraries; the interpretation of the bytes (depth, byte order, planes, masks,
+palettes, transparency) is done here. A layout that cannot be read correctly is refused by name.
 """

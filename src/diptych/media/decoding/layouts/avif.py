@@ -1,8 +1,8 @@
-"""AVIF: the part of the picture that is to be shown, and the colour numbers, which Pillow does not tell.
+"""AVIF with clean aperture (crop rectangle) and colour numbers, which Pillow ignores.
 
-Both are properties of the primary item in the file's box "meta" (ISO 14496-12, 23008-12): "clap" is a
-rectangle given by its size and how far its middle lies from the picture's, "colr" of kind "nclx" holds
-numbers of ITU-T H.273.
+Both are properties of the primary item in the box "meta" (ISO 14496-12, 23008-12): "clap" is a rectangle
+given by its size and the offset of its centre from the image's centre, "colr" of kind "nclx" holds numbers of
+ITU-T H.273.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from PIL import AvifImagePlugin, Image
 from diptych.media.decoding.layouts.boxes import MOST_BOXES, boxes
 from diptych.media.decoding.layouts.lazy import LazyImage
 
-_LARGEST = 2**22  # bytes of the box
+_LARGEST = 2**22  # bytes read of the box "meta"
 
 
 def open_avif(file: BinaryIO, name: str) -> Image.Image:
-    """Open an AVIF; no pixel is decoded yet."""
+    """Open an AVIF; no pixels are decoded."""
     file.seek(0)
     image = AvifImagePlugin.AvifImageFile(file, name)
     try:
         properties = _properties(file)
-        box = _shown(properties.get(b"clap"), image.size)
+        box = _clean_aperture(properties.get(b"clap"), image.size)
     except (struct.error, ValueError, IndexError, ZeroDivisionError):
         return image
     colours = properties.get(b"colr", b"")
@@ -41,13 +41,18 @@ def open_avif(file: BinaryIO, name: str) -> Image.Image:
         image.load()
         return image.crop(box)
 
-    shown: Any = LazyImage("AVIF", (box[2] - box[0], box[3] - box[1]), decode, image.info)
-    shown.is_animated = image.is_animated
-    return shown  # type: ignore[no-any-return]
+    cropped: Any = LazyImage("AVIF", (box[2] - box[0], box[3] - box[1]), decode, image.info)
+    cropped.is_animated = image.is_animated
+    return cropped  # type: ignore[no-any-return]
 
 
-def _shown(clap: bytes | None, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom; None where all is shown, or nonsense is said."""
+def _clean_aperture(clap: bytes | None, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom in pixels; None if it is missing, invalid, or the whole image.
+
+    The box holds four fractions (numerator, denominator): width, height, and horizontal and vertical offset
+    of the centres. E.g. a width of 80 and an offset of 5 in an image of 100 pixels: left = (100 - 80) / 2 + 5
+    = 15.
+    """
     if clap is None:
         return None
     numbers = struct.unpack(">4I4i", clap[:16] + clap[16:32]) if len(clap) >= 32 else None
@@ -68,18 +73,18 @@ def _signed(value: int) -> int:
 
 
 def _properties(file: BinaryIO) -> dict[bytes, bytes]:
-    """The primary item's properties, by kind; of several the first."""
+    """Properties of the primary item by kind; of several of one kind the first."""
     meta = _meta(file)
     parts = dict(reversed(list(boxes(meta, 4))))
     primary = int.from_bytes(parts[b"pitm"][4 : 6 if parts[b"pitm"][0] == 0 else 8], "big")
     inner = dict(boxes(parts[b"iprp"], 0))
-    all_of_them = list(boxes(inner[b"ipco"], 0))
-    found: dict[bytes, bytes] = {}
-    for number in _indices(inner[b"ipma"], primary):
-        if 0 < number <= len(all_of_them):
-            kind, content = all_of_them[number - 1]
-            found.setdefault(kind, content)
-    return found
+    all_properties = list(boxes(inner[b"ipco"], 0))
+    properties: dict[bytes, bytes] = {}
+    for number in _property_numbers(inner[b"ipma"], primary):
+        if 0 < number <= len(all_properties):
+            kind, content = all_properties[number - 1]
+            properties.setdefault(kind, content)
+    return properties
 
 
 def _meta(file: BinaryIO) -> bytes:
@@ -101,8 +106,8 @@ def _meta(file: BinaryIO) -> bytes:
     raise ValueError("no box of metadata")
 
 
-def _indices(ipma: bytes, item: int) -> Iterator[int]:
-    """Numbers, from 1, of the properties that an item has."""
+def _property_numbers(ipma: bytes, item: int) -> Iterator[int]:
+    """Numbers (from 1) of the properties of an item, from the box "ipma" (item property associations)."""
     version, wide = ipma[0], ipma[3] & 1
     (count,) = struct.unpack_from(">I", ipma, 4)
     at = 8

@@ -1,8 +1,8 @@
-"""BMP and ICO: every header, depth and set of masks; the rest refused by name.
+"""BMP and ICO with all headers, depths and bit masks; other layouts are refused by name.
 
-Pillow knows eleven sets of masks and takes reserved bytes for what they are not. Rows are stored from the
-bottom up unless the height is negative. Transparency counts where a mask declares it and it is not zero
-everywhere: many programs leave the fourth byte at 0.
+Pillow supports eleven sets of masks and misinterprets reserved bytes. Rows are stored from the bottom up
+unless the height is negative. Alpha is used if a mask declares it and it is not zero everywhere, since many
+programs leave the fourth byte at 0.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _NAMES = {
 }  # fmt: skip
 _MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 24: (0xFF0000, 0xFF00, 0xFF, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}
 _ICON_ALPHA = 0xFF000000
-_EMBEDDED = b"DEBM"  # the colour space of a V5 header with a profile inside
-_ALLOWED = 0.02  # the share of the rows that may be missing, as in `truncation`
+_EMBEDDED = b"DEBM"  # colour space of a V5 header with an embedded profile
+_ALLOWED = 0.02  # fraction of the rows that may be missing, as in `truncation`
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What stands before the pixels; positions count from the beginning of the data."""
+    """Parsed header and palette; `pixels` is the offset of the pixels from the beginning of the data."""
 
     width: int
     height: int
@@ -51,14 +51,14 @@ class _Header:
 
 
 def open_bmp(file: BinaryIO, name: str) -> Image.Image:
-    """Open a BMP; no pixel is decoded yet.
+    """Open a BMP; no pixels are decoded.
 
     Raises
     ------
     LayoutError
-        A sound header of a kind that is not known.
+        A valid header of an unsupported kind.
     SyntaxError
-        None at all.
+        The header is invalid.
     """
     file.seek(0)
     head = file.read(_FILE_HEADER + _V5 + 4 * 260)
@@ -73,12 +73,12 @@ def open_bmp(file: BinaryIO, name: str) -> Image.Image:
 
 
 def open_ico(file: BinaryIO, name: str) -> Image.Image:
-    """Open the largest picture of an icon, with its transparency; no pixel is decoded yet.
+    """Open the largest image of an icon, with its transparency; no pixels are decoded.
 
     Raises
     ------
     SyntaxError
-        There is none.
+        The icon holds no image.
     """
     file.seek(0)
     count = int.from_bytes(file.read(6)[4:], "little")
@@ -135,7 +135,7 @@ def _header(data: bytes, at: int, pixels: int, *, icon: bool = False) -> _Header
 def _masks(
     data: bytes, at: int, size: int, bits: int, compression: int, *, icon: bool
 ) -> tuple[tuple[int, int, int, int], int]:
-    """Masks of red, green, blue and transparency, and where the palette begins."""
+    """Bit masks of red, green, blue and alpha, and the offset of the palette."""
     behind = at + size
     default = _MASKS.get(bits, (0, 0, 0, 0))
     if icon and bits == 32:
@@ -144,7 +144,7 @@ def _masks(
         return default, behind
     number = 4 if size >= _V3 or compression == _ALPHA_FIELDS else 3
     values = struct.unpack_from(f"<{number}I", data, at + _INFO)
-    if size == _INFO:  # they stand behind the header
+    if size == _INFO:  # the masks follow the header instead of being part of it
         behind += 4 * number
     red, green, blue = values[:3]
     if not red | green | blue:
@@ -168,8 +168,9 @@ def _picture(data: bytes, header: _Header) -> Image.Image:
     if header.compression == _PNG:
         return _loaded(open_png(io.BytesIO(rest), ""))
     if header.compression in (_RLE8, _RLE4):
-        indices, share = unpack_runs(rest, header.width, header.height, four_bits=header.compression == _RLE4)
-        if share < 1 - _ALLOWED:
+        four_bits = header.compression == _RLE4
+        indices, complete = unpack_runs(rest, header.width, header.height, four_bits=four_bits)
+        if complete < 1 - _ALLOWED:
             raise OSError("image file is truncated")
         return _upright(_coloured(indices, header.palette), header)
     return _upright(_plain(rest, header), header)
@@ -196,7 +197,7 @@ def _plain(data: bytes, header: _Header) -> Image.Image:
 
 
 def _rows(data: bytes, height: int, stride: int) -> NDArray[np.uint8]:
-    """Rows of bytes; a few missing at the end are zero."""
+    """Rows of bytes, (height, stride); a few missing bytes at the end become zero."""
     needed = height * stride
     if len(data) < (1 - _ALLOWED) * needed and len(data) < needed - 4:
         raise OSError("image file is truncated")
@@ -204,23 +205,26 @@ def _rows(data: bytes, height: int, stride: int) -> NDArray[np.uint8]:
 
 
 def _channel(samples: NDArray[np.uint8], mask: int) -> NDArray[np.uint8]:
-    """The bits of a mask, spread over 0 to 255, (height, width); of samples (height, width, bytes)."""
+    """Extract a channel by its mask and scale it to 0..255; samples (H, W, bytes) -> (H, W).
+
+    E.g. mask 0x7C00 (5 bits): shift 10, maximum 31; the value 16 becomes (16 * 255 + 15) // 31 = 132.
+    """
     height, width, size = samples.shape
     if not mask:
         return np.zeros((height, width), np.uint8)
     shift = (mask & -mask).bit_length() - 1
-    most = mask >> shift
-    if most == 255 and shift % 8 == 0 and shift // 8 < size:
-        return samples[..., shift // 8]  # a whole byte, as in nearly every file
+    maximum = mask >> shift
+    if maximum == 255 and shift % 8 == 0 and shift // 8 < size:
+        return samples[..., shift // 8]  # fast path: a whole byte, as in nearly every file
     values: NDArray[Any] = samples[..., 0].astype(np.uint32)
-    for place in range(1, size):
-        values |= samples[..., place].astype(np.uint32) << np.uint32(8 * place)
+    for position in range(1, size):
+        values |= samples[..., position].astype(np.uint32) << np.uint32(8 * position)
     part = (values & np.uint32(mask)).astype(np.uint64) >> np.uint64(shift)
-    return ((part * 255 + most // 2) // most).astype(np.uint8)
+    return ((part * 255 + maximum // 2) // maximum).astype(np.uint8)
 
 
 def _coloured(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.Image:
-    """Indices behind the end of the palette are black."""
+    """Apply a palette; indices beyond its end are black."""
     whole = np.zeros((256, 3), np.uint8)
     whole[: len(palette)] = palette
     image = Image.fromarray(np.ascontiguousarray(indices))
@@ -233,7 +237,7 @@ def _upright(image: Image.Image, header: _Header) -> Image.Image:
 
 
 def _icon(data: bytes, header: _Header) -> Image.Image:
-    """Colours, and a mask of what is transparent where the colours do not say it."""
+    """Decode an icon; its transparency mask is used if the colours have no alpha channel."""
     image = _picture(data, header)
     if image.mode == "RGBA":
         return image

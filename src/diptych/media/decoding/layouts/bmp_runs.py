@@ -1,4 +1,4 @@
-"""BMP's run-length encodings of 4 and 8 bits."""
+"""Decode BMP run-length encoding (RLE4 and RLE8)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ _END_OF_ROW, _END, _MOVE = 0, 1, 2
 
 
 def unpack_runs(data: bytes, width: int, height: int, *, four_bits: bool) -> tuple[NDArray[np.uint8], float]:
-    """Indices as they are stored, (height, width), and the share of the rows that were reached.
+    """Decode palette indices, (height, width) in stored order, and the fraction of the rows that was reached.
 
-    A pair of bytes is a run: how many pixels, of which colour (two in turn with four bits). A first byte of 0
-    ends a row, ends the picture, moves on, or is followed by so many single pixels, padded to two bytes:
+    A pair of bytes is a run: number of pixels, colour (with four bits two alternating colours). A first byte
+    of 0 is an escape: end of row (00 00), end of image (00 01), move (00 02 dx dy), or a number of single
+    pixels, padded to two bytes:
 
-        03 05      5 5 5
+        03 05                  5 5 5
         00 03 01 02 03 00      1 2 3
-        00 02 05 01      five to the right, one row on
+        00 02 05 01            five pixels to the right, one row further
     """
     pixels = bytearray(width * height)
     x = y = at = 0
@@ -52,5 +53,5 @@ def _shaped(pixels: bytearray, width: int, height: int) -> NDArray[np.uint8]:
 
 
 def _two(value: int) -> bytes:
-    """The two pixels of four bits in a byte."""
+    """The two 4-bit pixels of a byte."""
     return bytes((value >> 4, value & 15))

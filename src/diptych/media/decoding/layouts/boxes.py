@@ -1,15 +1,15 @@
-"""Boxes: how ISO's media files (AVIF, HEIF, JPEG 2000) are put together."""
+"""Parse the boxes of ISO media files (AVIF, HEIF, JPEG 2000)."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
 
-MOST_BOXES = 10_000  # looked at in one file
+MOST_BOXES = 10_000  # read from one file
 
 
 def boxes(data: bytes, at: int = 0) -> Iterator[tuple[bytes, bytes]]:
-    r"""Kind and content of the boxes that stand one after another; a size that is none ends them.
+    r"""Yield (kind, content) of consecutive boxes; stops at an invalid size.
 
     Examples
     --------

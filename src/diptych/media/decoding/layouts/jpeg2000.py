@@ -1,4 +1,4 @@
-"""JPEG 2000 with the ICC profile of its header, which Pillow does not tell."""
+"""JPEG 2000 with the ICC profile of its header, which Pillow ignores."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from PIL import Image, Jpeg2KImagePlugin
 
 from diptych.media.decoding.layouts.boxes import boxes
 
-_HEAD = 2**24  # bytes in which the header must lie
-_PROFILES = (2, 3)  # restricted, any
+_HEAD = 2**24  # bytes in which the header must be
+_PROFILES = (2, 3)  # methods of the box "colr": restricted and unrestricted ICC profile
 
 
 def open_jpeg2000(file: BinaryIO, name: str) -> Image.Image:
-    """Open a JPEG 2000; no pixel is decoded yet."""
+    """Open a JPEG 2000; no pixels are decoded."""
     file.seek(0)
     profile = next(_profiles(file.read(_HEAD)), None)
     file.seek(0)

@@ -1,4 +1,4 @@
-"""An opened picture whose pixels are worked out by this package once they are asked for."""
+"""A PIL image whose pixels are decoded by this package when they are first needed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from diptych.errors import ImageError
 
 
 class LayoutError(ImageError):
-    """A sound file, of a layout that no decoder at hand reads; another one may."""
+    """A valid file of a layout that this package does not support; another decoder may read it."""
 
 
 class LazyImage(Image.Image):
-    """A picture of a known size; its mode is known once it is loaded.
+    """An image of known size that is decoded when it is loaded, which also sets its mode.
 
     Parameters
     ----------
     format : str
-        As Pillow names it.
+        Pillow's name of the format.
     size : (int, int)
     decode : callable
-        Gives the picture; called once.
+        Returns the decoded image; called once.
     info : dict, optional
         Profile and metadata.
     """
@@ -42,19 +42,19 @@ class LazyImage(Image.Image):
         self.info = dict(info or {})
 
     def load(self) -> Any:
-        """Work the pixels out, the first time."""
+        """Decode the pixels at the first call."""
         if self._decode is not None:
             decode, self._decode = self._decode, None
-            take_pixels(self, decode())
+            copy_pixels(self, decode())
         return super().load()
 
 
-def take_pixels(image: Any, picture: Image.Image) -> None:
-    """Put the pixels of one picture into another, which keeps its metadata."""
-    picture.load()
+def copy_pixels(image: Any, decoded: Image.Image) -> None:
+    """Replace the pixels of an image by those of another one, keeping its metadata."""
+    decoded.load()
     image.im, image._mode, image.palette, image._size = (
-        picture.im,
-        picture.mode,
-        picture.palette,
-        picture.size,
+        decoded.im,
+        decoded.mode,
+        decoded.palette,
+        decoded.size,
     )

@@ -1,6 +1,6 @@
-"""PCX of one bit: its two colours stand in the header, and Pillow takes them for black and white.
+"""PCX of one bit with the two palette colours of its header, which Pillow ignores.
 
-Where both are the same, the program wrote none: black and white it is, as in GIMP.
+If both colours are equal, the program wrote no palette: the image is black and white, as in GIMP.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from diptych.media.decoding.layouts.lazy import LazyImage
 
 
 def open_pcx(file: BinaryIO, name: str) -> Image.Image:
-    """Open a PCX; no pixel is decoded yet."""
+    """Open a PCX; no pixels are decoded."""
     file.seek(0)
     head = file.read(128)
     file.seek(0)

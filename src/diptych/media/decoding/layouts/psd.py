@@ -1,7 +1,7 @@
-"""PSD and PSB: the merged picture of every depth, without channels that are no part of it.
+"""PSD and PSB: the merged image at any depth, without extra channels.
 
-Pillow takes the rows of a fourth channel for its own and a stored selection for transparency. What
-Photoshop merges lies over white already, so that channels behind the colours are left out.
+Pillow misreads files with extra channels and treats a stored selection as alpha. Photoshop's merged image is
+composited over white already, so the channels after the colours are ignored.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from numpy.typing import NDArray
 from PIL import Image, PsdImagePlugin
 
 from diptych.media.decoding.iptc import EXIF_RESOURCE, PROFILE_RESOURCE, XMP_RESOURCE, photoshop_resources
-from diptych.media.decoding.layouts.lazy import LayoutError, LazyImage, take_pixels
+from diptych.media.decoding.layouts.lazy import LayoutError, LazyImage, copy_pixels
 
 _BITMAP, _GREY, _INDEXED, _RGB, _CMYK, _MULTI, _DUOTONE, _LAB = 0, 1, 2, 3, 4, 7, 8, 9
 _COLOURS = {_BITMAP: 1, _GREY: 1, _INDEXED: 1, _RGB: 3, _CMYK: 4, _MULTI: 1, _DUOTONE: 1, _LAB: 3}
 _RAW, _RUNS, _ZIP, _PREDICTED = range(4)
 
 
-class PsdPicture(PsdImagePlugin.PsdImageFile):
-    """A PSD whose merged picture is read by this package."""
+class PsdImage(PsdImagePlugin.PsdImageFile):
+    """A PSD opened by Pillow whose merged image is decoded by this package."""
 
     def load(self) -> Any:
-        """Work the pixels out, the first time."""
+        """Decode the pixels at the first call."""
         if self.tile and self._im is None and self.frame == 1:
             self.tile = []
             assert self.fp is not None
             self.fp.seek(0)
-            take_pixels(self, _decode(self.fp.read()))
+            copy_pixels(self, _decode(self.fp.read()))
         return super().load()
 
 
 def open_psd(file: BinaryIO, name: str) -> Image.Image:
-    """Open a PSD or PSB; no pixel is decoded yet."""
+    """Open a PSD or PSB; no pixels are decoded."""
     try:
-        picture = PsdPicture(file, name)
+        picture = PsdImage(file, name)
         for number, _, content in picture.resources:
-            if number == EXIF_RESOURCE:  # Pillow does not look there; its orientation turns the picture
+            if number == EXIF_RESOURCE:  # not read by Pillow; needed for the orientation
                 picture.info.setdefault("exif", content)
         return picture
     except (KeyError, SyntaxError, OSError):
@@ -50,30 +50,30 @@ def open_psd(file: BinaryIO, name: str) -> Image.Image:
         _, height, width, _, mode = struct.unpack_from(">HIIHH", data, 12)
         if data[4:6] not in (b"\0\1", b"\0\2") or mode not in _COLOURS:
             raise
-        return LayeredPicture((width, height), data)
+        return LazyPsdImage((width, height), data)
 
 
-class LayeredPicture(LazyImage):
-    """A PSD or PSB that Pillow does not open: of another depth, or large.
+class LazyPsdImage(LazyImage):
+    """A PSD or PSB that Pillow cannot open because of its depth or size.
 
     Attributes
     ----------
     resources : list of (int, str, bytes)
-        Number, empty name and data of each, as Pillow's class for PSD has them.
+        Number, empty name and data of each resource, as in Pillow's PSD class.
     """
 
     def __init__(self, size: tuple[int, int], data: bytes) -> None:
-        found: dict[int, bytes] = {}
-        with contextlib.suppress(struct.error):  # cut off before: only the size is known
-            found = photoshop_resources(_section(data, 1)[0])
+        resources: dict[int, bytes] = {}
+        with contextlib.suppress(struct.error):  # truncated before the resources: only the size is known
+            resources = photoshop_resources(_section(data, 1)[0])
         names = {"icc_profile": PROFILE_RESOURCE, "exif": EXIF_RESOURCE, "xmp": XMP_RESOURCE}
-        info = {name: found[number] for name, number in names.items() if number in found}
+        info = {name: resources[number] for name, number in names.items() if number in resources}
         super().__init__("PSD", size, lambda: _decode(data), info)
-        self.resources = [(number, "", content) for number, content in found.items()]
+        self.resources = [(number, "", content) for number, content in resources.items()]
 
 
 def _section(data: bytes, number: int) -> tuple[bytes, int]:
-    """The palette (0), resources (1) or layers (2), and where the next section begins."""
+    """A section's content (0: palette, 1: resources, 2: layers) and the offset of the next section."""
     at = 26
     for index in range(number + 1):
         size = ">Q" if index == 2 and data[4:6] == b"\0\2" else ">I"
@@ -99,7 +99,7 @@ def _decode(data: bytes) -> Image.Image:
 def _planes(
     data: bytes, compression: int, channels: int, needed: int, size: tuple[int, int], *, large: bool
 ) -> NDArray[np.uint8]:
-    """Rows of bytes of the colours, (needed, height, row)."""
+    """Decompressed rows of the colour channels, (needed, height, row) bytes."""
     row, height = size
     if compression == _RUNS:
         width = 4 if large else 2
@@ -122,10 +122,10 @@ def _planes(
 
 
 def _levels(planes: NDArray[np.uint8], width: int, depth: int) -> NDArray[np.uint8]:
-    """Eight bits of each sample, (planes, height, width)."""
+    """Convert samples to 8 bits, (planes, height, width)."""
     if depth == 1:
         return np.asarray(255 * (1 - np.unpackbits(planes, axis=2)[..., :width]), np.uint8)
-    if depth == 32:  # light, from 0 to 1
+    if depth == 32:  # linear light from 0 to 1, encoded with the sRGB curve
         light = np.clip(np.nan_to_num(np.ascontiguousarray(planes).view(">f4")), 0, 1)
         encoded = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
         return np.asarray(np.rint(encoded * 255), np.uint8)
@@ -140,7 +140,7 @@ def _picture(levels: NDArray[np.uint8], mode: int, colours: bytes) -> Image.Imag
         return Image.fromarray(np.ascontiguousarray(np.moveaxis(levels, 0, -1)))
     if mode in (_CMYK, _LAB):
         kind = "CMYK" if mode == _CMYK else "LAB"
-        # Inks are stored as what they leave white.
+        # CMYK is stored inverted.
         values = np.moveaxis(255 - levels if mode == _CMYK else levels ^ _OF_LAB, 0, -1)
         return Image.frombytes(
             kind, (levels.shape[2], levels.shape[1]), np.ascontiguousarray(values).tobytes()

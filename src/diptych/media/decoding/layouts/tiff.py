@@ -1,8 +1,8 @@
-"""TIFF: every layout of samples that compression gives back exactly, and the rest refused by name.
+"""TIFF with any layout of samples under lossless compression; other layouts are refused by name.
 
-Pillow knows a table of layouts. Of some it mixes up planes or bytes (16-bit planes), of others it says that
-the file is damaged (floats, three samples of 32 bits, CMYK with alpha). Its libtiff unpacks them all: a
-directory that calls the pixels plain bytes makes it hand them over, and their meaning is worked out here.
+Pillow has a table of layouts. Some it decodes wrongly (16-bit planes), others it rejects as damaged (floats,
+three samples of 32 bits, CMYK with alpha). Its libtiff can decompress them all: given a directory that
+declares the pixels as plain bytes, it returns them, and they are interpreted here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 from PIL import Image, TiffImagePlugin
 
 from diptych.errors import ImageError
-from diptych.media.decoding.layouts.tiff_big import BIG_ENDIAN, classic
-from diptych.media.decoding.layouts.tiff_samples import Layout, picture_of
+from diptych.media.decoding.layouts.tiff_big import BIG_ENDIAN, to_classic_tiff
+from diptych.media.decoding.layouts.tiff_samples import Layout, image_of_samples
 from diptych.media.decoding.layouts.tiff_strips import read_samples
 from diptych.media.decoding.native import libtiff_messages
 
@@ -32,8 +32,8 @@ _NAMES = {
 _FAX = {2, 3, 4, 32771, 32809}
 
 
-class TiffPicture(TiffImagePlugin.TiffImageFile):
-    """A TIFF whose pixels are read by `picture_of` unless their layout is one that Pillow reads right."""
+class TiffImage(TiffImagePlugin.TiffImageFile):
+    """A TIFF whose pixels are decoded by this package unless Pillow decodes the layout correctly."""
 
     layout: Layout | None = None
 
@@ -42,7 +42,7 @@ class TiffPicture(TiffImagePlugin.TiffImageFile):
         try:
             super()._setup()
         except (SyntaxError, LookupError, ValueError):
-            # A size is all that a header is asked for; what the layout is comes up when pixels are.
+            # Only the size is needed now; an unsupported layout is reported when the pixels are loaded.
             self._mode = "RGB"
             tags = self.tag_v2
             size = (int(tags[256]), int(tags[257]))
@@ -52,12 +52,12 @@ class TiffPicture(TiffImagePlugin.TiffImageFile):
             self.use_load_libtiff = True
 
     def load(self) -> Any:
-        """Load the pixels, by Pillow or by this package; libtiff's messages go into the error.
+        """Load the pixels by Pillow or by this package; libtiff's messages become part of the error.
 
         Raises
         ------
         ImageError
-            Neither reads this layout.
+            The layout is not supported.
         OSError
             The pixels are damaged.
         """
@@ -82,25 +82,25 @@ class TiffPicture(TiffImagePlugin.TiffImageFile):
             )
         assert self.fp is not None
         self.fp.seek(0)
-        picture = picture_of(layout, read_samples(self.fp.read(), layout))
-        self.im, self._mode, self.palette = picture.im, picture.mode, picture.palette
-        self._size = picture.size
+        decoded = image_of_samples(layout, read_samples(self.fp.read(), layout))
+        self.im, self._mode, self.palette = decoded.im, decoded.mode, decoded.palette
+        self._size = decoded.size
         self.tile, self.readonly = [], 0
-        self.load_end()  # turns it upright
+        self.load_end()  # applies the orientation
 
 
 def open_tiff(file: BinaryIO, name: str) -> Image.Image:
-    """Open a TIFF of any layout; no pixel is decoded yet."""
+    """Open a TIFF of any layout; no pixels are decoded."""
     file.seek(0)
     if file.read(4) == BIG_ENDIAN:
         file.seek(0)
-        return TiffPicture(io.BytesIO(classic(file.read())), "")
+        return TiffImage(io.BytesIO(to_classic_tiff(file.read())), "")
     file.seek(0)
-    return TiffPicture(file, name)
+    return TiffImage(file, name)
 
 
 def _layout(image: TiffImagePlugin.TiffImageFile) -> Layout | None:
-    """What the directory says; None where it says nothing that makes sense, as Pillow will say then."""
+    """The layout that the directory declares; None if it is invalid, which Pillow will report."""
     tags = image.tag_v2
     try:
         samples = int(tags.get(_SAMPLES, 1))
@@ -108,7 +108,7 @@ def _layout(image: TiffImagePlugin.TiffImageFile) -> Layout | None:
         formats = {int(value) for value in _several(tags.get(_FORMAT, (1,)))[:samples]}
         size = int(tags[256]), int(tags[257])
         extra = tuple(int(value) for value in _several(tags.get(_EXTRA, ())))
-        # A photometric interpretation must be there; who leaves it out means grey or colours as they come.
+        # The photometric interpretation is mandatory; if it is missing, 0 is assumed.
         return Layout(
             size=size,
             bits=bits.pop() if len(bits) == 1 else 0,
@@ -132,7 +132,7 @@ def _several(value: Any) -> tuple[Any, ...]:
 
 
 def _pillow_reads(layout: Layout) -> bool:
-    """Whether Pillow reads this layout right: the plain ones, and what fax and JPEG machines write."""
+    """Whether Pillow decodes this layout correctly: plain layouts, fax and JPEG compression."""
     plain = not layout.planar and not layout.extra
     if layout.compression in _FAX:
         return plain and layout.samples == 1 and layout.bits in (1, 4)
@@ -141,7 +141,7 @@ def _pillow_reads(layout: Layout) -> bool:
         return layout.bits == 8 and not layout.planar and (layout.photometric, layout.samples) in known
     if layout.compression == 50001:
         return plain and layout.bits == 8 and (layout.photometric, layout.samples) == (2, 3)
-    if layout.photometric == 6:  # halved colours are put back by libtiff
+    if layout.photometric == 6:  # YCbCr: libtiff undoes the chroma subsampling
         return plain and layout.samples == 3 and layout.bits == 8 and layout.compression != 1
     return (
         plain

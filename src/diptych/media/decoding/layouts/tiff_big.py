@@ -1,4 +1,4 @@
-"""BigTIFF in big-endian order, which Pillow takes for damaged, as a classic TIFF of the same pixels."""
+"""Convert big-endian BigTIFF, which Pillow cannot read, to a classic TIFF with the same pixels."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ _WIDTHS = {
 _MOST_PAGES, _MOST_TAGS, _MOST_VALUES = 1000, 4096, 2**24
 
 
-def classic(data: bytes) -> bytes:
-    """The same pages in a TIFF of 4-byte addresses; everything else stays where it is.
+def to_classic_tiff(data: bytes) -> bytes:
+    """Rewrite the directories with 4-byte offsets; all other data stays at its position.
 
     Raises
     ------
     SyntaxError
-        No BigTIFF, or one too long for such addresses.
+        Not a BigTIFF, or too long for 4-byte offsets.
     struct.error
-        It is cut short.
+        The file is truncated.
     """
     if len(data) >= 2**32:
         raise SyntaxError("a big-endian BigTIFF of more than 4 GB: Pillow reads only little-endian ones")
     result = bytearray(data)
     (at,) = struct.unpack_from(">Q", data, 8)
-    link, seen = 4, set[int]()  # where the address of the next directory is to be written
-    while at and at not in seen and len(seen) < _MOST_PAGES:
-        seen.add(at)
+    link, visited = 4, set[int]()  # link: position at which the offset of the next directory is written
+    while at and at not in visited and len(visited) < _MOST_PAGES:
+        visited.add(at)
         entries, at = _directory(data, at, result)
         start = len(result) + len(result) % 2
         result = result.ljust(start, b"\0")
@@ -55,21 +55,25 @@ def classic(data: bytes) -> bytes:
 
 
 def _directory(data: bytes, at: int, result: bytearray) -> tuple[list[bytes], int]:
-    """Entries of one directory in their classic form, and where the next one is; values go behind the end."""
+    """Entries of a directory in classic form, and the next offset; long values are appended to `result`.
+
+    A BigTIFF entry has 20 bytes: tag (2), type (2), count (8), value or its offset (8). A classic one has 12.
+    """
     (count,) = struct.unpack_from(">Q", data, at)
     if count > _MOST_TAGS:
         raise SyntaxError(f"a directory of {count:,} tags")
     entries = []
-    for place in range(at + 8, at + 8 + 20 * count, 20):
-        tag, kind, number = struct.unpack_from(">HHQ", data, place)
+    for position in range(at + 8, at + 8 + 20 * count, 20):
+        tag, kind, number = struct.unpack_from(">HHQ", data, position)
         width = _WIDTHS.get(kind)
         if width is None or number > _MOST_VALUES:
             continue
-        start = place + 12 if width * number <= 8 else struct.unpack_from(">Q", data, place + 12)[0]
+        start = position + 12 if width * number <= 8 else struct.unpack_from(">Q", data, position + 12)[0]
         value = data[start : start + width * number]
         if kind in (_LONG8, _SLONG8, _IFD8):
             numbers = struct.unpack(f">{number}Q", value)
-            kind, value = _LONG, struct.pack(f">{number}I", *(min(one, 2**32 - 1) for one in numbers))
+            kind = _LONG
+            value = struct.pack(f">{number}I", *(min(offset, 2**32 - 1) for offset in numbers))
         if len(value) > 4:
             result += value + bytes(len(value) % 2)
             value = struct.pack(">I", len(result) - len(value) - len(value) % 2)

@@ -1,4 +1,4 @@
-"""Samples of a TIFF to a picture: depth, sign, colours, transparency."""
+"""Convert the samples of a TIFF to an image: depth, colours, transparency."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from diptych.media.decoding.colours import levels_of_floats
+from diptych.media.decoding.colours import floats_to_uint8
 from diptych.media.decoding.layouts.lazy import LayoutError
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, CIELAB, ICCLAB, ITULAB = range(10)
@@ -27,17 +27,17 @@ _ASSOCIATED, _SEPARATE, _COREL = 1, 2, 999
 
 @dataclass(frozen=True)
 class Layout:
-    """What a directory says of the pixels.
+    """Layout of the pixels, from the tags of a TIFF directory.
 
     Attributes
     ----------
     size : (int, int)
         Width and height, as stored.
     bits, format : int
-        Of every sample; 0 where they differ. Formats: 1 unsigned, 2 signed, 3 floating.
+        Of every sample; 0 if they differ. Formats: 1 unsigned, 2 signed, 3 floating point.
     order : {"<", ">"}
     tags : mapping
-        The whole directory.
+        All tags of the directory.
     """
 
     size: tuple[int, int]
@@ -55,7 +55,7 @@ class Layout:
 
     @property
     def described(self) -> str:
-        """The layout in a few words.
+        """Short description of the layout, for messages.
 
         Examples
         --------
@@ -69,30 +69,30 @@ class Layout:
 
     @property
     def colours(self) -> int:
-        """Samples that are colours and no extra ones."""
+        """Number of colour samples, without extra samples."""
         return _COLOURS.get(self.photometric, 1)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of one sample once it is unpacked.
+        """Data type of an unpacked sample.
 
         Raises
         ------
         ImageError
-            There is no such depth, or what it means is not agreed on.
+            The depth is not supported, or its brightness range is not defined.
         """
         if self.format == 3 and self.bits in (16, 32, 64):
             return np.dtype(f"f{self.bits // 8}")
         if self.format in (1, 4) and 1 <= self.bits <= 32:
             return np.dtype("u1" if self.bits <= 8 else "u2" if self.bits <= 16 else "u4")
         raise LayoutError(
-            f"a TIFF of {self.described}: how bright such samples are to be shown is not agreed on; "
-            "expected unsigned ones of 1 to 32 bits or floating ones"
+            f"a TIFF of {self.described}: the range of such samples is not defined; "
+            "expected unsigned samples of 1 to 32 bits or floating-point ones"
         )
 
 
-def picture_of(layout: Layout, samples: NDArray[Any]) -> Image.Image:
-    """The picture of the samples, in mode L, LA, RGB, RGBA or CMYK.
+def image_of_samples(layout: Layout, samples: NDArray[Any]) -> Image.Image:
+    """Convert samples to an image of mode L, LA, RGB, RGBA or CMYK.
 
     Parameters
     ----------
@@ -102,39 +102,39 @@ def picture_of(layout: Layout, samples: NDArray[Any]) -> Image.Image:
     Raises
     ------
     LayoutError
-        The layout is none that is known.
+        The layout is not supported.
     """
     if layout.samples < layout.colours:
         raise LayoutError(f"a TIFF of {layout.described}: too few samples")
     if layout.photometric == PALETTE:
-        picture = _of_palette(layout, samples[..., 0])
+        image = _of_palette(layout, samples[..., 0])
         colours = levels = _eight_bits(layout, samples)
     else:
         levels = _eight_bits(layout, samples)
         colours = levels[..., : layout.colours]
     kind = _alpha_kind(layout)
     if kind is None:
-        return picture if layout.photometric == PALETTE else _of_colours(layout, colours)
+        return image if layout.photometric == PALETTE else _of_colours(layout, colours)
     alpha = levels[..., layout.colours]
     if layout.photometric == CMYK:
-        # There is no mode with room for transparency: laid over white, ink is what is left of it.
-        shares = alpha[..., None].astype(np.uint16) + 1
+        # Pillow has no CMYK mode with alpha: composite over white, which scales the inks by alpha.
+        scale = alpha[..., None].astype(np.uint16) + 1
         return _of_colours(
-            layout, colours if kind == _ASSOCIATED else (colours * shares >> 8).astype(np.uint8)
+            layout, colours if kind == _ASSOCIATED else (colours * scale >> 8).astype(np.uint8)
         )
     if layout.photometric != PALETTE:
         if kind == _ASSOCIATED and layout.photometric in (BLACK_IS_ZERO, RGB):
             colours = _unmultiplied(colours, alpha)
-        picture = _of_colours(layout, colours)
-    picture.putalpha(Image.fromarray(np.ascontiguousarray(alpha)))
-    return picture
+        image = _of_colours(layout, colours)
+    image.putalpha(Image.fromarray(np.ascontiguousarray(alpha)))
+    return image
 
 
 def _alpha_kind(layout: Layout) -> int | None:
-    """What the first sample behind the colours is; one of no stated kind is a selection, not transparency."""
+    """Kind of alpha in the first extra sample; None if it is not alpha (unspecified data is a selection)."""
     if layout.samples <= layout.colours:
         return None
-    if not layout.extra:  # left out: four samples of RGB have transparency by custom
+    if not layout.extra:  # tag missing: by convention the fourth sample of RGB is alpha
         return _SEPARATE if layout.photometric == RGB and layout.samples == 4 else None
     kind = layout.extra[0]
     return {_ASSOCIATED: _ASSOCIATED, _SEPARATE: _SEPARATE, _COREL: _SEPARATE}.get(kind)
@@ -143,7 +143,7 @@ def _alpha_kind(layout: Layout) -> int | None:
 def _eight_bits(layout: Layout, samples: NDArray[Any]) -> NDArray[np.uint8]:
     levels: NDArray[Any]
     if layout.format == 3:
-        return levels_of_floats(samples, layout.colours)
+        return floats_to_uint8(samples, layout.colours)
     if layout.bits < 8:
         levels = samples.astype(np.uint16) * 255 // (2**layout.bits - 1)
     else:
@@ -161,7 +161,7 @@ def _of_palette(layout: Layout, indices: NDArray[Any]) -> Image.Image:
     if layout.bits > 16 or len(table) < 3 or len(table) % 3:
         raise LayoutError(f"a TIFF of {layout.described}: its palette has {len(table):,} values")
     table = table.reshape(3, -1).T  # (colours, 3), 16 bits
-    shift = 8 if table.max() > 255 else 0  # some programs write 8 bits
+    shift = 8 if table.max() > 255 else 0  # some programs write 8-bit palettes
     palette = (table >> shift).astype(np.uint8)
     return Image.fromarray(palette[np.minimum(indices, len(palette) - 1)])
 
@@ -179,27 +179,27 @@ def _of_colours(layout: Layout, colours: NDArray[np.uint8]) -> Image.Image:
     if kind == YCBCR and tuple(layout.tags.get(_SUBSAMPLING, (2, 2))) == (1, 1):
         return _of_ycbcr(layout, colours)
     if kind in (CIELAB, ICCLAB) and layout.format == 1:
-        # Pillow's LAB has a and b around 128, as ICC has them; CIE's are signed.
+        # Pillow's LAB has a and b around 128, like ICC L*a*b*; those of CIE L*a*b* are signed.
         if kind == CIELAB:
             colours = colours ^ np.array([0, 128, 128], np.uint8)
         return _of_lab(Image.frombytes("LAB", layout.size, colours.tobytes()))
     raise LayoutError(f"a TIFF of {layout.described}: neither Pillow nor this package reads this layout")
 
 
-def _of_lab(picture: Image.Image) -> Image.Image:
+def _of_lab(image: Image.Image) -> Image.Image:
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    # Pillow hands lcms a and b as signed bytes.
-    converted = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+    # Pillow passes a and b to lcms as signed bytes.
+    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
     assert converted is not None
     return converted
 
 
 def _of_ycbcr(layout: Layout, colours: NDArray[np.uint8]) -> Image.Image:
-    """By the weights and the range that the file gives."""
+    """Convert YCbCr to RGB by the weights and the reference range of the file."""
     red, green, blue = (float(value) for value in layout.tags.get(_WEIGHTS, (0.299, 0.587, 0.114)))
-    given = [float(value) for value in layout.tags.get(_REFERENCE, (0, 255, 128, 255, 128, 255))]
-    black = np.array(given[0::2])
-    white = np.array(given[1::2])
+    reference = [float(value) for value in layout.tags.get(_REFERENCE, (0, 255, 128, 255, 128, 255))]
+    black = np.array(reference[0::2])
+    white = np.array(reference[1::2])
     scale = np.array([255.0, 127.0, 127.0]) / np.where(white > black, white - black, 1)
     y, cb, cr = np.moveaxis((colours - black) * scale, -1, 0)
     r = y + cr * (2 - 2 * red)

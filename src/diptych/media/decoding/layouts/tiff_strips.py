@@ -1,7 +1,8 @@
-"""Strips and tiles of a TIFF to an array of samples; decompression is libtiff's.
+"""Read the strips and tiles of a TIFF into an array of samples, decompressed by libtiff.
 
-For libtiff each strip is a picture of grey bytes: as wide as a row has bytes, without prediction. It then
-gives back what was compressed, whatever the samples are; prediction and byte order are undone by NumPy.
+Each strip is passed to libtiff as an image of grey bytes, as wide as a row has bytes and without a predictor.
+So libtiff returns the uncompressed bytes whatever the samples are; predictor and byte order are undone with
+NumPy.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from diptych.media.decoding.layouts.tiff_samples import Layout
 _STRIP_OFFSETS, _STRIP_BYTES, _STRIP_ROWS = 273, 279, 278
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 _SHORT, _LONG = 3, 4
-_MOST_PIECES = 1_000_000
+_MOST_STRIPS = 1_000_000
 _MOST_EXTRA = 8  # samples beside the colours: transparency, selections, spot inks
-_USUAL = 16  # bytes of a pixel, such as four samples of 32 bits: for these the limit of pixels is enough
-_LARGEST = 2**31  # bytes of all samples where pixels have more
+_USUAL = 16  # bytes per pixel, such as four samples of 32 bits, for which the limit on pixels is sufficient
+_LARGEST = 2**31  # bytes of all samples if a pixel has more than `_USUAL` bytes
 _REVERSED = np.array([int(f"{value:08b}"[::-1], 2) for value in range(256)], np.uint8)
 
 
 def read_samples(data: bytes, layout: Layout) -> NDArray[Any]:
-    """All samples, (H, W, S) of `Layout.dtype`.
+    """Read all samples, (H, W, S) of `Layout.dtype`.
 
     Parameters
     ----------
@@ -40,32 +41,32 @@ def read_samples(data: bytes, layout: Layout) -> NDArray[Any]:
     Raises
     ------
     ImageError
-        Strips or tiles are missing, or lie outside of the file.
+        Strips or tiles are missing, or outside the file.
     LayoutError
-        There are more samples than pictures have.
+        There are more samples than an image plausibly has.
     OSError
-        They cannot be decompressed.
+        The data cannot be decompressed.
     """
     _check_samples(layout)
     width, height = layout.size
     planes, depth = (layout.samples, 1) if layout.planar else (1, layout.samples)
-    across, down, offsets, lengths = _pieces(layout)
+    across, down, offsets, lengths = _strips_or_tiles(layout)
     columns, rows = -(-width // across), -(-height // down)
     if len(offsets) < columns * rows * planes or len(lengths) < columns * rows * planes:
         raise ImageError(
             f"{len(offsets)} strips or tiles: expected {columns * rows * planes}, truncated or damaged"
         )
-    if len(offsets) > _MOST_PIECES:
-        raise ImageError(f"{len(offsets):,} strips or tiles, over the limit of {_MOST_PIECES:,}")
+    if len(offsets) > _MOST_STRIPS:
+        raise ImageError(f"{len(offsets):,} strips or tiles, over the limit of {_MOST_STRIPS:,}")
     result = np.empty((height, width, layout.samples), layout.dtype)
-    pieces = iter(zip(offsets, lengths, strict=False))
+    strips = iter(zip(offsets, lengths, strict=False))
     for plane in range(planes):
         for top in range(0, rows * down, down):
             for left in range(0, columns * across, across):
-                start, length = next(pieces)
-                # The last strip ends with the picture, tiles are whole.
-                tall = min(down, height - top) if columns == 1 and across == width else down
-                block = _block(data[start : start + length], layout, across, tall, depth)
+                start, length = next(strips)
+                # The last strip ends with the image; tiles at the edges are padded to full size.
+                strip_height = min(down, height - top) if columns == 1 and across == width else down
+                block = _block(data[start : start + length], layout, across, strip_height, depth)
                 bottom, right = min(top + down, height), min(left + across, width)
                 part = block[: bottom - top, : right - left]
                 result[top:bottom, left:right, plane : plane + depth] = part
@@ -73,7 +74,7 @@ def read_samples(data: bytes, layout: Layout) -> NDArray[Any]:
 
 
 def _check_samples(layout: Layout) -> None:
-    """Refuse more samples than pictures have, before there is memory for them."""
+    """Refuse implausibly many samples, before memory is allocated for them."""
     width, height = layout.size
     most = layout.colours + _MOST_EXTRA
     if layout.samples > most:
@@ -89,8 +90,8 @@ def _check_samples(layout: Layout) -> None:
         )
 
 
-def _pieces(layout: Layout) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
-    """Width and height of a strip or tile, where they begin, how long they are."""
+def _strips_or_tiles(layout: Layout) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
+    """Width and height of a strip or tile, offsets, and lengths in bytes."""
     tags, (width, height) = layout.tags, layout.size
     if _TILE_OFFSETS in tags:
         across, down = int(tags[_TILE_WIDTH]), int(tags[_TILE_HEIGHT])
@@ -102,7 +103,7 @@ def _pieces(layout: Layout) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]
     down = min(int(tags.get(_STRIP_ROWS, height)), height) or height
     offsets = tuple(tags[_STRIP_OFFSETS])
     lengths = tuple(tags.get(_STRIP_BYTES, ()))
-    if not lengths and layout.compression == 1:  # not needed where nothing is compressed
+    if not lengths and layout.compression == 1:  # optional in uncompressed files
         lengths = (down * _row_bytes(layout, width, 1 if layout.planar else layout.samples),) * len(offsets)
     return width, down, offsets, lengths
 
@@ -111,10 +112,10 @@ def _row_bytes(layout: Layout, width: int, depth: int) -> int:
     return -(-width * depth * layout.bits // 8)
 
 
-def _block(piece: bytes, layout: Layout, width: int, height: int, depth: int) -> NDArray[Any]:
-    """One strip or tile as samples, (height, width, depth)."""
+def _block(data: bytes, layout: Layout, width: int, height: int, depth: int) -> NDArray[Any]:
+    """Decode a strip or tile to samples, (height, width, depth)."""
     across = _row_bytes(layout, width, depth)
-    packed = _unpacked(piece, layout, across, height)  # (height, across) uint8
+    packed = _decompressed(data, layout, across, height)  # (height, across) uint8
     if layout.predictor == 3 and layout.format == 3:
         return _of_split_floats(packed, layout, width, depth)
     samples = _samples(packed, layout, width * depth).reshape(height, width, depth)
@@ -125,33 +126,33 @@ def _block(piece: bytes, layout: Layout, width: int, height: int, depth: int) ->
     return samples
 
 
-def _unpacked(piece: bytes, layout: Layout, across: int, height: int) -> NDArray[np.uint8]:
+def _decompressed(data: bytes, layout: Layout, across: int, height: int) -> NDArray[np.uint8]:
     needed = across * height
     if layout.compression == 1:
-        if len(piece) < needed:
+        if len(data) < needed:
             raise OSError("image file is truncated")
-        values = np.frombuffer(piece, np.uint8, needed)
+        values = np.frombuffer(data, np.uint8, needed)
         return (_REVERSED[values] if layout.fill_order == 2 else values).reshape(height, across)
-    picture = TiffImagePlugin.TiffImageFile(io.BytesIO(_as_bytes(piece, layout, across, height)))
-    return np.asarray(picture).reshape(height, across)
+    image = TiffImagePlugin.TiffImageFile(io.BytesIO(_single_strip_tiff(data, layout, across, height)))
+    return np.asarray(image).reshape(height, across)
 
 
-def _as_bytes(piece: bytes, layout: Layout, across: int, height: int) -> bytes:
-    """A TIFF of one strip whose pixels are the bytes that were compressed."""
+def _single_strip_tiff(data: bytes, layout: Layout, across: int, height: int) -> bytes:
+    """A TIFF with one strip of compressed data, declared as grey pixels of one byte."""
     entries = [
         (256, _LONG, across), (257, _LONG, height), (258, _SHORT, 8), (259, _SHORT, layout.compression),
         (262, _SHORT, 1), (266, _SHORT, layout.fill_order), (_STRIP_OFFSETS, _LONG, 8), (277, _SHORT, 1),
-        (_STRIP_ROWS, _LONG, height), (_STRIP_BYTES, _LONG, len(piece)),
+        (_STRIP_ROWS, _LONG, height), (_STRIP_BYTES, _LONG, len(data)),
     ]  # fmt: skip
-    start = 8 + len(piece) + len(piece) % 2
+    start = 8 + len(data) + len(data) % 2
     directory = struct.pack("<H", len(entries))
     for tag, kind, value in sorted(entries):
         directory += struct.pack("<HHII", tag, kind, 1, value)
-    return b"II*\0" + struct.pack("<I", start) + piece.ljust(start - 8, b"\0") + directory + bytes(4)
+    return b"II*\0" + struct.pack("<I", start) + data.ljust(start - 8, b"\0") + directory + bytes(4)
 
 
 def _samples(packed: NDArray[np.uint8], layout: Layout, count: int) -> NDArray[Any]:
-    """Rows of bytes to rows of samples, (height, count)."""
+    """Convert rows of bytes to rows of samples, (height, count)."""
     bits, dtype = layout.bits, layout.dtype
     if bits % 8 == 0 and bits != 24:
         stored = dtype.newbyteorder(layout.order)
@@ -169,7 +170,10 @@ def _samples(packed: NDArray[np.uint8], layout: Layout, count: int) -> NDArray[A
 
 
 def _of_split_floats(packed: NDArray[np.uint8], layout: Layout, width: int, depth: int) -> NDArray[Any]:
-    """Adobe's prediction for floats: differences of bytes, the highest byte of all samples first."""
+    """Undo the floating-point predictor (Adobe): byte differences, with the bytes of a row split into planes.
+
+    A row of W 32-bit floats is stored as the W highest bytes, then the W second bytes, and so on.
+    """
     size = layout.bits // 8
     rows = packed.reshape(len(packed), -1, depth)
     whole = np.cumsum(rows, axis=1, dtype=np.uint8).reshape(len(packed), size, width * depth)
