@@ -75,8 +75,8 @@ def test_a_folder_is_listed_once_when_nothing_changes(
 ) -> None:
     """Else the work for n pictures would grow with n squared."""
     listed: list[str] = []
-    real = keys._listed
-    monkeypatch.setattr(keys, "_listed", lambda *asked: listed.append(asked[0]) or real(*asked))
+    real = keys._list_folder
+    monkeypatch.setattr(keys, "_list_folder", lambda *asked: listed.append(asked[0]) or real(*asked))
     for number in range(40):
         (tmp_path / f"{number}.jpg").touch()
         (tmp_path / f"{number}.txt").touch()

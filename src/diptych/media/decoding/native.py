@@ -1,10 +1,10 @@
-"""What the libraries below Pillow print: kept off the screen, and said with the file's name instead.
+"""Capture messages that libtiff and LibRaw print, so that they can be reported with the name of the file.
 
-libtiff and LibRaw write to the process's standard error whatever Python does with `sys.stderr`. libtiff
-takes a handler; it is called in the thread that decodes, so every message belongs to the file of that thread.
-LibRaw takes one only in C++: for the time of its work descriptor 2 points to a file. What Python code writes
-to `sys.stderr` meanwhile would land there, too. It is written out afterwards, and the command line writes to
-a descriptor of its own (`cli.main`).
+Both libraries write to the standard error of the process (descriptor 2), regardless of `sys.stderr`. libtiff
+accepts a handler, which is called in the decoding thread, so every message belongs to the file of that
+thread. LibRaw accepts a handler only in C++: while it works, descriptor 2 is redirected to a temporary file.
+Other output to standard error during that time is written out afterwards; the command line uses a descriptor
+of its own (`cli.main`).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Any, BinaryIO
 
 import PIL
 
-_MOST = 20  # messages kept of one file
-_LENGTH = 512  # bytes of one
+_MOST = 20  # messages kept per file
+_LENGTH = 512  # bytes per message
 _LIBRAW = re.compile(rb"^(?:[^\n]*: )?(data corrupted at \d+|Unexpected end of file)\n?", re.MULTILINE)
 _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
 
 
 class _Messages(threading.local):
-    """Those of the file that this thread decodes; None while it decodes none."""
+    """Messages about the file that this thread is decoding; None while it decodes none."""
 
     current: list[str] | None = None
 
@@ -37,15 +37,14 @@ class _Messages(threading.local):
 _messages = _Messages()
 _descriptor = threading.Lock()
 _installing = threading.Lock()
-_kept: list[Any] = []  # what libtiff points to; never freed
+_kept: list[Any] = []  # handlers and libraries that libtiff refers to; never freed
 
 
 @contextlib.contextmanager
 def libtiff_messages() -> Iterator[list[str]]:
-    """What libtiff says inside, in this thread; nothing of it is printed.
+    """Capture libtiff's messages in this thread.
 
-    Where Pillow has libtiff built in and not as a library of its own, it cannot be reached and goes on
-    printing.
+    If libtiff is linked statically into Pillow it cannot be reached, and its messages are still printed.
     """
     _install()
     before, _messages.current = _messages.current, []
@@ -56,54 +55,55 @@ def libtiff_messages() -> Iterator[list[str]]:
 
 
 class LibrawMessages:
-    """What LibRaw has said so far; complete once its context is left.
+    """Messages of LibRaw so far; complete when the context `libraw_messages` is left.
 
     Attributes
     ----------
     messages : list of str
     """
 
-    def __init__(self, file: BinaryIO | None = None, kept: int = 2) -> None:
+    def __init__(self, file: BinaryIO | None = None, stderr: int = 2) -> None:
         self.messages: list[str] = []
-        self._file, self._kept = file, kept
+        self._file, self._stderr = file, stderr
 
     def collect(self) -> list[str]:
-        """The messages up to now; what others wrote meanwhile is printed."""
+        """Return the messages so far; print what others wrote to standard error."""
         if self._file is not None:
             self._file.seek(0)
-            said = self._file.read()
-            # The descriptor has one position with the file: what comes next begins at 0 again.
+            output = self._file.read()
+            # The redirected descriptor shares its position with the file, so the next output begins at 0
+            # again.
             self._file.seek(0)
             self._file.truncate()
-            found = [match[1].decode() for match in _LIBRAW.finditer(said)]
-            self.messages += found[: _MOST - len(self.messages)]
-            if others := _LIBRAW.sub(b"", said):
+            messages = [match[1].decode() for match in _LIBRAW.finditer(output)]
+            self.messages += messages[: _MOST - len(self.messages)]
+            if others := _LIBRAW.sub(b"", output):
                 with contextlib.suppress(OSError):
-                    os.write(self._kept, others)
+                    os.write(self._stderr, others)
         return self.messages
 
 
 @contextlib.contextmanager
 def libraw_messages() -> Iterator[LibrawMessages]:
-    """What LibRaw says inside; one thread at a time. What others write meanwhile is printed all the same."""
+    """Capture LibRaw's messages, one thread at a time; other output to standard error is still printed."""
     with _descriptor, tempfile.TemporaryFile(buffering=0) as file:
         try:
-            kept = os.dup(2)
+            stderr = os.dup(2)
         except OSError:  # standard error is closed: nothing can be printed
             yield LibrawMessages()
             return
-        said = LibrawMessages(file, kept)
+        messages = LibrawMessages(file, stderr)
         os.dup2(file.fileno(), 2)
         try:
-            yield said
+            yield messages
         finally:
-            os.dup2(kept, 2)
-            said.collect()
-            os.close(kept)
+            os.dup2(stderr, 2)
+            messages.collect()
+            os.close(stderr)
 
 
 def _install() -> None:
-    """Put handlers into Pillow's libtiff, once for all threads: handlers of a second call would be freed."""
+    """Install handlers in Pillow's libtiff, once for all threads; they must never be freed."""
     if _kept:
         return
     with _installing:
@@ -112,7 +112,7 @@ def _install() -> None:
 
 
 def _install_handlers() -> tuple[Any, ...]:
-    """The handlers and their libraries; they must live as long as the process."""
+    """Install the handlers and return them with their libraries, which must be kept alive."""
     path = _library()
     if path is None:
         return ()
@@ -134,7 +134,7 @@ def _install_handlers() -> tuple[Any, ...]:
 def _handler(libc: Any, before: Any) -> Any:
     def handle(module: bytes | None, form: bytes | None, values: int | None) -> None:
         messages = _messages.current
-        if messages is None:  # somebody else's file
+        if messages is None:  # not a file that this package is decoding
             if before is not None:
                 before(module, form, values)
             return
@@ -147,14 +147,14 @@ def _handler(libc: Any, before: Any) -> Any:
 
 
 def _library() -> str | None:
-    """The libtiff that Pillow has loaded: among the process's libraries, else in Pillow's own folder."""
-    importlib.import_module("PIL._imaging")  # loads it
-    found: list[str] = []
+    """Path of the libtiff loaded by Pillow: from the libraries of the process, or from Pillow's folder."""
+    importlib.import_module("PIL._imaging")  # loads libtiff
+    paths: list[str] = []
     with contextlib.suppress(OSError):
         lines = Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines()
-        found = sorted({line.split(None, 5)[5] for line in lines if "/libtiff" in line})
-    if not found:
+        paths = sorted({line.split(None, 5)[5] for line in lines if "/libtiff" in line})
+    if not paths:
         folder = Path(PIL.__file__).parent / ".dylibs"
-        found = sorted(str(path) for path in folder.glob("libtiff*"))
-    own = [path for path in found if "pillow" in path.lower() or "/PIL/" in path]
-    return next(iter(own or found), None)
+        paths = sorted(str(path) for path in folder.glob("libtiff*"))
+    own = [path for path in paths if "pillow" in path.lower() or "/PIL/" in path]
+    return next(iter(own or paths), None)

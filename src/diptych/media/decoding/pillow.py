@@ -1,4 +1,4 @@
-"""What Pillow settles for a whole process, kept out of the way of limits and messages per call."""
+"""Override process-wide settings of Pillow (pixel limit, warnings) by settings per call."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-_MODULES = r"PIL\."  # whose warnings are kept quiet
-_OWN_CHECKS = {"ICNS"}  # holds pictures of other sizes than its header says: Pillow's limit stays
+_MODULES = r"PIL\."  # modules whose warnings are suppressed
+_OWN_CHECKS = {"ICNS"}  # formats whose images may be larger than the header says: Pillow's limit is kept
 
 
 class _Active(threading.local):
-    """Whether this thread reads a picture under `Limits`."""
+    """Whether this thread is reading an image under `Limits`."""
 
     here = False
 
@@ -27,16 +27,16 @@ _installed = threading.Event()
 
 @contextlib.contextmanager
 def pillow_limits_off(format: str | None = None) -> Iterator[None]:
-    """Inside, in this thread, Pillow's own limit of pixels neither warns nor raises: `Limits` has decided.
+    """Disable Pillow's pixel limit in this thread, since `Limits` has been checked already.
 
     Parameters
     ----------
     format : str, optional
-        Of the picture, as Pillow names it; one whose header cannot be trusted keeps Pillow's limit.
+        Pillow's name of the format; formats with untrustworthy headers keep Pillow's limit.
 
     Notes
     -----
-    `Image.MAX_IMAGE_PIXELS` is the whole process's, and not ours to change.
+    `Image.MAX_IMAGE_PIXELS` is not changed, because it is global to the process.
     """
     _install()
     before, _active.here = _active.here, format not in _OWN_CHECKS
@@ -47,7 +47,7 @@ def pillow_limits_off(format: str | None = None) -> Iterator[None]:
 
 
 def _install() -> None:
-    """Replace Pillow's check, once for all threads."""
+    """Replace Pillow's check once, for all threads."""
     if _installed.is_set():
         return
     with _installing:
@@ -58,7 +58,7 @@ def _install() -> None:
 
 def _install_check() -> None:
     original = getattr(Image, "_decompression_bomb_check", None)
-    if original is None:  # another version of Pillow, which may have another way
+    if original is None:  # another version of Pillow
         return
 
     def check(size: tuple[int, int], **options: bool) -> None:
@@ -69,16 +69,15 @@ def _install_check() -> None:
 
 
 def quiet_pillow() -> None:
-    """Keep Pillow's remarks on odd files ("Corrupt EXIF data") off the screen.
+    """Suppress Pillow's warnings about unusual files ("Corrupt EXIF data").
 
-    A program's own handlers of logging still get what Pillow logs.
-
-    One narrow filter, put in place once and again where it was removed. `catch_warnings` would not do: it
-    swaps the process's filters, which decoding threads would leave in any order.
+    Logging handlers of the program still receive Pillow's log records. A single warning filter is installed,
+    again if it was removed. `catch_warnings` is not suitable: it replaces the filters of the whole process,
+    and decoding threads would restore them in any order.
     """
     if not any(rule[:3] == ("ignore", None, UserWarning) and _is_ours(rule[3]) for rule in warnings.filters):
         warnings.filterwarnings("ignore", category=UserWarning, module=_MODULES)
-    # Without any handler, logging prints errors ("More samples per pixel than can be decoded") itself.
+    # Without any handler, logging prints errors ("More samples per pixel than can be decoded").
     logger = logging.getLogger("PIL")
     if not any(isinstance(handler, logging.NullHandler) for handler in logger.handlers):
         logger.addHandler(logging.NullHandler())

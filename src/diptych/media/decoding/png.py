@@ -1,7 +1,7 @@
-"""PNG files as decoders like them: metadata that is damaged or too large taken out before Pillow sees it.
+"""PNG with damaged or oversized metadata, which is removed before Pillow reads the file.
 
-Pillow refuses a whole picture for a text of more than 1 MB or a wrong checksum in a comment. What the pixels
-need is left as it is: damaged pixels are still refused.
+Pillow refuses an image because of a text of more than 1 MB or a wrong checksum of a comment. Chunks that the
+pixels need are not changed: damaged pixels are still refused.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from PIL import Image, PngImagePlugin
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = b"IDAT"
-_MOST_CHUNKS = 100_000  # walked through in one file
-_LARGEST_CHUNK = 2**26  # bytes of metadata read from one
-_LARGEST_PROFILE = 2**24  # bytes, unpacked
-_LARGEST_TEXT = 2**20  # bytes, unpacked: Pillow's own limit for one
-DENSEST = 1032  # bytes that one of deflate's can stand for
-_ALL_TEXTS = 2**26  # and for those of one file; the most that is unpacked of them, kept or not
+_MOST_CHUNKS = 100_000  # read from one file
+_LARGEST_CHUNK = 2**26  # bytes of a metadata chunk
+_LARGEST_PROFILE = 2**24  # bytes of a decompressed ICC profile
+_LARGEST_TEXT = 2**20  # bytes of a decompressed text: Pillow's own limit
+DENSEST = 1032  # maximum compression ratio of deflate
+_ALL_TEXTS = 2**26  # bytes decompressed for all texts of a file: Pillow's own limit
 
 
 @dataclass(frozen=True)
 class _Chunk:
     kind: bytes
-    start: int  # of its length, in the file
+    start: int  # offset of the length field in the file
     length: int
 
     @property
@@ -43,25 +43,26 @@ class _Chunk:
 
 
 def open_png(file: BinaryIO, name: str) -> Image.Image:
-    """Open a PNG whatever its metadata is like; no pixel is decoded yet.
+    """Open a PNG, ignoring damaged metadata; no pixels are decoded.
 
     Raises
     ------
     SyntaxError, ValueError, OSError
-        From Pillow, where what the pixels need is damaged.
+        Raised by Pillow if chunks that the pixels need are damaged.
     """
-    bad, found = _walk(file)
+    bad, extra_info = _inspect_metadata(file)
     image = PngImagePlugin.PngImageFile(_without(file, bad), name)
-    image.info.update(found)
-    _scale_key(image, file)
+    image.info.update(extra_info)
+    _scale_color_key(image, file)
     return image
 
 
 def apply_wide_key(image: Image.Image) -> None:
-    """Load a 16-bit RGB picture with a transparent colour as RGBA; leave any other alone.
+    """Load a 16-bit RGB image with a transparent colour (colour key) as RGBA; other images are not changed.
 
-    Pillow keeps the high bytes alone, by which neighbours of the transparent colour would vanish with it. Its
-    decoder of little-endian values gives the low ones.
+    Pillow keeps only the high bytes, so neighbours of the colour key would become transparent too. Its
+    decoder for little-endian samples gives the low bytes: e.g. the key 0x1234 matches high byte 0x12 and low
+    byte 0x34.
     """
     key = image.info.get("transparency")
     if (
@@ -75,21 +76,21 @@ def apply_wide_key(image: Image.Image) -> None:
         return
     at = image.fp.tell()
     image.fp.seek(0)
-    other = PngImagePlugin.PngImageFile(io.BytesIO(image.fp.read()))
+    low_bytes_image = PngImagePlugin.PngImageFile(io.BytesIO(image.fp.read()))
     image.fp.seek(at)
-    other.tile = [type(image.tile[0])(decoder, box, offset, "RGB;16L")]
-    high, low = np.asarray(image).astype(np.uint16), np.asarray(other)  # (H, W, 3)
-    same = ((high << 8 | low) == np.asarray(key)).all(axis=-1)
+    low_bytes_image.tile = [type(image.tile[0])(decoder, box, offset, "RGB;16L")]
+    high, low = np.asarray(image).astype(np.uint16), np.asarray(low_bytes_image)  # (H, W, 3)
+    is_key = ((high << 8 | low) == np.asarray(key)).all(axis=-1)
     del image.info["transparency"]
-    image.putalpha(Image.fromarray(np.where(same, 0, 255).astype(np.uint8)))
+    image.putalpha(Image.fromarray(np.where(is_key, 0, 255).astype(np.uint8)))
 
 
-def _walk(file: BinaryIO) -> tuple[list[_Chunk], dict[str, Any]]:
-    """Chunks to be left out, and what Pillow would not read: long profiles, colour numbers."""
+def _inspect_metadata(file: BinaryIO) -> tuple[list[_Chunk], dict[str, Any]]:
+    """Find chunks to remove, and read what Pillow does not: long profiles, colour numbers."""
     bad: list[_Chunk] = []
-    found: dict[str, Any] = {}
+    info: dict[str, Any] = {}
     texts, profiles, size = 0, 0, _size_of(file)
-    unpacked = 0  # bytes of texts, of those that are left out, too
+    unpacked = 0  # decompressed bytes of texts, including removed ones
     for chunk in _chunks(file):
         if not chunk.is_metadata:
             continue
@@ -100,15 +101,16 @@ def _walk(file: BinaryIO) -> tuple[list[_Chunk], dict[str, Any]]:
         if data is None:
             bad.append(chunk)
         elif chunk.kind == b"iCCP":
-            # Only the first is unpacked: a file has one, and a few kilobytes can hold many of 16 MB.
+            # Only the first is decompressed: a valid file has one, but a few kilobytes can hold many of 16
+            # MB.
             profiles += 1
             profile = _profile(data) if profiles == 1 else None
             if profile is None or len(profile) > _LARGEST_TEXT:
                 bad.append(chunk)
             if profile:
-                found["icc_profile"] = profile
+                info["icc_profile"] = profile
         elif chunk.kind == b"cICP" and len(data) == 4:
-            found["cicp"] = (data[0], data[1])
+            info["cicp"] = (data[0], data[1])
         elif chunk.kind in (b"tEXt", b"zTXt", b"iTXt"):
             length, work = _text_length(chunk.kind, data, _ALL_TEXTS - unpacked)
             unpacked += work
@@ -118,10 +120,10 @@ def _walk(file: BinaryIO) -> tuple[list[_Chunk], dict[str, Any]]:
                 texts -= length
         elif chunk.kind in _READ and not _READ[chunk.kind](data):
             bad.append(chunk)
-    return bad, found
+    return bad, info
 
 
-# What Pillow reads without asking how long it is.
+# Valid lengths of chunks that Pillow reads without checking their length.
 _READ: dict[bytes, Callable[[bytes], bool]] = {
     b"gAMA": lambda data: len(data) == 4,
     b"cHRM": lambda data: len(data) == 32,
@@ -142,7 +144,7 @@ def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
             return
         chunk = _Chunk(head[4:], at, int.from_bytes(head[:4], "big"))
         if not chunk.kind.isalpha():
-            return  # Pillow says what is wrong
+            return  # Pillow will raise an error
         yield chunk
         if chunk.kind == b"IEND":
             return
@@ -150,7 +152,7 @@ def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
 
 
 def _content(file: BinaryIO, chunk: _Chunk) -> bytes | None:
-    """A chunk's bytes; None where the checksum is another."""
+    """The bytes of a chunk; None if the checksum is wrong."""
     file.seek(chunk.start + 8)
     data = file.read(chunk.length)
     checksum = file.read(4)
@@ -170,9 +172,10 @@ def _profile(data: bytes) -> bytes | None:
 
 
 def _text_length(kind: bytes, data: bytes, left: int) -> tuple[int, int]:
-    """Bytes of a text, over the limit where it is longer, and the most that were unpacked to know.
+    """(length of a text, bytes decompressed to determine it).
 
-    Once nothing is left of what may be unpacked, a packed text is over the limit.
+    The length is over the limit if the text is longer than the limit, or if it is compressed and nothing of
+    the decompression budget is left.
     """
     rest = data.partition(b"\0")[2]
     if kind == b"tEXt":
@@ -189,7 +192,7 @@ def _text_length(kind: bytes, data: bytes, left: int) -> tuple[int, int]:
         unpacker = zlib.decompressobj()
         length = len(unpacker.decompress(packed, _LARGEST_TEXT))
     except zlib.error:
-        return 0, min(_LARGEST_TEXT, DENSEST * len(packed))  # Pillow passes over it
+        return 0, min(_LARGEST_TEXT, DENSEST * len(packed))  # Pillow ignores it
     return (length + 1 if unpacker.unconsumed_tail else length), length
 
 
@@ -205,8 +208,11 @@ def _without(file: BinaryIO, bad: list[_Chunk]) -> BinaryIO:
     return io.BytesIO(b"".join([*kept, data[at:]]))
 
 
-def _scale_key(image: Image.Image, file: BinaryIO) -> None:
-    """Pillow spreads 2 and 4 bits over the range of 8 and leaves the transparent value as it was."""
+def _scale_color_key(image: Image.Image, file: BinaryIO) -> None:
+    """Scale the transparent value of 2- and 4-bit grey to 8 bits: Pillow scales the pixels but not the key.
+
+    E.g. with 4 bits the key 5 becomes 5 * 255 // 15 = 85.
+    """
     key = image.info.get("transparency")
     if not isinstance(key, int) or image.mode != "L":
         return
@@ -220,26 +226,26 @@ def _size_of(file: BinaryIO) -> int:
     return file.seek(0, os.SEEK_END)
 
 
-# ------------------------------------------------------------------------------------------- cut files
+# ------------------------------------------------------------------------------------- truncated files
 
 
 def completed(data: bytes, allowed: float) -> bytes | None:
-    """A file whose last bytes are missing, with black rows where there are none; None where much is missing.
+    """Complete a truncated file with black rows; None if more than the allowed fraction is missing.
 
     Parameters
     ----------
     data : bytes
-        Header and sizes have been checked by then.
+        A file whose header and size have been checked.
     allowed : float
-        The share of the pixels' bytes that may be missing.
+        Fraction of the bytes of the pixels that may be missing.
     """
     file = io.BytesIO(data)
     chunks = list(_chunks(file))
-    pixels = b"".join(data[c.start + 8 : c.end - 4] for c in chunks if c.kind == _PIXELS)
-    first = next((c for c in chunks if c.kind == _PIXELS), None)
+    pixels = b"".join(data[chunk.start + 8 : chunk.end - 4] for chunk in chunks if chunk.kind == _PIXELS)
+    first = next((chunk for chunk in chunks if chunk.kind == _PIXELS), None)
     if first is None or len(data) < 33:
         return None
-    needed = _needed(*struct.unpack(">IIBBxxB", data[16:29]))
+    needed = _uncompressed_size(*struct.unpack(">IIBBxxB", data[16:29]))
     try:
         unpacked = zlib.decompressobj().decompress(pixels, needed)
     except zlib.error:
@@ -250,8 +256,8 @@ def completed(data: bytes, allowed: float) -> bytes | None:
     return data[: first.start] + _chunk(_PIXELS, packed) + _chunk(b"IEND", b"")
 
 
-def _needed(width: int, height: int, bits: int, kind: int, interlaced: int) -> int:
-    """Bytes of all rows, each with the byte that names its filter."""
+def _uncompressed_size(width: int, height: int, bits: int, kind: int, interlaced: int) -> int:
+    """Bytes of all rows, each with a byte for its filter; interlaced images have seven passes (Adam7)."""
     depth = bits * {2: 3, 4: 2, 6: 4}.get(kind, 1)
     passes = [(0, 0, 1, 1)]
     if interlaced:

@@ -1,7 +1,7 @@
-"""Colours of a picture converted to sRGB: ICC profiles, and the numbers that PNG, HEIF and AVIF have instead.
+"""Convert colours to sRGB by ICC profiles, or by the colour numbers of PNG, HEIF and AVIF.
 
-A transform is built once for each profile and then shared by all threads. A profile that is broken, belongs
-to another kind of pixels, or is sRGB in all but name gives none, and the picture costs nothing.
+A transform is built once per profile and shared by all threads. No transform is built for a profile that is
+damaged, does not match the mode of the image, or is practically sRGB.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-_LARGEST = 2**24  # bytes of a profile; those of printing presses have about 2 MB
-_SAME = 2  # grey levels by which profiles of sRGB differ from one another
-_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}  # mode of a picture -> colour space of its profile
+_LARGEST = 2**24  # bytes of a profile; profiles of printing presses have about 2 MB
+_SAME = 2  # levels by which different sRGB profiles may differ
+_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}  # mode of an image -> colour space of its profile
 _SRGB_PRIMARIES = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # x, y of red, green, blue
 _D65 = (0.3127, 0.3290)
 _DCI_WHITE = (0.314, 0.351)
-_SRGB_GAMMA = 1 / 2.2  # what files that mean sRGB declare
-# Colour primaries of ITU-T H.273: their chromaticities and white. 1 is sRGB's.
+_SRGB_GAMMA = 1 / 2.2  # gamma that sRGB files declare
+# Colour primaries of ITU-T H.273: chromaticities and white point. 1 is that of sRGB.
 _PRIMARIES = {
     1: (_SRGB_PRIMARIES, _D65),
     9: ((0.708, 0.292, 0.170, 0.797, 0.131, 0.046), _D65),
     11: ((0.680, 0.320, 0.265, 0.690, 0.150, 0.060), _DCI_WHITE),
     12: ((0.680, 0.320, 0.265, 0.690, 0.150, 0.060), _D65),
 }
-_VIDEO_CURVES = {1, 6, 13, 14, 15}  # transfer functions that are shown as sRGB's is
+_VIDEO_CURVES = {1, 6, 13, 14, 15}  # transfer functions that are displayed like that of sRGB
 _GAMMAS = {4: 1 / 2.2, 5: 1 / 2.8, 8: 1.0}
 _CURVE = np.linspace(0, 1, 1024)
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 _D50 = np.array([0.9642, 1.0, 0.8249])
 
 
-class _MadeProfile(bytes):
-    """A profile of RGB made from a file's numbers or gamma, which hold for its greys, too."""
+class _GeneratedProfile(bytes):
+    """An RGB profile generated from colour numbers or gamma, which also apply to grey images."""
 
 
 def profile_of(image: Image.Image) -> bytes | None:
-    """The ICC profile that says what a picture's colours mean; None where they are sRGB or nothing says.
+    """The ICC profile of an image's colours; None if they are sRGB or nothing is declared.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        Opened, loaded or not. An embedded profile comes first, then the colour numbers of HEIF, AVIF and PNG
-        (ITU-T H.273), then PNG's statement that it is sRGB, then its gamma and chromaticities.
+        Opened, not necessarily loaded. Priority: embedded profile, colour numbers of HEIF, AVIF and PNG
+        (ITU-T H.273), the sRGB chunk of PNG, its gamma and chromaticities.
 
     Examples
     --------
@@ -60,11 +60,11 @@ def profile_of(image: Image.Image) -> bytes | None:
     if isinstance(numbers, Mapping):
         numbers = (numbers.get("color_primaries"), numbers.get("transfer_characteristics"))
     embedded = info.get("icc_profile")
-    # In a PNG the numbers outrank a profile; HEIF files have the one or the other.
+    # In a PNG the numbers take precedence over a profile; HEIF files have only one of the two.
     if "cicp" in info or not embedded:
-        made = _profile_of_numbers(numbers)
-        if made is not None:
-            return made
+        generated = _profile_of_numbers(numbers)
+        if generated is not None:
+            return generated
     if isinstance(embedded, bytes) and 128 < len(embedded) <= _LARGEST:
         return embedded
     if "srgb" in info or "gamma" not in info:
@@ -73,7 +73,7 @@ def profile_of(image: Image.Image) -> bytes | None:
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
-    """Colours converted from a profile's space to sRGB, by the perceptual intent as viewers do it.
+    """Convert colours from the space of a profile to sRGB, with perceptual intent, as viewers do.
 
     Parameters
     ----------
@@ -84,9 +84,9 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
     Returns
     -------
     PIL.Image.Image or None
-        In mode RGB; None where the profile changes nothing: it is sRGB, broken, or of another kind of pixels.
+        In mode RGB; None if no conversion applies: the profile is sRGB, damaged, or for another mode.
     """
-    if image.mode == "L" and isinstance(profile, _MadeProfile):
+    if image.mode == "L" and isinstance(profile, _GeneratedProfile):
         image = image.convert("RGB")
     transform = _transform(profile, image.mode) if image.mode in _SPACES else None
     return None if transform is None else transform(image)
@@ -95,7 +95,7 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> Callable[[Image.Image], Image.Image] | None:
     try:
-        from PIL import ImageCms  # a part of Pillow that some builds leave out
+        from PIL import ImageCms  # missing in some builds of Pillow
     except ImportError:
         return None
     try:
@@ -106,16 +106,16 @@ def _transform(profile: bytes, mode: str) -> Callable[[Image.Image], Image.Image
 
         def apply(image: Image.Image) -> Image.Image:
             converted = ImageCms.applyTransform(image, built)
-            assert converted is not None  # only in place there is nothing to return
+            assert converted is not None  # None only for conversion in place
             return converted
 
-        return None if mode != "CMYK" and _changes_nothing(apply, mode) else apply
+        return None if mode != "CMYK" and _is_identity(apply, mode) else apply
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
 
 
-def _changes_nothing(apply: Callable[[Image.Image], Image.Image], mode: str) -> bool:
-    """Whether 4,096 colours (256 greys) spread over the whole space come out as they went in."""
+def _is_identity(apply: Callable[[Image.Image], Image.Image], mode: str) -> bool:
+    """Whether 4,096 colours of a grid (or all 256 greys) are unchanged, within `_SAME` levels."""
     if mode == "L":
         sample = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     else:
@@ -127,7 +127,7 @@ def _changes_nothing(apply: Callable[[Image.Image], Image.Image], mode: str) -> 
 
 
 def _profile_of_numbers(numbers: object) -> bytes | None:
-    """Primaries and transfer function by their numbers in ITU-T H.273; PQ and HLG have no one rendering."""
+    """Generate a profile from H.273 numbers of primaries and transfer function; None for HDR (PQ, HLG)."""
     if not isinstance(numbers, tuple) or numbers[0] not in _PRIMARIES:
         return None
     primaries, transfer = numbers[:2]
@@ -138,7 +138,7 @@ def _profile_of_numbers(numbers: object) -> bytes | None:
 
 
 def _profile_of_gamma(gamma: Any, chromaticity: Any) -> bytes | None:
-    """PNG's gAMA and cHRM; values that no camera or screen has say nothing."""
+    """Generate a profile from PNG's gAMA and cHRM; None for implausible values."""
     if not isinstance(gamma, int | float) or not 0.2 <= gamma <= 2:
         return None
     white: tuple[float, ...] = _D65
@@ -150,7 +150,7 @@ def _profile_of_gamma(gamma: Any, chromaticity: Any) -> bytes | None:
 
 
 def _is_sensible(chromaticity: Sequence[float]) -> bool:
-    """Whether white lies inside the triangle of three primaries that can be told apart."""
+    """Whether white is inside the triangle of three distinct primaries."""
     white, red, green, blue = np.asarray(chromaticity, float).reshape(4, 2)
     if min(white[1], red[1], green[1], blue[1]) <= 0:
         return False
@@ -165,7 +165,7 @@ def _is_sensible(chromaticity: Sequence[float]) -> bool:
 def _matrix_profile(
     primaries: tuple[float, ...], white: tuple[float, ...], gamma: float | None
 ) -> bytes | None:
-    """An ICC profile (version 2) of three primaries and one curve.
+    """Generate a matrix ICC profile (version 2) from primaries, white point and one curve.
 
     Parameters
     ----------
@@ -173,12 +173,12 @@ def _matrix_profile(
         x and y of red, green and blue.
     white : (2,) floats
     gamma : float, optional
-        The exponent that encoded the values; by default sRGB's curve.
+        Encoding exponent; by default the sRGB curve.
     """
     columns = np.stack([_xyz(*primaries[i : i + 2]) for i in (0, 2, 4)], axis=1)  # (3, 3)
     reference = _xyz(*white)
-    matrix = columns * np.linalg.solve(columns, reference)  # scaled so that 1, 1, 1 is white
-    # ICC's connection space has D50 for white.
+    matrix = columns * np.linalg.solve(columns, reference)  # scaled so that (1, 1, 1) is white
+    # Adapt white to D50, the white point of ICC's connection space (Bradford transform).
     scale = (_BRADFORD @ _D50) / (_BRADFORD @ reference)
     matrix = np.linalg.inv(_BRADFORD) @ np.diag(scale) @ _BRADFORD @ matrix
     if not np.isfinite(matrix).all() or np.abs(matrix).max() > 30_000:
@@ -186,7 +186,7 @@ def _matrix_profile(
     tags = {b"desc": _description(), b"cprt": b"text\0\0\0\0none\0", b"wtpt": _xyz_tag(_D50)}
     tags |= {name: _xyz_tag(matrix[:, i]) for i, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
     tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), _curve_tag(gamma))
-    return _MadeProfile(_packed(tags))
+    return _GeneratedProfile(_serialised(tags))
 
 
 def _xyz(x: float, y: float) -> NDArray[np.float64]:
@@ -211,8 +211,8 @@ def _description() -> bytes:
     return b"desc\0\0\0\0" + struct.pack(">I", 5) + b"made\0" + bytes(8 + 2 + 1 + 67)
 
 
-def _packed(tags: dict[bytes, bytes]) -> bytes:
-    """Header, table and values of a profile for displays."""
+def _serialised(tags: dict[bytes, bytes]) -> bytes:
+    """Bytes of a display profile: header, tag table and tag data."""
     at = 128 + 4 + 12 * len(tags)
     table, values = struct.pack(">I", len(tags)), b""
     for name, value in tags.items():

@@ -1,7 +1,7 @@
-"""Camera RAW files: the preview inside where it is large enough for a model, else developed by LibRaw.
+"""Camera RAW: use the embedded preview if it is large enough for the model, otherwise develop by LibRaw.
 
-Every camera puts a finished JPEG beside the sensor's values; it is the picture the photographer saw, and
-reading it takes hundredths of the time of developing. The library is optional.
+Cameras store a JPEG preview with the sensor data. It is the image that the photographer saw, and reading it
+takes about a hundredth of the time of developing. The library is optional.
 """
 
 from __future__ import annotations
@@ -27,58 +27,60 @@ RAW_SUFFIXES = frozenset(
 CheckSize = Callable[[int, int], None]
 
 _ORIENTATION, _SOFTWARE = 0x0112, 0x0131
-_EXIF_OF_FLIP = {3: 3, 5: 8, 6: 6}  # LibRaw's half turn, quarter turn to the left, to the right
+_EXIF_OF_FLIP = {3: 3, 5: 8, 6: 6}  # LibRaw's flip -> EXIF orientation: 180, 90 left, 90 right
 _QUARTER_TURNS = (5, 6)
-_TIFF_LIKE = {  # first bytes -> the TIFF they stand for; those of Olympus and Panasonic are their own
+_TIFF_LIKE = {  # first bytes -> those of the equivalent TIFF; Olympus and Panasonic use variants
     **dict.fromkeys((b"II*\0", b"IIRO", b"IIRS", b"IIU\0"), b"II*\0"),
     **dict.fromkeys((b"MM\0*", b"MMOR"), b"MM\0*"),
 }
 
-
-# What files of cameras begin with that are no TIFF, or say themselves that they are more.
+# Signatures of camera RAW formats that are not plain TIFF.
 _MAGIC = (b"FUJIFILMCCD-RAW", b"FOVb", b"\0MRM", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"II\x1a\0\0\0HEAPCCDR")
 _NOT_RAW = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"8BPS", b"\0\0\0\x0cjP  ", b"qoif")
 _TIFF = {b"II*\0": "<", b"MM\0*": ">"}
 _PHOTOMETRIC, _COMPRESSION, _CHILDREN, _DNG_VERSION = 262, 259, 330, 50706
-_SENSOR = {32803, 34892}  # values of a colour filter array, or of each colour before development
+_SENSOR = {32803, 34892}  # photometric interpretations: colour filter array, linear RAW
 _CAMERA_COMPRESSIONS = {32767, 32770, 34713, 65000, 65535}  # Sony's, Samsung's, Nikon's, Kodak's, Pentax's
 _MOST_DIRECTORIES, _MOST_TAGS = 30, 1000
 
 
 def is_raw(file: BinaryIO, name: str) -> bool:
-    """Whether a file is a camera's RAW: by its content, and by its name where the content leaves it open.
+    """Whether a file is camera RAW: by its content, or by its name if the content is ambiguous.
 
     Parameters
     ----------
     file : binary file
-        Can be sought in; left at its beginning.
+        Seekable; left at its beginning.
     name : str
-        Decides for TIFFs of old cameras, which say nothing of what they are.
+        Its suffix decides for the plain TIFF files of old cameras.
     """
     file.seek(0)
     start = file.read(16)
-    named = PurePath(name).suffix.lower() in RAW_SUFFIXES
+    has_raw_suffix = PurePath(name).suffix.lower() in RAW_SUFFIXES
     try:
         if start.startswith(_MAGIC) or start[4:12] == b"ftypcrx ":
             return True
         if start.startswith(_NOT_RAW) or start[4:8] == b"ftyp":
             return False
         if start[:4] in _TIFF:
-            return named or start[8:10] == b"CR" or _holds_sensor_values(file, _TIFF[start[:4]])
-        return named
+            return has_raw_suffix or start[8:10] == b"CR" or _holds_sensor_values(file, _TIFF[start[:4]])
+        return has_raw_suffix
     finally:
         file.seek(0)
 
 
 def _holds_sensor_values(file: BinaryIO, order: str) -> bool:
-    """Whether a directory of a TIFF says that its pixels are a sensor's."""
+    """Whether a directory of a TIFF declares sensor data.
+
+    Directories form a tree (next directory, children); at most `_MOST_DIRECTORIES` are visited, each once.
+    """
     file.seek(4)
-    waiting, seen = [file.read(4)], set[int]()
-    while waiting and len(seen) < _MOST_DIRECTORIES:
+    waiting, visited = [file.read(4)], set[int]()
+    while waiting and len(visited) < _MOST_DIRECTORIES:
         at = int.from_bytes(waiting.pop(), "little" if order == "<" else "big")
-        if at in seen or at < 8:
+        if at in visited or at < 8:
             continue
-        seen.add(at)
+        visited.add(at)
         file.seek(at)
         count = int.from_bytes(file.read(2), "little" if order == "<" else "big")
         entries = file.read(12 * min(count, _MOST_TAGS))
@@ -100,55 +102,55 @@ def _holds_sensor_values(file: BinaryIO, order: str) -> bool:
 
 
 def open_raw(file: BinaryIO, check: CheckSize, target: int | None) -> Image.Image:
-    """A picture that stands upright once its EXIF orientation is followed.
+    """Open a camera RAW file; the EXIF orientation of the result still has to be applied.
 
     Parameters
     ----------
     file : binary file
-        Read whole.
+        Read completely.
     check : callable
         Called with width and height before anything is decoded; raises to refuse.
     target : int, optional
-        The side in pixels a model will see. With it the preview is taken where its shorter side is at least
-        twice that, and developing may halve the picture; without it the picture is developed in full.
+        Input size of the model in pixels. The preview is used if its shorter side is at least twice the
+        target, and developing may halve the size. By default the image is developed at full size.
 
     Raises
     ------
     ImageError
-        The sensor's values are truncated or damaged: LibRaw would put black or noise in their place.
+        The sensor data is truncated or damaged; LibRaw would replace it by black or noise.
     NotRawError
-        LibRaw knows no camera that writes such files.
+        LibRaw does not support the file.
     MissingExtraError
         The library is not installed.
     """
-    with _opened(file) as (raw, said):
+    with _open_libraw(file) as (raw, log):
         check(raw.sizes.width, raw.sizes.height)
         if target is not None:
-            before = len(said.collect())
+            before = len(log.collect())
             preview = _preview(raw, check, target)
-            del said.collect()[before:]  # what is wrong with the preview alone
+            del log.collect()[before:]  # messages about the preview do not matter
             if preview is not None and min(preview.size) >= 2 * target:
                 return preview
         half = target is not None and min(raw.sizes.width, raw.sizes.height) >= 4 * target
-        picture = _developed(raw, half_size=half)
-    if said.messages:
-        raise ImageError(f"a camera RAW file, truncated or damaged: {'; '.join(said.messages)} (LibRaw)")
-    return picture
+        image = _developed(raw, half_size=half)
+    if log.messages:
+        raise ImageError(f"a camera RAW file, truncated or damaged: {'; '.join(log.messages)} (LibRaw)")
+    return image
 
 
 class NotRawError(ImageError):
-    """LibRaw does not know such files."""
+    """LibRaw does not support the file."""
 
 
 @contextlib.contextmanager
-def _opened(file: BinaryIO) -> Iterator[tuple[Any, LibrawMessages]]:
-    """The file in LibRaw, and what LibRaw says of it, complete once this is left."""
+def _open_libraw(file: BinaryIO) -> Iterator[tuple[Any, LibrawMessages]]:
+    """Open the file in LibRaw; the messages are complete when this context is left."""
     library = _library()
-    with libraw_messages() as said:
+    with libraw_messages() as log:
         try:
             file.seek(0)
             with library.imread(file) as raw:
-                yield raw, said
+                yield raw, log
         except library.LibRawFileUnsupportedError as error:
             raise NotRawError("LibRaw knows no camera that writes such files") from error
         except library.LibRawIOError as error:
@@ -156,19 +158,19 @@ def _opened(file: BinaryIO) -> Iterator[tuple[Any, LibrawMessages]]:
 
 
 def raw_header(file: BinaryIO) -> tuple[tuple[int, int], Image.Exif]:
-    """Width and height of the developed picture, upright, and the EXIF; nothing is developed.
+    """Read the upright size of the developed image and the EXIF, without developing.
 
     Raises
     ------
     MissingExtraError
         The library is not installed.
     """
-    with _opened(file) as (raw, _):
+    with _open_libraw(file) as (raw, _):
         sizes, exif = raw.sizes, Image.Exif()
         size = (sizes.iwidth, sizes.iheight)
         file.seek(0)
         start = file.read(4)
-        if start in _TIFF_LIKE:  # in most cameras' hands the file is a TIFF, under its own or another name
+        if start in _TIFF_LIKE:  # most RAW formats are TIFF, some with a signature of their own
             file.seek(4)
             exif.load_from_fp(io.BytesIO(_TIFF_LIKE[start] + file.read()))
         else:
@@ -187,7 +189,7 @@ def _developed(raw: Any, *, half_size: bool = False) -> Image.Image:
 
 
 def _preview(raw: Any, check: CheckSize, target: int | None) -> Image.Image | None:
-    """The largest preview, decoded where there is a target; None where there is none to be read."""
+    """The largest preview, decoded if there is a target; None if there is none or it is damaged."""
     library = _library()
     try:
         thumb = raw.extract_thumb()
@@ -196,7 +198,7 @@ def _preview(raw: Any, check: CheckSize, target: int | None) -> Image.Image | No
         else:
             image = Image.fromarray(thumb.data)
         check(*image.size)
-        _say_how_it_lies(image, raw.sizes)
+        _set_orientation(image, raw.sizes)
         if target is not None:
             if isinstance(image, JpegImagePlugin.JpegImageFile):
                 image.draft(None, (2 * target, 2 * target))
@@ -206,10 +208,13 @@ def _preview(raw: Any, check: CheckSize, target: int | None) -> Image.Image | No
     return image
 
 
-def _say_how_it_lies(image: Image.Image, sizes: Any) -> None:
-    """A preview with no orientation of its own lies as the sensor's values do, unless its shape says no."""
+def _set_orientation(image: Image.Image, sizes: Any) -> None:
+    """Give a preview without an orientation that of the sensor data, unless its shape shows it is upright.
+
+    E.g. sensor 6000 x 4000 with a quarter turn and a preview of 1080 x 1620: the preview is upright already.
+    """
     exif = image.getexif()
-    # LibRaw gives the sensor's orientation to previews without one, upright ones too.
+    # LibRaw ("dcraw") writes the orientation of the sensor into previews without one, even into upright ones.
     if _ORIENTATION in exif and not str(exif.get(_SOFTWARE)).startswith("dcraw"):
         return
     turned = (image.width > image.height) != (sizes.width > sizes.height)

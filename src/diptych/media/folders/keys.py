@@ -4,10 +4,10 @@ The key of a file is its path without the last suffix, so names with dots, as of
 10.33.01.jpg") or frames ("frame.001.jpg"), are complete keys. The companions of an image are, in this order
 of preference:
 
-1. files of the same key; 2. files of the same key in another case or Unicode normal form ("DSC1.JPG",
-"dsc1.txt"); 3. files of the key up to the first dot, as in WebDataset ("0001.left.jpg", "0001.txt"), unless
-another image has
-   that key.
+1. files of the same key;
+2. files of the same key in another case or Unicode normal form ("DSC1.JPG", "dsc1.txt");
+3. files of the key up to the first dot, as in WebDataset ("0001.left.jpg", "0001.txt"), unless another image
+   has that key.
 
 Suffixes are compared without case.
 """

@@ -1,1 +1,1 @@
-"""What a picture's file says about it: EXIF, IPTC, XMP, sidecars; dates, places, captions, keywords."""
+"""Image metadata: EXIF, IPTC, XMP and sidecars; dates, positions, captions, keywords and ratings."""

@@ -1,7 +1,6 @@
-"""Where formats keep metadata: the blocks of EXIF, XMP, IPTC and plain texts of an opened picture.
+"""Extract the metadata blocks (EXIF, XMP, IPTC, texts) from each image format.
 
-Only found and handed on here, never understood: that is done by `exif`, `words` and `details`. Nothing of it
-decodes a pixel, and a damaged block is passed over.
+The blocks are parsed by `exif`, `words` and `details`. No pixels are decoded, and damaged blocks are skipped.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP = 700, 33723, 34377
 _EXTENDED = b"http://ns.adobe.com/xmp/extension/\0"
 _EXTENDED_ID = re.compile(rb"HasExtendedXMP\s*(?:=\s*[\"']|>\s*)([0-9A-Fa-f]{32})")
 _XMP_MARK, _EXIF_MARK, _PHOTOSHOP_MARK = b"http://ns.adobe.com/xap/1.0/\0", b"Exif\0\0", b"Photoshop 3.0\0"
-_MOST_STEPS = 100_000  # boxes or sub-blocks walked through in one file
+_MOST_STEPS = 100_000  # boxes or sub-blocks read from one file
 _LARGEST = 2**24  # bytes of metadata read from one box
 _GIF_XMP, _GIF_TRAILER = b"XMP DataXMP", b"\x01\xff\xfe\xfd"
 _BOX_EXIF = (b"JpgTiffExif->JP2", bytes.fromhex("0537cdab9d0c4431a72afa561f2a113e"))
@@ -35,15 +34,15 @@ _BOX_PHOTOSHOP = bytes.fromhex("2c4c0100850440b9a03e562148d6dfeb")
 
 @dataclass(frozen=True)
 class Blocks:
-    """The metadata of a picture as its file holds it.
+    """The metadata blocks of an image.
 
     Attributes
     ----------
     exif : Image.Exif
     xmp, iptc : tuple of bytes
-        Packets, and blocks of data sets; the ones that other programs read first are first.
+        XMP packets, and blocks of IPTC data sets, in the order in which other programs prefer them.
     texts : tuple of (name, text)
-        Texts that the format itself keeps: PNG's by their names, comments of JPEG and GIF as "Comment".
+        Texts of the format itself: PNG's by their keywords, comments of JPEG and GIF as "Comment".
     """
 
     exif: Image.Exif
@@ -53,22 +52,22 @@ class Blocks:
 
 
 def blocks_of(image: Image.Image, file: BinaryIO | None) -> Blocks:
-    """The blocks of an opened picture.
+    """Extract the blocks of an opened image.
 
     Parameters
     ----------
     image : Image
         Opened, not necessarily loaded.
     file : binary file, optional
-        What it was opened from; without it only what Pillow keeps is there.
+        The file of the image; without it only the blocks that Pillow keeps are available.
     """
-    # A PNG's chunks behind the pixels are put into image.info, as Pillow puts them there on loading.
+    # Chunks of a PNG after the pixels are stored in image.info, as Pillow does on loading.
     chunks = (
         default_on_error(lambda: read_chunks(image, file), None)
         if isinstance(image, PngImagePlugin.PngImageFile)
         else None
     )
-    # Not image.getexif(): for PNG that decodes the pixels, in search of a block behind them.
+    # Not image.getexif(): for PNG it decodes the pixels to find a block after them.
     exif = default_on_error(lambda: Image.Image.getexif(image), Image.Exif())
     xmp = image.info.get("xmp", b"")
     blocks = Blocks(exif, (xmp,) if isinstance(xmp, bytes) and xmp else ())
@@ -83,7 +82,7 @@ def blocks_of(image: Image.Image, file: BinaryIO | None) -> Blocks:
     for kind, read in readers:
         if isinstance(image, kind):
             return default_on_error(read, blocks)  # type: ignore[no-any-return]
-    if image.format == "PSD":  # of Pillow's class or this package's
+    if image.format == "PSD":  # Pillow's class or that of this package
         return default_on_error(lambda: _of_photoshop(blocks, _resources_of_psd(image)), blocks)  # type: ignore[no-any-return]
     if image.format == "JPEG2000" and file is not None:
         return default_on_error(lambda: _of_boxes(blocks, file), blocks)  # type: ignore[no-any-return]
@@ -91,29 +90,30 @@ def blocks_of(image: Image.Image, file: BinaryIO | None) -> Blocks:
 
 
 def of_tiff_tags(blocks: Blocks) -> Blocks:
-    """The blocks that stand in tags of the EXIF's main block, as in TIFF and camera RAW."""
+    """Add blocks that are stored in tags of the main EXIF directory, as in TIFF and camera RAW."""
     exif = blocks.exif
     iptc, packets = [_bytes_of(exif, _TIFF_IPTC)], [*blocks.xmp, _bytes_of(exif, _TIFF_XMP)]
     resources = photoshop_resources(_bytes_of(exif, _TIFF_PHOTOSHOP))
     iptc.append(resources.get(IPTC_RESOURCE, b""))
     packets.append(resources.get(XMP_RESOURCE, b""))
-    return replace(blocks, xmp=_once(packets), iptc=_once(iptc))
+    return replace(blocks, xmp=_unique(packets), iptc=_unique(iptc))
 
 
 def exif_of(data: bytes) -> Image.Exif:
-    """A block of EXIF, with its mark or without; empty where it is damaged."""
+    """Parse an EXIF block, with or without its header; empty if it is damaged."""
     exif = Image.Exif()
     default_on_error(lambda: exif.load(data), None)
     return exif
 
 
-def _once(blocks: Iterable[bytes]) -> tuple[bytes, ...]:
+def _unique(blocks: Iterable[bytes]) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys(block for block in blocks if block))
 
 
 def _bytes_of(exif: Image.Exif, tag: int) -> bytes:
-    """The bytes of a tag, whether it was written as bytes or as numbers of one, two or four bytes."""
-    # As they stand in the file; gone once Pillow has made a value of them, of numbers only the first.
+    """The bytes of a tag, whether it is stored as bytes or as numbers of one, two or four bytes."""
+    # The raw bytes, which are available until Pillow parses the tag (of several numbers it may keep the
+    # first).
     raw = default_on_error(lambda: exif._info._tagdata[tag], None)  # type: ignore[union-attr]
     if isinstance(raw, bytes):
         return raw
@@ -132,7 +132,11 @@ def _bytes_of(exif: Image.Exif, tag: int) -> bytes:
 
 
 def _of_jpeg(image: Image.Image, blocks: Blocks) -> Blocks:
-    """Segments of any number: Photoshop's are joined, extended XMP comes after the packet it extends."""
+    """Blocks of JPEG segments; Photoshop's segments are joined, extended XMP follows the packet it extends.
+
+    An extended XMP segment holds a GUID (32 bytes), the full length (4), the offset of this part (4) and the
+    part itself.
+    """
     packets, comments = [*blocks.xmp], []
     photoshop: list[bytes] = []
     room = _LARGEST
@@ -142,18 +146,18 @@ def _of_jpeg(image: Image.Image, blocks: Blocks) -> Blocks:
             comments.append(("Comment", clean(segment)))
         elif segment.startswith(_EXTENDED):
             at = len(_EXTENDED)
-            place = int.from_bytes(segment[at + 36 : at + 40], "big")
-            extended.setdefault(segment[at : at + 32], []).append((place, segment[at + 40 :]))
+            offset = int.from_bytes(segment[at + 36 : at + 40], "big")
+            extended.setdefault(segment[at : at + 32], []).append((offset, segment[at + 40 :]))
         elif segment.startswith(_XMP_MARK):
             packets.append(segment[len(_XMP_MARK) :])
         elif segment.startswith(_PHOTOSHOP_MARK):
             photoshop.append(segment[len(_PHOTOSHOP_MARK) :][:room])
             room -= len(photoshop[-1])
-    # An edited file may hold the rest of an older packet, too: the packet names its own.
-    # Each packet is searched once: a file may have thousands of packets and of ids.
-    named = {match[1] for packet in packets if (match := _EXTENDED_ID.search(packet))}
-    packets += [b"".join(part for _, part in sorted(extended[guid])) for guid in extended if guid in named]
-    return _of_photoshop(replace(blocks, xmp=_once(packets), texts=tuple(comments)), b"".join(photoshop))
+    # An edited file may also hold the extension of an older packet; the packet names its own GUID.
+    # Each packet is searched once: a hostile file may have thousands of packets and GUIDs.
+    used = {match[1] for packet in packets if (match := _EXTENDED_ID.search(packet))}
+    packets += [b"".join(part for _, part in sorted(extended[guid])) for guid in extended if guid in used]
+    return _of_photoshop(replace(blocks, xmp=_unique(packets), texts=tuple(comments)), b"".join(photoshop))
 
 
 def _of_photoshop(blocks: Blocks, data: bytes | dict[int, bytes]) -> Blocks:
@@ -162,7 +166,7 @@ def _of_photoshop(blocks: Blocks, data: bytes | dict[int, bytes]) -> Blocks:
         blocks = replace(blocks, exif=exif_of(resources[EXIF_RESOURCE]))
     blocks = of_tiff_tags(blocks)
     xmp, iptc = resources.get(XMP_RESOURCE, b""), resources.get(IPTC_RESOURCE, b"")
-    return replace(blocks, xmp=_once([*blocks.xmp, xmp]), iptc=_once([iptc, *blocks.iptc]))
+    return replace(blocks, xmp=_unique([*blocks.xmp, xmp]), iptc=_unique([iptc, *blocks.iptc]))
 
 
 def _resources_of_psd(image: Image.Image) -> dict[int, bytes]:
@@ -173,7 +177,7 @@ def _resources_of_psd(image: Image.Image) -> dict[int, bytes]:
 
 
 def _of_gif(blocks: Blocks, file: BinaryIO | None) -> Blocks:
-    """Comments and the XMP packet, which may stand behind the frames."""
+    """Comments and the XMP packet of a GIF, which may follow the frames."""
     if file is None:
         return blocks
     file.seek(0)
@@ -192,13 +196,13 @@ def _of_gif(blocks: Blocks, file: BinaryIO | None) -> Blocks:
         if label == b"\xfe":
             comments.append(("Comment", clean(data)))
         elif label == b"\xff" and data.startswith(_GIF_XMP):
-            # The packet stands there as it is, with a trailer behind it that ends any walk over sub-blocks.
+            # The packet is not split into sub-blocks; a trailer after it ends the iteration over sub-blocks.
             packets.append(raw[1 + len(_GIF_XMP) :].partition(_GIF_TRAILER)[0])
-    return replace(blocks, xmp=_once(packets), texts=tuple(comments))
+    return replace(blocks, xmp=_unique(packets), texts=tuple(comments))
 
 
 def _gif_blocks(file: BinaryIO, steps: Iterator[int], *, keep: bool) -> tuple[bytes, bytes]:
-    """Sub-blocks up to the empty one: their data, and the same with the bytes of length among it."""
+    """Read sub-blocks up to the empty one: (their data, the same with the length bytes included)."""
     data, raw, total = [], [], 0
     while (size := file.read(1)) not in (b"", b"\0") and next(steps, None) is not None:
         if not keep or total > _LARGEST:
@@ -215,8 +219,8 @@ def _gif_blocks(file: BinaryIO, steps: Iterator[int], *, keep: bool) -> tuple[by
 
 
 def _of_boxes(blocks: Blocks, file: BinaryIO) -> Blocks:
-    """JPEG 2000's boxes of a kind that their first sixteen bytes name."""
-    exif, packets, press, resources = blocks.exif, [*blocks.xmp], [], dict[int, bytes]()
+    """Blocks of JPEG 2000, in boxes "uuid" whose first 16 bytes identify the kind."""
+    exif, packets, iptc, resources = blocks.exif, [*blocks.xmp], [], dict[int, bytes]()
     for data in _uuid_boxes(file):
         kind, body = data[:16], data[16:]
         if kind in _BOX_EXIF and not len(exif):
@@ -224,11 +228,11 @@ def _of_boxes(blocks: Blocks, file: BinaryIO) -> Blocks:
         elif kind == _BOX_XMP:
             packets.append(body)
         elif kind in _BOX_IPTC:
-            press.append(body)
+            iptc.append(body)
         elif kind == _BOX_PHOTOSHOP:
             resources = photoshop_resources(body)
-    found = Blocks(exif, _once(packets), _once(press), blocks.texts)
-    return _of_photoshop(found, resources) if resources else found
+    extracted = Blocks(exif, _unique(packets), _unique(iptc), blocks.texts)
+    return _of_photoshop(extracted, resources) if resources else extracted
 
 
 def _uuid_boxes(file: BinaryIO) -> Iterator[bytes]:
@@ -237,13 +241,13 @@ def _uuid_boxes(file: BinaryIO) -> Iterator[bytes]:
         file.seek(at)
         head = file.read(8)
         size, kind, start = int.from_bytes(head[:4], "big"), head[4:], at + 8
-        if size == 1:  # the size stands behind, in eight bytes
+        if size == 1:  # the size follows in eight bytes
             size, start = int.from_bytes(file.read(8), "big"), at + 16
-        whole = size == 0  # up to the end of the file
-        if len(head) < 8 or (not whole and size < start - at):
+        is_last = size == 0  # extends to the end of the file
+        if len(head) < 8 or (not is_last and size < start - at):
             return
-        if kind == b"uuid" and (whole or size <= _LARGEST):
-            yield file.read(_LARGEST if whole else at + size - start)
-        if whole:
+        if kind == b"uuid" and (is_last or size <= _LARGEST):
+            yield file.read(_LARGEST if is_last else at + size - start)
+        if is_last:
             return
         at += size

@@ -1,7 +1,7 @@
-"""The chunks of a PNG that hold metadata: EXIF, texts, raw profiles of other formats' blocks, the last edit.
+"""Read the metadata chunks of a PNG: EXIF, texts, raw profiles with blocks of other formats, last change.
 
-Pillow stops before the pixels, and many programs write the metadata behind them; it also refuses long texts
-where only the text, not the picture, is at fault. So the chunks are walked through here.
+Pillow reads only chunks before the pixels when it opens a file, but many programs write metadata after them;
+it also refuses images with long texts. So the chunks are read here.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from diptych.media.decoding.iptc import IPTC_RESOURCE, photoshop_resources
 from diptych.media.decoding.png import DENSEST
 from diptych.media.metadata.exif import default_on_error, repaired
 
-_HEAD = 8  # bytes before the first chunk
+_HEAD = 8  # bytes of the signature, before the first chunk
 _MOST_CHUNKS = 100_000
-_LARGEST = 2**24  # bytes of metadata read from one chunk, and unpacked from it
-_MOST_UNPACKED = 2**26  # from all of them
-_LONGEST_TEXT = 2**16  # letters of a text that is still a caption
+_LARGEST = 2**24  # bytes read from one chunk, and decompressed from it
+_MOST_UNPACKED = 2**26  # bytes decompressed from all chunks
+_LONGEST_TEXT = 2**16  # characters that are kept of a text
 _XMP = "XML:com.adobe.xmp"
 _RAW_PROFILE = "Raw profile type "
 _XMP_MARK = b"http://ns.adobe.com/xap/1.0/\0"
@@ -30,7 +30,7 @@ _XMP_MARK = b"http://ns.adobe.com/xap/1.0/\0"
 
 @dataclass(frozen=True)
 class Chunks:
-    """What the chunks of one PNG hold; see `diptych.media.metadata.blocks.Blocks`."""
+    """Metadata of a PNG's chunks; see `diptych.media.metadata.blocks.Blocks`."""
 
     exif: bytes
     xmp: tuple[bytes, ...]
@@ -39,14 +39,14 @@ class Chunks:
 
 
 def read_chunks(image: Image.Image, file: BinaryIO | None) -> Chunks | None:
-    """The metadata of a PNG; None without a file.
+    """Read the metadata of a PNG; None without a file.
 
-    What Pillow would find on loading is put into the picture's `info`, so that its size and orientation are
-    judged as they will be then.
+    Metadata that Pillow would read on loading is stored in `image.info`, so that size and orientation are the
+    same as after loading.
     """
     if file is None:
         return None
-    exif, packets, press, texts = b"", list[bytes](), list[bytes](), list[tuple[str, str]]()
+    exif, packets, iptc, texts = b"", list[bytes](), list[bytes](), list[tuple[str, str]]()
     for kind, name, data in _chunks(file):
         if kind == b"eXIf":
             image.info.setdefault("exif", b"Exif\0\0" + data)
@@ -65,15 +65,15 @@ def read_chunks(image: Image.Image, file: BinaryIO | None) -> Chunks | None:
             elif name.endswith(" xmp"):
                 packets.append(profile)
             else:
-                press.append(photoshop_resources(profile).get(IPTC_RESOURCE, b"") or profile)
+                iptc.append(photoshop_resources(profile).get(IPTC_RESOURCE, b"") or profile)
         elif data:
             encoding = "utf-8" if kind == b"iTXt" else "latin-1"
             texts.append((name, repaired(data.decode(encoding, "replace")[:_LONGEST_TEXT])))
-    return Chunks(exif, tuple(dict.fromkeys(packets)), tuple(dict.fromkeys(press)), tuple(texts))
+    return Chunks(exif, tuple(dict.fromkeys(packets)), tuple(dict.fromkeys(iptc)), tuple(texts))
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, str, bytes]]:
-    """(kind, name of the text, data) of each chunk of metadata."""
+    """Yield (kind, keyword of a text, data) of each metadata chunk."""
     at, left = _HEAD, _MOST_UNPACKED
     for _ in range(_MOST_CHUNKS):
         file.seek(at)
@@ -90,30 +90,30 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, str, bytes]]:
         at += length + 12
 
 
-def _text_chunk(kind: bytes, data: bytes, most: int) -> tuple[str, bytes, int]:
-    """Name and text of a chunk, unpacked, and how many bytes that took, whether they are kept or not.
+def _text_chunk(kind: bytes, data: bytes, limit: int) -> tuple[str, bytes, int]:
+    """(keyword, text, bytes decompressed) of a text chunk.
 
-    There is no text where it is damaged or longer than `most`; nothing is unpacked where that is 0.
+    The text is empty if it is damaged or longer than `limit`; with a limit of 0 nothing is decompressed.
     """
     name, _, rest = data.partition(b"\0")
     packed = kind == b"zTXt"
     if packed:
-        rest = rest[1:]  # the method, of which there is one
+        rest = rest[1:]  # skip the compression method
     elif kind == b"iTXt":
         packed = rest[:1] == b"\1"
-        rest = rest[2:].split(b"\0", 2)[-1]  # behind the language and the translated name
+        rest = rest[2:].split(b"\0", 2)[-1]  # skip the language and the translated keyword
     size = len(rest)
     if packed:
         unpacker = zlib.decompressobj()
-        text = default_on_error(lambda: unpacker.decompress(rest, most), None) if most > 0 else b""
-        # How far a damaged one was unpacked is not known: the most that it may have been.
-        size = min(most, DENSEST * len(rest)) if text is None else len(text)
-        rest = b"" if most <= 0 or text is None or unpacker.unconsumed_tail else text
+        text = default_on_error(lambda: unpacker.decompress(rest, limit), None) if limit > 0 else b""
+        # How much of a damaged text was decompressed is unknown: count the maximum.
+        size = min(limit, DENSEST * len(rest)) if text is None else len(text)
+        rest = b"" if limit <= 0 or text is None or unpacker.unconsumed_tail else text
     return name.decode("latin-1"), rest, size
 
 
 def _unhexed(data: bytes) -> bytes:
-    """A raw profile: a line with its name, one with its length, then hexadecimal digits."""
+    """Decode a raw profile: a line with its name, a line with its length, then hexadecimal digits."""
     match = re.match(rb"\s*\S[^\n]*\n\s*\d+\s", data)
     digits = re.sub(rb"\s+", b"", data[match.end() :]) if match else b""
     return default_on_error(lambda: bytes.fromhex(digits.decode("ascii")), b"")  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
-"""Texts that cameras and programs write where a description belongs, told from what a person said.
+"""Recognise texts that cameras and programs write as description by default.
 
-A text is boilerplate only as a whole: "OLYMPUS DIGITAL CAMERA" is, "Grandpa with his Olympus digital camera"
-is not. So every pattern has to match from the first letter to the last.
+Patterns must match the whole text: "OLYMPUS DIGITAL CAMERA" is boilerplate, "Grandpa with his Olympus digital
+camera" is not.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ _PROGRAMS = (
     r"canoscan\S*|vuescan|silverfast|nero|zoner photo studio|photo ?mechanic|photoline|serif \w+|"
     r"qualcomm(?: camera)?|mediatek camera application|stable diffusion|comfyui)"
 )
-# Names that nothing else has: the rest, such as "blender" and "nero", need a version behind them.
+# Unambiguous names; the others, such as "blender" and "nero", must be followed by a version.
 _UNMISTAKABLE = (
     r"(?:the )?gimp|(?:adobe )?photoshop|imagemagick|picasa|irfanview|xnview|acd ?see|paint\.net|adobe \w+|"
     r"acd systems.*|u-?lead systems.*|lead technologies.*|ezgif(?:\.com)?|ffmpeg|gd-?jpeg|"
     r"(?:adobe )?lightroom|"
     r"google photos|microsoft paint"
 )
-# Repeats are possessive: each word that could be read in two ways would double the time.
+# Possessive repeats avoid exponential backtracking on words that match in two ways.
 _VERSION = (
     r"(?>[\s,;:()®™©/-]++(?:v(?:er(?:sion)?)?\.?\s*)?(?:\w+ preset|\d[\w.]*|cs\d?|cc|pro|beta|release|build|"
     r"x\d+|with|preset|for|on an?|the|by|in|at|mac(?:intosh|os)?|os|x|windows|win\d*|linux|android|ios|"
@@ -94,7 +94,7 @@ _MADE = (
 _PATTERNS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        # Cameras about themselves: "KODAK Digital Still Camera", "SANYO DIGITAL CAMERA SX113".
+        # Camera names: "KODAK Digital Still Camera", "SANYO DIGITAL CAMERA SX113".
         rf"(?:(?:{_BRANDS})[\s,]+)*digital\s+(?:still\s+|video\s+)?(?:camera|cam|camcorder|image|photo|picture)"
         r"(?>\s+[\w-]*\d[\w-]*)*+",
         rf"(?:{_BRANDS}[\s,]+)+(?:{_COMPANY}\s*)+",
@@ -102,7 +102,7 @@ _PATTERNS = tuple(
         rf"{_BRANDS}\s+[\w ]*\d[\w ]*\sdigital",
         r"exif[_ ]jpeg[_ ]\w+|jpeg_t\d+|sony\s+dsc\w*",
         r"(?:oz)?(?:dav|cof|rhdr|hdr|sdr|btf|fbt|ptr|ptfa?|rbt|bst|bty|vhs|mde|edf|nor|rptnb|btr|fhdr)(?:_\w+|wo)?",
-        # Programs about themselves.
+        # Program names.
         rf"(?:file\s+|image\s+)?{_MADE}\s+(?:{_PROGRAMS}){_VERSION}",
         r"(?:created|generated|processed|edited|exported|saved|made|converted|compressed)\s+(?:with|by|using)"
         r"(?:\s+[\w&'-]+){1,4}\s+v?\d+\.\d[\w.]*",
@@ -113,7 +113,7 @@ _PATTERNS = tuple(
         r"created with (?:the )?(?:free |trial |evaluation |unregistered )+version of .*",
         r"jpeg encoder copyright .*|handmade software, inc.*|intel\(r\) jpeg library.*|lead technologies.*",
         r"cre[ae]tor: gd-jpeg.*|\*\s*|lav[cf]\d\S*|xv version .*|fbmd[0-9a-f]+|by\.blooddy\.crypto.*",
-        # Names of files, with what the program counts or the date in them; paths.
+        # File names with counters or dates, and paths.
         rf"[\w\-.()~&+@#%]+{_IMAGE_SUFFIX}",
         rf"(?:copy of )?_*{_COUNTERS}{_DIGITS}(?:- )?"
         rf"(?:copy|[a-z]{{1,3}}\d+|edit|portrait|mp|night|cover|\w)?(?:{_IMAGE_SUFFIX})?",
@@ -121,10 +121,10 @@ _PATTERNS = tuple(
         r"[prslgwx]\d{6,}\w*|[a-z]+[_\-]\d{8,}\w*|instasize_.*|\d{3}_\d{4}\w*|_+\w{2,5}\d{3,}\w*",
         r"(?:[a-z]:[\\/]|\\\\|file:/)\S.*",
         rf"~?/[^/\s][^/]*/.*|(?:[\w.\- ]+[\\/]){{2,}}[\w.\- ]+{_IMAGE_SUFFIX}",
-        # Screenshots, with a time and the program that was on the screen.
+        # Screenshots, with time and program name.
         rf"{_SCREENSHOTS}s?(?:(?:[\s_\-.,:()]|\d|\b(?:at|um|from|à|a|las|le|alle|ore|om|kl|às|von|de|the|on|am|pm|"
         r"[ap]\.\s?m\.)\b)*|[\s_\-]*\d[\d_\-]+[_\-][\w.\- ]{1,40}|_\S*)",
-        # Numbers alone: times, counters, hashes. Years and house numbers are left to people.
+        # Only numbers: times, counters, hashes; but not years and other short numbers.
         r"[\d\s_\-.:/+TZ]*\d{5}[\d\s_\-.:/+TZ]*|\d{4}[:\-./]\d\d[:\-./]\d\d[\sT_]*[\d:.\-+Z]*",
         r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?=\S*\d)[0-9a-f]{16,}",
     )
@@ -132,19 +132,19 @@ _PATTERNS = tuple(
 _CHARSET = re.compile(
     r"charset\s*=\s*[\"']?(?:ascii|unicode|jis|undefined|invalidcharsetid)[\"']?\s*", re.IGNORECASE
 )
-_LONGEST = 300  # letters of a text that is still looked at: programs are brief
+_LONGEST = 300  # characters; longer texts are never boilerplate
 
 
 def strip_boilerplate(text: str, camera: Collection[str] = ()) -> str:
-    """The text if a person may have said it, else "".
+    """Return the text, or "" if it is boilerplate of a camera or program.
 
     Parameters
     ----------
     text : str
-        In one line, see `diptych.media.metadata.exif.clean`.
+        On one line, see `diptych.media.metadata.exif.clean`.
     camera : collection of str
-        Maker, model and software of this picture: a text that is one of them, or made of their words, is
-        theirs. A single plain word is not judged by them: the maker Apple makes no caption "apple" its own.
+        Maker, model and software of this image: a text that equals one of them, or consists of their words,
+        is boilerplate. A single plain word is kept: "apple" may be a caption although the maker is Apple.
 
     Examples
     --------
@@ -156,7 +156,7 @@ def strip_boilerplate(text: str, camera: Collection[str] = ()) -> str:
     'a red bicycle'
     """
     text = _CHARSET.sub("", text, count=1).strip() if text[:7].lower() == "charset" else text
-    # Emoji are words, too.
+    # Emoji count as words.
     if not any(letter.isalnum() or unicodedata.category(letter) == "So" for letter in text):
         return ""
     if len(text) > _LONGEST:
@@ -165,5 +165,5 @@ def strip_boilerplate(text: str, camera: Collection[str] = ()) -> str:
         return ""
     words = text.casefold().split()
     names = {word for name in camera for word in name.casefold().split()}
-    own = text.casefold() in {name.casefold() for name in camera if not name.isalpha()}
-    return "" if own or (len(words) > 1 and set(words) <= names) else text
+    is_camera = text.casefold() in {name.casefold() for name in camera if not name.isalpha()}
+    return "" if is_camera or (len(words) > 1 and set(words) <= names) else text

@@ -1,8 +1,7 @@
-"""Dates as cameras, scanners and people write them, whole or in part, and how far each field is trusted.
+"""Parse complete and partial dates of cameras, scanners and people, and rank their sources by reliability.
 
-`read_date` reads one text. `SOURCES` is the order of trust: where several fields of a picture and of its
-sidecars have a date, the first of them says when it was taken. Finding the fields is left to `exif`,
-`details` and `sidecar_fields`.
+`read_date` parses a text. `SOURCES` is the order of reliability: if several fields of an image and its
+sidecars have a date, the first one tells when the image was taken.
 """
 
 from __future__ import annotations
@@ -15,27 +14,28 @@ from typing import Literal
 
 Precision = Literal["time", "day", "month", "year"]
 
-# Most trusted first. Text of `Details.taken_from`, followed by how far a partial date goes.
+# Most reliable first. These are the values of `Details.taken_from`, which appends the precision of partial
+# dates.
 SOURCES = (
-    # When the picture was made.
+    # When the image was taken.
     "EXIF DateTimeOriginal",
     *("sidecar XMP exif:DateTimeOriginal", "sidecar XMP photoshop:DateCreated"),
     *("XMP exif:DateTimeOriginal", "XMP photoshop:DateCreated"),
     *("IPTC DateCreated", "PNG Creation Time"),
     "Google Takeout photoTakenTime (UTC)",
-    # When it became digital, such as by scanning.
+    # When it was digitised, for example scanned.
     "EXIF DateTimeDigitized",
     *("sidecar XMP exif:DateTimeDigitized", "sidecar XMP xmp:CreateDate", "sidecar XMP dc:date"),
     *("XMP exif:DateTimeDigitized", "XMP xmp:CreateDate", "XMP dc:date"),
     "IPTC DigitalCreationDate",
-    # A receiver's clock, in another zone than the camera's.
+    # The clock of the GPS receiver, in UTC instead of the camera's time zone.
     *("EXIF GPS date (UTC)", "sidecar XMP exif:GPSTimeStamp (UTC)", "XMP exif:GPSTimeStamp (UTC)"),
-    # Edits.
+    # When it was edited.
     "EXIF DateTime",
     *("sidecar XMP tiff:DateTime", "sidecar XMP xmp:ModifyDate"),
     *("XMP tiff:DateTime", "XMP xmp:ModifyDate", "PNG tIME"),
 )
-_TRUST = {source: place for place, source in enumerate(SOURCES)}
+_RANKS = {source: rank for rank, source in enumerate(SOURCES)}
 _MARKS: dict[Precision, str] = {
     "time": "", "day": " (day only)", "month": " (month only)", "year": " (year only)"
 }  # fmt: skip
@@ -50,7 +50,7 @@ _SHAPES = tuple(
         # 2013:05:07, 2013-5-7, 2013: 5: 7, 2013:05:, 2013
         rf"(?P<year>\d{{4}})(?!\d)(?:{_SEPARATOR}(?P<month>\d{{1,2}})?(?:{_SEPARATOR}(?P<day>\d{{1,2}})?)?)?"
         r"(?P<rest>.*)",
-        # 20130507, and the same with a time behind it, 201305
+        # 20130507, the same followed by a time, 201305
         r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?P<rest>\d{4}(?:\d{2})?|(?!\d).*)",
         r"(?P<year>\d{4})(?P<month>\d{2})(?P<rest>)",
         # Tue, 07 May 2013; 7-May-2013
@@ -58,7 +58,7 @@ _SHAPES = tuple(
         # Tue May  7 09:03:01 CEST 2013; May 7, 2013
         rf"{_WEEKDAY}{_MONTH}\s+(?P<day>\d{{1,2}}),?(?P<rest>\s+\d{{1,2}}:\S+)?(?:\s+[A-Z]{{2,5}})?"
         r"\s+(?P<year>\d{4})(?!\d)(?P<late>.*)",
-        # 07.05.2013: with strokes day and month cannot be told apart
+        # 07.05.2013; with slashes the order of day and month would be ambiguous
         r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})(?!\d)(?P<rest>.*)",
     )
 )
@@ -69,19 +69,19 @@ _TIME = re.compile(
 )
 _COMPACT_TIME = re.compile(r"[T _\-]?\s*(\d{2})(\d{2})(\d{2})?(?:[.,](\d+))?()(?=\D|$)", re.IGNORECASE)
 _LONGEST = 100  # characters of a date
-_FIXED = ((0, 4), (5, 7), (8, 10), (11, 13), (14, 16), (17, 19))  # where EXIF's numbers stand
+_FIXED = ((0, 4), (5, 7), (8, 10), (11, 13), (14, 16), (17, 19))  # positions of the numbers in EXIF's format
 
 
 @dataclass(frozen=True)
 class PartialDate:
-    """A date as far as it is known.
+    """A date that may be known only in part.
 
     Attributes
     ----------
     start : datetime
-        The first moment that it can stand for, by the clock that wrote it, without a zone.
+        The earliest time that the date can mean, in local time without a time zone.
     precision : {"time", "day", "month", "year"}
-        What is known; the rest of `start` is its beginning.
+        The smallest unit that is known.
     """
 
     start: datetime
@@ -89,20 +89,20 @@ class PartialDate:
 
 
 def read_date(text: str) -> PartialDate | None:
-    """Read a date, by the clock that wrote it: a zone behind it changes nothing.
+    """Parse a date in local time; a time zone is ignored.
 
-    Hour 24 is the hour after midnight at the day's beginning, as phones write that count hours from 1; second
-    60 is the last one of its minute. A time that cannot be read leaves the day, a day 0 the month.
+    Hour 24 is treated as hour 0 of the same day, since some phones count hours from 1; second 60 becomes 59.
+    With an invalid time the precision is "day", with day 0 it is "month".
 
     Parameters
     ----------
     text : str
-        EXIF's, XMP's or IPTC's form, or one of those that scanners and converters write in their place.
+        In the format of EXIF, XMP or IPTC, or in a common format of scanners and converters.
 
     Returns
     -------
     PartialDate or None
-        None for a text that is no date, and for a date that the calendar does not have.
+        None if the text is not a valid date.
 
     Examples
     --------
@@ -115,8 +115,8 @@ def read_date(text: str) -> PartialDate | None:
     """
     text = text.partition("\0")[0]
     if (fixed := _fixed(text)) is not None:
-        return _built(*fixed)
-    # Shapes have optional white space on both sides of optional parts: long runs of it would take hours.
+        return _make_date(*fixed)
+    # The patterns have optional white space around optional parts: long runs of it would take very long.
     text = " ".join(text.split())[:_LONGEST]
     for shape in _SHAPES:
         match = shape.fullmatch(text)
@@ -125,17 +125,17 @@ def read_date(text: str) -> PartialDate | None:
         groups = match.groupdict()
         month = _MONTHS.index(groups["name"].lower()) + 1 if groups.get("name") else groups.get("month")
         rest = groups["rest"] or groups.get("late") or ""
-        return _built(groups["year"], month, groups.get("day"), *_time(rest))
+        return _make_date(groups["year"], month, groups.get("day"), *_time(rest))
     return None
 
 
 def first_date(dates: Iterable[tuple[str, PartialDate | None]]) -> tuple[datetime | None, str]:
-    """The most trusted of these dates, and which field it comes from; (None, "") where there is none.
+    """The most reliable of several dates, with its source and precision; (None, "") if there is none.
 
     Parameters
     ----------
     dates : iterable of (source, date)
-        Sources as in `SOURCES`.
+        Sources are elements of `SOURCES`.
 
     Examples
     --------
@@ -144,17 +144,17 @@ def first_date(dates: Iterable[tuple[str, PartialDate | None]]) -> tuple[datetim
     (datetime.datetime(2013, 5, 1, 0, 0), 'XMP photoshop:DateCreated (month only)')
     """
     best = min(
-        ((_TRUST[source], source, date) for source, date in dates if date is not None),
-        key=lambda one: one[0],
+        ((_RANKS[source], source, date) for source, date in dates if date is not None),
+        key=lambda candidate: candidate[0],
         default=None,
     )
     return (None, "") if best is None else (best[2].start, best[1] + _MARKS[best[2].precision])
 
 
 def trust(taken_from: str) -> int:
-    """The place of a date in the order of trust: the less, the more it is trusted.
+    """Rank of a date's source; a lower rank is more reliable.
 
-    A date that does not say where it comes from, as tables that are imported bring, is trusted most.
+    A date without a source, such as one from an imported table, is the most reliable.
 
     Examples
     --------
@@ -164,11 +164,11 @@ def trust(taken_from: str) -> int:
     for mark in _MARKS.values():
         if mark:
             taken_from = taken_from.removesuffix(mark)
-    return _TRUST.get(taken_from, -1)
+    return _RANKS.get(taken_from, -1)
 
 
 def precision_of(taken_from: str) -> Precision:
-    """How far the date goes that this field gave.
+    """Precision of a date, from its `taken_from`.
 
     Examples
     --------
@@ -182,7 +182,7 @@ def precision_of(taken_from: str) -> Precision:
 
 
 def _fixed(text: str) -> list[str] | None:
-    """The numbers of EXIF's own form, "YYYY:MM:DD HH:MM:SS", where blanks stand for what is not known."""
+    """Numbers of a date in EXIF's format "YYYY:MM:DD HH:MM:SS" (blanks mean unknown); None otherwise."""
     if (
         len(text) < 19
         or any(text[at] not in ":/-." for at in (4, 7))
@@ -193,13 +193,13 @@ def _fixed(text: str) -> list[str] | None:
     if not all(number.isdecimal() or not number for number in numbers):
         return None
     if re.match(r"\s*[ap]\.?m", text[19:], re.IGNORECASE):
-        return None  # half a day, which is told from the text as a whole
+        return None  # a.m. or p.m.: parsed by the general patterns
     fraction = re.match(r"[.,](\d+)", text[19:])
     return [*numbers, fraction[1] if fraction else ""]
 
 
 def _time(rest: str) -> tuple[str | int | None, ...]:
-    """(hour, minute, second, fraction) of what stands behind a date, each None where it is missing."""
+    """Parse the time after a date: (hour, minute, second, fraction), each None if missing; () if invalid."""
     match = _TIME.match(rest) or _COMPACT_TIME.match(rest)
     if match is None:
         return ()
@@ -209,7 +209,7 @@ def _time(rest: str) -> tuple[str | int | None, ...]:
     return hour, minute, second, fraction
 
 
-def _built(
+def _make_date(
     year: str | int | None,
     month: str | int | None = None,
     day: str | int | None = None,
@@ -226,7 +226,7 @@ def _built(
         if not days:
             return PartialDate(datetime(years, months, 1), "month")
         start = datetime(years, months, days)
-    except ValueError:  # year 0, month 13, the 30th of February
+    except ValueError:  # year 0, month 13, 30 February
         return None
     if not isinstance(hour, int) and not hour:
         return PartialDate(start, "day")

@@ -1,7 +1,7 @@
-"""What a picture's EXIF says: when, where and with what it was taken, its texts and stars.
+"""Read EXIF fields: dates, position, camera, texts and rating.
 
-Nothing here trusts the block: any tag may be missing, of another type, or nonsense, and then says nothing.
-Finding the block in a file is left to `blocks`, other fields with the same content to `words` and `details`.
+Any tag may be missing, of a wrong type, or invalid, and is then ignored. `blocks` extracts the EXIF block
+from a file.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _DESCRIPTION, _USER_COMMENT = 0x010E, 0x9286
 _RATING, _RATING_PERCENT = 0x4746, 0x4749
 XP_TITLE, XP_COMMENT, XP_KEYWORDS, XP_SUBJECT = 0x9C9B, 0x9C9C, 0x9C9E, 0x9C9F
 _EXIF_BLOCK, _GPS_BLOCK = 0x8769, 0x8825
-# Each date with the tag of its fractions of a second. The last stands in the main block, the others may,
-# as in TIFF/EP and DNG.
+# Each date with the tag of its fractions of a second. DateTime is in the main block, the others are in the
+# EXIF block, or in the main block in TIFF/EP and DNG.
 _DATES = (
     ("EXIF DateTimeOriginal", 0x9003, 0x9291),
     ("EXIF DateTimeDigitized", 0x9004, 0x9292),
     ("EXIF DateTime", 0x0132, 0x9290),
 )
 _GPS_TIME, _GPS_DATE = 7, 29
-_COMMENT_MARK = 8  # bytes in front of a user comment that say how it is written
+_COMMENT_MARK = 8  # bytes before a user comment that name its encoding
 _LONGEST_TEXT = 2**16  # bytes
 
 
 def dates_of(exif: Image.Exif) -> Iterator[tuple[str, PartialDate | None]]:
-    """(source, date) of every field that has a date, as `diptych.media.metadata.dates.SOURCES` names them.
+    """Yield (source, date) of every date field; sources as in `diptych.media.metadata.dates.SOURCES`.
 
     Examples
     --------
@@ -44,9 +44,9 @@ def dates_of(exif: Image.Exif) -> Iterator[tuple[str, PartialDate | None]]:
     """
     block = _block(exif, _EXIF_BLOCK)
     for source, time, fraction in _DATES:
-        for place in (block, exif):
-            date = read_date(_text(place.get(time)))
-            digits = _text(place.get(fraction) or block.get(fraction)).strip()[:6]
+        for tags in (block, exif):
+            date = read_date(_text(tags.get(time)))
+            digits = _text(tags.get(fraction) or block.get(fraction)).strip()[:6]
             if date is not None and date.precision == "time" and digits.isdecimal() and digits.isascii():
                 date = replace(date, start=date.start.replace(microsecond=int(digits.ljust(6, "0"))))
             yield source, date
@@ -54,7 +54,7 @@ def dates_of(exif: Image.Exif) -> Iterator[tuple[str, PartialDate | None]]:
 
 
 def gps_position(exif: Image.Exif) -> Position:
-    """Latitude and longitude in degrees, north and east above zero; both None where either is unknown."""
+    """Latitude and longitude in degrees, positive to the north and east; both None if unknown."""
     gps = _block(exif, _GPS_BLOCK)
     if 2 not in gps or 4 not in gps:
         return NO_POSITION
@@ -62,7 +62,7 @@ def gps_position(exif: Image.Exif) -> Position:
 
 
 def camera_of(maker: str, model: str) -> str:
-    """Maker and model as one name, the maker once; "" where neither is said.
+    """Join maker and model, without repeating the maker; "" if both are unknown.
 
     Examples
     --------
@@ -74,30 +74,30 @@ def camera_of(maker: str, model: str) -> str:
 
 
 def maker_and_model(exif: Image.Exif) -> tuple[str, str]:
-    """As the camera names itself, each "" where it does not."""
+    """Maker and model of the camera, each "" if unknown."""
     return clean(exif.get(_MAKE)), clean(exif.get(_MODEL))
 
 
 def software_of(exif: Image.Exif) -> str:
-    """What wrote the file; "" where nothing says."""
+    """The program that wrote the file; "" if unknown."""
     return clean(exif.get(_SOFTWARE))
 
 
 def description_of(exif: Image.Exif) -> str:
-    """The description, in the main block or where it was misplaced."""
+    """The description, from the main block or (misplaced) from the EXIF block."""
     return clean(exif.get(_DESCRIPTION)) or clean(_block(exif, _EXIF_BLOCK).get(_DESCRIPTION))
 
 
 def user_comment_of(exif: Image.Exif) -> str:
-    """The user comment, in the encoding that its first eight bytes name."""
+    """The user comment, decoded as its first eight bytes declare."""
     value = _block(exif, _EXIF_BLOCK).get(_USER_COMMENT) or exif.get(_USER_COMMENT)
-    if isinstance(value, str):  # written as a text, which it is not
+    if isinstance(value, str):  # wrongly stored as text
         value = value.encode("latin-1", "replace")
     return read_comment(value, big=exif.endian == ">") if isinstance(value, bytes) else ""
 
 
 def xp_text(exif: Image.Exif, tag: int) -> str:
-    """One of the texts that Windows writes, in UTF-16 without a mark; several keywords with ";" between."""
+    """A text written by Windows, in UTF-16 without a byte order mark; keywords are separated by ";"."""
     value = exif.get(tag) or _block(exif, _EXIF_BLOCK).get(tag)
     if isinstance(value, tuple) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
         value = bytes(value)
@@ -108,7 +108,7 @@ def xp_text(exif: Image.Exif, tag: int) -> str:
 
 
 def rating_of(exif: Image.Exif) -> int | None:
-    """Stars, 0 to 5, as Windows writes them; some programs write per cent in their place."""
+    """Rating of 0 to 5 stars as Windows writes it; some programs write a percentage instead."""
     for tag in (_RATING, _RATING_PERCENT):
         value = exif.get(tag)
         if isinstance(value, int) and 0 <= value <= 100:
@@ -117,7 +117,7 @@ def rating_of(exif: Image.Exif) -> int | None:
 
 
 def stars_of_percent(percent: float) -> int:
-    """Windows writes 1, 25, 50, 75 and 99 per cent for one to five stars.
+    """Convert a percentage to stars; Windows writes 1, 25, 50, 75 and 99 % for one to five stars.
 
     Examples
     --------
@@ -128,13 +128,13 @@ def stars_of_percent(percent: float) -> int:
 
 
 def read_comment(data: bytes, *, big: bool) -> str:
-    r"""A comment with its mark of eight bytes; "" for what is no text.
+    r"""Decode a comment that begins with an encoding mark of eight bytes; "" if it is not a text.
 
     Parameters
     ----------
     data : bytes
     big : bool
-        The block's byte order, for UTF-16 whose own cannot be told; many programs ignore it.
+        Whether the block is big-endian, used for UTF-16 of unknown byte order; many programs ignore it.
 
     Examples
     --------
@@ -150,16 +150,16 @@ def read_comment(data: bytes, *, big: bool) -> str:
         text = _first_decoded(body, "iso2022_jp", "euc_jp", "shift_jis")
     elif mark in (b"ASCII", b"") or data.startswith(b"\0"):
         text = _decoded(body.partition(b"\0")[0])
-    else:  # no mark, as some programs write it
+    else:  # some programs omit the mark
         text = _decoded(data[:_LONGEST_TEXT].partition(b"\0")[0])
     text = text.partition("\0")[0]
-    # Some makers keep numbers of their own here.
+    # Some makers store binary data here: refuse more than one unprintable character in eight.
     odd = sum((not letter.isprintable() and not letter.isspace()) or letter == "\ufffd" for letter in text)
     return "" if 8 * odd > len(text) else clean(text)
 
 
 def clean(value: object) -> str:
-    r"""A text as people would write it: in Unicode, on one line, without padding; "" for anything else.
+    r"""Decode and normalise a text: Unicode, on one line, without padding; "" for other types.
 
     Examples
     --------
@@ -169,17 +169,17 @@ def clean(value: object) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in _text(value)).split())
 
 
-def default_on_error(read: Callable[[], Any], otherwise: Any) -> Any:
-    """What a foreign reader gives, or a stand-in: damaged metadata is no reason to refuse a picture."""
+def default_on_error(read: Callable[[], Any], default: Any) -> Any:
+    """Call `read`, or return a default on any error: damaged metadata must not prevent reading an image."""
     try:
         return read()
-    except Exception:  # Pillow's readers raise nearly anything
-        return otherwise
+    except Exception:  # Pillow's readers raise many kinds of errors
+        return default
 
 
 def _block(exif: Image.Exif, tag: int) -> dict[int, Any]:
-    found: dict[int, Any] = default_on_error(lambda: exif.get_ifd(tag), {})
-    return found
+    tags: dict[int, Any] = default_on_error(lambda: exif.get_ifd(tag), {})
+    return tags
 
 
 def _gps_date(gps: dict[int, Any]) -> PartialDate | None:
@@ -197,8 +197,8 @@ def _gps_date(gps: dict[int, Any]) -> PartialDate | None:
 
 
 def _text(value: object) -> str:
-    """A text up to its end, its blanks untouched."""
-    if isinstance(value, tuple):  # several numbers or texts where one was meant
+    """Decode a text up to the first NUL, keeping white space; "" for other types."""
+    if isinstance(value, tuple):  # several values instead of one
         value = value[0] if value else ""
     if isinstance(value, bytes):
         text = _decoded(value)
@@ -223,7 +223,7 @@ def _first_decoded(data: bytes, *encodings: str) -> str:
 
 
 def _utf16(data: bytes, *, big: bool) -> str:
-    """UTF-16 by its mark, else by where the zeros of Latin letters stand, else in the block's byte order."""
+    """Decode UTF-16 by its mark, else by the positions of zero bytes (of Latin letters), else by `big`."""
     data = data[: len(data) // 2 * 2]
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace")
@@ -234,7 +234,7 @@ def _utf16(data: bytes, *, big: bool) -> str:
 
 
 def repaired(value: str) -> str:
-    """UTF-8 that was read as Latin-1, as Pillow reads EXIF: the standard nearly says so, programs do not."""
+    """Undo reading UTF-8 as Latin-1: Pillow decodes EXIF texts as Latin-1, but programs write UTF-8."""
     try:
         return value.encode("latin-1").decode("utf-8")
     except UnicodeError:

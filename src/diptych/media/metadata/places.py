@@ -1,4 +1,4 @@
-"""Coordinates as EXIF and XMP write them: degrees, minutes and seconds, or degrees; numbers or texts."""
+"""Parse GPS coordinates of EXIF and XMP: degrees, minutes and seconds or decimal degrees, numbers or text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from typing import Any, Literal
 
 Axis = Literal["latitude", "longitude"]
-Position = tuple[float | None, float | None]
+Position = tuple[float | None, float | None]  # latitude and longitude in degrees
 NO_POSITION: Position = (None, None)
 _LETTERS = {"latitude": ("N", "S"), "longitude": ("E", "W")}
 _MOST = {"latitude": 90.0, "longitude": 180.0}
@@ -15,17 +15,17 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:/\d+)?")
 
 
 def read_position(latitude: object, north: object, longitude: object, east: object) -> Position:
-    """Latitude and longitude in degrees, north and east above zero; both None where either is unknown.
+    """Parse latitude and longitude to degrees, positive to the north and east; both None if unknown.
 
-    Zero for both is taken for unknown: phones write zeros before they have a fix, Google Takeout where a
-    picture has no place, and nobody photographs that spot in the Gulf of Guinea.
+    Zero for both means unknown: phones write zeros before they have a GPS fix, and Google Takeout if an image
+    has no position.
 
     Parameters
     ----------
     latitude, longitude : tuple of numbers, number or str
-        Degrees, minutes and seconds; later ones may be missing. Texts as "57,24.5N" or "57.4083".
+        Degrees, minutes and seconds (the last ones optional), or a text such as "57,24.5N" or "57.4083".
     north, east : str
-        "N" or "S", "E" or "W"; "" where only the sign of the numbers, or the text itself, says it.
+        "N" or "S", "E" or "W"; "" if the direction is given by the sign or in the text.
 
     Examples
     --------
@@ -34,8 +34,8 @@ def read_position(latitude: object, north: object, longitude: object, east: obje
     >>> read_position(0.0, "N", 0.0, "E")
     (None, None)
     """
-    place = _degrees(latitude, north, "latitude"), _degrees(longitude, east, "longitude")
-    return NO_POSITION if None in place or place == (0, 0) else place
+    position = _degrees(latitude, north, "latitude"), _degrees(longitude, east, "longitude")
+    return NO_POSITION if None in position or position == (0, 0) else position
 
 
 def _degrees(value: object, side: object, axis: Axis) -> float | None:
@@ -45,7 +45,8 @@ def _degrees(value: object, side: object, axis: Axis) -> float | None:
         value = value.decode("ascii", "replace")
     if isinstance(value, str):
         text = value.strip("\0 ").upper()
-        letter = next((one for one in (text[-1:], text[:1]) if one in (above, below) and one), letter)
+        ends = (text[-1:], text[:1])
+        letter = next((character for character in ends if character and character in (above, below)), letter)
         numbers, negative = _numbers(text), text.startswith("-")
     else:
         parts = value if isinstance(value, tuple | list) else (value,)
@@ -54,7 +55,7 @@ def _degrees(value: object, side: object, axis: Axis) -> float | None:
     if letter and letter not in (above, below):
         return None
     if len(numbers) == 3 and not math.isfinite(numbers[2]):
-        numbers[2] = 0.0  # seconds written as 0/0: not known, and the place is known to a minute
+        numbers[2] = 0.0  # seconds stored as 0/0: unknown, precise to a minute
     if not numbers or not all(math.isfinite(number) for number in numbers):
         return None
     degrees = sum(abs(number) / 60.0**power for power, number in enumerate(numbers))

@@ -1,7 +1,7 @@
-"""What sidecars say of a picture: XMP written by other programs, and the JSON of a Google Takeout.
+"""Read the fields of sidecars: XMP of other programs, and the JSON of Google Takeout.
 
-Keywords that this package wrote into a sidecar itself are left out: they are no person's. Which sidecar
-belongs to which picture is left to `sidecar_names`, what becomes of the fields to the caller.
+Keywords that this package itself wrote into a sidecar are omitted. Sidecars are matched to images by
+`sidecar_names`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from diptych.media.metadata.xmp import LARGEST, tidy_keyword
 from diptych.media.metadata.xmp_fields import XmpFields, xmp_dates, xmp_position
 
 TAKEOUT_DATE = "Google Takeout photoTakenTime (UTC)"
-FAVOURITE = 5  # stars: a heart is all the rating that Google has
+FAVOURITE = 5  # stars for a favourite, the only rating of Google Photos
 _MARKS_OF_TAKEOUT = ("photoTakenTime", "geoData", "googlePhotosOrigin")
 
 
 @dataclass(frozen=True)
 class SidecarFields:
-    """What one sidecar says, or all sidecars of one file.
+    """Fields of one sidecar, or of all sidecars of a file.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class SidecarFields:
     rating: int | None = None
 
     def to_json(self) -> str:
-        """One line of JSON with all but the captions; "" where there is nothing to keep.
+        """One line of JSON with all fields except captions; "" if they are empty.
 
         Examples
         --------
@@ -80,7 +80,7 @@ class SidecarFields:
 
     @classmethod
     def from_json(cls, text: str) -> SidecarFields:
-        """The fields of `to_json`'s text.
+        """Inverse of `to_json`.
 
         Examples
         --------
@@ -100,12 +100,12 @@ class SidecarFields:
 
 
 def read_sidecar(name: str, data: bytes) -> SidecarFields:
-    """Read a sidecar; what is damaged, or no sidecar, says nothing.
+    """Read a sidecar; damaged files and other JSON files give empty fields.
 
     Parameters
     ----------
     name : str
-        Its suffix tells XMP (.xmp) from Takeout's JSON (.json).
+        Its suffix distinguishes XMP (.xmp) from Takeout's JSON (.json).
     data : bytes
 
     Examples
@@ -119,17 +119,17 @@ def read_sidecar(name: str, data: bytes) -> SidecarFields:
 
 
 def merge_fields(several: Iterable[SidecarFields]) -> SidecarFields:
-    """All captions and keywords, the most trusted date, the first place, the highest rating."""
+    """Merge fields: all captions and keywords, most reliable date, first position, highest rating."""
     parts = list(several)
     dated = min((part for part in parts if part.taken), key=lambda part: trust(part.taken_from), default=None)
-    placed = next((part for part in parts if part.latitude is not None), None)
+    located = next((part for part in parts if part.latitude is not None), None)
     return SidecarFields(
         captions=unique(text for part in parts for text in part.captions),
         keywords=unique(word for part in parts for word in part.keywords),
         taken=dated.taken if dated else None,
         taken_from=dated.taken_from if dated else "",
-        latitude=placed.latitude if placed else None,
-        longitude=placed.longitude if placed else None,
+        latitude=located.latitude if located else None,
+        longitude=located.longitude if located else None,
         rating=max((part.rating for part in parts if part.rating is not None), default=None),
     )
 
@@ -162,11 +162,16 @@ def _of_takeout(data: bytes) -> SidecarFields:
         return SidecarFields()
     taken = _moment(fields.get("photoTakenTime"))
     latitude, longitude = next(
-        (place for name in ("geoData", "geoDataExif") if (place := _place(fields.get(name))) != NO_POSITION),
+        (
+            position
+            for name in ("geoData", "geoDataExif")
+            if (position := _position(fields.get(name))) != NO_POSITION
+        ),
         NO_POSITION,
     )
     people = fields.get("people")
-    names = [one.get("name") for one in people if isinstance(one, dict)] if isinstance(people, list) else []
+    people = people if isinstance(people, list) else []
+    names = [person.get("name") for person in people if isinstance(person, dict)]
     return SidecarFields(
         captions=unique([_text(fields.get("description"))]),
         keywords=unique(_text(name) for name in names),
@@ -187,7 +192,7 @@ def _object(data: bytes) -> Mapping[str, Any]:
 
 
 def _moment(field: Any) -> datetime | None:
-    """Seconds since 1970; zero is what Google writes where it knows nothing."""
+    """Convert seconds since 1970 to a datetime in UTC; Google writes zero for unknown times."""
     try:
         seconds = int(field["timestamp"])
         return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None) if seconds else None
@@ -195,7 +200,7 @@ def _moment(field: Any) -> datetime | None:
         return None
 
 
-def _place(field: Any) -> Position:
+def _position(field: Any) -> Position:
     if not isinstance(field, dict):
         return NO_POSITION
     numbers = [field.get(name) for name in ("latitude", "longitude")]
@@ -205,5 +210,5 @@ def _place(field: Any) -> Position:
 
 
 def _text(value: Any) -> str:
-    """Google writes & as an entity in descriptions."""
+    """Unescape HTML entities, which Google writes in descriptions."""
     return clean(html.unescape(value)) if isinstance(value, str) else ""

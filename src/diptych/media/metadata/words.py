@@ -1,7 +1,6 @@
-"""What people wrote into a picture: descriptions, titles, keywords, names and stars, from all its blocks.
+"""Read descriptions, titles, keywords, names of people and ratings from all metadata blocks of an image.
 
-What cameras and programs put there by themselves is left out by `boilerplate`. Finding the blocks in a file
-is left to `blocks`.
+Default texts of cameras and programs are removed by `boilerplate`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _DESCRIPTIONS = (
     *("Iptc4xmpCore:ExtDescrAccessibility", "exif:UserComment", "acdsee:caption", "acdsee:notes"),
 )
 _TITLES = ("dc:title", "photoshop:Headline")
-# Keywords that are paths, with what stands between their levels.
+# Fields with hierarchical keywords, and the separator of their levels.
 _PATHS = (
     *(("lr:hierarchicalSubject", "|"), ("digiKam:TagsList", "/"), ("MicrosoftPhoto:LastKeywordXMP", "/")),
     *(("mediapro:CatalogSets", "|"), ("acdsee:keywords", "|")),
@@ -33,17 +32,17 @@ _PNG_DESCRIPTIONS, _PNG_TITLES, _PNG_KEYWORDS = (
     ("title",),
     ("keywords", "keyword"),
 )
-_INTERNAL = ("_digikam", "darktable|")  # what these programs note for themselves
+_INTERNAL = ("_digikam", "darktable|")  # prefixes of internal keywords of these programs
 
 
 def captions_of(blocks: Blocks, xmp: XmpFields) -> tuple[str, ...]:
-    """Each description once, then each title; what cameras and programs say of themselves is left out."""
+    """Unique descriptions, then titles, without boilerplate of cameras and programs."""
     exif = blocks.exif
-    press = list(iptc_texts(blocks))
+    press_texts = list(iptc_texts(blocks))
     descriptions = [
         exif_fields.description_of(exif),
         *xmp.texts("dc:description"),
-        *(text for key, text in press if key == iptc.CAPTION),
+        *(text for key, text in press_texts if key == iptc.CAPTION),
         exif_fields.user_comment_of(exif),
         exif_fields.xp_text(exif, exif_fields.XP_COMMENT),
         *xmp_descriptions(xmp),
@@ -52,13 +51,13 @@ def captions_of(blocks: Blocks, xmp: XmpFields) -> tuple[str, ...]:
     titles = [
         *xmp_titles(xmp),
         exif_fields.xp_text(exif, exif_fields.XP_TITLE),
-        *(text for key, text in press if key in (iptc.TITLE, iptc.HEADLINE)),
+        *(text for key, text in press_texts if key in (iptc.TITLE, iptc.HEADLINE)),
         *_texts_of(blocks, _PNG_TITLES),
         exif_fields.xp_text(exif, exif_fields.XP_SUBJECT),
     ]
     maker, model = exif_fields.maker_and_model(exif)
-    own = (maker, model, exif_fields.software_of(exif))
-    return unique(strip_boilerplate(clean(text), own) for text in (*descriptions, *titles))
+    camera = (maker, model, exif_fields.software_of(exif))
+    return unique(strip_boilerplate(clean(text), camera) for text in (*descriptions, *titles))
 
 
 def xmp_descriptions(xmp: XmpFields) -> list[str]:
@@ -72,7 +71,7 @@ def xmp_titles(xmp: XmpFields) -> list[str]:
 
 
 def keywords_of(blocks: Blocks, xmp: XmpFields) -> tuple[str, ...]:
-    """Each keyword once: plain ones, then paths with all their levels, then names of people."""
+    """Unique keywords: plain ones, then hierarchical ones with all their levels, then names of people."""
     plain = [
         *xmp.texts("dc:subject"),
         *(text for key, text in iptc_texts(blocks) if key == iptc.KEYWORD),
@@ -83,18 +82,18 @@ def keywords_of(blocks: Blocks, xmp: XmpFields) -> tuple[str, ...]:
 
 
 def paths_and_people(xmp: XmpFields) -> list[str]:
-    """Every level of each keyword that is a path, and the path with "|" between; then names of people."""
-    paths = [word for name, between in _PATHS for word in _levels(xmp.texts(name), between)]
+    """The levels of hierarchical keywords and the full paths joined by "|"; then names of people."""
+    paths = [word for name, separator in _PATHS for word in _levels(xmp.texts(name), separator)]
     return [*paths, *(clean(text) for name in _PEOPLE for text in xmp.texts(name))]
 
 
 def plain_keywords(xmp: XmpFields) -> list[str]:
-    """The keywords of XMP's own list; those that are paths with all their levels."""
+    """The keywords of dc:subject, hierarchical ones with all their levels."""
     return list(_levels(xmp.texts("dc:subject"), "|"))
 
 
 def rating_in(blocks: Blocks, xmp: XmpFields) -> int | None:
-    """Stars, 0 to 5, or -1 for a rejected picture; None where nothing says."""
+    """Rating of 0 to 5 stars, or -1 for a rejected image; None if unknown."""
     for rating in (xmp_rating(xmp), exif_fields.rating_of(blocks.exif), xmp_percent(xmp)):
         if rating is not None:
             return rating
@@ -102,7 +101,7 @@ def rating_in(blocks: Blocks, xmp: XmpFields) -> int | None:
 
 
 def xmp_rating(xmp: XmpFields) -> int | None:
-    """The rating of XMP, or of ACDSee in XMP."""
+    """The rating in xmp:Rating or acdsee:rating."""
     for name in ("xmp:Rating", "acdsee:rating"):
         value = _number(xmp.text(name))
         if -1 <= value <= 5:
@@ -111,30 +110,30 @@ def xmp_rating(xmp: XmpFields) -> int | None:
 
 
 def xmp_percent(xmp: XmpFields) -> int | None:
-    """The rating that Windows writes into XMP, in per cent."""
+    """The rating that Windows writes into XMP as a percentage, in stars."""
     value = _number(xmp.text("MicrosoftPhoto:Rating"))
     return exif_fields.stars_of_percent(value) if 0 <= value <= 100 else None
 
 
 def iptc_texts(blocks: Blocks) -> Iterator[tuple[tuple[int, int], str]]:
-    """(data set, text) of each text in the press photographers' blocks."""
+    """Yield (data set, text) of each text in the IPTC blocks."""
     for block in blocks.iptc:
         for key, value in iptc.data_sets(block):
             yield key, clean(value)
 
 
 def unique(texts: Iterable[str]) -> tuple[str, ...]:
-    """Each text once, without empty ones."""
+    """Remove repeats and empty texts, keeping the order."""
     return tuple(dict.fromkeys(text for text in texts if text))
 
 
-def _levels(texts: Iterable[str], between: str) -> Iterator[str]:
-    """The levels of each path, and the whole of it: "places|sea" is places, sea and places|sea."""
+def _levels(texts: Iterable[str], separator: str) -> Iterator[str]:
+    """Yield the levels of each keyword and the full path: "places|sea" gives places, sea and places|sea."""
     for text in texts:
         word = clean(text)
         if word.casefold().startswith(_INTERNAL):
             continue
-        levels = [level.strip() for level in word.split(between) if level.strip()]
+        levels = [level.strip() for level in word.split(separator) if level.strip()]
         if len(levels) < 2:
             yield word
         else:
@@ -142,7 +141,7 @@ def _levels(texts: Iterable[str], between: str) -> Iterator[str]:
 
 
 def _texts_of(blocks: Blocks, names: Iterable[str]) -> list[str]:
-    """Texts of these names, as PNG chunks have them, and comments of other formats."""
+    """Texts with one of the given names: PNG chunks, and comments of other formats."""
     return [text for wanted in names for name, text in blocks.texts if name.strip().casefold() == wanted]
 
 

@@ -1,9 +1,9 @@
-"""Keywords in XMP sidecars: put into what is there, and taken out again, with every other byte left alone.
+"""Insert keywords into XMP sidecars, and remove them again, without changing any other byte.
 
-The text is not read and written anew, which would lose comments, packet marks, prefixes and the order that
-other programs know: the places are found with a parser, and only there something is put in or cut out. What
-was put in is listed in a property of this package's own, so that a person's keywords are never taken for
-ours. Which file belongs to which picture is left to the caller.
+Parsing and serialising the document would lose comments, packet markers, namespace prefixes and the order of
+elements. Instead a parser locates the byte positions, and only there text is inserted or cut out. Keywords
+written by this package are also listed in a property of its own, so that they are never confused with a
+person's keywords.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from diptych.media.metadata.xmp_fields import encoding_of
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 DC = "http://purl.org/dc/elements/1.1/"
-OURS = "urn:diptych:1.0:"  # of the list of keywords that were put in
+OURS = "urn:diptych:1.0:"  # namespace of the list of keywords written by this package
 TOOLKIT = "diptych"
-LARGEST = 2**24  # bytes of a sidecar that is still read; darktable's masks take megabytes
+LARGEST = 2**24  # bytes of a sidecar; darktable's masks take megabytes
 _META = "adobe:ns:meta/"
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LISTS = (f"{RDF} Bag", f"{RDF} Seq", f"{RDF} Alt")
@@ -40,7 +40,10 @@ _EMPTY = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 @dataclass
 class _Node:
-    """An element and where it stands, in bytes: <start ... tag_end> ... <inner_end ... end>."""
+    """An XML element with its byte positions: <start ... tag_end> ... <inner_end ... end>.
+
+    E.g. `<a b="1">text</a>` at offset 0: start 0, tag_end 9, inner_end 13, end 17.
+    """
 
     name: str  # namespace, a space, local name
     attributes: dict[str, str]
@@ -48,21 +51,21 @@ class _Node:
     tag_end: int
     inner_end: int = 0
     end: int = 0
-    pieces: list[str] = field(default_factory=list)  # of its text, as the parser hands them on
+    text_parts: list[str] = field(default_factory=list)  # as the parser reports them
     children: list[_Node] = field(default_factory=list)
 
     @property
     def text(self) -> str:
-        """What stands directly in it."""
-        return "".join(self.pieces)
+        """Text directly in the element."""
+        return "".join(self.text_parts)
 
     @property
     def closed(self) -> bool:
-        """Written as <name/>."""
+        """Whether it is written as <name/>."""
         return self.end == self.tag_end
 
     def walk(self) -> Iterator[_Node]:
-        """Itself and all below it, in order."""
+        """The element and all its descendants, in document order."""
         waiting = [self]
         while waiting:
             node = waiting.pop()
@@ -71,7 +74,7 @@ class _Node:
 
 
 def tidy_keyword(text: str) -> str:
-    r"""A keyword as XML can hold it: one line, no characters that steer.
+    r"""Normalise a keyword for XML: on one line, without control characters.
 
     Examples
     --------
@@ -83,26 +86,26 @@ def tidy_keyword(text: str) -> str:
 
 
 def merge_keywords(old: bytes | None, wanted: Sequence[str]) -> bytes | None:
-    """A sidecar whose keywords are a person's own and the wanted ones.
+    """Update the keywords of a sidecar that this package manages, and keep those of people.
 
     Parameters
     ----------
     old : bytes or None
-        The sidecar as it is; None where there is none.
+        The present sidecar; None if there is none.
     wanted : sequence of str
-        What there should be besides the person's own. What an earlier call put in and is not wanted any more
-        is taken out; a keyword that is the person's own already is left to them.
+        Keywords to be present besides those of people. Keywords that an earlier call inserted and that are no
+        longer wanted are removed; a keyword that a person has written already is not claimed.
 
     Returns
     -------
     bytes or None
-        The new sidecar; the same bytes where nothing has to change; None where there is nothing to keep: it
-        was made here, and holds nothing else.
+        The new sidecar; the same bytes if nothing changes; None if the sidecar was created by this package
+        and would be empty.
 
     Raises
     ------
     ImageError
-        The sidecar is no XMP, declares types or entities, or is too large.
+        The sidecar is not XMP, declares types or entities, or is too large.
 
     Notes
     -----
@@ -119,38 +122,38 @@ def merge_keywords(old: bytes | None, wanted: Sequence[str]) -> bytes | None:
     tidy = (tidy_keyword(word) for word in wanted)
     words = list(dict.fromkeys(word for word in tidy if word))
     if old is None:
-        return _put(_EMPTY.encode(), words) if words else None
+        return _insert(_EMPTY.encode(), words) if words else None
     text, encoding, mark = _decoded(old)
     tree = _parsed(text)
     _, ours = _keywords(tree)
-    if set(ours) == set(words) and _clean_lists(tree):
+    if set(ours) == set(words) and _is_list_consistent(tree):
         return old
     bare = _without(text, ours)
-    left = set(_keywords(_parsed(bare))[0])
-    words = [word for word in words if word not in left]
-    if not words and _holds_nothing(bare):
+    personal = set(_keywords(_parsed(bare))[0])
+    words = [word for word in words if word not in personal]
+    if not words and _is_empty(bare):
         return None
-    new = _put(bare, words) if words else bare
+    new = _insert(bare, words) if words else bare
     return old if new == text else mark + new.decode().encode(encoding)
 
 
 def keywords_in(data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """All keywords of a sidecar, and those of them that were put in here.
+    """All keywords of a sidecar, and those among them that this package inserted.
 
     Raises
     ------
     ImageError
         As for `merge_keywords`.
     """
-    found, ours = _keywords(_parsed(_decoded(data)[0]))
-    return tuple(found), tuple(ours)
+    keywords, ours = _keywords(_parsed(_decoded(data)[0]))
+    return tuple(keywords), tuple(ours)
 
 
 # ---------------------------------------------------------------------------------------------- reading
 
 
 def _decoded(data: bytes) -> tuple[bytes, str, bytes]:
-    """The text in UTF-8, the encoding to go back to, and a byte order mark."""
+    """(text in UTF-8, original encoding, byte order mark)."""
     if len(data) > LARGEST:
         raise ImageError(f"{len(data):,} bytes, over the limit of {LARGEST:,} for a sidecar")
     encoding, mark = encoding_of(data), b""
@@ -172,7 +175,7 @@ def _decoded(data: bytes) -> tuple[bytes, str, bytes]:
 
 
 def _parsed(text: bytes) -> _Node:
-    parser = expat.ParserCreate("utf-8", " ")  # whatever encoding it had on disk
+    parser = expat.ParserCreate("utf-8", " ")  # the text has been converted to UTF-8
     root = _Node("", {}, 0, 0)
     parser.buffer_text = True
     open_nodes = [root]
@@ -192,7 +195,7 @@ def _parsed(text: bytes) -> _Node:
             node.end = text.index(b">", node.inner_end) + 1
 
     def characters(data: str) -> None:
-        open_nodes[-1].pieces.append(data)
+        open_nodes[-1].text_parts.append(data)
 
     def refuse(*_: object) -> None:
         raise ImageError("the sidecar declares types or entities, as XMP never does: it was not read")
@@ -209,21 +212,21 @@ def _parsed(text: bytes) -> _Node:
 
 
 def _tag_end(text: bytes, at: int) -> int:
-    """Behind the > of a start tag; one inside quotes does not count."""
+    """Position after the > of a start tag; a > inside quotes does not count."""
     quote = 0
-    for place in range(at, len(text)):
-        letter = text[place]
+    for position in range(at, len(text)):
+        character = text[position]
         if quote:
-            quote = 0 if letter == quote else quote
-        elif letter in b"\"'":
-            quote = letter
-        elif letter == ord(">"):
-            return place + 1
+            quote = 0 if character == quote else quote
+        elif character in b"\"'":
+            quote = character
+        elif character == ord(">"):
+            return position + 1
     return len(text)
 
 
 def _description(root: _Node) -> _Node | None:
-    """The first description, which every property may stand in."""
+    """The first rdf:Description, in which properties can be inserted."""
     for node in root.walk():
         if node.name == f"{RDF} RDF":
             return next((child for child in node.children if child.name == f"{RDF} Description"), None)
@@ -241,40 +244,40 @@ def _property(root: _Node, name: str) -> _Node | None:
 
 
 def _items(node: _Node | None) -> list[_Node]:
-    """The items of a property's list."""
+    """The items of a property that is a list."""
     if node is None:
         return []
     return [item for child in node.children if child.name in _LISTS for item in child.children]
 
 
 def _keywords(root: _Node) -> tuple[list[str], list[str]]:
-    """All keywords, and ours among them."""
+    """All keywords, and those among them that this package inserted."""
     subject = _property(root, f"{DC} subject")
-    found = [tidy_keyword(item.text) for item in _items(subject)]
+    keywords = [tidy_keyword(item.text) for item in _items(subject)]
     if subject is not None and not subject.children and subject.text.strip():
-        found.append(tidy_keyword(subject.text))  # not a list, as it should be
+        keywords.append(tidy_keyword(subject.text))  # a plain text instead of a list
     description = _description(root)
     assert description is not None
     if plain := description.attributes.get(f"{DC} subject"):
-        found.append(tidy_keyword(plain))
+        keywords.append(tidy_keyword(plain))
     ours = [tidy_keyword(item.text) for item in _items(_property(root, f"{OURS} keywords"))]
-    there = set(found)
-    return found, [word for word in ours if word in there]
+    present = set(keywords)
+    return keywords, [word for word in ours if word in present]
 
 
-def _clean_lists(root: _Node) -> bool:
-    """Whether our list says what is there: another program may have taken keywords away."""
+def _is_list_consistent(root: _Node) -> bool:
+    """Whether all keywords in this package's list still exist: another program may have removed some."""
     listed = len(_items(_property(root, f"{OURS} keywords")))
     return listed == len(_keywords(root)[1])
 
 
-def _holds_nothing(text: bytes) -> bool:
-    """A sidecar that was made here and has no property left."""
+def _is_empty(text: bytes) -> bool:
+    """Whether a sidecar was created by this package and has no properties left."""
     root = _parsed(text)
-    made = any(node.attributes.get(f"{_META} xmptk") == TOOLKIT for node in root.walk())
-    described = [node for node in root.walk() if node.name == f"{RDF} Description"]
-    return made and not any(
-        node.children or set(node.attributes) - {f"{RDF} about", "about"} for node in described
+    is_ours = any(node.attributes.get(f"{_META} xmptk") == TOOLKIT for node in root.walk())
+    descriptions = [node for node in root.walk() if node.name == f"{RDF} Description"]
+    return is_ours and not any(
+        node.children or set(node.attributes) - {f"{RDF} about", "about"} for node in descriptions
     )
 
 
@@ -282,14 +285,18 @@ def _holds_nothing(text: bytes) -> bool:
 
 
 def _without(text: bytes, keywords: Sequence[str]) -> bytes:
-    """The text without these keywords, which are ours, and their list."""
+    """Remove keywords inserted by this package, and their list.
+
+    If no other keywords are left, the whole dc:subject is removed. Cut elements take the white space before
+    them along, so that no blank lines remain.
+    """
     root, ours = _parsed(text), set(keywords)
-    gone = [_property(root, f"{OURS} keywords")]
+    removed = [_property(root, f"{OURS} keywords")]
     subject = _property(root, f"{DC} subject")
     items = _items(subject)
-    cut: list[_Node | None] = [item for item in items if tidy_keyword(item.text) in ours]
-    gone += [subject] if cut and len(cut) == len(items) else cut
-    spans = [_with_space_before(text, node) for node in gone if node is not None]
+    matching: list[_Node | None] = [item for item in items if tidy_keyword(item.text) in ours]
+    removed += [subject] if matching and len(matching) == len(items) else matching
+    spans = [_with_space_before(text, node) for node in removed if node is not None]
     kept, at = [], 0
     for start, end in sorted(spans):
         kept.append(text[at:start])
@@ -304,29 +311,29 @@ def _with_space_before(text: bytes, node: _Node) -> tuple[int, int]:
     return start, node.end
 
 
-def _put(text: bytes, words: Sequence[str]) -> bytes:
-    """The text with keywords in it, and the list that says they are ours."""
+def _insert(text: bytes, words: Sequence[str]) -> bytes:
+    """Insert keywords, and the list that marks them as inserted by this package."""
     root = _parsed(text)
     subject = _property(root, f"{DC} subject")
     if any(f"{DC} subject" in node.attributes for node in root.walk()):
-        raise ImageError("the sidecar has its keywords in an attribute, where XMP wants a list: left alone")
+        raise ImageError("the sidecar has its keywords in an attribute instead of a list: it was not changed")
     lists = [] if subject is None else [child for child in subject.children if child.name in _LISTS]
     if subject is None:
         text = _append_property(text, "dc:subject", f'xmlns:dc="{DC}"', words)
     elif lists:
         text = _append_items(text, lists[0], words)
     elif subject.text.strip():
-        own = f'<rdf:Bag xmlns:rdf="{RDF}"><rdf:li>{escape(subject.text.strip())}</rdf:li></rdf:Bag>'
-        text = text[: subject.tag_end] + own.encode() + text[subject.inner_end :]
-        return _put(text, words)
+        bag = f'<rdf:Bag xmlns:rdf="{RDF}"><rdf:li>{escape(subject.text.strip())}</rdf:li></rdf:Bag>'
+        text = text[: subject.tag_end] + bag.encode() + text[subject.inner_end :]
+        return _insert(text, words)
     else:  # <dc:subject/>
         start, end = _with_space_before(text, subject)
-        return _put(text[:start] + text[end:], words)
+        return _insert(text[:start] + text[end:], words)
     return _append_property(text, "diptych:keywords", f'xmlns:diptych="{OURS}"', words)
 
 
 def _append_items(text: bytes, bag: _Node, words: Sequence[str]) -> bytes:
-    """Items behind the last one, in the list's own prefix and with the last one's indentation."""
+    """Append items to a list, with its namespace prefix and the indentation of the last item."""
     opening = text[bag.start : bag.tag_end]
     name = re.match(rb"<([^\s/>]+)", opening)
     assert name is not None
@@ -334,34 +341,34 @@ def _append_items(text: bytes, bag: _Node, words: Sequence[str]) -> bytes:
     tag = (prefix + b":li" if prefix else b"li").decode()
     if bag.closed:
         opened = opening[: opening.rindex(b"/")].rstrip() + b">"
-        inner = _listed(words, tag, "").encode()
+        inner = _list_items(words, tag, "").encode()
         return text[: bag.start] + opened + inner + b"</" + name[1] + b">" + text[bag.end :]
     at, space = bag.tag_end, b""
     if bag.children:
         last = bag.children[-1]
         space, at = text[_with_space_before(text, last)[0] : last.start], last.end
-    return text[:at] + _listed(words, tag, space.decode()).encode() + text[at:]
+    return text[:at] + _list_items(words, tag, space.decode()).encode() + text[at:]
 
 
 def _append_property(text: bytes, name: str, declared: str, words: Sequence[str]) -> bytes:
-    """A property behind the last one of the first description; it declares its own prefixes."""
+    """Append a property to the first description; it declares its own prefixes."""
     description = _description(_parsed(text))
     assert description is not None
     inner = (
         f'\n   <{name} {declared} xmlns:rdf="{RDF}">\n    <rdf:Bag>'
-        + _listed(words, "rdf:li", "\n     ")
+        + _list_items(words, "rdf:li", "\n     ")
         + f"\n    </rdf:Bag>\n   </{name}>"
     ).encode()
     if description.closed:
         opening = text[description.start : description.tag_end]
-        name_there = re.match(rb"<([^\s/>]+)", opening)
-        assert name_there is not None
+        tag_name = re.match(rb"<([^\s/>]+)", opening)
+        assert tag_name is not None
         opened = opening[: opening.rindex(b"/")].rstrip() + b">"
-        closing = b"\n  </" + name_there[1] + b">"
+        closing = b"\n  </" + tag_name[1] + b">"
         return text[: description.start] + opened + inner + closing + text[description.end :]
     at = description.children[-1].end if description.children else description.tag_end
     return text[:at] + inner + text[at:]
 
 
-def _listed(words: Sequence[str], tag: str, space: str) -> str:
+def _list_items(words: Sequence[str], tag: str, space: str) -> str:
     return "".join(f"{space}<{tag}>{escape(word)}</{tag}>" for word in words)

@@ -1,8 +1,7 @@
-"""The properties of XMP packets, read: texts, lists, attributes, whatever spelling RDF allows.
+"""Parse the properties of XMP packets: texts, lists and attributes, in all spellings that RDF allows.
 
-XMP is XML from strangers: documents that declare types or entities are refused unparsed, so that none can
-grow while it is read, and long ones are not looked at. Writing into sidecars is left to `xmp`, what the
-properties mean to `words`, `exif` and `sidecar_fields`.
+XMP is untrusted XML: documents that declare types or entities are refused without parsing, so that entities
+cannot expand, and long documents are ignored. Writing into sidecars is in `xmp`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from diptych.media.metadata.places import Position, read_position
 
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
-LARGEST_PACKET = 2**20  # bytes; real ones have about ten thousand, and pictures within them a little more
+LARGEST_PACKET = 2**20  # bytes; usual packets have about 10,000, with thumbnails a little more
 _DATES = (
     *(
         "exif:DateTimeOriginal",
@@ -53,14 +52,14 @@ _PREFIXES = {
 
 
 class XmpFields:
-    """The properties of a picture's or sidecar's packets, those of the first one first.
+    """The properties of the XMP packets of an image or sidecar, those of the first packet first.
 
     Parameters
     ----------
     packets : iterable of bytes
-        Damaged, hostile and too long ones say nothing.
+        Damaged, hostile and too long packets are ignored.
     largest : int
-        Bytes of a packet that is still read.
+        Maximum size of a packet in bytes.
 
     Examples
     --------
@@ -80,11 +79,11 @@ class XmpFields:
                     self._fields.setdefault(name, []).extend(texts)
 
     def texts(self, name: str) -> list[str]:
-        """Every text of a property, such as "dc:subject"; of languages the default one first."""
+        """All texts of a property, such as "dc:subject"; the default language first."""
         return self._fields.get(name, [])
 
     def text(self, name: str) -> str:
-        """The first text of a property; "" where there is none."""
+        """The first text of a property; "" if there is none."""
         return next(iter(self.texts(name)), "")
 
     def __bool__(self) -> bool:
@@ -92,13 +91,13 @@ class XmpFields:
 
 
 def xmp_dates(xmp: XmpFields, prefix: str = "XMP ") -> Iterator[tuple[str, PartialDate | None]]:
-    """(source, date) of every field that has a date, as `diptych.media.metadata.dates.SOURCES` names them.
+    """Yield (source, date) of every date field; sources as in `diptych.media.metadata.dates.SOURCES`.
 
     Parameters
     ----------
     xmp : XmpFields
     prefix : {"XMP ", "sidecar XMP "}
-        Where the packet stands.
+        Whether the packet is in the image or in a sidecar.
     """
     for name in _DATES:
         date = next((date for text in xmp.texts(name) if (date := read_date(clean(text)))), None)
@@ -106,13 +105,13 @@ def xmp_dates(xmp: XmpFields, prefix: str = "XMP ") -> Iterator[tuple[str, Parti
 
 
 def xmp_position(xmp: XmpFields) -> Position:
-    """Latitude and longitude in degrees, north and east above zero; both None where either is unknown."""
+    """Latitude and longitude in degrees, positive to the north and east; both None if unknown."""
     north, east = xmp.text("exif:GPSLatitudeRef"), xmp.text("exif:GPSLongitudeRef")
     return read_position(xmp.text("exif:GPSLatitude"), north, xmp.text("exif:GPSLongitude"), east)
 
 
 def encoding_of(data: bytes) -> str:
-    """XMP may be in UTF-16 and UTF-32 too; its first character is "<" or a byte order mark."""
+    """Encoding of an XMP packet (UTF-8, UTF-16, UTF-32), which begins with "<" or a byte order mark."""
     for start, encoding in (
         (b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"),
         (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
@@ -130,7 +129,7 @@ def _parsed(data: bytes, largest: int) -> ElementTree.Element | None:
         text = _decoded(data).strip("\0 \r\n\t\ufeff")
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             return None
-        text = re.sub(r"\A<\?xml[^>]*\?>", "", text)  # its encoding is undone already
+        text = re.sub(r"\A<\?xml[^>]*\?>", "", text)  # its encoding declaration no longer applies
         return ElementTree.fromstring(_NOT_XML.sub("", text))
     except (ElementTree.ParseError, UnicodeError, ValueError, LookupError):
         return None
@@ -147,28 +146,28 @@ def _decoded(data: bytes) -> str:
 
 
 def _properties(root: ElementTree.Element) -> Iterator[tuple[str, list[str]]]:
-    """(name, texts) of each property of the picture itself.
+    """Yield (name, texts) of each property of the image itself.
 
-    Only of descriptions that stand directly in rdf:RDF: deeper ones describe other pictures, such as the
-    ingredients of a montage.
+    Only descriptions directly in rdf:RDF are read: nested ones describe other images, such as the parts of a
+    composite.
     """
     for rdf in _outside_rdf([root]):
         if rdf.tag != f"{_RDF}RDF":
             continue
         for description in rdf.findall(f"{_RDF}Description"):
             for attribute, value in description.items():
-                if (name := _named(attribute)) and value.strip():
+                if (name := _prefixed_name(attribute)) and value.strip():
                     yield name, [value]
             for element in description:
-                if name := _named(element.tag):
+                if name := _prefixed_name(element.tag):
                     yield name, _texts(element)
                     yield from _people(name, element)
 
 
 def _outside_rdf(elements: Iterable[ElementTree.Element]) -> Iterator[ElementTree.Element]:
-    """Elements and what is in them, in the document's order; not what is in an rdf:RDF.
+    """Elements and their descendants in document order, without descending into rdf:RDF.
 
-    Documents within documents would be read once for each level.
+    Otherwise nested documents would be read once per level.
     """
     waiting = list(elements)[::-1]
     while waiting:
@@ -178,8 +177,8 @@ def _outside_rdf(elements: Iterable[ElementTree.Element]) -> Iterator[ElementTre
             waiting.extend(reversed(element))
 
 
-def _named(tag: str) -> str:
-    """A tag with the prefix that its namespace commonly has; "" for namespaces that are not read."""
+def _prefixed_name(tag: str) -> str:
+    """A tag with the usual prefix of its namespace, such as "dc:subject"; "" for other namespaces."""
     namespace, _, local = tag.removeprefix("{").partition("}")
     prefix = _PREFIXES.get(namespace, "")
     return f"{prefix}:{local}" if prefix and local else ""
@@ -193,7 +192,7 @@ def _texts(element: ElementTree.Element) -> list[str]:
 
 
 def _value(element: ElementTree.Element) -> str:
-    """The text of an element, or of the value in it where that has qualifiers."""
+    """The text of an element, or of its rdf:value if it has qualifiers."""
     for path in (f"{_RDF}value", f"{_RDF}Description/{_RDF}value"):
         if (inner := element.find(path)) is not None:
             return inner.text or ""
@@ -203,12 +202,12 @@ def _value(element: ElementTree.Element) -> str:
 
 
 def _people(name: str, element: ElementTree.Element) -> Iterator[tuple[str, list[str]]]:
-    """Names of faces, which stand deep in the lists of regions."""
+    """Names of people in the nested lists of face regions."""
     if name not in ("MP:RegionInfo", "mwg-rs:Regions"):
         return
     for inner in _outside_rdf([element]):
-        found = {_named(attribute): value for attribute, value in inner.items()}
-        found[_named(inner.tag)] = inner.text or ""
+        fields = {_prefixed_name(attribute): value for attribute, value in inner.items()}
+        fields[_prefixed_name(inner.tag)] = inner.text or ""
         for field in ("mwg-rs:Name", "MPReg:PersonDisplayName"):
-            if found.get(field, "").strip():
-                yield field, [found[field]]
+            if fields.get(field, "").strip():
+                yield field, [fields[field]]
