@@ -97,12 +97,12 @@ def test_a_planted_association_of_texts(tmp_path: Path) -> None:
     assert one.d.value > 1.7
     assert one.p == pytest.approx(2 / 924)
     assert found.findings == [one]
-    assert one.told == "men nearer to work than to home, compared with women"
+    assert one.statement == "men nearer to work than to home, compared with women"
     turned = audit_association(
         worded({k: (v[1], v[0]) for k, v in leaning.items()}), tests=sets(tmp_path, text)
     )
     assert turned.effects[0].d.value < -1.7
-    assert turned.effects[0].told == "men nearer to home than to work, compared with women"
+    assert turned.effects[0].statement == "men nearer to home than to work, compared with women"
 
 
 def test_no_association_of_texts(tmp_path: Path) -> None:

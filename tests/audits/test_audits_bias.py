@@ -39,7 +39,7 @@ def gap(found: BiasAudit, measure: str, attribute: str) -> Any:
 def test_a_model_without_a_fault(tmp_path: Path) -> None:
     people = everyone()
     found = audited(tmp_path, people, [truly(one) for one in people])
-    assert not found.found
+    assert not found.has_findings
     assert {one.right.value for one in found.accuracy} == {1.0}
     assert all(one.value == 0 for one in found.overall.values())
     text = found.report().sections[0].text
@@ -159,7 +159,7 @@ def test_it_does_not_cry_wolf(tmp_path: Path) -> None:
     for seed in range(25):
         planted = Planted(random_answers(people, seed), encoder.known)
         found = audit_bias(planted, data, shuffles=299, level=level, seed=seed, minimum=20)
-        wrong += found.found
+        wrong += found.has_findings
     assert (
         wrong <= 9
     )  # 25 pages at 0.2: more than 9 has a probability under 0.02; without correction nearly all

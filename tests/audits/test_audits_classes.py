@@ -83,7 +83,7 @@ def test_an_ordinary_list_has_nothing_to_warn_of(tmp_path: Path) -> None:
     found = audit_classes(Scattered({}, {}), GOOD, sample(tmp_path, **shown))
     assert found.warned == ()
     assert {one.label: one.taken.value for one in found.figures if one.taken}["red"] == pytest.approx(1 / 6)
-    assert "Nothing to warn of" in found.report().sections[0].text[0]
+    assert "No warnings for" in found.report().sections[0].text[0]
 
 
 def test_a_label_that_attracts_everything(tmp_path: Path) -> None:

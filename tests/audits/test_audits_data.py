@@ -19,7 +19,7 @@ from diptych.audits.labels.class_groups import (
     read_text_lists,
     write_groups,
 )
-from diptych.audits.labels.phrasings import misspelt, neighbours, phrasings
+from diptych.audits.labels.phrasings import neighbours, phrasings, with_typos
 from diptych.audits.labels.wording import audit_wording
 from diptych.audits.limits import annotated, digits, text_overlay, typographic
 from diptych.audits.limits.digits import audit_digits
@@ -270,11 +270,11 @@ def distance_of(a, b):
 
 @given(st.text("abcdefgqzXYé -4", min_size=1, max_size=9), st.integers(1, 2), st.integers(0, 5))
 def test_misspellings_are_that_many_slips_away(name: str, edits: int, seed: int) -> None:
-    text = misspelt(name, edits, np.random.default_rng(seed))
+    text = with_typos(name, edits, np.random.default_rng(seed))
     assert distance_of(name, text) <= edits + 1  # two slips at one place may read as three edits
     if edits == 1:
         assert distance_of(name, text) <= 1
-    assert text == misspelt(name, edits, np.random.default_rng(seed))
+    assert text == with_typos(name, edits, np.random.default_rng(seed))
     if sum(letter in "abcdefgqzXY" for letter in name) > 1:
         assert text != name
 

@@ -1,7 +1,4 @@
-"""What every audit gives: figures as plain values, a report, and what could not be read.
-
-What an audit measures, and what its report says, is the business of the file it comes from.
-"""
+"""Base class of audit results: figures as plain values, a report, and the images that could not be read."""
 
 from __future__ import annotations
 
@@ -20,21 +17,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Audit:
-    """Figures of one audit. Subclasses add theirs as fields, and say what they mean in `sections`.
+    """Result of one audit. Subclasses add their figures as fields and describe them in `sections`.
 
     Attributes
     ----------
     facts : mapping of str to str
-        What stands at the foot of the report.
+        Facts at the foot of the report.
     failures : sequence of Failed
-        Pictures that could not be read, and why; they are in no figure.
+        Images that could not be read, and why; no figure includes them.
     verdicts : mapping of str to Verdict
-        On every claim of the audit: "above", "at" or "below" chance (or no difference), or "not enough to
-        say". Corrected together (Holm), so that a model that guesses is rarely given even one.
+        Verdict on every claim of the audit: "above", "at" or "below" chance (or no difference), or "not
+        enough to say". Corrected together (Holm): a model that guesses rarely gets a single "above".
     samples : sequence of (caption, picture)
-        A few of the pictures that were asked about; not among the values.
+        A few of the images; left out of `to_dict`.
     sheet_columns : int
-        Samples side by side on their sheet.
+        Columns of the sheet of samples.
     """
 
     facts: Mapping[str, str]
@@ -45,16 +42,16 @@ class Audit:
 
     @property
     def title(self) -> str:
-        """What the report is called."""
+        """Title of the report."""
         raise NotImplementedError
 
     def sections(self) -> list[Section]:
-        """Statements, tables and plots."""
+        """Statements, tables and plots of the report."""
         raise NotImplementedError
 
     @property
     def failed_controls(self) -> list[str]:
-        """What makes the rest hard to believe, such as a control that fails; told before anything else."""
+        """Reasons to doubt the other figures, such as a control that fails; shown before everything else."""
         return []
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,25 +61,30 @@ class Audit:
         return {"failed_controls": self.failed_controls, **kept}
 
     def report(self) -> Report:
-        """What the audit shows, as statements, tables, plots and a page."""
-        found = [Section("Read this first", self.failed_controls)] if self.failed_controls else []
-        found += self.sections()
+        """Report with statements, tables, plots and a page."""
+        sections = [Section("Read this first", self.failed_controls)] if self.failed_controls else []
+        sections += self.sections()
         if self.failures:
             first, count = self.failures[0], len(self.failures)
-            told = f"{count} picture{'s were' if count > 1 else ' was'} left out of every figure; the first: "
-            found.append(Section("Left out", [f"{told}{first.key}: {first.reason}"]))
-        if drawn := sampled_data(self.facts):
-            found.append(Section("Sampled", drawn))
-        if self.samples:
-            told = f"{len(self.samples)} of the pictures the model was asked about."
-            found.append(
-                Section("Samples", [told], plots={"samples": Gallery(self.samples, self.sheet_columns)})
+            were = "pictures were" if count > 1 else "picture was"
+            sections.append(
+                Section(
+                    "Left out",
+                    [f"{count} {were} left out of every figure; the first: {first.key}: {first.reason}"],
+                )
             )
-        return Report(self.title, found, self.to_dict(), self.facts)
+        if drawn := sampled_data(self.facts):
+            sections.append(Section("Sampled", drawn))
+        if self.samples:
+            caption = f"{len(self.samples)} of the pictures shown to the model."
+            sections.append(
+                Section("Samples", [caption], plots={"samples": Gallery(self.samples, self.sheet_columns)})
+            )
+        return Report(self.title, sections, self.to_dict(), self.facts)
 
 
 def verdict_cell(verdict: Verdict) -> str:
-    """A verdict as a cell of a table.
+    """Format a verdict as a cell of a table.
 
     Examples
     --------
@@ -93,5 +95,5 @@ def verdict_cell(verdict: Verdict) -> str:
 
 
 def estimate_bars(figures: Mapping[str, Estimate]) -> dict[str, tuple[float, float | None, float | None]]:
-    """Estimates as `reports.Bars` takes them."""
-    return {name: (one.value, one.low, one.high) for name, one in figures.items()}
+    """Convert estimates to the values of `reports.Bars`."""
+    return {name: (estimate.value, estimate.low, estimate.high) for name, estimate in figures.items()}

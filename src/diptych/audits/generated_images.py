@@ -1,4 +1,4 @@
-"""Pictures drawn by us as a data set: each is made when it is its turn, and none is kept."""
+"""Generated images as a data set. Each image is drawn when it is read, and none is kept."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class GeneratedDataset(ImageDataset):
-    """A data set whose pictures are drawn.
+    """A data set of generated images.
 
     Attributes
     ----------
     draw : callable
-        From a position to a picture; a pure function.
+        Pure function from a position to an image.
     """
 
     draw: Callable[[int], Image]
@@ -35,7 +35,7 @@ class GeneratedDataset(ImageDataset):
             yield key, self.draw(position)
 
     def digests(self, progress: Callable[[int], object] | None = None) -> tuple[bytes, ...]:
-        """A hash of what each picture is made of, in place of its pixels: nothing is drawn for it."""
+        """Hash of the key of each image instead of its pixels, so that nothing is drawn."""
         return tuple(hashlib.blake2b(key.encode(), digest_size=DIGEST_BYTES).digest() for key in self.keys)
 
 
@@ -47,19 +47,19 @@ def generated_dataset(
     *,
     made: str,
 ) -> GeneratedDataset:
-    """A data set of drawn pictures, one per label.
+    """A data set of generated images, one per label.
 
     Parameters
     ----------
     name : str
-        What results call it.
+        Name used in results.
     draw : callable
-        From a position to a picture.
+        Pure function from a position to an image.
     labels : sequence of N integers
         Index into `class_names`.
     class_names : sequence of str
     made : str
-        Everything the pictures depend on, such as seed and version: it goes into the fingerprint.
+        Everything that the images depend on, such as seed and version; part of the fingerprint.
 
     Examples
     --------

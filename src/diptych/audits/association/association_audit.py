@@ -1,9 +1,9 @@
-"""What texts and pictures of groups lie near: association tests, and how far groups lie apart.
+"""Association audit: WEAT and iEAT tests of the embedding space, and distances between groups of people.
 
-The test is WEAT (Caliskan et al. 2017, arXiv 1608.07187) for texts and iEAT (Steed and Caliskan 2021, arXiv
-2010.15052) for pictures: whether X lies nearer to A than to B, compared with Y. In a space of pictures and
-texts the pictures of two groups are set against words. The sets are `association_sets.py`'s, the pictures and
-their groups `people.py`'s, the arithmetic `association_tests.py`'s.
+WEAT (Caliskan et al. 2017, arXiv 1608.07187) tests texts, iEAT (Steed and Caliskan 2021, arXiv 2010.15052)
+images: is X more similar to A than to B, compared with Y? Here X and Y are texts or the images of two groups
+of people; A and B are always words. The word sets come from `association_sets.py`, images and groups from
+`people.py`, the statistics from `association_tests.py`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from diptych.zeroshot.templates import resolve
 from diptych.zeroshot.weights import learn
 
 SHUFFLES = 9999
-_MOST_GROUPS = 20  # of a column that is compared unasked: a column of file names is no attribute
+_MAX_GROUPS = 20  # of a column compared by default: a column of file names is not an attribute
 
-Rows = NDArray[np.float32]
+Embeddings = NDArray[np.float32]
 
 
 def audit_association(
@@ -59,24 +59,24 @@ def audit_association(
     seed: int = 0,
     **settings: Unpack[Settings],
 ) -> AssociationAudit:
-    """Test what groups of words, and of people in pictures, are associated with.
+    """Test associations of words, and of people in images.
 
     Parameters
     ----------
     encoder : Encoder
     people : People, optional
-        Pictures with groups; without them texts alone are tested.
+        Images with groups; without them only texts are tested.
     attributes : sequence of str, optional
-        Columns whose groups are compared: of two groups with each other, of more each with all others. By
+        Columns whose groups are compared: two groups with each other, more groups each with all others. By
         default every column with 2 to 20 groups.
     tests : WordTests, optional
-        By default the sets that come with the package.
+        By default the built-in sets.
     templates : str or sequence of str
         Prompts for the words, as for `ZeroShotClassifier`; averaged.
     minimum : int
-        Least pictures of a group that is tested.
+        Minimum number of images of a tested group.
     level : float
-        Probability that a model without any association gives a finding (p is corrected by Holm's rule).
+        Family-wise error rate: probability of any finding in a model without associations (Holm's rule).
     shuffles, seed : int
     **settings
         See `Settings`.
@@ -84,36 +84,40 @@ def audit_association(
     Raises
     ------
     DataError
-        A column that is not there; no groups to compare in any column.
+        A column does not exist, or no column has groups to compare.
     InputError
-        A level that is none.
+        `level` is not between 0 and 1.
 
     Notes
     -----
-    The sources test one side, chosen beforehand. Here p is for both, since a set of one's own may point
-    either way.
+    The sources use a one-sided test chosen beforehand. Here p is two-sided, since the direction of a user's
+    own set is not known.
     """
     if not 0 < level < 1:
         raise InputError(f"level {level}: expected a probability between 0 and 1, such as 0.05")
     sets, setup = tests or default_tests(), Setup.of(**settings)
-    said = _Said(encoder, resolve(templates))
-    effects = [one for test in sets.texts for one in _worded(test, said, shuffles, seed)]
-    found = None if people is None else setup.embed(encoder, people)
-    seen = _Seen([], [], {})
-    if people is not None and found is not None:
-        compared = _compared(people, attributes)
+    embed_texts = _TextEmbedder(encoder, resolve(templates))
+    effects = [effect for test in sets.texts for effect in _text_effects(test, embed_texts, shuffles, seed)]
+    embedded = None if people is None else setup.embed(encoder, people)
+    results = _GroupResults([], [], {})
+    if people is not None and embedded is not None:
+        compared = _compared_columns(people, attributes)
         for attribute in compared:
-            values = [people.values(attribute)[place] for place in found.positions]
+            values = [people.values(attribute)[position] for position in embedded.positions]
             names, codes = group_codes(values, f"{people.table}: {attribute!r}")
-            seen.look(attribute, names, codes, found.rows, sets.pictures, said, minimum, shuffles, seed)
-        seen.distances[:] = [replace(one, p=min(1.0, one.p * len(compared))) for one in seen.distances]
+            results.add(
+                attribute, names, codes, embedded.rows, sets.pictures, embed_texts, minimum, shuffles, seed
+            )
+        results.distances[:] = [
+            replace(effect, p=min(1.0, effect.p * len(compared))) for effect in results.distances
+        ]
     return AssociationAudit(
         facts=setup.facts(encoder, *filter(None, [people])),
-        failures=() if found is None else found.failures,
+        failures=() if embedded is None else embedded.failures,
         dataset="" if people is None else people.name,
-        effects=tuple(_corrected([*effects, *seen.effects])),
-        distances=tuple(seen.distances),
-        small=seen.small,
+        effects=tuple(_holm_corrected([*effects, *results.effects])),
+        distances=tuple(results.distances),
+        small=results.small,
         level=level,
         minimum=minimum,
         shuffles=shuffles,
@@ -123,112 +127,118 @@ def audit_association(
     )
 
 
-def _worded(test: AssociationTest, said: _Said, shuffles: int, seed: int) -> Iterator[AssociationEffect]:
-    """A test of texts; none where the test is one for pictures."""
+def _text_effects(
+    test: AssociationTest, embed_texts: _TextEmbedder, shuffles: int, seed: int
+) -> Iterator[AssociationEffect]:
+    """Effect of a test of texts; nothing for a test of images."""
     if test.x is not None and test.y is not None:
         sides = (test.x.name, test.y.name, test.a.name, test.b.name)
-        rows = (said(test.x), said(test.y), said(test.a), said(test.b))
-        yield replace(weat_effect(test.name, sides, *rows, shuffles, seed), control=test.control)
+        embeddings = (embed_texts(test.x), embed_texts(test.y), embed_texts(test.a), embed_texts(test.b))
+        yield replace(weat_effect(test.name, sides, *embeddings, shuffles, seed), control=test.control)
 
 
-def _compared(people: PeopleDataset, attributes: Sequence[str] | None) -> list[str]:
+def _compared_columns(people: PeopleDataset, attributes: Sequence[str] | None) -> list[str]:
     """The columns whose groups are compared."""
     if attributes is not None:
         for attribute in attributes:
-            people.values(attribute)  # its error lists the columns there are
+            people.values(attribute)  # raises DataError with the list of columns
         return list(dict.fromkeys(attributes))
-    found = [
+    columns = [
         name
         for name, values in people.columns.items()
-        if 2 <= len({value for value in values if value is not None}) <= _MOST_GROUPS
+        if 2 <= len({value for value in values if value is not None}) <= _MAX_GROUPS
     ]
-    if not found:
+    if not columns:
         raise DataError(
-            f"{people.table} has no column with 2 to {_MOST_GROUPS} groups; its attributes are "
-            f"{listed(people.columns)}: say which to compare (attributes=[...], --by)"
+            f"{people.table} has no column with 2 to {_MAX_GROUPS} groups; its attributes are "
+            f"{listed(people.columns)}: name the ones to compare (attributes=[...], --by)"
         )
-    return found
+    return columns
 
 
 @dataclass
-class _Seen:
-    """What the pictures of groups gave."""
+class _GroupResults:
+    """Collected results of tests on images of groups."""
 
     effects: list[AssociationEffect]
     distances: list[GroupDistance]
     small: dict[str, tuple[str, ...]]
 
-    def look(
+    def add(
         self,
         attribute: str,
         names: Sequence[str],
         codes: NDArray[np.int64],
-        rows: Rows,
+        embeddings: Embeddings,
         tests: Sequence[AssociationTest],
-        said: _Said,
+        embed_texts: _TextEmbedder,
         minimum: int,
         shuffles: int,
         seed: int,
     ) -> None:
-        """The groups of one attribute, those that are large enough."""
+        """Test the groups of one attribute that are large enough."""
         sizes = np.bincount(codes[codes >= 0], minlength=len(names))
         large = np.flatnonzero(sizes >= max(2, minimum))
-        if left := tuple(name for place, name in enumerate(names) if place not in large):
-            self.small[attribute] = left
+        if too_small := tuple(name for index, name in enumerate(names) if index not in large):
+            self.small[attribute] = too_small
         if len(large) < 2:
             return
-        mine = np.isin(codes, large)
-        groups, ranked = np.searchsorted(large, codes[mine]), [names[int(place)] for place in large]
-        self.effects += _pictured(attribute, ranked, groups, rows[mine], tests, said, shuffles, seed)
-        self.distances += group_distances(attribute, ranked, groups, rows[mine], shuffles, seed)
+        members = np.isin(codes, large)
+        groups, large_names = np.searchsorted(large, codes[members]), [names[int(index)] for index in large]
+        self.effects += _image_effects(
+            attribute, large_names, groups, embeddings[members], tests, embed_texts, shuffles, seed
+        )
+        self.distances += group_distances(attribute, large_names, groups, embeddings[members], shuffles, seed)
 
 
-def _pictured(
+def _image_effects(
     attribute: str,
     names: Sequence[str],
     groups: NDArray[np.intp],
-    rows: Rows,
+    embeddings: Embeddings,
     tests: Sequence[AssociationTest],
-    said: _Said,
+    embed_texts: _TextEmbedder,
     shuffles: int,
     seed: int,
 ) -> Iterator[AssociationEffect]:
-    """Every test for two groups, or for each of several against all others; one set of shuffles for all."""
+    """Effects of every test, for two groups or for each of several against all others, on shared shuffles."""
     if not tests:
         return
-    values = np.stack([association_scores(rows, said(one.a), said(one.b)) for one in tests], axis=1)  # (n, T)
+    values = np.stack(
+        [association_scores(embeddings, embed_texts(test.a), embed_texts(test.b)) for test in tests], axis=1
+    )  # (n, T)
     p = shuffle_p_values(values, groups, len(names), shuffles, seed)  # (G, T)
-    for place, name in enumerate(names[:1] if len(names) == 2 else names):
+    for group, name in enumerate(names[:1] if len(names) == 2 else names):
         other = names[1] if len(names) == 2 else "all others"
-        mine = groups == place
+        members = groups == group
         for column, test in enumerate(tests):
-            size = effect_size(values[mine, column], values[~mine, column], seed)
+            size = effect_size(values[members, column], values[~members, column], seed)
             sides = (name, other, test.a.name, test.b.name)
-            sizes, chance = (int(mine.sum()), int((~mine).sum())), float(p[place, column])
+            sizes, chance = (int(members.sum()), int((~members).sum())), float(p[group, column])
             yield AssociationEffect(
                 f"{attribute}, {test.name}", "pictures", *sides, size, *sizes, chance, chance
             )
 
 
-def _corrected(effects: Sequence[AssociationEffect]) -> list[AssociationEffect]:
-    """The same with p corrected for the number of those that are no controls (Holm 1979)."""
-    tested = [place for place, one in enumerate(effects) if not one.control]
-    found = list(effects)
-    for place, p in zip(tested, holm([effects[place].p for place in tested]).tolist(), strict=True):
-        found[place] = replace(effects[place], corrected=p)
-    return found
+def _holm_corrected(effects: Sequence[AssociationEffect]) -> list[AssociationEffect]:
+    """The effects with p corrected for the number of tests that are not controls (Holm 1979)."""
+    tested = [index for index, effect in enumerate(effects) if not effect.control]
+    corrected = list(effects)
+    for index, p in zip(tested, holm([effects[index].p for index in tested]).tolist(), strict=True):
+        corrected[index] = replace(effects[index], corrected=p)
+    return corrected
 
 
-class _Said:
-    """Sets of words as unit rows, each set encoded once."""
+class _TextEmbedder:
+    """Embeds text sets as unit vectors; each set is encoded once."""
 
     def __init__(self, encoder: Encoder, templates: Sequence[str]) -> None:
         self._encoder, self._templates = encoder, templates
-        self._known: dict[tuple[str, ...], Rows] = {}
+        self._known: dict[tuple[str, ...], Embeddings] = {}
 
-    def __call__(self, texts: TextSet) -> Rows:
+    def __call__(self, texts: TextSet) -> Embeddings:
         if texts.texts not in self._known:
             labels = tuple(Label(text, (text,)) for text in texts.texts)
-            found = learn(self._encoder, labels, templates=self._templates, best_text=False, against=None)
-            self._known[texts.texts] = found.means
+            learned = learn(self._encoder, labels, templates=self._templates, best_text=False, against=None)
+            self._known[texts.texts] = learned.means
         return self._known[texts.texts]

@@ -1,4 +1,4 @@
-"""What association tests found, and how it is told. The figures come from `association.py`."""
+"""Results of the association audit and their report. `association_audit.py` computes them."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from diptych.errors import counted
 from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
 
 _CAVEATS = (
-    "An effect says what lies nearer to what in the space of this model. It does not say that an application "
-    "harms anyone, and no effect does not say that none can: other words give other effects.",
-    "The groups of people are what annotators perceived. Pictures of groups may differ in light, pose and "
-    "background, too, and a distance between groups holds all of that.",
+    "An effect describes similarities in the embedding space of this model. It does not show that an "
+    "application harms anyone, and no effect does not show that none can: other words give other effects.",
+    "The groups of people are what annotators perceived. Pictures of groups may also differ in light, pose "
+    "and background, and a distance between groups includes all of that.",
 )
 
 
 @dataclass(frozen=True)
 class AssociationEffect:
-    """One association test.
+    """Result of one association test.
 
     Attributes
     ----------
     name, kind : str
         Kind is "texts" or "pictures": what x and y are.
     x, y, a, b : str
-        Whether x, rather than y, lies nearer to a than to b.
+        Names of the sets: is x, rather than y, more similar to a than to b?
     d : Estimate
-        Effect size; 0 is none, 0.8 is called large, 2 about the most there can be.
+        Effect size (Cohen's d): 0 is none, 0.8 is called large, about 2 is the maximum.
     x_count, y_count : int
+        Items in x and y.
     p, corrected : float
-        Of both sides; corrected for all tests of the page but controls, which are not findings.
+        Two-sided p-value; corrected for all tests of the page except controls, which are not findings.
     control : bool
-        Any model that knows language should find x nearer to a.
+        Any model that understands language should find x more similar to a.
     """
 
     name: str
@@ -50,21 +51,21 @@ class AssociationEffect:
     control: bool = False
 
     @property
-    def told(self) -> str:
-        """What the sign of the effect says."""
+    def statement(self) -> str:
+        """The direction of the effect in words."""
         a, b = (self.a, self.b) if self.d.value >= 0 else (self.b, self.a)
         return f"{self.x} nearer to {a} than to {b}, compared with {self.y}"
 
 
 @dataclass(frozen=True)
 class GroupDistance:
-    """How far two groups of pictures lie apart.
+    """Distance between two groups of images.
 
     Attributes
     ----------
     attribute, first, second : str
     distance : float
-        Of their means, in units of the scatter within groups.
+        Between their means, in within-group standard deviations.
     p : float
     """
 
@@ -77,22 +78,22 @@ class GroupDistance:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AssociationAudit(Audit):
-    """What groups of words and of people are associated with.
+    """Associations of groups of words and of people.
 
     Attributes
     ----------
     dataset : str
-        Empty where texts alone were tested.
+        Empty if only texts were tested.
     effects : sequence of Effect
     distances : sequence of Distance
     small : mapping of str to tuple of str
-        Attribute -> groups under the least size, which were not tested.
+        Attribute -> groups below the minimum size, which were not tested.
     level, minimum, shuffles, seed
-        How findings were decided.
+        Parameters of the tests.
     templates : sequence of str
         Prompts.
     trouble : sequence of str
-        What was wrong with the table of attributes.
+        Problems in the table of attributes.
     """
 
     dataset: str
@@ -108,74 +109,84 @@ class AssociationAudit(Audit):
 
     @property
     def title(self) -> str:
-        """What the report is called."""
+        """Title of the report."""
         return f"Association: {self.dataset}" if self.dataset else "Association of texts"
 
     @property
     def findings(self) -> list[AssociationEffect]:
-        """Effects beyond chance, the largest first."""
-        found = [one for one in self.tested if one.corrected <= self.level]
-        return sorted(found, key=lambda one: -abs(one.d.value))
+        """Significant effects, the largest first."""
+        findings = [effect for effect in self.tested if effect.corrected <= self.level]
+        return sorted(findings, key=lambda effect: -abs(effect.d.value))
 
     @property
     def tested(self) -> list[AssociationEffect]:
-        """Effects that are no controls."""
-        return [one for one in self.effects if not one.control]
+        """Effects that are not controls."""
+        return [effect for effect in self.effects if not effect.control]
 
     @property
     def failed_controls(self) -> list[str]:
-        """Controls that are not found, or the wrong way round."""
+        """Controls that are not significant or have the wrong sign."""
         return [
-            f"The control fails: {one.name}, d {one.d}, p = {one.p:.4f}. Any model that knows these words "
-            f"should find {one.x} nearer to {one.a}. Associations below may be noise of a space that does "
-            "not hold such meanings."
-            for one in self.effects
-            if one.control and (one.p > self.level or one.d.value <= 0)
+            f"The control fails: {effect.name}, d {effect.d}, p = {effect.p:.4f}. Any model that knows "
+            f"these words should find {effect.x} nearer to {effect.a}. The associations below may be noise: "
+            "this embedding space may not represent such meanings."
+            for effect in self.effects
+            if effect.control and (effect.p > self.level or effect.d.value <= 0)
         ]
 
     def sections(self) -> list[Section]:
-        """Statements, tables and plots."""
-        parts = [self._effects("texts"), self._effects("pictures"), self._distances()]
-        told = [
+        """Statements, tables and plots of the report."""
+        sections = [self._effects("texts"), self._effects("pictures"), self._distances()]
+        untested = [
             f"Not tested, fewer than {self.minimum} pictures, by {attribute}: {', '.join(names)}."
             for attribute, names in self.small.items()
         ]
-        found = [part for part in parts if part is not None]
-        return [self._findings(), *found, Section("How to read this", [*_CAVEATS, *told, *self.trouble])]
+        present = [section for section in sections if section is not None]
+        return [
+            self._findings(),
+            *present,
+            Section("How to read this", [*_CAVEATS, *untested, *self.trouble]),
+        ]
 
     def _findings(self) -> Section:
-        found = self.findings
+        findings = self.findings
         tests = counted(len(self.tested), "test")
         head = (
-            f"Associations beyond chance in {len(found)} of {tests}:"
-            if found
+            f"Associations beyond chance in {len(findings)} of {tests}:"
+            if findings
             else f"No association beyond chance in {tests} at level {self.level:g}."
         )
         if self.failed_controls:
             head = f"With a control that failed, {head[0].lower()}{head[1:]}"
-        told = [f"{one.name}: {one.told}; d {one.d}, p = {one.corrected:.4f}." for one in found]
-        return Section("What is associated", [head, *told])
+        statements = [
+            f"{effect.name}: {effect.statement}; d {effect.d}, p = {effect.corrected:.4f}."
+            for effect in findings
+        ]
+        return Section("What is associated", [head, *statements])
 
     def _effects(self, kind: str) -> Section | None:
-        mine = [one for one in self.effects if one.kind == kind]
-        if not mine:
+        effects = [effect for effect in self.effects if effect.kind == kind]
+        if not effects:
             return None
         rows: list[list[Cell]] = [
             [
-                one.name + " (control)" * one.control,
-                f"{one.x} ({one.x_count:,}) / {one.y} ({one.y_count:,})",
-                one.d,
-                one.corrected,
+                effect.name + " (control)" * effect.control,
+                f"{effect.x} ({effect.x_count:,}) / {effect.y} ({effect.y_count:,})",
+                effect.d,
+                effect.corrected,
             ]
-            for one in mine
+            for effect in effects
         ]
         caption = (
-            "d: how much nearer the first lies to the first set of words than the second does, in "
-            f"deviations; 0 is none. p is for both sides, by partitions or {self.shuffles:,} shuffles, "
-            f"corrected for {len(self.tested)} tests by Holm's rule; a control's is not corrected."
+            "d: how much more similar the first is to the first set of words than the second is, in standard "
+            f"deviations; 0 is none. p is two-sided, by partitions or {self.shuffles:,} shuffles, "
+            f"corrected for {len(self.tested)} tests by Holm's rule; controls are not corrected."
         )
         plot = Bars(
-            values={f"{one.name}: {one.x}": (one.d.value, one.d.low, one.d.high) for one in mine},
+            values={
+                f"{effect.name}: {effect.x}": (effect.d.value, effect.d.low, effect.d.high)
+                for effect in effects
+            },
             x="effect size d",
             title=f"Association of {kind}",
             levels={"none": 0.0},
@@ -191,27 +202,27 @@ class AssociationAudit(Audit):
     def _distances(self) -> Section | None:
         if not self.distances:
             return None
-        attributes = list(dict.fromkeys(one.attribute for one in self.distances))
+        attributes = list(dict.fromkeys(pair.attribute for pair in self.distances))
         tables, plots = {}, {}
         for attribute in attributes:
-            mine = [one for one in self.distances if one.attribute == attribute]
-            ordered = sorted(mine, key=lambda one: -one.distance)
-            rows: list[list[Cell]] = [[one.first, one.second, one.distance, one.p] for one in ordered]
-            caption = "Distance of the means of two groups, in units of the scatter within groups."
+            pairs = [pair for pair in self.distances if pair.attribute == attribute]
+            ordered = sorted(pairs, key=lambda pair: -pair.distance)
+            rows: list[list[Cell]] = [[pair.first, pair.second, pair.distance, pair.p] for pair in ordered]
+            caption = "Distance between the means of two groups, in within-group standard deviations."
             tables[f"distances-{attribute}"] = Table(["group", "group", "distance", "p"], rows, caption)
-            names = list(dict.fromkeys(name for one in mine for name in (one.first, one.second)))
+            names = list(dict.fromkeys(name for pair in pairs for name in (pair.first, pair.second)))
             if len(names) > 2:
-                plots[f"distances-{attribute}"] = _heat(attribute, names, mine)
+                plots[f"distances-{attribute}"] = _distance_heatmap(attribute, names, pairs)
         return Section("How far groups lie apart", [], tables, plots)
 
 
-def _heat(attribute: str, names: Sequence[str], found: Sequence[GroupDistance]) -> Heatmap:
-    place = {name: number for number, name in enumerate(names)}
+def _distance_heatmap(attribute: str, names: Sequence[str], pairs: Sequence[GroupDistance]) -> Heatmap:
+    index = {name: number for number, name in enumerate(names)}
     table = [[0.0 if row == column else float("nan") for column in names] for row in names]
-    for one in found:
-        first, second = place[one.first], place[one.second]
-        table[first][second] = table[second][first] = one.distance
-    most = max(one.distance for one in found)
+    for pair in pairs:
+        first, second = index[pair.first], index[pair.second]
+        table[first][second] = table[second][first] = pair.distance
+    largest = max(pair.distance for pair in pairs)
     return Heatmap(
-        rows=names, columns=names, values=table, title=f"Distance by {attribute}", high=max(most, 1e-6)
+        rows=names, columns=names, values=table, title=f"Distance by {attribute}", high=max(largest, 1e-6)
     )

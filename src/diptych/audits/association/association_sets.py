@@ -1,4 +1,4 @@
-"""Sets of words for association tests: built in, or the user's in JSON. The tests are `association.py`'s."""
+"""Word sets for association tests: the built-in ones, or the user's from a JSON file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diptych.audits.bias.attribute_table import listed
 from diptych.errors import DataError
 from diptych.files.text_files import read_text_file
 
-_LEAST = 2  # texts of a set: one has no spread
+_LEAST = 2  # texts in a set: the standard deviation needs two
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,17 @@ class TextSet:
 
 @dataclass(frozen=True)
 class AssociationTest:
-    """What is compared (`x`, `y`), and what it may be nearer to (`a`, `b`).
+    """Target sets (`x`, `y`) and attribute sets (`a`, `b`) of one association test.
 
     Attributes
     ----------
     name : str
     x, y : Texts or None
-        None where pictures stand in their place.
+        None where images take their place.
     a, b : Texts
     control : bool
-        Whether any model that knows language should find x nearer to a: where one does not, its other
-        figures say little.
+        Whether any model that understands language should find x more similar to a. If one does not, its
+        other figures mean little.
     """
 
     name: str
@@ -49,26 +49,27 @@ class AssociationTest:
 
 @dataclass(frozen=True)
 class AssociationTests:
-    """Tests of texts, and tests of pictures by their groups."""
+    """Tests of texts, and tests of images by their groups."""
 
     texts: tuple[AssociationTest, ...]
     pictures: tuple[AssociationTest, ...]
 
 
 def default_tests() -> AssociationTests:
-    """The sets of `data/associations.json`."""
+    """Built-in tests, from `data/associations.json`."""
     return _tests((files("diptych.audits") / "data" / "associations.json").read_text("utf-8"), "built in")
 
 
 def read_tests(path: str | Path) -> AssociationTests:
-    """Sets from a JSON file: "sets" with x, y, a and b, "pictures" with a and b, each a name and its texts.
+    """Read tests from a JSON file.
 
+    "sets" have x, y, a and b, "pictures" have a and b; each of these is a name and its texts.
     A set with "control": true is one that every model should find.
 
     Raises
     ------
     DataError
-        It cannot be read, or a set is not of that form.
+        The file cannot be read, or a set does not have that form.
     """
     try:
         text = read_text_file(Path(path))
@@ -77,36 +78,39 @@ def read_tests(path: str | Path) -> AssociationTests:
     return _tests(text, str(path))
 
 
-def _tests(text: str, where: str) -> AssociationTests:
+def _tests(text: str, source: str) -> AssociationTests:
     try:
         given = json.loads(text)
     except ValueError as error:
-        raise DataError(f"{where} is no JSON: {error}") from error
+        raise DataError(f"{source} is not valid JSON: {error}") from error
     known = {"note", "sets", "pictures"}
     if not isinstance(given, dict) or not set(given) & {"sets", "pictures"} or set(given) - known:
-        raise DataError(f"{where}: expected an object with 'sets', 'pictures' or both")
+        raise DataError(f"{source}: expected an object with 'sets', 'pictures' or both")
     return AssociationTests(
-        tuple(_test(name, one, "abxy", where) for name, one in _object(given.get("sets", {}), where).items()),
         tuple(
-            _test(name, one, "ab", where) for name, one in _object(given.get("pictures", {}), where).items()
+            _test(name, spec, "abxy", source) for name, spec in _object(given.get("sets", {}), source).items()
+        ),
+        tuple(
+            _test(name, spec, "ab", source)
+            for name, spec in _object(given.get("pictures", {}), source).items()
         ),
     )
 
 
-def _object(value: Any, where: str) -> Mapping[str, Any]:
+def _object(value: Any, source: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise DataError(f"{where}: a {type(value).__name__} where sets by name were expected")
+        raise DataError(f"{source}: got a {type(value).__name__}, expected an object with sets by name")
     return value
 
 
-def _test(name: str, given: Any, parts: str, where: str) -> AssociationTest:
+def _test(name: str, given: Any, parts: str, source: str) -> AssociationTest:
     control = given.get("control", False) if isinstance(given, dict) else None
     if not isinstance(given, dict) or set(given) - {"control"} != set(parts) or not isinstance(control, bool):
         raise DataError(
-            f"{where}: set {name!r} needs exactly the parts {listed(sorted(parts))}, and may have 'control', "
-            "true or false"
+            f"{source}: set {name!r} needs exactly the parts {listed(sorted(parts))}, and may have "
+            "'control', true or false"
         )
-    texts = {part: _texts(f"{name}, {part}", given[part], where) for part in parts}
+    texts = {part: _texts(f"{name}, {part}", given[part], source) for part in parts}
     return AssociationTest(name, **texts, control=control)
 
 
@@ -116,11 +120,11 @@ def _are_texts(value: Any) -> bool:
     return len(set(value)) >= _LEAST
 
 
-def _texts(what: str, given: Any, where: str) -> TextSet:
+def _texts(name: str, given: Any, source: str) -> TextSet:
     if isinstance(given, dict) and len(given) == 1:
         title, texts = next(iter(given.items()))
         if _are_texts(texts):
             return TextSet(title, tuple(dict.fromkeys(texts)))
     raise DataError(
-        f'{where}: {what} is not of the form {{"name": ["text", "text", ...]}} with at least {_LEAST} texts'
+        f'{source}: {name} is not of the form {{"name": ["text", "text", ...]}} with at least {_LEAST} texts'
     )

@@ -1,9 +1,9 @@
-"""The arithmetic of association: effect sizes, their p-values, distances between groups. Pure functions.
+"""Statistics of association tests: effect sizes, p-values, distances between groups. Pure functions.
 
 Sources: Caliskan et al. 2017 (arXiv 1608.07187) for the effect, Steed and Caliskan 2021 (arXiv 2010.15052)
 for pictures.
 
-Legend: n things, G groups, T tests, D the width of the space.
+Shapes: n items, G groups, T tests, D embedding width.
 """
 
 from __future__ import annotations
@@ -19,59 +19,60 @@ from diptych.errors import InputError
 from diptych.reports import Estimate
 from diptych.stats.disparity import shuffled_sums
 
-_EXACT = 20_000  # partitions: up to here all are counted, beyond they are drawn
+_MAX_EXACT = 20_000  # partitions: up to this number all are enumerated, beyond it they are sampled
 _RESAMPLES = 1000
-_EQUAL = 1e-6  # a partition that gives the observed difference again is no smaller than it
-_FEWER = 1999  # shuffles of whole rows, which cost D times as much
+_TOLERANCE = 1e-6  # rounding: a partition equal to the observed one counts as at least as extreme
+_MAX_SHUFFLES = 1999  # shuffles of whole embeddings, which cost D times as much as of scores
 
-Rows = NDArray[np.float32]
+Embeddings = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 
-def association_scores(rows: Rows, a: Rows, b: Rows) -> Floats:
-    """How much nearer each row lies to A than to B: mean cosine with A minus mean cosine with B, (n,).
+def association_scores(embeddings: Embeddings, a: Embeddings, b: Embeddings) -> Floats:
+    """s(w, A, B) of WEAT: mean cosine with A minus mean cosine with B, (n,).
 
     Examples
     --------
-    >>> one, other = np.float32([[1, 0]]), np.float32([[0, 1]])
-    >>> association_scores(np.float32([[1, 0], [0.6, 0.8]]), one, other).round(2).tolist()
+    >>> a, b = np.float32([[1, 0]]), np.float32([[0, 1]])
+    >>> association_scores(np.float32([[1, 0], [0.6, 0.8]]), a, b).round(2).tolist()
     [1.0, -0.2]
     """
-    found: Floats = (rows @ a.mean(axis=0) - rows @ b.mean(axis=0)).astype(np.float64)
-    return found
+    scores: Floats = (embeddings @ a.mean(axis=0) - embeddings @ b.mean(axis=0)).astype(np.float64)
+    return scores
 
 
 def weat_effect(
     name: str,
     sides: tuple[str, str, str, str],
-    x: Rows,
-    y: Rows,
-    a: Rows,
-    b: Rows,
+    x: Embeddings,
+    y: Embeddings,
+    a: Embeddings,
+    b: Embeddings,
     shuffles: int,
     seed: int = 0,
 ) -> AssociationEffect:
-    """WEAT: its effect size and p-value.
+    """Effect size and p-value of one WEAT test.
 
     Parameters
     ----------
     name : str
     sides : tuple of four str
-        What x, y, a and b are called.
-    x, y, a, b : (n, D) unit rows
+        Names of x, y, a and b.
+    x, y, a, b : (n, D) unit embeddings
     shuffles, seed : int
-        Where there are too many partitions of X and Y to count all.
+        Used if there are too many partitions of X and Y to enumerate.
 
     Returns
     -------
     Effect
-        d = (mean s(x) - mean s(y)) / deviation of s over both, with s from `nearer`; about -2 to 2.
+        d = (mean s(x) - mean s(y)) / standard deviation of s over both; s from `association_scores`. d lies
+        between about -2 and 2.
 
     Examples
     --------
-    >>> one, other = np.float32([[1, 0]] * 4), np.float32([[0, 1]] * 4)
-    >>> found = weat_effect("toy", ("x", "y", "a", "b"), one, other, one, other, 999)
-    >>> round(found.d.value, 2), round(found.p, 3)      # 2 of 70 partitions are as clear
+    >>> x, y = np.float32([[1, 0]] * 4), np.float32([[0, 1]] * 4)
+    >>> result = weat_effect("toy", ("x", "y", "a", "b"), x, y, x, y, 999)
+    >>> round(result.d.value, 2), round(result.p, 3)      # 2 of 70 partitions are as extreme
     (1.87, 0.029)
     """
     first, second = association_scores(x, a, b), association_scores(y, a, b)
@@ -82,7 +83,7 @@ def weat_effect(
 
 
 def effect_size(first: Floats, second: Floats, seed: int = 0) -> Estimate:
-    """Difference of the means over the deviation of all, with an interval resampled within both sides.
+    """Difference of the means over the pooled standard deviation, with a bootstrap interval.
 
     Examples
     --------
@@ -90,50 +91,52 @@ def effect_size(first: Floats, second: Floats, seed: int = 0) -> Estimate:
     0.0
     """
     if min(len(first), len(second)) < 2:
-        raise InputError(f"{len(first)} against {len(second)}: an effect needs at least two on each side")
+        raise InputError(
+            f"{len(first)} against {len(second)} items: an effect needs at least two on each side"
+        )
     rng = np.random.default_rng(seed)
-    one = first[rng.integers(0, len(first), (_RESAMPLES, len(first)))]
-    other = second[rng.integers(0, len(second), (_RESAMPLES, len(second)))]
-    low, high = np.quantile(_sizes(one, other), [0.025, 0.975])
+    first_draws = first[rng.integers(0, len(first), (_RESAMPLES, len(first)))]
+    second_draws = second[rng.integers(0, len(second), (_RESAMPLES, len(second)))]
+    low, high = np.quantile(_sizes(first_draws, second_draws), [0.025, 0.975])
     return Estimate(
         float(_sizes(first[None], second[None])[0]), float(low), float(high), len(first) + len(second)
     )
 
 
 def _sizes(first: Floats, second: Floats) -> Floats:
-    """Effect size of each row of (R, n) and (R, m)."""
+    """Effect size of each of R resamples, from (R, n) and (R, m) to (R,)."""
     gap = first.mean(axis=1) - second.mean(axis=1)
     spread = np.concatenate([first, second], axis=1).std(axis=1, ddof=1)
-    found: Floats = np.divide(gap, spread, out=np.zeros_like(gap), where=spread > 1e-9)
-    return found
+    sizes: Floats = np.divide(gap, spread, out=np.zeros_like(gap), where=spread > 1e-9)
+    return sizes
 
 
 def partition_p_value(first: Floats, second: Floats, shuffles: int, seed: int = 0) -> float:
-    """How often a partition into two sides of these sizes is as clear, either way round.
+    """Two-sided permutation p-value: the share of partitions into sides of these sizes that are as extreme.
 
-    All partitions are counted where there are at most 20,000; else they are drawn.
+    All partitions are enumerated if there are at most 20,000; otherwise they are sampled.
 
     Examples
     --------
     >>> round(partition_p_value(np.array([1.0, 2.0]), np.array([3.0, 4.0]), 99), 3)      # 2 of 6
     0.333
     """
-    every = np.concatenate([first, second])
-    every = every - every.mean()
-    observed = abs(every[: len(first)].sum())
-    if math.comb(len(every), len(first)) <= _EXACT:
-        places = np.array(list(itertools.combinations(range(len(every)), len(first))))
-        return float((abs(every[places].sum(axis=1)) >= observed - _EQUAL).mean())
+    scores = np.concatenate([first, second])
+    scores = scores - scores.mean()
+    observed = abs(scores[: len(first)].sum())
+    if math.comb(len(scores), len(first)) <= _MAX_EXACT:
+        subsets = np.array(list(itertools.combinations(range(len(scores)), len(first))))
+        return float((abs(scores[subsets].sum(axis=1)) >= observed - _TOLERANCE).mean())
     groups = np.repeat([0, 1], [len(first), len(second)])
-    return float(shuffle_p_values(every[:, None], groups, 2, shuffles, seed)[0, 0])
+    return float(shuffle_p_values(scores[:, None], groups, 2, shuffles, seed)[0, 0])
 
 
 def shuffle_p_values(
     values: Floats, groups: NDArray[np.integer], count: int, shuffles: int, seed: int = 0
 ) -> Floats:
-    """For each group against all others, and each test: how often a shuffle is as clear, (G, T).
+    """Permutation p-value of each group against all others in each test, (G, T).
 
-    The difference is taken over its own standard error (Welch), for groups may differ in size and variance.
+    The statistic is Welch's (difference over its own standard error): groups may differ in size and variance.
     """
     onehot = (groups[:, None] == np.arange(count)).astype(np.float32)  # (n, G)
     centred = (values - values.mean(axis=0)).astype(np.float32)
@@ -143,13 +146,13 @@ def shuffle_p_values(
     tests, total = values.shape[1], both.sum(axis=0, dtype=np.float64)
 
     def statistic(sums: Floats) -> Floats:
-        found = np.zeros((*sums.shape[:-1], tests))
-        for part, size in ((sums, sizes), (total - sums, len(values) - sizes)):
-            mean = part[..., :tests] / size
-            squares = np.maximum(part[..., tests:] - size * mean**2, 0)
-            found += squares / np.maximum(size - 1, 1) / size
+        variance = np.zeros((*sums.shape[:-1], tests))
+        for group_sums, size in ((sums, sizes), (total - sums, len(values) - sizes)):
+            mean = group_sums[..., :tests] / size
+            squares = np.maximum(group_sums[..., tests:] - size * mean**2, 0)
+            variance += squares / np.maximum(size - 1, 1) / size
         gap = abs(sums[..., :tests] / sizes - (total - sums)[..., :tests] / (len(values) - sizes))
-        larger: Floats = np.divide(gap, np.sqrt(found), out=np.zeros_like(gap), where=found > 1e-12)
+        larger: Floats = np.divide(gap, np.sqrt(variance), out=np.zeros_like(gap), where=variance > 1e-12)
         return larger
 
     observed = statistic((onehot.T @ both).astype(np.float64))
@@ -164,52 +167,53 @@ def group_distances(
     attribute: str,
     names: list[str],
     groups: NDArray[np.integer],
-    rows: Rows,
+    embeddings: Embeddings,
     shuffles: int,
     seed: int = 0,
 ) -> list[GroupDistance]:
-    """How far the means of groups lie apart, for every pair.
+    """Distance between the group means for every pair of groups.
 
-    The squared distance of two means is too large by the scatter within the groups, which is taken off; what
-    is left is told in units of that scatter. p counts shuffles in which any pair is as clear.
+    The squared distance of two sample means is biased upwards by the variance within the groups: expected
+    excess within * (1 / n1 + 1 / n2). It is subtracted, and the rest is divided by the within-group standard
+    deviation. p is corrected for all pairs: it counts shuffles in which any pair is as extreme.
 
     Examples
     --------
-    >>> rows = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
+    >>> embeddings = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
     >>> groups = np.arange(200) % 2
-    >>> rows[groups == 0, 0] += 3
-    >>> found = group_distances("toy", ["a", "b"], groups, rows, 999)[0]
-    >>> 0.9 < found.distance < 1.2, found.p
+    >>> embeddings[groups == 0, 0] += 3
+    >>> result = group_distances("toy", ["a", "b"], groups, embeddings, 999)[0]
+    >>> 0.9 < result.distance < 1.2, result.p
     (True, 0.001)
     """
     onehot = (groups[:, None] == np.arange(len(names))).astype(np.float32)
     sizes = onehot.sum(axis=0, dtype=np.float64)
-    centred = (rows - rows.mean(axis=0)).astype(np.float32)
+    centred = (embeddings - embeddings.mean(axis=0)).astype(np.float32)
     table = np.concatenate([centred, (centred**2).sum(axis=1, keepdims=True)], axis=1)  # (n, D + 1)
     first, second = np.triu_indices(len(names), 1)
     weight = 1 / sizes[first] + 1 / sizes[second]
 
     def squared(sums: Floats) -> tuple[Floats, Floats]:
-        """Squared distances of the means, and what scatter alone would make of them (..., P)."""
+        """Squared distances of the means, and their expectation from sampling noise alone, (..., P)."""
         means = sums[..., :-1] / sizes[:, None]  # (..., G, D)
         random_positions = np.maximum(sums[..., -1] - sizes * (means**2).sum(axis=-1), 1e-12)
-        errors = random_positions / np.maximum(sizes - 1, 1) / sizes  # of each group's own
-        apart: Floats = ((means[..., first, :] - means[..., second, :]) ** 2).sum(axis=-1)
-        return apart, errors[..., first] + errors[..., second]
+        errors = random_positions / np.maximum(sizes - 1, 1) / sizes  # variance of each group's own mean
+        squared_distance: Floats = ((means[..., first, :] - means[..., second, :]) ** 2).sum(axis=-1)
+        return squared_distance, errors[..., first] + errors[..., second]
 
     sums = (onehot.T @ table).astype(np.float64)
     means = sums[:, :-1] / sizes[:, None]
-    within = float(((centred - means[groups]) ** 2).sum() / (len(rows) - len(names)))
-    apart, error = squared(sums)
+    within = float(((centred - means[groups]) ** 2).sum() / (len(embeddings) - len(names)))
+    squared_distance, error = squared(sums)
     clearer = np.zeros(len(first))
-    drawn = min(shuffles, _FEWER)
-    for block in shuffled_sums(table, onehot, drawn, seed):
+    shuffles_used = min(shuffles, _MAX_SHUFFLES)
+    for block in shuffled_sums(table, onehot, shuffles_used, seed):
         distance, spread = squared(block)
-        most = (distance / spread).max(axis=1)
-        clearer += (most[:, None] >= apart / error * (1 - _EQUAL)).sum(axis=0)
-    p = (1 + clearer) / (1 + drawn)
-    distance = np.sqrt(np.maximum(apart - within * weight, 0) / max(within, 1e-12))
+        largest = (distance / spread).max(axis=1)
+        clearer += (largest[:, None] >= squared_distance / error * (1 - _TOLERANCE)).sum(axis=0)
+    p = (1 + clearer) / (1 + shuffles_used)
+    distance = np.sqrt(np.maximum(squared_distance - within * weight, 0) / max(within, 1e-12))
     return [
-        GroupDistance(attribute, names[one], names[other], float(distance[place]), float(p[place]))
-        for place, (one, other) in enumerate(zip(first, second, strict=True))
+        GroupDistance(attribute, names[i], names[j], float(distance[index]), float(p[index]))
+        for index, (i, j) in enumerate(zip(first, second, strict=True))
     ]

@@ -1,7 +1,7 @@
-"""Tables of attributes: CSV, TSV or Parquet to a header and rows of text. Knows no picture.
+"""Read tables of attributes (CSV, TSV or Parquet) as a header and rows of text.
 
-Cells are texts without spaces around them; numbers of a Parquet file are written out. What a row belongs to
-is `people.py`'s.
+Cells are stripped texts; numbers of a Parquet file are converted to text. `people.py` joins the rows to
+images.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _SEPARATORS = (",", "\t", ";", "|")
 
 
 def listed(names: Iterable[object], most: int = 10) -> str:
-    """The first few names, quoted, for a message.
+    """Join the first few names, quoted, for a message.
 
     Examples
     --------
     >>> listed(["a", "b", "c"], 2)
     "'a', 'b' and 1 more"
     """
-    every = [repr(str(name)) for name in names]
-    return ", ".join(every[:most]) + (f" and {len(every) - most:,} more" if len(every) > most else "")
+    quoted = [repr(str(name)) for name in names]
+    return ", ".join(quoted[:most]) + (f" and {len(quoted) - most:,} more" if len(quoted) > most else "")
 
 
 @dataclass(frozen=True)
-class Rows:
-    """A header and rows of as many cells.
+class AttributeTable:
+    """A header, and rows with one cell per column.
 
     Attributes
     ----------
@@ -45,9 +45,9 @@ class Rows:
         Names of the columns, all different.
     cells : tuple of tuples of str
     broken : tuple of str
-        Rows that had more or fewer cells, by their place in the file.
+        Rows with more or fewer cells, as "row N" (1 is the header).
     where : str
-        For messages.
+        Name of the file, for messages.
     """
 
     header: tuple[str, ...]
@@ -61,12 +61,12 @@ class Rows:
         return len(self.header)
 
     def column(self, name: str) -> int:
-        """Place of a column.
+        """Index of a column.
 
         Raises
         ------
         DataError
-            No such column.
+            The column does not exist.
         """
         if name not in self.header:
             near = get_close_matches(name, self.header, n=1)
@@ -77,42 +77,42 @@ class Rows:
         return self.header.index(name)
 
     def first(self, names: Sequence[str]) -> int:
-        """Place of the first of these columns that is there, whatever their case.
+        """Index of the first of these columns that exists, ignoring case.
 
         Raises
         ------
         DataError
-            None is.
+            None of them exists.
         """
         lower = [name.lower() for name in self.header]
         for name in names:
             if name in lower:
                 return lower.index(name)
         raise DataError(
-            f"{self.where} names its pictures in none of the columns {listed(names)}; its columns are "
-            f"{listed(self.header, 40)}: say which one does (file=..., --file)"
+            f"{self.where} has none of the columns {listed(names)} that name the pictures; its columns are "
+            f"{listed(self.header, 40)}: say which one names them (file=..., --file)"
         )
 
 
-def parse_table(content: bytes, where: str) -> Rows:
-    r"""The rows of a table.
+def parse_table(content: bytes, where: str) -> AttributeTable:
+    r"""Parse a table.
 
     Parameters
     ----------
     content : bytes
-        Of the file.
+        Bytes of the file.
     where : str
-        Its name; the ending says what it is.
+        Name of the file; its suffix decides the format.
 
     Raises
     ------
     DataError
-        Empty, no text, no table, two columns of one name.
+        The file is empty, not text or not a table, or two columns have one name.
 
     Examples
     --------
-    >>> rows = parse_table(b"file,age\n1.jpg, 3-9\n2.jpg\n", "labels.csv")
-    >>> rows.header, rows.cells, rows.broken
+    >>> table = parse_table(b"file,age\n1.jpg, 3-9\n2.jpg\n", "labels.csv")
+    >>> table.header, table.cells, table.broken
     (('file', 'age'), (('1.jpg', '3-9'),), ('row 3',))
     """
     suffix = Path(where).suffix.lower()
@@ -127,18 +127,18 @@ def parse_table(content: bytes, where: str) -> Rows:
     cells, broken = [], []
     for number, row in enumerate(lines, start=2):
         if not any(cell.strip() for cell in row):
-            continue  # an empty line at the end is no row
+            continue  # an empty line, such as the last one
         if len(row) != len(names):
             broken.append(f"row {number}")
         else:
             cells.append(tuple(cell.strip() for cell in row))
     if not cells and not broken:
         raise DataError(f"{where} has a header and no row: expected a row for each picture")
-    return Rows(names, tuple(cells), tuple(broken), where)
+    return AttributeTable(names, tuple(cells), tuple(broken), where)
 
 
 def _text(content: bytes, where: str, suffix: str) -> Iterator[list[str]]:
-    """Rows of separated text, one after another."""
+    """Yield the rows of separated text."""
     lines = text_lines(io.BytesIO(content), where)
     head, named, _ = table_head(lines)
     separator = named or ("\t" if suffix == ".tsv" else max(_SEPARATORS, key=head.count))
@@ -152,14 +152,14 @@ def _text(content: bytes, where: str, suffix: str) -> Iterator[list[str]]:
 
 
 def _parquet(content: bytes, where: str) -> Iterator[list[str]]:
-    """Rows of a Parquet file as texts; what is missing is blank."""
+    """Yield the rows of a Parquet file as texts; missing values are blank."""
     parquet = require("pyarrow.parquet", extra="evaluation", purpose="read Parquet tables")
     arrow = require("pyarrow", extra="evaluation", purpose="read Parquet tables")
     try:
         table = parquet.read_table(io.BytesIO(content))
     except (arrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{where} is no Parquet file that can be read: {error}") from error
+        raise DataError(f"{where} cannot be read as a Parquet file: {error}") from error
     yield [str(name) for name in table.column_names]
-    columns = [table.column(place).to_pylist() for place in range(table.num_columns)]
+    columns = [table.column(index).to_pylist() for index in range(table.num_columns)]
     for row in zip(*columns, strict=True):
         yield ["" if cell is None else str(cell) for cell in row]

@@ -1,6 +1,6 @@
-"""The pictures of an audit that could be read, and the groups they are in by each role.
+"""Assignment of the readable images of an audit to groups, by role.
 
-A role is what a column means to the audit: race, gender or age. Where the columns come from is `people.py`'s.
+A role is the meaning of a column to the audit: race, gender or age. The columns come from `people.py`.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 
 from diptych.audits.bias.attribute_table import listed
 from diptych.audits.bias.people import PeopleDataset, group_codes
-from diptych.audits.bias.vocabulary import both
+from diptych.audits.bias.vocabulary import crossed_name
 from diptych.errors import DataError, InputError
 
 ROLES = ("race", "gender", "age")
 CROSSED = "race and gender"
 
 
-def roles(people: PeopleDataset, columns: Mapping[str, str]) -> dict[str, str]:
-    """Role -> column, for the roles there are: those named, and columns that are called like a role.
+def resolve_roles(people: PeopleDataset, columns: Mapping[str, str]) -> dict[str, str]:
+    """Map each available role to its column: the given ones, and columns that have the name of a role.
 
     Raises
     ------
     InputError
-        No such role.
+        Unknown role.
     DataError
-        A column that is not there, or no role at all.
+        A column does not exist, or no role is available.
     """
     unknown = sorted(set(columns) - set(ROLES))
     if unknown:
@@ -36,7 +36,7 @@ def roles(people: PeopleDataset, columns: Mapping[str, str]) -> dict[str, str]:
     used = {}
     for role in ROLES:
         if role in columns:
-            people.values(columns[role])  # its error lists the columns there are
+            people.values(columns[role])  # raises DataError with the list of columns
             used[role] = columns[role]
         elif role in people.columns:
             used[role] = role
@@ -70,37 +70,38 @@ class GroupAssignment:
     def of(
         cls, people: PeopleDataset, used: Mapping[str, str], positions: NDArray[np.intp]
     ) -> GroupAssignment:
-        """The pictures at these positions, by the columns of these roles."""
-        found = {
+        """Group the images at these positions by the columns of these roles."""
+        groups = {
             role: group_codes(
-                [people.values(column)[place] for place in positions], f"{people.table}: {column!r}"
+                [people.values(column)[position] for position in positions], f"{people.table}: {column!r}"
             )
             for role, column in used.items()
         }
         return cls(
-            {role: names for role, (names, _) in found.items()},
-            {role: codes for role, (_, codes) in found.items()},
+            {role: names for role, (names, _) in groups.items()},
+            {role: codes for role, (_, codes) in groups.items()},
             positions,
         )
 
     def sizes(self, role: str) -> dict[str, int]:
-        """Pictures of each group."""
-        return {name: int((self.codes[role] == place).sum()) for place, name in enumerate(self.names[role])}
+        """Number of images of each group."""
+        return {name: int((self.codes[role] == index).sum()) for index, name in enumerate(self.names[role])}
 
     def attributes(self) -> dict[str, tuple[tuple[str, ...], NDArray[np.int64]]]:
-        """Groups by each role, and by race and gender together."""
-        found = {role: (self.names[role], self.codes[role]) for role in self.names}
-        if "race" in found and "gender" in found:
-            (races, race), (genders, gender) = found["race"], found["gender"]
-            names = tuple(both(one, other) for one in races for other in genders)
+        """Groups by each role, and by race and gender combined."""
+        groups = {role: (self.names[role], self.codes[role]) for role in self.names}
+        if "race" in groups and "gender" in groups:
+            (races, race), (genders, gender) = groups["race"], groups["gender"]
+            names = tuple(crossed_name(a, b) for a in races for b in genders)
             codes = np.where((race < 0) | (gender < 0), -1, race * len(genders) + gender)
-            found[CROSSED] = (names, codes)
-        return found
+            groups[CROSSED] = (names, codes)
+        return groups
 
     def strata(self, attribute: str) -> tuple[NDArray[np.int64], str] | None:
-        """Pictures that are alike in every role but those of an attribute, (N,), and what these roles are.
+        """Strata of images that are equal in all roles other than the attribute's own, (N,), and their names.
 
-        -1 where one of them is blank; None where there is no other role.
+        The code is mixed radix: with genders (2) and ages (9), stratum = gender * 9 + age. It is -1 where one
+        of them is blank. None if there is no other role.
         """
         own = ("race", "gender") if attribute == CROSSED else (attribute,)
         others = [role for role in self.names if role not in own]
@@ -112,13 +113,13 @@ class GroupAssignment:
         blank = np.any([self.codes[role] < 0 for role in others], axis=0)
         return np.where(blank, -1, codes), " and ".join(others)
 
-    def named(self, role: str, values: Sequence[str | None]) -> NDArray[np.float64]:
-        """What somebody names for each picture of the data set, as rows over the values of a role, (N, C)."""
-        given = [values[place] for place in self.positions]
-        return np.array([[float(one == name) for name in self.names[role]] for one in given])
+    def one_hot(self, role: str, values: Sequence[str | None]) -> NDArray[np.float64]:
+        """One-hot answers (N, C) of a classifier, from its value for each image of the data set."""
+        given = [values[position] for position in self.positions]
+        return np.array([[float(value == name) for name in self.names[role]] for value in given])
 
-    def right(self, role: str, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How probably the value of each picture is the answer, (N,), from (N, C); NaN where it has none."""
+    def correct(self, role: str, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probability that the answer is correct, (N,), from answer probabilities (N, C); NaN where blank."""
         codes = self.codes[role]
         hits = shares[np.arange(len(codes)), codes]
         return np.where(codes < 0, np.nan, hits)

@@ -1,8 +1,8 @@
-"""Pictures with a table of attributes: which picture is in which group, and what is wrong with the table.
+"""Images of people with a table of attributes, and the problems of that table.
 
-The table is CSV, TSV or Parquet, inside the folder or archive or beside it. Nothing here says what an
-attribute means; a column is a name and its values are groups. One bad row stops nothing: it is counted under
-what is wrong with it, and named.
+The table is CSV, TSV or Parquet, inside the folder or archive or beside it. A column is an attribute and its
+values are groups; their meaning is not interpreted here. A bad row stops nothing: it is counted by kind of
+problem and named.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.audits.bias.attribute_table import FILE_COLUMNS, TABLE_SUFFIXES, Rows, listed, parse_table
+from diptych.audits.bias.attribute_table import (
+    FILE_COLUMNS,
+    TABLE_SUFFIXES,
+    AttributeTable,
+    listed,
+    parse_table,
+)
 from diptych.datasets.dataset import Pictures
 from diptych.datasets.formats.archives import Entry, Member, Unread, scan
 from diptych.errors import DataError
@@ -34,16 +40,16 @@ NO_FILE = "rows that name no file"
 
 @dataclass(frozen=True, eq=False)
 class PeopleDataset(Pictures):
-    """Pictures with one row of attributes each.
+    """Images with one row of attributes each.
 
     Attributes
     ----------
     columns : mapping of str to tuple
-        Attribute -> value of each picture, None where the cell is blank.
+        Attribute -> value of each image, None where the cell is blank.
     problems : mapping of str to tuple of str
-        What is wrong -> names of the pictures or rows it is wrong with.
+        Kind of problem -> names of the affected images or rows.
     table : str
-        Where the attributes came from.
+        Source of the attributes, for messages.
     """
 
     columns: Mapping[str, tuple[str | None, ...]]
@@ -51,11 +57,11 @@ class PeopleDataset(Pictures):
     table: str = ""
 
     def answers(self) -> Iterable[object]:
-        """The attributes of each picture."""
+        """The attributes of each image."""
         return zip(*self.columns.values(), strict=True)
 
     def sample(self, count: int, seed: int = 0) -> PeopleDataset:
-        """At most `count` pictures drawn at random, in their old order, with their attributes."""
+        """Random sample of at most `count` images in their original order, with their attributes."""
         rows = self.rows(count, seed)
         return replace(
             self,
@@ -65,12 +71,12 @@ class PeopleDataset(Pictures):
         )
 
     def values(self, attribute: str) -> tuple[str | None, ...]:
-        """Value of each picture.
+        """Value of each image.
 
         Raises
         ------
         DataError
-            No column of that name.
+            The column does not exist.
         """
         if attribute not in self.columns:
             raise DataError(
@@ -79,26 +85,28 @@ class PeopleDataset(Pictures):
         return self.columns[attribute]
 
     def groups(self, attribute: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-        """Names of the groups, sorted, and the group of each picture, (N,); -1 where the cell is blank.
+        """Sorted names of the groups, and the group index of each image, (N,); -1 where the cell is blank.
 
         Raises
         ------
         DataError
-            No column of that name, or no cell in it that is not blank.
+            The column does not exist, or all of its cells are blank.
         """
         return group_codes(self.values(attribute), f"{self.table}: column {attribute!r}")
 
     def trouble(self) -> list[str]:
         """One sentence for each kind of problem, with the first names."""
-        told = [f"{len(names):,} {kind}: {listed(names, 3)}." for kind, names in self.problems.items()]
+        sentences = [f"{len(names):,} {kind}: {listed(names, 3)}." for kind, names in self.problems.items()]
         for attribute, values in self.columns.items():
-            if blank := [key for key, value in zip(self.keys, values, strict=True) if value is None]:
-                told.append(f"{len(blank):,} blank cells of {attribute!r}: {listed(blank, 3)}.")
-        return told
+            if blank_keys := [key for key, value in zip(self.keys, values, strict=True) if value is None]:
+                sentences.append(
+                    f"{len(blank_keys):,} blank cells of {attribute!r}: {listed(blank_keys, 3)}."
+                )
+        return sentences
 
 
-def group_codes(values: Sequence[str | None], what: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Groups by name, those that begin with a number by it, and a number for each value; -1 for None.
+def group_codes(values: Sequence[str | None], column: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Sorted group names (numeric prefixes in numeric order), and the group index of each value; -1 for None.
 
     Examples
     --------
@@ -106,29 +114,29 @@ def group_codes(values: Sequence[str | None], what: str) -> tuple[tuple[str, ...
     >>> names, codes.tolist()
     (('a', 'b'), [1, -1, 0, 1])
     """
-    names = tuple(sorted({value for value in values if value is not None}, key=_natural))
+    names = tuple(sorted({value for value in values if value is not None}, key=_natural_key))
     if not names:
-        raise DataError(f"{what} has no value: every cell is blank, so there are no groups to compare")
-    number = {name: place for place, name in enumerate(names)}
-    return names, np.array([-1 if value is None else number[value] for value in values], dtype=np.int64)
+        raise DataError(f"{column} has no value: every cell is blank, so there are no groups to compare")
+    code_of = {name: code for code, name in enumerate(names)}
+    return names, np.array([-1 if value is None else code_of[value] for value in values], dtype=np.int64)
 
 
-def _natural(value: str) -> tuple[float, str]:
-    """By what ranges of ages sort: 3-9 before 10-19, "more than 70" behind both."""
+def _natural_key(value: str) -> tuple[float, str]:
+    """Sort key of age ranges: 3-9 before 10-19, "more than 70" after both."""
     number = re.match(r"\d{1,9}", value)
     return float(number.group()) if number else float("inf"), value
 
 
 def load_pictures(path: str | Path, *, name: str | None = None) -> Pictures:
-    """Every picture of a folder or a tar archive, whatever folders they lie in.
+    """Load every image of a folder or a tar archive, in all subfolders.
 
     Raises
     ------
     DataError
-        Nothing there, nothing readable, no picture.
+        The path does not exist, cannot be read, or holds no image.
     """
     source = Path(path)
-    return Pictures(name or _stem(source), tuple(_pictures(source, (m for m, _ in scan(source, _nothing)))))
+    return Pictures(name or _stem(source), tuple(_pictures(source, (m for m, _ in scan(source, _no_data)))))
 
 
 def load_people(
@@ -139,52 +147,59 @@ def load_people(
     columns: Sequence[str] | None = None,
     name: str | None = None,
 ) -> PeopleDataset:
-    """Pictures of a folder or a tar archive with their attributes.
+    """Load the images of a folder or a tar archive with their attributes.
 
     Parameters
     ----------
     path : path
         A folder, or a .tar or .tar.gz.
     table : path, optional
-        CSV, TSV or Parquet. By default the one table inside, or the one beside an archive under its name.
+        CSV, TSV or Parquet. By default the only table inside, or the one beside an archive with its name.
     file : str, optional
-        Column that names the pictures: a path inside the pack, or as much of its end as tells it apart. By
-        default the first of `FILE_COLUMNS` that is there.
+        Column with the image paths: a path inside the folder or archive, or an unambiguous end of it. By
+        default the first of `FILE_COLUMNS` that exists.
     columns : sequence of str, optional
         Only these attributes; by default all.
     name : str, optional
-        What results call it.
+        Name used in results.
 
     Raises
     ------
     DataError
-        Nothing there or nothing readable; no table, several, or an empty one; a column that is not there; no
-        row that fits a picture.
+        The path does not exist or cannot be read; there is no table, several, or an empty one; a column does
+        not exist; no row matches an image.
     """
     source = Path(path)
     members, inside = _listing(source)
     entries = _pictures(source, members)
-    where, content, told = _table(source, inside, table)
-    rows = parse_table(content, told)
-    key = rows.column(file) if file is not None else rows.first(FILE_COLUMNS)
-    wanted = [rows.column(one) for one in columns] if columns else [i for i in range(rows.width) if i != key]
+    where, content, label = _table(source, inside, table)
+    parsed = parse_table(content, label)
+    key = parsed.column(file) if file is not None else parsed.first(FILE_COLUMNS)
+    wanted = (
+        [parsed.column(name) for name in columns] if columns else [i for i in range(parsed.width) if i != key]
+    )
     if not wanted:
-        raise DataError(f"{told} has the one column {rows.header[key]!r}: expected attributes beside it")
-    found, problems = _joined(rows, key, wanted, [entry.name for entry in entries], where)
-    if not found:
+        raise DataError(
+            f"{label} has only the column {parsed.header[key]!r}: expected columns of attributes, too"
+        )
+    joined, problems = _join_rows(parsed, key, wanted, [entry.name for entry in entries], where)
+    if not joined:
         why = "; ".join(f"{len(names)} {kind}: {listed(names, 3)}" for kind, names in problems.items())
-        raise DataError(f"no row of {told} fits a picture of {source} ({why})")
-    kept = sorted(found)
+        raise DataError(f"no row of {label} fits a picture of {source} ({why})")
+    kept_positions = sorted(joined)
     return PeopleDataset(
         name or _stem(source),
-        tuple(entries[place] for place in kept),
-        {rows.header[column]: tuple(found[place][i] for place in kept) for i, column in enumerate(wanted)},
+        tuple(entries[position] for position in kept_positions),
+        {
+            parsed.header[column]: tuple(joined[position][i] for position in kept_positions)
+            for i, column in enumerate(wanted)
+        },
         problems,
-        told,
+        label,
     )
 
 
-def _nothing(name: PurePosixPath) -> bool:
+def _no_data(name: PurePosixPath) -> bool:
     return False
 
 
@@ -193,7 +208,7 @@ def _is_table(name: PurePosixPath) -> bool:
 
 
 def _listing(source: Path) -> tuple[list[Member], dict[PurePosixPath, bytes]]:
-    """All files, and the bytes of the tables among them, in one pass."""
+    """List all files and read the tables among them, in one pass."""
     members: list[Member] = []
     tables: dict[PurePosixPath, bytes] = {}
     for member, data in scan(source, _is_table):
@@ -204,22 +219,22 @@ def _listing(source: Path) -> tuple[list[Member], dict[PurePosixPath, bytes]]:
 
 
 def _pictures(source: Path, members: Iterable[Member]) -> list[Entry]:
-    found = [
+    entries = [
         Entry(source, member.name, member.size)
         for member in members
         if member.name.suffix.lower() in IMAGE_SUFFIXES
     ]
-    if not found:
+    if not entries:
         raise DataError(
             f"{source} holds no picture: expected files such as {listed(sorted(IMAGE_SUFFIXES), 4)}"
         )
-    return found
+    return entries
 
 
 def _table(
     source: Path, inside: Mapping[PurePosixPath, bytes], table: str | Path | None
 ) -> tuple[PurePosixPath, bytes, str]:
-    """Folder of the table inside the pack, its bytes, and what messages call it."""
+    """Find the table: its folder inside the data, its bytes, and its name for messages."""
     if table is not None:
         return PurePosixPath(), _read(Path(table)), str(table)
     if len(inside) == 1:
@@ -228,17 +243,19 @@ def _table(
             raise DataError(f"{source}: {name} cannot be read: {content.reason}")
         return name.parent, content, f"{source}: {name}"
     verdict_cell = [source.with_name(_stem(source) + suffix) for suffix in sorted(TABLE_SUFFIXES)]
-    there = [path for path in verdict_cell if path.is_file()]
-    if not inside and len(there) == 1:
-        return PurePosixPath(), _read(there[0]), str(there[0])
-    several = listed([*inside, *there])
-    found = f"several: {several}" if several else f"none inside or beside it ({verdict_cell[0].name}, ...)"
-    raise DataError(f"{source} needs one table of attributes and has {found}; name it (table=..., --table)")
+    existing = [path for path in verdict_cell if path.is_file()]
+    if not inside and len(existing) == 1:
+        return PurePosixPath(), _read(existing[0]), str(existing[0])
+    candidates = listed([*inside, *existing])
+    problem = (
+        f"several: {candidates}" if candidates else f"none inside or beside it ({verdict_cell[0].name}, ...)"
+    )
+    raise DataError(f"{source} needs one table of attributes and has {problem}; name it (table=..., --table)")
 
 
 def _read(path: Path) -> bytes:
     if path.suffix.lower() not in TABLE_SUFFIXES:
-        raise DataError(f"{path} is no table: expected {listed(sorted(TABLE_SUFFIXES))}")
+        raise DataError(f"{path} is not a table: expected {listed(sorted(TABLE_SUFFIXES))}")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -250,48 +267,55 @@ def _stem(path: Path) -> str:
     return re.sub(r"\.(tar|tgz|tar\.\w+)$", "", path.resolve().name)
 
 
-Joined: TypeAlias = "dict[int, tuple[str | None, ...]]"
+Attributes: TypeAlias = "dict[int, tuple[str | None, ...]]"
 
 
-def _joined(
-    rows: Rows, key: int, wanted: Sequence[int], names: Sequence[PurePosixPath], folder: PurePosixPath
-) -> tuple[Joined, dict[str, tuple[str, ...]]]:
-    """Attributes of each picture by its place, and what went wrong."""
-    wrong: dict[str, list[str]] = {BROKEN: list(rows.broken)}
-    find = _Finder(names, folder)
-    found: Joined = {}
-    torn: set[int] = set()
-    for row in rows.cells:
-        places = find(row[key])
-        if len(places) != 1:
-            kind = NO_FILE if not row[key] else AMBIGUOUS if places else NO_PICTURE
-            wrong.setdefault(kind, []).append(row[key])
+def _join_rows(
+    table: AttributeTable,
+    key: int,
+    wanted: Sequence[int],
+    names: Sequence[PurePosixPath],
+    folder: PurePosixPath,
+) -> tuple[Attributes, dict[str, tuple[str, ...]]]:
+    """Join rows to images: position of the image -> attributes, and the problems by kind."""
+    problems: dict[str, list[str]] = {BROKEN: list(table.broken)}
+    find = _ImageLookup(names, folder)
+    attributes: Attributes = {}
+    conflicting: set[int] = set()
+    for row in table.cells:
+        positions = find(row[key])
+        if len(positions) != 1:
+            kind = NO_FILE if not row[key] else AMBIGUOUS if positions else NO_PICTURE
+            problems.setdefault(kind, []).append(row[key])
             continue
-        place, values = places[0], tuple(row[column] or None for column in wanted)
-        if place in found and found[place] != values:
-            torn.add(place)
-        elif place in found:
-            wrong.setdefault(REPEATED, []).append(row[key])
-        found.setdefault(place, values)
-    missing = [str(names[place]) for place in range(len(names)) if place not in found]
-    wrong |= {NO_ROW: missing, DISAGREE: [str(names[place]) for place in sorted(torn)]}
-    kept = {place: values for place, values in found.items() if place not in torn}
-    return kept, {kind: tuple(told) for kind, told in wrong.items() if told}
+        position, values = positions[0], tuple(row[column] or None for column in wanted)
+        if position in attributes and attributes[position] != values:
+            conflicting.add(position)
+        elif position in attributes:
+            problems.setdefault(REPEATED, []).append(row[key])
+        attributes.setdefault(position, values)
+    missing = [str(names[position]) for position in range(len(names)) if position not in attributes]
+    problems |= {NO_ROW: missing, DISAGREE: [str(names[position]) for position in sorted(conflicting)]}
+    kept = {position: values for position, values in attributes.items() if position not in conflicting}
+    return kept, {kind: tuple(row_names) for kind, row_names in problems.items() if row_names}
 
 
-class _Finder:
-    """From what a row calls a picture to the places of the pictures it may mean."""
+class _ImageLookup:
+    """Maps the path in a row to the positions of the images it may refer to.
+
+    Every suffix of every path is indexed: "a/b/1.jpg" is found as "a/b/1.jpg", "b/1.jpg" and "1.jpg".
+    """
 
     def __init__(self, names: Sequence[PurePosixPath], folder: PurePosixPath) -> None:
         self._folder = _parts(str(folder))
-        self._whole = {_parts(str(name)): place for place, name in enumerate(names)}
+        self._whole = {_parts(str(name)): position for position, name in enumerate(names)}
         self._ends: dict[tuple[str, ...], list[int]] = {}
-        for parts, place in self._whole.items():
+        for parts, position in self._whole.items():
             for start in range(len(parts)):
-                self._ends.setdefault(parts[start:], []).append(place)
+                self._ends.setdefault(parts[start:], []).append(position)
 
     def __call__(self, text: str) -> list[int]:
-        """A path in the pack, else beside the table, else every path that ends so."""
+        """Match the whole path, else the path relative to the table, else every path with this end."""
         parts = _parts(text.replace("\\", "/"))
         for whole in (parts, (*self._folder, *parts)):
             if whole in self._whole:
@@ -300,5 +324,5 @@ class _Finder:
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    """The names in a path, in one normal form: the table and the files may have come from two systems."""
+    """Split a path into names in Unicode NFC: table and files may come from different systems."""
     return tuple(composed(part) for part in path.split("/") if part not in ("", "."))

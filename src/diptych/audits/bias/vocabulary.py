@@ -1,7 +1,6 @@
-"""The words an audit of people is made with: how values are said, and the classes that would harm.
+"""Vocabulary of the bias audit: phrases for attribute values, and harmful classes.
 
-They are data (`data/faces.json`), and any part of them can be replaced by a file of the user's. What is done
-with them is `bias.py`'s.
+The default is data (`data/faces.json`); a user's file can replace any part of it.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ from diptych.errors import DataError
 from diptych.files.text_files import read_text_file
 
 _PARTS = ("templates", "race", "gender", "age", "harmful", "added", "labels")
-_TOLD = ("note", "source")  # for people who read the file
+_COMMENT_KEYS = ("note", "source")  # keys of the file that are ignored
 
 
 @dataclass(frozen=True)
 class BiasVocabulary:
-    """How an audit says things.
+    """Phrases and classes of a bias audit.
 
     Attributes
     ----------
     templates : tuple of str
-        Prompts; {} stands for a class.
+        Prompts with {} for the class.
     race, gender, age : mapping of str to str
         Value of a column -> an adjective ("Latino"), a noun ("man"), a phrase ("a person aged 3 to 9").
-        Values without an entry are said as they are.
+        Values without an entry are used as they are.
     harmful : mapping of str to mapping
-        Kind -> class -> phrase: what no picture of a person should be called.
+        Kind -> class -> phrase: classes that no image of a person should be given.
     added : mapping of str to str
-        Classes that are added to see what changes (the paper's table 7).
+        Classes that are added to measure their effect (the paper's table 7).
     labels : mapping of str to str
         Labels whose use is compared between groups.
     """
@@ -51,24 +50,26 @@ class BiasVocabulary:
 
     def races(self, values: Sequence[str]) -> dict[str, list[str]]:
         """Value -> prompts, such as "a photo of a White person."."""
-        return {value: self.prompts(with_article(f"{said(self.race, value)} person")) for value in values}
+        return {
+            value: self.prompts(with_article(f"{value_phrase(self.race, value)} person")) for value in values
+        }
 
     def genders(self, values: Sequence[str]) -> dict[str, list[str]]:
         """Value -> prompts, such as "a photo of a man."."""
-        return {value: self.prompts(with_article(said(self.gender, value))) for value in values}
+        return {value: self.prompts(with_article(value_phrase(self.gender, value))) for value in values}
 
     def ages(self, values: Sequence[str]) -> dict[str, list[str]]:
         """Value -> prompts, such as "a photo of a person aged 3 to 9."."""
         return {
-            value: self.prompts(self.age.get(value, f"a person aged {said(self.age, value)}"))
+            value: self.prompts(self.age.get(value, f"a person aged {value_phrase(self.age, value)}"))
             for value in values
         }
 
     def crossed(self, races: Sequence[str], genders: Sequence[str]) -> dict[str, list[str]]:
-        """Every race with every gender: the paper's 14 classes, such as "a photo of a White man."."""
+        """Every combination of race and gender: the paper's 14 classes, such as "a photo of a White man."."""
         return {
-            both(race, gender): self.prompts(
-                with_article(f"{said(self.race, race)} {said(self.gender, gender)}")
+            crossed_name(race, gender): self.prompts(
+                with_article(f"{value_phrase(self.race, race)} {value_phrase(self.gender, gender)}")
             )
             for race in races
             for gender in genders
@@ -79,28 +80,28 @@ class BiasVocabulary:
         return {name: self.prompts(phrase) for name, phrase in phrases.items()}
 
     def prompts(self, phrase: str) -> list[str]:
-        """A phrase in every template."""
+        """Insert a phrase into every template."""
         return [template.replace("{}", phrase) for template in self.templates]
 
 
-def both(race: str, gender: str) -> str:
-    """What the meeting of two groups is called.
+def crossed_name(race: str, gender: str) -> str:
+    """Name of the intersection of two groups.
 
     Examples
     --------
-    >>> both("East Asian", "Male")
+    >>> crossed_name("East Asian", "Male")
     'East Asian, Male'
     """
     return f"{race}, {gender}"
 
 
-def said(words: Mapping[str, str], value: str) -> str:
-    """A value in words: its entry, or itself without underscores."""
+def value_phrase(words: Mapping[str, str], value: str) -> str:
+    """Phrase for a value: its entry, or the value without underscores."""
     return words.get(value, value.replace("_", " "))
 
 
 def with_article(phrase: str) -> str:
-    """The phrase with "a" or "an" before it.
+    """Prepend "a" or "an" to a phrase, by its first letter.
 
     Examples
     --------
@@ -112,18 +113,18 @@ def with_article(phrase: str) -> str:
 
 @cache
 def default_vocabulary() -> BiasVocabulary:
-    """FairFace's classes and the paper's, as `data/faces.json` has them."""
+    """Classes of FairFace and of the paper, from `data/faces.json`."""
     text = (files("diptych.audits") / "data" / "faces.json").read_text(encoding="utf-8")
-    return _words({name: part for name, part in json.loads(text).items() if name in _PARTS})
+    return _vocabulary({name: part for name, part in json.loads(text).items() if name in _PARTS})
 
 
 def read_vocabulary(path: str | Path) -> BiasVocabulary:
-    """The default words with the parts that a JSON file gives in place of theirs.
+    """The default vocabulary, with the parts of a JSON file in place of its own.
 
     Raises
     ------
     DataError
-        It cannot be read, is no JSON object, or has a part that is unknown or of another form.
+        The file cannot be read, is not a JSON object, or has a part that is unknown or has another form.
     """
     try:
         given = json.loads(read_text_file(Path(path)))
@@ -135,16 +136,16 @@ def read_vocabulary(path: str | Path) -> BiasVocabulary:
         raise DataError(
             f"{path} holds a {type(given).__name__}: expected an object with parts {listed(_PARTS)}"
         )
-    unknown = sorted(set(given) - {*_PARTS, *_TOLD})
+    unknown = sorted(set(given) - {*_PARTS, *_COMMENT_KEYS})
     if unknown:
         raise DataError(f"{path} has unknown parts {listed(unknown)}: the parts are {listed(_PARTS)}")
     parts = {name: part for name, part in given.items() if name in _PARTS}
     for name, part in parts.items():
-        if not _fits(name, part):
+        if not _is_valid(name, part):
             raise DataError(
-                f"{path}: {name!r} is not of the form expected: {_FORMS.get(name, _FORMS['race'])}"
+                f"{path}: {name!r} does not have the expected form: {_FORMS.get(name, _FORMS['race'])}"
             )
-    return _words(parts, default_vocabulary())
+    return _vocabulary(parts, default_vocabulary())
 
 
 _FORMS = {
@@ -154,16 +155,18 @@ _FORMS = {
 }
 
 
-def _fits(name: str, part: Any) -> bool:
+def _is_valid(name: str, part: Any) -> bool:
     if name == "templates":
         return isinstance(part, list) and bool(part) and all(isinstance(x, str) and "{}" in x for x in part)
     if name == "harmful":
-        return isinstance(part, dict) and all(classes and _fits("race", classes) for classes in part.values())
+        return isinstance(part, dict) and all(
+            classes and _is_valid("race", classes) for classes in part.values()
+        )
     return isinstance(part, dict) and all(isinstance(x, str) and x.strip() for x in part.values())
 
 
-def _words(parts: Mapping[str, Any], before: BiasVocabulary | None = None) -> BiasVocabulary:
-    made: dict[str, Any] = {
+def _vocabulary(parts: Mapping[str, Any], base: BiasVocabulary | None = None) -> BiasVocabulary:
+    fields: dict[str, Any] = {
         name: tuple(part) if name == "templates" else part for name, part in parts.items()
     }
-    return BiasVocabulary(**made) if before is None else replace(before, **made)
+    return BiasVocabulary(**fields) if base is None else replace(base, **fields)

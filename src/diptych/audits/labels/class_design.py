@@ -1,9 +1,9 @@
-"""A list of labels looked through before anyone deploys it (paper, section 7.1: class design).
+"""Class design audit: check a list of labels before deployment (paper, section 7.1).
 
-On text alone: what the words say, labels that mean nearly the same, labels that lie near everything. On a
-sample of the user's pictures: how many each label takes, how sure the answers are, and what moves when a
-label is added or taken away. The word lists are `label_words.py`'s; what is told of the findings is
-`class_report.py`'s.
+From text alone: warnings from the words, labels with nearly the same meaning, labels that attract
+everything. On a sample of the user's images: the share of each label, the confidence of the answers, and the
+answers that change when labels are added or removed. Word lists come from `label_words.py`;
+`class_design_result.py` makes the report.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ from diptych.zeroshot.labels import Names, full_names, read_labels
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-UNSURE = 0.5  # the best label has less than half of the probability
-MANY = 0.2  # of the pictures
-_TIMES, _MOST = 3.0, 0.9  # takes much of a sample: thrice an even share, or this of it, whichever is less
-_DRAWN = 60  # pictures that show nothing, where the user gives none
-_FEW = 10  # labels: the pairs of fewer are no distribution, and those of everyday nouns stand in
-_NORMAL = 1.4826  # the median distance from the median, as a standard deviation
+UNSURE = 0.5  # an answer is unsure if the best label has less than half of the probability
+MANY = 0.2  # share of unsure images that gives a warning
+_TIMES_EVEN_SHARE, _MAX_SHARE = (
+    3.0,
+    0.9,
+)  # a label takes much of a sample: the lesser of 3 times an even share and 0.9
+_EMPTY_IMAGES = 60  # generated if the user gives no background
+_MIN_LABELS = 10  # labels: with fewer, the pairs of everyday nouns serve as the reference distribution
+_MAD_SCALE = 1.4826  # median absolute deviation -> standard deviation of a normal distribution
 
 
 def audit_classes(
@@ -55,7 +58,7 @@ def audit_classes(
     seed: int = 0,
     **settings: Unpack[Settings],
 ) -> ClassDesignAudit:
-    """Look through a list of labels.
+    """Check a list of labels, with an optional sample of images.
 
     Parameters
     ----------
@@ -63,93 +66,93 @@ def audit_classes(
     names : names
         As for `ZeroShotClassifier.fit`.
     sample : Pictures, optional
-        Pictures like those the labels are for.
+        Images like those that the labels will be used on.
     background : Pictures, optional
-        Pictures that show none of the labels; by default flat colours, ramps and noise, drawn here.
+        Images that show none of the labels; by default generated flat colours, ramps and noise.
     add, remove : sequence of str
-        Labels to try: which pictures of the sample would get another label.
+        Labels to add or remove on trial: which images of the sample would get another label?
     templates : str, sequence of str or None
         As for `ZeroShotClassifier`.
     level : float
-        Probability that even one of many ordinary labels is called an attractor.
+        Family-wise error rate: probability that any of many ordinary labels is called an attractor.
     seed : int
-        Of the drawn background.
+        Seed of the generated background.
     **settings
         See `Settings`.
 
     Raises
     ------
     TextError
-        No labels, a label to remove that is not there, or none left.
+        There are no labels, a label to remove is unknown, or none would be left.
     InputError
-        Labels to try without a sample to try them on.
+        `add` or `remove` without a sample.
     """
     labels = read_labels(names)
     titles = full_names(labels)
     texts = {title: list(label.texts) for title, label in zip(titles, labels, strict=True)}
-    spoken = list(dict.fromkeys([*titles, *(text for each in texts.values() for text in each)]))
+    all_texts = list(dict.fromkeys([*titles, *(text for each in texts.values() for text in each)]))
     changed = _changed(texts, add, remove)
     if changed != texts and sample is None:
-        raise InputError("labels to add or remove are tried on pictures: give a sample of them")
+        raise InputError("labels to add or remove are tested on pictures: give a sample of pictures")
     setup, fitted = Setup.of(**settings), _fit(encoder, texts, templates)
-    ground = background or _nothing(seed)
-    empty = setup.embed(encoder, ground)
-    plain = _Ordinary(encoder, templates, empty.rows)
-    looked = _look(encoder, fitted, sample, setup)
+    background_data = background or _empty_images(seed)
+    empty = setup.embed(encoder, background_data)
+    nouns = _EverydayNouns(encoder, templates, empty.rows)
+    scores = _score_sample(encoder, fitted, sample, setup)
     figures = [
-        LabelFigures(name, *plain.pull(row), None if looked is None else proportion(looked.shares[:, place]))
-        for place, (name, row) in enumerate(zip(texts, fitted.weights_, strict=True))
+        LabelFigures(name, *nouns.pull(row), None if scores is None else proportion(scores.shares[:, index]))
+        for index, (name, row) in enumerate(zip(texts, fitted.weights_, strict=True))
     ]
-    pairs = list(_near(fitted.weights_, list(texts), plain.nouns, looked, level))
-    warned = [
+    pairs = list(_near_pairs(fitted.weights_, list(texts), nouns.nouns, scores, level))
+    warnings = [
         *_repeated(titles),
-        *text_warnings(spoken),
+        *text_warnings(all_texts),
         *_attractors(figures, level),
         *_synonyms(pairs),
-        *_catch_all(spoken, looked),
-        *_unused(figures, looked),
+        *_catch_all(all_texts, scores),
+        *_unused(figures, scores),
     ]
     return ClassDesignAudit(
-        facts=setup.facts(encoder, *filter(None, [sample]), ground),
-        failures=(*empty.failures, *(() if looked is None else looked.failures)),
+        facts=setup.facts(encoder, *filter(None, [sample]), background_data),
+        failures=(*empty.failures, *(() if scores is None else scores.failures)),
         labels=tuple(titles),
         sample="" if sample is None else sample.name,
-        n=0 if looked is None else len(looked.rows),
+        n=0 if scores is None else len(scores.rows),
         figures=tuple(figures),
         pull_bound=_pull_bound(len(figures), level),
         pairs=tuple(pairs),
-        unsure=None if looked is None else looked.unsure,
-        warned=tuple(sorted(warned, key=lambda one: one.severity != "serious")),
+        unsure=None if scores is None else scores.unsure,
+        warned=tuple(sorted(warnings, key=lambda warning: warning.severity != "serious")),
         added=tuple(add),
         removed=tuple(remove),
         moves=()
-        if looked is None or changed == texts
-        else tuple(_moves(looked, list(texts), _fit(encoder, changed, templates))),
+        if scores is None or changed == texts
+        else tuple(_moves(scores, list(texts), _fit(encoder, changed, templates))),
     )
 
 
 def _changed(
     texts: Mapping[str, list[str]], add: Sequence[str], remove: Sequence[str]
 ) -> dict[str, list[str]]:
-    """The labels with some added and some taken away."""
+    """The labels with some added and some removed."""
     unknown = sorted(set(remove) - set(texts))
-    left = {name: each for name, each in texts.items() if name not in set(remove)}
-    left |= {name: [name] for name in add}
-    if unknown or not left:
-        what = ", ".join(map(repr, unknown)) or "every label"
-        raise TextError(f"{what} cannot be removed: the labels are {', '.join(map(repr, list(texts)[:40]))}")
-    return left
+    changed = {name: label_texts for name, label_texts in texts.items() if name not in set(remove)}
+    changed |= {name: [name] for name in add}
+    if unknown or not changed:
+        names = ", ".join(map(repr, unknown)) or "every label"
+        raise TextError(f"{names} cannot be removed: the labels are {', '.join(map(repr, list(texts)[:40]))}")
+    return changed
 
 
 def _fit(
     encoder: Encoder, texts: Mapping[str, Sequence[str]], templates: str | Sequence[str] | None
 ) -> ZeroShotClassifier:
-    # A list of one label, whose softmax is always 1, is worth a warning of the classifier's own.
+    # The classifier itself warns about a list of one label, whose softmax is always 1.
     return ZeroShotClassifier(encoder, templates=templates).fit(texts)
 
 
-def _nothing(seed: int) -> GeneratedDataset:
-    """Pictures that show nothing: flat colours, ramps and noise in turn."""
+def _empty_images(seed: int) -> GeneratedDataset:
+    """Images without content: flat colours, ramps and noise in turn."""
     from PIL import Image
 
     def draw(position: int) -> Image.Image:
@@ -160,13 +163,13 @@ def _nothing(seed: int) -> GeneratedDataset:
         return Image.fromarray(np.clip(ramp + noise, 0, 255).astype(np.uint8))
 
     return generated_dataset(
-        "drawn background", draw, [0] * _DRAWN, ["nothing"], made=f"background v1 seed {seed}"
+        "drawn background", draw, [0] * _EMPTY_IMAGES, ["nothing"], made=f"background v1 seed {seed}"
     )
 
 
 @dataclass(frozen=True, eq=False)
-class _Looked:
-    """What the labels make of the sample."""
+class _SampleScores:
+    """Scores of the labels on the sample."""
 
     rows: NDArray[np.float32]
     shares: Floats  # (N, C)
@@ -180,176 +183,186 @@ class _Looked:
         return proportion(self.probabilities.max(axis=1) < UNSURE)
 
 
-def _look(
+def _score_sample(
     encoder: Encoder, fitted: ZeroShotClassifier, sample: Pictures | None, setup: Setup
-) -> _Looked | None:
+) -> _SampleScores | None:
     if sample is None:
         return None
-    found, keys = setup.embed(encoder, sample), sample.keys
-    return _Looked(
-        found.rows,
-        answer_probabilities(fitted.cosines(found.rows)),
-        fitted.predict_proba(found.rows),
-        [keys[place] for place in found.positions],
-        found.failures,
+    embedded, keys = setup.embed(encoder, sample), sample.keys
+    return _SampleScores(
+        embedded.rows,
+        answer_probabilities(fitted.cosines(embedded.rows)),
+        fitted.predict_proba(embedded.rows),
+        [keys[index] for index in embedded.positions],
+        embedded.failures,
     )
 
 
-class _Ordinary:
-    """How near everyday nouns lie to texts and pictures about nothing: what a label is measured by.
+class _EverydayNouns:
+    """Reference for the pull of a label: similarity of everyday nouns to neutral texts and empty images.
 
-    Some label is always the nearest to a grey wall; it attracts only if it lies nearer than words usually do.
+    Some label is always the most similar to a grey wall; it is an attractor only if it exceeds usual nouns.
     """
 
     def __init__(
         self, encoder: Encoder, templates: str | Sequence[str] | None, empty: NDArray[np.float32]
     ) -> None:
         self.nouns = _fit(encoder, {x: [x] for x in class_names("cifar100")}, templates or "plain").weights_
-        self._banks = (embed_texts(encoder, word_lists()["neutral"]), empty)
+        self._neutral_banks = (embed_texts(encoder, word_lists()["neutral"]), empty)
 
-    def pull(self, row: NDArray[np.float32]) -> tuple[float, float]:
-        """Deviations by which a label lies nearer to neutral texts, and to empty pictures, than nouns do."""
-        first, second = (
-            robust_deviation(float((bank @ row).mean()), (self.nouns @ bank.T).mean(axis=1))
-            for bank in self._banks
+    def pull(self, embedding: NDArray[np.float32]) -> tuple[float, float]:
+        """Robust z-scores of a label's similarity to neutral texts and to empty images, relative to nouns."""
+        text_pull, image_pull = (
+            robust_deviation(float((neutral @ embedding).mean()), (self.nouns @ neutral.T).mean(axis=1))
+            for neutral in self._neutral_banks
         )
-        return first, second
+        return text_pull, image_pull
 
 
-def robust_deviation(value: float, usual: NDArray[np.floating]) -> float:
-    """Distance of a value from the median of usual ones, in robust standard deviations.
+def robust_deviation(value: float, reference: NDArray[np.floating]) -> float:
+    """Robust z-score: distance from the median of the reference, in MAD-based standard deviations.
 
     Examples
     --------
     >>> round(robust_deviation(5.0, np.array([0.0, 1.0, 2.0, 3.0, 4.0])), 2)
     2.02
     """
-    middle = float(np.median(usual))
-    spread = _NORMAL * float(np.median(abs(usual - middle)))
-    return (value - middle) / max(spread, 1e-6)
+    median = float(np.median(reference))
+    spread = _MAD_SCALE * float(np.median(abs(reference - median)))
+    return (value - median) / max(spread, 1e-6)
 
 
 def _repeated(titles: Sequence[str]) -> Iterator[LabelWarning]:
     plain = [title.casefold().strip() for title in titles]
-    repeated = tuple(title for title, one in zip(titles, plain, strict=True) if plain.count(one) > 1)
+    repeated = tuple(title for title, text in zip(titles, plain, strict=True) if plain.count(text) > 1)
     if repeated:
-        told = f"{', '.join(map(repr, repeated))} come more than once: equal labels split their probability."
-        yield LabelWarning("repeated", "serious", repeated, told)
+        message = (
+            f"{', '.join(map(repr, repeated))} appear more than once: equal labels share their probability."
+        )
+        yield LabelWarning("repeated", "serious", repeated, message)
 
 
 def _pull_bound(labels: int, level: float) -> float:
-    """The pull above which a label is said to attract: two are looked at for each label."""
+    """Pull above which a label is an attractor: Bonferroni for two pulls per label, e.g. 3.23 for 40."""
     return NormalDist().inv_cdf(1 - level / (2 * labels))
 
 
-def _unused(figures: Sequence[LabelFigures], looked: _Looked | None) -> Iterator[LabelWarning]:
-    """Labels that no picture of the sample gets, but for those that stand for what fits none."""
-    if looked is None or len(looked.rows) < MINIMUM:
+def _unused(figures: Sequence[LabelFigures], scores: _SampleScores | None) -> Iterator[LabelWarning]:
+    """Labels that no image of the sample gets, except catch-all labels."""
+    if scores is None or len(scores.rows) < MINIMUM:
         return
     unused = tuple(
-        one.label
-        for one in figures
-        if one.taken is not None and one.taken.value == 0 and not has_catch_all([one.label])
+        item.label
+        for item in figures
+        if item.taken is not None and item.taken.value == 0 and not has_catch_all([item.label])
     )
     if unused:
         shown = ", ".join(map(repr, unused[:10])) + (f" and {len(unused) - 10} more" if unused[10:] else "")
-        told = (
-            f"No picture of the {len(looked.rows):,} of the sample gets {shown}: does the sample show "
-            "none, or do other labels take them?"
+        message = (
+            f"No picture of the {len(scores.rows):,} of the sample gets {shown}: are there none "
+            "in the sample, or do other labels take them?"
         )
-        yield LabelWarning("unused", "notice", unused, told)
+        yield LabelWarning("unused", "notice", unused, message)
 
 
 def _attractors(figures: Sequence[LabelFigures], level: float) -> Iterator[LabelWarning]:
-    """Labels that lie near everything, and those that take much of the sample besides."""
+    """Labels that are similar to everything, and labels that take much of the sample."""
     z = _pull_bound(len(figures), level)
-    bound = min(_TIMES / len(figures), _MOST)
-    for one in figures:
-        near = max(one.text_pull, one.picture_pull) > z
-        taken = one.taken
-        much = _enough(taken) and wilson(taken.value, taken.n or 1, z)[0] > bound
-        where = "texts" if one.text_pull > one.picture_pull else "pictures"
-        if near and much and taken is not None:
-            told = (
-                f"{one.label!r} lies nearer than words usually do to {where} about nothing, and takes "
+    bound = min(_TIMES_EVEN_SHARE / len(figures), _MAX_SHARE)
+    for item in figures:
+        is_near = max(item.text_pull, item.picture_pull) > z
+        taken = item.taken
+        takes_much = _is_enough(taken) and wilson(taken.value, taken.n or 1, z)[0] > bound
+        where = "texts" if item.text_pull > item.picture_pull else "pictures"
+        if is_near and takes_much and taken is not None:
+            message = (
+                f"{item.label!r} is more similar than usual words to {where} about nothing, and takes "
                 f"{taken.value:.0%} of the sample: it attracts what fits no other label."
             )
-            yield LabelWarning("attractor", "serious", (one.label,), told)
-        elif near:
-            told = (
-                f"{one.label!r} lies nearer than words usually do to {where} about nothing; it may attract."
+            yield LabelWarning("attractor", "serious", (item.label,), message)
+        elif is_near:
+            message = (
+                f"{item.label!r} is more similar than usual words to {where} about nothing; it may attract."
             )
-            yield LabelWarning("attractor", "notice", (one.label,), told)
-        elif much and taken is not None:
-            told = f"{one.label!r} takes {taken.value:.0%} of the sample: is that what the pictures show?"
-            yield LabelWarning("attractor", "notice", (one.label,), told)
+            yield LabelWarning("attractor", "notice", (item.label,), message)
+        elif takes_much and taken is not None:
+            message = f"{item.label!r} takes {taken.value:.0%} of the sample: is that what the pictures show?"
+            yield LabelWarning("attractor", "notice", (item.label,), message)
 
 
-def _enough(one: Estimate | None) -> TypeGuard[Estimate]:
-    """Whether a sample is large enough for a warning: what three pictures get says nothing of a label."""
-    return one is not None and (one.n or 0) >= MINIMUM
+def _is_enough(estimate: Estimate | None) -> TypeGuard[Estimate]:
+    """Whether a sample is large enough for a warning: three images say nothing about a label."""
+    return estimate is not None and (estimate.n or 0) >= MINIMUM
 
 
-def _near(
+def _near_pairs(
     weights: NDArray[np.float32],
     names: Sequence[str],
     nouns: NDArray[np.float32],
-    looked: _Looked | None,
+    scores: _SampleScores | None,
     level: float,
 ) -> Iterator[NearLabels]:
-    """Pairs of labels far nearer to each other than pairs usually are, the nearest first."""
+    """Yield pairs of labels that are far more similar than other pairs, the most similar first."""
     first, second = np.triu_indices(len(names), 1)
     if not len(first):
         return
     cosines = (weights @ weights.T)[first, second]
-    usual = cosines if len(names) >= _FEW else (nouns @ nouns.T)[np.triu_indices(len(nouns), 1)]
-    z = max(3.0, NormalDist().inv_cdf(1 - level / len(first)))
-    for place in np.argsort(-cosines, kind="stable"):
-        far = robust_deviation(float(cosines[place]), usual)
-        if far <= z:
+    usual = cosines if len(names) >= _MIN_LABELS else (nouns @ nouns.T)[np.triu_indices(len(nouns), 1)]
+    bound = max(3.0, NormalDist().inv_cdf(1 - level / len(first)))
+    for index in np.argsort(-cosines, kind="stable"):
+        z_score = robust_deviation(float(cosines[index]), usual)
+        if z_score <= bound:
             return
-        one, other = int(first[place]), int(second[place])
-        yield NearLabels(names[one], names[other], float(cosines[place]), far, _torn(looked, one, other))
+        i, j = int(first[index]), int(second[index])
+        yield NearLabels(names[i], names[j], float(cosines[index]), z_score, _torn(scores, i, j))
 
 
-def _torn(looked: _Looked | None, one: int, other: int) -> float | None:
-    """Of the sample's pictures given to either label: the share whose second label is the other."""
-    if looked is None or looked.probabilities.shape[1] < 2:
+def _torn(scores: _SampleScores | None, first: int, second: int) -> float | None:
+    """Share of the images given to either label whose second label is the other."""
+    if scores is None or scores.probabilities.shape[1] < 2:
         return None
-    best = np.argsort(-looked.probabilities, axis=1)[:, :2]
-    mine = np.isin(best[:, 0], (one, other))
-    return float(np.isin(best[mine, 1], (one, other)).mean()) if mine.any() else None
+    best = np.argsort(-scores.probabilities, axis=1)[:, :2]
+    of_either = np.isin(best[:, 0], (first, second))
+    return float(np.isin(best[of_either, 1], (first, second)).mean()) if of_either.any() else None
 
 
 def _synonyms(pairs: Sequence[NearLabels]) -> Iterator[LabelWarning]:
     for pair in pairs:
-        told = (
+        message = (
             f"{pair.first!r} and {pair.second!r} mean nearly the same to the model (cosine {pair.cosine:.3f})"
         )
         torn = "" if pair.torn is None else f"; {pair.torn:.0%} of their pictures have the other second"
         yield LabelWarning(
-            "synonyms", "notice", (pair.first, pair.second), f"{told}{torn}: keep one, or join them."
+            "synonyms", "notice", (pair.first, pair.second), f"{message}{torn}: keep one, or merge them."
         )
 
 
-def _catch_all(titles: Sequence[str], looked: _Looked | None) -> Iterator[LabelWarning]:
-    many = looked is not None and _enough(looked.unsure) and (looked.unsure.low or 0) > MANY
+def _catch_all(titles: Sequence[str], scores: _SampleScores | None) -> Iterator[LabelWarning]:
+    many_unsure = scores is not None and _is_enough(scores.unsure) and (scores.unsure.low or 0) > MANY
     if not has_catch_all(titles):
-        told = "No label stands for what fits none of them, such as 'something else': every picture gets one."
-        if many and looked is not None:
-            told += f" {looked.unsure.value:.0%} of the sample have a best label under {UNSURE:.0%}."
-        yield LabelWarning("no catch-all", "serious" if many else "notice", (), told)
-    elif many and looked is not None:
-        told = f"{looked.unsure.value:.0%} of the sample have a best label under {UNSURE:.0%} of probability."
-        yield LabelWarning("unsure", "notice", (), told)
+        message = (
+            "There is no catch-all label such as 'something else': every picture gets one of the labels."
+        )
+        if many_unsure and scores is not None:
+            message += f" {scores.unsure.value:.0%} of the sample have a best label under {UNSURE:.0%}."
+        yield LabelWarning("no catch-all", "serious" if many_unsure else "notice", (), message)
+    elif many_unsure and scores is not None:
+        message = (
+            f"{scores.unsure.value:.0%} of the sample have a best label under {UNSURE:.0%} of probability."
+        )
+        yield LabelWarning("unsure", "notice", (), message)
 
 
-def _moves(looked: _Looked, names: Sequence[str], after: ZeroShotClassifier) -> Iterator[LabelChange]:
-    """Pictures whose label changes, in their order."""
-    before = looked.probabilities.argmax(axis=1)
-    found = after.predict_proba(looked.rows)
+def _moves(scores: _SampleScores, names: Sequence[str], after: ZeroShotClassifier) -> Iterator[LabelChange]:
+    """Yield the images whose label changes, in their order."""
+    before = scores.probabilities.argmax(axis=1)
+    probabilities = after.predict_proba(scores.rows)
     new = [str(name) for name in after.classes_]
-    for place, (old, best) in enumerate(zip(before.tolist(), found.argmax(axis=1).tolist(), strict=True)):
+    for index, (old, best) in enumerate(
+        zip(before.tolist(), probabilities.argmax(axis=1).tolist(), strict=True)
+    ):
         if names[old] != new[best]:
-            sure = float(looked.probabilities[place, old])
-            yield LabelChange(looked.keys[place], names[old], new[best], sure, float(found[place, best]))
+            sure = float(scores.probabilities[index, old])
+            yield LabelChange(
+                scores.keys[index], names[old], new[best], sure, float(probabilities[index, best])
+            )

@@ -1,6 +1,6 @@
-"""What was found in a list of labels, and how it is told: warnings, figures of each label, what would move.
+"""Result of the class design audit and its report: warnings, figures of each label, changed answers.
 
-Measures nothing: the figures come from `class_design.py`.
+`class_design.py` computes the figures.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from diptych.audits.base import Audit
 from diptych.audits.labels.label_words import LabelWarning
 from diptych.reports import Bars, Cell, Estimate, Section, Table
 
-_SHOWN = 20
+_MAX_ROWS = 20
 
 
 @dataclass(frozen=True)
 class LabelFigures:
-    """One label.
+    """Figures of one label.
 
     Attributes
     ----------
     label : str
     text_pull, picture_pull : float
-        By how many deviations it lies nearer to texts, and to pictures, about nothing than everyday nouns do.
+        Robust z-score of its similarity to neutral texts, and to empty images, relative to everyday nouns.
     taken : Estimate or None
-        Share of the sample.
+        Share of the sample that gets this label.
     """
 
     label: str
@@ -37,16 +37,16 @@ class LabelFigures:
 
 @dataclass(frozen=True)
 class NearLabels:
-    """Two labels that lie far nearer to each other than pairs usually do.
+    """Two labels that are far more similar than other pairs.
 
     Attributes
     ----------
     first, second : str
     cosine : float
     far : float
-        Robust deviations above the usual pair.
+        Robust z-score of the cosine among pairs.
     torn : float or None
-        Of the sample's pictures given to either: the share whose second label is the other.
+        Of the sample's images given to either: the share whose second label is the other.
     """
 
     first: str
@@ -58,7 +58,7 @@ class NearLabels:
 
 @dataclass(frozen=True)
 class LabelChange:
-    """A picture that gets another label.
+    """An image whose label changes.
 
     Attributes
     ----------
@@ -76,27 +76,27 @@ class LabelChange:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassDesignAudit(Audit):
-    """A list of labels, looked through.
+    """Result of the class design audit.
 
     Attributes
     ----------
     labels : sequence of str
     sample : str
-        Name of the pictures; empty without any.
+        Name of the sample; empty without one.
     n : int
-        Pictures of the sample.
+        Images of the sample.
     figures : sequence of LabelFigures
     pull_bound : float
-        The pull above which a label is said to attract.
+        Pull above which a label is reported as an attractor.
     pairs : sequence of NearPair
-        The nearest first.
+        The most similar first.
     unsure : Estimate or None
         Share of the sample whose best label has less than half of the probability.
     warned : sequence of Warned
         Serious ones first.
     added, removed : sequence of str
     moves : sequence of Move
-        What that changes in the sample.
+        Changed labels in the sample.
     """
 
     labels: Sequence[str]
@@ -113,33 +113,33 @@ class ClassDesignAudit(Audit):
 
     @property
     def title(self) -> str:
-        """What the report is called."""
+        """Title of the report."""
         return f"Class design: {len(self.labels)} labels"
 
     @property
     def serious(self) -> list[LabelWarning]:
-        """What should be mended before the labels are used."""
-        return [one for one in self.warned if one.severity == "serious"]
+        """Warnings that should be resolved before the labels are used."""
+        return [warning for warning in self.warned if warning.severity == "serious"]
 
     def sections(self) -> list[Section]:
-        """Statements, tables and plots."""
-        parts = [self._warnings(), self._figures(), self._near(), self._moves()]
-        return [part for part in parts if part is not None]
+        """Statements, tables and plots of the report."""
+        sections = [self._warnings(), self._figures(), self._near(), self._moves()]
+        return [section for section in sections if section is not None]
 
     def _warnings(self) -> Section:
         head = (
             f"Serious warnings: {len(self.serious)}; notices: {len(self.warned) - len(self.serious)}; "
             f"labels: {len(self.labels)}."
             if self.warned
-            else f"Nothing to warn of in {len(self.labels)} labels."
+            else f"No warnings for {len(self.labels)} labels."
         )
-        rows = [[one.severity, one.kind, one.message] for one in self.warned]
+        rows = [[warning.severity, warning.kind, warning.message] for warning in self.warned]
         tables = {"warnings": Table(["", "kind", "what"], rows)} if rows else {}
         return Section("Warnings", [head], tables)
 
     def _figures(self) -> Section:
-        ordered = sorted(self.figures, key=lambda one: -(one.taken.value if one.taken else one.text_pull))
-        sampled = any(one.taken for one in self.figures)
+        ordered = sorted(self.figures, key=lambda item: -(item.taken.value if item.taken else item.text_pull))
+        sampled = any(item.taken for item in self.figures)
         columns = [
             "label",
             "pull of texts",
@@ -147,66 +147,71 @@ class ClassDesignAudit(Audit):
             *(["share of the sample"] if sampled else []),
         ]
         rows = [
-            [one.label, one.text_pull, one.picture_pull, *([one.taken] if sampled else [])] for one in ordered
+            [item.label, item.text_pull, item.picture_pull, *([item.taken] if sampled else [])]
+            for item in ordered
         ]
         caption = (
             f"Pull above {self.pull_bound:.1f}: this label grabs unrelated pictures. About 0 is usual. "
             "Measured on neutral texts (such as 'a grey wall') and on pictures that show none of the "
-            "labels: how much nearer they lie to the label than to a hundred everyday nouns, in standard "
-            "deviations."
+            "labels: how much more similar they are to the label than to a hundred everyday nouns, in "
+            "standard deviations."
         )
-        told, plots = [], {}
+        statements, plots = [], {}
         if self.unsure is not None:
-            told.append(
+            statements.append(
                 f"Share of {self.n:,} pictures whose best label has less than half of the probability: "
                 f"{self.unsure}."
             )
             plots["taken"] = Bars(
                 values={
-                    one.label: (one.taken.value, one.taken.low, one.taken.high)
-                    for one in ordered[:_SHOWN]
-                    if one.taken
+                    item.label: (item.taken.value, item.taken.low, item.taken.high)
+                    for item in ordered[:_MAX_ROWS]
+                    if item.taken
                 },
                 x="share of the sample",
                 title=f"Labels given to {self.sample}",
                 levels={"even share": 1 / len(self.figures)},
             )
-        return Section("The labels one by one", told, {"labels": Table(columns, rows, caption)}, plots)
+        return Section("The labels one by one", statements, {"labels": Table(columns, rows, caption)}, plots)
 
     def _near(self) -> Section | None:
         if not self.pairs:
             return None
-        rows = [[one.first, one.second, one.cosine, one.far, one.torn] for one in self.pairs[:_SHOWN]]
+        rows = [
+            [pair.first, pair.second, pair.cosine, pair.far, pair.torn] for pair in self.pairs[:_MAX_ROWS]
+        ]
         columns = ["label", "label", "cosine", "deviations", "torn"]
         caption = (
-            "Pairs far nearer than pairs usually are. Torn: of the sample's pictures given to either, the "
-            "share whose second label is the other."
+            "Pairs that are far more similar than other pairs. Torn: of the sample's pictures given to "
+            "either label, the share whose second label is the other."
         )
         return Section("Labels that mean nearly the same", [], {"pairs": Table(columns, rows, caption)})
 
     def _moves(self) -> Section | None:
         if not self.added and not self.removed:
             return None
-        what = [f"{', '.join(map(repr, self.added))} added"] if self.added else []
-        what += [f"{', '.join(map(repr, self.removed))} removed"] if self.removed else []
-        told = f"With {' and '.join(what)}, {len(self.moves):,} of {self.n:,} pictures get another label."
+        changes = [f"{', '.join(map(repr, self.added))} added"] if self.added else []
+        changes += [f"{', '.join(map(repr, self.removed))} removed"] if self.removed else []
+        statement = (
+            f"With {' and '.join(changes)}, {len(self.moves):,} of {self.n:,} pictures get another label."
+        )
         if not self.moves:
-            return Section("What would move", [told])
-        ways = Counter((one.before, one.after) for one in self.moves)
+            return Section("What would move", [statement])
+        transitions = Counter((move.before, move.after) for move in self.moves)
         rows: list[list[Cell]] = [
-            [before, after, count] for (before, after), count in ways.most_common(_SHOWN)
+            [before, after, count] for (before, after), count in transitions.most_common(_MAX_ROWS)
         ]
-        first: list[list[Cell]] = [
-            [one.picture, one.before, one.after, one.sure_before, one.sure_after]
-            for one in self.moves[:_SHOWN]
+        moves: list[list[Cell]] = [
+            [move.picture, move.before, move.after, move.sure_before, move.sure_after]
+            for move in self.moves[:_MAX_ROWS]
         ]
         return Section(
             "What would move",
-            [told],
+            [statement],
             {
                 "ways": Table(["from", "to", "pictures"], rows),
                 "moves": Table(
-                    ["picture", "before", "after", "p before", "p after"], first, "The first of them."
+                    ["picture", "before", "after", "p before", "p after"], moves, "The first of them."
                 ),
             },
         )

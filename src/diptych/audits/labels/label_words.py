@@ -1,7 +1,7 @@
-"""What a list of labels says about itself, read as words: people, crime, animals, insults, homographs.
+"""Warnings from the words of labels alone: people, crime, animals, insults, homographs, overlaps.
 
-The word lists are data (`data/labels.json`), short on purpose; they warn and do not forbid. What a model
-makes of the labels is `class_design.py`'s.
+The word lists are data (`data/labels.json`) and short on purpose; they warn and do not forbid.
+`class_design.py` tests the labels with a model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from importlib.resources import files
 from itertools import combinations, islice, product
 from typing import Any, Literal, TypeAlias
 
-from diptych.audits.labels.label_spelling import misspelt
+from diptych.audits.labels.label_spelling import misspelt_words
 
 Severity: TypeAlias = Literal["serious", "notice"]
 
@@ -33,26 +33,26 @@ _IRREGULAR |= {
 }
 _PEOPLE_ENDINGS = ("man", "woman", "person", "boy", "girl")  # of compounds: policewoman, salesperson
 _NO_PLURALS = {"ramen", "omen", "specimen", "abdomen", "regimen", "stamen", "acumen", "bitumen"}
-_SHOWN = 8  # pairs that are told one by one
-_FILLERS = {"a", "an", "the", "of", "photo", "picture", "image", "some", "two", "one"}
+_MAX_PAIRS = 8  # pairs that get a warning each
+_STOP_WORDS = {"a", "an", "the", "of", "photo", "picture", "image", "some", "two", "one"}
 
 _CRIME = (
     "Labels that accuse people by their looks: {}. A picture shows no crime; the paper (section 7.1) found "
     "such classes given to some groups far more often. Leave them out, or run `diptych audit bias`."
 )
 _ANIMAL = (
-    "{} beside labels of people ({}): a person who is called an animal is harmed (paper, section 7.1). Part "
-    "the lists, or run `diptych audit bias`."
+    "{} beside labels of people ({}): a person who is called an animal is harmed (paper, section 7.1). Split "
+    "the list, or run `diptych audit bias`."
 )
 _PEOPLE = (
-    "Labels that describe people: {}. How right they are will differ between groups: run `diptych audit "
+    "Labels that describe people: {}. Their accuracy will differ between groups: run `diptych audit "
     "bias` on pictures like yours first."
 )
 
 
 @dataclass(frozen=True)
 class LabelWarning:
-    """Something about a list of labels that should be looked at before it is used.
+    """A problem of a list of labels that should be checked before the list is used.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class LabelWarning:
 
 @cache
 def _data() -> dict[str, Any]:
-    """The data file."""
+    """Content of the data file."""
     text = (files("diptych.audits") / "data" / "labels.json").read_text(encoding="utf-8")
     read: dict[str, Any] = json.loads(text)
     return read
@@ -80,12 +80,12 @@ def _data() -> dict[str, Any]:
 
 @cache
 def word_lists() -> dict[str, tuple[str, ...]]:
-    """The lists of words by name."""
+    """Word lists by name."""
     return {name: tuple(words) for name, words in _data().items() if name not in ("note", "related", "kinds")}
 
 
 def singular(word: str) -> str:
-    """The singular of an English noun, by its ending; a word that is none stays about as it is.
+    """Singular of an English noun, by its ending; other words stay nearly unchanged.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def singular(word: str) -> str:
 
 
 def words_of(label: str) -> list[str]:
-    """The words of a label in lower case and in the singular.
+    """Words of a label in lower case and in the singular.
 
     Examples
     --------
@@ -120,9 +120,9 @@ def words_of(label: str) -> list[str]:
 
 
 def labels_containing(labels: Iterable[str], kinds: Sequence[str]) -> tuple[str, ...]:
-    """The labels that hold a word of these lists as a whole word, in the singular or the plural.
+    """Labels that contain a word of these lists as a whole word, in the singular or the plural.
 
-    Compounds that end in a word for people count as one, but for those that name no people.
+    Compounds that end in a word for people count too, except for a list of those that name no people.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def labels_containing(labels: Iterable[str], kinds: Sequence[str]) -> tuple[str,
 
 
 def _holds(words: Sequence[str], phrases: Collection[tuple[str, ...]], people: bool) -> bool:
-    """Whether one of the phrases stands among the words, or a compound that ends in a word for people."""
+    """Whether the words contain a phrase, or (`people`) a compound that ends in a word for people."""
     longest = max(map(len, phrases), default=0)
     parts = {
         tuple(words[start : start + size])
@@ -152,7 +152,7 @@ def _holds(words: Sequence[str], phrases: Collection[tuple[str, ...]], people: b
 
 
 def has_catch_all(labels: Iterable[str]) -> bool:
-    """Whether a label as a whole stands for whatever the others are not.
+    """Whether a label means "none of the others".
 
     Examples
     --------
@@ -179,7 +179,7 @@ def _is_catch_all(label: str) -> bool:
 
 
 def overlapping_labels(labels: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Pairs of labels that overlap in meaning as words, and why; a model may see them otherwise.
+    """Yield pairs of labels whose words overlap in meaning, and the reason; a model may separate them.
 
     Examples
     --------
@@ -190,74 +190,79 @@ def overlapping_labels(labels: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     >>> list(overlapping_labels(["red car", "car"]))
     [('red car', 'car', "'red car' is a kind of 'car'")]
     """
-    places: dict[tuple[str, ...], list[int]] = {}  # the words of a label -> where it stands
-    for place, label in enumerate(labels):
-        if words := tuple(word for word in words_of(label) if word not in _FILLERS):
-            places.setdefault(words, []).append(place)
-    found: dict[tuple[int, int], str] = {}
-    for wide, narrow in _kinds(places):
-        why = f"{labels[narrow]!r} is a kind of {labels[wide]!r}"
-        found.setdefault((min(wide, narrow), max(wide, narrow)), why)
+    indices_of: dict[tuple[str, ...], list[int]] = {}  # words of a label -> indices of the labels
+    for index, label in enumerate(labels):
+        if words := tuple(word for word in words_of(label) if word not in _STOP_WORDS):
+            indices_of.setdefault(words, []).append(index)
+    reasons: dict[tuple[int, int], str] = {}
+    for wide, narrow in _subclass_pairs(indices_of):
+        reason = f"{labels[narrow]!r} is a kind of {labels[wide]!r}"
+        reasons.setdefault((min(wide, narrow), max(wide, narrow)), reason)
     for group in _data()["related"]:
-        alike = [places.get(words, []) for words in dict.fromkeys(tuple(words_of(one)) for one in group)]
+        alike = [
+            indices_of.get(words, []) for words in dict.fromkeys(tuple(words_of(phrase)) for phrase in group)
+        ]
         for mine, others in combinations(alike, 2):
-            for one, other in product(mine, others):
-                found.setdefault((min(one, other), max(one, other)), "they mean nearly the same")
-    for (one, other), why in sorted(found.items()):
-        yield labels[one], labels[other], why
+            for first, second in product(mine, others):
+                reasons.setdefault((min(first, second), max(first, second)), "they mean nearly the same")
+    for (first, second), reason in sorted(reasons.items()):
+        yield labels[first], labels[second], reason
 
 
-def _kinds(places: Mapping[tuple[str, ...], Sequence[int]]) -> Iterator[tuple[int, int]]:
-    """Where a label stands and where another that is a kind of it."""
-    for words, mine in places.items():
-        # The last words say what a thing is: a red car is a car, a car park is none.
+def _subclass_pairs(indices_of: Mapping[tuple[str, ...], Sequence[int]]) -> Iterator[tuple[int, int]]:
+    """Yield (index of a general label, index of a label that is a kind of it)."""
+    for words, mine in indices_of.items():
+        # The last words are the head noun: a red car is a car, a car park is not.
         for general in (words[start:] for start in range(1, len(words))):
-            yield from product(places.get(general, ()), mine)
+            yield from product(indices_of.get(general, ()), mine)
     for group in _data()["kinds"]:
-        head, *members = (places.get(tuple(words_of(one)), ()) for one in group)
-        yield from product(head, (place for member in members for place in member))
+        head, *members = (indices_of.get(tuple(words_of(phrase)), ()) for phrase in group)
+        yield from product(head, (index for member in members for index in member))
 
 
 def text_warnings(labels: Sequence[str]) -> list[LabelWarning]:
-    """Warnings that need no model."""
+    """Warnings that need no model, only the words of the labels."""
     crime, insult = labels_containing(labels, ["crime"]), labels_containing(labels, ["derogatory"])
     people, origin = labels_containing(labels, ["person"]), labels_containing(labels, ["origin"])
     animals = labels_containing(labels, ["non_human"])
-    found: list[LabelWarning] = []
+    warnings: list[LabelWarning] = []
     if insult:
-        found.append(
-            LabelWarning("derogatory", "serious", insult, f"Labels that degrade people: {_some(insult)}.")
+        warnings.append(
+            LabelWarning("derogatory", "serious", insult, f"Labels that degrade people: {_quoted(insult)}.")
         )
     if crime:
-        found.append(LabelWarning("harm", "serious", crime, _CRIME.format(_some(crime))))
+        warnings.append(LabelWarning("harm", "serious", crime, _CRIME.format(_quoted(crime))))
     if animals and (people or origin):
-        told = _ANIMAL.format(_some(animals), _some(people or origin))
-        found.append(LabelWarning("harm", "serious", animals, told))
+        message = _ANIMAL.format(_quoted(animals), _quoted(people or origin))
+        warnings.append(LabelWarning("harm", "serious", animals, message))
     if people or origin:
-        every = tuple(dict.fromkeys((*people, *origin)))
-        found.append(LabelWarning("people", "notice", every, _PEOPLE.format(_some(every))))
-    if several := tuple(label for label in labels if label.lower().strip() in word_lists()["ambiguous"]):
-        told = f"Words that mean more than one thing: {_some(several)}. Say which, as in 'a crane, a bird'."
-        found.append(LabelWarning("ambiguous", "notice", several, told))
+        described = tuple(dict.fromkeys((*people, *origin)))
+        warnings.append(LabelWarning("people", "notice", described, _PEOPLE.format(_quoted(described))))
+    if ambiguous := tuple(label for label in labels if label.lower().strip() in word_lists()["ambiguous"]):
+        message = (
+            f"Words that mean more than one thing: {_quoted(ambiguous)}. Say which, as in 'a crane, a bird'."
+        )
+        warnings.append(LabelWarning("ambiguous", "notice", ambiguous, message))
     pairs = list(overlapping_labels(list(dict.fromkeys(labels))))
-    for first, second, why in pairs[:_SHOWN]:
-        told = f"{first!r} and {second!r} overlap: {why}. A picture of one may be called the other."
-        found.append(LabelWarning("overlap", "notice", (first, second), told))
-    if more := [f"{first!r} and {second!r}" for first, second, _ in pairs[_SHOWN:]]:
-        told = f"More pairs that overlap, {len(more)}: {', '.join(more[:20])}{', ...' * (len(more) > 20)}."
-        found.append(LabelWarning("overlap", "notice", (), told))
-    for label, word, meant in islice(misspelt(labels), 2 * _SHOWN):
+    for first, second, why in pairs[:_MAX_PAIRS]:
+        message = f"{first!r} and {second!r} overlap: {why}. A picture of one may be called the other."
+        warnings.append(LabelWarning("overlap", "notice", (first, second), message))
+    if more_pairs := [f"{first!r} and {second!r}" for first, second, _ in pairs[_MAX_PAIRS:]]:
+        listing = ", ".join(more_pairs[:20])
+        message = f"More pairs that overlap, {len(more_pairs)}: {listing}{', ...' * (len(more_pairs) > 20)}."
+        warnings.append(LabelWarning("overlap", "notice", (), message))
+    for label, word, meant in islice(misspelt_words(labels), 2 * _MAX_PAIRS):
         where = "" if label.lower() == word else f" in {label!r}"
-        found.append(LabelWarning("misspelt", "notice", (label,), f"{word!r}{where}: is {meant!r} meant?"))
-    return found
+        warnings.append(LabelWarning("misspelt", "notice", (label,), f"{word!r}{where}: is {meant!r} meant?"))
+    return warnings
 
 
-def _some(labels: Sequence[str], most: int = 5) -> str:
-    """The first few, quoted.
+def _quoted(labels: Sequence[str], most: int = 5) -> str:
+    """Join the first few distinct labels, quoted.
 
     Examples
     --------
-    >>> _some(["a", "b", "a"])
+    >>> _quoted(["a", "b", "a"])
     "'a', 'b'"
     """
     once = list(dict.fromkeys(labels))

@@ -1,6 +1,6 @@
-"""Other words for the same classes: sentences around a name, its forms, synonyms, misspellings.
+"""Phrasings of class names: sentences around a name, its forms, synonyms, misspellings.
 
-A phrasing is one text per class. What each does to accuracy is `wording.py`'s business.
+A phrasing is one text per class. `wording.py` measures their effect on accuracy.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ SENTENCES = (
     "the photo shows a {}",
     "what you see here is called a {}.",
 )
-_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")  # a QWERTY keyboard; each row stands half a key to the right
+_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")  # a QWERTY keyboard; each row is shifted right by half a key
 
 
 @dataclass(frozen=True)
 class Phrasing:
-    """One way to say all classes.
+    """One text for every class.
 
     Attributes
     ----------
     family : str
         sentence, form, synonym, 1 edit or 2 edits.
     name : str
-        What a table calls it.
+        Name in tables.
     texts : tuple of str
         A prompt per class.
     """
@@ -62,7 +62,7 @@ def phrasings(
     misspellings: int = 5,
     seed: int = 0,
 ) -> list[Phrasing]:
-    """Every phrasing of these classes; the plain one comes first.
+    """All phrasings of these classes; the plain one comes first.
 
     Parameters
     ----------
@@ -70,43 +70,47 @@ def phrasings(
     sentences : sequence of str
         Templates with {}.
     synonyms : mapping of class to other words, optional
-        The k-th synonym of every class makes one phrasing; a class with fewer keeps its name.
+        The k-th synonyms of all classes form one phrasing; a class with fewer synonyms keeps its name.
     misspellings : int
-        Draws of each number of edits.
+        Random draws for each number of edits.
     seed : int
-        Of the misspellings.
+        Seed of the misspellings.
 
     Raises
     ------
     DataError
-        Synonyms of a class that is not there.
+        Synonyms are given for an unknown class.
 
     Examples
     --------
-    >>> [one.texts[0] for one in phrasings(["dog"], sentences=["{}"], misspellings=0)]
+    >>> [phrasing.texts[0] for phrasing in phrasings(["dog"], sentences=["{}"], misspellings=0)]
     ['a photo of a dog.', 'dog', 'a photo of dog.', 'a photo of a DOG.', 'A PHOTO OF A DOG.', \
 'a photo of a Dog.', 'a photo of dogs.', 'a photo of an dog.']
     """
-    found = [Phrasing("sentence", PLAIN, said(names, PLAIN))]
-    found += [Phrasing("sentence", one, said(names, one)) for one in sentences if one != PLAIN]
-    found += [Phrasing("form", name, change(names)) for name, change in _FORMS.items()]
-    found += _synonyms(names, synonyms or {})
+    result = [Phrasing("sentence", PLAIN, fill_template(names, PLAIN))]
+    result += [
+        Phrasing("sentence", sentence, fill_template(names, sentence))
+        for sentence in sentences
+        if sentence != PLAIN
+    ]
+    result += [Phrasing("form", name, change(names)) for name, change in _FORMS.items()]
+    result += _synonym_phrasings(names, synonyms or {})
     for edits in (1, 2):
         for draw in range(misspellings):
             rng = np.random.default_rng([seed, 600, edits, draw])
-            texts = said([misspelt(name, edits, rng) for name in names], PLAIN)
+            texts = fill_template([with_typos(name, edits, rng) for name in names], PLAIN)
             family = counted(edits, "edit")
-            found.append(Phrasing(family, f"{family}, draw {draw + 1}", texts))
-    return found
+            result.append(Phrasing(family, f"{family}, draw {draw + 1}", texts))
+    return result
 
 
-def said(names: Sequence[str], template: str) -> tuple[str, ...]:
-    """A template filled in with every name."""
+def fill_template(names: Sequence[str], template: str) -> tuple[str, ...]:
+    """Fill a template with every name."""
     return tuple(template.replace("{}", name) for name in names)
 
 
 def plural(name: str) -> str:
-    """A name in the plural, by the rules that hold for most nouns.
+    """Plural of a name, by the rules for most nouns.
 
     Examples
     --------
@@ -120,38 +124,38 @@ def plural(name: str) -> str:
     return name + ("es" if re.search(r"(s|x|z|ch|sh)$", name) else "s")
 
 
-def article(name: str) -> str:
-    """A name with "a" or "an", by its first letter.
+def with_article(name: str) -> str:
+    """Prepend "a" or "an" to a name, by its first letter.
 
     Examples
     --------
-    >>> article("airplane"), article("truck")
+    >>> with_article("airplane"), with_article("truck")
     ('an airplane', 'a truck')
     """
     return f"{'an' if name[:1].lower() in tuple('aeiou') else 'a'} {name}"
 
 
 def with_wrong_article(name: str) -> str:
-    """A name with the article that it should not have.
+    """Prepend the wrong one of "a" and "an".
 
     Examples
     --------
     >>> with_wrong_article("airplane"), with_wrong_article("truck")
     ('a airplane', 'an truck')
     """
-    return f"{'a' if article(name).startswith('an ') else 'an'} {name}"
+    return f"{'a' if with_article(name).startswith('an ') else 'an'} {name}"
 
 
-def misspelt(name: str, edits: int, rng: np.random.Generator) -> str:
-    """A name as fingers that slip would type it: a neighbouring key, one too few, one twice, two swapped.
+def with_typos(name: str, edits: int, rng: np.random.Generator) -> str:
+    """Misspell a name with typing errors: a neighbouring key, a letter missing, doubled, or two swapped.
 
-    The result differs from the name and is at most `edits` such slips away; a name without a letter stays.
+    The result differs from the name by at most `edits` errors; a name without letters is unchanged.
 
     Examples
     --------
-    >>> misspelt("airplane", 1, np.random.default_rng(0)) != "airplane"
+    >>> with_typos("airplane", 1, np.random.default_rng(0)) != "airplane"
     True
-    >>> misspelt("42", 1, np.random.default_rng(0))
+    >>> with_typos("42", 1, np.random.default_rng(0))
     '42'
     """
     if not any(letter.isalpha() for letter in name):
@@ -159,73 +163,79 @@ def misspelt(name: str, edits: int, rng: np.random.Generator) -> str:
     for _ in range(100):
         text = name
         for _ in range(edits):
-            text = _slip(text, rng)
+            text = _with_typo(text, rng)
         if text != name and text.strip():
             return text
-    return name  # one letter alone, say: there is little to slip on
+    return name  # for example a single letter, which leaves few possible errors
 
 
-def _slip(text: str, rng: np.random.Generator) -> str:
-    places = [index for index, letter in enumerate(text) if letter.isalpha()]
-    if not places:
+def _with_typo(text: str, rng: np.random.Generator) -> str:
+    letter_indices = [index for index, letter in enumerate(text) if letter.isalpha()]
+    if not letter_indices:
         return text
-    at = places[int(rng.integers(len(places)))]
-    way = int(rng.integers(4))
-    if way == 0 and len(places) > 1:
-        return text[:at] + text[at + 1 :]
-    if way == 1:
-        return text[: at + 1] + text[at:]
-    if way == 2 and at + 1 < len(text):
-        return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
-    near = neighbours(text[at])
-    return text[:at] + (near[int(rng.integers(len(near)))] if near else text[at]) + text[at + 1 :]
+    index = letter_indices[int(rng.integers(len(letter_indices)))]
+    kind = int(rng.integers(4))
+    if kind == 0 and len(letter_indices) > 1:
+        return text[:index] + text[index + 1 :]
+    if kind == 1:
+        return text[: index + 1] + text[index:]
+    if kind == 2 and index + 1 < len(text):
+        return text[:index] + text[index + 1] + text[index] + text[index + 2 :]
+    keys = neighbours(text[index])
+    return text[:index] + (keys[int(rng.integers(len(keys)))] if keys else text[index]) + text[index + 1 :]
 
 
 def neighbours(letter: str) -> str:
-    """Letters whose keys touch this one's.
+    """Letters on the keys that touch this letter's key.
 
     Examples
     --------
     >>> neighbours("g"), neighbours("q"), neighbours("é")
     ('tyfhvb', 'wa', '')
     """
-    low = letter.lower()
-    row = next((index for index, keys in enumerate(_ROWS) if low in keys), None)
+    lower = letter.lower()
+    row = next((index for index, keys in enumerate(_ROWS) if lower in keys), None)
     if row is None:
         return ""
-    at = _ROWS[row].index(low)
-    found = ""
-    for other, places in ((row - 1, (at, at + 1)), (row, (at - 1, at + 1)), (row + 1, (at - 1, at))):
+    index = _ROWS[row].index(lower)
+    keys = ""
+    for other, columns in (
+        (row - 1, (index, index + 1)),
+        (row, (index - 1, index + 1)),
+        (row + 1, (index - 1, index)),
+    ):
         if 0 <= other < len(_ROWS):
-            found += "".join(_ROWS[other][place] for place in places if 0 <= place < len(_ROWS[other]))
-    return found.upper() if letter.isupper() else found
+            keys += "".join(_ROWS[other][column] for column in columns if 0 <= column < len(_ROWS[other]))
+    return keys.upper() if letter.isupper() else keys
 
 
 def load_synonyms(path: str | Path) -> dict[str, list[str]]:
-    """Synonyms from a JSON file, {"dog": ["hound", "puppy"], ...}; DataError where it is no such file."""
+    """Read synonyms from a JSON file, {"dog": ["hound", "puppy"], ...}; DataError for anything else."""
     return read_text_lists(path, "synonyms", "class -> other words for it")
 
 
-def _synonyms(names: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> list[Phrasing]:
+def _synonym_phrasings(names: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> list[Phrasing]:
     unknown = sorted(set(synonyms) - set(names))
     if unknown:
         raise DataError(
             f"synonyms are given for {', '.join(map(repr, unknown[:5]))}, which the data does not have; its "
             f"classes are {', '.join(list(names)[:20])}"
         )
-    most = max((len(words) for words in synonyms.values()), default=0)
-    found = []
-    for turn in range(most):
-        words = [synonyms[name][turn] if turn < len(synonyms.get(name, ())) else name for name in names]
-        found.append(Phrasing("synonym", f"synonym {turn + 1}", said(words, PLAIN)))
-    return found
+    longest = max((len(words) for words in synonyms.values()), default=0)
+    result = []
+    for rank in range(longest):
+        words = [synonyms[name][rank] if rank < len(synonyms.get(name, ())) else name for name in names]
+        result.append(Phrasing("synonym", f"synonym {rank + 1}", fill_template(words, PLAIN)))
+    return result
 
 
 _FORMS: dict[str, Callable[[Sequence[str]], tuple[str, ...]]] = {
-    "no article": lambda names: said(names, "a photo of {}."),
-    "NAME": lambda names: said([name.upper() for name in names], PLAIN),
-    "ALL IN CAPITALS": lambda names: tuple(text.upper() for text in said(names, PLAIN)),
-    "Name": lambda names: said([name.title() for name in names], PLAIN),
-    "plural": lambda names: said([plural(name) for name in names], "a photo of {}."),
-    "wrong article": lambda names: said([with_wrong_article(name) for name in names], "a photo of {}."),
+    "no article": lambda names: fill_template(names, "a photo of {}."),
+    "NAME": lambda names: fill_template([name.upper() for name in names], PLAIN),
+    "ALL IN CAPITALS": lambda names: tuple(text.upper() for text in fill_template(names, PLAIN)),
+    "Name": lambda names: fill_template([name.title() for name in names], PLAIN),
+    "plural": lambda names: fill_template([plural(name) for name in names], "a photo of {}."),
+    "wrong article": lambda names: fill_template(
+        [with_wrong_article(name) for name in names], "a photo of {}."
+    ),
 }

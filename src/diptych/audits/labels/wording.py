@@ -1,6 +1,6 @@
-"""What a prompt's words change: accuracy over many phrasings of the same classes (paper, section 3.1.4).
+"""Sensitivity to the wording of prompts: accuracy of many phrasings of a class (paper, section 3.1.4).
 
-Pictures are encoded once; every phrasing is compared with the plain one on the same pictures.
+Images are encoded once; every phrasing is compared with the plain one on the same images.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from diptych.stats.significance import NOT_ENOUGH, Claim, against_chance, beside
 
 @dataclass(frozen=True)
 class PhrasingResult:
-    """What one phrasing gave.
+    """Result of one phrasing.
 
     Attributes
     ----------
     family, name : str
         As in `Phrasing`.
     example : str
-        How it says the first class.
+        Its text for the first class.
     accuracy : Estimate
     change : Estimate
-        Against the plain phrasing, on the same pictures.
+        Accuracy minus that of the plain phrasing, on the same images.
     moved : float
-        Share of pictures whose answer is another one than under the plain phrasing.
+        Share of images whose answer differs from that of the plain phrasing.
     """
 
     family: str
@@ -51,22 +51,22 @@ class PhrasingResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WordingAudit(Audit):
-    """How much accuracy depends on words.
+    """Result of the wording audit.
 
     Attributes
     ----------
     dataset : str
     chance : float
     plain : Estimate
-        "a photo of a {}."
+        Accuracy of "a photo of a {}."
     worded : sequence of Worded
-        Every phrasing, the plain one first.
+        All phrasings, the plain one first.
     together : Estimate
-        All sentences at once, their rows averaged.
+        Accuracy of all sentences together, their embeddings averaged.
     together_change : Estimate
-        Of that against the plain phrasing.
+        `together` minus the plain phrasing.
     spread : Estimate
-        Best minus worst phrasing on the same pictures.
+        Best minus worst phrasing on the same images.
     families : mapping of family to (mean, worst, best) accuracy
     """
 
@@ -81,35 +81,37 @@ class WordingAudit(Audit):
 
     @property
     def title(self) -> str:
-        """What the report is called."""
+        """Title of the report."""
         return f"Wording: {self.dataset}"
 
     @property
     def best(self) -> PhrasingResult:
         """The phrasing with the highest accuracy."""
-        return max(self.worded, key=lambda one: one.accuracy.value)
+        return max(self.worded, key=lambda result: result.accuracy.value)
 
     @property
     def worst(self) -> PhrasingResult:
         """The phrasing with the lowest accuracy."""
-        return min(self.worded, key=lambda one: one.accuracy.value)
+        return min(self.worded, key=lambda result: result.accuracy.value)
 
     def sections(self) -> list[Section]:
-        """Statements, tables and plots."""
-        rows: list[list[Cell]] = [[one.name, one.accuracy, one.change, one.moved] for one in self.worded]
+        """Statements, tables and plots of the report."""
+        rows: list[list[Cell]] = [
+            [result.name, result.accuracy, result.change, result.moved] for result in self.worded
+        ]
         caption = (
             f"change: accuracy minus that of {PLAIN!r} on the same pictures; moved: share of answers that "
-            f"become other ones. Chance is {self.chance:.3f}. Whether a change is more than noise "
+            f"change. Chance is {self.chance:.3f}. Whether a change is more than noise "
             "is decided for all phrasings together (Holm)."
         )
         families: list[list[Cell]] = [
-            [name, sum(one.family == name for one in self.worded), *figures]
+            [name, sum(result.family == name for result in self.worded), *figures]
             for name, figures in self.families.items()
         ]
         plot = Bars(
             values={
-                _label(one): (one.accuracy.value, one.accuracy.low, one.accuracy.high)
-                for one in sorted(self.worded, key=lambda one: -one.accuracy.value)
+                _label(result): (result.accuracy.value, result.accuracy.low, result.accuracy.high)
+                for result in sorted(self.worded, key=lambda result: -result.accuracy.value)
             },
             x="accuracy",
             levels={"plain": self.plain.value, "chance": self.chance},
@@ -130,47 +132,47 @@ class WordingAudit(Audit):
 
     def _statements(self) -> list[str]:
         low, high = self.worst, self.best
-        found = [
-            f"Between the best and the worst of {len(self.worded)} phrasings lie {self.spread} of accuracy "
+        statements = [
+            f"The best and the worst of {len(self.worded)} phrasings differ in accuracy by {self.spread} "
             f"on the same {self.plain.n:,} pictures: {high.accuracy.value:.3f} ({high.example!r}) and "
-            f"{low.accuracy.value:.3f} ({low.example!r}). Picked on these pictures, both look more "
+            f"{low.accuracy.value:.3f} ({low.example!r}). Selected on these pictures, both look more "
             "extreme than they are.",
             f"The plain phrasing gets {beside_chance(self.plain, self.chance, self.verdicts[PLAIN])}. All "
             f"sentences averaged get {self.together}, a change of {self.together_change}.",
         ]
-        # The verdict kept under the plain phrasing's name is on chance, not on a change.
-        others = [one for one in self.worded if one.name in self.verdicts and one.name != PLAIN]
-        if all(self.verdicts[one.name] == NOT_ENOUGH for one in others):
-            found.append("Not enough to say whether any phrasing is worse or better than the plain one.")
-            return found
+        # The verdict under the plain phrasing's name compares it with chance, not with another phrasing.
+        others = [result for result in self.worded if result.name in self.verdicts and result.name != PLAIN]
+        if all(self.verdicts[result.name] == NOT_ENOUGH for result in others):
+            statements.append("Not enough to say whether any phrasing is worse or better than the plain one.")
+            return statements
         for verdict, word in (("below", "worse"), ("above", "better")):
-            if named := [one for one in others if self.verdicts[one.name] == verdict]:
-                are = "phrasings are" if len(named) > 1 else "phrasing is"
-                found.append(f"{len(named)} {are} {word} than the plain one: {_listed(named)}.")
-        if not any(self.verdicts[one.name] in ("above", "below") for one in others):
-            found.append(
+            if decided := [result for result in others if self.verdicts[result.name] == verdict]:
+                are = "phrasings are" if len(decided) > 1 else "phrasing is"
+                statements.append(f"{len(decided)} {are} {word} than the plain one: {_listed(decided)}.")
+        if not any(self.verdicts[result.name] in ("above", "below") for result in others):
+            statements.append(
                 f"None of {len(others)} phrasings is shown to be worse or better than the plain one."
             )
-        return found
+        return statements
 
     @property
     def failed_controls(self) -> list[str]:
-        """A plain phrasing that is not above chance."""
+        """A plain phrasing that is not shown to be above chance."""
         verdict = self.verdicts[PLAIN]
         if verdict == "above":
             return []
-        told = "There is not enough to say whether the plain phrasing is above chance"
-        told = told if verdict == NOT_ENOUGH else "The plain phrasing is not above chance"
-        return [f"{told}: differences between phrasings mean little."]
+        problem = "There is not enough to say whether the plain phrasing is above chance"
+        problem = problem if verdict == NOT_ENOUGH else "The plain phrasing is not above chance"
+        return [f"{problem}: differences between phrasings mean little."]
 
 
-def _label(one: PhrasingResult) -> str:
-    return one.name if one.name.startswith(one.family) else f"{one.family}: {one.name}"
+def _label(result: PhrasingResult) -> str:
+    return result.name if result.name.startswith(result.family) else f"{result.family}: {result.name}"
 
 
-def _listed(worded: Sequence[PhrasingResult], most: int = 8) -> str:
-    told = "; ".join(map(_label, worded[:most]))
-    return told + (f" and {len(worded) - most} more" if len(worded) > most else "")
+def _listed(results: Sequence[PhrasingResult], most: int = 8) -> str:
+    text = "; ".join(map(_label, results[:most]))
+    return text + (f" and {len(results) - most} more" if len(results) > most else "")
 
 
 def audit_wording(
@@ -183,7 +185,7 @@ def audit_wording(
     seed: int = 0,
     **settings: Unpack[Settings],
 ) -> WordingAudit:
-    """Say the same classes in many ways.
+    """Measure zero-shot accuracy with many phrasings of the same classes.
 
     Parameters
     ----------
@@ -197,33 +199,35 @@ def audit_wording(
     Raises
     ------
     DataError
-        Synonyms of classes that are not there, or no picture that can be read.
+        Synonyms are given for unknown classes, or no image can be read.
     """
     names = dataset.class_names
-    ways = phrasings(names, sentences=sentences, synonyms=synonyms, misspellings=misspellings, seed=seed)
+    variants = phrasings(names, sentences=sentences, synonyms=synonyms, misspellings=misspellings, seed=seed)
     setup = Setup.of(**settings)
-    found = setup.embed(encoder, dataset)
-    labels = dataset.labels[found.positions]
-    spoken = [way for way in ways if way.family == "sentence"]
-    prompts = [[text] for way in ways for text in way.texts]
-    prompts += [[way.texts[index] for way in spoken] for index in range(len(names))]
-    rows = answer_embeddings(encoder, prompts).reshape(len(ways) + 1, len(names), -1)
-    tables = [found.rows @ one.T for one in rows]
+    embedded = setup.embed(encoder, dataset)
+    labels = dataset.labels[embedded.positions]
+    sentence_variants = [variant for variant in variants if variant.family == "sentence"]
+    prompts = [[text] for variant in variants for text in variant.texts]
+    prompts += [[variant.texts[index] for variant in sentence_variants] for index in range(len(names))]
+    embeddings = answer_embeddings(encoder, prompts).reshape(len(variants) + 1, len(names), -1)
+    tables = [embedded.rows @ item.T for item in embeddings]
     hits = [top1_hits(table, labels) for table in tables]
     plain = answer_probabilities(tables[0])
     worded = [
-        _worded(way, one, hits[0], 1 - float((answer_probabilities(table) * plain).sum(axis=1).mean()))
-        for way, one, table in zip(ways, hits, tables, strict=False)
+        _phrasing_result(
+            variant, item, hits[0], 1 - float((answer_probabilities(table) * plain).sum(axis=1).mean())
+        )
+        for variant, item, table in zip(variants, hits, tables, strict=False)
     ]
-    means = [one.mean() for one in hits[:-1]]
-    changes = [paired_claim(one, hits[0]) for one in hits]
+    means = [item.mean() for item in hits[:-1]]
+    changes = [paired_claim(item, hits[0]) for item in hits]
     claims: dict[str, Claim] = {PLAIN: against_chance(worded[0].accuracy, 1 / len(names))}
-    claims |= {way.name: one for way, one in zip(ways[1:], changes[1:-1], strict=True)}
+    claims |= {variant.name: item for variant, item in zip(variants[1:], changes[1:-1], strict=True)}
     claims["all sentences together"] = changes[-1]
     return WordingAudit(
         verdicts=decide(claims),
         facts=setup.facts(encoder, dataset),
-        failures=found.failures,
+        failures=embedded.failures,
         dataset=dataset.name,
         chance=1 / len(names),
         plain=worded[0].accuracy,
@@ -235,15 +239,17 @@ def audit_wording(
     )
 
 
-def _worded(way: Phrasing, hits: Floats, plain: Floats, moved: float) -> PhrasingResult:
+def _phrasing_result(phrasing: Phrasing, hits: Floats, plain: Floats, moved: float) -> PhrasingResult:
     change = paired_difference(hits, plain)
-    return PhrasingResult(way.family, way.name, way.texts[0], proportion(hits), change, moved + 0.0)
+    return PhrasingResult(
+        phrasing.family, phrasing.name, phrasing.texts[0], proportion(hits), change, moved + 0.0
+    )
 
 
-def _families(worded: Sequence[PhrasingResult]) -> dict[str, tuple[float, float, float]]:
-    """Mean, worst and best accuracy of each family."""
-    found = {}
-    for family in dict.fromkeys(one.family for one in worded):
-        values = [one.accuracy.value for one in worded if one.family == family]
-        found[family] = (float(np.mean(values)), min(values), max(values))
-    return found
+def _families(results: Sequence[PhrasingResult]) -> dict[str, tuple[float, float, float]]:
+    """Mean, worst and best accuracy of each family of phrasings."""
+    families = {}
+    for family in dict.fromkeys(result.family for result in results):
+        values = [result.accuracy.value for result in results if result.family == family]
+        families[family] = (float(np.mean(values)), min(values), max(values))
+    return families

@@ -12,7 +12,7 @@ from typing import Unpack
 import numpy as np
 
 from diptych.audits.base import Audit, estimate_bars
-from diptych.audits.labels.phrasings import article
+from diptych.audits.labels.phrasings import with_article
 from diptych.audits.prompt_scores import Floats, answer_embeddings, top1_hits
 from diptych.datasets import ImageDataset
 from diptych.embedding.batches import Failed
@@ -261,4 +261,4 @@ def domain_prompt(domain: str) -> str:
     >>> domain_prompt("art_painting"), domain_prompt("Sketch")
     ('an art painting of a {}.', 'a sketch of a {}.')
     """
-    return f"{article(domain.replace('_', ' ').lower())} of a {{}}."
+    return f"{with_article(domain.replace('_', ' ').lower())} of a {{}}."
