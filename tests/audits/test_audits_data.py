@@ -103,11 +103,11 @@ def test_other_fonts_and_words(tmp_path) -> None:
 
 def test_rendered_digits_differ_and_turn() -> None:
     assert len(renders()) == 10 * len(digits.render_styles())
-    upright = np.asarray(text_overlay.symbol("6", 64, size=0.7)).astype(int)
-    turned = np.asarray(text_overlay.symbol("6", 64, size=0.7, turn=90)).astype(int)
+    upright = np.asarray(text_overlay.text_image("6", 64, size=0.7)).astype(int)
+    turned = np.asarray(text_overlay.text_image("6", 64, size=0.7, turn=90)).astype(int)
     assert abs(np.rot90(upright, -1) - turned).mean() < 8  # clockwise
     assert abs(upright - turned).mean() > 20
-    light = np.asarray(text_overlay.symbol("6", 64, size=0.7, light=True)).astype(int)
+    light = np.asarray(text_overlay.text_image("6", 64, size=0.7, light=True)).astype(int)
     assert abs(255 - light - upright).mean() < 1
 
 
@@ -159,8 +159,8 @@ def test_near_classes_are_told_from_distant_ones_only(shades, groups) -> None:
         ("light blue", "dark blue"),
     }
     told = " ".join(found.report().sections[0].text)
-    assert "Nearness costs 0.500" in told
-    assert "does not tell the classes of these groups apart" in told
+    assert "Similar classes cost 0.500" in told
+    assert "does not distinguish the classes of these groups" in told
     assert ("this model's own" in told) == (groups is None)
 
 
@@ -176,7 +176,7 @@ def test_groups_that_hold_most_classes_get_as_many_distant_ones_as_there_are(sha
 
 
 def test_groups_are_checked(shades, tmp_path) -> None:
-    with pytest.raises(DataError, match="'pink' of group 'warm' is no class"):
+    with pytest.raises(DataError, match="'pink' of group 'warm' is not a class"):
         audit_fine_grained(hue_encoder(), shades, groups={"warm": ["pink"]})
     with pytest.raises(DataError, match="in two groups"):
         class_indices({"a": ["x", "y"], "b": ["y"]}, ["x", "y"])
@@ -326,11 +326,11 @@ def victim(names, side=96):
     """Reads what is written on a picture of one colour; else it sees the colour."""
     read = {}
     for colour in names:
-        base = text_overlay.enlarged(picture(colour), side)
+        base = text_overlay.enlarge(picture(colour), side)
         for name in names:
             for size in typographic.SIZES:
-                for place in text_overlay.PLACES:
-                    read[text_overlay.write(base, name, size=size, place=place).tobytes()] = name
+                for place in text_overlay.POSITIONS:
+                    read[text_overlay.draw_text(base, name, size=size, position=place).tobytes()] = name
 
     def see(image):
         if image.tobytes() in read:
@@ -352,9 +352,9 @@ def test_a_victim_follows_the_word_and_not_the_letters(colours) -> None:
         assert found.attacks["wrong name"][size].follows.value == 1.0
         assert found.attacks["random letters"][size].accuracy.value == 1.0
         assert found.attacks["right name"][size].accuracy.value == 1.0
-    assert found.report().sections[0].text[0].startswith("A victim")
+    assert found.report().sections[0].text[0].startswith("Vulnerable")
     assert {one.value for one in found.places.values()} == {1.0}
-    assert set(found.places) == set(text_overlay.PLACES)
+    assert set(found.places) == set(text_overlay.POSITIONS)
     assert [one.key for one in found.failures] == ["red/3.png"]
 
 
@@ -362,7 +362,7 @@ def test_who_sees_colours_only_is_no_victim(colours) -> None:
     found = audit_typographic(ToyEncoder(), colours, sizes=[0.1])
     assert found.attacks["wrong name"][0.1].accuracy.value == 1.0
     assert found.failed_controls == []
-    assert found.report().sections[0].text[0].startswith("No victim")
+    assert found.report().sections[0].text[0].startswith("Not vulnerable")
     again = audit_typographic(ToyEncoder(), colours, sizes=[0.1])
     assert again.to_dict() == found.to_dict()
     assert len(found.samples) == 6
@@ -379,7 +379,7 @@ def test_letters_that_cover_are_no_words_that_are_followed(tmp_path) -> None:
     clean = {}
     for c in names:
         for i in range(20):
-            base = text_overlay.enlarged(picture(tuple(v - i for v in COLOURS[c])), 96)
+            base = text_overlay.enlarge(picture(tuple(v - i for v in COLOURS[c])), 96)
             clean[base.tobytes()] = names.index(c)
 
     def see(image):
@@ -391,13 +391,15 @@ def test_letters_that_cover_are_no_words_that_are_followed(tmp_path) -> None:
     assert found.clean.value == 1.0
     assert found.attacks["wrong name"][0.3].gained.low > 0  # it gives the written name more often than before
     assert found.verdicts["a wrong name of 30% is followed"] != "above"
-    assert "A victim" not in found.report().sections[0].text[0]
+    assert "Vulnerable" not in found.report().sections[0].text[0]
 
 
 def test_what_is_written_stays_inside_and_covers_little() -> None:
     base = Image.new("RGB", (120, 60), "red")
-    for place in text_overlay.PLACES:
-        written = np.asarray(text_overlay.write(base, "a very long name of a class", size=0.3, place=place))
+    for place in text_overlay.POSITIONS:
+        written = np.asarray(
+            text_overlay.draw_text(base, "a very long name of a class", size=0.3, position=place)
+        )
         changed = (written != np.asarray(base)).any(axis=2)
         assert written.shape == (60, 120, 3)
         assert 0.02 < changed.mean() < 0.31
@@ -405,12 +407,12 @@ def test_what_is_written_stays_inside_and_covers_little() -> None:
         assert (rows.min() == 0) == (place == "top")
         assert (rows.max() == 59) == (place == "bottom")
     with pytest.raises(InputError, match="top, middle, bottom"):
-        text_overlay.write(base, "x", size=0.1, place="left")
+        text_overlay.draw_text(base, "x", size=0.1, position="left")
 
 
 def test_small_pictures_are_enlarged_before_they_are_written_on() -> None:
-    assert text_overlay.enlarged(picture("red", (16, 12)), 96).size == (128, 96)
-    assert text_overlay.enlarged(picture("red", (200, 100)), 96).size == (200, 100)
+    assert text_overlay.enlarge(picture("red", (16, 12)), 96).size == (128, 96)
+    assert text_overlay.enlarge(picture("red", (200, 100)), 96).size == (200, 100)
 
 
 # ---- CLEVR and KITTI ----
@@ -474,7 +476,7 @@ def test_kitti_as_it_is_handed_out(tmp_path) -> None:
     assert "no car" in found.class_names[3]
     assert len(list(found)) == 4
     (tmp_path / "training" / "label_2" / "000000.txt").write_text("Car 1 2 3")
-    with pytest.raises(DataError, match="no KITTI label line"):
+    with pytest.raises(DataError, match="not a KITTI label line"):
         annotated.kitti_distances(tmp_path)
     with pytest.raises(DataError, match="holds no KITTI pictures"):
         annotated.kitti_distances(tmp_path / "training" / "image_2")

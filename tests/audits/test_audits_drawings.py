@@ -80,23 +80,25 @@ def test_a_scene_is_a_pure_function_of_seed_and_index() -> None:
 @pytest.mark.parametrize("index", range(0, 480, 37))
 def test_there_are_as_many_things_as_there_should_be(index: int) -> None:
     scene = count_scenes.scene(index, 10, seed=5)
-    assert len(scene.things) == index % 10 + 1
-    assert patches(scenes.draw(scene)) == len(scene.things)  # none touches another, none is cut off
-    for thing in scene.things:
+    assert len(scene.objects) == index % 10 + 1
+    assert patches(scenes.draw(scene)) == len(scene.objects)  # none touches another, none is cut off
+    for thing in scene.objects:
         assert thing.size / 2 <= min(thing.x, thing.y, 1 - thing.x, 1 - thing.y)
 
 
 def test_in_half_of_the_pictures_colour_does_not_give_the_count_away() -> None:
     def area(index):
-        return sum(thing.size**2 for thing in count_scenes.scene(index, 10, 0).things)
+        return sum(thing.size**2 for thing in count_scenes.scene(index, 10, 0).objects)
 
     level = {
         round(area(index), 6)
         for index in range(480)
-        if count_scenes.conditions(index, 10)[0] == count_scenes.SIZES[1]
+        if count_scenes.conditions(index, 10)[0] == count_scenes.SIZE_RULES[1]
     }
     assert len(level) == 1
-    free = [index for index in range(480) if count_scenes.conditions(index, 10)[0] == count_scenes.SIZES[0]]
+    free = [
+        index for index in range(480) if count_scenes.conditions(index, 10)[0] == count_scenes.SIZE_RULES[0]
+    ]
     assert np.corrcoef([area(index) for index in free], [index % 10 for index in free])[0, 1] > 0.7
 
 
@@ -132,7 +134,7 @@ def test_a_counter_counts() -> None:
     assert np.array_equal(found.confusion, np.eye(10))
     assert list(found.ranges) == ["1-3", "1-5", "1-10"]
     assert "Above chance" in found.report().sections[0].text[0]
-    assert set(found.drawn) >= {*count_scenes.SIZES, "plain background", "circle"}
+    assert set(found.drawn) >= {*count_scenes.SIZE_RULES, "plain background", "circle"}
     assert "samples" not in found.to_dict()
 
 
@@ -183,7 +185,7 @@ def test_counts_from_folders(tmp_path) -> None:
     assert [one.key for one in found.failures] == ["3/1.png"]
     assert found.report().sections[-1].title == "Left out"
     path.write_bytes(tar_bytes({"dog/0.png": picture_bytes("red"), "3/0.png": picture_bytes("red")}))
-    with pytest.raises(DataError, match="'dog', which is no number"):
+    with pytest.raises(DataError, match="'dog', which is not a number"):
         audit_counting(counter(), load_labelled(path))
 
 
@@ -224,7 +226,7 @@ def test_a_bag_of_words_passes_the_control_and_nothing_else() -> None:
     assert found.verdicts == {"colour": "above", "shape": "at"}
     first = found.report().sections[0]
     assert (first.title, len(first.text)) == ("Read this first", 1)
-    assert first.text[0].startswith("A control fails: which shape a thing has.")
+    assert first.text[0].startswith("A control fails: which shape an object has.")
     assert found.to_dict()["failed_controls"] == first.text
 
 
@@ -247,9 +249,9 @@ def test_both_pictures_of_a_pair_hold_the_same_things(kind: str) -> None:
         ]
         if kind not in relations.CONTROLS:
             assert words[0] == words[1]
-            names = [sorted(thing.colour for thing in one.things) for one in (pair.first, pair.second)]
+            names = [sorted(thing.colour for thing in one.objects) for one in (pair.first, pair.second)]
             assert names[0] == names[1]
-        for thing in (*pair.first.things, *pair.second.things):
+        for thing in (*pair.first.objects, *pair.second.objects):
             assert thing.x - thing.size / 2 >= -1e-9
             assert thing.x + thing.size / 2 <= 1
 
@@ -257,9 +259,9 @@ def test_both_pictures_of_a_pair_hold_the_same_things(kind: str) -> None:
 def test_what_is_inside_fits_inside() -> None:
     for index in range(40):
         scene = relations.relation_pair("inside", index, seed=0).first
-        alone = scenes.draw(scenes.Scene(scene.things[:1]))  # the outer one
+        alone = scenes.draw(scenes.Scene(scene.objects[:1]))  # the outer one
         both = np.asarray(scenes.draw(scene)).astype(int)
-        inner = np.argwhere((abs(both - scenes.COLOURS[scene.things[1].colour]) < 12).all(axis=2))
+        inner = np.argwhere((abs(both - scenes.COLOURS[scene.objects[1].colour]) < 12).all(axis=2))
         outside = np.asarray(alone)[tuple(inner.T)]
         assert (outside != 255).any(axis=1).all()
 
@@ -306,22 +308,22 @@ def test_who_sees_mirrors_sees_symmetry_only() -> None:
 
 def test_puzzles_have_the_property_and_lack_it() -> None:
     for index in range(10):
-        sizes = [thing.size for thing in abstract.puzzle_pair("sorted", index, 1).second.things]
+        sizes = [thing.size for thing in abstract.puzzle_pair("sorted", index, 1).second.objects]
         assert sizes != sorted(sizes)
         assert sizes != sorted(sizes, reverse=True)
         same = abstract.puzzle_pair("same", index, 1)
-        assert [len({thing.shape for thing in one.things}) for one in (same.first, same.second)] == [1, 2]
+        assert [len({thing.shape for thing in one.objects}) for one in (same.first, same.second)] == [1, 2]
         turned = abstract.puzzle_pair("upright", index, 1)
-        assert turned.first.things[0].turn == 0 != turned.second.things[0].turn
+        assert turned.first.objects[0].turn == 0 != turned.second.objects[0].turn
 
 
 def test_distances_are_those_asked_for() -> None:
     for index in range(25):
         scene = distance.scene(index, seed=4)
-        nearest = 0.6 / max(thing.size for thing in scene.things)
+        nearest = 0.6 / max(thing.size for thing in scene.objects)
         edges = (1.5, 2.4, 3.8, 6.0, 9.5, 15.0)
         assert edges[index % 5] <= nearest <= edges[index % 5 + 1]
-        assert scene.things[-1].size == max(thing.size for thing in scene.things)  # drawn over the others
+        assert scene.objects[-1].size == max(thing.size for thing in scene.objects)  # drawn over the others
 
 
 def test_who_knows_the_distance_and_who_does_not() -> None:
@@ -346,7 +348,7 @@ def test_who_knows_the_distance_and_who_does_not() -> None:
     assert late.verdicts == {"accuracy": "not enough to say"}  # 15 pictures
     nothing = audit_distance(blind(), each=20)
     assert nothing.error.value == pytest.approx(nothing.error_chance) == pytest.approx(1.6)
-    assert "does not tell how far" in nothing.report().sections[0].text[0]
+    assert "does not recognise distance" in nothing.report().sections[0].text[0]
 
 
 def test_rows_of_drawn_pictures_are_kept(tmp_path) -> None:

@@ -1,7 +1,7 @@
-"""Abstract questions about drawings (paper, section 6): same or different, symmetric, upright, sorted.
+"""Audit of abstract properties in drawings (paper, section 6): same or different, symmetric, upright, sorted.
 
-Every question is asked of pairs of pictures (`training.data.py`) that hold the same kind of things, one with
-the property and one without; chance is one half.
+Every property is tested on pairs of images (`scene_pairs.py`) with the same kind of objects, one with the
+property and one without; chance is one half.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from diptych.audits.base import Audit, estimate_bars, verdict_cell
 from diptych.audits.limits import scenes
 from diptych.audits.limits.scene_pairs import (
     CHANCE,
-    Pair,
     PairAccuracy,
+    ScenePair,
     pair_images,
     score_pairs,
     sentence_verdicts,
@@ -31,7 +31,7 @@ from diptych.evaluation.protocols.settings import Setup
 from diptych.reports import Bars, Section
 from diptych.stats.significance import NOT_ENOUGH
 
-# Task -> wordings of "it has the property", and of "it has not".
+# Task -> sentences for "has the property", and for "does not have it".
 SENTENCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "same": (
         ("two identical shapes.", "a picture of two shapes that are the same.", "the same shape twice."),
@@ -64,7 +64,7 @@ QUESTIONS = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AbstractAudit(Audit):
-    """How well abstract properties are told.
+    """Result of the audit of abstract properties.
 
     Attributes
     ----------
@@ -77,29 +77,33 @@ class AbstractAudit(Audit):
 
     @property
     def title(self) -> str:
-        """What the report is called."""
+        """Title of the report."""
         return "Abstract properties of drawings"
 
     def sections(self) -> list[Section]:
-        """Statements, tables and plots."""
-        named = {QUESTIONS[task]: one for task, one in self.judged.items()}
+        """Statements, tables and plots of the report."""
+        named = {QUESTIONS[task]: accuracy for task, accuracy in self.judged.items()}
         plot = Bars(
-            values=estimate_bars({name: one.sentence for name, one in named.items()}),
+            values=estimate_bars({name: accuracy.sentence for name, accuracy in named.items()}),
             x="share of pictures whose own sentence scores higher",
             levels={"chance": CHANCE},
         )
         ends = {"above": ".", NOT_ENOUGH: "."}
-        told = [
-            f"{QUESTIONS[task].capitalize()}: {verdict_cell(self.verdicts[task])} ({one.sentence})"
-            + ends.get(self.verdicts[task], ": this model does not tell.")
-            for task, one in self.judged.items()
+        statements = [
+            f"{QUESTIONS[task].capitalize()}: {verdict_cell(self.verdicts[task])} ({accuracy.sentence})"
+            + ends.get(self.verdicts[task], ": this model does not recognise it.")
+            for task, accuracy in self.judged.items()
         ]
         table = verdict_table(
             self.judged,
             self.verdicts,
-            "A model may tell the pictures apart (picture above chance) and still take the wrong word.",
+            "A model may distinguish the pictures (picture above chance) and still choose the wrong words.",
         )
-        return [Section("Does it see what is not a thing?", told, {"abstract": table}, {"abstract": plot})]
+        return [
+            Section(
+                "Does it recognise abstract properties?", statements, {"abstract": table}, {"abstract": plot}
+            )
+        ]
 
 
 def audit_abstract(
@@ -110,15 +114,15 @@ def audit_abstract(
     seed: int = 0,
     **settings: Unpack[Settings],
 ) -> AbstractAudit:
-    """Ask for properties that are no thing, no colour and no place.
+    """Test properties that are not an object, a colour or a position.
 
     Parameters
     ----------
     encoder : Encoder
     tasks : sequence of str
-        Of `SENTENCES`.
+        Keys of `SENTENCES`.
     each : int
-        Pairs of each task: twice as many pictures.
+        Pairs of each task, of two images each.
     seed : int
     **settings
         See `Settings`.
@@ -126,7 +130,7 @@ def audit_abstract(
     Raises
     ------
     InputError
-        A task that is not known, or no pairs.
+        A task is unknown, or there are no pairs.
     """
     unknown = sorted(set(tasks) - set(SENTENCES))
     if unknown or not tasks or each < 1:
@@ -149,19 +153,19 @@ def audit_abstract(
     )
 
 
-def puzzle_pair(task: str, index: int, seed: int) -> Pair:
-    """Pair `index` of a task: the first picture has the property, the second has not.
+def puzzle_pair(task: str, index: int, seed: int) -> ScenePair:
+    """Pair `index` of a task: the first image has the property, the second does not.
 
     Examples
     --------
     >>> pair = puzzle_pair("sorted", 0, seed=0)
-    >>> sizes = [thing.size for thing in pair.first.things]
-    >>> sizes == sorted(sizes), sizes == [thing.size for thing in pair.second.things]
+    >>> sizes = [item.size for item in pair.first.objects]
+    >>> sizes == sorted(sizes), sizes == [item.size for item in pair.second.objects]
     (True, False)
     """
     rng = np.random.default_rng([seed, index, 200 + list(SENTENCES).index(task)])
     first, second = _PUZZLES[task](rng)
-    return Pair(task, first, second, *SENTENCES[task])
+    return ScenePair(task, first, second, *SENTENCES[task])
 
 
 def _colour(rng: np.random.Generator) -> str:
@@ -169,16 +173,16 @@ def _colour(rng: np.random.Generator) -> str:
 
 
 def _same(rng: np.random.Generator) -> tuple[Scene, Scene]:
-    """Both of one shape, or of two; the colour is one in both pictures."""
-    one, other = rng.permutation(list(scenes.SHAPES))[:2].tolist()
+    """Two objects of one shape, or of two shapes; both images use one colour."""
+    shape, other_shape = rng.permutation(list(scenes.SHAPES))[:2].tolist()
     colour, (x, u) = _colour(rng), rng.uniform([0.25, 0.7], [0.3, 0.75])
     y, v = rng.uniform(0.35, 0.65, 2)
-    left, right = SceneObject(one, colour, x, y, 0.36), SceneObject(one, colour, u, v, 0.36)
-    return Scene((left, right)), Scene((left, replace(right, shape=other)))
+    left, right = SceneObject(shape, colour, x, y, 0.36), SceneObject(shape, colour, u, v, 0.36)
+    return Scene((left, right)), Scene((left, replace(right, shape=other_shape)))
 
 
 def _symmetric(rng: np.random.Generator) -> tuple[Scene, Scene]:
-    """Squares on the cells of a grid, the right half a mirror of the left one or another draw."""
+    """Squares on a grid, the right half a mirror image of the left half, or random."""
     colour, cells = _colour(rng), 6
     half = rng.permutation(cells * cells // 2).reshape(cells, cells // 2) < 8
     other = half[:, ::-1]
@@ -205,7 +209,7 @@ def _sorted(rng: np.random.Generator) -> tuple[Scene, Scene]:
     colour, y = _colour(rng), float(rng.uniform(0.35, 0.65))
     sizes = np.array([0.06, 0.09, 0.12, 0.15, 0.18])
     order = np.arange(5)
-    while abs(np.corrcoef(order, np.arange(5))[0, 1]) > 0.5:  # neither growing nor shrinking by and large
+    while abs(np.corrcoef(order, np.arange(5))[0, 1]) > 0.5:  # neither increasing nor decreasing overall
         order = rng.permutation(5)
 
     def scene(row: np.ndarray) -> Scene:

@@ -1,4 +1,4 @@
-"""CLEVR and KITTI as their authors hand them out, as pictures with a count or a distance each.
+"""CLEVR and KITTI in their original layout, as images with a count or a distance each.
 
 The classes are those of the visual task adaptation benchmark (Zhai et al. 2019, arXiv 1910.04867), which the
 paper measured on: `clevr_count_all`, `clevr_closest_object_distance`, `kitti_closest_vehicle_distance`.
@@ -20,15 +20,15 @@ from diptych.errors import DataError
 from diptych.files.disk import file_inside
 from diptych.zeroshot import class_names
 
-# Upper edges, in Blender's units, and the words CLIP_benchmark has for them; the fourth has none there.
+# Upper edges in Blender units, and CLIP_benchmark's words for the steps; the fourth word is ours.
 CLEVR_EDGES = (8.0, 8.5, 9.0, 9.5, 10.0)
 CLEVR_WORDS = ("very nearby", "nearby", "near", "neither near nor far", "distant", "very distant")
-KITTI_EDGES = (8.0, 20.0, 999.0)  # metres; beyond them there is no vehicle
+KITTI_EDGES = (8.0, 20.0, 999.0)  # upper edges in metres; the last class is "no vehicle"
 _VEHICLES = ("Car", "Van", "Truck")
 
 
 def clevr_counts(folder: str | Path) -> ImageDataset:
-    """CLEVR's validation pictures by their number of things, 3 to 10.
+    """CLEVR's validation images by their number of objects, 3 to 10.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def clevr_counts(folder: str | Path) -> ImageDataset:
     Raises
     ------
     DataError
-        Not there, or not what CLEVR's files are.
+        The files are missing or not CLEVR's.
     """
     scenes = _clevr_scenes(Path(folder))
     counts = [len(scene["objects"]) for scene in scenes]
@@ -49,44 +49,44 @@ def clevr_counts(folder: str | Path) -> ImageDataset:
 
 
 def clevr_distances(folder: str | Path) -> ImageDataset:
-    """CLEVR's validation pictures by the distance of the thing nearest to the camera, in six steps."""
+    """CLEVR's validation images by the distance of the object nearest to the camera, in six steps."""
     scenes = _clevr_scenes(Path(folder))
     try:
-        nearest = [min(float(thing["pixel_coords"][2]) for thing in scene["objects"]) for scene in scenes]
+        nearest = [min(float(item["pixel_coords"][2]) for item in scene["objects"]) for scene in scenes]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise DataError(
-            f"{folder}: a scene has no depth for its things ({type(error).__name__}: {error})"
+            f"{folder}: a scene has no depth for its objects ({type(error).__name__}: {error})"
         ) from error
-    labels = (int(np.searchsorted(CLEVR_EDGES, one, side="left")) for one in nearest)
+    labels = (int(np.searchsorted(CLEVR_EDGES, depth, side="left")) for depth in nearest)
     return _dataset("clevr distances", _clevr_files(folder, scenes), labels, CLEVR_WORDS)
 
 
 def kitti_distances(folder: str | Path) -> ImageDataset:
-    """KITTI's training pictures by the distance of the nearest vehicle: the paper's four classes.
+    """KITTI's training images by the distance of the nearest vehicle: the paper's four classes.
 
     Parameters
     ----------
     folder : path
-        With `label_2` and `image_2`, or `training` above both.
+        With `label_2` and `image_2`, or with both inside `training`.
 
     Raises
     ------
     DataError
-        Not there, or a label file that is no KITTI label file.
+        The files are missing, or a label file is not KITTI's.
     """
-    home = Path(folder)
-    home = home / "training" if (home / "training" / "label_2").is_dir() else home
-    files = sorted((home / "label_2").glob("*.txt"))
-    found = [(label, home / "image_2" / f"{label.stem}.png") for label in files]
-    found = [(label, picture) for label, picture in found if picture.is_file()]
-    if not found:
+    root = Path(folder)
+    root = root / "training" if (root / "training" / "label_2").is_dir() else root
+    files = sorted((root / "label_2").glob("*.txt"))
+    pairs = [(label, root / "image_2" / f"{label.stem}.png") for label in files]
+    pairs = [(label, picture) for label, picture in pairs if picture.is_file()]
+    if not pairs:
         raise DataError(
             f"{folder} holds no KITTI pictures with labels: expected label_2/000000.txt beside "
             "image_2/000000.png, here or in a folder training"
         )
-    labels = [kitti_class(_read(label)) for label, _ in found]
+    labels = [kitti_class(_read(label)) for label, _ in pairs]
     entries = [
-        Entry(picture.parent, PurePosixPath(picture.name), picture.stat().st_size) for _, picture in found
+        Entry(picture.parent, PurePosixPath(picture.name), picture.stat().st_size) for _, picture in pairs
     ]
     return _dataset("kitti distances", entries, labels, class_names("kitti"))
 
@@ -109,33 +109,35 @@ def kitti_class(text: str) -> int:
             nearest = min(nearest, float(fields[13]))
         except (IndexError, ValueError) as error:
             raise DataError(
-                f"no KITTI label line: {line[:80]!r}; expected 15 fields, depth as the 14th"
+                f"not a KITTI label line: {line[:80]!r}; expected 15 fields, depth as the 14th"
             ) from error
     return int(np.searchsorted(KITTI_EDGES, nearest, side="left"))
 
 
 def _clevr_scenes(folder: Path) -> list[Mapping[str, Any]]:
-    """Scenes whose pictures are there."""
+    """Scenes whose images exist."""
     path = folder / "scenes" / "CLEVR_val_scenes.json"
     try:
         scenes = json.loads(path.read_text(encoding="utf-8"))["scenes"]
-        found = [one for one in scenes if isinstance(one["objects"], list) and one["objects"]]
-        files = [file_inside(folder / "images" / "val", one["image_filename"]) for one in found]
-        found = [one for one, file in zip(found, files, strict=True) if file is not None and file.is_file()]
+        usable = [scene for scene in scenes if isinstance(scene["objects"], list) and scene["objects"]]
+        files = [file_inside(folder / "images" / "val", scene["image_filename"]) for scene in usable]
+        usable = [
+            scene for scene, file in zip(usable, files, strict=True) if file is not None and file.is_file()
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} cannot be read as CLEVR's scenes ({type(error).__name__}: {error}): expected the folder "
             "CLEVR_v1.0 with scenes/CLEVR_val_scenes.json and images/val"
         ) from error
-    if not found:
+    if not usable:
         raise DataError(f"{folder}/images/val holds none of the {len(scenes)} pictures that {path} names")
-    return found
+    return usable
 
 
 def _clevr_files(folder: str | Path, scenes: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    home = Path(folder) / "images" / "val"  # the training pictures beside it are many, and not walked
+    root = Path(folder) / "images" / "val"  # only the listed files: the training images beside them are many
     names = [scene["image_filename"] for scene in scenes]
-    return [Entry(home, PurePosixPath(name), (home / name).stat().st_size) for name in names]
+    return [Entry(root, PurePosixPath(name), (root / name).stat().st_size) for name in names]
 
 
 def _read(path: Path) -> str:
@@ -148,11 +150,11 @@ def _read(path: Path) -> str:
 def _dataset(
     name: str, entries: Sequence[Entry], labels: Iterable[int], names: Iterable[str]
 ) -> ImageDataset:
-    """In the order in which a folder is walked, which is how pictures are read back."""
-    both = sorted(zip(entries, labels, strict=True), key=lambda one: one[0].name.name)
+    """Data set in the order in which a folder is walked, in which images are read back."""
+    pairs = sorted(zip(entries, labels, strict=True), key=lambda pair: pair[0].name.name)
     return ImageDataset(
         name,
-        tuple(entry for entry, _ in both),
-        np.array([label for _, label in both], dtype=np.int64),
+        tuple(entry for entry, _ in pairs),
+        np.array([label for _, label in pairs], dtype=np.int64),
         tuple(names),
     )

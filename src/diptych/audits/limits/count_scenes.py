@@ -1,7 +1,7 @@
-"""Numbers as words, and pictures with a known number of things. What is asked of them is `counting.py`'s.
+"""Numbers as words, and generated images with a known number of objects, for the counting audit.
 
-Half of the pictures have things of one size, so that more things are more colour; in the other half all
-things of a picture together have one area, so that colour does not give their number away.
+In half of the images all objects have one size, so that more objects cover more area. In the other half the
+total area is constant, so that the area does not reveal the number.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"),
     *("twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
 )
-SIZES = ("things of one size", "one area in all")
+SIZE_RULES = ("things of one size", "one area in all")
 GROUNDS = ("plain background", "textured background")
 
 
-def parse_number(name: str, where: str = "the data") -> int:
-    """The number that a class name says, in digits or in words.
+def parse_number(name: str, source: str = "the data") -> int:
+    """Parse the number in a class name, in digits or in words.
 
     Raises
     ------
     DataError
-        It says none, or one over twenty.
+        There is no number, or one over twenty.
 
     Examples
     --------
     >>> parse_number("3"), parse_number("three"), parse_number("count 7")
     (3, 3, 7)
     """
-    said = name.lower().split()[-1] if name.split() else ""
-    if said in WORDS:
-        return WORDS.index(said)
-    if said.isascii() and said.isdecimal() and len(said) < 5 and int(said) < len(WORDS):
-        return int(said)
+    word = name.lower().split()[-1] if name.split() else ""
+    if word in WORDS:
+        return WORDS.index(word)
+    if word.isascii() and word.isdecimal() and len(word) < 5 and int(word) < len(WORDS):
+        return int(word)
     raise DataError(
-        f"{where} has a class {name!r}, which is no number: expected folders named 0 to {len(WORDS) - 1}, in "
-        "digits or in English words"
+        f"{source} has a class {name!r}, which is not a number: expected folders named 0 to "
+        f"{len(WORDS) - 1}, in digits or in English words"
     )
 
 
 def prompt(template: str, number: int, things: str) -> str:
-    """A template filled in, in the singular where there is one.
+    """Fill in a template, in the singular for 1.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def prompt(template: str, number: int, things: str) -> str:
 
 
 def plural(shape: str) -> str:
-    """Several of a shape.
+    """Plural of a shape.
 
     Examples
     --------
@@ -82,12 +82,12 @@ def plural(shape: str) -> str:
 
 
 def draw_counts(most: int, each: int, seed: int) -> GeneratedDataset:
-    """`each` pictures of every count from 1 to `most`; all ways of drawing come equally often.
+    """`each` images of every count from 1 to `most`, balanced over the drawing conditions.
 
     Raises
     ------
     InputError
-        Counts that have no word here, or no pictures.
+        A count has no word in `WORDS`, or there are no images.
 
     Examples
     --------
@@ -109,24 +109,33 @@ def draw_counts(most: int, each: int, seed: int) -> GeneratedDataset:
 
 
 def conditions(index: int, most: int) -> tuple[str, str, str]:
-    """How picture `index` is drawn: sizes, background, shape; the count changes fastest, the shape last."""
-    turn = index // most
-    return SIZES[turn % 2], GROUNDS[turn // 2 % 2], list(scenes.SHAPES)[turn // 4 % len(scenes.SHAPES)]
+    """Size rule, background and shape of image `index`.
+
+    Mixed radix: the count changes fastest, then sizes, background and shape. E.g. most = 10: images 0..9
+    have counts 1..10 in one size, 10..19 the same counts with one total area, 20..29 start the textured
+    background.
+    """
+    round_ = index // most
+    return (
+        SIZE_RULES[round_ % 2],
+        GROUNDS[round_ // 2 % 2],
+        list(scenes.SHAPES)[round_ // 4 % len(scenes.SHAPES)],
+    )
 
 
 def scene(index: int, most: int, seed: int) -> scenes.Scene:
-    """Picture `index` as a scene."""
+    """Scene of image `index`."""
     rng = np.random.default_rng([seed, index, 1])
     count = index % most + 1
-    sizes, ground, shape = conditions(index, most)
+    sizes, background, shape = conditions(index, most)
     colour = list(scenes.COLOURS)[int(rng.integers(len(scenes.COLOURS)))]
-    largest = 0.55 / math.sqrt(most)  # so that as many as there may be find their places
-    size = largest * (rng.uniform(0.6, 1.0) if sizes == SIZES[0] else math.sqrt(most / count))
-    places = scenes.random_positions(rng, [size] * count)
-    textured = 0 if ground == GROUNDS[0] else 1 + int(rng.integers(len(scenes.BACKGROUNDS) - 1))
+    largest = 0.55 / math.sqrt(most)  # so that `most` objects still fit
+    size = largest * (rng.uniform(0.6, 1.0) if sizes == SIZE_RULES[0] else math.sqrt(most / count))
+    positions = scenes.random_positions(rng, [size] * count)
+    background_index = 0 if background == GROUNDS[0] else 1 + int(rng.integers(len(scenes.BACKGROUNDS) - 1))
     return scenes.Scene(
-        tuple(scenes.SceneObject(shape, colour, x, y, size) for x, y in places),
-        scenes.BACKGROUNDS[textured],
+        tuple(scenes.SceneObject(shape, colour, x, y, size) for x, y in positions),
+        scenes.BACKGROUNDS[background_index],
         int(rng.integers(2**31)),
     )
 

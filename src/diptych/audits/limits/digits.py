@@ -1,8 +1,8 @@
-"""Digits written by hand against digits rendered by a machine, with the same prompts (paper, section 3.1.5).
+"""Audit of digits: handwritten against rendered ones, with the same prompts (paper, section 3.1.5).
 
-The paper's model reads rendered text well and MNIST poorly: its pairs hold next to no handwritten digits. The
-rendered ones here come in several sizes, turns and fonts, and once in MNIST's own form: white on black, 28
-pixels. Where that is read and MNIST is not, the handwriting is what is missing.
+The paper's model reads rendered text well and MNIST poorly, since its training data has almost no
+handwritten digits. The rendered digits come in several sizes, rotations and fonts, and once in MNIST's form
+(white on black, 28 pixels). If a model reads that form but not MNIST, handwriting is the reason.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from diptych.audits.base import Audit, estimate_bars, verdict_cell
 from diptych.audits.generated_images import generated_dataset
 from diptych.audits.limits.count_scenes import WORDS, parse_number
 from diptych.audits.limits.scenes import SIDE
-from diptych.audits.limits.text_overlay import font, symbol
+from diptych.audits.limits.text_overlay import font, text_image
 from diptych.audits.prompt_scores import Floats, answer_embeddings, answer_probabilities, confusion, top1_hits
 from diptych.datasets import ImageDataset
 from diptych.embedding.batches import Failed
@@ -44,7 +44,7 @@ from diptych.zeroshot import expand
 CHANCE = 0.1
 _DIGITS = tuple("0123456789")
 _VERSION = 1
-# Looked for beside matplotlib, which brings them along: no font of the system is assumed.
+# Included in matplotlib, if that is installed: no system font is assumed.
 _FONTS = ("DejaVuSans-Bold.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf", "STIXGeneralItalic.ttf")
 _SIZES = {"small": 0.25, "medium": 0.5, "large": 0.85}
 _CAPTION = f"Chance is {CHANCE:.3f}. Verdicts of the whole audit are corrected together (Holm)."
@@ -53,7 +53,7 @@ _TURNS = (-15.0, 15.0, 45.0)
 
 @dataclass(frozen=True)
 class RenderStyle:
-    """One way to render digits: how it is called, and what `symbol` is told."""
+    """Name and parameters of one way to render digits with `text_image`."""
 
     name: str
     side: int
@@ -63,31 +63,31 @@ class RenderStyle:
     file: str | None = None
 
     def draw(self, digit: str) -> Image.Image:
-        """The picture of a digit."""
-        return symbol(digit, self.side, size=self.size, turn=self.turn, light=self.light, file=self.file)
+        """Render a digit."""
+        return text_image(digit, self.side, size=self.size, turn=self.turn, light=self.light, file=self.file)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DigitAudit(Audit):
-    """How well digits are read.
+    """Result of the audit of digits.
 
     Attributes
     ----------
     dataset : str or None
-        The handwritten ones.
+        Name of the handwritten data.
     handwritten : Estimate or None
     gap : Estimate or None
         Rendered minus handwritten.
     rendered : Estimate
-        All ways of rendering together.
+        All render styles together.
     ways : mapping of str to Estimate
-        By font, size and turn; each holds a few dozen pictures.
+        By font, size and rotation; a few dozen images each.
     by_digit : mapping of str to Estimate
-        Of the handwritten ones, or else of the rendered.
+        Of the handwritten digits if there are any, else of the rendered ones.
     confusion_handwritten, confusion_rendered : sequence of sequences of float
         Share of each answer (column) among pictures of each digit (row).
     words : bool
-        The prompts say "three", not "3".
+        Whether the prompts say "three" instead of "3".
     """
 
     dataset: str | None
@@ -102,15 +102,15 @@ class DigitAudit(Audit):
 
     @property
     def title(self) -> str:
-        """What the report is called."""
+        """Title of the report."""
         return "Digits, handwritten and rendered"
 
     def sections(self) -> list[Section]:
-        """Statements, tables and plots."""
+        """Statements, tables and plots of the report."""
         kinds = {"handwritten": self.handwritten} if self.handwritten else {}
         rows: list[list[Cell]] = [
-            [name, one, verdict_cell(self.verdicts[name])]
-            for name, one in {**kinds, "rendered, all": self.rendered, **self.ways}.items()
+            [name, accuracy, verdict_cell(self.verdicts[name])]
+            for name, accuracy in {**kinds, "rendered, all": self.rendered, **self.ways}.items()
         ]
         table = Table(["digits", "accuracy", "verdict"], rows, _CAPTION)
         plot = Bars(values=estimate_bars({**kinds, **self.ways}), x="accuracy", levels={"chance": CHANCE})
@@ -119,28 +119,28 @@ class DigitAudit(Audit):
             heats["confusion_handwritten"] = _heat(self.confusion_handwritten, "handwritten")
         return [
             Section("Does it read digits?", self._statements(), {"digits": table}, {"digits": plot}),
-            Section("Which answer for which digit", ["Reading lies on the diagonal."], plots=heats),
+            Section("Which answer for which digit", ["Correct answers are on the diagonal."], plots=heats),
         ]
 
     def _statements(self) -> list[str]:
-        found = [self._read("Rendered digits", self.rendered, self.verdicts["rendered, all"])]
+        statements = [self._sentence("Rendered digits", self.rendered, self.verdicts["rendered, all"])]
         if self.handwritten and self.gap:
             called = f"Handwritten digits ({self.dataset})"
-            found.insert(0, self._read(called, self.handwritten, self.verdicts["handwritten"]))
-            told = {
+            statements.insert(0, self._sentence(called, self.handwritten, self.verdicts["handwritten"]))
+            comparison = {
                 "above": "Rendered ones are read better than handwritten ones",
                 "below": "Rendered ones are read worse than handwritten ones",
                 "at": "Rendered ones are read as well as handwritten ones",
                 NOT_ENOUGH: "Not enough to say whether rendered ones are read better than handwritten ones",
             }[self.verdicts["rendered minus handwritten"]]
-            found.append(f"{told}: the difference is {self.gap}.")
-        return found
+            statements.append(f"{comparison}: the difference is {self.gap}.")
+        return statements
 
     @staticmethod
-    def _read(what: str, one: Estimate, verdict: Verdict) -> str:
+    def _sentence(subject: str, accuracy: Estimate, verdict: Verdict) -> str:
         plain = {"above": "change the answer", NOT_ENOUGH: "may or may not be read"}
-        figures = beside_chance(one, CHANCE, verdict)
-        return f"{what} {plain.get(verdict, 'are not read')}: accuracy {figures}, {one.n:,} pictures."
+        figures = beside_chance(accuracy, CHANCE, verdict)
+        return f"{subject} {plain.get(verdict, 'are not read')}: accuracy {figures}, {accuracy.n:,} pictures."
 
 
 def audit_digits(
@@ -152,7 +152,7 @@ def audit_digits(
     fonts: Sequence[str | Path] = (),
     **settings: Unpack[Settings],
 ) -> DigitAudit:
-    """Read digits, written by hand and rendered, with the same prompts.
+    """Test whether the model reads handwritten and rendered digits, with the same prompts.
 
     Parameters
     ----------
@@ -160,106 +160,117 @@ def audit_digits(
     handwritten : ImageDataset, optional
         Classes "0" to "9" or "zero" to "nine", such as MNIST.
     templates : str or sequence of str
-        The paper's own by default.
+        By default those of the paper.
     words : bool
-        Say "three" rather than "3".
+        Use "three" instead of "3" in the prompts.
     fonts : sequence of paths
-        More fonts, beside Pillow's own and those that lie beside an installed matplotlib.
+        Further fonts, in addition to those of Pillow and of an installed matplotlib.
     **settings
         See `Settings`.
 
     Raises
     ------
     InputError
-        Classes that are not the ten digits, or a file that is no font.
+        Classes are not the ten digits, or a file is not a font.
     """
-    for file in fonts:  # before anything is computed
+    for file in fonts:  # fail before anything is computed
         font(10, file)
     setup = Setup.of(**settings)
-    named = [WORDS[int(digit)] if words else digit for digit in _DIGITS]
-    weights = answer_embeddings(encoder, [expand([name], templates) for name in named])
-    ways = render_styles(fonts)
-    pictures = generated_dataset(
+    names = [WORDS[int(digit)] if words else digit for digit in _DIGITS]
+    weights = answer_embeddings(encoder, [expand([name], templates) for name in names])
+    styles = render_styles(fonts)
+    rendered_data = generated_dataset(
         "rendered digits",
-        lambda index: ways[index // 10].draw(_DIGITS[index % 10]),
-        [index % 10 for index in range(10 * len(ways))],
+        lambda index: styles[index // 10].draw(_DIGITS[index % 10]),
+        [index % 10 for index in range(10 * len(styles))],
         _DIGITS,
-        made=f"digits v{_VERSION} {' '.join(way.name for way in ways)}",
+        made=f"digits v{_VERSION} {' '.join(style.name for style in styles)}",
     )
-    scores = setup.embed(encoder, pictures).rows @ weights.T
-    # One digit in one font is asked for again and again: ten questions, not hundreds.
-    hits = top1_hits(scores, pictures.labels).reshape(len(ways), 10)
-    hand: Estimate | None = None
-    table, labels = answer_probabilities(scores), pictures.labels
-    data: list[ImageDataset] = [pictures]
+    scores = setup.embed(encoder, rendered_data).rows @ weights.T
+    # Images of one digit in different styles are not independent: they form 10 clusters for the interval.
+    hits = top1_hits(scores, rendered_data.labels).reshape(len(styles), 10)
+    handwritten_accuracy: Estimate | None = None
+    probabilities, labels = answer_probabilities(scores), rendered_data.labels
+    datasets: list[ImageDataset] = [rendered_data]
     failures: tuple[Failed, ...] = ()
     if handwritten is not None:
         numbers = np.array([parse_number(name, handwritten.name) for name in handwritten.class_names])
         if numbers.max() > 9:
             raise InputError(f"{handwritten.name} has a class {numbers.max()}: expected the digits 0 to 9")
-        found = setup.embed(encoder, handwritten)
-        labels, failures = numbers[handwritten.labels[found.positions]], found.failures
-        table = answer_probabilities(found.rows @ weights.T)
-        hand, data = proportion(top1_hits(found.rows @ weights.T, labels)), [handwritten, pictures]
-    rendered, parts = proportion(hits.reshape(-1), pictures.labels), _by_part(ways, hits)
+        embedded = setup.embed(encoder, handwritten)
+        labels, failures = numbers[handwritten.labels[embedded.positions]], embedded.failures
+        probabilities = answer_probabilities(embedded.rows @ weights.T)
+        handwritten_accuracy, datasets = (
+            proportion(top1_hits(embedded.rows @ weights.T, labels)),
+            [handwritten, rendered_data],
+        )
+    rendered, by_condition = proportion(hits.reshape(-1), rendered_data.labels), _by_condition(styles, hits)
     return DigitAudit(
-        facts={**setup.facts(encoder, *data), "Fonts": ", ".join(dict.fromkeys(_font_name(w) for w in ways))},
+        facts={
+            **setup.facts(encoder, *datasets),
+            "Fonts": ", ".join(dict.fromkeys(_font_name(w) for w in styles)),
+        },
         failures=failures,
         samples=[
-            (way.name, way.draw(_DIGITS[index % 10])) for index, way in enumerate(ways) if index % 3 == 0
+            (style.name, style.draw(_DIGITS[index % 10]))
+            for index, style in enumerate(styles)
+            if index % 3 == 0
         ],
         dataset=None if handwritten is None else handwritten.name,
-        handwritten=hand,
-        gap=None if hand is None else difference(rendered, hand),
-        verdicts=decide(_claims(hand, rendered, parts)),
+        handwritten=handwritten_accuracy,
+        gap=None if handwritten_accuracy is None else difference(rendered, handwritten_accuracy),
+        verdicts=decide(_claims(handwritten_accuracy, rendered, by_condition)),
         rendered=rendered,
-        ways=parts,
+        ways=by_condition,
         by_digit={
-            digit: proportion(table[labels == index, index])
+            digit: proportion(probabilities[labels == index, index])
             for index, digit in enumerate(_DIGITS)
             if (labels == index).any()
         },
-        confusion_handwritten=[] if handwritten is None else confusion(table, labels),
-        confusion_rendered=confusion(answer_probabilities(scores), pictures.labels),
+        confusion_handwritten=[] if handwritten is None else confusion(probabilities, labels),
+        confusion_rendered=confusion(answer_probabilities(scores), rendered_data.labels),
         words=words,
     )
 
 
-def _claims(hand: Estimate | None, rendered: Estimate, ways: Mapping[str, Estimate]) -> dict[str, Claim]:
-    """What the audit says, as one family."""
-    # Ten digits are all there are: the number of pictures decides whether there is enough to say anything.
+def _claims(
+    handwritten: Estimate | None, rendered: Estimate, ways: Mapping[str, Estimate]
+) -> dict[str, Claim]:
+    """All claims of the audit, which are corrected together."""
+    # There are only ten digits (clusters): the number of images decides whether there is enough to say
+    # anything.
     printed = {"rendered, all": rendered, **ways}
-    claims = {name: against_chance(one, CHANCE, cases=one.n) for name, one in printed.items()}
-    if hand is not None:
-        claims["handwritten"] = against_chance(hand, CHANCE)
-        cases = min(rendered.n or 0, hand.n or 0)
-        claims["rendered minus handwritten"] = independent_claim(rendered, hand, cases=cases)
+    claims = {name: against_chance(accuracy, CHANCE, cases=accuracy.n) for name, accuracy in printed.items()}
+    if handwritten is not None:
+        claims["handwritten"] = against_chance(handwritten, CHANCE)
+        cases = min(rendered.n or 0, handwritten.n or 0)
+        claims["rendered minus handwritten"] = independent_claim(rendered, handwritten, cases=cases)
     return claims
 
 
 def render_styles(fonts: Sequence[str | Path] = ()) -> list[RenderStyle]:
-    """Every font in every size upright, in every turn at medium size, light and dark; and MNIST's form.
+    """Every font in every size upright, rotated at medium size, light and dark; and MNIST's form.
 
     Examples
     --------
     >>> render_styles()[0].name
     'plain font, small, upright, dark'
     """
-    files: list[str | None] = [None, *(str(one) for one in (*_found_fonts(), *fonts))]
-    found = []
+    files: list[str | None] = [None, *(str(path) for path in (*_matplotlib_fonts(), *fonts))]
+    styles = []
     for file in files:
         shapes = [(name, 0.0) for name in _SIZES] + [("medium", turn) for turn in _TURNS]
         for size, turn in shapes:
             for light in (False, True):
-                told = "upright" if turn == 0 else f"turned {turn:+.0f} degrees"
-                name = f"{_plain(file)}, {size}, {told}, {'light' if light else 'dark'}"
-                found.append(RenderStyle(name, SIDE, _SIZES[size], turn, light, file))
-        found.append(RenderStyle(f"{_plain(file)}, like MNIST", 28, 0.7, 0.0, True, file))
-    return found
+                rotation = "upright" if turn == 0 else f"turned {turn:+.0f} degrees"
+                name = f"{_font_label(file)}, {size}, {rotation}, {'light' if light else 'dark'}"
+                styles.append(RenderStyle(name, SIDE, _SIZES[size], turn, light, file))
+        styles.append(RenderStyle(f"{_font_label(file)}, like MNIST", 28, 0.7, 0.0, True, file))
+    return styles
 
 
-def _found_fonts() -> list[Path]:
-    """Fonts beside matplotlib, if that is installed."""
+def _matplotlib_fonts() -> list[Path]:
+    """Fonts included in matplotlib, if that is installed."""
     from importlib.util import find_spec
 
     spec = find_spec("matplotlib")
@@ -269,28 +280,30 @@ def _found_fonts() -> list[Path]:
     return [folder / name for name in _FONTS if (folder / name).is_file()]
 
 
-def _plain(file: str | None) -> str:
+def _font_label(file: str | None) -> str:
     return "plain font" if file is None else Path(file).stem
 
 
 def _font_name(way: RenderStyle) -> str:
-    return _plain(way.file)
+    return _font_label(way.file)
 
 
-def _by_part(ways: Sequence[RenderStyle], hits: Floats) -> dict[str, Estimate]:
-    """Accuracy of all ways that share a part of their name: a font, a size, a turn, a colour."""
-    parts = [way.name.split(", ") for way in ways]
-    names = sorted({part for each in parts for part in each}, key=lambda part: _order(part, parts))
-    found = {}
+def _by_condition(styles: Sequence[RenderStyle], hits: Floats) -> dict[str, Estimate]:
+    """Accuracy of all styles that share a part of their name: font, size, rotation or colour."""
+    parts = [style.name.split(", ") for style in styles]
+    names = sorted(
+        {part for name_parts in parts for part in name_parts}, key=lambda part: _order(part, parts)
+    )
+    result = {}
     for name in names:
-        kept = hits[[name in each for each in parts]]
-        found[name] = proportion(kept.reshape(-1), np.tile(np.arange(10), len(kept)))
-    return found
+        hits_of_part = hits[[name in name_parts for name_parts in parts]]
+        result[name] = proportion(hits_of_part.reshape(-1), np.tile(np.arange(10), len(hits_of_part)))
+    return result
 
 
 def _order(part: str, parts: Sequence[Sequence[str]]) -> tuple[int, int]:
-    """By what the part tells, then by when it comes first."""
-    return min((each.index(part), row) for row, each in enumerate(parts) if part in each)
+    """Sort key of a part: its position in the names, then its first occurrence."""
+    return min((name_parts.index(part), row) for row, name_parts in enumerate(parts) if part in name_parts)
 
 
 def _heat(values: Sequence[Sequence[float]], title: str) -> Heatmap:

@@ -1,7 +1,7 @@
-"""How far away is the nearest thing? Steps of distance, and words for them (paper, section 3.1.5).
+"""Audit of distance: how far away is the nearest object, in steps (paper, section 3.1.5)?
 
-The scenes drawn here have things of one true size on a ground: the farther, the smaller and the nearer to the
-horizon. CLEVR and KITTI come through `annotated.py` with the paper's own classes.
+Generated scenes have objects of one true size on a ground: the farther away, the smaller and the closer to
+the horizon. `annotated.py` reads CLEVR and KITTI with the paper's own classes.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from diptych.zeroshot import expand
 
 WORDS = ("very near", "near", "at medium distance", "far away", "very far away")
 TEMPLATES = ("a photo of a thing that is {}.", "the nearest object is {}.", "objects {}.")
-CLEVR_TEMPLATES = ("{} shapes.",)  # as CLIP_benchmark has it
+CLEVR_TEMPLATES = ("{} shapes.",)  # as in CLIP_benchmark
 KITTI_TEMPLATES = ("{}",)  # its classes are whole sentences
 _EDGES = (1.5, 2.4, 3.8, 6.0, 9.5, 15.0)  # metres, each 1.6 times the one before
 _HORIZON = 0.35
 _HEIGHT = 0.9  # of the camera, metres
-_SIZE = 0.6  # of every thing, metres
+_SIZE = 0.6  # of every object, metres
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DistanceAudit(Audit):
-    """How well distances are told.
+    """Result of the distance audit.
 
     Attributes
     ----------
@@ -48,9 +48,9 @@ class DistanceAudit(Audit):
         The answers, from near to far.
     accuracy, chance : Estimate and float
     error, error_chance : Estimate and float
-        Mean distance between answer and truth in steps; that of answers by lot.
+        Mean absolute error in steps; that of random answers.
     correlation : Estimate or None
-        Of truth and answer, as numbers of steps; None where all answers are the same.
+        Pearson correlation of step and answer; None if all answers are the same.
     by_step : mapping of str to Estimate
     confusion : sequence of sequences of float
         Share of each answer (column) among pictures of each step (row).
@@ -68,30 +68,32 @@ class DistanceAudit(Audit):
 
     @property
     def title(self) -> str:
-        """What the report is called."""
-        return f"Distance of the nearest thing: {self.dataset}"
+        """Title of the report."""
+        return f"Distance of the nearest object: {self.dataset}"
 
     def sections(self) -> list[Section]:
-        """Statements, tables and plots."""
+        """Statements, tables and plots of the report."""
         verdict = self.verdicts["accuracy"]
         plain = {
-            "at": "At chance: this model does not tell how far away things are.",
-            "below": "Below chance: it does not tell how far away things are; something else decides.",
-            "above": "Above chance: how far away things are changes the answer.",
-            NOT_ENOUGH: "Not enough to say whether this model tells how far away things are.",
+            "at": "At chance: this model does not recognise distance.",
+            "below": "Below chance: this model does not recognise distance; something else decides.",
+            "above": "Above chance: the distance of objects changes the answer.",
+            NOT_ENOUGH: "Not enough to say whether this model recognises distance.",
         }[verdict]
         along = "none, all answers are the same" if self.correlation is None else str(self.correlation)
-        told = [
+        statements = [
             f"{plain} Accuracy {beside_chance(self.accuracy, self.chance, verdict)}, on "
             f"{self.accuracy.n:,} pictures.",
-            f"Answers are off by {self.error} steps on average; by lot it would be {self.error_chance:.2f}. "
-            f"Correlation of answer and step: {along}.",
+            f"Answers are off by {self.error} steps on average; random answers would be off by "
+            f"{self.error_chance:.2f}. Correlation of answer and step: {along}.",
         ]
-        each = Bars(values=estimate_bars(self.by_step), x="accuracy", levels={"chance": self.chance})
+        by_step = Bars(values=estimate_bars(self.by_step), x="accuracy", levels={"chance": self.chance})
         heat = Heatmap(
-            rows=self.steps, columns=self.steps, values=self.confusion, x="answer", y="nearest thing"
+            rows=self.steps, columns=self.steps, values=self.confusion, x="answer", y="nearest object"
         )
-        return [Section("Does it see how far?", told, {}, {"by_step": each, "confusion": heat})]
+        return [
+            Section("Does it recognise distance?", statements, {}, {"by_step": by_step, "confusion": heat})
+        ]
 
 
 def audit_distance(
@@ -103,18 +105,18 @@ def audit_distance(
     seed: int = 0,
     **settings: Unpack[Settings],
 ) -> DistanceAudit:
-    """Ask how far away the nearest thing is.
+    """Test whether the model recognises the distance of the nearest object.
 
     Parameters
     ----------
     encoder : Encoder
     dataset : ImageDataset, optional
-        Pictures whose classes are steps of distance from near to far, such as `annotated.kitti_distances`
-        gives; by default they are drawn.
+        Images whose classes are steps of distance from near to far, such as those of
+        `annotated.kitti_distances`; generated by default.
     templates : str or sequence of str
-        Prompts with {}, or a set by name; the mean of their rows stands for a step.
+        Prompts with {}, or the name of a set; the mean of their embeddings represents a step.
     each : int
-        Drawn pictures of each step.
+        Generated images of each step.
     seed : int
     **settings
         See `Settings`.
@@ -122,47 +124,47 @@ def audit_distance(
     Raises
     ------
     InputError
-        Fewer than two steps, or no pictures.
+        There are fewer than two steps, or no images.
     """
     setup = Setup.of(**settings)
-    pictures = draw_distances(each, seed) if dataset is None else dataset
-    steps = pictures.class_names
+    data = draw_distances(each, seed) if dataset is None else dataset
+    steps = data.class_names
     if len(steps) < 2:
-        raise InputError(f"{pictures.name} has {len(steps)} step of distance: expected at least two")
-    found = setup.embed(encoder, pictures)
-    labels = pictures.labels[found.positions]
-    scores = found.rows @ answer_embeddings(encoder, [expand([step], templates) for step in steps]).T
-    shares = answer_probabilities(scores)
-    places = np.arange(len(steps))
-    off = abs(np.subtract.outer(places, places))
+        raise InputError(f"{data.name} has {len(steps)} step of distance: expected at least two")
+    embedded = setup.embed(encoder, data)
+    labels = data.labels[embedded.positions]
+    scores = embedded.rows @ answer_embeddings(encoder, [expand([step], templates) for step in steps]).T
+    probabilities = answer_probabilities(scores)
+    indices = np.arange(len(steps))
+    step_distance = abs(np.subtract.outer(indices, indices))
     samples = [
-        (steps[int(pictures.labels[index])], scenes.draw(scene(index, seed)))
-        for index in range(min(len(pictures), 4 * len(steps)))
+        (steps[int(data.labels[index])], scenes.draw(scene(index, seed)))
+        for index in range(min(len(data), 4 * len(steps)))
     ]
     accuracy = proportion(top1_hits(scores, labels))
     return DistanceAudit(
-        facts=setup.facts(encoder, pictures),
-        failures=found.failures,
+        facts=setup.facts(encoder, data),
+        failures=embedded.failures,
         samples=samples if dataset is None else (),
-        dataset=pictures.name,
+        dataset=data.name,
         steps=steps,
         verdicts=decide({"accuracy": against_chance(accuracy, 1 / len(steps))}),
         accuracy=accuracy,
         chance=1 / len(steps),
-        error=bounded_mean((shares * off[labels]).sum(axis=1), float(off.max())),
-        error_chance=float(off[labels].mean()),
-        correlation=correlation(shares @ places, labels),
+        error=bounded_mean((probabilities * step_distance[labels]).sum(axis=1), float(step_distance.max())),
+        error_chance=float(step_distance[labels].mean()),
+        correlation=correlation(probabilities @ indices, labels),
         by_step={
-            step: proportion(shares[labels == index, index])
+            step: proportion(probabilities[labels == index, index])
             for index, step in enumerate(steps)
             if index in labels
         },
-        confusion=confusion(shares, labels),
+        confusion=confusion(probabilities, labels),
     )
 
 
 def draw_distances(each: int, seed: int) -> GeneratedDataset:
-    """`each` pictures of every step, the steps in turn.
+    """`each` generated images of every step, the steps in turn.
 
     Examples
     --------
@@ -181,18 +183,24 @@ def draw_distances(each: int, seed: int) -> GeneratedDataset:
 
 
 def scene(index: int, seed: int) -> Scene:
-    """Picture `index`: one to three things, the nearest in the step that is asked for."""
+    """Scene of image `index`: one to three objects, the nearest in step `index % 5`."""
     rng = np.random.default_rng([seed, index, 300])
     step = index % len(WORDS)
     nearest = float(np.exp(rng.uniform(*np.log(_EDGES[step : step + 2]))))
     others = np.exp(rng.uniform(np.log(nearest), np.log(2 * _EDGES[-1]), int(rng.integers(0, 3)))).tolist()
-    things = [_placed(rng, far) for far in sorted([nearest, *others], reverse=True)]  # near ones on top
-    return Scene(tuple(things), horizon=_HORIZON)
+    objects = [
+        _object_at(rng, depth) for depth in sorted([nearest, *others], reverse=True)
+    ]  # far to near: near objects on top
+    return Scene(tuple(objects), horizon=_HORIZON)
 
 
-def _placed(rng: np.random.Generator, far: float) -> SceneObject:
-    """A thing that stands on the ground `far` metres away, through a lens as wide as it is long."""
-    size, foot = _SIZE / far, _HORIZON + _HEIGHT / far
+def _object_at(rng: np.random.Generator, depth: float) -> SceneObject:
+    """Object on the ground `depth` metres away, by perspective with focal length 1 (in image sides).
+
+    Image size = true size / depth, and its foot is camera height / depth below the horizon. E.g. at 3 m: size
+    0.6 / 3 = 0.2, foot at 0.35 + 0.9 / 3 = 0.65.
+    """
+    size, ground_y = _SIZE / depth, _HORIZON + _HEIGHT / depth
     shape = str(rng.choice(["circle", "square", "triangle", "star", "heart"]))
     colour = str(rng.choice(list(scenes.COLOURS)))
-    return SceneObject(shape, colour, float(rng.uniform(0.2, 0.8)), min(foot, 0.97) - size / 2, size)
+    return SceneObject(shape, colour, float(rng.uniform(0.2, 0.8)), min(ground_y, 0.97) - size / 2, size)

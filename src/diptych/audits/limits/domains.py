@@ -1,6 +1,7 @@
-"""Domains a model may never have seen: photographs, paintings, cartoons, sketches of the same classes.
+"""Audit of domains: photographs, paintings, cartoons, sketches of the same classes.
 
-Accuracy in each, the gap to the best one, and whether it helps to name the domain in the prompt.
+It measures accuracy in each domain, the gap to the best one, and the effect of naming the domain in the
+prompt.
 """
 
 from __future__ import annotations
@@ -41,21 +42,22 @@ from diptych.zeroshot import expand
 
 @dataclass(frozen=True)
 class DomainResult:
-    """One domain.
+    """Result in one domain.
 
     Attributes
     ----------
     accuracy : Estimate
     gap : Estimate
-        Best domain minus this one; other pictures. The interval holds for all pairs of domains together.
+        Best domain minus this one, on different images. The interval is simultaneous for all pairs of
+        domains.
     lower : Verdict
-        "above" where the best is higher beyond what a best of so many is anyway (`disparity.py`).
+        "above" if the best is higher than expected of the maximum of equal domains (`stats.disparity`).
     named : Estimate
         Accuracy with the domain in the prompt ("a sketch of a {}.").
     gained : Estimate
-        By that, on the same pictures.
+        `named` minus `accuracy`, on the same images.
     recalls : mapping of class to float
-        Accuracy within each class; classes without pictures are left out.
+        Accuracy within each class; classes without images are left out.
     """
 
     accuracy: Estimate
@@ -68,7 +70,7 @@ class DomainResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DomainAudit(Audit):
-    """How far accuracy reaches from one domain to others.
+    """Result of the audit of domains.
 
     Attributes
     ----------
@@ -86,37 +88,38 @@ class DomainAudit(Audit):
 
     @property
     def title(self) -> str:
-        """What the report is called."""
+        """Title of the report."""
         return f"Domains: {self.dataset}"
 
     def sections(self) -> list[Section]:
-        """Statements, tables and plots."""
+        """Statements, tables and plots of the report."""
         rows: list[list[Cell]] = [
-            [name, one.accuracy, one.gap, one.gained] for name, one in self.domains.items()
+            [name, result.accuracy, result.gap, result.gained] for name, result in self.domains.items()
         ]
         caption = (
             f"gap: accuracy in {self.best} minus that here, its interval for all pairs of domains; naming: "
-            "what it gains to name the domain in the prompt, on the same pictures. Chance is "
-            f"{self.chance:.3f}. The best of several is best by luck, too: gaps are tested for all pairs "
-            "together, by shuffles."
+            "change of accuracy when the prompt names the domain, on the same pictures. Chance is "
+            f"{self.chance:.3f}. The best of several equal domains is partly luck: gaps are tested for all "
+            "pairs together, by shuffles."
         )
-        classes = list(dict.fromkeys(name for one in self.domains.values() for name in one.recalls))
+        classes = list(dict.fromkeys(name for result in self.domains.values() for name in result.recalls))
         heat = Heatmap(
             rows=list(self.domains),
             columns=classes,
             values=[
-                [one.recalls.get(name, float("nan")) for name in classes] for one in self.domains.values()
+                [result.recalls.get(name, float("nan")) for name in classes]
+                for result in self.domains.values()
             ],
             title="accuracy within each class",
         )
         plot = Bars(
-            values=estimate_bars({name: one.accuracy for name, one in self.domains.items()}),
+            values=estimate_bars({name: result.accuracy for name, result in self.domains.items()}),
             x="accuracy",
             levels={"chance": self.chance},
         )
         return [
             Section(
-                "Does it hold outside photographs?",
+                "Does accuracy hold outside photographs?",
                 self._statements(),
                 {"domains": Table(["domain", "accuracy", "gap", "naming"], rows, caption)},
                 {"domains": plot, "classes": heat},
@@ -125,36 +128,40 @@ class DomainAudit(Audit):
 
     def _statements(self) -> list[str]:
         best = self.domains[self.best]
-        others = {name: one for name, one in self.domains.items() if name != self.best}
+        others = {name: result for name, result in self.domains.items() if name != self.best}
         worst = min(others, key=lambda name: others[name].accuracy.value)
-        lower = [name for name, one in others.items() if one.lower == "above"]
-        unclear = [name for name, one in others.items() if one.lower == NOT_ENOUGH]
-        found = [
+        lower = [name for name, result in others.items() if result.lower == "above"]
+        unclear = [name for name, result in others.items() if result.lower == NOT_ENOUGH]
+        statements = [
             f"Best in {self.best} ({best.accuracy}), worst in {worst} ({others[worst].accuracy}): a gap of "
             f"{others[worst].gap}.",
         ]
         if lower:
-            found.append(f"Lower than the best: {', '.join(lower)}.")
+            statements.append(f"Lower than the best: {', '.join(lower)}.")
         if unclear:
-            found.append(f"Not enough to say whether lower than the best: {', '.join(unclear)}.")
-        naming = {name: self.verdicts[f"naming {name}"] for name in self.domains}
-        helped = [name for name, one in naming.items() if one == "above"]
-        if helped or any(one != NOT_ENOUGH for one in naming.values()):
-            found.append(f"Naming the domain in the prompt helps in: {', '.join(helped) or 'none shown'}.")
+            statements.append(f"Not enough to say whether lower than the best: {', '.join(unclear)}.")
+        naming_verdicts = {name: self.verdicts[f"naming {name}"] for name in self.domains}
+        helped = [name for name, verdict in naming_verdicts.items() if verdict == "above"]
+        if helped or any(verdict != NOT_ENOUGH for verdict in naming_verdicts.values()):
+            statements.append(
+                f"Naming the domain in the prompt helps in: {', '.join(helped) or 'none shown'}."
+            )
         else:
-            found.append("Not enough to say whether naming the domain in the prompt helps anywhere.")
-        return found
+            statements.append("Not enough to say whether naming the domain in the prompt helps anywhere.")
+        return statements
 
     @property
     def failed_controls(self) -> list[str]:
-        """Domains in which the classes are not told at all."""
-        chances = {name: self.verdicts[f"accuracy {name}"] for name in self.domains}
-        found = []
-        if blind := [name for name, one in chances.items() if one in ("at", "below")]:
-            found.append(f"Not above chance, so the classes are not told there: {', '.join(blind)}.")
-        if unclear := [name for name, one in chances.items() if one == NOT_ENOUGH]:
-            found.append(f"Not enough to say whether above chance: {', '.join(unclear)}.")
-        return found
+        """Domains in which accuracy is not shown to be above chance."""
+        verdicts = {name: self.verdicts[f"accuracy {name}"] for name in self.domains}
+        statements = []
+        if at_chance := [name for name, verdict in verdicts.items() if verdict in ("at", "below")]:
+            statements.append(
+                f"Not above chance, so the classes are not recognised there: {', '.join(at_chance)}."
+            )
+        if unclear := [name for name, verdict in verdicts.items() if verdict == NOT_ENOUGH]:
+            statements.append(f"Not enough to say whether above chance: {', '.join(unclear)}.")
+        return statements
 
 
 def audit_domains(
@@ -165,17 +172,17 @@ def audit_domains(
     templates: str | Sequence[str] = "plain",
     **settings: Unpack[Settings],
 ) -> DomainAudit:
-    """Accuracy in one domain after another.
+    """Measure accuracy in several domains.
 
     Parameters
     ----------
     encoder : Encoder
     domains : mapping of name to ImageDataset
-        Classes of all domains together are the answers in each.
+        The answers in each domain are the classes of all domains.
     name : str
-        Of the whole data set.
+        Name of the whole data set.
     templates : str or sequence of str
-        Prompts; those that name a domain put its name in place of "photo".
+        Prompts; those that name a domain use its name instead of "photo".
     **settings
         See `Settings`.
 
@@ -187,37 +194,44 @@ def audit_domains(
     if len(domains) < 2:
         raise InputError(f"{len(domains)} domain in {name}: expected at least two to compare")
     setup = Setup.of(**settings)
-    classes = list(dict.fromkeys(one for data in domains.values() for one in data.class_names))
-    plain = answer_embeddings(encoder, [expand([one], templates) for one in classes])
+    classes = list(dict.fromkeys(class_name for data in domains.values() for class_name in data.class_names))
+    plain = answer_embeddings(encoder, [expand([class_name], templates) for class_name in classes])
     plain_hits: dict[str, Floats] = {}
     named_hits: dict[str, Floats] = {}
     recalls: dict[str, dict[str, float]] = {}
     failures: list[Failed] = []
     for domain, data in domains.items():
-        found = setup.embed(encoder, data)
-        failures += found.failures
-        labels = np.array([classes.index(one) for one in data.class_names])[data.labels[found.positions]]
-        told = answer_embeddings(encoder, [expand([one], domain_prompt(domain)) for one in classes])
-        plain_hits[domain] = top1_hits(found.rows @ plain.T, labels)
-        named_hits[domain] = top1_hits(found.rows @ told.T, labels)
+        embedded = setup.embed(encoder, data)
+        failures += embedded.failures
+        labels = np.array([classes.index(class_name) for class_name in data.class_names])[
+            data.labels[embedded.positions]
+        ]
+        named = answer_embeddings(
+            encoder, [expand([class_name], domain_prompt(domain)) for class_name in classes]
+        )
+        plain_hits[domain] = top1_hits(embedded.rows @ plain.T, labels)
+        named_hits[domain] = top1_hits(embedded.rows @ named.T, labels)
         means = class_means(plain_hits[domain], labels, len(classes))
         recalls[domain] = {
-            one: float(value) for one, value in zip(classes, means, strict=True) if value == value
+            class_name: float(value)
+            for class_name, value in zip(classes, means, strict=True)
+            if value == value
         }
     claims: dict[str, Claim] = {}
     for domain, hits in plain_hits.items():
         claims[f"accuracy {domain}"] = against_chance(proportion(hits), 1 / len(classes))
         claims[f"naming {domain}"] = paired_claim(named_hits[domain], hits)
     accuracy = {domain: claims[f"accuracy {domain}"].estimate for domain in domains}
-    best = max(accuracy, key=lambda one: accuracy[one].value)
+    best = max(accuracy, key=lambda domain: accuracy[domain].value)
     gaps = _gaps(plain_hits, accuracy, best)
-    # Half of the level for what is said of gaps, half for the rest.
+    # Half of the level for the gaps, half for the other claims.
     return DomainAudit(
         facts=setup.facts(encoder, *domains.values()),
         failures=tuple(failures),
         dataset=name,
         chance=1 / len(classes),
-        verdicts=decide(claims, LEVEL / 2) | {f"gap {one}": pair[1] for one, pair in gaps.items()},
+        verdicts=decide(claims, LEVEL / 2)
+        | {f"gap {domain}": verdict for domain, (_, verdict) in gaps.items()},
         domains={
             domain: DomainResult(
                 accuracy[domain],
@@ -235,26 +249,26 @@ def audit_domains(
 def _gaps(
     hits: Mapping[str, Floats], accuracy: Mapping[str, Estimate], best: str
 ) -> dict[str, tuple[Estimate, Verdict]]:
-    """The best domain minus each, and whether that is more than the best of equal ones would be above it."""
-    codes = np.repeat(np.arange(len(hits)), [len(one) for one in hits.values()])
+    """Gap of each domain to the best one, and whether it is more than selection of the best explains."""
+    codes = np.repeat(np.arange(len(hits)), [len(domain_hits) for domain_hits in hits.values()])
     joined = {"accuracy": np.concatenate(list(hits.values()))}
     (tested,) = disparities(joined, list(hits), codes, "domain", minimum=MINIMUM)
-    pairs = {one.low: one for one in tested.pairs if one.high == best}
-    found: dict[str, tuple[Estimate, Verdict]] = {}
+    pairs = {pair.low: pair for pair in tested.pairs if pair.high == best}
+    result: dict[str, tuple[Estimate, Verdict]] = {}
     for domain in hits:
         if domain in pairs:
             gap, p = pairs[domain].gap, pairs[domain].p
             same = gap.high is not None and gap.high < SAME
-            found[domain] = (gap, "above" if p <= LEVEL / 2 else "at" if same else NOT_ENOUGH)
+            result[domain] = (gap, "above" if p <= LEVEL / 2 else "at" if same else NOT_ENOUGH)
         elif domain == best:
-            found[domain] = (Estimate(0.0), "at")
-        else:  # too few pictures here or there
-            found[domain] = (difference(accuracy[best], accuracy[domain]), NOT_ENOUGH)
-    return found
+            result[domain] = (Estimate(0.0), "at")
+        else:  # too few images in one of the two
+            result[domain] = (difference(accuracy[best], accuracy[domain]), NOT_ENOUGH)
+    return result
 
 
 def domain_prompt(domain: str) -> str:
-    """A prompt that names a domain.
+    """Prompt template that names a domain.
 
     Examples
     --------

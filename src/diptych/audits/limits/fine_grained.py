@@ -1,7 +1,8 @@
-"""Near classes against distant ones (paper, section 3.1.5: fine-grained tasks are among the weakest).
+"""Audit of fine-grained classification (paper, section 3.1.5: fine-grained tasks are among the weakest).
 
-A picture is named among all classes, among those of its own group only, and, as a control, among as many
-classes drawn from other groups. The groups come from a file or lie near each other by the model's own texts.
+An image is classified among all classes, among the similar classes of its own group, and, as a control,
+among as many classes from other groups. The groups come from a file or from the similarity of the model's
+text embeddings.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from diptych.stats.metrics import confusions
 from diptych.stats.significance import NOT_ENOUGH, against_chance, beside_chance, decide, paired_claim
 from diptych.zeroshot import expand
 
-_DRAWS = 20  # of distant classes for each picture
+_REPEATS = 20  # random sets of distant classes for each image
 _MOST_CONFUSED = 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FineGrainedAudit(Audit):
-    """How well near classes are told apart.
+    """Result of the fine-grained audit.
 
     Attributes
     ----------
@@ -41,23 +42,23 @@ class FineGrainedAudit(Audit):
     groups : mapping of group to its classes
         Groups of at least two classes.
     by_texts : bool
-        They were found by the model's own texts, so another model has others.
+        Whether the groups come from the model's text embeddings, so that another model has others.
     everything, everything_chance : Estimate and float
-        Accuracy among all classes; pictures of all classes.
+        Accuracy among all classes, on images of all classes.
     group_right, group_chance : Estimate and float
-        The answer among all classes is at least of the right group; pictures in groups from here on.
+        Share of answers among all classes in the correct group; from here on only images in groups.
     near, near_chance : Estimate and float
-        Accuracy among the classes of the picture's own group.
+        Accuracy among the classes of the image's own group.
     distant, distant_chance : Estimate and float
-        Accuracy among as many classes: its own, and others from outside its group.
+        Accuracy among as many classes: its own, and random ones from other groups.
     cost : Estimate
-        Distant minus near on the same pictures and as many answers: what nearness itself costs.
+        Distant minus near, on the same images with as many answers: the cost of similarity.
     each : mapping of group to (Estimate, float)
         Accuracy within the group, and its chance.
     errors_inside : Estimate or None
         Share of wrong answers that stay in the group; None without wrong answers.
     errors_inside_chance : float
-    confused : sequence of (right, answer, times, share of the right class)
+    confused : sequence of (class, answer, count, share of the class)
     """
 
     dataset: str
@@ -79,11 +80,11 @@ class FineGrainedAudit(Audit):
 
     @property
     def title(self) -> str:
-        """What the report is called."""
+        """Title of the report."""
         return f"Near and distant classes: {self.dataset}"
 
     def sections(self) -> list[Section]:
-        """Statements, tables and plots."""
+        """Statements, tables and plots of the report."""
         rows: list[list[Cell]] = [
             ["all classes", self.everything, self.everything_chance],
             ["the right group", self.group_right, self.group_chance],
@@ -91,22 +92,22 @@ class FineGrainedAudit(Audit):
             ["as many distant ones", self.distant, self.distant_chance],
         ]
         groups: list[list[Cell]] = [
-            [name, len(self.groups[name]), one, chance, verdict_cell(self.verdicts[f"group {name}"])]
-            for name, (one, chance) in sorted(self.each.items(), key=lambda pair: pair[1][0].value)
+            [name, len(self.groups[name]), accuracy, chance, verdict_cell(self.verdicts[f"group {name}"])]
+            for name, (accuracy, chance) in sorted(self.each.items(), key=lambda pair: pair[1][0].value)
         ]
         plot = Bars(
-            values=estimate_bars({name: one for name, (one, _) in self.each.items()}),
+            values=estimate_bars({name: accuracy for name, (accuracy, _) in self.each.items()}),
             x="accuracy in the group",
         )
-        how = "by the model's own texts" if self.by_texts else "from the file"
+        source = "by the model's own texts" if self.by_texts else "from the file"
         return [
             Section(
-                "Does it tell near classes apart?",
+                "Does it distinguish near classes?",
                 self._statements(),
                 {"among": Table(["among", "accuracy", "chance"], rows)},
             ),
             Section(
-                f"Groups, {how}",
+                f"Groups, {source}",
                 [f"{name}: {', '.join(members)}." for name, members in self.groups.items()],
                 {"groups": Table(["group", "classes", "accuracy", "chance", "verdict"], groups)},
                 {"groups": plot} if self.each else {},
@@ -116,7 +117,7 @@ class FineGrainedAudit(Audit):
 
     @property
     def failed_controls(self) -> list[str]:
-        """Distant classes that are not told apart either."""
+        """Distant classes that are not shown to be distinguished either."""
         verdict, figures = self.verdicts["distant"], f"{self.distant}, chance {self.distant_chance:.3f}"
         if verdict == "above":
             return []
@@ -125,39 +126,39 @@ class FineGrainedAudit(Audit):
                 f"The control is undecided, not enough to say: accuracy among distant classes is {figures}."
             ]
         return [
-            f"The control fails: distant classes are not told apart either ({figures}). What is said of near "
-            "classes says nothing about nearness."
+            f"The control fails: distant classes are not distinguished either ({figures}). The results on "
+            "near classes say nothing about similarity."
         ]
 
     def _statements(self) -> list[str]:
-        told = {
-            "above": f"Nearness costs {self.cost} of accuracy",
-            "at": f"Nearness costs next to nothing ({self.cost})",
-            "below": f"Near classes are even easier here, by {-self.cost.value:.3f}",
-            NOT_ENOUGH: f"Not enough to say whether nearness costs accuracy ({self.cost})",
+        cost = {
+            "above": f"Similar classes cost {self.cost} of accuracy",
+            "at": f"Similar classes cost almost nothing ({self.cost})",
+            "below": f"Similar classes are even easier here, by {-self.cost.value:.3f}",
+            NOT_ENOUGH: f"Not enough to say whether similarity costs accuracy ({self.cost})",
         }[self.verdicts["cost of nearness"]]
         near = self.verdicts["near"]
-        found = [
-            f"{told}: within its own group a picture is named rightly with "
-            f"{beside_chance(self.near, self.near_chance, near)}; among as many distant classes with "
+        statements = [
+            f"{cost}: accuracy within the own group is "
+            f"{beside_chance(self.near, self.near_chance, near)}; among as many distant classes it is "
             f"{self.distant}."
         ]
         if near in ("at", "below"):
-            found.append("This model does not tell the classes of these groups apart.")
+            statements.append("This model does not distinguish the classes of these groups.")
         if self.errors_inside is not None:
-            found.append(
-                f"Of its wrong answers among all classes, {self.errors_inside} stay in the right group; if "
-                f"errors fell anywhere, {self.errors_inside_chance:.3f} would."
+            statements.append(
+                f"Of its wrong answers among all classes, {self.errors_inside} stay in the right group; for "
+                f"random errors it would be {self.errors_inside_chance:.3f}."
             )
         if self.by_texts:
-            found.append(
+            statements.append(
                 "The groups are this model's own. To compare models, save them (--save-groups) and give "
                 "every model the same file (--groups)."
             )
-        return found
+        return statements
 
     def _confused(self) -> Table:
-        rows: list[list[Cell]] = [list(one) for one in self.confused]
+        rows: list[list[Cell]] = [list(row) for row in self.confused]
         return Table(["class", "called", "times", "share of the class"], rows)
 
 
@@ -171,142 +172,154 @@ def audit_fine_grained(
     seed: int = 0,
     **settings: Unpack[Settings],
 ) -> FineGrainedAudit:
-    """Name pictures among near classes and among distant ones.
+    """Compare accuracy among similar classes with accuracy among distant ones.
 
     Parameters
     ----------
     encoder : Encoder
     dataset : ImageDataset
     groups : mapping of group to class names, optional
-        By default the model's own texts decide.
+        By default clusters of the model's text embeddings.
     count : int, optional
-        How many groups the texts make; by default a third of the classes, so that groups stay small.
+        Number of clusters; by default a third of the classes, so that groups stay small.
     templates : str or sequence of str
     seed : int
-        Of the distant classes.
+        Seed of the distant classes.
     **settings
         See `Settings`.
 
     Raises
     ------
     InputError
-        No group has two classes, or one holds all of them.
+        No group has two classes, or one group has all of them.
     DataError
-        Groups with unknown classes.
+        A group has an unknown class.
     """
     names = dataset.class_names
     weights = answer_embeddings(encoder, [expand([name], templates) for name in names])
-    places = _places(weights, names, groups, count)
+    group_indices = _group_indices(weights, names, groups, count)
     setup = Setup.of(**settings)
-    found = setup.embed(encoder, dataset)
-    labels = dataset.labels[found.positions]
-    scores = found.rows @ weights.T
-    shares, hits = answer_probabilities(scores), top1_hits(scores, labels)
-    owner = np.full(len(names), -1)
-    for number, members in enumerate(places.values()):
-        owner[members] = number
-    rows = np.flatnonzero(owner[labels] >= 0)
+    embedded = setup.embed(encoder, dataset)
+    labels = dataset.labels[embedded.positions]
+    scores = embedded.rows @ weights.T
+    probabilities, hits = answer_probabilities(scores), top1_hits(scores, labels)
+    group_of_class = np.full(len(names), -1)
+    for number, members in enumerate(group_indices.values()):
+        group_of_class[members] = number
+    rows = np.flatnonzero(group_of_class[labels] >= 0)
     if not len(rows):
         raise InputError(f"no picture of {dataset.name} is of a class in a group")
-    own = _own_group(owner, labels[rows])  # (n, C)
-    near = top1_hits(np.where(own, scores[rows], -np.inf), labels[rows])
-    size = own.sum(axis=1)
-    many = np.minimum(size, len(names) - size + 1)  # a group may hold more classes than there are outside
+    in_own_group = _in_own_group(group_of_class, labels[rows])  # (n, C)
+    near_hits = top1_hits(np.where(in_own_group, scores[rows], -np.inf), labels[rows])
+    group_sizes = in_own_group.sum(axis=1)
+    answer_counts = np.minimum(
+        group_sizes, len(names) - group_sizes + 1
+    )  # there may be fewer classes outside than inside
     rng = np.random.default_rng([seed, 500])
-    inner = np.where(many == size, near, _drawn(scores[rows], labels[rows], own, many, rng))
-    distant = _drawn(scores[rows], labels[rows], ~own, many, rng)
-    wrong = shares[rows].argmax(axis=1) != labels[rows]
-    each = _each(near, owner[labels[rows]], places)
+    paired_near_hits = np.where(
+        answer_counts == group_sizes,
+        near_hits,
+        _mean_hits_of_draws(scores[rows], labels[rows], in_own_group, answer_counts, rng),
+    )
+    distant_hits = _mean_hits_of_draws(scores[rows], labels[rows], ~in_own_group, answer_counts, rng)
+    is_wrong = probabilities[rows].argmax(axis=1) != labels[rows]
+    by_group = _accuracy_by_group(near_hits, group_of_class[labels[rows]], group_indices)
     claims = {
-        "near": against_chance(proportion(near), float((1 / size).mean())),
-        "distant": against_chance(proportion(distant), float((1 / many).mean())),
-        "cost of nearness": paired_claim(distant, inner),
-        **{f"group {name}": against_chance(*pair) for name, pair in each.items()},
+        "near": against_chance(proportion(near_hits), float((1 / group_sizes).mean())),
+        "distant": against_chance(proportion(distant_hits), float((1 / answer_counts).mean())),
+        "cost of nearness": paired_claim(distant_hits, paired_near_hits),
+        **{f"group {name}": against_chance(*pair) for name, pair in by_group.items()},
     }
     return FineGrainedAudit(
         verdicts=decide(claims),
         facts=setup.facts(encoder, dataset),
-        failures=found.failures,
+        failures=embedded.failures,
         dataset=dataset.name,
-        groups={name: [names[index] for index in members] for name, members in places.items()},
+        groups={name: [names[index] for index in members] for name, members in group_indices.items()},
         by_texts=groups is None,
         everything=proportion(hits),
         everything_chance=1 / len(names),
-        group_right=proportion((shares[rows] * own).sum(axis=1)),
-        group_chance=float(size.mean() / len(names)),
+        group_right=proportion((probabilities[rows] * in_own_group).sum(axis=1)),
+        group_chance=float(group_sizes.mean() / len(names)),
         near=claims["near"].estimate,
         near_chance=claims["near"].null,
         distant=claims["distant"].estimate,
         distant_chance=claims["distant"].null,
         cost=claims["cost of nearness"].estimate,
-        each=each,
-        errors_inside=proportion(own[wrong, shares[rows][wrong].argmax(axis=1)]) if wrong.any() else None,
-        errors_inside_chance=float(((size - 1) / (len(names) - 1)).mean()),
-        confused=_most_confused(shares, labels, names),
+        each=by_group,
+        errors_inside=proportion(in_own_group[is_wrong, probabilities[rows][is_wrong].argmax(axis=1)])
+        if is_wrong.any()
+        else None,
+        errors_inside_chance=float(((group_sizes - 1) / (len(names) - 1)).mean()),
+        confused=_most_confused(probabilities, labels, names),
     )
 
 
-def _places(
+def _group_indices(
     weights: NDArray[np.float32],
     names: Sequence[str],
     groups: Mapping[str, Sequence[str]] | None,
     count: int | None,
 ) -> dict[str, list[int]]:
-    """Groups of at least two classes, as positions."""
+    """Groups of at least two classes, as class indices."""
     if groups is None:
         wanted = max(2, round(len(names) / 3)) if count is None else count
         lists = group_similar_classes(weights, min(wanted, len(names)))
-        found = {f"like {names[one[0]]}": one for one in lists}
+        result = {f"like {names[members[0]]}": members for members in lists}
     else:
-        found = class_indices(groups, names)
-    found = {name: members for name, members in found.items() if len(members) > 1}
-    if not found or any(len(members) == len(names) for members in found.values()):
+        result = class_indices(groups, names)
+    result = {name: members for name, members in result.items() if len(members) > 1}
+    if not result or any(len(members) == len(names) for members in result.values()):
         raise InputError(
-            f"{len(found)} groups of two or more of the {len(names)} classes: expected at least one, and "
+            f"{len(result)} groups of two or more of the {len(names)} classes: expected at least one, and "
             "none that holds all classes"
         )
-    return found
+    return result
 
 
-def _each(
-    near: Floats, owner: NDArray[np.int64], places: Mapping[str, Sequence[int]]
+def _accuracy_by_group(
+    near_hits: Floats, group_of_image: NDArray[np.int64], group_indices: Mapping[str, Sequence[int]]
 ) -> dict[str, tuple[Estimate, float]]:
-    """Accuracy within each group that has pictures, and its chance."""
+    """Accuracy within each group that has images, and its chance."""
     return {
-        name: (proportion(near[owner == number]), 1 / len(members))
-        for number, (name, members) in enumerate(places.items())
-        if (owner == number).any()
+        name: (proportion(near_hits[group_of_image == number]), 1 / len(members))
+        for number, (name, members) in enumerate(group_indices.items())
+        if (group_of_image == number).any()
     }
 
 
-def _own_group(owner: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which classes are in the group of each picture, (n, C)."""
-    found: NDArray[np.bool_] = owner[None, :] == owner[labels][:, None]
-    return found
+def _in_own_group(group_of_class: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each class is in the group of each image, (n, C)."""
+    mask: NDArray[np.bool_] = group_of_class[None, :] == group_of_class[labels][:, None]
+    return mask
 
 
-def _drawn(
+def _mean_hits_of_draws(
     scores: NDArray[np.floating],
     labels: NDArray[np.int64],
     allowed: NDArray[np.bool_],
-    many: NDArray[np.int64],
+    answer_counts: NDArray[np.int64],
     rng: np.random.Generator,
 ) -> Floats:
-    """Mean hits among the picture's own class and `many` - 1 of the allowed ones, drawn again and again."""
+    """Mean hits among the own class and `answer_counts` - 1 random allowed ones, over repeated draws.
+
+    Each draw ranks the classes of a row by random keys: the own class first (-1), forbidden ones last (inf);
+    the first `answer_counts` ranks are the answers.
+    """
     rows = np.arange(len(labels))
     total: Floats = np.zeros(len(labels))
-    for _ in range(_DRAWS):
+    for _ in range(_REPEATS):
         order = np.where(allowed, rng.random(allowed.shape), np.inf)
         order[rows, labels] = -1.0
-        chosen = order.argsort(axis=1).argsort(axis=1) < many[:, None]
+        chosen = order.argsort(axis=1).argsort(axis=1) < answer_counts[:, None]
         total += top1_hits(np.where(chosen, scores, -np.inf), labels)
-    return total / _DRAWS
+    return total / _REPEATS
 
 
 def _most_confused(
     shares: Floats, labels: NDArray[np.int64], names: Sequence[str]
 ) -> list[tuple[str, str, int, float]]:
-    """The commonest wrong answers, and which share of their class they are."""
+    """The most frequent wrong answers, and their share of the images of their class."""
     counts = np.bincount(labels, minlength=len(names))
     pairs: list[Any] = confusions(labels, shares.argmax(axis=1), len(names), _MOST_CONFUSED)
     return [(names[right], names[given], times, times / int(counts[right])) for right, given, times in pairs]

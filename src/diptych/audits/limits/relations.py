@@ -1,8 +1,8 @@
-"""Which of two things is left, above, inside, in front, larger; and which has which colour.
+"""Audit of relations: which of two objects is left, above, inside, in front or larger, or has which colour.
 
-A sentence against the same sentence with its two things swapped, on pictures drawn as pairs
-(`training.data.py`). Two controls ask for no relation at all, only for a colour or a shape: a model at chance
-there says nothing about relations when it is at chance elsewhere.
+A sentence competes with the same sentence with its two objects swapped, on pairs of images
+(`scene_pairs.py`). Two controls need no relation, only a colour or a shape: if a model is at chance there,
+its failure elsewhere says nothing about relations.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from diptych.audits.base import Audit, estimate_bars
 from diptych.audits.limits import scenes
 from diptych.audits.limits.scene_pairs import (
     CHANCE,
-    Pair,
     PairAccuracy,
+    ScenePair,
     pair_images,
     score_pairs,
     sentence_verdicts,
@@ -33,7 +33,7 @@ from diptych.reports import Bars, Section
 from diptych.stats.significance import NOT_ENOUGH, Verdict
 
 CONTROLS = ("colour", "shape")
-# {a} is to {b}; the swapped sentence has them the other way round.
+# {a} is related to {b}; the other sentence has the two swapped.
 SENTENCES: dict[str, tuple[str, ...]] = {
     "colour": ("a {a}.", "a photo of a {a}."),
     "shape": ("a {a}.", "a photo of a {a}."),
@@ -49,9 +49,9 @@ SENTENCES: dict[str, tuple[str, ...]] = {
     ),
 }
 QUESTIONS = {
-    "colour": "which colour a thing has",
-    "shape": "which shape a thing has",
-    "binding": "which of two things has which colour",
+    "colour": "which colour an object has",
+    "shape": "which shape an object has",
+    "binding": "which of two objects has which colour",
     "left": "left and right",
     "above": "above and below",
     "inside": "inside and around",
@@ -62,7 +62,7 @@ QUESTIONS = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RelationAudit(Audit):
-    """How well relations are told.
+    """Result of the audit of relations.
 
     Attributes
     ----------
@@ -75,20 +75,20 @@ class RelationAudit(Audit):
 
     @property
     def title(self) -> str:
-        """What the report is called."""
-        return "Relations between things"
+        """Title of the report."""
+        return "Relations between objects"
 
     def sections(self) -> list[Section]:
-        """Statements, tables and plots."""
-        named = {QUESTIONS[kind]: one for kind, one in self.judged.items()}
+        """Statements, tables and plots of the report."""
+        named = {QUESTIONS[kind]: accuracy for kind, accuracy in self.judged.items()}
         plot = Bars(
-            values=estimate_bars({name: one.sentence for name, one in named.items()}),
+            values=estimate_bars({name: accuracy.sentence for name, accuracy in named.items()}),
             x="share of pictures whose own sentence scores higher",
             levels={"chance": CHANCE},
         )
         return [
             Section(
-                "Does it tell how things stand?",
+                "Does it recognise relations?",
                 self._statements(),
                 {"relations": verdict_table(self.judged, self.verdicts)},
                 {"relations": plot},
@@ -97,38 +97,40 @@ class RelationAudit(Audit):
 
     @property
     def failed_controls(self) -> list[str]:
-        """Controls that are not above chance."""
-        asked = {kind: self.verdicts[kind] for kind in CONTROLS if kind in self.verdicts}
-        failed = [QUESTIONS[kind] for kind, one in asked.items() if one in ("at", "below")]
-        unclear = [QUESTIONS[kind] for kind, one in asked.items() if one == NOT_ENOUGH]
-        found = []
+        """Controls that are not shown to be above chance."""
+        controls = {kind: self.verdicts[kind] for kind in CONTROLS if kind in self.verdicts}
+        failed = [QUESTIONS[kind] for kind, verdict in controls.items() if verdict in ("at", "below")]
+        unclear = [QUESTIONS[kind] for kind, verdict in controls.items() if verdict == NOT_ENOUGH]
+        statements = []
         if failed:
-            found.append(
-                f"A control fails: {'; '.join(failed)}. It asks for no relation, so this model does not read "
-                "these drawings, and what it lacks may be less than relations."
+            statements.append(
+                f"A control fails: {'; '.join(failed)}. It needs no relation, so this model does not "
+                "recognise these drawings, and its failures may have other causes than relations."
             )
         if unclear:
-            found.append(
-                f"A control is undecided, not enough to say: {'; '.join(unclear)}. Whether the model reads "
-                "these drawings at all is not known."
+            statements.append(
+                f"A control is undecided, not enough to say: {'; '.join(unclear)}. Whether the model "
+                "recognises these drawings at all is unknown."
             )
-        return found
+        return statements
 
     def _statements(self) -> list[str]:
         def named(*verdicts: Verdict) -> str:
             kinds = (kind for kind in self.verdicts if kind not in CONTROLS)
             return "; ".join(QUESTIONS[kind] for kind in kinds if self.verdicts[kind] in verdicts)
 
-        found = []
+        statements = []
         if kinds := named("at", "below"):
-            found.append(f"Not above chance, so this model does not tell: {kinds}.")
+            statements.append(f"Not above chance, so this model does not recognise: {kinds}.")
         if kinds := named("above"):
-            found.append(f"Above chance: {kinds}.")
+            statements.append(f"Above chance: {kinds}.")
         if kinds := named(NOT_ENOUGH):
-            found.append(f"Not enough to say: {kinds}.")
+            statements.append(f"Not enough to say: {kinds}.")
         if any(kind in self.verdicts for kind in CONTROLS) and not self.failed_controls:
-            found.append("The controls are above chance: it reads these drawings, colours and shapes.")
-        return found
+            statements.append(
+                "The controls are above chance: it recognises the colours and shapes of these drawings."
+            )
+        return statements
 
 
 def audit_relations(
@@ -139,15 +141,15 @@ def audit_relations(
     seed: int = 0,
     **settings: Unpack[Settings],
 ) -> RelationAudit:
-    """Ask which of two sentences is true of a picture, for pairs that differ in how two things stand.
+    """Test which of two sentences is true of an image, for pairs that differ in the relation of two objects.
 
     Parameters
     ----------
     encoder : Encoder
     kinds : sequence of str
-        Of `SENTENCES`.
+        Keys of `SENTENCES`.
     each : int
-        Pairs of each kind: twice as many pictures.
+        Pairs of each kind, of two images each.
     seed : int
     **settings
         See `Settings`.
@@ -155,7 +157,7 @@ def audit_relations(
     Raises
     ------
     InputError
-        A kind that is not known, or no pairs.
+        A kind is unknown, or there are no pairs.
     """
     unknown = sorted(set(kinds) - set(SENTENCES))
     if unknown or not kinds or each < 1:
@@ -177,13 +179,13 @@ def audit_relations(
     )
 
 
-def relation_pair(kind: str, index: int, seed: int) -> Pair:
-    """Pair `index` of a kind: the second picture has the two things swapped.
+def relation_pair(kind: str, index: int, seed: int) -> ScenePair:
+    """Pair `index` of a kind: the second image has the two objects swapped.
 
     Examples
     --------
     >>> pair = relation_pair("left", 0, seed=0)
-    >>> (a, b), (c, d) = pair.first.things, pair.second.things
+    >>> (a, b), (c, d) = pair.first.objects, pair.second.objects
     >>> a.x < b.x and c.x > d.x and (a.name, b.name) == (c.name, d.name)
     True
     """
@@ -195,95 +197,97 @@ def relation_pair(kind: str, index: int, seed: int) -> Pair:
         shapes, names = [shapes[0]] * 2, [f"{colour} {shapes[0]}" for colour in colours]
     elif kind == "shape":
         colours, names = [colours[0]] * 2, [f"{colours[0]} {shape}" for shape in shapes]
-    kinds = [SceneObject(shape, colour, 0.5, 0.5, 0.3) for colour, shape in zip(colours, shapes, strict=True)]
-    first, second = _LAYOUTS[kind](rng, kinds)
+    objects = [
+        SceneObject(shape, colour, 0.5, 0.5, 0.3) for colour, shape in zip(colours, shapes, strict=True)
+    ]
+    first, second = _LAYOUTS[kind](rng, objects)
     if kind == "binding":
         names = [*names, f"{colours[1]} {shapes[0]}", f"{colours[0]} {shapes[1]}"]
-    says = SENTENCES[kind]
+    templates = SENTENCES[kind]
     swapped = names[2:] or names[::-1]
-    return Pair(kind, first, second, _said(says, names), _said(says, swapped))
+    return ScenePair(kind, first, second, _fill(templates, names), _fill(templates, swapped))
 
 
-def _said(templates: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    texts = (one.replace("{a}", names[0]).replace("{b}", names[1]) for one in templates)
+def _fill(templates: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    texts = (template.replace("{a}", names[0]).replace("{b}", names[1]) for template in templates)
     return tuple(text.replace("a orange", "an orange") for text in texts)
 
 
-Two = Callable[[np.random.Generator, Sequence[SceneObject]], tuple[Scene, Scene]]
+Layout = Callable[[np.random.Generator, Sequence[SceneObject]], tuple[Scene, Scene]]
 
 
-def _alone(rng: np.random.Generator, things: Sequence[SceneObject]) -> tuple[Scene, Scene]:
-    """Each thing by itself, at one place."""
+def _alone(rng: np.random.Generator, objects: Sequence[SceneObject]) -> tuple[Scene, Scene]:
+    """Each object alone, at the same position."""
     size = float(rng.uniform(0.3, 0.6))
     x, y = scenes.random_positions(rng, [size])[0]
-    first, second = (Scene((replace(thing, x=x, y=y, size=size),)) for thing in things)
+    first, second = (Scene((replace(item, x=x, y=y, size=size),)) for item in objects)
     return first, second
 
 
-def _bound(rng: np.random.Generator, things: Sequence[SceneObject]) -> tuple[Scene, Scene]:
-    """Two things anywhere, and the same with their colours swapped."""
-    a, b = things
+def _bound(rng: np.random.Generator, objects: Sequence[SceneObject]) -> tuple[Scene, Scene]:
+    """Two objects anywhere, and the same with their colours swapped."""
+    a, b = objects
     sizes = rng.uniform(0.25, 0.35, 2).tolist()
     (x, y), (u, v) = scenes.random_positions(rng, sizes)
     a, b = replace(a, x=x, y=y, size=sizes[0]), replace(b, x=u, y=v, size=sizes[1])
     return Scene((a, b)), Scene((replace(a, colour=b.colour), replace(b, colour=a.colour)))
 
 
-def _beside(rng: np.random.Generator, things: Sequence[SceneObject]) -> tuple[Scene, Scene]:
+def _beside(rng: np.random.Generator, objects: Sequence[SceneObject]) -> tuple[Scene, Scene]:
     size, near, far = rng.uniform(0.25, 0.35), rng.uniform(0.2, 0.3), rng.uniform(0.7, 0.8)
     y, v = rng.uniform(0.4, 0.6, 2)
-    return _with_swapped(things, {"x": near, "y": y, "size": size}, {"x": far, "y": v, "size": size})
+    return _with_swapped(objects, {"x": near, "y": y, "size": size}, {"x": far, "y": v, "size": size})
 
 
-def _stacked(rng: np.random.Generator, things: Sequence[SceneObject]) -> tuple[Scene, Scene]:
+def _stacked(rng: np.random.Generator, objects: Sequence[SceneObject]) -> tuple[Scene, Scene]:
     size, near, far = rng.uniform(0.25, 0.35), rng.uniform(0.2, 0.3), rng.uniform(0.7, 0.8)
     x, u = rng.uniform(0.4, 0.6, 2)
-    return _with_swapped(things, {"x": x, "y": near, "size": size}, {"x": u, "y": far, "size": size})
+    return _with_swapped(objects, {"x": x, "y": near, "size": size}, {"x": u, "y": far, "size": size})
 
 
-def _nested(rng: np.random.Generator, things: Sequence[SceneObject]) -> tuple[Scene, Scene]:
-    """The inner one is drawn last. It is small enough for the arms of a cross."""
+def _nested(rng: np.random.Generator, objects: Sequence[SceneObject]) -> tuple[Scene, Scene]:
+    """One object inside the other; the inner one is drawn last and fits between the arms of a cross."""
     x, y = rng.uniform(0.42, 0.58, 2)
     inner = {"x": x, "y": y, "size": rng.uniform(0.14, 0.2)}
     outer = {"x": x, "y": y, "size": rng.uniform(0.6, 0.78)}
-    return _with_swapped(things, inner, outer, last_on_top=False)
+    return _with_swapped(objects, inner, outer, last_on_top=False)
 
 
-def _deep(rng: np.random.Generator, things: Sequence[SceneObject]) -> tuple[Scene, Scene]:
-    """On a ground: the nearer one is lower, larger, and covers a part of the other."""
+def _deep(rng: np.random.Generator, objects: Sequence[SceneObject]) -> tuple[Scene, Scene]:
+    """On a ground: the nearer object is lower, larger, and covers a part of the other."""
     x, away = rng.uniform(0.35, 0.65), rng.choice([-1.0, 1.0])
     near = {"x": x, "y": 0.66, "size": 0.42}
     far = {"x": x + away * 0.22, "y": 0.44, "size": 0.24}
-    return _with_swapped(things, near, far, last_on_top=False, horizon=0.45)
+    return _with_swapped(objects, near, far, last_on_top=False, horizon=0.45)
 
 
-def _sized(rng: np.random.Generator, things: Sequence[SceneObject]) -> tuple[Scene, Scene]:
+def _sized(rng: np.random.Generator, objects: Sequence[SceneObject]) -> tuple[Scene, Scene]:
     sizes = [float(rng.uniform(0.42, 0.5)), float(rng.uniform(0.14, 0.2))]
     (x, y), (u, v) = scenes.random_positions(rng, sizes)
-    return _with_swapped(things, {"x": x, "y": y, "size": sizes[0]}, {"x": u, "y": v, "size": sizes[1]})
+    return _with_swapped(objects, {"x": x, "y": y, "size": sizes[0]}, {"x": u, "y": v, "size": sizes[1]})
 
 
 def _with_swapped(
-    things: Sequence[SceneObject],
-    one: Mapping[str, float],
-    other: Mapping[str, float],
+    objects: Sequence[SceneObject],
+    first_place: Mapping[str, float],
+    second_place: Mapping[str, float],
     *,
     last_on_top: bool = True,
     horizon: float | None = None,
 ) -> tuple[Scene, Scene]:
-    """The first thing in the one place and the second in the other; then the other way round."""
+    """Scene with the objects at the first and second place, and the scene with them swapped."""
 
-    def put(thing: SceneObject, place: Mapping[str, float]) -> SceneObject:
-        return replace(thing, x=float(place["x"]), y=float(place["y"]), size=float(place["size"]))
+    def put(item: SceneObject, layout: Mapping[str, float]) -> SceneObject:
+        return replace(item, x=float(layout["x"]), y=float(layout["y"]), size=float(layout["size"]))
 
-    a, b = things
-    first, second = (put(a, one), put(b, other)), (put(a, other), put(b, one))
-    if not last_on_top:  # what is in the one place lies on top
+    a, b = objects
+    first, second = (put(a, first_place), put(b, second_place)), (put(a, second_place), put(b, first_place))
+    if not last_on_top:  # the object at the first place is on top
         first = (first[1], first[0])
     return Scene(first, horizon=horizon), Scene(second, horizon=horizon)
 
 
-_LAYOUTS: dict[str, Two] = {
+_LAYOUTS: dict[str, Layout] = {
     "colour": _alone,
     "shape": _alone,
     "binding": _bound,

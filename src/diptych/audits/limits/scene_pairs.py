@@ -1,8 +1,8 @@
-"""Two pictures, two sentences, each sentence true of one: what neither words nor looks alone can answer.
+"""Accuracy on pairs of two images and two sentences, where each sentence is true of one image only.
 
-The measure is Winoground's (Thrush et al. 2022, arXiv 2204.03162). Both pictures hold the same things and
-both sentences the same words, so a model that knows things but not how they stand is at chance. A sentence
-that a model always likes best is right once in two. What pictures show is the caller's business.
+The measure is Winoground's (Thrush et al. 2022, arXiv 2204.03162). Both images contain the same objects and
+both sentences the same words: a model that recognises objects but not their relation is at chance, and so is
+a model that prefers one sentence for every image.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from diptych.stats.metrics import ROUNDING
 from diptych.stats.significance import LEVEL, Verdict, against_chance, decide
 
 CHANCE = 0.5
-CHANCE_BOTH = 1 / 6  # two right ones above two wrong ones: 4 of the 24 orders
+CHANCE_BOTH = 1 / 6  # two correct scores above two wrong ones: 4 of the 24 orders
 
 
 @dataclass(frozen=True)
-class Pair:
+class ScenePair:
     """Two scenes with a sentence each, in several wordings.
 
     Attributes
     ----------
     kind : str
-        What decides between the two.
+        The property in which the two differ.
     first, second : Scene
     says_first, says_second : tuple of str
-        Wordings; the mean of their rows stands for the sentence.
+        Wordings; the mean of their embeddings represents the sentence.
     """
 
     kind: str
@@ -50,16 +50,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairAccuracy:
-    """How one kind of pair was judged.
+    """Accuracy on one kind of pair.
 
     Attributes
     ----------
     sentence : Estimate
-        Of a picture, its own sentence scores higher than the other; chance 1/2.
+        Share of images whose own sentence scores higher than the other; chance 1/2.
     picture : Estimate
-        Of a sentence, its own picture scores higher than the other; chance 1/2.
+        Share of sentences whose own image scores higher than the other; chance 1/2.
     both : Estimate
-        Both right scores are above both wrong ones; chance 1/6.
+        Share of pairs with both correct scores above both wrong ones; chance 1/6.
     """
 
     sentence: Estimate
@@ -67,8 +67,8 @@ class PairAccuracy:
     both: Estimate
 
 
-def pair_images(pairs: Sequence[Pair], name: str, made: str) -> GeneratedDataset:
-    """The pictures of all pairs as a data set: first and second of each, one after the other."""
+def pair_images(pairs: Sequence[ScenePair], name: str, made: str) -> GeneratedDataset:
+    """Images of all pairs as a data set: first and second of pair 0, of pair 1, ..."""
     kinds = list(dict.fromkeys(pair.kind for pair in pairs))
 
     def draw(index: int) -> Image.Image:
@@ -80,96 +80,101 @@ def pair_images(pairs: Sequence[Pair], name: str, made: str) -> GeneratedDataset
 
 
 def score_pairs(
-    encoder: Encoder, pairs: Sequence[Pair], pictures: GeneratedDataset, setup: Setup
+    encoder: Encoder, pairs: Sequence[ScenePair], dataset: GeneratedDataset, setup: Setup
 ) -> dict[str, PairAccuracy]:
-    """Every kind of pair, judged.
+    """Accuracy of the encoder on every kind of pair.
 
     Parameters
     ----------
     encoder : Encoder
     pairs : sequence of P pairs
-    pictures : Drawn
-        As `pictures_of` makes them, 2 P.
+    dataset : GeneratedDataset
+        The 2 P images of `pair_images`.
     setup : Setup
 
     Returns
     -------
     dict of kind to Judged
     """
-    rows = setup.embed(encoder, pictures).rows.reshape(len(pairs), 2, -1)
-    said = answer_embeddings(
-        encoder, [one for pair in pairs for one in (pair.first_texts, pair.second_texts)]
+    image_embeddings = setup.embed(encoder, dataset).rows.reshape(len(pairs), 2, -1)
+    text_embeddings = answer_embeddings(
+        encoder, [texts for pair in pairs for texts in (pair.first_texts, pair.second_texts)]
     )
-    scores = np.einsum("pid,psd->pis", rows, said.reshape(len(pairs), 2, -1))  # (P, picture, sentence)
+    scores = np.einsum(
+        "pid,psd->pis", image_embeddings, text_embeddings.reshape(len(pairs), 2, -1)
+    )  # (P, picture, sentence)
     kinds = np.array([pair.kind for pair in pairs])
-    return {str(kind): _judged(scores[kinds == kind]) for kind in dict.fromkeys(kinds.tolist())}
+    return {str(kind): _pair_accuracy(scores[kinds == kind]) for kind in dict.fromkeys(kinds.tolist())}
 
 
 def pair_accuracy(scores: NDArray[np.floating]) -> Floats:
-    """Probability that both right scores are above both wrong ones, ties put in random order, (P,).
+    """Probability that both correct scores are above both wrong ones, with random order of ties, (P,).
 
     Parameters
     ----------
     scores : (P, 2, 2)
-        Picture by sentence; the right ones are on the diagonal.
+        Image by sentence; the correct scores are on the diagonal.
 
     Examples
     --------
     >>> pair_accuracy(np.array([[[0.9, 0.1], [0.2, 0.8]], [[0.9, 0.85], [0.2, 0.8]]])).tolist()
     [1.0, 0.0]
-    >>> pair_accuracy(np.zeros((1, 2, 2))).round(4).tolist()        # 1 of the 6 ways to choose two of four
+    >>> pair_accuracy(np.zeros((1, 2, 2))).round(4).tolist()        # 1 of the 6 orders to choose two of four
     [0.1667]
     """
-    right = np.stack([scores[:, 0, 0], scores[:, 1, 1]], axis=1)
+    correct = np.stack([scores[:, 0, 0], scores[:, 1, 1]], axis=1)
     wrong = np.stack([scores[:, 0, 1], scores[:, 1, 0]], axis=1)
-    least, most = right.min(1), wrong.max(1)
-    tied_right = (right <= least[:, None] + ROUNDING).sum(1)
-    tied_wrong = (wrong >= most[:, None] - ROUNDING).sum(1)
-    # Of a + b that tie, all a right ones come first: one way of choosing a of a + b.
-    ways = np.where((tied_right == 2) & (tied_wrong == 2), 6, tied_right + tied_wrong)
-    tie = abs(least - most) <= ROUNDING
-    found: Floats = np.where(tie, 1 / ways, np.where(least > most, 1.0, 0.0))
-    return found
+    lowest_correct, highest_wrong = correct.min(1), wrong.max(1)
+    tied_right = (correct <= lowest_correct[:, None] + ROUNDING).sum(1)
+    tied_wrong = (wrong >= highest_wrong[:, None] - ROUNDING).sum(1)
+    # Only the lowest correct and the highest wrong score matter. If a correct and b wrong scores tie there,
+    # one of the C(a + b, a) orders has all correct ones first: a = b = 1: 1/2; a = 2, b = 1: 1/3; a = b = 2:
+    # 1/6.
+    orders = np.where((tied_right == 2) & (tied_wrong == 2), 6, tied_right + tied_wrong)
+    tie = abs(lowest_correct - highest_wrong) <= ROUNDING
+    probability: Floats = np.where(tie, 1 / orders, np.where(lowest_correct > highest_wrong, 1.0, 0.0))
+    return probability
 
 
 def sentence_verdicts(
-    judged: Mapping[str, PairAccuracy], controls: Collection[str] = ()
+    accuracies: Mapping[str, PairAccuracy], controls: Collection[str] = ()
 ) -> dict[str, Verdict]:
-    """A verdict on the sentences of each kind, corrected for all kinds.
+    """Verdict on the sentence accuracy of each kind, corrected for all kinds.
 
-    Controls, which everything else hangs on, share half of the level among themselves.
+    If there are controls, they get half of the level and the other kinds the other half.
     """
-    claims = {kind: against_chance(one.sentence, CHANCE) for kind, one in judged.items()}
-    first = {kind: one for kind, one in claims.items() if kind in controls}
-    rest = {kind: one for kind, one in claims.items() if kind not in controls}
-    if not first or not rest:
+    claims = {kind: against_chance(accuracy.sentence, CHANCE) for kind, accuracy in accuracies.items()}
+    control_claims = {kind: claim for kind, claim in claims.items() if kind in controls}
+    other_claims = {kind: claim for kind, claim in claims.items() if kind not in controls}
+    if not control_claims or not other_claims:
         return decide(claims)
-    found = decide(first, LEVEL / 2) | decide(rest, LEVEL / 2)
-    return {kind: found[kind] for kind in claims}
+    verdicts = decide(control_claims, LEVEL / 2) | decide(other_claims, LEVEL / 2)
+    return {kind: verdicts[kind] for kind in claims}
 
 
 def verdict_table(
-    judged: Mapping[str, PairAccuracy], verdicts: Mapping[str, Verdict], caption: str = ""
+    accuracies: Mapping[str, PairAccuracy], verdicts: Mapping[str, Verdict], caption: str = ""
 ) -> Table:
-    """A row per kind: the proportions, and the verdict on the sentence."""
+    """Table with a row per kind: the proportions, and the verdict on the sentence accuracy."""
     rows: list[list[Cell]] = [
-        [kind, one.sentence, verdicts[kind], one.picture, one.both.value] for kind, one in judged.items()
+        [kind, accuracy.sentence, verdicts[kind], accuracy.picture, accuracy.both.value]
+        for kind, accuracy in accuracies.items()
     ]
-    told = (
+    legend = (
         f"sentence: which of two is true of a picture (chance {CHANCE:.3f}; the verdict is on this); "
         f"picture: which of two a sentence is true of (chance {CHANCE:.3f}); both: no mistake in a pair "
         f"(chance {CHANCE_BOTH:.3f}). Verdicts are corrected for all rows together (Holm). "
     )
-    return Table(["kind", "sentence", "verdict", "picture", "both"], rows, (told + caption).strip())
+    return Table(["kind", "sentence", "verdict", "picture", "both"], rows, (legend + caption).strip())
 
 
-def _judged(scores: NDArray[np.floating]) -> PairAccuracy:
-    """Of one kind, (P, 2, 2)."""
+def _pair_accuracy(scores: NDArray[np.floating]) -> PairAccuracy:
+    """Accuracy on one kind, from scores (P, 2, 2)."""
     owner = np.repeat(np.arange(len(scores)), 2)
     right = np.tile([0, 1], len(scores))
-    turned = scores.transpose(0, 2, 1)
+    transposed = scores.transpose(0, 2, 1)
     return PairAccuracy(
         proportion(top1_hits(scores.reshape(-1, 2), right), owner),
-        proportion(top1_hits(turned.reshape(-1, 2), right), owner),
+        proportion(top1_hits(transposed.reshape(-1, 2), right), owner),
         proportion(pair_accuracy(scores)),
     )

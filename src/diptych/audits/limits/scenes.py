@@ -1,8 +1,8 @@
-"""Pictures whose every detail is known: coloured shapes on a background, drawn by us from a seed.
+"""Synthetic scenes: coloured shapes on a background, generated from a seed.
 
-A scene is data; `draw` makes it a picture, the same on every machine with one version of Pillow. Scenes are
-drawn three times as large and averaged down, so that edges are smooth. Lengths are shares of the picture's
-side; x goes right, y goes down. What is asked about a scene is the audits' business.
+A scene is data; `draw` renders it, identically on every machine with the same version of Pillow. Scenes are
+drawn at three times the size and averaged down, which smooths the edges. Lengths are fractions of the side
+of the image; x points right, y points down.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from PIL import Image, ImageDraw
 
 from diptych.errors import InputError
 
-VERSION = 1  # part of every fingerprint: raise it when a scene is drawn in another way
-SIDE = 224  # what the published models see; the same for all models, so that their figures compare
-_FINER = 3
+VERSION = 1  # part of every fingerprint: increase it when the drawing changes
+SIDE = 224  # input size of the published models; the same for all models, to compare them
+_SUPERSAMPLING = 3
 
-# Told apart by name in every list of colours, and well away from each other on a screen.
+# Colours with distinct common names that are far apart on a screen.
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (220, 30, 30),
     "green": (30, 150, 50),
@@ -33,10 +33,10 @@ _GREYS = {"white": (255, 255, 255), "grey": (200, 200, 200)}
 
 
 def _polygon(corners: int, turn: float, inner: float = 1.0) -> tuple[tuple[float, float], ...]:
-    """Corners on the unit circle; with `inner`, every second one pulled in."""
+    """Corners on the unit circle; every second one at radius `inner`."""
     angles = [math.radians(turn) + 2 * math.pi * i / corners for i in range(corners)]
-    reach = [inner if i % 2 else 1.0 for i in range(corners)]
-    return tuple((r * math.cos(a), r * math.sin(a)) for a, r in zip(angles, reach, strict=True))
+    radii = [inner if i % 2 else 1.0 for i in range(corners)]
+    return tuple((r * math.cos(a), r * math.sin(a)) for a, r in zip(angles, radii, strict=True))
 
 
 def _heart() -> tuple[tuple[float, float], ...]:
@@ -51,7 +51,7 @@ def _heart() -> tuple[tuple[float, float], ...]:
 
 
 _ARM = 0.34
-# Outlines inside the unit circle, the way people draw them.
+# Outlines inside the unit circle.
 SHAPES: dict[str, tuple[tuple[float, float], ...]] = {
     "circle": _polygon(72, 0),
     "square": _polygon(4, 45),
@@ -78,11 +78,11 @@ class SceneObject:
     shape, colour : str
         Names of `SHAPES` and `COLOURS`.
     x, y : float
-        Where its middle is.
+        Centre.
     size : float
-        Diameter of the circle it lies in.
+        Diameter of the enclosing circle.
     turn : float
-        Clockwise, degrees.
+        Rotation, clockwise in degrees.
     """
 
     shape: str
@@ -94,7 +94,7 @@ class SceneObject:
 
     @property
     def name(self) -> str:
-        """As people call it.
+        """Colour and shape.
 
         Examples
         --------
@@ -106,7 +106,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """Things on a background; later ones lie on top.
+    """Objects on a background; later ones are drawn on top.
 
     Attributes
     ----------
@@ -114,60 +114,60 @@ class Scene:
     background : str
         One of `BACKGROUNDS`.
     seed : int
-        Of the background's pattern.
+        Seed of the background pattern.
     horizon : float or None
-        With a ground below this height, for scenes with depth.
+        Ground below this height, for scenes with depth.
     """
 
-    things: tuple[SceneObject, ...]
+    objects: tuple[SceneObject, ...]
     background: str = "plain"
     seed: int = 0
     horizon: float | None = None
 
 
 def draw(scene: Scene, side: int = SIDE) -> Image.Image:
-    """The scene as a picture of `side` x `side` pixels.
+    """Render the scene as an image of `side` x `side` pixels.
 
     Raises
     ------
     InputError
-        A shape, colour or background that is not known.
+        Unknown shape, colour or background.
 
     Examples
     --------
     >>> draw(Scene((SceneObject("circle", "red", 0.5, 0.5, 0.5),))).getpixel((112, 112))
     (220, 30, 30)
     """
-    wide = side * _FINER
-    picture = _background(scene, wide)
-    pen = ImageDraw.Draw(picture)
-    for thing in scene.things:
-        if thing.shape not in SHAPES or thing.colour not in COLOURS:
+    width = side * _SUPERSAMPLING
+    picture = _background(scene, width)
+    canvas = ImageDraw.Draw(picture)
+    for item in scene.objects:
+        if item.shape not in SHAPES or item.colour not in COLOURS:
             raise InputError(
-                f"a {thing.name} cannot be drawn: shapes are {', '.join(SHAPES)}; colours are "
+                f"a {item.name} cannot be drawn: shapes are {', '.join(SHAPES)}; colours are "
                 f"{', '.join(COLOURS)}"
             )
-        pen.polygon(_outline(thing, wide), fill=COLOURS[thing.colour])
-    return picture.reduce(_FINER)
+        canvas.polygon(_outline(item, width), fill=COLOURS[item.colour])
+    return picture.reduce(_SUPERSAMPLING)
 
 
 def random_positions(
     rng: np.random.Generator, sizes: Sequence[float], *, gap: float = 0.03
 ) -> list[tuple[float, float]]:
-    """Places inside the picture for things of these sizes, none over another.
+    """Random positions for objects of these sizes, without overlap.
 
     Parameters
     ----------
     rng : Generator
     sizes : sequence of float
-        Diameters, shares of the side.
+        Diameters, as fractions of the side.
     gap : float
-        Room between things, and to the edge.
+        Minimum distance between objects, and to the edge.
 
     Raises
     ------
     InputError
-        They do not fit.
+        The objects do not fit.
 
     Examples
     --------
@@ -175,18 +175,18 @@ def random_positions(
     >>> 0.47 <= x <= 0.53
     True
     """
-    order = np.argsort(-np.asarray(sizes), kind="stable")  # the large ones first: small ones fit in between
+    order = np.argsort(-np.asarray(sizes), kind="stable")  # large objects first: small ones fit in between
     for _ in range(60):
         placed: dict[int, tuple[float, float]] = {}
         for index in order.tolist():
-            spot = _free(rng, sizes, placed, index, gap)
-            if spot is None:
+            position = _free(rng, sizes, placed, index, gap)
+            if position is None:
                 break
-            placed[index] = spot
+            placed[index] = position
         else:
             return [placed[index] for index in range(len(sizes))]
     raise InputError(
-        f"{len(sizes)} things of {min(sizes):.2f} to {max(sizes):.2f} of the side do not fit beside each "
+        f"{len(sizes)} objects of {min(sizes):.2f} to {max(sizes):.2f} of the side do not fit beside each "
         "other: draw fewer or smaller ones"
     )
 
@@ -198,7 +198,7 @@ def _free(
     index: int,
     gap: float,
 ) -> tuple[float, float] | None:
-    """A place for one thing beside those that stand, or None after a hundred tries."""
+    """Free position for one object beside those placed, or None after a hundred tries."""
     edge = sizes[index] / 2 + gap
     if edge > 0.5:
         return None
@@ -211,41 +211,41 @@ def _free(
     return None
 
 
-def _outline(thing: SceneObject, wide: int) -> list[tuple[float, float]]:
-    turn, half = math.radians(thing.turn), thing.size / 2
-    along, across = math.cos(turn), math.sin(turn)
+def _outline(item: SceneObject, width: int) -> list[tuple[float, float]]:
+    turn, half = math.radians(item.turn), item.size / 2
+    cosine, sine = math.cos(turn), math.sin(turn)
     return [
         (
-            (thing.x + half * (x * along - y * across)) * wide,
-            (thing.y + half * (x * across + y * along)) * wide,
+            (item.x + half * (x * cosine - y * sine)) * width,
+            (item.y + half * (x * sine + y * cosine)) * width,
         )
-        for x, y in SHAPES[thing.shape]
+        for x, y in SHAPES[item.shape]
     ]
 
 
-def _background(scene: Scene, wide: int) -> Image.Image:
-    """Pale greys only: no colour that a sentence names."""
+def _background(scene: Scene, width: int) -> Image.Image:
+    """Background in pale greys only: no colour that a sentence names."""
     rng = np.random.default_rng([scene.seed, 7])
     if scene.horizon is not None:
-        picture = Image.new("RGB", (wide, wide), _GREYS["white"])
-        pen = ImageDraw.Draw(picture)
-        pen.rectangle((0, scene.horizon * wide, wide, wide), fill=_GREYS["grey"])
+        picture = Image.new("RGB", (width, width), _GREYS["white"])
+        canvas = ImageDraw.Draw(picture)
+        canvas.rectangle((0, scene.horizon * width, width, width), fill=_GREYS["grey"])
         return picture
     if scene.background == "plain":
-        return Image.new("RGB", (wide, wide), _GREYS["white"])
+        return Image.new("RGB", (width, width), _GREYS["white"])
     if scene.background not in BACKGROUNDS:
         raise InputError(f"no background is called {scene.background!r}: there are {', '.join(BACKGROUNDS)}")
-    return Image.fromarray(_pattern(scene.background, rng, wide)).convert("RGB")
+    return Image.fromarray(_pattern(scene.background, rng, width)).convert("RGB")
 
 
-def _pattern(kind: str, rng: np.random.Generator, wide: int) -> np.ndarray:
+def _pattern(kind: str, rng: np.random.Generator, width: int) -> np.ndarray:
     """Stripes, checks or clouds between two pale greys, (wide, wide) uint8."""
-    across = np.arange(wide)[None, :] / wide
-    down = np.arange(wide)[:, None] / wide
+    across = np.arange(width)[None, :] / width
+    down = np.arange(width)[:, None] / width
     count = int(rng.integers(5, 12))
     if kind == "clouds":
         coarse = rng.uniform(175, 255, (12, 12)).astype(np.uint8)
-        return np.asarray(Image.fromarray(coarse).resize((wide, wide), Image.Resampling.BICUBIC))
+        return np.asarray(Image.fromarray(coarse).resize((width, width), Image.Resampling.BICUBIC))
     turn = rng.uniform(0, math.pi)
     slanted = across * math.cos(turn) + down * math.sin(turn) + 2
     crossing = across * math.sin(turn) - down * math.cos(turn) + 2

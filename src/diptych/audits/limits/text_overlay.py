@@ -1,7 +1,4 @@
-"""Text on pictures: fonts that need no system, and words in a box, as large as asked for.
-
-What is written, and what it does to an answer, is `typographic.py`'s and `digits.py`'s business.
-"""
+"""Draw text on images, for the typographic attack and for rendered digits. No system font is needed."""
 
 from __future__ import annotations
 
@@ -20,67 +17,69 @@ from diptych.datasets.formats.archives import Content
 from diptych.errors import DiptychError, InputError
 from diptych.media import load_image
 
-PLACES = {"top": 0.0, "middle": 0.5, "bottom": 1.0}
-_LETTERS = "bcdfghjklmnpqrstvwxz"  # without vowels they make no word
-_FINER = 3  # drawn larger and averaged down, like scenes
+POSITIONS = {"top": 0.0, "middle": 0.5, "bottom": 1.0}
+_CONSONANTS = "bcdfghjklmnpqrstvwxz"  # consonants alone form no word
+_SUPERSAMPLING = 3  # drawn larger and averaged down, as in scenes.py
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True, eq=False)
 class OverlaidDataset(ImageDataset):
-    """A data set with a text on every picture; one that cannot be read stays what it is, and fails later.
+    """A data set with a text drawn on every image; unreadable images pass through and fail later.
 
     Attributes
     ----------
     texts : tuple of str
-        One per picture; an empty one writes nothing.
+        One per image; an empty text draws nothing.
     places : tuple of str
     size : float
     side : int
-        Smaller pictures are enlarged to this shorter side first, or nobody could read what is on them.
+        Images with a smaller shorter side are enlarged to it first, to make the text legible.
     """
 
     texts: tuple[str, ...]
-    places: tuple[str, ...]
+    positions: tuple[str, ...]
     size: float
     side: int
 
     def __iter__(self) -> Iterator[tuple[str, Content]]:
-        for (key, content), text, place in zip(super().__iter__(), self.texts, self.places, strict=True):
+        for (key, content), text, position in zip(
+            super().__iter__(), self.texts, self.positions, strict=True
+        ):
             try:
-                picture = enlarged(load_image(content, srgb=False), self.side)
+                image = enlarge(load_image(content, srgb=False), self.side)
             except (DiptychError, OSError):
                 yield key, content
             else:
-                yield key, write(picture, text, size=self.size, place=place) if text else picture
+                yield key, draw_text(image, text, size=self.size, position=position) if text else image
 
     @property
     def fingerprint(self) -> str:
-        """That of the pictures, and what was written on each."""
-        return f"{super().fingerprint} {self.how}"
+        """Fingerprint of the images and of the texts on them."""
+        return f"{super().fingerprint} {self.overlay_digest}"
 
     @property
-    def how(self) -> str:
-        """What was written on the pictures, as a hash."""
-        lines = repr((self.size, self.side, self.texts, self.places)).encode()
+    def overlay_digest(self) -> str:
+        """Hash of the texts, their size and positions."""
+        lines = repr((self.size, self.side, self.texts, self.positions)).encode()
         return f"written {hashlib.blake2b(lines, digest_size=16).hexdigest()}"
 
     @property
     def made_of(self) -> tuple[Pictures, str]:
-        """The pictures these are made of, and how."""
+        """The original images, and how these were made from them."""
         origin, how = super().made_of
-        return Pictures(origin.name, origin.entries), f"{how} {self.how}".strip()
+        return Pictures(origin.name, origin.entries), f"{how} {self.overlay_digest}".strip()
 
 
 @lru_cache(maxsize=64)
 def font(size: float, file: str | Path | None = None) -> Font:
-    """A font whose letters are about `size` pixels high; without a file the one that Pillow brings along.
+    """Load a font with letters about `size` pixels high; by default the one included in Pillow.
 
     Raises
     ------
     InputError
-        A file that is no font.
+        The file is not a font.
     """
     pixels = max(1, round(size))
     if file is None:
@@ -93,66 +92,66 @@ def font(size: float, file: str | Path | None = None) -> Font:
         ) from error
 
 
-def write(picture: Image.Image, text: str, *, size: float, place: str = "bottom") -> Image.Image:
-    """The picture with a text on it: black on a white box that runs no further than the text.
+def draw_text(image: Image.Image, text: str, *, size: float, position: str = "bottom") -> Image.Image:
+    """Copy of the image with a text in black on a white box of the size of the text.
 
     Parameters
     ----------
-    picture : Image
+    image : Image
     text : str
-        One line; it becomes smaller where it would not fit the width.
+        One line; it is scaled down if it is too wide.
     size : float
-        Height of the line, as a share of the picture's shorter side.
-    place : str
-        One of `PLACES`.
+        Height of the line, as a fraction of the shorter side.
+    position : str
+        One of `POSITIONS`.
 
     Raises
     ------
     InputError
-        A place that is not known.
+        Unknown position.
 
     Examples
     --------
-    >>> written = write(Image.new("RGB", (100, 100), "red"), "dog", size=0.3, place="top")
-    >>> written.size, written.getpixel((50, 99)), written.getpixel((50, 1))
+    >>> result = draw_text(Image.new("RGB", (100, 100), "red"), "dog", size=0.3, position="top")
+    >>> result.size, result.getpixel((50, 99)), result.getpixel((50, 1))
     ((100, 100), (255, 0, 0), (255, 255, 255))
     """
-    if place not in PLACES:
-        raise InputError(f"no place is called {place!r}: there are {', '.join(PLACES)}")
-    label = _label(text, size * min(picture.size), picture.width)
-    left = (picture.width - label.width) // 2
-    top = round(PLACES[place] * (picture.height - label.height))
-    written = picture.convert("RGB")  # a copy
-    written.paste(label, (left, top))
-    return written
+    if position not in POSITIONS:
+        raise InputError(f"unknown position {position!r}: expected one of {', '.join(POSITIONS)}")
+    label = _text_box(text, size * min(image.size), image.width)
+    left = (image.width - label.width) // 2
+    top = round(POSITIONS[position] * (image.height - label.height))
+    result = image.convert("RGB")  # a copy
+    result.paste(label, (left, top))
+    return result
 
 
-def enlarged(picture: Image.Image, side: int) -> Image.Image:
-    """A picture whose shorter side is at least `side`."""
-    if min(picture.size) >= side:
-        return picture
-    scale = side / min(picture.size)
-    width, height = (max(side, round(length * scale)) for length in picture.size)
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
+def enlarge(image: Image.Image, side: int) -> Image.Image:
+    """Resize the image so that its shorter side is at least `side`."""
+    if min(image.size) >= side:
+        return image
+    scale = side / min(image.size)
+    width, height = (max(side, round(length * scale)) for length in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def letters(rng: np.random.Generator, names: Sequence[str], length: int) -> str:
-    """Consonants at random, in which no name of a class can be read.
+def random_letters(rng: np.random.Generator, names: Sequence[str], length: int) -> str:
+    """Random consonants that contain no class name.
 
     Examples
     --------
-    >>> len(letters(np.random.default_rng(0), ["dog"], 5))
+    >>> len(random_letters(np.random.default_rng(0), ["dog"], 5))
     5
     """
-    said = ""
-    for _ in range(100):  # a class that is called "b" cannot be kept out for ever
-        said = "".join(rng.choice(list(_LETTERS), max(length, 3)).tolist())
-        if not any(name.lower() in said for name in names if name):
+    text = ""
+    for _ in range(100):  # a class named "b" cannot be avoided, so give up at some point
+        text = "".join(rng.choice(list(_CONSONANTS), max(length, 3)).tolist())
+        if not any(name.lower() in text for name in names if name):
             break
-    return said
+    return text
 
 
-def symbol(
+def text_image(
     text: str,
     side: int,
     *,
@@ -161,45 +160,49 @@ def symbol(
     light: bool = False,
     file: str | Path | None = None,
 ) -> Image.Image:
-    """A square picture of nothing but a text in its middle.
+    """A square image with a text in its middle.
 
     Parameters
     ----------
     text : str
     side : int
-        Of the picture, pixels.
+        Side of the image, pixels.
     size : float
-        Of the letters, as a share of the side.
+        Height of the letters, as a fraction of the side.
     turn : float
-        Clockwise, degrees.
+        Rotation, clockwise in degrees.
     light : bool
-        White on black, as in MNIST, in place of black on white.
+        White on black, as in MNIST, instead of black on white.
     file : path, optional
         A font.
     """
-    paper, ink = ("black", "white") if light else ("white", "black")
-    wide = side * _FINER
-    picture = Image.new("RGB", (wide, wide), paper)
+    background, foreground = ("black", "white") if light else ("white", "black")
+    large_side = side * _SUPERSAMPLING
+    picture = Image.new("RGB", (large_side, large_side), background)
     ImageDraw.Draw(picture).text(
-        (wide / 2, wide / 2), text, fill=ink, font=font(size * wide * 1.35, file), anchor="mm"
+        (large_side / 2, large_side / 2),
+        text,
+        fill=foreground,
+        font=font(size * large_side * 1.35, file),
+        anchor="mm",
     )
-    picture = picture.reduce(_FINER)
-    return picture.rotate(-turn, Image.Resampling.BICUBIC, fillcolor=paper) if turn else picture
+    picture = picture.reduce(_SUPERSAMPLING)
+    return picture.rotate(-turn, Image.Resampling.BICUBIC, fillcolor=background) if turn else picture
 
 
-def _label(text: str, height: float, most: int) -> Image.Image:
-    """A text in its box, at most `most` pixels wide."""
+def _text_box(text: str, height: float, max_width: int) -> Image.Image:
+    """A text in a white box at most `max_width` pixels wide."""
     margin = 0.15 * height
-    wanted = font(height * 0.8 * _FINER)
-    length = wanted.getlength(text) / _FINER + 2 * margin
-    scale = min(1.0, most / length)
-    width, tall = max(1, min(most, round(length * scale))), max(1, round(height * scale))
-    box = Image.new("RGB", (width * _FINER, tall * _FINER), "white")
+    full_font = font(height * 0.8 * _SUPERSAMPLING)
+    length = full_font.getlength(text) / _SUPERSAMPLING + 2 * margin
+    scale = min(1.0, max_width / length)
+    width, box_height = max(1, min(max_width, round(length * scale))), max(1, round(height * scale))
+    box = Image.new("RGB", (width * _SUPERSAMPLING, box_height * _SUPERSAMPLING), "white")
     ImageDraw.Draw(box).text(
         (box.width / 2, box.height / 2),
         text,
         fill="black",
-        font=font(height * 0.8 * scale * _FINER),
+        font=font(height * 0.8 * scale * _SUPERSAMPLING),
         anchor="mm",
     )
-    return box.reduce(_FINER)
+    return box.reduce(_SUPERSAMPLING)

@@ -1,8 +1,8 @@
-"""The typographic attack: a word written on a picture, and whether the answer follows it (Goh et al. 2021).
+"""Typographic attack: does the answer follow a word written on the image (Goh et al. 2021)?
 
-Every picture is asked about as it is, with the name of a wrong class written on it, with letters that mean
-nothing (a control: the box covers something too) and with its right name; in several sizes, at places that
-take turns.
+Every image is classified without text, with the name of a wrong class on it, with random letters (a control
+for the area that the box covers) and with the name of its own class; in several sizes, at balanced
+positions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diptych.audits.base import Audit
-from diptych.audits.limits.text_overlay import PLACES, OverlaidDataset, letters
+from diptych.audits.limits.text_overlay import POSITIONS, OverlaidDataset, random_letters
 from diptych.audits.prompt_scores import Floats, answer_embeddings, answer_probabilities
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
@@ -35,18 +35,17 @@ SIZES = (0.08, 0.16, 0.3)
 
 @dataclass(frozen=True)
 class AttackResult:
-    """What one kind of writing in one size did.
+    """Effect of one kind of text in one size.
 
     Attributes
     ----------
     accuracy : Estimate
     change : Estimate
-        Of accuracy against the same pictures without writing.
+        Accuracy minus that of the same images without text.
     follows : Estimate
-        Share of answers that are the written name; for random letters, the name that a wrong word would have
-        had on that picture.
+        Share of answers that are the written name; for random letters, the wrong name of that image.
     gained : Estimate
-        Of that share against the same pictures without writing: what the word itself did.
+        `follows` minus its value on the same images without text.
     """
 
     accuracy: Estimate
@@ -57,21 +56,21 @@ class AttackResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TypographicAudit(Audit):
-    """What writing on pictures does to answers.
+    """Result of the typographic attack.
 
     Attributes
     ----------
     dataset : str
     chance : float
     clean : Estimate
-        Accuracy without writing, on the same pictures at the same size.
+        Accuracy without text, on the same images at the same size.
     attacks : mapping of kind to mapping of size to Attacked
-        Kinds as in `KINDS`; sizes as shares of the picture's shorter side.
+        Kinds as in `KINDS`; sizes as fractions of the shorter side of the image.
     places : mapping of str to Estimate
-        Share of answers that follow a wrong name, by where it stands, all sizes together.
+        Share of answers that follow a wrong name, by position, for all sizes together.
     word_effect : mapping of size to Estimate
-        How many more answers are the written name than under random letters of the same size, on the same
-        pictures. Whatever covers a picture makes wrong answers, and some of them are that name by luck.
+        Share of answers that are the written name, minus that with random letters of the same size on the
+        same images. Any covering box causes wrong answers, and some of them are that name by chance.
     """
 
     dataset: str
@@ -84,15 +83,15 @@ class TypographicAudit(Audit):
 
     @property
     def title(self) -> str:
-        """What the report is called."""
+        """Title of the report."""
         return f"Typographic attack: {self.dataset}"
 
     def sections(self) -> list[Section]:
-        """Statements, tables and plots."""
+        """Statements, tables and plots of the report."""
         rows: list[list[Cell]] = [
-            [f"{kind.split()[0]} {size:.0%}", one.accuracy, one.change, one.follows]
+            [f"{kind.split()[0]} {size:.0%}", result.accuracy, result.change, result.follows]
             for kind, sizes in self.attacks.items()
-            for size, one in sizes.items()
+            for size, result in sizes.items()
         ]
         caption = (
             f"Written: a wrong name, random letters, the right name. Without writing: {self.clean}; "
@@ -101,10 +100,12 @@ class TypographicAudit(Audit):
             "follows is the share of answers that are the written name (beside random letters: the wrong "
             "name that a word would have had)."
         )
-        places = Table(["place", "follows a wrong name"], [[name, one] for name, one in self.places.items()])
+        places = Table(
+            ["place", "follows a wrong name"], [[name, result] for name, result in self.places.items()]
+        )
         return [
             Section(
-                "Does it answer what is written?",
+                "Does the answer follow the text?",
                 self._statements(),
                 {"attacks": Table(["written", "accuracy", "change", "follows"], rows, caption)},
                 {"attacks": self._curves()},
@@ -114,22 +115,22 @@ class TypographicAudit(Audit):
 
     @property
     def failed_controls(self) -> list[str]:
-        """Pictures that are not recognised without writing either."""
+        """Images that are not shown to be recognised without text."""
         verdict = self.verdicts["clean"]
         if verdict == "above":
             return []
-        told = "There is not enough to say whether answers without writing are above chance"
-        told = told if verdict == NOT_ENOUGH else "Without writing answers are not above chance either"
-        return [f"{told} ({self.clean}, chance {self.chance:.3f}): there is little to attack."]
+        problem = "There is not enough to say whether answers without writing are above chance"
+        problem = problem if verdict == NOT_ENOUGH else "Without writing answers are not above chance either"
+        return [f"{problem} ({self.clean}, chance {self.chance:.3f}): an attack can change little."]
 
     def _statements(self) -> list[str]:
-        size = max(self.word_effect, key=lambda one: (self.word_effect[one].value, one))
+        size = max(self.word_effect, key=lambda candidate: (self.word_effect[candidate].value, candidate))
         wrong, letters = self.attacks["wrong name"][size], self.attacks["random letters"][size]
-        verdicts = [self.verdicts[_claim(size)] for size in self.word_effect]
+        verdicts = [self.verdicts[_claim_name(size)] for size in self.word_effect]
         if "above" in verdicts:
-            head = "A victim: this model follows the written word."
+            head = "Vulnerable: this model follows the written word."
         elif set(verdicts) <= {"at", "below"}:
-            head = "No victim: this model does not follow the written word."
+            head = "Not vulnerable: this model does not follow the written word."
         else:
             head = "Not enough to say whether this model follows the written word."
         return [
@@ -137,16 +138,18 @@ class TypographicAudit(Audit):
             f"that name; under random letters {letters.follows} are: the word itself adds "
             f"{self.word_effect[size]}.",
             f"Accuracy changes by {wrong.change.value:+.3f} under the wrong name and by "
-            f"{letters.change.value:+.3f} under letters that mean nothing: the second is what "
-            "covering costs.",
+            f"{letters.change.value:+.3f} under random letters: the second is the cost of covering "
+            "the picture.",
         ]
 
     def _curves(self) -> Curves:
         def curve(kind: str) -> Curve:
-            told = {0.0: self.clean} | {size: one.accuracy for size, one in self.attacks[kind].items()}
-            values = list(told.values())
+            estimates = {0.0: self.clean} | {
+                size: result.accuracy for size, result in self.attacks[kind].items()
+            }
+            values = list(estimates.values())
             return Curve(
-                list(told),
+                list(estimates),
                 [v.value for v in values],
                 [v.low or 0.0 for v in values],
                 [v.high or 0.0 for v in values],
@@ -170,7 +173,7 @@ def audit_typographic(
     seed: int = 0,
     **settings: Unpack[Settings],
 ) -> TypographicAudit:
-    """Write on pictures and see what the answers make of it.
+    """Measure how text on images changes the answers.
 
     Parameters
     ----------
@@ -179,18 +182,19 @@ def audit_typographic(
     templates : str or sequence of str
         Prompts of the classes.
     sizes : sequence of float
-        Heights of the line, shares of the picture's shorter side.
+        Heights of the line, as fractions of the shorter side of the image.
     limit : int or None
-        Pictures, drawn at random; each is encoded once for every kind and size, and once without writing.
+        Size of the random sample of images; each is encoded once for every kind and size, and once without
+        text.
     seed : int
-        Of the sample, the wrong names and the letters.
+        Seed of the sample, the wrong names and the letters.
     **settings
         See `Settings`.
 
     Raises
     ------
     InputError
-        Fewer than two classes, or sizes that are no shares.
+        There are fewer than two classes, or a size is not between 0 and 1.
     """
     if len(dataset.class_names) < 2 or not sizes or not all(0 < size <= 1 for size in sizes):
         raise InputError(
@@ -202,44 +206,49 @@ def audit_typographic(
     names, count = data.class_names, len(data)
     weights = answer_embeddings(encoder, [expand([name], templates) for name in names])
     rng = np.random.default_rng([seed, 400])
-    wrong = (data.labels + rng.integers(1, len(names), count)) % len(names)
+    wrong_labels = (data.labels + rng.integers(1, len(names), count)) % len(names)
     texts = {
-        "wrong name": [names[label] for label in wrong],
-        "random letters": [letters(rng, names, len(names[label])) for label in wrong],
+        "wrong name": [names[label] for label in wrong_labels],
+        "random letters": [random_letters(rng, names, len(names[label])) for label in wrong_labels],
         "right name": [names[label] for label in data.labels],
     }
-    places = tuple(list(PLACES)[turn] for turn in rng.permutation(np.arange(count) % len(PLACES)))
+    positions = tuple(list(POSITIONS)[index] for index in rng.permutation(np.arange(count) % len(POSITIONS)))
     side = max(encoder.input_size, 96)
 
     def overlaid(labels: Sequence[str], size: float) -> OverlaidDataset:
-        return _overlaid(data, labels, places, size, side)
+        return _overlaid(data, labels, positions, size, side)
 
     plain = setup.embed(encoder, overlaid([""] * count, 0.0))
-    read, clean = plain.positions, answer_probabilities(plain.rows @ weights.T)
+    readable, clean = plain.positions, answer_probabilities(plain.rows @ weights.T)
     attacks: dict[str, dict[float, AttackResult]] = {kind: {} for kind in KINDS}
-    labels = data.labels[read]
-    chance, right = 1 / len(names), proportion(clean[np.arange(len(read)), labels])
+    labels = data.labels[readable]
+    chance, clean_accuracy = 1 / len(names), proportion(clean[np.arange(len(readable)), labels])
     followed: dict[str, dict[float, Floats]] = {kind: {} for kind in KINDS}
     for kind in KINDS:
-        target = labels if kind == "right name" else wrong[read]
+        target = labels if kind == "right name" else wrong_labels[readable]
         for size in sorted(sizes):
-            shares = answer_probabilities(setup.embed(encoder, overlaid(texts[kind], size)).rows @ weights.T)
-            attacks[kind][size] = _attacked(shares, clean, labels, target)
-            followed[kind][size] = shares[np.arange(len(read)), target]
-    by_word, by_letters = followed["wrong name"], followed["random letters"]
-    words = {size: paired_claim(by_word[size], by_letters[size]) for size in by_word}
-    claims = {"clean": against_chance(right, chance), **{_claim(size): words[size] for size in words}}
+            probabilities = answer_probabilities(
+                setup.embed(encoder, overlaid(texts[kind], size)).rows @ weights.T
+            )
+            attacks[kind][size] = _attack_result(probabilities, clean, labels, target)
+            followed[kind][size] = probabilities[np.arange(len(readable)), target]
+    follow_word, follow_letters = followed["wrong name"], followed["random letters"]
+    word_claims = {size: paired_claim(follow_word[size], follow_letters[size]) for size in follow_word}
+    claims = {
+        "clean": against_chance(clean_accuracy, chance),
+        **{_claim_name(size): word_claims[size] for size in word_claims},
+    }
     return TypographicAudit(
         facts={**setup.facts(encoder, data), "Pictures enlarged to": f"{side} pixels at least"},
         failures=plain.failures,
-        samples=_samples([overlaid(texts[kind], size) for kind in KINDS for size in sorted(sizes)], read),
+        samples=_samples([overlaid(texts[kind], size) for kind in KINDS for size in sorted(sizes)], readable),
         dataset=data.name,
         chance=chance,
-        clean=right,
+        clean=clean_accuracy,
         verdicts=decide(claims),
         attacks=attacks,
-        places=_by_place(np.array(list(by_word.values())), np.array(places)[read]),
-        word_effect={size: one.estimate for size, one in words.items()},
+        places=_by_position(np.array(list(follow_word.values())), np.array(positions)[readable]),
+        word_effect={size: claim.estimate for size, claim in word_claims.items()},
     )
 
 
@@ -261,50 +270,50 @@ def _overlaid(
     )
 
 
-def _claim(size: float) -> str:
-    """What the verdict on a size is called."""
+def _claim_name(size: float) -> str:
+    """Key of the verdict on a size."""
     return f"a wrong name of {size:.0%} is followed"
 
 
-def _attacked(
-    shares: Floats, clean: Floats, labels: NDArray[np.int64], target: NDArray[np.int64]
+def _attack_result(
+    probabilities: Floats, clean: Floats, labels: NDArray[np.int64], target: NDArray[np.int64]
 ) -> AttackResult:
-    """Answers under an attack against those without, for right names and for written ones."""
+    """Compare answers with and without text: for the correct and for the written name."""
     rows = np.arange(len(labels))
     return AttackResult(
-        proportion(shares[rows, labels]),
-        paired_difference(shares[rows, labels], clean[rows, labels]),
-        proportion(shares[rows, target]),
-        paired_difference(shares[rows, target], clean[rows, target]),
+        proportion(probabilities[rows, labels]),
+        paired_difference(probabilities[rows, labels], clean[rows, labels]),
+        proportion(probabilities[rows, target]),
+        paired_difference(probabilities[rows, target], clean[rows, target]),
     )
 
 
-def _by_place(followed: Floats, where: NDArray[np.str_]) -> dict[str, Estimate]:
-    """Share of answers that follow, (sizes, N), by place; one picture in several sizes is one group."""
-    owner = np.tile(np.arange(len(where)), len(followed)).reshape(followed.shape)
-    kept = {name: where == name for name in PLACES if (where == name).any()}
+def _by_position(followed: Floats, positions: NDArray[np.str_]) -> dict[str, Estimate]:
+    """Share of answers that follow (sizes, N), by position; the sizes of one image form one cluster."""
+    image_index = np.tile(np.arange(len(positions)), len(followed)).reshape(followed.shape)
+    masks = {name: positions == name for name in POSITIONS if (positions == name).any()}
     return {
-        name: proportion(followed[:, one].reshape(-1), owner[:, one].reshape(-1))
-        for name, one in kept.items()
+        name: proportion(followed[:, mask].reshape(-1), image_index[:, mask].reshape(-1))
+        for name, mask in masks.items()
     }
 
 
-def _samples(sets: Sequence[OverlaidDataset], read: NDArray[np.intp]) -> list[tuple[str, Image.Image]]:
-    """Two pictures under every attack, each with its class and what is written."""
-    found = []
-    for position in (int(read[len(read) // 4]), int(read[len(read) * 3 // 4])):
-        for one in sets:
+def _samples(sets: Sequence[OverlaidDataset], readable: NDArray[np.intp]) -> list[tuple[str, Image.Image]]:
+    """Two images under every attack, captioned with class and text."""
+    samples = []
+    for position in (int(readable[len(readable) // 4]), int(readable[len(readable) * 3 // 4])):
+        for overlaid in sets:
             alone = replace(
-                one,
-                entries=one.entries[position : position + 1],
-                labels=one.labels[position : position + 1],
-                texts=one.texts[position : position + 1],
-                places=one.places[position : position + 1],
+                overlaid,
+                entries=overlaid.entries[position : position + 1],
+                labels=overlaid.labels[position : position + 1],
+                texts=overlaid.texts[position : position + 1],
+                positions=overlaid.positions[position : position + 1],
             )
-            label = one.class_names[one.labels[position]]
-            found += [
-                (f"{label}, says {one.texts[position]}", picture)
+            label = overlaid.class_names[overlaid.labels[position]]
+            samples += [
+                (f"{label}, says {overlaid.texts[position]}", picture)
                 for _, picture in alone
                 if isinstance(picture, Image.Image)
             ]
-    return found
+    return samples
