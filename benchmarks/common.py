@@ -1,8 +1,8 @@
-"""What every benchmark shares: the machine in one line, fair timing, and a peer run in its own environment.
+"""Shared code of the benchmarks: description of the machine, timing, and peers in their own environment.
 
-A benchmark times ours and the peer's on the same work in one run and prints a ratio. The peer is no
-dependency of this package, so it runs as a subprocess of another interpreter (`--peer-python PATH`), gets its
-work as JSON on standard input and answers with JSON on standard output, once or again and again.
+A benchmark times ours and the peer's on the same work in one run and prints a ratio. The peer is not a
+dependency of this package: it runs in another interpreter (`--peer-python PATH`), reads its work as JSON on
+standard input and answers with JSON on standard output, once or repeatedly.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from diptych.inputs import processors
 
 
 def cpu_name() -> str:
-    """The processor's own name where the system tells it."""
+    """Name of the processor."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text(errors="replace").splitlines():
@@ -35,7 +35,7 @@ def cpu_name() -> str:
 
 
 def machine() -> str:
-    """The machine and the interpreter in one line, printed above every table.
+    """Describe the machine and the interpreter in one line, printed above every table.
 
     Examples
     --------
@@ -52,16 +52,16 @@ def seconds(work: Callable[[], object], *, repeat: int = 3, warmup: int = 1) -> 
     """Median wall-clock time of `work` in seconds, after `warmup` runs that do not count."""
     for _ in range(warmup):
         work()
-    taken = []
+    timings = []
     for _ in range(repeat):
         start = time.perf_counter()
         work()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+        timings.append(time.perf_counter() - start)
+    return statistics.median(timings)
 
 
-def forgotten(folder: Path) -> bool:
-    """Have the system drop the files from its cache; whether it can be asked to."""
+def drop_file_cache(folder: Path) -> bool:
+    """Drop the files of a folder from the page cache; False if the system has no such call."""
     if not hasattr(os, "posix_fadvise"):
         return False
     for path in folder.rglob("*"):
@@ -73,7 +73,7 @@ def forgotten(folder: Path) -> bool:
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the two options all benchmarks have: where the peer and the real data are."""
+    """Parser with the options of all benchmarks: the peer's interpreter and the folder of real data."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -85,7 +85,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 
 def shared_folder() -> Path:
-    """Where real data lies: DIPTYCH_SHARED, or `../shared` beside the checkout."""
+    """Folder of real data: DIPTYCH_SHARED, or `../shared` beside the checkout."""
     return Path(os.environ.get("DIPTYCH_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 
 
@@ -120,7 +120,7 @@ def run_peer(python: Path, script: str, work: object, *, timeout: float = 1800) 
 
 
 class Conversation:
-    """Another interpreter at work on a script, asked again and again: a line of JSON there, a line back.
+    """A script in another interpreter that answers each line of JSON with a line of JSON.
 
     Parameters
     ----------
@@ -143,10 +143,10 @@ class Conversation:
         )
 
     def ask(self, work: object) -> Any:
-        """Hand work over and wait for the answer."""
+        """Send work and wait for the answer."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it is gone: there will be no answer
+        with contextlib.suppress(BrokenPipeError):  # the process has ended: readline returns "" below
             self.process.stdin.write(json.dumps(work) + "\n")
             self.process.stdin.flush()
         answer = self.process.stdout.readline()
@@ -156,12 +156,12 @@ class Conversation:
         return json.loads(answer)
 
     def close(self) -> None:
-        """Let it end."""
+        """Close its input and wait for its end."""
         self.process.communicate()
         self.errors.close()
 
 
 def _environment() -> dict[str, str]:
-    """Ours, and `<shared>/peers` on PYTHONPATH: a stand-in with which open_clip imports beside CPU torch."""
+    """Our environment with `<shared>/peers` on PYTHONPATH: a stub lets open_clip import beside CPU torch."""
     paths = [str(shared_folder() / "peers"), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}

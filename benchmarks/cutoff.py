@@ -1,16 +1,16 @@
-"""The cut-off without labels: queries about what a collection shows against queries about what it does not.
+"""Search cut-off without labels: queries about content of a collection against queries about absent content.
 
     python benchmarks/cutoff.py [--model MODEL] [--pictures flickr8k-test.tar] [--plot PATH]
 
-The collection is captioned pictures. There: one caption of each picture, and the short queries of
-`cutoff_queries.txt` whose words a caption has. Not there: that file's queries of which no caption has a word,
-and names of ImageNet's classes without one (dogs left out: captions say "dog"). Captions do not name all
-there is, so some of what counts as not there is in a picture after all, and pictures that fit a caption
-beside its own count as wrong: figures are low by that much.
+The collection is captioned pictures. Present: one caption of each picture, and the short queries of
+`cutoff_queries.txt` whose words occur in a caption. Absent: queries of that file whose words occur in no
+caption, and names of ImageNet classes whose words occur in none (dogs left out: captions say "dog").
+Captions do not name everything, so some absent queries do match a picture, and pictures that match the
+caption of another one count as wrong: the figures are underestimates.
 
-Printed: how well the best hit's figure tells the two apart (area under the ROC curve) beside other figures
-that could be shown; whether hits are better put in its order or in that of cosines; what the default cut-off
-lets through and loses, on the whole collection, on small ones and on one that shows nothing but dogs.
+Printed: how well the best hit's score separates the two (area under the ROC curve), beside other scores;
+whether hits are ranked better by it or by cosines; what the default cut-off shows and misses on the whole
+collection, on small ones and on one with dogs only.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ Captions = Sequence[Sequence[str]]
 QUERIES = Path(__file__).with_name("cutoff_queries.txt")
 DOGS = range(151, 269)  # of ImageNet's classes
 SIZES = (20, 100)
-DRAWS = 10
+REPEATS = 10
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query, whether it was written as one that is there, and the words that decide."""
+    """A query, whether it was written as a present one, and the words that decide."""
 
     text: str
-    there: bool
+    matching_queries: bool
     words: tuple[re.Pattern[str], ...]
 
     def pictures(self, captions: Captions) -> list[int]:
-        """Pictures of which a caption has every word."""
+        """Images with a caption that has every word."""
         return [
             number
             for number, texts in enumerate(captions)
@@ -64,7 +64,7 @@ class Query:
 
 
 def read_queries(path: Path) -> list[Query]:
-    """The lines of a file of queries, as its head describes them."""
+    """Read a file of queries; its first lines describe the format."""
     queries = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith(("+ ", "- ")):
@@ -74,179 +74,196 @@ def read_queries(path: Path) -> list[Query]:
 
 
 def pattern(word: str) -> re.Pattern[str]:
-    """A word of a query's list: "a/b" is either, "a*" any beginning so.
+    """Compile a word of a query's list: "a/b" matches either, "a*" any word with that prefix.
 
     Examples
     --------
-    >>> found = pattern("surf*/wave")
-    >>> [bool(found.search(text)) for text in ("two surfers", "a wave", "waves", "resurface")]
+    >>> matcher = pattern("surf*/wave")
+    >>> [bool(matcher.search(text)) for text in ("two surfers", "a wave", "waves", "resurface")]
     [True, True, False, False]
     """
-    either = "|".join(re.escape(one).replace(r"\*", r"[\w-]*") for one in word.split("/"))
-    return re.compile(rf"(?<![\w-])(?:{either})(?![\w-])", re.IGNORECASE)
+    alternatives = "|".join(re.escape(word_part).replace(r"\*", r"[\w-]*") for word_part in word.split("/"))
+    return re.compile(rf"(?<![\w-])(?:{alternatives})(?![\w-])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """Queries of one kind as rows, and which pictures each is about."""
+class QuerySet:
+    """Embeddings of queries of one kind, and the images that match each."""
 
-    rows: Floats  # (Q, D)
+    embeddings: Floats  # (Q, D)
     about: tuple[tuple[int, ...], ...]
 
 
-def there(encoder: Encoder, captions: Captions, queries: Sequence[Query]) -> dict[str, Asked]:
-    """What is about something in the collection."""
-    short = [(query.text, query.pictures(captions)) for query in queries if query.there]
-    kept = [(text, pictures) for text, pictures in short if pictures]
-    print(f"{len(kept)} of {len(short)} short queries are about something here")
+def matching_queries(encoder: Encoder, captions: Captions, queries: Sequence[Query]) -> dict[str, QuerySet]:
+    """Queries about content of the collection, by kind."""
+    short = [(query.text, query.pictures(captions)) for query in queries if query.present]
+    matched = [(text, pictures) for text, pictures in short if pictures]
+    print(f"{len(matched)} of {len(short)} short queries are about something here")
     return {
-        "captions": Asked(
+        "captions": QuerySet(
             embed_texts(encoder, [texts[0] for texts in captions]),
             tuple((number,) for number in range(len(captions))),
         ),
-        "short queries": Asked(
-            embed_texts(encoder, [text for text, _ in kept]), tuple(tuple(found) for _, found in kept)
+        "short queries": QuerySet(
+            embed_texts(encoder, [text for text, _ in matched]),
+            tuple(tuple(pictures) for _, pictures in matched),
         ),
     }
 
 
-def missing(encoder: Encoder, captions: Captions, queries: Sequence[Query]) -> dict[str, Asked]:
-    """What is about nothing in the collection."""
-    written = [query for query in queries if not query.there]
-    kept = [query.text for query in written if not query.mentioned(captions)]
-    said = {word for texts in captions for text in texts for word in re.findall(r"\w+", text.lower())}
+def absent_queries(encoder: Encoder, captions: Captions, queries: Sequence[Query]) -> dict[str, QuerySet]:
+    """Queries about content that the collection lacks, by kind."""
+    absent_queries = [query for query in queries if not query.present]
+    absent = [query.text for query in absent_queries if not query.mentioned(captions)]
+    caption_words = {
+        word for texts in captions for text in texts for word in re.findall(r"\w+", text.lower())
+    }
     names = [
         name
         for number, name in enumerate(class_names("imagenet"))
-        if number not in DOGS and not said & set(re.findall(r"\w+", name.lower()))
+        if number not in DOGS and not caption_words & set(re.findall(r"\w+", name.lower()))
     ]
-    print(f"{len(kept)} of {len(written)} queries and {len(names)} names of classes are about nothing here")
+    print(
+        f"{len(absent)} of {len(absent_queries)} queries and {len(names)} class names are about nothing here"
+    )
     return {
-        "absent queries": Asked(embed_texts(encoder, kept), ((),) * len(kept)),
-        "absent names": Asked(
+        "absent queries": QuerySet(embed_texts(encoder, absent), ((),) * len(absent)),
+        "absent names": QuerySet(
             embed_texts(encoder, [f"a photo of a {name}" for name in names]), ((),) * len(names)
         ),
     }
 
 
-def figures(
+def scoring_functions(
     encoder: Encoder, background: Background, pictures: Floats
 ) -> Mapping[str, Callable[[Floats], Floats]]:
-    """What could be shown of a query's (Q, D) hits, each (Q, N), by name; ours first."""
+    """Candidate scores of hits by name, ours first; each maps queries (Q, D) to scores (Q, N)."""
     gauge = RelevanceScale.of(background, pictures)
-    beside = pictures @ background.rows.T  # (N, B)
+    background_cosines = pictures @ background.rows.T  # (N, B)
     scale = encoder.logit_scale
-    evidence = np.log(np.exp(scale * (beside - 1)).mean(axis=1)) + scale
+    evidence = np.log(np.exp(scale * (background_cosines - 1)).mean(axis=1)) + scale
 
-    def ours(rows: Floats) -> Floats:
-        return np.stack([gauge.relevance(pictures @ row, pictures, size=len(pictures)) for row in rows])
+    def ours(embeddings: Floats) -> Floats:
+        return np.stack(
+            [gauge.relevance(pictures @ embedding, pictures, size=len(pictures)) for embedding in embeddings]
+        )
 
-    def over_collection(rows: Floats) -> Floats:
-        cosines = rows @ pictures.T
+    def over_collection(embeddings: Floats) -> Floats:
+        cosines = embeddings @ pictures.T
         middle = np.median(cosines, axis=1, keepdims=True)
         result: Floats = (cosines - middle) / np.median(np.abs(cosines - middle), axis=1, keepdims=True)
         return result
 
-    def both(rows: Floats) -> Floats:
-        z = (rows @ pictures.T - beside.mean(axis=1)) / beside.std(axis=1)
+    def double_z(embeddings: Floats) -> Floats:
+        z = (embeddings @ pictures.T - background_cosines.mean(axis=1)) / background_cosines.std(axis=1)
         result: Floats = z - z.mean(axis=1, keepdims=True)
         return result
 
     return {
         "this cut-off's": ours,
-        "cosine": lambda rows: rows @ pictures.T,
+        "cosine": lambda embeddings: embeddings @ pictures.T,
         "z over the collection": over_collection,
-        "z over the background": lambda rows: (rows @ pictures.T - beside.mean(1)) / beside.std(1),
-        "both z, one after the other": both,
-        "softmax beside the background": lambda rows: scale * rows @ pictures.T - evidence,
+        "z over the background": lambda embeddings: (
+            (embeddings @ pictures.T - background_cosines.mean(1)) / background_cosines.std(1)
+        ),
+        "both z, one after the other": double_z,
+        "softmax beside the background": lambda embeddings: scale * embeddings @ pictures.T - evidence,
     }
 
 
-def tell_areas(
-    ways: Mapping[str, Callable[[Floats], Floats]], here: Mapping[str, Asked], absent: Mapping[str, Asked]
+def print_auc(
+    scorers: Mapping[str, Callable[[Floats], Floats]],
+    here: Mapping[str, QuerySet],
+    absent: Mapping[str, QuerySet],
 ) -> None:
-    """The area under the ROC curve of every figure, for each kind that is there against each that is not."""
-    pairs = [(one, other) for one in here for other in absent]
-    print("\n| best hit by | " + " | ".join(f"{one} / {other}" for one, other in pairs) + " |")
+    """Print the area under the ROC curve of every score, for each present kind against each absent kind."""
+    pairs = [(kind, absent_kind) for kind in here for absent_kind in absent]
+    print("\n| best hit by | " + " | ".join(f"{kind} / {absent_kind}" for kind, absent_kind in pairs) + " |")
     print("| --- |" + " ---: |" * len(pairs))
-    for name, way in ways.items():
-        best = {kind: way(asked.rows).max(axis=1) for kind, asked in {**here, **absent}.items()}
+    for name, scorer in scorers.items():
+        best = {kind: scorer(queries.embeddings).max(axis=1) for kind, queries in {**here, **absent}.items()}
         areas = [
-            roc_auc(np.concatenate([best[one], best[other]]), [1] * len(best[one]) + [0] * len(best[other]))
-            for one, other in pairs
+            roc_auc(
+                np.concatenate([best[kind], best[absent_kind]]),
+                [1] * len(best[kind]) + [0] * len(best[absent_kind]),
+            )
+            for kind, absent_kind in pairs
         ]
         print(f"| {name} | " + " | ".join(f"{area:.3f}" for area in areas) + " |")
 
 
-def tell_orders(ways: Mapping[str, Callable[[Floats], Floats]], captions: Asked) -> None:
-    """Captions whose own picture is among the first ten, in the order of cosines and of figures."""
+def print_ranking(scorers: Mapping[str, Callable[[Floats], Floats]], captions: QuerySet) -> None:
+    """Print the share of captions whose own image is in the top ten, by cosine and by our score."""
     own = np.array([about[0] for about in captions.about])
     shares = []
     for name in ("cosine", "this cut-off's"):
-        values = ways[name](captions.rows)  # (Q, N)
+        values = scorers[name](captions.embeddings)  # (Q, N)
         before = (values > np.take_along_axis(values, own[:, None], axis=1)).sum(axis=1)
         shares.append(f"{(before < 10).mean():.3f} by {name if name == 'cosine' else 'figure'}")
     print(f"\ncaptions whose picture is among the first ten: {', '.join(shares)}")
 
 
-def tell_errors(shown: Mapping[str, NDArray[np.bool_]], here: Mapping[str, Asked]) -> None:
-    """What the default cut-off shows of each kind, (Q, N) each."""
+def print_errors(shown: Mapping[str, NDArray[np.bool_]], here: Mapping[str, QuerySet]) -> None:
+    """Print what the default cut-off shows for each kind; `shown` has (Q, N) each."""
     print(
         "\n| queries | answered | shown, median (nine tenths under) | right among them | right ones found |"
     )
     print("| --- | ---: | ---: | ---: | ---: |")
-    for kind, these in shown.items():
-        many = these.sum(axis=1)
-        line = f"| {kind} ({len(these)}) | {(many > 0).mean():.3f} | {np.median(many):.0f} "
-        line += f"({np.quantile(many, 0.9):.0f}) |"
+    for kind, shown_images in shown.items():
+        counts = shown_images.sum(axis=1)
+        line = f"| {kind} ({len(shown_images)}) | {(counts > 0).mean():.3f} | {np.median(counts):.0f} "
+        line += f"({np.quantile(counts, 0.9):.0f}) |"
         if kind in here:
-            right = [these[number, list(about)] for number, about in enumerate(here[kind].about)]
-            found = np.concatenate(right)
-            line += f" {found.sum() / max(many.sum(), 1):.3f} | {found.mean():.3f} |"
+            correct = [shown_images[number, list(about)] for number, about in enumerate(here[kind].about)]
+            is_shown = np.concatenate(correct)
+            line += f" {is_shown.sum() / max(counts.sum(), 1):.3f} | {is_shown.mean():.3f} |"
         print(line if kind in here else line + " | |")
 
 
-def tell_small(
-    background: Background, pictures: Floats, here: Mapping[str, Asked], absent: Mapping[str, Asked]
+def print_small_collections(
+    background: Background, pictures: Floats, here: Mapping[str, QuerySet], absent: Mapping[str, QuerySet]
 ) -> None:
-    """Collections of few pictures: a caption of one of them, against what is not there."""
+    """Print error rates on small collections: captions of their images against absent queries."""
     print("\n| pictures | captions without an answer | absent queries with one | absent names with one |")
     print("| ---: | ---: | ---: | ---: |")
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for size in (size for size in SIZES if size < len(pictures)):
         rates = []
-        for _ in range(DRAWS):
-            few = draw.permutation(len(pictures))[:size]
-            gauge = RelevanceScale.of(background, pictures[few])
-            asked = {"captions": here["captions"].rows[few]} | {
-                kind: one.rows for kind, one in absent.items()
+        for _ in range(REPEATS):
+            chosen = rng.permutation(len(pictures))[:size]
+            gauge = RelevanceScale.of(background, pictures[chosen])
+            embeddings_by_kind = {"captions": here["captions"].embeddings[chosen]} | {
+                kind: queries.embeddings for kind, queries in absent.items()
             }
             answered = [
-                np.mean([answers(gauge, row, pictures[few]).any() for row in rows]) for rows in asked.values()
+                np.mean(
+                    [shown_by_cutoff(gauge, embedding, pictures[chosen]).any() for embedding in embeddings]
+                )
+                for embeddings in embeddings_by_kind.values()
             ]
             rates.append([1 - answered[0], *answered[1:]])
         print(f"| {size} | " + " | ".join(f"{rate:.3f}" for rate in np.mean(rates, axis=0)) + " |")
 
 
-def tell_dogs(encoder: Encoder, background: Background, pictures: Floats, captions: Captions) -> None:
-    """A collection in which everything fits one query."""
+def print_dogs(encoder: Encoder, background: Background, pictures: Floats, captions: Captions) -> None:
+    """Print scores on a collection in which every image matches one query."""
     dogs = pictures[Query("", True, (pattern("dog/dogs"),)).pictures(captions)]
     gauge = RelevanceScale.of(background, dogs)
     print(f"\n| {len(dogs)} pictures of dogs, asked for | best figure | shown |")
     print("| --- | ---: | ---: |")
-    asked = ("dogs", "a dog", "a dog playing outside", "a dog in the snow", "a cat", "a circuit board")
-    for text, row in zip(asked, encoder.encode_texts(asked), strict=True):
-        judged = gauge.relevance(dogs @ row, dogs, size=len(dogs))
-        print(f"| {text} | {judged.max():.2f} | {(judged >= DEFAULT_CUTOFF).mean():.3f} |")
+    texts = ("dogs", "a dog", "a dog playing outside", "a dog in the snow", "a cat", "a circuit board")
+    for text, embedding in zip(texts, encoder.encode_texts(texts), strict=True):
+        relevance = gauge.relevance(dogs @ embedding, dogs, size=len(dogs))
+        print(f"| {text} | {relevance.max():.2f} | {(relevance >= DEFAULT_CUTOFF).mean():.3f} |")
 
 
-def answers(gauge: RelevanceScale, row: Floats, pictures: Floats) -> NDArray[np.bool_]:
-    """Which pictures the default cut-off shows."""
-    return gauge.relevance(pictures @ row, pictures, size=len(pictures)) >= DEFAULT_CUTOFF
+def shown_by_cutoff(gauge: RelevanceScale, embedding: Floats, pictures: Floats) -> NDArray[np.bool_]:
+    """Images that the default cut-off shows."""
+    return gauge.relevance(pictures @ embedding, pictures, size=len(pictures)) >= DEFAULT_CUTOFF
 
 
 def draw_curve(path: Path, here: Floats, absent: Floats) -> None:
-    """Queries answered, of both sorts, as the cut-off rises from nothing to everything."""
+    """Plot the share of answered queries, present against absent, over all cut-offs."""
     levels = np.linspace(1, 0, 41)
 
     def answered(best: Floats) -> list[float]:
@@ -266,11 +283,11 @@ def draw_curve(path: Path, here: Floats, absent: Floats) -> None:
     print("\nplot:", *save_plot(path, plot))
 
 
-def embedded(encoder: Encoder, dataset: CaptionDataset) -> Floats:
-    """Pictures as they lie in a catalogue: half precision."""
-    found = collect(embed_images(encoder, dataset), encoder.dim)
-    assert not found.failures, found.failures[0]
-    return found.vectors.astype(np.float16).astype(np.float32)
+def catalog_embeddings(encoder: Encoder, dataset: CaptionDataset) -> Floats:
+    """Embeddings as a catalogue stores them, in half precision."""
+    embedded_items = collect(embed_images(encoder, dataset), encoder.dim)
+    assert not embedded_items.failures, embedded_items.failures[0]
+    return embedded_items.vectors.astype(np.float16).astype(np.float32)
 
 
 def main() -> None:
@@ -283,25 +300,27 @@ def main() -> None:
     encoder = diptych.load(options.model)
     dataset = load_captioned(options.pictures or options.shared / "data" / "flickr8k-test.tar")
     print(f"{dataset.name}: {len(dataset)} pictures; {options.model}: {encoder.identity[:19]}...")
-    pictures, background = embedded(encoder, dataset), Background.of(encoder)
+    pictures, background = catalog_embeddings(encoder, dataset), Background.of(encoder)
     queries = read_queries(QUERIES)
-    here = there(encoder, dataset.captions, queries)
-    absent = missing(encoder, dataset.captions, queries)
+    here = matching_queries(encoder, dataset.captions, queries)
+    absent = absent_queries(encoder, dataset.captions, queries)
     gauge = RelevanceScale.of(background, pictures)
     size = len(pictures)
     print(
         f"levels, in spreads of {gauge.spread:.4f}: noise {gauge.noise(size):.2f}, "
         f"match {gauge.match(size):.2f}"
     )
-    ways = figures(encoder, background, pictures)
-    tell_areas(ways, here, absent)
-    tell_orders(ways, here["captions"])
-    judged = {kind: ways["this cut-off's"](asked.rows) for kind, asked in {**here, **absent}.items()}
-    tell_errors({kind: one >= DEFAULT_CUTOFF for kind, one in judged.items()}, here)
-    tell_small(background, pictures, here, absent)
-    tell_dogs(encoder, background, pictures, dataset.captions)
+    scorers = scoring_functions(encoder, background, pictures)
+    print_auc(scorers, here, absent)
+    print_ranking(scorers, here["captions"])
+    relevance_of = {
+        kind: scorers["this cut-off's"](queries.embeddings) for kind, queries in {**here, **absent}.items()
+    }
+    print_errors({kind: relevance >= DEFAULT_CUTOFF for kind, relevance in relevance_of.items()}, here)
+    print_small_collections(background, pictures, here, absent)
+    print_dogs(encoder, background, pictures, dataset.captions)
     if options.plot:
-        best = {kind: one.max(axis=1) for kind, one in judged.items()}
+        best = {kind: relevance.max(axis=1) for kind, relevance in relevance_of.items()}
         draw_curve(options.plot, best["short queries"], best["absent queries"])
 
 

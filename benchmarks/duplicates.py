@@ -1,13 +1,13 @@
-"""Duplicates: copies planted among real pictures, found again tier by tier, beside imagededup's defaults.
+"""Duplicate search: recall and precision on copies planted among real pictures, beside imagededup's defaults.
 
     python benchmarks/duplicates.py [--pictures 10000] [--each 100] [--peer-python PATH] [--av-python PATH]
 
-Planted are copies of 100 pictures for each kind (`planted_copies.py`); the pictures are other ones than the
-thresholds were chosen on. Pictures of one scene are frames of videos, 0.4 s apart, which PyAV decodes (here,
-or in the interpreter of --av-python; without it there are none). Two frames count as different pictures when
-more than 0.2 per cent of their pixels differ by over a tenth of the range; no eye tells the others apart.
+For each kind of copy, copies of 100 pictures are planted (`planted_copies.py`); the thresholds were chosen
+on other pictures. Pictures of one scene are video frames 0.4 s apart, decoded by PyAV (here, or in the
+interpreter of --av-python; without PyAV there are none). Two frames count as different pictures if more than
+0.2 per cent of their pixels differ by over a tenth of the range; below that the difference is invisible.
 
-Found pairs that were not planted count as wrong, though the packs hold pictures twice; --list names them.
+Pairs that were not planted count as wrong, although the packs contain some pictures twice; --list names them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from common import arguments, machine, run_peer
 from PIL import Image
-from planted_copies import PART, SAME, Planted, pictures_of, plant
+from planted_copies import PART, SAME, PlantedCopy, pictures_of, plant_copies
 
 import diptych
 from diptych.catalog import Store, index_pictures
@@ -38,7 +38,7 @@ PACKS = (
 )
 VIDEOS = ("intel-bottle-detection", "intel-one-by-one-person-detection", "pets09-s2l1-a")
 KINDS = ("same bytes", *SAME, *PART, "mosaic")
-DIFFERENT, SHARE = 25, 0.002  # of a pixel, of 255; and of the pixels
+MIN_DIFFERENCE, MIN_CHANGED = 25, 0.002  # of 255, of one pixel; share of such pixels
 FRAMES = """
 import sys, av
 from pathlib import Path
@@ -69,27 +69,29 @@ Pair = tuple[str, str]
 
 
 def main() -> None:
-    """Plant, index, find, compare."""
+    """Plant copies, index, find duplicates, compare."""
     parser = arguments(__doc__)
     parser.add_argument("--pictures", type=int, default=10_000)
     parser.add_argument("--each", type=int, default=100, help="copies of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="default")
     parser.add_argument("--av-python", default=sys.executable, help="an interpreter that has PyAV")
-    parser.add_argument("--list", action="store_true", help="name what was found and not planted")
+    parser.add_argument("--list", action="store_true", help="list pairs that were found and not planted")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place, "pictures")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "pictures")
         names = dict(pictures_of([options.shared / "data" / pack for pack in PACKS]))
         chosen = sorted(names, key=lambda name: ("open-train" in name, name))[: options.pictures]
-        planted = plant(folder, {name: names[name] for name in chosen}, each=options.each, seed=options.seed)
+        planted = plant_copies(
+            folder, {name: names[name] for name in chosen}, each=options.each, seed=options.seed
+        )
         moving = film(folder, options.shared / "data" / "video", options.av_python)
         print(machine())
         print(
             f"{len(chosen):,} pictures, {len(planted):,} planted, {len(moving):,} pairs of frames that differ"
         )
-        told = ours(folder, Path(place, "catalog"), options.model, planted)
-        report("diptych", told, planted, moving, listed=options.list)
+        tier_of = ours(folder, Path(temporary, "catalog"), options.model, planted)
+        report("diptych", tier_of, planted, moving, listed=options.list)
         if options.peer_python:
             answer = run_peer(options.peer_python, PEER, str(folder))
             print(f"\nimagededup PHash, its defaults: {answer['seconds']:.0f} s")
@@ -98,7 +100,7 @@ def main() -> None:
 
 
 def film(folder: Path, videos: Path, python: str) -> set[Pair]:
-    """Frames of videos as pictures; the pairs that an eye tells apart, at most five frames away."""
+    """Save video frames as pictures; return pairs that differ visibly, at most five frames apart."""
     files = [str(videos / f"{name}.mp4") for name in VIDEOS]
     done = subprocess.run(
         [python, "-c", FRAMES, str(folder / "film"), *files], check=False, capture_output=True
@@ -111,52 +113,52 @@ def film(folder: Path, videos: Path, python: str) -> set[Pair]:
         frames = sorted(clip.iterdir())
         pixels = [np.asarray(Image.open(path).convert("RGB"), np.int16) for path in frames]
         for a, b in combinations(range(len(frames)), 2):
-            if b - a <= 5 and (np.abs(pixels[a] - pixels[b]).max(-1) > DIFFERENT).mean() > SHARE:
-                moving.add((named(frames[a], folder), named(frames[b], folder)))
+            if b - a <= 5 and (np.abs(pixels[a] - pixels[b]).max(-1) > MIN_DIFFERENCE).mean() > MIN_CHANGED:
+                moving.add((relative_name(frames[a], folder), relative_name(frames[b], folder)))
     return moving
 
 
-def named(path: Path, folder: Path) -> str:
-    """A file by its path in the folder."""
+def relative_name(path: Path, folder: Path) -> str:
+    """Path of a file relative to the folder."""
     return path.relative_to(folder).as_posix()
 
 
-def ours(folder: Path, catalog: Path, model: str, planted: list[Planted]) -> dict[Pair, str]:
-    """Index and find; the tier of every pair of a group's file with the one it was compared with."""
+def ours(folder: Path, catalog: Path, model: str, planted: list[PlantedCopy]) -> dict[Pair, str]:
+    """Index and find duplicates; return the tier of every pair with evidence."""
     store = Store.create(catalog)
     try:
         encoder = diptych.load(model)
         start = time.perf_counter()
         index_pictures(store, encoder, [folder], model=model)
         indexed = time.perf_counter()
-        found = find_duplicates(store)
-        took = indexed - start, time.perf_counter() - indexed
-        print(f"\ndiptych: indexed in {took[0]:.0f} s, duplicates found in {took[1]:.0f} s")
-        told = pairs_of(found, folder)
-        late = folder / "late.jpg"
+        groups = find_duplicates(store)
+        durations = indexed - start, time.perf_counter() - indexed
+        print(f"\ndiptych: indexed in {durations[0]:.0f} s, duplicates found in {durations[1]:.0f} s")
+        tier_of = pairs_of(groups, folder)
+        added = folder / "late.jpg"
         with Image.open(folder / planted[0].sources[0]) as image:
-            image.convert("RGB").resize((100, 100)).save(late, quality=60)
+            image.convert("RGB").resize((100, 100)).save(added, quality=60)
         index_pictures(store, encoder, [folder], model=model)
         start = time.perf_counter()
         find_duplicates(store)
         print(f"one more picture: {time.perf_counter() - start:.1f} s")
-        return told
+        return tier_of
     finally:
         store.close()
 
 
-def pairs_of(found: DuplicateGroups, folder: Path) -> dict[Pair, str]:
-    """Every pair that the groups hold evidence for, by the files' names, and its tier."""
-    told: dict[Pair, str] = {}
-    for group in found.groups:
-        for one, other, tier in evidence(group):
-            a, b = sorted((named(one, folder), named(other, folder)))
-            told.setdefault((a, b), tier)
-    return told
+def pairs_of(groups: DuplicateGroups, folder: Path) -> dict[Pair, str]:
+    """Tier of every pair of files that the groups have evidence for."""
+    tier_of: dict[Pair, str] = {}
+    for group in groups.groups:
+        for first, second, tier in evidence(group):
+            a, b = sorted((relative_name(first, folder), relative_name(second, folder)))
+            tier_of.setdefault((a, b), tier)
+    return tier_of
 
 
 def evidence(group: DuplicateGroup) -> list[tuple[Path, Path, str]]:
-    """(file, file, tier) of a group: each with each, but for parts, which are parts of the first."""
+    """(file, file, tier) of a group: all pairs, or for parts each part with the whole picture."""
     if group.tier != "part":
         files = [member.file for member in group.members]
         return [
@@ -167,29 +169,29 @@ def evidence(group: DuplicateGroup) -> list[tuple[Path, Path, str]]:
 
 
 def report(
-    who: str, told: dict[Pair, str], planted: list[Planted], moving: set[Pair], *, listed: bool
+    side: str, tier_of: dict[Pair, str], planted: list[PlantedCopy], moving: set[Pair], *, listed: bool
 ) -> None:
-    """Recall by kind, recall and precision by tier, and what became of the frames."""
+    """Print recall by kind, recall and precision by tier, and the tiers of the video frames."""
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
     truth: dict[Pair, str] = {}
-    for one in planted:
-        for source in one.sources:
-            pair = (min(one.name, source), max(one.name, source))
-            truth[pair] = one.tier
-            kinds[one.kind][told.get(pair, "not found")] += 1
-    print(f"\n{who:<12} {'planted':>8} {'recall':>7}   called")
+    for copy in planted:
+        for source in copy.sources:
+            pair = (min(copy.name, source), max(copy.name, source))
+            truth[pair] = copy.tier
+            kinds[copy.kind][tier_of.get(pair, "not found")] += 1
+    print(f"\n{side:<12} {'planted':>8} {'recall':>7}   called")
     for kind in KINDS:
-        tier = next(one.tier for one in planted if one.kind == kind)
+        tier = next(copy.tier for copy in planted if copy.kind == kind)
         total = sum(kinds[kind].values())
         rest = ", ".join(f"{count} {name}" for name, count in kinds[kind].most_common() if name != tier)
         print(f"{kind:<12} {total:>8} {kinds[kind][tier] / total:>7.3f}   {rest}")
     print()
-    film_pairs = {pair for pair in told if all(name.startswith("film/") for name in pair)}
+    film_pairs = {pair for pair in tier_of if all(name.startswith("film/") for name in pair)}
     for tier in ("bytes", "picture", "part"):
         wanted = {pair for pair, of in truth.items() if of == tier}
-        called = {pair for pair, of in told.items() if of == tier} - film_pairs
+        called = {pair for pair, called_tier in tier_of.items() if called_tier == tier} - film_pairs
         right = len(called & wanted)  # a part that is called a copy is wrong, though it was planted
-        recall = sum(told.get(pair) == tier for pair in wanted) / len(wanted)
+        recall = sum(tier_of.get(pair) == tier for pair in wanted) / len(wanted)
         precision = right / len(called) if called else float("nan")
         unplanted = len(called - truth.keys())
         others = f"({unplanted} not planted, {len(called) - unplanted - right} of another tier)"
@@ -197,7 +199,7 @@ def report(
         if listed:
             for pair in sorted(called - truth.keys()):
                 print("   ", *pair)
-    outcome = Counter(told.get(pair, "nothing") for pair in moving)
+    outcome = Counter(tier_of.get(pair, "nothing") for pair in moving)
     parts: Any = ", ".join(
         f"{name} {count / max(len(moving), 1):.3f}" for name, count in outcome.most_common()
     )

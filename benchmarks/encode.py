@@ -1,15 +1,16 @@
-"""Files to vectors, and a text to its vector, beside open_clip: ViT-B-32, the same weights, one run.
+"""Image files and texts to embeddings, beside open_clip: ViT-B-32, the same weights, one run.
 
     python benchmarks/encode.py --peer-python PATH
 
-The work: JPEG photographs of 12 and of 0.5 megapixels, made here from the pictures of a pack by enlarging
-them and adding a sensor's noise, to unit rows. The peer is open_clip in eager float32 with its own
+The work: JPEG photographs of 12 and of 0.5 megapixels, made by enlarging the pictures of a pack and adding
+sensor noise, are turned into unit embeddings. The peer is open_clip in eager float32 with its own
 preprocessing and a pool of threads that decodes ahead. Ours is `embed_images` on each runtime, decoding as
-`diptych index` does. Turns alternate, so that whatever else the machine does falls on all; medians count.
+`diptych index` does. The sides alternate, so that other load on the machine affects both; medians are
+reported.
 
-Also printed: how far the vectors are from float32 (of the same pixels, and of the peer's from files to rows),
-the machine's best rates of matrix products and which share of them the encoder reaches, and the same cosines
-for the default model, whose weights are trained: random ones are no measure of what 8 bits lose.
+Also printed: cosines of the embeddings to float32 (from the same pixels, and to the peer's from the same
+files), the machine's best rates of matrix products and the share of them that the encoder reaches, and the
+cosines of the default model, since random weights do not show the loss of 8 bits.
 
 Aims: at least 4 times the peer's rate in int8 and 2.5 times in bfloat16; mean cosines of at least 0.998 and
 0.9998.
@@ -50,11 +51,11 @@ TEXT = "a dog running on the beach with a ball"
 CALIBRATED = 300
 PRODUCT = 2 * 1024 * 3072**2  # operations of the matrix product that rates are measured with
 
-Way = TorchEncoder | ExportedEncoder
+AnyEncoder = TorchEncoder | ExportedEncoder
 
 
 def main() -> None:
-    """Both sides, both sizes."""
+    """Measure both sides on both sizes."""
     parser = arguments(__doc__)
     parser.add_argument("--large", type=int, default=64, help="pictures of 12 megapixels")
     parser.add_argument("--small", type=int, default=256, help="pictures of 0.5 megapixels")
@@ -70,40 +71,40 @@ def main() -> None:
         weights = random_weights()
         save_file(weights.state, folder / "weights.safetensors")
         export(weights, folder / "exported", int8=True, pictures=others, note=print)
-        ways = ours(weights, folder / "exported")
+        encoders = ours(weights, folder / "exported")
         peer = None
         if args.peer_python is not None:
             peer = Conversation(args.peer_python, Path(__file__).with_name("encode_side.py"))
             peer.ask({"weights": str(folder / "weights.safetensors"), "threads": processors()})
-        tower(ways, measured, args.rounds)
+        print_tower(encoders, measured, args.rounds)
         for (size, pixels), number in zip(SIZES.items(), (args.large, args.small), strict=True):
             files = write(measured[:number], pixels, folder / size)
-            compare(size, files, ways, peer, args.rounds, folder / "peer.npy")
-        latency(ways, peer, args.rounds)
+            print_file_rates(size, files, encoders, peer, args.rounds, folder / "peer.npy")
+        print_latency(encoders, peer, args.rounds)
         if peer is not None:
             peer.close()
-        of_the_default_model(folder / "default", others)
+        print_default_model(folder / "default", others)
 
 
 def random_weights() -> Checkpoint:
-    """A ViT-B-32 as it begins."""
+    """A ViT-B-32 with random weights."""
     shape = preset("ViT-B-32")
     spec = ModelSpec(name="random", architecture=shape)
     state = build(shape, seed=0).state_dict()
     return Checkpoint(spec, state, identity_of(spec, state))
 
 
-def ours(weights: Checkpoint, folder: Path) -> dict[str, Way]:
-    """Every way to compute it here, float32 in torch first."""
-    ways: dict[str, Way] = {
+def ours(weights: Checkpoint, folder: Path) -> dict[str, AnyEncoder]:
+    """Our encoders by runtime and precision; torch float32 first."""
+    encoders: dict[str, AnyEncoder] = {
         "torch float32": TorchEncoder.from_checkpoint(weights, device="cpu", precision="float32"),
         "onnx float32": ExportedEncoder(folder, runtime="onnx"),
         "openvino float32": ExportedEncoder(folder, runtime="openvino"),
     }
     if has_bfloat16():
-        ways["torch bfloat16"] = TorchEncoder.from_checkpoint(weights, device="cpu", precision="bfloat16")
-        ways["openvino bfloat16"] = ExportedEncoder(folder, precision="bfloat16")
-    return ways | {"openvino int8": ExportedEncoder(folder, precision="int8")}
+        encoders["torch bfloat16"] = TorchEncoder.from_checkpoint(weights, device="cpu", precision="bfloat16")
+        encoders["openvino bfloat16"] = ExportedEncoder(folder, precision="bfloat16")
+    return encoders | {"openvino int8": ExportedEncoder(folder, precision="int8")}
 
 
 def photographs(pack: Path, count: int) -> list[Image.Image]:
@@ -112,13 +113,13 @@ def photographs(pack: Path, count: int) -> list[Image.Image]:
 
 
 def write(pictures: Sequence[Image.Image], pixels: float, folder: Path) -> list[Path]:
-    """The pictures at that size as JPEG files with a sensor's noise, quality 90."""
+    """Save the pictures at that size with sensor noise, as JPEG files of quality 90."""
     folder.mkdir()
     noise = np.random.default_rng(0).normal(0, 4, (512, 512, 3))
     files = []
     for number, picture in enumerate(pictures):
-        share = (pixels / (picture.width * picture.height)) ** 0.5
-        large = picture.resize((round(picture.width * share), round(picture.height * share)))
+        scale = (pixels / (picture.width * picture.height)) ** 0.5
+        large = picture.resize((round(picture.width * scale), round(picture.height * scale)))
         tiled = np.tile(noise, (-(-large.height // 512), -(-large.width // 512), 1))
         noisy = np.asarray(large) + tiled[: large.height, : large.width]
         files.append(folder / f"{number:04d}.jpg")
@@ -133,8 +134,8 @@ def matmul_bounds() -> dict[str, float]:
     """
     bounds = {precision: product_rate(precision) for precision in ("float32", "bfloat16", "int8")}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        one, other = (torch.randn(shape).to(dtype) for shape in ((1024, 3072), (3072, 3072)))
-        rate = PRODUCT / best(lambda one=one, other=other: one @ other)  # type: ignore[misc]
+        left, right = (torch.randn(shape).to(dtype) for shape in ((1024, 3072), (3072, 3072)))
+        rate = PRODUCT / best(lambda left=left, right=right: left @ right)  # type: ignore[misc]
         bounds[name] = max(bounds[name], rate)
     return bounds
 
@@ -144,15 +145,15 @@ def product_rate(precision: str) -> float:
     openvino = intel("openvino", "measure matrix products")
     ops = importlib.import_module("openvino.opset13")
     rng = np.random.default_rng(0)
-    given = ops.parameter([1024, 3072], np.float32)
+    parameter = ops.parameter([1024, 3072], np.float32)
     weights = ops.constant(rng.normal(size=(3072, 3072)).astype(np.float32))
-    taken = given
+    left = parameter
     if precision == "int8":
         low, high = np.float32(-1), np.float32(1)
-        taken = ops.fake_quantize(given, low, high, low, high, 256)
+        left = ops.fake_quantize(parameter, low, high, low, high, 256)
         levels = ops.constant(rng.integers(-127, 128, (3072, 3072)).astype(np.int8))
         weights = ops.multiply(ops.convert(levels, np.float32), ops.constant(np.float32(1 / 127)))
-    model = openvino.Model([ops.matmul(taken, weights, False, True)], [given])
+    model = openvino.Model([ops.matmul(left, weights, False, True)], [parameter])
     cores = processors()
     hint = "bf16" if precision == "bfloat16" else "f32"
     settings = {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": hint}
@@ -180,13 +181,13 @@ def best(work: Callable[[], object], *, seconds: float = 1.0) -> float:
     return min(taken)
 
 
-def tower(ways: dict[str, Way], pictures: Sequence[Image.Image], turns: int) -> None:
-    """The image tower alone: rate, share of the bound, cosines to float32 of the same pixels.
+def print_tower(encoders: dict[str, AnyEncoder], pictures: Sequence[Image.Image], turns: int) -> None:
+    """Print rate, share of the bound, and cosines to float32 of the image tower alone.
 
-    The bound is measured in the same turns: on a machine that others use, a bound of one minute and a rate
-    of the next would give any share, also more than all.
+    The bound is measured in the same turns: on a shared machine, a bound and a rate from different minutes
+    could give any ratio, even above 1.
     """
-    first = next(iter(ways.values()))
+    first = next(iter(encoders.values()))
     pixels = list(preprocess_batch(pictures, first.spec.preprocess))
     work = cost(preset("ViT-B-32"), 77).picture
     truth = first.encode_prepared(pixels)
@@ -195,54 +196,59 @@ def tower(ways: dict[str, Way], pictures: Sequence[Image.Image], turns: int) -> 
     for _ in range(turns):
         for precision, rate in matmul_bounds().items():
             bounds[precision] = max(rate, bounds.get(precision, 0))
-        for name, encoder in ways.items():
+        for name, encoder in encoders.items():
             taken = best(lambda encoder=encoder: encoder.encode_prepared(pixels[:64]))  # type: ignore[misc]
             rates[name] = max(min(64, len(pixels)) / taken, rates.get(name, 0))
-    told = ", ".join(f"{name} {rate / 1e9:,.0f}" for name, rate in bounds.items())
-    print(f"\nbest matrix products, 10^9 operations per second: {told}")
+    listing = ", ".join(f"{name} {rate / 1e9:,.0f}" for name, rate in bounds.items())
+    print(f"\nbest matrix products, 10^9 operations per second: {listing}")
     print(f"image tower, {work / 1e9:.1f} 10^9 operations a picture, quickest of {turns} turns")
     print(f"{'':20}{'pictures/s':>12}{'of the bound':>14}{'mean cosine':>13}{'worst':>10}")
-    for name, encoder in ways.items():
+    for name, encoder in encoders.items():
         cosines = np.einsum("nd,nd->n", encoder.encode_prepared(pixels), truth)
-        share = rates[name] * work / bounds[encoder.precision]
-        print(f"{name:20}{rates[name]:12.1f}{share:14.0%}{cosines.mean():13.6f}{cosines.min():10.6f}")
+        utilisation = rates[name] * work / bounds[encoder.precision]
+        print(f"{name:20}{rates[name]:12.1f}{utilisation:14.0%}{cosines.mean():13.6f}{cosines.min():10.6f}")
 
 
-def compare(
-    size: str, files: Sequence[Path], ways: dict[str, Way], peer: Conversation | None, rounds: int, kept: Path
+def print_file_rates(
+    size: str,
+    files: Sequence[Path],
+    encoders: dict[str, AnyEncoder],
+    peer: Conversation | None,
+    rounds: int,
+    peer_file: Path,
 ) -> None:
-    """Files to rows, in turns; the first round warms up."""
+    """Print rates from files to embeddings; the sides alternate, and the first round warms up."""
     print(f"\n{size}: {len(files)} files of {np.mean([path.stat().st_size for path in files]) / 1e6:.2f} MB")
     taken: dict[str, list[float]] = {}
-    rows: dict[str, Any] = {}
+    embeddings: dict[str, Any] = {}
     for _ in range(rounds + 1):
         if peer is not None:
-            answer = peer.ask({"files": [str(path) for path in files], "rows": str(kept)})
+            answer = peer.ask({"files": [str(path) for path in files], "rows": str(peer_file)})
             taken.setdefault("open_clip", []).append(answer["seconds"])
-        for name, encoder in ways.items():
+        for name, encoder in encoders.items():
             start = time.perf_counter()
-            found = collect(embed_images(encoder, ((str(path), path) for path in files)), encoder.dim)
+            embedded = collect(embed_images(encoder, ((str(path), path) for path in files)), encoder.dim)
             taken.setdefault(name, []).append(time.perf_counter() - start)
-            rows[name] = found.vectors
-    truth = np.load(kept) if peer is not None else rows["torch float32"]
+            embeddings[name] = embedded.vectors
+    truth = np.load(peer_file) if peer is not None else embeddings["torch float32"]
     print(f"{'':20}{'pictures/s':>12}{'ratio':>8}{'mean cosine to the first':>26}{'worst':>10}")
     first = statistics.median(next(iter(taken.values()))[1:])
     for name, seconds in taken.items():
         middle = statistics.median(seconds[1:])
-        cosines = np.einsum("nd,nd->n", rows.get(name, truth), truth)
-        told = f"{len(files) / middle:12.1f}{first / middle:8.2f}"
-        print(f"{name:20}{told}{cosines.mean():26.6f}{cosines.min():10.6f}")
+        cosines = np.einsum("nd,nd->n", embeddings.get(name, truth), truth)
+        columns = f"{len(files) / middle:12.1f}{first / middle:8.2f}"
+        print(f"{name:20}{columns}{cosines.mean():26.6f}{cosines.min():10.6f}")
 
 
-def latency(ways: dict[str, Way], peer: Conversation | None, rounds: int) -> None:
-    """One text to its row, in turns."""
+def print_latency(encoders: dict[str, AnyEncoder], peer: Conversation | None, rounds: int) -> None:
+    """Print the latency of one text; the sides alternate."""
     taken: dict[str, list[float]] = {}
     times = 20
     for _ in range(rounds + 1):
         if peer is not None:
             answer = peer.ask({"text": TEXT, "times": times})
             taken.setdefault("open_clip", []).append(answer["seconds"])
-        for name, encoder in ways.items():
+        for name, encoder in encoders.items():
             start = time.perf_counter()
             for _ in range(times):
                 encoder.encode_texts([TEXT])
@@ -254,15 +260,15 @@ def latency(ways: dict[str, Way], peer: Conversation | None, rounds: int) -> Non
         print(f"{name:20}{middle * 1e3:12.1f}{first / middle:8.2f}")
 
 
-def of_the_default_model(folder: Path, pictures: Sequence[Image.Image]) -> None:
-    """Cosines of trained weights: the default model's."""
+def print_default_model(folder: Path, pictures: Sequence[Image.Image]) -> None:
+    """Print cosines of the default model, whose weights are trained."""
     spec = export(load_checkpoint("default"), folder, int8=True, pictures=pictures)
     print(f"\nthe default model, 8 bits fitted to {spec.calibration}")
     print(f"{'':20}{'pictures: mean':>16}{'worst':>10}{'texts: mean':>13}{'worst':>10}{'order':>8}")
     for check in spec.checks:
         name = f"{check['runtime']} {check['precision']}"
-        told = f"{check['image_mean']:16.6f}{check['image_worst']:10.6f}{check['text_mean']:13.6f}"
-        print(f"{name:20}{told}{check['text_worst']:10.6f}{check['order']:8.4f}")
+        columns = f"{check['image_mean']:16.6f}{check['image_worst']:10.6f}{check['text_mean']:13.6f}"
+        print(f"{name:20}{columns}{check['text_worst']:10.6f}{check['order']:8.4f}")
 
 
 if __name__ == "__main__":

@@ -36,16 +36,16 @@ def main() -> None:
     print(json.dumps({"ready": True}), flush=True)
     with torch.inference_mode():
         for line in sys.stdin:
-            asked = json.loads(line)
+            request = json.loads(line)
             start = time.perf_counter()
-            if "files" in asked:
-                rows = encode(model, transform, asked["files"], pool)
+            if "files" in request:
+                rows = encode(model, transform, request["files"], pool)
                 seconds = time.perf_counter() - start
-                np.save(asked["rows"], rows)
+                np.save(request["rows"], rows)
             else:
-                for _ in range(asked["times"]):
-                    torch.nn.functional.normalize(model.encode_text(tokenizer([asked["text"]])), dim=-1)
-                seconds = (time.perf_counter() - start) / asked["times"]
+                for _ in range(request["times"]):
+                    torch.nn.functional.normalize(model.encode_text(tokenizer([request["text"]])), dim=-1)
+                seconds = (time.perf_counter() - start) / request["times"]
             print(json.dumps({"seconds": seconds}), flush=True)
 
 

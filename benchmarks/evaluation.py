@@ -6,9 +6,9 @@ The work: name the pictures of a pack among its classes with the paper's templat
 The peer's side does what CLIP_benchmark does: a classifier class by class with every prompt at all 77
 positions, pictures through open_clip's own preprocessing in a DataLoader, all of it in eager float32. Ours
 decodes ahead, ends texts at their end token, computes common beginnings once. Both must give the same answers
-(random weights: what the answers are does not matter, that they are the same does).
+(the weights are random, so only their equality matters).
 
-How much is won depends on how much of the work is prompts: Caltech-101 has 3,434 for 896 pictures, CIFAR-10
+The gain depends on the share of prompts in the work: Caltech-101 has 3,434 for 896 pictures, CIFAR-10
 180 for 5,000. A second evaluation of the same pictures (other prompts, other classes) takes their rows from
 the store; the peer encodes them again.
 """
@@ -74,7 +74,7 @@ print(json.dumps({"answers": answers, "texts": texts_done - start, "pictures": e
 
 
 def main() -> None:
-    """Both sides on each pack."""
+    """Measure both sides on each pack."""
     parser = arguments(__doc__)
     parser.add_argument("--pack", choices=PACKS, action="append", help="one of the packs; both if not given")
     parser.add_argument("--pictures", type=int, default=896, help="at most so many of a pack")
@@ -90,11 +90,13 @@ def main() -> None:
     for pack in args.pack or PACKS:
         dataset = load_labelled(args.shared / "data" / PACKS[pack], class_names=pack, name=pack)
         with tempfile.TemporaryDirectory() as folder:
-            _one(dataset.sample(args.pictures), encoder, weights, Path(folder), args)
+            _compare_pack(dataset.sample(args.pictures), encoder, weights, Path(folder), args)
 
 
-def _one(dataset: ImageDataset, encoder: TorchEncoder, weights: Any, folder: Path, args: Any) -> None:
-    """One pack: ours, ours again with other prompts, the peer."""
+def _compare_pack(
+    dataset: ImageDataset, encoder: TorchEncoder, weights: Any, folder: Path, args: Any
+) -> None:
+    """Time one pack: ours, ours again with other prompts, the peer."""
     templates = TEMPLATES[dataset.name]
     prompts = len(dataset.class_names) * len(templates)
     print(f"\n{dataset.name}: {len(dataset):,} pictures, {prompts:,} prompts")

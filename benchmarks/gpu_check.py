@@ -1,14 +1,14 @@
-"""Does training work on the GPUs of this machine, and how fast: one table, within ten minutes.
+"""Check training on the GPUs of this machine and measure its speed, in one table within ten minutes.
 
     python benchmarks/gpu_check.py                        # all GPUs, or one process where there are none
     python benchmarks/gpu_check.py --processes 2 --small  # toys, as the test suite runs it on a processor
     python benchmarks/gpu_check.py --out docs/gpu.md      # the table in a file, too
 
-One process a GPU is started. They train ViT-B/32 on random pairs in every precision, compiled, with
-checkpointing, in chunks, with DDP and FSDP2, and compare losses; then come speeds: the loss on many pairs
-against the matrix products it cannot do without, and pairs a second with the model FLOP utilisation. Every
-check that fails is a row of the table that says so, and makes the exit status 1. The clock decides what is
-left out, and the table says that, too.
+One process is started for each GPU. They train ViT-B/32 on random pairs in every precision, compiled, with
+checkpointing, in chunks, with DDP and FSDP2, and compare losses. Then they measure speed: the loss on many
+pairs against the matrix products that it needs, and pairs per second with the model FLOP utilisation. A
+failed check is a row of the table and makes the exit status 1. Checks that do not fit into the time limit
+are marked as left out.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-2}  # of a loss, r
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How large everything is.
+    """Sizes of the checks.
 
     Attributes
     ----------
     model : str or CLIPConfig
-        Of the checks: without batch norms, to which chunks would matter.
+        Model of the checks, without batch norms: chunks would change their statistics.
     pairs : int
-        A step of the checks, on each process.
+        Pairs per step of the checks, on each process.
     steps : int
-        Of each check.
+        Steps of each check.
     losses : tuple of int
         Pairs of all processes together, for the loss alone.
     speeds : tuple of (name, model, pairs on each process)
@@ -94,7 +94,7 @@ class Checks:
     accelerator : Accelerator
     world : World
     deadline : float
-        `time.monotonic` after which nothing is begun.
+        `time.monotonic` after which no check starts.
     """
 
     def __init__(self, scale: Scale, accelerator: Accelerator, world: World, deadline: float) -> None:
@@ -103,7 +103,7 @@ class Checks:
         self.plain: list[float] = []  # losses of float32 with DDP
 
     def run(self) -> list[ROW]:
-        """Every check in turn; the processes agree on what is left out."""
+        """Run every check in turn; the processes agree on which are left out."""
         for name, check in self._checks():
             self.world.note(f"checks {name}")
             if not self.world.broadcast(time.monotonic() < self.deadline):
@@ -122,29 +122,29 @@ class Checks:
 
     def _checks(self) -> Iterator[tuple[str, Callable[[], tuple[str, str]]]]:
         for precision in ("float32", "bfloat16", "float16"):
-            yield f"{precision}, DDP", lambda p=precision: self.learns(p)  # type: ignore[misc]
-        yield "shared texts", lambda: self.learns("float32", share_text=True)
-        yield "chunks", lambda: self.learns("float32", chunk=self.scale.pairs // 4)
-        yield "checkpointing", lambda: self.learns("float32", grad_checkpointing=True)
-        yield "ring", lambda: self.learns("float32", exchange="ring")
+            yield f"{precision}, DDP", lambda p=precision: self.check_losses(p)  # type: ignore[misc]
+        yield "shared texts", lambda: self.check_losses("float32", share_text=True)
+        yield "chunks", lambda: self.check_losses("float32", chunk=self.scale.pairs // 4)
+        yield "checkpointing", lambda: self.check_losses("float32", grad_checkpointing=True)
+        yield "ring", lambda: self.check_losses("float32", exchange="ring")
         for precision in ("float32", "bfloat16", "float16"):
-            yield f"{precision}, FSDP2", lambda p=precision: self.learns(p, parallel="fsdp")  # type: ignore[misc]
+            yield f"{precision}, FSDP2", lambda p=precision: self.check_losses(p, parallel="fsdp")  # type: ignore[misc]
         chunked = {"parallel": "fsdp", "chunk": self.scale.pairs // 4}
-        yield "FSDP2, chunks", lambda: self.learns("float32", **chunked)
+        yield "FSDP2, chunks", lambda: self.check_losses("float32", **chunked)
         shared = {"parallel": "fsdp", "share_text": True}
-        yield "FSDP2, shared texts", lambda: self.learns("float32", **shared)
-        yield "FSDP2, evaluation", self.evaluates
+        yield "FSDP2, shared texts", lambda: self.check_losses("float32", **shared)
+        yield "FSDP2, evaluation", self.check_evaluation
         if self.accelerator.device.type == "cuda" and self.world.size > 1:
-            yield "synchronised batch norms", self.synchronises
+            yield "synchronised batch norms", self.check_batch_norms
         for pairs in self.scale.losses:
             yield f"loss on {pairs:,} pairs", lambda n=pairs: self.loss_speed(n)  # type: ignore[misc]
         for name, model, pairs in self.scale.speeds:
             yield f"{name}, {pairs:,} pairs a process", lambda m=model, n=pairs: self.speed(m, n)  # type: ignore[misc]
         if self.scale is FULL:  # a compiler and a minute: too much for a test
-            yield "compiled", lambda: self.learns("bfloat16", compile=True)
+            yield "compiled", lambda: self.check_losses("bfloat16", compile=True)
 
-    def learns(self, precision: str, **changes: Any) -> tuple[str, str]:
-        """A few steps on one batch, whose losses must be those of float32 with DDP."""
+    def check_losses(self, precision: str, **changes: Any) -> tuple[str, str]:
+        """Take a few steps on one batch; the losses must equal those of float32 with DDP."""
         config = self._config(self.scale.model, self.scale.pairs, precision=precision, **changes)
         learner = Learner(config, self.accelerator, self.world)
         batch = self._batch(config)
@@ -154,19 +154,25 @@ class Checks:
             learner.check()
         taken = (time.monotonic() - begun) / self.scale.steps
         losses, norm = [loss.item() for loss, _ in results], results[-1][1].item()
-        said = f"loss {losses[0]:.4f} -> {losses[-1]:.4f}, {1000 * taken:.0f} ms a step"
+        summary = f"loss {losses[0]:.4f} -> {losses[-1]:.4f}, {1000 * taken:.0f} ms a step"
         if not all(map(math.isfinite, losses)) or not (learner.scaler.enabled or math.isfinite(norm)):
-            return said, f"FAILED: not finite (gradient {norm})"
+            return summary, f"FAILED: not finite (gradient {norm})"
         self.plain = self.plain or losses
         # The first loss is that of equal weights. With float16 the first steps may be left out, as the scale
         # is still too high: then the last loss says nothing of the others.
         compared = losses[:1] if learner.scaler.enabled else losses
-        far = max(abs(own - plain) / abs(plain) for own, plain in zip(compared, self.plain, strict=False))
-        verdict = "ok" if far <= TOLERANCE[precision] else f"FAILED: {far:.1%} from float32's loss with DDP"
-        return said, verdict
+        difference = max(
+            abs(own - plain) / abs(plain) for own, plain in zip(compared, self.plain, strict=False)
+        )
+        verdict = (
+            "ok"
+            if difference <= TOLERANCE[precision]
+            else f"FAILED: {difference:.1%} from float32's loss with DDP"
+        )
+        return summary, verdict
 
-    def evaluates(self) -> tuple[str, str]:
-        """Rows of a sharded model, its blocks gathered as they are called, must be those of its weights."""
+    def check_evaluation(self) -> tuple[str, str]:
+        """Compare embeddings of a sharded model, gathered block by block, with those of the whole model."""
         config = self._config(self.scale.model, self.scale.pairs, precision="float32", parallel="fsdp")
         learner, batch = Learner(config, self.accelerator, self.world), self._batch(config)
         learner.step(batch, 0, config.lr)
@@ -175,19 +181,19 @@ class Checks:
         )
         weights = learner.weights()
 
-        def far(objective: Objective) -> float:
+        def relative_difference(objective: Objective) -> float:
             whole = build(config.architecture, device=self.accelerator.device)
             whole.load_state_dict(weights or {})
             with torch.inference_mode():
                 own, expected = objective.model.encode_image(pixels), whole.eval().encode_image(pixels)
             return float((own - expected).abs().max() / expected.abs().max())
 
-        distance = learner.evaluate(far)
-        said = f"rows differ from those of the whole model by {distance:.1e} at most"
-        return said, "ok" if distance <= TOLERANCE["float32"] else "FAILED: other rows"
+        distance = learner.evaluate(relative_difference)
+        summary = f"embeddings differ from those of the whole model by {distance:.1e} at most"
+        return summary, "ok" if distance <= TOLERANCE["float32"] else "FAILED: different embeddings"
 
-    def synchronises(self) -> tuple[str, str]:
-        """Steps of a ResNet with `use_bn_sync`; torch has no synchronised batch norms on a processor."""
+    def check_batch_norms(self) -> tuple[str, str]:
+        """Train a ResNet with `use_bn_sync`; torch has no synchronised batch norms on a CPU."""
         config = self._config("RN50", self.scale.pairs, precision="bfloat16", use_bn_sync=True)
         learner, batch = Learner(config, self.accelerator, self.world), self._batch(config)
         losses = [learner.step(batch, number, config.lr)[0].item() for number in range(self.scale.steps)]
@@ -195,13 +201,15 @@ class Checks:
         return f"loss {losses[0]:.4f} -> {losses[-1]:.4f}", "ok"
 
     def loss_speed(self, pairs: int) -> tuple[str, str]:
-        """Forward and backward of InfoNCE, against its four products of 2 N^2 D operations alone."""
+        """Time forward and backward of InfoNCE against its four products of 2 N^2 D operations alone."""
         device, width = self.accelerator.device, 512
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         each = pairs // self.world.size
         draw = torch.Generator().manual_seed(self.world.rank)
-        rows = [torch.nn.functional.normalize(torch.randn(each, width, generator=draw)) for _ in range(2)]
-        leaves = [row.to(device, dtype).requires_grad_() for row in rows]
+        embeddings = [
+            torch.nn.functional.normalize(torch.randn(each, width, generator=draw)) for _ in range(2)
+        ]
+        leaves = [embedding.to(device, dtype).requires_grad_() for embedding in embeddings]
         scale = torch.tensor(50.0, device=device)
 
         def both() -> None:
@@ -210,11 +218,11 @@ class Checks:
         with self.accelerator.fast_products(dtype):
             taken = self._time(both, 1 if pairs > 100_000 else 3)
             bound = 8 * pairs**2 * width / self.world.size / self._product_rate(width)
-        said = f"{taken:.3f} s, products alone {bound:.3f} s: {bound / taken:.0%} of the bound"
-        return said, "ok"
+        summary = f"{taken:.3f} s, products alone {bound:.3f} s: {bound / taken:.0%} of the bound"
+        return summary, "ok"
 
     def speed(self, model: str | CLIPConfig, pairs: int) -> tuple[str, str]:
-        """Pairs a second, MFU and memory of whole steps in the machine's own precision."""
+        """Measure pairs per second, MFU and memory of whole steps in the default precision of the device."""
         config = self._config(model, pairs, precision="auto")
         learner, batch = Learner(config, self.accelerator, self.world), self._batch(config)
         planned = learner.memory()
@@ -224,13 +232,15 @@ class Checks:
             taken = self._time(lambda: learner.step(batch, next(number), config.lr), self.scale.timed)
         rate = pairs * self.world.size / taken
         shape = config.architecture
-        most = peak_rate(self.accelerator.device, learner.dtype) * self.world.size
-        used = (
-            f"{cost(shape, shape.text.context_length).pair * rate / most:.0%} MFU" if most else "MFU unknown"
+        device_rate = peak_rate(self.accelerator.device, learner.dtype) * self.world.size
+        utilisation = (
+            f"{cost(shape, shape.text.context_length).pair * rate / peak_rate:.0%} MFU"
+            if peak_rate
+            else "MFU unknown"
         )
         memory = f"{self.accelerator.peak_bytes() / GIB:.2f} GiB, planned {bytes_ / GIB:.2f}"
         dtype = str(learner.dtype).removeprefix("torch.")
-        return f"{rate:,.0f} pairs/s, {used}, {memory}, {dtype}", "ok"
+        return f"{rate:,.0f} pairs/s, {utilisation}, {memory}, {dtype}", "ok"
 
     def _time(self, work: Callable[[], object], repeat: int) -> float:
         """Seconds of one call, after one that does not count."""
@@ -315,14 +325,14 @@ def table(rows: list[ROW], accelerator: Accelerator, processes: int) -> str:
 
 
 def start(arguments: argparse.Namespace, count: int) -> int:
-    """Start the processes, and wait for all of them; the largest exit status."""
+    """Start the processes and wait for all of them; return the largest exit status."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     running = []
     for rank in range(count):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-        texts = {name: str(value) for name, value in place.items()}
+        rank_variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+        texts = {name: str(value) for name, value in rank_variables.items()}
         environment = {**os.environ, **texts, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         command = [sys.executable, *sys.orig_argv[1:], "--worker"]
         running.append(subprocess.Popen(command, env=environment))
@@ -334,7 +344,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--processes", type=int, default=0, help="0: one a GPU")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--seconds", type=float, default=480, help="nothing is begun later")
+    parser.add_argument("--seconds", type=float, default=480, help="no check starts later")
     parser.add_argument("--small", action="store_true", help="toys, in seconds on a processor")
     parser.add_argument("--out", type=Path, help="file for the table")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)

@@ -1,15 +1,14 @@
-"""A batch of 32,768 pairs stepped for real on a small machine, and the memory it takes.
+"""Memory of a training step with a batch of 32,768 pairs on a small machine.
 
     python benchmarks/large_batch.py
     python benchmarks/large_batch.py --model diptych-small --set precision=bfloat16
 
-Each measurement is the user's own command in a process of its own: `diptych train` with this file, which is a
-recipe too. Its pairs are Flickr8k's 6,000 training pictures, each visited twelve times in other crops and
+Each measurement is the user's own command in a process of its own: `diptych train` with this file, which is
+a recipe too. Its pairs are Flickr8k's 6,000 training pictures, each visited twelve times in other crops and
 with another of its captions. First two steps of --batch-size pairs in chunks of --chunk (gradient caching).
-Then one step without chunks at two smaller sizes that do fit: what a further pair takes there tells what the
-large step would take. That figure is scaled, not measured. The loss is the tiled one in all of them, so the
-towers alone make the difference. Memory is the most resident of the whole process: decoded pictures, loader
-and optimiser included.
+Then one step without chunks at two smaller sizes that fit: the memory per further pair gives an estimate for
+the large step, which is scaled and not measured. All of them use the tiled loss, so only the towers differ.
+Memory is the peak resident size of the whole process, including decoded pictures, loader and optimiser.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def run() -> Run:
 
 @dataclass(frozen=True)
 class Step:
-    """What a step took: pairs, the most memory (GiB), seconds, share of them spent waiting for data, loss."""
+    """Figures of one step: pairs, peak memory (GiB), seconds, share of them spent waiting for data, loss."""
 
     pairs: int
     memory: float
@@ -48,7 +47,7 @@ class Step:
 
 
 def steps(pairs: int, chunk: int, options: argparse.Namespace, *more: str) -> list[Step]:
-    """Train in a fresh process, and read its log; each step is printed."""
+    """Train in a fresh process and read its log; print each step."""
     with tempfile.TemporaryDirectory() as out:
         settings = [part for text in (*options.set, *more) for part in ("--set", text)]
         command = ["train", __file__, "--out", out, "--batch-size", str(pairs), "--chunk", str(chunk)]
@@ -57,21 +56,21 @@ def steps(pairs: int, chunk: int, options: argparse.Namespace, *more: str) -> li
         if done.returncode:
             sys.exit(done.stderr[-2000:])
         lines = [json.loads(line) for line in (Path(out) / "log.jsonl").read_text("utf-8").splitlines()]
-    found: list[Step] = []
+    result: list[Step] = []
     for line in (line for line in lines if "loss" in line):
         seconds = pairs / line["pairs_per_second"]
-        found.append(Step(pairs, line["memory"], seconds, line["wait_share"], line["loss"]))
+        result.append(Step(pairs, line["memory"], seconds, line["wait_share"], line["loss"]))
         how = f"chunks of {chunk}" if chunk else "no chunks"
         print(
             f"  {pairs:>7,} pairs, {how:<14}{line['memory']:7.2f} GiB {seconds:8.1f} s "
             f"(waiting for data {line['wait_share']:.0%})   loss {line['loss']:.4f}",
             flush=True,
         )
-    return found
+    return result
 
 
 def at(pairs: int, small: Step, large: Step) -> float:
-    """Memory on the line through two measurements, GiB.
+    """Extrapolate memory (GiB) on the line through two measurements.
 
     Examples
     --------
@@ -83,7 +82,7 @@ def at(pairs: int, small: Step, large: Step) -> float:
 
 
 def main() -> None:
-    """Step, then say what it would take without chunks."""
+    """Measure the steps, then estimate the memory without chunks."""
     parser = arguments(__doc__)
     parser.add_argument("--batch-size", type=int, default=32768)
     parser.add_argument("--chunk", type=int, default=256)

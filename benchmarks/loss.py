@@ -1,19 +1,19 @@
-"""The two contrastive losses, forward and backward: our tiles beside open_clip's classes.
+"""Time and memory of the two contrastive losses, forward and backward: our tiles beside open_clip's classes.
 
     python benchmarks/loss.py --peer-python PEER/bin/python               # 32,768 pairs: the peer takes 17 GB
     python benchmarks/loss.py --peer-python PEER/bin/python --pairs 8192  # the same in a tenth of the time
     python benchmarks/loss.py --growth --plot docs/plots/loss-memory      # ours from 8,192 to 131,072 pairs
     python benchmarks/loss.py --peer-python PEER/bin/python --device cuda --pairs 262144
 
-Each side runs in a process of its own (loss_side.py), one after the other in one run. Memory is what the peak
-lies above the memory with the inputs ready (resident size on a CPU, torch's allocator on a GPU); so it holds
-the gradients, which both must give back. Seconds are wall-clock; CPU seconds stand beside them because they
-suffer less from whatever else the machine is doing. The peer keeps several N x N matrices. Where those do not
-fit into free memory, it is measured on half the pairs (or a quarter, ...) and its time and memory are
-multiplied by four (or sixteen, ...), which the printout says. The bound is the products that the loss cannot
-do without while it keeps no matrix (2 N^2 D operations each; four for InfoNCE, three for the sigmoid loss) at
-the best rate one large product reaches, measured in our process after the loss.
-Peer: open_clip_torch 3.3, ClipLoss and SigLipLoss.
+Each side runs in a process of its own (loss_side.py), one after the other in one run. Memory is the peak
+minus the memory with the inputs ready (resident size on a CPU, torch's allocator on a GPU); it includes the
+gradients, which both sides return. Seconds are wall-clock; CPU seconds are printed too because other load on
+the machine affects them less. The peer keeps several N x N matrices. If those do not fit into free memory,
+it is measured on half the pairs (or a quarter, ...) and its time and memory are multiplied by four (or
+sixteen, ...), which the printout says. The bound is the time of the products that a loss without stored
+matrices needs (2 N^2 D operations each; four for InfoNCE, three for the sigmoid loss) at the best rate of
+one large product, measured in our process after the loss. Peer: open_clip_torch 3.3, ClipLoss and
+SigLipLoss.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ SIDE = Path(__file__).with_name("loss_side.py").read_text("utf-8")
 KINDS = ("infonce", "sigmoid")
 TIME_WANTED = {"infonce": 0.6, "sigmoid": 0.7}
 PRODUCTS = {"infonce": 4, "sigmoid": 3}
-# Matrices of N x N float32 that the peer holds at once, and a twentieth.
+# Matrices of N x N float32 that the peer holds at once, plus 5 %.
 PEER_MATRICES = {"infonce": 4.2, "sigmoid": 5.25}
 GROWTH = tuple(8192 * 2**n for n in range(5))
 
-Found = dict[str, Any]
+Measurement = dict[str, Any]
 
 
 def measure(
     side: str, kind: str, pairs: int, python: Path, folder: Path, options: argparse.Namespace
-) -> Found:
-    """One side, once, in a fresh process; its gradients on the smaller problem are left in `folder`."""
+) -> Measurement:
+    """Measure one side once in a fresh process; it saves its gradients on the small problem in `folder`."""
     folder.mkdir(exist_ok=True)
     work = {name: getattr(options, name) for name in ("width", "small", "scale", "bias", "threads", "device")}
     work |= {"side": side, "loss": kind, "pairs": pairs, "folder": str(folder)}
-    found: Found = run_peer(python, SIDE, work, timeout=3600)
+    result: Measurement = run_peer(python, SIDE, work, timeout=3600)
     print(
-        f"  {kind:<8} {side:<10}{pairs:>8,} {found['seconds']:8.2f} s (forward {found['forward']:.2f})"
-        f" {found['cpu']:8.2f} CPU s {found['bytes'] / 1e6:8,.0f} MB   loss {found['loss']:.6f}",
+        f"  {kind:<8} {side:<10}{pairs:>8,} {result['seconds']:8.2f} s (forward {result['forward']:.2f})"
+        f" {result['cpu']:8.2f} CPU s {result['bytes'] / 1e6:8,.0f} MB   loss {result['loss']:.6f}",
         flush=True,
     )
-    return found
+    return result
 
 
 def free(device: str) -> int:
@@ -81,13 +81,13 @@ def pairs_that_fit(pairs: int, matrices: float, free: float) -> int:
     return pairs
 
 
-def scaled(found: Found, factor: int) -> Found:
-    """Time and memory of a problem whose matrices are so many times larger."""
-    return found | {key: found[key] * factor for key in ("seconds", "cpu", "bytes")}
+def scaled(measurement: Measurement, factor: int) -> Measurement:
+    """Scale time and memory to a problem with matrices `factor` times as large."""
+    return measurement | {key: measurement[key] * factor for key in ("seconds", "cpu", "bytes")}
 
 
 def differences(ours: Path, peers: Path) -> str:
-    """Largest difference of each gradient, as a part of its largest entry."""
+    """Largest difference of each gradient, relative to its largest entry."""
     parts = []
     for path in sorted(peers.glob("*.npy")):
         mine, theirs = np.load(ours / path.name), np.load(path)
@@ -95,23 +95,23 @@ def differences(ours: Path, peers: Path) -> str:
     return ", ".join(parts)
 
 
-def middle(runs: list[Found], key: str) -> float:
+def median_of(runs: list[Measurement], key: str) -> float:
     """Median of one figure over the rounds."""
     return statistics.median(float(run[key]) for run in runs)
 
 
 def compare(kind: str, folder: Path, options: argparse.Namespace) -> None:
-    """Both sides in turn, then ratios and gradients."""
+    """Measure both sides in turn, then print ratios and gradient differences."""
     mine, theirs = folder / f"{kind}-ours", folder / f"{kind}-peer"
     pairs = options.pairs
     fitting = pairs_that_fit(pairs, PEER_MATRICES[kind], free(options.device))
-    ours: list[Found] = []
-    peers: list[Found] = []
+    ours: list[Measurement] = []
+    peers: list[Measurement] = []
     for _ in range(options.rounds):
         ours.append(measure("ours", kind, pairs, Path(sys.executable), mine, options))
         if options.peer_python:
-            found = measure("open_clip", kind, fitting, options.peer_python, theirs, options)
-            peers.append(scaled(found, (pairs // fitting) ** 2))
+            measurement = measure("open_clip", kind, fitting, options.peer_python, theirs, options)
+            peers.append(scaled(measurement, (pairs // fitting) ** 2))
     report(kind, ours, peers, options)
     if not peers:
         return
@@ -128,21 +128,21 @@ def compare(kind: str, folder: Path, options: argparse.Namespace) -> None:
         print(f"    {side + ' from float64':<24} {errors}")
 
 
-def report(kind: str, ours: list[Found], peers: list[Found], options: argparse.Namespace) -> None:
-    """Ratios to the peer, and the distance from what the products alone take."""
+def report(kind: str, ours: list[Measurement], peers: list[Measurement], options: argparse.Namespace) -> None:
+    """Print ratios to the peer and to the bound."""
     operations = PRODUCTS[kind] * 2 * options.pairs**2 * options.width
     rate = max(run["rate"] for run in ours)
-    bound, seconds = operations / rate, middle(ours, "seconds")
+    bound, seconds = operations / rate, median_of(ours, "seconds")
     print(
         f"  bound: {PRODUCTS[kind]} products, {operations / 1e12:.2f} TFLOP at {rate / 1e9:.0f} GFLOP/s "
         f"({ours[0]['threads']} threads): {bound:.2f} s; ours takes {seconds / bound:.2f} times that"
     )
     if peers:
         print(
-            f"  {kind}, ours / open_clip: time {seconds / middle(peers, 'seconds'):.3f} "
+            f"  {kind}, ours / open_clip: time {seconds / median_of(peers, 'seconds'):.3f} "
             f"(at most {TIME_WANTED[kind]} wanted), "
-            f"CPU time {middle(ours, 'cpu') / middle(peers, 'cpu'):.3f}, "
-            f"memory 1/{middle(peers, 'bytes') / middle(ours, 'bytes'):.0f} (at most 1/50 wanted)"
+            f"CPU time {median_of(ours, 'cpu') / median_of(peers, 'cpu'):.3f}, "
+            f"memory 1/{median_of(peers, 'bytes') / median_of(ours, 'bytes'):.0f} (at most 1/50 wanted)"
         )
 
 

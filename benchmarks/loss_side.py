@@ -60,13 +60,13 @@ def run(loss: Loss, leaves: list[Tensor], device: str) -> dict[str, float]:
         "forward": forward,
         "seconds": time.perf_counter() - wall,
         "cpu": time.process_time() - cpu,
-        "bytes": most(device) - base,
+        "bytes": peak_bytes(device) - base,
         "loss": value.item(),
     }
 
 
 def wait(device: str) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -77,14 +77,14 @@ def begin(device: str) -> int:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
-    # What the warm-up and the inputs' making freed goes back, or it would hide a part of what the loss takes.
+    # Return memory freed by the warm-up and the inputs, or it would hide a part of what the loss allocates.
     ctypes.CDLL(None).malloc_trim(0)
-    # The size now, not its peak so far: a peak while importing would hide more.
+    # The current size, not the peak so far: a peak during imports would hide a part, too.
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
-def most(device: str) -> int:
+def peak_bytes(device: str) -> int:
     """The most bytes in use so far."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
@@ -105,7 +105,7 @@ def product_rate(device: str, size: int = 4096, width: int = 512, repeat: int = 
 
 
 def exact_gradients(kind: str, leaves: list[Tensor]) -> tuple[Tensor, ...]:
-    """The textbook's, in float64."""
+    """Gradients of the textbook formulas in float64."""
     a, b, scale, *bias = [leaf.detach().double().requires_grad_() for leaf in leaves]
     s, functions = scale * a @ b.t(), torch.nn.functional
     if kind == "infonce":
@@ -124,15 +124,15 @@ def main() -> None:
     loss, device = loss_of(work["side"], work["loss"]), work["device"]
     small = inputs(work, work["small"])
     run(loss, small, device)
-    found: dict[str, Any] = run(loss, inputs(work, work["pairs"]), device)
-    found |= {"rate": product_rate(device), "threads": torch.get_num_threads(), "errors": {}}
+    result: dict[str, Any] = run(loss, inputs(work, work["pairs"]), device)
+    result |= {"rate": product_rate(device), "threads": torch.get_num_threads(), "errors": {}}
     # Not before the run above: its float64 matrices would raise the peak.
     expected = exact_gradients(work["loss"], small)
     for name, leaf, exact in zip(("images", "texts", "scale", "bias"), small, expected, strict=False):
         assert leaf.grad is not None
-        found["errors"][name] = ((leaf.grad - exact).abs().max() / exact.abs().max()).item()
+        result["errors"][name] = ((leaf.grad - exact).abs().max() / exact.abs().max()).item()
         numpy.save(Path(work["folder"]) / f"{name}.npy", leaf.grad.cpu().numpy())
-    print(json.dumps(found))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

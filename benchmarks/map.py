@@ -1,9 +1,9 @@
-"""The layout of a map beside scikit-learn's t-SNE: time, and how many near neighbours stay near.
+"""Map layout beside scikit-learn's t-SNE: time, and the share of nearest neighbours that is preserved.
 
     python benchmarks/map.py --catalog DIR [--pictures 6000] [--seed 0]
 
-Both lay out the same rows, the 50 widest directions of a catalogue's vectors. Kept: the share of a row's 15
-nearest rows that are among its 15 nearest on the map.
+Both lay out the same embeddings, projected to the 50 directions of largest variance of a catalogue. Kept:
+the share of the 15 nearest neighbours of an embedding that are among its 15 nearest on the map.
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ from diptych.catalog.map.clusters import Projection
 from diptych.catalog.map.layout import NEIGHBOURS, lay_out
 
 Floats = NDArray[np.float32]
-JUDGED = 1000  # rows
+SAMPLED = 1000  # embeddings that are compared
 
 
-def kept(rows: Floats, places: Floats) -> float:
-    """How many of each row's nearest rows are near it on the map."""
-    some = np.random.default_rng(0).permutation(len(rows))[:JUDGED]
-    cosines = rows[some] @ rows.T
-    away = ((places[some, None] - places[None]) ** 2).sum(-1)
-    cosines[np.arange(len(some)), some], away[np.arange(len(some)), some] = -np.inf, np.inf
+def neighbours_kept(embeddings: Floats, positions: Floats) -> float:
+    """Share of the nearest neighbours that are nearest neighbours on the map, too."""
+    sample = np.random.default_rng(0).permutation(len(embeddings))[:SAMPLED]
+    cosines = embeddings[sample] @ embeddings.T
+    squared_distances = ((positions[sample, None] - positions[None]) ** 2).sum(-1)
+    cosines[np.arange(len(sample)), sample], squared_distances[np.arange(len(sample)), sample] = (
+        -np.inf,
+        np.inf,
+    )
     true = np.argsort(-cosines, axis=1)[:, :NEIGHBOURS]
-    near = np.argsort(away, axis=1)[:, :NEIGHBOURS]
+    near = np.argsort(squared_distances, axis=1)[:, :NEIGHBOURS]
     same = [len(set(a) & set(b)) for a, b in zip(true.tolist(), near.tolist(), strict=True)]
     return float(np.mean(same)) / NEIGHBOURS
 
@@ -46,19 +49,23 @@ def main() -> None:
     store = Store.open(options.catalog)
     assert store.active is not None, "an empty catalogue"
     _, vectors = store.active.sample(options.pictures, seed=options.seed)
-    rows = Projection.of(vectors).short(vectors)
-    ways: dict[str, Callable[[], Floats]] = {"ours": lambda: lay_out(rows, seed=options.seed)[0]}
+    embeddings = Projection.of(vectors).short(vectors)
+    methods: dict[str, Callable[[], Floats]] = {"ours": lambda: lay_out(embeddings, seed=options.seed)[0]}
     try:
         from sklearn.manifold import TSNE
 
-        ways["scikit-learn"] = lambda: TSNE(init="pca", random_state=options.seed).fit_transform(rows)
+        methods["scikit-learn"] = lambda: TSNE(init="pca", random_state=options.seed).fit_transform(
+            embeddings
+        )
     except ImportError:
         print("scikit-learn is not installed: ours alone")
-    print(f"\n| {len(rows):,} pictures | seconds | neighbours kept |\n| --- | ---: | ---: |")
-    for name, way in ways.items():
+    print(f"\n| {len(embeddings):,} pictures | seconds | neighbours kept |\n| --- | ---: | ---: |")
+    for name, method in methods.items():
         start = time.perf_counter()
-        places = way()
-        print(f"| {name} | {time.perf_counter() - start:.1f} | {kept(rows, places):.3f} |")
+        positions = method()
+        print(
+            f"| {name} | {time.perf_counter() - start:.1f} | {neighbours_kept(embeddings, positions):.3f} |"
+        )
     store.close()
 
 

@@ -1,7 +1,7 @@
-"""Copies planted among real pictures, whose truth is therefore known: what `duplicates.py` has to find.
+"""Plant copies among real pictures, as ground truth for `duplicates.py`.
 
-Each kind is what happens to pictures in the world: saved again at another quality or size, turned by a tag,
-mirrored, cut, framed, written over, put beside others. Pictures that only look alike come from videos.
+The kinds are common edits: saved again at another quality or size, rotated by an EXIF tag, mirrored, cropped,
+framed, with text, in a collage. Pictures that are merely similar come from videos.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
-class Planted:
-    """A file that was planted, what it is, and the files it was made of."""
+class PlantedCopy:
+    """A planted file, its kind and tier, and the files it was made of."""
 
     name: str
     kind: str
@@ -41,7 +41,7 @@ def pictures_of(packs: list[Path]) -> Iterator[tuple[str, bytes]]:
 
 
 def saved(image: Image.Image, kind: str = "JPEG", **how: object) -> Saved:
-    """A picture as a file of this format."""
+    """Encode a picture in this format."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **how)
     return buffer.getvalue(), {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}[kind]
@@ -73,7 +73,7 @@ def webp(image: Image.Image, random: Random) -> Saved:
 
 
 def turned_by_exif(image: Image.Image, random: Random) -> Saved:
-    """Pixels on their side, and the tag that puts them right."""
+    """Rotated pixels with the EXIF orientation that rights them."""
     tag, turn = [(6, 90), (3, 180), (8, 270)][int(random.integers(3))]
     exif = Image.Exif()
     exif[_ORIENTATION] = tag
@@ -100,19 +100,19 @@ def cropped(image: Image.Image, random: Random) -> Saved:
 def framed(image: Image.Image, random: Random) -> Saved:
     """A border of one colour, 4 to 15 per cent of the longer side."""
     border = round(max(image.size) * random.uniform(0.04, 0.15))
-    colour = tuple(int(one) for one in random.integers(0, 256, 3))
+    colour = tuple(int(value) for value in random.integers(0, 256, 3))
     return saved(ImageOps.expand(image, border, colour), quality=85)
 
 
 def written_over(image: Image.Image, random: Random) -> Saved:
     """Two lines of text as on a postcard, across an eighth to a quarter of the height."""
-    over = image.copy()
-    pen = ImageDraw.Draw(over)
+    result = image.copy()
+    canvas = ImageDraw.Draw(result)
     font = ImageFont.load_default(round(image.height * random.uniform(0.08, 0.12)))
-    at = (image.width * 0.05, image.height * random.uniform(0.05, 0.7))
+    position = (image.width * 0.05, image.height * random.uniform(0.05, 0.7))
     text = "Greetings from\nthe seaside 2019"
-    pen.multiline_text(at, text, fill="white", font=font, stroke_width=1, stroke_fill="black")
-    return saved(over, quality=85)
+    canvas.multiline_text(position, text, fill="white", font=font, stroke_width=1, stroke_fill="black")
+    return saved(result, quality=85)
 
 
 def marked(image: Image.Image, random: Random) -> Saved:
@@ -120,8 +120,8 @@ def marked(image: Image.Image, random: Random) -> Saved:
     side = round((0.1 * image.width * image.height) ** 0.5)
     mark = Image.new("RGBA", image.size)
     left, top = [int(random.integers(2)) * (length - side) for length in image.size]
-    pen = ImageDraw.Draw(mark)
-    pen.ellipse(
+    canvas = ImageDraw.Draw(mark)
+    canvas.ellipse(
         (left, top, left + side, top + side), fill=(255, 255, 255, 150), outline=(0, 0, 0, 200), width=2
     )
     return saved(Image.alpha_composite(image.convert("RGBA"), mark).convert("RGB"), quality=85)
@@ -157,21 +157,21 @@ def mosaic(images: list[Image.Image], random: Random) -> Saved:
     return saved(wall, quality=int(random.integers(75, 96)))
 
 
-def plant(folder: Path, pictures: dict[str, bytes], *, each: int, seed: int) -> list[Planted]:
-    """Write these pictures and `each` copies of every kind into a folder; what was planted."""
+def plant_copies(folder: Path, pictures: dict[str, bytes], *, each: int, seed: int) -> list[PlantedCopy]:
+    """Write the pictures and `each` copies of every kind into a folder; return the copies."""
     for name, data in pictures.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     random = np.random.default_rng(seed)
     names = [str(name) for name in random.permutation(sorted(pictures))]
-    done: list[Planted] = []
+    done: list[PlantedCopy] = []
 
     def put(data: bytes, suffix: str, kind: str, tier: str, sources: list[str]) -> None:
         path = folder / "planted" / f"{len(done):05d}{suffix}"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
-        done.append(Planted(str(path.relative_to(folder)), kind, tier, tuple(sources)))
+        done.append(PlantedCopy(str(path.relative_to(folder)), kind, tier, tuple(sources)))
 
     def opened(name: str) -> Image.Image:
         return Image.open(io.BytesIO(pictures[name])).convert("RGB")
@@ -184,5 +184,5 @@ def plant(folder: Path, pictures: dict[str, bytes], *, each: int, seed: int) -> 
                 source = names.pop()
                 put(*make(opened(source), random), kind, tier, [source])
         sources = [names.pop() for _ in range(4)]
-        put(*mosaic([opened(one) for one in sources], random), "mosaic", "part", sources)
+        put(*mosaic([opened(name) for name in sources], random), "mosaic", "part", sources)
     return done

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import search_vectors
-from common import arguments, forgotten, machine
+from common import arguments, drop_file_cache, machine
 from numpy.typing import NDArray
 
 from diptych.vectors.nearest import EXACT_ROWS
@@ -185,7 +185,7 @@ def _filtered(answers: dict[str, Work]) -> None:
 def _first(work: Work, folder: Path) -> None:
     """From the start of a process to its first answer."""
     for cached in (False, True):
-        if not cached and not forgotten(folder):
+        if not cached and not drop_file_cache(folder):
             continue
         start = time.monotonic()
         _side("first_answer", work)

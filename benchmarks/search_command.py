@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import arguments, forgotten, machine, seconds
+from common import arguments, drop_file_cache, machine, seconds
 from numpy.typing import NDArray
 from search_vectors import World
 
@@ -75,7 +75,7 @@ def _run(code: str, *words: object) -> None:
 
 def _cold(catalog: Path, command: list[object]) -> float | None:
     """One run with the catalogue on disk only; None where the system cannot be asked to forget files."""
-    if not forgotten(catalog):
+    if not drop_file_cache(catalog):
         return None
     start = time.monotonic()
     _run(SEARCH, *command)

@@ -215,10 +215,10 @@ def test_the_built_in_sets() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not valid JSON"),
         ("[]", "expected an object with 'sets'"),
         ('{"sets": {}, "more": 1}', "expected an object with 'sets'"),
-        ('{"sets": []}', "a list where sets by name"),
+        ('{"sets": []}', "got a list, expected an object"),
         ('{"sets": {"t": {"x": {}}}}', "needs exactly the parts 'a', 'b', 'x', 'y'"),
         (SETS.replace('["a man", "a boy"]', '["a man"]'), "with at least 2 texts"),
         (SETS.replace('"a boy"', "3"), "with at least 2 texts"),

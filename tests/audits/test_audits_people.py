@@ -122,7 +122,7 @@ def test_parquet(tmp_path: Path) -> None:
         ("file,age\n", "has a header and no row"),
         ("who,age\n0.png,3\n", "its columns are 'who', 'age'"),
         ("file,age,age\n0.png,3,4\n", "several columns 'age'"),
-        ("file\n0.png\n", "expected attributes beside it"),
+        ("file\n0.png\n", "expected columns of attributes"),
         ("file,age\nother.png,3\n", "no row of"),
         (b"file,age\n0.png,\xff\x01\n", "not a text"),
     ],
@@ -161,7 +161,7 @@ def test_no_table_or_several(tmp_path: Path) -> None:
     assert load_people(folder, folder / "a.csv").columns == {"age": ("3",)}
     with pytest.raises(DataError, match="cannot be read"):
         load_people(folder, folder / "c.csv")
-    with pytest.raises(DataError, match="is no table"):
+    with pytest.raises(DataError, match="is not a table"):
         load_people(folder, folder / "0.png")
 
 

@@ -32,8 +32,11 @@ from tests.toys import ToyEncoder, picture_bytes, tar_bytes
 
 NOT_ENOUGH = "not enough to say"
 CLAIMS = re.compile(
-    "does not count|does not recognise|does not distinguish|[Vv]ulnerable: |Above chance|At chance|Below chance|are not read|"
-    "Lower than the best: |worse than the plain one: |Similar classes cost|easier here|helps in: |control fails"
+    "does not count|does not recognise|does not distinguish|[Vv]ulnerable: |Above chance|At chance|"
+    "Below chance|"
+    "are not read|Lower than the best: |worse than the plain one: |Similar classes cost|easier here|"
+    "helps in: |"
+    "control fails"
 )
 
 
