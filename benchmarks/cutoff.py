@@ -47,7 +47,7 @@ class Query:
     """A query, whether it was written as a present one, and the words that decide."""
 
     text: str
-    matching_queries: bool
+    present: bool
     words: tuple[re.Pattern[str], ...]
 
     def pictures(self, captions: Captions) -> list[int]:

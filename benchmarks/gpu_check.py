@@ -234,8 +234,8 @@ class Checks:
         shape = config.architecture
         device_rate = peak_rate(self.accelerator.device, learner.dtype) * self.world.size
         utilisation = (
-            f"{cost(shape, shape.text.context_length).pair * rate / peak_rate:.0%} MFU"
-            if peak_rate
+            f"{cost(shape, shape.text.context_length).pair * rate / device_rate:.0%} MFU"
+            if device_rate
             else "MFU unknown"
         )
         memory = f"{self.accelerator.peak_bytes() / GIB:.2f} GiB, planned {bytes_ / GIB:.2f}"

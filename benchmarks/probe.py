@@ -1,4 +1,4 @@
-"""The sweep of a linear probe: ours beside a loop of scikit-learn's fits over all 97 strengths, one run.
+"""Regularisation sweep of a linear probe: ours beside a loop of scikit-learn fits over all 97 strengths.
 
     python benchmarks/probe.py --tolerance same --every 8 --cache DIR
 
@@ -41,11 +41,11 @@ SETS = {
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """Rows and labels, and which of the training rows choose."""
+    """Features and labels, and the split of the training features that selects the strength."""
 
     rows: NDArray[np.float32]
     labels: NDArray[np.int64]
-    asked: NDArray[np.float32]
+    test_rows: NDArray[np.float32]
     truth: NDArray[np.int64]
     teach: NDArray[np.intp]
     choose: NDArray[np.intp]
@@ -53,7 +53,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep chose, how good that is, and how long the sweep and the last fit took."""
+    """Result of a sweep: chosen strength, accuracies, and seconds of the sweep and of the last fit."""
 
     c: float
     validation: float
@@ -79,8 +79,8 @@ def main() -> None:
         count = len(np.unique(work.labels))
         print(f"\n{name}: {len(work.labels):,} x {work.rows.shape[1]} features, {count} classes")
         ours, loop = _ours(work), _loop(work, args.tolerance == "same", args.every)
-        _tell("ours", ours)
-        _tell(f"loop, {args.tolerance} tolerance", loop)
+        _print_sweep("ours", ours)
+        _print_sweep(f"loop, {args.tolerance} tolerance", loop)
         scale = len(GRID) / loop.fits
         if args.every > 1:
             print(
@@ -97,30 +97,30 @@ def _features(encoder: Any, name: str, args: Any) -> Work:
     setup = Setup.of(store=FeatureStore(args.cache) if args.cache else None)
 
     def read(data: ImageDataset) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        found = setup.embed(encoder, data, features=True)
-        return found.rows, data.labels[found.positions]
+        embedded = setup.embed(encoder, data, features=True)
+        return embedded.rows, data.labels[embedded.positions]
 
-    (rows, labels), (asked, truth) = read(train), read(test)
-    return Work(rows, labels, asked, truth, *split(labels, 0.2, seed=0))
+    (features, labels), (test_features, truth) = read(train), read(test)
+    return Work(features, labels, test_features, truth, *split(labels, 0.2, seed=0))
 
 
 def _ours(work: Work) -> Swept:
     start = time.perf_counter()
-    found = logistic.search(
+    search = logistic.search(
         work.rows[work.teach], work.labels[work.teach], work.rows[work.choose], work.labels[work.choose]
     )
     between = time.perf_counter()
-    last = logistic.fit(work.rows, work.labels, found.c)
+    final = logistic.fit(work.rows, work.labels, search.c)
     end = time.perf_counter()
-    named = last.scores(work.asked, int(work.labels.max()) + 1).argmax(axis=1)
+    predicted = final.scores(work.test_rows, int(work.labels.max()) + 1).argmax(axis=1)
     return Swept(
-        found.c,
-        max(one.accuracy for one in found.tried),
-        float((named == work.truth).mean()),
+        search.c,
+        max(fit.accuracy for fit in search.tried),
+        float((predicted == work.truth).mean()),
         between - start,
         end - between,
-        len(found.tried),
-        sum(not one.converged for one in found.tried) + (not last.converged),
+        len(search.tried),
+        sum(not fit.converged for fit in search.tried) + (not final.converged),
     )
 
 
@@ -132,7 +132,7 @@ def _loop(work: Work, same: bool, every: int) -> Swept:
     start = time.perf_counter()
     rows, labels = work.rows[work.teach], work.labels[work.teach]
     accuracies, grid = [], GRID[::every]
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as convergence_warnings:
         warnings.simplefilter("always")
         for c in grid:
             fitted = model(c, len(rows)).fit(rows, labels)
@@ -141,13 +141,15 @@ def _loop(work: Work, same: bool, every: int) -> Swept:
         between = time.perf_counter()
         last = model(best, len(work.rows)).fit(work.rows, work.labels)
     end = time.perf_counter()
-    test = float(last.score(work.asked, work.truth))
-    return Swept(best, max(accuracies), test, between - start, end - between, len(grid), len(told))
+    test = float(last.score(work.test_rows, work.truth))
+    return Swept(
+        best, max(accuracies), test, between - start, end - between, len(grid), len(convergence_warnings)
+    )
 
 
-def _tell(who: str, swept: Swept) -> None:
+def _print_sweep(side: str, swept: Swept) -> None:
     print(
-        f"  {who:24} {swept.fits:3} fits in {swept.sweep:7.1f} s + {swept.last:5.1f} s, {swept.unfinished} "
+        f"  {side:24} {swept.fits:3} fits in {swept.sweep:7.1f} s + {swept.last:5.1f} s, {swept.unfinished} "
         f"did not converge; C {swept.c:9.3g}, validation {swept.validation:.4f}, test {swept.test:.4f}"
     )
 

@@ -1,4 +1,4 @@
-"""`diptych search` as a person waits for it: the whole command, on ten thousand and on a million pictures.
+"""Duration of the whole command `diptych search`, on ten thousand and on a million pictures.
 
     python benchmarks/search_command.py [--rows 10000 1000000] [--model default] [--repeat 5]
 
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from common import arguments, drop_file_cache, machine, seconds
 from numpy.typing import NDArray
-from search_vectors import World
+from search_vectors import VectorWorld
 
 from diptych.backends import export, load
 from diptych.catalog import Store
@@ -74,7 +74,7 @@ def _run(code: str, *words: object) -> None:
 
 
 def _cold(catalog: Path, command: list[object]) -> float | None:
-    """One run with the catalogue on disk only; None where the system cannot be asked to forget files."""
+    """One run with the page cache dropped; None if the system cannot do that."""
     if not drop_file_cache(catalog):
         return None
     start = time.monotonic()
@@ -83,8 +83,8 @@ def _cold(catalog: Path, command: list[object]) -> float | None:
 
 
 def _fill(catalog: Path, encoder: Encoder, rows: int) -> str:
-    """Make a catalogue; what was built for its search."""
-    world = World.of(encoder.dim, seed=0)
+    """Create a catalogue; return the description of its index."""
+    world = VectorWorld.of(encoder.dim, seed=0)
     store = Store.create(catalog)
     try:
         space = space_for(store, encoder, "default")
@@ -98,10 +98,10 @@ def _fill(catalog: Path, encoder: Encoder, rows: int) -> str:
 
 def _picture(number: int, row: NDArray[np.float32]) -> Picture:
     name = f"/pictures/{number // 1000:04d}/{number:07d}.jpg".encode()
-    found = Found(name, "", 100_000, 1_600_000_000_000_000_000 + number, 1, number, 0)
+    file = Found(name, "", 100_000, 1_600_000_000_000_000_000 + number, 1, number, 0)
     draw = np.random.default_rng(number).integers(0, 2**63, 2)
     return Picture(
-        [FileRecord(found)],
+        [FileRecord(file)],
         number.to_bytes(16, "big"),
         100_000,
         details=Details(format="JPEG", width=800, height=600),

@@ -1,6 +1,6 @@
-"""One side of search.py, in a process of its own, so that its memory is its own.
+"""One side of search.py in its own process, so that memory can be measured separately.
 
-A line of JSON on standard input says who and what, a line on standard output answers. Rows come from the
+A line of JSON on standard input gives the work, a line on standard output answers. Rows come from the
 segments that search.py wrote; an index that wants float32 gets them in parts.
 """
 
@@ -22,8 +22,8 @@ from diptych.vectors.segments import Segments
 
 Work = dict[str, Any]
 Floats = NDArray[np.float32]
-Found = NDArray[np.int64]
-Ask = Callable[[Floats], Found]  # (Q, D) -> (Q, K)
+RowNumbers = NDArray[np.int64]
+Ask = Callable[[Floats], RowNumbers]  # (Q, D) -> (Q, K)
 Marks = NDArray[np.bool_]
 
 K = 10
@@ -41,7 +41,7 @@ EFFORTS = (
 
 
 def memory() -> dict[str, float]:
-    """Anonymous and private dirty memory of this process, MiB; nothing where the system does not tell."""
+    """Anonymous and private dirty memory of this process, MiB; empty if the system does not report it."""
     try:
         lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -50,23 +50,23 @@ def memory() -> dict[str, float]:
     return {name: int(sizes[name]) / 1024 for name in ("Anonymous", "Private_Dirty")}
 
 
-def peak() -> float:
-    """Most memory this process had at once, mapped files included, MiB."""
+def peak_memory() -> float:
+    """Peak memory of this process, mapped files included, MiB."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def parts(segments: Segments, rows: int) -> Iterator[tuple[int, Floats]]:
-    """The first rows, as float32."""
+    """Yield the first rows in parts, as float32."""
     for first, part in segments.parts():
         for start in range(0, min(len(part), rows - first), 16_384):
             yield first + start, part[start : min(start + 16_384, rows - first)].astype(np.float32)
 
 
-def recall(found: Found, true: Found) -> float:
-    """Of the first K."""
-    return float(np.mean([np.isin(want, got).mean() for got, want in zip(found, true, strict=True)]))
+def recall(neighbours: RowNumbers, true: RowNumbers) -> float:
+    """Mean share of the true neighbours that were returned."""
+    return float(np.mean([np.isin(want, got).mean() for got, want in zip(neighbours, true, strict=True)]))
 
 
 def timed(ask: Callable[[int], object], count: int) -> tuple[float, float]:
@@ -81,48 +81,48 @@ def timed(ask: Callable[[int], object], count: int) -> tuple[float, float]:
 
 
 def build(work: Work, segments: Segments, texts: Floats) -> Work:
-    """Our index, judged with texts that nothing is asked with afterwards."""
+    """Build our index, tuned with texts that are not used as queries."""
     from diptych.vectors.ivf_build import build_ivf
 
     report = build_ivf(segments, Path(work["index"]), texts)
-    return {"told": report.summary(), "seconds": report.seconds, "peak": peak(), "settings": [
-        [one.k, one.probes, one.candidates] for one in report.head.settings
+    return {"told": report.summary(), "seconds": report.seconds, "peak": peak_memory(), "settings": [
+        [setting.k, setting.probes, setting.candidates] for setting in report.head.settings
     ]}  # fmt: skip
 
 
-def ours(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
-    """As a search does it, with and without filters."""
+def ours(work: Work, segments: Segments, texts: Floats, true: RowNumbers) -> Work:
+    """Our index, with and without filters."""
     near = NearestNeighbours(segments, Path(work["index"]), exact_rows=work["exact_rows"])
     if near.index_error:
         sys.exit(near.index_error)
-    told = _measured(lambda queries: near.search(queries, K)[0], texts, true)
+    figures = _measure(lambda queries: near.search(queries, K)[0], texts, true)
     two_hundred = timed(lambda n: near.search(texts[n : n + 1], 200), len(texts))
     filtered = {}
-    for name, marks, right in _filters(work):
+    for name, marks, expected in _filters(work):
         allowed = np.flatnonzero(marks)
-        found = np.concatenate([near.search(text[None], K, allowed=allowed)[0] for text in texts])
-        p50, p99 = timed(lambda n, some=allowed: near.search(texts[n : n + 1], K, allowed=some), len(texts))  # type: ignore[misc]
-        filtered[name] = {"recall": recall(found, right), "p50": p50, "p99": p99}
-    return {**told, "p50 of 200": two_hundred[0], "filtered": filtered}
+        neighbours = np.concatenate([near.search(text[None], K, allowed=allowed)[0] for text in texts])
+        p50, p99 = timed(lambda n, rows=allowed: near.search(texts[n : n + 1], K, allowed=rows), len(texts))  # type: ignore[misc]
+        filtered[name] = {"recall": recall(neighbours, expected), "p50": p50, "p99": p99}
+    return {**figures, "p50 of 200": two_hundred[0], "filtered": filtered}
 
 
-def scan(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
-    """Ours without an index."""
-    return _measured(lambda queries: nearest_exact(segments, queries, K)[0], texts, true)
+def scan(work: Work, segments: Segments, texts: Floats, true: RowNumbers) -> Work:
+    """Our exact search without an index."""
+    return _measure(lambda queries: nearest_exact(segments, queries, K)[0], texts, true)
 
 
-def flat(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
-    """faiss, every row as float32."""
+def flat(work: Work, segments: Segments, texts: Floats, true: RowNumbers) -> Work:
+    """Faiss flat index over float32."""
     import faiss
 
     index = faiss.IndexFlatIP(segments.dim)
     for _, rows in parts(segments, work["rows"]):
         index.add(rows)
-    return _measured(lambda queries: index.search(queries, K)[1], texts, true)
+    return _measure(lambda queries: index.search(queries, K)[1], texts, true)
 
 
-def hnsw(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
-    """Faiss's graph over float32."""
+def hnsw(work: Work, segments: Segments, texts: Floats, true: RowNumbers) -> Work:
+    """Faiss HNSW graph over float32."""
     import faiss
 
     index = faiss.IndexHNSWFlat(segments.dim, 32, faiss.METRIC_INNER_PRODUCT)
@@ -135,21 +135,21 @@ def hnsw(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
     def effort(value: int) -> None:
         index.hnsw.efSearch = value
 
-    taken = _least(effort, lambda queries: index.search(queries, K)[1], texts, true)
-    told = _measured(lambda queries: index.search(queries, K)[1], texts, true)
+    taken = _smallest_effort(effort, lambda queries: index.search(queries, K)[1], texts, true)
+    figures = _measure(lambda queries: index.search(queries, K)[1], texts, true)
     filtered = {}
-    for name, marks, right in _filters(work):
+    for name, marks, expected in _filters(work):
         bits: Any = np.packbits(marks, bitorder="little")
         loose: Any = faiss  # its stubs know neither the array form nor this class
         some = loose.SearchParametersHNSW(sel=loose.IDSelectorBitmap(bits), efSearch=taken)
-        found = index.search(texts, K, params=some)[1]
+        neighbours = index.search(texts, K, params=some)[1]
         p50, p99 = timed(lambda n, how=some: index.search(texts[n : n + 1], K, params=how), len(texts))  # type: ignore[misc]
-        filtered[name] = {"recall": recall(found, right), "p50": p50, "p99": p99}
-    return {**told, "seconds": built, "effort": taken, "filtered": filtered}
+        filtered[name] = {"recall": recall(neighbours, expected), "p50": p50, "p99": p99}
+    return {**figures, "seconds": built, "effort": taken, "filtered": filtered}
 
 
-def usearch(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
-    """Usearch's graph over half precision."""
+def usearch(work: Work, segments: Segments, texts: Floats, true: RowNumbers) -> Work:
+    """Usearch graph over half precision."""
     from usearch.index import Index
 
     index = Index(ndim=segments.dim, metric="ip", dtype="f16", connectivity=32, expansion_add=100)
@@ -158,29 +158,29 @@ def usearch(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
         index.add(np.arange(first, first + len(rows)), rows)
     built = time.monotonic() - start
 
-    def ask(queries: Floats) -> Found:
+    def ask(queries: Floats) -> RowNumbers:
         return np.stack([index.search(query, K).keys for query in queries]).astype(np.int64)
 
     def effort(value: int) -> None:
         index.expansion_search = value
 
-    taken = _least(effort, ask, texts, true)
-    return {**_measured(ask, texts, true), "seconds": built, "effort": taken}
+    taken = _smallest_effort(effort, ask, texts, true)
+    return {**_measure(ask, texts, true), "seconds": built, "effort": taken}
 
 
-def first_answer(work: Work, segments: Segments, texts: Floats, true: Found) -> Work:
-    """Open, and answer one question; search.py's clock runs from before this process began."""
+def first_answer(work: Work, segments: Segments, texts: Floats, true: RowNumbers) -> Work:
+    """Open the index and answer one query; search.py measures from before the process started."""
     near = NearestNeighbours(segments, Path(work["index"]), exact_rows=work["exact_rows"])
     return {"rows": near.search(texts[:1], K)[0].tolist()}
 
 
-def _measured(ask: Ask, texts: Floats, true: Found) -> Work:
+def _measure(ask: Ask, texts: Floats, true: RowNumbers) -> Work:
     p50, p99 = timed(lambda n: ask(texts[n : n + 1]), len(texts))
-    found = np.concatenate([ask(text[None]) for text in texts])
-    return {"p50": p50, "p99": p99, "recall": recall(found, true), "memory": memory()}
+    neighbours = np.concatenate([ask(text[None]) for text in texts])
+    return {"p50": p50, "p99": p99, "recall": recall(neighbours, true), "memory": memory()}
 
 
-def _least(effort: Callable[[int], None], ask: Ask, texts: Floats, true: Found) -> int:
+def _smallest_effort(effort: Callable[[int], None], ask: Ask, texts: Floats, true: RowNumbers) -> int:
     for value in EFFORTS:
         effort(value)
         if recall(ask(texts), true) >= TARGET:
@@ -188,7 +188,7 @@ def _least(effort: Callable[[int], None], ask: Ask, texts: Floats, true: Found) 
     return EFFORTS[-1]
 
 
-def _filters(work: Work) -> Iterator[tuple[str, Marks, Found]]:
+def _filters(work: Work) -> Iterator[tuple[str, Marks, RowNumbers]]:
     for name, path in work["filters"].items():
         held = np.load(path)
         yield name, held["marks"], held["true"]
@@ -200,8 +200,10 @@ def main() -> None:
     if work["who"] == "build":
         answer = build(work, segments, np.load(work["judges"]))
     else:
-        side = {one.__name__: one for one in (ours, scan, flat, hnsw, usearch, first_answer)}[work["who"]]
-        answer = side(work, segments, np.load(work["texts"]), np.load(work["true"]))
+        run_side = {side.__name__: side for side in (ours, scan, flat, hnsw, usearch, first_answer)}[
+            work["who"]
+        ]
+        answer = run_side(work, segments, np.load(work["texts"]), np.load(work["true"]))
     print(json.dumps(answer))
 
 

@@ -1,9 +1,8 @@
-"""Vectors for search.py: pictures in clusters, and texts that lie apart from them, as CLIP's do.
+"""Synthetic vectors for search.py: images in clusters, and texts apart from them, as in CLIP.
 
-Real vectors of a large model need the model and a million pictures, so these are made up, with the first two
-moments that open_clip's ViT-B-32 is known for. Two pictures have a cosine of 0.5 give or take 0.1, two texts
-of about 0.55, a picture and a text of 0.17 give or take 0.04, a text and its picture of 0.31: between the
-two kinds lies the modality gap (Liang et al. 2022, arXiv 2203.02053).
+Real vectors of a large model need the model and a million images, so these are generated, with the first two
+moments of open_clip's ViT-B-32. The cosine of two images is 0.5 ± 0.1, of two texts about 0.55, of an image
+and a text 0.17 ± 0.04, of a text and its image 0.31: the modality gap (Liang et al. 2022, arXiv 2203.02053).
 
 Half of a picture is the mean of all, a quarter its cluster (20,000 of very different size, in 200 topics),
 a quarter its own; variances fall with the rank of the direction. A text is the mean of texts, three tenths of
@@ -33,8 +32,8 @@ _CHUNK = 65_536
 
 
 @dataclass(frozen=True, eq=False)
-class World:
-    """Where means, clusters and directions lie."""
+class VectorWorld:
+    """Means, cluster centres and principal directions."""
 
     means: Floats  # (2, D): pictures, texts
     clusters: Floats  # (C, D)
@@ -43,23 +42,23 @@ class World:
     draw: np.random.Generator
 
     @classmethod
-    def of(cls, dim: int, seed: int) -> World:
-        """A world by its seed."""
-        draw = np.random.default_rng(seed)
+    def of(cls, dim: int, seed: int) -> VectorWorld:
+        """Generate means, clusters and directions from a seed."""
+        rng = np.random.default_rng(seed)
         spread = 1 / np.sqrt(np.arange(1, dim + 1))
         spread /= np.linalg.norm(spread)
-        turns = np.stack([np.linalg.qr(draw.normal(size=(dim, dim)))[0] for _ in range(2)])
-        means = unit(draw.normal(size=(2, dim)))
+        turns = np.stack([np.linalg.qr(rng.normal(size=(dim, dim)))[0] for _ in range(2)])
+        means = unit(rng.normal(size=(2, dim)))
         means[1] = unit(
             GAP * means[0] + np.sqrt(1 - GAP**2) * unit(means[1] - means[1] @ means[0] * means[0])
         )
-        world = cls(means, means, turns.astype(np.float32), spread.astype(np.float32), draw)
-        topics = world.particular(TOPICS)[draw.integers(0, TOPICS, CLUSTERS)]
+        world = cls(means, means, turns.astype(np.float32), spread.astype(np.float32), rng)
+        topics = world.particular(TOPICS)[rng.integers(0, TOPICS, CLUSTERS)]
         clusters = (topics + world.particular(CLUSTERS)) / np.float32(np.sqrt(2))
-        return cls(means, clusters, world.turns, world.spread, draw)
+        return cls(means, clusters, world.turns, world.spread, rng)
 
     def particular(self, count: int, *, text: bool = False) -> Floats:
-        """What differs from one to the next, (count, D), of length one on average."""
+        """Random deviations, (count, D), of mean length one."""
         size = (count, len(self.spread))
         drawn: Floats = (
             self.draw.standard_normal(size, dtype=np.float32) * self.spread @ self.turns[int(text)]
@@ -67,26 +66,26 @@ class World:
         return drawn
 
     def pictures(self, count: int) -> Floats:
-        """(count, D)."""
+        """Random images, (count, D)."""
         weight = np.arange(1, CLUSTERS + 1) ** -0.7
         cluster = self.clusters[self.draw.choice(CLUSTERS, count, p=weight / weight.sum())]
         own = (cluster + self.particular(count)) / np.float32(np.sqrt(2))
         return unit(np.sqrt(MEAN) * self.means[0] + np.sqrt(1 - MEAN) * own)
 
     def texts(self, pictures: Floats) -> Floats:
-        """One for each picture."""
+        """One text for each image."""
         own = unit(pictures / (pictures @ self.means[0])[:, None] - self.means[0])
-        said = SHARED * own + np.sqrt(1 - SHARED**2) * self.particular(len(pictures), text=True)
-        return unit(np.sqrt(TEXT_MEAN) * self.means[1] + np.sqrt(1 - TEXT_MEAN) * said)
+        own_part = SHARED * own + np.sqrt(1 - SHARED**2) * self.particular(len(pictures), text=True)
+        return unit(np.sqrt(TEXT_MEAN) * self.means[1] + np.sqrt(1 - TEXT_MEAN) * own_part)
 
 
 def unit(rows: NDArray[np.floating]) -> Floats:
-    """Rows of length one."""
+    """Normalise rows to length one."""
     return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), dtype=np.float32)
 
 
 def make(folder: Path, rows: int, dim: int, texts: int, *, seed: int = 0) -> tuple[Segments, Floats]:
-    """Pictures in segments under `folder`, and the rows of texts.
+    """Generate images in segments under `folder`, and text vectors.
 
     Examples
     --------
@@ -96,7 +95,7 @@ def make(folder: Path, rows: int, dim: int, texts: int, *, seed: int = 0) -> tup
     >>> segments.rows, texts.shape
     (300, (5, 64))
     """
-    world = World.of(dim, seed)
+    world = VectorWorld.of(dim, seed)
     segments = Segments(folder, dim, 0)
     for start in range(0, rows, _CHUNK):
         segments.append(world.pictures(min(_CHUNK, rows - start)))
@@ -104,12 +103,12 @@ def make(folder: Path, rows: int, dim: int, texts: int, *, seed: int = 0) -> tup
     return segments, world.texts(segments.gather(picked).astype(np.float32))
 
 
-def told(segments: Segments, texts: Floats) -> str:
-    """The moments, in one line."""
-    some = segments.gather(np.linspace(0, segments.rows - 1, min(4000, segments.rows)).astype(np.int64))
-    rows = some.astype(np.float32)
-    pairs, mixed, said = rows[::2] @ rows[1::2].T, texts @ rows.T, texts[::2] @ texts[1::2].T
+def describe(segments: Segments, texts: Floats) -> str:
+    """Describe the cosines in one line."""
+    sample = segments.gather(np.linspace(0, segments.rows - 1, min(4000, segments.rows)).astype(np.int64))
+    rows = sample.astype(np.float32)
+    pairs, mixed, text_pairs = rows[::2] @ rows[1::2].T, texts @ rows.T, texts[::2] @ texts[1::2].T
     return (
-        f"cosines of two pictures {pairs.mean():.2f} ± {pairs.std():.2f}, of two texts {said.mean():.2f}, "
-        f"of a picture and a text {mixed.mean():.2f} ± {mixed.std():.3f}"
+        f"cosines of two pictures {pairs.mean():.2f} ± {pairs.std():.2f}, of two texts "
+        f"{text_pairs.mean():.2f}, of a picture and a text {mixed.mean():.2f} ± {mixed.std():.3f}"
     )

@@ -1,4 +1,4 @@
-"""Small changes in large pictures: which pairs are still called one, at 256 pixels and looked at closer.
+"""Small changes in large pictures: pairs called the same at 256 pixels and at high resolution.
 
     python benchmarks/small_changes.py [--each 60]
 
@@ -35,7 +35,7 @@ TILE = (240, 180)
 
 
 def main() -> None:
-    """Make, change, save, count."""
+    """Generate pictures, change and save them, count verdicts."""
     parser = arguments(__doc__)
     parser.add_argument("--each", type=int, default=60, help="pairs of each kind")
     parser.add_argument("--seed", type=int, default=0)
@@ -47,26 +47,27 @@ def main() -> None:
     print(f"\n{'':<28} {'pairs':>6} {'at 256 px':>10} {'closer':>8}")
     for kind in SAME:
         sources = [drawn(walls, random)[0] for _ in range(options.each)]
-        report(f"copies: {kind}", [(one, SAME[kind](one, random)[0]) for one in sources])
+        report(f"copies: {kind}", [(image, SAME[kind](image, random)[0]) for image in sources])
     for kind in ("line", "word", "digit", "clock", "dot"):
         pairs = [changed(kind, walls, random) for _ in range(options.each)]
         report(f"changed: {kind}", [(a, stored(b, random)) for a, b in pairs])
         report("  at half the size", [(a, stored(b, random, half=True)) for a, b in pairs])
 
 
-def report(what: str, pairs: list[tuple[Image.Image, bytes]]) -> None:
-    """How many of these pairs are called the same picture, the second loaded as a catalogue would."""
-    told = [same(one, load_image(data)) for one, data in pairs]
-    print(
-        f"{what:<28} {len(pairs):>6} {sum(first for first, _ in told):>10} {sum(last for _, last in told):>8}"
-    )
+def report(name: str, pairs: list[tuple[Image.Image, bytes]]) -> None:
+    """Print how many pairs are called the same picture; the second is loaded as by a catalogue."""
+    verdicts = [same(image, load_image(data)) for image, data in pairs]
+    low, high = (sum(each) for each in zip(*verdicts, strict=True))
+    print(f"{name:<28} {len(pairs):>6} {low:>10} {high:>8}")
 
 
 def same(a: Image.Image, b: Image.Image) -> tuple[bool, bool]:
-    """Whether two are called the same picture, by the first look, and by the closer one."""
-    looks = [Thumbnail.of(one) for one in (a, b)]
-    glances = [GreyThumbnail(small_grey(look)) for look in looks]
-    verdict = judge_pair(looks[0], looks[1], screen_pair(glances[0], glances[1], parts=False))
+    """Whether two images are called the same, at 256 pixels and at high resolution."""
+    thumbnails = [Thumbnail.of(image) for image in (a, b)]
+    grey_thumbnails = [GreyThumbnail(small_grey(thumbnail)) for thumbnail in thumbnails]
+    verdict = judge_pair(
+        thumbnails[0], thumbnails[1], screen_pair(grey_thumbnails[0], grey_thumbnails[1], parts=False)
+    )
     if verdict is None or verdict.tier != "picture":
         return False, False
     return True, confirm_same_image(verdict, DetailView.of(a), DetailView.of(b)).tier == "picture"
@@ -105,7 +106,7 @@ def collage(tiles: Iterator[tuple[str, bytes]], random: Random) -> Image.Image:
 
 
 def words(random: Random, count: int) -> str:
-    """So many."""
+    """Random words."""
     return " ".join(WORDS[int(number)] for number in random.integers(0, len(WORDS), count))
 
 
@@ -113,15 +114,15 @@ def screenshot(random: Random) -> tuple[Image.Image, list[tuple[int, int, str]],
     """A window of 1920 x 1080 with a bar, a list and lines of 12 to 21 pixels, light or dark."""
     dark, letters = bool(random.integers(2)), int(random.integers(12, 22))
     image = Image.new("RGB", (1920, 1080), (30, 30, 34) if dark else "white")
-    pen, ink = ImageDraw.Draw(image), (220, 220, 220) if dark else (20, 20, 20)
-    pen.rectangle((0, 0, 1920, 40), fill=(60, 90, 160))
-    pen.rectangle((0, 41, 260, 1080), fill=(44, 46, 52) if dark else (236, 238, 242))
+    canvas, colour = ImageDraw.Draw(image), (220, 220, 220) if dark else (20, 20, 20)
+    canvas.rectangle((0, 0, 1920, 40), fill=(60, 90, 160))
+    canvas.rectangle((0, 41, 260, 1080), fill=(44, 46, 52) if dark else (236, 238, 242))
     lines = [
         (300, y, words(random, int(random.integers(4, 14)))) for y in range(70, 1040, int(letters * 1.9))
     ]
     for x, y, text in lines:
-        pen.text((16, y), words(random, 2), fill=ink, font_size=letters)
-        pen.text((x, y), text, fill=ink, font_size=letters)
+        canvas.text((16, y), words(random, 2), fill=colour, font_size=letters)
+        canvas.text((x, y), text, fill=colour, font_size=letters)
     return image, lines, letters
 
 
@@ -129,16 +130,16 @@ def page(random: Random) -> tuple[Image.Image, list[tuple[int, int, str]], int]:
     """A page of 1240 x 1754, A4 at 150 dots an inch, with a sum below; letters of 16 to 25 pixels."""
     letters = int(random.integers(16, 26))
     image = Image.new("RGB", (1240, 1754), (250, 249, 246))
-    pen = ImageDraw.Draw(image)
+    canvas = ImageDraw.Draw(image)
     lines = [(100, y, words(random, 9)) for y in range(200, 1600, int(letters * 1.6))]
     lines.append((900, 1660, f"Total: {random.integers(1000, 9999):,}.50"))
     for x, y, text in lines:
-        pen.text((x, y), text, fill=(25, 25, 25), font_size=letters)
+        canvas.text((x, y), text, fill=(25, 25, 25), font_size=letters)
     return image, lines, letters
 
 
 def changed(kind: str, walls: list[Image.Image], random: Random) -> tuple[Image.Image, Image.Image]:
-    """A picture, and the same with something small in it changed."""
+    """A picture, and a copy with a small change."""
     if kind in ("clock", "dot"):
         return _in_collage(kind, walls[int(random.integers(len(walls)))], random)
     image, lines, letters = page(random) if kind == "digit" else screenshot(random)
@@ -147,30 +148,32 @@ def changed(kind: str, walls: list[Image.Image], random: Random) -> tuple[Image.
     if kind == "digit":
         new[7] = str((int(new[7]) + int(random.integers(1, 9))) % 10)
     elif kind == "word":
-        at = int(random.integers(len(new)))
-        new[at] = WORDS[(WORDS.index(new[at]) + int(random.integers(1, len(WORDS)))) % len(WORDS)]
+        index = int(random.integers(len(new)))
+        new[index] = WORDS[(WORDS.index(new[index]) + int(random.integers(1, len(WORDS)))) % len(WORDS)]
     else:
         new = words(random, 6).split(" ")
     other = image.copy()
-    pen, ground = ImageDraw.Draw(other), image.getpixel((x - 6, y))
-    pen.rectangle((x - 2, y - 2, other.width, y + letters * 1.4), fill=ground)
-    ink = (
-        (220, 220, 220) if isinstance(ground, tuple) and ground[0] < 99 else (25 - 5 * (kind != "digit"),) * 3
+    canvas, background = ImageDraw.Draw(other), image.getpixel((x - 6, y))
+    canvas.rectangle((x - 2, y - 2, other.width, y + letters * 1.4), fill=background)
+    colour = (
+        (220, 220, 220)
+        if isinstance(background, tuple) and background[0] < 99
+        else (25 - 5 * (kind != "digit"),) * 3
     )
-    pen.text((x, y), ("" if kind == "digit" else " ").join(new), fill=ink, font_size=letters)
+    canvas.text((x, y), ("" if kind == "digit" else " ").join(new), fill=colour, font_size=letters)
     return image, other
 
 
 def _in_collage(kind: str, wall: Image.Image, random: Random) -> tuple[Image.Image, Image.Image]:
-    one, other = wall.copy(), wall.copy()
+    original, other = wall.copy(), wall.copy()
     if kind == "dot":
         side = int(random.integers(16, 41))
         x, y = int(random.integers(wall.width - side)), int(random.integers(wall.height - side))
         fill = tuple(int(value) for value in random.integers(0, 256, 3))
         ImageDraw.Draw(other).ellipse((x, y, x + side, y + side), fill=fill)
-        return one, other
+        return original, other
     letters, second = int(random.integers(14, 25)), int(random.integers(10))
-    for image, shown in ((one, second), (other, (second + 1 + int(random.integers(8))) % 10)):
+    for image, shown in ((original, second), (other, (second + 1 + int(random.integers(8))) % 10)):
         ImageDraw.Draw(image).text(
             (20, 20),
             f"12:04:3{shown}",
@@ -179,7 +182,7 @@ def _in_collage(kind: str, wall: Image.Image, random: Random) -> tuple[Image.Ima
             stroke_width=1,
             stroke_fill="black",
         )
-    return one, other
+    return original, other
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How long a user waits for nothing: `import diptych` and `diptych --help` in fresh processes.
+"""Start-up time: `import diptych` and `diptych --help` in fresh processes.
 
     python benchmarks/startup.py
 

@@ -1,10 +1,9 @@
-"""What tags are worth: labels given by `diptych tag` against the words of captions.
+"""Precision and recall of the tags of `diptych tag`, against the words of captions.
 
     python benchmarks/tags.py [--model MODEL] [--pictures flickr8k-test.tar ...]
 
-A tag counts as right where one of a picture's captions has one of the label's words. Captions do not name all
-there is, so precision is low by that much. Beside the tags' own measure, the cut-off of a search, which asks
-another question.
+A tag is correct if a caption of the picture has one of the words of the label. Captions do not name
+everything, so precision is underestimated. The cut-off of a search is printed for comparison.
 """
 
 from __future__ import annotations
@@ -46,10 +45,10 @@ WORDS = {
 LEVELS = (0.5, 0.7, 0.8, LEAST, 0.95, 0.98)
 
 
-def told(given: NDArray[np.bool_], true: NDArray[np.bool_]) -> str:
-    """Tags, precision and recall, in a table's cells."""
-    right = (given & true).sum()
-    return f"{given.sum():,} | {right / max(given.sum(), 1):.2f} | {right / true.sum():.2f}"
+def table_cells(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> str:
+    """Format the number of tags, precision and recall as table cells."""
+    correct = (predicted & true).sum()
+    return f"{predicted.sum():,} | {correct / max(predicted.sum(), 1):.2f} | {correct / true.sum():.2f}"
 
 
 def main() -> None:
@@ -62,25 +61,30 @@ def main() -> None:
     vectors, captions = [], []
     for path in options.pictures or [options.shared / "data" / "flickr8k-test.tar"]:
         dataset = load_captioned(path)
-        found = collect(embed_images(encoder, dataset), encoder.dim)
-        assert not found.failures, found.failures[0]
-        vectors.append(found.vectors)
+        embedded = collect(embed_images(encoder, dataset), encoder.dim)
+        assert not embedded.failures, embedded.failures[0]
+        vectors.append(embedded.vectors)
         captions += [" ".join(texts).lower() for texts in dataset.captions]
-    rows = np.concatenate(vectors)
+    embeddings = np.concatenate(vectors)
     true = np.array([[bool(re.search(words, text)) for words in WORDS.values()] for text in captions])
     classifier = ZeroShotClassifier(encoder, templates=None, activation="softmax", multi_label=True)
-    judged = classifier.fit(prompts_for(list(WORDS))).predict_proba(rows)
-    gauge = RelevanceScale.of(Background.of(encoder), rows)
-    cosines = rows @ classifier.weights_.T
-    shown = np.stack([gauge.relevance(one, rows, size=len(rows)) for one in cosines.T], axis=1)
-    print(f"{len(rows):,} pictures, {len(WORDS)} labels, each in captions of {true.mean():.3f} of them\n")
+    probabilities = classifier.fit(prompts_for(list(WORDS))).predict_proba(embeddings)
+    gauge = RelevanceScale.of(Background.of(encoder), embeddings)
+    cosines = embeddings @ classifier.weights_.T
+    shown = np.stack(
+        [gauge.relevance(label_cosines, embeddings, size=len(embeddings)) for label_cosines in cosines.T],
+        axis=1,
+    )
+    print(
+        f"{len(embeddings):,} pictures, {len(WORDS)} labels, each in captions of {true.mean():.3f} of them\n"
+    )
     print("| given where | tags | right | found |\n| --- | ---: | ---: | ---: |")
     for level in LEVELS:
-        print(f"| probability {level:g} or more | {told(judged >= level, true)} |")
-    print(f"| a search would show it | {told(shown >= DEFAULT_CUTOFF, true)} |")
+        print(f"| probability {level:g} or more | {table_cells(probabilities >= level, true)} |")
+    print(f"| a search would show it | {table_cells(shown >= DEFAULT_CUTOFF, true)} |")
     print(f"\n| label at {LEAST:g} | tags | right | found |\n| --- | ---: | ---: | ---: |")
     for column, label in enumerate(WORDS):
-        print(f"| {label} | {told(judged[:, column] >= LEAST, true[:, column])} |")
+        print(f"| {label} | {table_cells(probabilities[:, column] >= LEAST, true[:, column])} |")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Two pieces of work with ViT-B-32's text tower (37.8 M parameters beside the tabl
 
 - prompts of 11 tokens, a batch at a time, as a search or a classifier of a few classes sends them;
 - the ImageNet classifier: 1,000 classes x 80 templates, averaged to 1,000 unit rows. The peer computes a
-  sample of the classes (--peer-classes), which says so; its time grows with their number.
+  sample of the classes (--peer-classes); its time is proportional to their number.
 
 open_clip always computes 77 positions. Ours ends at the end token and computes common beginnings once: 9.6
 tokens a prompt, of which 4.1 are new, so at most 77 / 4.1 = 19 times fewer products in float32. Both write

@@ -3,9 +3,9 @@
     python benchmarks/tokenizer.py --peer-python PATH
 
 The captions are all five of every picture of flickr8k-train (30,000), or the lines of a file named by
---captions. Both sides give padded (N, 77) tables of ids for the whole list and must agree on every id. The
-figure to compare is the first call, with nothing remembered; later calls are shown too, because both sides
-remember words. Aim: at least 3 times open_clip's.
+--captions. Both sides give padded (N, 77) tables of ids for the whole list and must agree on every id.
+Compare the first call, with empty caches; later calls are shown too, because both sides cache words. Aim: at
+least 3 times open_clip's.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ print(json.dumps({"taken": taken, "ids": hashlib.sha256(ids.numpy().astype("<i8"
 """
 
 
-def captions(shared: Path, named: Path | None) -> list[str]:
+def captions(shared: Path, file_of_captions: Path | None) -> list[str]:
     """Every caption of the flickr8k training shards, or the lines of a file."""
-    if named is not None:
-        return [line for line in named.read_text(encoding="utf-8").splitlines() if line.strip()]
-    found: list[str] = []
+    if file_of_captions is not None:
+        return [line for line in file_of_captions.read_text(encoding="utf-8").splitlines() if line.strip()]
+    result: list[str] = []
     for shard in sorted((shared / "data").glob("flickr8k-train-*.tar")):
         with tarfile.open(shard) as tar:
             for member in tar:
                 file = tar.extractfile(member) if member.name.endswith(".json") else None
                 if file is not None:
-                    found.extend(json.load(file)["captions"])
-    if not found:
+                    result.extend(json.load(file)["captions"])
+    if not result:
         raise SystemExit(f"no flickr8k-train-*.tar in {shared / 'data'}: name a file with --captions")
-    return found
+    return result
 
 
 def ours(texts: list[str], repeat: int) -> dict[str, Any]:

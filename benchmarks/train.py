@@ -4,12 +4,12 @@
     python benchmarks/train.py --peer-python PEER/bin/python --device cuda --batch-size 256 --rounds 20
 
 ViT-B-32 from equal random weights on Flickr8k's training pictures and captions, decoded once to 224 x 224 by
-the product's loader; AdamW with open_clip's defaults, but for a rate and a warmup that suit a short run. Each
-side is a process of its own (train_side.py), both fed from memory: the figure is that of the step, without
-reading and decoding. They take turns of some steps while the other waits, so that drift of the machine hits
-both; the first turn warms up and does not count. Ours is the step that `diptych train` takes (`Learner`),
-which normalises bytes, never computes padding after the end token and shares common beginnings. The peer is
-open_clip_train's `train_one_epoch`, given the very same normalised pixels and padded token ids.
+the product's loader; AdamW with open_clip's defaults, but for a rate and a warmup that suit a short run.
+Each side is a process of its own (train_side.py), both fed from memory: the figure is that of the step,
+without reading and decoding. They take turns of some steps while the other waits, so that drift of the
+machine affects both; the first turn warms up and does not count. Ours is the step that `diptych train` takes
+(`Learner`), which normalises bytes, never computes padding after the end token and shares common beginnings.
+The peer is open_clip_train's `train_one_epoch`, given the very same normalised pixels and padded token ids.
 
 Utilisation (MFU) is the operations that the model needs for the pairs, forward and backward, without padding
 (`diptych.model.cost`), against the rate of one large product in that precision: equal counts for both sides.
@@ -50,19 +50,19 @@ OPTIMIZER = {"lr": 1e-4, "warmup": 10, "beta1": 0.9, "beta2": 0.98, "eps": 1e-6,
 
 
 @dataclass
-class Course:
-    """What one side did.
+class SideRun:
+    """Figures of one side.
 
     Attributes
     ----------
     rates : list of float
-        Pairs a second of each round.
+        Pairs per second of each round.
     work : list of float
-        CPU seconds a pair of each round.
+        CPU seconds per pair of each round.
     losses : list of float
-        Of each step.
+        Loss of each step.
     memory : float
-        The most used, bytes.
+        Peak memory, bytes.
     """
 
     rates: list[float] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Course:
     memory: float = 0.0
 
     def add(self, answer: dict[str, Any], pairs: int) -> None:
-        """Take a round's answer."""
+        """Add the answer of a round."""
         self.rates.append(pairs / answer["seconds"])
         self.work.append(answer["cpu"] / pairs)
         self.losses += answer["losses"]
@@ -106,14 +106,14 @@ def pairs_of(options: argparse.Namespace, count: int) -> Iterator[Batch]:
 
 
 def prepare(folder: Path, options: argparse.Namespace) -> Tensor:
-    """Leave the arrays and the initial weights in `folder` for both sides; the token ids."""
+    """Save the arrays and the initial weights in `folder` for both sides; return the token ids."""
     count = options.batch_size * options.round * (options.rounds + 1)
     parts: dict[str, list[Tensor]] = {"crops": [], "pixels": [], "tokens": [], "groups": []}
     for batch in pairs_of(options, count):
-        for name, some in parts.items():
-            some.append(batch.images.contiguous() if name == "pixels" else getattr(batch, name))
-    for name, some in parts.items():
-        np.save(folder / f"{name}.npy", torch.cat(some).contiguous().numpy())
+        for name, tensors in parts.items():
+            tensors.append(batch.images.contiguous() if name == "pixels" else getattr(batch, name))
+    for name, tensors in parts.items():
+        np.save(folder / f"{name}.npy", torch.cat(tensors).contiguous().numpy())
     model = build(preset(options.model), seed=0)
     save_file(
         {name: t.contiguous() for name, t in model.state_dict().items()}, folder / "weights.safetensors"
@@ -121,8 +121,8 @@ def prepare(folder: Path, options: argparse.Namespace) -> Tensor:
     return torch.cat(parts["tokens"])
 
 
-def take_turns(precision: str, folder: Path, options: argparse.Namespace) -> dict[str, Course]:
-    """All rounds of both sides."""
+def run_in_turns(precision: str, folder: Path, options: argparse.Namespace) -> dict[str, SideRun]:
+    """Run all rounds, the two sides in turn."""
     work = {
         name: getattr(options, name) for name in ("model", "batch_size", "round", "device", "threads", "set")
     }
@@ -131,51 +131,51 @@ def take_turns(precision: str, folder: Path, options: argparse.Namespace) -> dic
     sides = {"ours": Conversation(Path(sys.executable), SIDE)}
     if options.peer_python:
         sides["open_clip"] = Conversation(options.peer_python, SIDE)
-    found = {side: Course() for side in sides}
+    runs = {side: SideRun() for side in sides}
     for side, process in sides.items():
         process.ask(work | {"side": side})
     for turn in range(options.rounds + 1):
         for side, process in sides.items():
-            found[side].add(process.ask("go"), options.round * options.batch_size)
-        rates = ", ".join(f"{side} {course.rates[-1]:.2f}" for side, course in found.items())
+            runs[side].add(process.ask("go"), options.round * options.batch_size)
+        rates = ", ".join(f"{side} {run.rates[-1]:.2f}" for side, run in runs.items())
         print(f"  {precision} round {turn}: {rates} pairs/s{' (warm-up)' if not turn else ''}", flush=True)
     for process in sides.values():
         process.close()
-    return found
+    return runs
 
 
-def report(precision: str, found: dict[str, Course], lengths: Tensor, options: argparse.Namespace) -> None:
-    """A line for each side, the ratio, and how far the losses are apart."""
+def report(precision: str, runs: dict[str, SideRun], lengths: Tensor, options: argparse.Namespace) -> None:
+    """Print a line for each side, the ratio, and the differences of the losses."""
     device = torch.device(options.device)
     tokens = round(lengths.float().mean().item())
-    needed, most = cost(preset(options.model), tokens).pair, peak_rate(device, DTYPES[precision])
-    for side, course in found.items():
-        rates = course.rates[1:]
-        used = f"{needed * course.rate / most:4.0%}" if most else "unknown"
+    needed, device_rate = cost(preset(options.model), tokens).pair, peak_rate(device, DTYPES[precision])
+    for side, run in runs.items():
+        rates = run.rates[1:]
+        utilisation = f"{needed * run.rate / device_rate:4.0%}" if device_rate else "unknown"
         print(
-            f"  {precision:<9}{side:<10} {course.rate:7.2f} pairs/s ({min(rates):.2f} to {max(rates):.2f})   "
-            f"MFU {used}   {course.cpu:5.3f} CPU s a pair   {course.memory / 1e9:5.2f} GB"
+            f"  {precision:<9}{side:<10} {run.rate:7.2f} pairs/s ({min(rates):.2f} to {max(rates):.2f})   "
+            f"MFU {utilisation}   {run.cpu:5.3f} CPU s a pair   {run.memory / 1e9:5.2f} GB"
         )
-    if "open_clip" not in found:
+    if "open_clip" not in runs:
         return
-    ours, peer = found["ours"], found["open_clip"]
+    ours, peer = runs["ours"], runs["open_clip"]
     aim = f" (at least {WANTED} wanted)" if precision == "float32" else ""
     print(
         f"  {precision}, ours / open_clip: {ours.rate / peer.rate:.2f} times the pairs a second{aim}, "
         f"{ours.cpu / peer.cpu:.2f} of the CPU time"
     )
-    apart = [abs(a - b) for a, b in zip(ours.losses, peer.losses, strict=True)]
+    loss_differences = [abs(a - b) for a, b in zip(ours.losses, peer.losses, strict=True)]
     print(
-        f"  losses apart: {apart[0]:.1e} at the first step, at most {max(apart):.1e} "
-        f"(step {apart.index(max(apart)) + 1} of {len(apart)})"
+        f"  losses apart: {loss_differences[0]:.1e} at the first step, at most {max(loss_differences):.1e} "
+        f"(step {loss_differences.index(max(loss_differences)) + 1} of {len(loss_differences)})"
     )
 
 
-def plot(path: Path, precision: str, found: dict[str, Course], options: argparse.Namespace) -> None:
-    """Loss curves on top of each other."""
+def plot(path: Path, precision: str, runs: dict[str, SideRun], options: argparse.Namespace) -> None:
+    """Plot the loss curves of both sides."""
     curves = {
-        side: Curve(range(1, len(course.losses) + 1), course.losses, dashed=side != "ours")
-        for side, course in found.items()
+        side: Curve(range(1, len(run.losses) + 1), run.losses, dashed=side != "ours")
+        for side, run in runs.items()
     }
     title = f"{options.model}, {options.batch_size} pairs a step, {precision}"
     save_plot(
@@ -206,10 +206,10 @@ def main() -> None:
             f"{lengths.float().mean():.1f} tokens, the longest {lengths.max()}, padded to {ids.shape[1]}"
         )
         for precision in [options.precision] if options.precision else ("float32", "bfloat16"):
-            found = take_turns(precision, Path(folder), options)
-            report(precision, found, lengths, options)
+            runs = run_in_turns(precision, Path(folder), options)
+            report(precision, runs, lengths, options)
             if options.plot:
-                plot(options.plot, precision, found, options)
+                plot(options.plot, precision, runs, options)
 
 
 if __name__ == "__main__":

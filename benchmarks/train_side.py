@@ -1,4 +1,4 @@
-"""One side of train.py: a model in training, some steps at a time, in whichever interpreter runs this.
+"""One side of train.py: train a model some steps at a time, in the interpreter that runs this.
 
 The first line of standard input says what to train, each further one to go on for a round; each is answered
 by a line of JSON. Only our side imports diptych, only the peer's open_clip. Ours is the product's `Learner`,
@@ -37,7 +37,7 @@ def slices(work: Work) -> Iterator[slice]:
 
 
 class Clock:
-    """Seconds of each round, and the losses of its steps; says them when its steps are done."""
+    """Measures the seconds of each round and collects the losses of its steps."""
 
     def __init__(self, work: Work) -> None:
         self.each, self.device = work["round"], work["device"]
@@ -45,26 +45,26 @@ class Clock:
         self.started, self.worked = 0.0, 0.0
 
     def turn(self, step: int) -> None:
-        """Before a step, and after the last one: at the end of a round say what it took, and wait."""
+        """Call before each step and after the last one: answer at the end of a round and wait."""
         if step % self.each:
             return
         if self.device == "cuda":
             torch.cuda.synchronize()
         if step:
-            self.say(
+            self.answer(
                 {"seconds": time.perf_counter() - self.started, "cpu": time.process_time() - self.worked}
             )
         sys.stdin.readline()
         self.started, self.worked = time.perf_counter(), time.process_time()
 
-    def say(self, found: Work) -> None:
-        """Answer."""
-        found["losses"] = [loss.item() for loss in self.losses]
+    def answer(self, answer: Work) -> None:
+        """Print losses, memory and the given figures as JSON."""
+        answer["losses"] = [loss.item() for loss in self.losses]
         self.losses.clear()
-        found["bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        answer["bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         if self.device == "cuda":
-            found["bytes"] = torch.cuda.max_memory_allocated()
-        print(json.dumps(found), flush=True)
+            answer["bytes"] = torch.cuda.max_memory_allocated()
+        print(json.dumps(answer), flush=True)
 
 
 def ours(work: Work) -> None:
@@ -91,7 +91,7 @@ def ours(work: Work) -> None:
     crops, tokens, groups = (tensor(work, name) for name in ("crops", "tokens", "groups"))
     numbers = numpy.arange(len(crops), dtype=numpy.uint64)
     clock = Clock(work)
-    clock.say({})
+    clock.answer({})
     for step, part in enumerate(slices(work)):
         clock.turn(step)
         keys = [str(number) for number in numbers[part]]
@@ -113,21 +113,21 @@ def ours(work: Work) -> None:
     clock.turn(work["steps"])
 
 
-class Recorded:
-    """A loss that remembers what it was."""
+class RecordedLoss:
+    """A loss function that records its values."""
 
     def __init__(self, loss: Callable[..., dict[str, Tensor]], losses: list[Tensor]) -> None:
         self.loss, self.losses = loss, losses
 
     def __call__(self, **inputs: Any) -> dict[str, Tensor]:
-        """Pass on and note."""
-        found = self.loss(**inputs)
-        self.losses.append(found["contrastive_loss"].detach())
-        return found
+        """Compute the loss and record it."""
+        result = self.loss(**inputs)
+        self.losses.append(result["contrastive_loss"].detach())
+        return result
 
 
 class FromMemory:
-    """What `train_one_epoch` knows as data: batches of normalised pictures and padded ids."""
+    """Data for `train_one_epoch`: batches of normalised images and padded ids from memory."""
 
     def __init__(self, work: Work, clock: Clock) -> None:
         self.work, self.clock, self.dataloader = work, clock, self
@@ -135,7 +135,7 @@ class FromMemory:
         self.pixels, self.tokens = tensor(work, "pixels"), tensor(work, "tokens")
 
     def set_epoch(self, epoch: int) -> None:
-        """There is one."""
+        """Do nothing: there is one epoch."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for step, part in enumerate(slices(self.work)):
@@ -155,16 +155,16 @@ def open_clip(work: Work) -> None:
     precision = {"float32": "fp32", "bfloat16": "amp_bf16"}[work["precision"]]
     model = create_model(work["model"], precision=precision, device=work["device"], output_dict=True)
     model.load_state_dict(load_file(Path(work["folder"]) / "weights.safetensors"))
-    how = work["optimizer"]
-    groups: dict[float, list[Tensor]] = {0.0: [], how["weight_decay"]: []}
+    settings = work["optimizer"]
+    groups: dict[float, list[Tensor]] = {0.0: [], settings["weight_decay"]: []}
     for name, p in model.named_parameters():
-        free = p.ndim < 2 or any(part in name for part in ("bn", "ln", "bias", "logit_scale"))
-        groups[0.0 if free else how["weight_decay"]].append(p)
+        no_decay = p.ndim < 2 or any(part in name for part in ("bn", "ln", "bias", "logit_scale"))
+        groups[0.0 if no_decay else settings["weight_decay"]].append(p)
     optimizer = torch.optim.AdamW(
-        [{"params": some, "weight_decay": decay} for decay, some in groups.items()],
-        lr=how["lr"],
-        betas=(how["beta1"], how["beta2"]),
-        eps=how["eps"],
+        [{"params": parameters, "weight_decay": decay} for decay, parameters in groups.items()],
+        lr=settings["lr"],
+        betas=(settings["beta1"], settings["beta2"]),
+        eps=settings["eps"],
     )
     args = Namespace(
         device=work["device"],
@@ -178,16 +178,16 @@ def open_clip(work: Work) -> None:
         **dict.fromkeys(("distill", "skip_scheduler", "horovod", "distributed", "wandb"), False),
     )
     clock = Clock(work)
-    loss = Recorded(ClipLoss(), clock.losses)
-    scheduler = cosine_lr(optimizer, how["lr"], how["warmup"], work["steps"])
-    clock.say({})
+    loss = RecordedLoss(ClipLoss(), clock.losses)
+    scheduler = cosine_lr(optimizer, settings["lr"], settings["warmup"], work["steps"])
+    clock.answer({})
     data = {"train": FromMemory(work, clock)}
     train_one_epoch(model, data, loss, 0, optimizer, None, scheduler, None, args)
     clock.turn(work["steps"])
 
 
 def main() -> None:
-    """Begin as the first line says."""
+    """Run the side that the first line names."""
     work: Work = json.loads(sys.stdin.readline())
     torch.set_num_threads(work["threads"] or torch.get_num_threads())
     (ours if work["side"] == "ours" else open_clip)(work)

@@ -3,8 +3,7 @@
 Command:  diptych train recipes/default.py
 Data:     DIPTYCH_SHARED/data (by default ../shared/data): flickr8k-train, open-train,
           caltech101-train-16shot, cifar10-train, tfflowers-train-1000; without the classes of held_out.json
-Cost:     81 minutes on two cores (Zen 5, bfloat16) that did other work as well, 2.6 GB; the epoch that is
-          kept is done after 60
+Cost:     81 minutes on two busy cores (Zen 5, bfloat16), 2.6 GB; the best epoch is done after 60
 Result:   runs/default/model, Flickr8k-val recall@10 0.272 / 0.293; recipes/default_more.py goes on from it.
           docs/default-model.md has the record of what was tried
 """
@@ -29,8 +28,8 @@ from diptych.zeroshot import folder_names
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("DIPTYCH_SHARED", HERE.parents[1] / "shared")) / "data"
 
-# Sentences for pictures that have a label only. Many, so that the text tower learns what stays the same; the
-# ones with {kind} teach that a nectarine is a fruit.
+# Sentences for pictures that have only a label. Their variety teaches the text tower which words do not
+# matter; those with {kind} teach that a nectarine is a fruit.
 TEMPLATES = (
     "a photo of {a}.",
     "a photo of the {}.",
@@ -53,12 +52,12 @@ TEMPLATES = (
 
 
 def run() -> Run:
-    """The first leg of the model inside the package."""
+    """First leg of the model that ships with the package."""
     return with_retrieval(config())
 
 
 def config() -> TrainConfig:
-    """The first leg."""
+    """Configuration of the first leg."""
     architecture = CLIPConfig(
         embed_dim=256,
         vision=ResNetConfig(image_size=64, layers=(2, 3, 4, 2), width=48, pool="average"),
@@ -95,7 +94,7 @@ def config() -> TrainConfig:
 
 
 def with_retrieval(config: TrainConfig) -> Run:
-    """A run that is measured on Flickr8k-val: what every choice was made by."""
+    """A run that is measured on Flickr8k-val, which all choices were based on."""
     return Run(config, {"flickr8k-val": retrieval(DATA / "flickr8k-val.tar", config)})
 
 
@@ -121,7 +120,7 @@ def data(captioned: float = 3.0, cifar: float = 0.35) -> Mixture:
 
 
 def retrieval(path: Path, config: TrainConfig) -> Evaluator:
-    """Recall at 10 both ways on captioned pictures."""
+    """Evaluator of recall at 10 in both directions on captioned pictures."""
     dataset = load_captioned(path)
 
     def evaluate(model: CLIP, step: int) -> Mapping[str, float]:

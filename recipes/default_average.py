@@ -7,8 +7,8 @@ Result:   Flickr8k-val recall@10 0.282 / 0.307; the first leg has 0.272 / 0.293 
           0.280 / 0.306. In half precision it is `diptych.load()`: the two files that are written by
           diptych models convert runs/default-mean converted --half
 
-Runs that begin with each other's weights end in one valley, where the mean lies lower on new data than either
-(Wortsman et al. 2022, arXiv 2203.05482).
+Runs that start from the same weights end in one basin of the loss, where the mean has a lower loss on new
+data than either (Wortsman et al. 2022, arXiv 2203.05482).
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", type=Path, help="the last one says how the model reads pictures")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, help="the last one defines the preprocessing of pictures"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the mean")
     args = parser.parse_args()
     whole = combine([load_checkpoint(run) for run in args.runs])
@@ -39,9 +41,9 @@ def main() -> None:
         load_captioned(DATA / "flickr8k-val.tar"),
         ks=(1, 10),
     ).metrics
-    told = {f"flickr8k-val/{name}": round(value, 6) for name, value in metrics.items()}
-    training = {**whole.spec.training, "metrics": told}
-    print(told)
+    rounded = {f"flickr8k-val/{name}": round(value, 6) for name, value in metrics.items()}
+    training = {**whole.spec.training, "metrics": rounded}
+    print(rounded)
     print(to_diptych(replace(whole, spec=replace(whole.spec, training=training)), args.out))
 
 

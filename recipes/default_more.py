@@ -2,7 +2,7 @@
 
 Command:  diptych train recipes/default.py && diptych train recipes/default_more.py
 Data:     as recipes/default.py
-Cost:     29 minutes on two cores (Zen 5, bfloat16) that did other work as well, 3.3 GB
+Cost:     29 minutes on two busy cores (Zen 5, bfloat16), 3.3 GB
 Result:   runs/default-more/model, Flickr8k-val recall@10 0.280 / 0.306, read at 96 pixels; its mean with the
           first leg, by recipes/default_average.py, is the model that ships
 """
@@ -18,12 +18,12 @@ from diptych.training.data import AugmentConfig
 
 
 def run() -> Run:
-    """The run that goes on from the first leg's."""
+    """Run that starts from the weights of the first leg."""
     return default.with_retrieval(config())
 
 
 def config() -> TrainConfig:
-    """The second leg."""
+    """Configuration of the second leg."""
     first = default.config()
     vision = replace(first.architecture.vision, image_size=96)
     return replace(

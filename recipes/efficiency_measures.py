@@ -1,13 +1,13 @@
-"""How the study of recipes/efficiency_study.py scores pictures against texts, whatever was trained.
+"""Scores of pictures against texts for recipes/efficiency_study.py, for every training objective.
 
-A model of contrast gives scaled cosines; one that predicts gives the logarithm of how likely it finds a text,
-a caption's being the sum over its tokens and a bag's the mean. Zero-shot, the answer is the most likely
-prompt. That is the plain reading, the paper's. Two more are read off the same scores:
+A contrastive model gives scaled cosines; a predictive one gives the log-likelihood of a text (the sum over
+the tokens of a caption, the mean over a bag of words). Zero-shot, the answer is the prompt with the highest
+score, as in the paper. Two variants use the same scores:
 
-even       each prompt's score less the logarithm of its mean likelihood over all pictures measured: what is
-           left is what the picture says, without how common the words are (it looks at the test pictures,
-           not at their labels)
-per token  a caption's score over its number of tokens, so that short names have no advantage
+even       the score minus the logarithm of the mean likelihood of the prompt over all test pictures, which
+removes
+           the frequency of the words (it uses the test pictures, not their labels)
+per token  the score of a caption divided by its number of tokens, so that short names have no advantage
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ CHUNK = 250  # pictures at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Sheet:
-    """Pictures and texts, and which belong together.
+class TestSet:
+    """Test images and texts, and which belong together.
 
     Attributes
     ----------
     images : (N, 3, S, S) float32
     labels : (N,) int64
-        Column of each picture's text.
+        Index of the text of each image.
     tokens : (K, L) int64
     names : tuple of K str
-        The classes; empty if the texts are captions.
+        Class names; empty if the texts are captions.
     classes : mapping of name to names
-        Which classes to tell apart, each set on its own pictures.
+        Sets of classes; each is classified on its own images.
     """
 
     images: Tensor
@@ -60,51 +60,53 @@ class Sheet:
     names: tuple[str, ...] = ()
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def of(self, some: Sequence[str]) -> Sheet:
-        """The pictures of some classes, to be told apart among them."""
-        columns = [self.names.index(name) for name in some]
+    def of(self, names: Sequence[str]) -> TestSet:
+        """The images of some classes, to classify among these classes."""
+        columns = [self.names.index(name) for name in names]
         rows = np.flatnonzero(np.isin(self.labels, columns))
         own = np.array([columns.index(label) for label in self.labels[rows]])
-        return Sheet(self.images[rows], own, self.tokens[columns], tuple(some))
+        return TestSet(self.images[rows], own, self.tokens[columns], tuple(names))
 
 
-def labels(path: Path, spec: ModelSpec, count: int, classes: Mapping[str, Sequence[str]]) -> Sheet:
-    """Labelled pictures with a prompt for each class."""
-    found = load_labelled(path).sample(count)
-    prompts = [f"a photo of {with_article(name)}." for name in found.class_names]
+def labelled_test_set(
+    path: Path, spec: ModelSpec, count: int, classes: Mapping[str, Sequence[str]]
+) -> TestSet:
+    """Labelled images with a prompt for each class."""
+    dataset = load_labelled(path).sample(count)
+    prompts = [f"a photo of {with_article(name)}." for name in dataset.class_names]
     tokens = torch.from_numpy(load_tokenizer(spec.tokenizer)(prompts))
-    return Sheet(_pixels(found, spec), found.labels, tokens, found.class_names, classes)
+    return TestSet(_pixels(dataset, spec), dataset.labels, tokens, dataset.class_names, classes)
 
 
-def captions(path: Path, spec: ModelSpec, count: int) -> Sheet:
-    """Captioned pictures with the first caption of each."""
-    found = load_captioned(path).sample(count)
-    tokens = torch.from_numpy(load_tokenizer(spec.tokenizer)([texts[0] for texts in found.captions]))
-    return Sheet(_pixels(found, spec), np.arange(len(found)), tokens)
+def captioned_test_set(path: Path, spec: ModelSpec, count: int) -> TestSet:
+    """Captioned images with the first caption of each."""
+    dataset = load_captioned(path).sample(count)
+    tokens = torch.from_numpy(load_tokenizer(spec.tokenizer)([texts[0] for texts in dataset.captions]))
+    return TestSet(_pixels(dataset, spec), np.arange(len(dataset)), tokens)
 
 
-def _pixels(found: ImageDataset | CaptionDataset, spec: ModelSpec) -> Tensor:
-    pictures = [load_image(data) for _, data in found]
+def _pixels(dataset: ImageDataset | CaptionDataset, spec: ModelSpec) -> Tensor:
+    pictures = [load_image(data) for _, data in dataset]
     return torch.from_numpy(preprocess_batch(pictures, spec.preprocess))
 
 
-def measure(trained: Any, config: TrainConfig, sheets: Mapping[str, Sheet]) -> dict[str, float]:
-    """Accuracy on each set of classes, and recall at 10 both ways on captions, each in all readings."""
-    found: dict[str, float] = {}
+def measure(trained: Any, config: TrainConfig, sheets: Mapping[str, TestSet]) -> dict[str, float]:
+    """Accuracy on each set of classes, and recall at 10 in both directions on captions, in all variants."""
+    metrics: dict[str, float] = {}
     for sheet in sheets.values():
-        for name, some in sheet.classes.items():
-            # What learned labels has no answer for a class that it was never told of.
-            if config.objective != "classes" or set(some) <= set(config.classes):
-                part = sheet.of(some)
-                found |= _accuracies(name, score(trained, part, config.classes), part, config.objective)
+        for name, names in sheet.classes.items():
+            # A classifier of labels has no output for classes that it was not trained on.
+            if config.objective != "classes" or set(names) <= set(config.classes):
+                part = sheet.of(names)
+                metrics |= _accuracies(name, score(trained, part, config.classes), part, config.objective)
         if not sheet.names and config.objective != "classes":
-            found |= _retrieval(score(trained, sheet), sheet)
-    return found
+            metrics |= _retrieval(score(trained, sheet), sheet)
+    return metrics
 
 
 @torch.no_grad()
-def score(trained: Any, sheet: Sheet, known: Sequence[str] = ()) -> Scores:
-    """How well each text fits each picture, (N, K); for what learned labels, those of `known`."""
+def score(trained: Any, sheet: TestSet, known: Sequence[str] = ()) -> Scores:
+    """Score of each text for each image, (N, K); `known` are the labels of a trained classifier."""
     parts = []
     for start in range(0, len(sheet.images), CHUNK):
         images = sheet.images[start : start + CHUNK].contiguous(memory_format=torch.channels_last)
@@ -118,14 +120,14 @@ def score(trained: Any, sheet: Sheet, known: Sequence[str] = ()) -> Scores:
 
 
 def _columns(names: Sequence[str], known: Sequence[str]) -> list[int]:
-    """Where labels stand among those that were learned, which are sorted by their numbers."""
+    """Output columns of labels; the classifier sorts its labels by their hashes."""
     order = np.argsort(hash_keys(known).view(np.int64))
-    place = {known[n]: column for column, n in enumerate(order)}
-    return [place[name] for name in names]
+    column_of = {known[n]: column for column, n in enumerate(order)}
+    return [column_of[name] for name in names]
 
 
 def even(scores: Scores) -> Scores:
-    """Each text's scores less the logarithm of its mean likelihood.
+    """Subtract from the scores of each text the logarithm of its mean likelihood.
 
     Examples
     --------
@@ -133,19 +135,19 @@ def even(scores: Scores) -> Scores:
     [[-0.69, 0.29], [0.41, -0.41]]
     """
     top = scores.max(0)
-    level: Scores = scores - (top + np.log(np.exp(scores - top).mean(0)))
-    return level
+    normalised: Scores = scores - (top + np.log(np.exp(scores - top).mean(0)))
+    return normalised
 
 
-def _accuracies(name: str, scores: Scores, sheet: Sheet, objective: str) -> dict[str, float]:
-    found = {name: accuracy(scores, sheet.labels), f"{name}, even": accuracy(even(scores), sheet.labels)}
+def _accuracies(name: str, scores: Scores, sheet: TestSet, objective: str) -> dict[str, float]:
+    accuracies = {name: accuracy(scores, sheet.labels), f"{name}, even": accuracy(even(scores), sheet.labels)}
     if objective == "captions":
-        asked = sheet.tokens.argmax(1).numpy()  # of a text every token but the first is asked for
-        found[f"{name}, per token"] = accuracy(scores / asked, sheet.labels)
-    return found
+        token_counts = sheet.tokens.argmax(1).numpy()  # every token but the first is predicted
+        accuracies[f"{name}, per token"] = accuracy(scores / token_counts, sheet.labels)
+    return accuracies
 
 
-def _retrieval(scores: Scores, sheet: Sheet) -> dict[str, float]:
+def _retrieval(scores: Scores, sheet: TestSet) -> dict[str, float]:
     own = sheet.labels
     return {
         "picture of a caption": recall_at_k(scores.T, own, own, 10),

@@ -1,15 +1,15 @@
-"""Fine-tuning the default model in seven ways: what each learns of a new task, and what it forgets.
+"""Fine-tune the default model in seven ways, and measure the new task and forgetting.
 
-Command:  python recipes/finetune.py   (the same again goes on; --seeds, --tasks and --out as --help has them)
+Command:  python recipes/finetune.py   (the same command resumes; see --help for --seeds, --tasks and --out)
 Data:     DIPTYCH_SHARED/data: tfflowers-train-1000 and mnist-train-10k to learn; tfflowers-test-a,
           mnist-test-a, cifar10-test-a, caltech101-test-a, flickr8k-val and pacs-a to measure
-Cost:     28 runs of 20 seconds and measuring 72 models of 10 each: about 25 minutes on one thread of two
+Cost:     28 runs of 20 seconds and 72 measurements of 10 seconds: about 25 minutes on one thread of two
           shared cores, 3 GB of checkpoints
 Result:   the tables and curves of docs/fine-tuning.md; runs/finetune/*/measured.json
 
-Two tasks: flowers, which the default model has seen in training and names well, and written digits, which it
-cannot name at all. Each way is measured by the same code on the task's test pictures and on four things that
-the model could do before.
+Two tasks: flowers, which the default model has seen in training and classifies well, and handwritten digits,
+which it cannot classify. Each way is measured by the same code on the test pictures of the task and on four
+tasks that the model could do before.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from diptych.zeroshot import folder_names
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DIGITS = {str(number): word for number, word in enumerate(WORDS)}
 NUMBER = ("a photo of the number {}.",)
-SHARES = [number / 10 for number in range(11)]
+FRACTIONS = [number / 10 for number in range(11)]
 
-# What differs between the ways; the data, the batch and the number of steps are the task's.
+# Differences between the ways; data, batch size and number of steps belong to the task.
 PLAIN: Mapping[str, Any] = {"lr": 1e-3}
 GENTLE = gentle(load_checkpoint("default").spec.architecture)
 WAYS: Mapping[str, Mapping[str, Any]] = {
@@ -58,7 +58,7 @@ HALVES = {"plain": "WiSE-FT, half of plain", "gentle": "WiSE-FT, half of gentle"
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned: pictures, how often they are seen, and how it is measured."""
+    """A task: training data, epochs, augmentation, and the measure of success."""
 
     data: Description
     epochs: int
@@ -67,7 +67,7 @@ class Task:
 
 
 def tasks() -> dict[str, Task]:
-    """Flowers and digits, about 3,000 pictures seen of each."""
+    """Flowers and digits, with about 3,000 training pictures seen of each."""
     flowers = {name: FLOWERS.get(name, name) for name in ("daisy", "dandelion", *FLOWERS)}
     digits = load_labelled(DATA / "mnist-test-a.tar.gz", class_names=DIGITS)
     return {
@@ -86,8 +86,8 @@ def tasks() -> dict[str, Task]:
     }
 
 
-def kept() -> list[Measure]:
-    """What the model could do before; samples, so that 60 models can be measured."""
+def retained_measures() -> list[Measure]:
+    """Measures of earlier abilities, on samples, so that 60 models can be measured."""
     held = json.loads((HERE / "held_out.json").read_text("utf-8"))["caltech101"]
     words = folder_names("caltech101")
     caltech = load_labelled(DATA / "caltech101-test-a.tar", class_names="caltech101")
@@ -100,7 +100,7 @@ def kept() -> list[Measure]:
 
 
 def config(name: str, task: Task, seed: int, folder: Path) -> TrainConfig:
-    """One run."""
+    """Configuration of one run."""
     fields: dict[str, Any] = {
         "data": Mixture(((task.data, 1.0),)),
         "model": load_checkpoint("default").spec.architecture,
@@ -118,7 +118,7 @@ def config(name: str, task: Task, seed: int, folder: Path) -> TrainConfig:
 
 
 def main() -> None:
-    """Train and measure what is not there yet; print the tables, write the JSON and the curves."""
+    """Train and measure the missing runs; print the tables, write the JSON file and the curves."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -128,31 +128,34 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["flowers", "digits"])
     args = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*were cut")  # captions of Flickr8k, the same each time
-    known, rest = tasks(), kept()
+    known, rest = tasks(), retained_measures()
     docs = args.docs or args.out
-    told: dict[str, Any] = {"start": load_checkpoint("default").identity, "tasks": {}}
+    summary: dict[str, Any] = {"start": load_checkpoint("default").identity, "tasks": {}}
     for name in args.tasks:
         measures = [known[name].target, *rest]
-        found = {
+        runs_by_way = {
             way: [run(way, known[name], seed, args.out / name, measures) for seed in range(args.seeds)]
             for way in WAYS
         }
         curves = {way: curve(args.out / name / folder_of(way, 0), measures) for way in HALVES}
-        table = rows(found, curves)
-        show(name, table)
+        table = rows(runs_by_way, curves)
+        print_table(name, table)
         draw(docs / "plots" / f"fine-tuning-{name}", name, table, curves)
-        told["tasks"][name] = {"table": table, "curves": {way: plainly(one) for way, one in curves.items()}}
-    write_bytes(docs / "fine-tuning.json", (json.dumps(told, indent=1) + "\n").encode())
+        summary["tasks"][name] = {
+            "table": table,
+            "curves": {way: curve_figures(interpolation) for way, interpolation in curves.items()},
+        }
+    write_bytes(docs / "fine-tuning.json", (json.dumps(summary, indent=1) + "\n").encode())
 
 
-def plainly(curve: Interpolation) -> dict[str, Any]:
-    """A curve's figures alone; all that was measured lies in the run's folder."""
+def curve_figures(curve: Interpolation) -> dict[str, Any]:
+    """The figures of a curve; the run's folder has all measurements."""
     figures = {name: curve.figures(number) for number, name in enumerate(curve.names)}
     return {"end": curve.end, "shares": [point.share for point in curve.points], **figures}
 
 
 def folder_of(way: str, seed: int) -> str:
-    """A folder's name.
+    """Name of the folder of a run.
 
     Examples
     --------
@@ -163,7 +166,7 @@ def folder_of(way: str, seed: int) -> str:
 
 
 def run(way: str, task: Task, seed: int, folder: Path, measures: Sequence[Measure]) -> list[float]:
-    """Train and measure one model, or read what was measured before."""
+    """Train and measure one model, or read its earlier measurement."""
     out = folder / folder_of(way, seed)
     file = out / "measured.json"
     if not file.exists():
@@ -172,54 +175,56 @@ def run(way: str, task: Task, seed: int, folder: Path, measures: Sequence[Measur
         write_bytes(file, json.dumps([result.to_dict() for result in results], indent=1).encode())
         seconds = f"{summary.step} steps in {summary.seconds:.0f} s"
         print(f"{out}: {seconds}; {measures[0].name} {results[0].metrics['acc1']:.3f}", flush=True)
-    return figures([Result.from_dict(one) for one in json.loads(file.read_text("utf-8"))], measures)
+    return figures([Result.from_dict(result) for result in json.loads(file.read_text("utf-8"))], measures)
 
 
 def figures(results: Sequence[Result], measures: Sequence[Measure]) -> list[float]:
-    """The one figure of each measure."""
+    """The main figure of each measure."""
     return [result.metrics[measure.metric] for result, measure in zip(results, measures, strict=True)]
 
 
 def curve(run: Path, measures: Sequence[Measure]) -> Interpolation:
-    """The way from the default model to a run's, measured, or read from the run's folder."""
+    """Interpolation from the default model to a run: measured, or read from the run's folder."""
     file = run / "curve.json"
     ends = [load_checkpoint("default"), load_checkpoint(run)]
-    found = Interpolation(
+    interpolation = Interpolation(
         ends[0].identity, ends[1].identity, [measure.metric for measure in measures], points := []
     )
     before: Sequence[Point] = ()
-    if file.exists() and (read := Interpolation.read(file)).end == found.end:
+    if file.exists() and (read := Interpolation.read(file)).end == interpolation.end:
         before = read.points
 
-    def encoder_at(share: float) -> Encoder:
-        return load(combine(ends, [1 - share, share]))
+    def encoder_at(fraction: float) -> Encoder:
+        return load(combine(ends, [1 - fraction, fraction]))
 
-    for point in interpolate(encoder_at, SHARES, measures, lambda measure, at, _: measure(at), before):
+    for point in interpolate(encoder_at, FRACTIONS, measures, lambda measure, at, _: measure(at), before):
         points.append(point)
-        found.save(file)
-    return found
+        interpolation.save(file)
+    return interpolation
 
 
 Row = dict[str, Any]
 
 
-def rows(found: Mapping[str, Sequence[Sequence[float]]], curves: Mapping[str, Interpolation]) -> list[Row]:
-    """The table: each way's figures, mean and spread over the seeds; the start first, the halves last."""
-    plain, half = curves["plain"], SHARES.index(0.5)
+def rows(
+    runs_by_way: Mapping[str, Sequence[Sequence[float]]], curves: Mapping[str, Interpolation]
+) -> list[Row]:
+    """Rows of the table: start, ways (mean and range over the seeds), halves of the interpolations."""
+    plain, half = curves["plain"], FRACTIONS.index(0.5)
     table = [row("start", [[plain.figures(n)[0] for n in range(len(plain.names))]])]
-    table += [row(way, runs) for way, runs in found.items()]
+    table += [row(way, runs) for way, runs in runs_by_way.items()]
     for way, name in HALVES.items():
         table.append(row(name, [[curves[way].figures(n)[half] for n in range(len(plain.names))]]))
-    for one in table:
-        one["names"] = plain.names
-        one["kept"] = mean(
-            now / then for now, then in zip(one["mean"][1:], table[0]["mean"][1:], strict=True)
+    for table_row in table:
+        table_row["names"] = plain.names
+        table_row["kept"] = mean(
+            now / then for now, then in zip(table_row["mean"][1:], table[0]["mean"][1:], strict=True)
         )
     return table
 
 
 def row(name: str, runs: Sequence[Sequence[float]]) -> Row:
-    """Mean, least and most over the seeds."""
+    """Mean, minimum and maximum over the seeds."""
     columns = list(zip(*runs, strict=True))
     return {
         "way": name,
@@ -230,47 +235,49 @@ def row(name: str, runs: Sequence[Sequence[float]]) -> Row:
     }
 
 
-def show(task: str, table: Sequence[Row]) -> None:
-    """Print as Markdown; after the figure, how far apart the seeds are."""
+def print_table(task: str, table: Sequence[Row]) -> None:
+    """Print the table as Markdown, each figure with half the range over the seeds."""
     names = ["CIFAR-10", "Caltech, 20", "PACS photo", "Flickr8k r@10"]
     print(f"\n| {task} | target | {' | '.join(names)} | kept |\n| --- |{' ---: |' * (len(names) + 2)}")
-    for one in table:
-        cells = [cell(one, number) for number in range(len(names) + 1)]
-        print(f"| {one['way']} | {' | '.join(cells)} | {one['kept']:.0%} |", flush=True)
+    for table_row in table:
+        cells = [cell(table_row, number) for number in range(len(names) + 1)]
+        print(
+            f"| {table_row['way']} | {' | '.join(cells)} | {table_row['retained_measures']:.0%} |", flush=True
+        )
 
 
 def cell(row: Row, number: int) -> str:
-    """A figure, and half the distance between the seeds' least and most."""
+    """Format a figure with half the range over the seeds."""
     spread = (row["high"][number] - row["low"][number]) / 2
     return f"{row['mean'][number]:.3f}" + (f" ±{spread:.3f}" if row["seeds"] > 1 else "")
 
 
 def draw(stem: Path, task: str, table: Sequence[Row], curves: Mapping[str, Interpolation]) -> None:
-    """Target accuracy against what is kept: the ways as points, the ways between as curves."""
+    """Plot target accuracy against retained accuracy: ways as points, interpolations as curves."""
     start = table[0]["mean"][1:]
 
-    def share_kept(one: Interpolation) -> Iterator[float]:
-        for number in range(len(one.points)):
-            yield mean(one.figures(n + 1)[number] / before for n, before in enumerate(start))
+    def retained(interpolation: Interpolation) -> Iterator[float]:
+        for number in range(len(interpolation.points)):
+            yield mean(interpolation.figures(n + 1)[number] / before for n, before in enumerate(start))
 
     # The points of the gentle way lie so close that only two can be named.
-    named = {"plain": SHARES, "gentle": [0.5, 1.0]}
+    named = {"plain": FRACTIONS, "gentle": [0.5, 1.0]}
     drawn = {
         f"from the start to {way}": Curve(
-            list(share_kept(one)),
-            one.figures(0),
-            labels=[f"{share:g}" if share in named[way] else "" for share in SHARES],
+            list(retained(interpolation)),
+            interpolation.figures(0),
+            labels=[f"{fraction:g}" if fraction in named[way] else "" for fraction in FRACTIONS],
         )
-        for way, one in curves.items()
+        for way, interpolation in curves.items()
     }
     drawn |= {
-        one["way"]: Curve([one["kept"]], [one["mean"][0]])
-        for one in table
-        if one["way"] in WAYS and one["way"] not in curves
+        table_row["way"]: Curve([table_row["kept"]], [table_row["mean"][0]])
+        for table_row in table
+        if table_row["way"] in WAYS and table_row["way"] not in curves
     }
-    kept = "kept: mean of four figures, each as a part of the start's"
+    retained_label = "kept: mean of four figures, each as a part of the start's"
     title = f"Fine-tuning the default model on {task}"
-    save_plot(stem, Curves(curves=drawn, x=kept, y=f"accuracy on {task}", title=title))
+    save_plot(stem, Curves(curves=drawn, x=retained_label, y=f"accuracy on {task}", title=title))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The default model on data it never saw, chance beside every figure.
+"""Measure the default model on data that it never saw, with chance beside every figure.
 
 Command:  python recipes/measure_default.py [--model runs/default] [--json docs/default-model.json]
 Data:     DIPTYCH_SHARED/data: the packs named test, val-a, pacs and imagenet-sample, and the left-out classes
@@ -24,7 +24,7 @@ from diptych.zeroshot import class_names, folder_names
 
 
 def main() -> None:
-    """Print the table; write the results as JSON if asked to."""
+    """Print the table; write the results as JSON with --json."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,15 +44,15 @@ def main() -> None:
                 print(f"{row['dataset']:34} {row['metric']:27} {figures}", flush=True)
     if args.json:
         brief: dict[str, object] = {"outcomes": {}, "details": {}} if args.brief else {}
-        told = [{**result.to_dict(), **brief} for result in results]
-        args.json.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+        serialised = [{**result.to_dict(), **brief} for result in results]
+        args.json.write_text(json.dumps(serialised, indent=1) + "\n", "utf-8")
 
 
 SHOWN = {f"{side}_retrieval_recall@{k}" for side in ("image", "text") for k in (1, 5, 10)} | {"acc1", "acc5"}
 
 
 def measure(encoder: TorchEncoder) -> Iterator[Result]:
-    """Retrieval, true zero-shot, shift, and the packs whose training halves were seen."""
+    """Yield results of retrieval, zero-shot on unseen classes, shift, and packs with seen training halves."""
     held = json.loads((HERE / "held_out.json").read_text("utf-8"))
     yield evaluate_retrieval(encoder, load_captioned(DATA / "flickr8k-test.tar"))
     caltech = load_labelled(DATA / "caltech101-test-a.tar", class_names="caltech101")

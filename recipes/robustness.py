@@ -1,17 +1,18 @@
-"""Effective robustness, measured: the default model and its probe against small supervised ResNets.
+"""Effective robustness of the default model and its linear probe, against small supervised ResNets.
 
 Command:  python recipes/robustness.py [--sizes small] [--limit 1000]
           with --quick a smoke run: two tiny networks, few steps, 50 pictures
 Data:     DIPTYCH_SHARED/data: cifar10-train to train on, cifar10-test-a to measure on, clean and corrupted
 Cost:     size small, 500 pictures, severities 1, 3 and 5, two cores: about 13 minutes of training and 5 of
-          measuring; each network prints what it took, and a killed study goes on with the same command
+          measuring; each network prints its time, and after a kill the same command continues the study
 Result:   report/index.html with the plot of the paper's figure 13, and report.json
 
-(CLIP paper, section 3.3; Taori et al. 2020, arXiv 2007.00644.) Ordinary models: ResNets of several widths and
-lengths of training that learned the labels of CIFAR-10. Under corruption they keep what the line through them
-says; the question is what a model that learned from captions and labels keeps beyond it, zero-shot and as a
-linear probe. The caveat: the default model has seen training pictures of CIFAR-10, so its zero-shot figures
-are not those of a model that never met the data set, and the comparison is of training, not of data.
+(CLIP paper, section 3.3; Taori et al. 2020, arXiv 2007.00644.) The baselines are ResNets of several widths
+and lengths of training that learned the labels of CIFAR-10. A line through them predicts the accuracy under
+corruption from clean accuracy; effective robustness is what a model that learned from captions and labels
+has beyond that line, zero-shot and as a linear probe. Caveat: the default model has seen training pictures
+of CIFAR-10, so its zero-shot figures are not those of a model that never saw the data set; the comparison is
+of training, not of data.
 """
 
 from __future__ import annotations
@@ -49,53 +50,57 @@ from diptych.training.data import AugmentConfig, LabelledTar, Mixture
 SIDE = 32
 CAVEAT = (
     "The default model has seen training pictures of CIFAR-10, with their labels as captions: its zero-shot "
-    "figures are not those of a model that never met this data set."
+    "figures are not those of a model that never saw this data set."
 )
-# Told apart by width and by how long they learned: the line needs accuracies that differ.
-TEXT = TextConfig(context_length=16, vocab_size=1024, width=32, heads=2, layers=1)  # not used, the smallest
+TEXT = TextConfig(
+    context_length=16, vocab_size=1024, width=32, heads=2, layers=1
+)  # required by the configuration, but not used
 
 
 @dataclass(frozen=True)
-class Size:
-    """An ordinary model: channels of the stem, blocks of each stage, epochs over a share of the pictures."""
+class BaselineSize:
+    """A supervised baseline: stem channels, blocks per stage, epochs over a fraction of the pictures.
+
+    The fit of the line needs baselines of different accuracy, so sizes and lengths of training differ.
+    """
 
     width: int
     layers: tuple[int, int, int, int]
     epochs: int
-    share: float
+    fraction: float
 
     @property
     def name(self) -> str:
-        """Of its folder, and in tables."""
-        return f"resnet-{self.width}x{sum(self.layers)}-{self.epochs}x{self.share:g}"
+        """Name of its folder, and in tables."""
+        return f"resnet-{self.width}x{sum(self.layers)}-{self.epochs}x{self.fraction:g}"
 
 
 SIZES = {
-    "quick": (Size(8, (1, 1, 1, 1), 2, 0.05), Size(8, (1, 1, 1, 1), 4, 0.2)),
+    "quick": (BaselineSize(8, (1, 1, 1, 1), 2, 0.05), BaselineSize(8, (1, 1, 1, 1), 4, 0.2)),
     "small": (
-        Size(8, (1, 1, 1, 1), 1, 0.25),
-        Size(8, (1, 1, 1, 1), 2, 0.5),
-        Size(16, (1, 1, 1, 1), 1, 0.5),
-        Size(16, (1, 1, 1, 1), 2, 1.0),
-        Size(16, (1, 1, 1, 1), 4, 1.0),
-        Size(32, (1, 1, 1, 1), 4, 1.0),
-        Size(32, (1, 1, 1, 1), 8, 1.0),
+        BaselineSize(8, (1, 1, 1, 1), 1, 0.25),
+        BaselineSize(8, (1, 1, 1, 1), 2, 0.5),
+        BaselineSize(16, (1, 1, 1, 1), 1, 0.5),
+        BaselineSize(16, (1, 1, 1, 1), 2, 1.0),
+        BaselineSize(16, (1, 1, 1, 1), 4, 1.0),
+        BaselineSize(32, (1, 1, 1, 1), 4, 1.0),
+        BaselineSize(32, (1, 1, 1, 1), 8, 1.0),
     ),
     "large": (
-        Size(8, (1, 1, 1, 1), 1, 0.25),
-        Size(8, (1, 1, 1, 1), 4, 0.5),
-        Size(16, (1, 1, 1, 1), 2, 1.0),
-        Size(16, (1, 1, 1, 1), 8, 1.0),
-        Size(32, (1, 1, 1, 1), 8, 1.0),
-        Size(32, (2, 2, 2, 2), 8, 1.0),
-        Size(32, (2, 2, 2, 2), 16, 1.0),
-        Size(48, (2, 2, 2, 2), 16, 1.0),
+        BaselineSize(8, (1, 1, 1, 1), 1, 0.25),
+        BaselineSize(8, (1, 1, 1, 1), 4, 0.5),
+        BaselineSize(16, (1, 1, 1, 1), 2, 1.0),
+        BaselineSize(16, (1, 1, 1, 1), 8, 1.0),
+        BaselineSize(32, (1, 1, 1, 1), 8, 1.0),
+        BaselineSize(32, (2, 2, 2, 2), 8, 1.0),
+        BaselineSize(32, (2, 2, 2, 2), 16, 1.0),
+        BaselineSize(48, (2, 2, 2, 2), 16, 1.0),
     ),
 }
 
 
-def config(size: Size, data: Path, classes: tuple[str, ...], out: Path) -> TrainConfig:
-    """A run that learns labels; the pictures are CIFAR-10's, turned and cropped, no colours changed."""
+def config(size: BaselineSize, data: Path, classes: tuple[str, ...], out: Path) -> TrainConfig:
+    """Configuration of a run on labels; pictures are flipped and cropped, colours unchanged."""
     vision = ResNetConfig(
         image_size=SIDE, layers=size.layers, width=size.width, pool="average", stem_pool=False
     )
@@ -103,7 +108,7 @@ def config(size: Size, data: Path, classes: tuple[str, ...], out: Path) -> Train
         name=size.name,
         out=str(out / size.name),
         model=CLIPConfig(embed_dim=32, vision=vision, text=TEXT),
-        data=Mixture(((LabelledTar(data, ("{}",)), size.share),)),
+        data=Mixture(((LabelledTar(data, ("{}",)), size.fraction),)),
         objective="classes",
         classes=classes,
         epochs=size.epochs,
@@ -117,8 +122,10 @@ def config(size: Size, data: Path, classes: tuple[str, ...], out: Path) -> Train
     )
 
 
-def ordinary(sizes: tuple[Size, ...], data: Path, classes: tuple[str, ...], out: Path) -> Iterator[Path]:
-    """Train each model that is not there yet, or go on with it; the folders of the runs."""
+def train_baselines(
+    sizes: tuple[BaselineSize, ...], data: Path, classes: tuple[str, ...], out: Path
+) -> Iterator[Path]:
+    """Train or resume each missing baseline; yield the folders of the runs."""
     for size in sizes:
         run = config(size, data, classes, out)
         started = time.monotonic()
@@ -130,50 +137,53 @@ def ordinary(sizes: tuple[Size, ...], data: Path, classes: tuple[str, ...], out:
 
 
 def probe(encoder: TorchEncoder, dataset: ImageDataset, c: float) -> LinearScorer:
-    """Logistic regression on features before the projection, which are scaled to one size first."""
-    found = Setup().embed(encoder, dataset, features=True)
-    spread = found.rows.std()
-    fitted = logistic.fit(found.rows / spread, dataset.labels[found.positions], c)
+    """Fit logistic regression on the features before the projection, scaled to unit deviation."""
+    embedded = Setup().embed(encoder, dataset, features=True)
+    spread = embedded.rows.std()
+    fitted = logistic.fit(embedded.rows / spread, dataset.labels[embedded.positions], c)
     return LinearScorer(encoder, fitted.weights / spread, fitted.intercepts)
 
 
-def scorers(model: str, test: ImageDataset, seen: ImageDataset, c: float) -> dict[str, Scorer]:
-    """The model in question, zero-shot and as a probe fitted to training pictures."""
+def scorers(model: str, test: ImageDataset, training_sample: ImageDataset, c: float) -> dict[str, Scorer]:
+    """The tested model, zero-shot and as a probe fitted to training pictures."""
     encoder = load(model, runtime="torch", exact=True)
     return {
         f"{model}, zero-shot": ZeroShotScorer(encoder, test.class_names),
-        f"{model}, linear probe": probe(encoder, seen, c),
+        f"{model}, linear probe": probe(encoder, training_sample, c),
     }
 
 
 def study(args: argparse.Namespace, train_data: Path, test_data: Path) -> list[Path]:
-    """Train, measure, compare, write; the files of the report."""
+    """Train, measure, compare; return the files of the report."""
     test = load_labelled(test_data).sample(args.limit)
-    runs = list(ordinary(SIZES[args.sizes], train_data, test.class_names, args.out))
-    seen = load_labelled(train_data).sample(args.probe, seed=1)
-    asked = scorers(args.model, test, seen, args.c)
-    every: dict[str, Scorer] = {**asked, **{one.name: load_supervised(one, test.class_names) for one in runs}}
+    runs = list(train_baselines(SIZES[args.sizes], train_data, test.class_names, args.out))
+    training_sample = load_labelled(train_data).sample(args.probe, seed=1)
+    tested = scorers(args.model, test, training_sample, args.c)
+    all_scorers: dict[str, Scorer] = {
+        **tested,
+        **{run.name: load_supervised(run, test.class_names) for run in runs},
+    }
     group = ShiftGroup(*corruptions_of(test, severities=args.severities, side=SIDE))
     standings: dict[str, Standing] = {}
-    for name, scorer in every.items():
+    for name, scorer in all_scorers.items():
         started = time.monotonic()
         standings[name] = measure(scorer, group, model=name)
         accuracy, mean = standings[name].accuracies().mean(1)
-        told = f"clean {accuracy:.3f}, corrupted {mean:.3f}"
-        print(f"{name}: {told}, {time.monotonic() - started:.0f} s", flush=True)
-    usual = [standings[one.name] for one in runs]
-    models = [standings[name] for name in asked]
+        summary = f"clean {accuracy:.3f}, corrupted {mean:.3f}"
+        print(f"{name}: {summary}, {time.monotonic() - started:.0f} s", flush=True)
+    baselines = [standings[run.name] for run in runs]
+    models = [standings[name] for name in tested]
     try:
-        found = compare_robustness(group, models, usual)
-    except InputError as error:  # what was measured is worth a report without a line, too
+        comparison = compare_robustness(group, models, baselines)
+    except InputError as error:  # write a report of the measurements without the line
         print(f"no effective robustness: {error}")
-        found = compare_robustness(group, [*models, *usual], baseline=runs[0].name)
+        comparison = compare_robustness(group, [*models, *baselines], baseline=runs[0].name)
     facts = {
         "Command": f"python recipes/robustness.py --sizes {args.sizes} --limit {args.limit}",
         "Data": group.reference.fingerprint,
         "Versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }
-    report = robustness_report(found, facts=facts, caveat=CAVEAT)
+    report = robustness_report(comparison, facts=facts, caveat=CAVEAT)
     for text in report.sections[0].text:
         print(text)
     return report.save(args.out / "report")

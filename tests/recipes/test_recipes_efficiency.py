@@ -54,9 +54,9 @@ def test_all_objectives_see_the_same_and_five_classes_never(study: ModuleType, t
     same = ("objective", "model", "lr", "out", "name", "classes", "data")
     assert len({repr([getattr(c, n) for n in vars(c) if n not in same]) for c in configs.values()}) == 1
     cifar = next(part for part, _ in packs[0].parts if "cifar10" in str(part.description.pattern))
-    assert set(cifar.open().classes) == set(study.SEEN)
+    assert set(cifar.open().classes) == set(study.SEEN_CLASSES)
     labelled = next(config for one, config in configs.items() if one.objective == "classes")
-    assert set(study.SEEN) < set(labelled.classes)
+    assert set(study.SEEN_CLASSES) < set(labelled.classes)
     assert len(packs[0].parts) == len(packs[1].parts) + 1  # Flickr8k has no labels
     for mixture in packs:
         visits = sum(len(part.open()) * repeat for part, repeat in mixture.parts)
@@ -68,7 +68,7 @@ def test_pictures_are_scored_by_whatever_was_trained(measures: ModuleType, tmp_p
     names = ("cat", "dog", "ship")
     tokens = torch.tensor([[1022, 5, 1023], [1022, 6, 1023], [1022, 7, 1023]])
     labels = np.array([2, 0, 1, 0])
-    sheet = measures.Sheet(torch.randn(4, 3, 32, 32), labels, tokens, names, {"seen": ("ship", "cat")})
+    sheet = measures.TestSet(torch.randn(4, 3, 32, 32), labels, tokens, names, {"seen": ("ship", "cat")})
     part = sheet.of(("ship", "cat"))
     assert part.labels.tolist() == [0, 1, 1]
     assert torch.equal(part.tokens, tokens[[2, 0]])
@@ -92,16 +92,16 @@ def test_what_is_common_to_all_pictures_is_taken_off(measures: ModuleType) -> No
     assert scores.argmax(1).tolist() == [0, 0]
     assert measures.even(scores).argmax(1).tolist() == [1, 0]
     assert np.exp(measures.even(scores)).mean(0) == pytest.approx([1.0, 1.0])
-    pairs = measures.Sheet(torch.zeros(2, 3, 1, 1), np.arange(2), torch.zeros(2, 1))
+    pairs = measures.TestSet(torch.zeros(2, 3, 1, 1), np.arange(2), torch.zeros(2, 1))
     found = measures._retrieval(np.array([[1.0, 0.0], [0.0, 1.0]]), pairs)
     assert set(found.values()) == {1.0}
 
 
 def test_pairs_needed_are_read_between_points(curves: ModuleType) -> None:
     run = [(100.0, 0.2), (400.0, 0.4), (1600.0, 0.3)]
-    assert curves.needed(run, 0.3) == pytest.approx(200)
-    assert curves.needed(run, 0.1) == 100
-    assert curves.needed(run, 0.5) == float("inf")
+    assert curves.pairs_needed(run, 0.3) == pytest.approx(200)
+    assert curves.pairs_needed(run, 0.1) == 100
+    assert curves.pairs_needed(run, 0.5) == float("inf")
     fast = [leg("contrastive", seed, [(100, 0.2), (200, 0.4), (400, 0.6)]) for seed in (0, 1)]
     slow = [leg("words", 0, [(100, 0.1), (200, 0.2), (400, 0.4)])]
     kinds = (("contrastive", "ResNet"), ("words", "ResNet"))
@@ -134,7 +134,8 @@ def test_what_is_done_is_not_done_again(
     packs = study.scaled([(Once(TarPairs(str(write_pairs(tmp_path / "pairs.tar", 64)))), 1.0)])
     names = {"seen": ("red", "green")}
     tokens = torch.tensor([[8190, 5, 8191], [8190, 6, 8191]])
-    sheet = measures.Sheet(torch.randn(4, 3, 32, 32), np.array([0, 1, 0, 1]), tokens, ("red", "green"), names)
+    images = torch.randn(4, 3, 32, 32)
+    sheet = measures.TestSet(images, np.array([0, 1, 0, 1]), tokens, ("red", "green"), names)
     one = study.Leg("words", "ResNet", 0, 1e-3, (1, 2))
     (tmp_path / "runs").mkdir()
     found = study.points(one, (packs, packs), {"colours": sheet}, tmp_path)

@@ -43,7 +43,7 @@ def pack(path: Path, each: int, seed: int) -> Path:
 
 
 def test_from_pictures_to_a_line(recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = (recipe.Size(8, (1, 1, 1, 1), 1, 1.0), recipe.Size(8, (1, 1, 1, 1), 6, 1.0))
+    sizes = (recipe.BaselineSize(8, (1, 1, 1, 1), 1, 1.0), recipe.BaselineSize(8, (1, 1, 1, 1), 6, 1.0))
     monkeypatch.setitem(recipe.SIZES, "quick", sizes)
     plain = recipe.config  # steps enough to learn something from so few pictures
     monkeypatch.setattr(recipe, "config", lambda *a: dataclasses.replace(plain(*a), batch_size=16, warmup=2))
