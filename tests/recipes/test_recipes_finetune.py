@@ -26,7 +26,7 @@ def test_it_learns_from_some_packs_and_measures_on_others(recipe: dict[str, Any]
     for task in recipe["tasks"]().values():
         data = task.data.description if isinstance(task.data, Part) else task.data
         assert "train" in Path(str(data.pattern)).name
-        measures = [task.target, *recipe["kept"]()]
+        measures = [task.target, *recipe["retained_measures"]()]
         assert all("train" not in str(measure.dataset.entries[0].path.name) for measure in measures)
         source = task.data.open()
         labels = {source.label(index) for index in range(len(source))}
@@ -54,14 +54,14 @@ def test_the_table_tells_means_spread_and_what_is_kept(
 
     points = [
         Point(share, [result("new", share), *(result(str(n), 1 - share / 2) for n in range(4))])
-        for share in recipe["SHARES"]
+        for share in recipe["FRACTIONS"]
     ]
     curve = Interpolation("a", "b", ["acc1"] * 5, points)
     table = recipe["rows"](
         {"plain": [[0.8, 0.5, 0.5, 0.5, 0.5], [0.9, 0.4, 0.4, 0.4, 0.4]]},
         {"plain": curve, "gentle": curve},
     )
-    recipe["show"]("toys", table)
+    recipe["print_table"]("toys", table)
     printed = capsys.readouterr().out
     assert "| plain | 0.850 ±0.050 | 0.450 ±0.050 |" in printed
     assert "| WiSE-FT, half of plain | 0.500 | 0.750 |" in printed
