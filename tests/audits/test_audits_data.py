@@ -313,7 +313,7 @@ def test_a_domain_that_is_not_seen(tmp_path) -> None:
     assert photo.recalls == {"green": 1.0, "red": 1.0}
     assert [one.key for one in found.failures] == ["pacs/sketch/red/x.png"]
     first, told = found.report().sections[:2]
-    assert first.text == ["Not above chance, so the classes are not told there: sketch."]
+    assert first.text == ["Not above chance, so the classes are not recognised there: sketch."]
     assert "Lower than the best: sketch." in told.text
     with pytest.raises(InputError, match="at least two"):
         audit_domains(ToyEncoder(), {"photo": load_labelled(path, domain="photo")})

@@ -222,13 +222,12 @@ def audit_counting(
     nouns = [things] if dataset is not None else [plural(shape) for shape in scenes.SHAPES]
     noun_indices = np.array([nouns.index(plural(shape)) for _, _, shape in drawn_as] or [0] * len(positions))
     text_embeddings = _number_embeddings(encoder, templates, numbers, nouns)  # (T + 1, S, C, dim)
-    scores = [
-        np.einsum("nd,ncd->nc", embedded.rows, item[noun_indices]) for item in text_embeddings
-    ]  # (N, C) each
+    # One table (N, C) for each template, then one for the mean of all.
+    scores = [np.einsum("nd,ncd->nc", embedded.rows, item[noun_indices]) for item in text_embeddings]
     labels = np.array([numbers.index(class_numbers[data.labels[position]]) for position in positions])
     probabilities = answer_probabilities(scores[-1])
     distance = abs(np.subtract.outer(numbers, numbers))
-    accuracies = [proportion(top1_hits(table, labels)) for table in scores]  # by template, then of their mean
+    accuracies = [proportion(top1_hits(table, labels)) for table in scores]
     accuracy, prompts = accuracies[-1], dict(zip(templates, accuracies, strict=False))
     ranges = _range_accuracies(scores[-1], labels, numbers)
     by_condition = _by_condition(top1_hits(scores[-1], labels), drawn_as)

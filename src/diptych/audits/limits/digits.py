@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from diptych.audits.base import Audit, estimate_bars, verdict_cell
-from diptych.audits.generated_images import generated_dataset
+from diptych.audits.generated_images import GeneratedDataset, generated_dataset
 from diptych.audits.limits.count_scenes import WORDS, parse_number
 from diptych.audits.limits.scenes import SIDE
 from diptych.audits.limits.text_overlay import font, text_image
@@ -179,13 +179,7 @@ def audit_digits(
     names = [WORDS[int(digit)] if words else digit for digit in _DIGITS]
     weights = answer_embeddings(encoder, [expand([name], templates) for name in names])
     styles = render_styles(fonts)
-    rendered_data = generated_dataset(
-        "rendered digits",
-        lambda index: styles[index // 10].draw(_DIGITS[index % 10]),
-        [index % 10 for index in range(10 * len(styles))],
-        _DIGITS,
-        made=f"digits v{_VERSION} {' '.join(style.name for style in styles)}",
-    )
+    rendered_data = _rendered_dataset(styles)
     scores = setup.embed(encoder, rendered_data).rows @ weights.T
     # Images of one digit in different styles are not independent: they form 10 clusters for the interval.
     hits = top1_hits(scores, rendered_data.labels).reshape(len(styles), 10)
@@ -200,10 +194,8 @@ def audit_digits(
         embedded = setup.embed(encoder, handwritten)
         labels, failures = numbers[handwritten.labels[embedded.positions]], embedded.failures
         probabilities = answer_probabilities(embedded.rows @ weights.T)
-        handwritten_accuracy, datasets = (
-            proportion(top1_hits(embedded.rows @ weights.T, labels)),
-            [handwritten, rendered_data],
-        )
+        handwritten_accuracy = proportion(top1_hits(embedded.rows @ weights.T, labels))
+        datasets = [handwritten, rendered_data]
     rendered, by_condition = proportion(hits.reshape(-1), rendered_data.labels), _by_condition(styles, hits)
     return DigitAudit(
         facts={
@@ -230,6 +222,17 @@ def audit_digits(
         confusion_handwritten=[] if handwritten is None else confusion(probabilities, labels),
         confusion_rendered=confusion(answer_probabilities(scores), rendered_data.labels),
         words=words,
+    )
+
+
+def _rendered_dataset(styles: Sequence[RenderStyle]) -> GeneratedDataset:
+    """The ten digits in every style: image 10 s + d is digit d in style s."""
+    return generated_dataset(
+        "rendered digits",
+        lambda index: styles[index // 10].draw(_DIGITS[index % 10]),
+        [index % 10 for index in range(10 * len(styles))],
+        _DIGITS,
+        made=f"digits v{_VERSION} {' '.join(style.name for style in styles)}",
     )
 
 

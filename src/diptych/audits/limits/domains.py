@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych.audits.base import Audit, estimate_bars
 from diptych.audits.labels.phrasings import with_article
@@ -195,7 +196,7 @@ def audit_domains(
         raise InputError(f"{len(domains)} domain in {name}: expected at least two to compare")
     setup = Setup.of(**settings)
     classes = list(dict.fromkeys(class_name for data in domains.values() for class_name in data.class_names))
-    plain = answer_embeddings(encoder, [expand([class_name], templates) for class_name in classes])
+    plain = _class_embeddings(encoder, classes, templates)
     plain_hits: dict[str, Floats] = {}
     named_hits: dict[str, Floats] = {}
     recalls: dict[str, dict[str, float]] = {}
@@ -203,19 +204,16 @@ def audit_domains(
     for domain, data in domains.items():
         embedded = setup.embed(encoder, data)
         failures += embedded.failures
-        labels = np.array([classes.index(class_name) for class_name in data.class_names])[
-            data.labels[embedded.positions]
-        ]
-        named = answer_embeddings(
-            encoder, [expand([class_name], domain_prompt(domain)) for class_name in classes]
-        )
+        class_indices = np.array([classes.index(class_name) for class_name in data.class_names])
+        labels = class_indices[data.labels[embedded.positions]]
+        named = _class_embeddings(encoder, classes, domain_prompt(domain))
         plain_hits[domain] = top1_hits(embedded.rows @ plain.T, labels)
         named_hits[domain] = top1_hits(embedded.rows @ named.T, labels)
         means = class_means(plain_hits[domain], labels, len(classes))
         recalls[domain] = {
-            class_name: float(value)
-            for class_name, value in zip(classes, means, strict=True)
-            if value == value
+            class_name: float(recall)
+            for class_name, recall in zip(classes, means, strict=True)
+            if not np.isnan(recall)
         }
     claims: dict[str, Claim] = {}
     for domain, hits in plain_hits.items():
@@ -244,6 +242,13 @@ def audit_domains(
         },
         best=best,
     )
+
+
+def _class_embeddings(
+    encoder: Encoder, classes: Sequence[str], templates: str | Sequence[str]
+) -> NDArray[np.float32]:
+    """Text embedding of each class, (C, dim)."""
+    return answer_embeddings(encoder, [expand([class_name], templates) for class_name in classes])
 
 
 def _gaps(

@@ -203,26 +203,21 @@ def audit_fine_grained(
     labels = dataset.labels[embedded.positions]
     scores = embedded.rows @ weights.T
     probabilities, hits = answer_probabilities(scores), top1_hits(scores, labels)
-    group_of_class = np.full(len(names), -1)
-    for number, members in enumerate(group_indices.values()):
-        group_of_class[members] = number
+    group_of_class = _group_of_class(len(names), group_indices)
     rows = np.flatnonzero(group_of_class[labels] >= 0)
     if not len(rows):
         raise InputError(f"no picture of {dataset.name} is of a class in a group")
     in_own_group = _in_own_group(group_of_class, labels[rows])  # (n, C)
     near_hits = top1_hits(np.where(in_own_group, scores[rows], -np.inf), labels[rows])
     group_sizes = in_own_group.sum(axis=1)
-    answer_counts = np.minimum(
-        group_sizes, len(names) - group_sizes + 1
-    )  # there may be fewer classes outside than inside
+    # There may be fewer classes outside a group than in it.
+    answer_counts = np.minimum(group_sizes, len(names) - group_sizes + 1)
     rng = np.random.default_rng([seed, 500])
-    paired_near_hits = np.where(
-        answer_counts == group_sizes,
-        near_hits,
-        _mean_hits_of_draws(scores[rows], labels[rows], in_own_group, answer_counts, rng),
-    )
+    drawn_near_hits = _mean_hits_of_draws(scores[rows], labels[rows], in_own_group, answer_counts, rng)
+    paired_near_hits = np.where(answer_counts == group_sizes, near_hits, drawn_near_hits)
     distant_hits = _mean_hits_of_draws(scores[rows], labels[rows], ~in_own_group, answer_counts, rng)
-    is_wrong = probabilities[rows].argmax(axis=1) != labels[rows]
+    answers = probabilities[rows].argmax(axis=1)
+    is_wrong = answers != labels[rows]
     by_group = _accuracy_by_group(near_hits, group_of_class[labels[rows]], group_indices)
     claims = {
         "near": against_chance(proportion(near_hits), float((1 / group_sizes).mean())),
@@ -247,12 +242,18 @@ def audit_fine_grained(
         distant_chance=claims["distant"].null,
         cost=claims["cost of nearness"].estimate,
         each=by_group,
-        errors_inside=proportion(in_own_group[is_wrong, probabilities[rows][is_wrong].argmax(axis=1)])
-        if is_wrong.any()
-        else None,
+        errors_inside=proportion(in_own_group[is_wrong, answers[is_wrong]]) if is_wrong.any() else None,
         errors_inside_chance=float(((group_sizes - 1) / (len(names) - 1)).mean()),
         confused=_most_confused(probabilities, labels, names),
     )
+
+
+def _group_of_class(count: int, group_indices: Mapping[str, Sequence[int]]) -> NDArray[np.int64]:
+    """Number of the group of each class, (C,); -1 for classes in no group."""
+    groups = np.full(count, -1)
+    for number, members in enumerate(group_indices.values()):
+        groups[members] = number
+    return groups
 
 
 def _group_indices(

@@ -207,11 +207,7 @@ def audit_typographic(
     weights = answer_embeddings(encoder, [expand([name], templates) for name in names])
     rng = np.random.default_rng([seed, 400])
     wrong_labels = (data.labels + rng.integers(1, len(names), count)) % len(names)
-    texts = {
-        "wrong name": [names[label] for label in wrong_labels],
-        "random letters": [random_letters(rng, names, len(names[label])) for label in wrong_labels],
-        "right name": [names[label] for label in data.labels],
-    }
+    texts = _texts(data, wrong_labels, rng)
     positions = tuple(list(POSITIONS)[index] for index in rng.permutation(np.arange(count) % len(POSITIONS)))
     side = max(encoder.input_size, 96)
 
@@ -227,17 +223,14 @@ def audit_typographic(
     for kind in KINDS:
         target = labels if kind == "right name" else wrong_labels[readable]
         for size in sorted(sizes):
-            probabilities = answer_probabilities(
-                setup.embed(encoder, overlaid(texts[kind], size)).rows @ weights.T
-            )
+            embedded = setup.embed(encoder, overlaid(texts[kind], size))
+            probabilities = answer_probabilities(embedded.rows @ weights.T)
             attacks[kind][size] = _attack_result(probabilities, clean, labels, target)
             followed[kind][size] = probabilities[np.arange(len(readable)), target]
     follow_word, follow_letters = followed["wrong name"], followed["random letters"]
     word_claims = {size: paired_claim(follow_word[size], follow_letters[size]) for size in follow_word}
-    claims = {
-        "clean": against_chance(clean_accuracy, chance),
-        **{_claim_name(size): word_claims[size] for size in word_claims},
-    }
+    claims = {"clean": against_chance(clean_accuracy, chance)}
+    claims |= {_claim_name(size): claim for size, claim in word_claims.items()}
     return TypographicAudit(
         facts={**setup.facts(encoder, data), "Pictures enlarged to": f"{side} pixels at least"},
         failures=plain.failures,
@@ -250,6 +243,18 @@ def audit_typographic(
         places=_by_position(np.array(list(follow_word.values())), np.array(positions)[readable]),
         word_effect={size: claim.estimate for size, claim in word_claims.items()},
     )
+
+
+def _texts(
+    data: ImageDataset, wrong_labels: NDArray[np.int64], rng: np.random.Generator
+) -> dict[str, list[str]]:
+    """The text on every image, by kind."""
+    names = data.class_names
+    return {
+        "wrong name": [names[label] for label in wrong_labels],
+        "random letters": [random_letters(rng, names, len(names[label])) for label in wrong_labels],
+        "right name": [names[label] for label in data.labels],
+    }
 
 
 def _overlaid(
