@@ -64,12 +64,12 @@ def audit_association(
     Parameters
     ----------
     encoder : Encoder
-    people : People, optional
+    people : PeopleDataset, optional
         Images with groups; without them only texts are tested.
     attributes : sequence of str, optional
         Columns whose groups are compared: two groups with each other, more groups each with all others. By
         default every column with 2 to 20 groups.
-    tests : WordTests, optional
+    tests : AssociationTests, optional
         By default the built-in sets.
     templates : str or sequence of str
         Prompts for the words, as for `ZeroShotClassifier`; averaged.

@@ -84,8 +84,8 @@ class AssociationAudit(Audit):
     ----------
     dataset : str
         Empty if only texts were tested.
-    effects : sequence of Effect
-    distances : sequence of Distance
+    effects : sequence of AssociationEffect
+    distances : sequence of GroupDistance
     small : mapping of str to tuple of str
         Attribute -> groups below the minimum size, which were not tested.
     level, minimum, shuffles, seed

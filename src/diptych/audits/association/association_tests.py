@@ -64,7 +64,7 @@ def weat_effect(
 
     Returns
     -------
-    Effect
+    AssociationEffect
         d = (mean s(x) - mean s(y)) / standard deviation of s over both; s from `association_scores`. d lies
         between about -2 and 2.
 

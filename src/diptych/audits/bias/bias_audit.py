@@ -64,13 +64,13 @@ def audit_bias(
     Parameters
     ----------
     encoder : Encoder
-    people : People
+    people : PeopleDataset
     columns : mapping of str to str, optional
         Role ("race", "gender", "age") -> column of the table. An omitted role uses the column of its own name
         if there is one; figures that need a missing role are left out.
     reference : str
         The value of race that tables 3 and 4 compare with all others.
-    words : Words, optional
+    words : BiasVocabulary, optional
         Phrases for values, and added classes; by default those of FairFace and of the paper.
     named : mapping, optional
         Predictions of other classifiers on the same images, such as a linear probe: method -> role -> value

@@ -111,17 +111,17 @@ class BiasAudit(Audit):
         Role -> column of the table.
     groups : mapping of str to mapping
         Role -> group -> number of images.
-    accuracy : sequence of Accuracy
+    accuracy : sequence of GroupAccuracy
         Tables 3 and 4.
-    genders : sequence of Genders
+    genders : sequence of GenderAccuracy
         Table 5.
     overall : mapping of str to Estimate
         Kind of harmful class -> share of all images.
     disparities : sequence of Disparity
         Tests of every measure by every attribute; they include table 6.
-    changes : sequence of Change
+    changes : sequence of AddedClassEffect
         Table 7.
-    labels : Attached or None
+    labels : LabelUseComparison or None
         Figure 18.
     classes, added, templates : sequence of str
         Classes for people, classes added for table 7, prompt templates.

@@ -242,14 +242,12 @@ def _table(
         if isinstance(content, Unread):
             raise DataError(f"{source}: {name} cannot be read: {content.reason}")
         return name.parent, content, f"{source}: {name}"
-    verdict_cell = [source.with_name(_stem(source) + suffix) for suffix in sorted(TABLE_SUFFIXES)]
-    existing = [path for path in verdict_cell if path.is_file()]
+    beside = [source.with_name(_stem(source) + suffix) for suffix in sorted(TABLE_SUFFIXES)]
+    existing = [path for path in beside if path.is_file()]
     if not inside and len(existing) == 1:
         return PurePosixPath(), _read(existing[0]), str(existing[0])
     candidates = listed([*inside, *existing])
-    problem = (
-        f"several: {candidates}" if candidates else f"none inside or beside it ({verdict_cell[0].name}, ...)"
-    )
+    problem = f"several: {candidates}" if candidates else f"none inside or beside it ({beside[0].name}, ...)"
     raise DataError(f"{source} needs one table of attributes and has {problem}; name it (table=..., --table)")
 
 

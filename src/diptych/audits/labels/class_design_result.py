@@ -88,14 +88,14 @@ class ClassDesignAudit(Audit):
     figures : sequence of LabelFigures
     pull_bound : float
         Pull above which a label is reported as an attractor.
-    pairs : sequence of NearPair
+    pairs : sequence of NearLabels
         The most similar first.
     unsure : Estimate or None
         Share of the sample whose best label has less than half of the probability.
-    warned : sequence of Warned
+    warned : sequence of LabelWarning
         Serious ones first.
     added, removed : sequence of str
-    moves : sequence of Move
+    moves : sequence of LabelChange
         Changed labels in the sample.
     """
 

@@ -59,7 +59,7 @@ class WordingAudit(Audit):
     chance : float
     plain : Estimate
         Accuracy of "a photo of a {}."
-    worded : sequence of Worded
+    worded : sequence of PhrasingResult
         All phrasings, the plain one first.
     together : Estimate
         Accuracy of all sentences together, their embeddings averaged.

@@ -68,7 +68,7 @@ class AbstractAudit(Audit):
 
     Attributes
     ----------
-    judged : mapping of task to Judged
+    judged : mapping of task to PairAccuracy
         Tasks as in `SENTENCES`.
     """
 

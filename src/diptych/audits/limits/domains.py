@@ -77,7 +77,7 @@ class DomainAudit(Audit):
     ----------
     dataset : str
     chance : float
-    domains : mapping of name to Domain
+    domains : mapping of name to DomainResult
     best : str
         The domain with the highest accuracy.
     """

@@ -198,7 +198,7 @@ def audit_fine_grained(
     names = dataset.class_names
     weights = answer_embeddings(encoder, [expand([name], templates) for name in names])
     group_indices = _group_indices(weights, names, groups, count)
-    setup = Setup.of(**settings)
+    setup, rng = Setup.of(**settings), np.random.default_rng([seed, 500])
     embedded = setup.embed(encoder, dataset)
     labels = dataset.labels[embedded.positions]
     scores = embedded.rows @ weights.T
@@ -212,7 +212,6 @@ def audit_fine_grained(
     group_sizes = in_own_group.sum(axis=1)
     # There may be fewer classes outside a group than in it.
     answer_counts = np.minimum(group_sizes, len(names) - group_sizes + 1)
-    rng = np.random.default_rng([seed, 500])
     drawn_near_hits = _mean_hits_of_draws(scores[rows], labels[rows], in_own_group, answer_counts, rng)
     paired_near_hits = np.where(answer_counts == group_sizes, near_hits, drawn_near_hits)
     distant_hits = _mean_hits_of_draws(scores[rows], labels[rows], ~in_own_group, answer_counts, rng)

@@ -66,7 +66,7 @@ class RelationAudit(Audit):
 
     Attributes
     ----------
-    judged : mapping of kind to Judged
+    judged : mapping of kind to PairAccuracy
         Kinds as in `SENTENCES`.
     """
 

@@ -94,7 +94,7 @@ def score_pairs(
 
     Returns
     -------
-    dict of kind to Judged
+    dict of kind to PairAccuracy
     """
     image_embeddings = setup.embed(encoder, dataset).rows.reshape(len(pairs), 2, -1)
     text_embeddings = answer_embeddings(
@@ -119,7 +119,7 @@ def pair_accuracy(scores: NDArray[np.floating]) -> Floats:
     --------
     >>> pair_accuracy(np.array([[[0.9, 0.1], [0.2, 0.8]], [[0.9, 0.85], [0.2, 0.8]]])).tolist()
     [1.0, 0.0]
-    >>> pair_accuracy(np.zeros((1, 2, 2))).round(4).tolist()        # 1 of the 6 orders to choose two of four
+    >>> pair_accuracy(np.zeros((1, 2, 2))).round(4).tolist()        # 1 of the 6 ways to choose two of four
     [0.1667]
     """
     correct = np.stack([scores[:, 0, 0], scores[:, 1, 1]], axis=1)

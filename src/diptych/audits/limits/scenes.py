@@ -110,7 +110,7 @@ class Scene:
 
     Attributes
     ----------
-    things : tuple of Thing
+    objects : tuple of SceneObject
     background : str
         One of `BACKGROUNDS`.
     seed : int

@@ -64,7 +64,7 @@ class TypographicAudit(Audit):
     chance : float
     clean : Estimate
         Accuracy without text, on the same images at the same size.
-    attacks : mapping of kind to mapping of size to Attacked
+    attacks : mapping of kind to mapping of size to AttackResult
         Kinds as in `KINDS`; sizes as fractions of the shorter side of the image.
     places : mapping of str to Estimate
         Share of answers that follow a wrong name, by position, for all sizes together.
