@@ -241,9 +241,7 @@ def print_table(task: str, table: Sequence[Row]) -> None:
     print(f"\n| {task} | target | {' | '.join(names)} | kept |\n| --- |{' ---: |' * (len(names) + 2)}")
     for table_row in table:
         cells = [cell(table_row, number) for number in range(len(names) + 1)]
-        print(
-            f"| {table_row['way']} | {' | '.join(cells)} | {table_row['retained_measures']:.0%} |", flush=True
-        )
+        print(f"| {table_row['way']} | {' | '.join(cells)} | {table_row['kept']:.0%} |", flush=True)
 
 
 def cell(row: Row, number: int) -> str:

@@ -16,7 +16,7 @@ def query(line: str, folder: object) -> cutoff.Query:
 
 def test_a_picture_has_a_query_if_one_caption_has_every_word(tmp_path: object) -> None:
     both = query("+ a dog in snow | dog/dogs snow*", tmp_path)
-    assert (both.text, both.there) == ("a dog in snow", True)
+    assert (both.text, both.present) == ("a dog in snow", True)
     assert both.pictures(CAPTIONS) == [1]
 
 
@@ -31,6 +31,6 @@ def test_the_queries_that_ship_are_many_and_different() -> None:
     queries = cutoff.read_queries(cutoff.QUERIES)
     texts = [one.text for one in queries]
     assert len(set(texts)) == len(texts)
-    assert sum(one.there for one in queries) > 80
-    assert sum(not one.there for one in queries) > 200
+    assert sum(one.present for one in queries) > 80
+    assert sum(not one.present for one in queries) > 200
     assert all(one.words for one in queries)

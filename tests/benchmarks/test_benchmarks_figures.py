@@ -21,7 +21,7 @@ def test_scaling_touches_time_and_memory_alone() -> None:
 
 
 def test_the_round_that_warms_up_does_not_count() -> None:
-    course = train.Course()
+    course = train.SideRun()
     for seconds in (100.0, 2.0, 4.0, 1.0):
         course.add({"seconds": seconds, "cpu": 16.0, "losses": [3.0], "bytes": 7}, pairs=8)
     assert (course.rate, course.cpu, course.losses, course.memory) == (4.0, 2.0, [3.0] * 4, 7)

@@ -87,7 +87,7 @@ def test_groups_are_kept_for_another_model(run: Run, tiny: Path, data: Path) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["counting", "pack"], "is no number"),
+        (["counting", "pack"], "is not a number"),
         (["counting", "pack", "--clevr", "x"], "exclude each other"),
         (["counting", "--clevr", "gone"], "CLEVR_v1.0"),
         (["distance", "--kitti", "gone"], "KITTI"),
@@ -98,7 +98,7 @@ def test_groups_are_kept_for_another_model(run: Run, tiny: Path, data: Path) -> 
         (["domains", "pack/photo"], "at least two"),
         (["typographic", "pack", "--size", "16"], "between 0 and 1"),
         (["digits", "--font", "gone.ttf"], "gone.ttf"),
-        (["digits", "pack"], "is no number"),
+        (["digits", "pack"], "is not a number"),
         (
             ["counting", "--limit", "3"],
             "--limit takes a sample of DATA or --clevr; of drawn pictures, --each",
