@@ -155,7 +155,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest atomically."""
     text = json.dumps(dataclasses.asdict(manifest), indent=1)
-    write_bytes(folder / MANIFEST, text.encode(), mark=mark())
+    write_bytes(folder / MANIFEST, text.encode(), mark=process_mark())
 
 
 # ------------------------------------------------------------------------------------------- one part
@@ -189,11 +189,11 @@ def write_part(
             np.save(file, embeddings.astype(manifest.dtype), allow_pickle=False)
             written[f"{kind}/{kind}_{name}.npy"] = file.getvalue()
     for path, data in written.items():
-        write_bytes(folder / path, data, mark=mark())
+        write_bytes(folder / path, data, mark=process_mark())
     files = {path: (len(data), hashlib.sha256(data).hexdigest()) for path, data in written.items()}
     record = PartRecord(number, len(rows), unit, files, [(key, reason) for key, reason in failures])
     text = json.dumps(dataclasses.asdict(record), ensure_ascii=False)
-    write_bytes(_record_path(folder, number), text.encode("utf-8", "backslashreplace"), mark=mark())
+    write_bytes(_record_path(folder, number), text.encode("utf-8", "backslashreplace"), mark=process_mark())
     return record
 
 
@@ -222,7 +222,7 @@ def read_records(folder: Path) -> list[PartRecord]:
     return [record for number in sorted(numbers) if (record := read_record(folder, number)) is not None]
 
 
-def sweep(folder: Path) -> None:
+def remove_temporary_files(folder: Path) -> None:
     """Remove temporary files of killed writers; only while no other writer is active."""
     for kind in (".", IMAGES, TEXTS, METADATA, PARTS):
         for path in (folder / kind).glob(".*.part"):
@@ -233,7 +233,7 @@ def _record_path(folder: Path, number: int) -> Path:
     return folder / PARTS / f"part_{number}.json"
 
 
-def mark() -> str:
+def process_mark() -> str:
     """Suffix for temporary names of this process: a worker believed dead may still write the same part."""
     return f"{socket.gethostname()}-{os.getpid()}"
 
@@ -280,7 +280,7 @@ def read_parts(folder: Path) -> Iterator[EmbeddingPart]:
                 yield _read_recorded(folder, record)
         return
     for number, (metadata, names) in enumerate(_find_unrecorded(folder)):
-        yield _paired(number, metadata, {kind: _load(path) for kind, path in names.items()})
+        yield _combine(number, metadata, {kind: _load(path) for kind, path in names.items()})
 
 
 def _read_recorded(folder: Path, record: PartRecord) -> EmbeddingPart:
@@ -295,7 +295,7 @@ def _read_recorded(folder: Path, record: PartRecord) -> EmbeddingPart:
     embeddings = {
         kind: _load(folder / path) for path in record.files if (kind := path.split("/")[0]) != METADATA
     }
-    part = _paired(record.part, metadata, embeddings)
+    part = _combine(record.part, metadata, embeddings)
     if part.metadata["part"][0].as_py() != record.part:
         raise DataError(f"{metadata} belongs to another part: files in this folder were renamed")
     return part
@@ -320,7 +320,7 @@ def _find_unrecorded(folder: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
         yield metadata, existing
 
 
-def _paired(number: int, metadata: Path, embeddings: Mapping[str, FloatArray]) -> EmbeddingPart:
+def _combine(number: int, metadata: Path, embeddings: Mapping[str, FloatArray]) -> EmbeddingPart:
     parquet = require("pyarrow.parquet", extra="embeddings", purpose=_PURPOSE)
     arrow = require("pyarrow", extra="embeddings", purpose=_PURPOSE)
     try:

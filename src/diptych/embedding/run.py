@@ -19,11 +19,11 @@ from diptych.embedding.folder import (
     Manifest,
     PartRecord,
     is_embeddings,
-    mark,
+    process_mark,
     read_manifest,
     read_record,
     read_records,
-    sweep,
+    remove_temporary_files,
     write_manifest,
 )
 from diptych.embedding.units import UNIT_ROWS, Columns, Modality, Unit, plan_units
@@ -174,7 +174,7 @@ def embed_to_folder(
         raise InputError(f"shard is {index} of {count}: expected an index from 0 to {count - 1}")
     with stage("sources", None):
         kind, units = plan_units(sources, modality=modality, columns=columns, unit_rows=unit_rows)
-    job, units = begin(folder, encoder, units, kind, model, settings)
+    job, units = open_or_begin(folder, encoder, units, kind, model, settings)
     work = [(number, unit) for number, unit in enumerate(units) if number % count == index]
     todo = [task for task in work if not _is_done(folder, task, retry=retry)]
     results: list[PartRecord] = []
@@ -191,7 +191,7 @@ def embed_to_folder(
     return _finish(folder, units, work, len(work) - len(todo), results, alone=count == 1)
 
 
-def begin(
+def open_or_begin(
     folder: Path,
     encoder: Encoder,
     units: Sequence[Unit],
@@ -297,9 +297,9 @@ def _finish(
     failures = [failure for record in records for failure in record.failures]
     failures += [failure for result in results if result.part not in finished for failure in result.failures]
     if failures or (folder / FAILURES).exists():
-        write_bytes(folder / FAILURES, _table(failures), mark=mark())
+        write_bytes(folder / FAILURES, _table(failures), mark=process_mark())
     if alone and len(finished) == len(units):
-        sweep(folder)
+        remove_temporary_files(folder)
     outcome = EmbeddingSummary(
         rows=sum(record.rows for record in records),
         parts=len(records),

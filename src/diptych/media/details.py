@@ -16,7 +16,7 @@ from PIL import Image, TiffImagePlugin
 from diptych.media.decoding.formats import open_non_raw
 from diptych.media.decoding.iptc import CREATED, DIGITIZED
 from diptych.media.decoding.raw import NotRawError, is_raw, raw_header
-from diptych.media.metadata.blocks import Blocks, blocks_of, of_tiff_tags
+from diptych.media.metadata.blocks import Blocks, blocks_of, with_tiff_blocks
 from diptych.media.metadata.dates import PartialDate, first_date, read_date
 from diptych.media.metadata.exif import (
     camera_of,
@@ -193,4 +193,4 @@ def _header(image: Image.Image, file: BinaryIO | None) -> _Header:
 def _raw_header(file: BinaryIO) -> _Header:
     size, exif = raw_header(file)
     blocks = Blocks(exif)
-    return _Header(size, "RAW", default_on_error(lambda: of_tiff_tags(blocks), blocks))
+    return _Header(size, "RAW", default_on_error(lambda: with_tiff_blocks(blocks), blocks))

@@ -22,7 +22,7 @@ from diptych.media.decoding.layouts.lazy import LayoutError
 from diptych.media.decoding.pillow import pillow_limits_off
 from diptych.media.decoding.png import apply_wide_key
 from diptych.media.decoding.profiles import profile_of
-from diptych.media.decoding.truncation import completed
+from diptych.media.decoding.truncation import recover_truncated
 from diptych.media.folders.archives import read_member
 from diptych.media.sources import BorderedBytes, Limits, Source, name_of, naming, read_source
 
@@ -117,7 +117,7 @@ def _decoded(image: Image.Image, data: bytes, target: int | None) -> Image.Image
             apply_wide_key(image)
             image.load()
     except (OSError, SyntaxError):
-        recovered = completed(image, data, target)
+        recovered = recover_truncated(image, data, target)
         if recovered is None:
             raise
         return recovered

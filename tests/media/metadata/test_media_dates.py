@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.media import read_details
-from diptych.media.metadata.dates import SOURCES, first_date, precision_of, read_date, trust
+from diptych.media.metadata.dates import SOURCES, first_date, precision_of, read_date, source_rank
 from tests.media.metadata_files import XMP, encoded, exif_of, iptc_of, png_with, with_iptc
 
 DAY = datetime(2013, 5, 7)
@@ -115,7 +115,7 @@ def test_precision_is_part_of_where_a_date_comes_from() -> None:
         _, taken_from = first_date([("XMP dc:date", read_date(text))])
         assert taken_from == f"XMP dc:date ({precision} only)"
         assert precision_of(taken_from) == precision
-        assert trust(taken_from) == trust("XMP dc:date")
+        assert source_rank(taken_from) == source_rank("XMP dc:date")
     assert precision_of("EXIF GPS date (UTC)") == "time"
 
 
@@ -126,8 +126,8 @@ def test_the_order_of_trust() -> None:
         "EXIF DateTimeDigitized", "XMP xmp:CreateDate", "EXIF GPS date (UTC)", "EXIF DateTime",
         "XMP xmp:ModifyDate", "PNG tIME",
     ]  # fmt: skip
-    assert [trust(source) for source in order] == sorted({trust(source) for source in order})
-    assert trust("") < trust(SOURCES[0])  # an import's own
+    assert [source_rank(source) for source in order] == sorted({source_rank(source) for source in order})
+    assert source_rank("") < source_rank(SOURCES[0])  # an import's own
 
 
 # Every field of a JPEG and a PNG, the most trusted first: each is what is left when those before it are gone.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from diptych.catalog.annotations.annotations import SIDECAR
 from diptych.catalog.annotations.tags import keep_keywords, keep_rating
 from diptych.catalog.database.database import in_parts
-from diptych.media.metadata.dates import trust
+from diptych.media.metadata.dates import source_rank
 from diptych.media.metadata.sidecar_fields import SidecarFields, merge_fields
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _describe(
         )
     own = json.loads(own_data) if own_data else values
     taken, taken_from, latitude, longitude = own
-    if sidecars.taken and (not taken or trust(sidecars.taken_from) < trust(taken_from or "")):
+    if sidecars.taken and (not taken or source_rank(sidecars.taken_from) < source_rank(taken_from or "")):
         taken, taken_from = sidecars.taken.isoformat(sep=" "), sidecars.taken_from
     if latitude is None:
         latitude, longitude = sidecars.latitude, sidecars.longitude

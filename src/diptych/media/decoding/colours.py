@@ -60,7 +60,9 @@ def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
     colours = to_srgb(image, profile) if profile else None
     if colours is None:
         colours = _plain_rgb(image)
-    return colours if alpha is None or _is_irrelevant(alpha, colours) else _over_white(colours, alpha)
+    if alpha is None or _is_irrelevant_alpha(alpha, colours):
+        return colours
+    return _composite_over_white(colours, alpha)
 
 
 def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -92,7 +94,7 @@ def _alpha_of_key(image: Image.Image, key: object) -> Image.Image | None:
     return Image.fromarray(np.where(same, 0, 255).astype(np.uint8))
 
 
-def _is_irrelevant(alpha: Image.Image, colours: Image.Image) -> bool:
+def _is_irrelevant_alpha(alpha: Image.Image, colours: Image.Image) -> bool:
     """Whether everything is opaque, or everything is transparent although there are several colours.
 
     Programs without support for transparency leave the fourth byte at 0. Composited over white, all their
@@ -116,7 +118,7 @@ def _plain_rgb(image: Image.Image) -> Image.Image:
         raise ImageError(f"a picture of mode {image.mode} cannot be turned into RGB: {error}") from error
 
 
-def _over_white(colours: Image.Image, alpha: Image.Image) -> Image.Image:
+def _composite_over_white(colours: Image.Image, alpha: Image.Image) -> Image.Image:
     white = Image.new("RGB", colours.size, "white")
     white.paste(colours, mask=alpha)
     return white
@@ -145,12 +147,12 @@ def floats_to_uint8(values: NDArray[Any], colours: int | None = None) -> NDArray
     finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=np.inf, neginf=0.0)
     deciding = finite[..., :colours]
     deciding = deciding[np.isfinite(deciding)]
-    scale = 255.0 if deciding.size and _from_0_to_1(deciding) else 1.0
+    scale = 255.0 if deciding.size and _is_unit_range(deciding) else 1.0
     levels = np.clip(np.rint(np.nan_to_num(finite * scale, posinf=255.0)), 0, 255)
     return np.asarray(levels, np.uint8)
 
 
-def _from_0_to_1(samples: NDArray[np.float32]) -> bool:
+def _is_unit_range(samples: NDArray[np.float32]) -> bool:
     if samples.max() <= 1.0:
         return True
     few_above = np.percentile(samples, 99, method="lower") <= 1.0

@@ -229,7 +229,7 @@ def _size_of(file: BinaryIO) -> int:
 # ------------------------------------------------------------------------------------- truncated files
 
 
-def completed(data: bytes, allowed: float) -> bytes | None:
+def complete_png(data: bytes, allowed: float) -> bytes | None:
     """Complete a truncated file with black rows; None if more than the allowed fraction is missing.
 
     Parameters

@@ -24,7 +24,7 @@ _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN = 0xDA
 
 
-def completed(image: Image.Image, data: bytes, target: int | None) -> Image.Image | None:
+def recover_truncated(image: Image.Image, data: bytes, target: int | None) -> Image.Image | None:
     """Load an image from a truncated file; None if too much is missing.
 
     Parameters
@@ -37,7 +37,7 @@ def completed(image: Image.Image, data: bytes, target: int | None) -> Image.Imag
         As for `load_image`.
     """
     if isinstance(image, PngImagePlugin.PngImageFile):
-        repaired = png.completed(data, ALLOWED)
+        repaired = png.complete_png(data, ALLOWED)
         if repaired is None:
             return None
         reopened = png.open_png(io.BytesIO(repaired), "")

@@ -75,21 +75,21 @@ def blocks_of(image: Image.Image, file: BinaryIO | None) -> Blocks:
         exif = exif if len(exif) or not chunks.exif else exif_of(chunks.exif)
         return Blocks(exif, chunks.xmp, chunks.iptc, chunks.texts)
     readers: tuple[tuple[type[Image.Image], Callable[[], Blocks]], ...] = (
-        (JpegImagePlugin.JpegImageFile, lambda: _of_jpeg(image, blocks)),
-        (TiffImagePlugin.TiffImageFile, lambda: of_tiff_tags(blocks)),
-        (GifImagePlugin.GifImageFile, lambda: _of_gif(blocks, file)),
+        (JpegImagePlugin.JpegImageFile, lambda: _jpeg_blocks(image, blocks)),
+        (TiffImagePlugin.TiffImageFile, lambda: with_tiff_blocks(blocks)),
+        (GifImagePlugin.GifImageFile, lambda: _gif_blocks(blocks, file)),
     )
     for kind, read in readers:
         if isinstance(image, kind):
             return default_on_error(read, blocks)  # type: ignore[no-any-return]
     if image.format == "PSD":  # Pillow's class or that of this package
-        return default_on_error(lambda: _of_photoshop(blocks, _resources_of_psd(image)), blocks)  # type: ignore[no-any-return]
+        return default_on_error(lambda: _with_photoshop_blocks(blocks, _resources_of_psd(image)), blocks)  # type: ignore[no-any-return]
     if image.format == "JPEG2000" and file is not None:
-        return default_on_error(lambda: _of_boxes(blocks, file), blocks)  # type: ignore[no-any-return]
+        return default_on_error(lambda: _jpeg2000_blocks(blocks, file), blocks)  # type: ignore[no-any-return]
     return blocks
 
 
-def of_tiff_tags(blocks: Blocks) -> Blocks:
+def with_tiff_blocks(blocks: Blocks) -> Blocks:
     """Add blocks that are stored in tags of the main EXIF directory, as in TIFF and camera RAW."""
     exif = blocks.exif
     iptc, packets = [_bytes_of(exif, _TIFF_IPTC)], [*blocks.xmp, _bytes_of(exif, _TIFF_XMP)]
@@ -131,7 +131,7 @@ def _bytes_of(exif: Image.Exif, tag: int) -> bytes:
 # ------------------------------------------------------------------------------------------------- JPEG
 
 
-def _of_jpeg(image: Image.Image, blocks: Blocks) -> Blocks:
+def _jpeg_blocks(image: Image.Image, blocks: Blocks) -> Blocks:
     """Blocks of JPEG segments; Photoshop's segments are joined, extended XMP follows the packet it extends.
 
     An extended XMP segment holds a GUID (32 bytes), the full length (4), the offset of this part (4) and the
@@ -157,14 +157,16 @@ def _of_jpeg(image: Image.Image, blocks: Blocks) -> Blocks:
     # Each packet is searched once: a hostile file may have thousands of packets and GUIDs.
     used = {match[1] for packet in packets if (match := _EXTENDED_ID.search(packet))}
     packets += [b"".join(part for _, part in sorted(extended[guid])) for guid in extended if guid in used]
-    return _of_photoshop(replace(blocks, xmp=_unique(packets), texts=tuple(comments)), b"".join(photoshop))
+    return _with_photoshop_blocks(
+        replace(blocks, xmp=_unique(packets), texts=tuple(comments)), b"".join(photoshop)
+    )
 
 
-def _of_photoshop(blocks: Blocks, data: bytes | dict[int, bytes]) -> Blocks:
+def _with_photoshop_blocks(blocks: Blocks, data: bytes | dict[int, bytes]) -> Blocks:
     resources = photoshop_resources(data) if isinstance(data, bytes) else data
     if not len(blocks.exif) and EXIF_RESOURCE in resources:
         blocks = replace(blocks, exif=exif_of(resources[EXIF_RESOURCE]))
-    blocks = of_tiff_tags(blocks)
+    blocks = with_tiff_blocks(blocks)
     xmp, iptc = resources.get(XMP_RESOURCE, b""), resources.get(IPTC_RESOURCE, b"")
     return replace(blocks, xmp=_unique([*blocks.xmp, xmp]), iptc=_unique([iptc, *blocks.iptc]))
 
@@ -176,7 +178,7 @@ def _resources_of_psd(image: Image.Image) -> dict[int, bytes]:
 # -------------------------------------------------------------------------------------------------- GIF
 
 
-def _of_gif(blocks: Blocks, file: BinaryIO | None) -> Blocks:
+def _gif_blocks(blocks: Blocks, file: BinaryIO | None) -> Blocks:
     """Comments and the XMP packet of a GIF, which may follow the frames."""
     if file is None:
         return blocks
@@ -189,10 +191,10 @@ def _of_gif(blocks: Blocks, file: BinaryIO | None) -> Blocks:
         if mark == b",":
             flags = file.read(9)[8]
             file.seek((3 << ((flags & 7) + 1) if flags & 0x80 else 0) + 1, 1)
-            _gif_blocks(file, steps, keep=False)
+            _read_sub_blocks(file, steps, keep=False)
             continue
         label = file.read(1)
-        data, raw = _gif_blocks(file, steps, keep=label in (b"\xfe", b"\xff"))
+        data, raw = _read_sub_blocks(file, steps, keep=label in (b"\xfe", b"\xff"))
         if label == b"\xfe":
             comments.append(("Comment", clean(data)))
         elif label == b"\xff" and data.startswith(_GIF_XMP):
@@ -201,7 +203,7 @@ def _of_gif(blocks: Blocks, file: BinaryIO | None) -> Blocks:
     return replace(blocks, xmp=_unique(packets), texts=tuple(comments))
 
 
-def _gif_blocks(file: BinaryIO, steps: Iterator[int], *, keep: bool) -> tuple[bytes, bytes]:
+def _read_sub_blocks(file: BinaryIO, steps: Iterator[int], *, keep: bool) -> tuple[bytes, bytes]:
     """Read sub-blocks up to the empty one: (their data, the same with the length bytes included)."""
     data, raw, total = [], [], 0
     while (size := file.read(1)) not in (b"", b"\0") and next(steps, None) is not None:
@@ -218,7 +220,7 @@ def _gif_blocks(file: BinaryIO, steps: Iterator[int], *, keep: bool) -> tuple[by
 # ------------------------------------------------------------------------------------------------ boxes
 
 
-def _of_boxes(blocks: Blocks, file: BinaryIO) -> Blocks:
+def _jpeg2000_blocks(blocks: Blocks, file: BinaryIO) -> Blocks:
     """Blocks of JPEG 2000, in boxes "uuid" whose first 16 bytes identify the kind."""
     exif, packets, iptc, resources = blocks.exif, [*blocks.xmp], [], dict[int, bytes]()
     for data in _uuid_boxes(file):
@@ -232,7 +234,7 @@ def _of_boxes(blocks: Blocks, file: BinaryIO) -> Blocks:
         elif kind == _BOX_PHOTOSHOP:
             resources = photoshop_resources(body)
     extracted = Blocks(exif, _unique(packets), _unique(iptc), blocks.texts)
-    return _of_photoshop(extracted, resources) if resources else extracted
+    return _with_photoshop_blocks(extracted, resources) if resources else extracted
 
 
 def _uuid_boxes(file: BinaryIO) -> Iterator[bytes]:

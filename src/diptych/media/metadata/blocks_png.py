@@ -16,7 +16,7 @@ from PIL import Image
 
 from diptych.media.decoding.iptc import IPTC_RESOURCE, photoshop_resources
 from diptych.media.decoding.png import DENSEST
-from diptych.media.metadata.exif import default_on_error, repaired
+from diptych.media.metadata.exif import default_on_error, repair_mojibake
 
 _HEAD = 8  # bytes of the signature, before the first chunk
 _MOST_CHUNKS = 100_000
@@ -68,7 +68,7 @@ def read_chunks(image: Image.Image, file: BinaryIO | None) -> Chunks | None:
                 iptc.append(photoshop_resources(profile).get(IPTC_RESOURCE, b"") or profile)
         elif data:
             encoding = "utf-8" if kind == b"iTXt" else "latin-1"
-            texts.append((name, repaired(data.decode(encoding, "replace")[:_LONGEST_TEXT])))
+            texts.append((name, repair_mojibake(data.decode(encoding, "replace")[:_LONGEST_TEXT])))
     return Chunks(exif, tuple(dict.fromkeys(packets)), tuple(dict.fromkeys(iptc)), tuple(texts))
 
 

@@ -114,7 +114,7 @@ def read_date(text: str) -> PartialDate | None:
     True
     """
     text = text.partition("\0")[0]
-    if (fixed := _fixed(text)) is not None:
+    if (fixed := _exif_numbers(text)) is not None:
         return _make_date(*fixed)
     # The patterns have optional white space around optional parts: long runs of it would take very long.
     text = " ".join(text.split())[:_LONGEST]
@@ -151,14 +151,14 @@ def first_date(dates: Iterable[tuple[str, PartialDate | None]]) -> tuple[datetim
     return (None, "") if best is None else (best[2].start, best[1] + _MARKS[best[2].precision])
 
 
-def trust(taken_from: str) -> int:
+def source_rank(taken_from: str) -> int:
     """Rank of a date's source; a lower rank is more reliable.
 
     A date without a source, such as one from an imported table, is the most reliable.
 
     Examples
     --------
-    >>> trust("XMP photoshop:DateCreated (month only)") < trust("EXIF DateTime")
+    >>> source_rank("XMP photoshop:DateCreated (month only)") < source_rank("EXIF DateTime")
     True
     """
     for mark in _MARKS.values():
@@ -181,7 +181,7 @@ def precision_of(taken_from: str) -> Precision:
     return "time"
 
 
-def _fixed(text: str) -> list[str] | None:
+def _exif_numbers(text: str) -> list[str] | None:
     """Numbers of a date in EXIF's format "YYYY:MM:DD HH:MM:SS" (blanks mean unknown); None otherwise."""
     if (
         len(text) < 19

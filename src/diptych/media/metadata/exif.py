@@ -203,7 +203,7 @@ def _text(value: object) -> str:
     if isinstance(value, bytes):
         text = _decoded(value)
     elif isinstance(value, str):
-        text = repaired(value)
+        text = repair_mojibake(value)
     else:
         return ""
     return text.partition("\0")[0]
@@ -233,7 +233,7 @@ def _utf16(data: bytes, *, big: bool) -> str:
     return data.decode("utf-16-be" if big else "utf-16-le", "replace")
 
 
-def repaired(value: str) -> str:
+def repair_mojibake(value: str) -> str:
     """Undo reading UTF-8 as Latin-1: Pillow decodes EXIF texts as Latin-1, but programs write UTF-8."""
     try:
         return value.encode("latin-1").decode("utf-8")

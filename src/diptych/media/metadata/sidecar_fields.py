@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from diptych.media.metadata.boilerplate import strip_boilerplate
-from diptych.media.metadata.dates import first_date, trust
+from diptych.media.metadata.dates import first_date, source_rank
 from diptych.media.metadata.exif import clean
 from diptych.media.metadata.places import NO_POSITION, Position, read_position
 from diptych.media.metadata.words import (
@@ -114,14 +114,16 @@ def read_sidecar(name: str, data: bytes) -> SidecarFields:
     datetime.datetime(2013, 5, 7, 9, 3, 1)
     """
     if name.lower().endswith(".json"):
-        return _of_takeout(data)
-    return _of_xmp(data)
+        return _read_takeout(data)
+    return _read_xmp(data)
 
 
 def merge_fields(several: Iterable[SidecarFields]) -> SidecarFields:
     """Merge fields: all captions and keywords, most reliable date, first position, highest rating."""
     parts = list(several)
-    dated = min((part for part in parts if part.taken), key=lambda part: trust(part.taken_from), default=None)
+    dated = min(
+        (part for part in parts if part.taken), key=lambda part: source_rank(part.taken_from), default=None
+    )
     located = next((part for part in parts if part.latitude is not None), None)
     return SidecarFields(
         captions=unique(text for part in parts for text in part.captions),
@@ -134,7 +136,7 @@ def merge_fields(several: Iterable[SidecarFields]) -> SidecarFields:
     )
 
 
-def _of_xmp(data: bytes) -> SidecarFields:
+def _read_xmp(data: bytes) -> SidecarFields:
     xmp = XmpFields([data], largest=LARGEST)
     if not xmp:
         return SidecarFields()
@@ -156,11 +158,11 @@ def _of_xmp(data: bytes) -> SidecarFields:
     )
 
 
-def _of_takeout(data: bytes) -> SidecarFields:
-    fields = _object(data)
+def _read_takeout(data: bytes) -> SidecarFields:
+    fields = _parse_object(data)
     if not any(mark in fields for mark in _MARKS_OF_TAKEOUT):
         return SidecarFields()
-    taken = _moment(fields.get("photoTakenTime"))
+    taken = _timestamp(fields.get("photoTakenTime"))
     latitude, longitude = next(
         (
             position
@@ -183,7 +185,7 @@ def _of_takeout(data: bytes) -> SidecarFields:
     )
 
 
-def _object(data: bytes) -> Mapping[str, Any]:
+def _parse_object(data: bytes) -> Mapping[str, Any]:
     try:
         value = json.loads(data.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
@@ -191,7 +193,7 @@ def _object(data: bytes) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _moment(field: Any) -> datetime | None:
+def _timestamp(field: Any) -> datetime | None:
     """Convert seconds since 1970 to a datetime in UTC; Google writes zero for unknown times."""
     try:
         seconds = int(field["timestamp"])

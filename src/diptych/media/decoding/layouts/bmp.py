@@ -67,7 +67,7 @@ def open_bmp(file: BinaryIO, name: str) -> Image.Image:
 
     def decode() -> Image.Image:
         file.seek(0)
-        return _picture(file.read(), header)
+        return _to_image(file.read(), header)
 
     return LazyImage("BMP", (header.width, header.height), decode, _profile(head, file))
 
@@ -90,12 +90,12 @@ def open_ico(file: BinaryIO, name: str) -> Image.Image:
     data = file.read(best[6])
     if data.startswith(SIGNATURE):
         image = open_png(io.BytesIO(data), name)
-        return LazyImage("ICO", image.size, lambda: _loaded(image), image.info)
+        return LazyImage("ICO", image.size, lambda: _load(image), image.info)
     header = _header(data, 0, 0, icon=True)
     return LazyImage("ICO", (header.width, header.height), lambda: _icon(data, header))
 
 
-def _loaded(image: Image.Image) -> Image.Image:
+def _load(image: Image.Image) -> Image.Image:
     image.load()
     return image
 
@@ -161,31 +161,31 @@ def _profile(data: bytes, file: BinaryIO) -> dict[str, bytes]:
     return {"icc_profile": file.read(min(length, 2**24))}
 
 
-def _picture(data: bytes, header: _Header) -> Image.Image:
+def _to_image(data: bytes, header: _Header) -> Image.Image:
     rest = data[header.pixels :]
     if header.compression == _JPEG:
-        return _loaded(JpegImagePlugin.JpegImageFile(io.BytesIO(rest)))
+        return _load(JpegImagePlugin.JpegImageFile(io.BytesIO(rest)))
     if header.compression == _PNG:
-        return _loaded(open_png(io.BytesIO(rest), ""))
+        return _load(open_png(io.BytesIO(rest), ""))
     if header.compression in (_RLE8, _RLE4):
         four_bits = header.compression == _RLE4
         indices, complete = unpack_runs(rest, header.width, header.height, four_bits=four_bits)
         if complete < 1 - _ALLOWED:
             raise OSError("image file is truncated")
-        return _upright(_coloured(indices, header.palette), header)
-    return _upright(_plain(rest, header), header)
+        return _flip_rows(_apply_palette(indices, header.palette), header)
+    return _flip_rows(_decode_plain(rest, header), header)
 
 
-def _plain(data: bytes, header: _Header) -> Image.Image:
+def _decode_plain(data: bytes, header: _Header) -> Image.Image:
     height, stride = header.height, header.stride
     rows = _rows(data, height, stride)
     if header.bits == 8:
-        return _coloured(rows[:, : header.width], header.palette)
+        return _apply_palette(rows[:, : header.width], header.palette)
     if header.bits < 8:
         bits = np.unpackbits(rows, axis=1)[:, : header.width * header.bits]
         weights = 1 << np.arange(header.bits - 1, -1, -1)
         indices = bits.reshape(height, header.width, header.bits) @ weights.astype(np.uint8)
-        return _coloured(indices.astype(np.uint8), header.palette)
+        return _apply_palette(indices.astype(np.uint8), header.palette)
     size = header.bits // 8
     samples = rows[:, : header.width * size].reshape(height, header.width, size)
     channels = [_channel(samples, mask) for mask in header.masks[:3]]
@@ -223,7 +223,7 @@ def _channel(samples: NDArray[np.uint8], mask: int) -> NDArray[np.uint8]:
     return ((part * 255 + maximum // 2) // maximum).astype(np.uint8)
 
 
-def _coloured(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.Image:
+def _apply_palette(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.Image:
     """Apply a palette; indices beyond its end are black."""
     whole = np.zeros((256, 3), np.uint8)
     whole[: len(palette)] = palette
@@ -232,13 +232,13 @@ def _coloured(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.I
     return image.convert("RGB")
 
 
-def _upright(image: Image.Image, header: _Header) -> Image.Image:
+def _flip_rows(image: Image.Image, header: _Header) -> Image.Image:
     return image if header.top_down else image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
 
 
 def _icon(data: bytes, header: _Header) -> Image.Image:
     """Decode an icon; its transparency mask is used if the colours have no alpha channel."""
-    image = _picture(data, header)
+    image = _to_image(data, header)
     if image.mode == "RGBA":
         return image
     stride = (header.width + 31) // 32 * 4
@@ -247,5 +247,5 @@ def _icon(data: bytes, header: _Header) -> Image.Image:
     if len(mask) == stride * header.height:
         bits = np.unpackbits(np.frombuffer(mask, np.uint8).reshape(-1, stride), axis=1)[:, : header.width]
         hidden = Image.fromarray(((1 - bits) * 255).astype(np.uint8))
-        image.putalpha(_upright(hidden, header))
+        image.putalpha(_flip_rows(hidden, header))
     return image

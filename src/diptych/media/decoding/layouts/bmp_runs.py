@@ -25,12 +25,14 @@ def unpack_runs(data: bytes, width: int, height: int, *, four_bits: bool) -> tup
         count, value = data[at], data[at + 1]
         at += 2
         if count:
-            values = (_two(value) * ((count + 1) // 2))[:count] if four_bits else bytes((value,)) * count
+            values = (
+                (_two_pixels(value) * ((count + 1) // 2))[:count] if four_bits else bytes((value,)) * count
+            )
         elif value == _END_OF_ROW:
             x, y = 0, y + 1
             continue
         elif value == _END:
-            return _shaped(pixels, width, height), 1.0
+            return _as_array(pixels, width, height), 1.0
         elif value == _MOVE:
             if at + 1 >= len(data):
                 break
@@ -39,19 +41,19 @@ def unpack_runs(data: bytes, width: int, height: int, *, four_bits: bool) -> tup
         else:
             length = (value + 1) // 2 if four_bits else value
             raw = data[at : at + length]
-            values = (b"".join(map(_two, raw)) if four_bits else raw)[:value]
+            values = (b"".join(map(_two_pixels, raw)) if four_bits else raw)[:value]
             at += length + length % 2
         part = values[: max(width - x, 0)]
         start = y * width + x
         pixels[start : start + len(part)] = part
         x += len(values)
-    return _shaped(pixels, width, height), min((y + x / max(width, 1)) / max(height, 1), 1.0)
+    return _as_array(pixels, width, height), min((y + x / max(width, 1)) / max(height, 1), 1.0)
 
 
-def _shaped(pixels: bytearray, width: int, height: int) -> NDArray[np.uint8]:
+def _as_array(pixels: bytearray, width: int, height: int) -> NDArray[np.uint8]:
     return np.frombuffer(pixels, np.uint8).reshape(height, width)
 
 
-def _two(value: int) -> bytes:
+def _two_pixels(value: int) -> bytes:
     """The two 4-bit pixels of a byte."""
     return bytes((value >> 4, value & 15))

@@ -39,11 +39,11 @@ class PsdImage(PsdImagePlugin.PsdImageFile):
 def open_psd(file: BinaryIO, name: str) -> Image.Image:
     """Open a PSD or PSB; no pixels are decoded."""
     try:
-        picture = PsdImage(file, name)
-        for number, _, content in picture.resources:
+        image = PsdImage(file, name)
+        for number, _, content in image.resources:
             if number == EXIF_RESOURCE:  # not read by Pillow; needed for the orientation
-                picture.info.setdefault("exif", content)
-        return picture
+                image.info.setdefault("exif", content)
+        return image
     except (KeyError, SyntaxError, OSError):
         file.seek(0)
         data = file.read()
@@ -93,7 +93,7 @@ def _decode(data: bytes) -> Image.Image:
     (compression,) = struct.unpack_from(">H", data, at)
     row = (width * depth + 7) // 8
     planes = _planes(data[at + 2 :], compression, channels, needed, (row, height), large=large)
-    return _picture(_levels(planes, width, depth), mode, colours)
+    return _to_image(_levels(planes, width, depth), mode, colours)
 
 
 def _planes(
@@ -132,7 +132,7 @@ def _levels(planes: NDArray[np.uint8], width: int, depth: int) -> NDArray[np.uin
     return planes[..., :: depth // 8][..., :width]
 
 
-def _picture(levels: NDArray[np.uint8], mode: int, colours: bytes) -> Image.Image:
+def _to_image(levels: NDArray[np.uint8], mode: int, colours: bytes) -> Image.Image:
     if mode == _INDEXED and len(colours) >= 768:
         table = np.frombuffer(colours, np.uint8, 768).reshape(3, 256).T
         return Image.fromarray(table[levels[0]])

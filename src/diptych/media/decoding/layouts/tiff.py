@@ -104,10 +104,10 @@ def _layout(image: TiffImagePlugin.TiffImageFile) -> Layout | None:
     tags = image.tag_v2
     try:
         samples = int(tags.get(_SAMPLES, 1))
-        bits = {int(value) for value in _several(tags.get(_BITS, (1,)))[:samples]}
-        formats = {int(value) for value in _several(tags.get(_FORMAT, (1,)))[:samples]}
+        bits = {int(value) for value in _as_tuple(tags.get(_BITS, (1,)))[:samples]}
+        formats = {int(value) for value in _as_tuple(tags.get(_FORMAT, (1,)))[:samples]}
         size = int(tags[256]), int(tags[257])
-        extra = tuple(int(value) for value in _several(tags.get(_EXTRA, ())))
+        extra = tuple(int(value) for value in _as_tuple(tags.get(_EXTRA, ())))
         # The photometric interpretation is mandatory; if it is missing, 0 is assumed.
         return Layout(
             size=size,
@@ -127,7 +127,7 @@ def _layout(image: TiffImagePlugin.TiffImageFile) -> Layout | None:
         return None
 
 
-def _several(value: Any) -> tuple[Any, ...]:
+def _as_tuple(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 

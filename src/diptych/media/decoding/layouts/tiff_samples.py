@@ -107,25 +107,25 @@ def image_of_samples(layout: Layout, samples: NDArray[Any]) -> Image.Image:
     if layout.samples < layout.colours:
         raise LayoutError(f"a TIFF of {layout.described}: too few samples")
     if layout.photometric == PALETTE:
-        image = _of_palette(layout, samples[..., 0])
-        colours = levels = _eight_bits(layout, samples)
+        image = _image_from_palette(layout, samples[..., 0])
+        colours = levels = _to_8_bits(layout, samples)
     else:
-        levels = _eight_bits(layout, samples)
+        levels = _to_8_bits(layout, samples)
         colours = levels[..., : layout.colours]
     kind = _alpha_kind(layout)
     if kind is None:
-        return image if layout.photometric == PALETTE else _of_colours(layout, colours)
+        return image if layout.photometric == PALETTE else _image_from_colours(layout, colours)
     alpha = levels[..., layout.colours]
     if layout.photometric == CMYK:
         # Pillow has no CMYK mode with alpha: composite over white, which scales the inks by alpha.
         scale = alpha[..., None].astype(np.uint16) + 1
-        return _of_colours(
+        return _image_from_colours(
             layout, colours if kind == _ASSOCIATED else (colours * scale >> 8).astype(np.uint8)
         )
     if layout.photometric != PALETTE:
         if kind == _ASSOCIATED and layout.photometric in (BLACK_IS_ZERO, RGB):
-            colours = _unmultiplied(colours, alpha)
-        image = _of_colours(layout, colours)
+            colours = _unpremultiply(colours, alpha)
+        image = _image_from_colours(layout, colours)
     image.putalpha(Image.fromarray(np.ascontiguousarray(alpha)))
     return image
 
@@ -140,7 +140,7 @@ def _alpha_kind(layout: Layout) -> int | None:
     return {_ASSOCIATED: _ASSOCIATED, _SEPARATE: _SEPARATE, _COREL: _SEPARATE}.get(kind)
 
 
-def _eight_bits(layout: Layout, samples: NDArray[Any]) -> NDArray[np.uint8]:
+def _to_8_bits(layout: Layout, samples: NDArray[Any]) -> NDArray[np.uint8]:
     levels: NDArray[Any]
     if layout.format == 3:
         return floats_to_uint8(samples, layout.colours)
@@ -151,12 +151,12 @@ def _eight_bits(layout: Layout, samples: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(levels, np.uint8)
 
 
-def _unmultiplied(colours: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _unpremultiply(colours: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
     wide, opacity = colours.astype(np.uint32), alpha[..., None].astype(np.uint32)
     return np.asarray(np.minimum((wide * 255 + opacity // 2) // np.maximum(opacity, 1), 255), np.uint8)
 
 
-def _of_palette(layout: Layout, indices: NDArray[Any]) -> Image.Image:
+def _image_from_palette(layout: Layout, indices: NDArray[Any]) -> Image.Image:
     table = np.asarray(layout.tags.get(_COLOUR_MAP, ()), np.uint32)
     if layout.bits > 16 or len(table) < 3 or len(table) % 3:
         raise LayoutError(f"a TIFF of {layout.described}: its palette has {len(table):,} values")
@@ -166,7 +166,7 @@ def _of_palette(layout: Layout, indices: NDArray[Any]) -> Image.Image:
     return Image.fromarray(palette[np.minimum(indices, len(palette) - 1)])
 
 
-def _of_colours(layout: Layout, colours: NDArray[np.uint8]) -> Image.Image:
+def _image_from_colours(layout: Layout, colours: NDArray[np.uint8]) -> Image.Image:
     colours = np.ascontiguousarray(colours)
     kind = layout.photometric
     if kind in (WHITE_IS_ZERO, BLACK_IS_ZERO):
@@ -177,16 +177,16 @@ def _of_colours(layout: Layout, colours: NDArray[np.uint8]) -> Image.Image:
     if kind == CMYK and int(layout.tags.get(_INK_SET, 1)) == 1:
         return Image.frombytes("CMYK", layout.size, colours.tobytes())
     if kind == YCBCR and tuple(layout.tags.get(_SUBSAMPLING, (2, 2))) == (1, 1):
-        return _of_ycbcr(layout, colours)
+        return _image_from_ycbcr(layout, colours)
     if kind in (CIELAB, ICCLAB) and layout.format == 1:
         # Pillow's LAB has a and b around 128, like ICC L*a*b*; those of CIE L*a*b* are signed.
         if kind == CIELAB:
             colours = colours ^ np.array([0, 128, 128], np.uint8)
-        return _of_lab(Image.frombytes("LAB", layout.size, colours.tobytes()))
+        return _image_from_lab(Image.frombytes("LAB", layout.size, colours.tobytes()))
     raise LayoutError(f"a TIFF of {layout.described}: neither Pillow nor this package reads this layout")
 
 
-def _of_lab(image: Image.Image) -> Image.Image:
+def _image_from_lab(image: Image.Image) -> Image.Image:
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     # Pillow passes a and b to lcms as signed bytes.
     converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
@@ -194,7 +194,7 @@ def _of_lab(image: Image.Image) -> Image.Image:
     return converted
 
 
-def _of_ycbcr(layout: Layout, colours: NDArray[np.uint8]) -> Image.Image:
+def _image_from_ycbcr(layout: Layout, colours: NDArray[np.uint8]) -> Image.Image:
     """Convert YCbCr to RGB by the weights and the reference range of the file."""
     red, green, blue = (float(value) for value in layout.tags.get(_WEIGHTS, (0.299, 0.587, 0.114)))
     reference = [float(value) for value in layout.tags.get(_REFERENCE, (0, 255, 128, 255, 128, 255))]

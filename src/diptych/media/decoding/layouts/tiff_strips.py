@@ -117,7 +117,7 @@ def _block(data: bytes, layout: Layout, width: int, height: int, depth: int) -> 
     across = _row_bytes(layout, width, depth)
     packed = _decompressed(data, layout, across, height)  # (height, across) uint8
     if layout.predictor == 3 and layout.format == 3:
-        return _of_split_floats(packed, layout, width, depth)
+        return _undo_float_predictor(packed, layout, width, depth)
     samples = _samples(packed, layout, width * depth).reshape(height, width, depth)
     if layout.predictor == 2:
         samples = np.cumsum(samples, axis=1, dtype=samples.dtype)
@@ -169,7 +169,7 @@ def _samples(packed: NDArray[np.uint8], layout: Layout, count: int) -> NDArray[A
     return value
 
 
-def _of_split_floats(packed: NDArray[np.uint8], layout: Layout, width: int, depth: int) -> NDArray[Any]:
+def _undo_float_predictor(packed: NDArray[np.uint8], layout: Layout, width: int, depth: int) -> NDArray[Any]:
     """Undo the floating-point predictor (Adobe): byte differences, with the bytes of a row split into planes.
 
     A row of W 32-bit floats is stored as the W highest bytes, then the W second bytes, and so on.
