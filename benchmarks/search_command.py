@@ -27,7 +27,7 @@ from search_vectors import VectorWorld
 
 from diptych.backends import export, load
 from diptych.catalog import Store
-from diptych.catalog.annotations.records import FileRecord, Found, Picture
+from diptych.catalog.annotations.records import FileRecord, ImageRecord, ListedFile
 from diptych.catalog.indexing.run import improve, space_for
 from diptych.encoder import Encoder
 from diptych.media.details import Details
@@ -90,17 +90,17 @@ def _fill(catalog: Path, encoder: Encoder, rows: int) -> str:
         space = space_for(store, encoder, "default")
         for start in range(0, rows, PART):
             pictures = world.pictures(min(PART, rows - start))
-            store.keep([_picture(start + n, row) for n, row in enumerate(pictures)], space)
+            store.save_images([_picture(start + n, row) for n, row in enumerate(pictures)], space)
         return improve(store, silent) or "scanned, no index is needed"
     finally:
         store.close()
 
 
-def _picture(number: int, row: NDArray[np.float32]) -> Picture:
+def _picture(number: int, row: NDArray[np.float32]) -> ImageRecord:
     name = f"/pictures/{number // 1000:04d}/{number:07d}.jpg".encode()
-    file = Found(name, "", 100_000, 1_600_000_000_000_000_000 + number, 1, number, 0)
+    file = ListedFile(name, "", 100_000, 1_600_000_000_000_000_000 + number, 1, number, 0)
     draw = np.random.default_rng(number).integers(0, 2**63, 2)
-    return Picture(
+    return ImageRecord(
         [FileRecord(file)],
         number.to_bytes(16, "big"),
         100_000,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diptych.catalog import Outcome, Searcher, Store, index_pictures
+from diptych.catalog import IndexOutcome, Searcher, Store, index_pictures
 from diptych.encoder import Encoder
 from tests.toys import COLOURS, ToyEncoder
 
@@ -29,7 +29,7 @@ def colours(folder: Path) -> list[Path]:
     return [paint(folder / f"{name}.png", name) for name in COLOURS]
 
 
-def index(catalog: Place, *paths: Path, encoder: Encoder | None = None, **options: object) -> Outcome:
+def index(catalog: Place, *paths: Path, encoder: Encoder | None = None, **options: object) -> IndexOutcome:
     """Index with the toy encoder."""
     store = Store.create(catalog)
     try:

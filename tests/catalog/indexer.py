@@ -38,7 +38,7 @@ class Slow(ToyEncoder):
 
 def main() -> None:
     catalog, folder, identity, *more = sys.argv[1:]
-    intake.COMMIT_PICTURES = 4  # many transactions in a short life
+    intake.COMMIT_IMAGES = 4  # many transactions in a short life
     store = Store.create(catalog)
     settings = IntakeSettings(batch_size=4)
     encoder = Slow(identity=identity)

@@ -1,11 +1,9 @@
-"""A collection on disk that answers questions: pictures indexed once, then asked in words or pictures.
+"""Catalogues: index the images of a collection once, then search them by text or by image.
 
-A catalogue is a folder: a database of files and pictures (`database`, `schema`, `store`, `entries`) and
-vectors in files of half-precision rows (`spaces`, `file_space`, `segments`), or both in PostgreSQL
-(`postgres`). `scan` finds what changed on disk, `intake`
-reads and embeds it, `indexing` does both as one run that can be killed and repeated. `query` and `filters`
-say what is asked, `nearest` finds it, `relevance` judges it, `search` brings it together; `checking` says
-whether it all holds. No model is known here: an encoder is handed in.
+A catalogue is a folder with a SQLite database of files and images, and memory-mapped files of float16
+embeddings; or both are in PostgreSQL. `indexing.run` brings it up to date with the files on disk, `search`
+answers queries, `duplicates`, `map` and `tags` build on both, and `exchange` exports, imports and moves it.
+Nothing here depends on a model: the caller passes an encoder.
 """
 
 from __future__ import annotations
@@ -18,18 +16,17 @@ from diptych.catalog.files.listing import roots_of
 from diptych.catalog.files.mounts import network_kind
 from diptych.catalog.files.roots import known_roots
 from diptych.catalog.indexing.checking import check
-from diptych.catalog.indexing.intake import Outcome
-from diptych.catalog.indexing.intake import Settings as IntakeSettings
+from diptych.catalog.indexing.intake import IndexOutcome, IntakeSettings
 from diptych.catalog.indexing.run import index as index_pictures
 from diptych.catalog.indexing.run import planned_run
-from diptych.catalog.indexing.summary import Summary, summarise
+from diptych.catalog.indexing.summary import CatalogSummary, summarise
 from diptych.catalog.indexing.watch import changed_folders
 from diptych.catalog.search.heat_map import heat_map, overlay
 from diptych.catalog.search.query import Term, parse_query
 from diptych.catalog.search.search_result import Hit, SearchOptions, SearchResult
 from diptych.catalog.search.searcher import Searcher
-from diptych.catalog.store.browsing import Listing, list_pictures
-from diptych.catalog.store.entries import Entry, failures, load_entry, read_entries
+from diptych.catalog.store.browsing import ListingPage, list_pictures
+from diptych.catalog.store.entries import CatalogEntry, failures, load_entry, read_entries
 from diptych.catalog.store.filters import Filter
 from diptych.catalog.store.store import Store
 
@@ -39,10 +36,10 @@ __all__ = [
     "Searcher",
     "SearchOptions",
     "SearchResult",
-    "Listing",
+    "ListingPage",
     "list_pictures",
     "Hit",
-    "Entry",
+    "CatalogEntry",
     "Filter",
     "Term",
     "parse_query",
@@ -59,12 +56,12 @@ __all__ = [
     "ImportReport",
     "export_vectors",
     "summarise",
-    "Summary",
+    "CatalogSummary",
     "read_entries",
     "load_entry",
     "heat_map",
     "overlay",
     "failures",
     "IntakeSettings",
-    "Outcome",
+    "IndexOutcome",
 ]

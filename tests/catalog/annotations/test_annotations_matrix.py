@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 
 from diptych.catalog import Store, check, read_entries
 from diptych.catalog.annotations.annotations import HAND
-from diptych.catalog.annotations.tags import add_tags, give, rate
+from diptych.catalog.annotations.tags import add_tags, rate, set_tags
 from diptych.catalog.duplicates.finding import find_duplicates
 from diptych.catalog.duplicates.keeping import parse_rules
 from diptych.catalog.duplicates.trash import move_to_trash, take_back
@@ -86,7 +86,7 @@ def make(home: Path) -> World:
     store = world.store()
     number = content_of(store, world.picture)
     assert number is not None
-    give(store.database, "colours", {number: {"reddish": 0.97}})
+    set_tags(store.database, "colours", {number: {"reddish": 0.97}})
     add_tags(store.database, [number], ["grandma"])
     rate(store.database, [number], 4)
     store.close()
@@ -381,7 +381,7 @@ def test_another_picture_under_the_same_name_gets_no_annotations(tmp_path: Path)
 
 
 def test_removed_annotations_do_not_come_back(tmp_path: Path) -> None:
-    from diptych.catalog.annotations.tags import clear, remove_tags
+    from diptych.catalog.annotations.tags import clear_tags, remove_tags
 
     world = make(tmp_path)
     store = world.store()
@@ -400,7 +400,7 @@ def test_removed_annotations_do_not_come_back(tmp_path: Path) -> None:
     shutil.move(world.picture, tmp_path / "away.png")
     index(world.catalog)
     store = world.store()
-    clear(store.database, "colours")  # while the picture is away
+    clear_tags(store.database, "colours")  # while the picture is away
     store.close()
     shutil.move(tmp_path / "away.png", world.picture)
     index(world.catalog)

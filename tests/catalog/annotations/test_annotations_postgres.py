@@ -11,7 +11,7 @@ from PIL import Image
 
 from diptych.catalog import Store
 from diptych.catalog.annotations.annotations import HAND
-from diptych.catalog.annotations.tags import add_tags, give, rate, remove_tags
+from diptych.catalog.annotations.tags import add_tags, rate, remove_tags, set_tags
 from diptych.catalog.exchange.backup import back_up
 from diptych.catalog.exchange.exporting import export_vectors
 from diptych.catalog.exchange.importing import import_vectors
@@ -38,7 +38,7 @@ def test_left_returned_edited_moved_exported(new_database: Callable[[], str], tm
     index(address, home)
     store = Store.open(address)
     contents = [row[0] for row in store.database.all("SELECT id FROM contents ORDER BY id")]
-    give(store.database, "colours", {content: {"flat": 0.75} for content in contents})
+    set_tags(store.database, "colours", {content: {"flat": 0.75} for content in contents})
     assert add_tags(store.database, contents, ["mine", "ours"]) == 2
     assert add_tags(store.database, contents, ["mine"]) == 0
     assert remove_tags(store.database, contents, ["ours"]) == 2

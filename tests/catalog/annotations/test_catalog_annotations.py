@@ -18,7 +18,7 @@ from diptych.catalog.annotations.annotations import (
     annotate,
     missing_from,
     read_annotations,
-    withdraw,
+    remove_annotations,
 )
 from diptych.catalog.annotations.tags import add_tags
 from diptych.catalog.database.database import Sqlite
@@ -79,7 +79,7 @@ def test_what_was_there_stays_and_only_what_was_given_is_withdrawn(tmp_path: Pat
         assert read_annotations(database, [1]) == {
             1: Annotations((*other.tags[:1], *own.tags, other.tags[1]), own.ratings)
         }
-        withdraw(database, 1, given_now)
+        remove_annotations(database, 1, given_now)
         assert read_annotations(database, [1]) == {1: own}
     store.close()
 

@@ -85,7 +85,7 @@ def test_postgres_is_brought_on(new_database: Callable[[], str], tmp_path: Path)
     rows = content(address)
     store = Store.open(address)
     with store.database.writing():
-        for statement in schema.statements(TO_FORMAT_2, store.database.words):
+        for statement in schema.statements(TO_FORMAT_2, store.database.column_types):
             store.database.run(statement)
     store.close()
     assert content(address) == rows  # opening it migrates

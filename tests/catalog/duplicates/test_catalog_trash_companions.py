@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from diptych.catalog import Store
-from diptych.catalog.annotations.records import Found
+from diptych.catalog.annotations.records import ListedFile
 from diptych.catalog.annotations.tags import add_tags, rate, ratings_of
 from diptych.catalog.duplicates import belongings, trash
 from diptych.catalog.duplicates.companion_files import CompanionFiles
@@ -266,7 +266,7 @@ def test_one_file_on_two_mounts_is_not_moved(
     one = real(original)
     assert one is not None
 
-    def mounted_twice(path: Path, **options: bool) -> Found | None:
+    def mounted_twice(path: Path, **options: bool) -> ListedFile | None:
         there = real(path, **options)
         if there is None or path != copy:
             return there

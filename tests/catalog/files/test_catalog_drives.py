@@ -20,7 +20,7 @@ Mounted = dict[str, int]
 def mounted(monkeypatch: pytest.MonkeyPatch) -> Mounted:
     """Numbers of devices by parts of paths, as if drives were mounted there; the last that fits counts."""
     devices: Mounted = {}
-    found, stat = listing._found, Path.stat
+    found, stat = listing._listed_file, Path.stat
 
     def number(path: str) -> int | None:
         return next((device for name, device in reversed(devices.items()) if f"{name}" in f"{path}/"), None)
@@ -43,7 +43,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> Mounted:
         status, device = stat(self, **options), number(str(self))
         return status if device is None else Status(status, device)
 
-    monkeypatch.setattr(listing, "_found", numbered)
+    monkeypatch.setattr(listing, "_listed_file", numbered)
     monkeypatch.setattr(missing.Path, "stat", stat_there)
     return devices
 

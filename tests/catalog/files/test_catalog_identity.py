@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from diptych.catalog import IntakeSettings, Store
-from diptych.catalog.annotations.records import Found
+from diptych.catalog.annotations.records import ListedFile
 from diptych.catalog.files import listing, scan
 from tests.catalog.catalogs import colours, content, index, paint, search
 from tests.toys import COLOURS, ToyEncoder
@@ -41,12 +41,12 @@ def frames(tmp_path: Path) -> Path:
 @pytest.fixture
 def same_inode(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file has the inode of the first one, as where a file system gives them out again."""
-    found = listing._found
+    found = listing._listed_file
 
-    def reused(path: str, stat: Callable[[], os.stat_result], sidecar: int = 0) -> Found:
+    def reused(path: str, stat: Callable[[], os.stat_result], sidecar: int = 0) -> ListedFile:
         return replace(found(path, stat, sidecar), inode=7)
 
-    monkeypatch.setattr(listing, "_found", reused)
+    monkeypatch.setattr(listing, "_listed_file", reused)
 
 
 def embedded_as(catalog: Path, encoder: ToyEncoder, path: Path) -> float:
@@ -158,13 +158,13 @@ def test_verifying_reads_everything_and_says_what_differs(
     # A block that went bad on the device changes no time at all.
     state = (frames / "frame2.bmp").stat()
     bitmap(frames / "frame2.bmp", "blue")
-    found = listing._found
+    found = listing._listed_file
 
-    def unchanged(path: str, stat: Callable[[], os.stat_result], sidecar: int = 0) -> Found:
+    def unchanged(path: str, stat: Callable[[], os.stat_result], sidecar: int = 0) -> ListedFile:
         one = found(path, stat, sidecar)
         return replace(one, changed=state.st_ctime_ns) if path.endswith("frame2.bmp") else one
 
-    monkeypatch.setattr(listing, "_found", unchanged)
+    monkeypatch.setattr(listing, "_listed_file", unchanged)
     assert index(tmp_path / "catalog", frames).same == 2
     outcome = index(tmp_path / "catalog", frames, settings=VERIFY)
     assert (outcome.checked, outcome.differing) == (1, [(frames / "frame2.bmp", "")])

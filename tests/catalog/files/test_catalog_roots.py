@@ -54,7 +54,9 @@ def test_a_subfolder_is_no_path_of_its_own(tmp_path: Path, album: Path) -> None:
 def test_the_nearest_path_decides_whatever_is_listed(tmp_path: Path, album: Path) -> None:
     index(tmp_path / "catalog", album, exclude=["thumbs"])
     outcome = index(tmp_path / "catalog", album / "sub", exclude=["raw"])
-    assert outcome.notes == [f"{album / 'sub'}, inside {album}, is remembered by itself from now on"]
+    assert outcome.notes == [
+        f"{album / 'sub'}, inside {album}, is remembered as a folder of its own from now on"
+    ]
     held = names(tmp_path / "catalog")
     assert held == {album / name for name in ("x.png", "sub/y.png", "sub/thumbs/u.png")}
     for paths in ((), (album,), (album / "sub",), (album / "sub", album), (album, album / "sub")):
@@ -97,7 +99,7 @@ def test_a_link_and_what_it_points_at_are_one_path(tmp_path: Path, link: Path) -
     real = tmp_path / "data" / "pictures"
     outcome = index(tmp_path / "catalog", real)
     assert (outcome.changed, outcome.same) == (False, 6)
-    assert outcome.notes == [f"{real} is indexed as {link}: one folder by two names"]
+    assert outcome.notes == [f"{real} is indexed as {link}, which is another name of the same folder"]
     paint(real / "sub" / "new.png", "red", shade=9)
     assert index(tmp_path / "catalog", real / "sub").embedded == 1
     assert names(tmp_path / "catalog") == {link / path.relative_to(real) for path in real.rglob("*.png")}
@@ -156,8 +158,8 @@ def test_both_names_that_an_earlier_version_kept_become_one(tmp_path: Path, link
     assert len(names(tmp_path / "catalog")) == 12
     outcome = index(tmp_path / "catalog")
     assert (outcome.removed, outcome.kept, outcome.embedded) == (6, 0, 0)
-    assert outcome.notes == [f"{real} and {link} are one folder by two names: it is kept as {link}"] or (
-        outcome.notes == [f"{link} and {real} are one folder by two names: it is kept as {real}"]
+    assert outcome.notes == [f"{real} and {link} are two names of the same folder: it is kept as {link}"] or (
+        outcome.notes == [f"{link} and {real} are two names of the same folder: it is kept as {real}"]
     )
     assert len(names(tmp_path / "catalog")) == 6
     assert not index(tmp_path / "catalog").changed
@@ -188,9 +190,7 @@ def test_what_was_taken_out_stays_out_until_it_is_named(tmp_path: Path, album: P
 
 def test_nothing_of_that_name(tmp_path: Path, album: Path) -> None:
     index(tmp_path / "catalog", album)
-    with pytest.raises(
-        InputError, match=r"albun: the catalogue knows of nothing there; did you mean .*/album\?"
-    ):
+    with pytest.raises(InputError, match=r"albun: the catalogue has nothing there; did you mean .*/album\?"):
         forget(tmp_path / "catalog", album / "x.png", tmp_path / "albun")
     with pytest.raises(InputError, match=r"did you mean .*/album/thumbs\?"):
         forget(tmp_path / "catalog", album / "thunbs")
@@ -230,7 +230,7 @@ def test_a_new_place_of_the_same_pictures(tmp_path: Path, album: Path) -> None:
 def test_a_new_place_inside_the_old_one(tmp_path: Path, album: Path) -> None:
     index(tmp_path / "catalog", album)
     index(tmp_path / "catalog", album / "sub")
-    with pytest.raises(InputError, match="to be indexed and to be taken out"):
+    with pytest.raises(InputError, match="both to be indexed and to be forgotten"):
         forget(tmp_path / "catalog", album, keep=(album,))
     assert forget(tmp_path / "catalog", album, keep=(album / "sub",)) == 2
     assert names(tmp_path / "catalog") == set((album / "sub").rglob("*.png"))

@@ -59,16 +59,16 @@ def test_a_space_that_is_being_filled_is_fine(store: Store) -> None:
 @pytest.mark.parametrize(
     ("sql", "told"),
     [
-        ("DELETE FROM files WHERE CAST(path AS TEXT) LIKE '%blue.png'", "1 pictures without a file"),
-        ("DELETE FROM contents WHERE id = 1", "files of a picture that is not there"),
-        ("DELETE FROM contents WHERE id = 1", "vectors of a picture that is not there"),
-        ("UPDATE files SET error = NULL", "files that hold no picture"),
-        ("DELETE FROM vectors WHERE row = 0", "1 pictures without a vector"),
-        ("DELETE FROM vectors WHERE row = 0", "1 rows that are neither dead nor anybody's: #0"),
-        ("UPDATE vectors SET row = 77 WHERE row = 0", "vectors in rows that do not count: #77"),
-        ("UPDATE vectors SET space = 9", "6 vectors of a space that is not there: #1, #2, #4, #5, #6, ..."),
-        ("INSERT INTO tags VALUES (99, 'cat', 1, 'words')", "tags of a picture that is not there: #99"),
-        ("INSERT INTO dead VALUES (1, 0, x'01')", "1 rows that are dead and belong to a picture: #0"),
+        ("DELETE FROM files WHERE CAST(path AS TEXT) LIKE '%blue.png'", "pictures without a file: 1 (#"),
+        ("DELETE FROM contents WHERE id = 1", "files of a missing picture: "),
+        ("DELETE FROM contents WHERE id = 1", "vectors of a missing picture: "),
+        ("UPDATE files SET error = NULL", "files without a picture and without a reason"),
+        ("DELETE FROM vectors WHERE row = 0", "pictures without a vector and without a reason: 1 ("),
+        ("DELETE FROM vectors WHERE row = 0", "rows that are not dead and belong to no picture: 1 (#0)"),
+        ("UPDATE vectors SET row = 77 WHERE row = 0", "vectors in rows that do not exist: 1 (#77)"),
+        ("UPDATE vectors SET space = 9", "vectors of a missing space: 6 (#1, #2, #4, #5, #6, ...)"),
+        ("INSERT INTO tags VALUES (99, 'cat', 1, 'words')", "tags of a missing picture: 1 (#99)"),
+        ("INSERT INTO dead VALUES (1, 0, x'01')", "rows that are dead and belong to a picture: 1 (#0)"),
     ],
 )
 def test_what_does_not_hold_together_is_told(store: Store, sql: str, told: str) -> None:
@@ -85,7 +85,7 @@ def test_rows_that_were_lost_are_told(store: Store, row: bytes) -> None:
         opened.seek(8 * 2)
         opened.write(row)
         os.fsync(opened.fileno())
-    assert check(store) == ["space 1: 1 rows that are no unit vector: #2"]
+    assert check(store) == ["space 1: rows that are not unit vectors: 1 (#2)"]
 
 
 def test_it_looks_at_one_moment_and_locks_nobody_out(store: Store, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from types import FrameType
 import pytest
 
 from diptych.catalog import Store, forget_paths, index_pictures
-from diptych.catalog.indexing.watch import to_list_again
+from diptych.catalog.indexing.watch import folders_to_list
 from diptych.catalog.store.folder_rules import FolderRules
 from tests.catalog.catalogs import index
 from tests.toys import ToyEncoder, picture_bytes
@@ -144,7 +144,7 @@ def test_events_of_a_watch(tmp_path: Path) -> None:
             (tmp_path / f"{count}-{number}").mkdir()
             paths.append(str(tmp_path / f"{count}-{number}" / "x.png"))
         connection = sqlite3.connect(":memory:")
-        calls.append(Counter().of(connection, lambda paths=paths: to_list_again(paths, rules))[1])
+        calls.append(Counter().of(connection, lambda paths=paths: folders_to_list(paths, rules))[1])
         connection.close()
     assert calls[1] < MOST * calls[0]
 

@@ -261,7 +261,7 @@ class Constant(ToyEncoder):
 
 def test_an_encoder_that_has_changed_under_its_name_is_refused(tmp_path: Path, pictures: Path) -> None:
     index(tmp_path / "catalog", pictures)
-    with pytest.raises(CatalogError, match="no longer makes the rows of pictures"):
+    with pytest.raises(CatalogError, match="no longer makes the vectors of pictures"):
         index(tmp_path / "catalog", pictures, encoder=Constant())
 
 
@@ -361,7 +361,7 @@ def test_dead_rows_are_left_out_when_there_are_too_many(
     index(tmp_path / "catalog", pictures)
     for n in range(0, 20, 2):
         (pictures / f"{n}.png").unlink()
-    monkeypatch.setattr("diptych.catalog.indexing.replacing.LEAST_DEAD", 5)
+    monkeypatch.setattr("diptych.catalog.indexing.replacing.MIN_DEAD_ROWS", 5)
     monkeypatch.setattr("diptych.catalog.indexing.replacing._CHUNK", 3)
     assert index(tmp_path / "catalog", pictures).compacted == 10
     store = Store.open(tmp_path / "catalog")
@@ -383,8 +383,8 @@ def test_what_others_write_while_rows_are_copied_is_copied_too(
     index(tmp_path / "catalog", pictures)
     (pictures / "red.png").unlink()
     index(tmp_path / "catalog", pictures)
-    monkeypatch.setattr(replacing, "LEAST_DEAD", 1)
-    monkeypatch.setattr(replacing, "WORN", 0.0)
+    monkeypatch.setattr(replacing, "MIN_DEAD_ROWS", 1)
+    monkeypatch.setattr(replacing, "MAX_DEAD_SHARE", 0.0)
     replace, begun = replacing.replace_active, False
 
     def other_writer(store: Store) -> bool:
@@ -410,8 +410,8 @@ def test_a_half_written_space_of_a_killed_run_is_dropped(
 
     index(tmp_path / "catalog", pictures)
     (pictures / "red.png").unlink()
-    monkeypatch.setattr(replacing, "LEAST_DEAD", 1)
-    monkeypatch.setattr(replacing, "WORN", 0.0)
+    monkeypatch.setattr(replacing, "MIN_DEAD_ROWS", 1)
+    monkeypatch.setattr(replacing, "MAX_DEAD_SHARE", 0.0)
 
     def dies(*_: object) -> int:
         raise KeyboardInterrupt
@@ -444,8 +444,8 @@ def test_a_space_that_is_replaced_while_pictures_are_read(
     def replaced_first(*arguments: object, **more: object) -> None:
         store = Store.open(tmp_path / "catalog")
         with monkeypatch.context() as worn:
-            worn.setattr(replacing, "LEAST_DEAD", 1)
-            worn.setattr(replacing, "WORN", 0.0)
+            worn.setattr(replacing, "MIN_DEAD_ROWS", 1)
+            worn.setattr(replacing, "MAX_DEAD_SHARE", 0.0)
             assert replacing.compact(store, indexing.silent) == 1
         store.close()
         take_in(*arguments, **more)  # type: ignore[arg-type]

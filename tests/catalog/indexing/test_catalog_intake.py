@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych.catalog import Entry, Filter, Searcher, SearchOptions, Store, check, failures, load_entry
+from diptych.catalog import CatalogEntry, Filter, Searcher, SearchOptions, Store, check, failures, load_entry
 from diptych.errors import CatalogError
 from tests.catalog.catalogs import colours, index
 from tests.media.raw_files import dng
@@ -39,7 +39,7 @@ def test_pictures_that_need_a_library_that_is_not_installed(
     assert all("pip install 'diptych[media]'" in reason for reason in reasons.values())
 
 
-def found(catalog: str | Path, where: Filter) -> list[Entry]:
+def found(catalog: str | Path, where: Filter) -> list[CatalogEntry]:
     store = Store.open(catalog)
     asking = Searcher(store, ToyEncoder())
     answer = asking.search("red", SearchOptions(where=where, cutoff=None, collapse=False))

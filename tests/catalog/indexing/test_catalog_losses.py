@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from diptych.catalog import Store, check, failures
-from diptych.catalog.annotations.records import Picture
+from diptych.catalog.annotations.records import ImageRecord
 from diptych.catalog.database.database import Sqlite
 from diptych.catalog.indexing import intake
 from diptych.catalog.indexing.replacing import drop_space, replace_active
@@ -61,7 +61,7 @@ def test_only_what_a_space_writes_is_swept(tmp_path: Path, album: Path) -> None:
 
 def test_a_catalogue_is_not_made_among_other_things(tmp_path: Path) -> None:
     colours(tmp_path / "photos")
-    with pytest.raises(CatalogError, match=r"holds other things .* such as .*photos/.diptych"):
+    with pytest.raises(CatalogError, match=r"holds other files .* such as .*photos/.diptych"):
         Store.create(tmp_path / "photos")
     assert not (tmp_path / "photos" / "catalog.sqlite").exists()
     Store.create(tmp_path / "photos" / ".diptych").close()
@@ -78,7 +78,7 @@ def test_the_number_of_a_space_is_never_given_out_again(tmp_path: Path, album: P
     assert third.info.id != filling.info.id
     row = OTHER.encode_images([intake_picture()])[0]  # type: ignore[index]
     with pytest.raises(CatalogError, match="run the command again"):
-        first.keep([Picture([], b"h" * 32, size=1, vector=row)], filling)
+        first.save_images([ImageRecord([], b"h" * 32, size=1, vector=row)], filling)
     assert len(third) == 0
     first.close()
     second.close()
@@ -158,11 +158,11 @@ def test_an_archive_that_could_not_be_read_once(tmp_path: Path, monkeypatch: pyt
     def down(path: object) -> None:
         raise ImageError("cannot be read: Host is down")
 
-    for module in ("listing", "reading"):
+    for module in ("files.listing", "indexing.reading"):
         monkeypatch.setattr(f"diptych.catalog.{module}.list_archive", down)
     assert index(tmp_path / "catalog", album).failed == 1
     monkeypatch.undo()
-    assert index(tmp_path / "catalog", album, settings=intake.Settings(retry=True)).embedded == 2
+    assert index(tmp_path / "catalog", album, settings=intake.IntakeSettings(retry=True)).embedded == 2
     assert sorted(member for _, member in content(tmp_path / "catalog")) == ["a.png", "b.png"]
     assert not index(tmp_path / "catalog", album).changed
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from diptych.catalog import Store
-from diptych.catalog.annotations.records import Found
+from diptych.catalog.annotations.records import ListedFile
 from diptych.catalog.files import listing
 from diptych.catalog.indexing import runs
-from diptych.catalog.indexing.runs import ALIVE, BEAT, beating, running
+from diptych.catalog.indexing.runs import ALIVE, BEAT, registered_run, with_heartbeat
 from diptych.progress import silent
 from tests.catalog.catalogs import colours, index
 
@@ -36,7 +36,7 @@ def seen(catalog: Path) -> bool:
     """Whether another run sees one that is alive."""
     store = Store.open(catalog)
     try:
-        with running(store) as (others, _):
+        with registered_run(store) as (others, _):
             return others
     finally:
         store.close()
@@ -47,14 +47,14 @@ def test_a_listing_that_takes_long_is_a_sign_of_life(
 ) -> None:
     colours(tmp_path / "album")
     index(tmp_path / "catalog", tmp_path / "album")
-    found, alive = listing._found, []
+    found, alive = listing._listed_file, []
 
-    def slow(*arguments: object) -> Found:
+    def slow(*arguments: object) -> ListedFile:
         clock.now += ALIVE * 0.6
         alive.append(seen(tmp_path / "catalog"))
         return found(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(listing, "_found", slow)
+    monkeypatch.setattr(listing, "_listed_file", slow)
     index(tmp_path / "catalog", tmp_path / "album")
     assert alive == [True] * 6
     assert not seen(tmp_path / "catalog")
@@ -62,7 +62,7 @@ def test_a_listing_that_takes_long_is_a_sign_of_life(
 
 def test_progress_is_a_sign_of_life(tmp_path: Path, clock: Clock) -> None:
     store = Store.create(tmp_path / "catalog")
-    with running(store) as (_, beat), beating(silent, beat)("something", 9) as advance:
+    with registered_run(store) as (_, beat), with_heartbeat(silent, beat)("something", 9) as advance:
         for _ in range(9):
             clock.now += ALIVE * 0.9
             advance(1)
@@ -82,7 +82,7 @@ def test_a_sign_is_not_written_each_time(
     written: list[str] = []
     run = store.database.run
     monkeypatch.setattr(store.database, "run", lambda sql, *more: written.append(sql) or run(sql, *more))
-    with running(store) as (_, beat):
+    with registered_run(store) as (_, beat):
         written.clear()
         for _ in range(1000):
             clock.now += BEAT / 100

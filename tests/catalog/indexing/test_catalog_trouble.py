@@ -85,7 +85,7 @@ def test_a_device_that_fills_up_under_the_vectors(tmp_path: Path, monkeypatch: p
     index(tmp_path / "catalog", tmp_path / "pictures")
     for n in range(30):
         paint(tmp_path / "pictures" / f"{n}.png", "red", shade=n + 1)
-    monkeypatch.setattr("diptych.catalog.indexing.intake.COMMIT_PICTURES", 5)
+    monkeypatch.setattr("diptych.catalog.indexing.intake.COMMIT_IMAGES", 5)
     with monkeypatch.context() as full:
         full.setattr("os.write", Full(room=100))
         with pytest.raises(SaveError, match="No space left on device"):

@@ -14,7 +14,7 @@ import watchfiles
 
 from diptych.catalog import changed_folders
 from diptych.catalog.indexing import watch
-from diptych.catalog.indexing.watch import to_list_again
+from diptych.catalog.indexing.watch import folders_to_list
 from diptych.catalog.store.folder_rules import FolderRules
 
 
@@ -50,7 +50,7 @@ CHANGES = {
 @pytest.mark.parametrize("what", CHANGES)
 def test_what_a_change_makes_of_a_folder(home: Path, what: str) -> None:
     name, expected = CHANGES[what]
-    again = to_list_again(
+    again = folders_to_list(
         [os.path.normpath(home / name)], rules(home, exclude=("thumb*",)), [home / "catalog"]
     )
     assert again == [home / one for one in expected]
@@ -58,32 +58,32 @@ def test_what_a_change_makes_of_a_folder(home: Path, what: str) -> None:
 
 def test_folders_inside_others_are_listed_with_them(home: Path) -> None:
     paths = [str(home / name) for name in ("sub/deep/a.jpg", "sub/b.jpg", "elsewhere/c.jpg")]
-    assert to_list_again(paths, rules(home)) == [home / "elsewhere", home / "sub"]
+    assert folders_to_list(paths, rules(home)) == [home / "elsewhere", home / "sub"]
 
 
 def test_a_hidden_root_is_watched_when_it_was_named(home: Path) -> None:
     changed = [str(home / ".thumbnails" / "t.png")]
-    assert to_list_again(changed, rules(home, home / ".thumbnails")) == [home / ".thumbnails"]
+    assert folders_to_list(changed, rules(home, home / ".thumbnails")) == [home / ".thumbnails"]
 
 
 def test_links_to_folders_are_not_followed(home: Path, tmp_path: Path) -> None:
     (tmp_path / "far" / "in").mkdir(parents=True)
     (home / "link").symlink_to(tmp_path / "far")
-    assert to_list_again([str(home / "link" / "in" / "a.jpg")], rules(home)) == []
-    assert to_list_again([str(home / "link")], rules(home)) == [home]
+    assert folders_to_list([str(home / "link" / "in" / "a.jpg")], rules(home)) == []
+    assert folders_to_list([str(home / "link")], rules(home)) == [home]
     (tmp_path / "way").symlink_to(home)  # a root that is a link was named on purpose
-    assert to_list_again([str(tmp_path / "way" / "sub" / "a.jpg")], rules(tmp_path / "way")) == [
+    assert folders_to_list([str(tmp_path / "way" / "sub" / "a.jpg")], rules(tmp_path / "way")) == [
         tmp_path / "way" / "sub"
     ]
 
 
 def test_a_file_is_watched_alone(home: Path) -> None:
     photo = home / "photo.jpg"
-    assert to_list_again([str(home / "other.jpg"), str(home / "sub" / "a.jpg")], rules(photo)) == []
+    assert folders_to_list([str(home / "other.jpg"), str(home / "sub" / "a.jpg")], rules(photo)) == []
     for changed in (photo, home / "photo.txt", home / "photo.json"):
-        assert to_list_again([str(changed)], rules(photo)) == [photo]
+        assert folders_to_list([str(changed)], rules(photo)) == [photo]
     photo.unlink()
-    assert to_list_again([str(photo)], rules(photo)) == []
+    assert folders_to_list([str(photo)], rules(photo)) == []
 
 
 class Told:
@@ -112,7 +112,7 @@ def listed(*roots: Path, **options: float) -> list[list[Path]]:
 def test_each_root_has_its_own_patterns(home: Path) -> None:
     paths = [str(home / name / "thumbs" / "a.jpg") for name in ("sub", "elsewhere")]
     roots = {**rules(home / "sub", exclude=("thumbs",)), **rules(home / "elsewhere")}
-    assert to_list_again(paths, roots) == [home / "elsewhere"]
+    assert folders_to_list(paths, roots) == [home / "elsewhere"]
 
 
 def test_only_what_matters_is_told_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

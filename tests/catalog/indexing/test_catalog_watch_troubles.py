@@ -103,7 +103,7 @@ def test_a_system_that_watches_no_more_folders(
     monkeypatch.setattr(watch.time, "sleep", pauses.append)
     found, notes = listed(monkeypatch, System(*[[LIMITS[limit]]] * 4), home)
     assert found == [[home]] * 3
-    assert pauses == [watch.UNHEARD] * 4
+    assert pauses == [watch.RESCAN_WITHOUT_EVENTS] * 4
     assert len(notes) == 1
     assert "max_user_watches" in notes[0]
     assert "everything is compared every 60 seconds" in notes[0]
@@ -158,7 +158,7 @@ def test_a_network_drive_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(watch, "network_kind", lambda folder: "nfs4")
     _, notes = listed(monkeypatch, System([set()], [set()]), home)
     assert notes == [
-        f"{home} is on a network drive (nfs4): what other computers change there is noticed when everything "
+        f"{home} is on a network drive (nfs4): changes by other computers are noticed when everything "
         "is compared, every 10 minutes"
     ]
 

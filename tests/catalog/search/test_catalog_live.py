@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from diptych.catalog import Filter, Searcher, SearchOptions, Store, index_pictures
-from diptych.catalog.annotations.tags import give
+from diptych.catalog.annotations.tags import set_tags
 from diptych.catalog.database.connections import ThreadConnections
 from diptych.catalog.database.database import Sqlite
 from diptych.errors import CatalogError
@@ -125,7 +125,7 @@ def test_tags_and_vectors_written_anew(asking: Searcher, catalog: Place) -> None
     tagged = SearchOptions(where=Filter(tags=("sea",)), cutoff=None)
     assert hits(asking, "red", tagged) == {}
     store = Store.open(catalog)
-    give(store.database, "people", {asking.search("red", ALL).hits[0].entry.content: {"sea": 1.0}})
+    set_tags(store.database, "people", {asking.search("red", ALL).hits[0].entry.content: {"sea": 1.0}})
     store.close()
     assert set(hits(asking, "red", tagged)) == {"red.png"}
     write_anew(catalog)  # type: ignore[arg-type] # an address will do

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from diptych.catalog import Searcher, SearchOptions, SearchResult, Store
+from diptych.catalog.annotations.records import FileRecord, ImageRecord, ListedFile
 from diptych.catalog.relevance import Background
-from diptych.catalog.store.store import FileRecord, Found, Picture
 from tests.catalog.spaces_of_rows import Floats, unit
 from tests.toys import ToyEncoder
 
@@ -42,10 +42,10 @@ def catalogue(folder: Path, rows: Floats, hashes: Sequence[int]) -> Store:
     everyday = SECOND + np.random.default_rng(1).normal(size=(40, DIM)) * 0.05 * (np.arange(DIM) > 1)
     with store.database.writing():
         space.keep_background(Background(unit(everyday)))
-    store.keep(
+    store.save_images(
         [
-            Picture(
-                (FileRecord(Found(b"/%d.png" % n, "", 1, 10**9 * n, 0, 0, 0)),),
+            ImageRecord(
+                (FileRecord(ListedFile(b"/%d.png" % n, "", 1, 10**9 * n, 0, 0, 0)),),
                 hash=b"%d" % n,
                 size=1,
                 vector=row,

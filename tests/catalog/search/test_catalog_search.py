@@ -228,7 +228,7 @@ def test_an_encoder_whose_texts_have_changed_is_refused(catalog: Path) -> None:
             return -super().encode_texts(texts)  # type: ignore[arg-type]
 
     store = Store.open(catalog)
-    with pytest.raises(CatalogError, match="no longer makes the rows of texts"):
+    with pytest.raises(CatalogError, match="no longer makes the vectors of texts"):
         Searcher(store, Turned()).search("red")
     store.close()
 
@@ -256,7 +256,7 @@ def write_anew(catalog: Path) -> None:
     told = before.info
     after = store.begin_space(told.identity, told.model, told.golden, state="filling")
     assert store.active is not None
-    owners = store.active.contents_of(store.active.living().tolist())
+    owners = store.active.contents_of(store.active.live_rows().tolist())
     with store.database.writing():
         after.put(list(owners.values()), store.active.gather(np.array(list(owners), np.int64)))
     assert replace_active(store)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from diptych.catalog import Filter, Searcher, SearchOptions, Store, list_pictures
-from diptych.catalog.annotations.tags import add_tags, give, rate, ratings_of
+from diptych.catalog.annotations.tags import add_tags, rate, ratings_of, set_tags
 from diptych.catalog.store.filter_names import check_names
 from diptych.catalog.store.filters import allowed_rows
 from diptych.errors import InputError
@@ -40,7 +40,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     index(place, home)
     opened = Store.open(place)
     numbers = numbers_of(opened)
-    give(
+    set_tags(
         opened.database,
         "list",
         {numbers["red"]: {"warm": 0.9, "wall": 0.5}, numbers["yellow"]: {"Warm": 0.9}},

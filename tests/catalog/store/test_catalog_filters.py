@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diptych.catalog import Filter, Store
-from diptych.catalog.annotations.tags import give
+from diptych.catalog.annotations.tags import set_tags
 from diptych.catalog.database.postgres import _UTF8_IN_HEX
 from diptych.catalog.store.filters import allowed_rows
 from diptych.errors import InputError
@@ -80,7 +80,7 @@ def test_capitals_of_tags_and_cameras(passing: Passing, catalog: str | Path, tmp
     assert passing() == ["a.png", "b.jpg", "c.png"]
     store = Store.open(catalog)
     found = store.database.all("SELECT content FROM files WHERE path = ?", (os.fsencode(tagged),))
-    give(store.database, "people", {found[0][0]: {"Été": 1.0, "sea": 1.0}})
+    set_tags(store.database, "people", {found[0][0]: {"Été": 1.0, "sea": 1.0}})
     store.close()
     assert passing(tags=("été",)) == passing(tags=("ÉTÉ", "Sea")) == ["a.png"]
     assert passing(tags=("sea", "mountain")) == passing(tags=("ét",)) == []
@@ -152,7 +152,7 @@ def test_a_folder_that_is_nowhere(passing: Passing, tmp_path: Path) -> None:
     paint(tmp_path / "pictures" / "a" / "one.png", "red")
     assert passing() == ["one.png"]
     for folders in ((tmp_path / "picture",), (tmp_path / "pictures", tmp_path / "picture")):
-        with pytest.raises(InputError, match=r"picture: there is no such file or folder, and the catalogue"):
+        with pytest.raises(InputError, match=r"picture: there is no such file or folder, neither on disk"):
             passing(folders=folders)
     (tmp_path / "pictures").rename(tmp_path / "elsewhere")  # a drive that is not there now
     assert passing(folders=(tmp_path / "pictures" / "a",)) == ["one.png"]

@@ -11,7 +11,7 @@ import pytest
 
 from diptych.catalog import Filter, Store
 from diptych.catalog.files.listing import file_at
-from diptych.catalog.indexing.watch import to_list_again
+from diptych.catalog.indexing.watch import folders_to_list
 from diptych.catalog.store.filters import allowed_rows
 from diptych.files.text_files import TextEncodingWarning
 from tests.catalog.catalogs import Place, index, paint
@@ -104,9 +104,9 @@ def test_a_watched_file_hears_of_its_caption_in_capitals(tmp_path: Path) -> None
     picture = paint(tmp_path / "a.PNG", "red")
     for name in ("a.TXT", "a.json", "a.Txt"):
         (tmp_path / name).write_text("x")
-        assert to_list_again([str(tmp_path / name)], {picture: FolderRules(picture)}) == [picture]
+        assert folders_to_list([str(tmp_path / name)], {picture: FolderRules(picture)}) == [picture]
         (tmp_path / name).unlink()
-    assert to_list_again([str(tmp_path / "b.txt")], {picture: FolderRules(picture)}) == []
+    assert folders_to_list([str(tmp_path / "b.txt")], {picture: FolderRules(picture)}) == []
 
 
 def test_screenshots_keep_their_captions(tmp_path: Path) -> None:

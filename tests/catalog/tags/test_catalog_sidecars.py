@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from diptych.catalog import Entry, Store
-from diptych.catalog.annotations.tags import give
+from diptych.catalog import CatalogEntry, Store
+from diptych.catalog.annotations.tags import set_tags
 from diptych.catalog.duplicates.companion_files import CompanionFiles
 from diptych.catalog.store.entries import read_entries
 from diptych.catalog.store.filters import Filter, allowed_rows
@@ -42,7 +42,7 @@ def takeout(**fields: Any) -> bytes:
     return json.dumps({"title": "a", "photoTakenTime": {"timestamp": "1367917381"}, **fields}).encode()
 
 
-def entries(place: str | Path) -> dict[str, Entry]:
+def entries(place: str | Path) -> dict[str, CatalogEntry]:
     """Every picture by the name of its first file."""
     store = Store.open(place)
     try:
@@ -190,7 +190,7 @@ def test_keywords_that_were_written_here_do_not_come_back(tmp_path: Path) -> Non
     index(catalog, home)
     store = Store.open(catalog)
     numbers = [row[0] for row in store.database.all("SELECT id FROM contents ORDER BY id")]
-    give(store.database, "things", {number: {"dog": 0.9} for number in numbers})
+    set_tags(store.database, "things", {number: {"dog": 0.9} for number in numbers})
     assert write_sidecars(store).written == 2
     store.close()
     # What was written here is no change to look at.

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from diptych.catalog import Filter, Searcher, SearchOptions, Store
-from diptych.catalog.annotations.tags import TagCount, clear, count_tags, give, given_tags
+from diptych.catalog.annotations.tags import TagCount, assigned_tags, clear_tags, count_tags, set_tags
 from diptych.catalog.tags import tagging as tagging_module
 from diptych.catalog.tags.sidecars import sidecar_of, write_sidecars
 from diptych.catalog.tags.tagging import TagRule, group_members, tag_pictures
@@ -77,7 +77,7 @@ def test_a_list_is_replaced_and_others_stay(searcher: Searcher) -> None:
         TagCount("second", "green", 1),
         TagCount("second", "red", 1),
     ]
-    assert clear(searcher.store.database, "second") == 2
+    assert clear_tags(searcher.store.database, "second") == 2
     assert count_tags(searcher.store.database) == found[:1]
 
 
@@ -92,7 +92,7 @@ def test_rules(searcher: Searcher) -> None:
 
     def given(name: str, rule: TagRule) -> dict[str, tuple[str, ...]]:
         tag_pictures(searcher, warm, "rules", rule)
-        found = given_tags(searcher.store.database, range(1, 7))
+        found = assigned_tags(searcher.store.database, range(1, 7))
         paths = dict(searcher.store.database.all("SELECT content, path FROM files"))
         return {Path(bytes(paths[content]).decode()).stem: tags for content, tags in found.items()}
 
@@ -151,7 +151,7 @@ def test_what_is_refused(searcher: Searcher) -> None:
 
 
 def test_a_picture_that_left_meanwhile_is_passed_over(searcher: Searcher) -> None:
-    assert give(searcher.store.database, "x", {999: {"red": 1.0}}) == 0
+    assert set_tags(searcher.store.database, "x", {999: {"red": 1.0}}) == 0
     assert count_tags(searcher.store.database) == []
 
 
@@ -198,7 +198,7 @@ def test_sidecars_say_what_the_catalogue_says(searcher: Searcher, tmp_path: Path
     assert keywords_in(sidecar.read_bytes()) == (("red",), ("red",))
     assert (red.read_bytes(), red.stat().st_mtime_ns) == before
     assert write_sidecars(store, style).unchanged == 2  # type: ignore[arg-type]
-    clear(store.database, "two")
+    clear_tags(store.database, "two")
     done = write_sidecars(store, style)  # type: ignore[arg-type]
     assert done.removed == 2
     assert not list((tmp_path / "pictures").glob("*.xmp"))

@@ -38,7 +38,7 @@ def test_a_new_place_takes_over_before_the_old_one_goes(run: Run, indexed: Path)
 def test_a_path_of_which_nothing_is_known(run: Run, indexed: Path) -> None:
     done = run("index", "--forget", indexed.with_name("albun"))
     assert done.exit_code == 2
-    assert "the catalogue knows of nothing there; did you mean" in done.stderr
+    assert "the catalogue has nothing there; did you mean" in done.stderr
     done = run("index", indexed, "--forget", indexed)
     assert done.exit_code == 2
 

@@ -239,7 +239,7 @@ def test_slips_are_told_before_the_model_is_loaded(
         (("",), "the query is empty"),
         ((indexed / "no.jpg",), "there is no such picture"),
         ((indexed,), "it is not a picture"),
-        (("dog", "--in", indexed / "nowhere"), "the catalogue knows of none"),
+        (("dog", "--in", indexed / "nowhere"), "neither on disk nor in the catalogue"),
     ):
         done = run("search", *words)
         assert done.exit_code == 2, done.stderr

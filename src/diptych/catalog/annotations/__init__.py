@@ -1,1 +1,1 @@
-"""What people say about pictures: tags, ratings, captions; and how it survives changes of the files."""
+"""Tags, ratings and metadata of images, and how they survive changes of the files."""

@@ -1,17 +1,16 @@
-"""What people made of pictures in a catalogue: tags and ratings, kept whatever becomes of the files.
+"""Annotations: tags and ratings of images, which survive changes of the files.
 
-Annotations belong to a content, which is a picture by its bytes. They are lost nowhere:
+Annotations belong to a content, that is to an image identified by its bytes. They are never lost:
 
-- A content that leaves the catalogue (its files were deleted, moved away, put into the trash, or their drive
-  is not there) leaves its annotations in the table `set_aside`, under the hash of its bytes. When the same
-  bytes come back, from whatever folder, or an edit of them under the same name, `bring_back` gives them the
-  annotations again.
-- A file that was edited in place holds another content. `is_same_picture` says whether it is an edit of the
-  picture that was there; then the new content gets a copy of the annotations.
+- When a content leaves the catalogue (its files were deleted, moved, put into the trash, or their drive is
+  missing), its annotations are saved in the table `set_aside`, under the hash of its bytes. When the same
+  bytes come back in any folder, or an edit of them under the same name, `restore_annotations` restores them.
+- A file that was edited in place holds a new content. `is_same_image` decides whether it is an edit of the
+  old image; if so, the new content gets a copy of the annotations.
 - Exports write them as one text (`Annotations.to_json`), and imports read it.
 
-Tags and ratings that were read from files (origins `FILE` and `SIDECAR`) are no annotations in this sense:
-reading the file again brings them back.
+Tags and ratings that were read from files (origins `FILE` and `SIDECAR`) are not annotations in this sense:
+reading the file again restores them.
 """
 
 from __future__ import annotations
@@ -21,32 +20,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from diptych.catalog.database.database import in_parts
+from diptych.catalog.database.database import in_batches
 
 if TYPE_CHECKING:
     from diptych.catalog.database.database import Database
 
-# Who gave a tag or a rating, beside the names of lists of labels.
+# Reserved origins of tags and ratings; all other origins are names of lists of labels.
 FILE, SIDECAR, HAND = "file", "sidecar", "hand"
-ORIGINS_READ = (FILE, SIDECAR)  # read from files, so that reading them again brings these tags back
-RATINGS = range(-1, 6)  # as XMP has it: -1 rejected, 0 not rated, 1 to 5 stars
+ORIGINS_READ = (FILE, SIDECAR)  # read from files, so reading them again restores these tags
+RATINGS = range(-1, 6)  # as in XMP: -1 rejected, 0 not rated, 1 to 5 stars
 
-Place: TypeAlias = tuple[bytes, str]  # path and member, as the table `files` has them
+FileLocation: TypeAlias = tuple[bytes, str]  # path and archive member, as in the table `files`
 
-# Measured with the default model on 150 photographs (Flickr8k). Different pictures: no pair within 13 bits by
-# either hash, one in five above the cosine of 0.6. Edits: resized, recoloured, mirrored ones and those cut to
-# 70 % of their sides count as the same all, of those turned by a quarter 82 %, of those cut to half
-# their sides 24 %; that is without dates, which decide where both have one.
+# Thresholds measured with the default model on 150 photographs (Flickr8k). Different images: no pair within
+# 13 bits by either hash, one pair in five above a cosine of 0.6. Edits recognised without dates: all that
+# were resized, recoloured, mirrored or cropped to 70 % of their sides; 82 % of those rotated by 90 degrees;
+# 24 % of those cropped to half their sides. Dates decide where both images have one.
 SAME_BITS = 12
 SAME_COSINE = 0.6
-LEAST_COSINE = 0.4  # where the hashes agree: those of pictures without structure always do
+LEAST_COSINE = 0.4  # required where the hashes agree, because those of images without structure always agree
 
 _READ = f"({', '.join(repr(origin) for origin in ORIGINS_READ)})"
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """Tags and ratings of one picture.
+    """Tags and ratings of one image.
 
     Attributes
     ----------
@@ -61,7 +60,7 @@ class Annotations:
         return bool(self.tags or self.ratings)
 
     def to_json(self) -> str:
-        """One line of JSON, with sorted entries.
+        """Serialise as one line of JSON, with sorted entries.
 
         Examples
         --------
@@ -72,7 +71,7 @@ class Annotations:
 
     @classmethod
     def from_json(cls, text: str) -> Annotations:
-        """Annotations from `to_json`'s text; entries that are none are left out, whatever wrote them.
+        """Parse the text of `to_json`; invalid entries are dropped, as other programs may have written it.
 
         Examples
         --------
@@ -88,52 +87,52 @@ class Annotations:
         tags = values.get("tags")
         ratings = values.get("ratings")
         return cls(
-            tags=tuple((entry[0], entry[1], float(entry[2])) for entry in _listed(tags) if _is_tag(entry)),
-            ratings=tuple((entry[0], entry[1]) for entry in _listed(ratings) if _is_rating(entry)),
+            tags=tuple((entry[0], entry[1], float(entry[2])) for entry in _entries(tags) if _is_tag(entry)),
+            ratings=tuple((entry[0], entry[1]) for entry in _entries(ratings) if _is_rating(entry)),
         )
 
 
 @dataclass
-class Fate:
-    """What became of annotations when files changed or left.
+class AnnotationChanges:
+    """How annotations were affected by files that changed or left.
 
     Attributes
     ----------
     carried : int
-        Pictures edited in place that kept the annotations of their older bytes.
+        Number of images edited in place that kept the annotations of their old content.
     set_aside : list of (path, member)
-        Files of pictures that left, or gave way to another picture, with annotations: these wait in the
-        catalogue for the same bytes.
+        Files of annotated images that left or were replaced by another image. The annotations stay in the
+        catalogue until the same bytes come back.
     brought_back : int
-        Pictures that got annotations that had been set aside.
+        Number of images that received annotations that had been set aside.
     """
 
     carried: int = 0
-    set_aside: list[Place] = field(default_factory=list)
+    set_aside: list[FileLocation] = field(default_factory=list)
     brought_back: int = 0
 
-    def add(self, other: Fate) -> None:
-        """Count another's too."""
+    def add(self, other: AnnotationChanges) -> None:
+        """Add the counts of another instance."""
         self.carried += other.carried
         self.set_aside += other.set_aside
         self.brought_back += other.brought_back
 
 
 def read_annotations(database: Database, contents: Iterable[int]) -> dict[int, Annotations]:
-    """Annotations of those of these contents that have any."""
+    """Read the annotations of contents; those without any are left out."""
     tags: dict[int, list[tuple[str, str, float]]] = {}
     ratings: dict[int, list[tuple[str, int]]] = {}
-    for marks, part in in_parts(list(contents)):
+    for placeholders, batch in in_batches(list(contents)):
         for content, *entry in database.all(
-            f"SELECT content, origin, tag, score FROM tags WHERE content IN ({marks}) "
+            f"SELECT content, origin, tag, score FROM tags WHERE content IN ({placeholders}) "
             f"AND origin NOT IN {_READ} ORDER BY origin, tag",
-            part,
+            batch,
         ):
             tags.setdefault(content, []).append(tuple(entry))
         for content, *entry in database.all(
-            f"SELECT content, origin, rating FROM ratings WHERE content IN ({marks}) "
+            f"SELECT content, origin, rating FROM ratings WHERE content IN ({placeholders}) "
             f"AND origin NOT IN {_READ} ORDER BY origin",
-            part,
+            batch,
         ):
             ratings.setdefault(content, []).append(tuple(entry))
     return {
@@ -143,7 +142,7 @@ def read_annotations(database: Database, contents: Iterable[int]) -> dict[int, A
 
 
 def annotate(database: Database, content: int, annotations: Annotations) -> None:
-    """Add annotations to a content; what it has already stays. The caller holds a transaction."""
+    """Add annotations to a content, inside the caller's transaction; existing ones are not overwritten."""
     database.many(
         "INSERT INTO tags (content, origin, tag, score) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         [(content, *entry) for entry in annotations.tags],
@@ -154,8 +153,8 @@ def annotate(database: Database, content: int, annotations: Annotations) -> None
     )
 
 
-def withdraw(database: Database, content: int, annotations: Annotations) -> None:
-    """Take these annotations away again where they are unchanged. The caller holds a transaction."""
+def remove_annotations(database: Database, content: int, annotations: Annotations) -> None:
+    """Remove these annotations where they are unchanged, inside the caller's transaction."""
     database.many(
         "DELETE FROM tags WHERE content = ? AND origin = ? AND tag = ? AND score = ?",
         [(content, *entry) for entry in annotations.tags],
@@ -167,7 +166,7 @@ def withdraw(database: Database, content: int, annotations: Annotations) -> None
 
 
 def missing_from(database: Database, content: int, annotations: Annotations) -> Annotations:
-    """Those of these annotations that a content does not have."""
+    """Return those of these annotations that a content does not have."""
     own = read_annotations(database, [content]).get(content, Annotations())
     tagged = {(origin, tag) for origin, tag, _ in own.tags}
     rated = {origin for origin, _ in own.ratings}
@@ -177,8 +176,8 @@ def missing_from(database: Database, content: int, annotations: Annotations) -> 
     )
 
 
-def set_aside(database: Database, leaving: Mapping[int, Place]) -> list[Place]:
-    """Keep the annotations of contents that are about to leave, under the hash of their bytes.
+def set_aside(database: Database, leaving: Mapping[int, FileLocation]) -> list[FileLocation]:
+    """Save the annotations of contents that are about to be removed, under the hash of their bytes.
 
     Parameters
     ----------
@@ -190,105 +189,107 @@ def set_aside(database: Database, leaving: Mapping[int, Place]) -> list[Place]:
     Returns
     -------
     list of (path, member)
-        The files of those that had annotations.
+        The files of the contents that had annotations.
     """
-    made = read_annotations(database, leaving)
-    for content, kept in made.items():
+    annotated = read_annotations(database, leaving)
+    for content, entries in annotated.items():
         database.run(
             "INSERT INTO set_aside "
             "(hash, path, member, difference_hash, perceptual_hash, taken, annotations) "
             "SELECT hash, ?, ?, difference_hash, perceptual_hash, taken, ? FROM contents WHERE id = ? "
             "ON CONFLICT (hash) DO UPDATE SET path = excluded.path, member = excluded.member, "
             "annotations = excluded.annotations",
-            (*leaving[content], kept.to_json(), content),
+            (*leaving[content], entries.to_json(), content),
         )
-    return [leaving[content] for content in made]
+    return [leaving[content] for content in annotated]
 
 
-def bring_back(database: Database, content: int, place: Place) -> bool:
-    """Give a content what was set aside for its bytes, or for an earlier state of its file.
+def restore_annotations(database: Database, content: int, location: FileLocation) -> bool:
+    """Restore the annotations that were set aside for a content's bytes, or for an earlier state of its file.
 
     Parameters
     ----------
     database : Database
         In a transaction.
     content : int
-    place : (path, member)
+    location : (path, member)
         A file that holds it.
 
     Returns
     -------
     bool
-        Whether anything was set aside for it.
+        Whether any annotations were restored.
     """
-    waiting = database.all(
+    candidates = database.all(
         "SELECT s.hash, s.annotations, s.difference_hash, s.perceptual_hash, s.taken, s.hash = c.hash "
         "FROM set_aside s, contents c WHERE c.id = ? AND (s.hash = c.hash OR (s.path = ? AND s.member = ?))",
-        (content, *place),
+        (content, *location),
     )
-    brought = False
-    for picture_hash, text, *old, same_bytes in waiting:
-        if same_bytes or _same(old, _compared(database, content), cosine=None):
+    restored = False
+    for content_hash, text, *old, same_bytes in candidates:
+        if same_bytes or _is_edit(old, _signature(database, content), cosine=None):
             annotate(database, content, Annotations.from_json(text))
-            database.run("DELETE FROM set_aside WHERE hash = ?", (bytes(picture_hash),))
-            brought = True
-    return brought
+            database.run("DELETE FROM set_aside WHERE hash = ?", (bytes(content_hash),))
+            restored = True
+    return restored
 
 
 def clear_set_aside(database: Database, origin: str) -> None:
-    """Take the tags of an origin out of what was set aside. The caller holds a transaction."""
-    for picture_hash, text in database.all("SELECT hash, annotations FROM set_aside"):
-        made = Annotations.from_json(text)
-        tags = tuple(entry for entry in made.tags if entry[0] != origin)
-        if len(tags) == len(made.tags):
+    """Remove the tags of an origin from annotations set aside, inside the caller's transaction."""
+    for content_hash, text in database.all("SELECT hash, annotations FROM set_aside"):
+        annotations = Annotations.from_json(text)
+        tags = tuple(entry for entry in annotations.tags if entry[0] != origin)
+        if len(tags) == len(annotations.tags):
             continue
-        left = Annotations(tags, made.ratings)
-        if left:
+        remaining = Annotations(tags, annotations.ratings)
+        if remaining:
             database.run(
-                "UPDATE set_aside SET annotations = ? WHERE hash = ?", (left.to_json(), bytes(picture_hash))
+                "UPDATE set_aside SET annotations = ? WHERE hash = ?",
+                (remaining.to_json(), bytes(content_hash)),
             )
         else:
-            database.run("DELETE FROM set_aside WHERE hash = ?", (bytes(picture_hash),))
+            database.run("DELETE FROM set_aside WHERE hash = ?", (bytes(content_hash),))
 
 
-def is_same_picture(database: Database, before: int, now: int, cosine: float | None) -> bool | None:
-    """Whether the content that took another's place in a file is an edit of the same picture.
+def is_same_image(database: Database, old: int, new: int, cosine: float | None) -> bool | None:
+    """Whether the content that replaced another one in a file is an edit of the same image.
 
     Parameters
     ----------
     database : Database
-    before, now : int
+    old, new : int
         Contents.
     cosine : float or None
-        Of their image embeddings, where both have one.
+        Cosine similarity of their image embeddings, if both have one.
 
     Returns
     -------
     bool or None
-        None where it cannot be told: the hashes differ, and there is neither a date nor a cosine (one of the
-        two has no vector of this encoder).
+        None if undecidable: the hashes differ, and there is neither a date nor a cosine (one of the two has
+        no embedding by this encoder).
 
     Notes
     -----
-    An edit keeps the time at which the camera took the picture, and mostly the layout that perceptual hashes
-    see. A file whose picture was replaced by another (a camera that starts its numbers anew, `cover.jpg`)
-    keeps neither. Where nothing can be compared (one of them cannot be decoded), the file's name decides: it
-    is the same.
+    An edit keeps the time at which the camera took the image, and mostly the layout that perceptual hashes
+    describe. A file whose image was replaced by another (a camera that restarts its numbers, `cover.jpg`)
+    keeps neither. If nothing can be compared (one of them cannot be decoded), the equal file name decides:
+    they count as the same.
     """
-    return _same(_compared(database, before), _compared(database, now), cosine=cosine)
+    return _is_edit(_signature(database, old), _signature(database, new), cosine=cosine)
 
 
-def _compared(database: Database, content: int) -> Sequence[Any]:
-    """(difference hash, perceptual hash, when it was taken); None for what is not known."""
+def _signature(database: Database, content: int) -> Sequence[Any]:
+    """Return (difference hash, perceptual hash, date taken); None for unknown values."""
     rows = database.all(
         "SELECT difference_hash, perceptual_hash, taken FROM contents WHERE id = ?", (content,)
     )
     return rows[0] if rows else (None, None, None)
 
 
-def _same(old: Sequence[Any], new: Sequence[Any], *, cosine: float | None) -> bool | None:
+def _is_edit(old: Sequence[Any], new: Sequence[Any], *, cosine: float | None) -> bool | None:
+    # In this order: close hashes (with a cosine that does not contradict them), the date, the cosine.
     distances = [
-        ((a ^ b) & (2**64 - 1)).bit_count()  # databases have signed numbers
+        ((a ^ b) & (2**64 - 1)).bit_count()  # the mask makes signed integers of the database unsigned
         for a, b in zip(old[:2], new[:2], strict=True)
         if a is not None and b is not None
     ]
@@ -301,7 +302,7 @@ def _same(old: Sequence[Any], new: Sequence[Any], *, cosine: float | None) -> bo
     return None if distances else True
 
 
-def _listed(values: Any) -> Sequence[Any]:
+def _entries(values: Any) -> Sequence[Any]:
     return [entry for entry in values if isinstance(entry, list)] if isinstance(values, list) else []
 
 

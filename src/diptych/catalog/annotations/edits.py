@@ -1,4 +1,4 @@
-"""Files edited in place: does the new content get the annotations of the one that was there?"""
+"""Files edited in place: copy the annotations of the old content to its edit."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from diptych.catalog.annotations.annotations import (
-    Place,
+    FileLocation,
     annotate,
-    is_same_picture,
+    is_same_image,
     missing_from,
     read_annotations,
 )
@@ -20,56 +20,59 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Carried:
-    """What `carry` did.
+class CarriedAnnotations:
+    """Result of `carry_annotations`.
 
     Attributes
     ----------
     edits : int
-        Edits that got annotations.
+        Number of edits that received annotations.
     contents : set of int
-        Contents all of whose annotations an edit has now: nothing has to be set aside for them.
+        Old contents whose annotations were copied completely, so that nothing has to be set aside for them.
     """
 
     edits: int = 0
     contents: set[int] = field(default_factory=set)
 
 
-def carry(
+def carry_annotations(
     database: Database,
     space: Space,
-    replaced: Sequence[tuple[int, int | None, Place]],
+    replaced: Sequence[tuple[int, int | None, FileLocation]],
     created: Collection[int],
-) -> Carried:
-    """Copy annotations from contents to the edits that took their places. The caller holds a transaction.
+) -> CarriedAnnotations:
+    """Copy annotations from old contents to their edits, inside the caller's transaction.
 
     Parameters
     ----------
     database : Database
     space : Space
-        That holds the vectors of what is new.
-    replaced : sequence of (content before, content now, file)
+        Holds the embeddings of the new contents.
+    replaced : sequence of (old content, new content, file)
+        Files whose content changed.
     created : collection of int
-        Contents that are new in this transaction and could be decoded. No other content is taken for an
-        edit: one that was known belongs to another file, as where two files have changed names, and of one
-        that cannot be decoded nobody knows what it shows.
+        Contents that are new in this transaction and could be decoded. Only these can be edits: a content
+        that was known before belongs to another file (as when two files swapped names), and one that cannot
+        be decoded cannot be compared.
     """
-    carried = Carried()
-    made = read_annotations(database, {before for before, _, _ in replaced}) if replaced else {}
-    if not made:
+    carried = CarriedAnnotations()
+    annotations = read_annotations(database, {old for old, _, _ in replaced}) if replaced else {}
+    if not annotations:
         return carried
     space.refresh()  # another process may have added rows
-    for before, now, _ in replaced:
-        if now is None or before not in made or now not in created:
+    for old, new, _ in replaced:
+        if new is None or old not in annotations or new not in created:
             continue
-        known, vectors = space.vectors([before, now])
+        known, vectors = space.vectors([old, new])
         cosine = float(vectors[0] @ vectors[1]) if len(known) == 2 else None
-        same = is_same_picture(database, before, now, cosine)
+        same = is_same_image(database, old, new, cosine)
         if same is False:
             continue
-        new = missing_from(database, now, made[before])
-        annotate(database, now, made[before])
+        missing = missing_from(database, new, annotations[old])
+        annotate(database, new, annotations[old])
         carried.edits += 1
-        if same and new == made[before]:
-            carried.contents.add(before)  # else the rest, or all in case of doubt, is set aside as well
+        # If `new` had some of these already (its own value wins), or it is uncertain that it is an edit, the
+        # annotations of `old` are set aside as well.
+        if same and missing == annotations[old]:
+            carried.contents.add(old)
     return carried

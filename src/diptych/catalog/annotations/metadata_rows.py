@@ -1,8 +1,8 @@
-"""What pictures' headers and sidecars say, in the catalogue's tables: tags, ratings, dates, places.
+"""Metadata from image headers and sidecars in the catalogue's tables: tags, ratings, dates, locations.
 
-What a header says is written over whenever its file is read. `files.sidecar_data` holds what the sidecars of
-one file say. A content may have several files, so its tags and rating of origin `SIDECAR`, its date and its
-place are made from all of them, and made again whenever one of its files is read, or leaves.
+Values from a header are overwritten whenever the file is read. `files.sidecar_data` holds the sidecar fields
+of one file. A content may have several files, so its tags and rating of origin `SIDECAR`, its date and its
+location are merged from all of them, again whenever one of its files is read or leaves.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.catalog.annotations.annotations import SIDECAR
 from diptych.catalog.annotations.tags import keep_keywords, keep_rating
-from diptych.catalog.database.database import in_parts
+from diptych.catalog.database.database import in_batches
 from diptych.media.metadata.dates import source_rank
 from diptych.media.metadata.sidecar_fields import SidecarFields, merge_fields
 
@@ -25,7 +25,7 @@ _COLUMNS = ("taken", "taken_from", "latitude", "longitude")
 
 
 def keep_details(database: Database, content: int, details: Details, *, known: bool) -> None:
-    """Keep what a header says of a content; the caller holds a transaction.
+    """Save the metadata of a header, inside the caller's transaction.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def keep_details(database: Database, content: int, details: Details, *, known: b
     content : int
     details : Details
     known : bool
-        The content's row was there before: a later version of this package may read more of the header.
+        The content's row existed before. It is updated, as this version may read more fields of the header.
     """
     keep_keywords(database, content, details.keywords)
     keep_rating(database, content, details.rating)
@@ -46,36 +46,41 @@ def keep_details(database: Database, content: int, details: Details, *, known: b
         )
 
 
-def sum_up_sidecars(database: Database, contents: Iterable[int]) -> None:
-    """Make what contents have from sidecars again, from all their files. The caller holds a transaction.
+def update_from_sidecars(database: Database, contents: Iterable[int]) -> None:
+    """Merge the sidecar fields of all files of each content anew, inside the caller's transaction.
 
-    A sidecar's date stands in for the picture's own where it is trusted more, its place where the picture has
-    none; the picture's own are kept in `contents.own_data` meanwhile.
+    The date of a sidecar replaces the image's own if it is more trustworthy, its location if the image has
+    none. The image's own values are kept in `contents.own_data` meanwhile.
     """
-    for marks, part in in_parts(sorted(set(contents))):
-        said: dict[int, list[SidecarFields]] = {}
+    for placeholders, batch in in_batches(sorted(set(contents))):
+        fields: dict[int, list[SidecarFields]] = {}
         for content, text in database.all(
             "SELECT content, sidecar_data FROM files "
-            f"WHERE content IN ({marks}) AND sidecar_data <> '' ORDER BY path, member",
-            part,
+            f"WHERE content IN ({placeholders}) AND sidecar_data <> '' ORDER BY path, member",
+            batch,
         ):
-            said.setdefault(content, []).append(SidecarFields.from_json(text))
+            fields.setdefault(content, []).append(SidecarFields.from_json(text))
         for table in ("tags", "ratings"):
-            database.run(f"DELETE FROM {table} WHERE origin = ? AND content IN ({marks})", (SIDECAR, *part))
+            database.run(
+                f"DELETE FROM {table} WHERE origin = ? AND content IN ({placeholders})", (SIDECAR, *batch)
+            )
         for content, own, *values in database.all(
-            f"SELECT id, own_data, {', '.join(_COLUMNS)} FROM contents WHERE id IN ({marks})", part
+            f"SELECT id, own_data, {', '.join(_COLUMNS)} FROM contents WHERE id IN ({placeholders})", batch
         ):
-            _describe(database, content, own, values, merge_fields(said.get(content, ())))
+            _apply_sidecars(database, content, own, values, merge_fields(fields.get(content, ())))
 
 
-def _describe(
+def _apply_sidecars(
     database: Database, content: int, own_data: str, values: list[Any], sidecars: SidecarFields
 ) -> None:
+    # `values` are those in use. Example: a header's date is 2013 with no location, a sidecar gives 2012-05-03
+    # and a location. Then own_data = '["2013-...", "EXIF ...", null, null]' and the columns hold the
+    # sidecar's; once the sidecar is deleted, own_data restores the columns.
     database.many(
         "INSERT INTO tags (content, tag, score, origin) VALUES (?, ?, 1.0, ?)",
         [(content, word, SIDECAR) for word in sidecars.keywords],
     )
-    if sidecars.rating:  # 0 says that nobody has rated it
+    if sidecars.rating:  # 0 means not rated
         database.run(
             "INSERT INTO ratings (content, origin, rating) VALUES (?, ?, ?)",
             (content, SIDECAR, sidecars.rating),

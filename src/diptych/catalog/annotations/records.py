@@ -1,4 +1,4 @@
-"""What is handed to the store: a file as the disk has it, what reading it gave, a picture with its files."""
+"""Records that are passed to the store: a listed file, the result of reading it, an image with its files."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ if TYPE_CHECKING:
     from diptych.encoder import FloatArray
     from diptych.media.details import Details
 
-# Columns of a content that decoding fills.
+# Columns of the table `contents` that decoding fills, in the order of `ImageRecord.decoded`.
 DECODED = (
     *("format", "width", "height", "taken", "taken_from", "latitude", "longitude", "camera"),
     *("own_data", "difference_hash", "perceptual_hash", "error"),
 )
-CAPTION_END = "\x1f"  # stands between the captions of one file
+CAPTION_END = "\x1f"  # separates the captions of one file
 
 
 @dataclass(frozen=True)
-class Found:
-    """A picture on disk, as a listing tells of it without opening it.
+class ListedFile:
+    """An image file or archive member as a directory listing shows it, without opening it.
 
     Attributes
     ----------
     path : bytes
-        As the file system spells it, which need not be valid text.
+        As the file system spells it; need not be valid UTF-8.
     member : str
-        Its name inside, when `path` is an archive; else empty.
+        Name inside the archive if `path` is an archive, otherwise empty.
     size : int
         In bytes.
     modified : int
-        Nanoseconds since 1970.
+        Modification time (st_mtime), nanoseconds since 1970.
     device, inode : int
-        The same for a file that was renamed.
+        Identify the file across renames.
     sidecar : int
-        When the captions and sidecars beside it were changed, as a sum; 0 without any. In an archive it says
-        which there are: 1 for captions, 2 for sidecars, 3 for both.
+        Sum of the modification times of the caption files and sidecars beside it; 0 if there are none. For an
+        archive member: 1 if it has captions, 2 if it has sidecars, 3 for both.
     changed : int
-        When the system last changed the file or what it knows of it (st_ctime), in nanoseconds; 0 where that
-        is not known. No program can set it, as it can set `modified`.
+        Time of the last change of content or metadata (st_ctime), nanoseconds since 1970; 0 if unknown.
+        Unlike `modified` it cannot be set by programs.
     """
 
     path: bytes
@@ -53,27 +53,30 @@ class Found:
     changed: int = 0
 
     def row(self) -> tuple[bytes, str, int, int, int, int, int, int]:
-        """As the tables have it."""
+        """Values in the column order of the tables `found` and `pending`."""
         state = (self.size, self.modified, self.device, self.inode, self.sidecar, self.changed)
         return (self.path, self.member, *state)
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """A file that was read, and what else it brings: a caption, or why it could not be read.
+    """A file that was read, with its caption or the reason why reading failed.
 
     Attributes
     ----------
+    file : ListedFile
     caption : str
-        Its first line is shown; the others, behind `CAPTION_END`, can be searched for.
+        Captions, separated by `CAPTION_END`. The first is shown, all can be searched.
     sidecar_data : str
-        What the sidecars beside it say, as `diptych.media.metadata.sidecar_fields.SidecarFields.to_json`
-        writes it.
+        Fields of the sidecars beside it, as `diptych.media.metadata.sidecar_fields.SidecarFields.to_json`
+        writes them.
+    error : str, optional
+        Why the file could not be read.
     unreachable : bool
-        The system gave nothing of it, so that nobody knows what is in it now.
+        The operating system could not read the file, so its present content is unknown.
     """
 
-    found: Found
+    file: ListedFile
     caption: str = ""
     sidecar_data: str = ""
     error: str | None = None
@@ -81,26 +84,28 @@ class FileRecord:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """One content to be kept, with its files.
+class ImageRecord:
+    """One content to be saved, with its files.
 
     Attributes
     ----------
     files : sequence of FileRecord
     hash : bytes or None
-        Of its bytes; None when these could not be read at all.
+        Hash of the file's bytes; None if they could not be read.
     size : int
         In bytes.
     known : bool
-        The content is in the catalogue, or earlier in the same call: only its files are new.
+        The content is in the catalogue already, or earlier in the same call: only its files are new.
     details : Details, optional
+        Metadata from the header.
     vector : (dim,) float32, optional
+        Image embedding.
     hashes : (difference hash, perceptual hash), optional
-        As unsigned numbers of 64 bits.
+        Unsigned 64-bit integers.
     error : str, optional
         Why it could not be decoded.
     annotations : Annotations, optional
-        Tags and ratings that it brings from another catalogue.
+        Tags and ratings imported from another catalogue.
     """
 
     files: Sequence[FileRecord]
@@ -114,7 +119,7 @@ class Picture:
     annotations: Annotations | None = None
 
     def decoded(self) -> tuple[object, ...]:
-        """What decoding showed, in the order of `DECODED`."""
+        """Values of the columns `DECODED`, in that order."""
         details, hashes = self.details, self.hashes or (None, None)
         return (
             details and details.format,
@@ -126,26 +131,26 @@ class Picture:
             details and details.longitude,
             details and details.camera,
             "",
-            *(_signed(one) for one in hashes),
+            *(_signed(number) for number in hashes),
             self.error,
         )
 
 
 def _signed(number: int | None) -> int | None:
-    """64 bits as databases keep them, with a sign."""
+    """Reinterpret 64 unsigned bits as a signed integer, which is what databases store."""
     return number - 2**64 if number is not None and number >= 2**63 else number
 
 
 @dataclass
-class Reread:
-    """What reading files again showed, of files whose size and time were those the catalogue had.
+class RereadFiles:
+    """Result of re-reading files whose size and modification time had not changed.
 
     Attributes
     ----------
     same : int
-        Files that hold the picture they held; those that were embedded again do not count.
+        Number of files with the same content as before, without those that were embedded again.
     differing : list of (path, member)
-        Files that hold another one.
+        Files with another content than before.
     """
 
     same: int = 0

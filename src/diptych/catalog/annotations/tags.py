@@ -1,9 +1,9 @@
-"""Tags of pictures, and their ratings: written by origin, counted, taken away.
+"""Tags and ratings of images: written by origin, counted, removed.
 
-An *origin* is who gave a tag: the name of a list of labels; `FILE` for keywords in the picture itself;
-`SIDECAR` for keywords in files beside it; `HAND` for what a person said here, of single pictures. A picture
-may have one tag from several origins; giving or clearing one never touches another. `tagging` judges which
-labels fit.
+An *origin* says where a tag comes from: the name of a list of labels; `FILE` for keywords in the image file;
+`SIDECAR` for keywords in files beside it; `HAND` for tags that a person gave here. An image may have the same
+tag from several origins; setting or clearing one origin does not affect the others. `tagging` decides which
+labels apply.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from diptych.catalog.annotations.annotations import (
     SIDECAR,
     clear_set_aside,
 )
-from diptych.catalog.database.database import Database, in_parts
+from diptych.catalog.database.database import Database, in_batches
 from diptych.errors import InputError
 from diptych.files.unicode_text import composed
 
 
 @dataclass(frozen=True)
 class TagCount:
-    """How many pictures have a tag from an origin."""
+    """Number of images with a tag from an origin."""
 
     origin: str
     tag: str
@@ -34,12 +34,12 @@ class TagCount:
 
 
 def check_origin(origin: str) -> str:
-    """The origin, stripped, if labels may have it.
+    """Return the stripped name of an origin, if a list of labels may have it.
 
     Raises
     ------
     InputError
-        A blank name, or that of tags of another kind.
+        The name is blank or reserved.
 
     Examples
     --------
@@ -56,79 +56,79 @@ def check_origin(origin: str) -> str:
 
 
 def keep_keywords(database: Database, content: int, keywords: Sequence[str]) -> None:
-    """Keywords in a picture's file become its tags of origin `FILE`; the caller holds a transaction."""
+    """Save the keywords of an image file as tags of origin `FILE`, inside the caller's transaction."""
     _replace(database, FILE, content, dict.fromkeys(keywords, 1.0))
 
 
 def keep_rating(database: Database, content: int, rating: int | None) -> None:
-    """The rating in a picture's file becomes its one of origin `FILE`; the caller holds a transaction."""
+    """Save the rating in an image file with origin `FILE`, inside the caller's transaction."""
     database.run("DELETE FROM ratings WHERE content = ? AND origin = ?", (content, FILE))
-    if rating:  # 0 says that nobody has rated it
+    if rating:  # 0 means not rated
         database.run(
             "INSERT INTO ratings (content, origin, rating) VALUES (?, ?, ?)", (content, FILE, rating)
         )
 
 
-def give(database: Database, origin: str, given: Mapping[int, Mapping[str, float]]) -> int:
-    """Set the tags that pictures have from an origin, in one transaction.
+def set_tags(database: Database, origin: str, scores: Mapping[int, Mapping[str, float]]) -> int:
+    """Replace the tags of an origin, in one transaction.
 
     Parameters
     ----------
     database : Database
     origin : str
-    given : mapping
-        Content -> tag -> score; an empty mapping takes the tags of this origin away. Pictures that have left
-        the catalogue meanwhile are passed over.
+    scores : mapping
+        Content -> tag -> score. An empty inner mapping removes the tags of this origin. Contents that have
+        left the catalogue are skipped.
 
     Returns
     -------
     int
-        How many pictures have other tags now, or other scores.
+        Number of images whose tags or scores changed.
     """
     with database.writing():
-        before = _scores(database, origin, list(given))
-        changed = [content for content, tags in given.items() if before.get(content, {}) != tags]
-        there = _known(database, changed)
-        for content in there:
-            _replace(database, origin, content, given[content])
-    return len(there)
+        before = _scores(database, origin, list(scores))
+        changed = [content for content, tags in scores.items() if before.get(content, {}) != tags]
+        existing = _existing(database, changed)
+        for content in existing:
+            _replace(database, origin, content, scores[content])
+    return len(existing)
 
 
 def check_tag(tag: str) -> str:
-    """A tag as it is kept: without space around it, in composed letters (NFC).
+    """Return a tag as it is stored: stripped, in Unicode normal form NFC.
 
     Raises
     ------
     InputError
-        Nothing is left of it, or it holds control characters.
+        The tag is blank or contains control characters.
 
     Examples
     --------
     >>> check_tag(" grandma ")
     'grandma'
     """
-    kept = composed(tag.strip())
-    if not kept or not kept.isprintable():
-        raise InputError(f"{tag!r} cannot be a tag: expected a word or some, in one line")
-    return kept
+    normalised = composed(tag.strip())
+    if not normalised or not normalised.isprintable():
+        raise InputError(f"{tag!r} cannot be a tag: expected one or more words, in one line")
+    return normalised
 
 
 def add_tags(database: Database, contents: Sequence[int], tags: Sequence[str]) -> int:
-    """Give pictures tags by hand; how many pictures had not all of them before."""
+    """Add tags by hand and return the number of images that lacked at least one of them."""
     with database.writing():
         before = _scores(database, HAND, contents)
         new = [content for content in contents if not before.get(content, {}).keys() >= set(tags)]
         database.many(
             "INSERT INTO tags (content, tag, score, origin) VALUES (?, ?, 1.0, ?) ON CONFLICT DO NOTHING",
-            [(content, tag, HAND) for content in _known(database, new) for tag in tags],
+            [(content, tag, HAND) for content in _existing(database, new) for tag in tags],
         )
     return len(new)
 
 
 def remove_tags(database: Database, contents: Sequence[int], tags: Sequence[str]) -> int:
-    """Take tags away from pictures, by whatever list or hand they were given; how many there were.
+    """Remove tags of every origin that is not read from files, and return the number of tags removed.
 
-    Keywords that were read from files stay: they would come back with the next reading.
+    Keywords from files stay, because the next reading would bring them back.
     """
     with database.writing():
         return sum(
@@ -142,22 +142,22 @@ def remove_tags(database: Database, contents: Sequence[int], tags: Sequence[str]
 
 
 def rate(database: Database, contents: Sequence[int], rating: int | None) -> int:
-    """Rate pictures by hand; how many had another rating by hand.
+    """Rate images by hand and return the number of ratings that changed.
 
     Parameters
     ----------
     database : Database
     contents : sequence of int
     rating : int or None
-        -1 (rejected) to 5; None takes the rating by hand away, so that the file's own counts again.
+        -1 (rejected) to 5. None removes the rating by hand, so that the file's own is used again.
 
     Raises
     ------
     InputError
-        Another number.
+        The rating is out of range.
     """
     if rating is not None and rating not in RATINGS:
-        raise InputError(f"{rating} is no rating: expected 0 to 5, or -1 for rejected")
+        raise InputError(f"{rating} is not a rating: expected 0 to 5, or -1 for rejected")
     with database.writing():
         if rating is None:
             return sum(
@@ -171,14 +171,14 @@ def rate(database: Database, contents: Sequence[int], rating: int | None) -> int
                 "WHERE ratings.rating <> excluded.rating",
                 (content, HAND, rating),
             )
-            for content in _known(database, contents)
+            for content in _existing(database, contents)
         )
 
 
 def ratings_of(database: Database, contents: Sequence[int]) -> dict[int, int]:
-    """Content -> its rating: the one given by hand, else a sidecar's, else the file's own."""
+    """Map contents to their effective rating: by hand, else from a sidecar, else from the image file."""
     ratings: dict[int, dict[str, int]] = {}
-    for marks, part in in_parts([int(content) for content in contents]):
+    for marks, part in in_batches([int(content) for content in contents]):
         for content, origin, rating in database.all(
             f"SELECT content, origin, rating FROM ratings WHERE content IN ({marks})", part
         ):
@@ -190,51 +190,55 @@ def ratings_of(database: Database, contents: Sequence[int]) -> dict[int, int]:
     }
 
 
-def clear(database: Database, origin: str) -> int:
-    """Take away every tag of an origin; how many pictures' tags there were."""
+def clear_tags(database: Database, origin: str) -> int:
+    """Remove all tags of an origin, also from annotations set aside; return the number removed."""
     with database.writing():
         clear_set_aside(database, origin)
         return database.run("DELETE FROM tags WHERE origin = ?", (origin,))
 
 
 def count_tags(database: Database, origin: str | None = None) -> list[TagCount]:
-    """Tags by origin, the most frequent first."""
+    """Count the images of each tag by origin, most frequent tags first."""
     where, values = ("", ()) if origin is None else ("WHERE origin = ? ", (origin,))
-    found = database.all(
+    rows = database.all(
         f"SELECT origin, tag, COUNT(*) FROM tags {where}GROUP BY origin, tag ORDER BY origin, 3 DESC, tag",
         values,
     )
-    return [TagCount(*row) for row in found]
+    return [TagCount(*row) for row in rows]
 
 
-def given_tags(database: Database, contents: Sequence[int]) -> dict[int, tuple[str, ...]]:
-    """Content -> the tags it was given here, whatever the origin, without keywords of its own file."""
-    found: dict[int, dict[str, None]] = {}
-    for marks, part in in_parts([int(content) for content in contents]):
+def assigned_tags(database: Database, contents: Sequence[int]) -> dict[int, tuple[str, ...]]:
+    """Map contents to their tags of every origin that is not read from files."""
+    # Dictionaries serve as ordered sets: several origins may give the same tag.
+    tags_by_content: dict[int, dict[str, None]] = {}
+    for placeholders, batch in in_batches([int(content) for content in contents]):
         for content, tag in database.all(
-            f"SELECT content, tag FROM tags WHERE origin NOT IN (?, ?) AND content IN ({marks}) ORDER BY tag",
-            (*ORIGINS_READ, *part),
+            "SELECT content, tag FROM tags "
+            f"WHERE origin NOT IN (?, ?) AND content IN ({placeholders}) ORDER BY tag",
+            (*ORIGINS_READ, *batch),
         ):
-            found.setdefault(content, {})[tag] = None
-    return {content: tuple(tags) for content, tags in found.items()}
+            tags_by_content.setdefault(content, {})[tag] = None
+    return {content: tuple(tags) for content, tags in tags_by_content.items()}
 
 
 def _scores(database: Database, origin: str, contents: Sequence[int]) -> dict[int, dict[str, float]]:
-    found: dict[int, dict[str, float]] = {}
-    for marks, part in in_parts([int(content) for content in contents]):
+    scores: dict[int, dict[str, float]] = {}
+    for placeholders, batch in in_batches([int(content) for content in contents]):
         for content, tag, score in database.all(
-            f"SELECT content, tag, score FROM tags WHERE origin = ? AND content IN ({marks})", (origin, *part)
+            f"SELECT content, tag, score FROM tags WHERE origin = ? AND content IN ({placeholders})",
+            (origin, *batch),
         ):
-            found.setdefault(content, {})[tag] = score
-    return found
+            scores.setdefault(content, {})[tag] = score
+    return scores
 
 
-def _known(database: Database, contents: Sequence[int]) -> list[int]:
-    """Those of these pictures that are still there."""
-    found: set[int] = set()
-    for marks, part in in_parts([int(content) for content in contents]):
-        found |= {row[0] for row in database.all(f"SELECT id FROM contents WHERE id IN ({marks})", part)}
-    return [content for content in contents if content in found]
+def _existing(database: Database, contents: Sequence[int]) -> list[int]:
+    """Return those of these contents that are still in the catalogue."""
+    existing: set[int] = set()
+    for placeholders, batch in in_batches([int(content) for content in contents]):
+        rows = database.all(f"SELECT id FROM contents WHERE id IN ({placeholders})", batch)
+        existing |= {row[0] for row in rows}
+    return [content for content in contents if content in existing]
 
 
 def _replace(database: Database, origin: str, content: int, tags: Mapping[str, float]) -> None:

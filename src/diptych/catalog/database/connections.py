@@ -1,4 +1,4 @@
-"""One database connection for each thread: transactions belong to a connection, and must not mix threads."""
+"""Database connections, one per thread, because a transaction belongs to a connection."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from diptych.errors import CatalogError
 
 
 class Closable(Protocol):
-    """What a connection has to have here."""
+    """A connection that can be closed."""
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection."""
         ...
 
 
 C = TypeVar("C", bound=Closable)
 
 
-class _Held(Generic[C]):
-    """A connection that ends with the thread that holds it."""
+class _ConnectionHolder(Generic[C]):
+    """Closes its connection when the thread that refers to it ends."""
 
     def __init__(self, connection: C) -> None:
         self.connection = connection
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # the interpreter may be on its way out
+        with contextlib.suppress(Exception):  # the interpreter may be shutting down
             self.connection.close()
 
 
 class ThreadConnections(Generic[C]):
-    """Connections to one database, made when a thread first asks, closed when it ends or all are closed.
+    """Connections to one database: opened at a thread's first use, closed when the thread ends.
 
     Parameters
     ----------
     connect : callable
-        Makes a connection that another thread may close.
+        Opens a connection that another thread may close.
     name : str
-        Of the database, for messages.
+        Name of the database in messages.
     is_open : callable, optional
-        Whether a connection may be used again: one whose server was restarted is replaced.
+        Whether a connection can be reused; one whose server was restarted is replaced.
 
     Examples
     --------
@@ -64,33 +64,35 @@ class ThreadConnections(Generic[C]):
     ) -> None:
         self._connect, self._name, self._is_open = connect, name, is_open
         self._local = threading.local()
-        self._held: WeakSet[_Held[C]] = WeakSet()
+        # Threads keep the holders alive (`_local`). The weak set lets `close` reach those of all threads.
+        self._holders: WeakSet[_ConnectionHolder[C]] = WeakSet()
         self._lock = threading.Lock()
         self._closed = False
 
     def of_this_thread(self) -> C:
-        """The connection of the calling thread.
+        """Return the connection of the calling thread, opening it if needed.
 
         Raises
         ------
         CatalogError
-            All were closed.
+            `close` was called.
         """
-        held: _Held[C] | None = getattr(self._local, "held", None)
+        holder: _ConnectionHolder[C] | None = getattr(self._local, "holder", None)
         if self._closed:
             raise CatalogError(f"{self._name} was closed: open the catalogue again")
-        if held is None or not self._is_open(held.connection):
-            held = _Held(self._connect())
-            with self._lock:  # close() must see every connection
+        if holder is None or not self._is_open(holder.connection):
+            holder = _ConnectionHolder(self._connect())
+            # `close` takes the same lock, so it either sees this connection or prevents its use.
+            with self._lock:
                 if self._closed:
                     raise CatalogError(f"{self._name} was closed: open the catalogue again")
-                self._held.add(held)
-            self._local.held = held
-        return held.connection
+                self._holders.add(holder)
+            self._local.holder = holder
+        return holder.connection
 
     def close(self) -> None:
         """Close the connections of every thread."""
         with self._lock:
             self._closed = True
-            for held in list(self._held):
-                held.connection.close()
+            for holder in list(self._holders):
+                holder.connection.close()

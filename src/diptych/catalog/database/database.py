@@ -1,8 +1,8 @@
-"""The database of a catalogue: plain SQL with `?`, and transactions that exclude each other.
+"""Access to a catalogue's database: plain SQL with `?` placeholders, and exclusive write transactions.
 
-What is asked is `store`'s business; here is only how: SQLite, so opened that a reader never waits for a
-writer, that two writers take turns, and that a writer killed at any instant leaves the state before its
-transaction. Every thread has a connection of its own, so that a transaction is one thread's alone.
+This module knows no table; the statements are in `store` and its neighbours. SQLite is opened in WAL mode: a
+reader never waits for a writer, two writers take turns, and a writer that is killed leaves the state before
+its transaction. Each thread has its own connection, so a transaction belongs to one thread.
 """
 
 from __future__ import annotations
@@ -23,68 +23,68 @@ from diptych.media.sources import name_of
 
 Row = tuple[Any, ...]
 T = TypeVar("T")
-MOST_VALUES = 500  # in one statement; SQLite of old took 999
-_NUMBERS = itertools.count()  # of connections: which one counted `data_version`?
-PATIENCE = 120.0  # seconds that a writer waits for another's transaction
+MAX_SQL_VALUES = 500  # placeholders in one statement; SQLite before 3.32 allowed 999
+_CONNECTION_NUMBERS = itertools.count()  # `data_version` can be compared within one connection only
+BUSY_TIMEOUT = 120.0  # seconds that a writer waits for another writer's transaction
 
 
 class Database(Protocol):
-    """What `store` asks of a database; every statement is SQL that SQLite and PostgreSQL both take."""
+    """Interface of a catalogue's database; every statement is SQL that both SQLite and PostgreSQL accept."""
 
     name: str
     readonly: bool
-    words: Mapping[str, str]  # the words in which its tables are made, see `schema`
+    column_types: Mapping[str, str]  # names of the column types that differ between databases, see `schema`
 
     def all(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Every row."""
+        """Execute a query and fetch all rows."""
         ...
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Do it; how many rows it changed."""
+        """Execute a statement and return the number of changed rows."""
         ...
 
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Do it for each of these."""
+        """Execute a statement once for each row of values."""
         ...
 
     def writing(self) -> contextlib.AbstractContextManager[None]:
-        """A transaction that no other writer runs beside: all of it happens, or nothing."""
+        """Open a write transaction: exclusive among writers, committed as a whole or rolled back."""
         ...
 
     def reading(self) -> contextlib.AbstractContextManager[None]:
-        """One state of the database for all that is asked in here, whoever writes meanwhile."""
+        """Open a read transaction: all queries in it see one snapshot of the database."""
         ...
 
     def has_table(self, name: str) -> bool:
-        """Whether there is a table of this name."""
+        """Whether a table of this name exists."""
         ...
 
     def text_of(self, column: str) -> str:
-        """A column of paths, which are bytes, as text, in SQL; what is no UTF-8 is escaped."""
+        """Return SQL that decodes a column of paths (bytes) to text; bytes that are not UTF-8 are escaped."""
         ...
 
     def caseless(self, text: str) -> str:
-        """A text, in SQL, for comparisons in which neither case nor the normal form of Unicode counts."""
+        """Return SQL that folds a text for comparisons that ignore case and Unicode normal form."""
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the connections of all threads."""
         ...
 
 
 class Sqlite:
-    """A file of SQLite.
+    """A SQLite database file.
 
     Parameters
     ----------
     path : path
     create : bool
-        Make it when it is not there.
+        Create the file if it does not exist.
 
     Raises
     ------
     CatalogError
-        The file is not there, or is no database.
+        The file does not exist or is not a database.
 
     Examples
     --------
@@ -97,14 +97,14 @@ class Sqlite:
     >>> database.close()
     """
 
-    words: Mapping[str, str] = schema.SQLITE_WORDS
+    column_types: Mapping[str, str] = schema.SQLITE_TYPES
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
         self.path, self.name = path, str(path)
         self._memory = str(path) == ":memory:"
-        # A folder that may not be written to has no place for the log that readers and writers share. Where
-        # somebody else who may write has one open, its log is there and is read; else the file is taken as it
-        # is.
+        # In a read-only folder SQLite cannot create the write-ahead log that readers and writers share. If a
+        # process with write permission has the database open, its log exists and is read; otherwise the file
+        # is opened as immutable (`_connect`).
         self.readonly = not (self._memory or create) and not os.access(path.parent, os.W_OK)
         self._create = create
         self._connections = ThreadConnections(self._connect, name=self.name)
@@ -112,34 +112,34 @@ class Sqlite:
 
     def _connect(self) -> sqlite3.Connection:
         path = self.path
-        alone = not path.with_name(f"{path.name}-wal").exists()
-        mode = ("ro&immutable=1" if alone else "ro") if self.readonly else "rwc" if self._create else "rw"
+        has_log = path.with_name(f"{path.name}-wal").exists()
+        mode = ("ro" if has_log else "ro&immutable=1") if self.readonly else "rwc" if self._create else "rw"
         uri = f"{path.absolute().as_uri()}?mode={mode}"
-        if self._memory:  # named, so that every thread's connection means the same one
+        if self._memory:  # a name makes the connections of all threads open the same in-memory database
             uri = f"file:diptych-{id(self)}?mode=memory&cache=shared"
         try:
-            # Only its own thread uses a connection; another one may have to close it.
+            # Each connection is used by one thread only, but `close` may run in another one.
             connection = sqlite3.connect(
-                uri, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+                uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
             )
         except sqlite3.OperationalError as error:
             raise CatalogError(f"{path} cannot be opened: {error}") from error
         try:
-            with _told(path):
+            with _translated_errors(path):
                 if not self.readonly:
                     connection.execute("PRAGMA journal_mode = WAL").fetchall()
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA mmap_size = 268435456")
                 connection.execute("PRAGMA temp_store = FILE")
-                # SQLite's own LOWER knows the letters of ASCII alone, and no normal form.
+                # SQLite's LOWER folds ASCII letters only and does not normalise Unicode.
                 connection.create_function("CASELESS", 1, _caseless, deterministic=True)
                 connection.create_function("TEXT_OF", 1, _text_of, deterministic=True)
-                number = next(_NUMBERS)
+                number = next(_CONNECTION_NUMBERS)
                 connection.create_function("CONNECTION_NUMBER", 0, lambda: number)
         except BaseException:
             connection.close()
             raise
-        self._create = False  # a file that is gone later is an error, and no reason for an empty one
+        self._create = False  # if the file is deleted later, fail instead of creating an empty one
         return connection
 
     @property
@@ -147,32 +147,34 @@ class Sqlite:
         return self._connections.of_this_thread()
 
     def all(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Every row."""
-        with _told(self.path):
+        """Execute a query and fetch all rows."""
+        with _translated_errors(self.path):
             return self._connection.execute(sql, values).fetchall()
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Do it; how many rows it changed."""
-        with _told(self.path):
+        """Execute a statement and return the number of changed rows."""
+        with _translated_errors(self.path):
             return self._connection.execute(sql, values).rowcount
 
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Do it for each of these."""
-        with _told(self.path):
+        """Execute a statement once for each row of values."""
+        with _translated_errors(self.path):
             self._connection.executemany(sql, rows)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """A transaction that no other writer runs beside: all of it happens, or nothing."""
-        with _told(self.path):
+        """Open a write transaction: exclusive among writers, committed as a whole or rolled back."""
+        with _translated_errors(self.path):
+            # IMMEDIATE takes the write lock now. A deferred transaction would take it at its first write and
+            # fail if another writer had committed since its first read.
             self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
         except BaseException:
-            if self._connection.in_transaction:  # a full device ends it by itself
+            if self._connection.in_transaction:  # SQLite has already rolled back if the device is full
                 self._connection.execute("ROLLBACK")
             raise
-        with _told(self.path):
+        with _translated_errors(self.path):
             try:
                 self._connection.execute("COMMIT")
             except sqlite3.Error:
@@ -182,35 +184,35 @@ class Sqlite:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """One state of the database for all that is asked in here, whoever writes meanwhile."""
-        ours = not self._connection.in_transaction  # else it is one state already
-        if ours:
-            with _told(self.path):
+        """Open a read transaction: all queries in it see one snapshot of the database."""
+        is_outermost = not self._connection.in_transaction  # an enclosing transaction is a snapshot already
+        if is_outermost:
+            with _translated_errors(self.path):
                 self._connection.execute("BEGIN")
         try:
             yield
         finally:
-            if ours and self._connection.in_transaction:
+            if is_outermost and self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
     def has_table(self, name: str) -> bool:
-        """Whether there is a table of this name."""
+        """Whether a table of this name exists."""
         return bool(self.all("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)))
 
     def copy_to(self, path: Path) -> None:
-        """Write the database as it is at this moment into a new file; others may write meanwhile."""
+        """Copy the current state into a new file; other connections may keep writing."""
         self.run("VACUUM INTO ?", (str(path),))
 
     def text_of(self, column: str) -> str:
-        """A column of bytes as text, in SQL."""
+        """Return SQL that decodes a column of paths (bytes) to text."""
         return f"TEXT_OF({column})"
 
     def caseless(self, text: str) -> str:
-        """A text in small letters and one normal form, in SQL."""
+        """Return SQL that folds case and Unicode normal form of a text."""
         return f"CASELESS({text})"
 
     def close(self) -> None:
-        """Let go of it, in every thread."""
+        """Close the connections of all threads."""
         self._connections.close()
 
 
@@ -223,8 +225,8 @@ def _text_of(path: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """SQLite's errors as this package's, with the way out."""
+def _translated_errors(path: Path) -> Iterator[None]:
+    """Raise SQLite's errors as this package's errors, with advice."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -241,28 +243,28 @@ def _told(path: Path) -> Iterator[None]:
             ) from error
         if "locked" in reason:
             raise CatalogError(
-                f"{path} has been locked by another process for {PATIENCE:.0f} s: wait for it, or stop it"
+                f"{path} has been locked by another process for {BUSY_TIMEOUT:.0f} s: wait for it, or stop it"
             ) from error
         raise CatalogError(f"{path}: {reason}") from error
     except sqlite3.ProgrammingError as error:
         if "closed" not in str(error):
-            raise  # a mistake in this program says nothing about the file
+            raise  # a fault of this program, not of the file
         raise CatalogError(f"{path} was closed by another thread: open the catalogue again") from error
     except sqlite3.DatabaseError as error:
-        # "file is not a database" and "malformed" are of this class; its other kinds say nothing of the file.
+        # "file is not a database" and "malformed" have exactly this class; its subclasses do not mean damage.
         if type(error) is not sqlite3.DatabaseError:
             raise CatalogError(f"{path}: {error}") from error
         raise CatalogError(f"{path} is not a catalogue's database, or is damaged: {error}") from error
 
 
-def in_parts(values: Sequence[T]) -> Iterator[tuple[str, list[T]]]:
-    """As many values at a time as one statement may name, with their marks.
+def in_batches(values: Sequence[T]) -> Iterator[tuple[str, list[T]]]:
+    """Yield values in batches of at most `MAX_SQL_VALUES`, each with its SQL placeholders.
 
     Examples
     --------
-    >>> list(in_parts([7, 8, 9]))
+    >>> list(in_batches([7, 8, 9]))
     [('?, ?, ?', [7, 8, 9])]
     """
-    for start in range(0, len(values), MOST_VALUES):
-        part = list(values[start : start + MOST_VALUES])
-        yield ", ".join("?" * len(part)), part
+    for start in range(0, len(values), MAX_SQL_VALUES):
+        batch = list(values[start : start + MAX_SQL_VALUES])
+        yield ", ".join("?" * len(batch)), batch

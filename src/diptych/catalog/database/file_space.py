@@ -1,7 +1,7 @@
-"""A space whose rows lie in files of half-precision numbers, mapped into memory; dead ones are marked.
+"""A space whose embeddings are memory-mapped files of float16 rows; deleted rows are marked as dead.
 
-A row that belongs to nobody any more stays where it is: moving rows would pull them from under a reader. Its
-mark is a bit in the database.
+A dead row stays where it is, because moving rows would change them under a concurrent reader. The marks are
+one bit per row, stored in the database for each segment (file of rows).
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ if TYPE_CHECKING:
     from diptych.vectors.segments import RowNumbers
 
 
-INDEX = "ivf"  # the index's folder, inside the space's
+INDEX = "ivf"  # folder of the search index, inside the folder of the space
 
 
 class FileSpace(Space):
-    """A space in a folder.
+    """A space stored in a folder.
 
     Parameters
     ----------
     database : Database
     folder : path
-        Of the catalogue.
+        Folder of the catalogue.
     info : SpaceInfo
 
     Attributes
     ----------
     segments : Segments
+        The files of rows.
     """
 
     def __init__(self, database: Database, folder: Path, info: SpaceInfo) -> None:
@@ -51,38 +52,39 @@ class FileSpace(Space):
         self.folder = folder_of(folder, info.id)
         self.segments = Segments(self.folder, info.dim, info.rows, segment_rows=info.segment_rows)
         self._dead: NDArray[np.bool_] | None = None
-        self._seen = (-1, -1, -1)  # state of the database that `_dead` is of
+        self._database_version = (-1, -1, -1)  # state of the database that `_dead` was read from
         self._nearest: NearestNeighbours | None = None
 
     def refresh(self) -> None:
-        """See what other writers have added or removed; CatalogError when the space is gone."""
-        # The version changes with what other connections write, the total with what this one does; each is
-        # counted by every connection, so by every thread, from a beginning of its own.
-        found = self.database.all(
+        """Load what other writers have added or removed; CatalogError if the space was deleted."""
+        # `data_version` changes when another connection writes, `total_changes()` when this one does. Both
+        # start anew for each connection, and so for each thread: hence the connection's number beside them.
+        rows = self.database.all(
             "SELECT row_count, data_version, total_changes(), CONNECTION_NUMBER() "
             "FROM spaces, pragma_data_version WHERE id = ?",
             (self.info.id,),
         )
-        if not found:
+        if not rows:
             raise CatalogError("the catalogue's space was replaced by another process: run the command again")
-        rows, *seen = found[0]
-        self.segments.extend(rows)
+        row_count, *version = rows[0]
+        self.segments.extend(row_count)
         if self._nearest is not None:
             self._nearest.refresh()
-        if tuple(seen) != self._seen:  # else every search would read and count the dead ones again
-            self._dead, self._seen = None, tuple(seen)
+        if tuple(version) != self._database_version:  # otherwise each search would read all marks again
+            self._dead, self._database_version = None, tuple(version)
 
     def _append(self, rows: FloatArray) -> int:
         return self.segments.append(rows)
 
-    def _bury(self, rows: Sequence[int]) -> None:
+    def _mark_dead(self, rows: Sequence[int]) -> None:
+        # With segments of 16 rows, row 21 is bit 5 of segment 1: byte 0, mask 0b00100000.
         size = self.info.segment_rows
         for segment in sorted({row // size for row in rows}):
             bits = self._bits(segment)
             for row in rows:
-                inside = row - segment * size
-                if 0 <= inside < size:
-                    bits[inside // 8] |= 1 << inside % 8
+                offset = row - segment * size
+                if 0 <= offset < size:
+                    bits[offset // 8] |= 1 << offset % 8
             self.database.run(
                 "INSERT INTO dead (space, segment, bits) VALUES (?, ?, ?) "
                 "ON CONFLICT (space, segment) DO UPDATE SET bits = excluded.bits",
@@ -92,7 +94,7 @@ class FileSpace(Space):
 
     @property
     def dead(self) -> NDArray[np.bool_]:
-        """Which rows belong to nobody any more, (rows,)."""
+        """Mask of the dead rows, (rows,) bool."""
         if self._dead is None or len(self._dead) != self.segments.rows:
             self._dead = np.zeros(self.segments.rows, dtype=bool)
             for segment, bits in self.database.all(
@@ -100,72 +102,73 @@ class FileSpace(Space):
             ):
                 start = segment * self.info.segment_rows
                 marks = np.unpackbits(np.frombuffer(bytes(bits), np.uint8), bitorder="little")
-                part = self._dead[start : start + self.info.segment_rows]
-                part[:] = marks[: len(part)]
+                segment_mask = self._dead[start : start + self.info.segment_rows]
+                segment_mask[:] = marks[: len(segment_mask)]  # the last segment is not full
         return self._dead
 
     def __len__(self) -> int:
-        """Rows that belong to somebody."""
+        """Number of live rows."""
         return len(self.dead) - int(np.count_nonzero(self.dead))
 
     def counts(self) -> tuple[int, int]:
         """See `Space.counts`."""
         return self.segments.rows, len(self)
 
-    def living(self) -> RowNumbers:
-        """The rows that belong to somebody, sorted."""
+    def live_rows(self) -> RowNumbers:
+        """Numbers of the live rows, sorted, (n,) int64."""
         return np.flatnonzero(~self.dead)
 
     def gather(self, numbers: RowNumbers) -> FloatArray:
-        """Rows by their numbers, (n, dim) float32."""
+        """Load embeddings by row number, (n, dim) float32."""
         return self.segments.gather(numbers).astype(np.float32)
 
     def nearest(
         self, queries: FloatArray, k: int, allowed: RowNumbers | None = None
     ) -> tuple[RowNumbers, FloatArray]:
-        """The k living rows nearest to each query; see `Space.nearest`."""
-        return self._asked().search(queries, k, allowed=allowed, dead=self.dead)
+        """Search the k nearest live rows of each query; see `Space.nearest`."""
+        return self._searcher().search(queries, k, allowed=allowed, dead=self.dead)
 
     def improve(self, queries: FloatArray, stage: Stage) -> str | None:
-        """Build an index where one is worth it; see `Space.improve`."""
-        nearest = self._asked()
+        """Build an inverted file where it pays; see `Space.improve`."""
+        nearest = self._searcher()
         if nearest.needs_rebuild(self.dead) is None:
             return None
-        from diptych.vectors.ivf_build import build_ivf  # a search does without
+        from diptych.vectors.ivf_build import build_ivf  # imported late: a search does not need it
 
         report = build_ivf(self.segments, self.folder / INDEX, queries, stage=stage)
         nearest.reopen()
         return report.summary()
 
-    def _asked(self) -> NearestNeighbours:
-        if self._nearest is None:
+    def _searcher(self) -> NearestNeighbours:
+        if self._nearest is None:  # opened at the first search, as opening reads the index
             self._nearest = NearestNeighbours(self.segments, self.folder / INDEX)
         return self._nearest
 
     def erase(self) -> None:
-        """Remove the rows' marks; the folder goes with `sweep`, when no transaction can bring it back."""
+        """Delete the marks of dead rows; `sweep` removes the files later, as no rollback restores them."""
         self.database.run("DELETE FROM dead WHERE space = ?", (self.info.id,))
 
     def close(self) -> None:
-        """Let go of the maps."""
+        """Close the memory maps."""
         self.segments.close()
 
     def _bits(self, segment: int) -> bytearray:
-        found = self.database.all(
+        rows = self.database.all(
             "SELECT bits FROM dead WHERE space = ? AND segment = ?", (self.info.id, segment)
         )
-        return bytearray(found[0][0]) if found else bytearray(-(-self.info.segment_rows // 8))
+        # No dead row yet: one zero bit per row, the number of bytes rounded up.
+        return bytearray(rows[0][0]) if rows else bytearray(-(-self.info.segment_rows // 8))
 
 
 def folder_of(catalog: Path, space: int) -> Path:
-    """Where the rows of a space lie."""
+    """Return the folder that holds the rows of a space."""
     return catalog / f"space-{space}"
 
 
 def sweep(catalog: Path, known: set[int]) -> None:
-    """Remove folders of spaces that the database no longer knows: a killed process may have left them.
+    """Remove the folders of spaces that are not in the database, such as those of a killed process.
 
-    Only what a space writes is removed: whatever else lies there belongs to somebody.
+    Only files that a space writes are removed; a folder with other files stays.
     """
     names = {folder_of(catalog, number).name for number in known}
     for folder in catalog.glob("space-*"):

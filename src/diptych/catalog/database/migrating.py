@@ -1,7 +1,7 @@
-"""A catalogue of an earlier format brought to this version's format, in one transaction.
+"""Migration of a catalogue of an earlier format to the current one, in one transaction.
 
-What a catalogue holds besides vectors (tags, ratings, captions) was partly made by hand, so a new version
-never asks for a new catalogue where the old one can be brought on.
+A catalogue holds data that people entered by hand (tags, ratings), so a new version migrates old catalogues
+instead of asking for a new one wherever it can.
 """
 
 from __future__ import annotations
@@ -12,28 +12,29 @@ from diptych.errors import CatalogError
 
 
 def migrate(database: Database) -> None:
-    """Bring the tables of a catalogue to this version's format.
+    """Migrate the tables of a catalogue to the current format.
 
     Raises
     ------
     CatalogError
-        The catalogue is of a later format, of one that cannot be brought on, or of an earlier one and may
-        not be written to.
+        The format is newer, cannot be migrated, or is older and the database is read-only.
     """
     number = _format_of(database)
     if number == schema.FORMAT:
         return
-    named = f"{database.name} is a catalogue of format {number or 'none'}, this version reads {schema.FORMAT}"
+    problem = (
+        f"{database.name} is a catalogue of format {number or 'none'}, this version reads {schema.FORMAT}"
+    )
     if number is not None and number > schema.FORMAT:
-        raise CatalogError(f"{named}: update diptych")
+        raise CatalogError(f"{problem}: update diptych")
     if number not in schema.MIGRATIONS:
-        raise CatalogError(f"{named}: index again, into another folder")
+        raise CatalogError(f"{problem}: index again, into another folder")
     if database.readonly:
-        raise CatalogError(f"{named}: run any command on it once as a user who may write to its folder")
+        raise CatalogError(f"{problem}: run any command on it once as a user who may write to its folder")
     with database.writing():
-        # Another process may have done it since the number was read.
+        # Read the number again inside the transaction: another process may have migrated meanwhile.
         for step in range(_format_of(database) or 0, schema.FORMAT):
-            for statement in schema.statements(schema.MIGRATIONS[step], database.words):
+            for statement in schema.statements(schema.MIGRATIONS[step], database.column_types):
                 database.run(statement)
         database.run("UPDATE meta SET value = ? WHERE key = 'format'", (str(schema.FORMAT),))
 

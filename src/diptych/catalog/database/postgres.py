@@ -1,8 +1,8 @@
-"""A catalogue in PostgreSQL with pgvector, for many machines that index and search one collection.
+"""A catalogue in PostgreSQL with pgvector, shared by several machines.
 
-The same statements as in SQLite, with `%s` in place of `?`; writers take turns by an advisory lock; the rows
-of a space are a table of its own, which pgvector searches. Filtered searches look at every allowed row: an
-index that filters afterwards loses recall without a word.
+Statements are those for SQLite, with `%s` for `?`. Writers take turns by an advisory lock. The embeddings of
+a space are a table of their own, searched by pgvector. Filtered searches scan every allowed row: an index
+that filters its results afterwards would silently lose recall.
 """
 
 from __future__ import annotations
@@ -29,30 +29,31 @@ if TYPE_CHECKING:
     from diptych.vectors.segments import RowNumbers
 
 SCHEMES = ("postgresql://", "postgres://")
-_LOCK = 0x64697074  # "dipt": the advisory lock of writers
-_WIDEST = {"halfvec": 4000, "vector": 2000}  # numbers in a row that an index takes
-HNSW_ROWS = 50_000  # from so many rows on an index is made
-_SEARCHED = 1000  # most that pgvector's HNSW looks at
-# The Unicode Standard 15, table 3-7, without NUL, which PostgreSQL's texts do not have.
+_LOCK = 0x64697074  # advisory lock of writers: "dipt" in ASCII
+_MAX_INDEX_DIM = {"halfvec": 4000, "vector": 2000}  # pgvector's limits for an HNSW index
+HNSW_ROWS = 50_000  # rows from which an index is built
+_MAX_EF_SEARCH = 1000  # pgvector's limit of candidates in an HNSW search
+# Well-formed UTF-8 in hexadecimal digits (Unicode Standard 15, table 3-7), without NUL, which text columns
+# of PostgreSQL cannot hold.
 _UTF8_IN_HEX = (
     "^(0[1-9a-f]|[1-7].|(c[2-9a-f]|d.)[89ab].|e0[ab].[89ab].|(e[1-9a-cef][89ab].|ed[89].)[89ab].|"
     "(f0[9ab].|f[1-3][89ab].|f48.)[89ab].[89ab].)*$"
 )
 
 
-def is_address(place: str | Path) -> bool:
-    """Whether a catalogue's name is the address of a PostgreSQL database.
+def is_address(location: str | Path) -> bool:
+    """Whether the location of a catalogue is the address of a PostgreSQL database.
 
     Examples
     --------
     >>> is_address("postgresql://host/pictures"), is_address("/mnt/catalog")
     (True, False)
     """
-    return isinstance(place, str) and place.startswith(SCHEMES)
+    return isinstance(location, str) and location.startswith(SCHEMES)
 
 
 class Postgres:
-    """A database, with a connection for each thread.
+    """A PostgreSQL database, with one connection per thread.
 
     Parameters
     ----------
@@ -62,13 +63,13 @@ class Postgres:
     Raises
     ------
     CatalogError
-        It cannot be reached, or pgvector is not installed there.
+        The server cannot be reached, or pgvector is not installed on it.
     MissingExtraError
-        psycopg or pgvector's adapter is not installed here.
+        psycopg or pgvector's adapter is not installed on this machine.
     """
 
     readonly = False
-    words: Mapping[str, str] = schema.POSTGRES_WORDS
+    column_types: Mapping[str, str] = schema.POSTGRES_TYPES
 
     def __init__(self, address: str) -> None:
         self._psycopg: Any = require("psycopg", extra="postgres", purpose="open a catalogue in PostgreSQL")
@@ -80,11 +81,12 @@ class Postgres:
         self._connection  # noqa: B018 - opened now, so that the error comes from here
 
     def _connect(self) -> Any:
-        with self._told():
+        with self._translated_errors():
             connection = self._psycopg.connect(self._address, autocommit=True)
             try:
                 if not connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchall():
-                    with connection.transaction():  # two at once would both find it missing
+                    # Under the lock: two processes that create the extension at once would both fail.
+                    with connection.transaction():
                         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
                         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
                 self._adapter.register_vector(connection)
@@ -98,61 +100,64 @@ class Postgres:
         return self._connections.of_this_thread()
 
     def all(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Every row."""
-        with self._told():
-            return cast("list[Row]", self._connection.execute(_marked(sql), values).fetchall())
+        """Execute a query and fetch all rows."""
+        with self._translated_errors():
+            return cast("list[Row]", self._connection.execute(_psycopg_sql(sql), values).fetchall())
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Do it; how many rows it changed."""
-        with self._told():
-            return int(self._connection.execute(_marked(sql), values).rowcount)
+        """Execute a statement and return the number of changed rows."""
+        with self._translated_errors():
+            return int(self._connection.execute(_psycopg_sql(sql), values).rowcount)
 
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Do it for each of these."""
+        """Execute a statement once for each row of values."""
         listed = list(rows)
         if listed:
-            with self._told(), self._connection.cursor() as cursor:
-                cursor.executemany(_marked(sql), listed)
+            with self._translated_errors(), self._connection.cursor() as cursor:
+                cursor.executemany(_psycopg_sql(sql), listed)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """A transaction that no other writer runs beside: all of it happens, or nothing."""
-        with self._told(), self._connection.transaction():
+        """Open a write transaction: exclusive among writers, committed as a whole or rolled back."""
+        with self._translated_errors(), self._connection.transaction():
             self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             yield
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """One state of the database for all that is asked in here, whoever writes meanwhile."""
+        """Open a read transaction: all queries in it see one snapshot of the database."""
         if self._connection.info.transaction_status != self._psycopg.pq.TransactionStatus.IDLE:
-            yield  # in a transaction, which its beginner has made what it is
+            yield  # inside another transaction, which has set its isolation level
             return
-        with self._told(), self._connection.transaction():
+        with self._translated_errors(), self._connection.transaction():
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield
 
     def has_table(self, name: str) -> bool:
-        """Whether the tables are there."""
+        """Whether a table of this name exists."""
         return bool(self.all("SELECT 1 WHERE to_regclass(?) IS NOT NULL", (name,)))
 
     def text_of(self, column: str) -> str:
-        """A column of paths, which are bytes, as text, in SQL; what is no UTF-8 in octal where not ASCII."""
-        whole = f"encode({column}, 'hex') ~ '{_UTF8_IN_HEX}'"  # else convert_from would end the query
-        text = f"convert_from({column}, 'UTF8') COLLATE \"default\""  # else C's, of ASCII alone
-        return f"CASE WHEN {whole} THEN {text} ELSE encode({column}, 'escape') END"
+        """Return SQL that decodes a column of paths (bytes) to text.
+
+        A path that is not UTF-8 keeps its ASCII bytes; its other bytes become octal escapes.
+        """
+        is_utf8 = f"encode({column}, 'hex') ~ '{_UTF8_IN_HEX}'"  # convert_from raises an error otherwise
+        text = f"convert_from({column}, 'UTF8') COLLATE \"default\""  # collation C would fold ASCII only
+        return f"CASE WHEN {is_utf8} THEN {text} ELSE encode({column}, 'escape') END"
 
     def caseless(self, text: str) -> str:
-        """A text in small letters and one normal form, in SQL."""
-        # LIKE cannot compare a CASE of two collations, and a parameter alone has no type.
+        """Return SQL that folds case and Unicode normal form of a text."""
+        # The cast unites the collations of a CASE, which LIKE could not compare, and types a bare parameter.
         return f"LOWER(NORMALIZE(({text})::text, NFC))"
 
     def close(self) -> None:
-        """Let go of it, in every thread."""
+        """Close the connections of all threads."""
         self._connections.close()
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """PostgreSQL's errors as this package's, with the way out."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Raise PostgreSQL's errors as this package's errors, with advice."""
         try:
             yield
         except self._psycopg.errors.DiskFull as error:
@@ -167,12 +172,12 @@ class Postgres:
 
 
 def name_without_secrets(address: str) -> str:
-    """How messages name a database: host, port and database alone.
+    """Return the name of a database for messages: host, port and database only.
 
     Raises
     ------
     CatalogError
-        It is no address; the message does not repeat it, for what is wrong in it may be the password.
+        Not an address. The message does not repeat it, as it may contain a password.
 
     Examples
     --------
@@ -181,29 +186,29 @@ def name_without_secrets(address: str) -> str:
     """
     psycopg: Any = require("psycopg", extra="postgres", purpose="open a catalogue in PostgreSQL")
     try:
-        told: Mapping[str, Any] = psycopg.conninfo.conninfo_to_dict(address)
+        settings: Mapping[str, Any] = psycopg.conninfo.conninfo_to_dict(address)
     except psycopg.ProgrammingError:
         raise CatalogError(
             "this is not the address of a PostgreSQL database: expected postgresql://user@host:port/name, "
             "with special characters in a password as %40"
         ) from None
-    place = ":".join(str(told[key]) for key in ("host", "port") if told.get(key))
-    return "/".join(part for part in (place, str(told.get("dbname") or "")) if part) or "PostgreSQL"
+    host = ":".join(str(settings[key]) for key in ("host", "port") if settings.get(key))
+    return "/".join(part for part in (host, str(settings.get("dbname") or "")) if part) or "PostgreSQL"
 
 
-def _marked(sql: str) -> str:
-    """`?` as psycopg writes it.
+def _psycopg_sql(sql: str) -> str:
+    """Write the placeholders `?` as psycopg's `%s`.
 
     Examples
     --------
-    >>> _marked("SELECT 1 WHERE a = ? AND b LIKE '50%'")
+    >>> _psycopg_sql("SELECT 1 WHERE a = ? AND b LIKE '50%'")
     "SELECT 1 WHERE a = %s AND b LIKE '50%%'"
     """
     return sql.replace("%", "%%").replace("?", "%s")
 
 
 class PostgresSpace(Space):
-    """A space whose rows are a table.
+    """A space whose embeddings are a table with a pgvector column.
 
     Parameters
     ----------
@@ -218,7 +223,7 @@ class PostgresSpace(Space):
         self.table = f"space_{info.id}"
 
     def refresh(self) -> None:
-        """Nothing is kept here but that the space is there."""
+        """Check that the space still exists; nothing is cached here."""
         if not self.database.all("SELECT 1 FROM spaces WHERE id = ?", (self.info.id,)):
             raise CatalogError("the catalogue's space was replaced by another process: run the command again")
 
@@ -234,52 +239,54 @@ class PostgresSpace(Space):
         )
         return first
 
-    def _bury(self, rows: Sequence[int]) -> None:
+    def _mark_dead(self, rows: Sequence[int]) -> None:
         self.database.many(f"DELETE FROM {self.table} WHERE row = ?", [(row,) for row in rows])
 
-    def living(self) -> RowNumbers:
-        """The rows that belong to somebody, sorted."""
-        found = self.database.all("SELECT row FROM vectors WHERE space = ? ORDER BY row", (self.info.id,))
-        return np.array([row[0] for row in found], np.int64)
+    def live_rows(self) -> RowNumbers:
+        """Numbers of the live rows, sorted, (n,) int64."""
+        rows = self.database.all("SELECT row FROM vectors WHERE space = ? ORDER BY row", (self.info.id,))
+        return np.array([row[0] for row in rows], np.int64)
 
     def gather(self, numbers: RowNumbers) -> FloatArray:
-        """Rows by their numbers, (n, dim) float32."""
-        rows = np.zeros((len(numbers), self.info.dim), np.float32)
+        """Load embeddings by row number, (n, dim) float32."""
+        embeddings = np.zeros((len(numbers), self.info.dim), np.float32)
         if not len(numbers):
-            return rows
+            return embeddings
         wanted = sorted(set(map(int, numbers)))
-        found: dict[int, Any] = dict(
+        vectors: dict[int, Any] = dict(
             self.database.all(f"SELECT row, vector FROM {self.table} WHERE row = ANY(?)", (wanted,))
         )
-        if missing := [number for number in wanted if number not in found]:
-            raise CatalogError(f"row {missing[0]} is asked for, and {self.table} has none of that number")
+        if missing := [number for number in wanted if number not in vectors]:
+            raise CatalogError(f"{self.table} has no row {missing[0]}: the catalogue may be damaged")
         for i, number in enumerate(numbers):
-            rows[i] = _numbers(found[int(number)])
-        return rows
+            embeddings[i] = _to_array(vectors[int(number)])
+        return embeddings
 
     def nearest(
         self, queries: FloatArray, k: int, allowed: RowNumbers | None = None
     ) -> tuple[RowNumbers, FloatArray]:
-        """The k living rows nearest to each query; see `Space.nearest`."""
+        """Search the k nearest live rows of each query; see `Space.nearest`."""
         numbers = np.full((len(queries), k), -1, np.int64)
         cosines = np.full((len(queries), k), -np.inf, np.float32)
         if not self.info.rows and not len(self):
             return numbers, cosines
         for i, query in enumerate(queries):
-            found = self._nearest(query, k, allowed)
-            numbers[i, : len(found)] = [row[0] for row in found]
-            cosines[i, : len(found)] = [row[1] for row in found]
+            matches = self._nearest(query, k, allowed)
+            numbers[i, : len(matches)] = [number for number, _ in matches]
+            cosines[i, : len(matches)] = [cosine for _, cosine in matches]
         return numbers, cosines
 
     def _nearest(self, query: FloatArray, k: int, allowed: RowNumbers | None) -> list[Row]:
         value = self._value(query)
-        # Materialised, so that the planner cannot take the index and filter what comes out of it.
+        # MATERIALIZED keeps the planner from searching the index first and filtering its results.
         source, values = f"SELECT row, vector FROM {self.table}", ()
         if allowed is not None:
             source, values = f"{source} WHERE row = ANY(?)", (allowed.tolist(),)  # type: ignore[assignment]
-        elif k <= _SEARCHED // 2 and self._indexed():
+        elif k <= _MAX_EF_SEARCH // 2 and self._indexed():
             with self.database.reading():
-                self.database.run(f"SET LOCAL hnsw.ef_search = {min(_SEARCHED, max(100, 2 * k))}")
+                # Twice as many candidates as results, for recall. `<#>` is the negative inner product, so its
+                # negation is the cosine of unit vectors.
+                self.database.run(f"SET LOCAL hnsw.ef_search = {min(_MAX_EF_SEARCH, max(100, 2 * k))}")
                 return self.database.all(
                     f"SELECT row, -(vector <#> ?) FROM {self.table} ORDER BY vector <#> ?, row LIMIT ?",
                     (value, value, k),
@@ -298,9 +305,9 @@ class PostgresSpace(Space):
         )
 
     def improve(self, queries: FloatArray, stage: Stage) -> str | None:
-        """Make an HNSW index, which grows by itself, where there are rows enough; see `Space.improve`."""
+        """Build an HNSW index once there are enough rows; new rows enter it by themselves."""
         rows = len(self)
-        if rows < HNSW_ROWS or self.info.dim > _WIDEST[self.kind] or self._indexed():
+        if rows < HNSW_ROWS or self.info.dim > _MAX_INDEX_DIM[self.kind] or self._indexed():
             return None
         exact, _ = self.nearest(queries, 10)
         with stage("building an index", None), self.database.writing():
@@ -308,25 +315,27 @@ class PostgresSpace(Space):
                 f"CREATE INDEX ON {self.table} USING hnsw (vector {self.kind}_ip_ops) "
                 "WITH (m = 16, ef_construction = 200)"
             )
-        found, _ = self.nearest(queries, 10)
-        pairs = zip(exact.tolist(), found.tolist(), strict=True)
-        recall = float(np.mean([len(set(one) & set(other)) / len(one) for one, other in pairs]))
-        told = f"{len(queries):,} text queries find {recall:.3f} of the nearest 10"
-        return f"{rows:,} rows in an HNSW index; {told}"
+        approximate, _ = self.nearest(queries, 10)
+        pairs = zip(exact.tolist(), approximate.tolist(), strict=True)
+        recall = float(np.mean([len(set(true) & set(returned)) / len(true) for true, returned in pairs]))
+        return (
+            f"{rows:,} rows in an HNSW index; "
+            f"{len(queries):,} text queries find {recall:.3f} of the nearest 10"
+        )
 
     def erase(self) -> None:
-        """Remove the rows."""
+        """Delete the embeddings."""
         self.database.run(f"DROP TABLE IF EXISTS {self.table}")
 
     def close(self) -> None:
-        """Nothing is held here."""
+        """Do nothing: this class holds no resources."""
 
     def _value(self, row: FloatArray) -> Any:
         module: Any = require("pgvector", extra="postgres", purpose="search in PostgreSQL")
-        # A vector of single precision keeps what half precision keeps: the two kinds of catalogue agree.
-        kept = row.astype(np.float16).astype(np.float32)
-        return module.HalfVector(kept) if self.kind == "halfvec" else module.Vector(kept)
+        # Rounded to float16 even in a float32 column, so that results equal those of a SQLite catalogue.
+        rounded = row.astype(np.float16).astype(np.float32)
+        return module.HalfVector(rounded) if self.kind == "halfvec" else module.Vector(rounded)
 
 
-def _numbers(value: Any) -> Any:
+def _to_array(value: Any) -> Any:
     return value.to_numpy() if hasattr(value, "to_numpy") else np.asarray(value, np.float32)

@@ -1,8 +1,12 @@
-"""A space: what one encoder sees of a catalogue's pictures, vector by vector.
+"""A space: the embeddings of a catalogue's images by one encoder.
 
-Which row is whose and how many count stands in the database, so that one transaction changes rows and owners
-or neither. Where the rows themselves lie is the business of `file_space` (files mapped into memory) and of
-`postgres` (a table with pgvector); what they have in common is here.
+The database stores which content owns each row and how many rows are valid, so one transaction changes rows
+and owners together. The embeddings themselves are stored by a subclass: `file_space` (memory-mapped files) or
+`postgres` (a table with pgvector).
+
+A row is *live* while a content owns it, and *dead* afterwards. Rows are only appended and never change.
+Example: after 5 images were added and the second was removed, `row_count` is 5, row 1 is dead, and rows
+0, 2, 3 and 4 are live.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diptych.catalog.database.database import Database, in_parts
+from diptych.catalog.database.database import Database, in_batches
 from diptych.catalog.relevance import Background
 from diptych.errors import DataError
 from diptych.progress import Stage
@@ -27,19 +31,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SpaceInfo:
-    """What the database says of a space.
+    """A space as the database describes it.
 
     Attributes
     ----------
     id : int
     identity, model : str
-        Of the encoder, and the name it was opened by.
+        Identity of the encoder, and the name it was opened by.
     dim, segment_rows : int
+        Length of an embedding, and rows in a segment file.
     state : {"active", "filling"}
-        A space is filled beside the active one and then takes its place.
+        A new space is filled beside the active one and then replaces it.
     rows : int
-        Rows that count, dead ones among them.
+        Number of valid rows, including dead ones.
     golden : (4, dim) float32
+        Reference embeddings, see `store.golden`.
     """
 
     id: int
@@ -52,20 +58,19 @@ class SpaceInfo:
     golden: FloatArray
 
     @property
-    def told(self) -> str:
-        """The model, as a message names it."""
+    def model_label(self) -> str:
+        """Name and identity of the model, for messages."""
         return f"the model {self.model!r} ({self.identity[:19]}...)"
 
 
 def read_space(database: Database, state: str) -> SpaceInfo | None:
-    """The space in this state, if there is one."""
-    for found in database.all(
-        "SELECT id, identity, model, dim, segment_rows, state, row_count, golden FROM spaces WHERE state = ?",
+    """Read the space in this state; None if there is none."""
+    for number, identity, model, dim, segment_rows, row_count, golden in database.all(
+        "SELECT id, identity, model, dim, segment_rows, row_count, golden FROM spaces WHERE state = ?",
         (state,),
     ):
-        number, identity, model, dim, segment_rows, _, rows, golden = found
-        kept = np.frombuffer(bytes(golden), np.float32).reshape(-1, dim)
-        return SpaceInfo(number, identity, model, dim, segment_rows, state, rows, kept)
+        embeddings = np.frombuffer(bytes(golden), np.float32).reshape(-1, dim)
+        return SpaceInfo(number, identity, model, dim, segment_rows, state, row_count, embeddings)
     return None
 
 
@@ -78,7 +83,7 @@ def create_space(
     state: str,
     segment_rows: int,
 ) -> None:
-    """Begin a space; the caller holds a transaction."""
+    """Create an empty space, inside the caller's transaction."""
     database.run(
         "INSERT INTO spaces (identity, model, dim, segment_rows, state, golden) VALUES (?, ?, ?, ?, ?, ?)",
         (identity, model, golden.shape[1], segment_rows, state, golden.astype(np.float32).tobytes()),
@@ -86,7 +91,7 @@ def create_space(
 
 
 class Space(ABC):
-    """The rows of a space, read and written.
+    """Reader and writer of a space's embeddings.
 
     Parameters
     ----------
@@ -97,69 +102,77 @@ class Space(ABC):
     def __init__(self, database: Database, info: SpaceInfo) -> None:
         self.database, self.info = database, info
 
-    # ----------------------------------------------------------------------------- where the rows lie
+    # ------------------------------------------------------------------------ storage, by the subclass
 
     @abstractmethod
     def refresh(self) -> None:
-        """See what other writers have added or removed; CatalogError when the space is gone."""
+        """Load what other writers have added or removed; CatalogError if the space was deleted."""
 
     @abstractmethod
     def _append(self, rows: FloatArray) -> int:
-        """Write rows behind the last that counts; the number of the first."""
+        """Write embeddings behind the last valid row and return the number of the first new row."""
 
     @abstractmethod
-    def _bury(self, rows: Sequence[int]) -> None:
-        """Rows that belong to nobody any more, sorted."""
+    def _mark_dead(self, rows: Sequence[int]) -> None:
+        """Mark rows, sorted by number, as owned by no content."""
 
     @abstractmethod
-    def living(self) -> RowNumbers:
-        """The rows that belong to somebody, sorted."""
+    def live_rows(self) -> RowNumbers:
+        """Numbers of the live rows, sorted, (n,) int64."""
 
     @abstractmethod
     def gather(self, numbers: RowNumbers) -> FloatArray:
-        """Rows by their numbers, (n, dim) float32."""
+        """Load embeddings by row number, (n, dim) float32."""
 
     @abstractmethod
     def nearest(
         self, queries: FloatArray, k: int, allowed: RowNumbers | None = None
     ) -> tuple[RowNumbers, FloatArray]:
-        """The k living rows nearest to each query: numbers and cosines, (Q, k), best first; -1 where none.
+        """Search the k nearest live rows of each query: row numbers and cosines, (Q, k), best first.
+
+        Where there are fewer than k rows, numbers are padded with -1 and cosines with -inf.
 
         Parameters
         ----------
         queries : (Q, dim) float32
+            Unit vectors.
         k : int
         allowed : (n,) int64, optional
-            The rows that may win, sorted; all of them are looked at.
+            The rows that may be returned, sorted. They are scanned exhaustively, so filters lose no recall.
         """
 
     @abstractmethod
     def improve(self, queries: FloatArray, stage: Stage) -> str | None:
-        """Build an index where a scan takes too long and none is good; what was built, in one line.
+        """Build a search index if a scan would be slow and the present index is missing or outdated.
 
         Parameters
         ----------
         queries : (T, dim) float32
-            Rows of texts to judge it with.
+            Text embeddings to measure the recall of the index with.
         stage : callable
-            `stage(what, total)` gives a context with a progress function.
+            `stage(name, total)` returns a context manager that gives a progress function.
+
+        Returns
+        -------
+        str or None
+            One line about the index; None if none was built.
         """
 
     @abstractmethod
     def erase(self) -> None:
-        """Remove the rows; in the transaction that removes the space."""
+        """Delete the embeddings, inside the transaction that deletes the space."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of files and memory."""
+        """Release files and memory."""
 
     # ------------------------------------------------------------------- writing, inside a transaction
 
     def put(self, contents: Sequence[int], rows: FloatArray) -> None:
-        """Keep one row for each of these contents; those that have one already keep it."""
-        self.refresh()  # the lock is ours: nobody adds meanwhile
-        there = set(self.rows_of(contents))
-        new = [i for i, content in enumerate(contents) if content not in there]
+        """Append the embedding of each content; contents that have one already keep it."""
+        self.refresh()  # this transaction excludes other writers: the row count stays valid
+        present = set(self.rows_of(contents))
+        new = [i for i, content in enumerate(contents) if content not in present]
         if not new:
             return
         first = self._append(rows[new])
@@ -170,15 +183,15 @@ class Space(ABC):
         self.database.run("UPDATE spaces SET row_count = ? WHERE id = ?", (first + len(new), self.info.id))
 
     def keep_background(self, background: Background) -> None:
-        """Keep what hits are compared with."""
+        """Store the background distribution that hits are judged against."""
         self.database.run(
             "UPDATE spaces SET background = ? WHERE id = ?", (background.to_bytes(), self.info.id)
         )
 
     def drop(self, contents: Sequence[int]) -> None:
-        """Take the rows of these contents out."""
+        """Remove the rows of these contents."""
         rows = sorted(self.rows_of(contents).values())
-        self._bury(rows)
+        self._mark_dead(rows)
         self.database.many(
             "DELETE FROM vectors WHERE space = ? AND row = ?", [(self.info.id, row) for row in rows]
         )
@@ -186,59 +199,59 @@ class Space(ABC):
     # ------------------------------------------------------------------------------------------ reading
 
     def __len__(self) -> int:
-        """Rows that belong to somebody."""
-        found = self.database.all("SELECT COUNT(*) FROM vectors WHERE space = ?", (self.info.id,))
-        return int(found[0][0])
+        """Number of live rows."""
+        rows = self.database.all("SELECT COUNT(*) FROM vectors WHERE space = ?", (self.info.id,))
+        return int(rows[0][0])
 
     def counts(self) -> tuple[int, int]:
-        """Rows that were ever added, and those of them that belong to somebody.
+        """Return the number of rows ever added, and of live rows.
 
-        A row never changes and a dead one never lives again: where both counts are the same as before, so
-        are the rows.
+        A row never changes and a dead row never becomes live again. So if both counts are equal to earlier
+        ones, the live rows are the same.
         """
-        found = self.database.all("SELECT row_count FROM spaces WHERE id = ?", (self.info.id,))
-        return (int(found[0][0]) if found else 0), len(self)
+        rows = self.database.all("SELECT row_count FROM spaces WHERE id = ?", (self.info.id,))
+        return (int(rows[0][0]) if rows else 0), len(self)
 
     def background(self) -> Background | None:
-        """What hits are compared with; None where nothing was kept, or by another version."""
+        """Read the background distribution; None if none was stored, or by an incompatible version."""
         for (blob,) in self.database.all("SELECT background FROM spaces WHERE id = ?", (self.info.id,)):
             with contextlib.suppress(DataError):
                 return None if blob is None else Background.from_bytes(bytes(blob))
         return None
 
     def rows_of(self, contents: Sequence[int]) -> dict[int, int]:
-        """Content -> row, of those that have one."""
-        found: dict[int, int] = {}
-        for marks, part in in_parts(contents):
-            found.update(
+        """Map contents to their rows; contents without a row are left out."""
+        row_by_content: dict[int, int] = {}
+        for placeholders, batch in in_batches(contents):
+            row_by_content.update(
                 self.database.all(
-                    f"SELECT content, row FROM vectors WHERE space = ? AND content IN ({marks})",
-                    (self.info.id, *part),
+                    f"SELECT content, row FROM vectors WHERE space = ? AND content IN ({placeholders})",
+                    (self.info.id, *batch),
                 )
             )
-        return found
+        return row_by_content
 
     def contents_of(self, rows: Sequence[int]) -> dict[int, int]:
-        """Row -> content, of those that belong to one."""
-        found: dict[int, int] = {}
-        for marks, part in in_parts([int(row) for row in rows]):
-            found.update(
+        """Map rows to their contents; dead rows are left out."""
+        content_by_row: dict[int, int] = {}
+        for placeholders, batch in in_batches([int(row) for row in rows]):
+            content_by_row.update(
                 self.database.all(
-                    f"SELECT row, content FROM vectors WHERE space = ? AND row IN ({marks})",
-                    (self.info.id, *part),
+                    f"SELECT row, content FROM vectors WHERE space = ? AND row IN ({placeholders})",
+                    (self.info.id, *batch),
                 )
             )
-        return found
+        return content_by_row
 
     def vectors(self, contents: Sequence[int]) -> tuple[list[int], FloatArray]:
-        """The contents that have a vector, in the order asked, and their rows, (n, dim) float32."""
-        where = self.rows_of(contents)
-        known = [content for content in contents if content in where]
-        return known, self.gather(np.array([where[content] for content in known], np.int64))
+        """Return those of these contents that have an embedding, in order, and the embeddings, (n, dim)."""
+        row_by_content = self.rows_of(contents)
+        known = [content for content in contents if content in row_by_content]
+        return known, self.gather(np.array([row_by_content[content] for content in known], np.int64))
 
     def sample(self, size: int, *, seed: int = 0) -> tuple[RowNumbers, FloatArray]:
-        """At most `size` living rows, the same for the same seed: their numbers, and (n, dim) float32."""
-        living = self.living()
-        if len(living) > size:
-            living = np.sort(np.random.default_rng(seed).choice(living, size, replace=False))
-        return living, self.gather(living)
+        """Draw at most `size` live rows without replacement: sorted row numbers, (n, dim) float32."""
+        rows = self.live_rows()
+        if len(rows) > size:
+            rows = np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
+        return rows, self.gather(rows)

@@ -21,7 +21,7 @@ from diptych.catalog.duplicates.keeping import File, KeepRule, parse_rules
 from diptych.catalog.duplicates.pairs import PairStore
 from diptych.catalog.duplicates.thumbnail_cache import ThumbnailCache
 from diptych.catalog.files.listing import file_at
-from diptych.catalog.store.filters import Filter, allowed_rows, of_files
+from diptych.catalog.store.filters import Filter, allowed_rows, file_conditions
 from diptych.catalog.store.store import Store
 from diptych.errors import CatalogError, InputError
 from diptych.matching.verdicts import TIERS, Tier
@@ -137,7 +137,7 @@ def _passing(
 ) -> dict[int, list[File]]:
     """Those of these files that pass a filter, with their pictures."""
     contents = set(space.contents_of(allowed_rows(space, where).tolist()).values())
-    passes, values = of_files(where, store.database)
+    passes, values = file_conditions(where, store.database)
     sql = f"SELECT f.path, f.member FROM files f WHERE {passes or '1 = 1'}"
     names = {(Path(os.fsdecode(bytes(path))), member) for path, member in store.database.all(sql, values)}
     kept = {
@@ -153,7 +153,7 @@ def _passing(
 def _inside(store: Store, folders: Sequence[Path]) -> tuple[str, list[Any]]:
     """What a file has to be, to lie in one of these folders, as SQL and its values."""
     wanted = Filter(folders=tuple(folder.expanduser() for folder in folders))
-    where, values = of_files(wanted, store.database)
+    where, values = file_conditions(wanted, store.database)
     return where or "1 = 1", values
 
 

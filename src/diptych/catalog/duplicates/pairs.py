@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from diptych.catalog.database.database import MOST_VALUES, Database
+from diptych.catalog.database.database import MAX_SQL_VALUES, Database
 from diptych.matching.parts import Box
 from diptych.matching.verdicts import Verdict
 
@@ -110,7 +110,7 @@ class PairStore:
         """Those that another process has not taken out meanwhile."""
         there: set[int] = set()
         waiting = iter(contents)
-        while part := list(islice(waiting, MOST_VALUES)):
+        while part := list(islice(waiting, MAX_SQL_VALUES)):
             marks = ", ".join("?" * len(part))
             there |= {
                 row[0] for row in self.database.all(f"SELECT id FROM contents WHERE id IN ({marks})", part)

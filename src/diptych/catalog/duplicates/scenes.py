@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diptych.catalog.database.database import in_parts
+from diptych.catalog.database.database import in_batches
 from diptych.catalog.database.spaces import Space
 from diptych.matching.verdicts import Verdict
 
@@ -105,7 +105,7 @@ def chance_cosines(space: Space) -> tuple[float, float]:
 def shots_of(database: Database, contents: Sequence[int]) -> dict[int, CameraShot]:
     """The shots of those pictures whose camera told its name and the time."""
     found = {}
-    for marks, part in in_parts(contents):
+    for marks, part in in_batches(contents):
         for content, taken, camera in database.all(
             f"SELECT id, taken, camera FROM contents WHERE id IN ({marks}) "
             "AND taken IS NOT NULL AND camera <> ''",

@@ -15,7 +15,7 @@ from diptych.catalog.duplicates.comparing import contents_of
 from diptych.catalog.duplicates.proposals import ExternalImage, Proposer
 from diptych.catalog.duplicates.scenes import Scenes
 from diptych.catalog.duplicates.thumbnail_cache import ThumbnailCache, compute_features
-from diptych.catalog.store.entries import Entry, read_entries
+from diptych.catalog.store.entries import CatalogEntry, read_entries
 from diptych.catalog.store.filters import Filter, allowed_rows
 from diptych.catalog.store.store import Store
 from diptych.errors import CatalogError, InputError
@@ -36,7 +36,7 @@ class SimilarImage:
 
     Attributes
     ----------
-    entry : Entry
+    entry : CatalogEntry
     tier : {"bytes", "picture", "part", "scene", "alike"}
         "alike": near by its vector, and nothing more.
     cosine : float
@@ -45,7 +45,7 @@ class SimilarImage:
         The evidence; `whole` 0 means the picture from outside, 1 the one of the catalogue.
     """
 
-    entry: Entry
+    entry: CatalogEntry
     tier: Tier | str
     cosine: float
     verdict: Verdict | None = None
@@ -74,7 +74,9 @@ class SimilarImageSearch:
         if space is None:
             raise CatalogError(f"{store.folder} holds no pictures yet: index some with  diptych index PATH")
         if space.info.identity != encoder.identity:
-            raise CatalogError(f"the catalogue holds vectors of {space.info.told}: ask with that model")
+            raise CatalogError(
+                f"the catalogue holds vectors of {space.info.model_label}: ask with that model"
+            )
         self.store, self.space, self.encoder, self.where = store, space, encoder, where
         allowed = allowed_rows(space, where) if where else None
         self.contents = (

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from diptych.catalog.database.database import in_parts
-from diptych.catalog.store.entries import Entry, load_entry, of_first_file, read_entries
+from diptych.catalog.database.database import in_batches
+from diptych.catalog.store.entries import CatalogEntry, load_entry, read_entries, read_first_file
 from diptych.errors import ImageError, MissingExtraError
 from diptych.inputs import processors
 from diptych.matching.cells import cell_hashes
@@ -123,16 +123,16 @@ class ThumbnailCache:
         self._seen.clear()
 
     def _kept(self, columns: str, contents: Sequence[int]) -> Iterator[tuple[Any, ...]]:
-        for marks, part in in_parts(contents):
+        for marks, part in in_batches(contents):
             yield from self.database.all(
                 f"SELECT content, {columns} FROM glances WHERE content IN ({marks})", part
             )
 
-    def _read(self, make: Callable[[Entry], T], contents: Sequence[int]) -> list[tuple[int, T]]:
+    def _read(self, make: Callable[[CatalogEntry], T], contents: Sequence[int]) -> list[tuple[int, T]]:
         """What threads make of these pictures."""
         made: list[tuple[int, T]] = []
 
-        def work(entry: Entry) -> T | ReadFailure:
+        def work(entry: CatalogEntry) -> T | ReadFailure:
             try:
                 return make(entry)
             except (ImageError, MissingExtraError, OSError) as error:
@@ -151,12 +151,12 @@ class ReadFailure(str):
     """Why a picture could not be read."""
 
 
-def _look_at(entry: Entry) -> Thumbnail:
+def _look_at(entry: CatalogEntry) -> Thumbnail:
     return Thumbnail.of(load_entry(entry, target=SIDE // 2))
 
 
-def _look_closer(entry: Entry) -> DetailView:
-    return of_first_file(entry, DetailView.at)
+def _look_closer(entry: CatalogEntry) -> DetailView:
+    return read_first_file(entry, DetailView.at)
 
 
 def compute_features(look: Thumbnail) -> tuple[GreyThumbnail, LocalFeatures]:

@@ -19,9 +19,9 @@ from diptych.catalog.annotations.annotations import (
     annotate,
     missing_from,
     read_annotations,
-    withdraw,
+    remove_annotations,
 )
-from diptych.catalog.annotations.records import Found, Picture
+from diptych.catalog.annotations.records import ImageRecord, ListedFile
 from diptych.catalog.duplicates.companion_files import CompanionFiles
 from diptych.catalog.duplicates.groups import DuplicateGroup
 from diptych.catalog.duplicates.keeping import File
@@ -150,11 +150,11 @@ def take_back(store: Store, restored: RestoreReport) -> int:
             for (content,) in store.database.all(
                 "SELECT id FROM contents WHERE hash = ?", (bytes.fromhex(line.receiver),)
             ):
-                withdraw(store.database, content, line.annotations)
+                remove_annotations(store.database, content, line.annotations)
     there = filter(None, map(file_at, restored.files))
     for read in read_ahead(there, Limits()):
         if read.record.error is None and store.known([read.hash], space):
-            store.keep([Picture([read.record], hash=read.hash, known=True)], space)
+            store.save_images([ImageRecord([read.record], hash=read.hash, known=True)], space)
             unknown -= 1
     return unknown
 
@@ -284,7 +284,7 @@ def still_copy(file: File, keep: File, tier: Tier) -> str | None:
         return str(error)
 
 
-def _is_one_file_on_two_mounts(here: Found, kept: Found) -> bool:
+def _is_one_file_on_two_mounts(here: ListedFile, kept: ListedFile) -> bool:
     """Whether two files differ in their device alone, as one file of a share that is mounted twice does.
 
     Copies have inodes of their own, and no two files change in the same nanosecond.
@@ -293,7 +293,7 @@ def _is_one_file_on_two_mounts(here: Found, kept: Found) -> bool:
     return here.device != kept.device and states[0] == states[1] and 0 not in (here.inode, here.changed)
 
 
-def _changed(file: File, found: Found) -> bool:
+def _changed(file: File, found: ListedFile) -> bool:
     """Whether what is on disk is not what was indexed; of an archive's size its members know nothing."""
     return found.modified != file.modified or (not file.member and found.size != file.size)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.catalog.annotations.annotations import Annotations, read_annotations
 from diptych.catalog.database.spaces import Space
-from diptych.catalog.store.entries import Entry, digests_of, read_entries
+from diptych.catalog.store.entries import CatalogEntry, digests_of, read_entries
 from diptych.catalog.store.filters import Filter, allowed_rows
 from diptych.catalog.store.store import Store
 from diptych.embedding import Manifest, write_manifest, write_part
@@ -78,7 +78,7 @@ def export_vectors(
         raise CatalogError(none)
     with store.database.reading():
         space.refresh()
-        living = allowed_rows(space, where) if where else space.living()
+        living = allowed_rows(space, where) if where else space.live_rows()
     if not len(living):
         raise InputError("no picture passes the filters") if where else CatalogError(none)
     with stage("exporting", len(living)) as advance:
@@ -151,7 +151,7 @@ def _batches(
             yield vectors, [_row(entries[content], hashes[content], made.get(content)) for content in known]
 
 
-def _row(entry: Entry, digest: bytes, annotations: Annotations | None) -> dict[str, Any]:
+def _row(entry: CatalogEntry, digest: bytes, annotations: Annotations | None) -> dict[str, Any]:
     name = name_of(entry.name)
     return {
         "image_path": name,

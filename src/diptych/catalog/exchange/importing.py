@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diptych.catalog.annotations.annotations import RATINGS, Annotations
-from diptych.catalog.annotations.records import FileRecord, Found, Picture
+from diptych.catalog.annotations.records import FileRecord, ImageRecord, ListedFile
 from diptych.catalog.database.spaces import Space
 from diptych.catalog.exchange.import_rows import (
     SAMPLE,
@@ -30,10 +30,10 @@ from diptych.catalog.exchange.import_rows import (
     text_of,
     whole_number,
 )
-from diptych.catalog.files.listing import file_at, members
-from diptych.catalog.indexing.reading import read_ahead
+from diptych.catalog.files.listing import file_at, list_members
+from diptych.catalog.indexing.reading import ReadFile, read_ahead
 from diptych.catalog.indexing.run import improve, space_for
-from diptych.catalog.store.golden import CLOSE
+from diptych.catalog.store.golden import MIN_EQUAL_COSINE
 from diptych.catalog.store.store import Store
 from diptych.embedding import EmbeddingPart, read_manifest, read_parts
 from diptych.embedding.batches import embed_texts
@@ -46,7 +46,6 @@ from diptych.media import Limits, load_image
 from diptych.progress import Stage, silent
 
 if TYPE_CHECKING:
-    from diptych.catalog.indexing.reading import Read
     from diptych.encoder import FloatArray
 
 AGREE = 0.75  # of them at least: another program may have embedded some lying on their side
@@ -90,7 +89,7 @@ class _One:
     """A row on its way into the catalogue."""
 
     name: str
-    found: Found | None  # None: there is no such file
+    found: ListedFile | None  # None: there is no such file
     row: Row
     vector: FloatArray
 
@@ -191,7 +190,7 @@ def _unit(rows: FloatArray) -> FloatArray:
 
 
 def _ones(rows: Sequence[Row], vectors: FloatArray, base: Path) -> Iterator[_One]:
-    inside: dict[str, dict[str, Found]] = {}
+    inside: dict[str, dict[str, ListedFile]] = {}
     for row, vector in zip(rows, vectors, strict=True):
         shard = shard_of(row)
         name = next(
@@ -200,7 +199,7 @@ def _ones(rows: Sequence[Row], vectors: FloatArray, base: Path) -> Iterator[_One
         if shard:
             if shard not in inside:
                 archive = file_at(base / shard)
-                inside[shard] = {one.member: one for one in members(archive)} if archive else {}
+                inside[shard] = {one.member: one for one in list_members(archive)} if archive else {}
             found = inside[shard].get(name.removeprefix(f"{shard}/"))
         else:
             found = None if is_remote(name) or not name else file_at(base / Path(name).expanduser())
@@ -232,12 +231,12 @@ def _check_model(encoder: Encoder, source: Path, base: Path, column: str, limits
             f"{source} does not say which model made its vectors, and none of its pictures is there to "
             "compare with. Say where they lie (--root), or --trust that it was this model"
         )
-    agree = np.mean([cosine >= CLOSE for cosine in cosines])
+    agree = np.mean([cosine >= MIN_EQUAL_COSINE for cosine in cosines])
     if not agree >= AGREE:
         raise CatalogError(
             f"{source} holds vectors of another model: of {len(cosines)} that were made again {agree:.0%} "
-            f"agree (middle cosine {np.median(cosines):.3f}, expected {CLOSE} or more). Name the right one "
-            "with --model"
+            f"agree (middle cosine {np.median(cosines):.3f}, expected {MIN_EQUAL_COSINE} or more). Name the "
+            "right one with --model"
         )
     return len(cosines)
 
@@ -265,7 +264,7 @@ def _of_pictures(encoder: Encoder, ones: Sequence[_One], limits: Limits) -> list
             images.append(load_image(read.data, limits=limits, srgb=False))
         except (ImageError, MissingExtraError):
             continue
-        rows.append(there[read.record.found.path, read.record.found.member].vector)
+        rows.append(there[read.record.file.path, read.record.file.member].vector)
         if len(images) == SAMPLE:
             break
     if not images:
@@ -286,7 +285,7 @@ def _keep(store: Store, space: Space, ones: Sequence[_One], limits: Limits, told
     there = {(one.found.path, one.found.member): one for one in ones if one.found is not None}
     pictures = []
     for read in read_ahead((one.found for one in there.values() if one.found is not None), limits):
-        one = there[read.record.found.path, read.record.found.member]
+        one = there[read.record.file.path, read.record.file.member]
         if read.record.error is None and one.row.get("hash") in (None, "", read.hash.hex()):
             pictures.append(_reachable(one, read))
         else:
@@ -296,7 +295,7 @@ def _keep(store: Store, space: Space, ones: Sequence[_One], limits: Limits, told
     told.unreachable += len(names)
     told.known += len(ones) - len(there) - len(names)
     known = set(store.known([picture.hash for picture in [*pictures, *names] if picture.hash], space))
-    kept: list[Picture] = []
+    kept: list[ImageRecord] = []
     for picture in [*pictures, *names]:
         assert picture.hash is not None
         if picture.hash in known:
@@ -306,13 +305,13 @@ def _keep(store: Store, space: Space, ones: Sequence[_One], limits: Limits, told
             told.added += 1
             known.add(picture.hash)
             kept.append(picture)
-    store.keep(kept, space)
+    store.save_images(kept, space)
 
 
-def _reachable(one: _One, read: Read) -> Picture:
+def _reachable(one: _One, read: ReadFile) -> ImageRecord:
     caption = read.record.caption or text_of(one.row, "caption")
     record = replace(read.record, caption=caption)
-    return Picture(
+    return ImageRecord(
         [record],
         hash=read.hash,
         size=len(read.data),
@@ -322,7 +321,7 @@ def _reachable(one: _One, read: Read) -> Picture:
     )
 
 
-def _by_name(store: Store, one: _One) -> Picture:
+def _by_name(store: Store, one: _One) -> ImageRecord:
     """A picture that is not there: what its row says of it, under a hash of its name and vector.
 
     One that the catalogue knows stays what it is: its drive may be away.
@@ -334,12 +333,12 @@ def _by_name(store: Store, one: _One) -> Picture:
         (path,),
     )
     if known:
-        return Picture([], hash=bytes(known[0][0]), size=known[0][1], annotations=annotations_of(one.row))
+        return ImageRecord([], hash=bytes(known[0][0]), size=known[0][1], annotations=annotations_of(one.row))
     digest = hashlib.blake2b(path + b"\0" + one.vector.astype("<f2").tobytes(), digest_size=HASH_BYTES)
     size, modified = (whole_number(one.row, name, 2**63 - 1) for name in ("bytes", "modified"))
-    found = Found(path, "", size, modified, 0, 0, 0)
+    found = ListedFile(path, "", size, modified, 0, 0, 0)
     record = FileRecord(found, caption=text_of(one.row, "caption"))
-    return Picture(
+    return ImageRecord(
         [record],
         hash=digest.digest(),
         size=found.size,

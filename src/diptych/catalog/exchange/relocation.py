@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diptych.catalog.annotations.annotations import Fate
+from diptych.catalog.annotations.annotations import AnnotationChanges
 from diptych.catalog.duplicates.undo import is_being_written
-from diptych.catalog.store.paths import below
+from diptych.catalog.store.paths import path_range
 from diptych.errors import CatalogError, InputError, counted
 from diptych.files.disk import write_bytes
 
 if TYPE_CHECKING:
-    from diptych.catalog.annotations.annotations import Place
+    from diptych.catalog.annotations.annotations import FileLocation
     from diptych.catalog.store.store import Store
 
 SAMPLE = 200  # files looked for in the new folder before anything is changed
@@ -37,7 +37,7 @@ class RelocationReport:
         Files of a sample, and how many of them are in the new folder.
     undo_lists : int
         Lists of `diptych duplicates --trash` that name the new paths now.
-    annotations : Fate
+    annotations : AnnotationChanges
     """
 
     files: int
@@ -45,7 +45,7 @@ class RelocationReport:
     looked_for: int
     there: int
     undo_lists: int
-    annotations: Fate
+    annotations: AnnotationChanges
 
 
 def relocate(
@@ -97,7 +97,7 @@ def relocate(
             # Before the commit, so that the same command again finds what a killed one has left.
             changed = _rewrite_undo_lists(lists or _own_lists(store), source, target)
         return RelocationReport(len(places) - len(known), len(known), looked_for, there, changed, fate)
-    return RelocationReport(len(places), 0, looked_for, there, 0, Fate())
+    return RelocationReport(len(places), 0, looked_for, there, 0, AnnotationChanges())
 
 
 def _absolute(path: str | Path) -> bytes:
@@ -118,8 +118,8 @@ def _moved(path: bytes, source: bytes, target: bytes) -> bytes:
     return target.rstrip(b"/") + b"/" + path.removeprefix(home) if path.startswith(home) else path
 
 
-def _known_under(store: Store, source: bytes) -> list[Place]:
-    low, high = below(source)
+def _known_under(store: Store, source: bytes) -> list[FileLocation]:
+    low, high = path_range(source)
     return [
         (bytes(path), member)
         for path, member in store.database.all(
@@ -129,7 +129,7 @@ def _known_under(store: Store, source: bytes) -> list[Place]:
     ]
 
 
-def _look_for(places: list[Place], source: bytes, target: bytes) -> tuple[int, int]:
+def _look_for(places: list[FileLocation], source: bytes, target: bytes) -> tuple[int, int]:
     """How many files were looked for in the new folder, and how many are there."""
     paths = sorted({path for path, _ in places})
     sample = paths[:: max(1, len(paths) // SAMPLE)]
@@ -162,14 +162,14 @@ def _is_known(store: Store, path: bytes, member: str) -> bool:
 def _rewrite(store: Store, table: str, source: bytes, target: bytes) -> None:
     """New paths in one table; where a row of the new path is there already, the older row goes."""
     database = store.database
-    low, high = below(source)
+    low, high = path_range(source)
     key = "path, member" if table == "files" else "path, hash" if table == "set_aside" else "path"
     rows = database.all(
         f"SELECT DISTINCT {key} FROM {table} WHERE path = ? OR (path >= ? AND path < ?)", (source, low, high)
     )
     where = " AND ".join(f"{column} = ?" for column in key.split(", "))
     if table in ("archives", "roots", "forgotten"):
-        after = below(target)
+        after = path_range(target)
         taken = {
             bytes(row[0])
             for row in database.all(
@@ -190,7 +190,7 @@ def _add_root(store: Store, source: bytes, target: bytes) -> None:
     roots = [bytes(row[0]) for row in store.database.all("SELECT path FROM roots")]
 
     def above(path: bytes) -> list[bytes]:
-        return [root for root in roots if path == root or below(root)[0] <= path < below(root)[1]]
+        return [root for root in roots if path == root or path_range(root)[0] <= path < path_range(root)[1]]
 
     old = sorted(above(source), key=len)
     if old and not above(target):
@@ -206,7 +206,9 @@ def _remember(store: Store, target: bytes) -> None:
     database = store.database
     database.run("DELETE FROM forgotten WHERE path = ?", (target,))
     rows = database.all("SELECT path FROM forgotten")
-    above = [bytes(row[0]) for row in rows if below(bytes(row[0]))[0] <= target < below(bytes(row[0]))[1]]
+    above = [
+        bytes(row[0]) for row in rows if path_range(bytes(row[0]))[0] <= target < path_range(bytes(row[0]))[1]
+    ]
     roots = {bytes(row[0]) for row in database.all("SELECT path FROM roots")}
     if above and target not in roots:
         database.run("INSERT INTO roots (path) VALUES (?)", (target,))

@@ -1,1 +1,1 @@
-"""The files of a collection: roots, listing, comparison with what is known, missing drives."""
+"""Files of a collection: roots, listing, comparison with the catalogue, missing drives."""

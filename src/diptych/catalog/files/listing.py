@@ -1,8 +1,8 @@
-"""What is on disk: picture files and pictures in archives, by name and state, none of them opened.
+"""List the image files and archive members on disk, with their state but without opening them.
 
-Hidden files and folders are left out, and what the rules of the indexed path say; links to folders are not
-followed, so a walk ends. What cannot be listed is told of, so that nobody takes it to be gone. Comparing with
-what is known is left to `scan`.
+Hidden files and folders are left out, and those that match the rules of the indexed path. Links to folders
+are not followed, so a walk always ends. Folders that cannot be listed are reported, so that their files are
+not taken to be deleted. `scan` compares the listing with the catalogue.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from diptych.catalog.annotations.records import Found
-from diptych.catalog.store.folder_rules import FolderRules, Usage
+from diptych.catalog.annotations.records import ListedFile
+from diptych.catalog.store.folder_rules import FolderRules, RuleUsage
 from diptych.errors import ImageError, InputError
 from diptych.media.folders.archives import is_archive, list_archive
 from diptych.media.folders.files import is_picture
@@ -21,171 +21,177 @@ from diptych.media.folders.keys import Companions, companions
 from diptych.media.folders.sidecar_names import Sidecars, sidecars_of
 from diptych.media.folders.system_folders import is_system_folder
 
-Expand = Callable[[Found], Iterator[Found]]
+Expand = Callable[[ListedFile], Iterator[ListedFile]]
 
 
 @dataclass
-class Listing:
-    """How a listing went.
+class ListingReport:
+    """Statistics and failures of a listing.
 
     Attributes
     ----------
     files : int
-        Pictures found.
+        Number of images listed.
     unlisted : list of (path, reason)
-        Folders that could not be listed: what the catalogue knows in them stays.
-    used : Usage
-        What rules left out.
+        Folders that could not be listed; their files stay in the catalogue.
+    used : RuleUsage
+        Which rules left something out.
     """
 
     files: int = 0
     unlisted: list[tuple[bytes, str]] = field(default_factory=list)
-    used: Usage = field(default_factory=Usage)
+    used: RuleUsage = field(default_factory=RuleUsage)
 
 
 def roots_of(paths: Sequence[str | Path]) -> list[Path]:
-    """Absolute paths of files and folders; InputError where there is none.
+    """Return absolute paths of files and folders; InputError for one that does not exist.
 
-    Links are not resolved: pictures are known by the way they were named.
+    Links are not resolved: the catalogue stores paths as they were given.
     """
     roots = []
     for path in paths:
         root = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - resolve() would follow links
         if not root.exists():
             raise InputError(
-                f"{path}: there is no such file or folder. What the catalogue knows of it stays; "
-                f"--forget {path} takes it out"
+                f"{path}: there is no such file or folder. Its entries in the catalogue stay; "
+                f"--forget {path} removes them"
             )
         roots.append(root)
     return roots
 
 
-def listing(
+def list_files(
     root: Path,
-    told: Listing,
+    report: ListingReport,
     *,
     rules: FolderRules | None = None,
     skip: Collection[str] = (),
     expand: Expand | None = None,
     visited: Callable[[], None] = lambda: None,
-) -> Iterator[Found]:
-    """Every picture under this path; `told` learns what could not be listed.
+) -> Iterator[ListedFile]:
+    """List every image under a path.
 
     Parameters
     ----------
     root : path
-        A folder, an archive or a picture. A file is taken whatever its suffix.
-    told : Listing
+        A folder, an archive or an image file. A file is listed whatever its suffix.
+    report : ListingReport
+        Receives counts, and folders that could not be listed.
     rules : FolderRules, optional
         What is left out; their base is `root` or a folder above it.
     skip : collection of str
         Real paths of files and folders to leave out.
     expand : callable, optional
-        From an archive to its pictures; by default they are listed from disk.
+        Lists the members of an archive; by default they are read from disk.
     visited : callable, optional
-        Called for each folder, before it is listed.
+        Called for each folder and file, before it is listed.
     """
     rules = rules or FolderRules(root)
-    inside = expand or members
+    expand = expand or list_members
     if root.is_dir():
-        found = _Walk(root, rules, frozenset(skip), told, visited).files()
+        files = _Walk(root, rules, frozenset(skip), report, visited).files()
     elif root.exists() or root.is_symlink():
-        found = iter([file_at(root) or _found(str(root), root.stat)])
+        files = iter([file_at(root) or _listed_file(str(root), root.stat)])
     else:
-        told.unlisted.append((os.fsencode(root), "it is not there"))
+        report.unlisted.append((os.fsencode(root), "it is not there"))
         return
-    for one in found:
+    for file in files:
         visited()
-        if not is_archive(os.fsdecode(one.path)):
-            pictures: Iterator[Found] = iter([one])
+        if not is_archive(os.fsdecode(file.path)):
+            images: Iterator[ListedFile] = iter([file])
         elif rules.archives:
-            pictures = inside(one)
+            images = expand(file)
         else:
-            told.used.archives += 1
+            report.used.archives += 1
             continue
-        for picture in pictures:
-            told.files += 1
-            yield picture
+        for image in images:
+            report.files += 1
+            yield image
 
 
-def file_at(path: str | Path, *, helpers: bool = True) -> Found | None:
-    """One file as a listing has it, whatever its suffix; None where there is none.
+def file_at(path: str | Path, *, helpers: bool = True) -> ListedFile | None:
+    """List one file, whatever its suffix; None if it does not exist.
 
-    Without `helpers` its folder is not listed: nothing is said of captions and sidecars beside it.
+    With `helpers=False` its folder is not read, and captions and sidecars beside it are ignored.
     """
-    place = Path(os.path.abspath(path))  # noqa: PTH100 - links stay
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - links stay
     try:
-        if not place.is_file():
+        if not absolute.is_file():
             return None
-    except (OSError, ValueError):  # a name too long, or with a null byte
+    except (OSError, ValueError):  # the name is too long or contains a null byte
         return None
-    beside = {*companions(place).values(), *sidecars_of(place)} if helpers else ()
-    return _found(str(place), place.stat, sum(text.stat().st_mtime_ns for text in beside if text.is_file()))
+    beside = {*companions(absolute).values(), *sidecars_of(absolute)} if helpers else ()
+    return _listed_file(
+        str(absolute), absolute.stat, sum(text.stat().st_mtime_ns for text in beside if text.is_file())
+    )
 
 
-def members(archive: Found) -> Iterator[Found]:
-    """The pictures of an archive; of one that cannot be read the archive itself, for reading it says why."""
+def list_members(archive: ListedFile) -> Iterator[ListedFile]:
+    """List the images of an archive; if it cannot be read, yield the archive itself, to be read and fail."""
     try:
         entries = list_archive(os.fsdecode(archive.path))
     except ImageError:
         yield archive
         return
     for entry in entries:
-        # Their own times say little (shards are often written with none): they change when the archive does.
+        # The times of members are often not set (as in shards); the archive's own are used instead.
         beside = bool(entry.captions) + 2 * bool(entry.sidecars)
         state = (archive.modified, archive.device, archive.inode, beside, archive.changed)
-        yield Found(archive.path, entry.name, entry.size, *state)
+        yield ListedFile(archive.path, entry.name, entry.size, *state)
 
 
 class _Walk:
-    """One walk over a folder."""
+    """A walk over a folder."""
 
     def __init__(
         self,
         root: Path,
         rules: FolderRules,
         skip: frozenset[str],
-        told: Listing,
+        report: ListingReport,
         visited: Callable[[], None],
     ) -> None:
-        self.root, self.rules, self.skip, self.told, self.visited = root, rules, skip, told, visited
-        # Links below the root are not followed: real paths differ from the others in their beginning alone.
+        self.root, self.rules, self.skip, self.report, self.visited = root, rules, skip, report, visited
+        # Links below the root are not followed, so a real path differs from the given one in its prefix only:
+        # real path = `self.real` + path[self.start:].
         self.real, self.start = os.path.realpath(root), len(str(root))
         self.base = len(str(rules.base).rstrip("/")) + 1
 
-    def files(self) -> Iterator[Found]:
-        waiting = [str(self.root)]
-        while waiting:
-            here = waiting.pop()
+    def files(self) -> Iterator[ListedFile]:
+        stack = [str(self.root)]  # depth first, in the order of names
+        while stack:
+            folder = stack.pop()
             self.visited()
             try:
-                with os.scandir(here) as entries:
-                    names = sorted(entries, key=lambda entry: entry.name)
+                with os.scandir(folder) as iterator:
+                    entries = sorted(iterator, key=lambda entry: entry.name)
             except OSError as error:
-                self.told.unlisted.append((os.fsencode(here), error.strerror or str(error)))
+                self.report.unlisted.append((os.fsencode(folder), error.strerror or str(error)))
                 continue
-            files = {entry.name: entry for entry in names}
-            texts, sidecars = Companions(files), Sidecars(files)
-            folders: list[str] = []
-            for entry in names:
+            by_name = {entry.name: entry for entry in entries}
+            texts, sidecars = Companions(by_name), Sidecars(by_name)
+            subfolders: list[str] = []
+            for entry in entries:
                 if entry.name.startswith("."):
                     continue
                 if _is_folder(entry):
-                    if self._enters(here, entry):
-                        folders.append(entry.path)
+                    if self._enters(folder, entry):
+                        subfolders.append(entry.path)
                 elif (is_picture(entry.name) or is_archive(entry.name)) and not self._skips(entry.path):
                     beside = {*texts.of(entry.name).values(), *sidecars.of(entry.name)}
-                    # A sum changes when any of them does.
-                    yield _found(entry.path, entry.stat, sum(_changed(files[name]) for name in beside))
-            waiting.extend(reversed(folders))
+                    # The sum of modification times changes if any of these files does.
+                    yield _listed_file(
+                        entry.path, entry.stat, sum(_modified(by_name[name]) for name in beside)
+                    )
+            stack.extend(reversed(subfolders))
 
-    def _enters(self, here: str, entry: os.DirEntry[str]) -> bool:
+    def _enters(self, folder: str, entry: os.DirEntry[str]) -> bool:
         if self._skips(entry.path, "/"):
             return False
-        parent = os.path.basename(here)  # noqa: PTH119 - scandir gives text
+        parent = os.path.basename(folder)  # noqa: PTH119 - scandir gives text
         if self.rules.system_folders or not is_system_folder(entry.name, parent):
             return True
-        self.told.used.system_folders.add(entry.name)
+        self.report.used.system_folders.add(entry.name)
         return False
 
     def _skips(self, path: str, end: str = "") -> bool:
@@ -194,7 +200,7 @@ class _Walk:
         relative = path[self.base :] + end
         if not self.rules.excludes(relative):
             return False
-        self.told.used.note(self.rules, relative)
+        self.report.used.note(self.rules, relative)
         return True
 
 
@@ -205,22 +211,23 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _found(path: str, stat: Callable[[], os.stat_result], sidecar: int = 0) -> Found:
+def _listed_file(path: str, stat: Callable[[], os.stat_result], sidecar: int = 0) -> ListedFile:
     try:
         status = stat()
-    except OSError:  # a link to nothing or to itself: opening it will say so, and it is listed as failed
-        return Found(os.fsencode(path), "", 0, 0, 0, 0, 0)
-    # Numbers of some file systems use all 64 bits, and times may be set past 2262; databases have a sign.
+    except OSError:  # a broken or circular link is listed, so that opening it fails with a reason
+        return ListedFile(os.fsencode(path), "", 0, 0, 0, 0, 0)
+    # Databases store signed 64-bit integers, but some file systems use all 64 bits for inodes, and times may
+    # be set past the year 2262.
     device, inode = status.st_dev & (2**63 - 1), status.st_ino & (2**63 - 1)
     modified, changed = (
         max(-(2**63), min(time, 2**63 - 1)) for time in (status.st_mtime_ns, status.st_ctime_ns)
     )
-    return Found(
+    return ListedFile(
         os.fsencode(path), "", status.st_size, modified, device, inode, sidecar & (2**63 - 1), changed
     )
 
 
-def _changed(entry: os.DirEntry[str]) -> int:
+def _modified(entry: os.DirEntry[str]) -> int:
     try:
         return entry.stat().st_mtime_ns
     except OSError:

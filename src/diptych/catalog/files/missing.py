@@ -1,8 +1,8 @@
-"""Gone files that were deleted, told apart from those whose drive is not there.
+"""Distinguish deleted files from files on a missing drive.
 
-A drive that is not there looks like pictures that were deleted, and nobody wants to embed ten thousand of
-them again because a cable was loose. What was listed, and what was not, stands in the tables `found` and
-`gone`, see `scan`.
+A missing drive looks like a folder whose files were all deleted; removing these from the catalogue would mean
+embedding them again once the drive is back. The tables `found` and `gone` of `scan` say which files were
+listed and which were not.
 """
 
 from __future__ import annotations
@@ -12,25 +12,32 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from diptych.catalog.files.scan import AWAY
-from diptych.catalog.store.paths import below
+from diptych.catalog.files.scan import MISSING_DEVICE
+from diptych.catalog.store.paths import path_range
 from diptych.catalog.store.store import Store
 
 
-def deleted(
+def deleted_files(
     store: Store, gone: Sequence[tuple[bytes, str]], devices: Collection[int]
 ) -> list[tuple[bytes, str]]:
-    """Those of the gone files that were deleted, as far as one can tell.
+    """Return those of the gone files that were deleted, as far as can be decided.
 
     Parameters
     ----------
     store : Store
     gone : sequence of (path, member)
     devices : collection of int
-        Known ones of which something was listed. A file was on a drive that is not there where its device is
-        none of them, nor that of the folder which is left in its place. A folder that is there and holds no
-        picture any more is how the place of a missing drive looks, too; and an archive that cannot be read
-        says nothing of what is in it.
+        Known devices of which some file was listed.
+
+    Notes
+    -----
+    A file is taken to be on a missing drive if its device is neither one of `devices` nor the device of the
+    nearest existing folder above it. A folder without any image counts as an empty mount point: its files are
+    not taken to be deleted. Neither are the members of an archive that cannot be read.
+
+    Example: `/media/me/A` is unmounted and its mount point remains. `A/x.jpg` had device 10, and no file of
+    device 10 was listed: not deleted. `/media/me/B/y.jpg` had device 11, of which `B/z.jpg` was listed, in
+    the same folder: deleted.
     """
     known = {
         (bytes(path), member): device
@@ -40,49 +47,53 @@ def deleted(
         )
     }
 
-    standing, device_of = cache(_standing), cache(_device_of)
+    # Thousands of files share a few folders: ask the disk and the database once for each.
+    nearest_existing, device_of = cache(_nearest_existing), cache(_device_of)
 
     @cache
-    def holds(folder: Path) -> bool:
-        low, high = below(os.fsencode(folder))
+    def has_images(folder: Path) -> bool:
+        low, high = path_range(os.fsencode(folder))
         return bool(
             store.database.all("SELECT 1 FROM found WHERE path >= ? AND path < ? LIMIT 1", (low, high))
         )
 
     @cache
-    def stands(archive: bytes) -> bool:
+    def is_readable(archive: bytes) -> bool:
+        # An unreadable archive is listed as a file without members.
         return not store.database.all("SELECT 1 FROM found WHERE path = ? AND member = ''", (archive,))
 
     def is_deleted(path: bytes, member: str) -> bool:
         if member and os.path.lexists(path):
-            return stands(path)
-        folder = standing(Path(os.fsdecode(path)).parent)
+            return is_readable(path)
+        folder = nearest_existing(Path(os.fsdecode(path)).parent)
         device = known.get((path, member), 0)
-        on_drive_away = device == AWAY or (device not in devices and device not in (0, device_of(folder)))
-        return holds(folder) and not on_drive_away
+        on_missing_drive = device == MISSING_DEVICE or (
+            device not in devices and device not in (0, device_of(folder))
+        )
+        return has_images(folder) and not on_missing_drive
 
     return [file for file in gone if is_deleted(*file)]
 
 
-def mark_away(store: Store, files: Iterable[tuple[bytes, str]]) -> None:
-    """Remember that the drive of these files was not there: its number may soon be another drive's.
+def mark_drive_missing(store: Store, files: Iterable[tuple[bytes, str]]) -> None:
+    """Mark these files as on a missing drive, since its device number may be reused for another drive.
 
-    A file of the very drive that its folder is on stays what it is: the folder is empty, and once something
-    is in it again the file counts as deleted.
+    A file on the same device as its folder is not marked: the folder is merely empty, and once it holds an
+    image again, the file counts as deleted.
     """
     with store.database.writing():
-        away = []
+        marked = []
         for path, member in files:
             rows = store.database.all(
                 "SELECT device FROM files WHERE path = ? AND member = ? AND device > 0", (path, member)
             )
-            if rows and rows[0][0] != _device_of(_standing(Path(os.fsdecode(path)).parent)):
-                away.append((AWAY, path, member))
-        store.database.many("UPDATE files SET device = ? WHERE path = ? AND member = ?", away)
+            if rows and rows[0][0] != _device_of(_nearest_existing(Path(os.fsdecode(path)).parent)):
+                marked.append((MISSING_DEVICE, path, member))
+        store.database.many("UPDATE files SET device = ? WHERE path = ? AND member = ?", marked)
 
 
-def _standing(folder: Path) -> Path:
-    """The folder, or the next one above it that is there."""
+def _nearest_existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
     while not os.path.isdir(folder) and folder != folder.parent:  # noqa: PTH112 - never raises
         folder = folder.parent
     return folder
@@ -92,15 +103,20 @@ def _device_of(folder: Path) -> int:
     try:
         return folder.stat().st_dev & (2**63 - 1)
     except OSError:
-        return AWAY
+        return MISSING_DEVICE
 
 
-def folders_of(files: Iterable[tuple[bytes, str]]) -> list[Path]:
-    """The outermost folders that held these gone files and are gone themselves, or are there without them."""
+def missing_folders(files: Iterable[tuple[bytes, str]]) -> list[Path]:
+    """Return the folders of these gone files; of missing folders the outermost missing one.
+
+    Example: for `/media/A/2019/x.jpg` and `/media/A/2020/y.jpg`, where `/media` exists and `/media/A` does
+    not, this is `/media/A`.
+    """
 
     @cache
-    def top(folder: Path) -> Path:
-        above = folder.parent
-        return folder if os.path.isdir(folder) or os.path.isdir(above) or above == folder else top(above)  # noqa: PTH112 - never raises
+    def outermost(folder: Path) -> Path:
+        parent = folder.parent
+        is_outermost = os.path.isdir(folder) or os.path.isdir(parent) or parent == folder  # noqa: PTH112 - never raises
+        return folder if is_outermost else outermost(parent)
 
-    return sorted({top(Path(os.fsdecode(path)).parent) for path, _ in files})
+    return sorted({outermost(Path(os.fsdecode(path)).parent) for path, _ in files})

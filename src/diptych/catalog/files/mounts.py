@@ -1,6 +1,6 @@
-"""What is mounted where: drives that come and go below a folder, and folders that lie on another computer.
+"""Mounted file systems: drives below a folder, and folders on network drives.
 
-Known on Linux alone; elsewhere there are no mounts to tell of.
+Supported on Linux only; elsewhere the list of mounts is empty.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Mount:
     Attributes
     ----------
     number : str
-        Of this mount: one that is mounted again gets another.
+        Mount ID of the kernel; a drive that is mounted again gets another one.
     path : str
-        Where it is mounted.
+        Mount point.
     kind : str
-        The file system's name, such as "ext4" or "nfs4".
+        File system type, such as "ext4" or "nfs4".
     """
 
     number: str
@@ -38,7 +38,7 @@ class Mount:
 
 
 def mounts(table: Path = TABLE) -> list[Mount]:
-    """What is mounted, later ones over earlier ones; nothing where the system does not tell."""
+    """List the mounts in the order in which they were made; empty if the system has no mount table."""
     try:
         lines = table.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -47,7 +47,7 @@ def mounts(table: Path = TABLE) -> list[Mount]:
 
 
 def _parsed(line: str) -> Mount | None:
-    r"""A line of the table: number, parent, device, root, path, options, more of them, "-", kind, ...
+    r"""Parse a line of the table: ID, parent, device, root, path, options, optional fields, "-", type, ...
 
     Examples
     --------
@@ -58,22 +58,24 @@ def _parsed(line: str) -> Mount | None:
     fields = before.split(" ")
     if not dash or len(fields) < 5:
         return None
+    # Spaces and other special characters are written in octal, such as \040.
     path = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
     return Mount(fields[0], path, after.split(" ")[0])
 
 
 def mounts_below(folders: Iterable[Path], table: Path = TABLE) -> frozenset[Mount]:
-    """What is mounted at or below one of these folders."""
-    homes = [os.path.realpath(folder).rstrip("/") + "/" for folder in folders]
-    return frozenset(one for one in mounts(table) if any(f"{one.path}/".startswith(home) for home in homes))
+    """Return the mounts at or below one of these folders."""
+    prefixes = tuple(os.path.realpath(folder).rstrip("/") + "/" for folder in folders)
+    return frozenset(mount for mount in mounts(table) if f"{mount.path}/".startswith(prefixes))
 
 
 def network_kind(folder: Path, table: Path = TABLE) -> str:
-    """The name of the network file system that a folder lies on; "" where it is none, or nobody knows."""
-    place = os.path.realpath(folder)
-    best = Mount("", "", "")
+    """Return the type of the network file system that holds a folder; "" if it is local or unknown."""
+    real = os.path.realpath(folder)
+    innermost = Mount("", "", "")
     for mount in mounts(table):
-        inside = f"{place}/".startswith(mount.path.rstrip("/") + "/")
-        if inside and len(mount.path) >= len(best.path):
-            best = mount
-    return best.kind if best.kind in NETWORK else ""
+        contains = f"{real}/".startswith(mount.path.rstrip("/") + "/")
+        # `>=`: of several mounts at one path, the last one hides the others.
+        if contains and len(mount.path) >= len(innermost.path):
+            innermost = mount
+    return innermost.kind if innermost.kind in NETWORK else ""

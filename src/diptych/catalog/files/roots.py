@@ -1,7 +1,10 @@
-"""The paths a catalogue is of: which they are, how each is spelt, and what each leaves out.
+"""Indexed paths (roots): which paths a run lists, how they are spelt, and the rules of each.
 
-A file belongs to the nearest indexed path at or above it, and that one's rules decide about it, whichever
-command lists it. An indexed path that is reached by two names, through a link, is kept under the first.
+A file belongs to the nearest root at or above it, whose rules apply to it whichever command lists it. A root
+that has two names through a symbolic link is stored under the first one.
+
+Example: with the roots `/p` (exclude "*.gif") and `/p/raw` (no rules), `/p/a.gif` is left out, `/p/raw/a.gif`
+is not, and a run over `/p` lists both roots, each by its own rules.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from pathlib import Path
 
 from diptych.catalog.database.database import Database
 from diptych.catalog.store.folder_rules import FolderRules
-from diptych.catalog.store.paths import Below, Spelling, rules_of, stored_rules
+from diptych.catalog.store.paths import CanonicalPaths, PathIndex, rules_of, stored_rules
 from diptych.catalog.store.store import Store
 from diptych.errors import CatalogError
 from diptych.media.folders.archives import is_archive
@@ -23,13 +26,13 @@ from diptych.media.folders.system_folders import is_system_folder
 
 
 @dataclass(frozen=True)
-class GivenRules:
-    """Rules as a command gives them; None leaves what was remembered.
+class RuleOverrides:
+    """Rules that a command gives; None keeps the stored value.
 
     Attributes
     ----------
     exclude : tuple of str, optional
-        ("",) for no pattern any more.
+        ("",) removes all patterns.
     archives, system_folders : bool, optional
     """
 
@@ -38,10 +41,10 @@ class GivenRules:
     system_folders: bool | None = None
 
     def __bool__(self) -> bool:
-        return self != GivenRules()
+        return self != RuleOverrides()
 
     def over(self, rules: FolderRules, *, add: bool = False) -> FolderRules:
-        """These rules where they are given, else the others; with `add` patterns come beside the others'."""
+        """Override the given rules of `rules`; with `add`, patterns are added to those of `rules`."""
         patterns = rules.exclude
         if self.exclude is not None:
             wanted = tuple(dict.fromkeys(pattern for pattern in self.exclude if pattern))
@@ -52,25 +55,25 @@ class GivenRules:
 
 
 @dataclass
-class Plan:
-    """What one run lists.
+class IndexPlan:
+    """The paths that one run lists.
 
     Attributes
     ----------
     named : list of path
-        The paths that were asked for, spelt as the catalogue spells them.
+        The paths of the command, in the catalogue's spelling.
     rules : dict from path to FolderRules
-        Of every path that is listed: the named ones, and indexed ones below them.
+        Rules of every path that is listed: the named ones, and roots below them.
     remembered : dict from path to FolderRules
-        Those that are indexed again when no path is named.
+        Paths that become roots, which are indexed again when no path is named.
     doubles : dict from path to path
-        Indexed paths that are another one by another name: earlier versions kept both.
+        Roots that are another root by a second name -> that root; earlier versions stored both.
     forgotten : frozenset of path
-        What was taken out by name and is not named now.
+        Paths that were removed with --forget and are not named now.
     is_new : bool
-        A named path was not indexed before.
+        Some named path was not a root before.
     notes : list of str
-        What a person should know.
+        Messages for the user.
     """
 
     named: list[Path] = field(default_factory=list)
@@ -83,99 +86,108 @@ class Plan:
 
     def __post_init__(self) -> None:
         self._shadows: dict[Path, frozenset[Path]] = {}
-        self._spelling: Spelling | None = None
+        self._canonical: CanonicalPaths | None = None
 
     def skipped(self, catalog: Path | None) -> frozenset[str]:
-        """Real paths that no walk enters: it is another one's, was taken out, or is the catalogue."""
-        places = [*self.rules, *self.forgotten, *([] if catalog is None else [catalog])]
-        return frozenset(os.path.realpath(place) for place in places)
+        """Return real paths that a walk does not enter: other listed paths, forgotten ones, the catalogue."""
+        paths = [*self.rules, *self.forgotten, *([] if catalog is None else [catalog])]
+        return frozenset(os.path.realpath(path) for path in paths)
 
     def leaves_out(self, path: bytes, *, member: bool = False) -> bool:
-        """Whether a file below these paths, known from before, is none that a walk of now comes to."""
-        place = Path(os.fsdecode(path))
-        for above in (place, *place.parents):
-            if above in self.forgotten or above in self.doubles:
+        """Whether a file below these paths, known from an earlier run, would not be listed by this run."""
+        file = Path(os.fsdecode(path))
+        for folder in (file, *file.parents):  # the nearest listed path decides
+            if folder in self.forgotten or folder in self.doubles:
                 return True
-            if above in self.rules:
-                if not self._shadowed(above).isdisjoint((place, *place.parents)):
+            if folder in self.rules:
+                if not self._shadowed(folder).isdisjoint((file, *file.parents)):
                     return True
-                return self.rules[above].leaves_out(place, member=member)
+                return self.rules[folder].leaves_out(file, member=member)
         return False
 
     def _shadowed(self, root: Path) -> frozenset[Path]:
-        """Folders below a path that are listed as another one, which a link gives its name."""
-        if self._spelling is None:
-            self._spelling = Spelling(self.rules)
+        """Return folders below a root that are listed as another root, whose name is a link to them.
+
+        Example: `/p/links/raw` is a link to `/p/raw`, and both `/p` and `/p/links/raw` are roots. Then the
+        files are listed as `/p/links/raw/...`, and `/p/raw` is shadowed below `/p`.
+        """
+        if self._canonical is None:
+            self._canonical = CanonicalPaths(self.rules)
         if root not in self._shadows:
             real = os.path.realpath(root)
             self._shadows[root] = frozenset(
-                root / os.path.relpath(os.path.realpath(other), real) for other in self._spelling.inside(root)
+                root / os.path.relpath(os.path.realpath(other), real)
+                for other in self._canonical.inside(root)
             )
         return self._shadows[root]
 
 
 def known_roots(store: Store) -> list[Path]:
-    """What was indexed before, whether it is there now or not.
+    """List the roots, whether they exist on disk now or not.
 
     Raises
     ------
     CatalogError
-        Nothing was.
+        There are none.
     """
     roots = list(stored_rules(store.database))
     if not roots:
-        raise CatalogError(f"{store.name} holds nothing yet: name a folder, as in  diptych index ~/Pictures")
+        raise CatalogError(f"{store.name} is empty: name a folder to index, as in  diptych index ~/Pictures")
     return roots
 
 
-def plan_run(store: Store, paths: Sequence[Path], given: GivenRules, *, remember: bool = True) -> Plan:
-    """What a run over these absolute paths lists, and by which rules.
+def plan_run(
+    store: Store, paths: Sequence[Path], given: RuleOverrides, *, remember: bool = True
+) -> IndexPlan:
+    """Determine which paths a run lists, and by which rules.
 
     Parameters
     ----------
     store : Store
     paths : sequence of path
-        Empty for every indexed path.
-    given : GivenRules
-        Rules for these paths and for indexed ones below them.
+        Absolute paths; empty for all roots.
+    given : RuleOverrides
+        Rules for these paths and for roots below them.
     remember : bool
-        The paths are indexed ones from now on, where the walk of another one does not come to them anyway.
+        The paths become roots, unless the walk of another root includes them anyway.
 
     Raises
     ------
     CatalogError
-        No path is named, and none is known.
+        No path is given, and there are no roots.
     """
     known = stored_rules(store.database)
-    spelling, plan = Spelling(known), Plan()
-    doubles = {root: spelt for root in known if (spelt := spelling.of(root)) != root}
+    canonical, plan = CanonicalPaths(known), IndexPlan()
+    doubles = {root: stored for root in known if (stored := canonical.of(root)) != root}
     for path in paths or known_roots(store):
-        spelt = spelling.of(path)
-        if spelt != path and path not in doubles:
-            plan.notes.append(f"{path} is indexed as {spelt}: one folder by two names")
-        plan.rules.setdefault(spelt, FolderRules(spelt))
+        stored = canonical.of(path)
+        if stored != path and path not in doubles:
+            plan.notes.append(f"{path} is indexed as {stored}, which is another name of the same folder")
+        plan.rules.setdefault(stored, FolderRules(stored))
     plan.named = list(plan.rules)
-    below = Below(known)
+    root_index = PathIndex(known)
     plan.forgotten = frozenset(forgotten_paths(store.database)).difference(plan.named if remember else ())
-    inside = Below(plan.forgotten)
+    forgotten_index = PathIndex(plan.forgotten)
     for path in plan.named if paths and remember else ():
         plan.notes += [
-            f"{one} was taken out with --forget and stays out: name it to index it again"
-            for one in inside.of(path)
-            if os.path.lexists(one)
+            f"{forgotten} was removed with --forget and stays out: name it to index it again"
+            for forgotten in forgotten_index.of(path)
+            if os.path.lexists(forgotten)
         ]
     for path in plan.named:
-        above = rules_of(path, known)
-        own = above
-        if remember and path not in known and (given or not _is_reached(path, above, plan.forgotten)):
-            own = replace(above, base=path)
-            if above.base != path:
-                plan.notes.append(f"{path}, inside {above.base}, is remembered by itself from now on")
+        inherited = rules_of(path, known)
+        own = inherited
+        if remember and path not in known and (given or not _is_reached(path, inherited, plan.forgotten)):
+            own = replace(inherited, base=path)
+            if inherited.base != path:
+                plan.notes.append(
+                    f"{path}, inside {inherited.base}, is remembered as a folder of its own from now on"
+                )
         plan.rules[path] = given.over(own)
-        for inner in (*below.of(path), *spelling.inside(path)):
+        for inner in (*root_index.of(path), *canonical.inside(path)):
             if inner not in doubles:
                 plan.rules.setdefault(inner, given.over(known[inner], add=True))
-    plan.doubles = {root: spelt for root, spelt in doubles.items() if spelt in plan.rules}
+    plan.doubles = {root: stored for root, stored in doubles.items() if stored in plan.rules}
     if remember:
         plan.is_new = not known.keys() >= set(plan.named)
         plan.remembered = {path: rules for path, rules in plan.rules.items() if rules.base == path}
@@ -183,28 +195,28 @@ def plan_run(store: Store, paths: Sequence[Path], given: GivenRules, *, remember
 
 
 def _is_reached(path: Path, rules: FolderRules, forgotten: frozenset[Path]) -> bool:
-    """Whether the walk over an indexed path comes to this path below it by itself."""
+    """Whether the walk of a root includes this path below it."""
     if rules.base == path or os.path.realpath(path) != os.path.join(  # noqa: PTH118 - real paths are text
         os.path.realpath(rules.base), path.relative_to(rules.base)
     ):
         return False
     if not forgotten.isdisjoint((path, *path.parents)):
         return False
-    inside = path.relative_to(rules.base)
-    if any(part.startswith(".") for part in inside.parts):
+    relative = path.relative_to(rules.base)
+    if any(part.startswith(".") for part in relative.parts):
         return False
     if path.is_dir():
-        system = not rules.system_folders and any(
+        in_system_folder = not rules.system_folders and any(
             is_system_folder(name, parent)
-            for parent, name in zip(("", *inside.parts), inside.parts, strict=False)
+            for parent, name in zip(("", *relative.parts), relative.parts, strict=False)
         )
-        return not system and not rules.excludes(f"{inside.as_posix()}/")
-    wanted = is_picture(path.name) or (rules.archives and is_archive(path))
-    return wanted and not rules.leaves_out(path)
+        return not in_system_folder and not rules.excludes(f"{relative.as_posix()}/")
+    is_listed = is_picture(path.name) or (rules.archives and is_archive(path))
+    return is_listed and not rules.leaves_out(path)
 
 
-def remember(store: Store, roots: Mapping[Path, FolderRules]) -> None:
-    """Index these paths when nothing is named, each by its rules."""
+def save_roots(store: Store, roots: Mapping[Path, FolderRules]) -> None:
+    """Store these paths as roots, with their rules."""
     with store.database.writing():
         for root, rules in roots.items():
             store.database.run(
@@ -220,8 +232,8 @@ def remember(store: Store, roots: Mapping[Path, FolderRules]) -> None:
             )
 
 
-def finished(store: Store, roots: Iterable[Path], when: str) -> None:
-    """Note when these paths were last indexed to the end."""
+def mark_finished(store: Store, roots: Iterable[Path], when: str) -> None:
+    """Store when these roots were last indexed completely."""
     with store.database.writing():
         store.database.many(
             "UPDATE roots SET finished = ? WHERE path = ?", ((when, os.fsencode(root)) for root in roots)
@@ -229,13 +241,13 @@ def finished(store: Store, roots: Iterable[Path], when: str) -> None:
 
 
 def forgotten_paths(database: Database) -> list[Path]:
-    """What was taken out by name, and is left out until it is named again."""
+    """List the paths that were removed with --forget and stay out until they are named again."""
     return [
         Path(os.fsdecode(bytes(row[0]))) for row in database.all("SELECT path FROM forgotten ORDER BY path")
     ]
 
 
-def index_again(store: Store, paths: Iterable[Path]) -> None:
-    """Paths that were taken out and are named again: they are left out no more."""
+def unforget(store: Store, paths: Iterable[Path]) -> None:
+    """Delete these paths from the forgotten ones, so that they are indexed again."""
     with store.database.writing():
         store.database.many("DELETE FROM forgotten WHERE path = ?", ((os.fsencode(path),) for path in paths))

@@ -1,9 +1,12 @@
-"""What is on disk against what the catalogue knows: new, changed, moved and gone files.
+"""Compare the files on disk with the catalogue: new, changed, moved and gone files.
 
-The disk is listed into a temporary table and compared there, so a listing of millions takes no memory to
-speak of. A file that kept size, time, change time, and text beside it is taken to be the same and is not
-opened. Where the change time alone differs its bytes are compared, for programs can set every other sign.
-What cannot be listed (a folder without permission, a drive that went away) is never taken to be gone.
+The listing is written to a temporary table and compared in SQL, so millions of files need little memory. A
+file whose size, modification time, change time and sidecars are unchanged is not opened. If only the change
+time differs, the bytes are compared, because programs can set all other attributes. What cannot be listed (a
+folder without permission, a missing drive) is never taken to be gone.
+
+Tables in the statements below: `found` (n, "now") is the listing, `files` (f) the catalogue, `gone` (g) the
+files of the catalogue that were not listed, and `pending` (p) the files to be read.
 """
 
 from __future__ import annotations
@@ -14,40 +17,40 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
-from diptych.catalog.annotations.records import Found
+from diptych.catalog.annotations.records import ListedFile
 from diptych.catalog.database import schema
 from diptych.catalog.database.spaces import Space
-from diptych.catalog.files.listing import Listing, members
-from diptych.catalog.store.paths import below
+from diptych.catalog.files.listing import ListingReport, list_members
+from diptych.catalog.store.paths import path_range
 from diptych.catalog.store.store import Store
 from diptych.files.moving import digest
 
 _COLUMNS = "path, member, bytes, modified, device, inode, sidecar, changed"
 _OF_FOUND = "n.path, n.member, n.bytes, n.modified, n.device, n.inode, n.sidecar, n.changed"
 _OF_PENDING = "p.path, p.member, p.bytes, p.modified, p.device, p.inode, p.sidecar, p.changed"
-# A file as it was when its content was read; a change time of 0 is not known.
+# The file is as it was when its content was read; a change time of 0 is unknown.
 _SAME = "f.bytes = n.bytes AND f.modified = n.modified AND f.sidecar = n.sidecar"
 _UNCHANGED = "(f.changed = n.changed OR f.changed = 0 OR n.changed = 0)"
-AWAY = -1  # in place of the device of files whose drive is not there: its number may be another's by now
+MISSING_DEVICE = -1  # device of files on a missing drive, as its number may now belong to another drive
 _CHUNK = 1000
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What there is to do.
+class DiskComparison:
+    """Result of comparing the disk with the catalogue.
 
     Attributes
     ----------
     pending : int
-        Files to be read; `pending_files` gives them.
+        Number of files to be read; `pending_files` yields them.
     moved : int
-        Files under another name that are known by device and inode, and by their bytes: already renamed.
+        Number of moved files, recognised by device, inode and bytes; already renamed in the catalogue.
     gone : list of (path, member)
-        Files that the catalogue knows and the disk has not.
+        Files in the catalogue that are not on disk.
     same : int
-        Files that need nothing.
+        Number of unchanged files.
     devices : frozenset of int
-        Those that were known and of which something was listed now.
+        Known devices of which some file was listed.
     """
 
     pending: int
@@ -60,63 +63,65 @@ class Comparison:
 def compare(
     store: Store,
     space: Space,
-    found: Iterator[Found],
+    files: Iterator[ListedFile],
     roots: Sequence[Path],
-    told: Listing,
+    report: ListingReport,
     *,
     retry: bool = False,
     verify: bool = False,
     progress: Callable[[int], None] = lambda done: None,
-) -> Comparison:
-    """List, compare with what is known, rename what only moved; the rest of the work waits in a table.
+) -> DiskComparison:
+    """List the disk, compare it with the catalogue, and rename moved files.
+
+    Files that have to be read are written to the table `pending`.
 
     Parameters
     ----------
     store : Store
     space : Space
-        Pictures without a vector in it wait too.
-    found : iterator of Found
-        Of everything under `roots`.
+        Images without an embedding in it are pending, too.
+    files : iterator of ListedFile
+        All images under `roots`.
     roots : sequence of path
-    told : Listing
-        Filled by `found`.
+    report : ListingReport
+        Filled while `files` is consumed.
     retry : bool
-        Read again what failed before.
+        Read files again that failed before.
     verify : bool
-        Read everything again.
+        Read all files again.
     progress : callable, optional
-        Told how many more were listed.
+        Called with the number of files listed since the last call.
     """
     database = store.database
-    for statement in schema.statements(schema.FOUND, database.words):
+    for statement in schema.statements(schema.LISTING_TABLES, database.column_types):
         database.run(statement)
     for table in ("found", "gone", "pending"):
         database.run(f"DELETE FROM {table}")
-    while part := list(islice(found, _CHUNK)):
+    while batch := list(islice(files, _CHUNK)):
         database.many(
             f"INSERT INTO found ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (path, member) DO NOTHING",
-            (one.row() for one in part),
+            (file.row() for file in batch),
         )
-        progress(len(part))
-    gone = _gone(store, roots, told)
-    devices = _devices(store)
+        progress(len(batch))
+    gone = _gone(store, roots, report)
+    devices = _listed_devices(store)
     moved = _rename(store, progress)
-    _refresh(store)
-    _wait(store, space, retry=retry, verify=verify)
+    _update_identities(store)
+    _select_pending(store, space, retry=retry, verify=verify)
     pending = database.all("SELECT COUNT(*) FROM pending")[0][0]
     total = database.all("SELECT COUNT(*) FROM found")[0][0]
-    return Comparison(
+    return DiskComparison(
         pending, len(moved), [file for file in gone if file not in moved], total - pending, devices
     )
 
 
 def known_members(
-    store: Store, archive: Found, *, retry: bool = False, verify: bool = False
-) -> Iterator[Found]:
-    """The pictures of an archive, from what is known where the archive has not changed, else from disk.
+    store: Store, archive: ListedFile, *, retry: bool = False, verify: bool = False
+) -> Iterator[ListedFile]:
+    """List the images of an archive: from the catalogue if it has not changed, otherwise from disk.
 
-    With `retry` one that could not be read is listed again too, with `verify` every one.
+    With `retry` an archive that could not be read is listed again, with `verify` every archive.
     """
     state = (archive.size, archive.modified)
     listed = store.database.all(
@@ -124,19 +129,20 @@ def known_members(
     )
     if listed and listed[0][:2] == state and not verify:
         rows = store.database.all(f"SELECT {_COLUMNS} FROM files WHERE path = ?", (archive.path,))
-        known = [Found(bytes(path), *rest) for path, *rest in rows]
-        # A run that was killed between listing and taking in has left members of an older state, or too few.
-        whole = len(known) == listed[0][2] and all(
-            one.modified == archive.modified and one.changed in (0, archive.changed) for one in known
+        known = [ListedFile(bytes(path), *rest) for path, *rest in rows]
+        # A run that was killed after listing the archive may have left members of an older state, or too few.
+        complete = len(known) == listed[0][2] and all(
+            member.modified == archive.modified and member.changed in (0, archive.changed) for member in known
         )
-        if whole and not (retry and any(one.member == "" for one in known)):
-            for one in known:
-                yield replace(one, device=archive.device, inode=archive.inode, changed=archive.changed)
+        # A row without a member is the archive itself, which could not be read.
+        if complete and not (retry and any(member.member == "" for member in known)):
+            for member in known:
+                yield replace(member, device=archive.device, inode=archive.inode, changed=archive.changed)
             return
     count = 0
-    for found in members(archive):
+    for member in list_members(archive):
         count += 1
-        yield found
+        yield member
     with store.database.writing():
         store.database.run(
             "INSERT INTO archives (path, bytes, modified, members) VALUES (?, ?, ?, ?) "
@@ -146,12 +152,12 @@ def known_members(
         )
 
 
-def _gone(store: Store, roots: Sequence[Path], told: Listing) -> list[tuple[bytes, str]]:
-    """What is known under the roots and was not listed; it stands in the table `gone`, too."""
+def _gone(store: Store, roots: Sequence[Path], report: ListingReport) -> list[tuple[bytes, str]]:
+    """Return the known files under the roots that were not listed, and write them to the table `gone`."""
     database = store.database
     for root in roots:
         name = os.fsencode(root)
-        low, high = below(name)
+        low, high = path_range(name)
         for inside, values in (("f.path = ?", (name,)), ("f.path >= ? AND f.path < ?", (low, high))):
             database.run(
                 "INSERT INTO gone (path, member) SELECT f.path, f.member FROM files f "
@@ -160,23 +166,23 @@ def _gone(store: Store, roots: Sequence[Path], told: Listing) -> list[tuple[byte
                 values,
             )
     gone = [(bytes(path), member) for path, member in database.all("SELECT path, member FROM gone")]
-    hidden = {folder.rstrip(b"/") for folder, _ in told.unlisted}
-    if hidden:
-        stay = [file for file in gone if any(place in hidden for place in _above(file[0]))]
-        database.many("DELETE FROM gone WHERE path = ? AND member = ?", stay)
-        gone = sorted(set(gone).difference(stay))
+    unlisted = {folder.rstrip(b"/") for folder, _ in report.unlisted}
+    if unlisted:  # whether files below these folders still exist is unknown: they are not gone
+        unknown = [file for file in gone if any(path in unlisted for path in _path_and_parents(file[0]))]
+        database.many("DELETE FROM gone WHERE path = ? AND member = ?", unknown)
+        gone = sorted(set(gone).difference(unknown))
     return gone
 
 
-def _above(path: bytes) -> Iterator[bytes]:
-    """A path and the folders above it, without a slash at their ends."""
+def _path_and_parents(path: bytes) -> Iterator[bytes]:
+    """Yield a path and the folders above it, without trailing slashes."""
     while path:
         yield path
         path = path.rpartition(b"/")[0]
 
 
-def _devices(store: Store) -> frozenset[int]:
-    """The devices, by the numbers they had, of files that are listed now."""
+def _listed_devices(store: Store) -> frozenset[int]:
+    """Return the known device numbers of the files that were listed now."""
     rows = store.database.all(
         "SELECT DISTINCT f.device FROM found n JOIN files f ON f.path = n.path AND f.member = n.member "
         "WHERE f.device > 0"
@@ -185,14 +191,14 @@ def _devices(store: Store) -> frozenset[int]:
 
 
 def _rename(store: Store, progress: Callable[[int], None]) -> set[tuple[bytes, str]]:
-    """Give files that moved their new names.
+    """Rename moved files in the catalogue, and return their old locations.
 
-    Device and inode tell where a file went, and may lie: a deleted file's inode is given to the next one. A
-    file that kept its change time too was not touched, as when a folder above it was renamed; of any other
-    the bytes are read.
+    A moved file has the same device and inode, but so may another one: file systems give the inode of a
+    deleted file to a new one. If the change time is equal too, the file was not touched, as when a folder
+    above it was renamed; otherwise its bytes are compared.
     """
-    moved: dict[tuple[bytes, str], Found] = {}
-    taken: set[bytes] = set()
+    moved: dict[tuple[bytes, str], ListedFile] = {}
+    assigned: set[bytes] = set()
     for path, changed, content_hash, *row in store.database.all(
         f"SELECT f.path, f.changed, c.hash, {_OF_FOUND} FROM gone g "
         "JOIN files f ON f.path = g.path AND f.member = g.member "
@@ -201,16 +207,16 @@ def _rename(store: Store, progress: Callable[[int], None]) -> set[tuple[bytes, s
         "LEFT JOIN files o ON o.path = n.path AND o.member = '' "
         "WHERE g.member = '' AND f.inode <> 0 AND o.path IS NULL ORDER BY f.path, n.path"
     ):
-        found, before = Found(bytes(row[0]), *row[1:]), (bytes(path), "")
-        if before in moved or found.path in taken:
-            continue  # hard links: one name each, the others are copies
-        untouched = changed != 0 and changed == found.changed
-        if untouched or (content_hash is not None and _digest(found.path) == bytes(content_hash)):
-            moved[before] = found
-            taken.add(found.path)
-        progress(0)
+        file, old_location = ListedFile(bytes(row[0]), *row[1:]), (bytes(path), "")
+        if old_location in moved or file.path in assigned:
+            continue  # hard links share an inode: pair each old name with one new name, the rest are copies
+        untouched = changed != 0 and changed == file.changed
+        if untouched or (content_hash is not None and _digest(file.path) == bytes(content_hash)):
+            moved[old_location] = file
+            assigned.add(file.path)
+        progress(0)  # a sign of life: reading the bytes may take long
     if moved:
-        store.rename([(found, before) for before, found in moved.items()])
+        store.rename([(file, old_location) for old_location, file in moved.items()])
     return set(moved)
 
 
@@ -221,11 +227,12 @@ def _digest(path: bytes) -> bytes | None:
         return None
 
 
-def _refresh(store: Store) -> None:
-    """Take over devices, inodes and change times of files that are the same.
+def _update_identities(store: Store) -> None:
+    """Update devices, inodes and change times of unchanged files.
 
-    Numbers of devices change when drives are mounted again. One that is given to another drive now says
-    nothing of the files that had it and were not listed.
+    Device numbers change when drives are mounted again. If a number now belongs to another drive, files that
+    had it and were not listed get `MISSING_DEVICE`. Example: photos of drive A had device 10 and those of B
+    had 11; B is mounted first and gets 10. Then B's files get 10, and A's files must not keep it.
     """
     database = store.database
     differs = "(f.device <> n.device OR f.inode <> n.inode OR f.changed <> n.changed)"
@@ -240,7 +247,7 @@ def _refresh(store: Store) -> None:
             database.run(
                 "UPDATE files SET device = ? WHERE device = ? AND NOT EXISTS "
                 "(SELECT 1 FROM found n WHERE n.path = files.path AND n.member = files.member)",
-                (AWAY, device),
+                (MISSING_DEVICE, device),
             )
         database.run(
             "UPDATE files SET device = n.device, inode = n.inode, changed = n.changed FROM found n "
@@ -251,8 +258,8 @@ def _refresh(store: Store) -> None:
         )
 
 
-def _wait(store: Store, space: Space, *, retry: bool, verify: bool) -> None:
-    """What is to be read: new, changed, or without a vector in this space."""
+def _select_pending(store: Store, space: Space, *, retry: bool, verify: bool) -> None:
+    """Fill the table `pending`: files that are new, changed, or without an embedding in this space."""
     again = "OR f.error IS NOT NULL OR c.error IS NOT NULL" if retry else ""
     again += " OR 1 = 1" if verify else ""
     store.database.run(
@@ -261,7 +268,7 @@ def _wait(store: Store, space: Space, *, retry: bool, verify: bool) -> None:
         "LEFT JOIN contents c ON c.id = f.content "
         "LEFT JOIN vectors v ON v.content = f.content AND v.space = ? "
         f"WHERE f.path IS NULL OR NOT ({_SAME} AND {_UNCHANGED}) "
-        # A file that could not be read keeps the content it had, see `Store.keep`: it is tried each time.
+        # A file that cannot be read keeps its content, see `Store.save_images`: retry it at each run.
         "OR (f.error IS NOT NULL AND f.content IS NOT NULL) "
         f"OR (v.row IS NULL AND f.error IS NULL AND c.error IS NULL) {again} "
         "ORDER BY n.path, n.member",
@@ -269,12 +276,12 @@ def _wait(store: Store, space: Space, *, retry: bool, verify: bool) -> None:
     )
 
 
-def pending_files(store: Store, space: Space, *, backwards: bool = False) -> Iterator[Found]:
-    """The files that wait, in order; those that another process has done meanwhile are left out."""
+def pending_files(store: Store, space: Space, *, backwards: bool = False) -> Iterator[ListedFile]:
+    """Yield the pending files in order, without those that another process has embedded meanwhile."""
     order, sign = ("DESC", "<") if backwards else ("ASC", ">")
     last = 2**62 if backwards else 0
     while True:
-        part = store.database.all(
+        batch = store.database.all(
             f"SELECT p.id, {_OF_PENDING} FROM pending p "
             "LEFT JOIN files f ON f.path = p.path AND f.member = p.member AND f.bytes = p.bytes "
             "AND f.modified = p.modified AND f.sidecar = p.sidecar AND f.changed = p.changed "
@@ -283,8 +290,8 @@ def pending_files(store: Store, space: Space, *, backwards: bool = False) -> Ite
             f"ORDER BY p.id {order} LIMIT 64",
             (space.info.id, last),
         )
-        if not part:
+        if not batch:
             return
-        for number, path, *rest in part:
-            yield Found(bytes(path), *rest)
+        for number, path, *rest in batch:
+            yield ListedFile(bytes(path), *rest)
             last = number

@@ -1,1 +1,1 @@
-"""Indexing: files are read, embedded and written into the store."""
+"""Indexing: read and embed files, and save them in the store."""

@@ -1,7 +1,8 @@
-"""Whether a catalogue holds together: every picture with its vector and the reverse, every row counted once.
+"""Consistency check of a catalogue: every image has an embedding and the reverse, every row is accounted for.
 
-What a transaction writes is whole by construction; this finds what a copy, a disk or a fault of ours broke.
-It reads everything and changes nothing. Whether the encoder still makes the same vectors is `golden`'s.
+Transactions keep a catalogue consistent; the check finds damage by an incomplete copy, a failing disk or a
+bug. It reads everything and changes nothing. Whether the encoder still gives the same embeddings is checked
+in `golden`.
 """
 
 from __future__ import annotations
@@ -20,40 +21,40 @@ from diptych.progress import Progress, Stage, silent
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LENGTH_TOLERANCE = 0.01  # of a row's length from one: half precision and 8-bit weights stay well below
-SHOWN = 5  # examples in one line
-_ROWS = 8192  # looked at together
+LENGTH_TOLERANCE = 0.01  # of the length of a unit vector; float16 and 8-bit weights stay well below it
+SHOWN = 5  # examples in a message
+_ROWS = 8192  # rows read at once
 
-# What must not be there, as SQL that both databases take; every answer is one thing that is wrong.
+# Faults: name and a query that returns the numbers of the faulty rows, in SQL that both databases accept.
 _RULES = (
     (
         "pictures without a file",
         "SELECT c.id FROM contents c LEFT JOIN files f ON f.content = c.id WHERE f.id IS NULL",
     ),
     (
-        "files of a picture that is not there",
+        "files of a missing picture",
         "SELECT f.id FROM files f LEFT JOIN contents c ON c.id = f.content "
         "WHERE f.content IS NOT NULL AND c.id IS NULL",
     ),
     (
-        "files that hold no picture, and no word why",
+        "files without a picture and without a reason",
         "SELECT id FROM files WHERE content IS NULL AND error IS NULL",
     ),
     (
-        "vectors of a picture that is not there",
+        "vectors of a missing picture",
         "SELECT v.content FROM vectors v LEFT JOIN contents c ON c.id = v.content WHERE c.id IS NULL",
     ),
     (
-        "vectors of a space that is not there",
+        "vectors of a missing space",
         "SELECT v.content FROM vectors v LEFT JOIN spaces s ON s.id = v.space WHERE s.id IS NULL",
     ),
     (
-        "tags of a picture that is not there",
+        "tags of a missing picture",
         "SELECT t.content FROM tags t LEFT JOIN contents c ON c.id = t.content WHERE c.id IS NULL",
     ),
     (
-        # While a space is being filled, a new picture has its vector there alone.
-        "pictures without a vector, and no word why",
+        # While a space is being filled, a new image has its embedding in that space only.
+        "pictures without a vector and without a reason",
         "SELECT c.id FROM contents c WHERE c.error IS NULL "
         "AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.content = c.id)",
     ),
@@ -61,19 +62,19 @@ _RULES = (
 
 
 def check(store: Store, stage: Stage = silent) -> list[str]:
-    """Read a whole catalogue and say what does not hold together.
+    """Read a whole catalogue and report inconsistencies.
 
     Parameters
     ----------
     store : Store
-        Opened; opening has already refused files of rows that are missing or too short.
+        Opening it has already rejected files of embeddings that are missing or too short.
     stage : callable, optional
         As for `index`.
 
     Returns
     -------
     list of str
-        One line for each kind of fault; empty when there is none.
+        One line for each kind of fault; empty if there is none.
 
     Examples
     --------
@@ -87,61 +88,72 @@ def check(store: Store, stage: Stage = silent) -> list[str]:
     """
     with store.database.reading():
         with stage("reading the database", None):
-            complaints = list(_check_tables(store.database))
+            faults = list(_check_tables(store.database))
         for space in (store.active, store.filling):
             if space is not None:
-                complaints += _check_space(space, stage)
-    return complaints
+                faults += _check_space(space, stage)
+    return faults
 
 
 def _check_tables(database: Database) -> Iterator[str]:
     if isinstance(database, Sqlite):
-        told = [str(row[0]) for row in database.all("PRAGMA quick_check(5)")]
-        yield from (f"the database is damaged: {line}" for line in told if line != "ok")
-    for what, sql in _RULES:
-        found = [int(row[0]) for row in database.all(sql)]
-        if found:
-            yield f"{len(found):,} {what}: {_some(found)}"
+        lines = [str(row[0]) for row in database.all("PRAGMA quick_check(5)")]
+        yield from (f"the database is damaged: {line}" for line in lines if line != "ok")
+    for fault, sql in _RULES:
+        numbers = [int(row[0]) for row in database.all(sql)]
+        if numbers:
+            yield f"{fault}: {_counted(numbers)}"
 
 
 def _check_space(space: Space, stage: Stage) -> Iterator[str]:
     space.refresh()
     if not isinstance(space, FileSpace):
-        return  # the database's own constraints hold what is held here by bits
-    rows, where = space.segments.rows, f"space {space.info.id}"
-    numbers = space.database.all("SELECT row FROM vectors WHERE space = ?", (space.info.id,))
-    held = np.array([row[0] for row in numbers], np.int64)  # (vectors,)
-    outside = held[(held < 0) | (held >= rows)]
+        return  # in PostgreSQL, rows are deleted with their owners: there are no marks to check
+    row_count, name = space.segments.rows, f"space {space.info.id}"
+    rows = space.database.all("SELECT row FROM vectors WHERE space = ?", (space.info.id,))
+    owned = np.array([row[0] for row in rows], np.int64)  # (vectors,)
+    outside = owned[(owned < 0) | (owned >= row_count)]
     if len(outside):
-        yield f"{where}: {len(outside):,} vectors in rows that do not count: {_some(outside.tolist())}"
-    living = np.zeros(rows, bool)
-    living[held[(held >= 0) & (held < rows)]] = True
-    with stage("reading vectors", rows) as advance:
-        not_unit = _not_unit(space, living, advance)
-    for what, marked in (
-        ("rows that are dead and belong to a picture", living & space.dead),
-        ("rows that are neither dead nor anybody's", ~living & ~space.dead),
-        ("rows that are no unit vector", not_unit),
+        yield f"{name}: vectors in rows that do not exist: {_counted(outside.tolist())}"
+    live = np.zeros(row_count, bool)
+    live[owned[(owned >= 0) & (owned < row_count)]] = True
+    with stage("reading vectors", row_count) as advance:
+        not_unit = _not_unit(space, live, advance)
+    # Every row must be either live (it has an owner) or marked as dead.
+    for fault, marked in (
+        ("rows that are dead and belong to a picture", live & space.dead),
+        ("rows that are not dead and belong to no picture", ~live & ~space.dead),
+        ("rows that are not unit vectors", not_unit),
     ):
         wrong = np.flatnonzero(marked)
         if len(wrong):
-            yield f"{where}: {len(wrong):,} {what}: {_some(wrong.tolist())}"
+            yield f"{name}: {fault}: {_counted(wrong.tolist())}"
 
 
-def _not_unit(space: FileSpace, living: NDArray[np.bool_], advance: Progress) -> NDArray[np.bool_]:
-    """Which living rows are not of length one, (rows,): zeros where a write was lost, noise, not a number."""
-    wrong = np.zeros(len(living), bool)
-    for first, part in space.segments.parts():
-        for start in range(0, len(part), _ROWS):
-            rows = part[start : start + _ROWS].astype(np.float32)  # (n, dim)
+def _not_unit(space: FileSpace, live: NDArray[np.bool_], advance: Progress) -> NDArray[np.bool_]:
+    """Return a mask of the live rows that are not unit vectors, (rows,): lost writes (zeros), noise, NaN."""
+    wrong = np.zeros(len(live), bool)
+    for first, segment in space.segments.parts():
+        for start in range(0, len(segment), _ROWS):
+            embeddings = segment[start : start + _ROWS].astype(np.float32)  # (n, dim)
             with np.errstate(invalid="ignore", over="ignore"):
-                lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
-            place = slice(first + start, first + start + len(rows))
-            wrong[place] = living[place] & ~(np.abs(lengths - 1) <= LENGTH_TOLERANCE)
-            advance(len(rows))
+                lengths = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings))
+            rows = slice(first + start, first + start + len(embeddings))
+            wrong[rows] = live[rows] & ~(
+                np.abs(lengths - 1) <= LENGTH_TOLERANCE
+            )  # written so that NaN is wrong
+            advance(len(embeddings))
     return wrong
 
 
-def _some(numbers: list[int]) -> str:
+def _counted(numbers: list[int]) -> str:
+    """Format a count with the first numbers.
+
+    Examples
+    --------
+    >>> _counted([7, 3]), _counted(list(range(1200)))
+    ('2 (#3, #7)', '1,200 (#0, #1, #2, #3, #4, ...)')
+    """
     more = ", ..." if len(numbers) > SHOWN else ""
-    return ", ".join(f"#{number}" for number in sorted(numbers)[:SHOWN]) + more
+    examples = ", ".join(f"#{number}" for number in sorted(numbers)[:SHOWN])
+    return f"{len(numbers):,} ({examples}{more})"

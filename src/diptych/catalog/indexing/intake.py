@@ -1,8 +1,8 @@
-"""From files to what the catalogue keeps of them: read, hashed, decoded, embedded, a few hundred at a time.
+"""Read, hash, decode and embed files, and save the results in transactions of a few hundred images.
 
-A file is read once (`reading`). A picture whose bytes are known goes no further, so copies are embedded once;
-the rest goes through `diptych.embedding.batches`. What could not be read or decoded is kept with its reason.
-Every few seconds what is finished is committed, and that is what a killed run has saved.
+Each file is read once (`reading`). If its bytes are known it is not decoded, so copies are embedded once; the
+others go through `diptych.embedding.batches`. Files that cannot be read or decoded are saved with the
+reason. Finished images are committed every few seconds; a killed run loses only those since the last commit.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diptych.catalog.annotations.annotations import Fate
-from diptych.catalog.annotations.records import Found, Picture, Reread
+from diptych.catalog.annotations.annotations import AnnotationChanges
+from diptych.catalog.annotations.records import ImageRecord, ListedFile, RereadFiles
 from diptych.catalog.database.spaces import Space
-from diptych.catalog.indexing.reading import NamedBytes, Read, plain_reason, read_ahead
+from diptych.catalog.indexing.reading import NamedBytes, ReadFile, plain_reason, read_ahead
 from diptych.catalog.store.store import Store
 from diptych.embedding.batches import Embedded, embed_images
 from diptych.encoder import Encoder
@@ -27,24 +27,25 @@ from diptych.media import Limits
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-COMMIT_PICTURES, COMMIT_SECONDS = 256, 3.0
+COMMIT_IMAGES, COMMIT_SECONDS = 256, 3.0  # a commit is made when either is reached
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How pictures are read and embedded.
+class IntakeSettings:
+    """How images are read and embedded.
 
     Attributes
     ----------
     exact : bool
-        Full decoding, not the decoder's own halving, and colours as stored, not converted to sRGB.
+        Decode at full size instead of using the decoder's downscaling, and keep colours as stored instead of
+        converting them to sRGB.
     batch_size : int
     threads : int, optional
     limits : Limits
     retry : bool
-        Decode again what failed before.
+        Decode images again that failed before.
     verify : bool
-        Read every file again and compare its bytes with what is known, whatever its time says.
+        Read every file again and compare its bytes with the catalogue, whatever its modification time.
     """
 
     exact: bool = False
@@ -56,41 +57,41 @@ class Settings:
 
 
 @dataclass
-class Outcome:
-    """What came of a run, in files.
+class IndexOutcome:
+    """Result of a run, in numbers of files unless stated otherwise.
 
     Attributes
     ----------
     embedded : int
-        Pictures that were encoded.
+        Number of images that were encoded.
     copies : int
-        Files whose picture was known already.
+        Files whose content was known already.
     checked : int
-        Files that were read again, since their change time was another, and hold the picture they held.
+        Files that were read again because of their change time, and hold the same content as before.
     differing : list of (path, member)
-        Files that hold another picture than before, though their size and time are the same.
+        Files that hold another content than before although size and modification time are the same.
     failed : int
         Files that could not be read or decoded.
     moved, removed, same : int
-        Files renamed, taken out, untouched.
+        Files renamed, removed from the catalogue, unchanged.
     left_out : int
-        Among the removed: files that are there, and that the patterns and defaults of now leave out.
+        Those of the removed files that exist on disk but are left out by the present rules.
     kept : int
-        Files that are gone from disk and were left in, see `indexing.index`.
+        Files that are not on disk but stay in the catalogue, as their drive may be missing.
     kept_below : list of path
-        The folders that are gone, or empty, which held these.
+        The missing or empty folders of these files.
     unlisted : list of (path, reason)
         Folders that could not be listed.
     lacking : list of (path, member)
-        Pictures that keep a new encoder's vectors from taking the old one's place.
+        Files of images without an embedding by the new encoder, because of which the old space stays in use.
     notes : list of str
-        What a person should know of this run.
+        Messages for the user.
     compacted : int
-        Dead rows left out when the vectors were written anew.
+        Dead rows dropped when the embeddings were rewritten.
     built : str, optional
-        What index was built, and what it finds; or why none was.
-    annotations : Fate
-        What became of tags and ratings of pictures that were edited, left, or came back.
+        One line about the search index that was built, or why none was.
+    annotations : AnnotationChanges
+        How tags and ratings of edited, removed and returned images were affected.
     """
 
     embedded: int = 0
@@ -109,11 +110,11 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     compacted: int = 0
     built: str | None = None
-    annotations: Fate = field(default_factory=Fate)
+    annotations: AnnotationChanges = field(default_factory=AnnotationChanges)
 
     @property
     def changed(self) -> bool:
-        """Something was done."""
+        """Whether the catalogue was changed."""
         return any((self.embedded, self.copies, self.failed, self.moved, self.removed))
 
 
@@ -121,14 +122,30 @@ def take_in(
     store: Store,
     space: Space,
     encoder: Encoder,
-    files: Iterator[Found],
-    settings: Settings,
-    outcome: Outcome,
+    files: Iterator[ListedFile],
+    settings: IntakeSettings,
+    outcome: IndexOutcome,
     *,
     progress: Callable[[int], None] | None = None,
     committed: Callable[[], None] | None = None,
 ) -> None:
-    """Read, embed and keep these files; `outcome` counts them as they are committed."""
+    """Read, embed and save these files.
+
+    Parameters
+    ----------
+    store : Store
+    space : Space
+        Receives the embeddings.
+    encoder : Encoder
+    files : iterator of ListedFile
+    settings : IntakeSettings
+    outcome : IndexOutcome
+        Its counts are updated at each commit.
+    progress : callable, optional
+        Called with the number of files of each commit.
+    committed : callable, optional
+        Called after each commit.
+    """
     intake = _Intake(store, space, settings, outcome, progress, committed)
     reads = intake.items(read_ahead(files, settings.limits))
     for result in embed_images(
@@ -145,55 +162,57 @@ def take_in(
 
 
 class _Intake:
-    """What is on its way between the disk and the catalogue."""
+    """State of the pipeline from the disk to the catalogue."""
 
     def __init__(
         self,
         store: Store,
         space: Space,
-        settings: Settings,
-        outcome: Outcome,
+        settings: IntakeSettings,
+        outcome: IndexOutcome,
         progress: Callable[[int], None] | None,
         committed: Callable[[], None] | None,
     ) -> None:
         self.store, self.space, self.settings, self.outcome = store, space, settings, outcome
         self.progress, self.committed = progress, committed
-        self.flying: dict[str, Read] = {}  # by hash: handed to the encoder, not back yet
-        self.done: list[Picture] = []
-        self.waiting: dict[bytes, str | None] = {}  # of `done`: hash -> why it is broken
-        self.last = time.monotonic()
+        self.in_flight: dict[str, ReadFile] = {}  # by hash: given to the encoder, result not returned yet
+        self.finished: list[ImageRecord] = []  # not committed yet
+        self.finished_errors: dict[bytes, str | None] = {}  # their hash -> error, None if embedded
+        self.last_commit = time.monotonic()
 
-    def items(self, reads: Iterator[Read]) -> Iterator[tuple[str, NamedBytes]]:
-        """What has to be decoded; the rest is put aside here."""
+    def items(self, reads: Iterator[ReadFile]) -> Iterator[tuple[str, NamedBytes]]:
+        """Yield the images to be decoded; finish the others at once."""
         for read in reads:
             key = read.hash.hex()
             if read.record.error is not None:
-                self._put(Picture([read.record]))
-            elif key in self.flying:
-                self.flying[key].files.append(read.record)
+                self._add(ImageRecord([read.record]))
+            elif key in self.in_flight:  # a copy of an image that is being embedded
+                self.in_flight[key].files.append(read.record)
             elif read.hash in (known := self._known(read.hash)):
                 error = known[read.hash]
-                self._put(Picture([read.record], read.hash, known=True, details=read.details, error=error))
+                self._add(
+                    ImageRecord([read.record], read.hash, known=True, details=read.details, error=error)
+                )
             else:
                 read.files.append(read.record)
-                self.flying[key] = read
-                source = NamedBytes(read.data, read.record.found)
-                read.data = b""
+                self.in_flight[key] = read
+                source = NamedBytes(read.data, read.record.file)
+                read.data = b""  # only the encoder's queue still holds the bytes
                 yield key, source
 
     def inspect(self, key: str, image: Image) -> None:
-        """Hash a decoded picture, in the thread that decoded it."""
-        self.flying[key].hashes = (int(difference_hash(image)), int(perceptual_hash(image)))
+        """Compute perceptual hashes of a decoded image, in the thread that decoded it."""
+        self.in_flight[key].hashes = (int(difference_hash(image)), int(perceptual_hash(image)))
 
     def finish(self, key: str, result: Embedded | str) -> None:
-        """What came back for a picture."""
-        read = self.flying.pop(key)
-        reason = plain_reason(result, read.record.found) if isinstance(result, str) else None
-        self._put(
-            Picture(
+        """Record the embedding of an image, or the reason why there is none."""
+        read = self.in_flight.pop(key)
+        reason = plain_reason(result, read.record.file) if isinstance(result, str) else None
+        self._add(
+            ImageRecord(
                 read.files,
                 hash=read.hash,
-                size=read.record.found.size,
+                size=read.record.file.size,
                 details=read.details,
                 vector=None if isinstance(result, str) else result.vector,
                 hashes=read.hashes,
@@ -202,36 +221,36 @@ class _Intake:
         )
 
     def commit(self) -> None:
-        """Keep what is finished."""
-        if not self.done:
+        """Save the finished images and update the counts."""
+        if not self.finished:
             return
-        reread = Reread()
-        self.outcome.annotations.add(self.store.keep(self.done, self.space, reread))
+        reread = RereadFiles()
+        self.outcome.annotations.add(self.store.save_images(self.finished, self.space, reread))
         self.outcome.checked += reread.same
-        self.outcome.copies -= reread.same
+        self.outcome.copies -= reread.same  # counted as copies below, as their content is known
         self.outcome.differing += [(Path(os.fsdecode(path)), member) for path, member in reread.differing]
-        for picture in self.done:
-            files = len(picture.files)
-            broken = picture.hash is None or picture.error is not None
+        for image in self.finished:
+            files = len(image.files)
+            broken = image.hash is None or image.error is not None
             self.outcome.failed += files if broken else 0
-            self.outcome.embedded += picture.vector is not None
-            self.outcome.copies += 0 if broken else files - (picture.vector is not None)
+            self.outcome.embedded += image.vector is not None
+            self.outcome.copies += 0 if broken else files - (image.vector is not None)
         if self.progress:
-            self.progress(sum(len(picture.files) for picture in self.done))
-        self.done, self.waiting, self.last = [], {}, time.monotonic()
+            self.progress(sum(len(image.files) for image in self.finished))
+        self.finished, self.finished_errors, self.last_commit = [], {}, time.monotonic()
         if self.committed:
             self.committed()
 
-    def _known(self, picture_hash: bytes) -> dict[bytes, str | None]:
-        """Whether these bytes need not be decoded, and why they could not be."""
-        if picture_hash in self.waiting:
-            return self.waiting
-        known = self.store.known([picture_hash], self.space)
-        return {} if self.settings.retry and known.get(picture_hash) is not None else known
+    def _known(self, content_hash: bytes) -> dict[bytes, str | None]:
+        """Return hash -> error (None if embedded) if these bytes need not be decoded, otherwise {}."""
+        if content_hash in self.finished_errors:
+            return self.finished_errors
+        known = self.store.known([content_hash], self.space)
+        return {} if self.settings.retry and known.get(content_hash) is not None else known
 
-    def _put(self, picture: Picture) -> None:
-        self.done.append(picture)
-        if picture.hash is not None:
-            self.waiting[picture.hash] = picture.error
-        if len(self.done) >= COMMIT_PICTURES or time.monotonic() - self.last > COMMIT_SECONDS:
+    def _add(self, image: ImageRecord) -> None:
+        self.finished.append(image)
+        if image.hash is not None:
+            self.finished_errors[image.hash] = image.error
+        if len(self.finished) >= COMMIT_IMAGES or time.monotonic() - self.last_commit > COMMIT_SECONDS:
             self.commit()

@@ -1,7 +1,7 @@
-"""Files and members of archives to bytes, and what these say undecoded: hash, details, caption.
+"""Read files and archive members, and extract what needs no decoding: hash, metadata, captions.
 
-Threads read a little ahead of who asks, within a budget of bytes; everything comes in the order asked, but
-for compressed tars, which are read in theirs. What cannot be read comes with the reason.
+Threads prefetch files within a budget of bytes. Results come in the order of the files, except for members of
+compressed tars, which come in the order of the archive. Files that cannot be read come with the reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from diptych.catalog.annotations.records import CAPTION_END, FileRecord, Found
+from diptych.catalog.annotations.records import CAPTION_END, FileRecord, ListedFile
 from diptych.errors import ImageError, MissingExtraError
 from diptych.files.moving import HASH_BYTES
 from diptych.files.unicode_text import storable
@@ -37,33 +37,33 @@ if TYPE_CHECKING:
     from diptych.media.details import Details
 
 READERS = 2
-AHEAD_FILES, AHEAD_BYTES = 32, 128 * 2**20  # read and not yet handed on
+AHEAD_FILES, AHEAD_BYTES = 32, 128 * 2**20  # limits of what is read and not yet consumed
 CAPTION_BYTES = 64 * 1024
 
 
 class NamedBytes(io.BytesIO):
-    """The bytes of a file with its name: camera RAW is told by its suffix, and messages name the file."""
+    """The bytes of a file with its name, because camera RAW is recognised by suffix and messages name it."""
 
-    def __init__(self, data: bytes, found: Found) -> None:
+    def __init__(self, data: bytes, file: ListedFile) -> None:
         super().__init__(data)
-        self.name = name_of(found)
+        self.name = name_of(file)
 
 
 @dataclass
-class Read:
-    """A file's bytes, and what they say before they are decoded.
+class ReadFile:
+    """A file's bytes and what was extracted from them without decoding.
 
     Attributes
     ----------
     record : FileRecord
-        The file, its caption, or why it could not be read.
+        The file with its caption, or why it could not be read.
     data, hash : bytes
     details : Details or None
-        None where the header cannot be read; the decoder will say why.
+        Metadata of the header; None if it cannot be read, for which the decoder will give the reason.
     files : list of FileRecord
-        Files that were found to hold the same bytes; for whoever collects them.
+        Files with the same bytes; filled by the caller.
     hashes : (difference hash, perceptual hash), optional
-        Of the decoded picture; for whoever decodes it.
+        Perceptual hashes of the decoded image; filled by the caller.
     """
 
     record: FileRecord
@@ -74,157 +74,162 @@ class Read:
     hashes: tuple[int, int] | None = None
 
 
-def read_ahead(files: Iterator[Found], limits: Limits) -> Iterator[Read]:
-    """Files with their bytes, read by threads a little ahead of who asks."""
-    running: deque[tuple[int, Future[Read] | Read]] = deque()
-    held = 0
+def read_ahead(files: Iterator[ListedFile], limits: Limits) -> Iterator[ReadFile]:
+    """Read files with threads that run a little ahead of the consumer."""
+    queue: deque[tuple[int, Future[ReadFile] | ReadFile]] = deque()
+    queued_bytes = 0
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="read")
     jobs = _jobs(files, limits, pool)
     try:
         while True:
-            while len(running) < AHEAD_FILES and (held < AHEAD_BYTES or not running):
+            # `not queue`: a single file larger than the budget is read all the same.
+            while len(queue) < AHEAD_FILES and (queued_bytes < AHEAD_BYTES or not queue):
                 job = next(jobs, None)
                 if job is None:
                     break
-                running.append(job)
-                held += job[0]
-            if not running:
+                queue.append(job)
+                queued_bytes += job[0]
+            if not queue:
                 return
-            size, read = running.popleft()
-            held -= size
-            yield read if isinstance(read, Read) else read.result()
+            size, read = queue.popleft()
+            queued_bytes -= size
+            yield read if isinstance(read, ReadFile) else read.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def name_of(found: Found) -> str:
-    """How messages name a file, or a member of an archive."""
-    return os.fsdecode(found.path) + (f"/{found.member}" if found.member else "")
+def name_of(file: ListedFile) -> str:
+    """Return the name of a file or archive member for messages."""
+    return os.fsdecode(file.path) + (f"/{file.member}" if file.member else "")
 
 
-def plain_reason(reason: str, found: Found) -> str:
-    """A reason without the file's name, which stands beside it."""
-    for name in (name_of(found), os.fsdecode(found.path), found.member):
-        for spelt in (name, printable(name)):
-            reason = reason.removeprefix(f"{spelt}: ") if name else reason
+def plain_reason(reason: str, file: ListedFile) -> str:
+    """Remove the file's name from the beginning of a reason, since messages show it beside the reason."""
+    for name in (name_of(file), os.fsdecode(file.path), file.member):
+        for spelling in (name, printable(name)):
+            reason = reason.removeprefix(f"{spelling}: ") if name else reason
     return storable(reason)
 
 
 def _jobs(
-    files: Iterator[Found], limits: Limits, pool: ThreadPoolExecutor
-) -> Iterator[tuple[int, Future[Read] | Read]]:
-    """(bytes it will hold, what is or will be read)."""
-    for (_, inside), group in groupby(files, key=lambda found: (found.path, bool(found.member))):
-        if inside:
-            yield from _of_archive(list(group), limits, pool)
+    files: Iterator[ListedFile], limits: Limits, pool: ThreadPoolExecutor
+) -> Iterator[tuple[int, Future[ReadFile] | ReadFile]]:
+    """Yield (bytes, result or future of the result) of each file, submitting the work to the pool."""
+    for (_, is_member), group in groupby(files, key=lambda file: (file.path, bool(file.member))):
+        if is_member:
+            yield from _archive_jobs(list(group), limits, pool)
         else:
-            for found in group:
-                yield found.size, pool.submit(_read_file, found, limits)
+            for file in group:
+                yield file.size, pool.submit(_read_file, file, limits)
 
 
-def _of_archive(
-    wanted: list[Found], limits: Limits, pool: ThreadPoolExecutor
-) -> Iterator[tuple[int, Future[Read] | Read]]:
+def _archive_jobs(
+    wanted: list[ListedFile], limits: Limits, pool: ThreadPoolExecutor
+) -> Iterator[tuple[int, Future[ReadFile] | ReadFile]]:
+    """Yield the same for members of one archive."""
     path = Path(os.fsdecode(wanted[0].path))
     try:
         entries = {entry.name: entry for entry in list_archive(path)}
     except ImageError as error:
-        for found in wanted:
-            yield 0, _failed(found, error)
+        for file in wanted:
+            yield 0, _failed(file, error)
         return
-    if any(entry.offset is None for entry in entries.values()):
-        for read in _in_one_pass(path, entries, {found.member: found for found in wanted}, limits):
+    if any(entry.offset is None for entry in entries.values()):  # no random access
+        for read in _read_sequentially(path, entries, {file.member: file for file in wanted}, limits):
             yield len(read.data), read
         return
-    for found in wanted:
-        if found.member in entries:
-            yield found.size, pool.submit(_read_member, path, found, entries[found.member], limits)
+    for file in wanted:
+        if file.member in entries:
+            yield file.size, pool.submit(_read_member, path, file, entries[file.member], limits)
         else:
-            yield 0, _failed(found, ImageError("it is no longer in the archive"))
+            yield 0, _failed(file, ImageError("it is no longer in the archive"))
 
 
-def _in_one_pass(
-    path: Path, entries: dict[str, ArchiveEntry], wanted: dict[str, Found], limits: Limits
-) -> Iterator[Read]:
-    """Members of a compressed tar, which cannot be sought in: captions first, then the pictures."""
-    beside = {one.name for name in wanted if name in entries for one in _texts_of(entries[name])}
-    left = dict(wanted)
+def _read_sequentially(
+    path: Path, entries: dict[str, ArchiveEntry], wanted: dict[str, ListedFile], limits: Limits
+) -> Iterator[ReadFile]:
+    """Read members of a compressed tar, which has no random access: captions and sidecars, then images."""
+    text_names = {text.name for name in wanted if name in entries for text in _texts_of(entries[name])}
+    remaining = dict(wanted)
     try:
-        texts = dict(iter_members(path, beside, limits)) if beside else {}
+        texts = dict(iter_members(path, text_names, limits)) if text_names else {}
         for name, data in iter_members(path, wanted, limits):
-            found = left.pop(name)
+            file = remaining.pop(name)
             if isinstance(data, ImageError):
-                yield _failed(found, data)
+                yield _failed(file, data)
                 continue
-            read = [(one.name, text) for one in _texts_of(entries[name]) if (text := texts.get(one.name))]
-            yield _looked_at(found, data, read)
-    except ImageError as error:  # damaged from here on
-        for found in left.values():
-            yield _failed(found, error)
+            beside = [
+                (entry.name, text) for entry in _texts_of(entries[name]) if (text := texts.get(entry.name))
+            ]
+            yield _extract(file, data, beside)
+    except ImageError as error:  # the archive is damaged from here on
+        for file in remaining.values():
+            yield _failed(file, error)
         return
-    for found in left.values():
-        yield _failed(found, ImageError("it is no longer in the archive"))
+    for file in remaining.values():
+        yield _failed(file, ImageError("it is no longer in the archive"))
 
 
-def _read_member(path: Path, found: Found, entry: ArchiveEntry, limits: Limits) -> Read:
+def _read_member(path: Path, file: ListedFile, entry: ArchiveEntry, limits: Limits) -> ReadFile:
     try:
         data = read_member(path, entry, limits)
-        beside = [(one.name, read_member(path, one, limits)) for one in _texts_of(entry)]
+        beside = [(text.name, read_member(path, text, limits)) for text in _texts_of(entry)]
     except ImageError as error:
-        return _failed(found, error)
-    return _looked_at(found, data, beside)
+        return _failed(file, error)
+    return _extract(file, data, beside)
 
 
-def _read_file(found: Found, limits: Limits) -> Read:
-    path = Path(os.fsdecode(found.path))
+def _read_file(file: ListedFile, limits: Limits) -> ReadFile:
+    path = Path(os.fsdecode(file.path))
     try:
         if is_archive(path):
-            list_archive(path)  # says what is wrong with it: a sound one is never asked for as a whole
+            list_archive(path)  # raises the reason: only unreadable archives are listed as files
         data = read_source(path, limits)
     except ImageError as error:
-        return _failed(found, error)
+        return _failed(file, error)
     beside: list[tuple[str, bytes]] = []
-    for text in (*companions(path).values(), *sidecars_of(path)) if found.sidecar else ():
-        with contextlib.suppress(OSError), text.open("rb") as file:
-            beside.append((str(text), file.read(LARGEST + 1 if _is_sidecar(text.name) else CAPTION_BYTES)))
-    return _looked_at(found, data, beside)
+    for text in (*companions(path).values(), *sidecars_of(path)) if file.sidecar else ():
+        with contextlib.suppress(OSError), text.open("rb") as stream:
+            beside.append((str(text), stream.read(LARGEST + 1 if _is_sidecar(text.name) else CAPTION_BYTES)))
+    return _extract(file, data, beside)
 
 
 def _texts_of(entry: ArchiveEntry) -> tuple[ArchiveEntry, ...]:
-    """The files beside a member that say something of it."""
+    """Return the caption files and sidecars of an archive member, without duplicates."""
     return tuple(dict.fromkeys((*entry.captions, *entry.sidecars)))
 
 
 def _is_sidecar(name: str) -> bool:
-    """Whether a file beside a picture may be a sidecar: JSON may be one of captions as well."""
+    """Whether a file beside an image may be a sidecar; a JSON file may hold captions instead."""
     return name.lower().endswith((".xmp", ".json"))
 
 
-def _looked_at(found: Found, data: bytes, beside: Sequence[tuple[str, bytes | ImageError]]) -> Read:
-    name = PurePosixPath(found.member or os.fsdecode(found.path)).name
+def _extract(file: ListedFile, data: bytes, beside: Sequence[tuple[str, bytes | ImageError]]) -> ReadFile:
+    """Extract hash, metadata and captions from a file's bytes and the (name, bytes) of files beside it."""
+    name = PurePosixPath(file.member or os.fsdecode(file.path)).name
     try:
         details: Details | None = read_details(data, name)
-    except (ImageError, MissingExtraError):  # the decoder says it too
+    except (ImageError, MissingExtraError):  # decoding will fail with the same reason
         details = None
     fields = merge_fields(
         read_sidecar(text, content)
         for text, content in beside
         if isinstance(content, bytes) and _is_sidecar(text)
     )
-    texts = [_caption(*one) for one in beside if not one[0].lower().endswith(".xmp")]
-    texts += [*fields.captions, *(details.captions if details else ())]
-    caption = CAPTION_END.join(dict.fromkeys(text.replace(CAPTION_END, " ") for text in texts if text))
-    record = FileRecord(found, caption=storable(caption), sidecar_data=storable(fields.to_json()))
-    return Read(record, data, hashlib.blake2b(data, digest_size=HASH_BYTES).digest(), details)
+    captions = [_caption(text, content) for text, content in beside if not text.lower().endswith(".xmp")]
+    captions += [*fields.captions, *(details.captions if details else ())]
+    caption = CAPTION_END.join(dict.fromkeys(text.replace(CAPTION_END, " ") for text in captions if text))
+    record = FileRecord(file, caption=storable(caption), sidecar_data=storable(fields.to_json()))
+    return ReadFile(record, data, hashlib.blake2b(data, digest_size=HASH_BYTES).digest(), details)
 
 
-def _failed(found: Found, error: ImageError) -> Read:
+def _failed(file: ListedFile, error: ImageError) -> ReadFile:
     unreachable = isinstance(error.__cause__, OSError)
-    return Read(FileRecord(found, error=plain_reason(str(error), found), unreachable=unreachable))
+    return ReadFile(FileRecord(file, error=plain_reason(str(error), file), unreachable=unreachable))
 
 
 def _caption(name: str, data: bytes | ImageError | None) -> str:
-    """Captions in a text beside a picture, in one line; empty where there are none."""
+    """Return the captions in a text file beside an image, as one line; empty if there are none."""
     if not isinstance(data, bytes):
         return ""
     if name.lower().endswith(".json"):

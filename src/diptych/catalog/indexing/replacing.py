@@ -1,7 +1,7 @@
-"""A space in another's place: another encoder's, once it is whole, or the same rows without the dead ones.
+"""Replace the active space: by one of another encoder, or by the same embeddings without dead rows.
 
-The new space is filled beside the one in use and takes its place in one transaction, so a search meets the
-old or the new, and a killed run leaves the old.
+The new space is filled beside the active one and replaces it in one transaction. So a search sees either the
+old space or the new one, and a killed run leaves the old one.
 """
 
 from __future__ import annotations
@@ -18,30 +18,36 @@ from diptych.progress import Stage
 if TYPE_CHECKING:
     from diptych.vectors.segments import RowNumbers
 
-WORN = 0.25  # share of dead rows from which a space is written anew
-LEAST_DEAD = 10_000  # fewer are not worth it
+# A space is rewritten if both are reached.
+MAX_DEAD_SHARE = 0.25
+MIN_DEAD_ROWS = 10_000
 _CHUNK = 4096  # rows copied in one transaction
 
 
 def replace_active(store: Store, *, lacking: int = 0) -> bool:
-    """Put the filling space in the active one's place, if it has the pictures that can be searched now.
+    """Replace the active space by the filling one, if that has the images that can be searched now.
 
     Parameters
     ----------
     store : Store
     lacking : int
-        How many may be missing.
+        Number of images that the new space may lack.
+
+    Returns
+    -------
+    bool
+        Whether the space was replaced.
 
     Raises
     ------
     CatalogError
-        Another process has done so, or begun a space of its own.
+        Another process has replaced or deleted one of the spaces.
     """
     active, filling = store.active, store.filling
     if active is None or filling is None:
         return False
     with store.database.writing():
-        if not (_stands(store, active) and _stands(store, filling)):
+        if not (_is_unchanged(store, active) and _is_unchanged(store, filling)):
             raise CatalogError(
                 f"{store.name}: another process has replaced the vectors meanwhile: run the command again"
             )
@@ -55,7 +61,7 @@ def replace_active(store: Store, *, lacking: int = 0) -> bool:
 
 
 def lacking_files(store: Store) -> list[tuple[bytes, str]]:
-    """A file (path, member) of each picture that can be searched now and is not in the filling space."""
+    """Return one file (path, member) of each image that is in the active space but not in the filling one."""
     if store.active is None or store.filling is None:
         return []
     return [
@@ -68,35 +74,35 @@ def lacking_files(store: Store) -> list[tuple[bytes, str]]:
 
 
 def _lacking(store: Store, active: Space, filling: Space) -> list[int]:
-    """Contents with a row in one space and none in the other."""
-    found = store.database.all(
+    """Return the contents in the active space that are not in the filling one."""
+    rows = store.database.all(
         "SELECT a.content FROM vectors a LEFT JOIN vectors b ON b.content = a.content AND b.space = ? "
         "WHERE a.space = ? AND b.row IS NULL ORDER BY a.content",
         (filling.info.id, active.info.id),
     )
-    return [row[0] for row in found]
+    return [row[0] for row in rows]
 
 
 def drop_space(store: Store, space: Space) -> None:
-    """Give a space up, with its vectors, unless another process has put it into use meanwhile."""
+    """Delete a space and its embeddings, unless another process has put it into use meanwhile."""
     with store.database.writing():
-        if _stands(store, space):
+        if _is_unchanged(store, space):
             _delete_space(store, space)
     store.reopen()
     store.sweep()
 
 
-def _same(one: Space, other: Space) -> bool:
-    """Whether two spaces are of one encoder that gave the same rows when they were begun."""
-    if one.info.identity != other.info.identity:
+def _is_same_encoder(first: Space, second: Space) -> bool:
+    """Whether two spaces have the same encoder, with the same golden embeddings."""
+    if first.info.identity != second.info.identity:
         return False
-    return np.array_equal(one.info.golden, other.info.golden)
+    return np.array_equal(first.info.golden, second.info.golden)
 
 
-def _stands(store: Store, space: Space) -> bool:
-    """Whether a space is what it was when it was opened; asked inside a transaction."""
-    found = store.database.all("SELECT state, identity FROM spaces WHERE id = ?", (space.info.id,))
-    return found == [(space.info.state, space.info.identity)]
+def _is_unchanged(store: Store, space: Space) -> bool:
+    """Whether a space still has the state in which it was opened; called inside a transaction."""
+    rows = store.database.all("SELECT state, identity FROM spaces WHERE id = ?", (space.info.id,))
+    return rows == [(space.info.state, space.info.identity)]
 
 
 def _delete_space(store: Store, space: Space) -> None:
@@ -106,35 +112,39 @@ def _delete_space(store: Store, space: Space) -> None:
 
 
 def compact(store: Store, stage: Stage) -> int:
-    """Write the active space anew where too many of its rows are dead; how many were left out.
+    """Rewrite the active space if too many of its rows are dead; return the number of rows dropped.
 
-    Rows that belong to nobody cost room and time in every scan. While they are copied others may write: what
-    they add is copied too, before the new space takes over.
+    Dead rows cost disk space and time in every scan. While the live rows are copied, other processes may
+    write; what they add is copied, too, before the new space replaces the old one.
     """
     active = store.active
     if active is None:
         return 0
     active.refresh()
     if store.filling is not None:
-        if not _same(store.filling, active):
-            return 0  # another encoder's is on its way, and will have no dead ones
-        drop_space(store, store.filling)  # a killed run's, of an older state
+        if not _is_same_encoder(store.filling, active):
+            return 0  # a space of another encoder is being filled, and will have no dead rows
+        drop_space(store, store.filling)  # left by a killed compaction, of an older state
         active = store.active
         assert active is not None
-    found = store.database.all("SELECT row_count FROM spaces WHERE id = ?", (active.info.id,))
-    dead = int(found[0][0]) - len(active)
-    if store.folder is None or dead < LEAST_DEAD or dead < WORN * int(found[0][0]):
+    rows = store.database.all("SELECT row_count FROM spaces WHERE id = ?", (active.info.id,))
+    total = int(rows[0][0])
+    dead = total - len(active)
+    # In PostgreSQL dead rows are deleted at once.
+    if store.folder is None or dead < MIN_DEAD_ROWS or dead < MAX_DEAD_SHARE * total:
         return 0
     try:
-        _write_anew(store, active, stage)
-    except CatalogError:  # another process has begun a space of its own: the next run sees to the dead ones
+        _rewrite(store, active, stage)
+    except (
+        CatalogError
+    ):  # another process has created a space meanwhile: leave the compaction to the next run
         store.reopen()
         return 0
     return dead
 
 
-def _write_anew(store: Store, active: Space, stage: Stage) -> None:
-    """Copy the living rows into a new space, and put it in the old one's place."""
+def _rewrite(store: Store, active: Space, stage: Stage) -> None:
+    """Copy the live rows into a new space, and replace the old one by it."""
     background = active.background()
     filling = store.begin_space(active.info.identity, active.info.model, active.info.golden, state="filling")
     assert store.active is not None
@@ -143,25 +153,22 @@ def _write_anew(store: Store, active: Space, stage: Stage) -> None:
         if background is not None:
             with store.database.writing():
                 filling.keep_background(background)
-        living = active.living()
-        for start in range(0, len(living), _CHUNK):
-            advance(_copy(store, active, filling, living[start : start + _CHUNK]))
+        live = active.live_rows()
+        for start in range(0, len(live), _CHUNK):
+            advance(_copy(store, active, filling, live[start : start + _CHUNK]))
+    # `replace_active` fails while other processes have added rows since they were listed: copy these as well.
     while not replace_active(store):
         active.refresh()
-        owned = active.contents_of(active.living().tolist())
-        there = filling.rows_of(list(owned.values()))
-        missing = [row for row, content in owned.items() if content not in there]
-        _copy(store, active, filling, _numbers(missing))
+        content_by_row = active.contents_of(active.live_rows().tolist())
+        copied = filling.rows_of(list(content_by_row.values()))
+        missing = [row for row, content in content_by_row.items() if content not in copied]
+        _copy(store, active, filling, np.array(missing, np.int64))
 
 
 def _copy(store: Store, active: Space, filling: Space, rows: RowNumbers) -> int:
-    """Copy these rows; those that died meanwhile are left out."""
+    """Copy rows, except those that have become dead meanwhile, and return the number of rows handled."""
     with store.database.writing():
-        owners = active.contents_of(rows.tolist())
-        kept = _numbers([row for row in rows.tolist() if row in owners])
-        filling.put([owners[row] for row in kept.tolist()], active.gather(kept))
+        content_by_row = active.contents_of(rows.tolist())
+        live = np.array([row for row in rows.tolist() if row in content_by_row], np.int64)
+        filling.put([content_by_row[row] for row in live.tolist()], active.gather(live))
     return len(rows)
-
-
-def _numbers(rows: list[int]) -> RowNumbers:
-    return np.array(rows, np.int64)

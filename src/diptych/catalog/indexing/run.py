@@ -1,8 +1,8 @@
-"""Indexing: bring the catalogue to what is on disk, from whatever state it is in.
+"""Indexing: bring the catalogue up to date with the files on disk.
 
-List, compare, read what waits, then take out what is gone. Each step commits as it goes, so the way to resume
-is to run it again; two processes may run at once, the second from the other end. How a space takes another's
-place is `replacing`'s business.
+A run lists and compares files, reads and embeds those that are new or changed, and removes those that were
+deleted. Each step commits as it goes, so an interrupted run is resumed by starting it again. Two processes
+may run at once; the second one works through the pending files from the end.
 """
 
 from __future__ import annotations
@@ -13,27 +13,33 @@ from datetime import datetime
 from itertools import chain
 from pathlib import Path
 
-from diptych.catalog.annotations.annotations import Fate
+from diptych.catalog.annotations.annotations import AnnotationChanges, FileLocation
 from diptych.catalog.database.spaces import Space
-from diptych.catalog.files.listing import Listing, listing, roots_of
-from diptych.catalog.files.missing import deleted, folders_of, mark_away
-from diptych.catalog.files.roots import GivenRules, Plan, finished, index_again, plan_run
-from diptych.catalog.files.roots import remember as remember_roots
-from diptych.catalog.files.scan import Comparison, compare, known_members, pending_files
-from diptych.catalog.indexing.intake import Outcome, Settings, take_in
+from diptych.catalog.files.listing import ListingReport, list_files, roots_of
+from diptych.catalog.files.missing import deleted_files, mark_drive_missing, missing_folders
+from diptych.catalog.files.roots import (
+    IndexPlan,
+    RuleOverrides,
+    mark_finished,
+    plan_run,
+    save_roots,
+    unforget,
+)
+from diptych.catalog.files.scan import DiskComparison, compare, known_members, pending_files
+from diptych.catalog.indexing.intake import IndexOutcome, IntakeSettings, take_in
 from diptych.catalog.indexing.replacing import compact, drop_space, lacking_files, replace_active
-from diptych.catalog.indexing.runs import beating, running
+from diptych.catalog.indexing.runs import registered_run, with_heartbeat
 from diptych.catalog.relevance import Background
-from diptych.catalog.store.folder_rules import Usage, check_patterns
-from diptych.catalog.store.golden import check_pictures, golden_rows
+from diptych.catalog.store.folder_rules import RuleUsage, check_patterns
+from diptych.catalog.store.golden import check_image_embeddings, golden_embeddings
 from diptych.catalog.store.store import Store
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, MissingExtraError
 from diptych.media.folders.archives import is_archive
 from diptych.progress import Stage, silent
 
-SHOWN = 5  # names of folders in a message
-_CHUNK = 500  # files taken out in one transaction
+SHOWN = 5  # folder names listed in a message
+_CHUNK = 500  # files removed in one transaction
 
 
 def index(
@@ -42,7 +48,7 @@ def index(
     paths: Sequence[str | Path] = (),
     *,
     model: str = "default",
-    settings: Settings | None = None,
+    settings: IntakeSettings | None = None,
     exclude: Sequence[str] | None = None,
     archives: bool | None = None,
     system_folders: bool | None = None,
@@ -50,8 +56,8 @@ def index(
     remember: bool = True,
     reembed: bool = False,
     stage: Stage | None = None,
-) -> Outcome:
-    """Index pictures under these paths, or again under all paths indexed before.
+) -> IndexOutcome:
+    """Index the images under these paths, or again under all paths indexed before.
 
     Parameters
     ----------
@@ -60,86 +66,86 @@ def index(
     paths : sequence of path
         Files and folders; by default those of earlier runs.
     model : str
-        The name that opens this encoder again.
-    settings : Settings, optional
+        The name by which this encoder can be opened again.
+    settings : IntakeSettings, optional
     exclude : sequence of str, optional
-        Patterns of files and folders to leave out (see `folder_rules`), now and when these paths are indexed
-        again; by default those of before.
+        Patterns of files and folders to leave out (see `folder_rules`). Stored for later runs over these
+        paths; by default the stored ones are used.
     archives, system_folders : bool, optional
-        Look into archives; enter folders that file servers and systems keep for themselves. Remembered, as
-        `exclude` is; at first archives are looked into and system folders are not entered.
+        Read images in archives; enter folders that operating systems and file servers use internally. Stored,
+        as `exclude` is. The defaults of a new path are True and False.
     remove_gone : bool
-        Take out what is gone even where a folder is there and holds no picture any more, which looks like a
-        drive that is not there; with `reembed`, do without pictures that the new encoder was not shown.
+        Remove gone files also where their drive may be missing. With `reembed`, also replace the old space
+        if some images have no embedding by the new encoder.
     remember : bool
-        Index these paths again when none are named; not for a part of one.
+        Store the paths, so that they are indexed again when none are named; False for a part of one.
     reembed : bool
-        Fill a new space with this encoder, and put it in the old one's place once it is whole.
+        Fill a new space with this encoder, and replace the old one once the new one is complete.
     stage : callable, optional
-        `stage(what, total)` gives a context with a progress function.
+        `stage(name, total)` returns a context manager that gives a progress function.
 
     Returns
     -------
-    Outcome
+    IndexOutcome
 
     Raises
     ------
     InputError
-        A path is not there, or a pattern cannot be matched.
+        A path does not exist, or a pattern is invalid.
     CatalogError
-        The catalogue holds vectors of another encoder and `reembed` is not asked for; nothing to index.
+        The catalogue holds embeddings by another encoder and `reembed` is False, or no path is known.
     SaveError
-        The device is full or may not be written to. What was committed before stays.
+        The device is full or read-only. What was committed before stays.
     """
-    stage, settings = stage or silent, settings or Settings()
+    stage, settings = stage or silent, settings or IntakeSettings()
     check_patterns(exclude or ())
-    given = GivenRules(None if exclude is None else tuple(exclude), archives, system_folders)
+    given = RuleOverrides(None if exclude is None else tuple(exclude), archives, system_folders)
     plan = plan_run(store, roots_of(paths), given, remember=remember)
     space = space_for(store, encoder, model, reembed=reembed)
     store.sweep()
-    outcome = Outcome(notes=plan.notes)
-    with running(store) as (others, beat):
-        stage = beating(stage, beat)
-        comparison = _look(store, space, plan, given, settings, outcome, stage, beat)
+    outcome = IndexOutcome(notes=plan.notes)
+    with registered_run(store) as (others, beat):
+        stage = with_heartbeat(stage, beat)
+        comparison = _compare_with_disk(store, space, plan, given, settings, outcome, stage, beat)
         if remember:
-            index_again(store, plan.named)
-            remember_roots(store, plan.remembered)
+            unforget(store, plan.named)
+            save_roots(store, plan.remembered)
         with stage("indexing", comparison.pending) as advance:
             files = pending_files(store, space, backwards=others)
             take_in(store, space, encoder, files, settings, outcome, progress=advance, committed=beat)
-        _take_out(store, plan, comparison, outcome, remove_gone=remove_gone)
-        finished(store, plan.rules, datetime.now().isoformat(timespec="seconds"))
+        _remove_files(store, plan, comparison, outcome, remove_gone=remove_gone)
+        mark_finished(store, plan.rules, datetime.now().isoformat(timespec="seconds"))
         if reembed:
             _replace(store, outcome, anyway=remove_gone)
-        if not others:  # who would copy each other's rows
+        if not others:  # two processes would rewrite the same embeddings
             outcome.compacted = compact(store, stage)
             outcome.built = improve(store, stage)
     return outcome
 
 
-def planned_run(store: Store, paths: Sequence[str | Path] = ()) -> Plan:
-    """What a run over these paths, or over all that were indexed, would list by the rules it remembers."""
-    return plan_run(store, roots_of(paths), GivenRules())
+def planned_run(store: Store, paths: Sequence[str | Path] = ()) -> IndexPlan:
+    """Return what a run over these paths, or over all roots, would list by the stored rules."""
+    return plan_run(store, roots_of(paths), RuleOverrides())
 
 
-def _look(
+def _compare_with_disk(
     store: Store,
     space: Space,
-    plan: Plan,
-    given: GivenRules,
-    settings: Settings,
-    outcome: Outcome,
+    plan: IndexPlan,
+    given: RuleOverrides,
+    settings: IntakeSettings,
+    outcome: IndexOutcome,
     stage: Stage,
     beat: Callable[[], None],
-) -> Comparison:
-    """List the disk, without what each path leaves out, and compare."""
-    told = Listing()
+) -> DiskComparison:
+    """List the disk by the rules of each path, and compare the listing with the catalogue."""
+    report = ListingReport()
     skip = plan.skipped(store.folder)
     with stage("looking for pictures", None) as advance:
-        found = chain.from_iterable(
-            listing(
+        files = chain.from_iterable(
+            list_files(
                 root,
-                told,
+                report,
                 rules=rules,
                 skip=skip,
                 expand=lambda archive: known_members(
@@ -152,45 +158,45 @@ def _look(
         comparison = compare(
             store,
             space,
-            found,
+            files,
             [*plan.rules, *plan.doubles],
-            told,
+            report,
             retry=settings.retry,
             verify=settings.verify,
             progress=advance,
         )
     outcome.moved, outcome.same = comparison.moved, comparison.same
-    outcome.unlisted = [(Path(os.fsdecode(path)), reason) for path, reason in told.unlisted]
-    outcome.notes += _unused(given, told.used)
-    if plan.is_new and told.used.system_folders:
+    outcome.unlisted = [(Path(os.fsdecode(path)), reason) for path, reason in report.unlisted]
+    outcome.notes += _unused_patterns(given, report.used)
+    if plan.is_new and report.used.system_folders:
         outcome.notes.append(
-            f"left out: {', '.join(sorted(told.used.system_folders)[:SHOWN])}, which file servers and "
+            f"left out: {', '.join(sorted(report.used.system_folders)[:SHOWN])}, which file servers and "
             "systems keep for themselves; --system-folders enters such folders"
         )
     return comparison
 
 
-def _unused(given: GivenRules, used: Usage) -> list[str]:
-    """What to say of patterns that were given and left out nothing."""
+def _unused_patterns(given: RuleOverrides, used: RuleUsage) -> list[str]:
+    """Return a note for each given pattern that matched nothing."""
     return [
-        f"--exclude {pattern!r} leaves out nothing: no file or folder that was looked at fits it. A pattern "
+        f"--exclude {pattern!r} leaves out nothing: it matches no file or folder. A pattern "
         "is a name, or the end of a path, such as  '*.gif'  private/  2019/drafts"
         for pattern in given.exclude or ()
         if pattern and pattern not in used.patterns
     ]
 
 
-def _take_out(
-    store: Store, plan: Plan, comparison: Comparison, outcome: Outcome, *, remove_gone: bool
+def _remove_files(
+    store: Store, plan: IndexPlan, comparison: DiskComparison, outcome: IndexOutcome, *, remove_gone: bool
 ) -> None:
-    """Take out files that were deleted, and those that are left out now."""
+    """Remove files that were deleted on disk, and those that the present rules leave out."""
     left_out = {file for file in comparison.gone if plan.leaves_out(file[0], member=bool(file[1]))}
-    away = [file for file in comparison.gone if file not in left_out]
-    gone = away if remove_gone else deleted(store, away, comparison.devices)
-    kept = set(away).difference(gone)
-    mark_away(store, kept)
-    outcome.kept, outcome.kept_below = len(kept), folders_of(kept)
-    outcome.removed = _remove(store, gone, left_out, outcome.annotations)
+    missing = [file for file in comparison.gone if file not in left_out]
+    deleted = missing if remove_gone else deleted_files(store, missing, comparison.devices)
+    kept = set(missing).difference(deleted)
+    mark_drive_missing(store, kept)
+    outcome.kept, outcome.kept_below = len(kept), missing_folders(kept)
+    outcome.removed = _forget(store, deleted, left_out, outcome.annotations)
     outcome.left_out = len(left_out)
     if plan.doubles:
         with store.database.writing():
@@ -198,74 +204,74 @@ def _take_out(
                 "DELETE FROM roots WHERE path = ?", ((os.fsencode(path),) for path in plan.doubles)
             )
         outcome.notes += [
-            f"{double} and {path} are one folder by two names: it is kept as {path}"
+            f"{double} and {path} are two names of the same folder: it is kept as {path}"
             for double, path in plan.doubles.items()
         ]
 
 
 def improve(store: Store, stage: Stage) -> str | None:
-    """Build what a search of so many pictures needs; what was built, or why it was not, in one line."""
+    """Build a search index if the catalogue is large enough; return one line about it, or why it failed."""
     if store.active is None or (background := store.active.background()) is None:
         return None
     try:
         store.active.refresh()
         return store.active.improve(background.rows, stage)
-    except (CatalogError, MissingExtraError) as error:  # searches are right without it, and slower
+    except (CatalogError, MissingExtraError) as error:  # searches without it are exact, but slower
         return f"not built, every search looks at every picture: {error}"
 
 
 def space_for(store: Store, encoder: Encoder, model: str, *, reembed: bool = False) -> Space:
-    """Where this encoder's vectors go, checked; begun if need be, with what hits are compared with.
+    """Return the space for this encoder's embeddings, creating it if needed, with its background.
 
     Raises
     ------
     CatalogError
-        The catalogue holds vectors of another encoder and `reembed` is not asked for.
+        The catalogue holds embeddings by another encoder and `reembed` is False.
     """
     space = _space(store, encoder, model, reembed=reembed)
     if space.background() is None:
-        made = Background.of(encoder)
+        background = Background.of(encoder)
         with store.database.writing():
-            space.keep_background(made)
+            space.keep_background(background)
     return space
 
 
 def _space(store: Store, encoder: Encoder, model: str, *, reembed: bool) -> Space:
-    store.reopen()  # opening an encoder takes seconds
+    store.reopen()  # other processes may have changed the spaces while the encoder was loaded
     active, filling = store.active, store.filling
     if active is None:
-        return store.begin_space(encoder.identity, model, golden_rows(encoder))
+        return store.begin_space(encoder.identity, model, golden_embeddings(encoder))
     if active.info.identity == encoder.identity:
         try:
-            check_pictures(encoder, active.info.golden)
+            check_image_embeddings(encoder, active.info.golden)
             return active
         except CatalogError:
             if not reembed:
                 raise
     elif not reembed:
         raise CatalogError(
-            f"{store.name} holds vectors of {active.info.told}, this is {encoder.identity[:19]}...: "
-            "vectors of two models cannot be compared. Leave out --model to go on with the first, or say "
+            f"{store.name} holds vectors of {active.info.model_label}, this is {encoder.identity[:19]}...: "
+            "vectors of two models cannot be compared. Leave out --model to go on with the first, or use "
             "--reembed: search works with the first until everything is embedded again"
         )
     if filling is not None and not _made_by(encoder, filling):
         drop_space(store, filling)
-    return store.begin_space(encoder.identity, model, golden_rows(encoder), state="filling")
+    return store.begin_space(encoder.identity, model, golden_embeddings(encoder), state="filling")
 
 
 def _made_by(encoder: Encoder, space: Space) -> bool:
-    """Whether an earlier run has filled a space with just this encoder."""
+    """Whether a space holds embeddings by exactly this encoder."""
     if space.info.identity != encoder.identity:
         return False
     try:
-        check_pictures(encoder, space.info.golden)
+        check_image_embeddings(encoder, space.info.golden)
     except CatalogError:
         return False
     return True
 
 
-def _replace(store: Store, outcome: Outcome, *, anyway: bool) -> None:
-    """Put the new space in the old one's place, or say what is missing in it."""
+def _replace(store: Store, outcome: IndexOutcome, *, anyway: bool) -> None:
+    """Replace the old space by the new one, or report which images it lacks."""
     if store.filling is None:
         return
     outcome.lacking = [(Path(os.fsdecode(path)), member) for path, member in lacking_files(store)]
@@ -273,17 +279,21 @@ def _replace(store: Store, outcome: Outcome, *, anyway: bool) -> None:
         outcome.lacking = []
 
 
-def _remove(
+def _forget(
     store: Store,
-    gone: Sequence[tuple[bytes, str]],
-    left_out_now: Collection[tuple[bytes, str]],
-    annotations: Fate,
+    deleted: Sequence[FileLocation],
+    left_out: Collection[FileLocation],
+    annotations: AnnotationChanges,
 ) -> int:
-    """Take gone files out, and what is left out; one that somebody has put back meanwhile stays."""
-    # A member of an archive is gone when a listing of the archive no longer has it; so is an archive that
-    # stood for itself, because it could not be read, and now is listed by its members.
-    really = [one for one in gone if one[1] or not os.path.lexists(one[0]) or is_archive(os.fsdecode(one[0]))]
-    really += left_out_now
-    for start in range(0, len(really), _CHUNK):
-        annotations.add(store.forget(really[start : start + _CHUNK]))
-    return len(really)
+    """Remove deleted and left-out files in chunks, except deleted ones that exist again meanwhile."""
+    # An archive member is gone if the archive is listed without it, and an archive is gone as a file if it
+    # could not be read before and now is listed by its members: neither can be checked by `lexists`.
+    removed = [
+        (path, member)
+        for path, member in deleted
+        if member or not os.path.lexists(path) or is_archive(os.fsdecode(path))
+    ]
+    removed += left_out
+    for start in range(0, len(removed), _CHUNK):
+        annotations.add(store.forget(removed[start : start + _CHUNK]))
+    return len(removed)

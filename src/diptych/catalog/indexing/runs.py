@@ -1,4 +1,4 @@
-"""Signs of life: runs that index one catalogue at the same time know of each other."""
+"""Heartbeats: runs that index one catalogue at the same time know of each other."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from diptych.catalog.store.store import Store
 from diptych.errors import SaveError
 from diptych.progress import Progress, Stage
 
-ALIVE = 60.0  # seconds since its last sign that another run counts as running
-BEAT = 10.0  # seconds between two signs
+ALIVE = 60.0  # seconds after its last heartbeat for which a run counts as running
+BEAT = 10.0  # seconds between two heartbeats
 
 
 @contextlib.contextmanager
-def running(store: Store) -> Iterator[tuple[bool, Callable[[], None]]]:
-    """Say that this run is alive.
+def registered_run(store: Store) -> Iterator[tuple[bool, Callable[[], None]]]:
+    """Register this run in the catalogue for the duration of the context.
 
     Yields
     ------
     others : bool
-        Whether another one is.
+        Whether another run is in progress.
     beat : callable
-        Says it again; to be called often, it writes every `BEAT` seconds at most.
+        Sends a heartbeat. To be called often; it writes at most every `BEAT` seconds.
     """
     database = store.database
     last = time.time()
@@ -36,34 +36,34 @@ def running(store: Store) -> Iterator[tuple[bool, Callable[[], None]]]:
     def beat() -> None:
         nonlocal last
         now = time.time()
-        # A clock may be set back.
+        # The difference is negative if the clock was set back: then write.
         if 0 <= now - last < BEAT:
             return
         last = now
         with database.writing():
-            # A run that stood still for long, as a laptop does that sleeps, was taken for dead.
+            # The row is gone if this run paused for long, as on a sleeping laptop, and was taken for dead.
             if not database.run("UPDATE runs SET beat = ? WHERE id = ?", (now, number)):
                 database.run("INSERT INTO runs (id, beat) VALUES (?, ?)", (number, now))
 
     try:
         yield others, beat
     finally:
-        # When the device is full that is the error to be told, not this one; the row grows old by itself.
+        # If the device is full, do not hide the original error; the row expires by itself.
         with contextlib.suppress(SaveError), database.writing():
             database.run("DELETE FROM runs WHERE id = ?", (number,))
 
 
-def beating(stage: Stage, beat: Callable[[], None]) -> Stage:
-    """Stages whose progress is a sign of life, too."""
+def with_heartbeat(stage: Stage, beat: Callable[[], None]) -> Stage:
+    """Wrap a stage so that each progress call also sends a heartbeat."""
 
     @contextlib.contextmanager
-    def beats(what: str, total: int | None) -> Iterator[Progress]:
-        with stage(what, total) as advance:
+    def beating_stage(name: str, total: int | None) -> Iterator[Progress]:
+        with stage(name, total) as advance:
 
-            def both(done: int) -> None:
+            def advance_and_beat(done: int) -> None:
                 advance(done)
                 beat()
 
-            yield both
+            yield advance_and_beat
 
-    return beats
+    return beating_stage

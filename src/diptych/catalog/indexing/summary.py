@@ -1,4 +1,4 @@
-"""What there is in a catalogue, in figures: pictures, files, models, disk, runs. Reads no vector."""
+"""Summary of a catalogue: numbers of images and files, models, disk usage, runs. Reads no embedding."""
 
 from __future__ import annotations
 
@@ -18,36 +18,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SpaceSummary:
-    """Vectors of one encoder: their number, and how many rows there were over time."""
+    """Summary of one space: its encoder, live vectors and rows."""
 
     model: str
     identity: str
     state: str
     dim: int
     vectors: int
-    rows: int  # with those that belong to nobody any more and are still on disk
+    rows: int  # including dead rows
 
 
 @dataclass(frozen=True)
-class Summary:
-    """A catalogue in figures.
+class CatalogSummary:
+    """Summary of a catalogue.
 
     Attributes
     ----------
     name : str
-        Its folder, or its address.
+        Its folder or address.
     pictures, files, failed : int
-        Pictures that can be found, files that hold pictures, files that could not be read or decoded.
+        Number of images that can be searched, of files that hold images, and of files that could not be read
+        or decoded.
     bytes : int or None
-        On disk, of the catalogue itself; None for one in PostgreSQL.
+        Disk usage of the catalogue itself; None for one in PostgreSQL.
     spaces : tuple of SpaceSummary
-        The one in use, then the one being filled.
-    roots : tuple of (path, when it was last finished or None)
-        What `index` brings up to date.
+        The active space, then the one being filled.
+    roots : tuple of (path, time of the last complete run or None)
+        Indexed paths.
     running : int
-        Runs at work now.
+        Number of runs in progress.
     set_aside : int
-        Pictures that left the catalogue, and whose tags and ratings wait for them.
+        Number of images that left the catalogue and whose tags and ratings are kept.
     """
 
     name: str
@@ -61,13 +62,13 @@ class Summary:
     set_aside: int = 0
 
 
-def summarise(store: Store) -> Summary:
-    """A catalogue in figures."""
+def summarise(store: Store) -> CatalogSummary:
+    """Summarise a catalogue."""
     database = store.database
     roots = database.all("SELECT path, finished FROM roots ORDER BY path")
     running = database.all("SELECT COUNT(*) FROM runs WHERE beat > ?", (time.time() - ALIVE,))
     files = database.all("SELECT COUNT(*) FROM files WHERE content IS NOT NULL")
-    return Summary(
+    return CatalogSummary(
         name=store.name,
         pictures=len(store),
         files=int(files[0][0]),

@@ -1,9 +1,8 @@
-"""What changes on disk, folder by folder, as the system tells of it; and everything again now and then.
+"""Watch folders for changes by the operating system's events, with a full rescan at intervals.
 
-Systems lose events (network drives send none, queues overflow), so a whole rescan comes by the clock
-whatever was heard, and at once where a drive came or went. Where the system cannot watch at all, rescans are
-all there is. What to do about a change is the caller's: a folder named here is listed and compared as in any
-other run.
+Events get lost (network drives send none, queues overflow). So a full rescan is made at intervals, and at
+once when a drive is mounted or unmounted. If the system cannot watch at all, only rescans are made. The
+caller handles the changes: it lists and compares the folders yielded here as in any other run.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from diptych.extras import require
 from diptych.media.folders.keys import CAPTION_SUFFIXES, companions
 from diptych.media.folders.sidecar_names import Sidecars
 
-RESCAN = 600.0  # seconds between whole rescans
-UNHEARD = 60.0  # the same where the system tells nothing
-DEBOUNCE = 1600  # milliseconds for which changes are collected: a copy of many files is one change
-_STEP = 5000  # milliseconds after which a quiet watch looks at the clock
+RESCAN = 600.0  # seconds between full rescans
+RESCAN_WITHOUT_EVENTS = 60.0  # the same where the system sends no events
+DEBOUNCE = 1600  # milliseconds for which events are collected, so that copying many files is one change
+_STEP = 5000  # milliseconds after which a watch without events checks the clock
 
 
 def changed_folders(
@@ -35,20 +34,20 @@ def changed_folders(
     rescan: float = RESCAN,
     note: Callable[[str], None] = lambda message: None,
 ) -> Iterator[list[Path]]:
-    """What to list again, without end: where something changed; all roots at once when a rescan is due.
+    """Yield the folders to list again, without end: changed ones, or all roots when a rescan is due.
 
     Parameters
     ----------
     roots : mapping from path to FolderRules
-        Folders that are watched, with what is below them, and files; each with what it leaves out, as for a
-        listing. One that is not there is looked for at every rescan.
+        Folders to watch, including everything below, and files; with the rules of a listing. Missing ones are
+        looked for at every rescan.
     skip : sequence of path
-        Files and folders whose changes do not count. The catalogue has to be among them where it lies under a
-        root: a run writes into it, and would be its own next change.
+        Files and folders whose changes are ignored. Must contain the catalogue if it lies under a root, as
+        each run writes to it and would trigger the next one.
     rescan : float
-        Seconds.
+        Seconds between full rescans.
     note : callable, optional
-        Told, once each, why something is only noticed at a rescan.
+        Called once for each reason why changes are noticed at a rescan only.
 
     Yields
     ------
@@ -61,56 +60,58 @@ def changed_folders(
         watchfiles is not installed.
     """
     watchfiles = require("watchfiles", extra="catalog", purpose="watch folders")
-    said: set[str] = set()
+    noted: set[str] = set()
 
-    def say(message: str) -> None:
-        if message and message not in said:
-            said.add(message)
+    def note_once(message: str) -> None:
+        if message and message not in noted:
+            noted.add(message)
             note(message)
 
-    single = False  # folders one by one, since below some of them not all may be read
+    # A recursive watch fails if some folder below may not be read; then readable folders are watched singly.
+    single = False
     due = time.monotonic() + rescan
     while True:
-        homes = _homes(roots)
-        mounted = mounts_below(homes)
-        say(_unheard(homes, rescan))
+        watched = _watched_folders(roots)
+        mounted = mounts_below(watched)
+        note_once(_network_note(watched, rescan))
         try:
-            for changes in _events(watchfiles, _readable(roots) if single else homes, recursive=not single):
+            folders = _readable(roots) if single else watched
+            for changes in _events(watchfiles, folders, recursive=not single):
                 now = time.monotonic()
-                remounted = mounted != mounts_below(homes) or homes != _homes(roots)
+                remounted = mounted != mounts_below(watched) or watched != _watched_folders(roots)
                 if now >= due or remounted:
                     due = now + rescan
-                    again = _there(roots)
+                    to_list = _existing(roots)
                 else:
-                    again = to_list_again([path for _, path in changes], roots, skip)
-                if again:
-                    yield again
+                    to_list = folders_to_list([path for _, path in changes], roots, skip)
+                if to_list:
+                    yield to_list
                 if remounted or (single and any(os.path.isdir(path) for _, path in changes)):  # noqa: PTH112
-                    due = min(due, time.monotonic() + (0 if remounted else UNHEARD))
-                    break  # what is new is not watched yet
-        except (OSError, RuntimeError) as error:  # the library's own is a RuntimeError
+                    due = min(due, time.monotonic() + (0 if remounted else RESCAN_WITHOUT_EVENTS))
+                    break  # restart the watch, since new folders are not watched yet
+        except (OSError, RuntimeError) as error:  # watchfiles raises RuntimeError for its own failures
             pause = DEBOUNCE / 1000
             if isinstance(error, PermissionError) and not single:
                 single = True
             elif not isinstance(error, FileNotFoundError) and "decode" not in str(error):
-                pause = min(rescan, UNHEARD)
-                say(_reason(error, pause))
-            # It stumbles over names that are no UTF-8 and drops what it has heard: everything is compared,
-            # once it listens again or has stumbled again.
-            if time.monotonic() >= due and (again := _there(roots)):
-                yield again
+                pause = min(rescan, RESCAN_WITHOUT_EVENTS)
+                note_once(_no_watch_note(error, pause))
+            # Watchfiles fails at names that are not UTF-8, and its collected events are lost. So a rescan
+            # becomes due now: it is made when the watch works again, or here if it fails once more.
+            if time.monotonic() >= due and (to_list := _existing(roots)):
+                yield to_list
             due = time.monotonic()
             time.sleep(pause)
 
 
-def _events(watchfiles: Any, homes: Iterable[Path], *, recursive: bool) -> Iterator[set[tuple[Any, str]]]:
-    """What the system tells of; an empty set, now and then, where nothing happens."""
-    folders = list(homes)
-    while not folders:  # nothing is there: the caller looks again
+def _events(watchfiles: Any, folders: Iterable[Path], *, recursive: bool) -> Iterator[set[tuple[Any, str]]]:
+    """Yield sets of (kind, path) of changes; an empty set after each `_STEP` without any."""
+    watched = list(folders)
+    while not watched:  # no folder exists: the caller checks again after each step
         time.sleep(_STEP / 1000)
         yield set()
     yield from watchfiles.watch(
-        *folders,
+        *watched,
         debounce=DEBOUNCE,
         rust_timeout=_STEP,
         yield_on_timeout=True,
@@ -119,123 +120,124 @@ def _events(watchfiles: Any, homes: Iterable[Path], *, recursive: bool) -> Itera
     )
 
 
-def _homes(roots: Iterable[Path]) -> dict[Path, tuple[int, int]]:
-    """The folders to watch, with device and inode: a folder that was put in the place of one is another."""
-    homes = {}
+def _watched_folders(roots: Iterable[Path]) -> dict[Path, tuple[int, int]]:
+    """Return the folders to watch, with device and inode, which show whether a folder was replaced."""
+    watched = {}
     for root in roots:
-        # Files by their folders: an editor may put a new one in the place of the old.
-        home = root if os.path.isdir(root) else root.parent  # noqa: PTH112 - never raises
+        # A file is watched through its folder, because editors replace a file by a new one.
+        folder = root if os.path.isdir(root) else root.parent  # noqa: PTH112 - never raises
         with contextlib.suppress(OSError):
-            if os.path.lexists(root) and home.is_dir():
-                status = home.stat()
-                homes[home] = (status.st_dev, status.st_ino)
-    return homes
+            if os.path.lexists(root) and folder.is_dir():
+                status = folder.stat()
+                watched[folder] = (status.st_dev, status.st_ino)
+    return watched
 
 
 def _readable(roots: Mapping[Path, FolderRules]) -> Iterator[Path]:
-    """Every folder that a listing would enter and that may be read."""
+    """Yield every readable folder that a listing would enter."""
     for root, rules in roots.items():
         if not os.path.isdir(root):  # noqa: PTH112 - never raises
             yield root.parent
             continue
-        for folder, inner, _ in os.walk(root):
+        for folder, subfolders, _ in os.walk(root):
             if os.access(folder, os.R_OK | os.X_OK):
                 yield Path(folder)
-            inner[:] = [name for name in inner if _is_entered(Path(folder, name), root, rules)]
+            # Assigned in place, so that `os.walk` does not enter the others.
+            subfolders[:] = [name for name in subfolders if _is_entered(Path(folder, name), root, rules)]
 
 
 def _is_entered(folder: Path, root: Path, rules: FolderRules) -> bool:
-    inside = folder.relative_to(root)
-    return not any(part.startswith(".") for part in inside.parts) and not rules.leaves_out(folder / "x.jpg")
+    relative = folder.relative_to(root)
+    return not any(part.startswith(".") for part in relative.parts) and not rules.leaves_out(folder / "x.jpg")
 
 
-def _unheard(homes: Iterable[Path], rescan: float) -> str:
-    """What to say where some of the folders lie on another computer."""
-    far = {home: kind for home in homes if (kind := network_kind(home))}
-    if not far:
+def _network_note(folders: Iterable[Path], rescan: float) -> str:
+    """Return a note if some of the folders are on a network drive, which sends no events."""
+    on_network = {folder: kind for folder in folders if (kind := network_kind(folder))}
+    if not on_network:
         return ""
-    home, kind = next(iter(far.items()))
+    folder, kind = next(iter(on_network.items()))
     return (
-        f"{home} is on a network drive ({kind}): what other computers change there is noticed when "
+        f"{folder} is on a network drive ({kind}): changes by other computers are noticed when "
         f"everything is compared, every {rescan / 60:.0f} minutes"
     )
 
 
-def _reason(error: Exception, pause: float) -> str:
-    """Why the system does not watch, and what happens instead."""
+def _no_watch_note(error: Exception, pause: float) -> str:
+    """Return a note on why the system does not watch, and what is done instead."""
     limit = getattr(error, "errno", None) in (errno.ENOSPC, errno.EMFILE) or "limit" in str(error).lower()
-    why = (
+    reason = (
         "the system watches no more folders (raise fs.inotify.max_user_watches and max_user_instances)"
         if limit
         else f"the system cannot watch these folders ({error})"
     )
-    return f"{why}: everything is compared every {pause:.0f} seconds instead"
+    return f"{reason}: everything is compared every {pause:.0f} seconds instead"
 
 
-def _there(roots: Iterable[Path]) -> list[Path]:
+def _existing(roots: Iterable[Path]) -> list[Path]:
     return [root for root in roots if os.path.exists(root)]  # noqa: PTH110 - never raises
 
 
-def to_list_again(
+def folders_to_list(
     paths: Sequence[str], roots: Mapping[Path, FolderRules], skip: Sequence[Path] = ()
 ) -> list[Path]:
-    """What to list again for changes at these paths; see `changed_folders`.
+    """Return the folders to list again for changes at these paths; see `changed_folders`.
 
-    What a listing of the roots would not come to does not count: hidden and excluded names, what lies behind
-    a link to a folder.
+    Changes that a listing of the roots would not notice are ignored: hidden and excluded names, and paths
+    through a link to a folder.
 
     Examples
     --------
-    >>> home = Path("/tmp")
-    >>> to_list_again(["/tmp/no/such/a.jpg", "/tmp/.hidden/b.jpg"], {home: FolderRules(home)})
+    >>> root = Path("/tmp")
+    >>> folders_to_list(["/tmp/no/such/a.jpg", "/tmp/.hidden/b.jpg"], {root: FolderRules(root)})
     [PosixPath('/tmp')]
     """
     changed = {Path(path) for path in paths}
-    left_out = {os.path.realpath(one) for one in skip}
+    skipped = {os.path.realpath(path) for path in skip}
     known = set(roots)
-    again: set[Path] = set()
+    to_list: set[Path] = set()
     for path in changed:
         # The nearest root decides, as in a listing; a root inside another one is listed by its own rules.
-        root = next((place for place in (path, *path.parents) if place in known), None)
-        if root is not None and os.path.isdir(root) and _counts(path, root, roots[root], left_out):  # noqa: PTH112
-            again.add(_folder(path, root))
+        root = next((folder for folder in (path, *path.parents) if folder in known), None)
+        if root is not None and os.path.isdir(root) and _is_relevant(path, root, roots[root], skipped):  # noqa: PTH112
+            to_list.add(_existing_folder(path, root))
     files = (root for root in roots if os.path.isfile(root))  # noqa: PTH113 - never raises
-    again.update(root for root in files if _concerns(root, changed))
-    return sorted(folder for folder in again if again.isdisjoint(folder.parents))
+    to_list.update(root for root in files if _is_affected(root, changed))
+    return sorted(folder for folder in to_list if to_list.isdisjoint(folder.parents))
 
 
-def _concerns(picture: Path, changed: Collection[Path]) -> bool:
-    """Whether a change concerns one picture: itself, a caption or a sidecar of it."""
-    if any(path in changed for path in (picture, *_helpers(picture))):
+def _is_affected(image: Path, changed: Collection[Path]) -> bool:
+    """Whether an image file, or a caption or sidecar of it, is among the changed paths."""
+    if any(path in changed for path in (image, *_caption_files(image))):
         return True
-    return bool(Sidecars(path.name for path in changed if path.parent == picture.parent).of(picture.name))
+    return bool(Sidecars(path.name for path in changed if path.parent == image.parent).of(image.name))
 
 
-def _helpers(picture: Path) -> Iterator[Path]:
-    """Files of captions beside a picture, those that are there and those that may have been."""
-    yield from companions(picture).values()
+def _caption_files(image: Path) -> Iterator[Path]:
+    """Yield the caption files of an image, and paths of those that may have been deleted."""
+    yield from companions(image).values()
     for suffix in CAPTION_SUFFIXES:
-        yield picture.with_suffix(suffix)
-        yield picture.with_suffix(suffix.upper())
+        yield image.with_suffix(suffix)
+        yield image.with_suffix(suffix.upper())
 
 
-def _counts(path: Path, root: Path, rules: FolderRules, skip: Collection[str]) -> bool:
-    """Whether a listing of the root would come by, and a run did not write there itself."""
-    inside = path.relative_to(root)
-    if any(part.startswith(".") for part in inside.parts):
+def _is_relevant(path: Path, root: Path, rules: FolderRules, skip: Collection[str]) -> bool:
+    """Whether a listing of the root would include a changed path, which is not among those to skip."""
+    relative = path.relative_to(root)
+    if any(part.startswith(".") for part in relative.parts):
         return False
     if path != root and rules.leaves_out(path):
         return False
-    # The system's watch follows links to folders, a listing does not. Not resolve(): it refuses links to
-    # themselves.
-    real, home = Path(os.path.realpath(path)), Path(os.path.realpath(root))
-    if path != root and Path(os.path.realpath(path.parent)) != (home / inside).parent:
+    # A watch follows links to folders, a listing does not. realpath() instead of resolve(), which raises for
+    # circular links.
+    real, real_root = Path(os.path.realpath(path)), Path(os.path.realpath(root))
+    if path != root and Path(os.path.realpath(path.parent)) != (real_root / relative).parent:
         return False
-    return not any(str(place) in skip for place in (real, *real.parents))
+    return not any(str(folder) in skip for folder in (real, *real.parents))
 
 
-def _folder(path: Path, root: Path) -> Path:
-    """The folder that holds it; of one that was deleted itself the next that is there."""
+def _existing_folder(path: Path, root: Path) -> Path:
+    """Return the folder of a path; if it was deleted, the nearest existing one above it."""
     folder = path
     while folder != root and (folder == path or not os.path.isdir(folder)):  # noqa: PTH112 - never raises
         folder = folder.parent

@@ -169,7 +169,7 @@ def how_many(pictures: int, regions: int | None = None) -> tuple[int, int]:
 
 
 def _rows(searcher: Searcher, where: Filter | None, most: int, seed: int) -> tuple[RowNumbers, int]:
-    rows = allowed_rows(searcher.space, where) if where else searcher.space.living()
+    rows = allowed_rows(searcher.space, where) if where else searcher.space.live_rows()
     total = len(rows)
     if total > most:
         rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
-from diptych.catalog.store.entries import Entry, load_entry
+from diptych.catalog.store.entries import CatalogEntry, load_entry
 from diptych.errors import ImageError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ class ThumbnailSheet:
     Attributes
     ----------
     data : bytes
-    failed : tuple of (Entry, str)
+    failed : tuple of (CatalogEntry, str)
         Pictures that could not be read, and why: their squares are grey.
     """
 
     data: bytes
-    failed: tuple[tuple[Entry, str], ...]
+    failed: tuple[tuple[CatalogEntry, str], ...]
 
 
 def side_for(pictures: int) -> int:
@@ -118,14 +118,14 @@ def _spread(numbers: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return numbers
 
 
-def fingerprint(entries: Sequence[Entry], side: int) -> str:
+def fingerprint(entries: Sequence[CatalogEntry], side: int) -> str:
     """Names the sheets of these pictures in this order."""
     told = "\n".join(f"{entry.content} {entry.size}" for entry in entries)
     return hashlib.blake2b(f"{side} {COLUMNS} {QUALITY}\n{told}".encode(), digest_size=6).hexdigest()
 
 
 def sheets(
-    entries: Sequence[Entry],
+    entries: Sequence[CatalogEntry],
     side: int,
     *,
     skip: Callable[[int], bool] | None = None,
@@ -135,7 +135,7 @@ def sheets(
 
     Parameters
     ----------
-    entries : sequence of Entry
+    entries : sequence of CatalogEntry
     side : int
         Pixels of a square.
     skip : callable, optional
@@ -153,7 +153,9 @@ def sheets(
                 progress(len(part))
 
 
-def _sheet(entries: Sequence[Entry], squares: Sequence[Image.Image | str], side: int) -> ThumbnailSheet:
+def _sheet(
+    entries: Sequence[CatalogEntry], squares: Sequence[Image.Image | str], side: int
+) -> ThumbnailSheet:
     rows = -(-len(entries) // COLUMNS)
     canvas = Image.new("RGB", (COLUMNS * side, rows * side), _EMPTY)
     failed = []
@@ -167,7 +169,7 @@ def _sheet(entries: Sequence[Entry], squares: Sequence[Image.Image | str], side:
     return ThumbnailSheet(buffer.getvalue(), tuple(failed))
 
 
-def _square(entry: Entry, side: int) -> Image.Image | str:
+def _square(entry: CatalogEntry, side: int) -> Image.Image | str:
     """The middle of a picture, or why there is none."""
     try:
         return ImageOps.fit(load_entry(entry, target=side), (side, side), Image.Resampling.BICUBIC)

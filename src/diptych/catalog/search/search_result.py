@@ -7,7 +7,7 @@ from typing import Literal
 
 from diptych.catalog.relevance import DEFAULT_CUTOFF
 from diptych.catalog.search.query import EncodedQuery
-from diptych.catalog.store.entries import Entry
+from diptych.catalog.store.entries import CatalogEntry
 from diptych.catalog.store.filters import Filter
 from diptych.errors import InputError
 
@@ -21,19 +21,19 @@ class Hit:
 
     Attributes
     ----------
-    entry : Entry
+    entry : CatalogEntry
     cosine : float
         Between the picture and the query.
     relevance : float
         From 0 to 1, see `diptych.catalog.relevance`.
-    alike : tuple of Entry
+    alike : tuple of CatalogEntry
         Near-duplicates that are collapsed into this hit.
     """
 
-    entry: Entry
+    entry: CatalogEntry
     cosine: float
     relevance: float
-    alike: tuple[Entry, ...] = ()
+    alike: tuple[CatalogEntry, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from diptych.catalog.database.spaces import read_space
 from diptych.catalog.relevance import Background, QueryPart, RelevanceScale
 from diptych.catalog.search.query import EncodedQuery, Term, encode_query, parse_query
 from diptych.catalog.search.search_result import Hit, SearchOptions, SearchResult
-from diptych.catalog.store.browsing import Listing, ListSort, entry_key, list_pictures
+from diptych.catalog.store.browsing import ListingPage, ListSort, entry_key, list_pictures
 from diptych.catalog.store.entries import Hashes, hashes_of, read_entries
 from diptych.catalog.store.filters import Filter, allowed_rows
 from diptych.catalog.store.golden import encode_checked
@@ -125,7 +125,7 @@ class Searcher:
             )
         if space.info.identity != self.encoder.identity:
             raise CatalogError(
-                f"{self.store.name} holds vectors of {space.info.told}, this is "
+                f"{self.store.name} holds vectors of {space.info.model_label}, this is "
                 f"{self.encoder.identity[:19]}...: search with that model, or embed again with  "
                 "diptych index --reembed"
             )
@@ -210,7 +210,7 @@ class Searcher:
 
     def list_pictures(
         self, where: Filter | None = None, *, sort: ListSort = "date", limit: int = 20, offset: int = 0
-    ) -> Listing:
+    ) -> ListingPage:
         """Pictures that pass a filter, without a query; see `diptych.catalog.list_pictures`."""
         return self._in_snapshot(
             lambda: list_pictures(self.space, where, sort=sort, limit=limit, offset=offset)

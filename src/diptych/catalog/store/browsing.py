@@ -1,7 +1,7 @@
-"""Pictures of a catalogue listed without a query: those that pass a filter, in an order, page by page.
+"""List the images that pass a filter without a query, sorted and in pages.
 
-No encoder is needed. The order is total (the last tie is broken by the picture's number), so pages of one
-state of the catalogue neither overlap nor leave anything out.
+No encoder is needed. The order is total (ties are broken by the content number at last), so the pages of one
+state of the catalogue neither overlap nor miss an image.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from diptych.catalog.annotations.tags import ratings_of
-from diptych.catalog.database.database import in_parts
-from diptych.catalog.store.entries import Entry, read_entries, when
-from diptych.catalog.store.filters import Filter, allowed_rows, of_files
+from diptych.catalog.database.database import in_batches
+from diptych.catalog.store.entries import CatalogEntry, file_time, read_entries
+from diptych.catalog.store.filters import Filter, allowed_rows, file_conditions
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,20 +27,20 @@ LIST_SORTS: tuple[ListSort, ...] = ("date", "name", "rating")
 
 
 @dataclass(frozen=True)
-class Listing:
-    """One page of a list of pictures.
+class ListingPage:
+    """One page of a list of images.
 
     Attributes
     ----------
-    entries : tuple of Entry
-        Of this page.
+    entries : tuple of CatalogEntry
+        The images of this page.
     total : int
-        Pictures that pass the filter.
+        Number of images that pass the filter.
     searched : int
-        Pictures in the catalogue.
+        Number of images in the catalogue.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[CatalogEntry, ...]
     total: int
     searched: int
 
@@ -52,28 +52,28 @@ def list_pictures(
     sort: ListSort = "date",
     limit: int = 20,
     offset: int = 0,
-) -> Listing:
-    """List the pictures that pass a filter.
+) -> ListingPage:
+    """List the images that pass a filter.
 
     Parameters
     ----------
     space : Space
-        Whose pictures, such as ``store.active``.
+        Space of the images to list, such as ``store.active``.
     where : Filter, optional
     sort : {"date", "name", "rating"}
-        The newest first and those of unknown date last; by path; the best rated first, the newest of them
-        before the others, and those without a rating last.
+        "date": newest first, images without a date last. "name": by path. "rating": best first, newest first
+        among equals, images without a rating last.
     limit, offset : int
-        The page.
+        Size of the page, and number of images before it.
 
     Returns
     -------
-    Listing
+    ListingPage
 
     Raises
     ------
     InputError
-        Another order, no page, or a filter that nothing can pass.
+        An unknown order, an invalid page, or an invalid filter.
     """
     if sort not in LIST_SORTS:
         raise InputError(f"sort is {sort!r}: expected {', '.join(LIST_SORTS[:-1])} or {LIST_SORTS[-1]}")
@@ -81,17 +81,17 @@ def list_pictures(
         raise InputError(f"limit is {limit} and offset {offset}: expected at least 1 and 0")
     with space.database.reading():
         space.refresh()
-        rows = allowed_rows(space, where) if where else space.living()
+        rows = allowed_rows(space, where) if where else space.live_rows()
         contents = list(space.contents_of(rows.tolist()).values())
         keys = _keys(space.database, contents, where or Filter(), sort)
         contents.sort(key=lambda content: keys[content], reverse=sort != "name")
         page = contents[offset : offset + limit]
         entries = read_entries(space.database, page, prefer=where)
-        return Listing(tuple(entries), len(contents), len(space))
+        return ListingPage(tuple(entries), len(contents), len(space))
 
 
-def entry_key(entry: Entry, sort: ListSort) -> tuple[Any, ...]:
-    """The place of a picture in an order, by what is known of it; reversed unless the order is by name."""
+def entry_key(entry: CatalogEntry, sort: ListSort) -> tuple[Any, ...]:
+    """Return the sort key of an entry; orders other than "name" sort by it in reverse."""
     if sort == "name":
         return _name_key(os.fsencode(entry.path), entry.member, entry.content)
     date = (entry.taken is not None, entry.taken or datetime.min, entry.content)
@@ -101,7 +101,7 @@ def entry_key(entry: Entry, sort: ListSort) -> tuple[Any, ...]:
 def _keys(
     database: Database, contents: Sequence[int], where: Filter, sort: ListSort
 ) -> dict[int, tuple[Any, ...]]:
-    """The same for many pictures, of which nothing else is read."""
+    """Return the sort keys of contents, reading only the columns needed."""
     if sort == "name":
         return _names(database, contents, where)
     dates = _dates(database, contents)
@@ -112,30 +112,30 @@ def _keys(
 
 
 def _dates(database: Database, contents: Sequence[int]) -> dict[int, tuple[Any, ...]]:
-    found: dict[int, tuple[Any, ...]] = {}
-    for marks, part in in_parts(contents):
-        for content, taken, changed in database.all(
+    keys: dict[int, tuple[Any, ...]] = {}
+    for placeholders, batch in in_batches(contents):
+        for content, taken, modified in database.all(
             "SELECT c.id, c.taken, (SELECT MIN(f.modified) FROM files f WHERE f.content = c.id "
-            f"AND f.modified <> 0) FROM contents c WHERE c.id IN ({marks})",
-            part,
+            f"AND f.modified <> 0) FROM contents c WHERE c.id IN ({placeholders})",
+            batch,
         ):
-            date = datetime.fromisoformat(taken).replace(tzinfo=None) if taken else when(changed or 0)
-            found[content] = (date is not None, date or datetime.min, content)
-    return found
+            date = datetime.fromisoformat(taken).replace(tzinfo=None) if taken else file_time(modified or 0)
+            keys[content] = (date is not None, date or datetime.min, content)
+    return keys
 
 
 def _names(database: Database, contents: Sequence[int], where: Filter) -> dict[int, tuple[Any, ...]]:
-    """By the file that passes the filter, which is the one that is shown."""
-    passes, values = of_files(where, database)
-    found: dict[int, tuple[Any, ...]] = {}
-    for marks, part in in_parts(contents):
+    """Return the keys by name, using the first file that passes the filter, which is also the one shown."""
+    condition, values = file_conditions(where, database)
+    keys: dict[int, tuple[Any, ...]] = {}
+    for placeholders, batch in in_batches(contents):
         for content, path, member in database.all(
-            f"SELECT f.content, f.path, f.member FROM files f WHERE f.content IN ({marks}) "
-            f"{f'AND {passes}' if passes else ''} ORDER BY f.path DESC, f.member DESC",
-            (*part, *values),
+            f"SELECT f.content, f.path, f.member FROM files f WHERE f.content IN ({placeholders}) "
+            f"{f'AND {condition}' if condition else ''} ORDER BY f.path DESC, f.member DESC",
+            (*batch, *values),
         ):
-            found[content] = _name_key(bytes(path), member, content)  # the first one is the last to come
-    return found
+            keys[content] = _name_key(bytes(path), member, content)  # in descending order, so the first stays
+    return keys
 
 
 def _name_key(path: bytes, member: str, content: int) -> tuple[Any, ...]:

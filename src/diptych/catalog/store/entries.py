@@ -1,4 +1,4 @@
-"""Pictures of a catalogue as a reader meets them: hits, lists, failures, hashes. Writes nothing."""
+"""Read access to the images of a catalogue: entries, failures, hashes. Writes nothing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 
 from diptych.catalog.annotations.records import CAPTION_END
 from diptych.catalog.annotations.tags import ratings_of
-from diptych.catalog.database.database import Database, in_parts
-from diptych.catalog.store.filters import Filter, of_files
+from diptych.catalog.database.database import Database, in_batches
+from diptych.catalog.store.filters import Filter, file_conditions
 from diptych.errors import ImageError
 from diptych.media.images import load_file
 from diptych.media.metadata.dates import precision_of
@@ -26,29 +26,31 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-FILE_TIME = "file time"  # where a date comes from that no metadata has
-_ADDRESS = re.compile(r"\A(https?|s3|gs|ftp):/(?=[^/])")  # a Path keeps one of the two strokes
+FILE_TIME = "file time"  # `taken_from` of a date that is the file's modification time
+_ADDRESS = re.compile(r"\A(https?|s3|gs|ftp):/(?=[^/])")  # `Path` collapses the two slashes of a URL into one
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A picture of the catalogue, as a hit or a list shows it.
+class CatalogEntry:
+    """An image of the catalogue, as search results and lists show it.
 
     Attributes
     ----------
     content : int
-        Its number in this catalogue.
+        Content number in this catalogue.
     path : Path
-        Of its first file; `member` inside it when that is an archive.
+        Path of its first file, with `member` inside it if that is an archive.
     copies : tuple of (path, member)
         Its other files.
     taken : datetime or None
-        By the picture's metadata or a sidecar's, without a zone, else when the file was changed; None where
-        that is not known either.
+        Date from the image's metadata or a sidecar, without a time zone; otherwise the file's modification
+        time; None if that is unknown, too.
+    dated : bool
+        `taken` comes from the image or a sidecar.
     rating : int or None
-        -1 (rejected) to 5; None where nobody rated it.
+        -1 (rejected) to 5; None if not rated.
     taken_from : str
-        Which field gave the date, see `diptych.media.Details`; "file time", or "" without a date.
+        Metadata field of the date, see `diptych.media.Details`; "file time", or "" without a date.
     """
 
     content: int
@@ -60,7 +62,7 @@ class Entry:
     width: int
     height: int
     taken: datetime | None
-    dated: bool  # taken stands in the picture or a sidecar
+    dated: bool
     latitude: float | None
     longitude: float | None
     camera: str
@@ -71,7 +73,7 @@ class Entry:
 
     @property
     def day(self) -> str:
-        """The day it was taken, or the month or year where no more is known; "" without a date."""
+        """Date as YYYY-MM-DD, or YYYY-MM or YYYY if only these are known; "" without a date."""
         if self.taken is None:
             return ""
         length = {"month": 7, "year": 4}.get(precision_of(self.taken_from), 10)
@@ -79,96 +81,104 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Path and member in one line; addresses, which imports bring, as they were."""
+        """Path and member as one text; URLs, which imports may bring, in their usual form."""
         name = f"{self.path}/{self.member}" if self.member else str(self.path)
         return _ADDRESS.sub(r"\1://", name)
 
 
-def load_entry(entry: Entry, *, target: int | None = None) -> Image:
-    """The picture itself, upright RGB, from its first file that can be read; see `diptych.media.load_image`.
+def load_entry(entry: CatalogEntry, *, target: int | None = None) -> Image:
+    """Load the image, upright RGB, from its first readable file; see `diptych.media.load_image`.
 
     Raises
     ------
     ImageError
-        None of its files can be read; the message is the first one's.
+        None of its files can be read; the message is that of the first file.
     """
-    return of_first_file(entry, lambda path, member: load_file(path, member, target=target))
+    return read_first_file(entry, lambda path, member: load_file(path, member, target=target))
 
 
-def of_first_file(entry: Entry, read: Callable[[Path, str], T]) -> T:
-    """What `read` gives of its first file that can be read; the first one's ImageError where none can."""
-    first: ImageError | None = None
+def read_first_file(entry: CatalogEntry, read: Callable[[Path, str], T]) -> T:
+    """Return the result of `read` for the first readable file; raise the first file's error if none is."""
+    first_error: ImageError | None = None
     for path, member in ((entry.path, entry.member), *entry.copies):
         try:
             return read(path, member)
         except ImageError as error:
-            first = first or error
-    assert first is not None
-    raise first
+            first_error = first_error or error
+    assert first_error is not None
+    raise first_error
 
 
-def read_entries(database: Database, contents: Sequence[int], *, prefer: Filter | None = None) -> list[Entry]:
-    """What is known of these pictures, in that order; those that are gone are left out.
+def read_entries(
+    database: Database, contents: Sequence[int], *, prefer: Filter | None = None
+) -> list[CatalogEntry]:
+    """Read the entries of contents, in the given order; contents that are gone are left out.
 
-    Of several files of a picture one that passes the filter comes first.
+    Parameters
+    ----------
+    database : Database
+    contents : sequence of int
+    prefer : Filter, optional
+        If an image has several files, one that passes this filter comes first.
     """
-    found: dict[int, Entry] = {}
-    for _, part in in_parts([int(content) for content in contents]):
-        found.update((entry.content, entry) for entry in _entries(database, part, prefer))
-    return [found[int(content)] for content in contents if int(content) in found]
+    entries: dict[int, CatalogEntry] = {}
+    for _, batch in in_batches([int(content) for content in contents]):
+        entries.update((entry.content, entry) for entry in _entries(database, batch, prefer))
+    return [entries[int(content)] for content in contents if int(content) in entries]
 
 
-def _entries(database: Database, contents: list[int], prefer: Filter | None) -> Iterator[Entry]:
-    passes, values = ("", []) if prefer is None else of_files(prefer, database)
-    first = f"CASE WHEN {passes} THEN 0 ELSE 1 END, " if passes else ""
-    marks = ", ".join("?" * len(contents))
+def _entries(database: Database, contents: list[int], prefer: Filter | None) -> Iterator[CatalogEntry]:
+    condition, values = ("", []) if prefer is None else file_conditions(prefer, database)
+    preferred_first = f"CASE WHEN {condition} THEN 0 ELSE 1 END, " if condition else ""
+    placeholders = ", ".join("?" * len(contents))
     files: dict[int, list[tuple[bytes, str, str, int]]] = {}
     for content, *file in database.all(
         "SELECT f.content, f.path, f.member, f.caption, f.modified FROM files f "
-        f"WHERE f.content IN ({marks}) ORDER BY {first}f.path, f.member",
+        f"WHERE f.content IN ({placeholders}) ORDER BY {preferred_first}f.path, f.member",
         (*contents, *values),
     ):
         files.setdefault(content, []).append(tuple(file))
     tags: dict[int, dict[str, None]] = {}
     for content, tag in database.all(
-        f"SELECT content, tag FROM tags WHERE content IN ({marks}) ORDER BY score DESC, tag", contents
+        f"SELECT content, tag FROM tags WHERE content IN ({placeholders}) ORDER BY score DESC, tag", contents
     ):
-        tags.setdefault(content, {})[tag] = None  # several origins may give one
+        tags.setdefault(content, {})[tag] = None  # an ordered set: several origins may give the same tag
     ratings = ratings_of(database, contents)
     for row in database.all(
         "SELECT id, bytes, format, width, height, taken, taken_from, latitude, longitude, camera "
-        f"FROM contents WHERE id IN ({marks})",
+        f"FROM contents WHERE id IN ({placeholders})",
         contents,
     ):
         content, size, kind, width, height, taken, source, latitude, longitude, camera = row
-        held = files.get(content)
-        if not held:
+        content_files = files.get(content)
+        if not content_files:
             continue
-        places = [(_path(path), member) for path, member, _, _ in held]
-        changed = min((modified for *_, modified in held if modified), default=0)
-        yield Entry(
+        locations = [(_path(path), member) for path, member, _, _ in content_files]
+        oldest = min((modified for *_, modified in content_files if modified), default=0)
+        captions = [caption for _, _, caption, _ in content_files if caption]
+        yield CatalogEntry(
             content=content,
-            path=places[0][0],
-            member=places[0][1],
-            copies=tuple(places[1:]),
+            path=locations[0][0],
+            member=locations[0][1],
+            copies=tuple(locations[1:]),
             size=size,
             format=kind or "",
             width=width or 0,
             height=height or 0,
-            taken=datetime.fromisoformat(taken).replace(tzinfo=None) if taken else when(changed),
+            taken=datetime.fromisoformat(taken).replace(tzinfo=None) if taken else file_time(oldest),
             dated=bool(taken),
             latitude=latitude,
             longitude=longitude,
             camera=camera or "",
-            caption=next((caption for _, _, caption, _ in held if caption), "").partition(CAPTION_END)[0],
+            caption=captions[0].partition(CAPTION_END)[0] if captions else "",
             tags=tuple(tags.get(content, ())),
             rating=ratings.get(content),
-            taken_from=(source or "metadata") if taken else FILE_TIME if when(changed) else "",
+            taken_from=(source or "metadata") if taken else FILE_TIME if file_time(oldest) else "",
         )
 
 
 def failures(database: Database) -> list[tuple[Path, str, str]]:
-    """(path, member, reason) of every file that could not be read or decoded."""
+    """List (path, member, reason) of every file that could not be read or decoded."""
     return [
         (_path(path), member, reason)
         for path, member, reason in database.all(
@@ -180,23 +190,24 @@ def failures(database: Database) -> list[tuple[Path, str, str]]:
 
 
 def digests_of(database: Database, contents: Sequence[int]) -> dict[int, bytes]:
-    """The hash of each of these pictures' bytes."""
-    found: dict[int, bytes] = {}
-    for marks, part in in_parts([int(content) for content in contents]):
-        for content, digest in database.all(f"SELECT id, hash FROM contents WHERE id IN ({marks})", part):
-            found[content] = bytes(digest)
-    return found
+    """Map contents to the hash of their bytes."""
+    digests: dict[int, bytes] = {}
+    for placeholders, batch in in_batches([int(content) for content in contents]):
+        rows = database.all(f"SELECT id, hash FROM contents WHERE id IN ({placeholders})", batch)
+        digests.update((content, bytes(digest)) for content, digest in rows)
+    return digests
 
 
 @dataclass(frozen=True, eq=False)
 class Hashes:
-    """Perceptual hashes of some pictures.
+    """Perceptual hashes of N images.
 
     Attributes
     ----------
     difference, perceptual : (N,) uint64
+        0 where unknown.
     known : (N,) bool
-        False for pictures that have none.
+        False for images without hashes.
     """
 
     difference: NDArray[np.uint64]
@@ -205,18 +216,18 @@ class Hashes:
 
 
 def hashes_of(database: Database, contents: Sequence[int]) -> Hashes:
-    """The hashes of these pictures, in that order."""
-    found: dict[int, tuple[int, int]] = {}
-    for marks, part in in_parts([int(content) for content in contents]):
-        for content, first, second in database.all(
+    """Read the hashes of contents, in the given order."""
+    hashes: dict[int, tuple[int, int]] = {}
+    for placeholders, batch in in_batches([int(content) for content in contents]):
+        for content, difference, perceptual in database.all(
             "SELECT id, difference_hash, perceptual_hash FROM contents "
-            f"WHERE id IN ({marks}) AND difference_hash IS NOT NULL",
-            part,
+            f"WHERE id IN ({placeholders}) AND difference_hash IS NOT NULL",
+            batch,
         ):
-            found[content] = first, second
-    values = np.array([found.get(int(one), (0, 0)) for one in contents], np.int64).reshape(-1, 2)
-    known = np.array([int(one) in found for one in contents], bool)
-    unsigned = values.astype(np.uint64)  # databases have a sign: the bits are the same
+            hashes[content] = difference, perceptual
+    values = np.array([hashes.get(int(content), (0, 0)) for content in contents], np.int64).reshape(-1, 2)
+    known = np.array([int(content) in hashes for content in contents], bool)
+    unsigned = values.astype(np.uint64)  # databases store signed integers; the bits are the same
     return Hashes(unsigned[:, 0], unsigned[:, 1], known)
 
 
@@ -224,8 +235,8 @@ def _path(path: bytes) -> Path:
     return Path(os.fsdecode(bytes(path)))
 
 
-def when(nanoseconds: int) -> datetime | None:
-    """A file's time without a zone; None where it is not known."""
+def file_time(nanoseconds: int) -> datetime | None:
+    """Convert a file's modification time to local time without a time zone; None if unknown."""
     if not nanoseconds:
         return None
     try:

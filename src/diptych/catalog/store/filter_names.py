@@ -1,4 +1,4 @@
-"""Tags, cameras and types of files that a filter names and no picture of the catalogue has: mistyped ones."""
+"""Detection of mistyped tags, cameras and file types in a filter: names that no image has."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from diptych.files.unicode_text import caseless
 if TYPE_CHECKING:
     from diptych.catalog.database.database import Database
 
-_SHOWN = 5  # names that a message proposes
+_SHOWN = 5  # names listed in a message
 
 
 def check_names(database: Database, where: Filter) -> None:
-    """Refuse a filter that names what no picture has.
+    """Reject a filter with a tag, camera or file type that no image has.
 
-    Searching itself takes such a filter, which nothing passes: a program may ask for a tag that is not given
-    yet. A person who typed it has most likely mistyped it.
+    The search itself accepts such a filter and returns nothing, as a program may ask for a tag that is not
+    used yet. A person who types such a name has probably mistyped it.
 
     Parameters
     ----------
@@ -30,57 +30,66 @@ def check_names(database: Database, where: Filter) -> None:
     Raises
     ------
     InputError
-        With the nearest names that there are.
+        The message suggests the most similar existing names.
     """
     for tag in (*where.tags, *where.any_tags, *where.not_tags):
         known = _tags(database)
         if not set(map(caseless, spellings_of(tag))) & set(map(caseless, known)):
-            hint = near_names(tag, known, none="no picture has any tag: diptych tag gives some")
+            hint = suggest_names(tag, known, none="no picture has a tag yet: diptych tag adds some")
             raise InputError(f"there is no such tag: {tag!r}; {hint}")
     for camera in (*([where.camera] if where.camera else ()), *where.not_cameras):
         known = _values(database, "camera")
         if not any(caseless(camera) in caseless(name) for name in known):
-            hint = near_names(camera, known, none="no picture names its camera")
+            hint = suggest_names(camera, known, none="no picture names its camera")
             raise InputError(f"there is no such camera: {camera!r}; {hint}")
     for kind in (*where.formats, *where.not_formats):
         known = [name.lower() for name in _values(database, "format")]
         if not set(formats_of(kind)) & set(known):
-            hint = near_names(kind.lower(), known, none="there are no pictures")
+            hint = suggest_names(kind.lower(), known, none="there are no pictures")
             raise InputError(f"there is no picture of type {kind!r}; {hint}")
 
 
-def near_names(name: str, known: Sequence[str], *, none: str) -> str:
-    """What somebody may have meant, as the second half of a message.
+def suggest_names(name: str, known: Sequence[str], *, none: str) -> str:
+    """Suggest existing names for a mistyped one, as the second half of a message.
+
+    Parameters
+    ----------
+    name : str
+    known : sequence of str
+        Existing names, most frequent first.
+    none : str
+        Returned if there are no existing names.
 
     Examples
     --------
-    >>> near_names("snwo", ["snow", "sea"], none="no tags")
+    >>> suggest_names("snwo", ["snow", "sea"], none="no tags")
     "did you mean 'snow'?"
-    >>> near_names("bicycle", ["snow", "sea"], none="no tags")
+    >>> suggest_names("bicycle", ["snow", "sea"], none="no tags")
     'there are snow, sea'
     """
     if not known:
         return none
-    folded = {caseless(one): one for one in reversed(known)}
-    # A camera's maker and model are one text: a single word of it is what people type.
-    words = {word: one for key, one in folded.items() for word in key.split()}
+    # Reversed, so that the most frequent of several names that fold alike overwrites the others.
+    folded = {caseless(spelling): spelling for spelling in reversed(known)}
+    # A camera is one text of maker and model, of which people often type a single word.
+    words = {word: spelling for key, spelling in folded.items() for word in key.split()}
     candidates = words | folded
-    close = (difflib.get_close_matches(caseless(name), candidates, cutoff=least) for least in (0.6, 0.5))
-    near = next(filter(None, close), [])
-    meant = list(dict.fromkeys(candidates[one] for one in near))
-    if meant:
-        return f"did you mean {' or '.join(map(repr, meant))}?"
+    matches = (difflib.get_close_matches(caseless(name), candidates, cutoff=cutoff) for cutoff in (0.6, 0.5))
+    closest = next(filter(None, matches), [])
+    suggestions = list(dict.fromkeys(candidates[key] for key in closest))
+    if suggestions:
+        return f"did you mean {' or '.join(map(repr, suggestions))}?"
     more = f" and {len(known) - _SHOWN:,} more" if len(known) > _SHOWN else ""
     return f"there are {', '.join(known[:_SHOWN])}{more}"
 
 
 def _tags(database: Database) -> list[str]:
-    """The most frequent first."""
-    return _first(database.all("SELECT tag FROM tags GROUP BY tag ORDER BY COUNT(*) DESC, tag"))
+    """List all tags, most frequent first."""
+    return _first_column(database.all("SELECT tag FROM tags GROUP BY tag ORDER BY COUNT(*) DESC, tag"))
 
 
 def _values(database: Database, column: str) -> list[str]:
-    return _first(
+    return _first_column(
         database.all(
             f"SELECT {column} FROM contents WHERE COALESCE({column}, '') <> '' "
             f"GROUP BY {column} ORDER BY COUNT(*) DESC, {column}"
@@ -88,5 +97,5 @@ def _values(database: Database, column: str) -> list[str]:
     )
 
 
-def _first(rows: Iterable[tuple[str, ...]]) -> list[str]:
+def _first_column(rows: Iterable[tuple[str, ...]]) -> list[str]:
     return [row[0] for row in rows]

@@ -1,6 +1,6 @@
-"""Which pictures a search may answer with: by date, place, folder, tag, camera, size, name and caption.
+"""Filters: which images a search may return, by date, location, folder, tag, camera, size, name and caption.
 
-A filter becomes the set of rows that may win before anything is searched. What is searched then is that set,
+A filter is evaluated before the search, to the set of rows that may be returned. Only that set is searched,
 so a filter never costs recall.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.catalog.store.paths import Spelling, below, stored_rules
+from diptych.catalog.store.paths import CanonicalPaths, path_range, stored_rules
 from diptych.errors import InputError
 from diptych.files.unicode_text import composed, existing_path, storable
 from diptych.media.sources import name_of
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from diptych.vectors.segments import RowNumbers
 
 EARTH_KM = 6371.0
-_INSIDE = "(f.path = ? OR (f.path >= ? AND f.path < ?))"  # of a file, or in a folder
-_FIRST, _LAST = datetime(1678, 1, 1), datetime(2262, 1, 1)  # in nanoseconds both fit into 64 bits
+_INSIDE = "(f.path = ? OR (f.path >= ? AND f.path < ?))"  # the file itself, or a file in the folder
+_FIRST, _LAST = datetime(1678, 1, 1), datetime(2262, 1, 1)  # nanoseconds since 1970 fit into 64 bits
 
 
-# Cameras and phones write a second picture into a JPEG, which makes it an MPO; its name ends in .jpg.
+# Cameras and phones add a second image to a JPEG, which makes it an MPO although its name ends in .jpg.
 _JPEG, _TIFF, _HEIF, _J2K = ("jpeg", "mpo"), ("tiff",), ("heif", "heic"), ("jpeg2000",)
 _ALIASES = {
     **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif"), _JPEG),
@@ -37,7 +37,7 @@ _ALIASES = {
     **dict.fromkeys(("heic", "heif"), _HEIF),
     **dict.fromkeys(("jp2", "j2k", "jpx", "jpeg2000"), _J2K),
 }
-# Of a content `c`; in the order of `tags.ratings_of`.
+# Rating of a content `c`, in the same order of precedence as `tags.ratings_of`.
 EFFECTIVE_RATING = (
     "(SELECT r.rating FROM ratings r WHERE r.content = c.id ORDER BY "
     "CASE r.origin WHEN 'hand' THEN 0 WHEN 'sidecar' THEN 1 WHEN 'file' THEN 2 ELSE 3 END, r.rating DESC "
@@ -47,32 +47,33 @@ EFFECTIVE_RATING = (
 
 @dataclass(frozen=True)
 class Filter:
-    """What a picture has to fulfil; every condition that is given.
+    """Conditions on images; an image passes if it meets all of those that are set.
 
     Attributes
     ----------
     after, before : date, optional
-        Of the photograph (EXIF), else of the file; both included.
+        First and last day, by the metadata, otherwise by the file's time.
     folders : tuple of path
-        In one of these, or below; an archive, or a file, counts as one too.
+        In or below one of these; an archive or a file counts as a folder.
     tags, any_tags, not_tags : tuple of str
-        Every one of these; at least one of these; none of these.
+        All of these; at least one of these; none of these.
     untagged : bool
-        No tag at all.
+        Has no tag.
     rating, min_rating : int, optional
-        Stars, exactly or at least; 0 means not rated, -1 rejected. A rating by hand counts before a file's.
+        Stars, exactly or at least; 0 means not rated, -1 rejected. A rating by hand precedes a file's.
     camera : str
-        Part of maker and model, in any case.
+        Part of maker and model, ignoring case.
     formats, not_formats : tuple of str
-        One of these types of files, none of these, as "jpeg", "png", "heic".
+        One of these file types; none of these. For example "jpeg", "png", "heic".
     caption, name : str
-        Part of the caption, of the path, in any case.
+        Part of the caption; part of the path; ignoring case.
     not_folders, not_cameras, not_captions, not_names : tuple
-        What must not be so. Of several files of one picture some file must be in the folders, have the name
-        and be in none of `not_folders`, have none of `not_names`; no file may have any of `not_captions`.
+        Exclusions. If an image has several files, at least one file must meet all conditions on folders and
+        names, and no file may have a caption of `not_captions`.
     near : (latitude, longitude, kilometres), optional
+        Within this distance of this location.
     min_bytes, max_bytes : int, optional
-        Of the file.
+        Size of the file.
     min_side : int, optional
         Pixels of the shorter side.
     shape : {"", "landscape", "portrait", "square"}
@@ -106,128 +107,136 @@ class Filter:
         return self != Filter()
 
     def check(self, database: Database) -> None:
-        """InputError for a folder that is neither on disk nor in the catalogue, where a drive may be away."""
+        """Raise InputError for a folder that is neither on disk nor in the catalogue.
+
+        A folder of a missing drive is in the catalogue only.
+        """
         for folder in (*self.folders, *self.not_folders):
-            spelling = stored_spelling(folder, database)
-            if not os.path.lexists(spelling) and not _knows(spelling, database):
+            path = canonical_path(folder, database)
+            if not os.path.lexists(path) and not _is_indexed(path, database):
                 raise InputError(
-                    f"{name_of(folder)}: there is no such file or folder, and the catalogue knows of none"
+                    f"{name_of(folder)}: there is no such file or folder, "
+                    "neither on disk nor in the catalogue"
                 )
 
 
 @dataclass
 class _Conditions:
-    # The database folds both sides of a comparison: one of PostgreSQL may know fewer letters than Python.
+    """Conditions of a WHERE clause on a content `c`, with their values."""
+
+    # The database folds both sides of a comparison, as PostgreSQL may fold fewer letters than Python does.
     database: Database
     parts: list[str] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
 
     def add(self, part: str, *values: Any) -> None:
-        """One more."""
+        """Add a condition with the values of its placeholders."""
         self.parts.append(part)
         self.values += values
 
     def contains(self, text: str, part: str) -> None:
-        """One more: a text, in SQL, has this part, whatever their case and normal form."""
+        """Require that an SQL text contains this part, ignoring case and Unicode normal form."""
         caseless = self.database.caseless
-        self.add(f"{caseless(text)} LIKE {caseless('?')} ESCAPE '!'", _part(part))
+        self.add(f"{caseless(text)} LIKE {caseless('?')} ESCAPE '!'", _like_pattern(part))
 
     def lacks(self, text: str, part: str) -> None:
-        """One more: a text, in SQL, which may be none, does not have this part."""
+        """Require that an SQL text, which may be NULL, does not contain this part."""
         self.contains(f"COALESCE({text}, '')", part)
         self.parts[-1] = f"NOT ({self.parts[-1]})"
 
 
-def allowed_rows(space: Space, wanted: Filter) -> RowNumbers:
-    """The rows of the pictures that fulfil a filter, sorted, (n,) int64.
+def allowed_rows(space: Space, where: Filter) -> RowNumbers:
+    """Return the rows of the images that pass a filter, sorted, (n,) int64.
 
     Raises
     ------
     InputError
-        What no picture can fulfil: a folder that is nowhere, a place outside the earth, a shape of no name.
+        The filter is invalid: an unknown folder, coordinates out of range, or an unknown shape.
     """
-    wanted.check(space.database)
-    conditions = _conditions(wanted, space.database)
+    where.check(space.database)
+    conditions = _conditions(where, space.database)
     rows = space.database.all(
         "SELECT v.row, c.latitude, c.longitude FROM vectors v JOIN contents c ON c.id = v.content "
         f"WHERE v.space = ? AND {' AND '.join(conditions.parts) or '1 = 1'} ORDER BY v.row",
         (space.info.id, *conditions.values),
     )
-    if wanted.near is not None and rows:
-        places = np.array([row[1:] for row in rows], np.float64)  # (n, 2)
-        far = distance_km(places[:, 0], places[:, 1], *wanted.near[:2])
-        rows = [row for row, km in zip(rows, far, strict=True) if km <= wanted.near[2]]
+    if where.near is not None and rows:
+        locations = np.array([row[1:] for row in rows], np.float64)  # (n, 2): latitude, longitude
+        distances = distance_km(locations[:, 0], locations[:, 1], *where.near[:2])
+        rows = [row for row, km in zip(rows, distances, strict=True) if km <= where.near[2]]
     return np.array([row[0] for row in rows], np.int64)
 
 
-def _conditions(wanted: Filter, database: Database) -> _Conditions:
-    asked = _Conditions(database)
-    _dates(wanted, asked)
-    _tags(wanted, asked)
-    _rating(wanted, asked)
-    _formats(wanted, asked)
-    if wanted.camera:
-        asked.contains("c.camera", wanted.camera)
-    for camera in wanted.not_cameras:
-        asked.lacks("c.camera", camera)
-    for value, sign in ((wanted.min_bytes, ">="), (wanted.max_bytes, "<=")):
+def _conditions(where: Filter, database: Database) -> _Conditions:
+    conditions = _Conditions(database)
+    _dates(where, conditions)
+    _tags(where, conditions)
+    _rating(where, conditions)
+    _formats(where, conditions)
+    if where.camera:
+        conditions.contains("c.camera", where.camera)
+    for camera in where.not_cameras:
+        conditions.lacks("c.camera", camera)
+    for value, sign in ((where.min_bytes, ">="), (where.max_bytes, "<=")):
         if value is not None:
-            asked.add(f"c.bytes {sign} ?", value)
-    if wanted.min_side is not None:
-        asked.add("c.width >= ? AND c.height >= ?", wanted.min_side, wanted.min_side)
-    if wanted.shape:
+            conditions.add(f"c.bytes {sign} ?", value)
+    if where.min_side is not None:
+        conditions.add("c.width >= ? AND c.height >= ?", where.min_side, where.min_side)
+    if where.shape:
         signs = {"landscape": ">", "portrait": "<", "square": "="}
-        if wanted.shape not in signs:
-            raise InputError(f"shape is {wanted.shape!r}: expected landscape, portrait or square")
-        asked.add(f"c.width {signs[wanted.shape]} c.height")
-    if wanted.near is not None:
-        _near(wanted.near, asked)
-    _files(wanted, asked)
-    return asked
+        if where.shape not in signs:
+            raise InputError(f"shape is {where.shape!r}: expected landscape, portrait or square")
+        conditions.add(f"c.width {signs[where.shape]} c.height")
+    if where.near is not None:
+        _near(where.near, conditions)
+    _files(where, conditions)
+    return conditions
 
 
 def spellings_of(tag: str) -> tuple[str, ...]:
-    """How a tag may be kept: keywords that are paths have "|" between their levels, where others show "/".
+    """Return the stored spellings of a tag: hierarchical keywords use "|" or "/" between their levels.
 
     Examples
     --------
     >>> spellings_of("sea"), spellings_of("places/sea")
     (('sea',), ('places/sea', 'places|sea'))
     """
-    kept = storable(tag)
-    return tuple(dict.fromkeys((kept, kept.replace("/", "|"))))
+    stored = storable(tag)
+    return tuple(dict.fromkeys((stored, stored.replace("/", "|"))))
 
 
-def _tags(wanted: Filter, asked: _Conditions) -> None:
-    same_tag = f"{asked.database.caseless('t.tag')} = {asked.database.caseless('?')}"
-    groups: list[tuple[tuple[str, ...], str]] = [(wanted.any_tags, "")] * bool(wanted.any_tags)
-    groups += [((tag,), "") for tag in wanted.tags]
-    groups += [((tag,), "NOT ") for tag in wanted.not_tags]
+def _tags(where: Filter, conditions: _Conditions) -> None:
+    same_tag = f"{conditions.database.caseless('t.tag')} = {conditions.database.caseless('?')}"
+    groups: list[tuple[tuple[str, ...], str]] = [(where.any_tags, "")] * bool(where.any_tags)
+    groups += [((tag,), "") for tag in where.tags]
+    groups += [((tag,), "NOT ") for tag in where.not_tags]
     for tags, negation in groups:
         names = [name for tag in tags for name in spellings_of(tag)]
         one_of = " OR ".join([same_tag] * len(names))
-        asked.add(f"{negation}EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND ({one_of}))", *names)
-    if wanted.untagged:
-        asked.add("NOT EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id)")
+        conditions.add(
+            f"{negation}EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND ({one_of}))", *names
+        )
+    if where.untagged:
+        conditions.add("NOT EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id)")
 
 
-def _rating(wanted: Filter, asked: _Conditions) -> None:
-    if wanted.rating is not None:
-        asked.add(f"COALESCE({EFFECTIVE_RATING}, 0) = ?", wanted.rating)
-    if wanted.min_rating is not None:
-        asked.add(f"COALESCE({EFFECTIVE_RATING}, 0) >= ?", wanted.min_rating)
+def _rating(where: Filter, conditions: _Conditions) -> None:
+    if where.rating is not None:
+        conditions.add(f"COALESCE({EFFECTIVE_RATING}, 0) = ?", where.rating)
+    if where.min_rating is not None:
+        conditions.add(f"COALESCE({EFFECTIVE_RATING}, 0) >= ?", where.min_rating)
 
 
-def _formats(wanted: Filter, asked: _Conditions) -> None:
-    for names, negation in ((wanted.formats, ""), (wanted.not_formats, "NOT ")):
+def _formats(where: Filter, conditions: _Conditions) -> None:
+    for names, negation in ((where.formats, ""), (where.not_formats, "NOT ")):
         if names:
-            kept = sorted({one for name in names for one in formats_of(name)})
-            marks = ", ".join("?" * len(kept))
-            asked.add(f"LOWER(COALESCE(c.format, '')) {negation}IN ({marks})", *kept)
+            formats = sorted({kind for name in names for kind in formats_of(name)})
+            placeholders = ", ".join("?" * len(formats))
+            conditions.add(f"LOWER(COALESCE(c.format, '')) {negation}IN ({placeholders})", *formats)
 
 
 def formats_of(name: str) -> tuple[str, ...]:
-    """The formats, in small letters, that people mean by a name or a suffix.
+    """Return the stored formats, in lower case, that a format name or file suffix stands for.
 
     Examples
     --------
@@ -238,23 +247,24 @@ def formats_of(name: str) -> tuple[str, ...]:
     return _ALIASES.get(plain, (plain,))
 
 
-def _dates(wanted: Filter, asked: _Conditions) -> None:
-    """By the metadata's date, as text; a picture without one by its oldest file whose time is known.
+def _dates(where: Filter, conditions: _Conditions) -> None:
+    """Compare the metadata's date, as text; without one, the time of the image's oldest file.
 
-    A date in part counts as far as it goes: "May 2013" is after May 15th as well as before it.
+    A partial date passes if some day of its period would: "May 2013" is both after and before 15 May.
+    It is stored as the first day of its period, 2013-05-01, with a mark in `taken_from`.
     """
-    for day, sign in ((wanted.after, ">="), (wanted.before, "<")):
+    for day, sign in ((where.after, ">="), (where.before, "<")):
         if day is None:
             continue
         edge = datetime(day.year, day.month, day.day)
         if sign == "<":
             edge = datetime.max if edge.date() == date.max else edge + timedelta(days=1)
         text, partly, values = edge.isoformat(sep=" "), "", []
-        if sign == ">=":  # the other way the beginning of what is known decides, and that is what is kept
-            for mark, length in (("%(month only)", 7), ("%(year only)", 4)):
+        if sign == ">=":  # for "before", the stored first day is already the right one to compare
+            for mark, length in (("%(month only)", 7), ("%(year only)", 4)):  # "2013-05" and "2013"
                 partly += f" OR (c.taken_from LIKE ? AND SUBSTR(c.taken, 1, {length}) >= ?)"
                 values += [mark, text[:length]]
-        asked.add(
+        conditions.add(
             f"(c.taken {sign} ?{partly} OR (c.taken IS NULL AND (SELECT MIN(d.modified) FROM files d "
             f"WHERE d.content = c.id AND d.modified <> 0) {sign} ?))",
             text,
@@ -263,68 +273,63 @@ def _dates(wanted: Filter, asked: _Conditions) -> None:
         )
 
 
-def _near(near: tuple[float, float, float], asked: _Conditions) -> None:
-    """A box around the circle; the circle itself is cut out later."""
+def _near(near: tuple[float, float, float], conditions: _Conditions) -> None:
+    """Restrict to a band of latitudes around the circle; `allowed_rows` computes the exact distances."""
     latitude, longitude, km = near
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 180 and km > 0):
         raise InputError(
-            f"a place is a latitude (-90 to 90), a longitude (-180 to 180) and kilometres above 0, got {near}"
+            "a location is a latitude (-90 to 90), a longitude (-180 to 180) and kilometres above 0, "
+            f"got {near}"
         )
     half = np.degrees(km / EARTH_KM)
-    asked.add("c.latitude BETWEEN ? AND ?", latitude - half, latitude + half)
-    asked.add("c.longitude IS NOT NULL")
+    conditions.add("c.latitude BETWEEN ? AND ?", latitude - half, latitude + half)
+    conditions.add("c.longitude IS NOT NULL")
 
 
-def of_files(wanted: Filter, database: Database) -> tuple[str, list[Any]]:
-    """What a filter asks of one and the same file `f`, as SQL and its values; "" where that is nothing.
-
-    Parameters
-    ----------
-    wanted : Filter
-    database : Database
-    """
+def file_conditions(where: Filter, database: Database) -> tuple[str, list[Any]]:
+    """Return the conditions that one and the same file `f` must meet, as SQL and values; "" for none."""
     file = _Conditions(database)
-    if wanted.folders:
-        edges = [edge for folder in wanted.folders for edge in _edges(stored_spelling(folder, database))]
-        file.add(f"({' OR '.join([_INSIDE] * len(wanted.folders))})", *edges)
-    for folder in wanted.not_folders:
-        file.add(f"NOT {_INSIDE}", *_edges(stored_spelling(folder, database)))
-    if wanted.caption:
-        file.contains("f.caption", wanted.caption)
+    if where.folders:
+        edges = [edge for folder in where.folders for edge in _edges(canonical_path(folder, database))]
+        file.add(f"({' OR '.join([_INSIDE] * len(where.folders))})", *edges)
+    for folder in where.not_folders:
+        file.add(f"NOT {_INSIDE}", *_edges(canonical_path(folder, database)))
+    if where.caption:
+        file.contains("f.caption", where.caption)
     name = f"{database.text_of('f.path')} || '/' || f.member"
-    if wanted.name:
-        file.contains(name, name_of(wanted.name))  # escaped as members are
-    for part in wanted.not_names:
+    if where.name:
+        file.contains(name, name_of(where.name))  # escaped as members are
+    for part in where.not_names:
         file.lacks(name, name_of(part))
     return " AND ".join(file.parts), file.values
 
 
-def _files(wanted: Filter, asked: _Conditions) -> None:
-    """Some file of the picture."""
-    for caption in wanted.not_captions:
-        # Of none of its files: any of them may give the caption that is shown.
-        file = _Conditions(asked.database)
+def _files(where: Filter, conditions: _Conditions) -> None:
+    """Require that some file of the image meets the conditions on files."""
+    for caption in where.not_captions:
+        # No file may have the caption, because any of them may provide the caption that is shown.
+        file = _Conditions(conditions.database)
         file.contains("f.caption", caption)
-        asked.add(
+        conditions.add(
             f"NOT EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {file.parts[0]})", *file.values
         )
-    inside, values = of_files(wanted, asked.database)
+    inside, values = file_conditions(where, conditions.database)
     if inside:
-        asked.add(f"EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {inside})", *values)
+        conditions.add(f"EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {inside})", *values)
 
 
 def _edges(folder: Path) -> tuple[bytes, bytes, bytes]:
-    """The values of `_INSIDE`."""
+    """Return the values of `_INSIDE`."""
     path = os.fsencode(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow links
-    return (path, *below(path))
+    return (path, *path_range(path))
 
 
-def _knows(folder: Path, database: Database) -> bool:
+def _is_indexed(folder: Path, database: Database) -> bool:
     return bool(database.all(f"SELECT 1 FROM files f WHERE {_INSIDE} LIMIT 1", _edges(folder)))
 
 
 def contents_at(path: Path, database: Database) -> list[int]:
-    """Contents of a file, an archive or a folder, by any spelling that `--in` takes too.
+    """Return the contents of a file, an archive or a folder, in any spelling of its path.
 
     Examples
     --------
@@ -334,38 +339,41 @@ def contents_at(path: Path, database: Database) -> list[int]:
     ...     contents_at(Path("elsewhere.jpg"), Store.create(folder).database)
     []
     """
-    for spelling in dict.fromkeys((stored_spelling(path, database), Path(os.path.realpath(path)))):
+    for candidate in dict.fromkeys((canonical_path(path, database), Path(os.path.realpath(path)))):
         rows = database.all(
             f"SELECT DISTINCT f.content FROM files f WHERE {_INSIDE} AND f.content IS NOT NULL",
-            _edges(spelling),
+            _edges(candidate),
         )
         if rows:
             return [row[0] for row in rows]
     return []
 
 
-def stored_spelling(path: Path, database: Database) -> Path:
-    """A path as the catalogue spells it: it may be named through a link, or in another normal form."""
+def canonical_path(path: Path, database: Database) -> Path:
+    """Return a path as the catalogue spells it; it may be given through a link or in another normal form."""
     path = existing_path(Path(os.path.abspath(path)))  # noqa: PTH100 - resolve() would follow links
-    path = Spelling(stored_rules(database)).of(path)
-    if str(path).isascii() or os.path.lexists(path) or _knows(path, database):
+    path = CanonicalPaths(stored_rules(database)).of(path)
+    if str(path).isascii() or os.path.lexists(path) or _is_indexed(path, database):
         return path
-    # On a drive that is away only the catalogue has the name.
-    asked = _Conditions(database)
-    asked.contains(database.text_of("f.path"), str(path))
-    for (known,) in database.all(f"SELECT f.path FROM files f WHERE {asked.parts[0]}", asked.values):
-        spelt = Path(*Path(os.fsdecode(bytes(known))).parts[: len(path.parts)])
-        if composed(str(spelt)) == composed(str(path)):
-            return spelt
+    # The path is not on disk, for example on a missing drive: look for it in the catalogue, where its name
+    # may be in another Unicode normal form.
+    conditions = _Conditions(database)
+    conditions.contains(database.text_of("f.path"), str(path))
+    for (stored,) in database.all(
+        f"SELECT f.path FROM files f WHERE {conditions.parts[0]}", conditions.values
+    ):
+        candidate = Path(*Path(os.fsdecode(bytes(stored))).parts[: len(path.parts)])
+        if composed(str(candidate)) == composed(str(path)):
+            return candidate
     return path
 
 
-def _part(text: str) -> str:
-    """A pattern for texts that contain this one.
+def _like_pattern(text: str) -> str:
+    """Return a LIKE pattern for texts that contain this one, with "!" as the escape character.
 
     Examples
     --------
-    >>> _part("50% Off")
+    >>> _like_pattern("50% Off")
     '%50!% Off%'
     """
     escaped = "".join("!" + letter if letter in "%_!" else letter for letter in storable(text))
@@ -373,7 +381,7 @@ def _part(text: str) -> str:
 
 
 def distance_km(latitudes: Any, longitudes: Any, latitude: float, longitude: float) -> Any:
-    """Kilometres along the surface from many places to one (haversine formula), in the shape of the first.
+    """Great-circle distances in kilometres from many locations to one (haversine formula).
 
     Examples
     --------

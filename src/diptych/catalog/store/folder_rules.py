@@ -1,8 +1,8 @@
-"""What a walk over an indexed folder leaves out: patterns as rsync matches them, archives, system folders.
+"""Rules on what indexing a folder leaves out: patterns with rsync's semantics, archives, system folders.
 
-A pattern without a slash is a name at any depth; one that begins with a slash, or is a full path, is
-fixed at the indexed folder; any other one with slashs may end a path at any depth. A slash at the end means
-folders alone, `*` stops at a slash and `**` does not.
+A pattern without a slash matches a name at any depth. One that begins with a slash, or is a full path, is
+anchored at the indexed folder. Any other pattern with slashes matches the end of a path at any depth. A
+trailing slash restricts a pattern to folders; `*` does not match a slash, `**` does.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from diptych.media.folders.system_folders import is_in_system_folder
 
 @dataclass(frozen=True)
 class FolderRules:
-    """What is left out below one indexed path.
+    """Rules on what is left out below one indexed path.
 
     Attributes
     ----------
     base : Path
-        The indexed path, which patterns with slashs begin at.
+        The indexed path, at which patterns are anchored.
     exclude : tuple of str
-        Patterns.
+        Patterns of files and folders to leave out.
     archives : bool
-        Look into archives.
+        Read images inside archives.
     system_folders : bool
-        Enter folders that file servers and systems keep for themselves.
+        Enter folders that operating systems and file servers use internally.
     """
 
     base: Path
@@ -44,7 +44,7 @@ class FolderRules:
     system_folders: bool = False
 
     def matching(self, relative: str) -> list[str]:
-        """The patterns that leave out this path below the base; a folder's path ends with a slash."""
+        """Return the patterns that match a path relative to the base; a folder's path ends with a slash."""
         return [
             pattern
             for pattern in self.exclude
@@ -52,18 +52,18 @@ class FolderRules:
         ]
 
     def excludes(self, relative: str) -> bool:
-        """Whether some pattern leaves out this path below the base; a folder's path ends with a slash."""
+        """Whether some pattern matches a path relative to the base; a folder's path ends with a slash."""
         return bool(self.exclude) and _compiled(self.exclude, self.base).match_file(composed(relative))
 
     def leaves_out(self, path: Path, *, member: bool = False) -> bool:
-        """Whether a walk of the base does not come to this file below it.
+        """Whether a walk of the base leaves out this file below it.
 
         Parameters
         ----------
         path : Path
-            Of a file, which may be gone, or an archive.
+            A file, which need not exist any more, or an archive.
         member : bool
-            It is a picture inside that archive.
+            The file is an image inside the archive.
 
         Examples
         --------
@@ -74,26 +74,26 @@ class FolderRules:
         """
         if path == self.base:
             return False
-        inside = path.relative_to(self.base)
+        relative = path.relative_to(self.base)
         if member and not self.archives:
             return True
-        if not self.system_folders and is_in_system_folder(inside.parts[:-1]):
+        if not self.system_folders and is_in_system_folder(relative.parts[:-1]):
             return True
-        return self.excludes(inside.as_posix())
+        return self.excludes(relative.as_posix())
 
 
 @dataclass
-class Usage:
-    """What patterns and defaults left out in one walk, so that it can be said.
+class RuleUsage:
+    """Which rules left something out in one walk, for messages.
 
     Attributes
     ----------
     patterns : set of str
-        Patterns that left something out.
+        Patterns that matched.
     system_folders : set of str
         Names of system folders that were not entered.
     archives : int
-        Archives that were not looked into.
+        Number of archives that were not read.
     """
 
     patterns: set[str] = field(default_factory=set)
@@ -101,13 +101,13 @@ class Usage:
     archives: int = 0
 
     def note(self, rules: FolderRules, relative: str) -> None:
-        """Remember which of the patterns left out this path."""
+        """Record which patterns left out this path."""
         if not self.patterns.issuperset(rules.exclude):
             self.patterns.update(rules.matching(relative))
 
 
 def check_patterns(patterns: Sequence[str]) -> None:
-    """Refuse patterns that cannot be matched.
+    """Reject invalid patterns.
 
     Raises
     ------
@@ -121,19 +121,19 @@ def check_patterns(patterns: Sequence[str]) -> None:
     for pattern in patterns:
         if pattern.startswith("!"):
             raise InputError(
-                f"--exclude {pattern!r}: exceptions are not understood. For a name that begins with an "
-                f"exclamation mark write '\\{pattern}'; else leave the pattern away"
+                f"--exclude {pattern!r}: exceptions (!) are not supported. For a name that begins with an "
+                f"exclamation mark write '\\{pattern}'; otherwise leave the pattern out"
             )
         parts = [part for part in pattern.split("/") if part not in ("", ".")]
         if pattern and (not parts or ".." in parts):
             raise InputError(
-                f"--exclude {pattern!r}: expected a name, a path inside the indexed folder or a pattern of "
-                "them, as in  '*.gif'  private/  2019/drafts"
+                f"--exclude {pattern!r}: expected a name, a path inside the indexed folder, or a pattern, "
+                "as in  '*.gif'  private/  2019/drafts"
             )
         if pattern and not all(map(_is_valid, _git_patterns(pattern, Path("/")))):
             raise InputError(
-                f"--exclude {pattern!r} is no pattern: a bracket has no end, or nothing follows a backslash. "
-                "Before a letter that is meant as it stands write a backslash"
+                f"--exclude {pattern!r} is not a valid pattern: a bracket is not closed, or nothing follows "
+                "a backslash. Write a backslash before a character that is meant literally"
             )
 
 
@@ -145,14 +145,14 @@ def _compiled(patterns: tuple[str, ...], base: Path) -> pathspec.GitIgnoreSpec:
             for pattern in patterns
             if pattern
             for line in _git_patterns(pattern, base)
-            if _is_valid(line)  # a catalogue may hold what earlier versions took
+            if _is_valid(line)  # earlier versions accepted and stored patterns that are invalid now
         ]
     )
 
 
 def _spec(lines: Sequence[str]) -> pathspec.GitIgnoreSpec:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of regular expressions, for names such as [[]
+        warnings.simplefilter("ignore", FutureWarning)  # raised by `re` for names such as [[]
         return pathspec.GitIgnoreSpec.from_lines(lines)
 
 
@@ -165,11 +165,12 @@ def _is_valid(line: str) -> bool:
 
 
 def _git_patterns(pattern: str, base: Path) -> list[str]:
-    r"""A pattern as git's ignore files write it.
+    r"""Translate a pattern to the syntax of gitignore files.
 
     Examples
     --------
-    >>> [_git_patterns(one, Path("/home/me")) for one in ("thumbs", "a/b", "/a", "/home/me/a/", "#recycle")]
+    >>> patterns = ("thumbs", "a/b", "/a", "/home/me/a/", "#recycle")
+    >>> [_git_patterns(pattern, Path("/home/me")) for pattern in patterns]
     [['thumbs'], ['**/a/b'], ['/a'], ['/a/'], ['\\#recycle']]
     """
     text = composed(os.path.expanduser(pattern)).removeprefix("./")  # noqa: PTH111 - keeps a slash at the end
@@ -185,5 +186,5 @@ def _git_patterns(pattern: str, base: Path) -> list[str]:
         text = f"\\{text}"
     if text.endswith(" "):
         text = f"{text[:-1]}\\ "
-    # `a/**` leaves out all that is in a folder: then the folder itself need not be listed.
+    # `a/**` leaves out everything inside a folder; the added `a/` keeps the folder from being listed at all.
     return [text, text.removesuffix("**")] if text.endswith("/**") and text.strip("/*") else [text]

@@ -1,4 +1,4 @@
-"""Paths as the catalogue spells them, the rules of the indexed ones, and what lies below a path."""
+"""Paths as the catalogue stores them: canonical spelling, rules of the indexed paths, ranges of sub-paths."""
 
 from __future__ import annotations
 
@@ -12,56 +12,58 @@ from diptych.catalog.database.database import Database
 from diptych.catalog.store.folder_rules import FolderRules
 
 
-def below(folder: bytes) -> tuple[bytes, bytes]:
-    """The least path inside a folder, and the least after all of them.
+def path_range(folder: bytes) -> tuple[bytes, bytes]:
+    """Return the half-open range [low, high) of byte strings that contains exactly the paths in a folder.
 
     Examples
     --------
-    >>> low, high = below(b"/a")
+    >>> low, high = path_range(b"/a")
     >>> [low <= path < high for path in (b"/a/x.jpg", b"/a-b/x.jpg", b"/b/x.jpg")]
     [True, False, False]
     """
     home = folder.rstrip(b"/")
-    return home + b"/", home + b"0"  # "0" follows "/"
+    return home + b"/", home + b"0"  # "0" follows "/" in ASCII
 
 
 def stored_rules(database: Database) -> dict[Path, FolderRules]:
-    """Every indexed path with its rules, in order."""
-    found = {}
+    """Read all indexed paths with their rules, sorted by path."""
+    rules_by_root = {}
     for path, patterns, archives, system in database.all(
         "SELECT path, exclude, archives, system_folders FROM roots ORDER BY path"
     ):
         root = Path(os.fsdecode(bytes(path)))
-        given = tuple(pattern for pattern in json.loads(patterns) if pattern)
-        found[root] = FolderRules(root, given, bool(archives), bool(system))
-    return found
+        exclude = tuple(pattern for pattern in json.loads(patterns) if pattern)
+        rules_by_root[root] = FolderRules(root, exclude, bool(archives), bool(system))
+    return rules_by_root
 
 
 def rules_of(path: Path, known: Mapping[Path, FolderRules]) -> FolderRules:
-    """The rules of the nearest indexed path at or above this one; the defaults where there is none."""
-    for place in (path, *path.parents):
-        if place in known:
-            return known[place]
+    """Return the rules of the nearest indexed path at or above this one; the defaults if there is none."""
+    for folder in (path, *path.parents):
+        if folder in known:
+            return known[folder]
     return FolderRules(path)
 
 
-class Below:
-    """Which of many paths lie below another one; found by halving, not by looking at each."""
+class PathIndex:
+    """Sorted paths, to find those below a folder by binary search."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._paths = {os.fsencode(path): path for path in paths}
         self._sorted = sorted(self._paths)
 
     def of(self, path: Path) -> list[Path]:
-        """Those below a path, itself not among them."""
-        home = os.fsencode(path).rstrip(b"/")
-        first = bisect.bisect_left(self._sorted, home + b"/")
-        last = bisect.bisect_left(self._sorted, home + b"0")  # "0" follows "/"
+        """Return the paths below a folder, without the folder itself."""
+        low, high = path_range(os.fsencode(path))
+        first, last = bisect.bisect_left(self._sorted, low), bisect.bisect_left(self._sorted, high)
         return [self._paths[name] for name in self._sorted[first:last] if name != b"/"]
 
 
-class Spelling:
-    """How the catalogue spells paths that links give several names.
+class CanonicalPaths:
+    """Canonical spelling of paths that have several names through symbolic links.
+
+    Example: with the indexed path `/home/me/Pictures`, a link to `/data/photos`, both `/data/photos/a.jpg`
+    and `/home/me/Pictures/a.jpg` become `/home/me/Pictures/a.jpg`.
 
     Parameters
     ----------
@@ -73,20 +75,20 @@ class Spelling:
         self._roots: dict[Path, Path] = {}
         for root in roots:
             self._roots.setdefault(Path(os.path.realpath(root)), root)
-        self._real = Below(self._roots)
+        self._real = PathIndex(self._roots)
 
     def of(self, path: Path) -> Path:
-        """A path as the indexed one that holds it spells it; the path itself where none does."""
+        """Return a path in the spelling of the nearest indexed path that contains it, otherwise unchanged."""
         real = Path(os.path.realpath(path))
-        for place in (real, *real.parents):
-            if place in self._roots:
-                return self._roots[place] / real.relative_to(place)
+        for folder in (real, *real.parents):
+            if folder in self._roots:
+                return self._roots[folder] / real.relative_to(folder)
         return path
 
     def inside(self, path: Path) -> Iterator[Path]:
-        """Indexed paths that are spelt otherwise and whose files really lie below this path."""
+        """Yield indexed paths whose real path lies below this one although their spelling does not."""
         real = Path(os.path.realpath(path))
-        for one in self._real.of(real):
-            root = self._roots[one]
+        for folder in self._real.of(real):
+            root = self._roots[folder]
             if not root.is_relative_to(path):
                 yield root

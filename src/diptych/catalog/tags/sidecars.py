@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from diptych.catalog.annotations.annotations import FILE
-from diptych.catalog.annotations.tags import given_tags
-from diptych.catalog.store.filters import Filter, allowed_rows, of_files
+from diptych.catalog.annotations.tags import assigned_tags
+from diptych.catalog.store.filters import Filter, allowed_rows, file_conditions
 from diptych.catalog.store.store import Store
 from diptych.errors import ImageError, InputError, SaveError
 from diptych.files.disk import saving, write_temporary
@@ -172,7 +172,7 @@ def _files(store: Store, where: Filter) -> Iterator[tuple[bytes, str, int, bool]
     if where and store.active is not None:
         rows = allowed_rows(store.active, where).tolist()
         among = set(store.active.contents_of(rows).values())
-    of_file, values = of_files(where, store.database)
+    of_file, values = file_conditions(where, store.database)
     for path, member, content, fits in store.database.all(
         f"SELECT f.path, f.member, f.content, CASE WHEN {of_file or '1 = 1'} THEN 1 ELSE 0 END FROM files f "
         "WHERE f.content IS NOT NULL ORDER BY f.path, f.member",
@@ -183,7 +183,7 @@ def _files(store: Store, where: Filter) -> Iterator[tuple[bytes, str, int, bool]
 
 def _keywords(store: Store, contents: Sequence[int]) -> list[str]:
     """What was given here, then the picture's own; nothing where nothing was given."""
-    given = [tag for tags in given_tags(store.database, contents).values() for tag in tags]
+    given = [tag for tags in assigned_tags(store.database, contents).values() for tag in tags]
     if not given:
         return []
     marks = ", ".join("?" * len(contents))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.catalog.annotations.tags import check_origin, give
+from diptych.catalog.annotations.tags import check_origin, set_tags
 from diptych.catalog.search.searcher import Searcher
 from diptych.catalog.store.filters import Filter, allowed_rows
 from diptych.catalog.store.golden import encode_checked
@@ -136,7 +136,9 @@ def tag_pictures(
     outcome = TaggingReport(counts=dict.fromkeys(judge.tags, 0), examples={tag: [] for tag in judge.tags})
     for contents, tags in judge.blocks(rows):
         if write:
-            outcome.changed += give(searcher.store.database, origin, dict(zip(contents, tags, strict=True)))
+            outcome.changed += set_tags(
+                searcher.store.database, origin, dict(zip(contents, tags, strict=True))
+            )
         _count(outcome, contents, tags)
         if progress:
             progress(len(contents))
@@ -164,7 +166,7 @@ def group_members(names: Any) -> dict[str, list[str]]:
 def _rows(searcher: Searcher, where: Filter | None) -> RowNumbers:
     if where:
         return allowed_rows(searcher.space, where)
-    return searcher.space.living()
+    return searcher.space.live_rows()
 
 
 def _count(outcome: TaggingReport, contents: Sequence[int], tags: Sequence[Mapping[str, float]]) -> None:

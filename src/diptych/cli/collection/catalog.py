@@ -19,7 +19,7 @@ from diptych.cli.shared.picture_limit import reads_pictures
 from diptych.errors import counted
 
 if TYPE_CHECKING:
-    from diptych.catalog import ImportReport, Summary
+    from diptych.catalog import CatalogSummary, ImportReport
 
 app = typer.Typer(
     help="What there is in a catalogue, whether it holds together, and the ways in and out.",
@@ -78,13 +78,13 @@ def info(catalog: catalogs.Catalog = None, json: options.Json = False) -> None:
         typer.echo(clean(line))
 
 
-def _plain(found: Summary) -> dict[str, object]:
+def _plain(found: CatalogSummary) -> dict[str, object]:
     return dataclasses.asdict(found) | {
         "roots": [{"path": str(path), "finished": finished} for path, finished in found.roots],
     }
 
 
-def _lines(found: Summary) -> list[str]:
+def _lines(found: CatalogSummary) -> list[str]:
     failed = f", {found.failed:,} cannot be read" if found.failed else ""
     lines = [
         found.name,
@@ -134,7 +134,7 @@ def check(
     Exit status: 0 it does, 1 it does not, 2 there is no catalogue.
     """
     from diptych.catalog import check as check_catalog
-    from diptych.catalog.store.golden import check_pictures
+    from diptych.catalog.store.golden import check_image_embeddings
     from diptych.errors import CatalogError
 
     with catalogs.opened(catalog) as store:
@@ -143,7 +143,7 @@ def check(
             machine = {"device": device, "precision": precision, "threads": threads}
             encoder, _ = catalogs.encoder_for(store, model, pretrained, **machine)
             try:
-                check_pictures(encoder, store.active.info.golden)
+                check_image_embeddings(encoder, store.active.info.golden)
             except CatalogError as error:
                 faults.append(str(error))
         pictures, where = len(store), store.name

@@ -20,7 +20,7 @@ from diptych.cli.shared.console import clean, complain, note, progress
 from diptych.errors import counted
 
 if TYPE_CHECKING:
-    from diptych.catalog import Outcome, Store
+    from diptych.catalog import IndexOutcome, Store
 
 SHOWN_FAILURES, SHOWN_FOLDERS = 10, 3
 
@@ -177,7 +177,7 @@ def index(
 
 
 def _watch(
-    store: Store, run: Callable[..., Outcome], paths: list[Path] | None, *, json: bool, quiet: bool
+    store: Store, run: Callable[..., IndexOutcome], paths: list[Path] | None, *, json: bool, quiet: bool
 ) -> None:
     """Index what changes, until Ctrl-C; says only what it did."""
     from diptych.catalog import changed_folders, planned_run
@@ -203,14 +203,14 @@ def _watch(
 
 def _forget(store: Store, paths: list[Path], keep: Sequence[Path] = (), *, json: bool) -> None:
     from diptych.catalog import forget_paths
-    from diptych.catalog.annotations.annotations import Fate
+    from diptych.catalog.annotations.annotations import AnnotationChanges
 
-    fate = Fate()
-    removed = forget_paths(store, paths, keep=keep, fate=fate)
+    changes = AnnotationChanges()
+    removed = forget_paths(store, paths, keep=keep, changes=changes)
     if json:
-        typer.echo(jsonlib.dumps({"removed": removed, "set_aside": len(fate.set_aside)}))
+        typer.echo(jsonlib.dumps({"removed": removed, "set_aside": len(changes.set_aside)}))
     else:
-        note_fate(fate)
+        note_fate(changes)
         typer.echo(
             f"{counted(removed, 'file')} taken out of the catalogue; {counted(len(store), 'picture')} stay"
         )
@@ -243,7 +243,7 @@ def _warn_of_network(store: Store, *, quiet: bool) -> None:
     )
 
 
-def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: bool) -> bool:
+def _tell(store: Store, outcome: IndexOutcome, seconds: float, *, json: bool, quiet: bool) -> bool:
     """Say what was done; whether something could not be read."""
     from diptych.catalog import failures
 
@@ -273,7 +273,7 @@ def _tell(store: Store, outcome: Outcome, seconds: float, *, json: bool, quiet: 
     return bool(outcome.failed or outcome.unlisted)
 
 
-def _tell_taken_out(outcome: Outcome) -> None:
+def _tell_taken_out(outcome: IndexOutcome) -> None:
     """Say what is gone and stays, what was left out, and what was replaced in secret."""
     if outcome.kept:
         folders = ", ".join(str(path) for path in outcome.kept_below[:SHOWN_FOLDERS])
@@ -299,7 +299,7 @@ def _tell_taken_out(outcome: Outcome) -> None:
         complain("note", f"and {len(outcome.differing) - SHOWN_FAILURES} more (all of them with --json)")
 
 
-def _line(store: Store, outcome: Outcome, seconds: float) -> str:
+def _line(store: Store, outcome: IndexOutcome, seconds: float) -> str:
     """What was done, in one line."""
     done = [
         f"{number:,} {what}"
@@ -318,7 +318,7 @@ def _line(store: Store, outcome: Outcome, seconds: float) -> str:
     return f"{counted(len(store), 'picture')} in {store.name}: {what} in {seconds:.1f} s{rate}"
 
 
-def _tell_broken(broken: list[tuple[Path, str, str]], outcome: Outcome, *, quiet: bool) -> None:
+def _tell_broken(broken: list[tuple[Path, str, str]], outcome: IndexOutcome, *, quiet: bool) -> None:
     if not outcome.failed:
         note(
             f"{len(broken)} files could not be read before and have not changed (--retry reads them)",
@@ -334,7 +334,7 @@ def _tell_broken(broken: list[tuple[Path, str, str]], outcome: Outcome, *, quiet
 
 
 def _plain(
-    store: Store, outcome: Outcome, broken: list[tuple[Path, str, str]], seconds: float
+    store: Store, outcome: IndexOutcome, broken: list[tuple[Path, str, str]], seconds: float
 ) -> dict[str, Any]:
     return {
         "catalog": store.name,

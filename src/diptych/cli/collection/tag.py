@@ -253,14 +253,14 @@ def _rule(least: float, top: int | None, one: bool) -> TagRule:
 
 def _clear(store: Store, origin: str) -> dict[str, Any]:
     from diptych.catalog.annotations.annotations import ORIGINS_READ
-    from diptych.catalog.annotations.tags import clear, count_tags
+    from diptych.catalog.annotations.tags import clear_tags, count_tags
 
     origins = dict.fromkeys(entry.origin for entry in count_tags(store.database))
     if origin.strip() in ORIGINS_READ:
         raise InputError(f"tags of {origin.strip()!r} are read from files: change them there")
     if origin.strip() not in origins:
         raise InputError(f"no tags are from {origin!r}; there are {', '.join(origins) or 'no tags at all'}")
-    return {"origin": origin, "tags": clear(store.database, origin.strip())}
+    return {"origin": origin, "tags": clear_tags(store.database, origin.strip())}
 
 
 def _give(

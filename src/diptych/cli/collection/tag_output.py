@@ -12,7 +12,7 @@ from diptych.cli.shared.console import clean, complain, fitted, note, screen
 from diptych.errors import counted
 
 if TYPE_CHECKING:
-    from diptych.catalog.annotations.annotations import Fate
+    from diptych.catalog.annotations.annotations import AnnotationChanges
 
 SHOWN_FAILURES = 10
 
@@ -76,7 +76,7 @@ def print_failures(failures: list[dict[str, str]]) -> None:
     raise typer.Exit(1)
 
 
-def note_fate(fate: Fate, *, quiet: bool = False) -> None:
+def note_fate(fate: AnnotationChanges, *, quiet: bool = False) -> None:
     """Say what became of tags and ratings when files changed or left."""
     if fate.carried:
         kept = "keeps its" if fate.carried == 1 else "keep their"

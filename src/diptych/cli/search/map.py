@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from diptych.catalog import Entry, Searcher
+    from diptych.catalog import CatalogEntry, Searcher
     from diptych.catalog.map.mapping import CollectionMap
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page.")]
@@ -132,7 +132,9 @@ class _Page:
         self.folder = path.with_name(f"{path.stem}_files")
         self.levels: NDArray[np.uint8] = levels_of(drawn.places, seed=seed)
         order = sheet_order(drawn.places, self.levels)
-        self.entries: list[Entry] = read_entries(searcher.store.database, drawn.contents[order].tolist())
+        self.entries: list[CatalogEntry] = read_entries(
+            searcher.store.database, drawn.contents[order].tolist()
+        )
         there = {entry.content for entry in self.entries}  # another process may have taken some out
         self.order = order[[int(content) in there for content in drawn.contents[order]]]
         self.side = side_for(len(self.entries))

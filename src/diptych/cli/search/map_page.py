@@ -23,7 +23,7 @@ from diptych.cli.shared.console import clean
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from diptych.catalog import Entry
+    from diptych.catalog import CatalogEntry
     from diptych.catalog.map.mapping import Cluster, CollectionMap
 
 HOME = Path(__file__).parent / "data"
@@ -39,7 +39,7 @@ class Shown:
     map : CollectionMap
     order : (M,) integers
         The map's pictures in the order of their thumbnails; those that have left the catalogue are left out.
-    entries : sequence of M Entry
+    entries : sequence of M CatalogEntry
         In that order.
     levels : (N,) uint8
         At which each of the map's pictures appears.
@@ -56,7 +56,7 @@ class Shown:
     subtitle: str
     map: CollectionMap
     order: NDArray[np.intp]
-    entries: Sequence[Entry]
+    entries: Sequence[CatalogEntry]
     levels: NDArray[np.uint8]
     sheets: Sequence[str]
     side: int
@@ -128,7 +128,7 @@ def _cluster(one: Cluster) -> dict[str, Any]:
     return {"words": words, "size": one.size, "x": round(one.x, 5), "y": round(one.y, 5)}
 
 
-def _folder(entry: Entry) -> tuple[str, int]:
+def _folder(entry: CatalogEntry) -> tuple[str, int]:
     """The address of a picture's folder and 0, or of the archive it is in and 1."""
     if "://" in entry.name:  # an import's, as it was
         return entry.name.rpartition("/")[0], 0
@@ -136,7 +136,7 @@ def _folder(entry: Entry) -> tuple[str, int]:
     return home.absolute().as_uri(), int(bool(entry.member))
 
 
-def _name(entry: Entry) -> str:
+def _name(entry: CatalogEntry) -> str:
     if "://" in entry.name:
         return entry.name.rpartition("/")[2]
     return quote(entry.member or os.fsencode(entry.path.name))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diptych.catalog import Entry, Hit, Listing, SearchResult
+    from diptych.catalog import CatalogEntry, Hit, ListingPage, SearchResult
 
 _ORDERS = {"date": "newest first", "name": "by path", "rating": "best rated first"}
 
@@ -15,10 +15,10 @@ _ORDERS = {"date": "newest first", "name": "by path", "rating": "best rated firs
 class ResultHit:
     """A picture of a result; without a query no figures belong to it."""
 
-    entry: Entry
+    entry: CatalogEntry
     relevance: float | None = None
     cosine: float | None = None
-    alike: tuple[Entry, ...] = ()
+    alike: tuple[CatalogEntry, ...] = ()
 
     @classmethod
     def of(cls, hit: Hit) -> ResultHit:
@@ -78,7 +78,7 @@ class ResultPage:
         )
 
     @classmethod
-    def of_listing(cls, listing: Listing, offset: int, sort: str, *, filtered: bool) -> ResultPage:
+    def of_listing(cls, listing: ListingPage, offset: int, sort: str, *, filtered: bool) -> ResultPage:
         """Of a list."""
         return cls(
             hits=tuple(map(ResultHit, listing.entries)),
