@@ -174,7 +174,7 @@ def test_what_was_taken_out_stays_out_until_it_is_named(tmp_path: Path, album: P
     assert not index(tmp_path / "catalog").changed
     outcome = index(tmp_path / "catalog", album)
     assert not outcome.changed
-    assert [note.split(" was taken out")[0] for note in outcome.notes] == [
+    assert [note.split(" was removed")[0] for note in outcome.notes] == [
         str(album / "sub"),
         str(album / "x.png"),
     ]

@@ -73,9 +73,10 @@ def update_from_sidecars(database: Database, contents: Iterable[int]) -> None:
 def _apply_sidecars(
     database: Database, content: int, own_data: str, values: list[Any], sidecars: SidecarFields
 ) -> None:
-    # `values` are those in use. Example: a header's date is 2013 with no location, a sidecar gives 2012-05-03
-    # and a location. Then own_data = '["2013-...", "EXIF ...", null, null]' and the columns hold the
-    # sidecar's; once the sidecar is deleted, own_data restores the columns.
+    # `values` are the columns as they are now, `own` those of the image itself. Example: the image has only
+    # the date of its last edit and no location, a sidecar has the date of capture and a location. Then the
+    # columns hold the sidecar's values, and own_data the image's: '["2013-05-01 ...", "...", null, null]'.
+    # Once the sidecar is deleted, own_data restores the columns and becomes ''.
     database.many(
         "INSERT INTO tags (content, tag, score, origin) VALUES (?, ?, 1.0, ?)",
         [(content, word, SIDECAR) for word in sidecars.keywords],

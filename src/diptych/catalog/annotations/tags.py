@@ -178,11 +178,12 @@ def rate(database: Database, contents: Sequence[int], rating: int | None) -> int
 def ratings_of(database: Database, contents: Sequence[int]) -> dict[int, int]:
     """Map contents to their effective rating: by hand, else from a sidecar, else from the image file."""
     ratings: dict[int, dict[str, int]] = {}
-    for marks, part in in_batches([int(content) for content in contents]):
+    for placeholders, batch in in_batches([int(content) for content in contents]):
         for content, origin, rating in database.all(
-            f"SELECT content, origin, rating FROM ratings WHERE content IN ({marks})", part
+            f"SELECT content, origin, rating FROM ratings WHERE content IN ({placeholders})", batch
         ):
             ratings.setdefault(content, {})[origin] = rating
+    # Ratings of other origins, which imports may bring, come last: the highest of them.
     order = (HAND, SIDECAR, FILE)
     return {
         content: next((given[origin] for origin in order if origin in given), max(given.values()))

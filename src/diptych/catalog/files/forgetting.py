@@ -56,6 +56,7 @@ def forget_paths(
     check_forgettable(store, paths, keep)
     count = 0
     for folder in forgotten:
+        # Example: forget /p, keep /p/raw: files of /p/raw stay, and /p/raw becomes a root with /p's rules.
         name, inside = os.fsencode(folder), [path for path in kept if path.is_relative_to(folder)]
         rows = store.database.all(
             f"SELECT path, member FROM files WHERE {_AT_OR_BELOW}", (name, *path_range(name))

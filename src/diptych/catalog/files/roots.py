@@ -164,6 +164,7 @@ def plan_run(
         if stored != path and path not in doubles:
             plan.notes.append(f"{path} is indexed as {stored}, which is another name of the same folder")
         plan.rules.setdefault(stored, FolderRules(stored))
+    # From here on only the stored spellings are used.
     plan.named = list(plan.rules)
     root_index = PathIndex(known)
     plan.forgotten = frozenset(forgotten_paths(store.database)).difference(plan.named if remember else ())
@@ -176,6 +177,8 @@ def plan_run(
         ]
     for path in plan.named:
         inherited = rules_of(path, known)
+        # A named path becomes a root with a copy of the rules above it if it gets rules of its own, or if the
+        # walk of the root above would not come to it.
         own = inherited
         if remember and path not in known and (given or not _is_reached(path, inherited, plan.forgotten)):
             own = replace(inherited, base=path)
@@ -184,6 +187,7 @@ def plan_run(
                     f"{path}, inside {inherited.base}, is remembered as a folder of its own from now on"
                 )
         plan.rules[path] = given.over(own)
+        # Roots below keep their own rules; patterns given for the path above are added to theirs.
         for inner in (*root_index.of(path), *canonical.inside(path)):
             if inner not in doubles:
                 plan.rules.setdefault(inner, given.over(known[inner], add=True))
@@ -196,6 +200,7 @@ def plan_run(
 
 def _is_reached(path: Path, rules: FolderRules, forgotten: frozenset[Path]) -> bool:
     """Whether the walk of a root includes this path below it."""
+    # Links below the root are not followed: the real path must have the same relative part.
     if rules.base == path or os.path.realpath(path) != os.path.join(  # noqa: PTH118 - real paths are text
         os.path.realpath(rules.base), path.relative_to(rules.base)
     ):

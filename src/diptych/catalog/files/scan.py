@@ -104,6 +104,8 @@ def compare(
             (file.row() for file in batch),
         )
         progress(len(batch))
+    # The order matters: devices are read before `_update_identities` changes them, and moved files are
+    # renamed before pending ones are selected, so that they are not read.
     gone = _gone(store, roots, report)
     devices = _listed_devices(store)
     moved = _rename(store, progress)
@@ -155,6 +157,7 @@ def known_members(
 def _gone(store: Store, roots: Sequence[Path], report: ListingReport) -> list[tuple[bytes, str]]:
     """Return the known files under the roots that were not listed, and write them to the table `gone`."""
     database = store.database
+    # A range of paths uses the index on `path`; the root itself may be a file or an archive.
     for root in roots:
         name = os.fsencode(root)
         low, high = path_range(name)
@@ -235,6 +238,7 @@ def _update_identities(store: Store) -> None:
     had 11; B is mounted first and gets 10. Then B's files get 10, and A's files must not keep it.
     """
     database = store.database
+    # Most runs find nothing to update: a read transaction is enough to see that.
     differs = "(f.device <> n.device OR f.inode <> n.inode OR f.changed <> n.changed)"
     join = (
         f"FROM found n JOIN files f ON f.path = n.path AND f.member = n.member WHERE {_SAME} AND {_UNCHANGED}"
@@ -280,6 +284,8 @@ def pending_files(store: Store, space: Space, *, backwards: bool = False) -> Ite
     """Yield the pending files in order, without those that another process has embedded meanwhile."""
     order, sign = ("DESC", "<") if backwards else ("ASC", ">")
     last = 2**62 if backwards else 0
+    # Ids of `pending` are in the order of paths: continue after the last one (keyset pagination), and join
+    # with the present state of `files` each time, which another process may have changed.
     while True:
         batch = store.database.all(
             f"SELECT p.id, {_OF_PENDING} FROM pending p "

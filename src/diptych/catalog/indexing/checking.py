@@ -139,9 +139,8 @@ def _not_unit(space: FileSpace, live: NDArray[np.bool_], advance: Progress) -> N
             with np.errstate(invalid="ignore", over="ignore"):
                 lengths = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings))
             rows = slice(first + start, first + start + len(embeddings))
-            wrong[rows] = live[rows] & ~(
-                np.abs(lengths - 1) <= LENGTH_TOLERANCE
-            )  # written so that NaN is wrong
+            # Written so that NaN counts as wrong.
+            wrong[rows] = live[rows] & ~(np.abs(lengths - 1) <= LENGTH_TOLERANCE)
             advance(len(embeddings))
     return wrong
 

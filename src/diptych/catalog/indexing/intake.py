@@ -175,6 +175,8 @@ class _Intake:
     ) -> None:
         self.store, self.space, self.settings, self.outcome = store, space, settings, outcome
         self.progress, self.committed = progress, committed
+        # An image is in exactly one of three states: in flight, finished, or committed (in the database).
+        # Copies are detected in all three, so equal bytes are embedded once.
         self.in_flight: dict[str, ReadFile] = {}  # by hash: given to the encoder, result not returned yet
         self.finished: list[ImageRecord] = []  # not committed yet
         self.finished_errors: dict[bytes, str | None] = {}  # their hash -> error, None if embedded

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from diptych.media import Limits
     from diptych.media.details import Details
 
-READERS = 2
+READERS = 2  # threads
 AHEAD_FILES, AHEAD_BYTES = 32, 128 * 2**20  # limits of what is read and not yet consumed
-CAPTION_BYTES = 64 * 1024
+CAPTION_BYTES = 64 * 1024  # of a caption file; longer ones are cut
 
 
 class NamedBytes(io.BytesIO):

@@ -135,9 +135,8 @@ def compact(store: Store, stage: Stage) -> int:
         return 0
     try:
         _rewrite(store, active, stage)
-    except (
-        CatalogError
-    ):  # another process has created a space meanwhile: leave the compaction to the next run
+    except CatalogError:
+        # Another process has created a space meanwhile: leave the compaction to the next run.
         store.reopen()
         return 0
     return dead

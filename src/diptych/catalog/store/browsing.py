@@ -78,7 +78,10 @@ def list_pictures(
     if sort not in LIST_SORTS:
         raise InputError(f"sort is {sort!r}: expected {', '.join(LIST_SORTS[:-1])} or {LIST_SORTS[-1]}")
     if limit < 1 or offset < 0:
-        raise InputError(f"limit is {limit} and offset {offset}: expected at least 1 and 0")
+        raise InputError(
+            f"limit is {limit} and offset is {offset}: expected a limit of at least 1 and an "
+            "offset of at least 0"
+        )
     with space.database.reading():
         space.refresh()
         rows = allowed_rows(space, where) if where else space.live_rows()

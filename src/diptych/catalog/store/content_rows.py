@@ -22,7 +22,7 @@ def save_content(database: Database, image: ImageRecord, created: set[int]) -> i
         # It was decoded before, so its metadata is valid: only this attempt to decode it has failed.
         database.run("UPDATE contents SET error = ? WHERE id = ?", (image.error, known[0][0]))
         return int(known[0][0])
-    if known:
+    if known:  # decoded again, by `retry` or by a newer version that reads more
         names = ", ".join(f"{name} = ?" for name in DECODED)
         database.run(f"UPDATE contents SET {names} WHERE id = ?", (*decoded, known[0][0]))
         return int(known[0][0])
@@ -56,6 +56,7 @@ def save_file(
         "SELECT content, bytes, modified, sidecar FROM files WHERE path = ? AND member = ?",
         (file.path, file.member),
     )
+    # The file looks unchanged but was read all the same (`verify`, or its change time differs): compare.
     if before and content is not None and before[0][1:] == (file.size, file.modified, file.sidecar):
         reread.same += before[0][0] == content and not embedded
         if before[0][0] not in (content, None):

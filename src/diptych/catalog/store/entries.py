@@ -131,6 +131,7 @@ def _entries(database: Database, contents: list[int], prefer: Filter | None) -> 
     condition, values = ("", []) if prefer is None else file_conditions(prefer, database)
     preferred_first = f"CASE WHEN {condition} THEN 0 ELSE 1 END, " if condition else ""
     placeholders = ", ".join("?" * len(contents))
+    # Three queries for a whole batch (files, tags, ratings), joined here, instead of three for each image.
     files: dict[int, list[tuple[bytes, str, str, int]]] = {}
     for content, *file in database.all(
         "SELECT f.content, f.path, f.member, f.caption, f.modified FROM files f "
@@ -151,7 +152,7 @@ def _entries(database: Database, contents: list[int], prefer: Filter | None) -> 
     ):
         content, size, kind, width, height, taken, source, latitude, longitude, camera = row
         content_files = files.get(content)
-        if not content_files:
+        if not content_files:  # another process has removed the last one meanwhile
             continue
         locations = [(_path(path), member) for path, member, _, _ in content_files]
         oldest = min((modified for *_, modified in content_files if modified), default=0)

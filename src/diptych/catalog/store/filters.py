@@ -183,6 +183,7 @@ def _conditions(where: Filter, database: Database) -> _Conditions:
     if where.min_side is not None:
         conditions.add("c.width >= ? AND c.height >= ?", where.min_side, where.min_side)
     if where.shape:
+        # Width and height are those of the upright image, after EXIF orientation.
         signs = {"landscape": ">", "portrait": "<", "square": "="}
         if where.shape not in signs:
             raise InputError(f"shape is {where.shape!r}: expected landscape, portrait or square")
@@ -206,6 +207,7 @@ def spellings_of(tag: str) -> tuple[str, ...]:
 
 
 def _tags(where: Filter, conditions: _Conditions) -> None:
+    # Groups of (tags, negation): any_tags are one group, each of `tags` and `not_tags` is a group by itself.
     same_tag = f"{conditions.database.caseless('t.tag')} = {conditions.database.caseless('?')}"
     groups: list[tuple[tuple[str, ...], str]] = [(where.any_tags, "")] * bool(where.any_tags)
     groups += [((tag,), "") for tag in where.tags]
@@ -281,6 +283,8 @@ def _near(near: tuple[float, float, float], conditions: _Conditions) -> None:
             "a location is a latitude (-90 to 90), a longitude (-180 to 180) and kilometres above 0, "
             f"got {near}"
         )
+    # One degree of latitude is 111 km everywhere; degrees of longitude shrink towards the poles and wrap at
+    # 180, so longitudes are not restricted here.
     half = np.degrees(km / EARTH_KM)
     conditions.add("c.latitude BETWEEN ? AND ?", latitude - half, latitude + half)
     conditions.add("c.longitude IS NOT NULL")
@@ -298,7 +302,7 @@ def file_conditions(where: Filter, database: Database) -> tuple[str, list[Any]]:
         file.contains("f.caption", where.caption)
     name = f"{database.text_of('f.path')} || '/' || f.member"
     if where.name:
-        file.contains(name, name_of(where.name))  # escaped as members are
+        file.contains(name, name_of(where.name))  # bytes that are not UTF-8 are escaped as in the database
     for part in where.not_names:
         file.lacks(name, name_of(part))
     return " AND ".join(file.parts), file.values

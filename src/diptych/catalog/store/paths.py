@@ -55,6 +55,7 @@ class PathIndex:
     def of(self, path: Path) -> list[Path]:
         """Return the paths below a folder, without the folder itself."""
         low, high = path_range(os.fsencode(path))
+        # In byte order "/a" < "/a-b" < "/a/x": the folder itself is not next to the paths in it.
         first, last = bisect.bisect_left(self._sorted, low), bisect.bisect_left(self._sorted, high)
         return [self._paths[name] for name in self._sorted[first:last] if name != b"/"]
 

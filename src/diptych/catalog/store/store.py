@@ -212,6 +212,7 @@ class Store:
             replaced: list[tuple[int, int | None, FileLocation]] = []  # old content, new content, file
             embedded: list[int] = []
             vectors: list[FloatArray] = []
+            # Most catalogues have nothing set aside: ask once instead of for each file.
             has_set_aside = bool(self.database.all("SELECT 1 FROM set_aside LIMIT 1"))
             created: set[int] = set()  # contents that are new and could be decoded
             for image in images:
@@ -231,12 +232,16 @@ class Store:
                 if content is not None and image.vector is not None:
                     embedded.append(content)
                     vectors.append(image.vector)
+            # Another process may have replaced the space since this run opened it.
             if vectors or replaced:
                 space = self._current(space)
             if vectors:
                 space.put(embedded, np.stack(vectors))
             update_from_sidecars(self.database, saved)
-            # Copy annotations to edits before the old contents are removed.
+            # The order matters: annotations are copied to edits before the old contents are removed, and old
+            # contents that keep other files lose the sidecar data of the file that left them.
+            # Example: a.jpg held content 7 (tagged by hand) and is an edit now, content 9. `replaced` is
+            # [(7, 9, a.jpg)]; 9 gets the tags; no other file holds 7, so 7 and its embedding are deleted.
             carried = carry_annotations(self.database, space, replaced, created)
             changes.carried += carried.edits
             left = {old: location for old, _, location in replaced}
