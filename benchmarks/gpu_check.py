@@ -34,13 +34,13 @@ from diptych.model.cost import cost, peak_rate
 from diptych.model.initialise import build
 from diptych.training import TrainConfig
 from diptych.training.data import AugmentConfig, Batch, Mixture, TarPairs
-from diptych.training.data.batch import Finish
+from diptych.training.data.batch import DeferredTransform
 from diptych.training.distributed.accelerator import Accelerator, pick_accelerator
 from diptych.training.distributed.joining import join
 from diptych.training.distributed.world import World
-from diptych.training.loop.learner import Learner
+from diptych.training.loop.trainable_model import TrainableModel
 from diptych.training.losses.contrastive import info_nce
-from diptych.training.losses.tiles import CPU_TILE, GPU_TILE
+from diptych.training.losses.logit_tiles import CPU_TILE, GPU_TILE
 from diptych.training.objectives.objective import Objective
 
 GIB = 2**30
@@ -146,21 +146,21 @@ class Checks:
     def check_losses(self, precision: str, **changes: Any) -> tuple[str, str]:
         """Take a few steps on one batch; the losses must equal those of float32 with DDP."""
         config = self._config(self.scale.model, self.scale.pairs, precision=precision, **changes)
-        learner = Learner(config, self.accelerator, self.world)
+        trainable = TrainableModel(config, self.accelerator, self.world)
         batch = self._batch(config)
         begun = time.monotonic()
-        with self.accelerator.fast_products(learner.dtype):
-            results = [learner.step(batch, number, config.lr) for number in range(self.scale.steps)]
-            learner.check()
+        with self.accelerator.fast_products(trainable.dtype):
+            results = [trainable.step(batch, number, config.lr) for number in range(self.scale.steps)]
+            trainable.check()
         taken = (time.monotonic() - begun) / self.scale.steps
         losses, norm = [loss.item() for loss, _ in results], results[-1][1].item()
         summary = f"loss {losses[0]:.4f} -> {losses[-1]:.4f}, {1000 * taken:.0f} ms a step"
-        if not all(map(math.isfinite, losses)) or not (learner.scaler.enabled or math.isfinite(norm)):
+        if not all(map(math.isfinite, losses)) or not (trainable.scaler.enabled or math.isfinite(norm)):
             return summary, f"FAILED: not finite (gradient {norm})"
         self.plain = self.plain or losses
         # The first loss is that of equal weights. With float16 the first steps may be left out, as the scale
         # is still too high: then the last loss says nothing of the others.
-        compared = losses[:1] if learner.scaler.enabled else losses
+        compared = losses[:1] if trainable.scaler.enabled else losses
         difference = max(
             abs(own - plain) / abs(plain) for own, plain in zip(compared, self.plain, strict=False)
         )
@@ -174,12 +174,12 @@ class Checks:
     def check_evaluation(self) -> tuple[str, str]:
         """Compare embeddings of a sharded model, gathered block by block, with those of the whole model."""
         config = self._config(self.scale.model, self.scale.pairs, precision="float32", parallel="fsdp")
-        learner, batch = Learner(config, self.accelerator, self.world), self._batch(config)
-        learner.step(batch, 0, config.lr)
+        trainable, batch = TrainableModel(config, self.accelerator, self.world), self._batch(config)
+        trainable.step(batch, 0, config.lr)
         pixels = torch.rand(
             2, 3, *[config.architecture.vision.image_size] * 2, device=self.accelerator.device
         )
-        weights = learner.weights()
+        weights = trainable.weights()
 
         def relative_difference(objective: Objective) -> float:
             whole = build(config.architecture, device=self.accelerator.device)
@@ -188,16 +188,16 @@ class Checks:
                 own, expected = objective.model.encode_image(pixels), whole.eval().encode_image(pixels)
             return float((own - expected).abs().max() / expected.abs().max())
 
-        distance = learner.evaluate(relative_difference)
+        distance = trainable.evaluate(relative_difference)
         summary = f"embeddings differ from those of the whole model by {distance:.1e} at most"
         return summary, "ok" if distance <= TOLERANCE["float32"] else "FAILED: different embeddings"
 
     def check_batch_norms(self) -> tuple[str, str]:
         """Train a ResNet with `use_bn_sync`; torch has no synchronised batch norms on a CPU."""
         config = self._config("RN50", self.scale.pairs, precision="bfloat16", use_bn_sync=True)
-        learner, batch = Learner(config, self.accelerator, self.world), self._batch(config)
-        losses = [learner.step(batch, number, config.lr)[0].item() for number in range(self.scale.steps)]
-        learner.check()
+        trainable, batch = TrainableModel(config, self.accelerator, self.world), self._batch(config)
+        losses = [trainable.step(batch, number, config.lr)[0].item() for number in range(self.scale.steps)]
+        trainable.check()
         return f"loss {losses[0]:.4f} -> {losses[-1]:.4f}", "ok"
 
     def loss_speed(self, pairs: int) -> tuple[str, str]:
@@ -224,22 +224,22 @@ class Checks:
     def speed(self, model: str | CLIPConfig, pairs: int) -> tuple[str, str]:
         """Measure pairs per second, MFU and memory of whole steps in the default precision of the device."""
         config = self._config(model, pairs, precision="auto")
-        learner, batch = Learner(config, self.accelerator, self.world), self._batch(config)
-        planned = learner.memory()
+        trainable, batch = TrainableModel(config, self.accelerator, self.world), self._batch(config)
+        planned = trainable.memory()
         bytes_ = planned.state_bytes() + planned.bytes_each() * pairs + planned.footprint(batch).bytes(pairs)
         number = iter(range(1000))
-        with self.accelerator.fast_products(learner.dtype):
-            taken = self._time(lambda: learner.step(batch, next(number), config.lr), self.scale.timed)
+        with self.accelerator.fast_products(trainable.dtype):
+            taken = self._time(lambda: trainable.step(batch, next(number), config.lr), self.scale.timed)
         rate = pairs * self.world.size / taken
         shape = config.architecture
-        device_rate = peak_rate(self.accelerator.device, learner.dtype) * self.world.size
+        device_rate = peak_rate(self.accelerator.device, trainable.dtype) * self.world.size
         utilisation = (
             f"{cost(shape, shape.text.context_length).pair * rate / device_rate:.0%} MFU"
             if device_rate
             else "MFU unknown"
         )
         memory = f"{self.accelerator.peak_bytes() / GIB:.2f} GiB, planned {bytes_ / GIB:.2f}"
-        dtype = str(learner.dtype).removeprefix("torch.")
+        dtype = str(trainable.dtype).removeprefix("torch.")
         return f"{rate:,.0f} pairs/s, {utilisation}, {memory}, {dtype}", "ok"
 
     def _time(self, work: Callable[[], object], repeat: int) -> float:
@@ -278,7 +278,7 @@ class Checks:
         return Batch(
             crops=self.accelerator.pin(crops),
             numbers=np.arange(count, dtype=np.uint64),
-            finish=Finish(config.augment),
+            transform=DeferredTransform(config.augment),
             tokens=torch.from_numpy(tokens),
             groups=torch.arange(count) + self.world.rank * count,
             captions=names,

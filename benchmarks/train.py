@@ -8,7 +8,7 @@ the product's loader; AdamW with open_clip's defaults, but for a rate and a warm
 Each side is a process of its own (train_side.py), both fed from memory: the figure is that of the step,
 without reading and decoding. They take turns of some steps while the other waits, so that drift of the
 machine affects both; the first turn warms up and does not count. Ours is the step that `diptych train` takes
-(`Learner`), which normalises bytes, never computes padding after the end token and shares common beginnings.
+(`TrainableModel`), which normalises bytes, never computes padding after the end token and shares common beginnings.
 The peer is open_clip_train's `train_one_epoch`, given the very same normalised pixels and padded token ids.
 
 Utilisation (MFU) is the operations that the model needs for the pairs, forward and backward, without padding

@@ -1,9 +1,9 @@
 """One side of train.py: train a model some steps at a time, in the interpreter that runs this.
 
 The first line of standard input says what to train, each further one to go on for a round; each is answered
-by a line of JSON. Only our side imports diptych, only the peer's open_clip. Ours is the product's `Learner`,
-the peer's is open_clip_train's own `train_one_epoch` on a loader that reads from memory. Time in which a side
-waits for its turn does not count.
+by a line of JSON. Only our side imports diptych, only the peer's open_clip. Ours is the product's
+`TrainableModel`, the peer's is open_clip_train's own `train_one_epoch` on a loader that reads from memory.
+Time in which a side waits for its turn does not count.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ def ours(work: Work) -> None:
     """The product's step on the product's batches: crops of bytes, tokens padded to the context length."""
     from diptych.training import TrainConfig
     from diptych.training.data import Batch, Mixture
-    from diptych.training.data.batch import Finish
+    from diptych.training.data.batch import DeferredTransform
     from diptych.training.distributed.accelerator import pick_accelerator
     from diptych.training.distributed.world import World
-    from diptych.training.loop.learner import Learner
     from diptych.training.loop.optim import rate
+    from diptych.training.loop.trainable_model import TrainableModel
 
     config = TrainConfig(
         data=Mixture(()),  # read and decoded by train.py
@@ -87,7 +87,7 @@ def ours(work: Work) -> None:
         device=work["device"],
         **work["optimizer"],
     ).override(work["set"])
-    learner = Learner(config, pick_accelerator(config.device), World())
+    trainable = TrainableModel(config, pick_accelerator(config.device), World())
     crops, tokens, groups = (tensor(work, name) for name in ("crops", "tokens", "groups"))
     numbers = numpy.arange(len(crops), dtype=numpy.uint64)
     clock = Clock(work)
@@ -98,7 +98,7 @@ def ours(work: Work) -> None:
         batch = Batch(
             crops=crops[part],
             numbers=numbers[part],
-            finish=Finish(),
+            transform=DeferredTransform(),
             tokens=tokens[part],
             groups=groups[part],
             captions=keys,
@@ -108,8 +108,8 @@ def ours(work: Work) -> None:
             wait_seconds=0.0,
             work_seconds=0.0,
         )
-        lr = rate(step, work["steps"], peak=config.lr, warmup=config.warmup)
-        clock.losses.append(learner.step(batch, step, lr)[0])
+        lr = rate(step, work["steps"], max_rate=config.lr, warmup=config.warmup)
+        clock.losses.append(trainable.step(batch, step, lr)[0])
     clock.turn(work["steps"])
 
 

@@ -31,7 +31,7 @@ from diptych.encoder import Encoder
 from diptych.evaluation import Interpolation, Measure, Point, Result, interpolate
 from diptych.files.disk import write_bytes
 from diptych.reports import Curve, Curves, save_plot
-from diptych.training import Run, TrainConfig, gentle, train
+from diptych.training import Run, TrainConfig, fine_tuning_defaults, train
 from diptych.training.data import AugmentConfig, Description, LabelledTar, Mixture, Part
 from diptych.weights import combine, load_checkpoint
 from diptych.zeroshot import folder_names
@@ -43,7 +43,7 @@ FRACTIONS = [number / 10 for number in range(11)]
 
 # Differences between the ways; data, batch size and number of steps belong to the task.
 PLAIN: Mapping[str, Any] = {"lr": 1e-3}
-GENTLE = gentle(load_checkpoint("default").spec.architecture)
+GENTLE = fine_tuning_defaults(load_checkpoint("default").spec.architecture)
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "plain": PLAIN,
     "plain, early layers slower": {**PLAIN, "layer_decay": GENTLE["layer_decay"]},

@@ -152,4 +152,4 @@ def test_training_on_no_kind_of_pairs(run: Run, name: str) -> None:
     done = run("train", "--pairs", name, "--out", "run")
     assert done.exit_code == 2
     said = " ".join(done.stderr.split())
-    assert "no kind of pairs that is known: expected tar, CSV, TSV, Parquet or a folder" in said
+    assert "no known kind of pairs: expected tar, CSV, TSV, Parquet or a folder" in said

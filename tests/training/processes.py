@@ -25,12 +25,12 @@ from diptych.training.distributed.accelerator import Accelerator
 from diptych.training.distributed.sharding import outside_parameters
 from diptych.training.distributed.world import DistributedWorld, World
 from diptych.training.loop.gradients import cached_gradients
-from diptych.training.loop.learner import Learner
+from diptych.training.loop.trainable_model import TrainableModel
 from diptych.training.losses.contrastive import info_nce, sigmoid_loss
 from diptych.training.losses.distillation import similarity_distillation
-from diptych.training.losses.exchange import Alone, Exchange, Gathered, Ring
-from diptych.training.losses.negatives import near_misses
-from diptych.training.losses.positives import all_yes, equal_shares
+from diptych.training.losses.feature_exchange import AllGatherExchange, Exchange, NoExchange, RingExchange
+from diptych.training.losses.hard_negatives import hard_negative_loss
+from diptych.training.losses.multi_positive import multi_positive_info_nce_term, multi_positive_sigmoid_term
 from diptych.training.objectives.objective import Contrastive
 from tests.forked import Forked
 from tests.training.make_runs import TINY_VIT, config_of
@@ -83,10 +83,10 @@ def features(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Te
 
 def exchanges() -> Iterator[tuple[str, Exchange]]:
     if not dist.is_initialized():
-        yield "alone", Alone()
+        yield "alone", NoExchange()
         return
-    yield "gathered", Gathered()
-    yield "ring", Ring()
+    yield "gathered", AllGatherExchange()
+    yield "ring", RingExchange()
 
 
 def loss_gradients(exchange: Exchange, which: str, scale: float) -> dict[str, torch.Tensor]:
@@ -100,7 +100,7 @@ def loss_gradients(exchange: Exchange, which: str, scale: float) -> dict[str, to
     if which == "distillation":
         teacher = [9.0 * rows[mine].roll(3, 1) for rows in (a, b + 0.1 * a)]
         loss = similarity_distillation(*leaves[:3], *teacher, tile=(3, 5), exchange=exchange)
-    elif "positive" in which or which == "near misses":
+    elif "positive" in which or which == "hard negatives":
         loss = added(which, leaves, groups[mine], exchange)
     elif which.startswith("infonce"):
         loss = info_nce(*leaves[:3], **options)
@@ -109,24 +109,24 @@ def loss_gradients(exchange: Exchange, which: str, scale: float) -> dict[str, to
     (loss * 1.5).backward()
     found = {"loss": loss.detach(), "a": leaves[0].grad, "b": leaves[1].grad}
     for name, leaf in zip(("scale", "bias"), leaves[2:], strict=True):
-        found[name] = exchange.total(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
+        found[name] = exchange.all_reduce_sum(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
     return {name: value for name, value in found.items() if value is not None}
 
 
 def added(which: str, leaves: list[torch.Tensor], groups: torch.Tensor, exchange: Exchange) -> torch.Tensor:
-    """What is added to a loss: for more right answers, or for near misses (here the texts, turned)."""
-    if which == "near misses":
+    """What is added to a loss: for more right answers, or for hard negatives (here the texts, turned)."""
+    if which == "hard negatives":
         missed = torch.stack([leaves[1].roll(n, 1) for n in (1, 2)], 1)
         present = torch.stack([groups > 2, groups > 5], 1).to(missed.dtype)
-        return near_misses(*leaves[:2], missed, present, leaves[2], None, exchange)
+        return hard_negative_loss(*leaves[:2], missed, present, leaves[2], None, exchange)
     if which.startswith("infonce"):
-        return equal_shares(*leaves[:3], groups, exchange)
-    return all_yes(*leaves, groups, exchange)
+        return multi_positive_info_nce_term(*leaves[:3], groups, exchange)
+    return multi_positive_sigmoid_term(*leaves, groups, exchange)
 
 
 WHICH = (
     *("infonce", "infonce groups", "infonce positive", "sigmoid", "sigmoid groups", "sigmoid positive"),
-    *("distillation", "near misses"),
+    *("distillation", "hard negatives"),
 )
 CASES = [(which, scale) for which in WHICH for scale in (7.0, 100.0)]
 
@@ -229,7 +229,7 @@ def gradients(folder: str) -> None:
 
 def training(folder: str, pairs: str, out: str, changes: str = "{}") -> None:
     """Train, or go on, as one of several: without batch norm, to which every chunk is a batch of its own."""
-    warnings.filterwarnings("ignore", "the run goes on under other conditions")
+    warnings.filterwarnings("ignore", "the run is resumed under other conditions")
     config = config_of(Path(pairs), Path(out), model=TINY_VIT, **json.loads(changes))
     train(Run(config), resume=True)
 
@@ -241,9 +241,9 @@ def streaming(folder: str, pattern: str, out: str, changes: str = "{}") -> None:
     """
     data = Mixture(((TarStream(pattern, block=24, wait=0.0), 1.0),))
     config = config_of(Path("x"), Path(out), model=TINY_VIT, data=data, **json.loads(changes))
-    step = Learner.step
+    step = TrainableModel.step
 
-    def noted(self: Learner, batch: Batch, number: int, lr: float) -> Any:
+    def noted(self: TrainableModel, batch: Batch, number: int, lr: float) -> Any:
         with (Path(folder) / f"seen-{self.world.rank}.jsonl").open("a") as file:
             file.write(json.dumps([number, batch.keys]) + "\n")
         if self.world.rank == 1 and number == int(os.environ.get("HANG_AFTER", -1)):
@@ -251,5 +251,5 @@ def streaming(folder: str, pattern: str, out: str, changes: str = "{}") -> None:
             pause(HANG)
         return step(self, batch, number, lr)
 
-    Learner.step = noted  # type: ignore[method-assign]
+    TrainableModel.step = noted  # type: ignore[method-assign]
     train(Run(config), resume=True)

@@ -23,7 +23,7 @@ from diptych.training.distributed.joining import join
 from diptych.training.distributed.sharding import keep_tokens_on_host
 from diptych.training.distributed.world import DistributedWorld, World
 from diptych.training.loop import trainer
-from diptych.training.loop.learner import Learner
+from diptych.training.loop.trainable_model import TrainableModel
 from tests.importable_timm import import_timm
 from tests.training.make_runs import TINY_VIT, config_of, same, write_pairs
 from tests.waiting import HANG
@@ -79,11 +79,13 @@ def test_each_process_takes_the_gpu_of_its_number(name: str) -> None:
 def test_what_cannot_be_placed_is_refused() -> None:
     with pytest.raises(TrainingError, match=r"torch sees 2 GPUs.*--nproc-per-node 2"):
         pick_accelerator("cuda", ranks(2, 4), FakeCuda(2))
-    with pytest.raises(TrainingError, match="device=cuda:1 names one GPU, and 4 processes"):
+    with pytest.raises(TrainingError, match="device=cuda:1 names one GPU, but 4 processes"):
         pick_accelerator("cuda:1", ranks(0, 4), FakeCuda(4))
-    with pytest.raises(TrainingError, match="there is no cuda:4 here: torch sees cuda:0, cuda:1"):
+    with pytest.raises(
+        TrainingError, match="there is no cuda:4 on this machine: expected one of cuda:0, cuda:1"
+    ):
         pick_accelerator("cuda:4", {}, FakeCuda(2))
-    with pytest.raises(InputError, match="torch finds no CUDA"):
+    with pytest.raises(InputError, match="needs CUDA, which torch does not find"):
         pick_accelerator("cuda", {}, FakeCuda(0))
     assert str(pick_accelerator("cuda:1", ranks(0, 1), FakeCuda(2)).device) == "cuda:1"
     assert pick_accelerator("auto", ranks(1, 2), FakeCuda(0)).device.type in ("cpu", "mps")
@@ -129,7 +131,7 @@ def test_two_processes_on_one_gpu_are_refused_on_both() -> None:
     for thread in threads:
         thread.join()
     assert len(said) == 3
-    assert all("two processes would compute on one GPU" in text and "GPU-0" in text for text in said)
+    assert all("two processes would use one GPU" in text and "GPU-0" in text for text in said)
 
 
 def test_processes_on_gpus_of_their_own_and_on_processors_meet() -> None:
@@ -183,7 +185,7 @@ class FakeGpu(CudaAccelerator):
         self.calls.append(f"send {tensor.dtype}")
         return tensor
 
-    def read_later(self, tensor: torch.Tensor):  # type: ignore[no-untyped-def]
+    def read_async(self, tensor: torch.Tensor):  # type: ignore[no-untyped-def]
         self.calls.append("launch read")
         return lambda: self.calls.append("read") or tensor.tolist()
 
@@ -240,7 +242,7 @@ def a_world(monkeypatch: pytest.MonkeyPatch, store: object) -> DistributedWorld:
     monkeypatch.setattr(world.dist, "get_rank", lambda: 0)
     monkeypatch.setattr(world.dist, "get_world_size", lambda: 2)
     monkeypatch.setattr(world.dist.distributed_c10d, "_get_default_store", lambda: store)
-    monkeypatch.setattr(world, "Gathered", world.Alone)
+    monkeypatch.setattr(world, "AllGatherExchange", world.NoExchange)
     return DistributedWorld(CudaAccelerator(torch.device("cuda", 0), FakeCuda(2)), "gathered")
 
 
@@ -263,7 +265,7 @@ def test_a_failure_is_seen_while_this_process_waits_in_the_store(monkeypatch: py
     waiting.start()
     other = store.clone()
     other.set("diptych/failure", '[1, "KeyError: 1"]')
-    failure = here.watchdog.look()
+    failure = here.watchdog.poll()
     assert waiting.is_alive()  # or the look had to wait for the end of it
     assert failure is not None
     assert failure.text == "KeyError: 1"
@@ -296,32 +298,32 @@ def test_batch_norms_are_synchronised_before_the_wrapper_and_keep_their_names() 
         Path("x"), Path("y"), use_bn_sync=True, ema=0.5, lock="image", lock_image_unlocked_groups=2
     )
     world = Two()
-    learner = Learner(config, FakeGpu(), world)
-    plain = Learner(dataclasses.replace(config, use_bn_sync=False), FakeGpu(), World())
+    trainable = TrainableModel(config, FakeGpu(), world)
+    plain = TrainableModel(dataclasses.replace(config, use_bn_sync=False), FakeGpu(), World())
     count = len(batch_norms(plain.model))
     assert world.wrapped == [torch.nn.SyncBatchNorm] * count
-    assert learner.model.state_dict().keys() == plain.model.state_dict().keys()
+    assert trainable.model.state_dict().keys() == plain.model.state_dict().keys()
     for (name, tensor), (other, expected) in zip(
-        learner.objective.named_parameters(), plain.objective.named_parameters(), strict=True
+        trainable.objective.named_parameters(), plain.objective.named_parameters(), strict=True
     ):
         assert name == other
         assert torch.equal(tensor, expected)
         assert tensor.requires_grad == expected.requires_grad
     # What is averaged over the processes and what is kept still are the batch norms there are now.
-    assert [id(b) for b in learner.statistics] == [id(b) for b in running_statistics(learner.model)]
-    still = {id(module) for module in learner.still}
-    assert sum(id(norm) in still for norm in batch_norms(learner.model)) == count - 4
-    plain.restore(learner.tensors())
+    assert [id(b) for b in trainable.statistics] == [id(b) for b in running_statistics(trainable.model)]
+    still = {id(module) for module in trainable.frozen}
+    assert sum(id(norm) in still for norm in batch_norms(trainable.model)) == count - 4
+    plain.restore(trainable.tensors())
 
 
 def test_batch_norms_are_synchronised_only_among_several_processes_and_on_gpus() -> None:
     config = config_of(Path("x"), Path("y"), use_bn_sync=True)
-    alone = Learner(config, FakeGpu(), World())
+    alone = TrainableModel(config, FakeGpu(), World())
     assert not any(isinstance(norm, torch.nn.SyncBatchNorm) for norm in batch_norms(alone.model))
-    with pytest.raises(TrainingError, match=r"use_bn_sync needs GPUs: .* on cpu\. Leave it out"):
-        Learner(config, Accelerator(torch.device("cpu")), Two())
+    with pytest.raises(TrainingError, match=r"use_bn_sync needs GPUs: .* on cpu\. Without it"):
+        TrainableModel(config, Accelerator(torch.device("cpu")), Two())
     without = dataclasses.replace(config, model=TINY_VIT)  # has none to synchronise
-    Learner(without, Accelerator(torch.device("cpu")), Two())
+    TrainableModel(without, Accelerator(torch.device("cpu")), Two())
 
 
 def test_batch_norms_of_timm_keep_their_activation() -> None:

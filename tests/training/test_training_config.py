@@ -27,7 +27,7 @@ from tests.training.make_runs import TINY, config_of
         ("share_text=perhaps", "true or false"),
         ("augment.flop=1", "did you mean: flip"),
         ("augment=1", "set its fields"),
-        ("seed.x=1", "no fields inside"),
+        ("seed.x=1", "has no fields"),
         ("epochs", "expected key=value"),
         ("patience=3", "needs monitor"),
         ("ema=1", "decay below 1"),

@@ -46,7 +46,7 @@ def test_the_rate_of_a_cooldown_is_that_of_open_clip(
 ) -> None:
     cooldown = max(1, round(part * steps))
     for step in range(steps):
-        mine = rate(step, steps, peak=1.0, warmup=0, cooldown=cooldown, power=power, end=end)
+        mine = rate(step, steps, max_rate=1.0, warmup=0, cooldown=cooldown, power=power, end=end)
         assert mine == pytest.approx(
             open_clip_rate(step, steps, cooldown, peak=1.0, power=power, end=end), abs=1e-12
         )
@@ -96,7 +96,9 @@ def test_a_cooldown_that_has_not_begun_can_be_moved_or_given_up(pairs: Path, tmp
 def test_steps_that_are_done_cannot_get_another_rate(pairs: Path, tmp_path: Path) -> None:
     train(Run(config_of(pairs, tmp_path / "level", epochs=2, **LEVEL)))
     late = config_of(pairs, tmp_path / "level", **{**COOLED, "epochs": 3})
-    with pytest.raises(TrainingError, match=r"has begun epoch 2 at the full rate: expected epochs=4 or more"):
+    with pytest.raises(
+        TrainingError, match=r"has started epoch 2 at the full rate: expected epochs=4 or more"
+    ):
         train(Run(late), resume=True)
     train(Run(config_of(pairs, tmp_path / "cooled", **COOLED)))
     for changes in ({"epochs": 6}, {"lr_cooldown_power": 2.0}, {"epochs": 5, "epochs_cooldown": 0}):
@@ -107,8 +109,8 @@ def test_steps_that_are_done_cannot_get_another_rate(pairs: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs_cooldown": 1}, "goes with schedule=constant"),
-        ({**LEVEL, "epochs_cooldown": 9}, "no more than the 3 epochs"),
+        ({"epochs_cooldown": 1}, "needs schedule=constant"),
+        ({**LEVEL, "epochs_cooldown": 9}, "at most the 3 epochs"),
         ({**LEVEL, "epochs_cooldown": -1}, "expected 0 or more"),
         ({"lr_cooldown_power": 0.0}, "expected a number above 0"),
         ({"lr_cooldown_end": 1.0}, "expected a rate from 0 to lr=0.001"),

@@ -19,7 +19,7 @@ from diptych.training.checkpoints import checkpoint
 from diptych.training.data import Batch
 from diptych.training.distributed.watchdog import Watchdog
 from diptych.training.distributed.world import DistributedWorld, is_connection_error
-from diptych.training.loop.learner import Learner
+from diptych.training.loop.trainable_model import TrainableModel
 from tests.training import processes
 from tests.training.make_runs import TINY_VIT, config_of, write_pairs
 from tests.waiting import HANG
@@ -76,20 +76,20 @@ def fails_alone(
 
         patch.setattr(checkpoint, "save", full)  # called on the first process alone
     elif kind == "memory":
-        step = Learner._gradients
+        step = TrainableModel._gradients
 
-        def starved(self: Learner, batch: Batch, number: int) -> torch.Tensor:
+        def starved(self: TrainableModel, batch: Batch, number: int) -> torch.Tensor:
             if rank == 1 and number == 2:
                 raise torch.OutOfMemoryError("no memory left")
             return step(self, batch, number)
 
-        patch.setattr(Learner, "_gradients", starved)
+        patch.setattr(TrainableModel, "_gradients", starved)
     elif kind == "start" and rank == 1:
 
-        def missing(self: Learner, *args: object) -> None:
+        def missing(self: TrainableModel, *args: object) -> None:
             raise FileNotFoundError("teacher.safetensors")
 
-        patch.setattr(Learner, "__init__", missing)
+        patch.setattr(TrainableModel, "__init__", missing)
     config = config_of(
         Path(pairs), Path(folder) / f"{kind}-{parallel}", model=TINY_VIT, chunk=4, parallel=parallel
     )
@@ -193,8 +193,8 @@ def test_a_process_that_does_not_come_out_of_its_wait_is_ended(
         if not abortable:
             raise RuntimeError("no such group")
 
-    stuck = Watchdog(store, 0, 2, patience=0.2, tell=told.append, abort=abort, end=ended.append)
-    failing = Watchdog(store, 1, 2, patience=60, tell=told.append)
+    stuck = Watchdog(store, 0, 2, patience=0.2, report=told.append, abort=abort, end=ended.append)
+    failing = Watchdog(store, 1, 2, patience=60, report=told.append)
     assert failing.report_failure("OSError: gone").rank == 1
     stuck._thread.join(timeout=HANG)
     failing.stop()

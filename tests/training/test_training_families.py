@@ -19,7 +19,7 @@ from diptych.inputs import PreprocessConfig, TokenizerConfig
 from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig
 from diptych.model.initialise import build
 from diptych.model.presets.table import PRESETS
-from diptych.training import Listener, Run, gentle, inputs_of, train
+from diptych.training import Listener, Run, fine_tuning_defaults, inputs_of, train
 from diptych.weights import ModelSpec, load_checkpoint, save_checkpoint, to_open_clip, to_transformers
 from diptych.weights.registry import preprocess_for, tokenizer_for
 from tests.training.make_runs import COLOURS, TINY, TINY_VIT, config_of, write_pairs
@@ -118,7 +118,7 @@ def test_a_step_from_every_family_keeps_its_inputs(name: str, pairs: Path, tmp_p
     before = load_checkpoint(start)
     shape = before.spec.architecture
     changes = {
-        **gentle(shape),
+        **fine_tuning_defaults(shape),
         **inputs_of(str(start)),
         "epochs": 1,
         "batch_size": 16,

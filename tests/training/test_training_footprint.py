@@ -17,8 +17,8 @@ from diptych.training.distributed import accelerator
 from diptych.training.distributed.accelerator import Accelerator
 from diptych.training.distributed.footprint import Footprint, kept_bytes
 from diptych.training.distributed.world import World
-from diptych.training.loop.learner import Learner
 from diptych.training.loop.loading import open_loader
+from diptych.training.loop.trainable_model import TrainableModel
 from tests.training.make_runs import TINY_VIT, config_of, same, write_pairs
 from tests.training.test_training_processes import close, run
 
@@ -113,7 +113,9 @@ def test_what_is_computed_again_is_counted_for_one_block(pairs: Path, tmp_path: 
     config = config_of(pairs, tmp_path / "run", model=shape, ema=0.0, share_text=False)
     batch = next(open_loader(config, World(), 1).batches(0))
     plain, again = (
-        Learner(dataclasses.replace(config, grad_checkpointing=on), Accelerator(torch.device("cpu")), World())
+        TrainableModel(
+            dataclasses.replace(config, grad_checkpointing=on), Accelerator(torch.device("cpu")), World()
+        )
         .memory()
         .footprint(batch)
         for on in (False, True)

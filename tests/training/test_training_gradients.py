@@ -11,7 +11,7 @@ from diptych.model.batch_norm import frozen_statistics, running_statistics
 from diptych.model.initialise import build
 from diptych.training.distributed.world import World
 from diptych.training.loop.gradients import cached_gradients, chunk_seed
-from diptych.training.losses.exchange import Alone
+from diptych.training.losses.feature_exchange import NoExchange
 from diptych.training.objectives.objective import Contrastive
 from tests.training import processes
 from tests.training.processes import RESNET, chunks, objective
@@ -23,7 +23,7 @@ def kept_graph(trained: Contrastive, parts, groups, seeds) -> torch.Tensor:  # t
     for part, seed in zip(parts, seeds, strict=True):
         torch.manual_seed(seed)
         rows.append(trained(*part()))
-    loss = trained.loss([torch.cat(row) for row in zip(*rows, strict=True)], groups, Alone())
+    loss = trained.loss([torch.cat(row) for row in zip(*rows, strict=True)], groups, NoExchange())
     loss.backward()
     return loss.detach()
 

@@ -13,7 +13,7 @@ import pytest
 from diptych.backends.supervised import supervised_classes
 from diptych.errors import TrainingError
 from diptych.training import Run, train
-from diptych.training.checkpoints import checkpoint, keeping
+from diptych.training.checkpoints import checkpoint, run_folder
 from diptych.weights import load_checkpoint
 from tests.training import processes
 from tests.training.make_runs import TINY_VIT, config_of, logged, same, write_pairs
@@ -28,7 +28,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def history(out: Path) -> list[int]:
     """Epochs of the numbered checkpoints, all of which must be whole; nothing else may lie around."""
-    found = keeping.numbered(out)
+    found = run_folder.numbered(out)
     for epoch, path in found.items():
         assert checkpoint.read(path)[0].epoch == epoch
         assert load_checkpoint(path).spec.training["epochs"] == epoch
@@ -133,7 +133,7 @@ def test_where_a_run_cannot_begin_is_said(pairs: Path, tmp_path: Path) -> None:
     config = config_of(pairs, tmp_path / "run", epochs=1, save_frequency=1, **LEVEL)
     train(Run(config))
     new = dataclasses.replace(config, out=str(tmp_path / "new"), epochs=2)
-    with pytest.raises(TrainingError, match="lies in the folder of the run itself"):
+    with pytest.raises(TrainingError, match="is in the folder of the run itself"):
         train(Run(config), resume=True, resume_from=tmp_path / "run/epoch-1")
     with pytest.raises(TrainingError, match=r"epoch-9 holds no checkpoint.pt.*such as runs/mine/epoch-3"):
         train(Run(new), resume_from=tmp_path / "run/epoch-9")
@@ -150,7 +150,7 @@ def test_where_a_run_cannot_begin_is_said(pairs: Path, tmp_path: Path) -> None:
 
 def branching(folder: str, pairs: str, out: str, source: str, changes: str) -> None:
     """Begin at a numbered checkpoint, as one of several processes."""
-    warnings.filterwarnings("ignore", "the run goes on under other conditions")
+    warnings.filterwarnings("ignore", "the run is resumed under other conditions")
     config = config_of(Path(pairs), Path(out), model=TINY_VIT, **json.loads(changes))
     train(Run(config), resume_from=source)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from diptych.errors import MissingExtraError, TrainingError
 from diptych.training import Listener, Run, StepReport, sample_file, train
-from diptych.training.loop.loggers import LOGGERS, Several, TensorBoard, figures
+from diptych.training.loop.loggers import LOGGERS, CombinedListener, TensorBoard, figures
 from tests.training.make_runs import config_of, write_pairs
 
 
@@ -41,7 +41,7 @@ class Told(Listener):
 
 def test_several_are_told_the_same(tmp_path: Path) -> None:
     one, other = Told(), Told()
-    every = Several([one, other])
+    every = CombinedListener([one, other])
     config = config_of(write_pairs(tmp_path / "pairs.tar", 64), tmp_path / "run", epochs=1, ema=0.0)
     train(Run(config, {"toy": lambda model, step: {"n": 1.0}}), listener=every)
     every.close()

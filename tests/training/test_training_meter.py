@@ -102,7 +102,7 @@ def test_utilisation_counts_what_the_model_needs_and_no_padding() -> None:
     meter.began -= 10
     found = meter.report(step=1, steps=2, epoch=0, scale=1.0, lr=0.1, seconds=10.0)
     needed = 2 * cost(TINY, 4).pair
-    assert found.utilisation == pytest.approx(needed / 10 / meter.peak, abs=6e-5)
+    assert found.utilisation == pytest.approx(needed / 10 / meter.peak_flops, abs=6e-5)
     assert found.pairs_per_second == pytest.approx(0.4, abs=0.05)
     assert found.decoded_per_second == 24  # 2 pairs in half a second, by 3 workers of each of 2 processes
 
@@ -121,5 +121,5 @@ def test_the_first_bad_layer_is_named(shape) -> None:  # type: ignore[no-untyped
 def test_a_run_that_goes_astray_says_where(tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "pairs.tar", 64)
     config = config_of(pairs, tmp_path / "run", lr=1e30, warmup=0, clip=0.0)
-    with pytest.raises(TrainingError, match=r"astray, first in the (weights|output) of "):
+    with pytest.raises(TrainingError, match=r"diverged, first in the (weights|output) of "):
         train(Run(config))

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from diptych.errors import TrainingError
-from diptych.training.checkpoints.checkpoint import State, read_pieces
+from diptych.training.checkpoints.checkpoint import State, load_sharded
 
 TENSORS = {
     "model": {"a": torch.ones(3, 4), "b": torch.zeros((), dtype=torch.bfloat16)},
@@ -46,7 +46,7 @@ def empty() -> dict[str, Any]:
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    read = read_pieces(tmp_path, write(tmp_path, TENSORS), empty())
+    read = load_sharded(tmp_path, write(tmp_path, TENSORS), empty())
     assert torch.equal(read["model"]["a"], torch.ones(3, 4))
     assert read["scaler"] == {"scale": 2.0, "none": None}
 
@@ -56,7 +56,7 @@ def test_metadata_that_name_code_are_refused_and_not_run(tmp_path: Path, protoco
     state = write(tmp_path, TENSORS)
     (tmp_path / "pieces-1" / ".metadata").write_bytes(pickle.dumps(Bomb(tmp_path / "ran"), protocol))
     with pytest.raises(TrainingError, match=r"mkdir, which no checkpoint does"):
-        read_pieces(tmp_path, state, empty())
+        load_sharded(tmp_path, state, empty())
     assert not (tmp_path / "ran").exists()
 
 
@@ -68,13 +68,13 @@ def test_a_name_inside_a_known_module_is_refused(tmp_path: Path) -> None:
         code.replace(b"\x8c\x26", bytes([0x8C, len(module) - 2]))
     )
     with pytest.raises(TrainingError, match=r"os\.system"):
-        read_pieces(tmp_path, state, empty())
+        load_sharded(tmp_path, state, empty())
 
 
 def test_plain_values_that_name_code_are_refused_and_not_run(tmp_path: Path) -> None:
     state = write(tmp_path, {**TENSORS, "scaler": {"scale": Bomb(tmp_path / "ran"), "none": None}})
     with pytest.raises(TrainingError, match="nothing in it was run"):
-        read_pieces(tmp_path, state, empty())
+        load_sharded(tmp_path, state, empty())
     assert not (tmp_path / "ran").exists()
 
 
@@ -91,8 +91,8 @@ def test_a_pickle_before_a_value_that_is_a_zip_is_refused_and_not_run(tmp_path: 
     content.storage_data[index] = dataclasses.replace(place, offset=len(data), length=len(bomb) + len(value))
     path.write_bytes(data + bomb + value)
     metadata.write_bytes(pickle.dumps(content, 2))
-    with pytest.raises(TrainingError, match="nothing in it was run"):
-        read_pieces(tmp_path, state, empty())
+    with pytest.raises(TrainingError, match="nothing was run"):
+        load_sharded(tmp_path, state, empty())
     assert not (tmp_path / "ran").exists()
 
 
@@ -101,4 +101,4 @@ def test_a_module_among_the_names_of_metadata_is_refused(tmp_path: Path) -> None
     code = b"\x80\x02ctorch.distributed.checkpoint.metadata\nos\n}X\x04\x00\x00\x00exitK\x01sb."
     (tmp_path / "pieces-1" / ".metadata").write_bytes(code)
     with pytest.raises(TrainingError, match=r"metadata\.os, which no checkpoint does"):
-        read_pieces(tmp_path, state, empty())
+        load_sharded(tmp_path, state, empty())

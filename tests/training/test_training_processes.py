@@ -159,7 +159,7 @@ def test_a_process_that_dies_ends_the_others_with_a_message(shards: Path, tmp_pa
     assert both[0].wait(HANG) != 0
     both[1].wait(HANG)
     told = both[0].errors()
-    assert "TrainingError: process 0 of 2 lost another one at step" in told
+    assert "TrainingError: process 0 of 2 lost the connection to another one at step" in told
     assert "--resume goes on" in told
     assert torch.load(tmp_path / "run" / FILE, weights_only=True)["state"]["step"] >= 1
 
@@ -167,16 +167,16 @@ def test_a_process_that_dies_ends_the_others_with_a_message(shards: Path, tmp_pa
 def test_the_watchdog_says_who_does_what() -> None:
     store, told = torch.distributed.HashStore(), []
     quiet: list[str] = []
-    slow = Watchdog(store, 1, 3, patience=10 * HANG, tell=quiet.append)
+    slow = Watchdog(store, 1, 3, patience=10 * HANG, report=quiet.append)
     slow.note("reads the data of step 8")
     slow.publish()
-    waiting = Watchdog(store, 0, 3, patience=0.4, tell=told.append)
-    waiting.note("meets the others before step 8")
+    waiting = Watchdog(store, 0, 3, patience=0.4, report=told.append)
+    waiting.note("waits for the others before step 8")
     wait_until(lambda: told, "the watchdog has spoken")
     waiting.stop()
     slow.stop()
     assert "nothing has moved on process 0" in told[0]
-    assert "process 0: meets the others before step 8" in told[-1]
+    assert "process 0: waits for the others before step 8" in told[-1]
     assert "process 1: reads the data of step 8" in told[0]
     assert "process 2: no note yet" in told[0]
     assert not quiet

@@ -11,10 +11,10 @@ import torch
 from diptych.errors import TrainingError
 from diptych.training import Run, train
 from diptych.training.distributed.world import World
-from diptych.training.loop import learner
-from diptych.training.loop.learner import Learner
+from diptych.training.loop import trainable_model
+from diptych.training.loop.optimizer_step import apply_gradients
 from diptych.training.loop.scaling import GROW_AFTER, INITIAL, LossScaler
-from diptych.training.loop.step import apply_gradients
+from diptych.training.loop.trainable_model import TrainableModel
 from tests.training.make_runs import TINY_VIT, config_of, weights, write_pairs
 
 CPU = torch.device("cpu")
@@ -86,16 +86,16 @@ def test_the_scale_grows_after_many_good_steps() -> None:
 def test_a_gradient_that_stays_infinite_ends_the_run(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learner, "LIMIT", 5)
-    gradients = Learner._gradients
+    monkeypatch.setattr(trainable_model, "MAX_SKIPPED", 5)
+    gradients = TrainableModel._gradients
 
-    def infinite(self: Learner, batch: object, number: int) -> torch.Tensor:
+    def infinite(self: TrainableModel, batch: object, number: int) -> torch.Tensor:
         loss = gradients(self, batch, number)  # type: ignore[arg-type]
         if number >= 2:
             self.model.visual.proj.grad[0, 0] = torch.inf  # type: ignore[union-attr,index]
         return loss
 
-    monkeypatch.setattr(Learner, "_gradients", infinite)
+    monkeypatch.setattr(TrainableModel, "_gradients", infinite)
     config = config_of(pairs, tmp_path / "run", model=TINY_VIT, precision="float16")
     with pytest.raises(
         TrainingError, match=r"overflowed float16 in 5 steps in a row, up to step \d+.*bfloat16"

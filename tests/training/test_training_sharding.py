@@ -15,7 +15,7 @@ from diptych.model.sharding import full_tensor, is_sharded
 from diptych.training.distributed.accelerator import Accelerator
 from diptych.training.distributed.sharding import outside_parameters, sharded_groups, sharding_blocks
 from diptych.training.distributed.world import DistributedWorld, World
-from diptych.training.loop.learner import Learner
+from diptych.training.loop.trainable_model import TrainableModel
 from diptych.training.objectives.build import build_objective
 from diptych.training.objectives.objective import Objective
 from tests.importable_timm import import_timm
@@ -29,7 +29,7 @@ ROBERTA = RobertaConfig(context_length=16, vocab_size=40, width=32, heads=2, lay
 
 
 def shards(folder: str) -> None:
-    """What a learner of shards holds, against one that holds everything."""
+    """What a trainable of shards holds, against one that holds everything."""
     world = DistributedWorld(Accelerator(CPU), "gathered")
     library = import_timm()
     everything = ("contrastive", "captions", "words", "classes")
@@ -44,9 +44,9 @@ def shards(folder: str) -> None:
             )
             config = dataclasses.replace(config, parallel="fsdp", classes=CAPTIONS)
             plain = build_objective(config, CPU)
-            learner = Learner(config, Accelerator(CPU), world)
-            check(plain, learner, world)
-    assert len(sharded_groups(learner.objective)[1]) == 9 + ROBERTA.layers  # of the last, which timm builds
+            trainable = TrainableModel(config, Accelerator(CPU), world)
+            check(plain, trainable, world)
+    assert len(sharded_groups(trainable.objective)[1]) == 9 + ROBERTA.layers  # of the last, which timm builds
     check_trunk_gradients(world)
     world.close()
     del library
@@ -62,29 +62,29 @@ def check_trunk_gradients(world: DistributedWorld) -> None:
         assert_close(gradient, expected[name], rtol=1e-8, atol=1e-13, msg=name)
 
 
-def check(plain: Objective, learner: Learner, world: DistributedWorld) -> None:
+def check(plain: Objective, trainable: TrainableModel, world: DistributedWorld) -> None:
     """Equal starts; whole only what may not be sharded; the gathered model on the first process alone."""
     expected = plain.state_dict()
-    own = learner.objective.state_dict()
+    own = trainable.objective.state_dict()
     assert own.keys() == expected.keys()
-    outside = {id(p) for p in outside_parameters(learner.objective, "fsdp")}
-    for name, parameter in learner.objective.named_parameters():
+    outside = {id(p) for p in outside_parameters(trainable.objective, "fsdp")}
+    for name, parameter in trainable.objective.named_parameters():
         assert is_sharded(parameter) != (id(parameter) in outside), name
     for name, tensor in own.items():
         assert torch.equal(full_tensor(tensor), expected[name]), name
-    root, blocks = sharded_groups(learner.objective)
-    whole = sum(p.numel() for p in learner.objective.parameters() if id(p) in outside)
+    root, blocks = sharded_groups(trainable.objective)
+    whole = sum(p.numel() for p in trainable.objective.parameters() if id(p) in outside)
     assert root + sum(blocks) + whole == sum(p.numel() for p in plain.parameters())
     assert blocks
-    weights = learner.weights()
+    weights = trainable.weights()
     assert (weights is None) == (world.rank > 0)
     if weights is not None:
         for name, tensor in weights.items():
             assert torch.equal(tensor, expected[f"model.{name}"]), name
-    check_evaluation(plain, learner, world)
+    check_evaluation(plain, trainable, world)
 
 
-def check_evaluation(plain: Objective, learner: Learner, world: DistributedWorld) -> None:
+def check_evaluation(plain: Objective, trainable: TrainableModel, world: DistributedWorld) -> None:
     """What an evaluator computes is what the whole model gives, while one block at most is held."""
     called: list[int] = []
 
@@ -112,8 +112,8 @@ def check_evaluation(plain: Objective, learner: Learner, world: DistributedWorld
         assert {tensor.device for tensor in model.parameters()} == {CPU}
         return 0.5
 
-    assert learner.evaluate(work) == 0.5
-    if world.first and learner.config.objective == "contrastive":
+    assert trainable.evaluate(work) == 0.5
+    if world.first and trainable.config.objective == "contrastive":
         assert set(called) == set(range(len(sharding_blocks(plain))))
 
 

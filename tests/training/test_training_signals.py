@@ -52,8 +52,8 @@ def test_a_second_ctrl_c_that_is_no_echo_ends_at_once() -> None:
 SCRIPT = """
 import signal, sys
 sys.argv[0] = "diptych"
-from diptych.training.loop import watching
-step = watching.Listener.step
+from diptych.training.loop import listener
+step = listener.Listener.step
 from diptych.cli.train import watching as shown
 import diptych.training.loop.trainer as trainer
 tell = trainer.Trainer._after_step

@@ -1,4 +1,4 @@
-"""More than one right answer, and near misses: against the dense losses, and in whole runs."""
+"""More than one right answer, and hard negatives: against the dense losses, and in whole runs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from diptych.errors import InputError
 from diptych.training import Run, train
 from diptych.training.losses.contrastive import info_nce, sigmoid_loss
-from diptych.training.losses.exchange import Alone
-from diptych.training.losses.negatives import near_misses
-from diptych.training.losses.positives import all_yes, equal_shares
+from diptych.training.losses.feature_exchange import NoExchange
+from diptych.training.losses.hard_negatives import hard_negative_loss
+from diptych.training.losses.multi_positive import multi_positive_info_nce_term, multi_positive_sigmoid_term
 from tests.training.make_runs import COLOURS, TINY_VIT, config_of, same, weights, write_pairs
 
 
@@ -44,35 +44,37 @@ def test_several_right_answers_are_the_dense_loss_with_soft_targets(
     target = same_group / same_group.sum(1, keepdim=True)
     s = factor * a @ b.T
     dense = (F.cross_entropy(s, target) + F.cross_entropy(s.T, target)) / 2
-    found = info_nce(a, b, factor) + equal_shares(a, b, factor, groups, Alone())
+    found = info_nce(a, b, factor) + multi_positive_info_nce_term(a, b, factor, groups, NoExchange())
     for one, other in zip(gradients(found, leaves[:3]), gradients(dense, leaves[:3]), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
     z = 2 * same_group - 1
     dense = -F.logsigmoid(z * (factor * a @ b.T + bias)).sum() / count
-    found = sigmoid_loss(a, b, factor, bias) + all_yes(a, b, factor, bias, groups, Alone())
+    found = sigmoid_loss(a, b, factor, bias) + multi_positive_sigmoid_term(
+        a, b, factor, bias, groups, NoExchange()
+    )
     for one, other in zip(gradients(found, leaves), gradients(dense, leaves), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-8)
 
 
 @pytest.mark.parametrize("scale", [5.0, 100.0])
-def test_near_misses_are_a_cross_entropy_among_few(scale: float) -> None:
+def test_hard_negatives_are_a_cross_entropy_among_few(scale: float) -> None:
     a, b, missed = unit(6, 4, seed=0), unit(6, 4, seed=1), unit(6, 3, 4, seed=2)
-    missed[0, 0], b[0] = a[0], -a[0]  # the worst: the near miss agrees fully, the own text not at all
+    missed[0, 0], b[0] = a[0], -a[0]  # the worst: the hard negative agrees fully, the own text not at all
     present = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0], [1, 1, 1]]).double()
     leaves = [x.clone().requires_grad_() for x in (a, b, missed, torch.tensor(scale).double())]
     a, b, missed, factor = leaves
     logits = factor * torch.cat([(a * b).sum(1, keepdim=True), torch.einsum("nd,nkd->nk", a, missed)], 1)
     there = torch.cat([torch.ones(6, 1), present], 1) > 0
     dense = F.cross_entropy(logits.masked_fill(~there, -torch.inf), torch.zeros(6, dtype=torch.long))
-    found = near_misses(a, b, missed, present, factor, None, Alone())
+    found = hard_negative_loss(a, b, missed, present, factor, None, NoExchange())
     for one, other in zip(gradients(found, leaves), gradients(dense, leaves), strict=True):
         assert torch.isfinite(one).all()
         torch.testing.assert_close(one, other)
     bias = torch.tensor(-3.0, dtype=torch.float64, requires_grad=True)
     x = factor * torch.einsum("nd,nkd->nk", a, missed) + bias
     dense = -(F.logsigmoid(-x) * present).sum() / 6
-    found = near_misses(a, b, missed, present, factor, bias, Alone())
+    found = hard_negative_loss(a, b, missed, present, factor, bias, NoExchange())
     wanted = [leaves[0], leaves[2], factor, bias]
     for one, other in zip(gradients(found, wanted), gradients(dense, wanted), strict=True):
         torch.testing.assert_close(one, other)
@@ -95,7 +97,7 @@ def write_negatives(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
-def test_a_run_with_near_misses_and_several_right_answers_goes_on_exactly(
+def test_a_run_with_hard_negatives_and_several_right_answers_goes_on_exactly(
     pairs: Path, tmp_path: Path, loss: str
 ) -> None:
     options = {
@@ -116,8 +118,8 @@ def test_a_run_with_near_misses_and_several_right_answers_goes_on_exactly(
     assert not same(tmp_path / "whole", tmp_path / "plain")
 
 
-def test_near_misses_teach_what_they_ask_for(pairs: Path, tmp_path: Path) -> None:
-    # All pairs of one caption's group are absent as negatives: only near misses tell colours apart.
+def test_hard_negatives_are_told_apart(pairs: Path, tmp_path: Path) -> None:
+    # All pairs of one caption's group are absent as negatives: only hard negatives tell colours apart.
     file = write_negatives(tmp_path / "negatives.jsonl")
     config = config_of(pairs, tmp_path / "run", negatives=str(file), negatives_each=3, lr=3e-3, epochs=6)
     losses = []
@@ -134,7 +136,7 @@ def test_near_misses_teach_what_they_ask_for(pairs: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "changes", [{"objective": "words"}, {"augment": {"drop_words": 0.1}}, {"negatives_each": 0}]
 )
-def test_near_misses_where_they_have_no_meaning_are_refused(
+def test_hard_negatives_where_they_have_no_meaning_are_refused(
     pairs: Path, tmp_path: Path, changes: dict[str, object]
 ) -> None:
     config = config_of(pairs, tmp_path / "run")

@@ -18,7 +18,7 @@ from diptych.errors import SaveError, TrainingError, WeightsError
 from diptych.training import Listener, Run, TrainConfig, train
 from diptych.training.checkpoints.checkpoint import FILE
 from diptych.training.data import Mixture, TarStream
-from diptych.training.loop.optim import Average, optimizer, rate
+from diptych.training.loop.optim import AveragedModel, optimizer, rate
 from diptych.training.objectives.objective import Contrastive
 from diptych.weights import load_checkpoint
 from tests.forked import Forked
@@ -234,7 +234,7 @@ def test_no_space_while_saving_is_said(pairs: Path, tmp_path: Path, monkeypatch:
 
 def test_a_loss_that_is_no_number_ends_the_run(pairs: Path, tmp_path: Path) -> None:
     config = config_of(pairs, tmp_path / "run", lr=1e30, warmup=0, clip=0.0)
-    with pytest.raises(TrainingError, match="went astray"):
+    with pytest.raises(TrainingError, match="diverged"):
         train(Run(config))
 
 
@@ -290,12 +290,12 @@ def test_weight_decay_leaves_gains_biases_and_scale_alone() -> None:
 
 
 def test_the_rate_warms_up_and_falls_to_nothing() -> None:
-    rates = [rate(step, 50, peak=2.0, warmup=10) for step in range(50)]
+    rates = [rate(step, 50, max_rate=2.0, warmup=10) for step in range(50)]
     assert max(rates) == 2.0
     assert rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] < 0.01
-    level = [rate(step, None, peak=2.0, warmup=10) for step in range(50)]
+    level = [rate(step, None, max_rate=2.0, warmup=10) for step in range(50)]
     assert level == rates[:10] + [2.0] * 40
 
 
@@ -330,7 +330,7 @@ def test_a_run_at_one_rate_can_be_extended_and_is_then_what_a_longer_one_is(
 
 def test_the_average_follows_weights_and_running_statistics() -> None:
     layer = torch.nn.BatchNorm1d(2)
-    average = Average(copy.deepcopy(layer), decay=0.5)
+    average = AveragedModel(copy.deepcopy(layer), decay=0.5)
     with torch.no_grad():
         layer.weight.fill_(3.0)
         layer.running_mean.fill_(4.0)
@@ -431,7 +431,7 @@ def test_the_rate_of_a_stream_falls_to_zero_at_its_end_and_a_run_off_its_plan_sa
             "epoch 1 ended after step 13, which was planned for step 16 (26 records skipped: 26 x picture "
             "cannot be decoded (the first: 0/bad0000: "
         )
-        assert text.endswith("): the learning rate still ends at step 16")
+        assert text.endswith("): the schedule still ends at step 16")
     else:
         assert off == []
-        assert rates[-1] == min(rates) == pytest.approx(rate(12, 13, peak=config.lr, warmup=2))
+        assert rates[-1] == min(rates) == pytest.approx(rate(12, 13, max_rate=config.lr, warmup=2))

@@ -11,10 +11,10 @@ import torch
 from diptych.errors import InputError, TrainingError
 from diptych.model.initialise import build
 from diptych.model.presets.table import preset
-from diptych.training import Listener, Run, gentle, train
+from diptych.training import Listener, Run, fine_tuning_defaults, train
 from diptych.training.loop.optim import optimizer
 from diptych.training.objectives.objective import Contrastive
-from diptych.training.objectives.tuning import add_low_rank, depth, merged, unmerged
+from diptych.training.objectives.tuning import add_low_rank, depth, merge_low_rank, split_low_rank
 from tests.training.make_runs import TINY, TINY_VIT, config_of, logged, moved, same, weights, write_pairs
 
 
@@ -73,12 +73,12 @@ def test_low_rank_changes_begin_with_nothing_and_can_be_merged(shape) -> None:  
         for name, parameter in changed.named_parameters():
             if name.endswith(".b"):
                 parameter.normal_()
-    plain.load_state_dict(merged(changed.state_dict(), changed))
+    plain.load_state_dict(merge_low_rank(changed.state_dict(), changed))
     for one, other in zip(plain(images, tokens), changed(images, tokens), strict=True):
         torch.testing.assert_close(one, other)
     learning = sum(p.numel() for p in changed.parameters() if p.requires_grad)
     assert learning < 0.5 * sum(p.numel() for p in plain.parameters())
-    back = unmerged(plain.state_dict(), changed)
+    back = split_low_rank(plain.state_dict(), changed)
     assert back.keys() == changed.state_dict().keys()
 
 
@@ -116,7 +116,7 @@ def test_still_norms_keep_their_statistics_and_learn_their_gains(
 )
 def test_the_first_layer_learns_least_however_many_there_are(shape, decay: float) -> None:  # type: ignore[no-untyped-def]
     shape = preset(shape) if isinstance(shape, str) else shape
-    fields = gentle(shape)
+    fields = fine_tuning_defaults(shape)
     assert fields["layer_decay"] == decay
     model = build(shape, device="meta")
     deepest = max(depth(name, model) for name, _ in model.named_parameters())
@@ -165,7 +165,7 @@ def test_a_teacher_with_other_ids_or_widths_is_refused(pairs: Path, tmp_path: Pa
     with pytest.raises(TrainingError, match="another tokenizer"):
         train(Run(config_of(pairs, tmp_path / "fewer", model=fewer, teachers=(start,))))
     wider = dataclasses.replace(TINY, embed_dim=24)
-    with pytest.raises(TrainingError, match="one teacher as wide"):
+    with pytest.raises(TrainingError, match="needs one teacher"):
         train(Run(config_of(pairs, tmp_path / "w", model=wider, teachers=(start,), distil_features=1.0)))
-    with pytest.raises(InputError, match="name them, start="):
+    with pytest.raises(InputError, match="name them, such as start="):
         config_of(pairs, tmp_path / "x", lora=4)

@@ -17,7 +17,7 @@ from diptych.training import Run, train
 from diptych.training.checkpoints.checkpoint import read
 from diptych.training.loop.optim import optimizer
 from diptych.training.objectives.objective import Contrastive
-from diptych.training.objectives.tuning import locked_parameters, still_modules
+from diptych.training.objectives.tuning import frozen_modules, locked_parameters
 from tests.importable_timm import import_timm
 from tests.training import processes
 from tests.training.make_runs import TINY, TINY_VIT, config_of, logged, moved, same, weights, write_pairs
@@ -125,9 +125,9 @@ def test_more_groups_than_can_be_unlocked_are_refused(shape: CLIPConfig, groups:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lock_image_unlocked_groups": 1}, "it is not locked: lock=image"),
-        ({"lock": "image", "lock_text_unlocked_layers": 1}, "it is not locked: lock=text"),
-        ({"lock": "both"}, "leaves nothing to learn"),
+        ({"lock_image_unlocked_groups": 1}, "it is not locked: set lock=image"),
+        ({"lock": "image", "lock_text_unlocked_layers": 1}, "it is not locked: set lock=text"),
+        ({"lock": "both"}, "leaves nothing to train"),
         ({"lock": "image", "lock_image_unlocked_groups": -1}, "expected 0 or more"),
     ],
 )
@@ -144,7 +144,7 @@ def test_what_is_locked_leaves_training_mode_and_nothing_else_does() -> None:
     for parameter in locked_parameters(model, "image", groups=2):
         parameter.requires_grad_(False)
     model.train()
-    for module in still_modules(model):
+    for module in frozen_modules(model):
         module.training = False
     training = {name for name, module in visual.named_modules() if module.training}
     assert {"layer4", "layer4.0.bn1", "layer4.1", "layer4.0"} <= training

@@ -1,9 +1,9 @@
-"""Contrastive pretraining: pairs in, a model out.
+"""Contrastive pretraining of a CLIP model on image-text pairs.
 
-Begin with `config` (what a run is), `loop.trainer` (the loop), `loop.learner` (one step) and
-`objectives.objective` (what is trained). `data` reads the pairs, `losses` holds the loss functions,
-`distributed` runs several processes as one, `checkpoints` keeps and restores a run. Names are imported at
-their first use: `data` and `losses` are read without the loop.
+Start with `config` (the config of a run), `loop.trainer` (the loop), `loop.trainable_model` (a training step)
+and `objectives.objective` (what is trained). `data` reads pairs, `losses` holds the loss functions,
+`distributed` handles devices and processes, `checkpoints` saves and restores runs. Names are imported at
+their first use, so that `data` and `losses` can be used without the loop.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING
 from diptych.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from diptych.training.checkpoints.keeping import refuse_used
+    from diptych.training.checkpoints.run_folder import refuse_used
     from diptych.training.config import Evaluator, Run, TrainConfig
-    from diptych.training.loop.plan import Plan, plan
+    from diptych.training.loop.listener import Listener, RunSummary, StepReport, sample_file
+    from diptych.training.loop.plan import RunPlan, plan
     from diptych.training.loop.trainer import train
-    from diptych.training.loop.watching import Listener, StepReport, Summary, sample_file
-    from diptych.training.objectives.tuning import gentle, inputs_of
+    from diptych.training.objectives.tuning import fine_tuning_defaults, inputs_of
 
 __all__ = [
     "train",
     "refuse_used",
     "plan",
-    "Plan",
+    "RunPlan",
     "Run",
     "TrainConfig",
-    "gentle",
+    "fine_tuning_defaults",
     "inputs_of",
     "Evaluator",
-    "Summary",
+    "RunSummary",
     "Listener",
     "StepReport",
     "sample_file",
@@ -40,17 +40,17 @@ _MODULES = {
     "Evaluator": "config",
     "Run": "config",
     "TrainConfig": "config",
-    "refuse_used": "checkpoints.keeping",
-    "Plan": "loop.plan",
+    "refuse_used": "checkpoints.run_folder",
+    "RunPlan": "loop.plan",
     "plan": "loop.plan",
     "train": "loop.trainer",
-    "gentle": "objectives.tuning",
+    "fine_tuning_defaults": "objectives.tuning",
     "inputs_of": "objectives.tuning",
-    "Listener": "loop.watching",
-    "StepReport": "loop.watching",
-    "Summary": "loop.watching",
-    "sample_file": "loop.watching",
+    "Listener": "loop.listener",
+    "StepReport": "loop.listener",
+    "RunSummary": "loop.listener",
+    "sample_file": "loop.listener",
 }
 
-if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
+if not TYPE_CHECKING:  # with it, a type checker would accept any name
     __getattr__ = lazy_attributes(__name__, _MODULES)

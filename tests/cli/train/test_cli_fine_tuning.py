@@ -39,7 +39,7 @@ GENTLY = ("--epochs", "1", "--batch-size", "8", "--hold-out", "0.3", "--out", "r
 
 
 def test_fine_tuning_takes_the_starts_shape_and_gentle_rates(run: Run, tiny: Path, labelled: Path) -> None:
-    from diptych.training import gentle
+    from diptych.training import fine_tuning_defaults
     from diptych.weights import load_checkpoint
 
     words = ("train", "--pairs", labelled, "--from", tiny, *GENTLY, "--keep-up", "pairs.tar", "--json")
@@ -54,7 +54,7 @@ def test_fine_tuning_takes_the_starts_shape_and_gentle_rates(run: Run, tiny: Pat
     assert after.spec.licence == "MIT"
     assert after.spec.training["start"] == before.identity
     rates = [json.loads(line) for line in Path("runs/tuned/log.jsonl").read_text().splitlines()]
-    assert all(line.get("lr", 0.0) <= gentle(before.spec.architecture)["lr"] for line in rates)
+    assert all(line.get("lr", 0.0) <= fine_tuning_defaults(before.spec.architecture)["lr"] for line in rates)
     same = (name for name in after.state if "running_mean" in name)
     assert all((after.state[name] == before.state[name]).all() for name in same)
 

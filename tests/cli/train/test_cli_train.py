@@ -246,7 +246,7 @@ def test_numbered_checkpoints_are_named_as_a_model_and_begun_at(run: Run) -> Non
     ended = ("--epochs", "2", "--epochs-cooldown", "1", "--out", "runs/ended")
     cooled = run("train", *OWN, *level, *ended, "--resume-from", "runs/mine/epoch-1")
     assert cooled.exit_code == 0, cooled.stderr
-    assert "going on at step 5 of runs/mine/epoch-1" in " ".join(cooled.stderr.split())
+    assert "resumed at step 5 of runs/mine/epoch-1" in " ".join(cooled.stderr.split())
     refused = run("train", *OWN, *level, "--resume-from", "runs/mine/epoch-1", "--resume")
     assert refused.exit_code == 2
-    assert "lies in the folder of the run itself" in " ".join(refused.stderr.split())
+    assert "is in the folder of the run itself" in " ".join(refused.stderr.split())

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diptych.training.data.decoders import Decoders
+from diptych.training.data.decoders import DecoderPool
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 32), kind: str = "PNG") -> bytes:
@@ -48,7 +48,7 @@ def class_members(classes: Iterable[str], each: int = 4) -> list[tuple[str, byte
 
 def decode_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let streams decode in a thread: each worker process takes seconds to start."""
-    monkeypatch.setattr(Decoders, "_start", lambda self: ThreadPoolExecutor(self.workers))
+    monkeypatch.setattr(DecoderPool, "_start", lambda self: ThreadPoolExecutor(self.workers))
 
 
 def toy_tokenizer(texts: list[str]) -> np.ndarray:

@@ -8,14 +8,14 @@ from diptych.training.data.augment import (
     COLUMNS,
     FLIP,
     AugmentConfig,
+    adjust_colours,
     crop,
     crop_boxes,
-    finish,
-    leave_out_words,
+    drop_words_of,
 )
+from diptych.training.data.image_cache import decode, side_for
 from diptych.training.data.order import hash_keys, uniforms
-from diptych.training.data.pictures import decode, side_for
-from diptych.training.data.prepare import prepare
+from diptych.training.data.prepare import crop_pairs
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 NUMBERS = hash_keys(str(n) for n in range(4000))
@@ -90,7 +90,7 @@ def test_mirrored_pictures_are_mirrored():
 @pytest.mark.parametrize("config", [None, AugmentConfig()])
 def test_without_colour_changes_a_batch_is_only_normalised(config):
     images = batch()
-    out = finish(images, NUMBERS[:64], config, MEAN, STD)
+    out = adjust_colours(images, NUMBERS[:64], config, MEAN, STD)
     assert out.dtype == torch.float32
     assert torch.allclose(colours(out), images / 255, atol=1e-6)
 
@@ -103,7 +103,7 @@ def test_brightness_contrast_saturation_by_hand():
         jitter = [0.0] * 4
         jitter[place] = 0.3
         config = AugmentConfig(jitter=tuple(jitter), jitter_probability=1)
-        out = colours(finish(images, NUMBERS[:64], config, MEAN, STD))
+        out = colours(adjust_colours(images, NUMBERS[:64], config, MEAN, STD))
         factor = 0.7 + 0.6 * uniforms(NUMBERS[:64], COLUMNS)[:, 3 + place]
         factor = torch.from_numpy(factor).float()[:, None, None, None]
         expected = (base + factor * (plain - base)).clamp(0, 1)
@@ -113,21 +113,23 @@ def test_brightness_contrast_saturation_by_hand():
 def test_hue_keeps_greys_and_lightness():
     config = AugmentConfig(jitter=(0, 0, 0, 0.5), jitter_probability=1)
     grey = torch.full((64, 3, 8, 8), 100, dtype=torch.uint8)
-    assert torch.allclose(colours(finish(grey, NUMBERS[:64], config, MEAN, STD)), grey / 255, atol=2e-3)
+    assert torch.allclose(
+        colours(adjust_colours(grey, NUMBERS[:64], config, MEAN, STD)), grey / 255, atol=2e-3
+    )
     red = torch.tensor([140, 90, 90], dtype=torch.uint8)[:, None, None].expand(64, 3, 8, 8)
-    out = colours(finish(red, NUMBERS[:64], config, MEAN, STD))[:, :, 0, 0]
+    out = colours(adjust_colours(red, NUMBERS[:64], config, MEAN, STD))[:, :, 0, 0]
     assert torch.allclose(out @ torch.tensor([0.299, 0.587, 0.114]), torch.tensor(104.95 / 255), atol=2e-3)
     assert out.argmax(1).unique().tolist() == [0, 1, 2]
 
 
 def test_grey_and_erased_pictures_come_as_often_as_asked():
     images = batch(side=32).repeat(30, 1, 1, 1)
-    out = colours(finish(images, NUMBERS[: len(images)], AugmentConfig(grayscale=0.25), MEAN, STD))
+    out = colours(adjust_colours(images, NUMBERS[: len(images)], AugmentConfig(grayscale=0.25), MEAN, STD))
     share = ((out - out.mean(1, keepdim=True)).abs().amax((1, 2, 3)) < 2e-3).float().mean()
     assert share == pytest.approx(0.25, abs=0.03)
 
     config = AugmentConfig(erasing=0.5, erasing_scale=(0.1, 0.3))
-    out = finish(images, NUMBERS[: len(images)], config, MEAN, STD)
+    out = adjust_colours(images, NUMBERS[: len(images)], config, MEAN, STD)
     erased = (out == 0).all(1).float().mean((1, 2))
     assert (erased > 0).float().mean() == pytest.approx(0.5, abs=0.04)
     assert erased[erased > 0.05].min() > 0.07
@@ -136,8 +138,8 @@ def test_grey_and_erased_pictures_come_as_often_as_asked():
 
 def test_rotation_turns_about_the_middle():
     images = batch(16, 33)
-    out = finish(images, NUMBERS[:16], AugmentConfig(rotation=15), MEAN, STD)
-    plain = finish(images, NUMBERS[:16], None, MEAN, STD)
+    out = adjust_colours(images, NUMBERS[:16], AugmentConfig(rotation=15), MEAN, STD)
+    plain = adjust_colours(images, NUMBERS[:16], None, MEAN, STD)
     assert torch.allclose(out[..., 16, 16], plain[..., 16, 16], atol=1e-4)
     assert (out - plain).abs().mean() > 0.01
 
@@ -145,11 +147,13 @@ def test_rotation_turns_about_the_middle():
 def test_a_picture_does_not_hang_on_its_batch():
     config = AugmentConfig(jitter=(0.4, 0.4, 0.4, 0.1), grayscale=0.2, erasing=0.5, rotation=10)
     images = batch()
-    whole = finish(images, NUMBERS[:64], config, MEAN, STD)
-    assert torch.equal(whole, finish(images, NUMBERS[:64], config, MEAN, STD))
-    assert torch.allclose(whole[20:30], finish(images[20:30], NUMBERS[20:30], config, MEAN, STD), atol=1e-5)
+    whole = adjust_colours(images, NUMBERS[:64], config, MEAN, STD)
+    assert torch.equal(whole, adjust_colours(images, NUMBERS[:64], config, MEAN, STD))
+    assert torch.allclose(
+        whole[20:30], adjust_colours(images[20:30], NUMBERS[20:30], config, MEAN, STD), atol=1e-5
+    )
     state = torch.random.get_rng_state(), np.random.get_state()[1].copy()
-    finish(images, NUMBERS[:64], config, MEAN, STD)
+    adjust_colours(images, NUMBERS[:64], config, MEAN, STD)
     assert torch.equal(state[0], torch.random.get_rng_state())
     assert np.array_equal(state[1], np.random.get_state()[1])
 
@@ -183,25 +187,25 @@ def test_decoding_brings_pictures_down_and_never_up():
 
 def test_words_are_left_out_at_the_rate_asked_for_and_keep_their_order():
     caption = " ".join(f"w{n}" for n in range(20))
-    kept = [leave_out_words(caption, NUMBERS[n : n + 1], 0.2).split() for n in range(500)]
+    kept = [drop_words_of(caption, NUMBERS[n : n + 1], 0.2).split() for n in range(500)]
     assert 0.78 < sum(map(len, kept)) / 10_000 < 0.82
     assert all(words == sorted(words, key=lambda word: int(word[1:])) for words in kept)
-    assert leave_out_words(caption, NUMBERS[:1], 0.0) == caption
-    assert all(len(leave_out_words("a b c", NUMBERS[n : n + 1], 1.0).split()) == 1 for n in range(20))
+    assert drop_words_of(caption, NUMBERS[:1], 0.0) == caption
+    assert all(len(drop_words_of("a b c", NUMBERS[n : n + 1], 1.0).split()) == 1 for n in range(20))
 
 
 def test_words_left_out_hang_on_the_visit_alone():
     found = [(smooth(n, 20, 20), ("one two three four five", "six seven eight nine")) for n in range(8)]
     config = AugmentConfig(drop_words=0.5)
-    together = prepare(found, NUMBERS[:8], config, 16)[1]
-    alone = [prepare(found[n : n + 1], NUMBERS[n : n + 1], config, 16)[1][0] for n in range(8)]
+    together = crop_pairs(found, NUMBERS[:8], config, 16)[1]
+    alone = [crop_pairs(found[n : n + 1], NUMBERS[n : n + 1], config, 16)[1][0] for n in range(8)]
     assert together == alone
-    whole = prepare(found, NUMBERS[:8], AugmentConfig(), 16)[1]  # the draws of the others stay the same
+    whole = crop_pairs(found, NUMBERS[:8], AugmentConfig(), 16)[1]  # the draws of the others stay the same
     assert all(set(some.split()) < set(full.split()) for some, full in zip(together, whole, strict=True))
 
 
 def test_pairs_of_one_caption_stay_one_group_whatever_words_are_left_out():
     found = [(smooth(n, 20, 20), ("one two three four five",)) for n in range(20)]
-    _, read, whole = prepare(found, NUMBERS[:20], AugmentConfig(drop_words=0.4), 16)
+    _, read, whole = crop_pairs(found, NUMBERS[:20], AugmentConfig(drop_words=0.4), 16)
     assert len(set(read)) > 5
     assert set(whole) == {"one two three four five"}

@@ -15,12 +15,12 @@ from diptych.datasets import load_labelled
 from diptych.datasets.captions import read_captioned
 from diptych.errors import DataError
 from diptych.training.data.sources.folders import Folder
-from diptych.training.data.sources.grouping import MOST_WAITING, SECOND
 from diptych.training.data.sources.manifest import count_shards
+from diptych.training.data.sources.record_grouping import MAX_OPEN, SECOND
 from diptych.training.data.sources.records import Source
+from diptych.training.data.sources.shard_reader import ShardReader
 from diptych.training.data.sources.shards import TarPairs
 from diptych.training.data.sources.sources import describe
-from diptych.training.data.sources.walk import Walk
 from tests.training.data.make_pairs import picture, write_tar
 
 PICTURE = picture(0)
@@ -42,7 +42,7 @@ def pairs_of(source: Source) -> list[tuple[str, str]]:
 
 
 def streamed(path: Path, start: int = 0) -> list[tuple[str, str]]:
-    return [(record.key, record.captions[0]) for record in Walk(str(path), start)]
+    return [(record.key, record.captions[0]) for record in ShardReader(str(path), start)]
 
 
 def unpack(path: Path, folder: Path) -> Path:
@@ -107,7 +107,7 @@ def test_index_and_stream_agree(
     assert {key.rpartition("/")[2]: caption for key, caption in pairs_of(source)} == pairs
     assert dict(source.dropped) == dropped
     assert set(source.examples) == set(dropped)  # each reason names one
-    walk = Walk(str(shard))
+    walk = ShardReader(str(shard))
     assert {record.key: record.captions[0] for record in walk} == {
         f"s/{key}": text for key, text in pairs.items()
     }
@@ -132,10 +132,12 @@ def test_a_stream_goes_on_from_any_record_and_is_dealt_to_lanes(
 ) -> None:
     """What is read of a shard from a record on, and by all lanes together, is what is read of it at once."""
     shard = write_tar(tmp_path_factory.mktemp("s") / "s.tar", members(names))
-    whole = list(Walk(str(shard)))
+    whole = list(ShardReader(str(shard)))
     assert [record.index for record in whole] == sorted(record.index for record in whole)
-    assert list(Walk(str(shard), start)) == [record for record in whole if record.index >= start]
-    dealt = [list(Walk(str(shard), 0, lambda n, lane=lane: n % lanes == lane)) for lane in range(lanes)]
+    assert list(ShardReader(str(shard), start)) == [record for record in whole if record.index >= start]
+    dealt = [
+        list(ShardReader(str(shard), 0, lambda n, lane=lane: n % lanes == lane)) for lane in range(lanes)
+    ]
     assert sorted(itertools.chain(*dealt), key=lambda record: record.index) == whole
     (counts,) = count_shards([str(shard)])
     assert not isinstance(counts, DataError)
@@ -152,10 +154,10 @@ def test_few_records_wait_for_each_other(tmp_path: Path) -> None:
     names = [f"a.{n:03}.jpg" for n in range(100)]
     shard = write_tar(tmp_path / "s.tar", members([*names, "a.099.txt"]))
     read: list[int] = []
-    walk = Walk(str(shard), 0, lambda n: read.append(n) is None)
+    walk = ShardReader(str(shard), 0, lambda n: read.append(n) is None)
     assert [record.key for record in walk] == ["s/a.099"]
     assert walk.dropped == {"no caption": 99}
-    assert MOST_WAITING < 20
+    assert MAX_OPEN < 20
 
 
 def test_captions_of_upper_case_helpers_in_folders(tmp_path: Path) -> None:

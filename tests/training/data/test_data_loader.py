@@ -11,7 +11,7 @@ from diptych.errors import DataError
 from diptych.inputs import LongTextWarning, TokenizerConfig, load_tokenizer
 from diptych.training.data.augment import AugmentConfig
 from diptych.training.data.loader import Mixture, PairLoader
-from diptych.training.data.reader import Reader
+from diptych.training.data.reader import PairReader
 from diptych.training.data.sources.sources import LabelledTar, TarPairs
 from tests.training.data.make_pairs import caption_members, class_members, picture, toy_tokenizer, write_tar
 
@@ -187,7 +187,7 @@ def test_a_fault_in_a_worker_reaches_the_caller(mixture, monkeypatch):
     def fail(*_):
         raise MemoryError("no room")
 
-    monkeypatch.setattr(Reader, "picture", fail)
+    monkeypatch.setattr(PairReader, "picture", fail)
     before = threading.active_count()
     with pytest.raises(MemoryError, match="no room"):
         list(make(mixture).batches(0))

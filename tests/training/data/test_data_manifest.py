@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from diptych.errors import DataError
 from diptych.files.disk import user_cache
-from diptych.training.data import Mixture, Share, TarPairs, TarStream, open_pairs
+from diptych.training.data import Mixture, RankShard, TarPairs, TarStream, open_pairs
 from diptych.training.data.sources import manifest as manifests
 from diptych.training.data.sources.manifest import FILE, ShardCounts, count_shards
-from diptych.training.data.sources.walk import Walk
+from diptych.training.data.sources.shard_reader import ShardReader
 from diptych.training.data.streaming import StreamLoader
 from tests.training.data.make_pairs import caption_members, decode_in_threads, toy_tokenizer, write_tar
 
@@ -31,8 +31,8 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     decode_in_threads(monkeypatch)
     opened: list[StreamLoader] = []
 
-    def make(pattern: object, share: Share = Share(), **changes: object) -> StreamLoader:  # noqa: B008
-        options = {"batch_size": 4, "image_size": 24, "workers": 1, "share": share, **changes}
+    def make(pattern: object, rank_shard: RankShard = RankShard(), **changes: object) -> StreamLoader:  # noqa: B008
+        options = {"batch_size": 4, "image_size": 24, "workers": 1, "rank_shard": rank_shard, **changes}
         stream = TarStream(str(pattern), block=16, wait=0.0)
         opened.append(StreamLoader([(stream, 1.0)], toy_tokenizer, **options))  # type: ignore[arg-type]
         return opened[-1]
@@ -73,7 +73,7 @@ def test_the_planned_steps_are_the_real_ones(
     tmp_path: Path, make: Make, sizes: tuple[int, ...], lanes: int
 ) -> None:
     write_shards(tmp_path / "shards", sizes)
-    loader = make(tmp_path / "shards" / "{0..3}.tar", Share(0, 1, lanes))
+    loader = make(tmp_path / "shards" / "{0..3}.tar", RankShard(0, 1, lanes))
     assert [loader.steps(epoch) for epoch in (0, 1)] == [len(list(loader.batches(e))) for e in (0, 1)]
 
 
@@ -122,14 +122,14 @@ def test_a_folder_for_reading_only_and_urls_are_kept_in_the_cache(
 ) -> None:
     monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
     locations = write_shards(tmp_path / "shards", (3, 2))
-    place = manifests.place
+    replace_file = manifests.replace_file
 
     def refuse(path: Path, *words: object) -> None:
         if path.parent == tmp_path / "shards":
             raise PermissionError(13, "Read-only file system")
-        place(path, *words)  # type: ignore[arg-type]
+        replace_file(path, *words)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(manifests, "place", refuse)
+    monkeypatch.setattr(manifests, "replace_file", refuse)
     for number in range(2):
         with fsspec.open(f"memory://counted/{number}.tar", "wb") as file:
             file.write(Path(locations[number]).read_bytes())
@@ -159,7 +159,7 @@ def test_shards_that_cannot_be_counted_are_named_and_not_kept(tmp_path: Path, ma
 def test_many_shards_are_counted_by_several_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manifests, "FEW", 2)
+    monkeypatch.setattr(manifests, "MIN_FOR_PROCESSES", 2)
     assert pairs(count_shards(write_shards(tmp_path, (3, 1)), workers=2)) == [3, 1]
 
 
@@ -196,7 +196,7 @@ def test_counts_are_what_reading_gives(
         given_: list[str] = []
         broken = False
         try:
-            given_.extend(record.key for record in Walk(str(path), field=field, tries=1))
+            given_.extend(record.key for record in ShardReader(str(path), field=field, tries=1))
         except DataError:
             broken = True
         if isinstance(counted, DataError):
@@ -225,7 +225,7 @@ def test_the_length_can_be_said_and_must_be_for_commands(tmp_path: Path, make: M
     assert not read
     parts = ((TarStream(f"pipe:cat {path}", allow_pipes=True), 1.0),)
     options = {"batch_size": 2, "image_size": 24, "workers": 1}
-    with pytest.raises(DataError, match=r"not known before it has run: say .*--pairs-per-epoch"):
+    with pytest.raises(DataError, match=r"cannot be counted before it has run: set .*--pairs-per-epoch"):
         open_pairs(Mixture(parts), toy_tokenizer, **options).steps(0)
     assert open_pairs(Mixture(parts), toy_tokenizer, pairs_per_epoch=6, **options).steps(0) == 3
     with pytest.raises(DataError, match="have an index, which counts them"):

@@ -378,5 +378,5 @@ def test_several_caption_columns_are_several_captions(tmp_path, name):
 
 def test_columns_of_what_is_no_table_are_refused(tmp_path):
     (tmp_path / "1.txt").write_text("a cat")
-    with pytest.raises(DataError, match="is no table"):
+    with pytest.raises(DataError, match="is not a table"):
         describe(tmp_path, captions=["en"])

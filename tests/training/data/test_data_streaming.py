@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 
 from diptych.errors import DataError, MissingExtraError
 from diptych.files.locations import find_locations, open_location
-from diptych.training.data import Mixture, Share, TarPairs, open_pairs
-from diptych.training.data.lanes import Epoch, Lane, Spot
+from diptych.training.data import Mixture, RankShard, TarPairs, open_pairs
 from diptych.training.data.lengths import ShardGroup, StreamLengths
 from diptych.training.data.order import Order, Visits, distinct_names, hash_keys
 from diptych.training.data.sources.manifest import ShardCounts
-from diptych.training.data.sources.walk import Streamed, Walk
+from diptych.training.data.sources.shard_reader import ShardReader, StreamedRecord
+from diptych.training.data.stream_lanes import LanePosition, StreamEpoch, StreamLane
 from diptych.training.data.streaming import StreamLoader, TarStream
 from tests.training.data.make_pairs import (
     caption_members,
@@ -55,8 +55,15 @@ def make(shards: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Monke
         decode_in_threads(monkeypatch)
     opened: list[StreamLoader] = []
 
-    def make(pattern: object = None, share: Share = Share(), **changes: object) -> StreamLoader:  # noqa: B008
-        options = {"batch_size": 8, "image_size": 24, "workers": 1, "seed": 3, "share": share, **changes}
+    def make(pattern: object = None, rank_shard: RankShard = RankShard(), **changes: object) -> StreamLoader:  # noqa: B008
+        options = {
+            "batch_size": 8,
+            "image_size": 24,
+            "workers": 1,
+            "seed": 3,
+            "rank_shard": rank_shard,
+            **changes,
+        }
         stream = TarStream(str(pattern or shards / "s{0..4}.tar"), block=16, wait=0.0)
         opened.append(StreamLoader([(stream, 1.0)], toy_tokenizer, **options))  # type: ignore[arg-type]
         return opened[-1]
@@ -97,13 +104,13 @@ def test_a_stream_goes_on_where_it_stood_with_any_number_of_workers(make, where:
 
 
 def test_lanes_deal_out_what_one_process_reads(make) -> None:  # type: ignore[no-untyped-def]
-    parts = [list(make(share=Share(rank, 2, 2)).batches(0)) for rank in (0, 1)]
+    parts = [list(make(rank_shard=RankShard(rank, 2, 2)).batches(0)) for rank in (0, 1)]
     together = [a.keys + b.keys for a, b in zip(*parts, strict=True)]
-    assert [b.keys for b in make(share=Share(0, 1, 2)).batches(0)] == together
+    assert [b.keys for b in make(rank_shard=RankShard(0, 1, 2)).batches(0)] == together
     assert len(set(chain.from_iterable(together))) == 56
     # Two lanes on four processes, from the middle: the same batches.
     positions = {**parts[0][2].positions, **parts[1][2].positions}
-    four = [list(make(share=Share(rank, 4, 2)).batches(0, saved(positions))) for rank in range(4)]
+    four = [list(make(rank_shard=RankShard(rank, 4, 2)).batches(0, saved(positions))) for rank in range(4)]
     assert [[key for b in step for key in b.keys] for step in zip(*four, strict=True)] == together[3:]
 
 
@@ -115,12 +122,12 @@ def lane_of(
     block: int,
     broken: dict[int, int],
     by_shard: bool,
-) -> tuple[Lane, Counter[str]]:
+) -> tuple[StreamLane, Counter[str]]:
     """A lane over shards that are lists, some of which break off."""
     visits = Order([hash_keys(map(str, range(len(sizes))))], [repeats], 7).epoch(0)
     told: Counter[str] = Counter()
 
-    class Listed(Walk):
+    class Listed(ShardReader):
         def __init__(self, visit: int, start: int, wanted) -> None:  # type: ignore[no-untyped-def]
             super().__init__(str(visit))
             self.shard, self.start, self.want = int(visits.index[visit]), start, wanted
@@ -130,10 +137,10 @@ def lane_of(
                 if index >= broken.get(self.shard, 10**9):
                     raise DataError("cut off")
                 if self.want(index):
-                    yield Streamed(index, f"{self.shard}/{index}", b"", ("x",))
+                    yield StreamedRecord(index, f"{self.shard}/{index}", b"", ("x",))
 
-    epoch = Epoch(visits, Listed, str, by_shard)
-    return Lane(epoch, lane, lanes, block, lambda reason, example: told.update([reason])), told
+    epoch = StreamEpoch(visits, Listed, str, by_shard)
+    return StreamLane(epoch, lane, lanes, block, lambda reason, example: told.update([reason])), told
 
 
 def planned(
@@ -161,11 +168,11 @@ def test_lanes_hold_every_record_and_any_block_can_be_read_again(
     of_lanes = []
     for lane in range(lanes):
         reader, _ = lane_of(sizes, repeats, lane, lanes, block, broken, by_shard)
-        blocks = list(reader.blocks(Spot()))
+        blocks = list(reader.blocks(LanePosition()))
         seen.update(record.key for one in blocks for record in one.records)
         of_lanes.append(sum(len(one.records) for one in blocks))
         for number, one in enumerate(blocks):
-            spot, taken = Spot.heard(json.loads(json.dumps(one.spot.told(2))))
+            spot, taken = LanePosition.from_json(json.loads(json.dumps(one.position.to_json(2))))
             assert taken == 2
             # Shards that broke off before are whole now: the block is the same all the same.
             again, _ = lane_of(sizes, repeats, lane, lanes, block, {}, by_shard)
@@ -211,13 +218,13 @@ def test_a_shard_that_fails_twice_is_read_at_the_third_try(
             raise OSError("the network is away")
         return open_location(location)
 
-    monkeypatch.setattr("diptych.training.data.sources.walk.open_location", failing)
+    monkeypatch.setattr("diptych.training.data.sources.shard_reader.open_location", failing)
     name = str(shards / "s0.tar")
-    assert len(list(Walk(name, seconds=0.0))) == 13
+    assert len(list(ShardReader(name, seconds=0.0))) == 13
     assert tries == {name: 3}
     tries.clear()
     with pytest.raises(DataError, match="network is away"):
-        list(Walk(name, tries=2, seconds=0.0))
+        list(ShardReader(name, tries=2, seconds=0.0))
 
 
 def test_records_that_are_no_pair_and_pictures_that_are_none_are_counted(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]
@@ -233,10 +240,10 @@ def test_records_that_are_no_pair_and_pictures_that_are_none_are_counted(tmp_pat
 def test_gzip_is_streamed(shards: Path, tmp_path: Path) -> None:
     packed = tmp_path / "s0.tar.gz"
     packed.write_bytes(gzip.compress((shards / "s0.tar").read_bytes()))
-    one, other = (list(Walk(str(name))) for name in (shards / "s0.tar", packed))
+    one, other = (list(ShardReader(str(name))) for name in (shards / "s0.tar", packed))
     assert [record.image for record in one] == [record.image for record in other]
     packed.write_bytes(packed.read_bytes()[:-300])
-    walk = Walk(str(packed), tries=1)
+    walk = ShardReader(str(packed), tries=1)
     with pytest.raises(DataError):
         list(walk)
     assert 0 < walk.reached <= 13
@@ -247,21 +254,21 @@ def test_a_url_is_read_by_fsspec_and_a_pipe_only_where_allowed(shards: Path, mak
     with fsspec.open("memory://bucket/s0.tar", "wb") as file:
         file.write(data)
     assert find_locations("memory://bucket/s{0..0}.tar") == ["memory://bucket/s0.tar"]
-    assert len(list(Walk("memory://bucket/s0.tar"))) == 13
+    assert len(list(ShardReader("memory://bucket/s0.tar"))) == 13
     assert len(keys(make("memory://bucket/s0.tar", batch_size=13).batches(0))) == 13
     command = f"pipe:cat {shards / 's1.tar'}"
     with pytest.raises(DataError, match="would run a command"):
         find_locations(command)
     assert find_locations(command, allow_pipes=True) == [command]
-    assert len(list(Walk(command))) == 7
+    assert len(list(ShardReader(command))) == 7
     with pytest.raises(DataError, match="ended with status 1"):
-        list(Walk("pipe:false", seconds=0.0))
+        list(ShardReader("pipe:false", seconds=0.0))
 
 
 def test_a_url_without_fsspec_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(MissingExtraError, match=r"diptych\[remote\]"):
-        list(Walk("s3://bucket/a.tar", seconds=0.0))
+        list(ShardReader("s3://bucket/a.tar", seconds=0.0))
 
 
 @pytest.mark.processes
@@ -373,7 +380,7 @@ def test_a_mutilated_shard_is_an_error_or_fewer_records(extra: bytes, place: int
     data[place] = value
     with fsspec.open("memory://bucket/mutilated.tar", "wb") as file:
         file.write(bytes(data[: len(data) - place]) + extra)
-    walk = Walk("memory://bucket/mutilated.tar", tries=1)
+    walk = ShardReader("memory://bucket/mutilated.tar", tries=1)
     with suppress(DataError):
         assert len(list(walk)) <= 3
 
@@ -382,6 +389,6 @@ def test_a_mutilated_shard_is_an_error_or_fewer_records(extra: bytes, place: int
 def test_a_real_shard_streams_what_the_index_reads(shared: Path, make) -> None:  # type: ignore[no-untyped-def]
     path = shared / "data" / "flickr8k-val.tar"
     source = TarPairs(path).open()
-    for index, record in enumerate(islice(Walk(str(path)), 50)):
+    for index, record in enumerate(islice(ShardReader(str(path)), 50)):
         assert (record.image, record.captions) == (source.image(index), source.captions(index))
         assert record.key == source.key(index)

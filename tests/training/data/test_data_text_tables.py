@@ -12,7 +12,7 @@ import pytest
 from diptych.embedding.tables import chunks, columns_of, read_chunk
 from diptych.errors import DataError
 from diptych.files.text_files import TextEncodingWarning
-from diptych.training.data.sources import shards, walk
+from diptych.training.data.sources import shard_reader, shards
 from diptych.training.data.sources.folders import Folder
 from diptych.training.data.sources.shards import TarPairs
 from diptych.training.data.sources.sources import describe
@@ -107,7 +107,7 @@ def test_packed_tables_and_json_lines(desk: Path) -> None:
 )
 def test_what_is_no_kind_of_pairs(tmp_path: Path, name: str, content: bytes, way_out: str) -> None:
     (tmp_path / name).write_bytes(content)
-    expected = "no kind of pairs that is known: expected tar, CSV, TSV, Parquet or a folder.*"
+    expected = "no known kind of pairs: expected tar, CSV, TSV, Parquet or a folder.*"
     with pytest.raises(DataError, match=f"(?i){name} is {expected}{way_out}"):
         describe(tmp_path / name)
 
@@ -202,7 +202,7 @@ def test_files_too_long_for_a_picture_or_a_caption(desk: Path, monkeypatch: pyte
     with pytest.raises(DataError, match=r"4\.txt is over"):
         source.captions(1)
     assert source.captions(2) == ("a dog",)
-    for module in (walk, shards):
+    for module in (shard_reader, shards):
         monkeypatch.setattr(module, "LARGEST_TEXT", 10)
     tar = write_tar(
         desk / "0.tar",
@@ -212,7 +212,7 @@ def test_files_too_long_for_a_picture_or_a_caption(desk: Path, monkeypatch: pyte
             for kind, data in (("png", picture(n)), ("txt", text))
         ],
     )
-    assert [record.captions for record in walk.Walk(str(tar))] == [("a dog",)]
+    assert [record.captions for record in shard_reader.ShardReader(str(tar))] == [("a dog",)]
     pairs = TarPairs(tar).open()
     assert [pairs.captions(n) for n in range(2)] == [("a dog",), ()]
 

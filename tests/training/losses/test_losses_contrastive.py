@@ -158,13 +158,13 @@ def test_rows_too_far_apart_for_one_shift(tile: tuple[int, int]) -> None:
 def test_one_exponential_is_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ordinary features never take the slow way, opposed ones all take one shift as well."""
     seen: list[float | None] = []
-    plain = loss_module.softmaxes
+    plain = loss_module.sum_of_softmaxes
 
     def spy(s: Tensor, work: Tensor, row: Tensor, column: Tensor, shift: float | None) -> Tensor:
         seen.append(shift)
         return plain(s, work, row, column, shift)
 
-    monkeypatch.setattr(loss_module, "softmaxes", spy)
+    monkeypatch.setattr(loss_module, "sum_of_softmaxes", spy)
     with_gradients(info_nce, unit(60, 64, 0), unit(60, 64, 1), torch.tensor(100.0), tile=(16, 32))
     assert len(seen) == 8
     assert None not in seen

@@ -65,5 +65,5 @@ def test_single_precision_is_near_double() -> None:
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(InputError, match="expected twice"):
+    with pytest.raises(InputError, match="twice for the student"):
         similarity_distillation(rows(3, 4, 1), rows(3, 4, 1), torch.tensor(1.0), rows(2, 4, 1), rows(2, 4, 1))

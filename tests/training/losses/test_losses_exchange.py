@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diptych.training.losses.exchange import Alone
+from diptych.training.losses.feature_exchange import NoExchange
 from tests.training import processes
 
 
@@ -16,7 +16,7 @@ def test_losses_of_many_processes_are_those_of_one(count: int, tmp_path: Path) -
     processes.run(count, "tests.training.processes:losses", tmp_path)
     files = [torch.load(tmp_path / f"losses-{count}-{rank}.pt") for rank in range(count)]
     for which, scale in processes.CASES:
-        whole = processes.loss_gradients(Alone(), which, scale)
+        whole = processes.loss_gradients(NoExchange(), which, scale)
         assert whole["a"].abs().max() > 1e-4
         for exchange in ("gathered", "ring"):
             parts = [file[f"{exchange} {which} {scale}"] for file in files]

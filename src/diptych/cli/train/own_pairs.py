@@ -101,8 +101,8 @@ class OwnPairs:
 
 
 def _fine_tuning(start: str, model: str | None) -> dict[str, Any]:
-    """Fields of a config that goes on from a model: its shape, its licence, gentle rates."""
-    from diptych.training import gentle, inputs_of
+    """Fields of a config that goes on from a model: its shape, its licence and `fine_tuning_defaults`."""
+    from diptych.training import fine_tuning_defaults, inputs_of
     from diptych.weights import load_checkpoint
 
     before = load_checkpoint(start).spec
@@ -113,5 +113,5 @@ def _fine_tuning(start: str, model: str | None) -> dict[str, Any]:
         "licence": before.licence,
         "source": source,
         **inputs_of(start),
-        **gentle(before.architecture),
+        **fine_tuning_defaults(before.architecture),
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from diptych.cli.shared.console import note, progress
 
 if TYPE_CHECKING:
-    from diptych.training import Plan, Run
+    from diptych.training import Run, RunPlan
 
 
 def show_plan(run: Run, *, json: bool, quiet: bool) -> None:
@@ -33,7 +33,7 @@ def show_plan(run: Run, *, json: bool, quiet: bool) -> None:
         print(f"{name:28} {value}" if value else f"\n{name}")
 
 
-def rows(plan: Plan) -> Iterator[tuple[str, str]]:
+def rows(plan: RunPlan) -> Iterator[tuple[str, str]]:
     """Name and value; a heading has no value."""
     yield "Model", ""
     for name, count in plan.parameters.items():

@@ -21,7 +21,7 @@ from diptych.cli.train.plan import show_plan
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
-    from diptych.training import Run, Summary
+    from diptych.training import Run, RunSummary
 
 _DATA, _RUN = "Your own pairs", "Run"
 
@@ -331,7 +331,7 @@ def _before(run: Run, quiet: bool) -> Mapping[str, float]:
     }
 
 
-def _tell(summary: Summary, before: Mapping[str, float], json: bool, quiet: bool) -> None:
+def _tell(summary: RunSummary, before: Mapping[str, float], json: bool, quiet: bool) -> None:
     if json:
         told = dataclasses.asdict(summary) | ({"before": dict(before)} if before else {})
         print(json_module.dumps(told, default=str, indent=2))

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from diptych.cli.shared.console import note
 from diptych.errors import InputError
 from diptych.training import Listener, StepReport, TrainConfig
-from diptych.training.loop.loggers import LOGGERS, Several
+from diptych.training.loop.loggers import LOGGERS, CombinedListener
 
 _LINES = 30  # seconds between lines where there is no terminal
 
@@ -25,7 +25,7 @@ def listening(quiet: bool, log: Sequence[str], config: TrainConfig) -> Iterator[
         if name not in LOGGERS:
             raise InputError(f"--logger {name}: expected {' or '.join(LOGGERS)}")
     screen = Listener() if quiet else Screen(sys.stderr.isatty())
-    every = Several([screen, *(LOGGERS[name](config) for name in log)])
+    every = CombinedListener([screen, *(LOGGERS[name](config) for name in log)])
     try:
         yield every
     finally:

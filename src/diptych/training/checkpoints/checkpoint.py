@@ -1,10 +1,12 @@
-"""A run's state on disk: everything that the next step depends on, in one file that appears whole.
+"""Checkpoints: everything that the next step depends on, in one file that is written atomically.
 
-Random numbers need no place in it: the order, the crops and the dropout of a step are functions of the seed
-and the step (`diptych.training.data.order`, `gradients.py`). A model in pieces (FSDP2) is written by all
-processes at once into a folder beside the file, by torch.distributed.checkpoint; the file then names the
-folder, so that it is still the file that appears at one instant. Either kind is read by any number of
-processes.
+No state of random generators is stored: order, crops and dropout of a step are functions of the seed and the
+step (`data/order.py`, `loop/gradients.py`). A sharded model (FSDP2) is written by all processes into a folder
+beside the file, by torch.distributed.checkpoint; the file then names the folder, so that the checkpoint still
+becomes valid at one instant. Either kind can be read by any number of processes.
+
+e.g. at step 400 with FSDP2: all processes write `pieces-400/`, rank 0 replaces `checkpoint.pt`, which named
+`pieces-200/` before, and then removes `pieces-200/`. A kill at any time leaves one valid checkpoint.
 """
 
 from __future__ import annotations
@@ -32,25 +34,25 @@ from diptych.weights.openai.pickled import read_torch_file
 
 FILE = "checkpoint.pt"
 LOG = "log.jsonl"
-PIECES = "pieces"  # begin the names of folders of pieces
-FORMAT = 4
+PIECES = "pieces"  # prefix of the folders of sharded checkpoints
+FORMAT = 4  # of the file: its keys and the fields of `State`
 
-# Fields that may differ when a run goes on: how it is watched or how fast it is, not what it makes.
+# Fields that may differ when a run is resumed: they change its speed or its reports, not its result.
 FREE = frozenset(
     {"out", "workers", "cache", "max_minutes", "evaluate_every", "checkpoint_every", "log_every"}
     | {"device", "threads", "patience", "chunk", "parallel", "exchange"}
     | {"save_frequency", "keep_checkpoints"}
-    | {"tokenizer_file", "languages"}  # where the tokenizer lies; what it is, is its config's
+    | {"tokenizer_file", "languages"}  # the path of the tokenizer; its content is in its config
 )
 
 
-# Fields that say how a constant schedule ends. No step before the end depends on them.
+# Fields that define the end of a constant schedule. No step before the end depends on them.
 ENDING = ("epochs", "epochs_cooldown", "lr_cooldown_power", "lr_cooldown_end")
 
 
 @dataclass
 class State:
-    """Where a run stands.
+    """The state of a run. The names of the fields are keys of the checkpoint file.
 
     Attributes
     ----------
@@ -58,35 +60,35 @@ class State:
         Steps done.
     epoch : int
     lanes : int
-        In how many the data is dealt out, from the start of the run on.
+        Lanes of the data (`data/batch.py`), fixed at the start of the run.
     positions : dict
-        Where each lane stands in the epoch; none at its beginning.
+        Position of each lane in the epoch; empty at its start.
     best : float or None
         Best value of the monitored metric so far.
     best_epoch : int
-        The epoch after which the model kept was made.
+        The epoch of the saved model.
     stale : int
         Evaluations since then.
     seconds : float
-        Time spent training, over all legs.
+        Training time, over all resumptions.
     total : int
-        Steps of the whole run, as the schedule sees it.
+        Planned steps of the whole run, for the schedule.
     cooldown : int
-        Steps at the end in which the rate falls, where the config has a cooldown.
+        Steps at the end in which the rate decays, if the config has a cooldown.
     warmup : int
-        Steps of warmup: fewer than the config's in a short run, and the same however it is extended.
+        Steps of warmup: fewer than in the config for a short run; unchanged when the run is extended.
     start : str
-        Identity of the weights it began with, if it did not begin at random.
+        Identity of the weights that it started from; "" for a random start.
     identity : str
-        Of the model kept so far.
+        Of the saved model.
     metrics : dict
-        Of the model kept so far.
+        Of the saved model.
     chunk : int
-        Found for the run, where the config leaves it to be found.
+        Pairs encoded at once, if the config leaves it to be measured; else 0.
     tensors : dict
-        Weights and optimiser, only on the way from `load` to the trainer.
+        Weights and optimiser, only between `load` and the trainer.
     pieces : str
-        The folder they are in instead, where they are in pieces.
+        The folder of the tensors of a sharded model; else "".
     """
 
     step: int = 0
@@ -109,7 +111,7 @@ class State:
 
 
 def machine(config: TrainConfig, device: torch.device, dtype: torch.dtype, world: World) -> dict[str, str]:
-    """The conditions under which two runs can be the same to the last bit."""
+    """The conditions that must be equal for two runs to be bitwise equal."""
     return {
         "threads": str(torch.get_num_threads()),
         "processes": str(world.size),
@@ -117,14 +119,14 @@ def machine(config: TrainConfig, device: torch.device, dtype: torch.dtype, world
         "parallel": config.parallel if world.size > 1 else "",
         "device": device.type,
         "precision": str(dtype).removeprefix("torch."),
-        "torch": str(torch.__version__),  # a class of torch's own, which `read` refuses
+        "torch": str(torch.__version__),  # a subclass of str, which `read` would refuse
     }
 
 
 def save(
     folder: Path, state: State, tensors: dict[str, Any], config: TrainConfig, conditions: dict[str, str]
 ) -> None:
-    """Write the checkpoint; the one before stays until the new one is whole.
+    """Write the checkpoint atomically: until it is complete, the one before stays.
 
     Raises
     ------
@@ -143,29 +145,30 @@ def save(
     def write(path: Path) -> None:
         try:
             torch.save(content, path)
-        except RuntimeError as error:  # torch's own writer says so when the device is full
+        except RuntimeError as error:  # from torch's writer when the disk is full
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({error})") from error
 
     write_atomically(folder / FILE, write)
 
 
-def save_pieces(folder: Path, state: State, tensors: dict[str, Any], *args: Any, world: World) -> None:
-    """Write a checkpoint of a model in pieces; all processes must call this, with what `save` takes.
+def save_sharded(folder: Path, state: State, tensors: dict[str, Any], *args: Any, world: World) -> None:
+    """Write a sharded checkpoint; all processes must call this, with the arguments of `save`.
 
     Raises
     ------
     SaveError
-        A process could not write its part; the checkpoint before is as it was.
+        A process could not write its part; the checkpoint before stays valid.
     """
     from torch.distributed.checkpoint.state_dict_saver import save as save_each
 
-    # Of its own, always: the folder that the file names now must stay as it is until another is whole.
+    # Always a new folder: the one that the file names must stay unchanged until the new one is complete.
     taken = {path.name for path in folder.glob(f"{PIECES}-*")}
     name = world.broadcast(next(n for n in map(f"{PIECES}-{{}}".format, count(state.step)) if n not in taken))
     try:
         save_each(tensors, checkpoint_id=folder / name)
-    except Exception as error:  # what one process meets comes to all, wrapped in classes of torch's own
+    except Exception as error:  # torch raises an error of one process on all, wrapped in its own classes
         raise SaveError(f"{folder / name} could not be written: {error}") from error
+    # Only now that all processes have written: this makes the new folder the valid one.
     if world.first:
         save(folder, dataclasses.replace(state, pieces=name), {}, *args)
         for old in folder.glob(f"{PIECES}-*"):
@@ -174,24 +177,30 @@ def save_pieces(folder: Path, state: State, tensors: dict[str, Any], *args: Any,
     world.barrier()
 
 
-def read_pieces(folder: Path, state: State, like: dict[str, Any]) -> dict[str, Any]:
-    """The tensors of a checkpoint in pieces, cut as those of `like` are, or whole.
+def load_sharded(folder: Path, state: State, like: dict[str, Any]) -> dict[str, Any]:
+    """Load the tensors of a sharded checkpoint, sharded or unsharded as those of `like`.
 
     Raises
     ------
     TrainingError
-        The folder is not there or not whole.
+        The folder is missing or incomplete.
     """
     from torch.distributed.checkpoint.state_dict_loader import load as load_each
 
-    from diptych.training.checkpoints.pieces import CheckpointException, PiecesPlanner, PiecesReader
+    from diptych.training.checkpoints.sharded_reader import (
+        CheckpointException,
+        ShardedCheckpointPlanner,
+        ShardedCheckpointReader,
+    )
 
     path = folder / state.pieces
     try:
-        with warnings.catch_warnings():  # torch says that one process is one process
+        with warnings.catch_warnings():  # torch warns that there is only one process
             warnings.simplefilter("ignore", UserWarning)
-            load_each(like, storage_reader=PiecesReader(path), planner=PiecesPlanner(path))
-    except (Exception, CheckpointException) as error:  # as above; theirs is no Exception
+            load_each(
+                like, storage_reader=ShardedCheckpointReader(path), planner=ShardedCheckpointPlanner(path)
+            )
+    except (Exception, CheckpointException) as error:  # CheckpointException is a BaseException
         failures = getattr(error, "failures", {})
         reason = next((failure[0] for failure in failures.values()), error)
         raise TrainingError(f"{path} cannot be read: {reason}") from error
@@ -199,7 +208,7 @@ def read_pieces(folder: Path, state: State, like: dict[str, Any]) -> dict[str, A
 
 
 def read(folder: Path) -> tuple[State, dict[str, str], dict[str, str]]:
-    """Read a run's checkpoint, its config as texts (`fingerprint`) and the conditions it was made under.
+    """Read a checkpoint: its state, the fingerprint of its config, and the conditions of `machine`.
 
     Raises
     ------
@@ -218,97 +227,104 @@ def read(folder: Path) -> tuple[State, dict[str, str], dict[str, str]]:
 
 
 def load(folder: Path, config: TrainConfig) -> tuple[State, dict[str, str]]:
-    """Read a run's checkpoint and the conditions it was made under.
+    """Read the checkpoint of a run with this config, and the conditions of `machine`.
 
     Raises
     ------
     TrainingError
-        It cannot be read, belongs to a run with another config, or has passed what the config changes.
+        It cannot be read, belongs to a run with another config, or is past the steps that the config changes.
     """
     path = folder / FILE
     state, saved, before = read(folder)
     now = fingerprint(config)
-    # A field that came after the run was begun had no say in it: it counts as what it is by default.
-    usual = fingerprint(TrainConfig(data=config.data))
-    younger = {name: usual[name] for name in now.keys() - saved.keys() if name in usual}
-    saved = {**younger, **saved}
+    # A field that this version has and the one that began the run had not counts as its default.
+    defaults = fingerprint(TrainConfig(data=config.data))
+    new_fields = {name: defaults[name] for name in now.keys() - saved.keys() if name in defaults}
+    saved = {**new_fields, **saved}
     ending = {name: now[name] for name in ENDING if saved[name] != now[name]} if can_extend(config) else {}
-    _same({**saved, **ending}, now, path)
+    _refuse_other_config({**saved, **ending}, now, path)
     if ending:
         _refuse_passed(state, saved, now, path)
-        state.total = 0  # to be counted again
+        state.total = 0  # counted again by the trainer
     return state, before
 
 
 def _refuse_passed(state: State, saved: Mapping[str, str], now: Mapping[str, str], path: Path) -> None:
-    """Raise TrainingError where steps that are done would have had another rate."""
+    """Raise TrainingError if steps that are done would have had another learning rate."""
 
-    def passed(epochs: int, cooldown: int) -> bool:
+    def past_start_of_cooldown(epochs: int, cooldown: int) -> bool:
         begin = epochs - cooldown
         return bool(cooldown) and (state.epoch > begin or (state.epoch == begin and bool(state.positions)))
 
-    if passed(int(saved["epochs"]), int(saved["epochs_cooldown"])):
+    if past_start_of_cooldown(int(saved["epochs"]), int(saved["epochs_cooldown"])):
         begin = int(saved["epochs"]) - int(saved["epochs_cooldown"])
         raise TrainingError(
             f"{path} is in its cooldown, which began after epoch {begin}: resume it with the same config, or "
-            "go on from a checkpoint before that (save_frequency keeps some, --resume-from)"
+            "from an earlier checkpoint (--resume-from; save_frequency keeps numbered ones)"
         )
     cooldown = int(now["epochs_cooldown"])
-    if passed(int(now["epochs"]), cooldown):
+    if past_start_of_cooldown(int(now["epochs"]), cooldown):
         done = state.epoch + bool(state.positions)
         raise TrainingError(
             f"a cooldown of the last {cooldown} of {now['epochs']} epochs would have begun after epoch "
-            f"{int(now['epochs']) - cooldown}, and {path} has begun epoch {done} at the full rate: expected "
-            f"epochs={done + cooldown} or more"
+            f"{int(now['epochs']) - cooldown}, and {path} has started epoch {done} at the full rate: "
+            f"expected epochs={done + cooldown} or more"
         )
 
 
 def can_extend(config: TrainConfig) -> bool:
-    """Whether a run may be resumed with another number of epochs, or with another cooldown at its end.
+    """Whether a run may be resumed with another number of epochs, or with another cooldown.
 
-    A cosine reaches 0 where the run ends, so every step of it depends on the end. At a constant rate none
-    does before the cooldown, unless pictures grow over the epochs.
+    A cosine reaches 0 at the end of the run, so every step depends on the end. At a constant rate no step
+    before the cooldown does, unless the image side changes over the epochs.
     """
     return config.schedule == "constant" and not config.image_sizes
 
 
 def fingerprint(config: TrainConfig) -> dict[str, str]:
-    """The fields that decide what a run makes, as texts; those of the augmentation one by one."""
+    """The fields that the result of a run depends on, as texts; those of the augmentation separately.
+
+    Stored in the checkpoint, and compared when a run is resumed: names of fields and of dataclasses in a
+    config are part of the format.
+    """
     values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in FREE}
     values["model"] = config.architecture
     augment = values.pop("augment")
     values |= {f"augment.{f.name}": getattr(augment, f.name) for f in dataclasses.fields(augment)}
-    return {name: told(value) for name, value in values.items()}
+    return {name: stable_repr(value) for name, value in values.items()}
 
 
-def told(value: Any) -> str:
-    """A value as text that is the same in every process: `repr` shows a set in the order of its hashes.
+def stable_repr(value: Any) -> str:
+    """A repr that is the same in every process: that of a set has the order of hashes, which are random.
 
     Examples
     --------
-    >>> told({"b": frozenset({"y", "x"}), "a": (1, 2.0)})
+    >>> stable_repr({"b": frozenset({"y", "x"}), "a": (1, 2.0)})
     "{'a': (1, 2.0), 'b': {'x', 'y'}}"
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = (f"{f.name}={told(getattr(value, f.name))}" for f in dataclasses.fields(value))
+        fields = (f"{f.name}={stable_repr(getattr(value, f.name))}" for f in dataclasses.fields(value))
         return f"{type(value).__name__}({', '.join(fields)})"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(sorted(f"{told(k)}: {told(v)}" for k, v in value.items())) + "}"
+        return "{" + ", ".join(sorted(f"{stable_repr(k)}: {stable_repr(v)}" for k, v in value.items())) + "}"
     if isinstance(value, set | frozenset):
-        return "{" + ", ".join(sorted(map(told, value))) + "}"
+        return "{" + ", ".join(sorted(map(stable_repr, value))) + "}"
     if isinstance(value, tuple | list):
-        return "(" + ", ".join(map(told, value)) + ")"
+        return "(" + ", ".join(map(stable_repr, value)) + ")"
     return repr(value)
 
 
-def _same(saved: dict[str, str], now: dict[str, str], path: Path) -> None:
+def _refuse_other_config(saved: dict[str, str], now: dict[str, str], path: Path) -> None:
+    """Raise TrainingError if two fingerprints differ."""
     changed = [name for name in sorted(saved.keys() | now.keys()) if saved.get(name) != now.get(name)]
     if changed:
-        told = "; ".join(f"{n} was {_short(saved.get(n))}, is {_short(now.get(n))}" for n in changed[:3])
+        differences = "; ".join(
+            f"{n} was {_short(saved.get(n))}, is {_short(now.get(n))}" for n in changed[:3]
+        )
         cosine = changed == ["epochs"] and now["schedule"] == repr("cosine")
         extend = ". A run with schedule=constant can be extended" if cosine else ""
         raise TrainingError(
-            f"{path} belongs to a run with another config ({told}). Resume it with the same config, "
+            f"{path} belongs to a run with another config ({differences}). Resume it with the same config, "
             f"or choose another folder for a new run{extend}"
         )
 
@@ -317,8 +333,8 @@ def _short(text: str | None) -> str:
     return "not there" if text is None else text if len(text) <= 60 else text[:57] + "..."
 
 
-def rewind_log(folder: Path, step: int) -> None:
-    """Drop lines of the log that were written after the checkpoint a run goes on from."""
+def truncate_log(folder: Path, step: int) -> None:
+    """Drop the lines of the log after the step of the checkpoint from which a run is resumed."""
     path = folder / LOG
     if not path.is_file():
         return
@@ -328,12 +344,12 @@ def rewind_log(folder: Path, step: int) -> None:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
-            continue  # the line that a kill cut off
+            continue  # a line that was cut off by a kill
     write_bytes(path, "".join(kept).encode())
 
 
 def to_cpu(value: Any) -> Any:
-    """Tensors on the CPU, so that a checkpoint can be read on any machine; dictionaries of them likewise."""
+    """Copy tensors, also in nested dictionaries, to the CPU, so that any machine can read the checkpoint."""
     if isinstance(value, Mapping):
         return {name: to_cpu(inner) for name, inner in value.items()}
     return value.detach().cpu() if isinstance(value, Tensor) else value

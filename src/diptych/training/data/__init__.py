@@ -1,17 +1,16 @@
-"""Pairs of pictures and texts, from files to batches: what a training run reads.
+"""Image-text pairs from files to batches.
 
-The way through: a description in a recipe (`sources`) opens to records; `order` says which record when;
-`reader` decodes, `augment` crops; `loader` makes batches of it. Shards that are not to be indexed go another
-way: `streaming`, over `walk`, `lanes` and `decoders`. No model, no loss and no step is known here: those are
-`diptych.training`'s.
+Indexed data: a description in a recipe (`sources`) opens to records, `order` decides the order of visits,
+`reader` decodes, `augment` crops, `loader` makes batches. Streamed shards: `streaming` makes batches with
+`sources.shard_reader`, `stream_lanes` and `decoders`. Models, losses and training steps are unknown here.
 """
 
 from __future__ import annotations
 
 from diptych.training.data.augment import AugmentConfig
-from diptych.training.data.batch import Batch, Share
+from diptych.training.data.batch import Batch, RankShard
+from diptych.training.data.hard_negatives import Negatives
 from diptych.training.data.loader import Mixture, PairLoader
-from diptych.training.data.negatives import Negatives
 from diptych.training.data.opening import Loader, open_pairs
 from diptych.training.data.sources.sources import (
     Description,
@@ -49,5 +48,5 @@ __all__ = [
     "PairLoader",
     "StreamLoader",
     "Batch",
-    "Share",
+    "RankShard",
 ]

@@ -1,8 +1,8 @@
-"""Training augmentation: crops on uint8 pictures, colours on whole batches.
+"""Training augmentation: crops of uint8 images, colours of whole batches.
 
-Shapes: B pictures, S side in pixels. No global random state is read; `order.uniforms` gives each visit its
-row of numbers, so a picture's augmentation depends on nothing but seed, epoch and key. Preprocessing for
-evaluation is the work of `diptych.inputs`.
+Shapes: B images, S side in pixels. No global random state is read: `order.uniforms` gives each visit a row of
+random numbers, so an image's augmentation depends only on seed, epoch and key. Preprocessing for evaluation
+is in `diptych.inputs`.
 """
 
 from __future__ import annotations
@@ -17,46 +17,48 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.errors import DataError
+from diptych.training.data.image_cache import Pixels
 from diptych.training.data.order import UInts, uniforms
-from diptych.training.data.pictures import Pixels
 
 Floats = NDArray[np.float64]
 
 ATTEMPTS = 10  # crops tried before the fallback, as in torchvision
-# Columns of a visit's row of uniform numbers.
+# Columns of a visit's row of uniform random numbers. Then come the area and the ratio of each crop attempt,
+# and the offset of the crop.
 CAPTION, FLIP, COLOUR, BRIGHTNESS, CONTRAST, SATURATION, HUE, GREY, ERASE = range(9)
 ERASE_AREA, ERASE_RATIO, ERASE_TOP, ERASE_LEFT, ANGLE = range(9, 14)
 CROPS = 14
 COLUMNS = CROPS + 2 * ATTEMPTS + 2
 
 _LUMA = np.array([0.299, 0.587, 0.114])
-# RGB <-> YIQ, where a turn of the I-Q plane is a change of hue (ITU-R BT.601 luma).
+# RGB to YIQ (ITU-R BT.601 luma), where a rotation of the I-Q plane changes the hue.
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """What happens to a picture on its way into a batch, and to its caption.
+    """Augmentation of images and captions.
 
-    The defaults are the paper's: a random resized crop that is nearly the whole picture, nothing else.
+    The defaults are the paper's: only a random resized crop that is nearly the whole image.
+    Names of class and fields are stored in checkpoints.
     """
 
     scale: tuple[float, float] = (0.9, 1.0)  # share of the area that a crop keeps
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width over height of a crop, before it is made square
-    flip: float = 0.0  # probability of a mirror image
+    flip: float = 0.0  # probability of a horizontal flip
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # brightness, contrast, saturation, hue
     jitter_probability: float = 0.8
     grayscale: float = 0.0  # probability
-    erasing: float = 0.0  # probability that a box is painted over with the mean colour
+    erasing: float = 0.0  # probability that a box is filled with the mean colour
     erasing_scale: tuple[float, float] = (0.02, 0.2)  # the box's share of the area
-    rotation: float = 0.0  # largest turn in degrees, either way
-    drop_words: float = 0.0  # probability that a word of the caption is left out; one word always stays
+    rotation: float = 0.0  # largest rotation in degrees, either way
+    drop_words: float = 0.0  # probability that a word of the caption is dropped; one word always stays
 
     def __post_init__(self) -> None:
-        shares = {"flip": self.flip, "grayscale": self.grayscale, "erasing": self.erasing}
-        shares["drop_words"] = self.drop_words
-        shares["jitter_probability"] = self.jitter_probability
-        for name, value in shares.items():
+        probabilities = {"flip": self.flip, "grayscale": self.grayscale, "erasing": self.erasing}
+        probabilities["drop_words"] = self.drop_words
+        probabilities["jitter_probability"] = self.jitter_probability
+        for name, value in probabilities.items():
             if not 0 <= value <= 1:
                 raise DataError(f"augment.{name} is {value}: expected a probability from 0 to 1")
         for name, (low, high) in {"scale": self.scale, "erasing_scale": self.erasing_scale}.items():
@@ -73,32 +75,32 @@ class AugmentConfig:
             )
 
 
-def leave_out_words(caption: str, number: UInts, probability: float) -> str:
-    """Leave out some words of a caption (Wei and Zou 2019, arXiv 1901.11196), by its visit's number (1,).
+def drop_words_of(caption: str, number: UInts, probability: float) -> str:
+    """Drop random words of a caption (Wei and Zou 2019, arXiv 1901.11196); `number` (1,) is its visit's.
 
     Examples
     --------
-    >>> leave_out_words("a dog runs in the snow", np.array([7], np.uint64), 0.3)
+    >>> drop_words_of("a dog runs in the snow", np.array([7], np.uint64), 0.3)
     'dog runs the snow'
     """
     words = caption.split()
-    draws = uniforms(number, COLUMNS + len(words))[0, COLUMNS:]
-    kept = draws >= probability
-    kept[draws.argmax()] = True
+    random = uniforms(number, COLUMNS + len(words))[0, COLUMNS:]  # one for each word, after the image's
+    kept = random >= probability
+    kept[random.argmax()] = True
     return " ".join(word for word, keep in zip(words, kept, strict=True) if keep)
 
 
-def crop_boxes(sizes: NDArray[np.int64], draws: Floats, config: AugmentConfig | None) -> NDArray[np.int64]:
-    """Choose each picture's crop.
+def crop_boxes(sizes: NDArray[np.int64], random: Floats, config: AugmentConfig | None) -> NDArray[np.int64]:
+    """Choose the crop of each image.
 
     Parameters
     ----------
     sizes : (B, 2) int64
         Height and width.
-    draws : (B, COLUMNS)
-        Uniform numbers of the visits.
+    random : (B, COLUMNS)
+        Uniform random numbers of the visits.
     config : AugmentConfig or None
-        None takes the largest square in the middle.
+        None takes the largest centred square.
 
     Returns
     -------
@@ -110,23 +112,24 @@ def crop_boxes(sizes: NDArray[np.int64], draws: Floats, config: AugmentConfig | 
         middle = (sizes - side[:, None]) // 2
         squares: NDArray[np.int64] = np.stack([middle[:, 0], middle[:, 1], side, side], axis=1)
         return squares
-    share = _between(draws[:, CROPS : CROPS + ATTEMPTS], *config.scale)  # (B, ATTEMPTS)
-    ratio = np.exp(_between(draws[:, CROPS + ATTEMPTS : CROPS + 2 * ATTEMPTS], *np.log(config.ratio)))
-    area = share * sizes.prod(axis=1)[:, None]
+    # All attempts at once, as in torchvision's RandomResizedCrop: the first one that fits is taken.
+    area_share = _between(random[:, CROPS : CROPS + ATTEMPTS], *config.scale)  # (B, ATTEMPTS)
+    ratio = np.exp(_between(random[:, CROPS + ATTEMPTS : CROPS + 2 * ATTEMPTS], *np.log(config.ratio)))
+    area = area_share * sizes.prod(axis=1)[:, None]
     exact = np.sqrt(np.stack([area / ratio, area * ratio], axis=2))  # (B, ATTEMPTS, 2)
     shapes = np.rint(exact).astype(np.int64)
     fits = ((shapes > 0) & (shapes <= sizes[:, None, :])).all(axis=2)
     rows = np.arange(len(sizes))
     shape = shapes[rows, fits.argmax(axis=1)]
-    offset = np.floor(draws[:, -2:] * (sizes - shape + 1)).astype(np.int64)
-    none = ~fits.any(axis=1)
+    offset = np.floor(random[:, -2:] * (sizes - shape + 1)).astype(np.int64)
+    none = ~fits.any(axis=1)  # no attempt fits: the largest centred box of an allowed ratio
     shape[none] = _fallback(sizes[none], config.ratio)
     offset[none] = (sizes[none] - shape[none]) // 2
     return np.concatenate([offset, shape], axis=1)
 
 
 def _fallback(sizes: NDArray[np.int64], ratio: tuple[float, float]) -> NDArray[np.int64]:
-    """As much of the picture as the ratio allows."""
+    """Shape of the largest box of an allowed ratio, (B, 2)."""
     height, width = sizes[:, 0], sizes[:, 1]
     narrow = np.minimum(height, np.rint(width / ratio[0]).astype(np.int64))
     wide = np.minimum(width, np.rint(height * ratio[1]).astype(np.int64))
@@ -137,7 +140,7 @@ def _fallback(sizes: NDArray[np.int64], ratio: tuple[float, float]) -> NDArray[n
 def crop(
     pixels: Sequence[Pixels], boxes: NDArray[np.int64], side: int, mirrored: NDArray[np.bool_]
 ) -> Tensor:
-    """Cut the boxes out and bring them to one side: bicubic with antialiasing.
+    """Cut out the boxes and resize them to one side: bicubic with antialiasing.
 
     Parameters
     ----------
@@ -149,21 +152,21 @@ def crop(
     Returns
     -------
     (B, 3, side, side) uint8, channels last in memory
-        torch has a vectorised kernel for that layout; it is why the arrays are not transposed first.
+        torch has a vectorised kernel for that layout, so the arrays are not transposed first.
     """
-    pieces = []
-    for picture, (top, left, height, width) in zip(pixels, boxes.tolist(), strict=True):
-        # Cut and turned in NumPy, which takes a tenth of torch's time for it.
-        part = picture[top : top + height, left : left + width].transpose(2, 0, 1)[None]  # (1, 3, H, W)
-        pieces.append(F.interpolate(torch.from_numpy(part), (side, side), mode="bicubic", antialias=True))
-    out = torch.cat(pieces) if pieces else torch.empty((0, 3, side, side), dtype=torch.uint8)
+    crops = []
+    for image, (top, left, height, width) in zip(pixels, boxes.tolist(), strict=True):
+        # Sliced and transposed in NumPy, which takes a tenth of torch's time.
+        box = image[top : top + height, left : left + width].transpose(2, 0, 1)[None]  # (1, 3, H, W)
+        crops.append(F.interpolate(torch.from_numpy(box), (side, side), mode="bicubic", antialias=True))
+    out = torch.cat(crops) if crops else torch.empty((0, 3, side, side), dtype=torch.uint8)
     flips = torch.from_numpy(mirrored)
     if mirrored.any():
         out[flips] = out[flips].flip(3)
     return out
 
 
-def finish(
+def adjust_colours(
     images: Tensor, numbers: UInts, config: AugmentConfig | None, mean: Sequence[float], std: Sequence[float]
 ) -> Tensor:
     """Change the colours and normalise a batch.
@@ -173,7 +176,7 @@ def finish(
     images : (B, 3, S, S) uint8
         On any device.
     numbers : (B,) uint64
-        The visits' numbers.
+        Visit numbers.
     config : AugmentConfig or None
         None only normalises.
     mean, std : 3 numbers each
@@ -187,11 +190,11 @@ def finish(
     planes = images.contiguous().flatten(2).float()  # (B, 3, S*S), 0 to 255
     if config is None:
         return _normalise(planes, mean, std).view(-1, 3, side, side)
-    draws = uniforms(numbers, COLUMNS)
-    out = _jitter(planes, draws, config, mean, std).view(-1, 3, side, side)
+    random = uniforms(numbers, COLUMNS)
+    out = _jitter(planes, random, config, mean, std).view(-1, 3, side, side)
     if config.rotation > 0:
-        out = _rotate(out, _between(draws[:, ANGLE], -config.rotation, config.rotation))
-    return _erase(out, draws, config) if config.erasing > 0 else out
+        out = _rotate(out, _between(random[:, ANGLE], -config.rotation, config.rotation))
+    return _erase(out, random, config) if config.erasing > 0 else out
 
 
 def _normalise(planes: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -200,21 +203,23 @@ def _normalise(planes: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
 
 
 def _jitter(
-    planes: Tensor, draws: Floats, config: AugmentConfig, mean: Sequence[float], std: Sequence[float]
+    planes: Tensor, random: Floats, config: AugmentConfig, mean: Sequence[float], std: Sequence[float]
 ) -> Tensor:
     """Brightness, contrast about the mean grey, saturation, hue and normalisation: one matrix per picture."""
-    grey = draws[:, GREY] < config.grayscale
+    grey = random[:, GREY] < config.grayscale
     if not any(config.jitter) and not grey.any():
         return _normalise(planes, mean, std)
-    on = draws[:, COLOUR] < config.jitter_probability
+    on = random[:, COLOUR] < config.jitter_probability
     widths = zip((BRIGHTNESS, CONTRAST, SATURATION), config.jitter, strict=False)
     brightness, contrast, saturation = (
-        np.where(on, _between(draws[:, column], 1 - width, 1 + width), 1.0) for column, width in widths
+        np.where(on, _between(random[:, column], 1 - width, 1 + width), 1.0) for column, width in widths
     )
-    angle = np.where(on, _between(draws[:, HUE], -config.jitter[3], config.jitter[3]), 0.0) * 2 * np.pi
+    angle = np.where(on, _between(random[:, HUE], -config.jitter[3], config.jitter[3]), 0.0) * 2 * np.pi
     middle = planes.mean(2).cpu().double().numpy() @ _LUMA * brightness  # (B,), 0 to 255
-    matrix = _turn(np.where(grey, 0.0, saturation), angle) * (brightness * contrast)[:, None, None]
-    # Saturation and hue leave greys alone, so the mean grey may be added after them.
+    matrix = (
+        _hue_and_saturation(np.where(grey, 0.0, saturation), angle) * (brightness * contrast)[:, None, None]
+    )
+    # Saturation and hue do not change greys, so the shift of contrast, a grey, may be added after them.
     shift = ((1 - contrast) * middle)[:, None] - 255 * np.array(mean)  # (B, 3)
     scale = 1 / (255 * np.array(std))
     out = torch.baddbmm(
@@ -222,30 +227,30 @@ def _jitter(
         torch.from_numpy(matrix * scale[:, None]).to(planes),
         planes,
     )
-    for channel in range(3):  # colours from 0 to 1, seen through the normalisation
+    for channel in range(3):  # limits of 0 and 1 after normalisation
         low, high = (0 - mean[channel]) / std[channel], (1 - mean[channel]) / std[channel]
         out[:, channel].clamp_(low, high)
     return out
 
 
-def _turn(saturation: Floats, angle: Floats) -> Floats:
-    """Scale and turn colour about the grey axis: (B, 3, 3)."""
+def _hue_and_saturation(saturation: Floats, angle: Floats) -> Floats:
+    """Matrices that scale saturation and rotate hue about the grey axis: (B, 3, 3)."""
     cos, sin = saturation * np.cos(angle), saturation * np.sin(angle)
-    turn = np.zeros((len(angle), 3, 3))
-    turn[:, 0, 0] = 1
-    turn[:, 1, 1], turn[:, 1, 2], turn[:, 2, 1], turn[:, 2, 2] = cos, -sin, sin, cos
-    result: Floats = np.linalg.inv(_TO_YIQ) @ turn @ _TO_YIQ
+    rotation = np.zeros((len(angle), 3, 3))  # in YIQ; Y, the luma, is kept
+    rotation[:, 0, 0] = 1
+    rotation[:, 1, 1], rotation[:, 1, 2], rotation[:, 2, 1], rotation[:, 2, 2] = cos, -sin, sin, cos
+    result: Floats = np.linalg.inv(_TO_YIQ) @ rotation @ _TO_YIQ
     return result
 
 
-def _erase(images: Tensor, draws: Floats, config: AugmentConfig) -> Tensor:
+def _erase(images: Tensor, random: Floats, config: AugmentConfig) -> Tensor:
     side = images.shape[-1]
-    chosen = np.flatnonzero(draws[:, ERASE] < config.erasing)
-    draws = draws[chosen]
-    area = _between(draws[:, ERASE_AREA], *config.erasing_scale) * side * side
-    ratio = np.exp(_between(draws[:, ERASE_RATIO], *np.log((0.5, 2.0))))
+    chosen = np.flatnonzero(random[:, ERASE] < config.erasing)
+    random = random[chosen]
+    area = _between(random[:, ERASE_AREA], *config.erasing_scale) * side * side
+    ratio = np.exp(_between(random[:, ERASE_RATIO], *np.log((0.5, 2.0))))
     shape = np.clip(np.rint(np.sqrt(np.stack([area / ratio, area * ratio], 1))), 1, side)  # (n, 2)
-    start = np.floor(draws[:, [ERASE_TOP, ERASE_LEFT]] * (side - shape + 1))
+    start = np.floor(random[:, [ERASE_TOP, ERASE_LEFT]] * (side - shape + 1))
     boxes = np.concatenate([start, start + shape], 1).astype(int)
     for n, (top, left, bottom, right) in zip(chosen.tolist(), boxes.tolist(), strict=True):
         images[n, :, top:bottom, left:right] = 0.0  # the mean colour, after normalisation
@@ -256,10 +261,10 @@ def _rotate(images: Tensor, degrees: Floats) -> Tensor:
     angle = torch.from_numpy(np.deg2rad(degrees)).float()
     zero = torch.zeros_like(angle)
     rows = [angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero]
-    turn = torch.stack(rows, 1).view(-1, 2, 3).to(images.device)
-    grid = F.affine_grid(turn, list(images.shape), align_corners=False)
-    turned: Tensor = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-    return turned
+    matrices = torch.stack(rows, 1).view(-1, 2, 3).to(images.device)  # affine, without translation
+    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
+    rotated: Tensor = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    return rotated
 
 
 def _between(uniform: Floats, low: float, high: float) -> Floats:

@@ -1,10 +1,13 @@
-"""Batches, and which process makes which part of them.
+"""Batches, and the part of each batch that a process makes.
 
-A batch of a run is put together from *lanes*: lane l of L gives its next B / L good pairs to every batch.
-What a lane gives next depends on the lane's own position alone. So where training stands is L positions, and
-any number of processes can go on from there with the same batches: a process reads the lanes that its share
-of the batch overlaps with, and nobody needs to know what the others found broken. A run has as many lanes as
-processes at its start. How a lane is read, `loader.py` (records by number) and `streaming.py` say.
+A batch of B pairs is put together from L *lanes*: lane l gives its next B / L usable pairs to every batch.
+What a lane gives next depends only on its own position. So the state of the data is L positions, from which
+any number of processes can go on with the same batches: a process reads the lanes that overlap its part of
+the batch, and need not know which records of other lanes were unusable. A run has as many lanes as it had
+processes at its start. `loader.py` (indexed records) and `streaming.py` read the lanes.
+
+e.g. B = 12, L = 2: lane 0 gives pairs 0..5 of a batch and lane 1 pairs 6..11. Resumed on 3 processes, rank 1
+makes pairs 4..7: the last two of lane 0 and the first two of lane 1, so it reads both lanes.
 """
 
 from __future__ import annotations
@@ -22,11 +25,12 @@ from torch import Tensor
 
 from diptych.errors import DataError
 from diptych.inputs import CLIP_MEAN, CLIP_STD, counted_long_texts
-from diptych.training.data.augment import AugmentConfig, finish
-from diptych.training.data.negatives import Negatives
+from diptych.training.data.augment import AugmentConfig, adjust_colours
+from diptych.training.data.hard_negatives import Negatives
 from diptych.training.data.order import UInts, hash_keys
 
-Position = Any  # of a lane: a number of visits, or what a stream makes of it; JSON can hold it
+# Position of a lane, as values of JSON: the number of visits used, or `LanePosition.to_json` of a stream.
+Position = Any
 Positions = Mapping[int, Position]
 
 
@@ -38,21 +42,21 @@ class Tokenize(Protocol):
 
 
 @dataclass(frozen=True)
-class Share:
-    """The part of every batch that one process makes.
+class RankShard:
+    """Which part of every batch one process makes.
 
     Parameters
     ----------
     rank, size : int
-        This process, and how many there are.
+        Number of this process, and of all processes.
     lanes : int
         Lanes of the run.
 
     Examples
     --------
-    >>> Share(1, 2, 2).lanes_of(8)          # as many lanes as processes: one lane each
+    >>> RankShard(1, 2, 2).lanes_of(8)  # as many lanes as processes: each reads one lane
     {1: (0, 4)}
-    >>> Share(1, 3, 2).lanes_of(12)         # went on with three: the second one reads both lanes
+    >>> RankShard(1, 3, 2).lanes_of(12)  # resumed on three processes: rank 1 reads both lanes
     {0: (4, 6), 1: (0, 2)}
     """
 
@@ -61,23 +65,24 @@ class Share:
     lanes: int = 1
 
     def lanes_of(self, batch_size: int) -> dict[int, tuple[int, int]]:
-        """Lanes to read, and which pairs of what each gives to a batch are this process's."""
+        """Lanes to read -> start and stop of this process's pairs among those that the lane gives."""
         if batch_size % self.size or batch_size % self.lanes:
             raise DataError(
-                f"a batch of {batch_size} pairs cannot be shared evenly among {self.size} processes and "
+                f"a batch of {batch_size} pairs cannot be divided evenly among {self.size} processes and "
                 f"{self.lanes} lanes: expected a multiple of {np.lcm(self.size, self.lanes)}"
             )
         mine, each = batch_size // self.size, batch_size // self.lanes
         first, last = self.rank * mine, (self.rank + 1) * mine
         return {
+            # Pairs first..last of the batch, less the first pair of the lane, limited to 0..each.
             lane: (max(0, first - lane * each), min(each, last - lane * each))
-            for lane in range(first // each, -(-last // each))
+            for lane in range(first // each, -(-last // each))  # -(-a // b) is a / b rounded up
         }
 
 
 @dataclass(frozen=True)
-class Finish:
-    """Colours and normalisation: what is left to do to a crop, on whatever device the model is.
+class DeferredTransform:
+    """Colour augmentation and normalisation of crops, applied on the device of the model.
 
     Parameters
     ----------
@@ -92,8 +97,8 @@ class Finish:
 
     def __call__(self, crops: Tensor, numbers: UInts) -> Tensor:
         """(B, 3, S, S) uint8 -> float32, channels last in memory."""
-        done = finish(crops, numbers, self.augment, self.mean, self.std)
-        return done.contiguous(memory_format=torch.channels_last)
+        images = adjust_colours(crops, numbers, self.augment, self.mean, self.std)
+        return images.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
@@ -103,28 +108,28 @@ class Batch:
     Attributes
     ----------
     crops : (B, 3, S, S) uint8
-        Cropped; a quarter of the memory of what `images` makes of them.
+        Cropped images; as uint8 they take a quarter of the memory of `images`.
     numbers : (B,) uint64
-        The visits' numbers.
-    finish : Finish
-        What is still to be done to the crops.
+        Visit numbers.
+    transform : DeferredTransform
+        From crops to the images that the model reads.
     tokens : (B, L) int64, or (B, 1 + K, L)
-        Padded to the context length; where there are near misses (`negatives.py`), they follow the caption.
+        Padded to the context length; hard negatives (`hard_negatives.py`) follow the caption.
     groups : (B,) int64
-        Pairs with the same number have the same caption or the same label: not each other's negatives.
+        Pairs with the same number have the same caption or label, so they are not each other's negatives.
     captions, keys : list of str
     epoch : int
     positions : mapping of lane to position
-        Where to start to get the batch after this one: `batches(epoch, positions)`. Of the lanes read here.
+        Of the lanes read here: `batches(epoch, positions)` begins with the batch after this one.
     wait_seconds : float
         How long the caller waited for this batch.
     work_seconds : float
-        How long workers read, decoded and cropped for it, all of them together.
+        Time that workers spent to read, decode and crop it, summed over them.
     """
 
     crops: Tensor
     numbers: UInts
-    finish: Finish
+    transform: DeferredTransform
     tokens: Tensor
     groups: Tensor
     captions: list[str]
@@ -139,33 +144,33 @@ class Batch:
 
     @property
     def images(self) -> Tensor:
-        """All pictures as the model reads them, (B, 3, S, S) float32."""
+        """All images as the model reads them, (B, 3, S, S) float32."""
         return self.part(slice(None), torch.device("cpu"))[0]
 
     def part(self, pairs: slice, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Some pairs: pictures (b, 3, S, S) float32 on a device, and their tokens on the CPU."""
+        """Some pairs: images (b, 3, S, S) float32 on a device, and their tokens on the CPU."""
         crops = self.crops[pairs].to(device, non_blocking=True)
-        return self.finish(crops, self.numbers[pairs]), self.tokens[pairs]
+        return self.transform(crops, self.numbers[pairs]), self.tokens[pairs]
 
 
 @dataclass
-class Piece:
-    """Good pairs of one lane in order, waiting to be batched."""
+class PairChunk:
+    """Consecutive usable pairs of one lane, before they are batched."""
 
     crops: Tensor  # (n, 3, S, S) uint8
     captions: list[str]
     groups: list[str]
     keys: list[str]
     numbers: UInts
-    ends: Sequence[Position]  # where the lane stands once this pair is used
-    seconds: float  # of a worker, for each pair
+    ends: Sequence[Position]  # position of the lane after each pair
+    seconds: float  # of a worker, per pair
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def cut(self, start: int, stop: int) -> Piece:
-        """Some of the pairs."""
-        return Piece(
+    def slice(self, start: int, stop: int) -> PairChunk:
+        """Pairs from `start` up to before `stop`."""
+        return PairChunk(
             self.crops[start:stop],
             self.captions[start:stop],
             self.groups[start:stop],
@@ -177,42 +182,44 @@ class Piece:
 
 
 class Batcher:
-    """Pieces of lanes to batches.
+    """Puts the chunks of lanes together to batches.
 
     Parameters
     ----------
     batch_size : int
         Pairs of a step, those of the other processes included.
-    share : Share
+    rank_shard : RankShard
     tokenizer : callable
-    finish : Finish
+    transform : DeferredTransform
     drop_last : bool
-        Leave out what does not fill a batch in the end; else it becomes a smaller one (one lane only).
+        Drop the last pairs of an epoch that do not fill a batch; else they become a smaller batch (with one
+        lane only).
     negatives : Negatives, optional
-        Near misses to go with the captions.
+        Hard negatives that go with the captions.
     """
 
     def __init__(
         self,
         batch_size: int,
-        share: Share,
+        rank_shard: RankShard,
         tokenizer: Tokenize,
-        finish: Finish,
+        transform: DeferredTransform,
         drop_last: bool = True,
         negatives: Negatives | None = None,
     ) -> None:
-        self.lanes = share.lanes_of(batch_size)
-        self.each = batch_size // share.lanes
-        self.tokenizer, self.finish, self.drop_last = tokenizer, finish, drop_last
+        self.lanes = rank_shard.lanes_of(batch_size)
+        self.each = batch_size // rank_shard.lanes
+        self.tokenizer, self.transform, self.drop_last = tokenizer, transform, drop_last
         self.negatives = negatives
-        self._told = False  # of captions that were cut
+        self._warned = False  # that captions were cut
 
-    def batches(self, lanes: Mapping[int, Iterator[Piece]], epoch: int) -> Iterator[Batch]:
-        """Give batches until a lane has no more."""
-        queues = {lane: _Queue(pieces) for lane, pieces in lanes.items()}
+    def batches(self, lanes: Mapping[int, Iterator[PairChunk]], epoch: int) -> Iterator[Batch]:
+        """Give batches until a lane has no more pairs."""
+        queues = {lane: _Queue(chunks) for lane, chunks in lanes.items()}
         while True:
             started = time.perf_counter()
-            full = [queue.fill(self.each) for queue in queues.values()]  # a list: every lane goes on
+            # A list and not a generator inside `all`: every lane must be filled, also behind an empty one.
+            full = [queue.fill(self.each) for queue in queues.values()]
             if not all(full):
                 break
             yield self._batch({lane: queue.take(self.each) for lane, queue in queues.items()}, epoch, started)
@@ -220,76 +227,80 @@ class Batcher:
             if queue.ready and not self.drop_last:
                 yield self._batch({lane: queue.take(queue.ready)}, epoch, started)
 
-    def _batch(self, taken: dict[int, list[Piece]], epoch: int, started: float) -> Batch:
-        positions = {lane: pieces[-1].ends[-1] for lane, pieces in taken.items()}
-        pieces = [piece for lane, some in taken.items() for piece in _cut(some, *self.lanes[lane])]
-        captions = [caption for piece in pieces for caption in piece.captions]
-        numbers = np.concatenate([piece.numbers for piece in pieces])
-        groups = hash_keys(group for piece in pieces for group in piece.groups).view(np.int64)
+    def _batch(self, taken: dict[int, list[PairChunk]], epoch: int, started: float) -> Batch:
+        # Positions count all pairs that a lane gives to the batch, also those of other processes.
+        positions = {lane: chunks[-1].ends[-1] for lane, chunks in taken.items()}
+        chunks = [part for lane, some in taken.items() for part in _pairs_between(some, *self.lanes[lane])]
+        captions = [caption for chunk in chunks for caption in chunk.captions]
+        numbers = np.concatenate([chunk.numbers for chunk in chunks])
+        groups = hash_keys(group for chunk in chunks for group in chunk.groups).view(np.int64)
         return Batch(
-            crops=torch.cat([piece.crops for piece in pieces]),
+            crops=torch.cat([chunk.crops for chunk in chunks]),
             numbers=numbers,
-            finish=self.finish,
+            transform=self.transform,
             tokens=self._tokens(captions, numbers),
             groups=torch.from_numpy(groups.copy()),
             captions=captions,
-            keys=[key for piece in pieces for key in piece.keys],
+            keys=[key for chunk in chunks for key in chunk.keys],
             epoch=epoch,
             positions=positions,
             wait_seconds=time.perf_counter() - started,
-            work_seconds=sum(len(piece) * piece.seconds for piece in pieces),
+            work_seconds=sum(len(chunk) * chunk.seconds for chunk in chunks),
         )
 
     def _tokens(self, captions: list[str], numbers: UInts) -> Tensor:
         texts = captions
         if self.negatives is not None:
-            missed = self.negatives.of(captions, numbers)
-            texts = [text for own, near in zip(captions, missed, strict=True) for text in (own, *near)]
+            # Each caption is followed by its K negatives: row (1 + K) n is the caption of pair n.
+            negatives = self.negatives.of(captions, numbers)
+            texts = [text for own, hard in zip(captions, negatives, strict=True) for text in (own, *hard)]
         with counted_long_texts() as long:
             tokens = torch.from_numpy(self.tokenizer(texts))
-        if long.cut and not self._told:  # at every step of a run would be too often
-            self._told = True
+        if long.cut and not self._warned:  # once a run, not at every step
+            self._warned = True
             long.warn(stacklevel=2)
         return tokens if self.negatives is None else tokens.view(len(captions), -1, tokens.shape[1])
 
 
 class _Queue:
-    """Pieces of one lane, taken pair by pair."""
+    """Chunks of one lane, from which exact numbers of pairs are taken."""
 
-    def __init__(self, pieces: Iterator[Piece]) -> None:
-        self._coming, self._waiting = pieces, deque[Piece]()
+    def __init__(self, chunks: Iterator[PairChunk]) -> None:
+        self._chunks, self._waiting = chunks, deque[PairChunk]()
         self.ready = 0
 
     def fill(self, count: int) -> bool:
-        """Wait until so many pairs are there; False if there are no more to come."""
+        """Wait until `count` pairs are ready; False if the lane ends before."""
         while self.ready < count:
-            piece = next(self._coming, None)
-            if piece is None:
+            chunk = next(self._chunks, None)
+            if chunk is None:
                 return False
-            self._waiting.append(piece)
-            self.ready += len(piece)
+            self._waiting.append(chunk)
+            self.ready += len(chunk)
         return True
 
-    def take(self, count: int) -> list[Piece]:
-        """Take exactly `count` pairs off the front; what is left of a piece stays."""
+    def take(self, count: int) -> list[PairChunk]:
+        """Take exactly `count` pairs off the front; the rest of a chunk stays."""
         taken = []
         self.ready -= count
         while count:
-            piece = self._waiting.popleft()
-            if len(piece) > count:
-                self._waiting.appendleft(piece.cut(count, len(piece)))
-                piece = piece.cut(0, count)
-            if len(piece):
-                taken.append(piece)
-            count -= len(piece)
+            chunk = self._waiting.popleft()
+            if len(chunk) > count:
+                self._waiting.appendleft(chunk.slice(count, len(chunk)))
+                chunk = chunk.slice(0, count)
+            if len(chunk):
+                taken.append(chunk)
+            count -= len(chunk)
         return taken
 
 
-def _cut(pieces: list[Piece], start: int, stop: int) -> Iterator[Piece]:
-    """Those pairs of some pieces that lie from `start` to `stop` among all of them."""
+def _pairs_between(chunks: list[PairChunk], start: int, stop: int) -> Iterator[PairChunk]:
+    """The pairs numbered `start` up to before `stop` among all pairs of the chunks."""
+    # e.g. chunks of 3, 2 and 4 pairs, start 2, stop 6: pair 2 of the first, all of the second, pair 0 of the
+    # third.
     done = 0
-    for piece in pieces:
-        first, last = max(start - done, 0), min(stop - done, len(piece))
-        done += len(piece)
+    for chunk in chunks:
+        first, last = max(start - done, 0), min(stop - done, len(chunk))
+        done += len(chunk)
         if first < last:
-            yield piece if (first, last) == (0, len(piece)) else piece.cut(first, last)
+            yield chunk if (first, last) == (0, len(chunk)) else chunk.slice(first, last)

@@ -1,4 +1,4 @@
-"""How many pairs of an epoch each lane of a stream has, by the counts of its shards (`manifest.py`)."""
+"""Number of pairs that each lane of a stream has in an epoch, from the counts of shards (`manifest.py`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ShardGroup:
     ----------
     locations : sequence of str
     json_only : bool
-        Whether captions are read from JSON alone: a picture with a .txt is no pair then.
+        Whether captions are read from JSON only, so that an image with a .txt is not a pair.
     tries, seconds : int, float
         How often to try a shard that fails, and how long to wait before the second try.
     """
@@ -35,7 +35,7 @@ class ShardGroup:
 
 
 class StreamLengths:
-    """Counts of the shards of every source, made when they are first needed.
+    """Counts of the shards of every source, read at their first use.
 
     Parameters
     ----------
@@ -54,18 +54,18 @@ class StreamLengths:
         Parameters
         ----------
         counting : callable, optional
-            Told how many shards have to be read, if any; gives the function that is told of each.
+            Called with the number of shards to read, if any; returns a function that is called for each.
 
         Raises
         ------
         DataError
-            Commands are among them.
+            Some of the locations are commands.
         """
         locations = [location for group in self.groups for location in group.locations]
         if pipes := [location for location in locations if location.startswith(PIPE)]:
             raise DataError(
-                f"how many pairs {pipes[0]!r} gives is not known before it has run: say how many usable "
-                "pairs an epoch has, with pairs_per_epoch (--pairs-per-epoch)"
+                f"the pairs of {pipes[0]!r} cannot be counted before it has run: set pairs_per_epoch "
+                "(--pairs-per-epoch) to the number of usable pairs of an epoch"
             )
         self._counts = [
             count_shards(
@@ -78,6 +78,7 @@ class StreamLengths:
             for group in self.groups
         ]
         failed = [error for counts in self._counts for error in counts if isinstance(error, DataError)]
+        # One unreadable shard must not prevent the run: it is skipped there, too.
         if failed:
             warnings.warn(
                 f"{_shards(len(failed))} of {len(locations)} could not be counted, so the schedule is made "
@@ -86,7 +87,7 @@ class StreamLengths:
             )
 
     def count_changed(self) -> None:
-        """Count again what was replaced since it was counted, and warn of it."""
+        """Count shards again that were replaced since they were counted, and warn of it."""
         changed = [
             location
             for group, counts in zip(self.groups, self._counts, strict=False)  # none before the first count
@@ -109,16 +110,17 @@ class StreamLengths:
             The epoch's shards, in order.
         lanes : int
         by_shard : bool
-            Whether a lane reads whole shards; else its share of each, as `lanes.Lane` deals them.
+            Whether a lane reads whole shards; else some records of each, as in `StreamLane`.
 
         Returns
         -------
         list of float
-            Exact where every record is a pair or there is one lane: which records are no pairs is not
-            known, so they are taken to be spread evenly.
+            Exact if every record is a pair or there is one lane; else the records that are no pairs are
+            assumed to be spread evenly.
         """
         if not self._counts:
             self.count()
+        # Records and pairs of each visit's shard, (V,).
         records, pairs = np.zeros(len(visits), np.int64), np.zeros(len(visits), np.int64)
         for part in range(len(self.groups)):
             here = visits.part == part
@@ -127,7 +129,7 @@ class StreamLengths:
         if by_shard:
             return [float(pairs[lane::lanes].sum()) for lane in range(lanes)]
         # Lane l reads record n of visit v where (n + v) % lanes == l: the first is n = (l - v) % lanes.
-        # Two lanes, a shard of 5 as visit 1: lane 0 reads n = 1, 3 and lane 1 reads n = 0, 2, 4.
+        # e.g. two lanes, a shard of 5 records as visit 1: lane 0 reads n = 1, 3 and lane 1 reads n = 0, 2, 4.
         numbers, usable = np.arange(len(visits)), pairs / np.maximum(records, 1)
         firsts = [(lane - numbers) % lanes for lane in range(lanes)]
         read = [np.maximum(0, -(-(records - first) // lanes)) for first in firsts]

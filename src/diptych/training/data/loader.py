@@ -1,8 +1,8 @@
-"""Batches of pairs, in an order and with a chance that no worker, cache, bad record or restart can change.
+"""Batches of indexed pairs; workers, cache, bad records and restarts change neither order nor random choices.
 
-Threads decode and crop (Pillow and torch let go of the interpreter meanwhile), a bounded number of batches
-ahead. Where training stands in an epoch is a number for each lane (`batch.py`), `Batch.positions`: how many
-of its visits are consumed. The model and the steps are the trainer's.
+Threads decode and crop (Pillow and torch release the interpreter lock meanwhile), a bounded number of batches
+ahead. The position in an epoch is one number per lane (`batch.py`), `Batch.positions`: how many of its visits
+are used.
 """
 
 from __future__ import annotations
@@ -20,17 +20,25 @@ import numpy as np
 from diptych.errors import DataError
 from diptych.inputs import CLIP_MEAN, CLIP_STD
 from diptych.training.data.augment import AugmentConfig
-from diptych.training.data.batch import Batch, Batcher, Finish, Piece, Positions, Share, Tokenize
-from diptych.training.data.negatives import Negatives
+from diptych.training.data.batch import (
+    Batch,
+    Batcher,
+    DeferredTransform,
+    PairChunk,
+    Positions,
+    RankShard,
+    Tokenize,
+)
+from diptych.training.data.hard_negatives import Negatives
+from diptych.training.data.image_cache import side_for
 from diptych.training.data.order import Order, Visits
-from diptych.training.data.pictures import side_for
-from diptych.training.data.prepare import prepare
-from diptych.training.data.reader import Reader, Report
+from diptych.training.data.prepare import crop_pairs
+from diptych.training.data.reader import PairReader, SkippedRecords
 from diptych.training.data.sources.records import Description, Source
 
 CACHE_BUDGET = 4 * 2**30  # bytes
 CHUNK = 32  # visits handed to a worker at a time
-AHEAD = 2  # batches prepared ahead
+AHEAD = 2  # batches prepared in advance
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -38,12 +46,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Mixture:
-    """Several sets of pairs and how often an epoch visits each.
+    """Several sets of pairs, and how often an epoch visits each.
 
     Parameters
     ----------
     parts : tuple of (description, repeat)
-        2.5 visits each record twice or three times an epoch, in turn; 0.1 once in ten epochs.
+        A repeat of 2.5 visits each record two or three times an epoch, in turn; 0.1 once in ten epochs.
 
     Examples
     --------
@@ -70,22 +78,22 @@ class PairLoader:
     batch_size, image_size : int
         Pairs a batch; side in pixels.
     augment : AugmentConfig or None
-        None takes the middle square and the first caption, as for validation.
+        None takes the centre crop and the first caption, as for validation.
     seed : int
     mean, std : 3 numbers each
         Of the model's preprocessing.
     workers : int
         Threads that decode; the batches do not depend on it.
     cache : "auto", True or False
-        Keep decoded pictures (shorter side 1.25 to 2 times `image_size`) in memory, up to `cache_budget`
+        Keep decoded images (shorter side 1.25 to 2 times `image_size`) in memory, up to `cache_budget`
         bytes. "auto" does if all of them fit into that and into a quarter of the free memory. Changes only
         the speed.
     drop_last : bool
-        Leave out an epoch's last, smaller batch.
-    share : Share
-        Which part of each batch to make; `batch_size` counts all parts.
+        Drop the last, smaller batch of an epoch.
+    rank_shard : RankShard
+        Which part of each batch to make; `batch_size` counts the pairs of all processes.
     negatives : Negatives, optional
-        Near misses to go with the captions.
+        Hard negatives that go with the captions.
 
     Notes
     -----
@@ -107,7 +115,7 @@ class PairLoader:
         cache: str | bool = "auto",
         cache_budget: int = CACHE_BUDGET,
         drop_last: bool = True,
-        share: Share = Share(),  # noqa: B008 - frozen
+        rank_shard: RankShard = RankShard(),  # noqa: B008 - frozen
         negatives: Negatives | None = None,
     ) -> None:
         if batch_size < 1 or image_size < 1 or workers < 1:
@@ -118,19 +126,20 @@ class PairLoader:
         self.sources = [source for source, _ in parts]
         if sum(map(len, self.sources)) == 0:
             raise DataError("there is nothing to load: no source holds a record")
-        self.augment, self.drop_last, self.share = augment, drop_last, share
+        self.augment, self.drop_last, self.rank_shard = augment, drop_last, rank_shard
         self.batch_size, self.image_size, self.workers = batch_size, image_size, workers
-        finish = Finish(augment, tuple(mean), tuple(std))
-        self.batcher = Batcher(batch_size, share, tokenizer, finish, drop_last, negatives)
+        transform = DeferredTransform(augment, tuple(mean), tuple(std))
+        self.batcher = Batcher(batch_size, rank_shard, tokenizer, transform, drop_last, negatives)
+        # Order and augmentation depend on keys, so that reading the same records elsewhere changes nothing.
         self.order = Order(
             [source.hashes() for source in self.sources], [repeat for _, repeat in parts], seed
         )
         side = side_for(image_size, 1.0 if augment is None else augment.scale[0])
-        self.reader = Reader(self.sources, side, cache, cache_budget)
+        self.reader = PairReader(self.sources, side, cache, cache_budget)
 
     @property
-    def report(self) -> Report:
-        """Records found unusable so far."""
+    def report(self) -> SkippedRecords:
+        """Unusable records so far."""
         return self.reader.report
 
     @property
@@ -139,20 +148,21 @@ class PairLoader:
         return self.reader.cache is not None
 
     def steps(self, epoch: int) -> int:
-        """Count an epoch's batches: exact after `scan`, before it bad records may make it fewer."""
-        if self.share.lanes == 1:
+        """Count an epoch's batches: exact after `scan`; before it, bad records may make them fewer."""
+        if self.rank_shard.lanes == 1:
             counts = (self.order.counts(part, epoch)[~bad].sum() for part, bad in enumerate(self.reader.bad))
-            visits = int(sum(counts))
-            return visits // self.batch_size if self.drop_last else -(-visits // self.batch_size)
-        visited = self.order.epoch(epoch)
-        good = np.ones(len(visited), np.bool_)
+            pairs = int(sum(counts))
+            return pairs // self.batch_size if self.drop_last else -(-pairs // self.batch_size)
+        visits = self.order.epoch(epoch)
+        good = np.ones(len(visits), np.bool_)
         for part, bad in enumerate(self.reader.bad):
-            here = visited.part == part
-            good[here] = ~bad[visited.index[here]]
-        lanes = self.share.lanes  # the shortest lane ends the epoch
+            here = visits.part == part
+            good[here] = ~bad[visits.index[here]]
+        # Lane l reads visits l, l + L, l + 2L, ...; the lane with the fewest good ones ends the epoch.
+        lanes = self.rank_shard.lanes
         return min(int(good[lane::lanes].sum()) // self.batcher.each for lane in range(lanes))
 
-    def scan(self, progress: Callable[[int], None] | None = None) -> Report:
+    def scan(self, progress: Callable[[int], None] | None = None) -> SkippedRecords:
         """Read and decode every record once: fills the cache, finds the bad records, makes `steps` exact.
 
         Parameters
@@ -160,6 +170,7 @@ class PairLoader:
         progress : callable, optional
             Called with the number of records done since the last call.
         """
+        # Tasks of `CHUNK` records: large enough that handing them to threads costs little.
         spans = [
             (part, range(start, min(start + CHUNK, len(source))))
             for part, source in enumerate(self.sources)
@@ -167,7 +178,7 @@ class PairLoader:
         ]
         with ThreadPoolExecutor(self.workers, "diptych-scan") as pool:
             try:
-                for done in _ahead(pool, self._scan, spans, 4 * self.workers):
+                for done in _map_ahead(pool, self._scan, spans, 4 * self.workers):
                     if progress is not None:
                         progress(done)
             except BaseException:
@@ -176,12 +187,16 @@ class PairLoader:
         return self.report
 
     def prepare(self, scanning: Callable[[int], Callable[[int], None]]) -> None:
-        """Scan, where pictures are kept in memory; `scanning` is told the number of records."""
+        """Scan if images are kept in memory.
+
+        `scanning` is called with the number of records, and returns the function that is called with the
+        number done.
+        """
         if self.cached:
             self.scan(scanning(sum(map(len, self.sources))))
 
     def close(self) -> None:
-        """Nothing works in the background between batches."""
+        """Nothing to stop: no thread runs between batches."""
 
     def batches(self, epoch: int, positions: Positions = MappingProxyType({})) -> Iterator[Batch]:
         """Give an epoch's batches.
@@ -190,18 +205,18 @@ class PairLoader:
         ----------
         epoch : int
         positions : mapping of lane to int
-            `Batch.positions` of the last batch that was used, of all lanes that are read here, to go on after
-            it.
+            `Batch.positions` of the last batch that was used, of all lanes that are read here; empty: from
+            the start.
 
         Yields
         ------
         Batch
-            Bitwise the same whatever the number of workers, the cache and the start.
+            Bitwise independent of the number of workers, the cache and where the epoch was resumed.
 
         Raises
         ------
         DataError
-            A whole epoch that does not fill one batch.
+            The whole epoch does not fill one batch.
         """
         visits, empty = self.order.epoch(epoch), True
         with ThreadPoolExecutor(self.workers, "diptych-pairs") as pool:
@@ -214,37 +229,45 @@ class PairLoader:
                     empty = False
                     yield batch
             finally:
-                # Also when the caller leaves early: what has not begun never does.
+                # Also if the caller stops early: tasks that have not begun are dropped.
                 pool.shutdown(cancel_futures=True)
         if empty and not positions:
             raise DataError(
                 f"epoch {epoch} has fewer usable pairs (of {len(visits)}) than one batch, {self.batch_size} "
-                f"({self.report}): lower the batch size or look at the data"
+                f"({self.report}): lower the batch size or check the data"
             )
 
-    def _lane(self, pool: ThreadPoolExecutor, visits: Visits, lane: int, position: int) -> Iterator[Piece]:
-        """One lane's pairs: one visit in as many as there are lanes. `position` counts this lane's."""
-        own = visits[lane :: self.share.lanes]
+    def _lane(
+        self, pool: ThreadPoolExecutor, visits: Visits, lane: int, position: int
+    ) -> Iterator[PairChunk]:
+        """The usable pairs of one lane, from its visit number `position` on."""
+        # e.g. 2 lanes, 7 visits: lane 0 has visits 0, 2, 4, 6 and lane 1 has 1, 3, 5; position 2 of lane 1 is
+        # visit 5.
+        own = visits[lane :: self.rank_shard.lanes]
         spans = [(own, range(n, min(n + CHUNK, len(own)))) for n in range(position, len(own), CHUNK)]
         ahead = AHEAD * -(-self.batcher.each // CHUNK) + self.workers
-        return _ahead(pool, self._load, spans, ahead)
+        return _map_ahead(pool, self._load, spans, ahead)
 
-    def _load(self, visits: Visits, span: range) -> Piece:
-        """Worker: the good pairs among some visits, cropped."""
+    def _load(self, visits: Visits, span: range) -> PairChunk:
+        """Load the usable pairs among some visits, cropped; runs in a worker thread."""
         started = time.perf_counter()
         here = slice(span.start, span.stop)
         part, index, number = visits.part[here], visits.index[here], visits.number[here]
-        found = [self.reader.pair(*visit) for visit in zip(part.tolist(), index.tolist(), strict=True)]
-        good = np.array([n for n, pair in enumerate(found) if pair is not None], np.int64)
-        usable = [pair for pair in found if pair is not None]
-        crops, captions, whole = prepare(usable, number[good], self.augment, self.image_size)
+        pairs = [self.reader.pair(*visit) for visit in zip(part.tolist(), index.tolist(), strict=True)]
+        good = np.array([n for n, pair in enumerate(pairs) if pair is not None], np.int64)
+        usable = [pair for pair in pairs if pair is not None]
+        crops, captions, full_captions = crop_pairs(usable, number[good], self.augment, self.image_size)
         records = [(self.sources[part[n]], int(index[n])) for n in good]
-        return Piece(
+        return PairChunk(
             crops=crops,
             captions=captions,
-            groups=[source.label(n) or text for (source, n), text in zip(records, whole, strict=True)],
+            groups=[
+                source.label(n) or text for (source, n), text in zip(records, full_captions, strict=True)
+            ],
             keys=[source.key(n) for source, n in records],
             numbers=number[good],
+            # A bad record is passed over: the position after a pair is that of the next visit.
+            # e.g. visits 32..35 with 33 bad: ends 33, 35, 36.
             ends=(span.start + good + 1).tolist(),
             seconds=(time.perf_counter() - started) / max(1, len(good)),
         )
@@ -255,10 +278,11 @@ class PairLoader:
         return len(span)
 
 
-def _ahead(
+def _map_ahead(
     pool: ThreadPoolExecutor, work: Callable[[A, range], T], tasks: Sequence[tuple[A, range]], ahead: int
 ) -> Iterator[T]:
-    """Run tasks in threads, at most `ahead` at a time, and give their results in order."""
+    """Run tasks in threads, at most `ahead` at a time, and yield their results in order."""
+    # In order, whichever ends first: batches must not depend on the speed of threads.
     running: deque[Future[T]] = deque()
     for task in tasks:
         running.append(pool.submit(work, *task))

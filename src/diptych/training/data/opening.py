@@ -1,4 +1,4 @@
-"""From what a recipe names to a loader: records by number, or streams."""
+"""Open the data of a recipe: a loader of indexed records, or of streams."""
 
 from __future__ import annotations
 
@@ -8,39 +8,43 @@ from typing import Any, Protocol
 from diptych.errors import DataError
 from diptych.training.data.batch import Batch, Batcher, Positions, Tokenize
 from diptych.training.data.loader import Mixture, PairLoader
-from diptych.training.data.reader import Report
+from diptych.training.data.reader import SkippedRecords
 from diptych.training.data.streaming import StreamLoader, TarStream
 
 
 class Loader(Protocol):
-    """What training asks of pairs.
+    """What training needs of a loader of pairs.
 
     Attributes
     ----------
     image_size : int
         Side of the crops from the next epoch on.
     batcher : Batcher
-        Knows which lanes are read here.
+        Its `lanes` are those that this process reads.
     """
 
     image_size: int
     batcher: Batcher
 
     @property
-    def report(self) -> Report:
-        """What could not be used so far."""
+    def report(self) -> SkippedRecords:
+        """Unusable records so far."""
 
     def prepare(self, scanning: Callable[[int], Callable[[int], None]]) -> None:
-        """Do what is to be done once; `scanning` is told of how many records, and gives a counter."""
+        """Do the work that is done once per run.
+
+        `scanning` is called with the number of records, and returns the function that is called with the
+        number done.
+        """
 
     def steps(self, epoch: int) -> int:
         """Count an epoch's batches."""
 
     def batches(self, epoch: int, positions: Positions = ...) -> Iterator[Batch]:
-        """Give an epoch's batches from some positions on."""
+        """Give an epoch's batches from the positions of its lanes on."""
 
     def close(self) -> None:
-        """Stop what works in the background."""
+        """Stop background work."""
 
 
 def open_pairs(
@@ -51,7 +55,7 @@ def open_pairs(
     pairs_per_epoch: int = 0,
     **options: Any,
 ) -> Loader:
-    """Make the loader for some pairs.
+    """Make the loader of a mixture.
 
     Parameters
     ----------
@@ -74,8 +78,8 @@ def open_pairs(
     if not streams:
         if pairs_per_epoch:
             raise DataError(
-                f"pairs_per_epoch is {pairs_per_epoch}, but these pairs have an index, which counts them: it "
-                "is for streams (TarStream, diptych train --stream)"
+                f"pairs_per_epoch is {pairs_per_epoch}, but these pairs have an index, which counts them: "
+                "set it for streams only (TarStream, diptych train --stream)"
             )
         return PairLoader(data, tokenizer, cache=cache, **options)
     if len(streams) < len(data.parts):

@@ -1,6 +1,6 @@
-"""Decoded pictures and their captions to crops and one caption each: what a worker does last.
+"""Crop decoded images and choose one caption each: the last stage of a worker.
 
-Everything by chance hangs on the visits' numbers, so it does not matter who does it, where and when.
+All random choices depend on the visit numbers alone, so any worker may make them at any time.
 """
 
 from __future__ import annotations
@@ -17,49 +17,48 @@ from diptych.training.data.augment import (
     AugmentConfig,
     crop,
     crop_boxes,
-    leave_out_words,
+    drop_words_of,
 )
+from diptych.training.data.image_cache import Pixels
 from diptych.training.data.order import UInts, uniforms
-from diptych.training.data.pictures import Pixels
 
-Found = tuple[Pixels, tuple[str, ...]]  # a decoded picture and its captions, at least one
+DecodedPair = tuple[Pixels, tuple[str, ...]]  # a decoded image and its captions, at least one
 
 
-def prepare(
-    found: Sequence[Found], numbers: UInts, augment: AugmentConfig | None, side: int
+def crop_pairs(
+    pairs: Sequence[DecodedPair], numbers: UInts, augment: AugmentConfig | None, side: int
 ) -> tuple[Tensor, list[str], list[str]]:
-    """Crop pictures and choose captions.
+    """Crop images and choose captions.
 
     Parameters
     ----------
-    found : B pairs of pixels and captions
+    pairs : sequence of B DecodedPair
     numbers : (B,) uint64
-        The visits' numbers.
+        Visit numbers.
     augment : AugmentConfig or None
-        None takes the middle square and the first caption.
+        None takes the centre crop and the first caption.
     side : int
-        Of the crops, pixels.
+        Of the crops, in pixels.
 
     Returns
     -------
     crops : (B, 3, side, side) uint8
     captions : list of str
-        As they are to be read.
-    whole : list of str
-        With the words that were left out by chance.
+        With words dropped, for the model.
+    full_captions : list of str
+        The same captions with all words, by which equal captions are recognised.
     """
-    pixels = [picture for picture, _ in found]
-    draws = uniforms(numbers, COLUMNS)
-    sizes = np.array([picture.shape[:2] for picture in pixels], np.int64).reshape(-1, 2)
-    mirrored = draws[:, FLIP] < (0.0 if augment is None else augment.flip)
+    pixels = [image for image, _ in pairs]
+    random = uniforms(numbers, COLUMNS)  # (B, COLUMNS): the columns are named in `augment.py`
+    sizes = np.array([image.shape[:2] for image in pixels], np.int64).reshape(-1, 2)
+    mirrored = random[:, FLIP] < (0.0 if augment is None else augment.flip)
     chosen = [
-        captions[0 if augment is None else int(draw * len(captions))]
-        for (_, captions), draw in zip(found, draws[:, CAPTION].tolist(), strict=True)
+        captions[0 if augment is None else int(value * len(captions))]
+        for (_, captions), value in zip(pairs, random[:, CAPTION].tolist(), strict=True)
     ]
-    read = chosen
+    shortened = chosen
     if augment is not None and augment.drop_words:
-        read = [
-            leave_out_words(caption, numbers[n : n + 1], augment.drop_words)
-            for n, caption in enumerate(chosen)
+        shortened = [
+            drop_words_of(caption, numbers[n : n + 1], augment.drop_words) for n, caption in enumerate(chosen)
         ]
-    return crop(pixels, crop_boxes(sizes, draws, augment), side, mirrored), read, chosen
+    return crop(pixels, crop_boxes(sizes, random, augment), side, mirrored), shortened, chosen

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from diptych.errors import DataError, DiptychError, ImageError, counted
-from diptych.training.data.pictures import Cache, Pixels, decode, free_memory
-from diptych.training.data.sources.records import Source, told_reasons
+from diptych.training.data.image_cache import Cache, Pixels, decode, free_memory
+from diptych.training.data.sources.records import Source, format_reasons
 
 
 @dataclass
-class Report:
-    """What could not be used: distinct records by reason, with one example each."""
+class SkippedRecords:
+    """Unusable records, counted by reason, with one example each."""
 
     skipped: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Report:
         self.examples.setdefault(reason, example)
 
     def __str__(self) -> str:
-        reasons = told_reasons(dict(self.skipped.most_common()), self.examples)
+        reasons = format_reasons(dict(self.skipped.most_common()), self.examples)
         return (
             f"{counted(self.skipped.total(), 'record')} skipped: {reasons}"
             if reasons
@@ -38,23 +38,23 @@ class Report:
         )
 
 
-class Reader:
-    """Pictures and captions of several sources.
+class PairReader:
+    """Reads images and captions of several indexed sources; counts the bad records.
 
     Parameters
     ----------
     sources : sequence of Source
     side : int
-        Pictures are brought down to this shorter side.
+        Images are scaled down to this shorter side.
     cache : "auto", True or False
     budget : int
-        Bytes the cache may take.
+        Bytes of the cache.
 
     Attributes
     ----------
-    report : Report
+    report : SkippedRecords
     bad : list of (N,) bool
-        Records found unusable so far.
+        Unusable records so far, per source.
     cache : Cache or None
     """
 
@@ -63,20 +63,21 @@ class Reader:
             raise DataError(f"cache is {cache!r}: expected 'auto', True or False")
         self.sources, self._side = list(sources), side
         self.bad = [np.zeros(len(source), np.bool_) for source in sources]
-        self.report = Report()
+        self.report = SkippedRecords()
         for source in sources:
             self.report.skipped.update(source.dropped)
             for reason, name in source.examples.items():
                 self.report.examples.setdefault(reason, name)
         self._lock = threading.Lock()
         if cache == "auto":
+            # A quarter of the free memory at most: the rest is for the towers and for batches in advance.
             budget = min(budget, free_memory() // 4)
             cache = self._estimate() <= budget
         self.cache = Cache([len(source) for source in sources], budget) if cache else None
 
     def pair(self, part: int, index: int) -> tuple[Pixels, tuple[str, ...]] | None:
-        """Read one record; None when it is bad, which is counted once."""
-        if self.bad[part][index]:
+        """Read one record; None if it is bad, which is counted once."""
+        if self.bad[part][index]:  # without a lock: at worst it is read once more
             return None
         source = self.sources[part]
         reason, example = "no caption", source.key(index)
@@ -87,23 +88,29 @@ class Reader:
             reason, example = "picture cannot be decoded", f"{example}: {error}"
         except DiptychError as error:
             reason, example = "record cannot be read", f"{example}: {error}"
-        with self._lock:  # two threads may meet one bad record at once: it is counted once all the same
+        with self._lock:  # two threads may read one bad record at the same time: it is counted once
             if not self.bad[part][index]:
                 self.bad[part][index] = True
                 self.report.add(reason, example)
         return None
 
     def picture(self, part: int, index: int) -> Pixels:
-        """Give a picture from the cache or its source; raise ImageError or DataError where it is bad."""
-        kept = None if self.cache is None else self.cache.get(part, index)
-        if kept is None:
-            kept = decode(self.sources[part].image(index), self._side)
+        """Give a decoded image from the cache or its source.
+
+        Raises
+        ------
+        ImageError, DataError
+            It cannot be decoded or read.
+        """
+        pixels = None if self.cache is None else self.cache.get(part, index)
+        if pixels is None:
+            pixels = decode(self.sources[part].image(index), self._side)
             if self.cache is not None:
-                self.cache.put(part, index, kept)
-        return kept
+                self.cache.put(part, index, pixels)
+        return pixels
 
     def _estimate(self) -> float:
-        """Bytes of all pictures decoded, from a few of each source."""
+        """Bytes of all decoded images, extrapolated from up to 16 of each source."""
         total = 0.0
         for source in self.sources:
             sizes = []

@@ -1,1 +1,1 @@
-"""Several processes and accelerators: process groups, sharding, memory planning, watchdog."""
+"""Devices and processes: process groups, sharding, memory planning, watchdog."""

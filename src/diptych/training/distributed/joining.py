@@ -1,4 +1,4 @@
-"""How the processes of a run meet: WORLD_SIZE and RANK, as torchrun and Slurm scripts set them."""
+"""Join the processes of a run, by WORLD_SIZE and RANK as torchrun and Slurm scripts set them."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from diptych.errors import TrainingError
 from diptych.training.distributed.accelerator import Accelerator
 from diptych.training.distributed.world import DistributedWorld, World
 
-# torchrun's store outlives a run, keys and all: a second run of the same processes gets keys of its own.
+# torchrun's store and its keys outlive a run: each run of the same processes has a prefix of its own.
 _runs = itertools.count()
 
 
 def join(accelerator: Accelerator, exchange: Literal["gathered", "ring"], minutes: float = 10.0) -> World:
-    """The world that the environment describes.
+    """Join the processes that the environment describes.
 
     Parameters
     ----------
     accelerator : Accelerator
-        What this process computes on. It is placed first: NCCL takes the GPU that is current.
+        The device of this process, made current first: NCCL uses the current GPU.
     exchange : {"gathered", "ring"}
-        How features meet.
+        How features are exchanged in the loss.
     minutes : float
-        How long to wait for another process before giving up.
+        How long to wait for the other processes.
 
     Raises
     ------
     TrainingError
-        The processes do not find each other, or two of them would share a GPU.
+        The processes cannot reach each other, or two of them would share a GPU.
     """
-    accelerator.place()
+    accelerator.make_current()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return World()
     if not dist.is_initialized():
@@ -64,10 +64,9 @@ def join(accelerator: Accelerator, exchange: Literal["gathered", "ring"], minute
 
 
 def refuse_shared_gpu(store: Any, identity: str, size: int, seconds: float) -> None:
-    """Raise TrainingError, on all processes, where two of them compute on one GPU.
+    """Raise TrainingError, on all processes, if two of them use one GPU.
 
-    NCCL refuses that too, with a message that names neither the reason nor the way out, and in some versions
-    by standing still.
+    NCCL refuses that too, but with a message without reason or way out, and some versions hang.
 
     Parameters
     ----------
@@ -75,21 +74,25 @@ def refuse_shared_gpu(store: Any, identity: str, size: int, seconds: float) -> N
     identity : str
         Of this process's GPU; "" for a device that may be shared.
     size : int
-        Processes in all.
+        Number of processes.
     seconds : float
         How long to wait for the others.
     """
+    # Every process registers its GPU before it counts itself as placed; so once all are counted, a GPU that
+    # is registered twice is known to all.
     if identity and store.add(f"gpu/{identity}", 1) > 1:
         store.set("shared gpu", identity)
     store.add("placed", 1)
     deadline = time.monotonic() + seconds
     while store.add("placed", 0) < size:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{size - store.add('placed', 0)} processes did not come in {seconds:.0f} s")
+            raise RuntimeError(
+                f"{size - store.add('placed', 0)} processes did not join within {seconds:.0f} s"
+            )
         time.sleep(0.05)
     if store.check(["shared gpu"]):
         gpu = store.get("shared gpu").decode()
         raise TrainingError(
-            f"two processes would compute on one GPU, {gpu}: start one process a GPU (--nproc-per-node), "
-            "and with device=cuda each takes the GPU of its number"
+            f"two processes would use one GPU, {gpu}: start one process per GPU (--nproc-per-node); with "
+            "device=cuda each uses the GPU of its local rank"
         )

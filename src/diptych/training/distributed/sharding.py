@@ -1,4 +1,4 @@
-"""How a model is wrapped for several processes: sharded by FSDP2, and what no wrapper may touch."""
+"""Sharding of a model by FSDP2, and the parameters that neither DDP nor FSDP2 may handle."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ Parallel = Literal["ddp", "fsdp"]
 
 
 def outside_parameters(objective: Objective, parallel: Parallel) -> list[nn.Parameter]:
-    """Parameters that the wrapper leaves alone: each process has them whole, and averages their gradients.
+    """Parameters outside of the wrapper: unsharded on each process, which averages their gradients itself.
 
-    Those of the loss: DDP would wait for gradients that come from the loss and not from the towers. With
-    FSDP2 also numbers without a dimension, which cannot be sharded, and batch norms: their kernels want
-    float32 beside float32 statistics, whatever the precision of the towers.
+    Those of the loss: DDP would wait for their gradients, which come from the loss and not from the towers.
+    With FSDP2 also scalars, which cannot be sharded, and batch norms: their kernels need float32 parameters
+    beside float32 statistics, whatever the precision of the towers.
     """
     outside = list(objective.loss_parameters())
     if parallel == "fsdp":
         outside += [p for p in objective.parameters() if p.ndim == 0]
         outside += [p for norm in batch_norms(objective) for p in norm.parameters()]
-    return list({id(p): p for p in outside}.values())
+    return list({id(p): p for p in outside}.values())  # each once, in order
 
 
 def keep_tokens_on_host(objective: nn.Module) -> None:
-    """Let `forward` get its tokens on the CPU, whatever a wrapper does with the tensors among its arguments.
+    """Let `forward` get its tokens on the CPU, although the wrapper moves tensors to the device.
 
-    FSDP2 sends all of them to the GPU, and the text towers read the ids on the host. It leaves NumPy arrays
-    alone, so the tokens pass its hook as one. Call this after the wrapper has put its hook in place.
+    FSDP2 sends all tensor arguments to the GPU, and the text towers read the ids on the host. It ignores
+    NumPy arrays, so the tokens are passed through its hook as one. Call this after wrapping.
 
     Parameters
     ----------
@@ -52,12 +52,13 @@ def keep_tokens_on_host(objective: nn.Module) -> None:
         images, tokens = arguments
         return images, None if tokens is None else torch.from_numpy(tokens)
 
+    # Order of the hooks: to_array, that of FSDP2, to_tensor.
     objective.register_forward_pre_hook(to_array, prepend=True)
     objective.register_forward_pre_hook(to_tensor)
 
 
 def sharding_blocks(objective: Objective) -> list[nn.Module]:
-    """Modules that FSDP2 gathers one after the other; what is in none of them is gathered with the whole."""
+    """Modules that FSDP2 gathers one after the other; the other parameters belong to the root."""
     blocks: list[nn.Module] = []
     for module in objective.modules():
         if isinstance(module, ResidualAttentionBlock | Bottleneck | RobertaLayer):
@@ -68,7 +69,7 @@ def sharding_blocks(objective: Objective) -> list[nn.Module]:
 
 
 def sharded_groups(objective: Objective) -> tuple[int, list[int]]:
-    """Numbers in the parameters outside all blocks, and in those of each block."""
+    """Number of parameters outside all blocks, and of each block."""
     outside = {id(p) for p in outside_parameters(objective, "fsdp")}
     blocks = [[p for p in m.parameters() if id(p) not in outside] for m in sharding_blocks(objective)]
     inside = outside | {id(p) for block in blocks for p in block}
@@ -77,14 +78,14 @@ def sharded_groups(objective: Objective) -> tuple[int, list[int]]:
 
 
 def shard(objective: Objective, dtype: torch.dtype, outside: set[nn.Parameter], device_type: str) -> None:
-    """FSDP2: a group for each block, and one for the rest.
+    """Apply FSDP2: a group for each block, and one for the rest.
 
-    Parameters are gathered in the towers' precision, so that autocast finds nothing to cast: its copies would
-    be kept for the backward pass, the whole model on every process. Gradients are summed in float32.
-    Inputs are not cast: as with DDP, the residual stream stays what autocast makes of it.
+    Parameters are gathered in the towers' precision, so that autocast has nothing to cast: its copies would
+    be kept for the backward pass, the whole model on every process. Gradients are summed in float32. Inputs
+    are not cast: as with DDP, autocast decides the precision of the residual stream.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # take a second to import
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # slow to import
 
     half = dtype in (torch.bfloat16, torch.float16)
     policy = MixedPrecisionPolicy(
@@ -94,6 +95,7 @@ def shard(objective: Objective, dtype: torch.dtype, outside: set[nn.Parameter], 
     )
     mesh = init_device_mesh(device_type, (dist.get_world_size(),))
     options: dict[str, Any] = {"mesh": mesh, "mp_policy": policy, "ignored_params": outside}
+    # Inner modules first: the root then takes the parameters that are in no block.
     for block in sharding_blocks(objective):
         fully_shard(block, reshard_after_forward=True, **options)
     fully_shard(objective, reshard_after_forward=True, **options)

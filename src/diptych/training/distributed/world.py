@@ -1,12 +1,13 @@
-"""The processes of a run: how they communicate and agree on what to do next.
+"""The processes of a run: collectives, common decisions, and what happens when one of them fails.
 
-`torchrun` (or Slurm) starts the same command several times and gives each process its number; `joining.py`
-makes one object of that, which the loop and the step ask. One process is a world too. How features are
-exchanged in the loss is `diptych.training.losses`' matter.
+`torchrun` (or Slurm) starts the same command several times and gives each process its rank; `joining.py`
+makes a `World` of them. A single process is a world of size 1. The exchange of features in the loss is in
+`losses.feature_exchange`.
 
-Two rules keep collectives matched. Nobody enters one because of something that only this process knows: the
-decision is broadcast first (`broadcast`, `any_rank`, `run_on_first`). And an error on one process ends all
-of them (`fail`).
+Two rules keep collectives matched. No process enters one because of something that only it knows: the
+decision is shared first (`broadcast`, `any_rank`, `run_on_first`). And an error on one process ends all
+(`fail`). e.g. the time limit is over on rank 0 at step 100 and on rank 1 at step 101: `any_rank` makes both
+stop at 100.
 """
 
 from __future__ import annotations
@@ -29,73 +30,73 @@ from diptych.errors import SaveError, TrainingError
 from diptych.training.distributed.accelerator import Accelerator
 from diptych.training.distributed.sharding import Parallel, keep_tokens_on_host, outside_parameters, shard
 from diptych.training.distributed.watchdog import SILENCE, Watchdog
-from diptych.training.losses.exchange import Alone, Exchange, Gathered, Ring
+from diptych.training.losses.feature_exchange import AllGatherExchange, Exchange, NoExchange, RingExchange
 from diptych.training.objectives.objective import Objective
 
 T = TypeVar("T")
 CPU = torch.device("cpu")
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|timed out", re.IGNORECASE)
-# Whether a forward pass overwrites running statistics with the first process's; torch 2.13 renamed it.
+# Option by which a forward pass overwrites running statistics with those of rank 0; torch 2.13 renamed it.
 _NAMES = inspect.signature(DistributedDataParallel).parameters
 _SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"
 
 
 class World:
-    """One process.
+    """A single process, and the interface of several.
 
     Attributes
     ----------
     rank, size : int
-        This process's number, and how many there are.
+        Number of this process, and of all processes.
     exchange : Exchange
         For the losses.
     """
 
     rank, size = 0, 1
-    exchange: Exchange = Alone()
+    exchange: Exchange = NoExchange()
 
     @property
     def first(self) -> bool:
-        """Whether this process writes the files and speaks for all."""
+        """Whether this is rank 0, which writes files and messages."""
         return self.rank == 0
 
     def wrap(self, objective: Objective, parallel: Parallel, dtype: torch.dtype) -> nn.Module:
-        """The module to call in place of `objective`, so that its gradients are those of all processes."""
+        """Wrap the objective, so that its gradients are averaged over the processes."""
         return objective
 
     @contextmanager
     def backward(self, wrapped: nn.Module, last: bool) -> Iterator[None]:
-        """The context of a forward and backward pass of one chunk; `last` of a step."""
+        """Context of the forward and backward pass of a chunk; `last`: the last one of a step."""
         yield
 
     def all_reduce_mean(self, tensors: Sequence[Tensor]) -> None:
-        """Put the mean over the processes in place of each tensor."""
+        """Replace each tensor with its mean over the processes."""
 
     def any_rank(self, *flags: bool) -> tuple[bool, ...]:
         """For each flag, whether it is set on any process."""
         return flags
 
     def broadcast(self, value: T) -> T:
-        """The first process's value."""
+        """The value of rank 0."""
         return value
 
     def run_on_first(self, work: Callable[[], T], serve: Callable[[int], object] | None = None) -> T:
-        """Call `work` on the first process alone, however long it takes, and return its result on all.
+        """Call `work` on rank 0 alone, without a time-out, and return its result on all processes.
 
         Parameters
         ----------
         work : callable
-            Its result must be something that JSON can hold.
+            Its result must consist of values of JSON.
         serve : callable, optional
             Called on the other processes with each number that `work` sends (`send_from_first`).
         """
         return work()
 
     def send_from_first(self, number: int) -> None:
-        """Inside `run_on_first`, on the first process: let the others call `serve(number)`."""
+        """Within `run_on_first`, on rank 0: make the others call `serve(number)`."""
 
     def all_gather(self, value: T) -> list[T]:
-        """The values of all processes."""
+        """The values of all processes, by rank."""
         return [value]
 
     def all_reduce_sum(self, value: Tensor) -> Tensor:
@@ -103,34 +104,34 @@ class World:
         return value
 
     def barrier(self) -> None:
-        """Wait until all processes are here."""
+        """Wait for all processes."""
 
     def note(self, text: str) -> None:
-        """Record what this process does next, for the report of processes that wait for it."""
+        """Record what this process does next, for the reports of the watchdog."""
 
     def fail(self, error: BaseException, step: int) -> TrainingError | None:
-        """Report an error of this process to all others, which then end, too.
+        """Report an error of this process to all others, which then end as well.
 
         Parameters
         ----------
         error : BaseException
-            It may also be what another process's failure did to this one.
+            May be a consequence of another process's failure, such as a lost connection.
         step : int
             Steps done, for the message.
 
         Returns
         -------
         TrainingError or None
-            What to raise instead, where another process failed first.
+            The error to raise instead, if another process failed first.
         """
         return None
 
     def close(self, *, failed: bool = False) -> None:
-        """Leave the other processes; `failed` does not wait for collectives under way."""
+        """Leave the process group; with `failed`, without waiting for running collectives."""
 
 
 class DistributedWorld(World):
-    """One process among several; see `joining.join`.
+    """One of several processes; see `joining.join`.
 
     Parameters
     ----------
@@ -141,18 +142,18 @@ class DistributedWorld(World):
     def __init__(self, accelerator: Accelerator, exchange: Literal["gathered", "ring"]) -> None:
         self.accelerator, self.device = accelerator, accelerator.device
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self.exchange = Ring() if exchange == "ring" else Gathered()
+        self.exchange = RingExchange() if exchange == "ring" else AllGatherExchange()
         self.store = dist.distributed_c10d._get_default_store()
         self._runs = self._sent = 0  # calls of `run_on_first`, and messages of the last one
-        # A connection of its own: a store answers one call at a time, and this process may wait inside one
-        # (NCCL makes its communicators through the store) for the very process that has failed.
+        # A connection of its own: a store serves one call at a time, and this process may be waiting in one
+        # (NCCL sets up communicators through the store) for the process that has failed.
         connection = self.store.clone()  # type: ignore[attr-defined]
         self.watchdog = Watchdog(connection, self.rank, self.size, abort=self._abort)
 
     def wrap(self, objective: Objective, parallel: Parallel, dtype: torch.dtype) -> nn.Module:
-        """DDP keeps the whole model on every process, FSDP2 shards every parameter.
+        """Wrap with DDP, which keeps the model on every process, or FSDP2, which shards every parameter.
 
-        What neither may touch (see `outside_parameters`) has its gradients averaged by `all_reduce_mean`.
+        Gradients of `outside_parameters` are averaged by `all_reduce_mean` instead.
         """
         outside = outside_parameters(objective, parallel)
         if parallel == "fsdp":
@@ -161,11 +162,12 @@ class DistributedWorld(World):
             return objective
         flags = [parameter.requires_grad for parameter in outside]
         for parameter in outside:
-            parameter.requires_grad_(False)  # DDP ignores what does not learn
-        # No `device_ids`: with them DDP sends every argument to the GPU, but tokens are read on the host.
+            parameter.requires_grad_(False)  # DDP ignores parameters without gradients
+        # Without `device_ids`: with them DDP moves every argument to the GPU, but tokens are read on the
+        # host.
         wrapped = DistributedDataParallel(
             objective,
-            gradient_as_bucket_view=True,  # or every gradient would be held twice
+            gradient_as_bucket_view=True,  # else every gradient would be held twice
             **{_SYNC_BUFFERS: False},  # type: ignore[arg-type]
         )
         for parameter, flag in zip(outside, flags, strict=True):
@@ -174,17 +176,17 @@ class DistributedWorld(World):
 
     @contextmanager
     def backward(self, wrapped: nn.Module, last: bool) -> Iterator[None]:
-        """DDP all-reduces with the last pass. FSDP2 reduce-scatters with each.
+        """DDP all-reduces gradients in the last pass; FSDP2 reduce-scatters them in each.
 
-        Without that, FSDP2 would hold the full float32 gradient of the model until the last chunk: more than
+        Otherwise FSDP2 would hold the unsharded float32 gradient of the model until the last chunk: more than
         the parameters that it shards.
         """
-        alone = isinstance(wrapped, DistributedDataParallel) and not last
-        with wrapped.no_sync() if alone else nullcontext():  # type: ignore[operator]
+        without_reduction = isinstance(wrapped, DistributedDataParallel) and not last
+        with wrapped.no_sync() if without_reduction else nullcontext():  # type: ignore[operator]
             yield
 
     def all_reduce_mean(self, tensors: Sequence[Tensor]) -> None:
-        """In one message, summed in float64."""
+        """Replace each tensor with its mean over the processes: one message, summed in float64."""
         if not tensors:
             return
         flat = torch.cat([tensor.detach().flatten().double() for tensor in tensors])
@@ -195,22 +197,22 @@ class DistributedWorld(World):
                 tensor.copy_(part.view_as(tensor))
 
     def any_rank(self, *flags: bool) -> tuple[bool, ...]:
-        """For each flag, whether it is set on any process; over gloo, so no kernel is waited for."""
+        """For each flag, whether it is set on any process; by gloo, without waiting for kernels."""
         values = torch.tensor(flags, dtype=torch.int32, device=CPU)
         dist.all_reduce(values, dist.ReduceOp.MAX)
         return tuple(bool(value) for value in values.tolist())
 
     def broadcast(self, value: T) -> T:
-        """The first process's value."""
-        box = [value]
-        dist.broadcast_object_list(box, device=CPU)
-        return box[0]
+        """The value of rank 0."""
+        values = [value]
+        dist.broadcast_object_list(values, device=CPU)
+        return values[0]
 
     def run_on_first(self, work: Callable[[], T], serve: Callable[[int], object] | None = None) -> T:
-        """Call `work` on the first process; the others wait for its messages; the last is the result.
+        """Call `work` on rank 0; the others wait for its messages, of which the last is the result.
 
-        The messages are numbered entries of the store: a collective would end with its time-out where an
-        evaluation takes longer.
+        Messages are numbered entries of the store, "diptych/first/CALL/NUMBER": a collective would time out
+        during a long evaluation.
         """
         self._runs, self._sent = self._runs + 1, 0
         if self.first:
@@ -221,11 +223,11 @@ class DistributedWorld(World):
             message = self._receive()
             if "result" in message:
                 return message["result"]  # type: ignore[no-any-return]
-            assert serve is not None, "work sends numbers, and nothing serves them"
+            assert serve is not None, "work sends numbers, but there is no `serve`"
             serve(message["number"])
 
     def send_from_first(self, number: int) -> None:
-        """Write a number for the other processes."""
+        """Send a number to the other processes."""
         self._send({"number": number})
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -233,25 +235,25 @@ class DistributedWorld(World):
         self._sent += 1
 
     def _receive(self) -> dict[str, Any]:
-        """The next message; waiting for it ends if another process fails or the first one falls silent."""
+        """Wait for the next message; raises if another process fails or rank 0 is silent for `SILENCE`."""
         key = self._message_key(self._sent)
-        beats, heard = 0, time.monotonic()
-        # A message often follows at once (the next block of a model). `TCPStore.wait` would print a warning
-        # at each of its time-outs, and without one it could not be interrupted.
+        beats, last_beat = 0, time.monotonic()
+        # Polling, since `TCPStore.wait` prints a warning at each time-out and cannot be interrupted without
+        # one. A short pause at first: messages often follow each other (the blocks of a model).
         pause = 0.001
         while not self.store.check([key]):
             if self.watchdog.failure is not None:
                 raise TrainingError(self.watchdog.failure.text)
             if (now := self.watchdog.beats(0)) != beats:
-                beats, heard = now, time.monotonic()
-            if time.monotonic() - heard > SILENCE:
+                beats, last_beat = now, time.monotonic()
+            if time.monotonic() - last_beat > SILENCE:
                 raise TrainingError(f"connection closed: process 0 gave no sign of life for {SILENCE:.0f} s")
             time.sleep(pause)
             pause = min(2 * pause, 0.05)
         self._sent += 1
         message = json.loads(self.store.get(key))
-        # The last reader removes it. The first process cannot: it may be far ahead, as NCCL's collectives are
-        # only queued where they are called.
+        # The last reader removes the entry. Rank 0 cannot, as it does not know when all have read it: NCCL's
+        # collectives are queued, so it may be far ahead.
         if self.store.add(f"{key}/readers", 1) == self.size - 1:
             self.store.delete_key(key)
             self.store.delete_key(f"{key}/readers")
@@ -261,7 +263,7 @@ class DistributedWorld(World):
         return f"diptych/first/{self._runs}/{number}"
 
     def all_gather(self, value: T) -> list[T]:
-        """The values of all processes."""
+        """The values of all processes, by rank."""
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
@@ -273,15 +275,15 @@ class DistributedWorld(World):
         return value
 
     def barrier(self) -> None:
-        """Wait until all processes are here."""
+        """Wait for all processes."""
         self.any_rank(False)
 
     def note(self, text: str) -> None:
-        """Tell the watchdog."""
+        """Pass the note to the watchdog."""
         self.watchdog.note(text)
 
     def fail(self, error: BaseException, step: int) -> TrainingError | None:
-        """Write the error to the store, unless another process's error there has caused it."""
+        """Write the error to the store, unless it is the consequence of another process's failure."""
         lost = isinstance(error, Exception) and is_connection_error(error)
         if lost and self.watchdog.failure is None:
             self._await_failure()
@@ -290,27 +292,28 @@ class DistributedWorld(World):
             failure = self.watchdog.report_failure(f"{type(error).__name__}: {error}")
             if failure.rank == self.rank:
                 return None
-        goes_on = "What was saved is whole: the same command with --resume goes on"
+        way_out = "The last checkpoint is complete: run the same command with --resume"
         if failure is None:
             return TrainingError(
-                f"process {self.rank} of {self.size} lost another one at step {step} ({error}). {goes_on}"
+                f"process {self.rank} of {self.size} lost the connection to another one at step {step} "
+                f"({error}). {way_out}"
             )
         return TrainingError(
             f"process {failure.rank} of {self.size} failed, and so process {self.rank} ends at step {step}: "
-            f"{failure.text}. {goes_on}"
+            f"{failure.text}. {way_out}"
         )
 
     def _await_failure(self, seconds: float = 3.0) -> None:
-        """A connection broke: give the process that broke it the time to say why."""
+        """Wait for the failure that broke a connection: its process may not have reported it yet."""
         deadline = time.monotonic() + seconds
         try:
-            while self.watchdog.look() is None and time.monotonic() < deadline:
+            while self.watchdog.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.05)
-        except Exception:
+        except Exception:  # the store is gone as well
             pass
 
     def close(self, *, failed: bool = False) -> None:
-        """Close the connections. After a failure collectives may be under way, which would be waited for."""
+        """Close the connections; after a failure abort collectives, for which closing would wait."""
         self.watchdog.stop()
         gc.collect()
         if failed:
@@ -319,19 +322,19 @@ class DistributedWorld(World):
             dist.destroy_process_group()
 
     def _abort(self) -> None:
-        """End NCCL's collectives. Gloo's end as the other process closes its connection."""
+        """Abort NCCL's collectives; those of gloo end when the other process closes its connection."""
         if self.device.type == "cuda" and dist.is_initialized():
             dist.distributed_c10d._abort_process_group()
 
 
 def is_connection_error(error: Exception) -> bool:
-    """Whether another process is gone: NCCL's errors are DistErrors, gloo's plain RuntimeErrors.
+    """Whether the connection to another process was lost: NCCL raises DistErrors, gloo RuntimeErrors.
 
-    A connection to a server of data raises other classes: that is an error of this process, which the others
-    have to be told of.
+    A lost connection to a data server raises other classes: it is an error of this process, to be reported to
+    the others.
     """
     if isinstance(error, dist.DistError):
         return True
-    # `checkpoint` and `run_on_first` wrap what the connections raise.
+    # `checkpoint` and `run_on_first` wrap errors of connections in these two.
     possible = isinstance(error, RuntimeError | SaveError | TrainingError)
     return possible and _LOST.search(str(error)) is not None

@@ -1,1 +1,1 @@
-"""The training loop: trainer, learner, optimiser, meters, loggers."""
+"""The training loop: trainer, trainable model, optimiser, meters, loggers."""

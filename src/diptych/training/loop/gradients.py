@@ -1,23 +1,26 @@
 """Gradients of a batch of any size: towers in chunks, one loss on all pairs (gradient caching).
 
-A contrastive loss cannot be added up over parts of a batch: every pair is every other's negative. But the
-loss sees of a pair its rows alone, and a row depends on its own chunk alone. So (Gao et al. 2021, arXiv
-2101.06983, "GradCache"):
+A contrastive loss cannot be summed over parts of a batch: every pair is a negative of every other. But the
+loss depends on a pair only through its features, and features depend only on their own chunk. So (Gao et al.
+2021, arXiv 2101.06983, "GradCache"):
 
-1. encode chunk by chunk and keep the rows, not the graph: N x E numbers instead of all activations;
-2. compute the loss on all rows, and its gradient in every row (`diptych.training.losses`), once;
-3. encode each chunk again, with its graph, and send its rows' gradients back through it.
+1. encode chunk by chunk and keep the features, not the graph: N x E numbers instead of all activations;
+2. compute the loss on all features, and its gradient in every feature (`diptych.training.losses`), once;
+3. encode each chunk again, with its graph, and backpropagate the gradients of its features.
 
-That is a third more work and the memory of a chunk. By the chain rule it is the gradient of the loss on the
-whole batch, provided that step 3 sees what step 1 saw. Two things could differ, and do not:
+That is a third more work (two forward passes and a backward pass of twice the cost: 4 units instead of 3) and
+the activation memory of one chunk. e.g. 4,096 pairs in chunks of 256: features of width 512 in float32 take
+2 x 8 MiB for the whole batch, and activations are held for 256 pairs at a time. By the chain rule the result
+is the gradient of the loss on the whole batch, if step 3 computes the features of step 1. Two things could
+make them differ:
 
-* chance. Dropout and patch dropout draw from torch's generators, which are seeded before each chunk by the
-  run's seed, the step and the chunk's number among all processes. Crops and colours hang on the visit
-  (`diptych.training.data`), not on a generator;
-* running statistics of batch norms. They are updated in step 3 alone, so once for each chunk. A batch norm
-  normalises with the statistics of its chunk, as it does with those of one process's share in any
-  distributed training: with batch norm the size of a chunk is part of the model, and only with the same
-  chunks are gradients equal.
+* random numbers. Dropout and patch dropout use torch's generators, which are seeded before each chunk from
+  the run's seed, the step and the number of the chunk among all processes. Crops and colours depend on the
+  visit (`diptych.training.data`), not on a generator;
+* running statistics of batch norms. They are updated in step 3 only, so once for each chunk. A batch norm
+  normalises with the statistics of its chunk, as it does with those of one process's pairs in any
+  distributed training: with batch norms the chunk size is part of the model, and gradients are equal only
+  for equal chunks.
 
 DDP all-reduces once, with the last chunk; FSDP2 reduce-scatters with each, so that no process holds a whole
 gradient. A batch of one chunk is encoded once, and its graph kept.
@@ -33,10 +36,10 @@ import torch
 from torch import Tensor
 
 from diptych.model.batch_norm import frozen_statistics
-from diptych.training.losses.exchange import Alone, Exchange
-from diptych.training.objectives.objective import Objective, Rows
+from diptych.training.losses.feature_exchange import Exchange, NoExchange
+from diptych.training.objectives.objective import Objective, PairFeatures
 
-Chunk = tuple[Tensor, Tensor]  # pictures (B, 3, S, S) and tokens (B, L)
+Chunk = tuple[Tensor, Tensor]  # images (B, 3, S, S) and tokens (B, L)
 
 
 def cached_gradients(
@@ -46,7 +49,7 @@ def cached_gradients(
     *,
     seeds: Sequence[int],
     exchange: Exchange | None = None,
-    forward: Callable[[Tensor | None, Tensor | None], Rows] | None = None,
+    forward: Callable[[Tensor | None, Tensor | None], PairFeatures] | None = None,
     backward: Callable[[bool], AbstractContextManager[object]] | None = None,
     precision: Callable[[], AbstractContextManager[object]] = nullcontext,
     factor: float | Tensor = 1.0,
@@ -58,7 +61,7 @@ def cached_gradients(
     objective : Objective
         What is trained.
     chunks : sequence of callables
-        Each gives its pictures and tokens; called several times where there is more than one.
+        Each returns its images and tokens; with more than one chunk, each is called several times.
     groups : LongTensor, optional
         Of all pairs of this process, for the loss.
     seeds : sequence of int
@@ -66,14 +69,14 @@ def cached_gradients(
     exchange : Exchange, optional
         With the other processes. Each must have the same number of pairs.
     forward : callable, optional
-        `objective` as a wrapper for many processes makes it.
+        `objective` wrapped for several processes.
     backward : callable, optional
-        Makes the context in which a chunk is encoded with its graph and sent back; told whether it is the
-        last: the moment to talk to other processes.
+        Makes the context of a chunk's forward and backward pass; its argument says whether it is the last
+        chunk, after which gradients are reduced over processes.
     precision : callable
         Makes the context (an autocast) of each pass through the towers.
     factor : float or Tensor
-        On all gradients; a tensor on the device need not be waited for.
+        On all gradients; a tensor on the device, so that the host does not wait for it.
 
     Returns
     -------
@@ -92,66 +95,72 @@ def cached_gradients(
     >>> model.visual.conv1.weight.grad.abs().sum() > 0
     tensor(True)
     """
-    exchange, forward, backward = exchange or Alone(), forward or objective, backward or _plain
-    learns, whole = objective.trainable_towers(), len(chunks) == 1
+    exchange, forward, backward = exchange or NoExchange(), forward or objective, backward or _no_context
+    trainable, single = objective.trainable_towers(), len(chunks) == 1
 
-    def encode(number: int, wanted: tuple[bool, bool]) -> Rows:
-        """With the gradient's graph, if gradients are on."""
+    def encode(number: int, towers: tuple[bool, bool]) -> PairFeatures:
+        """Features of a chunk from the image tower, the text tower or both; with a graph if grad is on."""
         torch.manual_seed(seeds[number])
-        pictures, tokens = chunks[number]()
-        # An autocast of its own for each pass: it remembers weights it cast, graph and all.
+        images, tokens = chunks[number]()
+        # A new autocast for each pass: it caches the cast weights together with their graph, so one that
+        # spanned steps 1 and 3 would give step 3 weights without a graph.
         with precision():
-            return forward(pictures if wanted[0] else None, tokens if wanted[1] else None)
+            return forward(images if towers[0] else None, tokens if towers[1] else None)
 
     def frozen_features(number: int) -> list[Tensor]:
         with torch.no_grad(), precision():
             return list(objective.frozen_features(*chunks[number]()))
 
-    graph: list[Rows] = []
-    if whole:
+    # Step 1: the features of every chunk, a list of one tensor per kind (image, text, ...) for each chunk.
+    graph: list[PairFeatures] = []
+    if single:
         with backward(True):
             graph = [encode(0, (True, True))]
-        rows = [_present(graph[0])]
+        features = [_not_none(graph[0])]
     else:
         with torch.no_grad(), frozen_statistics(objective):
-            rows = [_present(encode(number, (True, True))) for number in range(len(chunks))]
-    leaves = [torch.cat(part).detach().requires_grad_() for part in zip(*rows, strict=True)]
-    fixed = [torch.cat(part) for part in zip(*map(frozen_features, range(len(chunks))), strict=True)]
-    loss = objective.loss([*leaves, *fixed], groups, exchange)
+            features = [_not_none(encode(number, (True, True))) for number in range(len(chunks))]
+    # Step 2: one leaf per kind with the features of all chunks, (N, ...), whose `grad` the loss fills.
+    leaves = [torch.cat(parts).detach().requires_grad_() for parts in zip(*features, strict=True)]
+    frozen = [torch.cat(parts) for parts in zip(*map(frozen_features, range(len(chunks))), strict=True)]
+    loss = objective.loss([*leaves, *frozen], groups, exchange)
     (loss * factor).backward()  # type: ignore[no-untyped-call]
 
+    # Step 3: each chunk again, from the slice start:stop of the leaves' gradients.
+    # e.g. chunks of 4, 4 and 2 pairs: slices 0:4, 4:8, 8:10.
     start = 0
-    for number, part in enumerate(rows):
-        stop = start + len(part[0])
-        with backward(number + 1 == len(rows)):
-            found = graph[0] if whole else encode(number, learns)
-            _send_back(found, [leaf.grad[start:stop] for leaf in leaves if leaf.grad is not None])
+    for number, chunk_features in enumerate(features):
+        stop = start + len(chunk_features[0])
+        with backward(number + 1 == len(features)):
+            with_graph = graph[0] if single else encode(number, trainable)
+            _backpropagate(with_graph, [leaf.grad[start:stop] for leaf in leaves if leaf.grad is not None])
         start = stop
     return loss.detach()
 
 
-def _present(rows: Rows) -> list[Tensor]:
-    return [row for row in rows if row is not None]
+def _not_none(features: PairFeatures) -> list[Tensor]:
+    return [tensor for tensor in features if tensor is not None]
 
 
-def _send_back(rows: Sequence[Tensor | None], gradients: Sequence[Tensor]) -> None:
-    """Through the graphs of those rows that have one: a locked tower's have none."""
-    ends = [
-        (row, gradient.to(row.dtype))
-        for row, gradient in zip(rows, gradients, strict=True)
-        if row is not None and row.requires_grad
+def _backpropagate(features: PairFeatures, gradients: Sequence[Tensor]) -> None:
+    """Backpropagate gradients of features through those that have a graph: a locked tower's have none."""
+    roots = [
+        (tensor, gradient.to(tensor.dtype))
+        for tensor, gradient in zip(features, gradients, strict=True)
+        if tensor is not None and tensor.requires_grad
     ]
-    if ends:
-        torch.autograd.backward([row for row, _ in ends], [gradient for _, gradient in ends])
+    if roots:
+        # In one call: towers that share parameters are passed once.
+        torch.autograd.backward([tensor for tensor, _ in roots], [gradient for _, gradient in roots])
 
 
 @contextmanager
-def _plain(last: bool) -> Iterator[None]:
+def _no_context(last: bool) -> Iterator[None]:
     yield
 
 
 def chunk_seed(seed: int, step: int, chunk: int) -> int:
-    """The seed of one chunk of one step: nearby numbers give unrelated ones.
+    """The seed of one chunk of one step; a hash, so that neighbouring steps get unrelated random numbers.
 
     Examples
     --------
@@ -159,4 +168,4 @@ def chunk_seed(seed: int, step: int, chunk: int) -> int:
     False
     """
     digest = hashlib.blake2b(f"{seed}/{step}/{chunk}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1  # CUDA's generator wants a signed number
+    return int.from_bytes(digest, "little") >> 1  # 63 bits: CUDA's generator takes a signed number

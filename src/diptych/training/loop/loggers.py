@@ -1,7 +1,6 @@
-"""What a run tells, sent on: to TensorBoard, to Weights & Biases, to several listeners at once.
+"""Listeners that log to TensorBoard, to Weights & Biases, or to several listeners at once.
 
-The log that every run has, `log.jsonl`, is the trainer's. Nothing leaves the machine unless somebody asks for
-Weights & Biases by name.
+The trainer itself writes `log.jsonl`. Nothing is sent over the network unless Weights & Biases is requested.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ import numpy as np
 from diptych.errors import TrainingError
 from diptych.extras import require
 from diptych.files.disk import write_bytes
-from diptych.training.checkpoints.checkpoint import told
+from diptych.training.checkpoints.checkpoint import stable_repr
 from diptych.training.config import TrainConfig
-from diptych.training.loop.watching import Listener, StepReport, sample_file
+from diptych.training.loop.listener import Listener, StepReport, sample_file
 
 
-class Several(Listener):
-    """Listeners that are told the same, in order."""
+class CombinedListener(Listener):
+    """Forwards every event to several listeners, in order."""
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self.listeners = listeners
 
     def scanning(self, total: int) -> Callable[[int], None]:
-        """Records are about to be read once."""
+        """A scan of records starts."""
         counters = [listener.scanning(total) for listener in self.listeners]
 
         def count(done: int) -> None:
@@ -39,28 +38,28 @@ class Several(Listener):
         return count
 
     def step(self, report: StepReport) -> None:
-        """Some steps were made."""
+        """A logging interval ended."""
         for listener in self.listeners:
             listener.step(report)
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """The evaluators were called."""
+        """The evaluators returned metrics."""
         for listener in self.listeners:
             listener.evaluated(step, metrics)
 
     def note(self, text: str) -> None:
-        """Something worth knowing."""
+        """A message for the user."""
         for listener in self.listeners:
             listener.note(text)
 
     def close(self) -> None:
-        """The run is over."""
+        """The run has ended."""
         for listener in self.listeners:
             listener.close()
 
 
 class TensorBoard(Listener):
-    """Curves and samples for `tensorboard --logdir`, in the run's own folder.
+    """Writes curves and sample images for `tensorboard --logdir` into the run's folder.
 
     Parameters
     ----------
@@ -75,12 +74,13 @@ class TensorBoard(Listener):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # Asked for now: after an hour would be late to hear that it is missing.
+        # Imported at the start of the run, not at the first report, so that a missing package is found at
+        # once.
         require("tensorboard", extra="tensorboard", purpose="write TensorBoard's files")
         self._writer: Any = None
 
     def _at(self, step: int) -> Any:
-        """The writer; what an earlier leg told of later steps than the first is hidden."""
+        """The writer, opened at its first use; points at later steps of an interrupted run are hidden."""
         if self._writer is None:
             module = require(
                 "torch.utils.tensorboard", extra="tensorboard", purpose="write TensorBoard's files"
@@ -89,35 +89,33 @@ class TensorBoard(Listener):
         return self._writer
 
     def step(self, report: StepReport) -> None:
-        """Curves of the interval."""
+        """Log the figures of the interval."""
         for name, value in figures(report).items():
             self._at(report.step).add_scalar(f"train/{name}", value, report.step)
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Points of the metrics, and the sample pictures if some were drawn."""
+        """Log the metrics, and the sample image if there is one."""
         for name, value in metrics.items():
             self._at(step).add_scalar(name, value, step)
         if sample_file(self.folder, step).is_file():
             from PIL import Image
 
-            with Image.open(sample_file(self.folder, step)) as picture:
-                self._at(step).add_image(
-                    "samples", np.asarray(picture.convert("RGB")), step, dataformats="HWC"
-                )
+            with Image.open(sample_file(self.folder, step)) as image:
+                self._at(step).add_image("samples", np.asarray(image.convert("RGB")), step, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
         if self._writer is not None:
             self._writer.close()
 
 
 class WeightsAndBiases(Listener):
-    """The same for wandb; a run that goes on goes on there too.
+    """Logs to Weights & Biases; a resumed run continues the same run there.
 
     Parameters
     ----------
     config : TrainConfig
-        Its folder names the run.
+        Of the run, which is named after its folder.
 
     Raises
     ------
@@ -128,7 +126,7 @@ class WeightsAndBiases(Listener):
     def __init__(self, config: TrainConfig) -> None:
         self.folder = Path(config.out)
         self._wandb = require("wandb", extra="wandb", purpose="log to Weights & Biases")
-        values = {name: told(getattr(config, name)) for name in ("model", "data", "augment")}
+        values = {name: stable_repr(getattr(config, name)) for name in ("model", "data", "augment")}
         plain = {
             k: v for k, v in vars(config).items() if isinstance(v, str | int | float) and k not in values
         }
@@ -136,30 +134,30 @@ class WeightsAndBiases(Listener):
         options = {"project": "diptych", "name": name, "resume": "allow", "config": {**plain, **values}}
         try:
             self._run = self._wandb.init(id=_identity(self.folder / "wandb-id"), **options)
-        except Exception as error:  # no account, no network: wandb has many classes for it
+        except Exception as error:  # without account or network wandb raises many classes
             raise TrainingError(
                 f"Weights & Biases cannot be reached: {error}. Leave out --logger wandb"
             ) from error
 
     def step(self, report: StepReport) -> None:
-        """Curves of the interval."""
+        """Log the figures of the interval."""
         values = {f"train/{name}": value for name, value in figures(report).items()}
         self._run.log(values, step=report.step)
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Points of the metrics, and the sample pictures if some were drawn."""
+        """Log the metrics, and the sample image if there is one."""
         values: dict[str, Any] = dict(metrics)
         if sample_file(self.folder, step).is_file():
             values["samples"] = self._wandb.Image(str(sample_file(self.folder, step)))
         self._run.log(values, step=step)
 
     def close(self) -> None:
-        """Say that the run is over."""
+        """Mark the run as finished."""
         self._run.finish()
 
 
 def _identity(file: Path) -> str:
-    """The run's own name at Weights & Biases: made once, and kept in its folder."""
+    """The run's id at Weights & Biases: made once, and stored in its folder."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(file, uuid4().hex.encode())
@@ -173,5 +171,5 @@ LOGGERS: Mapping[str, Callable[[TrainConfig], Listener]] = {
 
 
 def figures(report: StepReport) -> dict[str, float]:
-    """A report's figures, without the step they are of."""
+    """The figures of a report, without step numbers."""
     return {name: value for name, value in asdict(report).items() if name not in ("step", "steps")}

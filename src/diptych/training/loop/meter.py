@@ -1,8 +1,8 @@
-"""Knowing what goes on: figures of each interval, and what they mean when something is wrong.
+"""Figures of each logging interval, and hints about what is wrong with a run.
 
 Model FLOP utilisation (Chowdhery et al. 2022, arXiv 2204.02311, appendix B) is the operations that the model
-needs for the pairs seen, forward and backward, against what the machine could have done in that time. What a
-run computes twice to save memory does not count, nor does padding.
+needs for the pairs of the interval, forward and backward, divided by what the machine could compute in that
+time. What a run computes twice to save memory does not count, nor does padding.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from diptych.model.cost import peak_rate
 from diptych.training.config import TrainConfig
 from diptych.training.data import Batch
 from diptych.training.distributed.accelerator import Accelerator
-from diptych.training.loop.watching import StepReport
+from diptych.training.loop.listener import StepReport
 from diptych.training.objectives.predicting import cost_of
 
-SLOW_DATA = 0.3  # of the time waiting for data: worth a word
-TIMES = 3  # intervals in a row before a word is said
+SLOW_DATA = 0.3  # share of the time spent waiting for data from which a hint is given
+INTERVALS = 3  # intervals in a row with a symptom before its hint is given
 
 
 class Meter:
@@ -32,9 +32,9 @@ class Meter:
     Parameters
     ----------
     config : TrainConfig
-        Says the model's shape and what it is to learn.
+        Of the run: architecture and objective decide the operations per pair.
     accelerator, dtype : Accelerator, torch.dtype
-        What it computes on and in.
+        Device and precision, for the highest possible rate.
     processes : int
     """
 
@@ -42,33 +42,33 @@ class Meter:
         self, config: TrainConfig, accelerator: Accelerator, dtype: torch.dtype, processes: int
     ) -> None:
         self.config, self.accelerator, self.processes = config, accelerator, processes
-        self.peak = peak_rate(accelerator.device, dtype)
+        self.peak_flops = peak_rate(accelerator.device, dtype)
         self.restart()
 
     def restart(self) -> None:
-        """Begin the next interval."""
+        """Start the next interval."""
         self.began, self.pairs, self.steps = time.monotonic(), 0, 0
-        self.waited, self.worked = 0.0, 0.0  # seconds
+        self.waited, self.worked = 0.0, 0.0  # seconds of this process, and of its workers
         self.tokens, self.texts, self.side = 0.0, 0, 0
         self.loss, self.norm = torch.zeros(()), torch.zeros(())
 
     def add(self, result: tuple[Tensor, Tensor], batch: Batch) -> None:
         """Count a step: its loss and gradient, and this process's batch."""
-        self.loss, self.norm = self.loss + result[0], result[1]  # on the device: nothing is waited for
+        self.loss, self.norm = self.loss + result[0], result[1]  # on the device, without waiting for it
         self.pairs, self.steps = self.pairs + len(batch), self.steps + 1
         self.waited += batch.wait_seconds
         self.worked += batch.work_seconds
-        self.tokens += texts_of(batch.tokens, self.config.architecture) * len(batch)
+        self.tokens += mean_text_length(batch.tokens, self.config.architecture) * len(batch)
         self.texts += batch.tokens.flatten(0, -2).shape[0]
         self.side = int(batch.crops.shape[-1])
 
     def report(
         self, *, step: int, steps: int, epoch: int, scale: float, lr: float, seconds: float
     ) -> StepReport:
-        """The interval's figures."""
-        took = max(time.monotonic() - self.began, 1e-9)
-        each = cost_of(self.config, max(1, round(self.tokens / self.pairs)), self.side)
-        needed = each.training(self.pairs, self.texts)  # near misses are texts, too
+        """The figures of the interval."""
+        took = max(time.monotonic() - self.began, 1e-9)  # seconds
+        cost = cost_of(self.config, max(1, round(self.tokens / self.pairs)), self.side)
+        needed = cost.training(self.pairs, self.texts)  # hard negatives are texts, too
         return StepReport(
             step=step,
             steps=steps,
@@ -80,16 +80,17 @@ class Meter:
             pairs_per_second=round(self.pairs * self.processes / took, 1),
             wait_share=round(min(1.0, self.waited / took), 4),
             seconds=round(seconds, 2),
+            # Pairs per second of worker time, times the number of workers.
             decoded_per_second=round(
                 self.pairs * self.config.workers * self.processes / max(self.worked, 1e-9), 1
             ),
-            utilisation=round(needed / took / self.peak, 4) if self.peak else 0.0,
+            utilisation=round(needed / took / self.peak_flops, 4) if self.peak_flops else 0.0,
             memory=round(self.accelerator.peak_bytes() / 2**30, 2),
         )
 
 
-def texts_of(tokens: Tensor, config: CLIPConfig) -> float:
-    """Tokens of a text that are computed, the mean over all of (..., L)."""
+def mean_text_length(tokens: Tensor, config: CLIPConfig) -> float:
+    """Mean number of tokens that are computed per text, of ids (..., L); causal towers cut the padding."""
     if config.text.pool != "end" or not config.text.causal:
         return float(tokens.shape[-1])
     ends = tokens if config.text.end_id is None else (tokens == config.text.end_id).int()
@@ -97,14 +98,14 @@ def texts_of(tokens: Tensor, config: CLIPConfig) -> float:
 
 
 class Diagnosis:
-    """What the figures say is wrong, each thing once.
+    """Hints about what is wrong with a run, each given once.
 
     Parameters
     ----------
     batch_size : int
-        Chance is its logarithm.
+        InfoNCE of a random model is its logarithm.
     contrastive : bool
-        Whether the loss is InfoNCE's, so that it has a level of chance.
+        Whether the loss is InfoNCE, of which that level is known.
     max_scale : float
     warmup : int
         Steps.
@@ -113,12 +114,13 @@ class Diagnosis:
     def __init__(self, batch_size: int, contrastive: bool, max_scale: float, warmup: int) -> None:
         self.chance = math.log(batch_size) if contrastive else math.inf
         self.max_scale, self.warmup = max_scale, warmup
-        self._seen: dict[str, int] = {}
+        self._intervals: dict[str, int] = {}  # in a row, by symptom; -1: its hint was given
 
     def of(self, report: StepReport) -> Iterator[str]:
-        """Say what is wrong since the last reports, if it was not said before."""
-        late = report.step > max(3 * self.warmup, report.steps // 20)
-        for name, wrong, text in (
+        """New hints after a report."""
+        # At the start the loss is at chance anyway, and the scale may overshoot.
+        past_start = report.step > max(3 * self.warmup, report.steps // 20)
+        for name, symptom, text in (
             (
                 "data",
                 report.wait_share > SLOW_DATA,
@@ -127,47 +129,47 @@ class Diagnosis:
             ),
             (
                 "scale",
-                late and report.scale >= 0.99 * self.max_scale,
-                f"the scale is at its limit, {self.max_scale:g}: the model is sure of everything. Most often "
-                "it knows the pairs by heart (more data, more augmentation), or the rate is too high",
+                past_start and report.scale >= 0.99 * self.max_scale,
+                f"the scale is at its limit, {self.max_scale:g}: the model is overconfident. Most often it "
+                "has memorised the pairs (use more data, more augmentation), or the rate is too high",
             ),
             (
                 "chance",
-                late and report.loss > 0.98 * self.chance,
-                f"the loss is {report.loss:.3f}, at the level of chance ({self.chance:.3f}): look whether "
+                past_start and report.loss > 0.98 * self.chance,
+                f"the loss is {report.loss:.3f}, at the level of chance ({self.chance:.3f}): check that "
                 "captions belong to their pictures, then try another rate (--lr), 3 times lower or higher",
             ),
         ):
-            times = self._seen.get(name, 0)
-            if times >= 0:
-                self._seen[name] = times + 1 if wrong else 0
-                if self._seen[name] == TIMES:
-                    self._seen[name] = -1
+            count = self._intervals.get(name, 0)
+            if count >= 0:
+                self._intervals[name] = count + 1 if symptom else 0
+                if self._intervals[name] == INTERVALS:
+                    self._intervals[name] = -1
                     yield text
 
 
 def first_bad_layer(module: nn.Module, images: Tensor, tokens: Tensor) -> str:
-    """The first layer, in the order of computing, whose output is no number somewhere; "" if there is none.
+    """The first layer, in the order of computation, with a NaN or an infinity in its output; "" for none.
 
     Parameters
     ----------
     module : nn.Module
-        Called with pictures and tokens.
+        Called with images and tokens.
     """
     for name, parameter in module.named_parameters():
         if not torch.isfinite(parameter).all():
             return f"the weights of {name}"
-    found: list[str] = []
+    bad_layers: list[str] = []
 
-    def look(name: str, output: object) -> None:
+    def check(name: str, output: object) -> None:
         tensors = output if isinstance(output, tuple | list) else [output]
-        if not found and any(isinstance(t, Tensor) and not torch.isfinite(t).all() for t in tensors):
-            found.append(f"the output of {name}")
+        if not bad_layers and any(isinstance(t, Tensor) and not torch.isfinite(t).all() for t in tensors):
+            bad_layers.append(f"the output of {name}")
 
     handles = [
-        layer.register_forward_hook(lambda _, __, output, name=name: look(name, output))
+        layer.register_forward_hook(lambda _, __, output, name=name: check(name, output))
         for name, layer in module.named_modules()
-        if name and not list(layer.children())
+        if name and not list(layer.children())  # leaves only: a container has the output of its last layer
     ]
     try:
         with torch.no_grad():
@@ -175,4 +177,4 @@ def first_bad_layer(module: nn.Module, images: Tensor, tokens: Tensor) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else ""
+    return bad_layers[0] if bad_layers else ""

@@ -1,4 +1,4 @@
-"""The optimiser's groups, the schedule, and the averaged weights (paper, section 2.5 and table 18)."""
+"""Parameter groups, learning rate schedule and averaged weights (paper, section 2.5 and table 18)."""
 
 from __future__ import annotations
 
@@ -20,58 +20,59 @@ def rate(
     step: int,
     total: int | None,
     *,
-    peak: float,
+    max_rate: float,
     warmup: int,
     cooldown: int = 0,
     power: float = 1.0,
     end: float = 0.0,
 ) -> float:
-    """The learning rate of a step: linear warmup, then a cosine down to 0, no change, or none but at the end.
+    """Learning rate of a step: linear warmup, then a cosine to 0, a constant, or a constant with a cooldown.
 
-    A cooldown is open_clip's `const-cooldown`: a constant rate, then a fall to `end` over the last steps.
+    A cooldown is open_clip's `const-cooldown`: a constant rate that decays to `end` over the last steps.
 
     Parameters
     ----------
     step : int
-        Steps done before this one.
+        Steps before this one.
     total : int or None
-        Steps in all; None keeps the peak.
-    peak : float
-        The highest rate.
+        Steps of the run; None: constant after the warmup.
+    max_rate : float
+        The rate after the warmup.
     warmup : int
         Steps of warmup.
     cooldown : int
-        Steps at the end in which the rate falls from the peak, which it keeps until then; 0: a cosine.
+        Steps at the end in which the rate decays; 0: a cosine.
     power : float
-        Of the part of the cooldown that is left: 1 falls in a straight line, 2 fast at first.
+        Exponent of the part of the cooldown that is left: 1 decays linearly, 2 faster at first.
     end : float
         The rate after a cooldown.
 
     Examples
     --------
-    >>> [round(rate(step, 100, peak=1.0, warmup=10), 2) for step in (0, 9, 10, 55, 99)]
+    >>> [round(rate(step, 100, max_rate=1.0, warmup=10), 2) for step in (0, 9, 10, 55, 99)]
     [0.1, 1.0, 1.0, 0.5, 0.0]
-    >>> [round(rate(step, 100, peak=1.0, warmup=10, cooldown=20), 2) for step in (9, 55, 80, 90, 99)]
+    >>> [round(rate(step, 100, max_rate=1.0, warmup=10, cooldown=20), 2) for step in (9, 55, 80, 90, 99)]
     [1.0, 1.0, 1.0, 0.5, 0.05]
     """
     if step < warmup:
-        return peak * (step + 1) / warmup
+        return max_rate * (step + 1) / warmup  # never 0: the first step would be lost
     if total is None:
-        return peak
+        return max_rate
     if cooldown:
         left = max(0.0, min(1.0, (total - step) / cooldown))
-        return end + (peak - end) * math.pow(left, power)
+        return end + (max_rate - end) * math.pow(left, power)
     done = (step - warmup) / max(1, total - warmup)
-    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return max_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 def scheduled_rate(config: TrainConfig, step: int, total: int, *, warmup: int, cooldown: int) -> float:
-    """`rate` as a config schedules it; `total`, `warmup` and `cooldown` are steps of the run."""
+    """`rate` by the schedule of a config; `total`, `warmup` and `cooldown` are steps of the run."""
+    # A constant schedule does not depend on the length of the run, so that it can be extended.
     falls = config.schedule == "cosine" or cooldown
     return rate(
         step,
         total if falls else None,
-        peak=config.lr,
+        max_rate=config.lr,
         warmup=warmup,
         cooldown=cooldown,
         power=config.lr_cooldown_power,
@@ -80,7 +81,7 @@ def scheduled_rate(config: TrainConfig, step: int, total: int, *, warmup: int, c
 
 
 def decays(name: str, parameter: Tensor) -> bool:
-    """Whether weight decay pulls on a parameter: on matrices, not on gains, biases and the scale.
+    """Whether weight decay applies to a parameter: to matrices, not to gains, biases and the scale.
 
     Examples
     --------
@@ -91,33 +92,35 @@ def decays(name: str, parameter: Tensor) -> bool:
 
 
 def optimizer(objective: Objective, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW on what learns: groups by decay or none, and by depth where early layers are to learn slower.
+    """AdamW on the trainable parameters: groups by weight decay and, with layer decay, by depth.
 
-    Each group has its `share` of the rate. Numbers without a dimension (scale and bias) have a group of their
-    own, and with FSDP2 so has everything that is not sharded: one kernel takes shards or whole parameters.
+    The `share` of a group is its factor on the rate. Scalars (scale and bias) have a group of their own, and
+    with FSDP2 so have unsharded parameters: a fused kernel takes either shards or plain tensors.
     """
-    found: dict[tuple[int, bool, bool, bool], list[Tensor]] = {}
+    # By (depth, without weight decay, scalar, sharded).
+    by_kind: dict[tuple[int, bool, bool, bool], list[Tensor]] = {}
     for name, parameter in objective.named_parameters():
         if parameter.requires_grad:
             own, of_model = name.removeprefix("model."), name.startswith("model.")
             layer = depth(own, objective.model) if of_model and config.layer_decay < 1 else 0
             kind = (layer, not decays(name, parameter), not parameter.ndim, is_sharded(parameter))
-            found.setdefault(kind, []).append(parameter)
+            by_kind.setdefault(kind, []).append(parameter)
     groups = [
         {
             "params": parameters,
             "weight_decay": 0.0 if free else config.weight_decay,
             "share": config.layer_decay**layer,
         }
-        for (layer, free, *_), parameters in sorted(found.items(), key=lambda item: item[0])
+        for (layer, free, *_), parameters in sorted(by_kind.items(), key=lambda item: item[0])
     ]
     return torch.optim.AdamW(
         groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True
     )
 
 
-def optimizer_state(model: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, dict[str, Tensor]]:
-    """AdamW's memory by the parameters' names, in the pieces the parameters are in; zeros before a step."""
+def adamw_state(model: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, dict[str, Tensor]]:
+    """AdamW's moments by parameter name, sharded like the parameters; zeros before the first step."""
+    # By name and not by position in the groups: the groups depend on the number of processes.
     return {
         name: {
             "step": optimizer.state[p].get("step", torch.zeros(())),
@@ -129,15 +132,15 @@ def optimizer_state(model: nn.Module, optimizer: torch.optim.AdamW) -> dict[str,
     }
 
 
-class Average(Generic[M]):
-    """An exponential moving average of weights, and of the running statistics of batch norms.
+class AveragedModel(Generic[M]):
+    """Exponential moving average of weights and of the running statistics of batch norms.
 
-    Early on the decay is lower, (1 + step) / (10 + step), so that the random start is soon forgotten.
+    Early in a run the decay is lower, (1 + step) / (10 + step), so that the random start has less weight.
 
     Parameters
     ----------
     model : nn.Module
-        A copy of the model at its start; it becomes the average.
+        A copy of the initial model, which becomes the average.
     decay : float
         Below 1.
     """
@@ -148,12 +151,13 @@ class Average(Generic[M]):
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Move towards the model as it is after `step` steps."""
+        """Move the average towards the model after `step` steps."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         mine, new = self.model.state_dict(), model.state_dict()
         floats = [name for name, value in new.items() if value.is_floating_point()]
         torch._foreach_lerp_(
             [local_shard(mine[n]) for n in floats], [local_shard(new[n]) for n in floats], weight
         )
+        # Counters of batch norms are integers: they are copied.
         for name in new.keys() - set(floats):
             mine[name].copy_(new[name])

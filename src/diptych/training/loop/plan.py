@@ -1,8 +1,7 @@
-"""What a run will take, before it begins: size, operations, memory, hours here and on machines one knows.
+"""Estimate of a run before it starts: size, operations, memory, hours here and on known GPUs.
 
-Sizes are counted, speed is measured: a few pairs of the run's own data go forward and back on this machine.
-Hours elsewhere are operations over the makers' peak rates, at an assumed share of them; the loop itself is
-`trainer.py`'s.
+Sizes are counted and speed is measured: a few pairs of the run's data pass forward and backward on this
+machine. Hours on other GPUs are operations divided by `ASSUMED_UTILISATION` of their peak rates.
 """
 
 from __future__ import annotations
@@ -19,23 +18,24 @@ from diptych.training.data import Batch, StreamLoader
 from diptych.training.distributed.accelerator import pick_accelerator
 from diptych.training.distributed.footprint import SIZES
 from diptych.training.distributed.world import World
-from diptych.training.loop.learner import Learner
-from diptych.training.loop.loading import no_batch, open_loader
-from diptych.training.loop.meter import texts_of
+from diptych.training.loop.loading import no_batch_error, open_loader
+from diptych.training.loop.meter import mean_text_length
+from diptych.training.loop.trainable_model import TrainableModel
 from diptych.training.objectives.predicting import cost_of
 
-TRIED = 32  # pairs that are encoded to measure
-SHARE = 0.4  # of a GPU's peak: what a well-fed run reaches; published ones come to 0.11 to 0.22
+MEASURED_PAIRS = 32  # encoded to measure the speed
+# Share of a GPU's peak that a run reaches if data does not limit it; published runs reach 0.11 to 0.22.
+ASSUMED_UTILISATION = 0.4
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run will take.
+class RunPlan:
+    """Estimated size, time and memory of a run.
 
     Attributes
     ----------
     parameters : dict of str to int
-        Of each tower, and how many of all of them learn.
+        Of each tower, and the number of trainable ones.
     pairs_an_epoch, steps, pairs : int
         Steps and pairs of the whole run.
     tokens : float
@@ -43,18 +43,18 @@ class Plan:
     operations : float
         Floating point operations for a pair, forward and backward.
     memory : dict of str to float
-        Bytes by what takes them, on each process.
+        Bytes of each process, by use.
     free : float
-        Bytes that a run may take here.
+        Bytes that a run may use here.
     chunk : int
-        Pairs encoded at once; where the config leaves it to be found, what would be.
+        Pairs encoded at once; with chunk=-1, the largest that fits.
     device, precision : str
     pairs_per_second : float
         Of the model on this machine, forward and backward, one process.
     decoded_per_second : float
         Of the workers here, on one process.
     hours : dict of str to float
-        On this machine, and on one of each GPU at `SHARE` of its peak.
+        On this machine, and on one GPU of each kind at `ASSUMED_UTILISATION` of its peak.
     """
 
     parameters: dict[str, int]
@@ -74,13 +74,13 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the memory there is will do."""
+        """Whether the run fits into memory."""
         return sum(self.memory.values()) <= self.free
 
 
 def plan(
     run: Run, counting: Callable[[int], Callable[[int], None]] = lambda total: lambda done: None
-) -> Plan:
+) -> RunPlan:
     """Find out what a run will take, on one process, without beginning it.
 
     Writes nothing but the manifest of streamed shards.
@@ -89,8 +89,8 @@ def plan(
     ----------
     run : Run
     counting : callable
-        Told how many streamed shards have to be counted, where there are any; gives the function that is told
-        of each.
+        Called with the number of streamed shards to count, if any; returns a function that is called for
+        each.
 
     Raises
     ------
@@ -99,91 +99,95 @@ def plan(
     """
     config = run.config
     accelerator = pick_accelerator(config.device)
-    accelerator.place()
+    accelerator.make_current()
     if config.threads:
         torch.set_num_threads(config.threads)
-    learner = Learner(config, accelerator, World())
-    few = _few(config.batch_size)
+    trainable = TrainableModel(config, accelerator, World())
+    few = _measured_pairs(config.batch_size)
     loader = open_loader(replace(config, batch_size=few), World(), lanes=1)
     if isinstance(loader, StreamLoader):
         loader.prepare(counting)
     batch = next(loader.batches(0))
+    # Counted with the small batch, then divided by the real batch size below.
     visits = [loader.steps(epoch) * few for epoch in range(config.epochs)]
     loader.close()
-    tokens, cells = texts_of(batch.tokens, config.architecture), batch.tokens.flatten(0, -2).shape[0] / few
+    tokens = mean_text_length(batch.tokens, config.architecture)
+    texts = batch.tokens.flatten(0, -2).shape[0] / few  # per pair: more than 1 with hard negatives
     chunk = config.chunk
     if chunk < 0:
-        chunk = learner.memory().largest_chunk(batch, config.batch_size)
-    counted = cost_of(config, round(tokens), config.side(config.epochs - 1))
-    operations = counted.training(1, cells)
+        chunk = trainable.memory().largest_chunk(batch, config.batch_size)
+    # At the side of the last epoch, the largest if image_sizes grow.
+    cost = cost_of(config, round(tokens), config.side(config.epochs - 1))
+    operations = cost.training(1, texts)
     cached = 0 < chunk < config.batch_size
-    seconds = _seconds(learner, batch)
-    # Encoded once more where the graph is not kept: a third more work.
+    seconds = _seconds(trainable, batch)
+    # With several chunks each is encoded twice (`gradients.py`): 4 units of work instead of 3.
     rate = few / seconds * (3 / 4 if cached else 1)
     decoded = few * config.workers / max(batch.work_seconds, 1e-9)
     steps = sum(count // config.batch_size for count in visits)
     if not steps:
-        raise no_batch(config, loader)
-    memory = _memory(learner, batch, chunk or config.batch_size)
+        raise no_batch_error(config, loader)
+    memory = _memory(trainable, batch, chunk or config.batch_size)
     pairs = steps * config.batch_size
-    # On a processor the workers take their time from the towers; beside a GPU the slower one decides.
+    # On a processor, decoding and encoding share the cores, so their times add up; with a GPU they run at the
+    # same time, and the slower one decides.
     here = 1 / rate + 1 / decoded if accelerator.device.type == "cpu" else max(1 / rate, 1 / decoded)
     work = operations * (4 / 3 if cached else 1) * pairs
-    return Plan(
-        parameters=_parameters(learner),
+    return RunPlan(
+        parameters=_parameters(trainable),
         pairs_an_epoch=visits[0],
         steps=steps,
         pairs=pairs,
         tokens=tokens,
         operations=operations,
         memory=memory,
-        free=accelerator.free_bytes() + memory["weights"],  # which are there by now
+        free=accelerator.free_bytes() + memory["weights"],  # these are allocated already
         chunk=chunk,
         device=str(accelerator.device),
-        precision=str(learner.dtype).removeprefix("torch."),
+        precision=str(trainable.dtype).removeprefix("torch."),
         pairs_per_second=rate,
         decoded_per_second=decoded,
         hours={
             "this machine": pairs * here / 3600,
-            **{name: work / (SHARE * rates[0]) / 3600 for name, rates in GPUS.items()},
+            **{name: work / (ASSUMED_UTILISATION * rates[0]) / 3600 for name, rates in GPUS.items()},
         },
     )
 
 
-def _few(batch_size: int) -> int:
-    """Pairs to try with: a divisor of the batch if there is a good one, so that steps are counted exactly."""
-    divisors = [n for n in range(TRIED, max(SIZES), -1) if batch_size % n == 0]
-    return divisors[0] if divisors else min(TRIED, batch_size)
+def _measured_pairs(batch_size: int) -> int:
+    """Pairs to measure with: a divisor of the batch size if possible, so that steps are counted exactly."""
+    divisors = [n for n in range(MEASURED_PAIRS, max(SIZES), -1) if batch_size % n == 0]
+    return divisors[0] if divisors else min(MEASURED_PAIRS, batch_size)
 
 
-def _parameters(learner: Learner) -> dict[str, int]:
-    pictures = {id(p) for p in learner.model.visual.parameters()}
-    every = list(learner.objective.parameters())
+def _parameters(trainable: TrainableModel) -> dict[str, int]:
+    in_image_tower = {id(p) for p in trainable.model.visual.parameters()}
+    parameters = list(trainable.objective.parameters())
     return {
-        "picture encoder": sum(p.numel() for p in every if id(p) in pictures),
-        "everything else": sum(p.numel() for p in every if id(p) not in pictures),
-        "learning": sum(p.numel() for p in every if p.requires_grad),
+        "picture encoder": sum(p.numel() for p in parameters if id(p) in in_image_tower),
+        "everything else": sum(p.numel() for p in parameters if id(p) not in in_image_tower),
+        "learning": sum(p.numel() for p in parameters if p.requires_grad),
     }
 
 
-def _memory(learner: Learner, batch: Batch, chunk: int) -> dict[str, float]:
-    pairs, planner = learner.config.batch_size, learner.memory()
-    every = sum(p.numel() for p in learner.objective.parameters())
+def _memory(trainable: TrainableModel, batch: Batch, chunk: int) -> dict[str, float]:
+    pairs, planner = trainable.config.batch_size, trainable.memory()
+    parameters = sum(p.numel() for p in trainable.objective.parameters())
     kept = planner.kept_bytes(pairs) if chunk < pairs else 0.0
     return {
-        "weights": 4.0 * every * (2 if learner.config.ema else 1),
+        "weights": 4.0 * parameters * (2 if trainable.config.ema else 1),
         "gradients and moments": planner.state_bytes(),
         f"a chunk of {chunk:,} pairs": planner.footprint(batch).bytes(chunk),
         "rows and pictures": planner.bytes_each() * pairs + planner.loss_bytes(pairs) + kept,
     }
 
 
-def _seconds(learner: Learner, batch: Batch) -> float:
+def _seconds(trainable: TrainableModel, batch: Batch) -> float:
     """Forward and backward of a small batch, the best of three."""
-    taken = []
+    seconds = []
     for number in range(3):
         started = time.perf_counter()
-        learner.try_out(batch, number)
-        learner.accelerator.synchronize()
-        taken.append(time.perf_counter() - started)
-    return min(taken)
+        trainable.dry_run(batch, number)
+        trainable.accelerator.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)

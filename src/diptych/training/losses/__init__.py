@@ -1,30 +1,37 @@
-"""What is lost on a batch of pairs, and its gradient: in tiles, never as a matrix of N x N, on any processes.
+"""Contrastive losses computed in tiles: no N x N matrix in memory, on any number of processes.
 
-Begin with `contrastive` (InfoNCE and the sigmoid loss). Beside them stand `distillation` (a teacher's view in
-place of the one right answer), `positives` (several right answers) and `negatives` (near misses). They share
-`tiles`, `bands` and `softmaxes`; `exchange` lets the texts of all processes meet the pictures of each.
-Features come in as unit rows: models, data and steps are not known here.
+Start with `contrastive` (InfoNCE and the sigmoid loss). `distillation` matches a teacher's similarities,
+`multi_positive` handles several positives per image, `hard_negatives` handles nearly right captions. They
+share `row_band`, `logit_tiles` and `tile_softmax`; `feature_exchange` moves text features between processes.
+All functions take unit-length features; models, data and optimisers are unknown here.
 """
 
 from __future__ import annotations
 
 from diptych.training.losses.contrastive import info_nce, sigmoid_loss
 from diptych.training.losses.distillation import similarity_distillation
-from diptych.training.losses.exchange import Alone, Block, Exchange, Gathered, Ring, mean_of
-from diptych.training.losses.negatives import near_misses
-from diptych.training.losses.positives import all_yes, equal_shares
+from diptych.training.losses.feature_exchange import (
+    AllGatherExchange,
+    ColumnBlock,
+    Exchange,
+    NoExchange,
+    RingExchange,
+    global_mean,
+)
+from diptych.training.losses.hard_negatives import hard_negative_loss
+from diptych.training.losses.multi_positive import multi_positive_info_nce_term, multi_positive_sigmoid_term
 
 __all__ = [
     "info_nce",
     "sigmoid_loss",
     "similarity_distillation",
-    "equal_shares",
-    "all_yes",
-    "near_misses",
+    "multi_positive_info_nce_term",
+    "multi_positive_sigmoid_term",
+    "hard_negative_loss",
     "Exchange",
-    "Alone",
-    "Gathered",
-    "Ring",
-    "Block",
-    "mean_of",
+    "NoExchange",
+    "AllGatherExchange",
+    "RingExchange",
+    "ColumnBlock",
+    "global_mean",
 ]

@@ -1,48 +1,48 @@
-"""The two contrastive losses, in tiles: no N x N matrix in memory, forward or backward.
+"""Contrastive losses computed in tiles: no N x N matrix in memory, forward or backward.
 
-What is computed
-----------------
-``a_i`` and ``b_i`` are the unit rows of picture i and of its text, ``s_ij = t a_i.b_j`` the scaled cosine,
-``R_i = log sum_j exp s_ij`` and ``C_j = log sum_i exp s_ij`` the log-sums of rows and columns.
+Definitions
+-----------
+``a_i`` and ``b_i`` are the unit-length features of image i and of its text, ``s_ij = t a_i.b_j`` the scaled
+cosine, ``R_i = log sum_j exp s_ij`` and ``C_j = log sum_i exp s_ij`` the log-sums of rows and columns.
 
-*InfoNCE* asks row i and column i of the matrix to pick entry i, and takes the mean of the two cross-entropies
+*InfoNCE* is the mean of two cross-entropies, over rows and over columns, whose target is the diagonal
 (Radford et al. 2021, figure 3)::
 
     L = 1/2N (sum_i (R_i - s_ii) + sum_j (C_j - s_jj))
     dL/ds_ij = 1/2N P_ij      P_ij = exp(s_ij - R_i) + exp(s_ij - C_j) - 2 [i = j]
     dL/da_i = t/2N sum_j P_ij b_j      dL/db_j = t/2N sum_i P_ij a_i      dL/dt = 1/2N sum_ij P_ij a_i.b_j
 
-The first two terms of P are what the softmaxes believe, the last is the truth, once for each direction.
-The *sigmoid loss* (Zhai et al. 2023, arXiv 2303.15343, equation 1) asks of each pair on its own whether it
-belongs together. With ``x_ij = s_ij + bias`` and z = 1 on the diagonal, -1 elsewhere::
+The first two terms of P are the softmaxes over row i and over column j, the last is the target of both.
+The *sigmoid loss* (Zhai et al. 2023, arXiv 2303.15343, equation 1) is a binary cross-entropy for each of the
+N x N combinations. With ``x_ij = s_ij + bias`` and z = 1 on the diagonal, -1 elsewhere::
 
     L = -1/N sum_ij log sigmoid(z_ij x_ij)      dL/dx_ij = 1/N (sigmoid(x_ij) - [i = j])
 
-Why it fits in tiles
---------------------
-InfoNCE's forward pass needs of S only R, C and the diagonal. The backward pass needs P, which is a function
-of S, R and C entry by entry; so S is computed again, a tile at a time, and each tile of P is multiplied into
-both gradients while it is still in the cache. That is four products of 2 N^2 D operations (one forward, three
-backward) where the textbook version spends six and keeps several N x N matrices. ``dL/dt`` costs no further
-pass: ``sum_ij P_ij a_i.b_j = sum_i a_i.(sum_j P_ij b_j)``, a dot product with what is there already.
-`softmaxes.py` finds both softmaxes of a tile with one exponential an entry.
+Why tiles suffice
+-----------------
+InfoNCE's forward pass needs only R, C and the diagonal of S. The backward pass needs P, whose entries depend
+on the same entry of S, on R and on C; so S is computed again, a tile at a time, and each tile of P is
+multiplied into both gradients while it is still in the cache. That is four products of 2 N^2 D operations
+(one forward, three backward), where the textbook version has six and keeps several N x N matrices. ``dL/dt``
+needs no further pass: ``sum_ij P_ij a_i.b_j = sum_i a_i.(sum_j P_ij b_j)``, a dot product with a sum that is
+computed anyway. `tile_softmax.py` computes both softmaxes of a tile with one exponential per entry.
 
-The sigmoid loss asks nothing of other tiles. So its gradients are found in the forward pass, with three
-products, and kept: 2 N D numbers that the backward pass only multiplies with the gradient that comes in.
+e.g. N = 32,768 pairs of width 512 in float32: S alone would be 4 GiB; here it is two buffers of 8 MiB on a
+processor, two (N, D) sums of 64 MiB and two vectors of length N.
 
-Many processes
---------------
-Each of W processes holds n = N / W pictures and their texts, and computes the n rows of S that belong to its
-pictures; texts come to it by an exchange (`exchange.py`), with sums that travel with them. Forward, C is what
-travels, and each process adds its rows to it; backward, dL/db (which the sigmoid loss finds forward). So
-every process does a W-th of the products, features are sent once a pass, and the gradient through everybody
-else's features is in the sums.
-All processes get the same loss. dL/da and dL/db of a process's own features are whole; what a process finds
-for scale and bias is that of its part of the matrix. So the gradients of all parameters, those two included,
-are parts of a sum: over the processes they add up to the gradient of the one loss.
+The tiles of the sigmoid loss are independent. So its gradients are computed in the forward pass, with three
+products, and kept: 2 N D numbers that the backward pass multiplies with the incoming gradient.
 
-`tiles.py` walks the matrix, `exchange.py` talks. This module knows nothing of models and optimisers; features
-come in as unit rows.
+Several processes
+-----------------
+Each of W processes holds n = N / W images and their texts, and computes the n rows of S of its images
+(`row_band.py`); it receives the texts of the others through an exchange (`feature_exchange.py`), with sums
+that travel with them. Forward, the sums are C, to which each process adds its rows; backward, dL/db (which
+the sigmoid loss computes forward). So every process computes 1 / W of the products, features are sent once
+per pass, and the gradient through the features of other processes is in the sums.
+All processes get the same loss. dL/da and dL/db of a process's own features are complete; its gradients of
+scale and bias are those of its rows. So the gradients of all parameters, scale and bias included, are
+parts of a sum: added up over the processes they are the gradient of the loss.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from diptych.errors import InputError
-from diptych.training.losses.bands import Part, like
-from diptych.training.losses.exchange import Alone, Block, Exchange
-from diptych.training.losses.softmaxes import absorb, shifts_of, softmaxes
+from diptych.training.losses.feature_exchange import ColumnBlock, Exchange, NoExchange
+from diptych.training.losses.row_band import RowBand, cast_gradients
+from diptych.training.losses.tile_softmax import add_to_log_sums, sum_of_softmaxes, tile_shifts
 
-# Shapes: N pairs here, D width, m x n one tile. a: picture rows, b: text rows.
+# Shapes: N pairs here, D width, m x n one tile. a: image features, b: text features.
 
 
 def info_nce(
@@ -71,23 +71,23 @@ def info_nce(
     tile: tuple[int, int] | None = None,
     exchange: Exchange | None = None,
 ) -> Tensor:
-    """Symmetric InfoNCE: the mean of the cross-entropies over rows and over columns.
+    """Symmetric InfoNCE: mean of the cross-entropies over rows and over columns.
 
     Parameters
     ----------
     image_features, text_features : Tensor, shape (N, D)
-        Unit rows; row i of both belongs to pair i. They are not normalised again. Half precision is
-        multiplied and summed in float32.
+        Unit length, not normalised again; row i of both belongs to pair i. Half precision is multiplied and
+        summed in float32.
     scale : Tensor, shape ()
-        What the cosines are multiplied with: the exponential of the model's `logit_scale`.
+        Factor on the cosines: the exponential of the model's `logit_scale`.
     groups : LongTensor, shape (N,), optional
-        Pairs of equal number (the same caption, say) are not each other's negatives: their entries off the
-        diagonal count as absent.
+        Pairs of one group (e.g. the same caption) are not each other's negatives: their off-diagonal
+        entries are masked.
     tile : (int, int), optional
-        Rows and columns of a tile. It changes time and memory, not the result beyond rounding.
+        Rows and columns of a tile. It changes time and memory, and the result by rounding only.
     exchange : Exchange, optional
-        With the other processes; each has N pairs of its own. By default there is none. See "Many processes"
-        above for what the gradients are then.
+        With the other processes, each of which has N pairs of its own; by default there are none. See
+        "Several processes" above for the gradients.
 
     Returns
     -------
@@ -101,16 +101,16 @@ def info_nce(
 
     Examples
     --------
-    >>> rows = torch.eye(4)
-    >>> round(info_nce(rows, rows, torch.tensor(10.0)).item(), 6)     # log(1 + 3 exp(-10))
+    >>> x = torch.eye(4)
+    >>> round(info_nce(x, x, torch.tensor(10.0)).item(), 6)     # log(1 + 3 exp(-10))
     0.000136
-    >>> round(info_nce(rows, rows.flip(0), torch.tensor(10.0)).item(), 3)
+    >>> round(info_nce(x, x.flip(0), torch.tensor(10.0)).item(), 3)
     10.0
-    >>> info_nce(rows, rows, torch.tensor(10.0), groups=torch.zeros(4, dtype=torch.long)).item()
+    >>> info_nce(x, x, torch.tensor(10.0), groups=torch.zeros(4, dtype=torch.long)).item()
     0.0
     """
     _check(image_features, text_features, scale, groups, tile)
-    inputs = (image_features, text_features, scale, groups, tile, exchange or Alone())
+    inputs = (image_features, text_features, scale, groups, tile, exchange or NoExchange())
     loss: Tensor = _InfoNCE.apply(*inputs)  # type: ignore[no-untyped-call]
     return loss
 
@@ -125,16 +125,16 @@ def sigmoid_loss(
     tile: tuple[int, int] | None = None,
     exchange: Exchange | None = None,
 ) -> Tensor:
-    """SigLIP's loss: for each of the N x N combinations, does it belong together?
+    """SigLIP's loss: binary cross-entropy for each of the N x N combinations of an image and a text.
 
     Parameters
     ----------
     image_features, text_features : Tensor, shape (N, D)
-        Unit rows; row i of both belongs to pair i.
+        Unit length; row i of both belongs to pair i.
     scale, bias : Tensor, shape ()
         The logit of a combination is scale times its cosine plus bias.
     groups : LongTensor, shape (N,), optional
-        Pairs of equal number are not each other's negatives.
+        Pairs of one group are not each other's negatives.
     tile : (int, int), optional
         Rows and columns of a tile.
     exchange : Exchange, optional
@@ -152,24 +152,24 @@ def sigmoid_loss(
 
     Examples
     --------
-    >>> rows = torch.eye(4)
-    >>> yes = torch.tensor(20.0), torch.tensor(-10.0)  # logits of 10 on the diagonal, -10 elsewhere
-    >>> round(sigmoid_loss(rows, rows, *yes).item(), 6)  # 4 log(1 + exp(-10))
+    >>> x = torch.eye(4)
+    >>> scale, bias = torch.tensor(20.0), torch.tensor(-10.0)  # logits of 10 on the diagonal, -10 elsewhere
+    >>> round(sigmoid_loss(x, x, scale, bias).item(), 6)  # 4 log(1 + exp(-10))
     0.000182
-    >>> round(sigmoid_loss(rows, rows.flip(0), *yes).item(), 3)
+    >>> round(sigmoid_loss(x, x.flip(0), scale, bias).item(), 3)
     20.0
     """
     _check(image_features, text_features, scale, groups, tile)
-    inputs = (image_features, text_features, scale, bias, groups, tile, exchange or Alone())
+    inputs = (image_features, text_features, scale, bias, groups, tile, exchange or NoExchange())
     loss: Tensor = _Sigmoid.apply(*inputs, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
     return loss
 
 
 def _check(a: Tensor, b: Tensor, scale: Tensor, groups: Tensor | None, tile: tuple[int, int] | None) -> None:
-    """Refuse what the tiles would turn into a puzzling message further down."""
+    """Raise InputError for shapes that would fail inside the tiles with an unclear message."""
     if a.ndim != 2 or a.shape != b.shape or a.shape[0] == 0:
         raise InputError(
-            f"features of shapes {tuple(a.shape)} and {tuple(b.shape)}: expected twice the same (N, D), N > 0"
+            f"features of shapes {tuple(a.shape)} and {tuple(b.shape)}: expected one shape (N, D), N > 0"
         )
     if scale.numel() != 1:
         raise InputError(f"scale has shape {tuple(scale.shape)}: expected one number, logit_scale.exp()")
@@ -178,7 +178,7 @@ def _check(a: Tensor, b: Tensor, scale: Tensor, groups: Tensor | None, tile: tup
             f"groups is {groups.dtype} of shape {tuple(groups.shape)}: expected {a.shape[0]} integers"
         )
     if tile is not None and min(tile) < 1:
-        raise InputError(f"tile is {tile}: expected two positive numbers, rows and columns")
+        raise InputError(f"tile is {tile}: expected two positive numbers: rows and columns")
 
 
 class _InfoNCE(torch.autograd.Function):
@@ -195,56 +195,61 @@ class _InfoNCE(torch.autograd.Function):
         exchange: Exchange,
     ) -> Tensor:
         with torch.autocast(a.device.type, enabled=False):
-            part = Part(a, b, scale, tile, exchange)
-            row = a.new_full(a.shape[:1], -torch.inf, dtype=part.wide)  # R
-            agreement = torch.empty_like(row)  # s_ii
+            band = RowBand(a, b, scale, tile, exchange)
+            row = a.new_full(a.shape[:1], -torch.inf, dtype=band.wide)  # R, (n,)
+            diagonal = torch.empty_like(row)  # s_ii, (n,)
 
-            def add(block: Block) -> None:
-                tiles, sums = part.tiles(block, groups), block.sums
-                assert sums is not None
+            def add(block: ColumnBlock) -> None:
+                tiles, block_column = band.tiles(block, groups), block.sums
+                assert block_column is not None
                 for rows, columns, s in tiles:
                     own = tiles.diagonal(s, rows, columns)
-                    first = max(rows.start, columns.start - tiles.ahead)
-                    agreement[first : first + own.shape[0]] = own
-                    row[rows], sums[columns] = absorb(
-                        s, tiles.view(1, rows, columns), row[rows], sums[columns]
+                    # The diagonal in this tile begins at its first row, or at the row of its first column.
+                    # e.g. rows 0..3, columns 2..5, offset 0: s_22 and s_33, so `first` is 2.
+                    first = max(rows.start, columns.start - tiles.offset)
+                    diagonal[first : first + own.shape[0]] = own
+                    row[rows], block_column[columns] = add_to_log_sums(
+                        s, tiles.view(1, rows, columns), row[rows], block_column[columns]
                     )
 
-            column = exchange.carry((b, groups), torch.full_like(row, -torch.inf), add, "logaddexp")  # C
+            inputs = {"texts": b, "groups": groups}
+            column = exchange.for_each_block(inputs, torch.full_like(row, -torch.inf), add, "logaddexp")  # C
             assert column is not None
             ctx.save_for_backward(a, b, scale, groups, row, column)
             ctx.tile, ctx.exchange = tile, exchange
-            loss = exchange.total((row - agreement).sum() + (column - agreement).sum())
-            return loss.div(2 * part.pairs).to(part.dtype)
+            loss = exchange.all_reduce_sum((row - diagonal).sum() + (column - diagonal).sum())
+            return loss.div(2 * band.pairs).to(band.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b, scale, groups, row, column = ctx.saved_tensors
         with torch.autocast(a.device.type, enabled=False):
-            part = Part(a, b, scale, ctx.tile, ctx.exchange)
+            band = RowBand(a, b, scale, ctx.tile, ctx.exchange)
 
-            def derive(block: Block, onto_a: Tensor | None, onto_b: Tensor | None) -> None:
-                tiles, theirs = part.tiles(block, groups), block.fixed[2]
-                assert theirs is not None
-                shifts = shifts_of(tiles, row, theirs)
+            def add_gradients(block: ColumnBlock, image_sum: Tensor | None, text_sum: Tensor | None) -> None:
+                tiles, block_column = band.tiles(block, groups), block.inputs["log_sums"]
+                assert block_column is not None
+                shifts = tile_shifts(tiles, row, block_column)
 
-                def weigh(rows: slice, columns: slice, s: Tensor) -> Tensor:
+                def derivatives(rows: slice, columns: slice, s: Tensor) -> Tensor:
                     work = tiles.view(1, rows, columns)
                     shift = shifts[rows.start, columns.start]
-                    p = softmaxes(s, work, row[rows, None], theirs[None, columns], shift)
-                    tiles.diagonal(p, rows, columns).sub_(2)
+                    p = sum_of_softmaxes(s, work, row[rows, None], block_column[None, columns], shift)
+                    tiles.diagonal(p, rows, columns).sub_(2)  # the target, once for each direction
                     return p
 
-                tiles.multiply(weigh, onto_a, onto_b)
+                tiles.multiply(derivatives, image_sum, text_sum)
 
-            factor = grad.to(part.dtype) / (2 * part.pairs)
-            found = part.gradients((b, groups, column), derive, factor, ctx.needs_input_grad[:3])
-            return *like(found, (a, b, scale)), None, None, None
+            # 1/2N of the mean, and the incoming gradient; the scale t is added in `RowBand.gradients`.
+            factor = grad.to(band.dtype) / (2 * band.pairs)
+            inputs = {"texts": b, "groups": groups, "log_sums": column}
+            gradients = band.gradients(inputs, add_gradients, factor, ctx.needs_input_grad[:3])
+            return *cast_gradients(gradients, (a, b, scale)), None, None, None
 
 
 class _Sigmoid(torch.autograd.Function):
-    """Loss and gradients in one pass; the gradients are kept until they are asked for."""
+    """Loss and gradients in one pass; the gradients are kept for the backward pass."""
 
     @staticmethod
     def forward(
@@ -256,36 +261,39 @@ class _Sigmoid(torch.autograd.Function):
         groups: Tensor | None,
         tile: tuple[int, int] | None,
         exchange: Exchange,
-        graph: bool,
+        grad_enabled: bool,
     ) -> Tensor:
-        needs = ctx.needs_input_grad[:4] if graph else (False,) * 4
+        # Under `no_grad` autograd still reports that inputs need gradients, but they would not be used.
+        needs = ctx.needs_input_grad[:4] if grad_enabled else (False,) * 4
         with torch.autocast(a.device.type, enabled=False):
-            part = Part(a, b, scale, tile, exchange)
-            total, slope = part.zero(), part.zero()
-            shift = bias.to(a.device, part.dtype).reshape(())
+            band = RowBand(a, b, scale, tile, exchange)
+            total, bias_sum = band.zero(), band.zero()
+            shift = bias.to(a.device, band.dtype).reshape(())
 
-            def add(block: Block, onto_a: Tensor | None, onto_b: Tensor | None) -> None:
-                tiles = part.tiles(block, groups)
+            def add(block: ColumnBlock, image_sum: Tensor | None, text_sum: Tensor | None) -> None:
+                tiles = band.tiles(block, groups)
 
-                def weigh(rows: slice, columns: slice, s: Tensor) -> Tensor:
-                    agreement = torch.neg(s.add_(shift), out=tiles.view(1, rows, columns))
-                    tiles.diagonal(agreement, rows, columns).neg_()  # now z x
-                    total.sub_(F.logsigmoid(agreement).sum())
+                def derivatives(rows: slice, columns: slice, s: Tensor) -> Tensor:
+                    # s becomes x; the second buffer takes -x, and z x after the diagonal has been negated.
+                    zx = torch.neg(s.add_(shift), out=tiles.view(1, rows, columns))
+                    tiles.diagonal(zx, rows, columns).neg_()
+                    total.sub_(F.logsigmoid(zx).sum())
                     if any(needs):
-                        tiles.diagonal(s.sigmoid_(), rows, columns).sub_(1)
-                        slope.add_(s.sum())
+                        tiles.diagonal(s.sigmoid_(), rows, columns).sub_(1)  # N dL/dx
+                        bias_sum.add_(s.sum())
                     return s
 
-                tiles.multiply(weigh, onto_a, onto_b)
+                tiles.multiply(derivatives, image_sum, text_sum)
 
-            factor = part.zero().to(part.dtype) + 1 / part.pairs
-            found = part.gradients((b, groups), add, factor, needs[:3])
-            ctx.save_for_backward(*found, slope * factor if needs[3] else None, a, b, scale, bias)
-            return (exchange.total(total) / part.pairs).to(part.dtype)
+            factor = band.zero().to(band.dtype) + 1 / band.pairs
+            gradients = band.gradients({"texts": b, "groups": groups}, add, factor, needs[:3])
+            ctx.save_for_backward(*gradients, bias_sum * factor if needs[3] else None, a, b, scale, bias)
+            # The kept gradients are of this loss, with an incoming gradient of 1.
+            return (exchange.all_reduce_sum(total) / band.pairs).to(band.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        found, inputs = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
-        found = tuple(None if kept is None else kept * grad.to(kept.dtype) for kept in found)
-        return *like(found, inputs), None, None, None, None
+        kept, inputs = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
+        scaled = tuple(None if gradient is None else gradient * grad.to(gradient.dtype) for gradient in kept)
+        return *cast_gradients(scaled, inputs), None, None, None, None

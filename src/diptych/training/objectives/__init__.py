@@ -1,1 +1,1 @@
-"""Training objectives: contrastive, captioning, prediction; and how encoders are tuned."""
+"""Training objectives (contrastive, captioning, prediction) and fine-tuning methods."""

@@ -1,4 +1,4 @@
-"""What a config trains: the model at its start, its objective, and its teachers."""
+"""Build the model, the objective and the teachers of a config."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from diptych.weights import ModelSpec, load_checkpoint
 
 
 def build_model(config: TrainConfig, device: torch.device, *, plain: bool = False) -> CLIP:
-    """The model at its start; see `build_objective`.
+    """The initialised model; see `build_objective`.
 
-    The picture tower's memory is laid out channels last, except where it is to be sharded: FSDP2 takes
-    contiguous parameters only.
+    The image tower has the memory format channels last, except on the meta device: FSDP2 takes contiguous
+    parameters only.
     """
     model = build(config.architecture, device=device, seed=config.seed)
     if device.type != "meta":
@@ -36,6 +36,7 @@ def build_model(config: TrainConfig, device: torch.device, *, plain: bool = Fals
     )
     if config.lora:
         add_low_rank(model, config.lora, config.lora_alpha, seed=config.seed, locked=locked)
+    # After `add_low_rank`, which sets requires_grad of all parameters.
     for parameter in locked:
         parameter.requires_grad_(False)
     return model
@@ -44,16 +45,16 @@ def build_model(config: TrainConfig, device: torch.device, *, plain: bool = Fals
 def build_objective(
     config: TrainConfig, device: torch.device, teachers: Sequence[CLIP] = (), *, plain: bool = False
 ) -> Objective:
-    """The objective that a config names, on its model at its start.
+    """The objective of a config, with its initialised model.
 
     Parameters
     ----------
     config : TrainConfig
     device : torch.device
-        "meta" for the shapes alone, to be sharded; `materialise` gives them memory.
+        "meta" for shapes only, to be sharded; `materialise` allocates them.
     teachers : sequence of CLIP
     plain : bool
-        Without changes of low rank and with every parameter trainable: the shape that is kept in the end.
+        Without low-rank updates and with every parameter trainable: the form that is saved.
     """
     model = build_model(config, device, plain=plain)
     if device.type != "meta":
@@ -63,7 +64,7 @@ def build_objective(
 
 
 def materialise(objective: Objective, device: torch.device, seed: int) -> None:
-    """Give an objective from the meta device memory, shard by shard, and set it from the seed."""
+    """Allocate an objective on the meta device, shard by shard, and initialise it from the seed."""
     objective.to_empty(device=device)
     fill_buffers(objective.model, device)
     initialise(objective.model, seed=seed)
@@ -84,6 +85,7 @@ def _objective_on(model: CLIP, config: TrainConfig, teachers: Sequence[CLIP]) ->
             negatives=config.negatives_weight if config.negatives else None,
         )
     if config.objective == "classes":
+        # The same hashes as in `Batch.groups`.
         classes = torch.from_numpy(hash_keys(config.classes).view(np.int64).copy()).sort().values
         return Classification(model, classes, config.seed)
     if config.objective == "captions":
@@ -92,7 +94,7 @@ def _objective_on(model: CLIP, config: TrainConfig, teachers: Sequence[CLIP]) ->
 
 
 def load_teacher(config: TrainConfig, name: str, device: torch.device) -> CLIP:
-    """A stronger model to learn from, which must read what this run reads: the same colours and ids."""
+    """Load a teacher, which must have the tokenizer and the preprocessing of this run."""
     checkpoint = load_checkpoint(name)
     refuse_other_inputs(config, checkpoint.spec, name)
     model = build(checkpoint.spec.architecture, seed=0).to(device)
@@ -102,15 +104,16 @@ def load_teacher(config: TrainConfig, name: str, device: torch.device) -> CLIP:
 
 
 def refuse_other_inputs(config: TrainConfig, spec: ModelSpec, name: str) -> None:
-    """Raise TrainingError for a model that reads other ids or other colours than the run gives."""
-    # Side and length may differ: position tables are resized, and what does not fit is refused elsewhere.
+    """Raise TrainingError for a model with another tokenizer or other preprocessing than the run."""
+    # Image side and context length may differ: position tables are resized, and what does not fit is refused
+    # elsewhere.
     ours = config.spec
     sized = replace(spec.preprocess, size=ours.preprocess.size)
     cut = replace(spec.tokenizer, context_length=ours.tokenizer.context_length)
-    for what, theirs in (("tokenizer", cut), ("preprocess", sized)):
-        mine = getattr(ours, what)
+    for field, theirs in (("tokenizer", cut), ("preprocess", sized)):
+        mine = getattr(ours, field)
         if theirs != mine:
             raise TrainingError(
-                f"{name} has another {what}: {theirs}, this run has {mine}. To go on from it, set its "
+                f"{name} has another {field}: {theirs}, this run has {mine}. To start from it, set its "
                 "inputs: TrainConfig(start=name, **inputs_of(name)), as --from does"
             )

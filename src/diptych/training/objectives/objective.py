@@ -1,8 +1,7 @@
-"""What is trained, cut in two where the pairs meet: towers, a chunk of pairs at a time; then one loss of all.
+"""Training objectives in two stages: features of each chunk of pairs, then one loss on all features.
 
-Everything a step needs to know of a way to train is here, so that chunks, processes, precision and resuming
-(`gradients.py`, `world.py`) are written once. An objective says what the rows of a pair are and what is lost
-on all rows together; `Contrastive` is the paper's.
+This is all that a training step knows of an objective, so chunks, processes, precision and resuming
+(`loop/gradients.py`, `distributed/world.py`) are written once. `Contrastive` is the paper's objective.
 """
 
 from __future__ import annotations
@@ -20,66 +19,78 @@ from diptych.model.clip import CLIP
 from diptych.model.text.prefix_tree import encode_with_prefix_trees, supports_prefix_trees
 from diptych.training.losses.contrastive import info_nce, sigmoid_loss
 from diptych.training.losses.distillation import similarity_distillation
-from diptych.training.losses.exchange import Exchange, mean_of
-from diptych.training.losses.negatives import near_misses
-from diptych.training.losses.positives import all_yes, equal_shares
+from diptych.training.losses.feature_exchange import Exchange, global_mean
+from diptych.training.losses.hard_negatives import hard_negative_loss
+from diptych.training.losses.multi_positive import multi_positive_info_nce_term, multi_positive_sigmoid_term
 
-TREE_NODES = 128  # of one tree of texts: small towers want smaller masks than `model.text.prefix_tree.NODES`
+# Nodes of one prefix tree of texts: small towers are faster with smaller masks than
+# `model.text.prefix_tree.NODES`.
+TREE_NODES = 128
 
-Rows = tuple[Tensor | None, ...]  # None: not asked for
+# Features of B pairs, each (B, ...); None where the caller passed no images or no tokens.
+PairFeatures = tuple[Tensor | None, ...]
 
 
 class Objective(nn.Module, ABC):
-    """A way to train.
+    """A loss and the features that it needs.
 
     Attributes
     ----------
     model : CLIP
-        What is kept in the end.
+        The model that is trained and saved.
     """
 
     model: CLIP
 
     @abstractmethod
-    def forward(self, images: Tensor | None, tokens: Tensor | None) -> Rows:
-        """Rows of a chunk of pairs, in which every pair is on its own.
+    def forward(self, images: Tensor | None, tokens: Tensor | None) -> PairFeatures:
+        """Features of a chunk of pairs; those of a pair must not depend on the other pairs.
 
         Parameters
         ----------
         images : Tensor or None
-            (B, 3, S, S), on the device; None where nothing that reads pictures learns.
+            (B, 3, S, S), on the device; None where nothing that reads images is trained.
         tokens : Tensor or None
-            (B, L), on the CPU, or (B, 1 + K, L) with near misses; None likewise.
+            (B, L), on the CPU, or (B, 1 + K, L) with K hard negatives; None where nothing that reads texts
+            is trained.
         """
 
     def frozen_features(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
-        """Further rows of a chunk, through which no gradient goes: they are computed once."""
+        """Further features of a chunk that get no gradient, so they are computed once."""
         return ()
 
     @abstractmethod
-    def loss(self, rows: Sequence[Tensor], groups: Tensor | None, exchange: Exchange) -> Tensor:
-        """What is lost on all pairs of a step, those of the other processes included.
+    def loss(self, features: Sequence[Tensor], groups: Tensor | None, exchange: Exchange) -> Tensor:
+        """The loss on all pairs of a step, those of the other processes included.
 
-        Every process gets the same number; gradients of what this process holds are parts of a sum over the
-        processes.
+        Every process gets the same value. Gradients of what this process holds are its part of a sum over
+        the processes.
+
+        Parameters
+        ----------
+        features : sequence of Tensor
+            Those of `forward`, then those of `frozen_features`.
+        groups : LongTensor, shape (B,), or None
+            See `Batch.groups`.
+        exchange : Exchange
         """
 
     def initialise(self, seed: int) -> None:
-        """Set the parameters and buffers beside the model from a seed; a contrastive objective has none."""
+        """Set the parameters and buffers outside the model from a seed; a contrastive objective has none."""
 
     @property
     def needs_groups(self) -> bool:
-        """Whether `loss` wants the groups whatever the config says of equal captions."""
+        """Whether `loss` needs the groups, independent of how the config treats equal captions."""
         return False
 
     @property
     def product(self) -> nn.Module:
-        """What evaluators get to see."""
+        """The module that evaluators are called with."""
         return self.model
 
     @abstractmethod
     def trainable_towers(self) -> tuple[bool, bool]:
-        """Whether anything that reads pictures is trained, and anything that reads texts."""
+        """Whether anything that reads images is trained, and anything that reads texts."""
 
     @abstractmethod
     def loss_parameters(self) -> Sequence[nn.Parameter]:
@@ -87,7 +98,7 @@ class Objective(nn.Module, ABC):
 
 
 class Contrastive(Objective):
-    """Which picture and which text belong together (paper, section 2.3; SigLIP, arXiv 2303.15343).
+    """Contrastive objective: match images with texts (paper, section 2.3; SigLIP, arXiv 2303.15343).
 
     Parameters
     ----------
@@ -96,24 +107,23 @@ class Contrastive(Objective):
     loss : {"infonce", "sigmoid"}
         The sigmoid loss needs a model with a bias.
     share_text : bool
-        Compute common beginnings of texts once, where the text tower allows it.
+        Compute common prefixes of texts once, where the text tower allows it.
     compiled : bool
-        Let torch.compile have the picture tower.
+        Compile the image tower with torch.compile.
     teachers : sequence of CLIP
-        Stronger models to learn from, which read the same pixels and ids; several count as one, by the mean
-        of their logits.
+        Models to distil from, which read the same pixels and ids; of several, the mean of their logits.
     positive : bool
-        Pairs of one group are right answers too (`diptych.training.losses`), not only absent as wrong ones.
+        Pairs of one group are positives (`losses.multi_positive`), not only masked as negatives.
     negatives : float or None
-        How much counts what is lost to near misses, where tokens come with some.
+        Weight of the hard negative loss; None where tokens come without hard negatives.
     similarity, features : float
-        How much counts what the teachers find alike, and how near the rows are to those
-        of the one teacher: 1 less the cosine, the mean over pictures and texts.
+        Weight of the distillation of similarities; and of features, 1 - cosine to those of the one teacher,
+        the mean over images and texts.
 
     Raises
     ------
     TrainingError
-        The sigmoid loss without a bias, or a teacher whose rows cannot be compared.
+        The sigmoid loss without a bias, or a teacher whose features have another width.
     """
 
     def __init__(
@@ -139,66 +149,76 @@ class Contrastive(Objective):
             raise TrainingError(
                 "the sigmoid loss needs a model with a bias: set init_logit_bias (SigLIP: -10)"
             )
-        # In a tuple: a module among the attributes would be trained and saved with the model.
+        # In a tuple: nn.Module registers modules among its attributes, and would train and save them.
         self.teachers, self.similarity, self.features = tuple(teachers), similarity, features
         widths = [teacher.config.embed_dim for teacher in self.teachers]
         if teachers and features and widths != [model.config.embed_dim]:
             raise TrainingError(
-                f"features can be learned from one teacher as wide as the model ({model.config.embed_dim}), "
-                f"not from widths {widths}: set distil_features=0, similarities have no width"
+                f"distil_features needs one teacher of the model's embedding width "
+                f"({model.config.embed_dim}), got widths {widths}: set distil_features=0, which distils "
+                "similarities only"
             )
 
-    def forward(self, images: Tensor | None, tokens: Tensor | None) -> Rows:
-        """Unit rows of pictures and of texts, (B, E) each; then of near misses, (B, K, E)."""
+    def forward(self, images: Tensor | None, tokens: Tensor | None) -> PairFeatures:
+        """Unit-length image and text features, (B, E) each; then those of hard negatives, (B, K, E)."""
         image = None if images is None else self._encode_image(images, normalize=True)
         if self.negatives is None:
             return image, None if tokens is None else self._encode_text(self.model, tokens)
         if tokens is None:
             return image, None, None
+        # The own caption and its hard negatives are encoded as one batch of B (1 + K) texts.
         texts = self._encode_text(self.model, tokens.flatten(0, 1)).view(*tokens.shape[:2], -1)
         return image, texts[:, 0], texts[:, 1:]
 
     def frozen_features(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
-        """Which near misses are some, (B, K); rows whose products are the mean of the teachers' logits."""
+        """Mask of the hard negatives, (B, K); then the teachers' image and text features."""
         present = []
         if self.negatives is not None:
+            # A pair with fewer than K hard negatives is filled up with copies of its own caption.
             present = [(tokens[:, 1:] != tokens[:, :1]).any(-1).to(images.device, images.dtype)]
             tokens = tokens[:, 0]
-        return [*present, *self._taught(images, tokens)]
+        return [*present, *self._teacher_features(images, tokens)]
 
-    def _taught(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
-        """Rows for pictures and for texts, (B, sum of E) each."""
+    def _teacher_features(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
+        """Image and text features of all teachers side by side, (B, sum of their widths) each.
+
+        Their products are the mean of the teachers' logits: for M teachers with features x_m, y_m and scales
+        t_m, ``[x_1 .. x_M].[t_1 y_1 .. t_M y_M] / M = 1/M sum_m t_m x_m.y_m``.
+        """
         if not self.teachers:
             return ()
-        pictures, texts = [], []
+        image_features, text_features = [], []
         for teacher in self.teachers:
             size = teacher.config.vision.image_size
-            shown = images
+            resized = images
             if images.shape[-1] != size:
-                shown = interpolate(images, (size, size), mode="bicubic", antialias=True)
-            pictures.append(teacher.encode_image(shown, normalize=True))
+                resized = interpolate(images, (size, size), mode="bicubic", antialias=True)
+            image_features.append(teacher.encode_image(resized, normalize=True))
             weight = teacher.logit_scale.exp() / len(self.teachers)
-            texts.append(weight * self._encode_text(teacher, tokens))
-        return torch.cat(pictures, 1), torch.cat(texts, 1)
+            text_features.append(weight * self._encode_text(teacher, tokens))
+        return torch.cat(image_features, 1), torch.cat(text_features, 1)
 
     def _encode_text(self, model: CLIP, tokens: Tensor) -> Tensor:
         if self.share_text and supports_prefix_trees(model.text_config):
             return encode_with_prefix_trees(model, tokens, nodes=TREE_NODES)
         return model.encode_text(tokens, normalize=True)
 
-    def loss(self, rows: Sequence[Tensor], groups: Tensor | None, exchange: Exchange) -> Tensor:
-        """InfoNCE or the sigmoid loss on all pairs, and what the teachers make of them."""
-        image, text, *more = rows
+    def loss(self, features: Sequence[Tensor], groups: Tensor | None, exchange: Exchange) -> Tensor:
+        """InfoNCE or the sigmoid loss, with the losses on hard negatives and of distillation added."""
+        image, text, *more = features
+        # The scale is learned as its logarithm, so that it stays positive.
         scale, bias = self.model.logit_scale.exp(), None
         if self.kind == "sigmoid":
             bias = self.model.logit_bias
-        loss = self._pairs(image, text, scale, bias, groups, exchange)
+        loss = self._contrastive_loss(image, text, scale, bias, groups, exchange)
         if self.negatives is not None:
-            missed, present, *more = more
-            loss = loss + self.negatives * near_misses(image, text, missed, present, scale, bias, exchange)
-        return loss + self._distance(image, text, scale, more, exchange)
+            negatives, present, *more = more
+            loss = loss + self.negatives * hard_negative_loss(
+                image, text, negatives, present, scale, bias, exchange
+            )
+        return loss + self._distillation_loss(image, text, scale, more, exchange)
 
-    def _pairs(
+    def _contrastive_loss(
         self,
         image: Tensor,
         text: Tensor,
@@ -207,37 +227,43 @@ class Contrastive(Objective):
         groups: Tensor | None,
         exchange: Exchange,
     ) -> Tensor:
-        right = groups if self.positive else None
-        wrong = None if self.positive else groups
+        """InfoNCE or the sigmoid loss; pairs of one group are positives, or masked as negatives."""
+        positives = groups if self.positive else None
+        masked = None if self.positive else groups
         if bias is None:
-            loss = info_nce(image, text, scale, groups=wrong, exchange=exchange)
-            return loss if right is None else loss + equal_shares(image, text, scale, right, exchange)
-        loss = sigmoid_loss(image, text, scale, bias, groups=wrong, exchange=exchange)
-        return loss if right is None else loss + all_yes(image, text, scale, bias, right, exchange)
+            loss = info_nce(image, text, scale, groups=masked, exchange=exchange)
+            if positives is None:
+                return loss
+            return loss + multi_positive_info_nce_term(image, text, scale, positives, exchange)
+        loss = sigmoid_loss(image, text, scale, bias, groups=masked, exchange=exchange)
+        if positives is None:
+            return loss
+        return loss + multi_positive_sigmoid_term(image, text, scale, bias, positives, exchange)
 
-    def _distance(
-        self, image: Tensor, text: Tensor, scale: Tensor, taught: Sequence[Tensor], exchange: Exchange
+    def _distillation_loss(
+        self, image: Tensor, text: Tensor, scale: Tensor, teacher: Sequence[Tensor], exchange: Exchange
     ) -> Tensor:
-        """From the teachers."""
+        """Weighted distances from the teachers' similarities and features; 0 without teachers."""
         loss = torch.zeros_like(scale)
-        if taught and self.similarity:
+        if teacher and self.similarity:
             loss = loss + self.similarity * similarity_distillation(
-                image, text, scale, *taught, exchange=exchange
+                image, text, scale, *teacher, exchange=exchange
             )
-        if taught and self.features:
-            theirs = zip((image, text), taught, strict=True)
-            near = torch.stack([cosine_similarity(own, other, dim=1) for own, other in theirs])  # (2, B)
-            loss = loss + self.features * mean_of(1 - near.mean(0), exchange)
+        if teacher and self.features:
+            pairs = zip((image, text), teacher, strict=True)
+            cosines = torch.stack([cosine_similarity(own, other, dim=1) for own, other in pairs])  # (2, B)
+            loss = loss + self.features * global_mean(1 - cosines.mean(0), exchange)
         return loss
 
     def trainable_towers(self) -> tuple[bool, bool]:
-        """Which tower is not locked."""
-        pictures = {id(parameter) for parameter in self.model.visual.parameters()}
-        late = {id(parameter) for parameter in self.loss_parameters()}
-        learning = [id(p) for p in self.model.parameters() if p.requires_grad and id(p) not in late]
-        return any(p in pictures for p in learning), any(p not in pictures for p in learning)
+        """Which towers have parameters that are not locked."""
+        image_parameters = {id(parameter) for parameter in self.model.visual.parameters()}
+        # Scale and bias belong to no tower: a model with both towers locked can still train them.
+        excluded = {id(parameter) for parameter in self.loss_parameters()}
+        trained = [id(p) for p in self.model.parameters() if p.requires_grad and id(p) not in excluded]
+        return any(p in image_parameters for p in trained), any(p not in image_parameters for p in trained)
 
     def loss_parameters(self) -> Sequence[nn.Parameter]:
-        """Scale and bias."""
+        """Scale and bias of the logits."""
         model = self.model
         return [model.logit_scale] if model.logit_bias is None else [model.logit_scale, model.logit_bias]

@@ -1,12 +1,11 @@
-"""Training that leaves much of a model as it is: locked towers, low-rank changes, slower early layers.
+"""Fine-tuning methods: locked towers, low-rank updates (LoRA), layer-wise learning rates.
 
-Fine-tuning on a few thousand pairs can lose in an epoch what pretraining learned of everything else. Four
-ways against that, which can be combined: lock a tower (LiT, Zhai et al. 2022, arXiv 2111.07991) or all of it
-but its last groups, learn a
-change of low rank in place of the weights (LoRA, Hu et al. 2021, arXiv 2106.09685), let early layers learn
-slower than late ones, and keep the statistics of batch norms as they are. A fifth needs no training: weights
-between the start and the end, `diptych.weights.combine` (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903).
-What each learns and forgets: docs/fine-tuning.md.
+Fine-tuning on a few thousand pairs can lose within an epoch what pretraining learned. Four remedies, which
+can be combined: lock a tower (LiT, Zhai et al. 2022, arXiv 2111.07991) or all but its last groups; train
+low-rank updates in place of the weights (LoRA, Hu et al. 2021, arXiv 2106.09685); use lower learning rates in
+early layers; keep the statistics of batch norms. A fifth needs no training: interpolate the weights before
+and after it, `diptych.weights.combine` (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903). docs/fine-tuning.md
+compares what each learns and forgets.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ Lock = Literal["", "image", "text", "both"]
 _BLOCK = re.compile(r"(?:resblocks|encoder\.layer)\.(\d+)\.")
 _TRUNK = re.compile(r"trunk\.(?:(?:stages|blocks|layers)\.|layer)(\d+)\.")
 _STAGE = re.compile(r"visual\.layer(\d)\.")
+# Beginnings of the names of parameters that belong to the last layer of a tower.
 _LAST = (
     "ln_final",
     "text_projection",
@@ -47,15 +47,15 @@ _LAST = (
 )
 
 
-def gentle(shape: CLIPConfig) -> dict[str, Any]:
-    """Fields of a `TrainConfig` that change a model without destroying it: what `train --from` takes.
+def fine_tuning_defaults(shape: CLIPConfig) -> dict[str, Any]:
+    """Fields of a `TrainConfig` for fine-tuning: the defaults of `train --from`.
 
-    Measured on the default model in docs/fine-tuning.md. Batch norms that follow new pictures lose the
-    statistics of all others within some twenty steps, so they stay still. Early layers see edges, which are
-    the same in old and new pictures: the first of the deeper tower learns at 0.005 of the last one's
-    rate, however many there are (0.35 a stage of the default model, 0.67 a layer of ViT-B). Small batches
-    make enough steps of little data, and averaged weights steady so few steps. Wider models get a lower rate;
-    that part is not measured.
+    Measured on the default model in docs/fine-tuning.md. Batch norms that adapt to new images lose the
+    statistics of all others within about twenty steps, so they are frozen. Early layers detect edges, which
+    are the same in old and new images: the first layer of the deeper tower has 0.005 of the rate of the last,
+    whatever their number (a factor of 0.35 per stage of the default model, 0.67 per layer of ViT-B). Small
+    batches give enough steps with little data, and averaged weights reduce their noise. Wider models get a
+    lower rate; that part is not measured.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def gentle(shape: CLIPConfig) -> dict[str, Any]:
     Examples
     --------
     >>> from diptych.model.presets.table import preset
-    >>> gentle(preset("ViT-B-32"))["layer_decay"]
+    >>> fine_tuning_defaults(preset("ViT-B-32"))["layer_decay"]
     0.67
     """
     vision, text = shape.vision, shape.text
@@ -83,7 +83,7 @@ def gentle(shape: CLIPConfig) -> dict[str, Any]:
 
 
 def inputs_of(name: str) -> dict[str, Any]:
-    """Fields of a `TrainConfig` that keep what pictures and texts are to the weights that it goes on from.
+    """Fields of a `TrainConfig` that keep the preprocessing and the tokenizer of given weights.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def inputs_of(name: str) -> dict[str, Any]:
 
 
 def fitted_start(shape: CLIPConfig, start: Checkpoint, name: str) -> tuple[dict[str, Tensor], str]:
-    """Fit the weights that a run goes on from to its architecture, their position tables resized if need be.
+    """Fit given weights to the architecture of a run, with position tables resized if necessary.
 
     Parameters
     ----------
@@ -127,13 +127,14 @@ def fitted_start(shape: CLIPConfig, start: Checkpoint, name: str) -> tuple[dict[
     -------
     state : dict of str to Tensor
     note : str
-        What was resized; empty if nothing was.
+        Message about what was resized; "" for nothing.
     """
     before = start.spec.architecture
     try:
         state = fit(shape, resize_positions(start.state, before, shape), source=name)
     except WeightsError:
-        fit(shape, start.state, source=name)  # as they are, the message can name the presets that they fit
+        # Without resizing the message can name the presets that the weights fit.
+        fit(shape, start.state, source=name)
         raise
     if all(state[key].shape == tensor.shape for key, tensor in start.state.items()):
         return state, ""
@@ -145,7 +146,7 @@ def fitted_start(shape: CLIPConfig, start: Checkpoint, name: str) -> tuple[dict[
 
 
 def image_layers(shape: CLIPConfig) -> int:
-    """Blocks of the image tower, stages of a ResNet; for one that timm builds, the text tower's number."""
+    """Blocks of the image tower or stages of a ResNet; for a tower of timm, the layers of the text tower."""
     vision = shape.vision
     if isinstance(vision, ResNetConfig):
         return len(vision.layers)
@@ -153,57 +154,60 @@ def image_layers(shape: CLIPConfig) -> int:
 
 
 class LowRank(nn.Module):
-    """A change of low rank added to a weight: W + (scale / rank) B A, with W as it was.
+    """Low-rank update (LoRA) of a frozen weight: W + (scale / rank) B A.
 
-    A begins random and B zero, so the first step sees the model unchanged. Convolutions count as the matrix
-    of their output channels against everything else.
+    A is initialised at random and B with zeros, so training starts from the unchanged model. A convolution is
+    taken as a matrix with a row per output channel.
 
     Parameters
     ----------
     weight : Tensor, shape (O, ...)
-        What is changed.
+        The frozen weight.
     rank : int
-        Of the change; no more than the weight has.
+        Of the update; limited to the smaller side of the matrix.
     scale : float
-        Called alpha in the paper.
+        Alpha in the paper.
     seed : int
-        Of A.
+        Of the initial A.
     """
 
     def __init__(self, weight: Tensor, rank: int, scale: float, seed: int) -> None:
         super().__init__()
         rows, columns = weight.shape[0], weight[0].numel()
         rank = min(rank, rows, columns)
-        draw = torch.Generator().manual_seed(seed)
-        start = torch.randn(rank, columns, generator=draw) * columns**-0.5
+        generator = torch.Generator().manual_seed(seed)
+        start = torch.randn(rank, columns, generator=generator) * columns**-0.5
         self.a = nn.Parameter(start.to(weight.device, weight.dtype))  # (R, I)
         self.b = nn.Parameter(torch.zeros(rows, rank, device=weight.device, dtype=weight.dtype))  # (O, R)
         self.factor = scale / rank
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight as the layer uses it."""
+        """The updated weight."""
         return weight + self.factor * (self.b @ self.a).view_as(weight)
 
 
 def add_low_rank(
     model: CLIP, rank: int, scale: float, *, seed: int = 0, locked: Collection[nn.Parameter] = ()
 ) -> None:
-    """Give every matrix of attention, MLPs and convolutions a change of low rank; nothing else learns then.
+    """Add a low-rank update to every matrix of attention, MLPs and convolutions; freeze the weights.
 
-    Scale and bias of the logits go on learning. What is locked gets no change.
+    Scale and bias of the logits stay trainable. Locked matrices get no update.
     """
-    late, fixed = {id(model.logit_scale), id(model.logit_bias)}, set(map(id, locked))
+    trainable, frozen = {id(model.logit_scale), id(model.logit_bias)}, set(map(id, locked))
     for parameter in model.parameters():
-        parameter.requires_grad_(id(parameter) in late)
-    matrices = [(module, name) for module, name in _matrices(model) if id(getattr(module, name)) not in fixed]
+        parameter.requires_grad_(id(parameter) in trainable)
+    matrices = [
+        (module, name) for module, name in _matrices(model) if id(getattr(module, name)) not in frozen
+    ]
     for number, (module, name) in enumerate(matrices):
         weight = getattr(module, name)
         change = LowRank(weight, rank, scale, seed + number)
-        # Unsafe only in that torch does not try it out first, which would cost a forward of every layer.
+        # `unsafe` skips a test call by torch, which would compute every updated weight once.
         parametrize.register_parametrization(module, name, change, unsafe=True)
 
 
 def _matrices(model: CLIP) -> Iterator[tuple[nn.Module, str]]:
+    """Modules and names of the weights that get low-rank updates."""
     towers: list[nn.Module] = [model.text if isinstance(model, RobertaCLIP) else model.transformer]
     towers.append(model.visual)
     kinds: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
@@ -220,19 +224,18 @@ def _matrices(model: CLIP) -> Iterator[tuple[nn.Module, str]]:
                 yield module.c_fc, "weight"
                 yield module.c_proj, "weight"
             elif isinstance(module, kinds.get(type(tower), ())) and getattr(module, "groups", 1) == 1:
-                yield (
-                    module,
-                    "weight",
-                )  # a depthwise convolution has few numbers and no matrix across channels
+                # Without grouped convolutions: a depthwise one has few parameters and no matrix across
+                # channels.
+                yield module, "weight"
 
 
 def locked_parameters(model: CLIP, lock: Lock, *, groups: int = 0, layers: int = 0) -> list[nn.Parameter]:
     """Parameters of the locked towers, without those of their last groups.
 
-    A group is what lies equally far from the end of its tower (`depth`): the projection and the norm before
-    it; the last block; the block before that; at last the embeddings. Stages count instead of blocks in a
-    ResNet and in towers of timm that have stages. Two or more groups of a transformer are those of
-    open_clip's `--lock-image-unlocked-groups`; a single one is there the projection alone.
+    A group is the parameters of equal `depth`: group 0 is the projection and the norm before it, group 1 the
+    last block, group 2 the block before it, the last group the embeddings. In a ResNet and in towers of timm
+    with stages, stages count instead of blocks. Two or more groups of a transformer are those of open_clip's
+    `--lock-image-unlocked-groups`, where a single group is the projection alone.
 
     Parameters
     ----------
@@ -240,12 +243,12 @@ def locked_parameters(model: CLIP, lock: Lock, *, groups: int = 0, layers: int =
     lock : {"", "image", "text", "both"}
         Which tower is locked.
     groups, layers : int
-        Groups at the end of the image tower and of the text tower that learn all the same.
+        Unlocked groups at the end of the image tower and of the text tower.
 
     Raises
     ------
     InputError
-        A tower has no more groups than are to be unlocked.
+        All groups of a tower, or more, are to be unlocked.
 
     Examples
     --------
@@ -264,26 +267,27 @@ def locked_parameters(model: CLIP, lock: Lock, *, groups: int = 0, layers: int =
         depths = [
             (parameter, depth(name, model))
             for name, parameter in model.named_parameters()
+            # Scale and bias belong to neither tower.
             if name.startswith("visual.") == (tower == "image") and name not in ("logit_scale", "logit_bias")
         ]
-        count = 1 + max(deep for _, deep in depths)
+        count = 1 + max(group for _, group in depths)
         if unlocked >= count:
             raise InputError(
                 f"the {tower} tower has {count} groups, and {unlocked} are to be unlocked: expected fewer "
                 f"than {count}, or leave out the lock"
             )
-        locked += [parameter for parameter, deep in depths if deep >= unlocked]
+        locked += [parameter for parameter, group in depths if group >= unlocked]
     return locked
 
 
-def still_modules(model: CLIP) -> list[nn.Module]:
-    """Modules that do not learn, to be kept out of training mode, each for itself.
+def frozen_modules(model: CLIP) -> list[nn.Module]:
+    """Modules that are to stay in evaluation mode, each without its submodules.
 
-    Those whose own weights are fixed: batch norms then keep their statistics. And what has no weights inside
-    a part of which nothing learns, such as dropout, so that a locked tower gives the same rows each time.
+    Those whose own parameters are all frozen, so that batch norms keep their statistics; and modules without
+    parameters inside a frozen part, such as dropout, so that a locked tower is deterministic.
     """
-    fixed = [m for m in model.modules() if not any(p.requires_grad for p in m.parameters())]
-    inside = {id(inner) for m in fixed if any(True for _ in m.parameters()) for inner in m.modules()}
+    frozen = [m for m in model.modules() if not any(p.requires_grad for p in m.parameters())]
+    inside = {id(inner) for m in frozen if any(True for _ in m.parameters()) for inner in m.modules()}
     return [
         module
         for module in model.modules()
@@ -293,71 +297,76 @@ def still_modules(model: CLIP) -> list[nn.Module]:
 
 
 def depth(name: str, model: CLIP) -> int:
-    """How far a parameter lies from the last layer of its tower: 0 for the last and what follows it.
+    """Distance of a parameter from the last layer of its tower: 0 for that layer and what follows it.
+
+    e.g. a ViT of 12 blocks: `visual.proj` has depth 0, block 11 depth 1, block 0 depth 12, the patch
+    embedding depth 13.
 
     Parameters
     ----------
     name : str
-        As the model names it.
+        In the model.
     model : CLIP
-        Says how many layers there are.
+        Which decides the number of layers.
     """
     visual = model.config.vision
-    picture = name.startswith("visual.")
+    in_image_tower = name.startswith("visual.")
     if name in ("logit_scale", "logit_bias") or name.startswith(_LAST):
         return 0
-    if picture and isinstance(visual, ResNetConfig):
+    if in_image_tower and isinstance(visual, ResNetConfig):
         stage = _STAGE.match(name)
         return 1 + len(visual.layers) - (int(stage[1]) if stage else 0)
-    if picture and isinstance(model.visual, TimmTrunk):
+    if in_image_tower and isinstance(model.visual, TimmTrunk):
         return _trunk_depth(name, model.visual)
-    layers = image_layers(model.config) if picture else model.config.text.layers
+    layers = image_layers(model.config) if in_image_tower else model.config.text.layers
     block = _BLOCK.search(name)
     return layers - int(block[1]) if block else layers + 1
 
 
 def _trunk_depth(name: str, tower: TimmTrunk) -> int:
-    """How far a parameter lies from the end, by the stages or blocks that timm numbers.
+    """Depth of a parameter, by the stages or blocks that timm numbers.
 
-    timm registers modules in the order in which they compute: what comes before the first numbered block (a
-    stem, position tables, a norm before the blocks) learns slowest, what follows the last one fastest.
+    timm registers modules in the order of computation: what comes before the first numbered block (a stem,
+    position tables, a norm before the blocks) is deepest, and what follows the last one has depth 0.
     """
     inner = [name for name, _ in tower.named_parameters(prefix="visual")]
     numbers = [int(match[1]) if (match := _TRUNK.search(name)) else None for name in inner]
     blocks = sorted({number for number in numbers if number is not None})
     if match := _TRUNK.search(name):
         return len(blocks) - blocks.index(int(match[1]))
-    first = next((place for place, number in enumerate(numbers) if number is not None), 0)
+    first = next((position for position, number in enumerate(numbers) if number is not None), 0)
     return len(blocks) + 1 if inner.index(name) < first else 0
 
 
-def merged(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Weights under their plain names, changes of low rank added in.
+def merge_low_rank(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Plain weights under their own names, with low-rank updates added.
 
     Parameters
     ----------
     state : mapping
         The model's own `state_dict`.
     model : nn.Module
-        With or without changes.
+        With or without low-rank updates.
     """
+    # torch names an updated weight x.parametrizations.weight.original, and the update's tensors
+    # x.parametrizations.weight.0.a and .b; the attribute x.weight computes the sum.
     modules = dict(model.named_modules())
-    found: dict[str, Tensor] = {}
+    plain: dict[str, Tensor] = {}
     for name, tensor in state.items():
         owner, parametrized, rest = name.partition(".parametrizations.")
         if not parametrized:
-            found[name] = tensor
+            plain[name] = tensor
         elif rest.endswith(".original"):
             attribute = rest.removesuffix(".original")
-            found[f"{owner}.{attribute}"] = getattr(modules[owner], attribute).detach()
-    return found
+            plain[f"{owner}.{attribute}"] = getattr(modules[owner], attribute).detach()
+    return plain
 
 
-def unmerged(state: Mapping[str, Tensor], model: CLIP) -> dict[str, Tensor]:
-    """Plain weights under the model's own names, its changes of low rank as they are."""
-    found = dict(model.state_dict())
-    for name in found:
+def split_low_rank(state: Mapping[str, Tensor], model: CLIP) -> dict[str, Tensor]:
+    """Plain weights under the names of a model with low-rank updates, which are those of the model."""
+    own_state = dict(model.state_dict())
+    for name in own_state:
         plain = name.replace("parametrizations.", "").removesuffix(".original")
         if ".parametrizations." not in name or name.endswith(".original"):
-            found[name] = state[plain]
-    return found
+            own_state[name] = state[plain]
+    return own_state

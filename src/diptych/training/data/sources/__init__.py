@@ -1,1 +1,1 @@
-"""Where pairs come from: tar shards, tables, folders; and their order and length."""
+"""Sources of pairs: tar shards, tables and folders, and the counts of shards."""

@@ -1,4 +1,4 @@
-"""Captions made of class labels, by templates. Caption files beside pictures: `media.folders.captions`."""
+"""Captions made from class labels by templates. Caption files beside images: `media.folders.captions`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEFAULT_TEMPLATES = ("a photo of {a}.",)
 
 
 def with_article(name: str) -> str:
-    """Put "a" or "an" before a name, by its first letter.
+    """Prefix a name with "a" or "an", by its first letter.
 
     Examples
     --------
@@ -22,18 +22,18 @@ def with_article(name: str) -> str:
 
 
 class Templates:
-    """Sentences with a hole for the label.
+    """Sentences with a placeholder for the label.
 
     Parameters
     ----------
     templates : sequence of str
         ``{}`` stands for the label, ``{a}`` for the label after "a" or "an", ``{field}`` for another field of
-        the record. A template that asks for a field a record lacks is not used for that record.
+        the record. A template with a field that a record lacks is not used for that record.
 
     Raises
     ------
     DataError
-        There is none, or one has a broken or no hole.
+        There is no template, or one has a broken placeholder or none.
 
     Examples
     --------
@@ -49,29 +49,33 @@ class Templates:
             raise DataError(
                 f"templates are {templates!r}: expected at least one, such as ('a photo of {{}}.',)"
             )
-        self._templates = [(template, _holes(template)) for template in templates]
-        self.fields = frozenset().union(*(holes for _, holes in self._templates)) - {"", "a"}
+        self._templates = [(template, _placeholders(template)) for template in templates]
+        self.fields = frozenset().union(*(placeholders for _, placeholders in self._templates)) - {"", "a"}
 
     def fill(self, label: str, fields: Mapping[str, str]) -> tuple[str, ...]:
-        """Write every template whose holes can be filled, in order."""
+        """Fill every template whose placeholders are all known, in order."""
         known = {**fields, "a": with_article(label)}
         return tuple(
             template.format(label, **known)
-            for template, holes in self._templates
-            if all(hole == "" or hole in known for hole in holes)
+            for template, placeholders in self._templates
+            if all(placeholder == "" or placeholder in known for placeholder in placeholders)
         )
 
 
-def _holes(template: str) -> frozenset[str]:
+def _placeholders(template: str) -> frozenset[str]:
     try:
-        holes = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+        placeholders = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
     except ValueError as error:
         raise DataError(
-            f"template {template!r} cannot be read ({error}): write the label's place as {{}}"
+            f"template {template!r} cannot be read ({error}): write the placeholder of the label as {{}}"
         ) from None
     # Attribute and index access ("{0.x}") would reach into objects; names are all a caption needs.
-    if not holes or holes.count("") > 1 or not all(hole == "" or hole.isidentifier() for hole in holes):
+    if (
+        not placeholders
+        or placeholders.count("") > 1
+        or not all(placeholder == "" or placeholder.isidentifier() for placeholder in placeholders)
+    ):
         raise DataError(
             f"template {template!r}: expected one {{}} (or {{a}}) for the label and {{field}} for fields"
         )
-    return frozenset(holes)
+    return frozenset(placeholders)

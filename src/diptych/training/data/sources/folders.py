@@ -19,9 +19,9 @@ from diptych.training.data.sources.records import LabelledSource, Source, requir
 
 @dataclass(frozen=True)
 class Folder:
-    """Pictures with a caption file of the same key (`media.folders.keys`): a.jpg and a.txt (or a.json).
+    """Images with a caption file of the same key (`media.folders.keys`): a.jpg and a.txt (or a.json).
 
-    Subfolders too.
+    Subfolders are included.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class LabelledFolder:
     Parameters
     ----------
     path : str or Path
-        Holds <class>/<file>; the label is the name of the folder a picture lies in.
+        Holds <class>/<file>; the label is the name of the folder that holds an image.
     templates, rename, exclude
         As for `LabelledTar`.
     """
@@ -64,7 +64,7 @@ class _FolderSource(Source):
     def __init__(self, path: str | Path) -> None:
         self.root = Path(path).expanduser()
         if not self.root.is_dir():
-            raise DataError(f"{path} is no folder: expected one with pictures and their captions")
+            raise DataError(f"{path} is not a folder: expected one with pictures and their captions")
         self.dropped = Counter()
         self.paths: list[Path] = []
 
@@ -75,15 +75,16 @@ class _FolderSource(Source):
         return self.paths[index].relative_to(self.root).as_posix()
 
     def image(self, index: int) -> bytes:
-        return read_picture(self.paths[index])
+        return read_image_file(self.paths[index])
 
 
 class _Folder(_FolderSource):
     def __init__(self, description: Folder) -> None:
         super().__init__(description.path)
         self._field = description.caption_field
-        self._texts: list[tuple[Path | None, Path | None]] = []  # .txt and .json of each
+        self._texts: list[tuple[Path | None, Path | None]] = []  # .txt and .json of each image
         for path in find_images([self.root]):
+            # Only names are read here; captions are read with each visit.
             if beside := companions(path):
                 self.paths.append(path)
                 self._texts.append((beside.get(".txt"), beside.get(".json")))
@@ -115,13 +116,13 @@ class _LabelledFolder(LabelledSource, _FolderSource):
         )
 
 
-def read_picture(path: Path) -> bytes:
-    """The bytes of a picture's file.
+def read_image_file(path: Path) -> bytes:
+    """Read an image file.
 
     Raises
     ------
     DataError
-        Not there, empty, over `Limits.max_bytes`, or of a name that no file has.
+        The file is missing, empty or over `Limits.max_bytes`, or its name is invalid.
     """
     try:
         return read_source(path, Limits())

@@ -1,4 +1,4 @@
-r"""How many pairs lie in each tar shard: counted once from the headers, kept in a manifest.
+r"""Number of pairs in each tar shard: counted once from the headers, and stored in a manifest.
 
 The manifest of a folder of shards is the file `diptych-shards.json` in it. Where that cannot be written (a
 URL, a folder for reading only) it is a file of the user's cache, named after the folder:
@@ -8,13 +8,13 @@ URL, a folder for reading only) it is a file of the user's cache, named after th
                       "pairs": 9987, "pairs_with_json": 9987, "headers": "5f3a..."}}}
 
     size             bytes of the file
-    stamp            what changes when the file does: its time in nanoseconds, or what its server calls it
+    stamp            changes with the content: its time in nanoseconds, or what its server gives (e.g. ETag)
     records          groups of members with one key, see `diptych.media.folders.keys`
-    pairs            records with a picture and a .txt or .json
-    pairs_with_json  records with a picture and a .json: the pairs where captions are read from a JSON field
+    pairs            records with an image and a .txt or .json
+    pairs_with_json  records with an image and a .json: the pairs if captions are read from a JSON field
     headers          BLAKE2b (16 bytes, hex) of "NAME\0SIZE\n" for every member of a record, in order
 
-An entry holds as long as size and stamp are those of the file. Pictures are not decoded and captions not
+An entry is valid as long as size and stamp are those of the file. Pictures are not decoded and captions not
 read, so an epoch may have fewer pairs than are counted here.
 """
 
@@ -39,15 +39,15 @@ from diptych.files.disk import replace_file, user_cache
 from diptych.files.locations import open_location, retried
 from diptych.files.patterns import is_remote
 from diptych.files.tars import headers
-from diptych.training.data.sources.grouping import Group, Grouping
-from diptych.training.data.sources.walk import open_shard
+from diptych.training.data.sources.record_grouping import RecordGroup, RecordGrouper
+from diptych.training.data.sources.shard_reader import open_shard
 
 FILE = "diptych-shards.json"
-FORMAT = {"format": "diptych-shards", "version": 2}  # 1 took keys up to the first dot
+FORMAT = {"format": "diptych-shards", "version": 2}  # version 1 cut keys at the first dot
 CONNECTIONS = 16  # remote shards read at a time
-FEW = 32  # shards that one process counts sooner than others start
+MIN_FOR_PROCESSES = 32  # with fewer local shards, one process is done before others have started
 
-# What changes with the content, by the names that kinds of servers give it.
+# Fields of fsspec that change with the content; kinds of servers name them differently.
 _STAMPS = ("ETag", "etag", "md5Hash", "Last-Modified", "LastModified", "mtime", "created")
 
 Identity = tuple[int, str]  # size and stamp
@@ -73,7 +73,7 @@ def count_shards(
     seconds: float = 1.0,
     counting: Callable[[int], Callable[[int], None]] | None = None,
 ) -> list[ShardCounts | DataError]:
-    """Count the pairs of shards, reading only those that no manifest knows as they are now.
+    """Count the pairs of shards; only those without a valid entry in a manifest are read.
 
     Parameters
     ----------
@@ -84,12 +84,12 @@ def count_shards(
     tries, seconds : int, float
         How often to try a shard that fails, and how long to wait before the second try.
     counting : callable, optional
-        Told how many shards have to be read, where there are any; gives the function that is told of each.
+        Called with the number of shards to read, if any; returns a function that is called for each.
 
     Returns
     -------
     list of ShardCounts or DataError
-        One for each location; the error says why a shard could not be counted.
+        One per location; an error says why the shard could not be counted.
     """
     known = {folder: _read(folder) for folder in {_folder(location) for location in locations}}
     counts: dict[str, ShardCounts | DataError] = {}
@@ -115,7 +115,7 @@ def count_shards(
 
 
 def changed_shards(locations: Sequence[str], counts: Sequence[ShardCounts | DataError]) -> list[str]:
-    """Name the local shards that are not what was counted; servers are not asked again."""
+    """The local shards whose size or time changed since they were counted; servers are not queried."""
     return [
         location
         for location, counted in zip(locations, counts, strict=True)
@@ -134,24 +134,24 @@ def _count(location: str, identity: Identity | None, tries: int, seconds: float)
 
 
 def _read_headers(location: str, identity: Identity | None) -> ShardCounts:
-    """Count one shard; one that breaks off has the records that come before that, as for a stream."""
+    """Count one shard; of a truncated one, the records before the end, as a stream reads them."""
     digest = hashlib.blake2b(digest_size=16)
-    grouping, last = Grouping[None](), -1
-    groups: list[Group[None]] = []
+    grouper, last = RecordGrouper[None](), -1
+    groups: list[RecordGroup[None]] = []
     try:
         with open_location(location) as stream, open_shard(stream) as tar:
             for member in headers(tar):
-                groups += grouping.open(member.name)
-                if grouping.group is not None:
-                    last = grouping.group.number
-                    grouping.keep(None)
+                groups += grouper.open(member.name)
+                if grouper.group is not None:
+                    last = grouper.group.number
+                    grouper.keep(None)
                     digest.update(f"{member.name}\0{member.size}\n".encode("utf-8", "surrogateescape"))
-            groups += grouping.close()
+            groups += grouper.close()
     except (tarfile.TarError, zlib.error, UnicodeError, ValueError, EOFError) as error:
-        groups += grouping.close()
+        groups += grouper.close()
         if last < 0:
             raise DataError(f"{location} is not a tar archive that can be read: {error}") from error
-        # What its last member holds may be cut off.
+        # The content of its last member may be truncated.
         groups, last = [group for group in groups if group.number != last], last - 1
     size, stamp = identity or (0, "")
     pairs = sum(group.complete for group in groups)
@@ -162,7 +162,7 @@ def _read_headers(location: str, identity: Identity | None) -> ShardCounts:
 def _pool(left: Mapping[str, object], workers: int) -> Executor:
     if any(map(is_remote, left)):
         return ThreadPoolExecutor(CONNECTIONS, "diptych-counting")
-    if len(left) < FEW or workers == 1:
+    if len(left) < MIN_FOR_PROCESSES or workers == 1:
         return ThreadPoolExecutor(1, "diptych-counting")
     # Headers are read in Python: threads would wait for each other.
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
@@ -176,7 +176,7 @@ def _identities(locations: Sequence[str]) -> list[Identity | None]:
 
 
 def _identity(location: str) -> Identity | None:
-    """Size and stamp of a shard; None where they cannot be known, so that nothing is kept of it."""
+    """Size and stamp of a shard; None if they are unknown, and then no entry is stored."""
     if not is_remote(location):
         try:
             status = Path(location).stat()
@@ -187,7 +187,7 @@ def _identity(location: str) -> Identity | None:
     try:
         filesystem, path = files.core.url_to_fs(location)
         info = filesystem.info(path)
-    except (OSError, ValueError, ImportError):  # reading it says what is wrong
+    except (OSError, ValueError, ImportError):  # reading the shard gives the better message
         return None
     stamps = (f"{name}:{info[name]}" for name in _STAMPS if info.get(name))
     stamp = next(stamps, None)
@@ -199,25 +199,26 @@ def _folder(location: str) -> str:
 
 
 def _name(location: str) -> str:
-    """The name in its folder's manifest, without what follows a "?": that may be a signature."""
+    """The name in its folder's manifest, without the query of a URL, which may be a signature."""
     return location.rpartition("/")[2].partition("?")[0] if is_remote(location) else Path(location).name
 
 
 def _files(folder: str) -> list[Path]:
-    """Where a folder's manifest may lie, the best place first."""
+    """Possible paths of a folder's manifest, the preferred one first."""
     cached = user_cache() / "shards" / f"{hashlib.blake2b(folder.encode(), digest_size=16).hexdigest()}.json"
     return [cached] if is_remote(folder) else [Path(folder) / FILE, cached]
 
 
 def _read(folder: str) -> dict[str, ShardCounts]:
-    """The entries of a folder's manifest; none where there is none, or none of this format."""
-    found: dict[str, ShardCounts] = {}
+    """The entries of a folder's manifest; empty if there is none of this format."""
+    entries: dict[str, ShardCounts] = {}
+    # The preferred file last, so that its entries replace those of the cache.
     for path in reversed(_files(folder)):
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             written = json.loads(path.read_bytes())
             if {name: written[name] for name in FORMAT} == FORMAT:
-                found |= {name: _entry(values) for name, values in written["shards"].items()}
-    return found
+                entries |= {name: _entry(values) for name, values in written["shards"].items()}
+    return entries
 
 
 def _entry(values: Mapping[str, Any]) -> ShardCounts:
@@ -231,7 +232,7 @@ def _entry(values: Mapping[str, Any]) -> ShardCounts:
 def _keep(
     known: Mapping[str, Mapping[str, ShardCounts]], counted: Mapping[str, ShardCounts | DataError]
 ) -> None:
-    """Write the manifests of the folders in which something was counted."""
+    """Write the manifests of the folders with new counts."""
     new: dict[str, dict[str, ShardCounts]] = defaultdict(dict)
     for location, counts in counted.items():
         if isinstance(counts, ShardCounts):
@@ -244,6 +245,6 @@ def _write(folder: str, entries: Mapping[str, ShardCounts]) -> None:
     shards = {name: asdict(entries[name]) for name in sorted(entries)}
     text = json.dumps({**FORMAT, "folder": folder, "shards": shards}, indent=1)
     for path in _files(folder):
-        with suppress(OSError):  # not kept, it is counted again
+        with suppress(OSError):  # if it cannot be stored, the next run counts again
             replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
             return

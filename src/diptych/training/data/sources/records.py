@@ -1,7 +1,6 @@
-"""What every set of pairs is once it is indexed: records by number, readable from any thread.
+"""Indexed sources of pairs: records by number, readable from any thread.
 
-An index holds keys and places, no pictures. The kinds are in shards.py, tables.py and folders.py; order,
-decoding and batches are not decided here.
+An index holds keys and locations, no images. The kinds of sources are in shards.py, tables.py and folders.py.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from diptych.training.data.sources.captions import Templates
 
 
 @dataclass(frozen=True)
-class Record:
-    """One picture, still encoded, and what is said of it."""
+class PairRecord:
+    """One encoded image and its captions."""
 
     key: str
     image: bytes
@@ -32,48 +31,48 @@ class Record:
 
 
 class Source(ABC):
-    """Pairs by number. Methods may be called from several threads at once.
+    """An indexed set of pairs. Methods may be called from several threads at once.
 
     Attributes
     ----------
     dropped : Counter of str
-        Records left out while indexing, by reason.
+        Records dropped while indexing, by reason.
     examples : mapping of str
-        The first one left out for each reason, where it has a name.
+        The first dropped record of each reason, if it has a name.
     """
 
     dropped: Counter[str]
     examples: Mapping[str, str] = MappingProxyType({})
 
     def drop(self, reason: str, name: str = "") -> None:
-        """Count a record that is left out."""
+        """Count a record that is dropped."""
         self.dropped[reason] += 1
         if name:
             self.examples = {reason: name, **self.examples}
 
     @abstractmethod
     def __len__(self) -> int:
-        """Give the number of records."""
+        """Number of records."""
 
     @abstractmethod
     def key(self, index: int) -> str:
-        """Name a record; the order of training hangs on it."""
+        """Key of a record, on which its place in the order of training depends."""
 
     @abstractmethod
     def image(self, index: int) -> bytes:
-        """Read a picture's encoded bytes, or raise DataError."""
+        """Read the encoded bytes of an image, or raise DataError."""
 
     @abstractmethod
     def captions(self, index: int) -> tuple[str, ...]:
-        """Read a record's captions; none where it has none. Raise DataError if it cannot be read."""
+        """Read the captions of a record, which may be none; raise DataError if they cannot be read."""
 
     def label(self, index: int) -> str | None:
-        """Give the class name of a labelled record, else None."""
+        """Class name of a labelled record, else None."""
         return None
 
-    def read(self, index: int) -> Record:
+    def read(self, index: int) -> PairRecord:
         """Read one record whole."""
-        return Record(self.key(index), self.image(index), self.captions(index))
+        return PairRecord(self.key(index), self.image(index), self.captions(index))
 
     def hashes(self) -> UInts:
         """Hash every key, (N,) uint64."""
@@ -81,7 +80,7 @@ class Source(ABC):
 
 
 class Description(Protocol):
-    """What a recipe writes to name pairs."""
+    """Names a set of pairs in a recipe. Its repr is stored in checkpoints."""
 
     def open(self) -> Source:
         """Index the pairs."""
@@ -98,11 +97,11 @@ class Subset(Source):
         return len(self.indices)
 
     def key(self, index: int) -> str:
-        """Name a record."""
+        """Key of a record."""
         return self.source.key(int(self.indices[index]))
 
     def image(self, index: int) -> bytes:
-        """Read a picture."""
+        """Read an image."""
         return self.source.image(int(self.indices[index]))
 
     def captions(self, index: int) -> tuple[str, ...]:
@@ -110,12 +109,12 @@ class Subset(Source):
         return self.source.captions(int(self.indices[index]))
 
     def label(self, index: int) -> str | None:
-        """Give the class name."""
+        """Class name of a record."""
         return self.source.label(int(self.indices[index]))
 
 
 def split(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Source]:
-    """Hold out a part for validation, by a hash of the key: others that come or go move no record.
+    """Hold out records for validation by a hash of their keys: adding or removing others moves none.
 
     Parameters
     ----------
@@ -130,13 +129,14 @@ def split(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Sourc
     """
     if not 0 <= fraction < 1:
         raise DataError(f"the share to hold out is {fraction}: expected 0 or more and less than 1")
+    # e.g. fraction 0.1: the records whose hash, as a number in [0, 1), is below 0.1.
     out = unit(mix(mix(source.hashes(), seed), 0)) < fraction
     return Subset(source, np.flatnonzero(~out)), Subset(source, np.flatnonzero(out))
 
 
 @dataclass(frozen=True)
 class Part:
-    """One side of a split, as a description that a recipe can hold.
+    """One side of a split as a description. Names of class and fields are stored in checkpoints.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class Part:
 
 
 class Once:
-    """A description that is indexed once, however many parts of it are opened.
+    """A description that is indexed once, although several splits of it are opened.
 
     Examples
     --------
@@ -185,21 +185,21 @@ class Once:
             self._source = self.description.open()
         return self._source
 
-    def __repr__(self) -> str:  # what a checkpoint compares: indexed or not, it is the same data
+    def __repr__(self) -> str:  # checkpoints compare it: the data is the same with and without `Once`
         return repr(self.description)
 
 
 class LabelledSource(Source):
-    """Records with a class name; captions are written from templates.
+    """Records with a class name; captions are made from templates.
 
     Attributes
     ----------
     classes : tuple of str
-        The labels that occur, renamed, excluded ones left out, sorted.
+        The labels that occur, renamed and sorted, without excluded ones.
     unmatched : frozenset of str
-        Excluded or renamed names that do not occur: most often slips of the pen.
+        Excluded or renamed names that do not occur: most often misspelt.
     excluded : int
-        Records left out with their class.
+        Number of records of excluded classes.
     """
 
     classes: tuple[str, ...]
@@ -207,22 +207,24 @@ class LabelledSource(Source):
     excluded: int
 
     def prepare(self, templates: Sequence[str], rename: Mapping[str, str], exclude: frozenset[str]) -> None:
-        """Get ready for `add`."""
+        """Initialise, before `add` is called."""
         self._templates = Templates(templates)
         self._rename = {composed(name): label for name, label in rename.items()}
         self._exclude = frozenset(map(composed, exclude))
         self.excluded = 0
-        self._found: set[str] = set()
+        self._names: set[str] = set()  # of all labels, as in the data and renamed
+        # Captions are made once per label and used fields, not per record: (label, fields) -> code.
         self._codes: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
         self._labels: list[int] = []
 
-    def add(self, found: str, fields: Mapping[str, Any]) -> bool:
-        """Note one more record's label; False when it is to be left out."""
-        found = composed(found)
-        spaced = found.replace("_", " ")
-        label = self._rename.get(found, self._rename.get(spaced, spaced))
-        self._found |= {found, spaced, label}
-        if self._exclude & {found, spaced, label}:
+    def add(self, name: str, fields: Mapping[str, Any]) -> bool:
+        """Add a record with a label as in the data; False if its class is excluded."""
+        name = composed(name)
+        spaced = name.replace("_", " ")
+        label = self._rename.get(name, self._rename.get(spaced, spaced))
+        self._names |= {name, spaced, label}
+        # A class may be excluded by any of its spellings.
+        if self._exclude & {name, spaced, label}:
             self.excluded += 1
             return False
         used = tuple((n, fields[n]) for n in sorted(self._templates.fields) if isinstance(fields.get(n), str))
@@ -230,27 +232,26 @@ class LabelledSource(Source):
         return True
 
     def finish(self) -> None:
-        """Write the captions of every label that was added."""
-        # Written once per label, not per record.
-        self._written = [(label, self._templates.fill(label, dict(fields))) for label, fields in self._codes]
+        """Make the captions of every label, after the last `add`."""
+        self._captions = [(label, self._templates.fill(label, dict(fields))) for label, fields in self._codes]
         self.classes = tuple(sorted({label for label, _ in self._codes}))
-        self.unmatched = frozenset((self._exclude | set(self._rename)) - self._found)
+        self.unmatched = frozenset((self._exclude | set(self._rename)) - self._names)
 
     def label(self, index: int) -> str | None:
-        """Give the class name, renamed."""
-        return self._written[self._labels[index]][0]
+        """Class name of a record, renamed."""
+        return self._captions[self._labels[index]][0]
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """Give the sentences of the record's label."""
-        return self._written[self._labels[index]][1]
+        """Captions of the record's label."""
+        return self._captions[self._labels[index]][1]
 
 
-def told_reasons(counts: Mapping[str, int], examples: Mapping[str, str]) -> str:
-    """Why records were left out, with the first of each reason.
+def format_reasons(counts: Mapping[str, int], examples: Mapping[str, str]) -> str:
+    """Format the reasons why records were dropped, with an example of each.
 
     Examples
     --------
-    >>> told_reasons({"no caption": 1200, "no picture": 1}, {"no caption": "a.jpg"})
+    >>> format_reasons({"no caption": 1200, "no picture": 1}, {"no caption": "a.jpg"})
     '1,200 x no caption (the first: a.jpg), 1 x no picture'
     """
     first = {reason: f" (the first: {name})" for reason, name in examples.items()}
@@ -260,5 +261,5 @@ def told_reasons(counts: Mapping[str, int], examples: Mapping[str, str]) -> str:
 def require_records(source: Source, pattern: object, expected: str) -> None:
     """Raise DataError for a source with nothing in it."""
     if len(source) == 0:
-        why = told_reasons(source.dropped, source.examples) or "nothing in it"
-        raise DataError(f"{pattern} holds no usable record ({why}): expected {expected}")
+        reasons = format_reasons(source.dropped, source.examples) or "nothing in it"
+        raise DataError(f"{pattern} holds no usable record ({reasons}): expected {expected}")

@@ -1,7 +1,4 @@
-"""Pairs in tar archives: shards with captions, and labelled pictures turned into captions.
-
-What a tar is, is known to tars.py; what a caption is, to captions.py.
-"""
+"""Pairs in tar archives: shards with captions, and labelled images with captions from templates."""
 
 from __future__ import annotations
 
@@ -21,12 +18,13 @@ from diptych.media.folders.captions import captions_of_fields, captions_of_text,
 from diptych.media.folders.keys import Companions, split_key
 from diptych.training.data.order import distinct_names
 from diptych.training.data.sources.captions import DEFAULT_TEMPLATES
-from diptych.training.data.sources.grouping import SECOND
+from diptych.training.data.sources.record_grouping import SECOND
 from diptych.training.data.sources.records import LabelledSource, Source, require_records
 from diptych.training.data.sources.tars import Tar
 
-Place = tuple[int, int, int]  # archive, offset, size
-NOWHERE: Place = (-1, 0, 0)
+# Where the bytes of a member are: number of the archive, offset, size.
+MemberLocation = tuple[int, int, int]
+NOWHERE: MemberLocation = (-1, 0, 0)
 Pattern = str | Path | Sequence[str | Path]
 
 
@@ -39,7 +37,7 @@ class TarPairs:
     pattern : str, Path or a sequence
         Brace ranges (``shards/{000..099}.tar``), globs, lists, ``a.tar::b.tar``; plain or gzip.
     caption_field : str, optional
-        JSON field of the captions; by default KEY.txt where there is one, else the first of "captions",
+        JSON field of the captions; by default KEY.txt if there is one, else the first of "captions",
         "caption", "text".
     """
 
@@ -53,7 +51,7 @@ class TarPairs:
 
 @dataclass(frozen=True)
 class LabelledTar:
-    """Labelled pictures in tars, turned into captions by templates.
+    """Labelled images in tars, with captions from templates.
 
     Parameters
     ----------
@@ -62,12 +60,12 @@ class LabelledTar:
     templates : tuple of str
         Sentences with ``{}`` (or ``{a}``: with its article) for the label and ``{kind}`` for a JSON field.
     label_field : str, optional
-        JSON field of the label (KEY.json beside KEY.jpg); by default the label is the picture's folder.
+        JSON field of the label (KEY.json beside KEY.jpg); by default the label is the folder of the image.
         Underscores are read as spaces.
     rename : mapping
-        Label as found -> label as written, for example ``{"Faces_easy": "face"}``.
+        Label in the data -> label in captions, for example ``{"Faces_easy": "face"}``.
     exclude : frozenset of str
-        Labels left out altogether, as found or as renamed. `open().unmatched` holds those that do not occur.
+        Labels to leave out, as in the data or as renamed. `open().unmatched` holds those that do not occur.
     """
 
     pattern: Pattern
@@ -81,25 +79,25 @@ class LabelledTar:
         return _LabelledTar(self)
 
 
-class _Picture(NamedTuple):
-    """A picture in an archive: its key and name below the archive's, its place, and those of its helpers."""
+class _ImageMember(NamedTuple):
+    """An image in an archive; key and name are prefixed with the archive's name."""
 
     key: str
     name: str
-    place: Place
-    helpers: Mapping[str, Place]  # by suffix
-    accessory: bool  # without helpers, beside the picture of the key up to the first dot
+    location: MemberLocation
+    companions: Mapping[str, MemberLocation]  # caption files by suffix
+    accessory: bool  # without captions, beside the image of the key up to the first dot
 
 
 class _TarSource(Source):
-    """Pictures in tars: keys, and the place of each record's picture; archives' `names` all differ."""
+    """Images in tars: keys, and the location of each record's image; archives have different `names`."""
 
     def __init__(self, pattern: Pattern) -> None:
         self.dropped = Counter()
         self.tars = [Tar(path) for path in find_files(pattern)]
         self.names = distinct_names([str(tar.path.with_name(tar.name)) for tar in self.tars])
         self.keys: list[str] = []
-        self._images = np.empty((0, 3), np.int64)
+        self._images = np.empty((0, 3), np.int64)  # a `MemberLocation` per row
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -110,26 +108,28 @@ class _TarSource(Source):
     def image(self, index: int) -> bytes:
         return self._bytes(self._images[index])
 
-    def _bytes(self, place: Sequence[int] | NDArray[np.int64]) -> bytes:
-        return self.tars[int(place[0])].blob.read(int(place[1]), int(place[2]))
+    def _bytes(self, location: Sequence[int] | NDArray[np.int64]) -> bytes:
+        return self.tars[int(location[0])].blob.read(int(location[1]), int(location[2]))
 
-    def _text(self, place: Sequence[int] | NDArray[np.int64]) -> bytes:
-        """The bytes of a member with captions; nothing of one that is too long for that."""
-        return self._bytes(place) if place[2] <= LARGEST_TEXT else b""
+    def _text(self, location: Sequence[int] | NDArray[np.int64]) -> bytes:
+        """Content of a member with captions; empty if it is too long for captions."""
+        return self._bytes(location) if location[2] <= LARGEST_TEXT else b""
 
-    def _pictures(self, number: int) -> Iterator[_Picture]:
-        """The pictures of an archive.
+    def _image_members(self, number: int) -> Iterator[_ImageMember]:
+        """The images of an archive.
 
-        Of a name that comes twice the last one counts, as it is when an archive is unpacked.
+        Of members with the same name the last one counts, as when an archive is unpacked.
         """
-        places = {name: (number, offset, size) for name, offset, size in self.tars[number].members()}
-        files = Companions(places)
-        for name in places:
+        locations = {name: (number, offset, size) for name, offset, size in self.tars[number].members()}
+        files = Companions(locations)
+        for name in locations:
             key, suffix = split_key(name)
             if suffix in IMAGE_SUFFIXES:
-                helpers = {suffix: places[text] for suffix, text in files.of(name).items()}
-                where = f"{self.names[number]}/{key}"
-                yield _Picture(where, where + name[len(key) :], places[name], helpers, files.accessory(name))
+                companions = {suffix: locations[text] for suffix, text in files.of(name).items()}
+                full_key = f"{self.names[number]}/{key}"
+                full_name = full_key + name[len(key) :]
+                yield _ImageMember(full_key, full_name, locations[name], companions, files.accessory(name))
+        # Caption files without an image.
         for key in files.unused():
             self.drop("no picture", f"{self.names[number]}/{key}")
         if self.tars[number].cut_short:
@@ -143,19 +143,19 @@ class _TarPairs(_TarSource):
         images, texts, objects = [], [], []
         for number in range(len(self.tars)):
             known: set[str] = set()
-            for picture in self._pictures(number):
-                if picture.accessory or picture.key in known:  # one record a key, as for a stream
-                    self.drop(SECOND, picture.name)
-                elif not picture.helpers:
-                    self.drop("no caption", picture.name)
+            for image in self._image_members(number):
+                if image.accessory or image.key in known:  # one record per key, as in a stream
+                    self.drop(SECOND, image.name)
+                elif not image.companions:
+                    self.drop("no caption", image.name)
                 else:
-                    self.keys.append(picture.key)
-                    images.append(picture.place)
-                    texts.append(picture.helpers.get(".txt", NOWHERE))
-                    objects.append(picture.helpers.get(".json", NOWHERE))
-                known.add(picture.key)
+                    self.keys.append(image.key)
+                    images.append(image.location)
+                    texts.append(image.companions.get(".txt", NOWHERE))
+                    objects.append(image.companions.get(".json", NOWHERE))
+                known.add(image.key)
         self._images, self._texts, self._objects = (
-            np.array(p, np.int64).reshape(-1, 3) for p in (images, texts, objects)
+            np.array(locations, np.int64).reshape(-1, 3) for locations in (images, texts, objects)
         )
         require_records(self, description.pattern, "KEY.jpg with KEY.txt or KEY.json")
 
@@ -175,22 +175,24 @@ class _LabelledTar(LabelledSource, _TarSource):
         images = []
         for number in range(len(self.tars)):
             known: set[str] = set()
-            for picture in self._pictures(number):
-                place = picture.helpers.get(".json")
-                fields = {} if place is None else parse_json(self._text(place), f"{picture.key}.json")
-                inside = picture.key[len(self.names[number]) + 1 :]
-                label = _label_of(inside, fields, description.label_field)
+            for image in self._image_members(number):
+                location = image.companions.get(".json")
+                fields = {} if location is None else parse_json(self._text(location), f"{image.key}.json")
+                inner_key = image.key[len(self.names[number]) + 1 :]
+                label = _label_of(inner_key, fields, description.label_field)
                 if label is None:
-                    self.drop("no label", picture.name)
+                    self.drop("no label", image.name)
                 elif self.add(label, fields):
-                    # Two pictures of one key have a label each: the second is called by its whole name.
-                    self.keys.append(picture.name if picture.key in known else picture.key)
-                    images.append(picture.place)
-                known.add(picture.key)
+                    # Two images of one key have a label each, so the key of the second is its whole name.
+                    self.keys.append(image.name if image.key in known else image.key)
+                    images.append(image.location)
+                known.add(image.key)
         self._images = np.array(images, np.int64).reshape(-1, 3)
         self.finish()
-        asked = f"JSON field {description.label_field!r}" if description.label_field else "<class>/<file>"
-        require_records(self, description.pattern, f"pictures labelled by {asked}, not all excluded")
+        label_source = (
+            f"JSON field {description.label_field!r}" if description.label_field else "<class>/<file>"
+        )
+        require_records(self, description.pattern, f"pictures labelled by {label_source}, not all excluded")
 
 
 def _label_of(key: str, fields: Mapping[str, Any], name: str | None) -> str | None:

@@ -1,7 +1,7 @@
-"""The kinds of pairs a recipe can name, in one place, and the guess at which one a path holds.
+"""All kinds of sources that a recipe can name, and recognition of the kind of a path.
 
 A description (`TarPairs`, `LabelledTar`, `Table`, `Folder`, `LabelledFolder`) is a frozen dataclass; its
-`open()` makes the index, a `Source`. Each kind lives in a file of its own.
+`open()` makes the index, a `Source`. Checkpoints store the repr of descriptions, so their names are a format.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from diptych.training.data.sources.records import (
     Description,
     LabelledSource,
     Once,
+    PairRecord,
     Part,
-    Record,
     Source,
     Subset,
     split,
@@ -33,19 +33,20 @@ from diptych.training.data.sources.tars import Tar
 
 __all__ = [
     "describe", "split", "TarPairs", "LabelledTar", "Table", "Folder", "LabelledFolder",
-    "Record", "Source", "LabelledSource", "Subset", "Part", "Once", "Description",
+    "PairRecord", "Source", "LabelledSource", "Subset", "Part", "Once", "Description",
 ]  # fmt: skip
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-_MAGIC, _HEAD = 257, 4096  # where a tar says that it is one; bytes looked at
+_MAGIC_OFFSET = 257  # of "ustar" in a tar
+_HEAD_BYTES = 4096  # read to recognise a file
 _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-PEEK = 200  # members of an archive looked at
+MAX_MEMBERS = 200  # of an archive or a folder, read to recognise it
 
 
 def describe(
     pairs: str | Path | Sequence[str | Path], *, image: str | None = None, captions: Sequence[str] = ()
 ) -> Description:
-    """Guess what kind of pairs a path or pattern holds.
+    """Recognise the kind of pairs of a path or pattern.
 
     Parameters
     ----------
@@ -53,18 +54,18 @@ def describe(
         Tar shards, a CSV, TSV or Parquet table, or a folder; as `TarPairs` takes them.
     image : str, optional
     captions : sequence of str
-        Names of a table's columns, where they are not its defaults.
+        Names of a table's columns, if they are not the usual ones.
 
     Returns
     -------
     Description
-        With its defaults: a table has the columns "filepath" and "title" or other usual ones ("file_name" and
-        "text", "image" and "caption"), a labelled set one plain template.
+        With default options: a table has the columns "filepath" and "title" or other usual ones ("file_name"
+        and "text", "image" and "caption"), a labelled set the default template.
 
     Raises
     ------
     DataError
-        Nothing there, nothing that looks like pairs, no kind that is known; columns of what is no table.
+        There is nothing, no pairs or an unknown kind; or columns are named for what is no table.
     """
     first = find_files(pairs)[0]
     if table_suffix(first):
@@ -74,7 +75,7 @@ def describe(
         raise DataError(_unknown_kind(first))
     if image or captions:
         raise DataError(
-            f"{first} is no table, so it has no columns: expected CSV, TSV, JSON lines or Parquet"
+            f"{first} is not a table, so it has no columns: expected CSV, TSV, JSON lines or Parquet"
         )
     if first.is_dir():
         return _describe_folder(first)
@@ -82,7 +83,7 @@ def describe(
 
 
 def is_tar(path: Path) -> bool:
-    """Whether a file is a tar, by its name or its first bytes; what is packed is one by its name alone.
+    """Whether a file is a tar, by its name or its first bytes; a compressed one by its name only.
 
     Examples
     --------
@@ -93,16 +94,16 @@ def is_tar(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as file:
-            return file.read(_MAGIC + 5)[_MAGIC:] == b"ustar"
+            return file.read(_MAGIC_OFFSET + 5)[_MAGIC_OFFSET:] == b"ustar"
     except OSError:
         return False
 
 
 def _unknown_kind(path: Path) -> str:
-    """What a file that is no pairs is, as far as can be told, and what to do."""
+    """Message for a file of an unknown kind, with the way out that its first bytes suggest."""
     try:
         with path.open("rb") as file:
-            start = file.read(_HEAD)
+            start = file.read(_HEAD_BYTES)
         text = decode_text(start, path, cut=True).lstrip()
     except (OSError, DataError):
         text = ""
@@ -118,7 +119,7 @@ def _unknown_kind(path: Path) -> str:
     else:
         way_out = "pack pictures and captions into a tar, or unpack them into a folder"
     return (
-        f"{path} is no kind of pairs that is known: expected tar, CSV, TSV, Parquet or a folder, or JSON "
+        f"{path} is no known kind of pairs: expected tar, CSV, TSV, Parquet or a folder, or JSON "
         f"lines (.jsonl). "
         f"{way_out[0].upper()}{way_out[1:]}"
     )
@@ -128,15 +129,17 @@ def _describe_folder(folder: Path) -> Description:
     tars = sorted(path for path in folder.iterdir() if path.name.lower().endswith(TAR_SUFFIXES))
     if tars:
         return describe(tars)
-    for name in _METADATA:  # as in the hub's folders of pictures
+    for name in _METADATA:  # as in image folders on the Hugging Face hub
         if (folder / name).is_file():
             return describe(folder / name)
-    captioned = any(path.suffix.lower() in CAPTION_SUFFIXES for path in islice(folder.rglob("*.*"), PEEK))
+    captioned = any(
+        path.suffix.lower() in CAPTION_SUFFIXES for path in islice(folder.rglob("*.*"), MAX_MEMBERS)
+    )
     return Folder(folder) if captioned else LabelledFolder(folder)
 
 
 def _describe_tar(pairs: str | Path | Sequence[str | Path], tar: Tar) -> Description:
-    members = list(islice(tar.members(), PEEK))
+    members = list(islice(tar.members(), MAX_MEMBERS))
     if any(name.lower().endswith(".txt") for name, _, _ in members):
         return TarPairs(pairs)
     objects = [(offset, size) for name, offset, size in members if name.lower().endswith(".json")]

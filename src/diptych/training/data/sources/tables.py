@@ -1,4 +1,4 @@
-"""Pairs in tables: CSV, TSV, JSON lines or Parquet with a column of pictures and one or more of captions."""
+"""Pairs in tables: CSV, TSV, JSON lines or Parquet with a column of images and one or more of captions."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ from diptych.files.text_files import table_head, text_lines
 from diptych.files.unicode_text import existing_path
 from diptych.media.folders.captions import without_surrogates
 from diptych.training.data.order import distinct_names
-from diptych.training.data.sources.folders import read_picture
+from diptych.training.data.sources.folders import read_image_file
 from diptych.training.data.sources.records import Source, require_records
 from diptych.training.data.sources.tars import Spool
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz"})
-# Columns in which tools keep pairs, the defaults first: open_clip, Hugging Face, Kaggle's Flickr8k.
+# Usual names of the columns, the defaults first: open_clip, Hugging Face, Kaggle's Flickr8k.
 _USUAL = (("filepath", "title"), ("file_name", "text"), ("file_name", "caption"), ("image", "caption"))
 _SEPARATORS = ("\t", ",", ";", "|")
-_LONGEST_CELL = min(2**24, sys.maxsize)  # characters; csv refuses more than 131,072 unless told
+_LONGEST_CELL = min(2**24, sys.maxsize)  # characters; the default limit of csv is 131,072
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of pairs; rows that name the same picture are one record with several captions.
+    """A table of pairs; rows that name the same image are one record with several captions.
 
-    Records are called as the table calls their pictures. Of several tables, each with its own folder, the
-    table's name stands before that: two of them may call different pictures "1.jpg".
+    The key of a record is the name of its image in the table. Of several tables, each with its own folder,
+    the table's name is a prefix: two of them may call different images "1.jpg".
 
     Parameters
     ----------
     path : str, Path or a sequence
-        One or several tables, as `TarPairs` takes them; text tables may be packed with gzip.
+        One or several tables, as `TarPairs` takes them; text tables may be compressed with gzip.
     image : str
-        Column of picture files, relative to `root`; in Parquet also of encoded pictures (bytes, or a struct
-        with a field "bytes").
+        Column of image files, relative to `root`; in Parquet also of encoded images (bytes, or a struct with
+        a field "bytes").
     caption : str or a sequence of str
         Column of captions: a string; in Parquet also a list of them. Of several columns, each cell that is
         not empty is a caption.
     separator : str, optional
         Of a CSV; by default tab, comma, semicolon or bar, whichever splits the header into those columns.
     root : str or Path, optional
-        By default the table's folder; a row may then also name a picture elsewhere, by an absolute path or
-        with "..". Rows that lead out of a root that is given are dropped and counted.
+        By default the table's folder; then a row may also name an image elsewhere, by an absolute path or
+        with "..". With a root, rows that lead out of it are dropped and counted.
     """
 
     path: str | Path | Sequence[str | Path]
@@ -67,11 +67,11 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """The column of pictures, then those of captions."""
+        """The column of images, then those of captions."""
         return [self.image, *([self.caption] if isinstance(self.caption, str) else self.caption)]
 
     def open(self) -> Source:
-        """Read the table; captions are kept, pictures are not."""
+        """Read the table; captions are kept in memory, images are not."""
         return _Table(self)
 
 
@@ -80,7 +80,7 @@ class _Table(Source):
         self.dropped = Counter()
         self._keys: list[str] = []
         self._captions: list[tuple[str, ...]] = []
-        self._places: list[Path | tuple[int, int]] = []  # a file, or offset and size in the spool
+        self._locations: list[Path | tuple[int, int]] = []  # a file, or offset and size in the spool
         self._spool = Spool(str(description.path))
         self._known: dict[Path, int] = {}
         self._root_given = description.root is not None
@@ -101,19 +101,19 @@ class _Table(Source):
         return self._keys[index]
 
     def image(self, index: int) -> bytes:
-        place = self._places[index]
-        return read_picture(place) if isinstance(place, Path) else self._blob.read(*place)
+        location = self._locations[index]
+        return read_image_file(location) if isinstance(location, Path) else self._blob.read(*location)
 
     def captions(self, index: int) -> tuple[str, ...]:
         return self._captions[index]
 
     def _add(self, root: Path, prefix: str, image: Any, captions: tuple[str, ...]) -> None:
-        if isinstance(image, dict):  # as Hugging Face data sets keep pictures
+        if isinstance(image, dict):  # as in Hugging Face data sets
             image = image.get("bytes") or image.get("path")
         if not captions or not image or not isinstance(image, str | bytes):
             self.drop("no picture" if captions else "no caption")
         elif isinstance(image, bytes):
-            # Named by content, so that a row more or less renames no other.
+            # The key is a hash of the content, so that adding or removing rows changes no other key.
             name = hashlib.blake2b(image, digest_size=16).hexdigest()
             self._append(name, (self._spool.write(image), len(image)), captions)
         else:
@@ -123,32 +123,33 @@ class _Table(Source):
                 self.drop("outside of root", image)
                 return
             path = existing_path(inside)
+            # Rows of one image are one record: as two, they would be each other's negatives.
             if path in self._known:
                 self._captions[self._known[path]] += captions
             else:
                 self._known[path] = len(self)
                 self._append(image if Path(image).is_absolute() else prefix + image, path, captions)
 
-    def _append(self, key: str, place: Path | tuple[int, int], captions: tuple[str, ...]) -> None:
+    def _append(self, key: str, location: Path | tuple[int, int], captions: tuple[str, ...]) -> None:
         self._keys.append(key)
-        self._places.append(place)
+        self._locations.append(location)
         self._captions.append(captions)
 
 
 def table_suffix(path: Path) -> str:
-    """The suffix that says what kind of table a file is, ".csv.gz" among them; "" for no table."""
+    """The suffix of a table, such as ".csv" or ".csv.gz"; "" for other files."""
     name = path.name.lower()
     return next((suffix for suffix in TABLE_SUFFIXES if name.endswith(suffix)), "")
 
 
 def usual_columns(path: Path) -> tuple[str, str]:
-    """The columns of pictures and captions by the names that tools give them; the defaults for others."""
+    """Names of the columns of images and captions, if they are usual ones; else the defaults."""
     columns = set(_columns(path))
     return next((names for names in _USUAL if columns >= set(names)), _USUAL[0])
 
 
 def _columns(path: Path) -> list[str]:
-    """The names of a table's columns; none where it cannot be read, which reading it will say."""
+    """Names of a table's columns; none if it cannot be read, for which `open` has the message."""
     try:
         if table_suffix(path) == ".parquet":
             with open_parquet(path, "training") as file:
@@ -173,7 +174,7 @@ def _rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
 
 
 def _json_rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
-    """Rows of JSON lines, such as the metadata.jsonl of a folder of pictures on the hub."""
+    """Rows of JSON lines, such as the metadata.jsonl of an image folder on the Hugging Face hub."""
     fields = description.columns
     try:
         with _opened(path) as file:
@@ -182,7 +183,7 @@ def _json_rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
                     continue
                 row = without_surrogates(json.loads(line))
                 if not isinstance(row, dict):
-                    raise ValueError(f"line {number} is no object with fields")
+                    raise ValueError(f"line {number} is not an object with fields")
                 if number == 1:
                     for name in fields:
                         _find(row, name, path)
@@ -201,19 +202,20 @@ def _csv_rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
             header, named, _ = table_head(lines)
             separator = description.separator or named or _separator(header, description)
             columns = next(csv.reader([header], delimiter=separator), [])
-            places = [_find(columns, name, path) for name in description.columns]
-            # A NUL makes csv give up on the whole file; it is no part of a caption.
+            positions = [_find(columns, name, path) for name in description.columns]
+            # csv raises an error for the whole file at a NUL, which no caption needs.
             texts = (line.replace("\0", "") for line, _ in lines)
             for row in csv.reader(texts, delimiter=separator):
                 if row:
-                    yield [row[place] for place in places] if len(row) > max(places) else [None]
+                    # A row that is too short is counted as one without a caption.
+                    yield [row[n] for n in positions] if len(row) > max(positions) else [None]
     except (OSError, EOFError, zlib.error, csv.Error, TypeError) as error:
         raise DataError(f"{path} is not a table that can be read: {error}") from error
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """A table, plain or packed with gzip (told by its first bytes)."""
+    """Open a table, plain or compressed with gzip (recognised by its first bytes)."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
@@ -221,7 +223,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield file
             return
         with gzip.GzipFile(fileobj=file) as unpacked:
-            yield unpacked  # type: ignore[misc]  # it has all that is used of a file
+            yield unpacked  # type: ignore[misc]  # it has the methods that are used
 
 
 def _separator(header: str, description: Table) -> str:
@@ -229,7 +231,7 @@ def _separator(header: str, description: Table) -> str:
     for separator in _SEPARATORS:
         if wanted <= set(next(csv.reader([header], delimiter=separator), [])):
             return separator
-    return max(_SEPARATORS, key=header.count)  # the error will name the columns it gives
+    return max(_SEPARATORS, key=header.count)  # then `_find` raises an error that names the columns
 
 
 def _parquet_rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
@@ -240,14 +242,14 @@ def _parquet_rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
 
 
 def _find(columns: Iterable[str], name: str, path: Path) -> int:
-    found = list(columns)
-    if name in found:
-        return found.index(name)
-    near = get_close_matches(name, found, 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    names = list(columns)
+    if name in names:
+        return names.index(name)
+    similar = get_close_matches(name, names, 1)
+    hint = f" Did you mean {similar[0]!r}?" if similar else ""
     raise DataError(
-        f"{path} has no column {name!r}: its columns are {', '.join(map(repr, found)) or 'none'}.{hint} "
-        "Say which hold the pictures and the captions: Table(..., image='...', caption='...')"
+        f"{path} has no column {name!r}: its columns are {', '.join(map(repr, names)) or 'none'}.{hint} "
+        "Name those of the pictures and the captions: Table(..., image='...', caption='...')"
     )
 
 

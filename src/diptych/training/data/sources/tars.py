@@ -1,8 +1,8 @@
-"""Tar archives as places to read from at random: where each member's bytes lie, and the bytes.
+"""Random access to tar archives: the offset and size of each member, and its bytes.
 
-An index is one pass over the headers; data is skipped by seeking. A `.tar.gz` cannot be sought in, so it is
-unpacked once: in memory while small, else to a temporary file that goes when the reader does. What the
-members mean is for sources.py to say.
+The index is one pass over the headers; data is skipped by seeking. A `.tar.gz` is not seekable, so it is
+unpacked once: in memory while small, else to a temporary file that is removed with the reader. `shards.py`
+interprets the members.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from diptych.errors import DataError, SaveError
 from diptych.files.tars import TarReader, headers
 
 MEMORY_LIMIT = 256 * 2**20  # bytes of one unpacked archive kept in memory
-_COPY = 2**20
+_COPY_BYTES = 2**20  # read at a time
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class Blob(Protocol):
-    """Bytes that threads may read at random."""
+    """Bytes that threads may read at any offset."""
 
     def read(self, offset: int, size: int) -> bytes:
         """Give `size` bytes from `offset`, or raise DataError."""
 
 
 class FileBlob:
-    """A file, opened anew for each read: no lock between threads, no limit on the number of shards."""
+    """A file, opened for each read: no lock between threads, and no limit on the number of shards."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,7 +68,7 @@ class MemoryBlob:
 
 
 class Spool:
-    """Bytes written once, one after another, to be read at random: in memory while small, else in a file."""
+    """Bytes written sequentially, then read at any offset: in memory while small, else in a file."""
 
     def __init__(self, name: str) -> None:
         self.name, self.size = name, 0
@@ -76,12 +76,12 @@ class Spool:
         self._file: IO[bytes] | None = None
 
     def write(self, data: bytes) -> int:
-        """Append, and say at which offset."""
+        """Append; returns the offset."""
         start, self.size = self.size, self.size + len(data)
         try:
             if self._file is None and self.size > MEMORY_LIMIT:
                 handle, name = tempfile.mkstemp(prefix="diptych-", suffix=".spool")
-                # Goes with this object, or with the interpreter.
+                # Removed with this object, or when the interpreter ends.
                 weakref.finalize(self, _remove, name)
                 self._file = os.fdopen(handle, "wb")
                 self._path = Path(name)
@@ -114,12 +114,12 @@ class Tar:
     Parameters
     ----------
     path : Path
-        A tar, plain or compressed with gzip (told by its first bytes, not by its name).
+        A tar, plain or compressed with gzip (recognised by its first bytes, not by its name).
 
     Raises
     ------
     DataError
-        Not a tar, or not readable. An archive that ends too early is read as far as it goes, with a warning.
+        Not a tar, or not readable. A truncated archive is read up to its end, with a warning.
     """
 
     def __init__(self, path: Path) -> None:
@@ -154,7 +154,7 @@ class Tar:
             except (tarfile.TarError, ValueError, UnicodeError, EOFError) as error:
                 raise DataError(f"{self.path} is not a tar archive that can be read: {error}") from error
         if self.cut_short:
-            warnings.warn(f"{self.path} ends too early; what comes before is used", stacklevel=2)
+            warnings.warn(f"{self.path} ends too early; its records before that are used", stacklevel=2)
 
     def _stream(self) -> IO[bytes]:
         if isinstance(self.blob, MemoryBlob):
@@ -165,10 +165,11 @@ class Tar:
         self._spool = Spool(str(self.path))
         with gzip.open(self.path) as packed:
             try:
-                while piece := packed.read1(_COPY):  # `read` would lose what stands before a fault
-                    self._spool.write(piece)
+                # `read1` and not `read`, which would lose the bytes before damaged data.
+                while data := packed.read1(_COPY_BYTES):
+                    self._spool.write(data)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                # As for a plain archive: what was read before the fault is used.
+                # As for a plain archive, what was read before the damage is used.
                 if self._spool.size == 0:
                     raise DataError(f"{self.path} is not a gzip file that can be read: {error}") from error
                 self.cut_short = True

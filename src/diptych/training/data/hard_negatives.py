@@ -1,7 +1,7 @@
-"""Near misses: captions that are nearly right, from a file, for the caption a pair shows.
+"""Hard negatives: nearly right captions for the caption of a pair, read from a file.
 
-The file is JSON lines: ``{"caption": "a man bites a dog", "negatives": ["a dog bites a man"]}``, a caption as
-the pairs have it. What is lost to them is `diptych.training.losses.negatives`'s.
+The file is JSON lines: ``{"caption": "a man bites a dog", "negatives": ["a dog bites a man"]}``, where the
+caption is spelt as in the pairs. Their loss is in `diptych.training.losses.hard_negatives`.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from diptych.files.text_files import lines_of, read_text_file
 from diptych.media.folders.captions import without_surrogates
 from diptych.training.data.order import UInts, mix, unit
 
-_MOST = 2**32  # bytes: a line for each caption of a large set
+_MAX_BYTES = 2**32  # of the file: enough for one line per caption of a large data set
 
 
 class Negatives:
-    """The near misses of every caption that has any.
+    """The hard negatives of captions.
 
     Parameters
     ----------
     path : path
-        JSON lines of "caption" and "negatives", a list; lines of one caption add up.
+        JSON lines of "caption" and "negatives", a list; lines of one caption are joined.
     each : int
-        How many a pair is given at a time.
+        Hard negatives per pair and step.
 
     Raises
     ------
     DataError
-        The file is not there, or a line is not like that; the message names it.
+        The file cannot be read, or a line has another form; the message names it.
 
     Examples
     --------
@@ -48,40 +48,41 @@ class Negatives:
         self.each = each
         self._known: dict[str, list[str]] = {}
         try:
-            lines = lines_of(read_text_file(Path(path).expanduser(), _MOST))
+            lines = lines_of(read_text_file(Path(path).expanduser(), _MAX_BYTES))
         except DataError as error:
             raise DataError(f"{path} cannot be read as a file of negatives: {error}") from error
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                caption, missed = _parse(line, f"{path}, line {number}")
+                caption, negatives = _parse(line, f"{path}, line {number}")
                 known = self._known.setdefault(caption, [])
-                known += [text for text in dict.fromkeys(missed) if text != caption and text not in known]
+                known += [text for text in dict.fromkeys(negatives) if text != caption and text not in known]
 
     def __len__(self) -> int:
-        """Captions that have near misses."""
+        """Number of captions that have hard negatives."""
         return sum(map(bool, self._known.values()))
 
     def of(self, captions: Sequence[str], numbers: UInts) -> list[list[str]]:
-        """As many near misses as asked for, of each caption.
+        """Choose `each` hard negatives for every caption.
 
         Parameters
         ----------
         captions : sequence of N str
         numbers : (N,) uint64
-            The visits' numbers; which of many are chosen hangs on nothing else.
+            Visit numbers, on which the choice depends.
 
         Returns
         -------
         list of N lists of `each` str
-            None twice. The caption itself stands where it has no more: a near miss that is none.
+            All different; filled up with the caption itself where it has fewer.
         """
-        draws = unit(mix(numbers, 3))
-        return [self._choose(text, draw) for text, draw in zip(captions, draws.tolist(), strict=True)]
+        values = unit(mix(numbers, 3))
+        return [self._choose(text, value) for text, value in zip(captions, values.tolist(), strict=True)]
 
-    def _choose(self, caption: str, draw: float) -> list[str]:
+    def _choose(self, caption: str, value: float) -> list[str]:
         known = self._known.get(caption, [])
+        # More than needed: a random choice without replacement, seeded by the visit.
         if len(known) > self.each:
-            chosen = np.random.default_rng(int(draw * 2**53)).choice(len(known), self.each, replace=False)
+            chosen = np.random.default_rng(int(value * 2**53)).choice(len(known), self.each, replace=False)
             return [known[n] for n in chosen]
         return known + [caption] * (self.each - len(known))
 
@@ -89,9 +90,10 @@ class Negatives:
 def _parse(line: str, where: str) -> tuple[str, list[str]]:
     try:
         value = without_surrogates(json.loads(line))
-        caption, missed = value["caption"], value["negatives"]
-        if isinstance(caption, str) and isinstance(missed, list) and all(isinstance(m, str) for m in missed):
-            return caption.strip(), [text.strip() for text in missed if text.strip()]
+        caption, negatives = value["caption"], value["negatives"]
+        is_list = isinstance(negatives, list) and all(isinstance(text, str) for text in negatives)
+        if isinstance(caption, str) and is_list:
+            return caption.strip(), [text.strip() for text in negatives if text.strip()]
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise DataError(f'{where} is {line[:60]!r}: expected {{"caption": "...", "negatives": ["...", ...]}}')

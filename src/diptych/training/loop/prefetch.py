@@ -1,4 +1,4 @@
-"""Batches on their way to the device: pinned in a thread, one ahead, where copies can run by themselves."""
+"""Pin batches in a thread, one in advance, on devices that copy asynchronously."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from diptych.training.data import Batch
 from diptych.training.distributed.accelerator import Accelerator
 
 
-def feed(batches: Iterator[Batch], accelerator: Accelerator) -> Generator[Batch]:
-    """Give batches that the accelerator can copy without the host.
+def prefetch_pinned(batches: Iterator[Batch], accelerator: Accelerator) -> Generator[Batch]:
+    """Yield batches in pinned memory, from which the accelerator copies asynchronously.
 
-    Pinning is a copy of the whole batch (616 MB for 4,096 pictures of 224 pixels) and would cost a large part
-    of a step on the thread that launches kernels. One batch is made ahead; what is not used is dropped, and
-    made again by a run that goes on, since a position comes with each batch.
+    Pinning is a copy of the whole batch (616 MB for 4,096 images of 224 pixels) and would take a large part
+    of a step on the thread that launches kernels. One batch is made in advance. If it is not used, a resumed
+    run makes it again, since its position was not saved.
 
     Parameters
     ----------
@@ -27,15 +27,16 @@ def feed(batches: Iterator[Batch], accelerator: Accelerator) -> Generator[Batch]
         yield from batches
         return
     with ThreadPoolExecutor(1, "diptych-pin") as pool:
-        coming = pool.submit(_next, batches, accelerator)
+        pinned = pool.submit(_next, batches, accelerator)
         while True:
             started = time.perf_counter()
-            batch = coming.result()
+            batch = pinned.result()
             if batch is None:
                 return
             waited = time.perf_counter() - started
             following: Future[Batch | None] = pool.submit(_next, batches, accelerator)
-            coming = following
+            pinned = following
+            # What the caller waited, in place of the time that the pinning thread waited for the loader.
             yield replace(batch, wait_seconds=waited)
 
 

@@ -1,6 +1,6 @@
-"""What a run tells while it goes: reports, a summary, and the listener that a screen derives from.
+"""Events of a run: reports, a summary, and the listener that receives them.
 
-The loop (`trainer.py`) tells; how it is shown is the command line's.
+`trainer.py` calls the listener; the command line displays the events.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class StepReport:
-    """What the listener is told: one line of the log.
+    """Figures of a logging interval: one line of the log, whose keys are the fields.
 
     Attributes
     ----------
     loss : float
-        Mean since the last report; chance is log(batch size).
+        Mean since the last report; InfoNCE of a random model is log(batch size).
     scale : float
         The factor on cosines.
     pairs_per_second, wait_share : float
-        Since the last report; the share of time that went by waiting for data.
+        Since the last report; the share of the time spent waiting for data.
     decoded_per_second : float
-        Pairs that the workers can read, decode and crop, if that is all they do: where it is no higher than
-        `pairs_per_second` at many workers, data is what the run waits for.
+        Pairs that the workers can read, decode and crop. If it is no higher than `pairs_per_second`, data
+        limits the speed of the run.
     utilisation : float
-        Of what the machine could compute, the part that the model needed; 0 where that is not known.
+        Model FLOP utilisation, see `meter.py`; 0 if the peak of the device is unknown.
     memory : float
-        The most used so far, GiB.
+        Peak so far, GiB.
     """
 
     step: int
@@ -47,8 +47,8 @@ class StepReport:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """How a run ended: finished, or how to go on."""
+class RunSummary:
+    """How a run ended: finished or stopped, for which reason, and where the model is."""
 
     finished: bool
     reason: str
@@ -60,27 +60,27 @@ class Summary:
 
 
 class Listener:
-    """What a run tells while it goes; override what is of interest."""
+    """Receives the events of a run; override the methods of interest."""
 
     def scanning(self, total: int) -> Callable[[int], None]:
-        """Records are about to be read once; returns what to call with the number done."""
+        """A scan of `total` records starts; returns the function that is called with the number done."""
         return lambda done: None
 
     def step(self, report: StepReport) -> None:
-        """Some steps were made."""
+        """A logging interval ended."""
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """The evaluators were called."""
+        """The evaluators returned metrics."""
 
     def note(self, text: str) -> None:
-        """Something worth knowing."""
+        """A message for the user."""
 
     def close(self) -> None:
-        """The run is over."""
+        """The run has ended."""
 
 
 def sample_file(folder: Path, step: int) -> Path:
-    """Where an evaluator may draw what the model makes of some pictures; loggers look there.
+    """The image that an evaluator may write to show results; loggers upload it.
 
     Examples
     --------

@@ -1,9 +1,9 @@
-"""What a run keeps beside its newest checkpoint: the model, and numbered checkpoints of some epochs.
+"""The folder of a run beside its newest checkpoint: the model, and numbered checkpoints of some epochs.
 
-A numbered checkpoint is a folder in the run's folder, `epoch-3`: checkpoint, log and model as they were after
-that epoch. It is laid out as the folder of a run, so whatever reads a run reads it, too. It is written under
-a hidden name and renamed once it is whole, and gets a hidden name again before it is removed: a kill leaves
-at worst a hidden folder, which goes with the next numbered checkpoint.
+A numbered checkpoint is a folder in the run's folder, `epoch-3`: checkpoint, log and model after that epoch.
+It has the layout of a run's folder, so that it can be read like one. It is written as `.epoch-3.part` and
+renamed when it is complete; before it is removed, it is renamed to `.epoch-3.gone`. So a kill leaves at worst
+a hidden folder, which the next numbered checkpoint removes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from diptych.training.checkpoints import checkpoint
 from diptych.training.config import TrainConfig
 from diptych.weights import ModelSpec, save_checkpoint
 
-MODEL = "model"  # folder of the weights, in the folder of a run
+MODEL = "model"  # folder of the weights in the run's folder
 _NUMBERED = re.compile(r"epoch-([1-9][0-9]*)")
 
 
@@ -37,7 +37,7 @@ def write_model(
     epochs: int,
     weights: Mapping[str, Tensor] | None,
 ) -> str:
-    """Write a model in our format, with a summary of how it came about.
+    """Write a model in our format, with a summary of its training.
 
     Parameters
     ----------
@@ -46,18 +46,18 @@ def write_model(
     spec : ModelSpec
         Of the run.
     state : State
-        Where the run stands.
+        State of the run.
     metrics : mapping
-        Measured of this model.
+        Of this model.
     epochs : int
-        Done when it was.
+        Epochs after which it was saved.
     weights : mapping
-        Whole and on the CPU; None only where another process writes.
+        Unsharded and on the CPU; None only on processes that do not write.
 
     Returns
     -------
     str
-        Its identity.
+        Identity of the model.
     """
     assert weights is not None
     summary = {
@@ -76,7 +76,7 @@ def write_model(
 
 
 def numbered(folder: Path) -> dict[int, Path]:
-    """The numbered checkpoints of a run by their epochs, in order.
+    """The numbered checkpoints of a run: epoch -> folder, in order.
 
     Examples
     --------
@@ -84,24 +84,24 @@ def numbered(folder: Path) -> dict[int, Path]:
     {}
     """
     paths = folder.glob("epoch-*")
-    found = {int(match[1]): path for path in paths if (match := _NUMBERED.fullmatch(path.name))}
-    return dict(sorted(found.items()))
+    by_epoch = {int(match[1]): path for path in paths if (match := _NUMBERED.fullmatch(path.name))}
+    return dict(sorted(by_epoch.items()))
 
 
 def begin(part: Path) -> None:
-    """Make the hidden folder of a checkpoint, empty."""
+    """Create the hidden folder of a checkpoint, empty."""
     with saving(part):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
 
 
 def hidden(folder: Path, epoch: int) -> Path:
-    """Where the checkpoint of an epoch is written until it is whole."""
+    """The folder in which the checkpoint of an epoch is written until it is complete."""
     return folder / f".epoch-{epoch}.part"
 
 
 def publish(folder: Path, epoch: int, *, keep: int, best: int) -> None:
-    """Give the checkpoint of an epoch its name, and remove old ones.
+    """Rename the complete checkpoint of an epoch to its final name, and remove old ones.
 
     Parameters
     ----------
@@ -109,9 +109,9 @@ def publish(folder: Path, epoch: int, *, keep: int, best: int) -> None:
         Of the run.
     epoch : int
     keep : int
-        So many of the newest stay; 0: all.
+        Number of the newest that stay; 0: all.
     best : int
-        The epoch of the best model: its checkpoint stays, too.
+        The epoch of the best model, whose checkpoint stays as well.
 
     Raises
     ------
@@ -119,20 +119,23 @@ def publish(folder: Path, epoch: int, *, keep: int, best: int) -> None:
         No permission.
     """
     part = hidden(folder, epoch)
+    # The log up to this epoch, so that a run can be resumed from the numbered checkpoint.
     if (folder / checkpoint.LOG).is_file():
         write_bytes(part / checkpoint.LOG, (folder / checkpoint.LOG).read_bytes())
     with saving(folder / f"epoch-{epoch}"):
-        _remove(folder / f"epoch-{epoch}")  # of a leg that was killed before it could say so
+        _remove(folder / f"epoch-{epoch}")  # of a run that was killed right after it
         part.rename(folder / f"epoch-{epoch}")
-        there = numbered(folder)
-        for old in list(there)[:-keep] if keep else ():
+        # e.g. epochs 1 to 5, keep=2, best=2: removes 1 and 3.
+        existing = numbered(folder)
+        for old in list(existing)[:-keep] if keep else ():
             if old not in (best, epoch):
-                _remove(there[old])
-    for left in folder.glob(".epoch-*"):
-        shutil.rmtree(left, ignore_errors=True)
+                _remove(existing[old])
+    for leftover in folder.glob(".epoch-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:
+    """Remove a checkpoint; renamed first, so that a kill leaves no incomplete one under its name."""
     if path.exists():
         gone = path.with_name(f".{path.name}.gone")
         shutil.rmtree(gone, ignore_errors=True)
@@ -141,32 +144,32 @@ def _remove(path: Path) -> None:
 
 
 def refuse_source(folder: Path, source: Path, named: Path) -> None:
-    """Raise TrainingError where a run cannot go on from a folder.
+    """Raise TrainingError if a run cannot continue from a folder.
 
     Parameters
     ----------
     folder : Path
         Of the run.
     source : Path
-        What it goes on from: the run's folder, once that has a checkpoint of its own.
+        The folder that it continues from: the run's own folder once that has a checkpoint.
     named : Path
-        What the user wants it to begin at.
+        The folder that the user named (--resume-from).
     """
     if named.resolve().is_relative_to(folder.resolve()):
         raise TrainingError(
-            f"{named} lies in the folder of the run itself, whose newer checkpoints would be lost: choose "
-            "another folder for the run that goes on from it (--out)"
+            f"{named} is in the folder of the run itself, whose newer checkpoints would be lost: choose "
+            "another folder for the run that continues from it (--out)"
         )
     if not (source / checkpoint.FILE).is_file():
-        there = ", ".join(map(str, numbered(source).values()))
+        existing = ", ".join(map(str, numbered(source).values()))
         raise TrainingError(
             f"{source} holds no {checkpoint.FILE}: expected a run's folder or a numbered checkpoint in it"
-            + (f" ({there})" if there else ", such as runs/mine/epoch-3")
+            + (f" ({existing})" if existing else ", such as runs/mine/epoch-3")
         )
 
 
 def branch(source: Path, folder: Path) -> None:
-    """Copy log and model of a checkpoint into the folder of a new run that goes on from it.
+    """Copy log and model of a checkpoint into the folder of a new run that continues from it.
 
     Raises
     ------
@@ -181,17 +184,17 @@ def branch(source: Path, folder: Path) -> None:
 
 
 def refuse_used(folder: Path, *, resume: bool) -> None:
-    """Raise TrainingError where a run would begin in a folder that holds one, or in a file."""
+    """Raise TrainingError if a new run would overwrite one in its folder, or if the folder is a file."""
     if folder.exists() and not folder.is_dir():
         raise TrainingError(f"{folder} is a file: expected a folder for the run (--out), which may be new")
     if not resume and (folder / checkpoint.FILE).exists():
         raise TrainingError(
-            f"{folder} holds a run already: add --resume to go on with it, or choose another folder"
+            f"{folder} holds a run already: add --resume to continue it, or choose another folder"
         )
 
 
 def monitored(monitor: str, metrics: Mapping[str, float]) -> float | None:
-    """What has to get larger; None where nothing is monitored, or it was not measured.
+    """The monitored value, negated for a loss, so that larger is better; None if it is not among the metrics.
 
     Examples
     --------
@@ -200,5 +203,6 @@ def monitored(monitor: str, metrics: Mapping[str, float]) -> float | None:
     """
     if monitor not in metrics:
         return None
+    # NaN counts as the worst value: comparisons with NaN are always false.
     value = metrics[monitor] * (-1 if monitor.endswith("loss") else 1)
     return -math.inf if math.isnan(value) else value

@@ -1,8 +1,8 @@
-"""Records of one shard, in the order they lie in it: a tar read from front to back.
+"""Sequential reader of one tar shard: its records in the order of the archive.
 
-A record is what stands together under one key: KEY.jpg with KEY.txt or KEY.json, next to each other, as every
-tool that writes shards puts them (`grouping.py`). `tars.py` reads archives at random, for which it keeps an
-index; here nothing is kept, so a shard can be as long as it likes and lie anywhere.
+A record is the members of one key: KEY.jpg with KEY.txt or KEY.json, next to each other, as every tool that
+writes shards puts them (`record_grouping.py`). `tars.py` reads archives at random and keeps an index for it;
+here no index is kept, so a shard may have any length and any location.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from diptych.files.locations import open_location, retried
 from diptych.files.tars import TarReader, headers
 from diptych.files.text_files import LARGEST_TEXT
 from diptych.media.folders.captions import captions_of_fields, captions_of_text, parse_json
-from diptych.training.data.sources.grouping import IMAGE, SECOND, Group, Grouping
+from diptych.training.data.sources.record_grouping import IMAGE, SECOND, RecordGroup, RecordGrouper
 
-# Of a member: its bytes, or its header where they can be read later; None where they are not wanted.
-Part = bytes | tarfile.TarInfo | None
+# Of a member: its bytes, or its header if they can be read later; None if they are not wanted.
+MemberContent = bytes | tarfile.TarInfo | None
 
 
 @dataclass(frozen=True)
-class Streamed:
-    """A record on its way: its number in the shard, its key, the encoded picture and its captions."""
+class StreamedRecord:
+    """A pair: the number of its record in the shard, its key, the encoded image and its captions."""
 
     index: int
     key: str
@@ -36,30 +36,30 @@ class Streamed:
     captions: tuple[str, ...]
 
 
-class Walk:
-    """The usable records of a shard from one number on.
+class ShardReader:
+    """Iterates over the usable records of a shard.
 
     Parameters
     ----------
     location : str
         File, URL or command.
     start : int
-        Number of the first record wanted; all that the shard holds are counted, usable or not.
+        Number of the first record; all records of the shard are counted, usable or not.
     wanted : callable
-        Told a record's number; the bytes of others are not read where the shard can be sought in.
+        Filter of record numbers; the bytes of other records are not read if the shard is seekable.
     field : str, optional
         JSON field of the captions.
     name : str, optional
-        Of the shard, which the records' keys begin with; by default the file's, without its suffix.
+        Of the shard, the prefix of its keys; by default that of the file, without its suffix.
     tries, seconds : int, float
         How often to try a shard that fails, and how long to wait before the second try.
 
     Attributes
     ----------
     dropped : Counter of str
-        Records that are no pair, by reason.
+        Records that are not a pair, by reason.
     reached : int
-        Records the shard was read up to.
+        Number of the next record.
     """
 
     def __init__(
@@ -75,18 +75,18 @@ class Walk:
     ) -> None:
         self.location, self.reached, self.dropped = location, start, Counter[str]()
         self._wanted, self._field, self._tries, self._seconds = wanted, field, tries, seconds
-        self._running: Iterator[Streamed] | None = None
+        self._running: Iterator[StreamedRecord] | None = None
         self._counted, self._second_pictures = start - 1, set[str]()
         folder, slash, file = (name or PurePosixPath(location).name).rpartition("/")
         self._shard = folder + slash + file.partition(".tar")[0].removesuffix(".tgz")
 
-    def __iter__(self) -> Iterator[Streamed]:
+    def __iter__(self) -> Iterator[StreamedRecord]:
         """Give the records.
 
         Raises
         ------
         DataError
-            The shard could not be read to its end, in spite of all tries. What came before was given.
+            The shard could not be read to its end in any try; the records before the failure were yielded.
         """
         while True:
             record = retried(self._next, self._tries, self._seconds)
@@ -95,8 +95,8 @@ class Walk:
             self.reached = record.index + 1
             yield record
 
-    def _next(self, attempt: int) -> Streamed | None:
-        """The next record; after a failure the shard is opened anew and read up to where it broke off."""
+    def _next(self, attempt: int) -> StreamedRecord | None:
+        """The next record; after a failure the shard is opened again and read from `reached` on."""
         if self._running is None or attempt:
             self._running = self._read(self.reached)
         try:
@@ -104,31 +104,35 @@ class Walk:
         except (tarfile.TarError, zlib.error, UnicodeError, ValueError) as error:
             raise DataError(f"{self.location} is not a tar archive that can be read: {error}") from error
 
-    def _read(self, start: int) -> Iterator[Streamed]:
+    def _read(self, start: int) -> Iterator[StreamedRecord]:
         with open_location(self.location) as stream, open_shard(stream) as tar:
             seekable = stream.seekable() and tar.fileobj is stream
-            grouping = Grouping[Part]()
-            last: Group[Part] | None = None
+            grouper = RecordGrouper[MemberContent]()
+            last: RecordGroup[MemberContent] | None = None
             for member in headers(tar):
-                yield from self._records(tar, grouping.open(member.name), start)
-                group = grouping.group
+                yield from self._records(tar, grouper.open(member.name), start)
+                group = grouper.group
                 if group is None:
                     continue
                 wanted, last = group.number >= start and self._wanted(group.number), group
-                # Captions may be lent to a record that is wanted.
-                if wanted or (grouping.role != IMAGE and not seekable):
-                    grouping.keep(_bytes(tar, member, grouping.role))
+                # A wanted record may borrow the captions of one that is not: they are read now if the stream
+                # cannot seek back to them.
+                if wanted or (grouper.role != IMAGE and not seekable):
+                    grouper.keep(_bytes(tar, member, grouper.role))
                 else:
-                    grouping.keep(member if seekable else None)
-            # An archive ends with a block of zeros; one that does not was cut off, if only there.
+                    grouper.keep(member if seekable else None)
+            # An archive ends with a block of zeros; without it, it was truncated, and members of the last
+            # record may be missing.
             whole = _position(tar) >= tar.offset + tarfile.BLOCKSIZE
-            done = [group for group in grouping.close() if whole or group is not last or group.complete]
+            done = [group for group in grouper.close() if whole or group is not last or group.complete]
             yield from self._records(tar, done, start)
             if not whole:
                 raise DataError(f"{self.location} ends too early")
 
-    def _records(self, tar: TarReader, groups: list[Group[Part]], start: int) -> Iterator[Streamed]:
-        """Those of the finished records that are wanted and are pairs."""
+    def _records(
+        self, tar: TarReader, groups: list[RecordGroup[MemberContent]], start: int
+    ) -> Iterator[StreamedRecord]:
+        """The pairs among complete records that are wanted."""
         for group in groups:
             if group.number >= start and self._wanted(group.number):
                 parts = {
@@ -138,8 +142,10 @@ class Walk:
                 if (record := self._record(group, parts)) is not None:
                     yield record
 
-    def _record(self, group: Group[Part], parts: dict[str, bytes | None]) -> Streamed | None:
-        """What was read of a record as a pair, None if it is none."""
+    def _record(
+        self, group: RecordGroup[MemberContent], parts: dict[str, bytes | None]
+    ) -> StreamedRecord | None:
+        """The pair that a record is; None, counted by reason, if it is none."""
         captions: tuple[str, ...] = ()
         name = f"{self._shard}/{group.key}"
         if parts.get("txt") is not None and self._field is None:
@@ -148,18 +154,18 @@ class Walk:
             captions = captions_of_fields(parse_json(parts["json"] or b"", f"{name}.json"), self._field)
         image = parts.get(IMAGE)
         if image is not None and captions:
-            return Streamed(group.number, name, image, captions)
+            return StreamedRecord(group.number, name, image, captions)
         if group.second and group.second not in self._second_pictures:
             self._second_pictures.add(group.second)
             self.dropped[SECOND] += 1
         elif group.number > self._counted and not (group.accessory or group.second):
             self.dropped["no caption" if IMAGE in parts else "no picture"] += 1
-        self._counted = max(self._counted, group.number)  # once, also where the shard is read again
+        self._counted = max(self._counted, group.number)  # once, also if the shard is read again
         return None
 
 
 def _bytes(tar: TarReader, member: tarfile.TarInfo, role: str) -> bytes:
-    """What a member holds; nothing of a text that is too long to be captions."""
+    """Content of a member; empty for a text that is too long to be captions."""
     if role != IMAGE and member.size > LARGEST_TEXT:
         return b""
     data = tar.extractfile(member)
@@ -167,18 +173,18 @@ def _bytes(tar: TarReader, member: tarfile.TarInfo, role: str) -> bytes:
 
 
 def open_shard(stream: IO[bytes]) -> TarReader:
-    """Open a tar, plain or compressed, from a stream; what is not read is skipped where the stream allows."""
+    """Open a tar, plain or compressed, from a stream; unread members are skipped if it is seekable."""
     mode = "r:" if _plain(stream) else "r|*"
     return TarReader.open(fileobj=stream, mode=mode)  # type: ignore[call-overload, no-any-return]
 
 
 def _position(tar: tarfile.TarFile) -> int:
-    """How far an archive has been read, unpacked."""
+    """Position in the uncompressed archive."""
     return 0 if tar.fileobj is None else tar.fileobj.tell()
 
 
 def _plain(stream: IO[bytes]) -> bool:
-    """Whether this is a tar that can be sought in: nothing is read that is not wanted."""
+    """Whether this is a seekable and uncompressed tar, of which members can be skipped."""
     if not stream.seekable():
         return False
     magic = stream.read(2)

@@ -1,8 +1,9 @@
-"""Checkpoints of models in pieces (FSDP2), looked at before torch.distributed.checkpoint unpickles them.
+"""Safe reading of sharded checkpoints (FSDP2): pickles are checked before torch unpickles them.
 
-Its metadata and its plain values are pickles that it loads without a limit on what they name, so a run folder
-from somebody else could execute code on `--resume`. Here each pickle is stepped through first
-(`diptych.files.pickle_reader`), and one that names anything else than a checkpoint holds is refused.
+torch.distributed.checkpoint stores metadata and plain values as pickles and loads them without restriction,
+so a run's folder of somebody else could execute code on `--resume`. Here each pickle is first interpreted
+without executing it (`diptych.files.pickle_reader`), and refused if it names anything that no checkpoint
+contains.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from diptych.weights.openai.pickled import read_torch_file
 
 _ZIP = b"PK\x03\x04"
 
-__all__ = ["CheckpointException", "PiecesPlanner", "PiecesReader"]
+__all__ = ["CheckpointException", "ShardedCheckpointPlanner", "ShardedCheckpointReader"]
 
-# Classes of the module only, and no dot in a name: "metadata.os" is a module, whose attributes a pickle could
-# change, and "metadata.os.system" would be looked up attribute by attribute.
+# Only classes of the module, without a dot in the name: "metadata.os" is a module, whose attributes a pickle
+# could change, and "metadata.os.system" would be resolved attribute by attribute.
 _KNOWN = re.compile(
     r"torch\.distributed\.checkpoint\.metadata\._?[A-Z]\w*|torch\.distributed\.checkpoint\.filesystem\._StorageInfo"
     r"|torch\.Size|torch\.serialization\._get_layout|torch\.(?:bool|(?:u?int|b?float|complex)\d+)"
@@ -39,50 +40,51 @@ _KNOWN = re.compile(
 
 
 class _Object:
-    """Whatever a call or a class would make."""
+    """Stands for any object that a pickle would create."""
 
 
 class _MetadataReader(PickleReader):
-    """Steps through `.metadata`: what it makes does not matter, only what it names."""
+    """Interprets `.metadata` for the names in it; the objects do not matter."""
 
     literal_instructions = PickleReader.literal_instructions | {"BINBYTES", "SHORT_BINBYTES", "BINUNICODE8"}
     optional_instructions = frozenset({"STACK_GLOBAL", "MEMOIZE", "FRAME"})
     key_types = (str, int, _Object)
 
     def is_known_name(self, name: str) -> bool:
-        """What torch.distributed.checkpoint writes."""
+        """Whether torch.distributed.checkpoint writes this name."""
         return _KNOWN.fullmatch(name) is not None
 
     def on_call(self, name: str, arguments: Any) -> _Object:
-        """Something of no interest."""
+        """A placeholder: the object does not matter."""
         return _Object()
 
     def on_new_object(self, name: str, arguments: Any) -> _Object:
-        """Something of no interest."""
+        """A placeholder: the object does not matter."""
         return _Object()
 
     def on_state(self, target: Any, state: Any) -> None:
-        """Nothing."""
+        """Ignore the state."""
 
     def refuse(self, content: str) -> NoReturn:
-        """Raise the error for what no checkpoint holds."""
+        """Raise the error for content that no checkpoint has."""
         raise TrainingError(
             f"{self.path} names {content}, which no checkpoint does: refused, and nothing was run"
         )
 
 
-class PiecesReader(FileSystemReader):
-    """Reads a folder of pieces whose metadata name nothing but a checkpoint's parts."""
+class ShardedCheckpointReader(FileSystemReader):
+    """Reads the folder of a sharded checkpoint after a check of its metadata."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        """Read what lies where."""
+        """Check and read the metadata: which tensor is in which file."""
         path = Path(self.path) / ".metadata"
+        # Raises TrainingError for an unknown name, before torch unpickles the same file.
         _MetadataReader(path.read_bytes(), path).read()
         return super().read_metadata(*args, **kwargs)
 
 
-class PiecesPlanner(DefaultLoadPlanner):
-    """Takes plain values that name nothing but tensors and containers.
+class ShardedCheckpointPlanner(DefaultLoadPlanner):
+    """Loads plain values after a check that they contain only tensors and containers.
 
     Parameters
     ----------
@@ -95,14 +97,14 @@ class PiecesPlanner(DefaultLoadPlanner):
         self.folder = path
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
-        """Take a plain value, such as the scale of the loss.
+        """Load a plain value, such as the scale of the loss.
 
-        The value has to begin as a zip: Python finds one behind other bytes, and torch does not look there.
-        It is read as data, and what the planner unpickles without limits is a copy of that, written here.
+        It must begin as a zip: Python also finds a zip behind other bytes, where torch does not look. It is
+        read as data, and written again; the planner unpickles that copy.
         """
         if not value.getvalue().startswith(_ZIP):
             raise TrainingError(
-                f"{self.folder} holds a value that is no zip of torch's: nothing in it was run"
+                f"{self.folder} holds a value that is not a zip of torch: refused, and nothing was run"
             )
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"value of {file_stem(self.folder.name)}"

@@ -1,7 +1,7 @@
-"""From encoded bytes to the small array that augmentation crops, and the memory that keeps such arrays.
+"""Decode images to the size from which crops are taken, and cache them in memory.
 
-The array is always the picture brought down to the same side, whether it is kept or not, so that a run with
-a cache and one without see the same numbers.
+An image is always scaled down to the same side, cached or not, so that runs with and without a cache get the
+same pixels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Pixels = NDArray[np.uint8]  # (H, W, 3)
 
 
 def decode(data: bytes, side: int) -> Pixels:
-    """Decode a picture with its shorter side at most `side`; a smaller one is never enlarged.
+    """Decode an image with its shorter side at most `side`; smaller ones are not enlarged.
 
     Returns
     -------
@@ -30,19 +30,19 @@ def decode(data: bytes, side: int) -> Pixels:
     Raises
     ------
     ImageError
-        Not a picture that can be read.
+        It cannot be decoded.
     """
-    # Colours as they are stored: evaluation and the reference trainers see them so.
-    picture = load_image(data, target=side, srgb=False)
-    shorter = min(picture.size)
+    # Colours as they are stored, without conversion to sRGB: as in the reference trainers.
+    image = load_image(data, target=side, srgb=False)
+    shorter = min(image.size)
     if shorter > side:
-        width, height = (max(side, round(length * side / shorter)) for length in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    return np.array(picture)
+        width, height = (max(side, round(length * side / shorter)) for length in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.array(image)
 
 
 class Cache:
-    """Decoded pictures in memory, up to a number of bytes; what does not fit is decoded again each time.
+    """Decoded images in memory, up to a number of bytes; those that do not fit are decoded at each use.
 
     Parameters
     ----------
@@ -58,11 +58,11 @@ class Cache:
         self._lock = threading.Lock()
 
     def get(self, part: int, index: int) -> Pixels | None:
-        """Give a kept picture, or None."""
+        """Give a cached image, or None."""
         return self._kept[part][index]
 
     def put(self, part: int, index: int, pixels: Pixels) -> None:
-        """Keep a picture if there is room."""
+        """Cache an image if it fits."""
         with self._lock:
             if self._kept[part][index] is None and self.used + pixels.nbytes <= self.budget:
                 self._kept[part][index] = pixels
@@ -70,7 +70,7 @@ class Cache:
 
 
 def free_memory() -> int:
-    """Say how many bytes of memory are free; 0 where the system does not tell."""
+    """Bytes of available memory; 0 if the system has no /proc/meminfo."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -80,11 +80,13 @@ def free_memory() -> int:
 
 
 def side_for(image_size: int, smallest_crop: float) -> int:
-    """Choose the side at which pictures are kept: enough for the smallest crop (a share of the area).
+    """Side at which images are cached: enough for the smallest crop (a share of the area).
 
     Examples
     --------
     >>> side_for(64, 0.9), side_for(64, 0.4), side_for(64, 0.08)
     (80, 102, 128)
     """
+    # A crop of the share p of the area has the side sqrt(p) of the image. Limited to 2: the rare crops that
+    # are smaller still are enlarged, rather than four times the pixels cached.
     return math.ceil(image_size * max(1.25, min(2.0, 1 / math.sqrt(smallest_crop))))
