@@ -4,12 +4,13 @@
     python benchmarks/train.py --peer-python PEER/bin/python --device cuda --batch-size 256 --rounds 20
 
 ViT-B-32 from equal random weights on Flickr8k's training pictures and captions, decoded once to 224 x 224 by
-the product's loader; AdamW with open_clip's defaults, but for a rate and a warmup that suit a short run.
-Each side is a process of its own (train_side.py), both fed from memory: the figure is that of the step,
-without reading and decoding. They take turns of some steps while the other waits, so that drift of the
-machine affects both; the first turn warms up and does not count. Ours is the step that `diptych train` takes
-(`TrainableModel`), which normalises bytes, never computes padding after the end token and shares common beginnings.
-The peer is open_clip_train's `train_one_epoch`, given the very same normalised pixels and padded token ids.
+the product's loader; AdamW with open_clip's defaults, but for a rate and a warmup that suit a short run. Each
+side is a process of its own (train_side.py), both fed from memory: the figure is that of the step, without
+reading and decoding. They take turns of some steps while the other waits, so that drift of the machine
+affects both; the first turn warms up and does not count. Ours is the step that `diptych train` takes
+(`TrainableModel`), which normalises bytes, never computes padding after the end token and shares common
+beginnings. The peer is open_clip_train's `train_one_epoch`, given the very same normalised pixels and padded
+token ids.
 
 Utilisation (MFU) is the operations that the model needs for the pairs, forward and backward, without padding
 (`diptych.model.cost`), against the rate of one large product in that precision: equal counts for both sides.
