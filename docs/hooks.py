@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import html
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,28 +49,34 @@ def _command(command: Any, name: str) -> Iterator[str]:
 def _row(parameter: Any) -> str:
     names = [*parameter.opts, *parameter.secondary_opts]
     if parameter.param_type_name == "argument":
-        names = [parameter.make_metavar(_NoContext())] if parameter.metavar is None else [parameter.metavar]
+        names = [parameter.metavar or parameter.name.upper()]
     default = parameter.default
-    shown = (
-        ""
-        if default in (None, False, ()) or callable(default) or "Sentinel" in repr(default)
-        else f"`{default}`"
-    )
-    about = _cell(getattr(parameter, "help", None) or "")
-    return f"| {'<br>'.join(f'`{_cell(option)}`' for option in names)} | {_cell(shown)} | {about} |"
+    unset = default in (None, False, ()) or callable(default) or "Sentinel" in repr(default)
+    shown = [] if unset else [str(default)]
+    about = _words(getattr(parameter, "help", None) or "").replace("|", "\\|")
+    return f"| {'<br>'.join(map(_code, names))} | {''.join(map(_code, shown))} | {about} |"
 
 
-class _NoContext:
-    """What `make_metavar` asks of a context: nothing."""
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;") if "<br>" not in text else text
+def _code(text: str) -> str:
+    """Code in a cell of a table, in which a bar would end the cell."""
+    return f"<code>{html.escape(text).replace('|', '&#124;').replace('_', '&#95;')}</code>"
 
 
 def _text(text: str) -> str:
-    """The help text without the marks that keep its line breaks in a terminal."""
-    return text.replace("\b", "").strip() + "\n"
+    """Help as Markdown: indented paragraphs are examples, and become one block of code."""
+    paragraphs, examples = [], []
+    for paragraph in text.replace("\b", "").split("\n\n"):
+        if paragraph.startswith("  "):
+            examples.append(f"$ {paragraph.strip()}")
+        elif "[bold]" not in paragraph:
+            paragraphs.append(_words(paragraph))
+    block = ["```console", *examples, "```"] if examples else []
+    return "\n".join(["\n\n".join(paragraphs), "", *block, ""])
+
+
+def _words(text: str) -> str:
+    """A text of the terminal as Markdown: without its marks for bold, and with nothing read as HTML."""
+    return re.sub(r"\[/?\w+\]", "", " ".join(text.split())).replace("<", "&lt;")
 
 
 def rooms() -> Iterator[str]:
@@ -85,7 +93,7 @@ def rooms() -> Iterator[str]:
         yield "| file | |\n| --- | --- |"
         for path in sorted(folder.glob("*.py")):
             if path.name != "__init__.py":
-                yield f"| `{path.name}` | {_cell(_summary(path))} |"
+                yield f"| {_code(path.name)} | {_words(_summary(path))} |"
         yield ""
 
 
