@@ -30,7 +30,7 @@ from diptych.datasets import ImageDataset, load_labelled
 from diptych.evaluation import FeatureStore
 from diptych.evaluation.probes import logistic
 from diptych.evaluation.probes.regularisation_search import GRID
-from diptych.evaluation.probes.splits import split
+from diptych.evaluation.probes.splits import split_validation
 from diptych.evaluation.protocols.settings import Setup
 
 SETS = {

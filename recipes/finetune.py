@@ -28,7 +28,7 @@ from default import DATA, FLOWERS, HERE
 from diptych import load
 from diptych.datasets import load_captioned, load_labelled
 from diptych.encoder import Encoder
-from diptych.evaluation import Interpolation, Measure, Point, Result, interpolate
+from diptych.evaluation import Interpolation, InterpolationPoint, Measure, Result, interpolate
 from diptych.files.disk import write_bytes
 from diptych.reports import Curve, Curves, save_plot
 from diptych.training import Run, TrainConfig, fine_tuning_defaults, train
@@ -151,7 +151,7 @@ def main() -> None:
 def curve_figures(curve: Interpolation) -> dict[str, Any]:
     """The figures of a curve; the run's folder has all measurements."""
     figures = {name: curve.figures(number) for number, name in enumerate(curve.names)}
-    return {"end": curve.end, "shares": [point.share for point in curve.points], **figures}
+    return {"end": curve.end, "shares": [point.alpha for point in curve.points], **figures}
 
 
 def folder_of(way: str, seed: int) -> str:

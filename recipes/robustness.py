@@ -33,11 +33,11 @@ from diptych.evaluation import (
     LinearScorer,
     Scorer,
     ShiftGroup,
-    Standing,
+    ShiftResults,
     ZeroShotScorer,
     compare_robustness,
     corruptions_of,
-    measure,
+    measure_shifts,
     robustness_report,
 )
 from diptych.evaluation.probes import logistic

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.datasets import load_captioned, load_compositional, load_labelled
-from diptych.datasets.compositional_records import Records, read_aro, read_sugar_crepe, read_winoground
+from diptych.datasets.compositional_records import CaseRecords, read_aro, read_sugar_crepe, read_winoground
 from diptych.datasets.formats.archives import Unread
 from diptych.errors import DataError
 from tests.compositional_files import (
@@ -151,8 +151,8 @@ def test_missing_pictures_and_broken_records_are_told(tmp_path: Path) -> None:
     assert len(task) == 2
     assert task.skipped == (
         ("swap_att.json, record x", "it has no 'negative_caption'"),
-        ("swap_att.json, record y", "it is no object with fields: 3"),
-        ("blue.png", "named by a test case and not there"),
+        ("swap_att.json, record y", "it is not an object with fields: 3"),
+        ("blue.png", "named by a test case, but missing"),
     )
 
 
@@ -201,7 +201,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
             read(file)
 
 
-def _check(found: Records) -> None:
+def _check(found: CaseRecords) -> None:
     records, left_out = found
     assert records
     for one in records:

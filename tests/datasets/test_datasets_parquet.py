@@ -111,7 +111,7 @@ def test_a_row_without_bytes_is_named(tmp_path: Path) -> None:
             None,
             "row 0 of its column 'label' is empty",
         ),
-        ({"image": [RED], "label": [-1]}, LABELS, "label -1, which means that none is given"),
+        ({"image": [RED], "label": [-1]}, LABELS, "label -1, so its labels are not published"),
         ({"image": [RED], "label": [3]}, LABELS, "label 3, but names for 3 classes"),
         ({"image": pa.array([], pa.binary()), "label": pa.array([], pa.int64())}, LABELS, "holds no picture"),
         ({"image": [[RED]], "label": [0]}, None, "no column of pictures"),

@@ -113,7 +113,7 @@ def test_a_list_that_holds_itself_does_no_harm(tmp_path: Path) -> None:
         ({"data": noise(1, 3072), "labels": ["a"]}, "no list of numbers"),
         ({"data": noise(1, 3071), "labels": [0]}, r"expected \(N, 3072\)"),
         ({"data": noise(1, 3072).astype(np.int64), "labels": [0]}, "no array of bytes"),
-        ([1, 2], "holds no dictionary"),
+        ([1, 2], "is not a dictionary"),
     ],
 )
 def test_what_is_no_batch_is_told(tmp_path: Path, values: Any, told: str) -> None:

@@ -64,7 +64,7 @@ def test_idx_by_the_name_of_the_file(tmp_path: Path) -> None:
         ({"images": idx_bytes(noise(2, 4, 4))}, "no labels"),
         ({"images": idx_bytes(noise(2, 4, 4)), "labels": idx_bytes(noise(3))}, "3 labels for 2 pictures"),
         ({"images": idx_bytes(noise(2, 4, 4))[:-1], "labels": idx_bytes(noise(2))}, "47 bytes"),
-        ({"images": idx_bytes(noise(2, 4, 4)) + b"x", "labels": idx_bytes(noise(2))}, "header tells of 48"),
+        ({"images": idx_bytes(noise(2, 4, 4)) + b"x", "labels": idx_bytes(noise(2))}, "48 by its header"),
         ({"images": idx_bytes(noise(2, 4, 4)), "labels": idx_bytes(noise(2, 1))}, "begins with 00000802"),
         ({"images": idx_bytes(noise(2, 4)), "labels": idx_bytes(noise(2))}, "images-idx3-ubyte"),
         ({"images": b"", "labels": idx_bytes(noise(2))}, "images-idx3-ubyte"),
@@ -81,7 +81,7 @@ def test_broken_idx_is_told(tmp_path: Path, files: dict[str, bytes], told: str, 
         path = tmp_path / f"t10k-{name}-idx{'3' if name == 'images' else '1'}-ubyte{'.gz' if gz else ''}"
         path.write_bytes(gzip.compress(data) if gz else data)
     if gz and ("bytes" in told or "tells" in told):  # the length of a gzipped file is seen at its end
-        told = "ends at picture 1 of 2|goes on after the 2 pictures"
+        told = "ends at picture 1 of 2|has data after the 2 pictures"
     with pytest.raises(DataError, match=told):
         list(load_labelled(tmp_path))
 

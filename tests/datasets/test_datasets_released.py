@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diptych.datasets import ImageDataset, find, load_labelled
+from diptych.datasets import ImageDataset, find_dataset, load_labelled
 from diptych.datasets.overlap import find_overlap
 from diptych.errors import DataError
 from diptych.evaluation import measure_known
@@ -41,7 +41,7 @@ def flowers(folder: Path) -> Path:
 
 def test_flowers(tmp_path: Path) -> None:
     flowers(tmp_path / "flowers-102")
-    place = find(tmp_path, "flowers")
+    place = find_dataset(tmp_path, "flowers")
     assert words(place.open("test")) == ["pink primrose", "hard-leaved pocket orchid", "blackberry lily"]
     assert len(words(place.open("train"))) == 3  # train and val, as in the paper's table 9
     path = tmp_path / "flowers-102"
@@ -90,7 +90,7 @@ def test_cars(tmp_path: Path, where: str) -> None:
     lists[f"{where}cars_test_annos_withlabels.mat"] = [("00002.jpg", 2)]
     for name, rows in lists.items():
         scipy_io.savemat(folder / name, {"annotations": _annotations(rows)})
-    place = find(tmp_path, "cars")
+    place = find_dataset(tmp_path, "cars")
     assert words(place.open("train")) == ["AM General Hummer SUV 2000", "smart fortwo Convertible 2012"]
     assert words(place.open("test")) == ["Acura RL Sedan 2012"]
 
@@ -101,7 +101,7 @@ def test_cars_in_one_list(tmp_path: Path) -> None:
     kinds = [(name, "O") for name in ("relative_im_path", "class", "test")]
     rows = [(f"car_ims/00000{number}.jpg", number, number % 2) for number in (1, 2, 3)]
     scipy_io.savemat(tmp_path / "cars/cars_annos.mat", {"annotations": np.array([rows], dtype=kinds)})
-    place = find(tmp_path, "cars")
+    place = find_dataset(tmp_path, "cars")
     assert (len(words(place.open("test"))), words(place.open("train"))) == (2, ["Acura RL Sedan 2012"])
 
 
@@ -117,7 +117,7 @@ def pcam(folder: Path, **counts: int) -> Path:
 
 def test_patch_camelyon(tmp_path: Path) -> None:
     pcam(tmp_path / "pcam", train=3, valid=2, test=2)
-    place = find(tmp_path, "pcam")
+    place = find_dataset(tmp_path, "pcam")
     test = place.open()
     assert words(test) == ["lymph node", "lymph node containing metastatic tumor tissue"]
     assert [content.size for _, content in test] == [(96, 96)] * 2  # type: ignore[union-attr]
@@ -153,7 +153,7 @@ def test_fer2013(tmp_path: Path, header: str) -> None:
     folder = tmp_path / "fer2013"
     folder.mkdir()
     (folder / "fer2013.csv").write_text("\n".join(lines) + "\n")
-    place = find(tmp_path, "fer2013")
+    place = find_dataset(tmp_path, "fer2013")
     assert words(place.open("train")) == ["angry", "disgusted", "fearful"]
     test = place.open()
     assert words(test) == ["happy", "sad", "surprised"]
@@ -174,11 +174,11 @@ def test_objectnet(tmp_path: Path) -> None:
     (root / "mappings").mkdir()
     (root / "mappings/folder_to_objectnet_label.json").write_text(json.dumps(folders))
     (root / "mappings/objectnet_to_imagenet_1k.json").write_text(json.dumps(shared))
-    data = find(tmp_path, "objectnet").open()
+    data = find_dataset(tmp_path, "objectnet").open()
     assert isinstance(data, ImageDataset)
     assert data.class_names == ("alarm clock", "backpack", "T-shirt", "TV")  # those that ImageNet has
     assert words(data) == ["alarm clock", "backpack", "T-shirt"]
-    result = measure_known(find(tmp_path, "objectnet"))(ToyEncoder())
+    result = measure_known(find_dataset(tmp_path, "objectnet"))(ToyEncoder())
     assert (result.classes, result.n, len(result.templates or ())) == (4, 3, 80)
     sizes = [load_image(content).size for _, content in data]  # without the border of one pixel
     assert sizes == [(14, 10)] * 3
@@ -195,8 +195,8 @@ def test_objectnet(tmp_path: Path) -> None:
     assert shared_names.class_names == ("analog clock", "backpack", "T-shirt", "television")
     assert words(shared_names) == ["analog clock", "backpack", "T-shirt"]
     (root / "mappings/pytorch_to_imagenet_2012_id.json").write_text('{"610": 0}')
-    with pytest.raises(DataError, match="lists of ImageNet's classes do not go together"):
+    with pytest.raises(DataError, match="lists of ImageNet's classes do not match"):
         load_labelled(root)
     (root / "mappings/folder_to_objectnet_label.json").write_text("[]")
-    with pytest.raises(DataError, match="is no mapping from names to names"):
+    with pytest.raises(DataError, match="is not a mapping from names to names"):
         load_labelled(root)

@@ -85,7 +85,7 @@ def test_broken_folders_are_told(tmp_path: Path, change, told: str) -> None:
 
 
 def test_a_negative_label_means_none(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="label -1, which means that none is given"):
+    with pytest.raises(DataError, match="label -1, so its labels are not published"):
         load_labelled(write_shards(tmp_path, [labelled_shard(["red"], [-1])], names=NAMES))
 
 

@@ -21,7 +21,7 @@ from diptych.evaluation import (
     evaluate_knn,
     evaluate_linear_probe,
     evaluate_zero_shot,
-    measure,
+    measure_shifts,
 )
 from tests.probe_toys import FeatureToy
 from tests.toys import picture_bytes, tar_bytes
@@ -32,7 +32,7 @@ Protocol = Callable[[Encoder, ImageDataset, dict[str, Any]], Any]
 
 def shifts(encoder: Encoder, data: ImageDataset, settings: dict[str, Any]) -> Any:
     group = ShiftGroup(*corruptions_of(data, severities=[1], seed=0, side=8))
-    return measure(ZeroShotScorer(encoder, list(data.class_names)), group, **settings).shifts[0]
+    return measure_shifts(ZeroShotScorer(encoder, list(data.class_names)), group, **settings).shifts[0]
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -60,7 +60,7 @@ def test_every_protocol_names_it(name: str, tmp_path: Path) -> None:
 
 def other_shift(encoder: Encoder, data: ImageDataset, settings: dict[str, Any]) -> Any:
     group = ShiftGroup(data, [replace(data, name="copy")])
-    return measure(ZeroShotScorer(encoder, list(data.class_names)), group, **settings)
+    return measure_shifts(ZeroShotScorer(encoder, list(data.class_names)), group, **settings)
 
 
 @pytest.mark.parametrize("name", ["probe", "knn", "few-shot", "shift"])

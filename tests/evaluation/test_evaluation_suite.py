@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from diptych.errors import DataError, InputError
-from diptych.evaluation.suite import Options, Step, plan, run_step, suite_report
+from diptych.evaluation.suite import Step, SuiteOptions, plan, run_step, suite_report
 from tests.probe_toys import FeatureToy
 from tests.toys import COLOURS, ToyEncoder, picture_bytes, tar_bytes
 
@@ -44,7 +44,7 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-OPTIONS = Options(shots=(1, 2), seeds=1, severities=(1,), corrupt_limit=4)
+OPTIONS = SuiteOptions(shots=(1, 2), seeds=1, severities=(1,), corrupt_limit=4)
 
 
 def test_the_plan_is_what_the_folder_allows(root: Path) -> None:
@@ -57,18 +57,18 @@ def test_the_plan_is_what_the_folder_allows(root: Path) -> None:
         "pacs, robustness",
         "tfflowers, corruptions",
     ]
-    only = plan(root, Options(only=("tfflowers",), parts=("zero-shot",)))
+    only = plan(root, SuiteOptions(only=("tfflowers",), parts=("zero-shot",)))
     assert [step.title for step in only] == ["tfflowers, zero-shot"]
     assert only[0].pictures == 9
 
 
 def test_what_is_not_there_is_said(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no mnist: it has flickr8k, pacs, tfflowers"):
-        plan(root, Options(only=("mnist",)))
+        plan(root, SuiteOptions(only=("mnist",)))
     with pytest.raises(DataError, match="evaluate datasets"):
-        plan(root, Options(only=("flickr8k",), parts=("probes",)))
+        plan(root, SuiteOptions(only=("flickr8k",), parts=("probes",)))
     with pytest.raises(InputError, match="'mnist' to corrupt"):
-        plan(root, Options(corrupt="mnist"))
+        plan(root, SuiteOptions(corrupt="mnist"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no known data set"):
         plan(tmp_path / "empty")
@@ -110,7 +110,7 @@ def test_probes_have_the_papers_metric_of_a_data_set(tmp_path: Path) -> None:
             for i in range(5)
         }
         (tmp_path / f"hateful_memes-{part}.tar").write_bytes(tar_bytes(files))
-    (step,) = plan(tmp_path, Options(shots=(1,), seeds=1, parts=("probes",)))
+    (step,) = plan(tmp_path, SuiteOptions(shots=(1,), seeds=1, parts=("probes",)))
     results, _ = run_step(step, FeatureToy())
     assert {one.task: "roc_auc" in one.metrics for one in results} == {
         "few_shot": False,
@@ -121,7 +121,7 @@ def test_probes_have_the_papers_metric_of_a_data_set(tmp_path: Path) -> None:
 
 
 def test_what_was_measured_is_taken_up_again(root: Path, tmp_path: Path) -> None:
-    step = plan(root, Options(only=("tfflowers",), parts=("zero-shot",)))[0]
+    step = plan(root, SuiteOptions(only=("tfflowers",), parts=("zero-shot",)))[0]
     first, taken = run_step(step, FeatureToy(), tmp_path / "results")
     assert not taken
     encoder = FeatureToy()
@@ -135,7 +135,7 @@ def test_what_was_measured_is_taken_up_again(root: Path, tmp_path: Path) -> None
 
 def test_other_pictures_or_options_are_measured_again(root: Path, tmp_path: Path) -> None:
     def probes(shots: tuple[int, ...]) -> bool:
-        wanted = Options(only=("tfflowers",), parts=("probes",), shots=shots, seeds=1)
+        wanted = SuiteOptions(only=("tfflowers",), parts=("probes",), shots=shots, seeds=1)
         return run_step(plan(root, wanted)[0], FeatureToy(), tmp_path / "results")[1]
 
     assert [probes((1,)), probes((1,)), probes((1, 2))] == [False, True, False]
@@ -144,7 +144,7 @@ def test_other_pictures_or_options_are_measured_again(root: Path, tmp_path: Path
 
 
 def test_a_broken_file_of_results_is_written_again(root: Path, tmp_path: Path) -> None:
-    step = plan(root, Options(only=("flickr8k",), parts=("retrieval",)))[0]
+    step = plan(root, SuiteOptions(only=("flickr8k",), parts=("retrieval",)))[0]
     run_step(step, FeatureToy(), tmp_path)
     (file,) = tmp_path.glob("*.json")
     file.write_text(file.read_text()[:50])
@@ -154,7 +154,7 @@ def test_a_broken_file_of_results_is_written_again(root: Path, tmp_path: Path) -
 
 def test_a_sample_of_a_training_part_is_never_called_all(root: Path) -> None:
     encoder = FeatureToy()
-    wanted = Options(
+    wanted = SuiteOptions(
         only=("tfflowers",), shots=(1, 2), seeds=1, severities=(1,), corrupt_limit=4, train_limit=9
     )
     report = suite_report([(step, run_step(step, encoder)[0]) for step in plan(root, wanted)], title="Toy")
@@ -173,7 +173,7 @@ def test_a_sample_of_a_training_part_is_never_called_all(root: Path) -> None:
 
 def test_pictures_replaced_by_others_of_their_size_are_measured_again(root: Path, tmp_path: Path) -> None:
     def step() -> Step:
-        return plan(root, Options(only=("flickr8k",), parts=("retrieval",)))[0]
+        return plan(root, SuiteOptions(only=("flickr8k",), parts=("retrieval",)))[0]
 
     encoder, kept = ToyEncoder(), tmp_path / "results"
     assert not run_step(step(), encoder, kept)[1]
@@ -191,7 +191,7 @@ def test_pictures_replaced_by_others_of_their_size_are_measured_again(root: Path
 def test_results_on_shared_pictures_are_not_taken_up_without_leave(root: Path, tmp_path: Path) -> None:
     pack(root / "tfflowers-train.tar", 6)  # has all pictures of the test part
     step, kept = (
-        plan(root, Options(only=("tfflowers",), parts=("probes",), shots=(1,), seeds=1))[0],
+        plan(root, SuiteOptions(only=("tfflowers",), parts=("probes",), shots=(1,), seeds=1))[0],
         tmp_path / "r",
     )
     with pytest.warns(UserWarning, match="the figures count them"):

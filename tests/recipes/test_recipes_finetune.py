@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diptych.evaluation import Interpolation, Point, Result
+from diptych.evaluation import Interpolation, InterpolationPoint, Result
 from diptych.training.data import Part
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

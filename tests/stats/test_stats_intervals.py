@@ -22,7 +22,7 @@ from diptych.stats.intervals import (
     resampled_proportion,
     wilson,
 )
-from diptych.stats.rankings import Ranked, resampled
+from diptych.stats.rankings import Ranking, resampled
 
 REPEATS = 300
 
@@ -96,14 +96,14 @@ def test_coverage_of_the_area_under_the_curve(shift: float, truth: float) -> Non
     found = []
     for _ in range(100):
         right = rng.random(60) < 0.4
-        ranked = Ranked(rng.normal(size=60) + shift * right, right.astype(int))
+        ranked = Ranking(rng.normal(size=60) + shift * right, right.astype(int))
         area, drawn = ranked.area(), resampled(ranked.area, 60, resamples=60)
         found.append(resampled_proportion(area, drawn, min(right.sum(), (~right).sum()), 60, cap=False))
     assert covered(found, truth) >= 0.9
 
 
 def test_average_precision_without_a_mistake_has_an_interval() -> None:
-    ranked = Ranked(np.arange(40), np.repeat([0, 1], [30, 10]))
+    ranked = Ranking(np.arange(40), np.repeat([0, 1], [30, 10]))
     drawn = resampled(ranked.average_precision, 40, resamples=100)
     one = resampled_proportion(ranked.average_precision(), drawn, 10, 40, cap=True)
     assert (one.value, ends(one)) == (1.0, wilson(1.0, 10))

@@ -119,14 +119,14 @@ def test_chance_is_what_random_scores_get() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: metrics.accuracy([[1, np.nan]], [0]), "not numbers"),
-        (lambda: metrics.recall_at_k([[np.nan]], [0], [0], 1), "not numbers"),
+        (lambda: metrics.accuracy([[1, np.nan]], [0]), "are NaN"),
+        (lambda: metrics.recall_at_k([[np.nan]], [0], [0], 1), "are NaN"),
         (lambda: metrics.accuracy([[1, 2]], [2]), "2 columns"),
         (lambda: metrics.accuracy([[1, 2]], [-1]), "2 columns"),
         (lambda: metrics.accuracy([[1, 2]], [0, 1]), "shape"),
         (lambda: metrics.accuracy(np.zeros((0, 2)), []), "shape"),
         (lambda: metrics.accuracy([[1, 2]], [0], 0), "k is 0"),
-        (lambda: metrics.recall_at_k([[1, 2]], [5], [0, 1], 1), "no right candidate"),
+        (lambda: metrics.recall_at_k([[1, 2]], [5], [0, 1], 1), "no matching candidate"),
         (lambda: metrics.recall_at_k([[1, 2]], [0, 1], [0, 1], 1), "shape"),
         (lambda: metrics.confusion_matrix([0], [3], 2), "expected 0 to 1"),
         (lambda: metrics.confusion_matrix([0, 1], [0], 2), "one for each"),

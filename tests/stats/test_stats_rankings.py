@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from diptych.datasets.registry import KNOWN
 from diptych.errors import InputError
 from diptych.stats.rankings import (
-    Ranked,
+    Ranking,
     average_precision,
     eleven_point_precision,
     figure,
@@ -46,7 +46,7 @@ def test_a_recall_of_three_tenths_is_reached() -> None:
 
 
 def test_difficult_rows_do_not_count() -> None:
-    with_difficult = Ranked([5, 4, 3, 2, 1], [1, -1, 0, -1, 1])
+    with_difficult = Ranking([5, 4, 3, 2, 1], [1, -1, 0, -1, 1])
     assert with_difficult.average_precision() == average_precision([5, 3, 1], [1, 0, 1])
     assert with_difficult.area() == roc_auc([5, 3, 1], [1, 0, 1])
 
@@ -90,12 +90,12 @@ def test_a_weight_is_a_repeated_row(rows: list[tuple[int, int]], data: st.DataOb
     weights = data.draw(st.lists(st.integers(0, 3), min_size=len(rows), max_size=len(rows)))
     scores, targets = (np.array(column) for column in zip(*rows, strict=True))
     again = np.repeat(np.arange(len(rows)), weights)
-    ranked = Ranked(scores, targets)
+    ranked = Ranking(scores, targets)
     if not targets[again].any():
         assert np.isnan(ranked.average_precision(weights))
         assert np.isnan(ranked.eleven_points(weights))
         return
-    repeated = Ranked(scores[again], targets[again])
+    repeated = Ranking(scores[again], targets[again])
     assert ranked.average_precision(weights) == pytest.approx(repeated.average_precision())
     assert ranked.eleven_points(weights) == pytest.approx(repeated.eleven_points())
     assert ranked.area(weights) == pytest.approx(repeated.area(), nan_ok=True)
@@ -104,20 +104,20 @@ def test_a_weight_is_a_repeated_row(rows: list[tuple[int, int]], data: st.DataOb
 def test_classes_without_a_right_row_are_left_out() -> None:
     scores, targets = np.array([[3, 1, 1], [2, 2, 9], [1, 3, 5]]), np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0]])
     assert mean_over_classes(scores, targets) == pytest.approx((1 + 1 / 2) / 2)
-    with pytest.raises(InputError, match="no row of 3 is right"):
+    with pytest.raises(InputError, match="none of 3 rows is positive"):
         mean_over_classes(scores, np.zeros((3, 3)))
 
 
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda: average_precision([1, 2], [0, 0]), "none of 2 rows is right"),
+        (lambda: average_precision([1, 2], [0, 0]), "none of 2 rows is positive"),
         (lambda: average_precision([1, 2], [1]), "expected"),
         (lambda: average_precision([float("nan"), 2], [1, 0]), "NaN"),
-        (lambda: roc_auc([1, 2], [1, 1]), "none of 2 rows is wrong"),
+        (lambda: roc_auc([1, 2], [1, 1]), "none of 2 rows is negative"),
         (lambda: roc_auc([[1, 2, 3], [1, 2, 3]], [0, 1]), "expected"),
         (lambda: mean_over_classes([1, 2], [1, 0]), "expected"),
-        (lambda: figure("acc2", [[1, 0]], [0]), "no metric of scores is called 'acc2': there are acc1, acc5"),
+        (lambda: figure("acc2", [[1, 0]], [0]), "metric 'acc2': expected one of acc1, acc5"),
     ],
 )
 def test_what_has_no_value_is_told(call, told: str) -> None:
@@ -140,7 +140,7 @@ def test_the_interval_shrinks_with_rows_and_holds_the_value() -> None:
     widths = []
     for rows in (50, 800):
         targets = rng.integers(0, 2, rows)
-        ranked = Ranked(targets + rng.normal(0, 1, rows), targets)
+        ranked = Ranking(targets + rng.normal(0, 1, rows), targets)
         areas = resampled(ranked.area, rows, resamples=300)
         assert areas.min() < ranked.area() < areas.max()
         widths.append(areas.std())

@@ -268,7 +268,7 @@ def test_misuse_is_told_apart() -> None:
     for wrong in (np.zeros((2, 3)), np.zeros((2, 2, 4)), np.zeros((8, 4), np.uint8)):
         with pytest.raises(InputError, match="expected vectors"):
             classifier.predict(wrong)
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(InputError, match="NaN or infinity"):
         classifier.predict(np.full((1, 4), np.nan))
     with pytest.raises(InputError, match="int"):
         classifier.predict(3)

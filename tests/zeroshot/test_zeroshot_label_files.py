@@ -90,7 +90,7 @@ def test_comments_and_signs_that_are_none(tmp_path: Path) -> None:
 def test_numbers_before_every_label_are_told_and_left_out(
     tmp_path: Path, content: str, labels: list[str]
 ) -> None:
-    with pytest.warns(UserWarning, match="is left out"):
+    with pytest.warns(UserWarning, match="are left out"):
         assert read(tmp_path, "l.txt", content) == labels
 
 
@@ -116,13 +116,13 @@ def test_names_of_folders_are_kept(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("labels.csv", "a,b\nrose,tulip\n", "no column of labels: its first row is 'a', 'b'"),
-        ("labels.xml", "<names/>", "no kind that labels are read from"),
+        ("labels.xml", "<names/>", "labels cannot be read from this kind of file"),
         ("labels.xlsx", b"PK\x03\x04\x14\x00\xff\x81", "not a text"),
         ("labels.txt", "names:\n  0: rose\n", "looks like YAML"),
         ("labels.txt", "sep=;\nid;label\n", "looks like a table"),
         ("labels.txt", b"rose\0tulip", "zero bytes"),
         ("data.yaml", "train: images\n", "has no 'names': its fields are 'train'"),
-        ("data.yaml", "names: [a\n", "is not what its name says"),
+        ("data.yaml", "names: [a\n", "cannot be read as YAML"),
         ("data.yaml", "a: &a [x]\nnames: [*a, *a]\n", "aliases"),
         ("data.yaml", "names: []\n", "has no labels"),
         ("data.yaml", "nc: 2\nnames: classes.txt\n", "'names' is 'classes.txt'; expected a list of labels"),
@@ -132,7 +132,7 @@ def test_names_of_folders_are_kept(tmp_path: Path) -> None:
         ("labels.txt", "id,label\n0,rose\n", "call it .csv"),
         ("labels.txt", "Index\tName\n0\trose\n1\ttulip\n", "call it .csv"),
         ("labels.txt", "class_id;class;colour\n0;rose;red\n", "call it .csv"),
-        ("labels.json", "{", "expected JSON"),
+        ("labels.json", "{", "cannot be read as JSON"),
         ("labels.json", "3", "has no labels"),
         ("labels.json", '{"a": 1.5}', "expected a list of texts"),
         ("labels.txt", "# only a comment\n", "has no labels"),
@@ -149,7 +149,7 @@ def test_what_holds_no_labels_says_what_was_expected(
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(TextError, match="cannot be read: No such file"):
         read_labels_file(tmp_path / "labels.txt")
-    assert "one label a line" in EXPECTED
+    assert "one label per line" in EXPECTED
 
 
 @given(

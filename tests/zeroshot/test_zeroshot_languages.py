@@ -58,11 +58,11 @@ def test_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "is no object"),
-        ("{", "is no JSON file"),
-        ('{"templates": ["x"], "names": {}}', "no list of texts with {}"),
-        ('{"templates": [], "names": {}}', "no list of texts with {}"),
-        ('{"templates": ["{}"], "names": []}', "names are no object"),
+        ("[]", "is not an object"),
+        ("{", "is not a JSON file"),
+        ('{"templates": ["x"], "names": {}}', "not a list of texts with {}"),
+        ('{"templates": [], "names": {}}', "not a list of texts with {}"),
+        ('{"templates": ["{}"], "names": []}', "names are not an object"),
         ('{"templates": ["{}"], "names": {"dog": [""]}}', "words of 'dog'"),
         ('{"templates": ["{}"], "names": {"dog": 3}}', "words of 'dog'"),
     ],

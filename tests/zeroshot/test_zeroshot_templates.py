@@ -83,7 +83,7 @@ def test_unknown_data_sets_list_the_known() -> None:
 
 def test_a_set_of_templates_names_no_classes() -> None:
     with pytest.raises(
-        TextError, match=r"'plain', which is a set of templates and names no classes"
+        TextError, match=r"'plain', which is a set of templates without class names"
     ) as caught:
         class_names("plain")
     assert "did you mean" not in str(caught.value)

@@ -12,7 +12,7 @@ import numpy as np
 
 from diptych.datasets.contents import DIGEST_BYTES
 from diptych.datasets.dataset import ImageDataset
-from diptych.datasets.formats.archives import Content, Entry
+from diptych.datasets.formats.archives import Content, ImageEntry
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,5 +69,5 @@ def generated_dataset(
     >>> [key for key, _ in dataset], dataset.fingerprint[:7]
     (['v1 seed 0/0.png', 'v1 seed 0/1.png'], 'blake2b')
     """
-    entries = tuple(Entry(Path(name), PurePosixPath(f"{made}/{i}.png"), 0) for i in range(len(labels)))
+    entries = tuple(ImageEntry(Path(name), PurePosixPath(f"{made}/{i}.png"), 0) for i in range(len(labels)))
     return GeneratedDataset(name, entries, np.asarray(labels, dtype=np.int64), tuple(class_names), draw)

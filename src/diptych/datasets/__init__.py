@@ -1,18 +1,11 @@
-"""Data sets to measure on: labelled and captioned pictures, read where they lie, in the layouts they come in.
+"""Data sets for evaluation: labelled and captioned images in the layouts in which they are published.
 
-Files: `archives` (files of a folder, a tar or a zip, one after another), `records` (files of pixels),
-`pickles` (CIFAR's batches as data), `pixel_tables` (HDF5 and CSV), `parquet` (tables of pictures),
-`containers` (whatever holds pictures).
+- `dataset`, `multilabel`, `captions`, `regions`, `compositional`: the data set classes and their readers.
+- `registry` (known data sets by name), `discovery` (finds them on disk), `naming` (class names), `parts`
+  (test, train, val), `contents` (image contents and digests), `overlap` (images that data sets share).
+- `formats`: readers of folders, archives, files of pixels, Parquet, and of each published layout.
 
-Layouts: `labelled` (what a layout says of its pictures), `parts` (for testing, for training), `pixel_sets`,
-`shards`, `listings`, `released`, `class_folders` and `layouts` (which one a path has), `naming` (words for
-the classes), `captions` (captions beside pictures).
-
-What comes of it: `contents` (pictures in order, and their digests), `dataset` (labelled and captioned
-pictures), `overlap` (pictures that two data sets share), `multilabel` (pictures with several classes),
-`regions` (parts of pictures), `compositional` and `compositional_records` (Winoground, ARO and SugarCrepe),
-`registry` (data sets by name), `places` (where they lie). Nothing is unpacked to disk, nothing is executed,
-nothing is measured here.
+Nothing is unpacked to disk, and nothing in a file is executed.
 """
 
 from __future__ import annotations
@@ -25,7 +18,7 @@ from diptych.datasets.dataset import (
     load_labelled,
     load_labelled_shards,
 )
-from diptych.datasets.discovery import Place, find, there
+from diptych.datasets.discovery import DatasetLocation, available_datasets, find_dataset
 from diptych.datasets.formats.class_folders import domains
 from diptych.datasets.multilabel import MultiLabelDataset, load_multi_label
 
@@ -40,7 +33,7 @@ __all__ = [
     "MultiLabelDataset",
     "CompositionalBenchmark",
     "domains",
-    "find",
-    "there",
-    "Place",
+    "find_dataset",
+    "available_datasets",
+    "DatasetLocation",
 ]

@@ -1,7 +1,4 @@
-"""Captions beside pictures: KEY.jpg with KEY.json or KEY.txt, in a folder or a shard; or a column of Parquet.
-
-Reads the texts and says which picture has which; the data set made of them is `dataset.py`'s.
-"""
+"""Reader of captions: KEY.jpg with KEY.json or KEY.txt, in a folder or a shard; or a column of Parquet."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import json
 from pathlib import Path
 
 from diptych.datasets.formats import parquet
-from diptych.datasets.formats.archives import Entry, Unread
+from diptych.datasets.formats.archives import ImageEntry, Unread
 from diptych.datasets.formats.containers import entries_of, scan
 from diptych.datasets.parts import OUTSIDE, select_part
 from diptych.files.text_files import decode_text, lines_of
@@ -17,41 +14,41 @@ from diptych.media import IMAGE_SUFFIXES
 from diptych.media.folders.captions import without_surrogates
 from diptych.media.folders.keys import CAPTION_SUFFIXES, Companions
 
-Captioned = tuple[list[Entry], list[tuple[str, ...]], list[tuple[str, str]]]
+Captioned = tuple[list[ImageEntry], list[tuple[str, ...]], list[tuple[str, str]]]
 
 
 def read_captioned(path: Path, field: str, part: str) -> Captioned:
-    """Entries, captions and what was left out of a part of one shard, folder or Parquet file."""
+    """Read entries, captions and skipped images of a part of one shard, folder or Parquet file."""
     if path.is_file() and parquet.is_parquet(path):
         return _rows(path, field)
-    pictures: list[Entry] = []
-    texts: dict[str, tuple[str, ...] | str] = {}  # a string is the reason why there are none
+    pictures: list[ImageEntry] = []
+    texts: dict[str, tuple[str, ...] | str] = {}  # a string is the reason why captions are missing
     for member, data in scan(path, lambda name: name.suffix.lower() in CAPTION_SUFFIXES):
         if isinstance(data, bytes):
             texts[str(member.name)] = _captions(str(member.name), data, field)
         elif member.name.suffix.lower() in IMAGE_SUFFIXES:
-            pictures.append(Entry(path, member.name, member.size))
+            pictures.append(ImageEntry(path, member.name, member.size))
     chosen, outside = select_part([entry.name.parts[:-1] for entry in pictures], part, path)
     skipped = [(str(pictures[position].name), OUTSIDE) for position in outside]
-    every, pictures = pictures, [pictures[position] for position in chosen]
-    entries: list[Entry] = []
+    all_pictures, pictures = pictures, [pictures[position] for position in chosen]
+    entries: list[ImageEntry] = []
     captions: list[tuple[str, ...]] = []
-    beside = Companions([*texts, *(str(entry.name) for entry in every)])
+    beside = Companions([*texts, *(str(entry.name) for entry in all_pictures)])
     for entry in pictures:
-        # Both KEY.json and KEY.txt: the one with captions wins.
-        read = [texts[name] for name in beside.of(str(entry.name)).values()]
-        reason = read[0] if read else "no KEY.json or KEY.txt beside it"
-        found = next((one for one in read if isinstance(one, tuple)), reason)
-        if isinstance(found, str):
-            skipped.append((str(entry.name), found))
+        # Of KEY.json and KEY.txt the one with captions is used.
+        texts_read = [texts[name] for name in beside.of(str(entry.name)).values()]
+        reason = texts_read[0] if texts_read else "no KEY.json or KEY.txt beside it"
+        captions_or_reason = next((item for item in texts_read if isinstance(item, tuple)), reason)
+        if isinstance(captions_or_reason, str):
+            skipped.append((str(entry.name), captions_or_reason))
         else:
             entries.append(entry)
-            captions.append(found)
+            captions.append(captions_or_reason)
     return entries, captions, skipped
 
 
 def _captions(name: str, data: bytes, field: str) -> tuple[str, ...] | str:
-    """Captions in a file's bytes, or the reason why there are none."""
+    """Captions in the bytes of a file, or the reason why there are none."""
     suffix = f".{name.rpartition('.')[2].lower()}"
     if isinstance(data, Unread):
         return f"its {suffix} was not read: {data.reason}"
@@ -62,14 +59,17 @@ def _captions(name: str, data: bytes, field: str) -> tuple[str, ...] | str:
         return f"its {suffix} cannot be read: {error}"
     if not isinstance(record, dict):
         return "its .json is not an object with fields"
-    value = next((record[one] for one in (field, "caption", "text") if one in record), None)
+    value = next(
+        (record[name_of_field] for name_of_field in (field, "caption", "text") if name_of_field in record),
+        None,
+    )
     listed = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     kept = tuple(caption.strip() for caption in listed if isinstance(caption, str) and caption.strip())
     return kept or f"no caption in its {suffix} (field {field!r})"
 
 
 def _rows(path: Path, field: str) -> Captioned:
-    """The same of a Parquet file, row by row."""
+    """`read_captioned` for a Parquet file."""
     pictures, captions = entries_of(path), parquet.read_captions(path, field)
     kept = [(entry, texts) for entry, texts in zip(pictures, captions, strict=True) if texts]
     skipped = [

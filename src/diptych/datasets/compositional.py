@@ -1,8 +1,7 @@
-"""Compositional benchmarks read where they lie: which caption belongs to a picture, among similar ones.
+"""Compositional benchmarks (Winoground, ARO, SugarCrepe): images with similar captions, one of them right.
 
-A benchmark is a set of pictures, or parts of pictures, that one or more tasks share: ARO has two tasks,
-SugarCrepe seven. What the files say is `compositional_records.py`'s; the scores are the business of
-`diptych.evaluation`.
+A benchmark is a set of images, or crops of images, that one or more tasks share: ARO has two tasks,
+SugarCrepe seven. Its files are read by `compositional_records.py`.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from diptych.datasets import contents
 from diptych.datasets.compositional_records import (
     SUGAR_CREPE_FILES,
     WINOGROUND_COLUMNS,
-    Record,
+    CaseRecord,
     read_aro,
     read_sugar_crepe,
     read_winoground,
 )
 from diptych.datasets.dataset import stratified
-from diptych.datasets.formats.archives import Entry
+from diptych.datasets.formats.archives import ImageEntry
 from diptych.datasets.formats.containers import scan
 from diptych.datasets.formats.parquet import has_columns, is_parquet
 from diptych.datasets.parts import listed
@@ -35,7 +34,7 @@ from diptych.files.unicode_text import composed
 from diptych.media import IMAGE_SUFFIXES
 
 _ARO_FILES = {"visual_genome_relation": "vg_relation", "visual_genome_attribution": "vg_attribution"}
-# Where the pictures lie beside the files, as released or as the original evaluations have them unpacked.
+# Paths of the images beside the files, as released or as unpacked by the original evaluations.
 _PICTURES = {
     "winoground": ("images", "images.zip"),
     "aro": ("images", "vgr_vga_images.zip", "images.zip"),
@@ -44,9 +43,9 @@ _PICTURES = {
         *("val2017.zip", "coco/val2017.zip"),
     ),
 }
-LEAST_PAIRS = 25  # cases of a pair of attributes, or ARO's authors do not count it
-# Relations that ARO's authors leave out of the mean over relations, because swapping the two things says the
-# same ("next to") or the relation is rare; from the notebook that reproduces the paper's figures.
+LEAST_PAIRS = 25  # minimum number of cases for a pair of attributes to count, as in ARO's evaluation
+# Relations that ARO's authors leave out of the mean over relations, because they are symmetric ("next to") or
+# rare; from the notebook that reproduces the paper's figures.
 UNCOUNTED_RELATIONS = frozenset(
     """adjusting; attached to; between; bigger than; biting; boarding; brushing; chewing; cleaning; climbing;
     close to; coming from; coming out of; contain; crossing; dragging; draped over; drinking; drinking from;
@@ -75,16 +74,16 @@ UNCOUNTED_RELATIONS = frozenset(
 
 @dataclass(frozen=True)
 class Case:
-    """One test case.
+    """A test case.
 
     Attributes
     ----------
     images : tuple of int
-        Positions in the benchmark's pictures.
+        Positions in the benchmark's images.
     captions : tuple of str
-        The caption of each of these pictures, in their order, then captions that fit none.
+        The caption of each of these images, in their order, then wrong captions.
     categories : mapping of str to str
-        Kind of category -> the category.
+        Kind of category -> category.
     """
 
     images: tuple[int, ...]
@@ -94,23 +93,23 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class SelectionTask:
-    """Test cases that make one figure: all of Winoground, one file of ARO or of SugarCrepe.
+    """Test cases that are measured together: all of Winoground, one file of ARO or of SugarCrepe.
 
     Attributes
     ----------
     name : str
-        What results call it: "winoground", "aro/vg_relation", "sugar_crepe/add_att".
+        Name in results: "winoground", "aro/vg_relation", "sugar_crepe/add_att".
     pictures : Regions
-        Those of the benchmark.
+        All images of the benchmark.
     cases : tuple of Case
     labels : (N,) int64
-        Index into `class_names` of the category that the mean over categories goes by; -1: not counted.
+        Category for the mean over categories, as an index into `class_names`; -1: not counted.
     class_names : tuple of str
-        Empty where no mean over categories is defined.
+        Empty if no mean over categories is defined.
     skipped : tuple of (key, reason)
-        Records that were left out, and pictures that are not there.
+        CaseRecords that were left out, and missing images.
     sampled_from : int or None
-        How many cases these were drawn from; None: they are all.
+        Number of cases from which a sample was drawn; None: these are all.
     """
 
     name: str
@@ -126,21 +125,21 @@ class SelectionTask:
 
     @property
     def extent(self) -> str:
-        """The number of cases in words, which never calls a sample all of them."""
+        """The number of cases in words; of a sample with the total number."""
         if self.sampled_from is None:
             return counted(len(self), "case")
         return f"a random sample of {len(self):,} of {self.sampled_from:,} cases"
 
     @property
     def fingerprint(self) -> str:
-        """Hash over the pictures and captions of each case, in order; file names play no part."""
+        """Hash over the images and captions of each case, in order, independent of file names."""
         digests = self.pictures.digests()
-        joined = (digest_of(*(digests[place] for place in case.images)) for case in self.cases)
+        joined = (digest_of(*(digests[position] for position in case.images)) for case in self.cases)
         answers = ([case.captions, sorted(case.categories.items())] for case in self.cases)
         return contents.fingerprint(joined, answers)
 
     def sample(self, count: int, seed: int = 0) -> SelectionTask:
-        """At most `count` cases drawn by category, in their old order."""
+        """Draw a sample of at most `count` cases, stratified by category, in their order."""
         if count >= len(self):
             return self
         rows = stratified(self.labels, count, seed)
@@ -170,10 +169,10 @@ class CompositionalBenchmark:
     tasks: tuple[SelectionTask, ...]
 
     def sample(self, count: int, seed: int = 0) -> CompositionalBenchmark:
-        """At most `count` cases of each task, and the pictures that these need."""
+        """Draw samples of at most `count` cases of each task, and keep the images that they use."""
         tasks = [task.sample(count, seed) for task in self.tasks]
-        used = sorted({place for task in tasks for case in task.cases for place in case.images})
-        place = {old: new for new, old in enumerate(used)}
+        used = sorted({position for task in tasks for case in task.cases for position in case.images})
+        new_position = {old: new for new, old in enumerate(used)}
         pictures = self.pictures.take(used)
         return replace(
             self,
@@ -183,7 +182,8 @@ class CompositionalBenchmark:
                     task,
                     pictures=pictures,
                     cases=tuple(
-                        replace(case, images=tuple(place[one] for one in case.images)) for case in task.cases
+                        replace(case, images=tuple(new_position[image] for image in case.images))
+                        for case in task.cases
                     ),
                 )
                 for task in tasks
@@ -194,30 +194,31 @@ class CompositionalBenchmark:
 def load_compositional(
     path: str | Path, *, images: str | Path | None = None
 ) -> tuple[CompositionalBenchmark, ...]:
-    """The compositional benchmarks in a folder, known by their files.
+    """Load the compositional benchmarks of a folder, which are recognised by their files.
 
     Parameters
     ----------
     path : path
         A folder with `examples.jsonl` (Winoground) or Parquet with its columns, with
         `visual_genome_relation.json` or `visual_genome_attribution.json` (ARO), or with `add_att.json` and
-        the like (SugarCrepe); in the folder itself or in one called `data`. Or a Parquet file of Winoground.
+        the like (SugarCrepe); in the folder itself or in an inner folder `data`. Or a Parquet file of
+        Winoground.
     images : path, optional
-        The folder or archive (zip, tar) of the pictures. By default it is looked for beside the files under
-        the names it was released with: `images.zip` or `images` for Winoground, `images` or
-        `vgr_vga_images.zip` for ARO, `val2017` or `val2017.zip` for SugarCrepe.
+        The folder or archive (zip, tar) of the images. By default it is searched beside the files under the
+        released names: `images.zip` or `images` for Winoground, `images` or `vgr_vga_images.zip` for ARO,
+        `val2017` or `val2017.zip` for SugarCrepe.
 
     Raises
     ------
     DataError
-        No benchmark there, no pictures, or nothing of a file that can be used.
+        No benchmark, no images, or no usable record in a file.
     """
     root = Path(path)
     if not root.exists():
         raise DataError(f"{root} is not there: expected a folder with Winoground, ARO or SugarCrepe")
-    where = None if images is None else Path(images)
-    found = [
-        _benchmark(name, files, where)
+    images_path = None if images is None else Path(images)
+    benchmarks = [
+        _benchmark(name, files, images_path)
         for name, files in (
             ("winoground", _winoground_files(root)),
             ("aro", _named_files(root, _ARO_FILES)),
@@ -225,20 +226,20 @@ def load_compositional(
         )
         if files
     ]
-    if not found:
+    if not benchmarks:
         raise DataError(
-            f"{root} is no compositional benchmark: expected a folder with examples.jsonl or Parquet of "
+            f"{root} is not a compositional benchmark: expected a folder with examples.jsonl or Parquet of "
             f"the columns {listed(WINOGROUND_COLUMNS)} (Winoground), visual_genome_relation.json or "
             "visual_genome_attribution.json (ARO), or add_att.json, swap_obj.json and the like (SugarCrepe)"
         )
-    return tuple(found)
+    return tuple(benchmarks)
 
 
 # ------------------------------------------------------------------------------------------- which files
 
 
 def _named_files(root: Path, stems: Iterable[str]) -> list[Path]:
-    """The JSON files of these names, in the folder or in the one called data."""
+    """The JSON files of these names, in the folder or in its folder `data`."""
     for folder in (root, root / "data"):
         if files := [file for stem in stems if (file := folder / f"{stem}.json").is_file()]:
             return files
@@ -252,36 +253,41 @@ def _winoground_files(root: Path) -> list[Path]:
     for folder in (root, root / "data"):
         if (file := folder / "examples.jsonl").is_file():
             return [file]
-        files = [one for one in sorted(folder.glob("*.parquet")) if has_columns(one, WINOGROUND_COLUMNS)]
+        files = [file for file in sorted(folder.glob("*.parquet")) if has_columns(file, WINOGROUND_COLUMNS)]
         if files:
             return files
     return []
 
 
 def _benchmark(name: str, files: Sequence[Path], images: Path | None) -> CompositionalBenchmark:
-    """Records of the files with the pictures that they name."""
+    """Build a benchmark from the records of its files and the images that they name."""
     read = {"winoground": read_winoground, "aro": read_aro, "sugar_crepe": read_sugar_crepe}[name]
     each = [read(file) for file in files]
     wanted = {image for records, _ in each for record in records for image, _ in record.images}
-    places = list(files) if is_parquet(files[0]) else [_pictures_of(name, files[0].parent, images)]
-    entries = _entries(places, wanted)
+    sources = list(files) if is_parquet(files[0]) else [_pictures_of(name, files[0].parent, images)]
+    entries = _entries(sources, wanted)
     if not entries:
         raise DataError(
-            f"none of the {len(wanted):,} pictures that {files[0].name} names is in {places[0]}: expected "
+            f"none of the {len(wanted):,} pictures that {files[0].name} names is in {sources[0]}: expected "
             f"files such as {min(wanted)!r:.60}; --images names another folder or archive"
         )
     shown = {
         part for records, _ in each for record in records for part in record.images if part[0] in entries
     }
-    order = {entry: place for place, entry in enumerate(entries.values())}
+    order = {entry: position for position, entry in enumerate(entries.values())}
     ordered = sorted(shown, key=lambda part: (order[entries[part[0]]], part[1] or (), part[0]))
-    pictures = Regions(name, tuple(entries[one] for one, _ in ordered), tuple(box for _, box in ordered))
-    place_of = {part: place for place, part in enumerate(ordered)}
-    if name == "winoground":  # its Parquet may come in several files
-        each = [([one for records, _ in each for one in records], [one for _, out in each for one in out])]
+    pictures = Regions(name, tuple(entries[image] for image, _ in ordered), tuple(box for _, box in ordered))
+    position_of = {part: position for position, part in enumerate(ordered)}
+    if name == "winoground":  # its Parquet may have several files
+        each = [
+            (
+                [item for records, _ in each for item in records],
+                [item for _, skipped_item in each for item in skipped_item],
+            )
+        ]
     names = [name] if name == "winoground" else [_task_name(name, file) for file in files]
     tasks = tuple(
-        _task(task, pictures, records, left_out, place_of)
+        _task(task, pictures, records, left_out, position_of)
         for task, (records, left_out) in zip(names, each, strict=True)
     )
     return CompositionalBenchmark(name, pictures, tasks)
@@ -294,32 +300,34 @@ def _task_name(benchmark: str, file: Path) -> str:
 def _task(
     name: str,
     pictures: Regions,
-    records: Sequence[Record],
+    records: Sequence[CaseRecord],
     left_out: Sequence[tuple[str, str]],
-    place_of: Mapping[tuple[str, Box | None], int],
+    position_of: Mapping[tuple[str, Box | None], int],
 ) -> SelectionTask:
-    kept = [record for record in records if all(part in place_of for part in record.images)]
-    missing = {image: None for one in records for image, box in one.images if (image, box) not in place_of}
-    # By the whole file, not by what is left of it: a sample or a missing picture changes no protocol.
+    kept = [record for record in records if all(part in position_of for part in record.images)]
+    missing = {
+        image: None for record in records for image, box in record.images if (image, box) not in position_of
+    }
+    # From all records, not from the kept ones: a missing image must not change which categories count.
     class_names = _counted(records)
     number = {category: index for index, category in enumerate(class_names)}
     return SelectionTask(
         name,
         pictures,
-        tuple(Case(tuple(map(place_of.__getitem__, r.images)), r.captions, r.categories) for r in kept),
+        tuple(Case(tuple(map(position_of.__getitem__, r.images)), r.captions, r.categories) for r in kept),
         np.array([number.get(_category(record), -1) for record in kept], dtype=np.int64),
         class_names,
-        (*left_out, *((image, "named by a test case and not there") for image in missing)),
+        (*left_out, *((image, "named by a test case, but missing") for image in missing)),
     )
 
 
-def _category(record: Record) -> str:
-    """The category that ARO's mean goes by; "" in the others."""
+def _category(record: CaseRecord) -> str:
+    """Category for ARO's mean over categories; "" in other benchmarks."""
     return record.categories.get("relation") or record.categories.get("attributes") or ""
 
 
-def _counted(records: Iterable[Record]) -> tuple[str, ...]:
-    """The categories that ARO's authors average over, sorted; none for the other benchmarks."""
+def _counted(records: Iterable[CaseRecord]) -> tuple[str, ...]:
+    """Categories that ARO's authors average over, sorted; none for other benchmarks."""
     relations = Counter(
         record.categories["relation"] for record in records if "relation" in record.categories
     )
@@ -334,40 +342,40 @@ def _counted(records: Iterable[Record]) -> tuple[str, ...]:
 
 
 def _pictures_of(name: str, folder: Path, images: Path | None) -> Path:
-    """The folder or archive of the pictures."""
+    """Find the folder or archive of the images."""
     if images is not None:
         if not images.exists():
             raise DataError(f"--images {images} is not there: expected the folder or archive of the pictures")
         return images
-    candidates = [base / one for base in (folder, folder.parent) for one in _PICTURES[name]]
-    found = next((one for one in candidates if one.exists()), None)
-    if found is None:
+    candidates = [base / candidate for base in (folder, folder.parent) for candidate in _PICTURES[name]]
+    existing = next((candidate for candidate in candidates if candidate.exists()), None)
+    if existing is None:
         raise DataError(
             f"{folder} has no pictures beside the files of {name}: expected "
             f"{' or '.join(_PICTURES[name][:2])} there; --images PATH names a folder or archive elsewhere"
         )
-    return found
+    return existing
 
 
-def _entries(places: Sequence[Path], wanted: set[str]) -> dict[str, Entry]:
-    """Name -> the picture of that name, in the order in which they are read.
+def _entries(sources: Sequence[Path], wanted: set[str]) -> dict[str, ImageEntry]:
+    """Name -> entry of the image, in the order in which images are read.
 
-    A name is compared with the ends of the paths that are there, with and without the suffix: "1.jpg" is
-    VG_100K/1.jpg, and "ex_0_img_0" is images/ex_0_img_0.png. So no name leads out of the folder.
+    A name is compared with the ends of existing paths, with and without the suffix: "1.jpg" matches
+    VG_100K/1.jpg, and "ex_0_img_0" matches images/ex_0_img_0.png. So no name can point outside the folder.
     """
-    found: dict[str, Entry] = {}
-    # The records and the files may have been packed by systems of two normal forms of Unicode.
+    entries: dict[str, ImageEntry] = {}
+    # CaseRecords and file names may be in different Unicode normal forms.
     named = {composed(name): name for name in wanted}
-    for place in places:
-        for member, _ in scan(place, lambda _: False):
+    for source in sources:
+        for member, _ in scan(source, lambda _: False):
             for end in _ends(PurePosixPath(composed(str(member.name)))):
                 if (name := named.get(end)) is not None:
-                    found.setdefault(name, Entry(place, member.name, member.size))
-    return found
+                    entries.setdefault(name, ImageEntry(source, member.name, member.size))
+    return entries
 
 
 def _ends(path: PurePosixPath) -> Iterator[str]:
-    """The path, and what is left of it without its first folders; each also without a picture's suffix."""
+    """Yield the path and its ends without the first folders; each also without an image's suffix."""
     for start in range(len(path.parts)):
         end = PurePosixPath(*path.parts[start:])
         yield str(end)

@@ -1,7 +1,7 @@
-"""Image contents in the order of their entries, and a digest of each, by which data sets are compared.
+"""Contents of images in the order of their entries, and digests for comparing data sets.
 
-A digest is a hash of the bytes of an image file, or of the pixels where there is no file. File names play no
-part, so a copy is recognised under any name; the same image in another file format is not.
+A digest is a hash of the bytes of an image file, or of the pixels if there is no file. It does not depend on
+the file name, so copies are recognised under any name, but not in another file format.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
-from diptych.datasets.formats.archives import Content, Entry, Unread, version_of
+from diptych.datasets.formats.archives import Content, ImageEntry, Unread, version_of
 from diptych.datasets.formats.containers import scan
 from diptych.errors import DataError
 
 DIGEST_BYTES = 16  # 128 bits: two of a billion images collide with a chance of 1e-21
-UNREADABLE = bytes(DIGEST_BYTES)  # in place of a digest; equal to no other image
+UNREADABLE = bytes(DIGEST_BYTES)  # instead of a digest; never counts as equal to another image
 _SETTLED = 2_000_000_000  # ns after a change: file systems record times in steps of up to two seconds
 
 _Version: TypeAlias = tuple[int, ...]
-# Digests of this process: folder or archive -> image -> version of its file, digest. A suite needs them for
-# its cache, for leakage and for results; images are hashed once.
+# Digests computed in this process: folder or archive -> image -> version of its file, digest. A suite needs
+# them for its cache, for overlaps and for results; each image is hashed once.
 _recorded: dict[Path, dict[PurePosixPath, tuple[_Version, bytes]]] = {}
 
 
-def walk(entries: Sequence[Entry]) -> Iterator[tuple[str, Content]]:
-    """(key, content) of each entry in order; every folder or archive is passed through once.
+def walk(entries: Sequence[ImageEntry]) -> Iterator[tuple[str, Content]]:
+    """Yield (key, content) of each entry in order, reading every folder or archive once.
 
     Raises
     ------
     DataError
-        A file is not there any more, or the archive is broken.
+        A file is missing, or the archive is broken.
     """
     for entry, content, _ in _digested(entries):
         yield str(entry.name), content
 
 
 def image_digests(
-    entries: Sequence[Entry], progress: Callable[[int], object] | None = None
+    entries: Sequence[ImageEntry], progress: Callable[[int], object] | None = None
 ) -> tuple[bytes, ...]:
-    """The digest of each entry, in order; `UNREADABLE` for what cannot be read.
+    """Digest of each entry, in order; `UNREADABLE` for unreadable images.
 
-    Files that did not change since they were last read in this process are not read again.
+    Files that have not changed since they were read in this process are not read again.
 
     Parameters
     ----------
-    entries : sequence of Entry
+    entries : sequence of ImageEntry
     progress : callable, optional
         Called with the number of images just done.
 
@@ -87,8 +87,8 @@ def fingerprint(digests: Iterable[bytes], answers: Iterable[object]) -> str:
     return f"blake2b:{whole.hexdigest()}"
 
 
-def _digested(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Content, bytes]]:
-    """Each entry with its content and digest; digests are recorded for the next time."""
+def _digested(entries: Sequence[ImageEntry]) -> Iterator[tuple[ImageEntry, Content, bytes]]:
+    """Yield each entry with its content and digest; digests are recorded."""
     for path, group in groupby(entries, key=lambda entry: entry.path):
         expected = list(group)
         names, position = {entry.name for entry in expected}, 0
@@ -106,31 +106,31 @@ def _digested(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Content, bytes]
                 recorded[member.name] = version, digest
             yield expected[position], content, digest
             position += 1
-        if position < len(expected):  # labels go by position: go on, and every later one would be wrong
+        if position < len(expected):  # labels are assigned by position: all later ones would be wrong
             raise DataError(
                 f"{path} changed while it was read: {expected[position].name} is not where it was"
             )
 
 
-def _known_digests(path: Path, entries: Iterable[Entry]) -> dict[PurePosixPath, bytes]:
-    """What is recorded of files that have not changed since."""
+def _known_digests(path: Path, entries: Iterable[ImageEntry]) -> dict[PurePosixPath, bytes]:
+    """Recorded digests of files that have not changed."""
     recorded = _recorded.get(path, {})
     archive = version_of(path) if path.is_file() else None
     known: dict[PurePosixPath, bytes] = {}
     for entry in entries:
-        if (found := recorded.get(entry.name)) is not None:
+        if (record := recorded.get(entry.name)) is not None:
             version = archive or version_of(path / entry.name)
-            if version and found[0] == version:
-                known[entry.name] = found[1]
+            if version and record[0] == version:
+                known[entry.name] = record[1]
     return known
 
 
 def content_digest(content: Content) -> bytes:
-    """The digest of one image; `UNREADABLE` where it could not be read."""
+    """Digest of one image; `UNREADABLE` if it could not be read."""
     if isinstance(content, Unread):
         return UNREADABLE
     if isinstance(content, bytes):
         return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
-    # Pixels alone do not tell 28 x 28 from 14 x 56.
+    # The bytes of 28 x 28 and 14 x 56 pixels may be equal: mode and size are part of the hash.
     form = f"{content.mode} {content.width} x {content.height}".encode()
     return hashlib.blake2b(content.tobytes(), digest_size=DIGEST_BYTES, key=form).digest()

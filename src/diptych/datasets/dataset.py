@@ -1,12 +1,11 @@
-"""Data sets to measure on: labelled pictures and captioned pictures, read where they lie.
+"""Data sets for evaluation: labelled images and captioned images.
 
-A data set knows its keys, its labels or captions and its fingerprint; pictures are read while it is walked,
-in one pass, and never kept. Decoding is `diptych.embedding.batches`'s business, figures are made beside this
-file.
+A data set has keys, labels or captions, and a fingerprint. Iterating reads the images in one pass, without
+keeping them; they are decoded by `diptych.embedding.batches`.
 
-Layouts with labels are `layouts.py`'s business: class folders, with folders of domains above them where there
-are some (`pacs/<domain>/<class>/<file>`), MNIST's and CIFAR's files, CLIP_benchmark's shards, Parquet. With
-captions: KEY.jpg beside KEY.json or KEY.txt, shards, Parquet.
+Layouts with labels (see `formats/layouts.py`): class folders, also below folders of domains
+(`pacs/<domain>/<class>/<file>`), MNIST's and CIFAR's files, CLIP_benchmark's shards, Parquet. With captions:
+KEY.jpg beside KEY.json or KEY.txt, shards, Parquet.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from diptych.datasets import contents
 from diptych.datasets.captions import read_captioned
-from diptych.datasets.formats.archives import Content, Entry, Unread
+from diptych.datasets.formats.archives import Content, ImageEntry, Unread
 from diptych.datasets.formats.labelled import Labelled
 from diptych.datasets.formats.layouts import find_parquet, read_labelled
 from diptych.datasets.formats.shards import find_shards
@@ -33,20 +32,20 @@ from diptych.media.sources import BorderedBytes
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures somewhere on disk. Iterating gives (key, content), in the order of `entries`.
+    """Images on disk. Iterating yields (key, content), in the order of `entries`.
 
     Attributes
     ----------
     name : str
-        What results call it.
-    entries : tuple of Entry
-        One per picture.
+        Name in results.
+    entries : tuple of ImageEntry
+        One per image.
     sampled_from : int or None
-        How many pictures these were drawn from; None: they are all that the data set has.
+        Number of images from which a sample was drawn; None: this is the whole data set.
     """
 
     name: str
-    entries: tuple[Entry, ...]
+    entries: tuple[ImageEntry, ...]
     sampled_from: int | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
@@ -56,37 +55,37 @@ class Pictures:
         return contents.walk(self.entries)
 
     def digests(self, progress: Callable[[int], object] | None = None) -> tuple[bytes, ...]:
-        """A hash of the content of each picture, in order; see `contents.image_digests`."""
+        """Hash of the content of each image, in order; see `contents.image_digests`."""
         return contents.image_digests(self.entries, progress)
 
     @property
     def fingerprint(self) -> str:
-        """Hash over contents and answers, in order; file names play no part."""
+        """Hash over contents and labels or captions, in order, independent of file names."""
         return contents.fingerprint(self.digests(), self.answers())
 
     def answers(self) -> Iterable[object]:
-        """What is known of each picture, as plain values: a part of the fingerprint."""
+        """Labels or captions of each image as plain values, for the fingerprint."""
         return [None] * len(self)
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Name of each picture inside its folder or archive."""
+        """Name of each image inside its folder or archive."""
         return tuple(str(entry.name) for entry in self.entries)
 
     @property
     def made_of(self) -> tuple[Pictures, str]:
-        """The pictures on disk that these are made of, and how: what rows of them are kept by."""
+        """The original images and a description of the derivation, for the key of cached embeddings."""
         return self, ""
 
     @property
     def extent(self) -> str:
-        """The number of pictures in words, which never calls a sample all of them."""
+        """The number of images in words; of a sample with the size of the data set."""
         if self.sampled_from is None:
             return counted(len(self), "picture")
         return f"a random sample of {len(self):,} of {counted(self.sampled_from, 'picture')}"
 
     def rows(self, count: int, seed: int) -> NDArray[np.intp]:
-        """Positions of at most `count` pictures drawn at random, in order."""
+        """Positions of a random sample of at most `count` images, sorted."""
         drawn = np.random.default_rng(seed).choice(len(self), min(count, len(self)), replace=False)
         return np.sort(drawn).astype(np.intp)
 
@@ -97,26 +96,26 @@ class Pictures:
         return replace(self, entries=entries, sampled_from=self.origin_of(rows))
 
     def origin_of(self, rows: NDArray[np.intp]) -> int | None:
-        """`sampled_from` of a sample with these positions; None where it leaves nothing out."""
+        """`sampled_from` of a sample with these positions; None if it contains all images."""
         return self.sampled_from or (len(self) if len(rows) < len(self) else None)
 
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset(Pictures):
-    """Pictures with one class each.
+    """Images with one class each.
 
     Attributes
     ----------
     labels : (N,) int64
         Index into `class_names`.
     class_names : tuple of str
-        Class names in words, as prompts want them.
+        Class names in words, for prompts.
     skipped : tuple of (key, reason)
-        Pictures that were left out because their class is missing or cannot be read.
+        Images that were left out because their class is missing or unreadable.
     templates : tuple of str
-        Prompts that came with the pictures; mostly none.
+        Prompts from the files; usually none.
     border : int
-        Pixels at each side that are no part of a picture and are cut off: ObjectNet's red frame.
+        Pixels that are cropped from each side: ObjectNet's red frame.
     """
 
     labels: NDArray[np.int64]
@@ -133,12 +132,12 @@ class ImageDataset(Pictures):
 
     @property
     def fingerprint(self) -> str:
-        """Hash over contents and answers, in order, and what is cut off."""
+        """Hash over contents and labels, in order, and the cropped border."""
         return " ".join(filter(None, (super().fingerprint, self._cut)))
 
     @property
     def made_of(self) -> tuple[Pictures, str]:
-        """The pictures on disk, and what is cut off."""
+        """The images on disk, and the cropped border."""
         return self, self._cut
 
     @property
@@ -146,18 +145,15 @@ class ImageDataset(Pictures):
         return f"without a border of {self.border}" if self.border else ""
 
     def answers(self) -> Iterable[object]:
-        """The class name of each picture."""
+        """The class name of each image."""
         return (self.class_names[label] for label in self.labels)
 
     def rows(self, count: int, seed: int) -> NDArray[np.intp]:
-        """Positions of at most `count` pictures, in order: of each class in proportion, at random within it.
-
-        Every class gets one picture at least where `count` allows.
-        """
+        """Positions of a stratified sample of at most `count` images, sorted; see `stratified`."""
         return stratified(self.labels, count, seed)
 
     def subset(self, classes: Iterable[str], *, name: str | None = None) -> ImageDataset:
-        """The pictures of these classes, to be told apart among these classes only.
+        """Select the images of some classes; the class names become these classes.
 
         Raises
         ------
@@ -181,7 +177,7 @@ class ImageDataset(Pictures):
         )
 
     def take(self, rows: Sequence[int] | NDArray[np.intp]) -> ImageDataset:
-        """The pictures at these positions; all classes stay as answers."""
+        """Select the images at these positions; all class names are kept."""
         return replace(
             self,
             entries=tuple(self.entries[row] for row in rows),
@@ -189,16 +185,17 @@ class ImageDataset(Pictures):
         )
 
     def sample(self, count: int, seed: int = 0) -> ImageDataset:
-        """At most `count` pictures drawn by class, in their old order; all classes stay as answers."""
+        """Draw a stratified sample of at most `count` images, in their order; all class names are kept."""
         rows = self.rows(count, seed)
         return replace(self.take(rows), sampled_from=self.origin_of(rows))
 
 
 def stratified(labels: NDArray[np.integer], count: int, seed: int) -> NDArray[np.intp]:
-    """Positions of at most `count` items: of each class in proportion to its size, at random within it.
+    """Positions of a stratified random sample of at most `count` items: classes in proportion to their sizes.
 
-    Shares are rounded by largest remainders. Where `count` is at least the number of classes, a class that
-    would get none gets one, at the cost of the largest.
+    Quotas are rounded by the largest remainder method. If `count` is at least the number of classes, a class
+    that would get none gets one, at the expense of the largest: of classes with 90, 9 and 1 items, a sample
+    of 20 has the quotas 18, 1.8 and 0.2, so 18, 2 and 0, and then 17, 2 and 1.
 
     Examples
     --------
@@ -211,7 +208,7 @@ def stratified(labels: NDArray[np.integer], count: int, seed: int) -> NDArray[np
     count = min(count, len(labels))
     quotas = count * sizes / max(len(labels), 1)
     taken = np.floor(quotas + 1e-9).astype(int)
-    # Equal remainders are ordered at random: the first classes of a list must not always be the ones drawn.
+    # Equal remainders are ordered at random, so that the first classes of a list are not always preferred.
     order = np.lexsort((rng.random(len(classes)), taken - quotas))
     taken[order[: count - taken.sum()]] += 1
     while count >= len(classes) and (taken == 0).any():
@@ -232,7 +229,7 @@ def load_labelled(
     part: str = "test",
     name: str | None = None,
 ) -> ImageDataset:
-    """Labelled pictures from a folder or file in any layout of `layouts.py`.
+    """Load labelled images from a folder or file in any layout of `formats/layouts.py`.
 
     Parameters
     ----------
@@ -240,40 +237,41 @@ def load_labelled(
         A folder of class folders, or a .tar or .tar.gz of them; a folder with MNIST's or CIFAR's files; a
         folder of CLIP_benchmark's shards; Parquet files or a folder of them.
     class_names : str, mapping or sequence, optional
-        Words for the folders. A mapping from folder to words decides the classes and their order: a folder it
-        lacks is an error, a class without pictures stays among the answers. A sequence goes with the sorted
-        folders. A string names a set of `diptych.zeroshot` ("imagenet", "caltech101"). Left out: WordNet ids
-        become ImageNet's names, and in other folder names "_" becomes a space.
+        Class names for the folders. A mapping from folder to name defines the classes and their order: a
+        folder that it lacks is an error, a class without images can still be predicted. A sequence
+        corresponds to the sorted folders. A string is the name of a set of `diptych.zeroshot` ("imagenet",
+        "caltech101"). By default WordNet ids become ImageNet's names, and "_" in other folder names becomes a
+        space.
     domain : str, optional
-        Only pictures below a folder of this name ("sketch" of pacs/sketch/dog/1.jpg).
+        Only images below a folder of this name ("sketch" for pacs/sketch/dog/1.jpg).
     part : str
-        "test", "train" or "val", where one folder or archive holds several parts.
+        "test", "train" or "val", if a folder or archive has several parts.
     name : str, optional
-        What results call it; by default the file name, with the domain after a slash.
+        Name in results; by default the file name, with the domain after a slash.
 
     Raises
     ------
     DataError
-        Nothing there, nothing readable, no labels, labels that do not match, an unknown domain or folder.
+        A missing path, no readable image, no labels, labels that do not match, an unknown domain or folder.
     """
     source = Path(path)
-    found = read_labelled(source, part=part, domain=domain)
-    return dataset_of(found, name or _stem(source) + (f"/{domain}" if domain else ""), class_names)
+    labelled = read_labelled(source, part=part, domain=domain)
+    return dataset_of(labelled, name or _stem(source) + (f"/{domain}" if domain else ""), class_names)
 
 
 def dataset_of(
-    found: Labelled, name: str, class_names: str | Mapping[str, str] | Sequence[str] | None = None
+    labelled: Labelled, name: str, class_names: str | Mapping[str, str] | Sequence[str] | None = None
 ) -> ImageDataset:
-    """The data set of what a layout says, with words for its classes as for `load_labelled`."""
-    labels, words = name_classes(found, class_names)
+    """Create the data set of labelled files, with class names as for `load_labelled`."""
+    labels, words = name_classes(labelled, class_names)
     return ImageDataset(
         name,
-        found.entries,
+        labelled.entries,
         labels,
         words,
-        skipped=found.skipped,
-        templates=found.templates,
-        border=found.border,
+        skipped=labelled.skipped,
+        templates=labelled.templates,
+        border=labelled.border,
     )
 
 
@@ -284,7 +282,7 @@ def load_labelled_shards(
     part: str = "test",
     name: str | None = None,
 ) -> ImageDataset:
-    """Labelled pictures from tar shards or folders whose KEY.json names the class of KEY.jpg.
+    """Load labelled images from tar shards or folders, with the class of KEY.jpg in KEY.json.
 
     Parameters
     ----------
@@ -295,47 +293,47 @@ def load_labelled_shards(
     part : str
         As for `load_captioned`.
     name : str, optional
-        What results call it; by default the name of the first file.
+        Name in results; by default that of the first file.
 
     Raises
     ------
     DataError
-        Nothing there, nothing readable, or no picture with that field.
+        A missing path, no readable image, or no image with that field.
     """
-    found = load_captioned(paths, field=field, part=part, name=name)
-    labels = [texts[0] for texts in found.captions]
+    captioned = load_captioned(paths, field=field, part=part, name=name)
+    labels = [texts[0] for texts in captioned.captions]
     words = sorted(set(labels))
     number = {label: index for index, label in enumerate(words)}
     rows = np.array([number[label] for label in labels], dtype=np.int64)
-    return ImageDataset(found.name, found.entries, rows, tuple(words), skipped=found.skipped)
+    return ImageDataset(captioned.name, captioned.entries, rows, tuple(words), skipped=captioned.skipped)
 
 
 @dataclass(frozen=True, eq=False)
 class CaptionDataset(Pictures):
-    """Pictures with one or more captions each.
+    """Images with one or more captions each.
 
     Attributes
     ----------
     captions : tuple of tuples of str
-        At least one per picture.
+        At least one per image.
     skipped : tuple of (key, reason)
-        Pictures that were left out because their captions are missing or cannot be read.
+        Images that were left out because their captions are missing or unreadable.
     """
 
     captions: tuple[tuple[str, ...], ...]
     skipped: tuple[tuple[str, str], ...] = field(default=())
 
     def answers(self) -> Iterable[object]:
-        """The captions of each picture."""
+        """The captions of each image."""
         return self.captions
 
     def take(self, rows: Sequence[int] | NDArray[np.intp]) -> CaptionDataset:
-        """The pictures at these positions."""
+        """Select the images at these positions."""
         entries = tuple(self.entries[row] for row in rows)
         return replace(self, entries=entries, captions=tuple(self.captions[row] for row in rows))
 
     def sample(self, count: int, seed: int = 0) -> CaptionDataset:
-        """At most `count` pictures drawn at random, in their old order: for a quick look while training."""
+        """Draw a random sample of at most `count` images, in their order."""
         rows = self.rows(count, seed)
         return replace(self.take(rows), sampled_from=self.origin_of(rows))
 
@@ -347,33 +345,33 @@ def load_captioned(
     part: str = "test",
     name: str | None = None,
 ) -> CaptionDataset:
-    """Captioned pictures: KEY.jpg beside KEY.json or KEY.txt in shards or folders, or a column of Parquet.
+    """Load captioned images: KEY.jpg beside KEY.json or KEY.txt in shards or folders, or a column of Parquet.
 
     Parameters
     ----------
     path : path or sequence of paths
-        Shards (.tar, .tar.gz), Parquet files, folders of these or of pictures, CLIP_benchmark's folders; KEY
-        is the path up to the first dot of the file name.
+        Shards (.tar, .tar.gz), Parquet files, folders of these or of images, CLIP_benchmark's folders; KEY is
+        the path up to the first dot of the file name.
     field : str
-        Field of KEY.json, or column: a string or a list of strings. Without it "caption" and "text" are
-        looked for. KEY.txt holds one caption per line.
+        Field of KEY.json, or column: a string or a list of strings. If it is missing, "caption" and "text"
+        are tried. KEY.txt has one caption per line.
     part : str
-        "test", "train" or "val", where one folder or archive holds several parts.
+        "test", "train" or "val", if a folder or archive has several parts.
     name : str, optional
-        What results call it; by default the name of the first file.
+        Name in results; by default that of the first file.
 
     Raises
     ------
     DataError
-        Nothing there, nothing readable, or no picture with a caption.
+        A missing path, no readable image, or no image with a caption.
     """
-    paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in dict.fromkeys(path)]
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(source) for source in dict.fromkeys(path)]
     if not paths:
-        raise DataError("no shard or folder was given: expected at least one path")
-    sources = (find_shards(one, part) or find_parquet(one, part) or [one] for one in paths)
-    parts = [read_captioned(one, field, part) for each in sources for one in each]
+        raise DataError("no path was given: expected at least one shard or folder")
+    sources = (find_shards(source, part) or find_parquet(source, part) or [source] for source in paths)
+    parts = [read_captioned(source, field, part) for each in sources for source in each]
     entries = tuple(entry for part in parts for entry in part[0])
-    skipped = tuple(one for part in parts for one in part[2])
+    skipped = tuple(source for part in parts for source in part[2])
     if not entries:
         why = f"; first of {len(skipped)} left out: {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise DataError(

@@ -1,7 +1,4 @@
-"""Pictures with any number of classes: VOC 2007's lists and CLIP_benchmark's shards.
-
-How well a model ranks them is the business of `diptych.evaluation`.
-"""
+"""Multi-label data sets: VOC 2007's lists and CLIP_benchmark's shards."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.datasets.dataset import Pictures
-from diptych.datasets.formats.archives import Entry, Unread
+from diptych.datasets.formats.archives import ImageEntry, Unread
 from diptych.datasets.formats.containers import read_text, scan
 from diptych.datasets.formats.shards import beside, find_shards, kind_of, shard_parts, with_file
 from diptych.datasets.parts import choose
@@ -26,15 +23,15 @@ _MOST = 2**20  # bytes of one picture's targets
 
 @dataclass(frozen=True, eq=False)
 class MultiLabelDataset(Pictures):
-    """Pictures with any number of classes each.
+    """Images with any number of classes each.
 
     Attributes
     ----------
     targets : (N, C) int8
-        1: the class is there; 0: it is not; -1: not to be counted (VOC's difficult objects).
+        1: the class is present; 0: absent; -1: ignored (VOC's difficult objects).
     class_names : tuple of str
     skipped : tuple of (key, reason)
-        Pictures left out because their classes are missing or cannot be read.
+        Images that were left out because their classes are missing or unreadable.
     """
 
     targets: NDArray[np.int8]
@@ -42,11 +39,11 @@ class MultiLabelDataset(Pictures):
     skipped: tuple[tuple[str, str], ...] = ()
 
     def answers(self) -> Iterable[object]:
-        """The class names and the targets of each picture."""
+        """The class names and the targets of each image."""
         return ([*self.class_names, row.tolist()] for row in self.targets)
 
     def sample(self, count: int, seed: int = 0) -> MultiLabelDataset:
-        """At most `count` pictures drawn at random, in their old order."""
+        """Draw a random sample of at most `count` images, in their order."""
         rows = self.rows(count, seed)
         return replace(
             self,
@@ -57,24 +54,24 @@ class MultiLabelDataset(Pictures):
 
 
 def load_multi_label(path: str | Path, *, part: str = "test", name: str | None = None) -> MultiLabelDataset:
-    """VOC's folder (ImageSets/Main, JPEGImages) or CLIP_benchmark's shards with KEY.npy.
+    """Load VOC's folder (ImageSets/Main, JPEGImages) or CLIP_benchmark's shards with KEY.npy.
 
-    VOC's lists per class say 1, -1 or 0: an object of the class, none, or difficult ones only. The last are
-    not counted, as in VOC's own evaluation; CLIP_benchmark takes them for right.
+    VOC's lists per class have 1 (an object of the class), -1 (none) or 0 (only difficult ones). The last are
+    ignored, as in VOC's own evaluation; CLIP_benchmark counts them as positives.
 
     Parameters
     ----------
     path : path
         VOCdevkit, VOCdevkit/VOC2007, or a folder with test/nshards.txt.
     part : str
-        "test" or "train" (VOC: trainval where it is there).
+        "test" or "train" (VOC: trainval if it exists).
     name : str, optional
-        What results call it; by default the folder's name.
+        Name in results; by default that of the folder.
 
     Raises
     ------
     DataError
-        Neither of the two, a missing part, or lists that do not match.
+        Another layout, a missing part, or lists that do not match.
     """
     source = Path(path)
     shards = find_shards(source, part)
@@ -90,7 +87,7 @@ def load_multi_label(path: str | Path, *, part: str = "test", name: str | None =
 
 
 def multi_label_parts(path: Path) -> set[str]:
-    """The parts a folder holds; empty for a folder in neither layout."""
+    """Parts of a folder; empty for a folder in another layout."""
     if shards := shard_parts(path):
         return set(shards) if kind_of(path) == "multilabel" else set()
     folder = _voc_folder(path)
@@ -99,35 +96,36 @@ def multi_label_parts(path: Path) -> set[str]:
 
 def _voc_folder(path: Path) -> Path | None:
     return next(
-        (one for one in (path, path / "VOC2007", path / "VOCdevkit" / "VOC2007") if _lists(one)), None
+        (folder for folder in (path, path / "VOC2007", path / "VOCdevkit" / "VOC2007") if _lists(folder)),
+        None,
     )
 
 
 def _lists(folder: Path) -> dict[str, dict[str, Path]]:
-    """Part -> class -> its list."""
-    found: dict[str, dict[str, Path]] = {}
+    """Part -> class -> path of its list."""
+    lists: dict[str, dict[str, Path]] = {}
     for file in sorted((folder / "ImageSets" / "Main").glob("*_*.txt")):
         name, _, word = file.stem.rpartition("_")
-        found.setdefault(word, {})[name] = file
-    return found
+        lists.setdefault(word, {})[name] = file
+    return lists
 
 
 def _from_voc(folder: Path, part: str, name: str) -> MultiLabelDataset:
-    found = _lists(folder)
-    wanted = {"trainval": "train", "train": "train_only"} if "trainval" in found else {}
-    lists = choose({wanted.get(word, word): files for word, files in found.items()}, part, folder)
+    lists_by_part = _lists(folder)
+    wanted = {"trainval": "train", "train": "train_only"} if "trainval" in lists_by_part else {}
+    lists = choose({wanted.get(word, word): files for word, files in lists_by_part.items()}, part, folder)
     columns = {text: _column(file) for text, file in lists.items()}
     first = next(iter(columns.values()))
     for text, column in columns.items():
         if column.keys() != first.keys():
             raise DataError(f"{lists[text]} lists other pictures than {lists[next(iter(columns))]}")
     pictures = [
-        Entry(folder / "JPEGImages", member.name, member.size)
+        ImageEntry(folder / "JPEGImages", member.name, member.size)
         for member, _ in scan(folder / "JPEGImages", lambda _: False)
         if member.name.stem in first and member.name.suffix.lower() in IMAGE_SUFFIXES
     ]
-    there = {entry.name.stem for entry in pictures}
-    missing = tuple((f"{stem}.jpg", "listed and not there") for stem in first if stem not in there)
+    existing = {entry.name.stem for entry in pictures}
+    missing = tuple((f"{stem}.jpg", "listed and not there") for stem in first if stem not in existing)
     if not pictures:
         raise DataError(f"none of the {len(first):,} pictures its lists name is in {folder / 'JPEGImages'}")
     rows = [[column[entry.name.stem] for column in columns.values()] for entry in pictures]
@@ -135,26 +133,26 @@ def _from_voc(folder: Path, part: str, name: str) -> MultiLabelDataset:
 
 
 def _column(path: Path) -> dict[str, int]:
-    """Picture -> target, of one of VOC's lists."""
+    """Read one of VOC's lists: image -> target."""
     values = {"1": 1, "-1": 0, "0": -1}
-    found = {}
+    targets = {}
     for line in read_text(path).split("\n"):
         words = line.split()
         if words and (len(words) != 2 or words[1] not in values):
             raise DataError(f"{path} has the line {line!r:.60}: expected a picture and 1, -1 or 0")
         if words:
-            found[words[0]] = values[words[1]]
-    return found
+            targets[words[0]] = values[words[1]]
+    return targets
 
 
 def _from_shards(folder: Path, shards: Sequence[Path], name: str) -> MultiLabelDataset:
     words = tuple(beside(folder, "classnames.txt"))
     if not words:
-        raise DataError(f"{folder} has no classnames.txt, so nothing says what its targets stand for")
-    entries: list[Entry] = []
+        raise DataError(f"{folder} has no classnames.txt, which names the classes of its targets")
+    entries: list[ImageEntry] = []
     rows: list[NDArray[np.int8]] = []
     skipped: list[tuple[str, str]] = []
-    for entry, data in (one for shard in shards for one in with_file(shard, ".npy")):
+    for entry, data in (item for shard in shards for item in with_file(shard, ".npy")):
         row = _targets(data, len(words))
         if isinstance(row, str):
             skipped.append((str(entry.name), row))
@@ -168,14 +166,14 @@ def _from_shards(folder: Path, shards: Sequence[Path], name: str) -> MultiLabelD
 
 
 def _targets(data: bytes, classes: int) -> NDArray[np.int8] | str:
-    """Targets in a .npy file, (C,), or the reason why there are none."""
+    """Read the targets of a .npy file, (C,), or the reason why there are none."""
     if isinstance(data, Unread):
         return data.reason
     try:
         if len(data) > _MOST:
             raise ValueError(f"{len(data):,} bytes")
         row: NDArray[np.generic] = np.load(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:  # whatever broken headers make NumPy and ast raise
+    except Exception as error:  # NumPy and ast raise many kinds for broken headers
         return f"its .npy cannot be read: {error}"
     if row.shape != (classes,) or row.dtype.kind not in "biuf" or not np.isin(row, (-1, 0, 1)).all():
         return f"its .npy has the shape {row.shape}: expected {classes} numbers, each 0 or 1"

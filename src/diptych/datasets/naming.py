@@ -1,7 +1,4 @@
-"""Words for what the files call their classes: folders, short names or numbers.
-
-The sets of words are `diptych.zeroshot`'s.
-"""
+"""Class names in words for the classes of files, which are folders, short names or numbers."""
 
 from __future__ import annotations
 
@@ -22,9 +19,9 @@ _WNID = re.compile(r"n\d{8}")
 
 
 def name_classes(
-    found: Labelled, names: str | Mapping[str, str] | Sequence[str] | None
+    labelled: Labelled, names: str | Mapping[str, str] | Sequence[str] | None
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Labels and class names in words.
+    """Return labels and class names in words.
 
     Parameters
     ----------
@@ -35,88 +32,91 @@ def name_classes(
     Raises
     ------
     DataError
-        Names that do not go with the classes.
+        Names that do not match the classes.
     """
     if names is None:
-        return found.labels, _as_they_are(found)
-    if names == "imagenet" and found.in_imagenet:
-        return _as_in_imagenet(found)
+        return labelled.labels, _as_they_are(labelled)
+    if names == "imagenet" and labelled.in_imagenet:
+        return _as_in_imagenet(labelled)
     if isinstance(names, str):
-        places, words = _known(found, names)
+        positions, words = _known(labelled, names)
     elif isinstance(names, Mapping):
-        places, words = _mapped(found.classes, names)
+        positions, words = _mapped(labelled.classes, names)
     else:
-        places, words = _listed_names(found, names), tuple(names)
-    return np.array(places, dtype=np.int64)[found.labels], words
+        positions, words = _listed_names(labelled, names), tuple(names)
+    return np.array(positions, dtype=np.int64)[labelled.labels], words
 
 
-def _as_in_imagenet(found: Labelled) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Labels and ImageNet's words for the classes, in ImageNet's order."""
-    order = np.argsort(found.in_imagenet)  # new place -> old place
+def _as_in_imagenet(labelled: Labelled) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Labels and class names of ImageNet, in ImageNet's order."""
+    order = np.argsort(labelled.in_imagenet)  # new position -> old position
     words = words_of("imagenet")
-    return np.argsort(order)[found.labels].astype(np.int64), tuple(
-        words[found.in_imagenet[place]] for place in order
+    return np.argsort(order)[labelled.labels].astype(np.int64), tuple(
+        words[labelled.in_imagenet[position]] for position in order
     )
 
 
-def _as_they_are(found: Labelled) -> tuple[str, ...]:
-    if found.kind == "words":
-        return found.classes
-    wnids = any(_WNID.fullmatch(name) for name in found.classes)
+def _as_they_are(labelled: Labelled) -> tuple[str, ...]:
+    if labelled.kind == "words":
+        return labelled.classes
+    wnids = any(_WNID.fullmatch(name) for name in labelled.classes)
     known = folder_names("imagenet") if wnids else {}
-    return tuple(known.get(name, name.replace("_", " ")) for name in found.classes)
+    return tuple(known.get(name, name.replace("_", " ")) for name in labelled.classes)
 
 
-def _listed_names(found: Labelled, names: Sequence[str]) -> list[int]:
-    """A list goes with the sorted folders; with numbers by position, and may go on after the last."""
-    if len(names) == len(found.classes) or (found.kind == "numbers" and len(names) > len(found.classes)):
-        return list(range(len(found.classes)))
-    what = "class folders" if found.kind == "names" else "classes"
-    raise DataError(f"{len(names)} class names for {len(found.classes)} {what} ({listed(found.classes)})")
+def _listed_names(labelled: Labelled, names: Sequence[str]) -> list[int]:
+    """Match a list with the sorted folders, or with numbers by position; with numbers it may be longer."""
+    if len(names) == len(labelled.classes) or (
+        labelled.kind == "numbers" and len(names) > len(labelled.classes)
+    ):
+        return list(range(len(labelled.classes)))
+    kind = "class folders" if labelled.kind == "names" else "classes"
+    raise DataError(
+        f"{len(names)} class names for {len(labelled.classes)} {kind} ({listed(labelled.classes)})"
+    )
 
 
 def _mapped(classes: Sequence[str], names: Mapping[str, str]) -> tuple[list[int], tuple[str, ...]]:
     unknown = sorted(set(classes) - set(names))
     if unknown:
         raise DataError(f"no class name is given for {listed(unknown)}; names are given for {listed(names)}")
-    place = {name: number for number, name in enumerate(names)}
-    return [place[name] for name in classes], tuple(names.values())
+    position = {name: number for number, name in enumerate(names)}
+    return [position[name] for name in classes], tuple(names.values())
 
 
-def _known(found: Labelled, name: str) -> tuple[list[int], tuple[str, ...]]:
-    """Places in a set of `diptych.zeroshot`: by position, by folder, or by the words in any spelling."""
-    if found.kind == "numbers":
-        return _listed_names(found, words_of(name)), words_of(name)
+def _known(labelled: Labelled, name: str) -> tuple[list[int], tuple[str, ...]]:
+    """Positions in a set of class names: by number, by folder, or by the name in any spelling."""
+    if labelled.kind == "numbers":
+        return _listed_names(labelled, words_of(name)), words_of(name)
     folders = folder_names(name)
-    if set(found.classes) <= set(folders):
-        return _mapped(found.classes, folders)
-    places: list[int | None] = []
-    # Caltech-101 has a class without a folder here; a data set that has it brings the whole list.
+    if set(labelled.classes) <= set(folders):
+        return _mapped(labelled.classes, folders)
+    positions: list[int | None] = []
+    # Caltech-101's folders lack one class of its prompts; data sets with that class need the whole list.
     for words in (tuple(folders.values()), words_of(name)):
         spelled = _spelled(words, folders)
-        places = [spelled.get(spelling(one)) for one in found.classes]
-        if None not in places:
-            return [place for place in places if place is not None], words
-    if all(
-        one.isdecimal() and int(one) < len(folders) for one in found.classes
-    ):  # ImageNetV2: "0", "1", "10"
-        return [int(one) for one in found.classes], words_of(name)
-    unknown = [one for one, place in zip(found.classes, places, strict=True) if place is None]
+        positions = [spelled.get(spelling(text)) for text in labelled.classes]
+        if None not in positions:
+            return [position for position in positions if position is not None], words
+    # ImageNetV2: "0", "1", "10"
+    if all(text.isdecimal() and int(text) < len(folders) for text in labelled.classes):
+        return [int(text) for text in labelled.classes], words_of(name)
+    unknown = [text for text, position in zip(labelled.classes, positions, strict=True) if position is None]
     raise DataError(f"no class name is given for {listed(unknown)}; names are given for {listed(folders)}")
 
 
 def _spelled(words: Sequence[str], folders: Mapping[str, str]) -> dict[str, int]:
-    """Place of each class by the spelling of its words and of its folder; of equal words the first."""
-    found: dict[str, int] = {}
+    """Position of each class by the spelling of its name and its folder; of equal names the first."""
+    positions: dict[str, int] = {}
     for number, text in enumerate(words):
-        found.setdefault(spelling(text), number)
+        positions.setdefault(spelling(text), number)
     for folder, text in folders.items():
-        found.setdefault(spelling(folder), words.index(text))
-    return found
+        positions.setdefault(spelling(folder), words.index(text))
+    return positions
 
 
 def spelling(name: str) -> str:
-    """Letters and digits alone: folders write names in many ways.
+    """Reduce a name to lower-case letters and digits, for comparing different spellings.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Images that two data sets share: a figure on images that taught the model, or counted before, misleads.
+"""Detection of images that two data sets share, such as training images in a test set.
 
-Images are compared by their digests (`contents.py`), so a copy counts under any name; an image that was
-saved again, in another format or at another quality, does not.
+Images are compared by their digests (`contents.py`): copies are found under any file name, but not images
+that were saved again in another format or quality.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from diptych.datasets.dataset import CaptionDataset, ImageDataset, Pictures
 from diptych.errors import DataError, counted
 
 HEAVY = 0.05
-"""Share of the smaller data set from which on a measurement is refused.
+"""Fraction of shared images from which on a measurement is refused.
 
 Benchmarks have true duplicates between their own parts: about 1 % of CIFAR-100's test images are in its
-training part, fewer in others. These are told of and do not stop a measurement.
+training part, fewer in others. These only cause a warning.
 """
 
-SAMPLE = 100  # images of each file that are looked for in earlier files, before all are compared
+SAMPLE = 100  # images of each file that are searched in earlier files, before all are compared
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Images that two data sets share.
+    """Overlap of two data sets.
 
     Attributes
     ----------
     first, second : str
         Names of the data sets.
     shared : int
-        Images of the second that the first has too.
+        Number of images of the second that the first has too.
     share : float
-        Of the data set of which the larger share is in the other, 0 to 1.
+        Fraction of images that the other data set has too, 0 to 1; the larger of both data sets.
     roles : tuple of two str, or empty
-        What the data sets are to the measurement, such as ("TRAIN", "TEST"): their names may be alike.
+        Roles of the data sets in the measurement, such as ("TRAIN", "TEST"), as their names may be equal.
     """
 
     first: str
@@ -70,14 +70,14 @@ def find_overlap(first: Pictures, second: Pictures) -> Overlap:
     Parameters
     ----------
     first, second : Pictures
-        What cannot be read is shared with nothing.
+        Unreadable images are not counted as shared.
     """
-    ours, theirs = first.digests(), second.digests()
-    in_first, in_second = set(ours) - {UNREADABLE}, set(theirs) - {UNREADABLE}
-    shared = sum(digest in in_first for digest in theirs)
-    contained = sum(digest in in_second for digest in ours)
-    share = max(shared / max(len(theirs), 1), contained / max(len(ours), 1))
-    return Overlap(first.name, second.name, shared, share)
+    first_digests, second_digests = first.digests(), second.digests()
+    in_first, in_second = set(first_digests) - {UNREADABLE}, set(second_digests) - {UNREADABLE}
+    shared = sum(digest in in_first for digest in second_digests)
+    contained = sum(digest in in_second for digest in first_digests)
+    fraction = max(shared / max(len(second_digests), 1), contained / max(len(first_digests), 1))
+    return Overlap(first.name, second.name, shared, fraction)
 
 
 def check_overlaps(
@@ -92,32 +92,33 @@ def check_overlaps(
     allow : bool
         Warn only.
     roles : sequence of str, optional
-        What each data set is to the measurement; see `Overlap`.
+        Role of each data set in the measurement; see `Overlap`.
 
     Returns
     -------
     list of Overlap
-        Of each two that share an image.
+        Of each pair that shares an image.
 
     Raises
     ------
     DataError
-        Two share `HEAVY` of the images of one, or more.
+        A pair shares at least the fraction `HEAVY` of the images of one.
     """
     pairs = itertools.combinations(range(len(datasets)), 2)
-    found = [(pair, find_overlap(*(datasets[place] for place in pair))) for pair in pairs]
+    pairs_with_overlap = [(pair, find_overlap(*(datasets[index] for index in pair))) for pair in pairs]
     overlaps = [
-        replace(one, roles=tuple(roles[place] for place in pair)) if roles else one
-        for pair, one in found
-        if one.shared
+        replace(overlap, roles=tuple(roles[index] for index in pair)) if roles else overlap
+        for pair, overlap in pairs_with_overlap
+        if overlap.shared
     ]
-    for one in overlaps:
-        if one.heavy and not allow:
+    for overlap in overlaps:
+        if overlap.heavy and not allow:
             raise DataError(
-                f"{one} ({one.share:.0%} of one of them): a figure on shared pictures says nothing. Expected "
-                "data sets without common pictures; --allow-overlap (allow_overlap=True) measures anyway"
+                f"{overlap} ({overlap.share:.0%} of one of them): figures on shared pictures are "
+                "meaningless. Expected data sets without common pictures; --allow-overlap "
+                "(allow_overlap=True) measures anyway"
             )
-        warnings.warn(f"{one}: the figures count them", stacklevel=1)
+        warnings.warn(f"{overlap}: the figures count them", stacklevel=1)
     return overlaps
 
 
@@ -125,10 +126,10 @@ Kept = TypeVar("Kept", ImageDataset, CaptionDataset)
 
 
 def without_copies(dataset: Kept) -> Kept:
-    """The data set without what is a copy: of a file of which `HEAVY` or more is in earlier files.
+    """Remove copies from a data set: images of a file of which a fraction of `HEAVY` is in earlier files.
 
-    An image counts as the same with the same answer only. Images that repeat within a file are the data
-    set's own and stay.
+    Images are copies only with the same label or captions. Repeated images within a file are part of the data
+    set and are kept.
     """
     files: dict[Path, list[int]] = {}
     for position, entry in enumerate(dataset.entries):
@@ -140,10 +141,14 @@ def without_copies(dataset: Kept) -> Kept:
         UNREADABLE if digest == UNREADABLE else digest + answer
         for digest, answer in zip(dataset.digests(), answers, strict=True)
     ]
-    seen: set[bytes] = set()
+    earlier_digests: set[bytes] = set()
     repeated: set[int] = set()
     for path, positions in files.items():
-        copies = [one for one in positions if digests[one] in seen and digests[one] != UNREADABLE]
+        copies = [
+            position
+            for position in positions
+            if digests[position] in earlier_digests and digests[position] != UNREADABLE
+        ]
         if len(copies) >= HEAVY * len(positions):
             repeated |= set(copies)
             if copies:
@@ -152,7 +157,7 @@ def without_copies(dataset: Kept) -> Kept:
                     "other files of it too; they count once",
                     stacklevel=1,
                 )
-        seen |= {digests[one] for one in positions}
+        earlier_digests |= {digests[position] for position in positions}
     rows = [position for position in range(len(dataset)) if position not in repeated]
     return dataset if len(rows) == len(dataset) else dataset.take(rows)
 
@@ -160,19 +165,20 @@ def without_copies(dataset: Kept) -> Kept:
 def _sample_repeats(
     dataset: ImageDataset | CaptionDataset, files: Sequence[Sequence[int]], answers: Sequence[bytes]
 ) -> bool:
-    """Say whether an image of a sample of each file is in an earlier file.
+    """Whether an image from a sample of each file is in an earlier file.
 
-    To compare all images, all would have to be read. A copy has the size and the answer of its original, so
-    only images that agree in both are: of ImageNet's 1,281,167 in shards about a thousand. A file of which
-    `HEAVY` is copied is missed by a sample of `SAMPLE` images once in 170 times.
+    A comparison of all images would have to read all of them. A copy has the size and the label of its
+    original, so only images that agree in both are read: about a thousand of ImageNet's 1,281,167 in shards.
+    If a fraction of `HEAVY` of a file is copied, a sample of `SAMPLE` images misses it with probability
+    0.95^100 = 1 / 170.
 
     Parameters
     ----------
     dataset : ImageDataset or CaptionDataset
     files : sequence of sequences of int
-        The positions of each file, in order.
+        The positions of the images of each file, in order.
     answers : sequence of bytes
-        Of each image.
+        Label or captions of each image.
     """
     keys = [(entry.size, answer) for entry, answer in zip(dataset.entries, answers, strict=True)]
     earlier: dict[tuple[int, bytes], list[int]] = {}

@@ -1,4 +1,4 @@
-"""Parts of a data set (test, train, val), recognised by file and folder names."""
+"""Parts of a data set (test, train, val), recognised by the names of files and folders."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Part: TypeAlias = Literal["test", "train", "val"]
 PARTS: tuple[Part, ...] = ("test", "train", "val")
 T = TypeVar("T")
 
-# In the order of preference: many data sets keep the labels of "test" to themselves.
+# In the order of preference: many data sets do not publish the labels of "test".
 WORDS: dict[Part, tuple[str, ...]] = {
     "test": ("test", "t10k", "testing", "val", "valid", "validation", "dev"),
     "train": ("train", "training", "trainval"),
     "val": ("val", "valid", "validation", "dev"),
 }
-# Where the paper trains on the training and the validation part, "train" is both and "train_only" the first.
+# If the paper trains on the training and validation parts, "train" is both, and "train_only" the first alone.
 _NEAREST: dict[str, tuple[str, ...]] = {**dict(WORDS.items()), "train_only": ("train_only", *WORDS["train"])}
 _WORDS = {word for words in WORDS.values() for word in words}
 
 
 def part_words(name: str) -> set[str]:
-    """The words of a file name that may tell its part.
+    """Words of a file name that may denote its part.
 
     Examples
     --------
@@ -35,34 +35,34 @@ def part_words(name: str) -> set[str]:
     return set(re.findall("t10k|[a-z]+", name.lower()))
 
 
-def told_part(name: str) -> str | None:
-    """The word of `WORDS` in a file name, or None.
+def part_in_name(name: str) -> str | None:
+    """The first word of `WORDS` in a file name, or None.
 
     Examples
     --------
-    >>> told_part("t10k-images-idx3-ubyte"), told_part("flickr8k-val.tar"), told_part("pacs-a.tar")
+    >>> part_in_name("t10k-images-idx3-ubyte"), part_in_name("flickr8k-val.tar"), part_in_name("pacs-a.tar")
     ('t10k', 'val', None)
     """
     words = part_words(name)
     return next((word for known in WORDS.values() for word in known if word in words), None)
 
 
-def choose(found: Mapping[str, T], part: str, where: object) -> T:
-    """What is kept under a part's name, or under the nearest other name of it.
+def choose(parts: Mapping[str, T], part: str, where: object) -> T:
+    """Return the value of a part, by its name or the first available alternative name.
 
     Parameters
     ----------
-    found : mapping
-        Word of `WORDS`, or another name -> whatever.
+    parts : mapping
+        Word of `WORDS`, or another name -> value.
     part : str
         "test", "train", "val", "train_only", or exactly one of the names.
     where
-        For messages.
+        Path or name for messages.
 
     Raises
     ------
     DataError
-        There is no such part.
+        A missing part.
 
     Examples
     --------
@@ -70,13 +70,13 @@ def choose(found: Mapping[str, T], part: str, where: object) -> T:
     2
     """
     for word in (part, *_NEAREST.get(part, ())):
-        if word in found:
-            return found[word]
-    raise DataError(f"{where} has no part {part!r}: it has {listed(found)}")
+        if word in parts:
+            return parts[word]
+    raise DataError(f"{where} has no part {part!r}: it has {listed(parts)}")
 
 
 def is_part_folder(name: str) -> bool:
-    """Whether a folder is called after a part: exactly by one of `WORDS`, in any case."""
+    """Whether the name of a folder is one of `WORDS`, in any case."""
     return name.lower() in _WORDS
 
 
@@ -84,28 +84,28 @@ OUTSIDE = "lies in no folder called after a part (train, test, val, ...), as oth
 
 
 def select_part(folders: Sequence[Sequence[str]], part: str, path: Path) -> tuple[list[int], list[int]]:
-    """Positions of the pictures that lie in the folder of a part; all where no folder is called after one.
+    """Select the positions of images in the folder of a part; all if no folder is named after a part.
 
-    An archive that holds one part only is taken whole: whoever names the file means it.
+    An archive with a single part is used completely, whatever part it is.
 
     Parameters
     ----------
     folders : sequence of sequences of str
-        For each picture the folders above it that may be called after a part, the outermost first.
+        For each image the folders above it that may be named after a part, the outermost first.
     part : str
         As for `choose`.
     path : Path
-        Where the pictures are.
+        For messages.
 
     Returns
     -------
     chosen, outside : lists of int
-        Those of the part, and those that lie in the folder of none (`OUTSIDE`): they are left out.
+        Images of the part, and images in no folder of a part, which are left out (`OUTSIDE`).
 
     Raises
     ------
     DataError
-        There is no such part.
+        A missing part.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def select_part(folders: Sequence[Sequence[str]], part: str, path: Path) -> tupl
 
 
 def listed(names: Iterable[str], most: int = 10) -> str:
-    """The first few names, quoted, for a message.
+    """Quote the first few names for a message.
 
     Examples
     --------

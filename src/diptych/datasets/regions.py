@@ -1,4 +1,4 @@
-"""Pictures of which a part is shown: a box in pixels, as ARO's test cases have one."""
+"""Images cropped to a box in pixels, as in ARO's test cases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from diptych.datasets import contents
 from diptych.datasets.dataset import Pictures
-from diptych.datasets.formats.archives import Content, Entry, Unread
+from diptych.datasets.formats.archives import Content, ImageEntry, Unread
 from diptych.errors import ImageError
 from diptych.media import Limits, load_image
 
@@ -21,57 +21,59 @@ Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom; 
 
 @dataclass(frozen=True, eq=False)
 class Regions(Pictures):
-    """Pictures of which a part may be shown: entries of one picture follow each other.
+    """Images with an optional box; entries of the same image are consecutive.
 
     Attributes
     ----------
     boxes : tuple of Box or None
-        One per entry: left, top, right, bottom in pixels; None: the whole picture. What lies outside the
-        picture is black, as Pillow's `crop` and with it ARO's own evaluation have it.
+        One per entry: left, top, right, bottom in pixels; None: the whole image. Pixels outside the image are
+        black, as with Pillow's `crop`, which ARO's evaluation uses.
     """
 
     boxes: tuple[Box | None, ...]
 
     def __iter__(self) -> Iterator[tuple[str, Content]]:
-        places, keys = self._places(), self.keys
-        for (_, content), own in zip(contents.walk(tuple(places)), places.values(), strict=True):
-            boxes = [self.boxes[place] for place in own]
+        positions, keys = self._places(), self.keys
+        for (_, content), positions_of_image in zip(
+            contents.walk(tuple(positions)), positions.values(), strict=True
+        ):
+            boxes = [self.boxes[position] for position in positions_of_image]
             shown: Iterable[Content] = [content] * len(boxes) if not any(boxes) else _parts(content, boxes)
-            for place, one in zip(own, shown, strict=True):
-                yield keys[place], one
+            for position, content in zip(positions_of_image, shown, strict=True):
+                yield keys[position], content
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Name of each picture, with the box where a part is shown: "1.jpg, box 0 0 50 80"."""
+        """Name of each image, with its box if it has one: "1.jpg, box 0 0 50 80"."""
         return tuple(
-            str(entry.name) if box is None else f"{entry.name}, box {' '.join(f'{one:g}' for one in box)}"
+            str(entry.name) if box is None else f"{entry.name}, box {' '.join(f'{side:g}' for side in box)}"
             for entry, box in zip(self.entries, self.boxes, strict=True)
         )
 
     def digests(self, progress: Callable[[int], object] | None = None) -> tuple[bytes, ...]:
-        """A hash of the content of each picture, and of the part that is shown."""
-        places = self._places()
-        known = dict(zip(places, contents.image_digests(tuple(places), progress), strict=True))
+        """Hash of the content of each image and its box."""
+        positions = self._places()
+        known = dict(zip(positions, contents.image_digests(tuple(positions), progress), strict=True))
         return tuple(
             known[entry] if box is None else digest_of(known[entry], repr(box).encode())
             for entry, box in zip(self.entries, self.boxes, strict=True)
         )
 
     def take(self, rows: Sequence[int] | NDArray[np.intp]) -> Regions:
-        """The parts at these positions."""
+        """Select the entries at these positions."""
         entries, boxes = (tuple(values[row] for row in rows) for values in (self.entries, self.boxes))
         return replace(self, entries=entries, boxes=boxes)  # type: ignore[arg-type]  # two tuples of two kinds
 
-    def _places(self) -> dict[Entry, list[int]]:
-        """Each picture once, in order -> its positions."""
-        found: dict[Entry, list[int]] = {}
-        for place, entry in enumerate(self.entries):
-            found.setdefault(entry, []).append(place)
-        return found
+    def _places(self) -> dict[ImageEntry, list[int]]:
+        """Image -> positions of its entries, in order."""
+        positions: dict[ImageEntry, list[int]] = {}
+        for position, entry in enumerate(self.entries):
+            positions.setdefault(entry, []).append(position)
+        return positions
 
 
 def _parts(content: Content, boxes: Sequence[Box | None]) -> Iterator[Content]:
-    """Parts of one picture, which is decoded once; what cannot be shown comes as `Unread`."""
+    """Yield crops of one image, which is decoded once; `Unread` for impossible crops."""
     try:
         image = load_image(content, srgb=False)
     except (ImageError, OSError) as error:
@@ -91,5 +93,5 @@ def _parts(content: Content, boxes: Sequence[Box | None]) -> Iterator[Content]:
 
 
 def digest_of(*parts: bytes) -> bytes:
-    """One digest of several, or of a digest and what was done to the picture."""
+    """Combine digests, or a digest and a description of the crop, to one digest."""
     return hashlib.blake2b(b"".join(parts), digest_size=contents.DIGEST_BYTES).digest()

@@ -1,8 +1,4 @@
-"""Data sets by CLIP_benchmark's names: class names and prompts, the paper's metric, names of their folders.
-
-A line of data each. Where they lie in a folder is `places.py`'s business, reading them `layouts.py`'s, and
-the words are `diptych.zeroshot`'s.
-"""
+"""Registry of known data sets by CLIP_benchmark's names: prompts, the paper's metric, folder names."""
 
 from __future__ import annotations
 
@@ -24,35 +20,35 @@ ELEVEN_POINTS = "mean_average_precision_11_point"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
-    """A data set this package knows by name.
+class KnownDataset:
+    """A data set in the registry.
 
     Attributes
     ----------
     name : str
-        CLIP_benchmark's.
+        CLIP_benchmark's name.
     prompts : str or None
-        Its set of class names and templates in `diptych.zeroshot`; None where the paper has none: then the
-        files tell the classes, and the template is "plain".
+        Its set of class names and templates in `diptych.zeroshot`; None if the paper has none: then the
+        class names come from the files, and the template is "plain".
     metric : str
-        The figure the paper gives for it (appendix A, table 9), by its name in results.
+        The metric of the paper (appendix A, table 9), by its name in results.
     task : "classification", "multilabel" or "retrieval"
     folders : tuple of str
-        Names it goes by on disk, besides its own.
+        Further names of its folder or files on disk.
     inner : tuple of str
-        Folders inside its folder that hold the classes.
+        Names of an inner folder that contains the class folders.
     words : mapping
-        Class as the files have it -> words, where the spelling does not tell.
+        Class in the files -> class name, if the spelling differs.
     subset : bool
-        Only the classes whose folders are there are answers, or those of `among`.
+        Only classes with a folder, or those of `among`, can be predicted.
     among : tuple of int
-        Positions of its classes among those of `prompts`, where it is defined on a part of them.
+        Positions of its classes in `prompts`, if it is defined on some of them.
     in_order : bool
-        All its folders, sorted, go with the class names one by one.
+        Its sorted folders correspond to the class names one by one.
     domains : bool
-        Folders above the class folders are domains, to be measured apart.
+        Folders above the class folders are domains, which are measured separately.
     train_and_val : bool
-        The paper trains on both (table 9); a release in lists of its own says so itself (`released.py`).
+        The paper trains on both (table 9); releases with their own lists handle it in `released.py`.
     """
 
     name: str
@@ -70,7 +66,7 @@ class Known:
 
     @property
     def classes(self) -> int | None:
-        """How many, where that is known before the files are read."""
+        """Number of classes, if it is known before reading the files."""
         if self.among:
             return len(self.among)
         return None if self.prompts is None or self.subset else len(class_names(self.prompts))
@@ -91,82 +87,82 @@ _LAND = {
 
 _ALL = (
     # ImageNet and its kin
-    Known(name="imagenet1k", prompts="imagenet", folders=("imagenet", "ilsvrc2012")),
-    Known(
+    KnownDataset(name="imagenet1k", prompts="imagenet", folders=("imagenet", "ilsvrc2012")),
+    KnownDataset(
         name="imagenetv2", prompts="imagenet", folders=("imagenetv2-matched-frequency-format", "imagenet-v2")
     ),
-    Known(name="imagenet_sketch", prompts="imagenet", inner=("sketch",)),
-    Known(name="imagenet-a", prompts="imagenet", subset=True, among=IMAGENET_A),
-    Known(name="imagenet-r", prompts="imagenet", subset=True, among=IMAGENET_R),
-    Known(name="imagenet-o", prompts="imagenet", subset=True),
-    Known(name="objectnet", prompts="imagenet", subset=True, folders=("objectnet-1.0",)),
-    Known(name="imagenet-100", prompts="imagenet", subset=True),
+    KnownDataset(name="imagenet_sketch", prompts="imagenet", inner=("sketch",)),
+    KnownDataset(name="imagenet-a", prompts="imagenet", subset=True, among=IMAGENET_A),
+    KnownDataset(name="imagenet-r", prompts="imagenet", subset=True, among=IMAGENET_R),
+    KnownDataset(name="imagenet-o", prompts="imagenet", subset=True),
+    KnownDataset(name="objectnet", prompts="imagenet", subset=True, folders=("objectnet-1.0",)),
+    KnownDataset(name="imagenet-100", prompts="imagenet", subset=True),
     # the paper's other data sets
-    Known(name="food101", prompts="food101"),
-    Known(name="cifar10", prompts="cifar10"),
-    Known(name="cifar10.1", prompts="cifar10"),
-    Known(name="cifar100", prompts="cifar100"),
-    Known(name="birdsnap", prompts="birdsnap"),
-    Known(name="sun397", prompts="sun397"),
-    Known(name="cars", prompts="cars", folders=("stanford_cars",)),
-    Known(
+    KnownDataset(name="food101", prompts="food101"),
+    KnownDataset(name="cifar10", prompts="cifar10"),
+    KnownDataset(name="cifar10.1", prompts="cifar10"),
+    KnownDataset(name="cifar100", prompts="cifar100"),
+    KnownDataset(name="birdsnap", prompts="birdsnap"),
+    KnownDataset(name="sun397", prompts="sun397"),
+    KnownDataset(name="cars", prompts="cars", folders=("stanford_cars",)),
+    KnownDataset(
         name="fgvc_aircraft", prompts="fgvc_aircraft", metric=PER_CLASS, folders=("fgvc-aircraft-2013b",)
     ),
-    Known(name="voc2007_multilabel", prompts="voc2007", metric=ELEVEN_POINTS, task="multilabel",
+    KnownDataset(name="voc2007_multilabel", prompts="voc2007", metric=ELEVEN_POINTS, task="multilabel",
           folders=("VOCdevkit",)),
-    Known(name="voc2007", prompts="voc2007"),
-    Known(name="dtd", prompts="dtd"),
-    Known(name="pets", prompts="pets", metric=PER_CLASS, folders=("oxford-iiit-pet", "oxford_pets")),
-    Known(
+    KnownDataset(name="voc2007", prompts="voc2007"),
+    KnownDataset(name="dtd", prompts="dtd"),
+    KnownDataset(name="pets", prompts="pets", metric=PER_CLASS, folders=("oxford-iiit-pet", "oxford_pets")),
+    KnownDataset(
         name="vtab/caltech101",
         prompts="caltech101",
         metric=PER_CLASS,
         inner=("101_ObjectCategories",),
         words={"BACKGROUND_Google": "background"},
     ),
-    Known(name="flowers", prompts="flowers102", metric=PER_CLASS,
+    KnownDataset(name="flowers", prompts="flowers102", metric=PER_CLASS,
           folders=("flowers102", "oxford_flowers102")),
-    Known(name="mnist", prompts="mnist"),
-    Known(name="fer2013", prompts="fer2013", words=_FACES),
-    Known(name="stl10", prompts="stl10", folders=("stl10_binary",)),
-    Known(name="eurosat", prompts="eurosat", inner=("2750",), words=_LAND),
-    Known(name="vtab/resisc45", prompts="resisc45"),
-    Known(name="gtsrb", prompts="gtsrb"),
-    Known(name="vtab/kitti_closest_vehicle_distance", prompts="kitti", folders=("kitti",)),
-    Known(name="country211", prompts="country211", in_order=True, train_and_val=True),
-    Known(name="pcam", prompts="pcam", folders=("patch_camelyon",)),
-    Known(name="ucf101", prompts="ucf101"),
-    Known(name="kinetics700", prompts="kinetics700", metric=MEAN_OF_TOP_1_AND_5),
-    Known(name="vtab/clevr_count_all", prompts="clevr_counts", folders=("clevr_counts",)),
-    Known(name="hateful_memes", prompts="hateful_memes", metric="roc_auc"),
-    Known(
+    KnownDataset(name="mnist", prompts="mnist"),
+    KnownDataset(name="fer2013", prompts="fer2013", words=_FACES),
+    KnownDataset(name="stl10", prompts="stl10", folders=("stl10_binary",)),
+    KnownDataset(name="eurosat", prompts="eurosat", inner=("2750",), words=_LAND),
+    KnownDataset(name="vtab/resisc45", prompts="resisc45"),
+    KnownDataset(name="gtsrb", prompts="gtsrb"),
+    KnownDataset(name="vtab/kitti_closest_vehicle_distance", prompts="kitti", folders=("kitti",)),
+    KnownDataset(name="country211", prompts="country211", in_order=True, train_and_val=True),
+    KnownDataset(name="pcam", prompts="pcam", folders=("patch_camelyon",)),
+    KnownDataset(name="ucf101", prompts="ucf101"),
+    KnownDataset(name="kinetics700", prompts="kinetics700", metric=MEAN_OF_TOP_1_AND_5),
+    KnownDataset(name="vtab/clevr_count_all", prompts="clevr_counts", folders=("clevr_counts",)),
+    KnownDataset(name="hateful_memes", prompts="hateful_memes", metric="roc_auc"),
+    KnownDataset(
         name="renderedsst2", prompts="sst2", folders=("rendered-sst2", "sst2"), train_and_val=True
     ),
     # the rest of VTAB: class names come with CLIP_benchmark's shards
-    Known(name="vtab/svhn"),
-    Known(name="vtab/clevr_closest_object_distance"),
-    Known(name="vtab/diabetic_retinopathy"),
-    Known(name="vtab/dmlab"),
-    Known(name="vtab/dsprites_label_orientation"),
-    Known(name="vtab/dsprites_label_x_position"),
-    Known(name="vtab/dsprites_label_y_position"),
-    Known(name="vtab/smallnorb_label_azimuth"),
-    Known(name="vtab/smallnorb_label_elevation"),
+    KnownDataset(name="vtab/svhn"),
+    KnownDataset(name="vtab/clevr_closest_object_distance"),
+    KnownDataset(name="vtab/diabetic_retinopathy"),
+    KnownDataset(name="vtab/dmlab"),
+    KnownDataset(name="vtab/dsprites_label_orientation"),
+    KnownDataset(name="vtab/dsprites_label_x_position"),
+    KnownDataset(name="vtab/dsprites_label_y_position"),
+    KnownDataset(name="vtab/smallnorb_label_azimuth"),
+    KnownDataset(name="vtab/smallnorb_label_elevation"),
     # pictures and captions
-    Known(name="mscoco_captions", task="retrieval", metric="image_retrieval_recall@1"),
-    Known(name="flickr30k", task="retrieval", metric="image_retrieval_recall@1"),
-    Known(name="flickr8k", task="retrieval", metric="image_retrieval_recall@1"),
+    KnownDataset(name="mscoco_captions", task="retrieval", metric="image_retrieval_recall@1"),
+    KnownDataset(name="flickr30k", task="retrieval", metric="image_retrieval_recall@1"),
+    KnownDataset(name="flickr8k", task="retrieval", metric="image_retrieval_recall@1"),
     # not the paper's, nor CLIP_benchmark's
-    Known(name="pacs", domains=True),
-    Known(name="tfflowers", folders=("tf_flowers", "flower_photos"), words=_FLOWERS),
+    KnownDataset(name="pacs", domains=True),
+    KnownDataset(name="tfflowers", folders=("tf_flowers", "flower_photos"), words=_FLOWERS),
 )  # fmt: skip
 
-KNOWN: Mapping[str, Known] = MappingProxyType({one.name: one for one in _ALL})
-"""Data sets by name."""
+KNOWN: Mapping[str, KnownDataset] = MappingProxyType({dataset.name: dataset for dataset in _ALL})
+"""Known data sets by name."""
 
 
 def short(name: str) -> str:
-    """A name without CLIP_benchmark's prefixes for where it comes from.
+    """Remove CLIP_benchmark's prefixes wds/ and vtab/ from a name.
 
     Examples
     --------
@@ -176,22 +172,22 @@ def short(name: str) -> str:
     return name.removeprefix("wds/").removeprefix("vtab/")
 
 
-def known(name: str) -> Known:
-    """The data set of a name; the prefixes wds/ and vtab/ may be there or not.
+def known_dataset(name: str) -> KnownDataset:
+    """Look up a data set by name; the prefixes wds/ and vtab/ are optional.
 
     Raises
     ------
     InputError
-        No data set of that name.
+        An unknown name.
 
     Examples
     --------
-    >>> known("wds/vtab/cifar10").name, known("caltech101").metric
+    >>> known_dataset("wds/vtab/cifar10").name, known_dataset("caltech101").metric
     ('cifar10', 'mean_per_class_recall')
     """
-    found = next((one for one in _ALL if short(one.name) == short(name.lower())), None)
-    if found is not None:
-        return found
-    near = difflib.get_close_matches(short(name.lower()), [short(one) for one in KNOWN], n=3)
-    meant = f" (did you mean {', '.join(near)}?)" if near else ""
-    raise InputError(f"no data set is known as {name!r}{meant}: there are {', '.join(KNOWN)}")
+    match = next((dataset for dataset in _ALL if short(dataset.name) == short(name.lower())), None)
+    if match is not None:
+        return match
+    similar = difflib.get_close_matches(short(name.lower()), [short(dataset) for dataset in KNOWN], n=3)
+    suggestion = f" (did you mean {', '.join(similar)}?)" if similar else ""
+    raise InputError(f"no data set is known as {name!r}{suggestion}: there are {', '.join(KNOWN)}")

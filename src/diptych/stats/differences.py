@@ -1,4 +1,4 @@
-"""Intervals of the difference of two figures from 0 to 1, of the same pictures or of others. Pure functions.
+"""Confidence intervals of differences of two figures from 0 to 1, paired or independent. Pure functions.
 
 Legend: N cases, C classes.
 """
@@ -16,14 +16,18 @@ from diptych.stats.intervals import PSEUDO_CASES, Z95, class_cases, ends, unit_v
 
 
 def difference(first: Estimate, second: Estimate, correlation: float = 0.0) -> Estimate:
-    """First minus second of two proportions (Newcombe 1998, method 10; Zou and Donner 2008 where paired).
+    """Difference of two proportions (Newcombe 1998, method 10; Zou and Donner 2008 where paired).
+
+    The ends come from the Wilson intervals of both proportions, so that the interval is not symmetric and
+    stays within -1 to 1. In the example, 56/70 = 0.8 [0.692, 0.877] and 48/80 = 0.6 [0.490, 0.700]: the lower
+    end is 0.2 - sqrt((0.8 - 0.692)^2 + (0.700 - 0.6)^2) = 0.052.
 
     Parameters
     ----------
     first, second : Estimate
-        With intervals; without them the difference has none either.
+        Without intervals the difference has none either.
     correlation : float
-        Between the two on the same pictures; 0 for different pictures.
+        Between the outcomes on the same pictures; 0 for different pictures.
 
     Examples
     --------
@@ -35,8 +39,10 @@ def difference(first: Estimate, second: Estimate, correlation: float = 0.0) -> E
     if first.low is None or first.high is None or second.low is None or second.high is None:
         return Estimate(gap)
 
-    def reach(one: float, other: float) -> float:
-        return math.sqrt(max(0.0, one**2 + other**2 - 2 * correlation * one * other))
+    def reach(first_side: float, second_side: float) -> float:
+        return math.sqrt(
+            max(0.0, first_side**2 + second_side**2 - 2 * correlation * first_side * second_side)
+        )
 
     below = reach(first.value - first.low, second.high - second.value)
     above = reach(first.high - first.value, second.value - second.low)
@@ -46,20 +52,27 @@ def difference(first: Estimate, second: Estimate, correlation: float = 0.0) -> E
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike) -> Estimate:
-    """Mean of first minus second on the same pictures, numbers from 0 to 1, with a 95 percent interval.
+    """Mean of first minus second on the same pictures, with a 95 percent interval.
 
-    Two pairs are added, one for each side, which gives an interval to pairs that all agree (Bonett and Price
-    2012, Br. J. Math. Stat. Psychol. 65).
+    Two pseudo-pairs are added, one with +1 and one with -1 (Bonett and Price 2012, Br. J. Math. Stat.
+    Psychol. 65). Without them, pairs that all agree would have variance 0 and an interval of no width: 50
+    equal pairs get a variance of 2 / 52 and the interval +-1.96 * sqrt(2 / 52 / 52) = +-0.053.
+
+    Parameters
+    ----------
+    first, second : (N,) floats from 0 to 1
 
     Examples
     --------
-    >>> print(paired_difference([1] * 50, [1] * 50))             # no width would claim too much
+    >>> print(paired_difference([1] * 50, [1] * 50))
     0.000 [-0.053, 0.053]
     """
-    one, other = unit_values(first), unit_values(second)
-    if one.shape != other.shape:
-        raise InputError(f"{one.size} values against {other.size}: expected the same pictures")
-    gaps = one - other
+    first_values, second_values = unit_values(first), unit_values(second)
+    if first_values.shape != second_values.shape:
+        raise InputError(
+            f"{first_values.size} values against {second_values.size}: expected the same pictures"
+        )
+    gaps = first_values - second_values
     count, value = gaps.size + 2, float(gaps.mean())
     middle = float(gaps.sum()) / count
     reach = Z95 * math.sqrt(max(0.0, (float((gaps**2).sum()) + 2) / count - middle**2) / count)
@@ -70,8 +83,9 @@ def paired_difference(first: ArrayLike, second: ArrayLike) -> Estimate:
 def paired_class_difference(first: ArrayLike, second: ArrayLike, labels: ArrayLike) -> Estimate:
     """Mean over classes of the mean of first minus second, with a 95 percent interval.
 
-    Absent classes do not count. The variances of the classes add, each shrunk by `PSEUDO_CASES` cases to the
-    pooled one of `paired_difference`: a class of one picture has no variance of its own.
+    Classes without pictures are left out. The variances of the class means add up; each is shrunk towards the
+    pooled variance of `paired_difference` with the weight of `PSEUDO_CASES` cases, because a class of one
+    picture has no variance of its own.
 
     Parameters
     ----------
@@ -82,22 +96,23 @@ def paired_class_difference(first: ArrayLike, second: ArrayLike, labels: ArrayLi
     Returns
     -------
     Estimate
-        `effective` is how many cases the mean is worth (`class_cases`).
+        `effective` is the effective number of cases (`class_cases`).
 
     Examples
     --------
     >>> print(paired_class_difference([1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0], [0, 0, 0, 0, 1, 1]))
     0.375 [-0.171, 0.921]
     """
-    one, other = unit_values(first), unit_values(second)
-    _, owner, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
-    if one.shape != other.shape or owner.shape != one.shape:
+    first_values, second_values = unit_values(first), unit_values(second)
+    _, class_index, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
+    if first_values.shape != second_values.shape or class_index.shape != first_values.shape:
         raise InputError(
-            f"{one.size} values against {other.size}, {owner.size} labels: expected as many of each"
+            f"{first_values.size} values against {second_values.size}, {class_index.size} labels: "
+            "expected as many of each"
         )
-    gaps = one - other
-    means = np.bincount(owner, gaps) / counts  # (C,)
-    squares = np.bincount(owner, (gaps - means[owner]) ** 2)
+    gaps = first_values - second_values
+    means = np.bincount(class_index, gaps) / counts  # (C,)
+    squares = np.bincount(class_index, (gaps - means[class_index]) ** 2)
     pooled = (float((gaps**2).sum()) + 2) / (gaps.size + 2) - (float(gaps.sum()) / (gaps.size + 2)) ** 2
     variances = (squares + PSEUDO_CASES * pooled) / (counts - 1 + PSEUDO_CASES)
     value = float(means.mean())
@@ -107,17 +122,17 @@ def paired_class_difference(first: ArrayLike, second: ArrayLike, labels: ArrayLi
 
 
 def paired_area_difference(first: ArrayLike, second: ArrayLike, labels: ArrayLike) -> Estimate:
-    """First minus second of two areas under the ROC curve on the same pictures.
+    """Difference of two areas under the ROC curve on the same pictures.
 
-    An area is the mean over right rows, and over wrong rows, of their placements (`rankings.placements`); the
-    variances of the two means of differences add (DeLong et al. 1988, Biometrics 44).
+    An area is the mean placement of the positives, and also that of the negatives (`rankings.placements`).
+    The variances of the two mean differences add up (DeLong et al. 1988, Biometrics 44).
 
     Parameters
     ----------
     first, second : (N,) floats from 0 to 1
         Placements of the same pictures by two models.
     labels : (N,) integers
-        Two different ones.
+        Of exactly two classes.
 
     Returns
     -------
@@ -129,13 +144,18 @@ def paired_area_difference(first: ArrayLike, second: ArrayLike, labels: ArrayLik
     >>> print(paired_area_difference([1.0] * 60, [0.5] * 60, [0, 1] * 30))
     0.500 [0.320, 0.592]
     """
-    one, other, owner = unit_values(first), unit_values(second), np.asarray(labels)
-    classes = np.unique(owner)
+    first_values, second_values, targets = unit_values(first), unit_values(second), np.asarray(labels)
+    classes = np.unique(targets)
     if len(classes) != 2:
         raise InputError(f"pictures of {len(classes)} classes: an area under the ROC curve is of two")
-    sides = [paired_difference(one[owner == label], other[owner == label]) for label in classes]
+    sides = [
+        paired_difference(first_values[targets == label], second_values[targets == label])
+        for label in classes
+    ]
     value = (sides[0].value + sides[1].value) / 2
     below = math.hypot(*(side.value - ends(side)[0] for side in sides))
     above = math.hypot(*(ends(side)[1] - side.value for side in sides))
     cases = min(side.n or 0 for side in sides)
-    return Estimate(value, max(-1.0, value - below), min(1.0, value + above), n=one.size, effective=cases)
+    return Estimate(
+        value, max(-1.0, value - below), min(1.0, value + above), n=first_values.size, effective=cases
+    )

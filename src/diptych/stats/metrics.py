@@ -1,10 +1,10 @@
-"""Metrics: pure functions of score matrices. They know no model, no data set and no file.
+"""Accuracy, recall and calibration: pure functions of score matrices.
 
-Ties are settled by expectation. Where the right answer shares its score with others, a row counts as the
-probability of a hit when the tied answers are put in random order. A model that gives every class the same
-score gets exactly chance, never 0 (the pessimist's count) or 1 (the optimist's: `argsort` on a constant row
-finds class 0 every time). Numbers tie when they are equal or, for cosines out of a matrix product, within
-`ROUNDING`: there two equal columns may differ in the last bit, by where they stand in the matrix.
+Ties are resolved by expectation: if the right answer has the same score as others, the row counts as the
+probability of a hit when the tied answers are in random order. A model that gives every class the same score
+gets exactly chance, never 0 or 1 (`argsort` of a constant row always returns class 0 first). Scores tie if
+they are equal or, for cosines from a matrix product, within `ROUNDING`: equal columns may differ in the last
+bits, depending on their position in the matrix.
 
 Legend: N rows (pictures, queries), C classes, M candidates, K captions of one picture.
 """
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from diptych.errors import InputError
 
-# Float32 products of unit rows differ by a few times 1e-7 between orders of summation.
+# Float32 dot products of unit vectors differ by a few times 1e-7 between orders of summation.
 ROUNDING = 1e-6
 
 Floats = NDArray[np.float64]
@@ -27,7 +27,7 @@ Integers = NDArray[np.int64]
 
 
 def hit_probability(greater: ArrayLike, tied: ArrayLike, positives: ArrayLike, k: int) -> Floats:
-    """Probability that one of the best-scored right answers is among the first `k`.
+    """Probability that a best-scored right answer is among the first `k`, with ties in random order.
 
     Parameters
     ----------
@@ -43,7 +43,8 @@ def hit_probability(greater: ArrayLike, tied: ArrayLike, positives: ArrayLike, k
     Returns
     -------
     (N,) array
-        1 - C(tied, m) / C(tied + positives, m) with m = k - greater places left for the tied group.
+        1 - C(tied, m) / C(tied + positives, m) with m = k - greater positions left for the tied group. For
+        example 2 wrong and 2 right answers tied for 2 positions: 1 - C(2, 2) / C(4, 2) = 1 - 1 / 6.
 
     Examples
     --------
@@ -53,18 +54,18 @@ def hit_probability(greater: ArrayLike, tied: ArrayLike, positives: ArrayLike, k
     0.8333
     """
     if k < 1:
-        raise InputError(f"k is {k}: a list of answers has at least one place")
+        raise InputError(f"k is {k}: expected at least 1")
     above, wrong, right = (np.asarray(x, dtype=np.float64) for x in (greater, tied, positives))
     places = np.minimum(k - above, wrong + right)
     miss = np.ones(np.broadcast_shapes(above.shape, wrong.shape, right.shape))
-    for i in range(k):  # the i-th place goes to a wrong answer again
+    for i in range(k):  # probability that the i-th position goes to a wrong answer, like all before
         miss = np.where(i < places, miss * np.maximum(wrong - i, 0) / np.maximum(wrong + right - i, 1), miss)
-    single = np.maximum(places, 0) / (wrong + 1)  # the same for one right answer, without rounding
+    single = np.maximum(places, 0) / (wrong + 1)  # for one right answer, without rounding errors
     return np.where(right == 1, single, 1.0 - miss)
 
 
 def hits(scores: ArrayLike, labels: ArrayLike, k: int = 1, *, tolerance: float = 0.0) -> Floats:
-    """For each row, the probability that its label is among the `k` best scores; see the module on ties.
+    """Probability for each row that its label is among the `k` best scores; ties as in the module docstring.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def hits(scores: ArrayLike, labels: ArrayLike, k: int = 1, *, tolerance: float =
     labels : (N,) integers
         The right column of each row.
     k : int
-        How many answers count.
+        Number of answers that count.
     tolerance : float
         Scores no further apart than this tie.
 
@@ -84,7 +85,7 @@ def hits(scores: ArrayLike, labels: ArrayLike, k: int = 1, *, tolerance: float =
     Raises
     ------
     InputError
-        Shapes that do not fit, labels outside the columns, or scores that are not numbers (NaN).
+        Shapes that do not fit, labels outside the columns, or NaN among the scores.
 
     Examples
     --------
@@ -105,14 +106,14 @@ def accuracy(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> float:
     --------
     >>> accuracy([[0.9, 0.1], [0.8, 0.2]], [0, 1])
     0.5
-    >>> accuracy([[1, 1, 1, 1]], [2])              # a model that cannot choose gets chance
+    >>> accuracy([[1, 1, 1, 1]], [2])              # all classes tie: chance
     0.25
     """
     return float(hits(scores, labels, k).mean())
 
 
 def mean_per_class_recall(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Mean over classes of the accuracy within the class; classes without a row are left out.
+    """Mean over classes of the recall of the class; classes without rows are left out.
 
     Examples
     --------
@@ -124,7 +125,7 @@ def mean_per_class_recall(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def per_class_recall(scores: ArrayLike, labels: ArrayLike) -> Floats:
-    """Accuracy within each class, (C,); NaN for a class without a row.
+    """Recall of each class, (C,); NaN for a class without rows.
 
     Examples
     --------
@@ -144,7 +145,7 @@ def class_means(values: Floats, labels: Integers, classes: int) -> Floats:
 
 
 def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, classes: int) -> Integers:
-    """How often class i (row) was called class j (column), (C, C).
+    """Count how often class i (row) was predicted as class j (column), (C, C).
 
     Examples
     --------
@@ -166,15 +167,15 @@ def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, classes: int) ->
 def retrieval_hits(
     scores: ArrayLike, rows: ArrayLike, columns: ArrayLike, ks: Sequence[int], *, tolerance: float = 0.0
 ) -> Floats:
-    """For each query and each k, the probability that a match is among the k best candidates.
+    """Probability for each query and each k that a match is among the k best candidates.
 
     Parameters
     ----------
     scores : (N, M) floats
         Queries by candidates.
     rows, columns : (N,) and (M,) integers
-        Who owns each query and candidate: a row and a column with one number belong together. Pictures are
-        0..N-1; their captions carry the number of their picture, as many as there are.
+        Identifier of each query and candidate: a row and a column match if their identifiers are equal. For
+        example pictures 0..N-1 as rows, and for each caption (column) the number of its picture.
     ks : sequence of int
     tolerance : float
         Scores no further apart than this tie.
@@ -182,7 +183,7 @@ def retrieval_hits(
     Returns
     -------
     (N, len(ks)) array
-        With several right candidates one of them is enough, as in CLIP_benchmark and Karpathy's recall@k.
+        Of several matches one is enough, as in CLIP_benchmark and Karpathy's recall@k.
 
     Examples
     --------
@@ -191,16 +192,17 @@ def retrieval_hits(
     [[1.0, 1.0], [0.0, 1.0]]
     """
     table = np.asarray(scores)
-    mine, theirs = np.asarray(rows), np.asarray(columns)
-    if table.shape != (*mine.shape, *theirs.shape) or table.ndim != 2:
+    query_owners, candidate_owners = np.asarray(rows), np.asarray(columns)
+    if table.shape != (*query_owners.shape, *candidate_owners.shape) or table.ndim != 2:
         raise InputError(
-            f"scores of shape {table.shape} for {mine.size} queries and {theirs.size} candidates"
+            f"scores of shape {table.shape} for {query_owners.size} queries and "
+            f"{candidate_owners.size} candidates: expected (queries, candidates)"
         )
     _no_nan(table)
-    match = mine[:, None] == theirs[None, :]  # (N, M)
+    match = query_owners[:, None] == candidate_owners[None, :]  # (N, M)
     if not match.any(1).all():
         raise InputError(
-            f"query {int(np.argmin(match.any(1)))} has no right candidate: recall is not defined"
+            f"query {int(np.argmin(match.any(1)))} has no matching candidate: recall is not defined"
         )
     best = np.where(match, table, -np.inf).max(1, keepdims=True)  # (N, 1)
     greater = (table > best + tolerance).sum(1)
@@ -211,7 +213,9 @@ def retrieval_hits(
 
 
 def recall_at_k(scores: ArrayLike, rows: ArrayLike, columns: ArrayLike, k: int) -> float:
-    """Share of queries with a match among the `k` best; the other way round: `scores.T, columns, rows`.
+    """Recall@k: fraction of queries with a match among the `k` best candidates.
+
+    For the other direction pass `scores.T, columns, rows`.
 
     Examples
     --------
@@ -225,7 +229,7 @@ def recall_at_k(scores: ArrayLike, rows: ArrayLike, columns: ArrayLike, k: int) 
 
 
 def chance_of_hit(candidates: int, matches: ArrayLike, k: int) -> float:
-    """Expected recall@k of random scores: `matches` right ones among `candidates`, averaged over queries.
+    """Expected recall@k of random scores, averaged over queries with `matches` right of `candidates`.
 
     Examples
     --------
@@ -240,16 +244,16 @@ def chance_of_hit(candidates: int, matches: ArrayLike, k: int) -> float:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether a model is right as often as it is sure (Guo et al. 2017, arXiv 1706.04599).
+    """Calibration of a classifier: confidence against accuracy (Guo et al. 2017, arXiv 1706.04599).
 
     Attributes
     ----------
     ece : float
-        Expected calibration error: mean distance between the two, weighted by the rows of each bin.
+        Expected calibration error: mean of |confidence - accuracy| over bins, weighted by their rows.
     confidence, accuracy : sequences of B floats
-        Means of each bin that has rows, from the least sure to the most.
+        Means of each bin that has rows, in order of rising confidence.
     rows : sequence of B integers
-        How many.
+        Number of rows of each bin.
     """
 
     ece: float
@@ -258,41 +262,41 @@ class Calibration:
     rows: Sequence[int]
 
 
-def calibration(sure: ArrayLike, correct: ArrayLike, bins: int = 15) -> Calibration:
-    """Confidence against accuracy in `bins` equal steps from 0 to 1; a bin holds its upper edge.
+def calibration(confidences: ArrayLike, correct: ArrayLike, bins: int = 15) -> Calibration:
+    """Compute the calibration in `bins` equal intervals from 0 to 1; a bin includes its upper edge.
 
     Parameters
     ----------
-    sure : (N,) floats
-        Probability of the answer given.
+    confidences : (N,) floats
+        Probability of the predicted class.
     correct : (N,) floats
-        Whether it was right, or how probably where answers tied.
+        Whether the prediction was right, 0 or 1; between them where answers tied.
     bins : int
 
     Examples
     --------
-    >>> found = calibration([0.9, 0.9, 0.9, 0.9, 0.5], [1, 1, 1, 0, 1], bins=10)
-    >>> round(found.ece, 3), found.rows         # 4/5 * (0.9 - 0.75) + 1/5 * (1 - 0.5)
+    >>> result = calibration([0.9, 0.9, 0.9, 0.9, 0.5], [1, 1, 1, 0, 1], bins=10)
+    >>> round(result.ece, 3), result.rows         # 4/5 * (0.9 - 0.75) + 1/5 * (1 - 0.5)
     (0.22, [1, 4])
     """
-    confidence, right = np.asarray(sure, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    confidence, right = np.asarray(confidences, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     if confidence.shape != right.shape or confidence.ndim != 1 or not confidence.size:
         raise InputError(f"confidences of shape {confidence.shape} for outcomes of shape {right.shape}")
     _no_nan(confidence)
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    counts = np.bincount(place, minlength=bins)
-    there = counts > 0
-    means = np.bincount(place, confidence, bins)[there] / counts[there]
-    found = np.bincount(place, right, bins)[there] / counts[there]
-    weights = counts[there] / counts.sum()
-    error = float((weights * abs(means - found)).sum())
-    return Calibration(error, means.tolist(), found.tolist(), counts[there].tolist())
+    bin_index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    counts = np.bincount(bin_index, minlength=bins)
+    occupied = counts > 0
+    means = np.bincount(bin_index, confidence, bins)[occupied] / counts[occupied]
+    accuracies = np.bincount(bin_index, right, bins)[occupied] / counts[occupied]
+    weights = counts[occupied] / counts.sum()
+    error = float((weights * abs(means - accuracies)).sum())
+    return Calibration(error, means.tolist(), accuracies.tolist(), counts[occupied].tolist())
 
 
 def confusions(
     labels: ArrayLike, answers: ArrayLike, classes: int, most: int = 20
 ) -> list[tuple[int, int, int]]:
-    """The commonest wrong answers: (right class, answer, how often), most often first.
+    """List the most frequent wrong answers: (right class, answer, count), most frequent first.
 
     Examples
     --------
@@ -307,7 +311,7 @@ def confusions(
 
 
 def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.floating], Integers]:
-    """Scores and labels as arrays that fit."""
+    """Return scores and labels as arrays of matching shapes; InputError where they do not match."""
     table, right = np.asarray(scores), np.asarray(labels, dtype=np.int64)
     if table.ndim != 2 or right.shape != table.shape[:1] or not right.size:
         raise InputError(
@@ -320,8 +324,6 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.floating]
 
 
 def _no_nan(table: NDArray[np.floating]) -> None:
-    """A NaN compares as neither more nor less: it would count as a hit."""
+    """Refuse NaN: it compares as neither greater nor less, so it would count as a hit."""
     if np.isnan(table).any():
-        raise InputError(
-            f"{int(np.isnan(table).sum())} scores are not numbers (NaN): the encoder's output is broken"
-        )
+        raise InputError(f"{int(np.isnan(table).sum())} scores are NaN: the encoder's output is broken")

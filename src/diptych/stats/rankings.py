@@ -1,8 +1,8 @@
-"""Metrics of rankings: average precision (VOC 2007's eleven points too) and the area under the ROC curve.
+"""Ranking metrics: average precision (also VOC 2007's at eleven points) and the area under the ROC curve.
 
-Pure functions, beside those of `metrics.py`, and `figure`, which gives any metric by its name. Rows of equal
-score have no order: they enter the ranking together, so that a model that cannot choose gets chance: the
-share of right rows as its precision, and an area of one half.
+Pure functions. `figure` computes any metric by its name. Rows with equal scores enter the ranking together,
+so that a model that gives every row the same score gets chance: the fraction of positives as average
+precision, and an area of one half.
 
 Legend: N rows (pictures), C classes.
 """
@@ -21,20 +21,20 @@ from diptych.stats.metrics import Floats
 Curve = tuple[Floats, Floats]
 
 
-class Ranked:
-    """Rows of one class in the order of their scores; sorted once, read with many weights.
+class Ranking:
+    """Ranking of the rows by their score for one class; sorted once, evaluated with many weights.
 
     Parameters
     ----------
     scores : (N,) floats
-        Larger is surer.
+        Larger means more confident.
     targets : (N,) numbers
-        1 for right rows, 0 for wrong ones, negative for rows that do not count (VOC's "difficult").
+        1 for positives, 0 for negatives, below 0 for rows that are ignored (VOC's "difficult").
 
     Raises
     ------
     InputError
-        Shapes that do not fit, scores that are not numbers, or no right row.
+        Shapes that do not fit, scores that are NaN, or no positive.
     """
 
     def __init__(self, scores: ArrayLike, targets: ArrayLike) -> None:
@@ -47,7 +47,7 @@ class Ranked:
             raise InputError(f"{int(np.isnan(values).sum())} scores are not numbers (NaN)")
         counted = np.flatnonzero(right >= 0)
         if not (right > 0).any():
-            raise InputError(f"none of {len(counted)} rows is right: average precision is not defined")
+            raise InputError(f"none of {len(counted)} rows is positive: average precision is not defined")
         order = np.argsort(-values[counted], kind="stable")
         self._rows = counted[order]
         self._right = (right[self._rows] > 0).astype(np.float64)
@@ -56,30 +56,30 @@ class Ranked:
         self._count = len(values)
 
     def _curve(self, weights: ArrayLike | None) -> Curve:
-        """Right rows and all rows at least this sure, at each score from the surest on."""
+        """Cumulative weights of positives and of all rows at each distinct score, from the highest score."""
         chosen = np.ones(self._count) if weights is None else np.asarray(weights, dtype=np.float64)
         own = chosen[self._rows]
         return np.cumsum(own * self._right)[self._ends], np.cumsum(own)[self._ends]
 
     def average_precision(self, weights: ArrayLike | None = None) -> float:
-        """Mean over right rows of the precision where each is reached; `weights`, (N,), count rows."""
+        """Average precision: mean over positives of the precision at each; `weights`, (N,), count rows."""
         right, every = self._curve(weights)
-        if right[-1] <= 0:  # a resample without a right row
+        if right[-1] <= 0:  # a bootstrap sample without a positive
             return float("nan")
         return float((np.diff(right, prepend=0.0) * _precision(right, every)).sum() / right[-1])
 
     def eleven_points(self, weights: ArrayLike | None = None) -> float:
-        """Mean over recalls 0, 0.1, ..., 1 of the best precision at that recall or more."""
+        """Mean over recalls 0, 0.1, ..., 1 of the highest precision at that recall or more (VOC 2007)."""
         right, every = self._curve(weights)
         if right[-1] <= 0:
             return float("nan")
         best = np.maximum.accumulate(_precision(right, every)[::-1])[::-1]
-        # In whole numbers: 3 / 10 >= 0.3 would hang on the last bit.
+        # Both sides times 10 are whole numbers: 3 / 10 >= 0.3 would depend on rounding.
         reached = np.searchsorted(10 * right, np.arange(11) * right[-1], side="left")
         return float(best[reached].mean())
 
     def area(self, weights: ArrayLike | None = None) -> float:
-        """Probability that a right row scores higher than a wrong one, ties half."""
+        """Area under the ROC curve: probability that a positive scores above a negative, ties half."""
         right, every = self._curve(weights)
         wrong = every - right
         if right[-1] <= 0 or wrong[-1] <= 0:
@@ -94,38 +94,38 @@ def _precision(right: Floats, every: Floats) -> Floats:
 
 
 def average_precision(scores: ArrayLike, targets: ArrayLike) -> float:
-    """Area under the steps of the precision-recall curve, as scikit-learn and CLIP_benchmark have it.
+    """Area under the steps of the precision-recall curve, as in scikit-learn and CLIP_benchmark.
 
     Examples
     --------
     >>> round(average_precision([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0]), 4)      # (1/1 + 2/3) / 2
     0.8333
-    >>> average_precision([1, 1, 1, 1], [1, 0, 0, 0])                        # the share of right rows
+    >>> average_precision([1, 1, 1, 1], [1, 0, 0, 0])                        # the fraction of positives
     0.25
     """
-    return Ranked(scores, targets).average_precision()
+    return Ranking(scores, targets).average_precision()
 
 
 def eleven_point_precision(scores: ArrayLike, targets: ArrayLike) -> float:
-    """Interpolated average precision of PASCAL VOC 2007, at eleven recalls (its development kit, 3.4).
+    """Interpolated average precision of PASCAL VOC 2007 at eleven recalls (development kit, section 3.4).
 
     Examples
     --------
     >>> round(eleven_point_precision([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0]), 4)   # (6 * 1 + 5 * 2/3) / 11
     0.8485
     """
-    return Ranked(scores, targets).eleven_points()
+    return Ranking(scores, targets).eleven_points()
 
 
 def mean_over_classes(
     scores: ArrayLike, targets: ArrayLike, of: Callable[[ArrayLike, ArrayLike], float] = average_precision
 ) -> float:
-    """Mean of a metric of one class over the columns; classes without a right row are left out.
+    """Mean over classes (columns) of a metric of one class; classes without a positive are left out.
 
     Parameters
     ----------
     scores, targets : (N, C)
-        As for `Ranked`.
+        As for `Ranking`.
     of : callable
 
     Examples
@@ -138,7 +138,7 @@ def mean_over_classes(
         raise InputError(f"scores of shape {table.shape} for targets of shape {right.shape}: expected (N, C)")
     columns = np.flatnonzero((right > 0).any(axis=0))
     if not columns.size:
-        raise InputError(f"no row of {len(right)} is right in any class")
+        raise InputError(f"none of {len(right)} rows is positive in any class")
     return float(np.mean([of(table[:, i], right[:, i]) for i in columns]))
 
 
@@ -148,7 +148,7 @@ def roc_auc(scores: ArrayLike, targets: ArrayLike) -> float:
     Parameters
     ----------
     scores : (N,) or (N, 2) floats
-        Of the second class; of two columns, how much surer the second is.
+        Of the second class; of two columns, the second minus the first is taken.
     targets : (N,) integers
         0 or 1.
 
@@ -161,15 +161,17 @@ def roc_auc(scores: ArrayLike, targets: ArrayLike) -> float:
     if values.ndim == 2 and values.shape[1] == 2:
         values = values[:, 1] - values[:, 0]
     if not (right == 0).any():
-        raise InputError(f"none of {right.size} rows is wrong: the area under the ROC curve is not defined")
-    return Ranked(values, right).area()
+        raise InputError(
+            f"none of {right.size} rows is negative: the area under the ROC curve is not defined"
+        )
+    return Ranking(values, right).area()
 
 
 def placements(scores: ArrayLike, targets: ArrayLike) -> Floats:
-    """The share of rows of the other class that each row is ranked rightly against, (N,); ties count half.
+    """Fraction of rows of the other class that each row is ranked correctly against, (N,); ties count half.
 
-    Their mean over the right rows is the area under the ROC curve, and so is that over the wrong rows (DeLong
-    et al. 1988): what a single picture contributes to an area.
+    The mean placement of the positives is the area under the ROC curve, and so is that of the negatives
+    (DeLong et al. 1988): a placement is the contribution of one picture to the area.
 
     Parameters
     ----------
@@ -184,12 +186,13 @@ def placements(scores: ArrayLike, targets: ArrayLike) -> Floats:
     [1.0, 0.5, 0.5, 1.0]
     """
     values, right = np.asarray(scores, dtype=np.float64), np.asarray(targets) > 0
-    found = np.empty(len(values))
-    for mine, others in ((right, np.sort(values[~right])), (~right, np.sort(values[right]))):
-        below = np.searchsorted(others, values[mine], "left") + np.searchsorted(others, values[mine], "right")
-        found[mine] = below / (2 * len(others))
-    found[~right] = 1 - found[~right]
-    return found
+    fractions = np.empty(len(values))
+    for side, others in ((right, np.sort(values[~right])), (~right, np.sort(values[right]))):
+        # "left" counts the others strictly below, "right" those not above: their mean counts ties half.
+        below = np.searchsorted(others, values[side], "left") + np.searchsorted(others, values[side], "right")
+        fractions[side] = below / (2 * len(others))
+    fractions[~right] = 1 - fractions[~right]
+    return fractions
 
 
 FIGURES: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {
@@ -205,11 +208,11 @@ FIGURES: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {
     ),
     "roc_auc": roc_auc,
 }
-"""Metrics of scores, (N, C), by the names results have for them."""
+"""Metrics of scores, (N, C), by their names in results."""
 
 
 def figure(name: str, scores: ArrayLike, labels: ArrayLike) -> float:
-    """A metric by name: the one a known data set wants (`registry.Known.metric`), of any scores.
+    """Compute the metric of a name, such as that of a known data set (`registry.KnownDataset.metric`).
 
     Parameters
     ----------
@@ -229,28 +232,31 @@ def figure(name: str, scores: ArrayLike, labels: ArrayLike) -> float:
     0.5
     """
     if name not in FIGURES:
-        raise InputError(f"no metric of scores is called {name!r}: there are {', '.join(FIGURES)}")
+        raise InputError(f"metric {name!r}: expected one of {', '.join(FIGURES)}")
     return FIGURES[name](scores, labels)
 
 
 def resampled(
     statistic: Callable[[NDArray[np.int64]], float], rows: int, *, resamples: int = 400, seed: int = 0
 ) -> Floats:
-    """A statistic that is no mean of rows on bootstrap samples (Efron 1979), (resamples,).
+    """Evaluate a statistic on bootstrap samples (Efron 1979), (resamples,).
+
+    A sample of N rows with replacement is passed as counts: of 4 rows, the draw 0, 0, 3, 1 is [2, 1, 0, 1]. A
+    ranking weighted by these counts is that of the sample, without sorting again.
 
     Parameters
     ----------
     statistic : callable
-        From how often each row was drawn, (rows,), to a number; NaN where a draw does not define it.
+        From the count of each row in a sample, (rows,), to a number; NaN where it is not defined.
     rows, resamples, seed : int
 
     Examples
     --------
-    >>> ranked = Ranked(range(100), [i % 2 for i in range(100)])
+    >>> ranked = Ranking(range(100), [i % 2 for i in range(100)])
     >>> areas = resampled(ranked.area, 100)
     >>> areas.shape, round(float(areas.std()), 2)
     ((400,), 0.06)
     """
     rng = np.random.default_rng(seed)
-    draws = (np.bincount(rng.integers(0, rows, rows), minlength=rows) for _ in range(resamples))
-    return np.array([statistic(draw) for draw in draws], dtype=np.float64)
+    samples = (np.bincount(rng.integers(0, rows, rows), minlength=rows) for _ in range(resamples))
+    return np.array([statistic(counts) for counts in samples], dtype=np.float64)

@@ -1,7 +1,7 @@
-"""Tests and verdicts, for evaluation and audits. Pure functions.
+"""Significance tests and verdicts, for evaluation and audits. Pure functions.
 
-A verdict needs `MINIMUM` cases and a p-value that is corrected by Holm's rule for all claims of its family.
-"At chance" is a claim of its own: the whole interval lies near chance. What the data do not decide is "not
+A verdict needs `MINIMUM` cases and a p-value that is corrected by Holm's method for all claims of its family.
+"At chance" is a separate claim: the whole interval lies near chance. What the data do not decide is "not
 enough to say".
 
 Legend: N cases.
@@ -26,15 +26,15 @@ Verdict: TypeAlias = Literal["above", "below", "at", "not enough to say"]
 Key = TypeVar("Key", bound=Hashable)
 
 LEVEL = 0.05
-MINIMUM = 30  # independent cases: with fewer there is no verdict, however clear they look
-MARGIN = 0.2  # of the way from chance to perfect: an interval within it is "at chance"
-SAME = 0.05  # two accuracies whose difference surely is less are called equal
+MINIMUM = 30  # independent cases that a verdict needs
+MARGIN = 0.2  # fraction of the range from chance to 1: an interval within it is "at chance"
+SAME = 0.05  # two accuracies are called equal if the whole interval of their difference is below this
 _FLIPS = 19_999
 _FEW_SIZES = 256
 
 
 def binomial_p(estimate: Estimate, chance: float) -> float:
-    """Exact binomial test of a proportion against chance, two-sided, on its effective number of cases.
+    """Exact two-sided binomial test of a proportion against chance, on its effective number of cases.
 
     Examples
     --------
@@ -49,13 +49,13 @@ def binomial_p(estimate: Estimate, chance: float) -> float:
     steps = np.log((n - k) / (k + 1)) + math.log(chance / (1 - chance))
     mass = np.exp(n * math.log1p(-chance) + np.concatenate([[0.0], np.cumsum(steps)]))  # (n + 1,)
     right = estimate.value * n
-    # Between two counts the less extreme one decides.
+    # A count of hits that is not whole (8.5 of 10) is rounded towards chance: the larger p.
     upper, lower = mass[math.floor(right + 1e-9) :].sum(), mass[: math.ceil(right - 1e-9) + 1].sum()
     return min(1.0, round(2 * float(min(upper, lower)), 12))
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """McNemar's exact test (1947), two-sided: disagreements as tosses of a fair coin.
+    """McNemar's exact two-sided test (1947): without a difference, disagreements are tosses of a fair coin.
 
     Examples
     --------
@@ -75,21 +75,22 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def sign_flip_p(differences: ArrayLike, *, flips: int = _FLIPS, seed: int = 0) -> float:
-    """Permutation test of the mean of paired differences, two-sided: their signs as tosses of a fair coin.
+    """Two-sided permutation test of the mean of paired differences, by random flips of their signs.
 
-    Where all differences have one size, such as those of hits and misses, it is `mcnemar`, exactly.
+    If all differences are equal in size, such as those of hits and misses, the result is `mcnemar`'s,
+    exactly.
 
     Parameters
     ----------
     differences : (N,) floats
     flips, seed : int
-        Draws of the signs where sizes differ.
+        Number of random sign flips, if the sizes differ, and their seed.
 
     Examples
     --------
     >>> sign_flip_p([-1] + [1] * 9 + [0] * 50)
     0.021484375
-    >>> sign_flip_p([0.2] * 100 + [-1.0] * 21) > 0.5    # many small gains, few large losses: nothing in sum
+    >>> sign_flip_p([0.2] * 100 + [-1.0] * 21) > 0.5    # 100 small gains and 21 large losses cancel
     True
     """
     values = np.asarray(differences, dtype=np.float64)
@@ -101,7 +102,8 @@ def sign_flip_p(differences: ArrayLike, *, flips: int = _FLIPS, seed: int = 0) -
     # so equal sums differ by up to 5e-10 a value.
     rng, observed = np.random.default_rng(seed), abs(values.sum()) - 1e-9 * len(values)
     if len(sizes) <= _FEW_SIZES:
-        # How many of each size are positive is binomial: drawn at once, whatever N is.
+        # The number of positive signs among differences of one size is binomial. Sampling these numbers costs
+        # the same for every N: sizes [0.2, 1.0], counts [100, 21] take two numbers a flip, not 121.
         sums = (2 * rng.binomial(counts, 0.5, size=(flips, len(sizes))) - counts) @ sizes
         return float((1 + (abs(sums) >= observed).sum()) / (1 + flips))
     step, larger = max(1, 2**22 // len(values)), 0
@@ -112,10 +114,10 @@ def sign_flip_p(differences: ArrayLike, *, flips: int = _FLIPS, seed: int = 0) -
 
 
 def class_sign_flip_p(differences: ArrayLike, labels: ArrayLike) -> float:
-    """Sign-flip test of the mean over classes of their mean paired differences, two-sided.
+    """Two-sided sign-flip test of the mean over classes of their mean paired differences.
 
-    A difference counts by one over the size of its class. Where classes differ in opposite directions, flips
-    of the signs overstate the variance, so that p is too large rather than too small.
+    A difference is weighted by one over the size of its class. If classes differ in opposite directions, sign
+    flips overstate the variance, so that p is too large rather than too small.
 
     Parameters
     ----------
@@ -127,12 +129,12 @@ def class_sign_flip_p(differences: ArrayLike, labels: ArrayLike) -> float:
     >>> class_sign_flip_p([1] * 9 + [-1], [0, 1] * 5)              # classes of one size: `sign_flip_p`
     0.021484375
     """
-    _, owner, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
-    return sign_flip_p(np.asarray(differences, dtype=np.float64) * (counts.min() / counts[owner]))
+    _, class_index, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
+    return sign_flip_p(np.asarray(differences, dtype=np.float64) * (counts.min() / counts[class_index]))
 
 
 def interval_p(difference: Estimate) -> float:
-    """P of a difference of 0, two-sided, by the normal distribution that its 95 percent interval stands for.
+    """Two-sided p of a difference of 0, from the normal distribution with its 95 percent interval.
 
     Examples
     --------
@@ -145,35 +147,39 @@ def interval_p(difference: Estimate) -> float:
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
-    """P-values corrected for their number (Holm 1979): all at most `level` hold together at that level.
+    """Correct p-values for their number (Holm 1979): the chance of even one false finding stays at the level.
+
+    The smallest p is multiplied by the number of tests, the next by one less, and so on; corrected values
+    never fall. Holm's method controls the same error as Bonferroni's, without assumptions on dependence, and
+    rejects at least as much.
 
     Examples
     --------
-    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()         # 3 * 0.01, then 2 * 0.03, then no less than that
+    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()         # 3 * 0.01, 2 * 0.03, max(1 * 0.04, 0.06)
     [0.03, 0.06, 0.06]
     """
     values = np.asarray(p, dtype=np.float64)
     order = np.argsort(values, kind="stable")
-    found = np.empty(len(values))
-    found[order] = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    return np.minimum(found, 1.0)
+    corrected = np.empty(len(values))
+    corrected[order] = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    return np.minimum(corrected, 1.0)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A figure set against a value, with all that a verdict on it needs.
+    """Comparison of a figure with a null value, with everything a verdict needs.
 
     Attributes
     ----------
     estimate : Estimate
     null : float
-        The value: chance, or 0 for a difference.
+        The null value: chance, or 0 for a difference.
     p : float
-        Of the figure where `null` is the truth.
+        Of the figure if the null value is true.
     margin : float
-        An interval within this of `null` is "at".
+        An interval within `null` +- `margin` gives the verdict "at".
     cases : int or None
-        How many there are, for `MINIMUM`; by default those that the estimate is worth.
+        Number of cases that is compared with `MINIMUM`; by default the estimate's effective number.
     """
 
     estimate: Estimate
@@ -185,19 +191,19 @@ class Claim:
     @property
     def enough(self) -> bool:
         """Whether there are enough cases for any verdict."""
-        one = self.estimate
-        worth = one.effective if one.effective is not None else one.n or 0
-        return (worth if self.cases is None else self.cases) + 1e-9 >= MINIMUM
+        estimate = self.estimate
+        effective = estimate.effective if estimate.effective is not None else estimate.n or 0
+        return (effective if self.cases is None else self.cases) + 1e-9 >= MINIMUM
 
 
 def against_chance(estimate: Estimate, chance: float, *, cases: int | None = None) -> Claim:
-    """The claim that an accuracy is above or below chance."""
+    """Claim that an accuracy is above or below chance (binomial test)."""
     return Claim(estimate, chance, binomial_p(estimate, chance), MARGIN * (1 - chance), cases)
 
 
 def independent_claim(first: Estimate, second: Estimate, *, cases: int | None = None) -> Claim:
-    """The claim that the first of two proportions of different pictures is higher (score test)."""
-    sizes = [one.effective or one.n or 1 for one in (first, second)]
+    """Claim that the first of two proportions of different pictures is higher (score test)."""
+    sizes = [estimate.effective or estimate.n or 1 for estimate in (first, second)]
     pooled = (first.value * sizes[0] + second.value * sizes[1]) / sum(sizes)
     deviation = math.sqrt(pooled * (1 - pooled) * (1 / sizes[0] + 1 / sizes[1]))
     z = abs(first.value - second.value) / deviation if deviation else 0.0
@@ -205,15 +211,18 @@ def independent_claim(first: Estimate, second: Estimate, *, cases: int | None = 
 
 
 def paired_claim(first: ArrayLike, second: ArrayLike) -> Claim:
-    """The claim that the first is higher than the second on the same pictures."""
-    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    return Claim(paired_difference(one, other), 0.0, sign_flip_p(one - other), SAME)
+    """Claim that the first mean is higher than the second on the same pictures (sign-flip test)."""
+    first_values, second_values = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    return Claim(
+        paired_difference(first_values, second_values), 0.0, sign_flip_p(first_values - second_values), SAME
+    )
 
 
 def decide(claims: Mapping[Key, Claim], level: float = LEVEL) -> dict[Key, Verdict]:
-    """A verdict on every claim of a family; `level` is the chance of even one wrong "above" or "below".
+    """Return a verdict on every claim of a family, corrected for their number (Holm).
 
-    Claims of fewer than `MINIMUM` cases are "not enough to say" and do not count as tried.
+    `level` bounds the probability of even one false "above" or "below". Claims of fewer than `MINIMUM` cases
+    are "not enough to say" and do not count in the correction.
 
     Examples
     --------
@@ -223,25 +232,25 @@ def decide(claims: Mapping[Key, Claim], level: float = LEVEL) -> dict[Key, Verdi
     >>> decide({"all": claim, "few": few})
     {'all': 'above', 'few': 'not enough to say'}
     """
-    large = {key: one for key, one in claims.items() if one.enough}
-    corrected = dict(zip(large, holm([one.p for one in large.values()]).tolist(), strict=True))
+    large = {key: claim for key, claim in claims.items() if claim.enough}
+    corrected = dict(zip(large, holm([claim.p for claim in large.values()]).tolist(), strict=True))
     return {
-        key: _verdict(one, corrected[key], level) if key in large else NOT_ENOUGH
-        for key, one in claims.items()
+        key: _verdict(claim, corrected[key], level) if key in large else NOT_ENOUGH
+        for key, claim in claims.items()
     }
 
 
 def _verdict(claim: Claim, p: float, level: float) -> Verdict:
-    one, null = claim.estimate, claim.null
-    if p <= level and one.value != null:
-        return "above" if one.value > null else "below"
-    low, high = (one.value if end is None else end for end in (one.low, one.high))
+    estimate, null = claim.estimate, claim.null
+    if p <= level and estimate.value != null:
+        return "above" if estimate.value > null else "below"
+    low, high = (estimate.value if end is None else end for end in (estimate.low, estimate.high))
     within = null - claim.margin < low and high < null + claim.margin
     return "at" if within else NOT_ENOUGH
 
 
 def beside_chance(estimate: Estimate, chance: float, verdict: Verdict) -> str:
-    """The figure beside chance, in words.
+    """Describe a figure, its interval, chance and the verdict in words.
 
     Examples
     --------

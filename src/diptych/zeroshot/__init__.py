@@ -1,10 +1,9 @@
-"""Zero-shot classification: class names in words become the weights of a linear classifier.
+"""Zero-shot classification: the embeddings of class names are the weights of a linear classifier.
 
-Files of this room: `templates` (template sets and class names of known data sets), `labels` (what may be
-handed in as names), `weights` (prompts to class weights), `scoring` (cosines to probabilities, and how sure
-an answer is), `pictures` (what may be handed in as pictures), `storage` (the file of a saved classifier),
-`classifier` (fit, predict, add, remove, calibrate, save). NumPy only: pictures and texts come in through an
-`Encoder`.
+Modules: `templates` (template sets and class names of known data sets), `labels` (accepted forms of class
+names), `weights` (class weights from prompts), `scoring` (probabilities and confidence from cosines),
+`pictures` (embeddings of input images), `storage` (the file of a saved classifier), `classifier` (fit,
+predict, add, remove, calibrate, save). NumPy only: images and texts are encoded by an `Encoder`.
 """
 
 from __future__ import annotations

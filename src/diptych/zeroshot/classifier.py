@@ -1,8 +1,8 @@
-"""The zero-shot classifier (paper, section 3.1): names become prompts, prompts become class weights.
+"""Zero-shot classifier (paper, section 3.1): class names become prompts, prompts become class weights.
 
-scikit-learn's manners: `__init__` stores, `fit` learns and returns self, learned names end in "_". Pictures
-come in as paths, pictures, lists of these or vectors; each answer has one row per picture, a single picture
-too. How names are read, cosines become probabilities and files are written is in the files beside this one.
+It follows scikit-learn's conventions: `__init__` only stores its parameters, `fit` returns self, and fitted
+attributes end in "_". Images are given as paths, bytes, PIL images, lists of these, or embeddings; outputs
+have one row per image, also for a single image.
 """
 
 from __future__ import annotations
@@ -21,49 +21,49 @@ from diptych.errors import ChecksumError, InputError, NotFittedError, TextError,
 from diptych.progress import Progress
 from diptych.zeroshot import scoring, settings, storage
 from diptych.zeroshot.labels import Label, Names, full_names, read_labels, warn_repeats
-from diptych.zeroshot.pictures import Pictures, vectors
+from diptych.zeroshot.pictures import Pictures, image_embeddings
 from diptych.zeroshot.scoring import Floats
 from diptych.zeroshot.templates import resolve
-from diptych.zeroshot.weights import ClassWeights, learn
+from diptych.zeroshot.weights import ClassWeights, compute_weights
 
 Answers: TypeAlias = NDArray[np.object_]
 
 
 class ZeroShotClassifier:
-    """A classifier made of words.
+    """Classifier of images by the names of the classes, without training images.
 
     Parameters
     ----------
     encoder : Encoder
     templates : str, sequence of str or None
-        A set of `TEMPLATES` by name, or templates with {}; several are averaged on the sphere. None: the
-        names are ready prompts.
+        Name of a set in `TEMPLATES`, or templates with {}; the embeddings of several are averaged and
+        normalised. None: the names are complete prompts.
     activation : "auto", "softmax" or "sigmoid"
-        "auto" is the sigmoid where `logit_bias` is not 0 (trained with the sigmoid loss), else softmax.
+        "auto" is the sigmoid if `logit_bias` is not 0 (trained with the sigmoid loss), else softmax.
     multi_label : bool
-        Each label is judged by itself: a two-way softmax of the label against `against`, or the sigmoid.
+        Labels do not compete: the probability of each is a softmax of the label and `against`, or its
+        sigmoid.
     against : "background", "negation" or sequence of str
-        What a label is weighed against in a two-way softmax: texts about nothing in particular, the label's
-        own negation, or your own texts (averaged on the sphere).
+        Negative prompts of a multi-label softmax: general texts without an object, the label's negation, or
+        your own texts (averaged and normalised).
     synonyms : "mean" or "max"
-        Several texts of a class: one weight, their mean on the sphere; or each its own, and the best one
-        counts.
+        How several texts of a class are combined: the normalised mean of their embeddings, or the largest of
+        their cosines.
     none_cutoff : float, optional
-        `predict` answers None where `confidence` is below it; `calibrate` finds it.
+        `predict` returns None if `confidence` is below it; `calibrate` chooses it.
     none_method : "auto", "mcm" or "cosine"
-        What `confidence` is, see `scoring.confidence`; "auto" is "cosine" for one class or sigmoids, else
-        "mcm".
+        Definition of `confidence`, see `scoring.confidence`; "auto" is "cosine" for one class or sigmoids,
+        else "mcm".
     batch_size : int
-        Pictures encoded at a time.
+        Images encoded at a time.
     exact : bool
-        Decode pictures in full and take their colours as stored, rather than scaled down while decoding and
-        converted to sRGB.
+        Decode images in full and keep their colours as stored, without conversion to sRGB.
 
     Attributes
     ----------
     classes_ : (C,) array of str
     weights_ : (C, dim) float32
-        Unit rows: mean on the sphere over texts and templates.
+        Unit vectors: normalised mean over texts and templates.
     groups_ : tuple of str
         Groups of a hierarchy, such as "animal" and, nested, "animal/pet".
     none_cutoff_ : float or None
@@ -71,16 +71,16 @@ class ZeroShotClassifier:
     Examples
     --------
     >>> import numpy as np
-    >>> class Letters:                                    # an encoder in five lines: counts of a and b
+    >>> class Letters:                                    # a toy encoder: counts of a and b
     ...     identity, dim, input_size, logit_scale, logit_bias = "letters", 2, 8, 10.0, 0.0
     ...     def encode_texts(self, texts):
-    ...         rows = np.array([[t.count("a"), t.count("b")] for t in texts], dtype=np.float32)
-    ...         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    ...         counts = np.array([[t.count("a"), t.count("b")] for t in texts], dtype=np.float32)
+    ...         return counts / np.linalg.norm(counts, axis=1, keepdims=True)
     >>> classifier = ZeroShotClassifier(Letters(), templates=None).fit(["aaa", "bbb"])
-    >>> picture = np.array([[0.8, 0.6]])                  # or "photo.jpg", or a list of paths
-    >>> classifier.predict(picture).tolist(), classifier.scores(picture).round().tolist()
+    >>> image = np.array([[0.8, 0.6]])                    # an embedding; or "photo.jpg", or a list of paths
+    >>> classifier.predict(image).tolist(), classifier.scores(image).round().tolist()
     (['aaa'], [[88.0, 12.0]])
-    >>> classifier.add("ab").predict(picture).tolist()    # a new class is a new sentence
+    >>> classifier.add("ab").predict(image).tolist()      # a new class needs only its name
     ['ab']
     """
 
@@ -109,15 +109,13 @@ class ZeroShotClassifier:
         self.batch_size = batch_size
         self.exact = exact
 
-    # ---- learning ----
-
     def fit(self, names: Names, *, progress: Progress | None = None) -> Self:
-        """Turn names into class weights; prompts go to the encoder in large batches, which share its work.
+        """Compute class weights from class names.
 
         Parameters
         ----------
         names : sequence of str, or mapping
-            Names; or name -> texts (synonyms; None is the name itself); or a hierarchy, name -> such a
+            Names; or name -> texts (synonyms; None is the name itself); or a hierarchy, group -> such a
             mapping.
         progress : callable, optional
             Called with the number of prompts just encoded.
@@ -125,79 +123,79 @@ class ZeroShotClassifier:
         Raises
         ------
         TextError
-            No label, a blank one, or templates that are none.
+            No label, a blank one, or templates without {}.
         InputError
-            A setting that is not among the valid ones, or a cut-off that no picture can reach.
+            An invalid setting, or a cut-off that no confidence can reach.
         """
         self._check_settings()
-        self._weights = self._learn(read_labels(names), progress)
+        self._weights = self._class_weights(read_labels(names), progress)
         self.refuse_below(self.none_cutoff)
         self._warn()
         return self
 
     def add(self, names: Names) -> Self:
-        """Add classes; those known already are not encoded again.
+        """Add classes; the existing ones are not encoded again.
 
         A cut-off for "none of these" that depends on the number of classes ("mcm") is dropped, with a
         warning.
         """
-        return self._replace(
-            self._fitted().check_opponents(self._weighed).join(self._learn(read_labels(names)))
-        )
+        weights = self._fitted().check_negatives(self._uses_negatives)
+        return self._replace(weights.concatenate(self._class_weights(read_labels(names))))
 
     def remove(self, names: str | Sequence[str]) -> Self:
-        """Take classes away by name.
+        """Remove classes by name.
 
         Raises
         ------
         TextError
-            A name that is not among the classes, or nothing would be left.
+            A name that is not among the classes, or no class would be left.
         """
-        gone = {names} if isinstance(names, str) else set(names)
+        removed = {names} if isinstance(names, str) else set(names)
         weights = self._fitted()
-        names_now = full_names(weights.labels)
-        if unknown := sorted(gone - set(names_now)):
-            near = difflib.get_close_matches(unknown[0], list(self.classes_)) or list(self.classes_)[:10]
-            raise TextError(f"no class is called {unknown[0]!r}; there are {', '.join(map(repr, near))}")
-        mask = np.array([name not in gone for name in names_now])
+        current_names = full_names(weights.labels)
+        if unknown := sorted(removed - set(current_names)):
+            similar = difflib.get_close_matches(unknown[0], current_names) or current_names[:10]
+            raise TextError(f"no class is called {unknown[0]!r}; there are {', '.join(map(repr, similar))}")
+        mask = np.array([name not in removed for name in current_names])
         if not mask.any():
             raise TextError("removing these would leave no class: use fit for new ones")
-        return self._replace(weights.keep(mask))
+        return self._replace(weights.select(mask))
 
     def calibrate(
         self, images: Pictures, labels: Sequence[str | None] | None = None, *, quantile: float = 0.05
     ) -> Self:
-        """Find the cut-off below which `predict` answers None ("none of these").
+        """Choose the cut-off below which `predict` returns None ("none of these").
 
-        Without pictures of other things the cut-off keeps 1 - `quantile` of the given ones, as is usual for
+        Without images outside the classes the cut-off keeps 1 - `quantile` of the given ones, as is usual for
         out-of-distribution detection (95 of 100; Ming et al. 2022, arXiv 2211.13445). With some, marked None
-        in `labels`, it is the one that separates the two kinds best (Youden's index).
+        in `labels`, it separates images inside and outside the classes best (Youden's index).
 
         Parameters
         ----------
-        images : pictures or (N, dim) vectors
+        images : images or (N, dim) embeddings
         labels : sequence of str or None, optional
-            For each picture its class, or None when it belongs to none.
+            The class of each image, or None if it belongs to no class.
         quantile : float
-            Share of pictures that may be lost.
+            Fraction of images of the classes that may fall below the cut-off.
         """
-        sure = self.confidence(images)
-        if labels is not None and len(labels) != len(sure):
+        confidences = self.confidence(images)
+        if labels is not None and len(labels) != len(confidences):
             raise InputError(
-                f"{len(labels)} labels for {len(sure)} pictures: expected one for each, None for no class"
+                f"{len(labels)} labels for {len(confidences)} pictures: expected one each, None for no class"
             )
-        outside = np.array([label is None for label in labels] if labels is not None else [False] * len(sure))
+        known = [""] * len(confidences) if labels is None else labels
+        outside = np.array([label is None for label in known], dtype=bool)
         if outside.any():
-            return self.refuse_below(scoring.separating_cutoff(sure[~outside], sure[outside]))
-        return self.refuse_below(scoring.quantile_cutoff(sure, quantile))
+            return self.refuse_below(scoring.separating_cutoff(confidences[~outside], confidences[outside]))
+        return self.refuse_below(scoring.quantile_cutoff(confidences, quantile))
 
     def refuse_below(self, cutoff: float | None) -> Self:
-        """From now on `predict` answers None where `confidence` is under the cut-off; None: it never does.
+        """Set the cut-off below which `predict` returns None; None removes it.
 
         Raises
         ------
         InputError
-            Every confidence would be under it, or none; a multi-label classifier.
+            A cut-off outside the range of possible confidences, or a multi-label classifier.
         """
         if cutoff is not None:
             classes = len(self._fitted().labels)
@@ -205,30 +203,28 @@ class ZeroShotClassifier:
         self.none_cutoff_ = cutoff
         return self
 
-    # ---- answers ----
-
     @property
     def classes_(self) -> Answers:
-        """Class names, (C,), in the order of the columns; "bird/crane" where another group has a crane."""
+        """Class names, (C,), in the order of the columns; "bird/crane" if another group has a crane too."""
         return np.array(full_names(self._fitted().labels), dtype=object)
 
     @property
     def weights_(self) -> Floats:
-        """One unit row per class, (C, dim): the mean on the sphere over texts and templates."""
-        return self._fitted().means
+        """One unit vector per class, (C, dim): the normalised mean over texts and templates."""
+        return self._fitted().class_embeddings
 
     @property
     def groups_(self) -> tuple[str, ...]:
         """Groups of a hierarchy, outer before inner; empty without one."""
-        return tuple(self._members())
+        return tuple(self._group_columns())
 
     def cosines(self, images: Pictures) -> Floats:
-        """Cosine of each picture with each class, (N, C)."""
-        return self._fitted().cosines(self._vectors(images))
+        """Cosine of each image with each class, (N, C)."""
+        return self._fitted().cosines(self._embeddings(images))
 
     def predict_proba(self, images: Pictures) -> Floats:
-        """Probability of each class, (N, C); rows sum to one unless labels are judged by themselves."""
-        return self._probabilities(self._logits(self._vectors(images)))
+        """Probability of each class, (N, C); rows sum to one, except with sigmoids or `multi_label`."""
+        return self._probabilities(self._logits(self._embeddings(images)))
 
     def scores(self, images: Pictures) -> Floats:
         """Scores from 0 to 100, (N, C): 100 times the probabilities."""
@@ -237,75 +233,75 @@ class ZeroShotClassifier:
     def group_proba(self, images: Pictures) -> Floats:
         """Probability of each group of a hierarchy, (N, len(groups_)).
 
-        The sum over its classes; where labels are judged by themselves, the largest of them.
+        The sum over the classes of the group; with sigmoids or `multi_label`, their maximum.
         """
         probabilities = self.predict_proba(images)
-        alone = self._sigmoid or self.multi_label
-        parts = [probabilities[:, columns] for columns in self._members().values()]
-        joined = [part.max(axis=1) if alone else part.sum(axis=1) for part in parts]
-        return np.stack(joined, axis=1) if joined else np.zeros((len(probabilities), 0), np.float32)
+        combine = np.max if self._independent else np.sum
+        groups = [combine(probabilities[:, columns], axis=1) for columns in self._group_columns().values()]
+        return np.stack(groups, axis=1) if groups else np.zeros((len(probabilities), 0), np.float32)
 
     def confidence(self, images: Pictures) -> Floats:
-        """How sure the best answer is, (N,): see `none_method`."""
+        """Confidence of the best class, (N,): see `none_method`."""
         return scoring.confidence(self.cosines(images), self._method)
 
     def predict(self, images: Pictures, *, cutoff: float = 0.5) -> Answers:
-        """The best class of each picture, (N,) objects.
+        """Predict the class of each image, (N,) objects.
 
         A name, or None below the cut-off for "none of these". For a multi-label classifier a tuple of the
-        names with a probability of at least `cutoff`, best first.
+        names with a probability of at least `cutoff`, most probable first.
         """
-        names, rows = self.classes_, self._vectors(images)
-        logits = self._logits(rows)
+        names, embeddings = self.classes_, self._embeddings(images)
+        logits = self._logits(embeddings)
         if not self.multi_label:
             best: Answers = names[logits.argmax(axis=1)]
             if self.none_cutoff_ is not None:
-                best[self.confidence(rows) < self.none_cutoff_] = None
+                best[self.confidence(embeddings) < self.none_cutoff_] = None
             return best
-        answers = np.empty(len(rows), dtype=object)
+        answers = np.empty(len(embeddings), dtype=object)
         order = np.argsort(-logits, axis=1, kind="stable")
         for i, probabilities in enumerate(self._probabilities(logits)):
             answers[i] = tuple(names[c] for c in order[i] if probabilities[c] >= cutoff)
         return answers
 
     def top(self, images: Pictures, k: int = 5) -> list[list[tuple[str, float]]]:
-        """For each picture its `k` best classes with their scores from 0 to 100, best first."""
-        names, logits = self.classes_, self._logits(self._vectors(images))
-        order = np.argsort(-logits, axis=1, kind="stable")[:, :k]  # probabilities may be equal: all 0, all 1
+        """The `k` best classes of each image with their scores from 0 to 100, best first."""
+        names, logits = self.classes_, self._logits(self._embeddings(images))
+        # By logits: probabilities may be rounded to equal values, all 0 or all 1.
+        order = np.argsort(-logits, axis=1, kind="stable")[:, :k]
         table = 100 * self._probabilities(logits)
         return [[(names[c], float(row[c])) for c in best] for row, best in zip(table, order, strict=True)]
 
     # ---- files ----
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted classifier and the identity of its encoder to one small file, whole or not at all.
+        """Write the fitted classifier and the identity of its encoder to one file, atomically.
 
         Raises
         ------
         SaveError
             No space, no such folder, no permission.
         """
-        kept = {name: getattr(self, name) for name in settings.SAVED}
-        kept["templates"] = None if self.templates is None else resolve(self.templates)
-        header = {"identity": self.encoder.identity, "settings": kept, "none_cutoff_": self.none_cutoff_}
+        saved = {name: getattr(self, name) for name in settings.SAVED}
+        saved["templates"] = None if self.templates is None else resolve(self.templates)
+        header = {"identity": self.encoder.identity, "settings": saved, "none_cutoff_": self.none_cutoff_}
         storage.save(Path(path), header, self._fitted())
 
     @classmethod
     def load(cls, path: str | Path, encoder: Encoder, *, batch_size: int = 32, exact: bool = False) -> Self:
-        """Read a saved classifier back.
+        """Read a saved classifier.
 
         Raises
         ------
         ChecksumError
-            It was made with another encoder: cosines between two models mean nothing.
+            It was made with another encoder, whose embeddings cannot be compared with this one's.
         WeightsError
-            Not there, or not a saved classifier.
+            The file is missing, or not a saved classifier.
         """
         header, weights = storage.load(Path(path))
-        made_with = header.get("identity")
-        if made_with != encoder.identity:
+        saved_identity = header.get("identity")
+        if saved_identity != encoder.identity:
             raise ChecksumError(
-                f"{path} was made with the model {made_with}, and this one is {encoder.identity}: "
+                f"{path} was made with the model {saved_identity}, and this one is {encoder.identity}: "
                 "their vectors cannot be compared; load that model, or fit again with this one"
             )
         try:
@@ -313,22 +309,25 @@ class ZeroShotClassifier:
             self._check_settings()
             self._weights = weights
             self.refuse_below(header["none_cutoff_"])
-            if weights.means.shape[1] != encoder.dim:
-                raise ValueError(f"width {weights.means.shape[1]}, and the encoder's is {encoder.dim}")
+            if (width := weights.class_embeddings.shape[1]) != encoder.dim:
+                raise ValueError(f"width {width}, and the encoder's is {encoder.dim}")
         except (KeyError, TypeError, ValueError, InputError) as error:
-            raise WeightsError(
-                f"{path} is not a whole classifier ({type(error).__name__}: {error})"
-            ) from error
+            reason = f"{type(error).__name__}: {error}"
+            raise WeightsError(f"{path} is not a complete saved classifier ({reason})") from error
         return self
 
-    # ---- inside ----
+    # ---- internals ----
 
     @property
     def _sigmoid(self) -> bool:
         return self.activation == "sigmoid" or (self.activation == "auto" and self.encoder.logit_bias != 0)
 
     @property
-    def _weighed(self) -> bool:
+    def _independent(self) -> bool:
+        return self._sigmoid or self.multi_label  # the probabilities of a picture do not sum to one
+
+    @property
+    def _uses_negatives(self) -> bool:
         return self.multi_label and not self._sigmoid
 
     @property
@@ -337,24 +336,24 @@ class ZeroShotClassifier:
             return self.none_method
         return "cosine" if self._sigmoid or len(self._fitted().labels) == 1 else "mcm"
 
-    def _logits(self, rows: Floats) -> Floats:
-        """What the activation is applied to, (N, C)."""
-        weights = self._fitted().check_opponents(self._weighed)
-        cosines = weights.cosines(rows)
+    def _logits(self, embeddings: Floats) -> Floats:
+        """Logits of the classes, (N, C)."""
+        weights = self._fitted().check_negatives(self._uses_negatives)
+        cosines = weights.cosines(embeddings)
         if self._sigmoid:
             return self.encoder.logit_scale * cosines + self.encoder.logit_bias
         if self.multi_label:
-            cosines = cosines - rows @ weights.opponents.T  # the sigmoid of a difference is a softmax of two
+            # exp(a) / (exp(a) + exp(b)) = sigmoid(a - b): a softmax of the label and its negative prompts.
+            cosines = cosines - embeddings @ weights.negatives.T
         return self.encoder.logit_scale * cosines
 
     def _probabilities(self, logits: Floats) -> Floats:
-        alone = self._sigmoid or self.multi_label
-        return scoring.sigmoid(logits) if alone else scoring.softmax(logits)
+        return scoring.sigmoid(logits) if self._independent else scoring.softmax(logits)
 
-    def _learn(self, labels: tuple[Label, ...], progress: Progress | None = None) -> ClassWeights:
-        best, against = self.synonyms == "max", self.against if self._weighed else None
-        how: dict[str, Any] = {"templates": self.templates, "best_text": best, "against": against}
-        return learn(self.encoder, labels, progress=progress, **how)
+    def _class_weights(self, labels: tuple[Label, ...], progress: Progress | None = None) -> ClassWeights:
+        per_text, against = self.synonyms == "max", self.against if self._uses_negatives else None
+        options: dict[str, Any] = {"templates": self.templates, "per_text": per_text, "against": against}
+        return compute_weights(self.encoder, labels, progress=progress, **options)
 
     def _fitted(self) -> ClassWeights:
         weights: ClassWeights | None = getattr(self, "_weights", None)
@@ -362,25 +361,25 @@ class ZeroShotClassifier:
             raise NotFittedError("this classifier has no classes yet: call fit with class names first")
         return weights
 
-    def _vectors(self, images: Pictures) -> Floats:
-        return vectors(self.encoder, images, batch_size=self.batch_size, exact=self.exact)
+    def _embeddings(self, images: Pictures) -> Floats:
+        return image_embeddings(self.encoder, images, batch_size=self.batch_size, exact=self.exact)
 
-    def _members(self) -> dict[str, list[int]]:
-        """Group -> columns of its classes, of inner groups too."""
-        members: dict[str, list[int]] = {}
+    def _group_columns(self) -> dict[str, list[int]]:
+        """Group -> columns of its classes, including those of inner groups."""
+        columns: dict[str, list[int]] = {}
         for column, label in enumerate(self._fitted().labels):
             for depth in range(1, len(label.groups) + 1):
-                members.setdefault("/".join(label.groups[:depth]), []).append(column)
-        return members
+                columns.setdefault("/".join(label.groups[:depth]), []).append(column)
+        return columns
 
     def _replace(self, weights: ClassWeights) -> Self:
-        """Go on with these classes, without a cut-off that no longer means the same."""
+        """Set new class weights, and drop a cut-off that depends on the number of classes."""
         methods = {self._method}
         self._weights = weights
         methods.add(self._method)
         if self.none_cutoff_ is not None and methods != {"cosine"}:
-            self.none_cutoff_ = None  # the softmax over more or fewer classes has other values
-            warnings.warn("the cut-off for none held for the classes before: calibrate again", stacklevel=3)
+            self.none_cutoff_ = None  # a softmax over another number of classes has another range
+            warnings.warn("the classes changed, so the cut-off was dropped: calibrate again", stacklevel=3)
         self._warn()
         return self
 
@@ -390,7 +389,7 @@ class ZeroShotClassifier:
         if len(labels) == 1 and not (self._sigmoid or self.multi_label):
             warnings.warn(
                 "there is one label: the softmax over one class is always 100, whatever the picture; add a "
-                "label for what else there may be, use multi_label=True, or look at cosines",
+                "label for other pictures, use multi_label=True, or use cosines",
                 stacklevel=3,
             )
 

@@ -1,7 +1,7 @@
-"""Files of labels, read as what their names say: one a line, CSV, JSON, YAML; or refused.
+"""Reader of label files, by suffix: one label per line, CSV, JSON or YAML; everything else is refused.
 
-What other tools write holds more than labels: the header of a table, numbers before the labels, the tree of a
-YAML file. Taken for labels, those give scores of nonsense without a word.
+Files of other tools contain more than labels: the header of a table, numbers before the labels, other fields
+of a YAML file. Read as labels, these would give meaningless scores without a warning.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from diptych.files.unicode_text import composed
 
 LINE_SUFFIXES = ("", ".txt", ".text", ".names", ".labels", ".classes", ".lst", ".list")
 EXPECTED = (
-    "expected one label a line (.txt), a table with a column 'label' (.csv, .tsv), a list or name -> texts "
+    "expected one label per line (.txt), a table with a column 'label' (.csv, .tsv), a list or name -> texts "
     "(.json), or 'names' as in a data.yaml (.yaml)"
 )
 # Columns of tables that hold labels, best first.
@@ -42,7 +42,7 @@ _LISTS = ("labels", "names", "classes", "class_names", "categories", "id2label")
 _NAMES = ("name", "label", "class", "class_name", "display_name", "title", "text")  # of one label's object
 _SYNSET = re.compile(r"n\d{8}")
 _CLASS_NUMBER = re.compile(r"-?\d+|n\d{8}")
-_NUMBER = re.compile(r"[0-9]{1,18}")  # of a class; int() refuses thousands of digits
+_NUMBER = re.compile(r"[0-9]{1,18}")  # of a class; int() raises on thousands of digits
 # The header of a table with numbers before the labels.
 _HEADER_LINE = re.compile(
     r'"?(?:id|index|class_id)"?\s*(?P<separator>[,;\t|])\s*"?(?:label|name|class)"?\s*(?:(?P=separator).*)?',
@@ -55,20 +55,20 @@ _COMMENT = re.compile(r"(?:^|\s)#+(?:\s.*|$)")
 
 
 def read_labels_file(path: Path, *, folders: bool = False) -> Any:
-    """The labels of a file: a list of texts, or name -> text, texts, names or None.
+    """Read the labels of a file: a list of texts, or name -> text, texts, names or None.
 
     Parameters
     ----------
     path : Path
-        By its suffix: one label a line (`LINE_SUFFIXES`); a CSV or TSV with a column of labels; JSON with a
+        By its suffix: one label per line (`LINE_SUFFIXES`); a CSV or TSV with a column of labels; JSON with a
         list, names with their texts, number -> label, or ImageNet's class index; YAML with `names`.
     folders : bool
-        The names are those of folders, and are kept: {"0": "rose"} is the folder "0", not a numbered list.
+        The names are folder names and are kept: {"0": "rose"} is the folder "0", not a numbered list.
 
     Raises
     ------
     TextError
-        The file is not there, is no text, is not what its name says, or has no labels.
+        The file is missing, not text, not of the format of its suffix, or has no labels.
     """
     suffix = path.suffix.lower()
     try:
@@ -87,7 +87,7 @@ def read_labels_file(path: Path, *, folders: bool = False) -> Any:
     elif suffix in LINE_SUFFIXES:
         labels = _of_lines(text, path)
     else:
-        raise TextError(f"{path} is of no kind that labels are read from: {EXPECTED}")
+        raise TextError(f"{path}: labels cannot be read from this kind of file; {EXPECTED}")
     if not isinstance(labels, list | dict) or not labels:
         raise TextError(f"{path} has no labels: {EXPECTED}")
     if not _are_labels(labels):
@@ -98,7 +98,7 @@ def read_labels_file(path: Path, *, folders: bool = False) -> Any:
 
 
 def _are_labels(value: Any) -> bool:
-    """Whether JSON has the form of labels: a list of texts, or names over texts, lists, nothing or names."""
+    """Whether a JSON value has the form of labels: a list of texts, or name -> text, list, null or names."""
     if isinstance(value, dict):
         return all(inner is None or isinstance(inner, str) or _are_labels(inner) for inner in value.values())
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
@@ -108,7 +108,11 @@ def _composed(value: Any) -> Any:
     if isinstance(value, dict):
         return {composed(name): _composed(inner) for name, inner in value.items()}
     return (
-        [_composed(one) for one in value] if isinstance(value, list) else composed(value) if value else value
+        [_composed(item) for item in value]
+        if isinstance(value, list)
+        else composed(value)
+        if value
+        else value
     )
 
 
@@ -117,16 +121,18 @@ def _composed(value: Any) -> Any:
 
 def _of_lines(text: str, path: Path) -> list[str]:
     if "\0" in text:
-        raise TextError(f"{path} is not a text: it holds zero bytes; {EXPECTED}")
+        raise TextError(f"{path} is not text: it contains zero bytes; {EXPECTED}")
     lines = [line for each in lines_of(text) if (line := _COMMENT.sub("", each.strip()).strip())]
     if lines and re.fullmatch(r"(names|classes|labels)\s*:.*", lines[0]):
         raise TextError(
-            f"{path} looks like YAML ({lines[0]!r:.40}): call it .yaml, or write one label a line"
+            f"{path} looks like YAML ({lines[0]!r:.40}): call it .yaml, or write one label per line"
         )
     header = _HEADER_LINE.fullmatch(lines[0]) if len(lines) > 1 else None
     is_table = header is not None and all(header["separator"] in line for line in lines)
     if lines and (is_table or separator_line(lines[0])):
-        raise TextError(f"{path} looks like a table ({lines[0]!r}): call it .csv, or write one label a line")
+        raise TextError(
+            f"{path} looks like a table ({lines[0]!r}): call it .csv, or write one label per line"
+        )
     if marked := [line for line in lines if re.match(r"#[^\W\d_]", line)]:
         warnings.warn(
             f"{path}: {counted(len(marked), 'line')} begin with # and a letter and count as labels "
@@ -138,19 +144,19 @@ def _of_lines(text: str, path: Path) -> list[str]:
 
 
 def _without_numbers(lines: list[str], path: Path) -> list[str]:
-    """Lines without the running numbers or WordNet ids that stand before every label."""
-    for pattern, what in ((_NUMBERED_LINE, "numbers"), (_SYNSET_LINE, "WordNet ids")):
+    """Remove consecutive numbers or WordNet ids before the labels, if every line has one."""
+    for pattern, prefix_kind in ((_NUMBERED_LINE, "numbers"), (_SYNSET_LINE, "WordNet ids")):
         matches = [match for line in lines if (match := pattern.fullmatch(line))]
         if len(lines) < 2 or len(matches) < len(lines):
             continue
-        if what == "numbers":
+        if prefix_kind == "numbers":
             first = int(matches[0]["number"])
             if first > 1 or [int(match["number"]) for match in matches] != list(
                 range(first, first + len(lines))
             ):
                 continue
         warnings.warn(
-            f"{path}: every label has one of its {what} before it, which is left out "
+            f"{path}: the {prefix_kind} before the labels are left out "
             f"({lines[0]!r:.40} is {matches[0]['label']!r:.40})",
             UserWarning,
             stacklevel=4,
@@ -172,12 +178,12 @@ def _of_table(text: str, path: Path, suffix: str) -> list[str]:
     try:
         rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
     except csv.Error as error:
-        raise TextError(f"{path} is no table that can be read ({error}): {EXPECTED}") from error
+        raise TextError(f"{path} cannot be read as a table ({error}): {EXPECTED}") from error
     header = [cell.lower() for cell in rows[0]]
     columns = [header.index(name) for name in _COLUMNS if name in header]
     cells = [[row[column] for row in rows[1:] if column < len(row) and row[column]] for column in columns]
     if cells:
-        # "label" may hold the numbers of the classes, beside a column "name" with the labels.
+        # A column "label" may contain class numbers, beside a column "name" with the labels.
         return next((texts for texts in cells if not all(map(_CLASS_NUMBER.fullmatch, texts))), cells[0])
     widths = {len(row) for row in rows}
     if widths == {1}:
@@ -206,9 +212,7 @@ def _of_json(text: str, path: Path, *, folders: bool) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise TextError(
-            f"the label file {path} is not what its name says ({error}): expected JSON"
-        ) from error
+        raise TextError(f"the label file {path} cannot be read as JSON: {error}") from error
     return _plain(value, folders=folders)
 
 
@@ -217,18 +221,16 @@ def _of_yaml(text: str, path: Path, *, folders: bool) -> Any:
 
     try:
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ValueError("it has aliases (*name), which may stand for any amount of text")
-        value = yaml.load(text, Loader=yaml.BaseLoader)  # texts only: "no" and "on" are labels, not booleans
+            raise ValueError("it has aliases (*name), which may expand to any amount of text")
+        value = yaml.load(text, Loader=yaml.BaseLoader)  # strings only: "no" and "on" are not booleans
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise TextError(
-            f"the label file {path} is not what its name says ({reason}): expected YAML"
-        ) from error
+        raise TextError(f"the label file {path} cannot be read as YAML: {reason}") from error
     return _of_yaml_fields(value, path) if isinstance(value, dict) else _plain(value, folders=folders)
 
 
 def _of_yaml_fields(fields: Mapping[Any, Any], path: Path) -> list[Any]:
-    """The labels of `names`, or of the first other field of `_LISTS` that has any; the rest are settings."""
+    """Labels of the field `names`, or of the first other field of `_LISTS` that has any."""
     present = [name for name in _LISTS if name in fields]
     if not present:
         shown = ", ".join(repr(str(name)) for name in list(fields)[:8])
@@ -248,7 +250,7 @@ def _of_yaml_fields(fields: Mapping[Any, Any], path: Path) -> list[Any]:
 
 
 def _plain(value: Any, *, folders: bool) -> Any:
-    """Labels out of the forms in which other tools keep them; what is none of these stays as it is."""
+    """Extract labels from the formats of other tools; other values are returned unchanged."""
     if isinstance(value, dict):
         # {"labels": ["a", "b"], ...} of a config; {"labels": {"a": ["b"]}} may be a hierarchy of our own.
         for name in _LISTS:
@@ -256,24 +258,30 @@ def _plain(value: Any, *, folders: bool) -> Any:
             if isinstance(inner, list) or (isinstance(inner, dict) and _is_numbered(inner)):
                 return _plain(inner, folders=False)
         return _of_mapping(value, folders=folders)
-    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):  # COCO's categories
+    if (
+        isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
+    ):  # COCO's categories
         names = [
-            next((one[name] for name in _NAMES if isinstance(one.get(name), str)), None) for one in value
+            next((item[name] for name in _NAMES if isinstance(item.get(name), str)), None) for item in value
         ]
         return names if all(names) else value
     return value
 
 
 def _of_mapping(value: Mapping[Any, Any], *, folders: bool) -> Any:
-    if value and all(type(place) is int for place in value.values()) and not folders:  # label2id
+    if value and all(type(number) is int for number in value.values()) and not folders:  # label2id
         return [str(name) for name in sorted(value, key=lambda name: value[name])]
     if not _is_numbered(value):
         return dict(value)
     ordered = [value[key] for key in sorted(value, key=int)]
-    if all(_is_class(one) for one in ordered):  # ImageNet's class index: "0": ["n01440764", "tench"]
-        return {one[0]: _words(one[1]) for one in ordered} if folders else [_words(one[1]) for one in ordered]
-    if folders or not all(isinstance(one, str) for one in ordered):
-        return {str(key): one for key, one in value.items()}
+    if all(_is_class(item) for item in ordered):  # ImageNet's class index: "0": ["n01440764", "tench"]
+        return (
+            {item[0]: _words(item[1]) for item in ordered}
+            if folders
+            else [_words(item[1]) for item in ordered]
+        )
+    if folders or not all(isinstance(item, str) for item in ordered):
+        return {str(key): item for key, item in value.items()}
     return ordered
 
 
@@ -285,13 +293,13 @@ def _is_class(value: Any) -> bool:
     return (
         isinstance(value, Sequence)
         and len(value) == 2
-        and all(isinstance(one, str) for one in value)
+        and all(isinstance(item, str) for item in value)
         and _SYNSET.fullmatch(value[0]) is not None
     )
 
 
 def _is_numbered(value: Collection[Any]) -> bool:
-    """Whether the names are the numbers of classes: all different, from 0 or any other one on."""
+    """Whether all names are class numbers."""
     return bool(value) and all(
         type(name) is int or (isinstance(name, str) and _NUMBER.fullmatch(name)) for name in value
     )

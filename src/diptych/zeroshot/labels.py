@@ -1,11 +1,9 @@
-"""What may be handed in as class names, made flat: a list, names with several texts, or a hierarchy.
+"""Accepted forms of class names, flattened to labels: a list, names with several texts, or a hierarchy.
 
-    ["dog", "cat"]                                      names
-    {"dog": ["dog", "puppy"], "cat": "cat"}             names with their texts (synonyms)
-    {"animal": {"dog": ["dog", "puppy"], "cat": None},  a hierarchy, of any depth; None is the name itself
-     "vehicle": {"car": None}}
-
-Knows no encoder: turning texts into weights is the classifier's business.
+["dog", "cat"]                                      names
+{"dog": ["dog", "puppy"], "cat": "cat"}             names with their texts (synonyms)
+{"animal": {"dog": ["dog", "puppy"], "cat": None},  a hierarchy, of any depth; None is the name itself
+ "vehicle": {"car": None}}
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ Names: TypeAlias = "str | Sequence[str] | Mapping[str, Any]"
 
 @dataclass(frozen=True)
 class Label:
-    """One class: its name, the texts that say it, and the groups it is in, outermost first."""
+    """A class: its name, its texts (synonyms), and its groups, outermost first."""
 
     name: str
     texts: tuple[str, ...]
@@ -33,12 +31,12 @@ class Label:
 
 
 def read_labels(names: Names) -> tuple[Label, ...]:
-    """Flat labels, in the order given.
+    """Flatten class names to labels, in the order given.
 
     Raises
     ------
     TextError
-        No label at all, a label that is no text or blank, or a name without texts.
+        No label, a label that is not a text or blank, or a name without texts.
 
     Examples
     --------
@@ -54,7 +52,7 @@ def read_labels(names: Names) -> tuple[Label, ...]:
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:
-    """Names as keys: ImageNet has two classes "missile" and two "sunglasses"; repeats get their position.
+    """Make names unique: repeats get their position. ImageNet has two classes "missile".
 
     Examples
     --------
@@ -63,18 +61,18 @@ def distinct_names(names: Sequence[str]) -> list[str]:
     """
     taken: set[str] = set(names)
     distinct: list[str] = []
-    seen: set[str] = set()
+    used: set[str] = set()
     for position, name in enumerate(names):
         key = name
-        while key in seen or (key != name and key in taken):
+        while key in used or (key != name and key in taken):
             key = f"{name} (class {position})" if key == name else f"{key}'"
-        seen.add(key)
+        used.add(key)
         distinct.append(key)
     return distinct
 
 
 def full_names(labels: Sequence[Label]) -> list[str]:
-    """Names of labels, with their groups before them where labels of several groups are called alike.
+    """Names of labels, preceded by their groups if labels of several groups have the same name.
 
     Examples
     --------
@@ -91,13 +89,13 @@ def full_names(labels: Sequence[Label]) -> list[str]:
 
 
 def warn_repeats(labels: Sequence[Label]) -> None:
-    """Say which names come more than once: they share the probability, only the first is predicted."""
+    """Warn of repeated names: they split the probability, and only the first is predicted."""
     repeated = [name for name, count in Counter(full_names(labels)).items() if count > 1]
     if repeated:
         shown = ", ".join(repr(name) for name in repeated[:5]) + (", ..." if len(repeated) > 5 else "")
         warnings.warn(
             f"labels that come more than once ({shown}): equal labels split the probability "
-            "between them; give them different names or put them together as one",
+            "between them; give them different names or merge them",
             UserWarning,
             stacklevel=4,
         )
@@ -113,7 +111,7 @@ def _flat(names: Names, groups: tuple[str, ...]) -> Iterable[Label]:
         return
     if not isinstance(names, str) and not isinstance(names, Iterable):
         raise TextError(f"labels came as {type(names).__name__}: expected a list of names or a mapping")
-    # A bare string is one label, not its letters.
+    # A string is one label, not a sequence of letters.
     yield from (
         Label(_text(name), (name,), groups) for name in ([names] if isinstance(names, str) else names)
     )

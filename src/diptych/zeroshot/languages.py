@@ -1,7 +1,7 @@
-"""Class names and prompts in other languages: a few that the package carries, more from files of that form.
+"""Class names and prompts in other languages: some are in the package, others are read from files.
 
-The file is JSON: {"language": "de", "templates": ["Foto: {}."], "names": {"dog": "ein Hund", "cat": ["eine
-Katze", "ein Kater"]}}. Keys of "names" are the English class names as results have them, whatever their case.
+A file is JSON: {"language": "de", "templates": ["Foto: {}."], "names": {"dog": "ein Hund", "cat": ["eine
+Katze", "ein Kater"]}}. Keys of "names" are the English class names as in results; case does not matter.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from diptych.errors import DataError, TextError
+from diptych.errors import DataError, TextError, counted
 from diptych.files.text_files import read_text_file
 
 
 @dataclass(frozen=True)
 class Language:
-    """Words and prompts of one language.
+    """Class names and prompts of one language.
 
     Attributes
     ----------
     code : str
         Such as "de".
     title : str
-        What people call it in English.
+        English name of the language.
     templates : tuple of str
         Prompts; {} stands for a class.
     names : mapping of str to tuple of str
-        English class name in lower case -> its words; several are synonyms.
+        English class name in lower case -> its names in the language; several are synonyms.
     """
 
     code: str
@@ -39,20 +39,20 @@ class Language:
     templates: tuple[str, ...]
     names: Mapping[str, tuple[str, ...]]
 
-    def class_texts(self, classes: Sequence[str], what: str) -> dict[str, list[str]]:
-        """The words of each class, first word -> all words, in the order of the classes.
+    def class_texts(self, classes: Sequence[str], dataset_name: str) -> dict[str, list[str]]:
+        """Names of each class, first name -> all names, in the order of the classes.
 
         Parameters
         ----------
         classes : sequence of str
             English class names.
-        what : str
-            What messages call the data set.
+        dataset_name : str
+            For messages.
 
         Raises
         ------
         DataError
-            A class without words in this language, or two with the same first word.
+            A class without a name in this language, or two with the same first name.
         """
         missing = [name for name in classes if name.casefold() not in self.names]
         if missing:
@@ -60,16 +60,16 @@ class Language:
                 f" and {len(missing) - 5} more" if missing[5:] else ""
             )
             raise DataError(
-                f"{what} has {len(missing)} class{'es' * (len(missing) > 1)} without a name in {self.title}: "
-                f"{shown}. Give them in a file: --language FILE with "
+                f"{dataset_name} has {counted(len(missing), 'class', 'classes')} without a name in "
+                f"{self.title}: {shown}. Give them in a file: --language FILE with "
                 '{"language": "' + self.code + '", "templates": ["...{}..."], "names": {'
                 f'"{missing[0]}": "...", ...}}}}'
             )
         texts = {words[0]: list(words) for words in (self.names[name.casefold()] for name in classes)}
         if len(texts) < len(classes):
             raise DataError(
-                f"{what}: two classes begin with the same words in {self.title}, so that their answers could "
-                "not be told apart: give each words of its own"
+                f"{dataset_name}: two classes have the same first name in {self.title}, so that their "
+                "answers could not be distinguished: give each class its own name"
             )
         return texts
 
@@ -81,7 +81,7 @@ def _shipped() -> dict[str, Any]:
 
 
 def languages() -> tuple[str, ...]:
-    """Codes of the languages that the package carries, besides English.
+    """Codes of the languages in the package, besides English.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def languages() -> tuple[str, ...]:
 
 
 def load_language(code: str | Path) -> Language:
-    """A language by its code, or from a JSON file.
+    """Load a language by its code, or from a JSON file.
 
     Parameters
     ----------
@@ -120,33 +120,35 @@ def load_language(code: str | Path) -> Language:
     try:
         value = json.loads(read_text_file(path))
     except ValueError as error:
-        raise TextError(f"{path} is no JSON file of a language: {error}") from error
+        raise TextError(f"{path} is not a JSON file of a language: {error}") from error
     return _language(path.stem, value, str(path))
 
 
-def _language(code: str, value: Any, what: str) -> Language:
-    """Checked, for a file may say anything."""
+def _language(code: str, value: Any, source: str) -> Language:
+    """Validate the content of a file; `source` is its name in messages."""
     expected = 'expected {"language": "de", "templates": ["Foto: {}."], "names": {"dog": "ein Hund"}}'
     if not isinstance(value, dict):
-        raise TextError(f"{what} is no object: {expected}")
+        raise TextError(f"{source} is not an object: {expected}")
     templates, names = value.get("templates"), value.get("names")
-    if not _are_texts(templates) or not all("{}" in one for one in templates):
-        raise TextError(f"{what}: templates are no list of texts with {{}}: {expected}")
+    if not _are_texts(templates) or not all("{}" in template for template in templates):
+        raise TextError(f"{source}: templates are not a list of texts with {{}}: {expected}")
     if not isinstance(names, dict):
-        raise TextError(f"{what}: names are no object: {expected}")
+        raise TextError(f"{source}: names are not an object: {expected}")
     words: dict[str, tuple[str, ...]] = {}
     for name, texts in names.items():
         listed = [texts] if isinstance(texts, str) else texts
         if not _are_texts(listed):
             raise TextError(
-                f"{what}: the words of {name!r} are neither a text nor a list of texts: {expected}"
+                f"{source}: the words of {name!r} are neither a text nor a list of texts: {expected}"
             )
         words[name.casefold()] = tuple(listed)
-    told = str(value.get("language", code))
-    return Language(told, str(value.get("title", told)), tuple(templates), words)
+    language_code = str(value.get("language", code))
+    return Language(language_code, str(value.get("title", language_code)), tuple(templates), words)
 
 
 def _are_texts(value: object) -> TypeGuard[list[str]]:
     return (
-        isinstance(value, list) and bool(value) and all(isinstance(one, str) and one.strip() for one in value)
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(text, str) and text.strip() for text in value)
     )

@@ -1,7 +1,7 @@
-"""What a classifier accepts as pictures: paths, bytes, open pictures, lists of these, or vectors.
+"""Embeddings of a classifier's input: paths, bytes, PIL images, lists of these, or embeddings.
 
-They go through `diptych.embedding.batches`; here a picture that cannot be read raises. For failures told one
-by one and for progress, hand in vectors made there.
+Images are encoded by `diptych.embedding.batches`; here an unreadable image raises an error. To get a list of
+failures or progress, compute the embeddings there and pass them.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from diptych.zeroshot.scoring import Floats, unit
 Pictures: TypeAlias = Source | Iterable[Source] | NDArray[np.floating]
 
 
-def vectors(encoder: Encoder, images: Pictures, *, batch_size: int, exact: bool) -> Floats:
-    """Unit rows of the pictures, (N, dim); an array is taken for vectors already.
+def image_embeddings(encoder: Encoder, images: Pictures, *, batch_size: int, exact: bool) -> Floats:
+    """Normalised embeddings of images, (N, dim); an array is taken as embeddings.
 
     Raises
     ------
     InputError
-        An array that is not (N, dim) or (dim,) numbers, or something that is no picture.
+        An array that is not (N, dim) or (dim,) floats, or something that is not an image.
     ImageError
-        A picture that cannot be read.
+        An image that cannot be read.
     """
     if isinstance(images, np.ndarray):
-        return _rows(images, encoder.dim)
-    if not _is_one(images) and not isinstance(images, Iterable):
+        return _normalised(images, encoder.dim)
+    if not _is_single(images) and not isinstance(images, Iterable):
         raise InputError(
             f"pictures came as {type(images).__name__}: expected a path, a picture, a list, or vectors"
         )
-    several = [images] if _is_one(images) else cast("Iterable[Source]", images)
-    items = ((str(number), one) for number, one in enumerate(several))
+    sources = [images] if _is_single(images) else cast("Iterable[Source]", images)
+    items = ((str(number), image) for number, image in enumerate(sources))
     stream = embed_images(encoder, items, batch_size=batch_size, exact=exact, strict=True)
     return collect(stream, encoder.dim).vectors
 
 
-def _is_one(images: object) -> TypeGuard[Source]:
-    """One picture rather than several: an open file is iterable too, line by line."""
+def _is_single(images: object) -> TypeGuard[Source]:
+    """Whether this is a single image; an open file is iterable too, line by line."""
     return isinstance(images, str | Path | bytes | Image) or hasattr(images, "read")
 
 
-def _rows(array: NDArray[np.floating], dim: int) -> Floats:
+def _normalised(array: NDArray[np.floating], dim: int) -> Floats:
     if array.ndim not in (1, 2) or array.shape[-1] != dim or not np.issubdtype(array.dtype, np.floating):
         raise InputError(
             f"an array of shape {array.shape} and type {array.dtype}: expected vectors of this encoder, "
             f"(N, {dim}) floats; for pixels use PIL.Image.fromarray"
         )
     if not np.isfinite(array).all():
-        raise InputError("the vectors hold numbers that are not finite (NaN or infinity)")
+        raise InputError("the vectors contain NaN or infinity: expected finite numbers")
     return unit(np.atleast_2d(array))

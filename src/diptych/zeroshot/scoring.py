@@ -1,4 +1,4 @@
-"""From cosines to probabilities, and from probabilities to "none of these". Pure functions of arrays.
+"""Probabilities, confidences and cut-offs from cosines. Pure functions of arrays.
 
 Legend: N pictures, C classes.
 """
@@ -14,7 +14,7 @@ Floats = NDArray[np.float32]
 
 
 def unit(rows: ArrayLike) -> Floats:
-    """Rows of length one; a row of zeros stays as it is."""
+    """Normalise rows to length one; rows of zeros are kept."""
     table = np.asarray(rows, dtype=np.float32)
     length = np.linalg.norm(table, axis=-1, keepdims=True)
     result: Floats = table / np.maximum(length, np.finfo(np.float32).tiny)
@@ -22,7 +22,7 @@ def unit(rows: ArrayLike) -> Floats:
 
 
 def sphere_mean(rows: ArrayLike, starts: NDArray[np.intp]) -> Floats:
-    """Mean on the sphere of consecutive groups of rows: each to length one, averaged, to length one again.
+    """Normalised mean of the normalised rows of each group; groups are consecutive, from `starts` on.
 
     Examples
     --------
@@ -33,7 +33,7 @@ def sphere_mean(rows: ArrayLike, starts: NDArray[np.intp]) -> Floats:
 
 
 def softmax(logits: ArrayLike) -> Floats:
-    """Along the last axis, safe against overflow."""
+    """Softmax along the last axis, safe against overflow."""
     table = np.asarray(logits, dtype=np.float32)
     powers = np.exp(table - table.max(axis=-1, keepdims=True))
     result: Floats = powers / powers.sum(axis=-1, keepdims=True)
@@ -41,19 +41,20 @@ def softmax(logits: ArrayLike) -> Floats:
 
 
 def sigmoid(logits: ArrayLike) -> Floats:
-    """1 / (1 + exp(-x)), safe against overflow.
+    """Sigmoid, 1 / (1 + exp(-x)), safe against overflow.
 
     Examples
     --------
     >>> sigmoid([-1000.0, 0.0, 1000.0]).tolist()
     [0.0, 0.5, 1.0]
     """
-    half: Floats = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * np.asarray(logits, dtype=np.float32)))
-    return half
+    half = np.float32(0.5)
+    result: Floats = half * (1 + np.tanh(half * np.asarray(logits, dtype=np.float32)))
+    return result
 
 
 def check_activation(activation: str, bias: float) -> None:
-    """Refuse the sigmoid for a model without a bias: every cosine above 0 would be a yes, and most are."""
+    """Refuse the sigmoid for a model without a bias: cosines above 0, which most are, would score over 50."""
     if activation == "sigmoid" and bias == 0:
         raise InputError(
             'activation is "sigmoid", and this model has no logit_bias (trained with softmax): every label '
@@ -62,24 +63,24 @@ def check_activation(activation: str, bias: float) -> None:
 
 
 def confidence(cosines: Floats, method: str) -> Floats:
-    """How sure the best answer is, (N,): what a cut-off for "none of these" is compared with.
+    """Confidence of the best class, (N,), which is compared with the cut-off for "none of these".
 
     "mcm" is maximum concept matching: the largest softmax over the cosines at temperature 1 (Ming et al.
-    2022, arXiv 2211.13445). It weighs the best cosine against the others, and so takes away
-    what a picture has in common with every text; the model's own scale would push all pictures to 1. It
-    needs two classes.
+    2022, arXiv 2211.13445). It compares the best cosine with the others, which removes what an image has in
+    common with every text. With the model's own scale almost all images would get 1. It needs two classes:
+    cosines 0.30 and 0.20 give exp(0.3) / (exp(0.3) + exp(0.2)) = 0.525.
 
     "cosine" is the largest cosine itself: for one class, and for models trained with the sigmoid loss,
-    whose cosines mean the same from picture to picture.
+    whose cosines are comparable between images.
     """
     best: Floats = (softmax(cosines) if method == "mcm" else cosines).max(axis=1)
     return best
 
 
 def confidence_range(method: str, classes: int) -> tuple[float, float]:
-    """The least and the greatest `confidence` there can be.
+    """Smallest and largest possible `confidence`.
 
-    For "mcm" all cosines are equal, or the best is 1 and the others -1.
+    For "mcm": all cosines are equal, or the best is 1 and the others are -1.
 
     Examples
     --------
@@ -91,17 +92,18 @@ def confidence_range(method: str, classes: int) -> tuple[float, float]:
     return 1 / classes, float(1 / (1 + (classes - 1) * np.exp(-2.0)))
 
 
-def quantile_cutoff(sure: Floats, quantile: float) -> float:
-    """The cut-off below which `quantile` of these confidences fall: 0.05 keeps 95 of 100 such pictures."""
-    if not sure.size or not 0 <= quantile < 1:
+def quantile_cutoff(confidences: Floats, quantile: float) -> float:
+    """Cut-off at a quantile of these confidences: 0.05 keeps 95 of 100 such images."""
+    if not confidences.size or not 0 <= quantile < 1:
         raise InputError(
-            f"quantile {quantile} of {sure.size} pictures: expected 0 <= quantile < 1 and some pictures"
+            f"quantile {quantile} of {confidences.size} pictures: expected 0 <= quantile < 1 and at least "
+            "one picture"
         )
-    return float(np.quantile(sure, quantile))
+    return float(np.quantile(confidences, quantile))
 
 
 def separating_cutoff(inside: Floats, outside: Floats) -> float:
-    """The cut-off with the best mean of (inside kept) and (outside refused): Youden's index (1950).
+    """Cut-off with the highest sum of (inside kept) and (outside refused): Youden's index (1950).
 
     Examples
     --------
@@ -109,9 +111,13 @@ def separating_cutoff(inside: Floats, outside: Floats) -> float:
     0.4
     """
     if not inside.size or not outside.size:
-        raise InputError("a cut-off between two kinds of pictures needs some of both")
+        raise InputError(
+            f"{inside.size} pictures inside the classes and {outside.size} outside: expected some of both"
+        )
     levels = np.unique(np.concatenate([inside, outside])).astype(np.float64)
-    candidates = np.concatenate([[levels[0]], (levels[1:] + levels[:-1]) / 2])
+    candidates = np.concatenate(
+        [[levels[0]], (levels[1:] + levels[:-1]) / 2]
+    )  # midpoints between confidences
     kept = 1 - np.searchsorted(np.sort(inside), candidates) / inside.size
     refused = np.searchsorted(np.sort(outside), candidates) / outside.size
     return float(candidates[np.argmax((kept + refused).round(9))])

@@ -1,6 +1,6 @@
-"""Which settings of a classifier are valid, alone and beside each other.
+"""Validation of a classifier's settings, single and combined.
 
-As in scikit-learn `__init__` only stores, so they are looked at when `fit` is called or a file is read.
+As in scikit-learn, `__init__` only stores them; they are checked when `fit` is called or a file is read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from diptych.errors import InputError
 from diptych.zeroshot import scoring
 
-# What a saved classifier carries of its parameters; the others are about the machine.
+# Parameters that are saved with a classifier; batch_size and exact depend on the machine.
 SAVED = ("templates", "activation", "multi_label", "against", "synonyms", "none_cutoff", "none_method")
 
 _CHOICES = {
@@ -22,7 +22,7 @@ _CHOICES = {
 
 
 def check(settings: Mapping[str, Any], bias: float) -> None:
-    """Refuse settings that are not among the valid ones; `bias` is the encoder's.
+    """Refuse invalid settings; `bias` is the encoder's `logit_bias`.
 
     Raises
     ------
@@ -39,12 +39,12 @@ def check(settings: Mapping[str, Any], bias: float) -> None:
 
 
 def check_cutoff(cutoff: float, method: str, classes: int, *, multi_label: bool) -> float:
-    """The cut-off as a float, when some confidences can be over it and some under.
+    """Return the cut-off as a float.
 
     Raises
     ------
     InputError
-        A number that no confidence reaches, or that all of them do; a classifier that needs none.
+        A number outside the range of possible confidences, or a multi-label classifier.
 
     Examples
     --------
@@ -57,10 +57,10 @@ def check_cutoff(cutoff: float, method: str, classes: int, *, multi_label: bool)
     if multi_label:
         raise InputError("a multi-label classifier needs no cut-off for none: it may answer with no label")
     low, high = scoring.confidence_range(method, classes)
-    if not low - 1e-6 <= cutoff <= high + 1e-6:  # what was measured in float32 may stand on the edge
-        what = "a softmax of the cosines" if method == "mcm" else "a cosine"
+    if not low - 1e-6 <= cutoff <= high + 1e-6:  # float32 confidences may exceed the bounds
+        measure = "a softmax of the cosines" if method == "mcm" else "a cosine"
         raise InputError(
             f"a cut-off of {cutoff:g} for none of these: with {classes} class{'es' * (classes > 1)} the "
-            f"confidence lies between {low:.3f} and {high:.3f} ({what})"
+            f"confidence lies between {low:.3f} and {high:.3f} ({measure})"
         )
     return float(cutoff)

@@ -1,7 +1,7 @@
-"""The file of a saved classifier: safetensors, with everything that is not a number as JSON in its header.
+"""File of a saved classifier: safetensors with the arrays, and JSON in its header.
 
-Nothing in it is executed when read. It appears by atomic rename: whole or not at all. Whose vectors it holds,
-and whether they fit an encoder, is the classifier's question.
+Reading executes nothing. The file is written by atomic rename. Whether it fits an encoder is checked by
+`ZeroShotClassifier.load`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,24 @@ def save(path: Path, header: Mapping[str, Any], weights: ClassWeights) -> None:
     """Write the file; SaveError when there is no space or no permission."""
     labels = [asdict(label) for label in weights.labels]
     text = json.dumps({"version": _VERSION, **header, "labels": labels, "counts": weights.counts.tolist()})
-    arrays = {"rows": weights.rows, "means": weights.means, "opponents": weights.opponents}
-    # save() writes the memory as it lies: a transposed or cut view would come out scrambled.
+    # The file format has its own names for the arrays.
+    arrays = {
+        "rows": weights.text_embeddings,
+        "means": weights.class_embeddings,
+        "opponents": weights.negatives,
+    }
+    # safetensors writes the raw memory: a transposed or sliced view would be stored in the wrong order.
     whole = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
     data = safetensors_numpy.save(whole, metadata={_KEY: text})
     write_bytes(path, data)
 
 
 def load(path: Path) -> tuple[dict[str, Any], ClassWeights]:
-    """Header and weights; WeightsError when the file is not there or not a whole saved classifier."""
+    """Read header and weights; WeightsError if the file is missing or not a complete saved classifier."""
     try:
         data = path.read_bytes()
         arrays = safetensors_numpy.load(data)
-        length = int.from_bytes(data[:8], "little")  # safetensors checked it while loading
+        length = int.from_bytes(data[:8], "little")  # of the header; safetensors checked it while loading
         header: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_KEY])
         if header["version"] != _VERSION:
             raise ValueError(f"version {header['version']}, expected {_VERSION}: fit and save it again")
@@ -55,16 +60,19 @@ def load(path: Path) -> tuple[dict[str, Any], ClassWeights]:
 
 
 def _weights(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> ClassWeights:
-    """The learned state, checked against itself."""
-    labels = tuple(Label(one["name"], tuple(one["texts"]), tuple(one["groups"])) for one in header["labels"])
+    """Class weights from the arrays of a file; ValueError if their shapes contradict each other."""
+    labels = tuple(
+        Label(label["name"], tuple(label["texts"]), tuple(label["groups"])) for label in header["labels"]
+    )
     counts = np.array(header["counts"], dtype=np.intp)
     weights = ClassWeights(labels, arrays["rows"], counts, arrays["means"], arrays["opponents"])
-    width = weights.means.shape[1]
-    fits = len(counts) == len(weights.means) == len(labels) > 0 and (counts > 0).all()
-    if not fits or weights.rows.shape != (counts.sum(), width) or weights.opponents.shape[1] != width:
+    width = weights.class_embeddings.shape[1]
+    fits = len(counts) == len(weights.class_embeddings) == len(labels) > 0 and (counts > 0).all()
+    texts_shape = weights.text_embeddings.shape
+    if not fits or texts_shape != (counts.sum(), width) or weights.negatives.shape[1] != width:
         raise ValueError(
-            f"{weights.rows.shape} rows and {weights.means.shape} means for {len(labels)} labels"
+            f"{texts_shape} rows and {weights.class_embeddings.shape} means for {len(labels)} labels"
         )
-    if len(weights.opponents) not in (0, len(labels)):
-        raise ValueError(f"{len(weights.opponents)} opponents for {len(labels)} labels")
+    if len(weights.negatives) not in (0, len(labels)):
+        raise ValueError(f"{len(weights.negatives)} opponents for {len(labels)} labels")
     return weights

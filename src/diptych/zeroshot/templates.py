@@ -1,7 +1,7 @@
-"""Prompts: template sets as data, and the class names of the data sets they were written for.
+"""Prompt template sets, and the class names of the data sets they were written for.
 
-The wording is the paper's, unchanged ("a photo of a apple." included: it is what the published figures were
-measured with). The data file is read at the first use. Encoding prompts is the classifier's business.
+The wording is the paper's, unchanged, including "a photo of a apple.": the published figures were measured
+with it. The data file is read at the first use.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from diptych.errors import TextError
 _OWN: dict[str, tuple[str, ...]] = {
     "plain": ("a photo of a {}.",),
     "bare": ("{}",),
-    # The seven that forward selection over the 80 arrived at; from the paper's notebook on prompts.
+    # Seven of the 80, chosen by forward selection in the paper's notebook on prompts.
     "imagenet7": (
         "itap of a {}.",
         "a bad photo of the {}.",
@@ -41,7 +41,7 @@ def _data() -> dict[str, dict[str, Any]]:
 
 
 class _Templates(Mapping[str, tuple[str, ...]]):
-    """Template sets by name; the file behind most of them is read at the first look."""
+    """Template sets by name; their data file is read at the first access."""
 
     def __getitem__(self, name: str) -> tuple[str, ...]:
         if name in _OWN:
@@ -63,7 +63,7 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = _Templates()
 
 
 def class_texts(name: str) -> tuple[tuple[str, ...], ...]:
-    """Texts of each class of a data set of the paper, in its order; several where the paper used several.
+    """Texts of each class of a data set of the paper, in its order; several for classes with synonyms.
 
     Raises
     ------
@@ -95,8 +95,8 @@ def class_names(name: str) -> tuple[str, ...]:
 def folder_names(name: str) -> dict[str, str]:
     """Folder name -> class name of a data set, in the order of the classes.
 
-    ImageNet's folders are WordNet ids; Caltech-101's differ from the words; elsewhere a folder is named like
-    its class.
+    ImageNet's folders are WordNet ids, and those of Caltech-101 differ from the class names; in other data
+    sets a folder has the name of its class.
 
     Examples
     --------
@@ -108,14 +108,14 @@ def folder_names(name: str) -> dict[str, str]:
 
 
 def expand(names: Sequence[str], templates: str | Sequence[str] | None = "plain") -> list[str]:
-    """Every name in every template, name by name: all prompts of the first name come first.
+    """Insert every name into every template; all prompts of the first name come first.
 
     Parameters
     ----------
     names : sequence of str
     templates : str, sequence of str or None
-        A set of `TEMPLATES` by name, one template or several; "{}" stands for the name. None: the names are
-        ready prompts.
+        Name of a set in `TEMPLATES`, one template or several; "{}" stands for the name. None: the names are
+        complete prompts.
 
     Raises
     ------
@@ -133,18 +133,24 @@ def expand(names: Sequence[str], templates: str | Sequence[str] | None = "plain"
 
 
 def resolve(templates: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The templates meant, checked; None is the bare name."""
+    """Return the templates of a name or sequence; None gives the bare name ("{}").
+
+    Raises
+    ------
+    TextError
+        An unknown set, no template, or a template without "{}".
+    """
     if templates is None:
         return _OWN["bare"]
     if isinstance(templates, str) and "{}" not in templates:
         if templates not in TEMPLATES:
-            near = _near(templates, TEMPLATES)
-            raise TextError(f"no template set is called {templates!r}{near}; or hand in templates with {{}}")
+            similar = _similar(templates, TEMPLATES)
+            raise TextError(f"no template set is called {templates!r}{similar}; or give templates with {{}}")
         return TEMPLATES[templates]
     chosen = (templates,) if isinstance(templates, str) else tuple(templates)
-    lacking = [template for template in chosen if "{}" not in template]
-    if lacking or not chosen:
-        raise TextError(f"{lacking or 'no template'}: expected templates with {{}} where the name goes")
+    invalid = [template for template in chosen if "{}" not in template]
+    if invalid or not chosen:
+        raise TextError(f"{invalid or 'no template'}: expected templates with {{}} where the name goes")
     return chosen
 
 
@@ -152,12 +158,12 @@ def _set(name: str) -> dict[str, Any]:
     try:
         return _data()[_ALIASES.get(name, name)]
     except KeyError:
-        what = ", which is a set of templates and names no classes" if name in _OWN else ""
-        raise TextError(f"no class names are known for {name!r}{what}{_near(name, _data())}") from None
+        hint = ", which is a set of templates without class names" if name in _OWN else ""
+        raise TextError(f"no class names are known for {name!r}{hint}{_similar(name, _data())}") from None
 
 
-def _near(name: str, known: Collection[str]) -> str:
-    """Names that look like it, then all of them."""
-    near = difflib.get_close_matches(name.lower(), list(known), n=3)
-    meant = f" (did you mean {', '.join(near)}?)" if near else ""
-    return f"{meant}: there are {', '.join(known)}"
+def _similar(name: str, known: Collection[str]) -> str:
+    """Suggest similar names, then list all."""
+    similar = difflib.get_close_matches(name.lower(), list(known), n=3)
+    suggestion = f" (did you mean {', '.join(similar)}?)" if similar else ""
+    return f"{suggestion}: there are {', '.join(known)}"

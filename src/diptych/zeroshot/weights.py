@@ -1,7 +1,7 @@
-"""The learned state of a classifier: labels and their rows, made by one call to the encoder, joined and cut.
+"""Class weights of a zero-shot classifier, computed from prompts.
 
-Legend: C classes, R rows that are compared with pictures (C, or one per text when the best synonym counts),
-dim the width of the space.
+Legend: C classes, R text embeddings that are compared with images (C, or one per text with synonyms="max"),
+dim the width of embeddings.
 """
 
 from __future__ import annotations
@@ -21,109 +21,119 @@ from diptych.zeroshot.labels import Label
 from diptych.zeroshot.scoring import Floats, sphere_mean
 from diptych.zeroshot.templates import expand
 
-# What a label is weighed against when it is judged by itself. The background is the default: to these models
-# "no people" is mostly about people.
+# Negative prompts of multi-label classification. The background is the default, because CLIP mostly ignores
+# negation: the embedding of "no people" is close to that of "people".
 BACKGROUND = ("a photo.", "a picture.", "an image.", "a photo of something.", "a photo of something else.")
-PROMPTS = 4096  # encoded at once: a few seconds for a small model, and most of their beginnings are shared
+PROMPTS = 4096  # encoded at once: a few seconds for a small model, which encodes common prefixes once
 NEGATION = ("a photo without {}.", "a photo with no {}.")
 
 
 @dataclass(frozen=True, eq=False)
 class ClassWeights:
-    """Labels with their rows.
+    """Labels with their text embeddings.
 
     Attributes
     ----------
     labels : tuple of Label, C of them
-    rows : (R, dim) float32
-        What pictures are compared with, class after class.
+    text_embeddings : (R, dim) float32
+        Unit vectors that images are compared with, class after class.
     counts : (C,) integers
-        How many rows each class has.
-    means : (C, dim) float32
-        One unit row per class: mean on the sphere over texts and templates.
-    opponents : (C, dim) or (0, dim) float32
-        What each label is weighed against when it is judged by itself; none where labels compete.
+        Number of text embeddings of each class.
+    class_embeddings : (C, dim) float32
+        One unit vector per class: normalised mean over texts and templates.
+    negatives : (C, dim) or (0, dim) float32
+        Embedding of the negative prompts of each label; empty where labels compete.
     """
 
     labels: tuple[Label, ...]
-    rows: Floats
+    text_embeddings: Floats
     counts: NDArray[np.intp]
-    means: Floats
-    opponents: Floats
+    class_embeddings: Floats
+    negatives: Floats
 
-    def join(self, other: ClassWeights) -> Self:
-        """These classes, then the others."""
+    def concatenate(self, other: ClassWeights) -> Self:
+        """Append the classes of another object."""
         return type(self)(
             self.labels + other.labels,
-            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.text_embeddings, other.text_embeddings]),
             np.concatenate([self.counts, other.counts]),
-            np.concatenate([self.means, other.means]),
-            np.concatenate([self.opponents, other.opponents]),
+            np.concatenate([self.class_embeddings, other.class_embeddings]),
+            np.concatenate([self.negatives, other.negatives]),
         )
 
-    def check_opponents(self, wanted: bool) -> Self:
-        """Itself, if it has opponents just where labels are weighed against some; InputError otherwise."""
-        if wanted != bool(len(self.opponents)):
+    def check_negatives(self, expected: bool) -> Self:
+        """Return self; InputError unless it has embeddings of negative prompts exactly if expected."""
+        if expected != bool(len(self.negatives)):
             raise InputError("multi_label or activation was changed after fit: call fit again with the names")
         return self
 
-    def keep(self, mask: NDArray[np.bool_]) -> Self:
-        """Only the classes that `mask` (C,) marks."""
+    def select(self, mask: NDArray[np.bool_]) -> Self:
+        """Keep only the classes of `mask`, (C,)."""
         return type(self)(
             tuple(label for label, kept in zip(self.labels, mask, strict=True) if kept),
-            self.rows[np.repeat(mask, self.counts)],
+            self.text_embeddings[np.repeat(mask, self.counts)],
             self.counts[mask],
-            self.means[mask],
-            self.opponents[mask] if len(self.opponents) else self.opponents,
+            self.class_embeddings[mask],
+            self.negatives[mask] if len(self.negatives) else self.negatives,
         )
 
-    def cosines(self, vectors: Floats) -> Floats:
-        """Cosine of each vector with each class, (N, C): with its best row where it has several."""
-        table: Floats = vectors @ self.rows.T  # (N, R)
-        return table if (self.counts == 1).all() else np.maximum.reduceat(table, _starts(self.counts), axis=1)
+    def cosines(self, embeddings: Floats) -> Floats:
+        """Cosine of each embedding with each class, (N, C): the largest over the texts of the class.
+
+        For example 2 classes with counts [2, 1]: of the columns 0, 1, 2 of texts the first class takes the
+        maximum of 0 and 1, from `np.maximum.reduceat` with the starts [0, 2].
+        """
+        cosines: Floats = embeddings @ self.text_embeddings.T  # (N, R)
+        if (self.counts == 1).all():
+            return cosines
+        return np.maximum.reduceat(cosines, _starts(self.counts), axis=1)
 
 
-def learn(
+def compute_weights(
     encoder: Encoder,
     labels: tuple[Label, ...],
     *,
     templates: str | Sequence[str] | None,
-    best_text: bool,
+    per_text: bool,
     against: str | Sequence[str] | None,
     progress: Progress | None = None,
 ) -> ClassWeights:
-    """Rows for these labels. Prompts go to the encoder in large batches: it shares the work between them.
+    """Encode the prompts of labels, in large batches so that the encoder can share common prefixes.
 
     Parameters
     ----------
-    best_text : bool
-        One row per text rather than one per class.
+    per_text : bool
+        Keep one embedding per text instead of one per class.
     against : "background", "negation", sequence of str or None
-        Opponents to make; None for none.
+        Negative prompts; None: no such prompts.
     progress : callable, optional
         Called with the number of prompts just encoded.
     """
     texts = [text for label in labels for text in label.texts]
-    per_label = np.array([len(label.texts) for label in labels], dtype=np.intp)
+    text_counts = np.array([len(label.texts) for label in labels], dtype=np.intp)
     prompts = expand(texts, templates)
-    per_text = len(prompts) // len(texts)
-    rivals, per_rival = _opponents(labels, against)
-    vectors = embed_texts(encoder, prompts + rivals, batch_size=PROMPTS, progress=progress)
-    own, rest = vectors[: len(prompts)], vectors[len(prompts) :]
-    means = sphere_mean(own, _starts(per_label * per_text))
-    rows = sphere_mean(own, np.arange(0, len(prompts), per_text)) if best_text else means
-    counts = per_label if best_text else np.ones_like(per_label)
-    opponents = np.zeros((0, encoder.dim), np.float32)
-    if rivals:
-        made = sphere_mean(rest, _starts(per_rival))  # one per label, or one for all
-        opponents = np.ascontiguousarray(np.broadcast_to(made, (len(labels), encoder.dim)))
-    return ClassWeights(labels, rows, counts, means, opponents)
+    template_count = len(prompts) // len(texts)
+    negative_prompts, negative_counts = _negative_prompts(labels, against)
+    embeddings = embed_texts(encoder, prompts + negative_prompts, batch_size=PROMPTS, progress=progress)
+    positive_embeddings, negative_embeddings = embeddings[: len(prompts)], embeddings[len(prompts) :]
+    # Prompts are ordered by label, then text, then template: with texts [2, 1] and 3 templates the prompts of
+    # the two labels start at 0 and 6, and those of the three texts at 0, 3 and 6.
+    class_embeddings = sphere_mean(positive_embeddings, _starts(text_counts * template_count))
+    text_embeddings, counts = class_embeddings, np.ones_like(text_counts)
+    if per_text:
+        starts = np.arange(0, len(prompts), template_count)
+        text_embeddings, counts = sphere_mean(positive_embeddings, starts), text_counts
+    negatives = np.zeros((0, encoder.dim), np.float32)
+    if negative_prompts:
+        means = sphere_mean(negative_embeddings, _starts(negative_counts))  # one per label, or one for all
+        negatives = np.ascontiguousarray(np.broadcast_to(means, (len(labels), encoder.dim)))
+    return ClassWeights(labels, text_embeddings, counts, class_embeddings, negatives)
 
 
-def _opponents(
+def _negative_prompts(
     labels: Sequence[Label], against: str | Sequence[str] | None
 ) -> tuple[list[str], NDArray[np.intp]]:
-    """Texts of the opponents, and how many belong to each."""
+    """Negative prompts, and how many belong to each label; one count if all labels share them."""
     if against is None:
         return [], np.zeros(0, np.intp)
     if against == "negation":
@@ -138,5 +148,5 @@ def _opponents(
 
 
 def _starts(counts: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Where each group of consecutive rows begins."""
+    """Index of the first row of each group of consecutive rows: [2, 1, 3] -> [0, 2, 3]."""
     return np.concatenate([np.zeros(1, np.intp), np.cumsum(counts)[:-1]])

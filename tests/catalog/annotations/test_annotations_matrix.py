@@ -34,8 +34,9 @@ from tests.toys import ToyEncoder
 from tests.waiting import HANG
 
 KINDS = ("hand-made tag", "tag of a list", "rating", "caption beside", "sidecar", "link", "hidden copy")
-SIDECAR = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag>
+SIDECAR = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"> <rdf:Description rdf:about=""
+xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag>
 <rdf:li>riverside</rdf:li></rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"""
 
 

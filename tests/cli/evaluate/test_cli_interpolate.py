@@ -162,7 +162,7 @@ def test_a_picture_that_cannot_be_read_is_told(run: Run, tiny: Path, tuned: Path
 
 def test_each_figure_is_called_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     from diptych.cli.evaluate.interpolate import _table
-    from diptych.evaluation import Interpolation, Point
+    from diptych.evaluation import Interpolation, InterpolationPoint
     from diptych.evaluation import Result as Measured
 
     metrics = ["mean_average_precision", "acc1", "image_retrieval_recall@10", "mean_per_class_recall"]
@@ -179,10 +179,10 @@ def test_each_figure_is_called_what_it_is(capsys: pytest.CaptureFixture[str]) ->
         )
         for number, metric in enumerate(metrics)
     ]
-    _table(Interpolation("a", "b", metrics, [Point(0.0, results)]))
+    _table(Interpolation("a", "b", metrics, [InterpolationPoint(0.0, results)]))
     printed = capsys.readouterr().out
     for called in ("mAP", "accuracy", "image R@10", "class mean"):
         assert called in printed
     assert printed.count("@10") == 1
-    _table(Interpolation("a", "b", metrics[:2], [Point(0.0, results[:2])]))
+    _table(Interpolation("a", "b", metrics[:2], [InterpolationPoint(0.0, results[:2])]))
     assert "1.000 [0.900, 1.000]" in capsys.readouterr().out

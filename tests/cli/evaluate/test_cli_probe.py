@@ -73,7 +73,7 @@ def test_more_neighbours_than_pictures_are_said(run: Run, tiny: Path, pack: Path
     done = run(*asked("knn", pack, "-m", tiny, "-k", 20, "--temperature", 0.07))
     assert done.exit_code == 0, done.stderr
     told = " ".join(done.stdout.split())
-    assert "20 neighbours were wanted, and there are only 12 training pictures: all of them vote" in told
+    assert "20 neighbours were requested, but there are only 12 training pictures: all of them vote" in told
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -139,7 +139,7 @@ def test_classes_that_do_not_match_are_told_before_a_model_is_loaded(
     paint(pack / "test" / "horse" / "0.png", 99)
     done = run(*asked(command, pack, "-m", "not-even-looked-for"))
     assert done.exit_code == 2
-    assert "test has 1 classes that train has not ('horse')" in done.stderr
+    assert "test has 1 class that train lacks ('horse')" in done.stderr
 
 
 def test_the_strength_and_the_validation_part(run: Run, tiny: Path, pack: Path) -> None:

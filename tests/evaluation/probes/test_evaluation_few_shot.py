@@ -76,7 +76,7 @@ def test_the_curve_is_that_of_fits_by_hand(
 def test_a_number_that_no_class_has_is_left_out_and_told(curve: Result) -> None:
     assert [one["shots"] for one in curve.details["points"]] == [1, 4, 8]
     assert curve.details["too_many_shots"] == [16]
-    assert "Left out, for no class has as many pictures: 16 shots." in texts(FewShotRun(curve))
+    assert "Left out because no class has as many pictures: 16 shots." in texts(FewShotRun(curve))
 
 
 def test_the_same_seeds_give_the_same_curve(train: ImageDataset, test_part: ImageDataset) -> None:
@@ -101,7 +101,7 @@ def test_where_pictures_run_out(folder: Path, test_part: ImageDataset) -> None:
     assert four["draws"][0]["c"] == three["draws"][0]["c"]
     text = texts(FewShotRun(found))
     assert "3 shots: 1 class with fewer pictures" in text
-    assert "4 shots: no picture was left to choose on, so that of fewer shots was taken for C." in text
+    assert "4 shots: no picture was left for validation, so C is that of fewer shots." in text
 
 
 def test_one_picture_a_class(folder: Path, test_part: ImageDataset) -> None:
@@ -109,9 +109,9 @@ def test_one_picture_a_class(folder: Path, test_part: ImageDataset) -> None:
     found = evaluate_few_shot(FeatureToy(), single, test_part, shots=(1, 2), seeds=1)
     draw = found.details["points"][0]["draws"][0]
     assert (draw["chosen"], draw["c"], draw["validation_acc1"]) == ("none", 1.0, None)
-    assert "C is 1, and nothing says that it fits" in texts(FewShotRun(found))
+    assert "C is 1, which may not be the best value" in texts(FewShotRun(found))
     assert found.details["too_many_shots"] == [2]
-    with pytest.raises(DataError, match="at most 1 readable pictures of a class: too few for 2 shots"):
+    with pytest.raises(DataError, match="at most 1 readable picture of a class: too few for 2 shots"):
         evaluate_few_shot(FeatureToy(), single, test_part, shots=(2, 4))
 
 
@@ -210,7 +210,7 @@ def test_several_data_sets_have_a_mean(curve: Result) -> None:
     assert [row[0] for row in rows] == ["zero-shot", "1", "4"]
     assert [row[1] for row in rows] == pytest.approx([0.6, 0.5, 0.7])
     # Between (1, 0.5) and (4, 0.7), the level 0.6 lies half way: 4 ** 0.5.
-    assert "worth 2.0 labelled pictures" in report.sections[0].text[0]
+    assert "equals 2.0 labelled pictures" in report.sections[0].text[0]
     worth = [row[2] for row in report.tables["data-efficiency"].rows]
     assert worth == ["1.4", "2.8"]
     assert set(report.tables) == {"mean", "data-efficiency", "few-shot-1", "few-shot-2"}

@@ -20,11 +20,11 @@ def valley(place: np.ndarray) -> tuple[float, np.ndarray]:
 
 @pytest.mark.parametrize("size", [2, 10, 100])
 def test_it_finds_the_end_of_rosenbrocks_valley(size: int) -> None:
-    found = minimise(valley, np.full(size, -0.5), tolerance=1e-6, most=1000, rounding=0)
+    found = minimise(valley, np.full(size, -0.5), tolerance=1e-6, max_steps=1000, rounding=0)
     assert found.converged
-    assert abs(valley(found.place)[1]).max() <= 1e-6
+    assert abs(valley(found.point)[1]).max() <= 1e-6
     theirs = minimize(rosen, np.full(size, -0.5), jac=rosen_der, method="L-BFGS-B", options={"gtol": 1e-6})
-    assert rosen(found.place) <= theirs.fun + 1e-9
+    assert rosen(found.point) <= theirs.fun + 1e-9
     assert found.steps <= 2 * theirs.nit + 20
 
 
@@ -43,20 +43,20 @@ def test_a_bowl_of_any_shape_is_solved(seed: int, size: int, decades: float) -> 
         away = place - target
         return float(away @ bend @ away) / 2, bend @ away
 
-    found = minimise(bowl, np.zeros(size), tolerance=1e-7, most=2000, rounding=0)
-    assert found.place == pytest.approx(target, abs=1e-5)
-    assert not found.converged or abs(bowl(found.place)[1]).max() <= 1e-3
+    found = minimise(bowl, np.zeros(size), tolerance=1e-7, max_steps=2000, rounding=0)
+    assert found.point == pytest.approx(target, abs=1e-5)
+    assert not found.converged or abs(bowl(found.point)[1]).max() <= 1e-3
 
 
 def test_at_the_minimum_nothing_is_walked() -> None:
-    found = minimise(valley, np.ones(3), tolerance=1e-6, most=10)
-    assert (found.steps, found.converged, found.place.tolist()) == (0, True, [1, 1, 1])
+    found = minimise(valley, np.ones(3), tolerance=1e-6, max_steps=10)
+    assert (found.steps, found.converged, found.point.tolist()) == (0, True, [1, 1, 1])
 
 
 def test_steps_are_counted_and_too_few_are_told() -> None:
-    found = minimise(valley, np.full(10, -0.5), tolerance=1e-6, most=3)
+    found = minimise(valley, np.full(10, -0.5), tolerance=1e-6, max_steps=3)
     assert (found.steps, found.converged) == (3, False)
-    assert valley(found.place)[0] < valley(np.full(10, -0.5))[0]
+    assert valley(found.point)[0] < valley(np.full(10, -0.5))[0]
 
 
 def test_a_function_that_computes_in_less_ends_where_it_cannot_tell() -> None:
@@ -64,15 +64,15 @@ def test_a_function_that_computes_in_less_ends_where_it_cannot_tell() -> None:
         value, gradient = valley(place.astype(np.float32))
         return float(np.float32(1000 + value)), gradient.astype(np.float64)
 
-    found = minimise(coarse, np.full(4, -0.5), tolerance=1e-12, most=1000, rounding=1e-7)
+    found = minimise(coarse, np.full(4, -0.5), tolerance=1e-12, max_steps=1000, rounding=1e-7)
     assert found.converged
     assert found.steps < 200
-    assert valley(found.place)[0] < 1e-2
+    assert valley(found.point)[0] < 1e-2
 
 
 def test_the_start_is_left_as_it_was() -> None:
     start = np.full(5, -0.5)
-    minimise(valley, start, tolerance=1e-6, most=50)
+    minimise(valley, start, tolerance=1e-6, max_steps=50)
     assert (start == -0.5).all()
 
 
@@ -81,7 +81,7 @@ def test_a_gradient_that_lies_is_no_minimum() -> None:
         value, gradient = valley(place)
         return value, -gradient
 
-    found = minimise(turned, np.full(4, -0.5), tolerance=1e-6, most=100)
+    found = minimise(turned, np.full(4, -0.5), tolerance=1e-6, max_steps=100)
     assert not found.converged
 
 

@@ -17,7 +17,7 @@ from diptych.evaluation import FeatureStore, Result, evaluate_linear_probe, eval
 from diptych.evaluation.probes import logistic
 from diptych.evaluation.probes.probe_report import probe_report
 from diptych.evaluation.probes.regularisation_search import GRID
-from diptych.evaluation.probes.splits import split
+from diptych.evaluation.probes.splits import split_validation
 from diptych.evaluation.protocols.settings import Setup
 from tests.probe_toys import FeatureToy, noisy
 from tests.toys import ToyEncoder
@@ -92,7 +92,7 @@ def test_a_class_that_was_not_taught_is_never_named() -> None:
 
 
 def test_a_fit_that_does_not_converge_is_told(train: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logistic, "MOST_ITERATIONS", 3)
+    monkeypatch.setattr(logistic, "MAX_ITERATIONS", 3)
     found = logistic.fit(rows_of(train), train.labels, 1.0)
     assert (found.iterations, found.converged) == (3, False)
 
@@ -110,7 +110,7 @@ def test_what_cannot_be_fitted() -> None:
 
 def test_the_search_is_scikit_learns_at_every_strength(train: ImageDataset) -> None:
     rows, labels = rows_of(train), train.labels
-    teach, choose = split(labels, 0.2, 0)
+    teach, choose = split_validation(labels, 0.2, 0)
     found = logistic.search(rows[teach], labels[teach], rows[choose], labels[choose])
     assert len(found.tried) <= 15
     assert {one.c for one in found.tried} <= set(GRID)
@@ -208,7 +208,7 @@ def test_classes_that_were_not_taught_are_refused(folder: Path, train: ImageData
     other = noisy(folder, "other", {"red": 2, "white": 2, "black": 2}, seed=4)
     with pytest.raises(DataError) as told:
         evaluate_linear_probe(FeatureToy(), train, other)
-    assert "other has 2 classes that train has not ('black', 'white')" in str(told.value)
+    assert "other has 2 classes that train lacks ('black', 'white')" in str(told.value)
     assert "of which other lacks 'blue', 'green'" in str(told.value)
     repeated = dataclasses.replace(train, class_names=("red", "red", "blue"))
     with pytest.raises(DataError, match="several classes called 'red'"):

@@ -1,4 +1,4 @@
-"""The search for a peak, draws of pictures, what zero-shot is worth: pure functions, worked by hand."""
+"""Search of a regularisation strength, splits and data efficiency: pure functions, worked by hand."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.errors import InputError
-from diptych.evaluation.probes.data_efficiency import Equal, equal_shots
-from diptych.evaluation.probes.regularisation_search import COARSE, GRID, find_peak
-from diptych.evaluation.probes.splits import draw_shots, split
+from diptych.evaluation.probes.data_efficiency import EquivalentShots, equal_shots
+from diptych.evaluation.probes.regularisation_search import COARSE, GRID, search_grid
+from diptych.evaluation.probes.splits import draw_shots, split_validation
 
-# ------------------------------------------------------------------------------------------------ peak
+# ------------------------------------------------------------------------------------------------ best
 
 
 def test_the_grid_is_the_papers() -> None:
@@ -27,11 +27,11 @@ def test_the_grid_is_the_papers() -> None:
 
 
 @given(
-    peak=st.integers(0, 96),
+    best=st.integers(0, 96),
     rises=st.lists(st.floats(0.01, 10), min_size=96, max_size=96),
 )
-def test_the_peak_of_any_curve_with_one_is_found_in_fifteen_fits(peak: int, rises: list[float]) -> None:
-    climbs = [rise if place < peak else -rise for place, rise in enumerate(rises)]
+def test_the_peak_of_any_curve_with_one_is_found_in_fifteen_fits(best: int, rises: list[float]) -> None:
+    climbs = [rise if place < best else -rise for place, rise in enumerate(rises)]
     heights = np.concatenate([[0.0], np.cumsum(climbs)])
     asked: list[int] = []
 
@@ -39,8 +39,8 @@ def test_the_peak_of_any_curve_with_one_is_found_in_fifteen_fits(peak: int, rise
         asked.append(place)
         return float(heights[place])
 
-    found = find_peak(score)
-    assert found.place == peak
+    found = search_grid(score)
+    assert found.position == best
     assert len(asked) == len(set(asked)) <= 15
     assert all(0 <= place <= 96 for place in asked)
     assert asked[:7] == [0, 16, 32, 48, 64, 80, 96]  # in order: a fit may begin where the last one ended
@@ -49,22 +49,24 @@ def test_the_peak_of_any_curve_with_one_is_found_in_fifteen_fits(peak: int, rise
 
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=97, max_size=97))
 def test_no_curve_leads_off_the_grid_and_no_neighbour_is_better(heights: list[float]) -> None:
-    found = find_peak(heights.__getitem__)
-    best = heights[found.place]
+    found = search_grid(heights.__getitem__)
+    best = heights[found.position]
     assert best == max(found.scores.values())
-    assert found.place == max(place for place, score in found.scores.items() if score == best)
-    assert all(heights[place] <= best for place in (found.place - 1, found.place + 1) if 0 <= place <= 96)
+    assert found.position == max(place for place, score in found.scores.items() if score == best)
+    assert all(
+        heights[place] <= best for place in (found.position - 1, found.position + 1) if 0 <= place <= 96
+    )
 
 
 def test_of_equally_good_ones_the_weakest_regularisation_counts() -> None:
-    assert find_peak(lambda place: 0.5).place == 96
-    assert find_peak(lambda place: float(place <= 48)).place == 48
+    assert search_grid(lambda place: 0.5).position == 96
+    assert search_grid(lambda place: float(place <= 48)).position == 48
 
 
 @pytest.mark.parametrize(("size", "coarse"), [(97, 12), (97, 64), (0, 16), (97, 0)])
 def test_steps_that_do_not_fit(size: int, coarse: int) -> None:
     with pytest.raises(InputError, match="power of two"):
-        find_peak(lambda place: 0.0, size, coarse)
+        search_grid(lambda place: 0.0, size, coarse)
 
 
 # ----------------------------------------------------------------------------------------------- draws
@@ -76,22 +78,22 @@ LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 def test_a_split_is_whole_and_leaves_every_class_a_teacher(
     labels: np.ndarray, share: float, seed: int
 ) -> None:
-    teach, choose = split(labels, share, seed)
+    teach, choose = split_validation(labels, share, seed)
     assert sorted([*teach, *choose]) == list(range(len(labels)))
     for label in np.unique(labels):
         of_class, chosen = (labels == label).sum(), (labels[choose] == label).sum()
         assert chosen < of_class
         assert chosen >= (of_class > 1)
         assert abs(chosen - share * of_class) <= 1 or of_class < 3
-    assert np.array_equal(split(labels, share, seed)[0], teach)
+    assert np.array_equal(split_validation(labels, share, seed)[0], teach)
 
 
 def test_another_seed_is_another_split() -> None:
     labels = np.repeat([0, 1], 50)
-    assert not np.array_equal(split(labels, 0.2, 0)[1], split(labels, 0.2, 1)[1])
+    assert not np.array_equal(split_validation(labels, 0.2, 0)[1], split_validation(labels, 0.2, 1)[1])
     for share in (0.0, 1.0, -1.0):
         with pytest.raises(InputError, match="share"):
-            split(labels, share, 0)
+            split_validation(labels, share, 0)
 
 
 @given(labels=LABELS, k=st.integers(1, 20), seed=st.integers(0, 5))
@@ -132,27 +134,27 @@ def test_a_validation_part_of_its_own() -> None:
 def test_between_points_by_hand() -> None:
     shots, curve = [1, 2, 4, 8, 16], [0.20, 0.30, 0.40, 0.50, 0.60]
     assert equal_shots(shots, curve, 0.35).shots == pytest.approx(2 * math.sqrt(2))
-    assert equal_shots(shots, curve, 0.40) == Equal(4.0)
+    assert equal_shots(shots, curve, 0.40) == EquivalentShots(4.0)
     assert equal_shots(shots, curve, 0.525).shots == pytest.approx(8 * 2**0.25)
-    assert equal_shots(shots, curve, 0.20) == Equal(1)
+    assert equal_shots(shots, curve, 0.20) == EquivalentShots(1)
     assert equal_shots(shots, curve, 0.60).shots == pytest.approx(16)
     assert equal_shots([1, 16], [0.2, 0.6], 0.4).shots == pytest.approx(4)
 
 
 def test_means_taken_in_another_order_are_equal() -> None:
-    assert equal_shots([1, 2], [0.9 - 1e-16, 0.8], 0.9) == Equal(1)
-    assert equal_shots([1, 2], [0.8, 0.9 - 1e-16], 0.9) == Equal(2)
+    assert equal_shots([1, 2], [0.9 - 1e-16, 0.8], 0.9) == EquivalentShots(1)
+    assert equal_shots([1, 2], [0.8, 0.9 - 1e-16], 0.9) == EquivalentShots(2)
 
 
 def test_outside_nothing_is_guessed() -> None:
     shots, curve = [1, 2, 4, 8, 16], [0.20, 0.30, 0.40, 0.50, 0.60]
-    assert equal_shots(shots, curve, 0.199) == Equal(1, "<")
-    assert equal_shots(shots, curve, 0.601) == Equal(16, ">")
+    assert equal_shots(shots, curve, 0.199) == EquivalentShots(1, "<")
+    assert equal_shots(shots, curve, 0.601) == EquivalentShots(16, ">")
     assert str(equal_shots(shots, curve, 0.9)) == "> 16"
 
 
 def test_a_curve_that_falls_counts_where_it_first_reaches_the_level() -> None:
-    assert equal_shots([1, 2, 4, 8], [0.2, 0.4, 0.3, 0.5], 0.4) == Equal(2.0)
+    assert equal_shots([1, 2, 4, 8], [0.2, 0.4, 0.3, 0.5], 0.4) == EquivalentShots(2.0)
     assert equal_shots([1, 2, 4, 8], [0.2, 0.4, 0.3, 0.5], 0.45).shots == pytest.approx(4 * 2**0.75)
 
 

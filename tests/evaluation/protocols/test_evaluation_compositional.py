@@ -161,7 +161,7 @@ def test_what_is_missing_is_left_out_and_told(tmp_path: Path) -> None:
     assert result.n == 3
     assert result.metrics == {"text_acc": 1 / 3, "image_acc": 0.0, "acc": 0.0}
     assert [one.key for one in result.failures] == ["ex_4_img_0.png", "ex_0_img_1"]
-    assert result.failures[1].reason == "named by a test case and not there"
+    assert result.failures[1].reason == "named by a test case, but missing"
     assert result.outcomes["acc"] == [0.0, 0.0, 0.0, None]
 
 

@@ -98,7 +98,7 @@ def test_only_pictures_that_both_could_read_count() -> None:
     found = compare([result([1, None, 0, 1])], [result([1, 1, 1, None])]).rows[0]
     assert found.change.n == 2
     assert found.change.value == pytest.approx(0.5)
-    with pytest.raises(DataError, match="no picture in common"):
+    with pytest.raises(DataError, match="no picture was readable in both"):
         compare([result([1, None])], [result([None, 0])])
 
 
@@ -155,7 +155,7 @@ def test_mean_per_class_recall_is_paired_within_classes() -> None:
     assert len(compare([by_class([1.0] * 40, even)], [by_class([0.0] * 40, even)]).rows) == 1
     old = compare([replace(by_class(before, labels), labels=())], [by_class(after, labels)])
     assert [row.metric for row in old.rows] == ["acc1"]
-    assert "class mean: a file without the outcomes or classes" in old.left_out[0][1]
+    assert "class mean: a file has no outcomes or classes" in old.left_out[0][1]
 
 
 def test_areas_under_the_curve_are_compared_by_their_placements() -> None:

@@ -236,7 +236,7 @@ def test_a_few_pictures_wait_and_no_more() -> None:
             begun.append(number)
             yield number
 
-    walk = view.ahead(source(), lambda number: -number, threads=2)
+    walk = view.prefetch(source(), lambda number: -number, threads=2)
     assert [next(walk), next(walk), next(walk)] == [0, -1, -2]
     assert len(begun) <= 3 + 2 * view.AHEAD
     walk.close()  # type: ignore[attr-defined]

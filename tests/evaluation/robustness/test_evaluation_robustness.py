@@ -18,12 +18,12 @@ from diptych.evaluation import (
     Result,
     Scorer,
     ShiftGroup,
-    Standing,
+    ShiftResults,
     ZeroShotScorer,
     compare_robustness,
     corruptions_of,
     evaluate_zero_shot,
-    measure,
+    measure_shifts,
     robustness_report,
 )
 from diptych.evaluation.robustness.effective import fit_line, logit, predicted_draws
@@ -68,7 +68,7 @@ def group(pack: Path) -> ShiftGroup:
     return ShiftGroup(first, others)
 
 
-def standing(model: str, reference: float, shifted: float, n: int = 1000) -> Standing:
+def standing(model: str, reference: float, shifted: float, n: int = 1000) -> ShiftResults:
     """A model with these accuracies."""
 
     def result(name: str, right: float) -> Result:
@@ -85,7 +85,7 @@ def standing(model: str, reference: float, shifted: float, n: int = 1000) -> Sta
             outcomes={"acc1": [1.0] * good + [0.0] * (n - good)},
         )
 
-    return Standing(model, result("clean", reference), [result("shift", shifted)])
+    return ShiftResults(model, result("clean", reference), [result("shift", shifted)])
 
 
 def tables(*names: str) -> ImageDataset:
@@ -227,9 +227,9 @@ def test_what_cannot_be_compared() -> None:
     a, b = standing("a", 0.5, 0.4), standing("b", 0.6, 0.4)
     with pytest.raises(InputError, match="no model"):
         compare_robustness(PLAIN, [])
-    with pytest.raises(InputError, match="two models of one name"):
+    with pytest.raises(InputError, match="two models with the same name"):
         compare_robustness(PLAIN, [a, a])
-    with pytest.raises(InputError, match="none of the models: a"):
+    with pytest.raises(InputError, match="expected one of the models: a"):
         compare_robustness(PLAIN, [a], baseline="z")
     with pytest.raises(InputError, match="1 ordinary models"):
         compare_robustness(PLAIN, [a], [b])
@@ -252,8 +252,8 @@ def test_what_makes_no_group() -> None:
 
 def test_accuracy_drops_where_it_was_planted(group: ShiftGroup) -> None:
     steps: list[int] = []
-    good = measure(Brightest(), group, model="good", progress=steps.append)
-    poor = measure(Brightest(least=200), group, model="poor")
+    good = measure_shifts(Brightest(), group, model="good", progress=steps.append)
+    poor = measure_shifts(Brightest(least=200), group, model="poor")
     assert good.accuracies().tolist() == [[1.0], [1.0]]
     assert poor.accuracies()[0, 0] == 1.0
     assert poor.accuracies()[1, 0] == pytest.approx(1 / 3)  # equal scores: chance
@@ -266,7 +266,7 @@ def test_accuracy_drops_where_it_was_planted(group: ShiftGroup) -> None:
 
 def test_zero_shot_is_what_the_protocol_of_zero_shot_says(group: ShiftGroup) -> None:
     encoder = ToyEncoder()
-    found = measure(ZeroShotScorer(encoder, NAMES), group)
+    found = measure_shifts(ZeroShotScorer(encoder, NAMES), group)
     for dataset, result in ((group.reference, found.reference), (group.shifts[0], found.shifts[0])):
         same = evaluate_zero_shot(encoder, dataset)
         assert result.metrics["acc1"] == same.metrics["acc1"]
@@ -316,7 +316,7 @@ def test_a_shift_of_fewer_classes_is_compared_among_these(pack: Path) -> None:
             rows[:, 2] += np.where(rows[:, 1] > 0, 300, 0)
             return rows
 
-    found = measure(Blue(), group)
+    found = measure_shifts(Blue(), group)
     narrowed = found.reference_of(found.shifts[0])
     # Among three classes green photographs are called red; among red and green too, blue ones do not count.
     assert (found.reference.metrics["acc1"], found.reference.n) == (pytest.approx(2 / 3), 12)
@@ -338,9 +338,9 @@ def test_a_model_with_other_columns_is_refused(group: ShiftGroup) -> None:
             return super().__call__(images)[:, 0]
 
     with pytest.raises(InputError, match="2 scores for the 3 classes"):
-        measure(Two(), group)
+        measure_shifts(Two(), group)
     with pytest.raises(InputError, match=r"expected \(N, C\)"):
-        measure(Flat(), group)
+        measure_shifts(Flat(), group)
 
 
 def test_corruptions_are_averaged_picture_by_picture(pack: Path, tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_corruptions_are_averaged_picture_by_picture(pack: Path, tmp_path: Path)
     group = ShiftGroup(seen, worse)
     assert group.paired
     assert group.series == {"weather": [0, 1, 2, 3], "digital": [4, 5], "mean over all": [0, 1, 2, 3, 4, 5]}
-    found = measure(Brightest(least=200), group, model="m")
+    found = measure_shifts(Brightest(least=200), group, model="m")
     comparison = compare_robustness(group, [found])
     cells = found.accuracies()[1]
     weather, digital, whole = (rows[0].shifted.value for rows in comparison.models.values())
@@ -358,7 +358,7 @@ def test_corruptions_are_averaged_picture_by_picture(pack: Path, tmp_path: Path)
     assert whole == pytest.approx(cells.mean())
     assert cells.min() < 1
     # Drawn together: the clean accuracy of a draw is that of the same pictures.
-    draws = found.draws(50)
+    draws = found.bootstrap_accuracies(50)
     assert draws.shape == (50, 2, 6)
     assert (draws[:, 0] == draws[:, 0, :1]).all()
     report = robustness_report(comparison)
@@ -384,7 +384,7 @@ def test_a_report_with_a_line_has_its_plot(tmp_path: Path) -> None:
     page = (tmp_path / "index.html").read_text()
     assert "It has seen such pictures." in page
     assert "goes through 3 models: few" in page
-    assert "a line that is extended is a guess" not in page
+    assert "so the line is extrapolated" not in page
     assert "intervals are too narrow" not in page
     told = json.loads((tmp_path / "report.json").read_text())
     assert told["models"][0]["series"]["shift"]["effective"]["value"] > 0.1
@@ -395,5 +395,5 @@ def test_a_report_says_where_a_line_is_extended() -> None:
     ordinary = [standing(f"o{n}", a, a - 0.2) for n, a in enumerate((0.4, 0.6))]
     report = robustness_report(compare_robustness(PLAIN, [standing("ours", 0.9, 0.5)], ordinary))
     text = " ".join(line for section in report.sections for line in section.text)
-    assert "between 0.400 and 0.600 on the reference, and a line that is extended is a guess" in text
+    assert "between 0.400 and 0.600 on the reference, so the line is extrapolated" in text
     assert "intervals are too narrow" in text

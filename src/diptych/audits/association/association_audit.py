@@ -38,7 +38,7 @@ from diptych.stats.disparity import MINIMUM
 from diptych.stats.significance import holm
 from diptych.zeroshot.labels import Label
 from diptych.zeroshot.templates import resolve
-from diptych.zeroshot.weights import learn
+from diptych.zeroshot.weights import compute_weights
 
 SHUFFLES = 9999
 _MAX_GROUPS = 20  # of a column compared by default: a column of file names is not an attribute

@@ -24,7 +24,7 @@ from diptych.audits.bias.attribute_table import (
     parse_table,
 )
 from diptych.datasets.dataset import Pictures
-from diptych.datasets.formats.archives import Entry, Member, Unread, scan
+from diptych.datasets.formats.archives import ArchiveMember, ImageEntry, Unread, scan
 from diptych.errors import DataError
 from diptych.files.unicode_text import composed
 from diptych.media import IMAGE_SUFFIXES

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from diptych.datasets import ImageDataset
-from diptych.datasets.formats.archives import Entry
+from diptych.datasets.formats.archives import ImageEntry
 from diptych.errors import DataError
 from diptych.files.disk import file_inside
 from diptych.zeroshot import class_names
@@ -148,7 +148,7 @@ def _read(path: Path) -> str:
 
 
 def _dataset(
-    name: str, entries: Sequence[Entry], labels: Iterable[int], names: Iterable[str]
+    name: str, entries: Sequence[ImageEntry], labels: Iterable[int], names: Iterable[str]
 ) -> ImageDataset:
     """Data set in the order in which a folder is walked, in which images are read back."""
     pairs = sorted(zip(entries, labels, strict=True), key=lambda pair: pair[0].name.name)

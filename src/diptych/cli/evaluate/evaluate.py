@@ -21,7 +21,7 @@ from diptych.errors import DataError, InputError
 if TYPE_CHECKING:
     from diptych.encoder import Encoder
     from diptych.evaluation import Measure, Result, Settings
-    from diptych.evaluation.protocols.settings import Data
+    from diptych.evaluation.protocols.settings import MeasuredData
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -227,7 +227,7 @@ def write_report(
     results: Sequence[Result],
     encoder: Encoder,
     settings: Settings,
-    datasets: Sequence[Data],
+    datasets: Sequence[MeasuredData],
     asked: Measuring,
 ) -> None:
     """Write the page of results where --report asks for it."""

@@ -20,7 +20,7 @@ from diptych.errors import DataError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder
-    from diptych.evaluation import Interpolation, Measure, Point, Result, Settings
+    from diptych.evaluation import Interpolation, InterpolationPoint, Measure, Result, Settings
     from diptych.weights import Checkpoint
 
 _STEPS = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
@@ -205,7 +205,7 @@ def _walk(
 
     file = None if out is None else out / _FILE
     metrics = [measure.metric for measure in measures]
-    points: list[Point] = []
+    points: list[InterpolationPoint] = []
 
     def gauge(measure: Measure, encoder: Any, share: float) -> Result:
         told = f"{share:g} of the way: {measure.name}"
@@ -220,12 +220,12 @@ def _walk(
     for point in walk(encoder_at, shares, measures, gauge, known, allow_overlap=allow):
         points.append(point)
         if file is not None:
-            rest = [one for one in known if one.share > point.share]
+            rest = [one for one in known if one.alpha > point.alpha]
             Interpolation(*identities, metrics, [*points, *rest], settings["command"]).save(file)
     return found
 
 
-def _known(file: Path | None, identities: tuple[str, str], command: str) -> Sequence[Point]:
+def _known(file: Path | None, identities: tuple[str, str], command: str) -> Sequence[InterpolationPoint]:
     """What the same command has measured before."""
     from diptych.evaluation import Interpolation
 
@@ -273,7 +273,7 @@ def _table(found: Interpolation) -> None:
         table.add_column(f"{name}\n{kind}", justify="right", overflow="fold")
     for point in found.points:
         cells = [_cell(result, metric) for result, metric in zip(point.results, found.metrics, strict=True)]
-        table.add_row(f"{point.share:g}", *cells)
+        table.add_row(f"{point.alpha:g}", *cells)
     first = zip(found.points[0].results, found.metrics, strict=True)
     table.add_row("chance", *(f"{result.chance[metric]:.3f}{' ' * 15}" for result, metric in first))
     screen().print(table)

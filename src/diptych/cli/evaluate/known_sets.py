@@ -14,7 +14,7 @@ from diptych.cli.shared.console import note, print_json
 from diptych.errors import DataError
 
 if TYPE_CHECKING:
-    from diptych.datasets.discovery import Place
+    from diptych.datasets.discovery import DatasetLocation
 
 _WORDS = {
     "acc1": "accuracy",
@@ -41,16 +41,16 @@ def datasets(root: Root = None, json: options.Json = False) -> None:
 
       diptych evaluate datasets ~/data
     """
-    from diptych.datasets.discovery import Place, there
+    from diptych.datasets.discovery import DatasetLocation, available_datasets
     from diptych.datasets.parts import PARTS
     from diptych.datasets.registry import KNOWN
     from diptych.reports import Table
 
     if root is not None and not root.is_dir():
         raise DataError(f"{root} is not a folder: expected one that holds data sets")
-    rows = [_row(Place(one, {})) for one in KNOWN.values()]
+    rows = [_row(DatasetLocation(one, {})) for one in KNOWN.values()]
     if root is not None:
-        rows = [_row(place) for place in there(root)]
+        rows = [_row(place) for place in available_datasets(root)]
     if json:
         print_json(rows, indent=1)
     elif not rows:
@@ -72,7 +72,7 @@ def datasets(root: Root = None, json: options.Json = False) -> None:
                 note(f"{row['name']}: not read, for the above stand for it: {', '.join(row['unused'])}")
 
 
-def _row(place: Place) -> dict[str, Any]:
+def _row(place: DatasetLocation) -> dict[str, Any]:
     """Plain values of a data set."""
     from diptych.datasets.parts import PARTS
 

@@ -81,7 +81,7 @@ def _hint(path: Path, choice: Choice) -> None:
 
 def open_known(roots: Sequence[Path], wanted: Sequence[str], choice: Choice) -> list[Measure]:
     """A measure for each known data set, or for each of its domains."""
-    from diptych.datasets import domains, find
+    from diptych.datasets import domains, find_dataset
     from diptych.evaluation import measure_known
 
     if len(roots) != 1:
@@ -92,7 +92,7 @@ def open_known(roots: Sequence[Path], wanted: Sequence[str], choice: Choice) -> 
             "pictures without --dataset"
         )
     found, part = [], part_of(choice.part)
-    for place in [find(roots[0], name) for name in wanted]:  # all of them, before any is opened
+    for place in [find_dataset(roots[0], name) for name in wanted]:  # all of them, before any is opened
         each = [choice.domain]
         if choice.domain is not None and not place.known.domains:
             raise DataError(f"{place.known.name} has no domains: leave --domain out")

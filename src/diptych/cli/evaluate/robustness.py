@@ -19,7 +19,7 @@ from diptych.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset
-    from diptych.evaluation import Settings, ShiftGroup, Standing
+    from diptych.evaluation import Settings, ShiftGroup, ShiftResults
     from diptych.evaluation.protocols.scorers import Scorer
 
 Data = Annotated[Path, typer.Argument(metavar="REFERENCE", help="Labelled pictures.", show_default=False)]
@@ -127,7 +127,7 @@ def robustness(
 
       diptych evaluate robustness test.tar --corruptions --ordinary runs/small --ordinary runs/large
     """
-    from diptych.evaluation import compare_robustness, measure, robustness_report
+    from diptych.evaluation import compare_robustness, measure_shifts, robustness_report
 
     words, texts = class_texts(names)
     models = asked.models(ordinary or [])
@@ -139,18 +139,18 @@ def robustness(
     }
     group = _group(base, shifts, corruptions, severities, side, seed, shared_classes, scorers)
     settings: Settings = {**asked.settings(), "allow_overlap": allow_overlap}
-    standings: dict[str, Standing] = {}
+    model_results: dict[str, ShiftResults] = {}
     for name, scorer in scorers.items():
         total = sum(map(len, (group.reference, *group.shifts)))
         with progress(name, total, unit="pictures", quiet=asked.quiet) as advance:
             shown: Settings = {**settings, "model": name, "progress": advance}
-            standings[name] = measure(scorer, group, **shown)
-    usual = [standings[name] for name in dict.fromkeys(ordinary or [])]
-    others = [one for name, one in standings.items() if name not in (ordinary or [])]
+            model_results[name] = measure_shifts(scorer, group, **shown)
+    usual = [model_results[name] for name in dict.fromkeys(ordinary or [])]
+    others = [one for name, one in model_results.items() if name not in (ordinary or [])]
     found = compare_robustness(group, others, usual, baseline=baseline or "", seed=seed)
-    report = robustness_report(found, facts=_facts(settings["command"], group, found.standings))
+    report = robustness_report(found, facts=_facts(settings["command"], group, found.model_results))
     tell(report, asked.report, json=asked.json, quiet=asked.quiet)
-    tell_failures(result for each in standings.values() for result in (each.reference, *each.shifts))
+    tell_failures(result for each in model_results.values() for result in (each.reference, *each.shifts))
 
 
 def _data(
@@ -262,13 +262,13 @@ def _refuse_unsupervised_options(name: str, asked: SharedOptions) -> None:
         )
 
 
-def _facts(command: str, group: ShiftGroup, standings: Sequence[Standing]) -> dict[str, str]:
+def _facts(command: str, group: ShiftGroup, model_results: Sequence[ShiftResults]) -> dict[str, str]:
     from diptych.evaluation.results.result import versions
 
     shifts = group.shifts[:1] if group.paired else group.shifts
     return {
         "Command": command,
-        **{f"Model {one.model}": one.reference.identity for one in standings},
+        **{f"Model {one.model}": one.reference.identity for one in model_results},
         **{f"Data, {one.name}": f"{one.fingerprint}, {one.extent}" for one in (group.reference, *shifts)},
         "Versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }

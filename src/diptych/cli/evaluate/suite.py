@@ -19,7 +19,7 @@ from diptych.files.disk import user_cache
 
 if TYPE_CHECKING:
     from diptych.evaluation import Result, Settings
-    from diptych.evaluation.suite import Options, Step
+    from diptych.evaluation.suite import Step, SuiteOptions
 
 Data = Annotated[
     Path,
@@ -101,13 +101,13 @@ def _options(
     corrupt: str,
     corrupt_limit: int,
     limit: int | None,
-) -> Options:
-    from diptych.evaluation.suite import PARTS, Options
+) -> SuiteOptions:
+    from diptych.evaluation.suite import PARTS, SuiteOptions
 
     if unknown := [part for part in skip or () if part not in PARTS]:
         raise InputError(f"--skip {unknown[0]!r} is none of the parts: {', '.join(PARTS)}")
     parts = [part for part in PARTS if part not in (skip or ())]
-    return Options(
+    return SuiteOptions(
         parts=parts,
         only=tuple(dataset or ()),
         limit=limit,

@@ -72,13 +72,15 @@ def read(
     validation part; with --val, TRAIN leaves that part out where the data set tells it apart.
     """
     from diptych.datasets import load_labelled
-    from diptych.evaluation.probes.transfer import aligned
+    from diptych.evaluation.probes.transfer import align_classes
 
     words, texts = class_texts(names)
     teaching = "train" if validation is None else "train_only"
     taught = load_labelled(train, class_names=words, part=teaching)
     others = [(path, part) for path, part in ((test, "test"), (validation, "val")) if path is not None]
-    parts = [aligned(taught, load_labelled(path, class_names=words, part=part)) for path, part in others]
+    parts = [
+        align_classes(taught, load_labelled(path, class_names=words, part=part)) for path, part in others
+    ]
     taught, *parts = (limited(part, limit) for part in (taught, *parts))
     return Data(taught, parts[0], parts[1] if len(parts) > 1 else None, texts)
 

@@ -1,7 +1,6 @@
-"""Files of a folder, a zip or a tar (plain or compressed), one after another: names first, bytes on the way.
+"""Sequential reader of the files of a folder, a zip or a tar (plain or compressed).
 
-What the names mean is `layouts.py`'s; files that hold many pictures are `containers.py`'s. Nothing is ever
-unpacked to disk, so a path inside an archive can do no harm.
+Nothing is unpacked to disk, so paths inside an archive cannot write outside a folder.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from diptych.media import Limits, is_in_system_folder, is_system_folder, iter_me
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# What stands for a picture until it is decoded: the bytes of its file, or pixels where there is no file.
+# An image before decoding: the bytes of its file, or pixels if there is no file.
 Content: TypeAlias = "bytes | Image"
 
-# What a broken or cut archive raises, by compression; OSError holds BadGzipFile and read errors.
+# Errors of a broken or truncated archive, by compression; OSError includes BadGzipFile and read errors.
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, OSError)
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One picture: where it lies, its name there and its size in bytes."""
+class ImageEntry:
+    """An image: its folder or archive, its name in there and its size in bytes."""
 
     path: Path
     name: PurePosixPath
@@ -40,17 +39,17 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Member:
-    """One file.
+class ArchiveMember:
+    """A file of a folder or archive.
 
     Attributes
     ----------
     name : PurePosixPath
-        Its name inside the folder or archive.
+        Name inside the folder or archive.
     size : int
         Bytes.
     version : tuple of int
-        As `version_of` gives it, of a file in a folder; empty in an archive, whose version is its own.
+        Result of `version_of` for a file in a folder; empty in an archive, which has a version as a whole.
     """
 
     name: PurePosixPath
@@ -59,10 +58,9 @@ class Member:
 
 
 def version_of(path: Path) -> tuple[int, ...]:
-    """Time of the last change (ns), size and inode of a file; empty where it is not there.
+    """Time of the last change (ns), size and inode of a file; empty if it is missing.
 
-    The time is the later of modification and of status change: tools may set the first, as `cp -p` does, and
-    not the second.
+    The time is the later of modification and status change: tools can set only the first, as `cp -p` does.
     """
     try:
         return _version(path.stat())
@@ -75,7 +73,7 @@ def _version(state: os.stat_result) -> tuple[int, ...]:
 
 
 class Unread(bytes):
-    """In place of a file's bytes: nothing, and why they were not read.
+    """Empty bytes in place of a file that was not read, with the reason.
 
     Examples
     --------
@@ -87,26 +85,25 @@ class Unread(bytes):
 
     @classmethod
     def because(cls, reason: str) -> Self:
-        """No bytes, for this reason."""
+        """Create with a reason."""
         self = cls()
         self.reason = reason
         return self
 
 
-def scan(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Member, bytes | None]]:
-    """Every file below a folder or in an archive, with its bytes where `wanted` says so.
+def scan(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[ArchiveMember, bytes | None]]:
+    """Yield every file below a folder or in an archive, with its bytes if `wanted` returns True.
 
-    Hidden files and folders, and folders that systems keep for themselves (@eaDir, __MACOSX), are left out.
+    Hidden files and folders, and folders of operating systems (@eaDir, __MACOSX), are left out. Files that
+    are not regular, exceed `Limits.max_bytes` or cannot be read are yielded as `Unread`.
 
-    What is no regular file, over `Limits.max_bytes` or refused by the system comes as `Unread`.
-
-    The order is the archive's own, or sorted within each folder; it is the same on every pass. An archive is
-    read once, from its start to its end.
+    The order is that of the archive, or sorted within each folder; it is the same on every pass. An archive
+    is read once, from start to end.
 
     Raises
     ------
     DataError
-        The path is not there, or the archive is broken or cut short.
+        The path is missing, or the archive is broken or truncated.
     """
     if path.is_dir():
         return _scan_folder(path, wanted)
@@ -115,8 +112,8 @@ def scan(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[
 
 def _scan_folder(
     root: Path, wanted: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[Member, bytes | None]]:
-    """Files below a folder, sorted, links to folders not followed."""
+) -> Iterator[tuple[ArchiveMember, bytes | None]]:
+    """Yield files below a folder, sorted, without following links to folders."""
     for folder, folders, files in os.walk(root):
         parent = os.path.basename(folder)  # noqa: PTH119 - os.walk gives text
         folders[:] = sorted(
@@ -127,15 +124,15 @@ def _scan_folder(
             name = PurePosixPath(path.relative_to(root).as_posix())
             try:
                 state = path.stat()
-                member = Member(name, state.st_size, _version(state))
+                member = ArchiveMember(name, state.st_size, _version(state))
                 data = _read(path, state) if wanted(name) else None
             except OSError as error:  # a dangling link, no permission
-                member, data = Member(name, 0), Unread.because(error.strerror or str(error))
+                member, data = ArchiveMember(name, 0), Unread.because(error.strerror or str(error))
             yield member, data
 
 
 def _read(path: Path, state: os.stat_result) -> bytes:
-    """The bytes of a regular file; a pipe would wait for a writer for ever."""
+    """Read a regular file; reading a pipe would wait for a writer forever."""
     if not stat.S_ISREG(state.st_mode):
         return Unread.because("not a regular file: a pipe, a socket or a device")
     unread = _too_large(state.st_size)
@@ -143,7 +140,7 @@ def _read(path: Path, state: os.stat_result) -> bytes:
 
 
 def _too_large(size: int) -> Unread | None:
-    """What stands for a file that no decoder would take, so that it never fills the memory."""
+    """`Unread` for a file above the size limit, which must not be loaded into memory; else None."""
     try:
         Limits().check_bytes(size)
     except ImageError as error:
@@ -151,17 +148,19 @@ def _too_large(size: int) -> Unread | None:
     return None
 
 
-def _scan_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Member, bytes | None]]:
-    """Regular files of an archive; a name that comes twice counts once."""
-    seen: set[PurePosixPath] = set()
+def _scan_tar(
+    path: Path, wanted: Callable[[PurePosixPath], bool]
+) -> Iterator[tuple[ArchiveMember, bytes | None]]:
+    """Yield regular files of a tar; of repeated names only the first."""
+    names: set[PurePosixPath] = set()
     try:
         with TarReader.open(path, "r:*") as tar:
             for info in headers(tar):
                 name = _inside(info.name)
-                if name.name.startswith(".") or name in seen or is_in_system_folder(name.parts[:-1]):
+                if name.name.startswith(".") or name in names or is_in_system_folder(name.parts[:-1]):
                     continue
-                seen.add(name)
-                yield Member(name, info.size), _extract(tar, info) if wanted(name) else None
+                names.add(name)
+                yield ArchiveMember(name, info.size), _extract(tar, info) if wanted(name) else None
     except FileNotFoundError:
         raise DataError(f"{path} is not there: expected a folder or a tar archive") from None
     except _BROKEN as error:
@@ -171,10 +170,12 @@ def _scan_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[t
         ) from error
 
 
-def _scan_zip(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Member, bytes | None]]:
-    """Files of a zip; a name that comes twice counts once.
+def _scan_zip(
+    path: Path, wanted: Callable[[PurePosixPath], bool]
+) -> Iterator[tuple[ArchiveMember, bytes | None]]:
+    """Yield files of a zip; of repeated names only the first.
 
-    A member that is damaged, encrypted or too large comes as `Unread`.
+    Members that are damaged, encrypted or too large are yielded as `Unread`.
     """
     try:
         files: dict[PurePosixPath, Packed] = {}
@@ -185,21 +186,21 @@ def _scan_zip(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[t
         for name, file in files.items():
             content: bytes | None = None
             if file.name in chosen:
-                _, data = next(contents)  # both go by the order of the zip's directory
+                _, data = next(contents)  # both are in the order of the zip's directory
                 content = Unread.because(str(data)) if isinstance(data, ImageError) else data
-            yield Member(name, file.size), content
+            yield ArchiveMember(name, file.size), content
     except ImageError as error:
         raise DataError(f"{error}; expected a zip archive: fetch or pack it again") from error
 
 
 def _inside(name: str) -> PurePosixPath:
-    """A member's name below the root of its archive: "/data/a.png", as `tar -P` packs it, is data/a.png."""
+    """Name of a member below the root of its archive: "/data/a.png" from `tar -P` becomes data/a.png."""
     path = PurePosixPath(name)
     return path.relative_to(path.anchor) if path.is_absolute() else path
 
 
 def _extract(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes | None:
-    """The bytes of a regular member."""
+    """Read the bytes of a regular member."""
     if (unread := _too_large(info.size)) is not None:
         return unread
     file = tar.extractfile(info)

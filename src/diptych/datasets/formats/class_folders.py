@@ -1,8 +1,8 @@
-"""Class folders: the folder that a picture lies in is its class, below folders of parts and of domains.
+"""Class folders: the folder of an image is its class, below folders of parts and of domains.
 
     <class>/<file>   <part>/<class>/<file>   <class>/<part>/<file>   <domain>/<class>/<file>
 
-Any folder may stand above these, and parts and domains may be mixed.
+Further folders may be above these, and parts and domains may be combined.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from diptych.datasets.formats.archives import Entry
+from diptych.datasets.formats.archives import ImageEntry
 from diptych.datasets.formats.containers import scan
 from diptych.datasets.formats.labelled import Labelled, named
 from diptych.datasets.formats.shards import read_classes
@@ -22,7 +22,7 @@ from diptych.media import IMAGE_SUFFIXES
 
 
 def read_folders(path: Path, part: str, domain: str | None) -> Labelled:
-    """Labelled pictures of class folders, or with their class in KEY.cls beside KEY.jpg.
+    """Read the labelled images of class folders, or with the class of KEY.jpg in KEY.cls.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ def read_folders(path: Path, part: str, domain: str | None) -> Labelled:
     part : str
         As for `choose`.
     domain : str or None
-        Only pictures below a folder of this name.
+        Only images below a folder of this name.
 
     Raises
     ------
     DataError
-        No class folder, no such part or domain, or folders that are no classes.
+        No class folder, a missing part or domain, or folders that are not classes.
     """
     images, labels_beside = _images(path)
     if labels_beside and domain is None:
@@ -64,9 +64,9 @@ def read_folders(path: Path, part: str, domain: str | None) -> Labelled:
 
 
 def domains(path: str | Path) -> tuple[str, ...]:
-    """Names of the folders right above the class folders, sorted: ("art_painting", ...) for PACS.
+    """Names of the folders directly above the class folders, sorted: ("art_painting", ...) for PACS.
 
-    Folders called after a part are none, nor are the class folders of <class>/<part>/<file>.
+    Folders of parts, and the class folders of <class>/<part>/<file>, are not domains.
     """
     entries = [entry for entry in _images(Path(path))[0] if len(entry.name.parts) > 1]
     inner = 2 if _classes_above_parts(entries) else 1
@@ -76,44 +76,44 @@ def domains(path: str | Path) -> tuple[str, ...]:
     return tuple(sorted({names[-1] for names in above if names}))
 
 
-def _images(path: Path) -> tuple[list[Entry], bool]:
-    """All images, and whether there is any KEY.cls."""
+def _images(path: Path) -> tuple[list[ImageEntry], bool]:
+    """All images, and whether there is a file KEY.cls."""
     images, labels_beside = [], False
     for member, _ in scan(path, lambda _: False):
         if member.name.suffix.lower() in IMAGE_SUFFIXES:
-            images.append(Entry(path, member.name, member.size))
+            images.append(ImageEntry(path, member.name, member.size))
         labels_beside = labels_beside or member.name.suffix.lower() == ".cls"
     return images, labels_beside
 
 
-def _classes_above_parts(entries: Sequence[Entry]) -> bool:
-    """Whether every picture lies in <class>/<part>: all of the folders right above are called after parts."""
+def _classes_above_parts(entries: Sequence[ImageEntry]) -> bool:
+    """Whether the layout is <class>/<part>/<file>: the parent folders of all images are named after parts."""
     parents = {entry.name.parent for entry in entries}
     classes = {folder.parent.name for folder in parents if is_part_folder(folder.name)}
     return all(is_part_folder(folder.name) for folder in parents) and len(classes - {""}) > 1
 
 
 def _refuse_other_layouts(path: Path, classes: Sequence[str]) -> None:
-    """Folders of other tasks look like class folders: VOC's JPEGImages, COCO's train2017."""
+    """Refuse folders of other tasks that look like class folders: VOC's JPEGImages, COCO's train2017."""
     names = sorted(set(classes))
     if "JPEGImages" in names:
         raise DataError(
             f"{path} is a folder of VOC, whose pictures have several classes each: expected VOCdevkit or "
-            "VOCdevkit/VOC2007 itself, read as multi-label (load_multi_label; `zero-shot` does so by itself)"
+            "VOCdevkit/VOC2007, read as multi-label (load_multi_label; `zero-shot` does so automatically)"
         )
     if all(is_part_folder(re.sub(r"[\W_]*\d+$", "", name)) for name in names):
         raise DataError(
-            f"{path}: its pictures lie in {listed(names)}, which are parts and no classes: expected "
+            f"{path}: its pictures are in {listed(names)}, which are parts and not classes: expected "
             "<part>/<class>/<file>"
         )
 
 
-def _in_domain(entries: list[Entry], domain: str, inner: int) -> list[Entry]:
-    """The pictures below a domain's folder; `inner` folders of classes and parts are right above them."""
+def _in_domain(entries: list[ImageEntry], domain: str, inner: int) -> list[ImageEntry]:
+    """Images below the folder of a domain, which is above `inner` folders of classes and parts."""
     kept = [entry for entry in entries if composed(domain) in map(composed, entry.name.parts[: -1 - inner])]
     if not kept:
-        there = sorted({name for entry in entries for name in entry.name.parts[: -1 - inner]})
+        names_above = sorted({name for entry in entries for name in entry.name.parts[: -1 - inner]})
         raise DataError(
-            f"no picture lies below a folder {domain!r}; folders above the classes: {listed(there)}"
+            f"no picture is below a folder {domain!r}; folders above the classes: {listed(names_above)}"
         )
     return kept

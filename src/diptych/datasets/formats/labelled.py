@@ -1,4 +1,4 @@
-"""What a layout says of its pictures, in its own terms, before anyone turns them into words."""
+"""Labelled images as read from a layout, with the classes of its files, before class names are applied."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.datasets.formats.archives import Entry
+from diptych.datasets.formats.archives import ImageEntry
 from diptych.errors import DataError
 from diptych.files.unicode_text import composed
 
-# What class names are: folders or other short names, which known data sets have words for; positions in a
-# list; words, as prompts want them.
+# Kind of class names: folders or other short names, for which known data sets have class names; positions in
+# a list; names in words for prompts.
 Kind: TypeAlias = Literal["names", "numbers", "words"]
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Pictures with one class each.
+    """Images with one class each.
 
     Attributes
     ----------
-    entries : tuple of Entry
-        One per picture.
+    entries : tuple of ImageEntry
+        One per image.
     labels : (N,) int64
         Index into `classes`.
     classes : tuple of str
-        What the files call them; "0", "1", ... where they give numbers only.
+        Names in the files; "0", "1", ... if they have only numbers.
     kind : "names", "numbers" or "words"
     skipped : tuple of (key, reason)
-        Pictures left out because their class is missing or cannot be read.
+        Images left out because their class is missing or unreadable.
     templates : tuple of str
-        Prompts that came with the pictures.
+        Prompts from the files.
     border : int
-        Pixels at each side of a picture that are no part of it.
+        Pixels to be cropped from each side.
     in_imagenet : tuple of int
-        Place of each class among ImageNet's 1,000, where the files say it.
+        Position of each class among ImageNet's 1,000, if the files have it.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ImageEntry, ...]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     kind: Kind = "names"
@@ -54,13 +54,13 @@ class Labelled:
 
 def numbered(
     where: Path,
-    entries: tuple[Entry, ...],
+    entries: tuple[ImageEntry, ...],
     labels: NDArray[np.int64],
     names: tuple[str, ...] | None,
     *,
     words: bool = False,
 ) -> Labelled:
-    """Pictures whose labels are numbers, with the names of these where some came along.
+    """Create from labels that are numbers, with names if the files have some.
 
     Parameters
     ----------
@@ -69,12 +69,12 @@ def numbered(
     entries, labels, names
         As for `Labelled`.
     words : bool
-        The names are ready for prompts.
+        The names are in words for prompts.
 
     Raises
     ------
     DataError
-        Another number of labels than pictures, no picture at all, or labels that have no name.
+        A number of labels that differs from that of images, no image, or labels without a name.
     """
     if not entries:
         raise DataError(f"{where} holds no picture")
@@ -84,7 +84,7 @@ def numbered(
         )
     if labels.min() < 0:
         raise DataError(
-            f"{where} has the label {labels.min()}, which means that none is given: take a part with labels"
+            f"{where} has the label {labels.min()}, so its labels are not published: use a part with labels"
         )
     most = int(labels.max())
     if names is not None and most >= len(names):
@@ -94,12 +94,12 @@ def numbered(
 
 
 def together(parts: Sequence[Labelled]) -> Labelled:
-    """Several files of one data set as one; classes of equal name are one class.
+    """Concatenate several files of one data set; classes with equal names are merged.
 
     Raises
     ------
     DataError
-        They do not call their classes in the same way.
+        Files with different kinds of classes, or different class names.
     """
     if len(parts) == 1:
         return parts[0]
@@ -109,22 +109,22 @@ def together(parts: Sequence[Labelled]) -> Labelled:
     classes = tuple(sorted({name for part in parts for name in part.classes}, key=int if numbers else str))
     if parts[0].kind == "words":
         classes = parts[0].classes  # in the order of their labels
-    place = {name: number for number, name in enumerate(classes)}
-    if any(name not in place for part in parts for name in part.classes):
+    index = {name: number for number, name in enumerate(classes)}
+    if any(name not in index for part in parts for name in part.classes):
         raise DataError("the files do not have the same class names: open them one by one")
-    labels = [np.array([place[name] for name in part.classes])[part.labels] for part in parts]
+    labels = [np.array([index[name] for name in part.classes])[part.labels] for part in parts]
     return Labelled(
         tuple(entry for part in parts for entry in part.entries),
         np.concatenate(labels).astype(np.int64),
         classes,
         parts[0].kind,
-        tuple(one for part in parts for one in part.skipped),
+        tuple(item for part in parts for item in part.skipped),
         parts[0].templates,
     )
 
 
-def named(entries: tuple[Entry, ...], names: list[str]) -> Labelled:
-    """Pictures whose labels are names; the classes are these in composed letters, sorted.
+def named(entries: tuple[ImageEntry, ...], names: list[str]) -> Labelled:
+    """Create from labels that are names; the classes are the sorted distinct names in Unicode form C.
 
     Examples
     --------

@@ -1,7 +1,4 @@
-"""Which layout a path has, and its labelled pictures: the one place that knows all of them.
-
-Every layout has its own file. Words for the classes are `naming.py`'s.
-"""
+"""Detection of the layout of a path, and its labelled images. Every layout has its own module."""
 
 from __future__ import annotations
 
@@ -25,40 +22,40 @@ from diptych.datasets.formats.pixel_sets import (
 )
 from diptych.datasets.formats.released import read_released, released_parts
 from diptych.datasets.formats.shards import read_webdataset, shard_parts
-from diptych.datasets.parts import choose, listed, told_part
+from diptych.datasets.parts import choose, listed, part_in_name
 from diptych.errors import DataError
 
 
 def read_labelled(path: Path, *, part: str = "test", domain: str | None = None) -> Labelled:
-    """Labelled pictures of a folder or file in any known layout.
+    """Read the labelled images of a folder or file in any known layout.
 
     Parameters
     ----------
     path : path
     part : str
-        "test", "train", "val" or "train_only", where the layout keeps several; see `parts.choose`.
+        "test", "train", "val" or "train_only", if the layout has several parts; see `parts.choose`.
     domain : str, optional
-        Of class folders, only pictures below a folder of this name.
+        For class folders, only images below a folder of this name.
 
     Raises
     ------
     DataError
-        Nothing there, nothing readable, no labels, or labels that do not match the pictures.
+        A missing path, no readable image, no labels, or labels that do not match the images.
     """
     if domain is None:
         for read in _READERS:
-            if (found := read(path, part)) is not None:
-                return found
+            if (labelled := read(path, part)) is not None:
+                return labelled
     return read_folders(path, part, domain)
 
 
 def find_parquet(path: Path, part: str) -> list[Path]:
-    """The Parquet files of a part, sorted; those of a folder and of the folders in it that are for the part.
+    """Find the Parquet files of a part in a folder and its direct subfolders, sorted.
 
     Raises
     ------
     DataError
-        The folder has files of other parts only.
+        The folder has only files of other parts.
     """
     if path.is_file():
         return [path] if parquet.is_parquet(path) else []
@@ -69,22 +66,30 @@ def find_parquet(path: Path, part: str) -> list[Path]:
 
 
 def parquet_parts(path: Path) -> dict[str, list[Path]]:
-    """Part -> its Parquet files; "" for files whose names tell none."""
+    """Part -> its Parquet files; "" for files without a part in their names."""
     parts: dict[str, list[Path]] = {}
-    for file in sorted(one for depth in ("*", "*/*") for one in path.glob(f"{depth}.parquet")):
-        word = told_part(file.relative_to(path).as_posix())
+    for file in sorted(file for depth in ("*", "*/*") for file in path.glob(f"{depth}.parquet")):
+        word = part_in_name(file.relative_to(path).as_posix())
         parts.setdefault(word or "", []).append(file)
     return parts
 
 
 def parts_in(path: Path) -> set[str]:
-    """Names of the parts a folder keeps in a layout of its own; empty for class folders and files.
+    """Names of the parts of a folder in a published layout; empty for class folders and files.
 
-    Nothing is opened: the files are known by their names.
+    Files are recognised by their names, without opening them.
     """
-    for find in (idx_parts, cifar_parts, stl_parts, shard_parts, released_parts, listed_parts, parquet_parts):
-        if found := find(path):
-            return set(found)
+    for find_parts in (
+        idx_parts,
+        cifar_parts,
+        stl_parts,
+        shard_parts,
+        released_parts,
+        listed_parts,
+        parquet_parts,
+    ):
+        if parts := find_parts(path):
+            return set(parts)
     return set()
 
 

@@ -1,7 +1,4 @@
-"""Data sets that keep pictures in one place and lists of their parts in another, as torchvision unpacks them.
-
-Each is a line of data: which list, how a line of it reads, and where its picture lies.
-"""
+"""Data sets with a folder of images and lists of their parts, as unpacked by torchvision."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diptych.datasets.formats.archives import Entry
+from diptych.datasets.formats.archives import ImageEntry
 from diptych.datasets.formats.containers import read_text, scan
 from diptych.datasets.formats.labelled import Labelled, named
 from diptych.datasets.parts import choose
@@ -19,19 +16,19 @@ from diptych.files.unicode_text import composed
 
 
 @dataclass(frozen=True)
-class Listing:
-    """How a data set lists a part.
+class PartListing:
+    """Description of the lists of a data set.
 
     Attributes
     ----------
     lists : mapping
         Part -> the files with its lists.
     line : pattern
-        With the groups "file" and "name" (the class).
+        Pattern of a line, with the groups "file" and "name" (the class).
     pictures : str
-        The folder of the pictures.
+        The folder of the images.
     file : str
-        A picture's path in that folder, from the groups.
+        Path of an image in that folder, as a template of the groups.
     """
 
     lists: dict[str, tuple[str, ...]]
@@ -42,14 +39,14 @@ class Listing:
 
 LISTINGS = (
     # Food-101: apple_pie/1011328
-    Listing(
+    PartListing(
         {"train": ("meta/train.txt",), "test": ("meta/test.txt",)},
         re.compile(r"(?P<name>[^/\s]+)/(?P<file>\S+)"),
         "images",
         "{name}/{file}.jpg",
     ),
     # Oxford-IIIT Pet: Abyssinian_201 1 1 1
-    Listing(
+    PartListing(
         {"train": ("annotations/trainval.txt",), "test": ("annotations/test.txt",)},
         re.compile(r"(?P<file>(?P<name>\S+)_\d+)\s.*"),
         "images",
@@ -57,7 +54,7 @@ LISTINGS = (
     ),
     # Describable Textures, the first of its ten splits: banded/banded_0002.jpg. The paper trains on 3,760
     # pictures (table 9), which are train and val.
-    Listing(
+    PartListing(
         {
             "train": ("labels/train1.txt", "labels/val1.txt"),
             "train_only": ("labels/train1.txt",),
@@ -69,7 +66,7 @@ LISTINGS = (
         "{file}",
     ),
     # FGVC Aircraft: 0034309 A320
-    Listing(
+    PartListing(
         {
             "train": ("data/images_variant_trainval.txt",),
             "train_only": ("data/images_variant_train.txt",),
@@ -81,7 +78,7 @@ LISTINGS = (
         "{file}.jpg",
     ),
     # GTSRB, the test part: 00000.ppm;53;54;6;5;48;49;16
-    Listing(
+    PartListing(
         {"test": ("GT-final_test.csv",)},
         re.compile(r"(?P<file>\d+\.ppm);.*;(?P<name>\d+)"),
         "GTSRB/Final_Test/Images",
@@ -91,19 +88,19 @@ LISTINGS = (
 
 
 def read_listed(path: Path, part: str) -> Labelled | None:
-    """Labelled pictures of a folder with such lists; None where it has none.
+    """Read the labelled images of a folder with such lists; None if it has none.
 
     Raises
     ------
     DataError
-        The list of that part is not there, or names no picture that is.
+        The list of the part is missing, or none of its images exists.
     """
     parts = listed_parts(path)
     return _read(*choose(parts, part, path)) if parts else None
 
 
-def listed_parts(path: Path) -> dict[str, tuple[Path, Listing, list[Path]]]:
-    """Part -> folder, what kind of list, and the lists; empty where there is none."""
+def listed_parts(path: Path) -> dict[str, tuple[Path, PartListing, list[Path]]]:
+    """Part -> folder, description and paths of the lists; empty if there is none."""
     for folder in (path, path / path.name):  # torchvision puts dtd in dtd
         for listing in LISTINGS:
             if (folder / listing.pictures).is_dir():
@@ -114,7 +111,7 @@ def listed_parts(path: Path) -> dict[str, tuple[Path, Listing, list[Path]]]:
     return {}
 
 
-def _read(folder: Path, listing: Listing, lists: Sequence[Path]) -> Labelled:
+def _read(folder: Path, listing: PartListing, lists: Sequence[Path]) -> Labelled:
     names: dict[str, str] = {}  # picture -> class
     skipped: list[tuple[str, str]] = []
     for path in lists:
@@ -126,16 +123,18 @@ def _read(folder: Path, listing: Listing, lists: Sequence[Path]) -> Labelled:
                 names[composed(listing.file.format(**match.groupdict()))] = match["name"]
             elif line.strip() and not line.startswith("#") and not (number == 1 and path.suffix == ".csv"):
                 skipped.append((f"{path.name}, line {number}", f"cannot be read: {line!r:.60}"))
-    told = " and ".join(path.name for path in lists)
+    list_names = " and ".join(path.name for path in lists)
     root = folder / listing.pictures
     entries = [
-        Entry(root, member.name, member.size)
+        ImageEntry(root, member.name, member.size)
         for member, _ in scan(root, lambda _: False)
         if composed(str(member.name)) in names
     ]
     if not entries:
-        raise DataError(f"{told} names no picture that is in {root}: {len(names):,} lines could be read")
+        raise DataError(
+            f"{list_names} names no picture that is in {root}: {len(names):,} lines could be read"
+        )
     labelled = named(tuple(entries), [names[composed(str(entry.name))] for entry in entries])
-    there = {composed(str(entry.name)) for entry in entries}
-    skipped += [(name, f"listed in {told} and not there") for name in names if name not in there]
+    existing = {composed(str(entry.name)) for entry in entries}
+    skipped += [(name, f"listed in {list_names} and not there") for name in names if name not in existing]
     return Labelled(labelled.entries, labelled.labels, labelled.classes, skipped=tuple(skipped))

@@ -1,7 +1,6 @@
-"""Parquet files as the hub keeps data sets: a column of pictures, one of classes or captions.
+"""Parquet files in the form of the Hugging Face hub: a column of images, and one of classes or captions.
 
-Row groups are streamed: pictures pass through and are not kept. Which files make a data set is
-`layouts.py`'s.
+Row groups are streamed, so that images are not kept in memory.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.datasets.formats.archives import Content, Member, Unread
+from diptych.datasets.formats.archives import ArchiveMember, Content, Unread
 from diptych.datasets.parts import listed
 from diptych.errors import DataError
 from diptych.extras import require
@@ -23,7 +22,7 @@ from diptych.files.parquet import open_parquet, rows_of
 
 _ROWS = 64  # pictures at a time
 _PURPOSE = "read data sets in Parquet"
-# Preferred names; of several columns that would do, the first of these is taken.
+# Names of columns in the order of preference.
 _IMAGES = ("image", "img", "jpg", "png", "webp", "jpeg")
 _LABELS = ("label", "labels", "fine_label", "cls", "class", "target")
 _CAPTIONS = ("captions", "caption", "sentences", "txt", "text", "raw")
@@ -36,16 +35,15 @@ def is_parquet(path: Path) -> bool:
 
 def scan_parquet(
     path: Path, wanted: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[Member, Content | None]]:
-    """Every picture of a file, named FILE/ROW; a row without bytes comes as `Unread`.
+) -> Iterator[tuple[ArchiveMember, Content | None]]:
+    """Yield every image of a file, named FILE/ROW; a row without bytes is yielded as `Unread`.
 
-    Where a row has several pictures, in columns called image_0, image_1 and so on, each is named
-    FILE/ROW/COLUMN.
+    If a row has several images, in columns image_0, image_1 and so on, each is named FILE/ROW/COLUMN.
 
     Raises
     ------
     DataError
-        No Parquet file, or one without a column of pictures.
+        Not a Parquet file, or no column of images.
     """
     with open_parquet(path, "evaluation") as file:
         numbered = _numbered_columns(file.schema_arrow)
@@ -57,12 +55,12 @@ def scan_parquet(
                     data = cell.as_py()
                     name = PurePosixPath(path.name, f"{row:06d}", *([column] if numbered else []))
                     content = Unread.because("its row holds no bytes") if data is None else data
-                    yield Member(name, len(content)), content if wanted(name) else None
+                    yield ArchiveMember(name, len(content)), content if wanted(name) else None
                 row += 1
 
 
 def _cells(column: Any) -> Any:
-    """The bytes of a column of pictures: itself, or the field "bytes" of a structure."""
+    """The bytes of a column of images: the column itself, or the field "bytes" of a structure."""
     arrow = require("pyarrow", extra="evaluation", purpose=_PURPOSE)
     if not arrow.types.is_struct(column.type):
         return column
@@ -71,16 +69,16 @@ def _cells(column: Any) -> Any:
 
 
 def _numbered_columns(schema: Any) -> list[str]:
-    """The columns image_0, image_1, ... of pictures, where there are at least two and none of `_IMAGES`."""
+    """Columns image_0, image_1, ... of images, if there are at least two and none of `_IMAGES`."""
     columns = _picture_columns(schema)
-    found = [name for name in columns if re.fullmatch(r"image_\d+", name)]
-    if len(found) < 2 or any(name in columns for name in _IMAGES):
+    numbered = [name for name in columns if re.fullmatch(r"image_\d+", name)]
+    if len(numbered) < 2 or any(name in columns for name in _IMAGES):
         return []
-    return sorted(found, key=lambda name: int(name.removeprefix("image_")))
+    return sorted(numbered, key=lambda name: int(name.removeprefix("image_")))
 
 
 def _picture_columns(schema: Any) -> list[str]:
-    """Columns of bytes, or of structures with a field of bytes."""
+    """Names of columns of bytes, or of structures with a field of bytes."""
     types = require("pyarrow", extra="evaluation", purpose=_PURPOSE).types
 
     def binary(kind: Any) -> bool:
@@ -94,39 +92,39 @@ def _picture_columns(schema: Any) -> list[str]:
 
 
 def _image_column(schema: Any, path: Path) -> str:
-    """The column of pictures where a row has one."""
-    found = _picture_columns(schema)
-    chosen = _preferred(found, _IMAGES)
+    """Find the column of images, for one image per row."""
+    columns = _picture_columns(schema)
+    chosen = _preferred(columns, _IMAGES)
     if chosen is None:
-        what = f"several columns of bytes ({listed(found)})" if found else "no column of pictures"
+        problem = f"several columns of bytes ({listed(columns)})" if columns else "no column of pictures"
         raise DataError(
-            f"{path} has {what}: its columns are {listed(schema.names)}; expected one called "
+            f"{path} has {problem}: its columns are {listed(schema.names)}; expected one called "
             f"{' or '.join(_IMAGES)}, of bytes or of structures with a field 'bytes'"
         )
     return chosen
 
 
-def _preferred(found: Sequence[str], names: Sequence[str]) -> str | None:
-    """The first of `names` among `found`, or the only one there is."""
-    return next((name for name in names if name in found), found[0] if len(found) == 1 else None)
+def _preferred(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    """The first of `names` among the columns, or the only column."""
+    return next((name for name in names if name in columns), columns[0] if len(columns) == 1 else None)
 
 
 def class_labels(metadata: dict[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
-    """Class names by column, from the metadata the hub's data sets carry; nothing where it has another form.
+    """Class names by column, from the metadata of the hub's data sets; empty if it has another form.
 
     Examples
     --------
-    >>> told = {"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}
-    >>> class_labels({b"huggingface": json.dumps(told).encode()})
+    >>> features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    >>> class_labels({b"huggingface": json.dumps({"info": {"features": features}}).encode()})
     {'label': ('cat', 'dog')}
     """
     try:
-        told = json.loads((metadata or {}).get(b"huggingface", b"{}"))
+        metadata_value = json.loads((metadata or {}).get(b"huggingface", b"{}"))
     except (ValueError, RecursionError):
         return {}
     for key in ("info", "features"):
-        told = told.get(key) if isinstance(told, dict) else None
-    features = told if isinstance(told, dict) else {}
+        metadata_value = metadata_value.get(key) if isinstance(metadata_value, dict) else None
+    features = metadata_value if isinstance(metadata_value, dict) else {}
     return {
         column: tuple(names)
         for column, kind in features.items()
@@ -136,33 +134,33 @@ def class_labels(metadata: dict[bytes, bytes] | None) -> dict[str, tuple[str, ..
 
 
 def has_columns(path: Path, names: Sequence[str]) -> bool:
-    """Whether a Parquet file has all these columns; only its schema is read.
+    """Whether a Parquet file has all these columns, from its schema.
 
     Raises
     ------
     DataError
-        It is no Parquet file that can be read.
+        Not a readable Parquet file.
     """
     with open_parquet(path, "evaluation") as file:
         return set(names) <= set(file.schema_arrow.names)
 
 
 def read_columns(path: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The cells of these columns, row by row; a column that the file lacks is left out.
+    """Yield the cells of these columns, row by row; missing columns are left out.
 
     Raises
     ------
     DataError
-        It is no Parquet file that can be read.
+        Not a readable Parquet file.
     """
     with open_parquet(path, "evaluation") as file:
-        there = [name for name in names if name in file.schema_arrow.names]
-        for row in rows_of(file, there):
-            yield dict(zip(there, row, strict=True))
+        present = [name for name in names if name in file.schema_arrow.names]
+        for row in rows_of(file, present):
+            yield dict(zip(present, row, strict=True))
 
 
 def read_labels(path: Path) -> tuple[NDArray[np.int64] | list[str], tuple[str, ...] | None]:
-    """The column of classes: numbers and their names where the file has these, or words.
+    """Read the column of classes: numbers, with names if the file has them, or words.
 
     Raises
     ------
@@ -195,13 +193,13 @@ def read_labels(path: Path) -> tuple[NDArray[np.int64] | list[str], tuple[str, .
 
 
 def _value_type(kind: Any) -> Any:
-    """Of a dictionary-encoded column, the type of its values."""
+    """Type of the values of a column, also if it is dictionary-encoded."""
     types = require("pyarrow", extra="evaluation", purpose=_PURPOSE).types
     return kind.value_type if types.is_dictionary(kind) else kind
 
 
 def read_captions(path: Path, field: str) -> list[tuple[str, ...]]:
-    """Captions of each row: a text, or a list of texts; none where there are none.
+    """Read the captions of each row: a text or a list of texts; empty for rows without captions.
 
     Raises
     ------
@@ -211,12 +209,12 @@ def read_captions(path: Path, field: str) -> list[tuple[str, ...]]:
     types = require("pyarrow", extra="evaluation", purpose=_PURPOSE).types
     with open_parquet(path, "evaluation") as file:
         schema = file.schema_arrow
-        found = [
+        text_columns = [
             column.name
             for column in schema
             if any(test(_item_type(column.type)) for test in (types.is_string, types.is_large_string))
         ]
-        column = next((name for name in (field, *_CAPTIONS) if name in found), None)
+        column = next((name for name in (field, *_CAPTIONS) if name in text_columns), None)
         if column is None:
             raise DataError(
                 f"{path} has no column of captions: its columns are {listed(schema.names)}; expected texts, "

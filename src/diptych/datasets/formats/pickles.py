@@ -1,7 +1,7 @@
-"""The pickles of CIFAR as data: plain values and arrays of bytes.
+"""Safe reader of CIFAR's pickles: plain values and arrays of bytes, without executing anything.
 
-The steps are `diptych.files.pickle_reader`'s. What a pickle may name is the short list of what NumPy's arrays
-need; anything else is refused by name. Which keys a batch has is `records.py`'s.
+It uses `diptych.files.pickle_reader`, and accepts only the names that NumPy's arrays need; others are
+refused.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class _Kind:
 
 
 def read_pickle(path: Path) -> Any:
-    """The value a pickle file describes: dictionaries, lists, numbers, texts and `Array`.
+    """Read the value of a pickle file: dictionaries, lists, numbers, texts and `Array`.
 
-    Byte strings of Python 2 come as texts, one letter a byte.
+    Byte strings of Python 2 become texts, one letter per byte.
 
     Raises
     ------
     DataError
-        It cannot be read, is cut short, or holds what no batch of pictures needs.
+        It cannot be read, is truncated, or has content that no batch of images needs.
     """
     try:
         if path.stat().st_size > _MOST_BYTES:
@@ -53,11 +53,11 @@ def read_pickle(path: Path) -> Any:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    return Reader(data, path).read()
+    return BatchReader(data, path).read()
 
 
-class Reader(PickleReader):
-    """Steps through the pickle of a batch; DataError from `read` where it is none."""
+class BatchReader(PickleReader):
+    """Pickle reader for batches of images; `read` raises DataError for other content."""
 
     literal_instructions = PickleReader.literal_instructions | {
         *("BINUNICODE8", "SHORT_BINSTRING", "BINSTRING"),
@@ -67,11 +67,11 @@ class Reader(PickleReader):
     key_types = (str, bytes)
 
     def is_known_name(self, name: str) -> bool:
-        """What NumPy's arrays need."""
+        """Whether NumPy's arrays need this name."""
         return name in _KNOWN
 
     def on_call(self, name: str, arguments: Any) -> Any:
-        """An array, the kind of its numbers, or bytes that came as letters."""
+        """Return an array, a dtype, or bytes that are stored as letters."""
         match arguments:
             case (PickledName("numpy.ndarray"), tuple(), _) if name in _RECONSTRUCT:
                 return Array()  # its shape and bytes come with BUILD
@@ -86,8 +86,8 @@ class Reader(PickleReader):
         self.refuse(f"a call of {name} with {describe(arguments)}")
 
     def on_state(self, target: Any, state: Any) -> None:
-        """Give an array its shape and bytes."""
-        if isinstance(target, _Kind):  # byte order and alignment: of one byte there is one order
+        """Set the shape and bytes of an array."""
+        if isinstance(target, _Kind):  # byte order and alignment, which do not matter for single bytes
             return
         match state:
             case (_, tuple(shape), _Kind(kind), fortran, str() | bytes() as data) if (
@@ -100,11 +100,11 @@ class Reader(PickleReader):
                 self.refuse(f"the state {describe(state)} for {describe(target)}")
 
     def malformed(self, reason: str) -> DataError:
-        """The error for a file that ends early, or is no pickle."""
-        return DataError(f"{self.path} is cut short or no pickle: {reason}; fetch or copy it again")
+        """The error for a file that is truncated or not a pickle."""
+        return DataError(f"{self.path} is cut short or not a pickle: {reason}; fetch or copy it again")
 
     def refuse(self, content: str) -> NoReturn:
-        """Raise the error for what no batch holds."""
+        """Raise the error for content that no batch needs."""
         raise DataError(
             f"{self.path} holds {content:.100}, which no batch of pictures needs: "
             "refused, and nothing in it was run"

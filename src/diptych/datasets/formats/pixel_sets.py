@@ -1,6 +1,6 @@
-"""MNIST, CIFAR and STL-10 as they are published: which files hold the pictures, which the labels and names.
+"""MNIST, CIFAR and STL-10 as published: their files of images, labels and class names.
 
-How the files are read is `records.py`'s.
+The files are read by `records.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from diptych.datasets.parts import choose, listed
 from diptych.errors import DataError
 
 _IDX = re.compile(r"(?P<set>(?:.+[-_])?)(?P<part>train|t10k|test)-images[-.]idx3-ubyte(?:\.gz)?")
-# Training files, test files and names of each kind of folder; the first pattern that is there tells the kind.
+# Training files, test files and class names of each kind of folder; the kind is recognised by the last.
 _CIFAR = (
     ("data_batch_[1-9]", "test_batch", "batches.meta"),
     ("train", "test", "meta"),
@@ -27,14 +27,14 @@ _CIFAR = (
 
 
 def read_idx(path: Path, part: str) -> Labelled | None:
-    """MNIST and its kin: IMAGES-idx3-ubyte beside LABELS-idx1-ubyte, plain or gzipped; else None.
+    """Read MNIST and similar: IMAGES-idx3-ubyte beside LABELS-idx1-ubyte, plain or gzipped; else None.
 
     Parameters
     ----------
     path : path
-        A folder with the files, or with them in `raw` or `MNIST/raw`, or the file of pictures itself.
+        A folder with the files, or with them in `raw` or `MNIST/raw`, or the file of images itself.
     part : str
-        "test" or "train"; a file given by name is taken whatever it is.
+        "test" or "train"; ignored if the path is a file.
 
     Raises
     ------
@@ -48,50 +48,52 @@ def read_idx(path: Path, part: str) -> Labelled | None:
 
 
 def idx_parts(path: Path) -> dict[str, Path]:
-    """Part -> its file of pictures; empty where there is none."""
+    """Part -> its file of images; empty if there is none."""
     for folder in (path, path / "raw", path / "MNIST" / "raw"):
-        files = {one: match for one in _files(folder) if (match := _IDX.fullmatch(one.name))}
+        files = {file: match for file in _files(folder) if (match := _IDX.fullmatch(file.name))}
         if files:
             kinds = sorted({match["set"] for match in files.values()})
             if len(kinds) > 1:
                 raise DataError(
                     f"{folder} holds several data sets ({listed(kinds)}): name the file of pictures itself"
                 )
-            # A plain file sorts before its gzipped self: it is taken where both are there.
-            return {match["part"]: one for one, match in sorted(files.items(), reverse=True)}
+            # A plain file sorts before its gzipped copy: in reverse order it is set last, so it is used.
+            return {match["part"]: file for file, match in sorted(files.items(), reverse=True)}
     return {}
 
 
 def _idx_file(pictures: Path) -> Labelled:
     stem = pictures.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
-    labels = next((one for name in (stem, stem + ".gz") if (one := pictures.with_name(name)).is_file()), None)
+    labels = next(
+        (file for name in (stem, stem + ".gz") if (file := pictures.with_name(name)).is_file()), None
+    )
     if labels is None:
         raise DataError(f"{pictures} has no {stem} beside it: its pictures have no labels")
-    names, found = None, read_idx_labels(labels)
+    names, values = None, read_idx_labels(labels)
     mapping = pictures.with_name(re.sub(r"-(train|test)-images.*", "-mapping.txt", pictures.name))
     if mapping != pictures and mapping.is_file():
         rows = [line.split() for line in read_text(mapping).split("\n") if line.strip()]
         names = _letters(rows, mapping)
-        found = np.searchsorted([int(row[0]) for row in rows], found).astype(np.int64)
-    return numbered(pictures, entries_of(pictures), found, names)
+        values = np.searchsorted([int(row[0]) for row in rows], values).astype(np.int64)
+    return numbered(pictures, entries_of(pictures), values, names)
 
 
 def _letters(rows: list[list[str]], path: Path) -> tuple[str, ...]:
-    """Characters of EMNIST's mapping: a label, then character codes; the first is taken."""
+    """Characters of EMNIST's mapping: a label, then character codes, of which the first is used."""
     try:
         numbers = [int(row[0]) for row in rows]
         names = tuple(chr(int(row[1])) for row in rows)
     except (ValueError, IndexError, OverflowError) as error:
-        raise DataError(f"{path} is no mapping of labels to character codes: {error}") from error
+        raise DataError(f"{path} is not a mapping of labels to character codes: {error}") from error
     if numbers != sorted(set(numbers)):
         raise DataError(f"{path} does not list its labels in order, each once")
     return names
 
 
 def read_cifar(path: Path, part: str) -> Labelled | None:
-    """CIFAR-10 and CIFAR-100, the pickled batches or the binary ones; None where there are none.
+    """Read CIFAR-10 or CIFAR-100, in pickled or binary batches; None if there are none.
 
-    The pickles are read as data and never run; see `pickles.py`.
+    The pickles are read without executing anything; see `pickles.py`.
 
     Parameters
     ----------
@@ -113,11 +115,11 @@ def read_cifar(path: Path, part: str) -> Labelled | None:
 
 
 def cifar_parts(path: Path) -> dict[str, list[Path]]:
-    """Part -> its batches; empty where there are none."""
+    """Part -> its batches; empty if there are none."""
     for train, test, meta in _CIFAR:
         if path.is_dir() and (path / meta).is_file():
-            found = {"train": sorted(path.glob(train)), "test": sorted(path.glob(test))}
-            return {name: files for name, files in found.items() if files}
+            parts = {"train": sorted(path.glob(train)), "test": sorted(path.glob(test))}
+            return {name: files for name, files in parts.items() if files}
     return {}
 
 
@@ -130,7 +132,7 @@ def _batches(folder: Path, files: list[Path], meta: Path) -> Labelled:
 
 
 def read_stl(path: Path, part: str) -> Labelled | None:
-    """STL-10's binary files: PART_X.bin beside PART_y.bin; None where there are none."""
+    """Read STL-10's binary files, PART_X.bin beside PART_y.bin; None if there are none."""
     parts = stl_parts(path)
     if not parts:
         return None
@@ -144,7 +146,7 @@ def read_stl(path: Path, part: str) -> Labelled | None:
 
 
 def stl_parts(path: Path) -> dict[str, Path]:
-    """Part -> its file of pictures; empty where there is none."""
+    """Part -> its file of images; empty if there is none."""
     files = (
         (name, folder / f"{name}_X.bin")
         for folder in (path / "stl10_binary", path)
@@ -154,4 +156,4 @@ def stl_parts(path: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(one for one in folder.iterdir() if one.is_file()) if folder.is_dir() else []
+    return sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []

@@ -1,6 +1,6 @@
-"""Tables of pixels: HDF5 as PatchCamelyon is released, and the CSV of FER2013; a row is an image.
+"""Tables with one image per row: PatchCamelyon's HDF5 and FER2013's CSV.
 
-Which rows belong to a part, and the classes, are `released.py`'s.
+Parts and classes are in `released.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from diptych.datasets.formats.archives import Content, Member, Unread
+from diptych.datasets.formats.archives import ArchiveMember, Content, Unread
 from diptych.errors import DataError
 from diptych.extras import require
 from diptych.files.text_files import table_head, text_lines
@@ -24,7 +24,7 @@ _SIDE = 48  # of FER2013's images
 
 
 def is_pixel_table(path: Path) -> bool:
-    """Whether this is a file of such rows, by its name; of a CSV, by its header too."""
+    """Whether this is such a table, by its name, and for a CSV also by its header."""
     if path.suffix.lower() in (".h5", ".hdf5"):
         return True
     return path.suffix.lower() == ".csv" and "pixels" in csv_columns(path)
@@ -32,25 +32,25 @@ def is_pixel_table(path: Path) -> bool:
 
 def scan_pixel_table(
     path: Path, wanted: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[Member, Content | None]]:
-    """Every image of a file, named FILE/ROW, decoded where `wanted` says so.
+) -> Iterator[tuple[ArchiveMember, Content | None]]:
+    """Yield every image of a file, named FILE/ROW, decoded if `wanted` returns True.
 
     Raises
     ------
     DataError
-        The file cannot be read, or holds no images.
+        The file cannot be read, or has no images.
     """
     return _scan_csv(path, wanted) if path.suffix.lower() == ".csv" else _scan_hdf5(path, wanted)
 
 
 @contextmanager
 def open_hdf5(path: Path, name: str) -> Iterator[Any]:
-    """A data set of an HDF5 file.
+    """Open a data set of an HDF5 file.
 
     Raises
     ------
     DataError
-        No HDF5 file, or none with such a data set.
+        Not an HDF5 file, or no data set of this name.
     """
     h5py = require("h5py", extra="evaluation", purpose="read HDF5")
     try:
@@ -64,7 +64,7 @@ def open_hdf5(path: Path, name: str) -> Iterator[Any]:
 
 def _scan_hdf5(
     path: Path, wanted: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[Member, Content | None]]:
+) -> Iterator[tuple[ArchiveMember, Content | None]]:
     with open_hdf5(path, "x") as images:
         if len(images.shape) != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise DataError(
@@ -78,11 +78,11 @@ def _scan_hdf5(
             block = images[start:stop] if any(chosen) else None  # (rows, H, W, 3)
             for row, name in enumerate(names):
                 picture = Image.fromarray(block[row]) if block is not None and chosen[row] else None
-                yield Member(name, size), picture
+                yield ArchiveMember(name, size), picture
 
 
 def csv_columns(path: Path) -> list[str]:
-    """Names of the columns of a CSV file, lower-case; none where it cannot be read."""
+    """Names of the columns of a CSV file, lower-case; empty if it cannot be read."""
     try:
         with path.open("rb") as file:
             header, named, _ = table_head(text_lines(file, path))
@@ -92,7 +92,7 @@ def csv_columns(path: Path) -> list[str]:
 
 
 def csv_rows(path: Path, *names: str) -> Iterator[tuple[str, ...]]:
-    """The cells of some columns of a CSV file, row after row; empty where a row is too short.
+    """Yield the cells of some columns of a CSV file, row by row; "" if a row is too short.
 
     Raises
     ------
@@ -100,29 +100,31 @@ def csv_rows(path: Path, *names: str) -> Iterator[tuple[str, ...]]:
         The file cannot be read.
     """
     columns = csv_columns(path)
-    places = [columns.index(name) for name in names]
+    column_indices = [columns.index(name) for name in names]
     try:
         with path.open("rb") as file:
             lines = text_lines(file, path)
             named = table_head(lines)[1]
             for row in filter(None, csv.reader((line for line, _ in lines), delimiter=named or ",")):
-                yield tuple(row[place].strip() if place < len(row) else "" for place in places)
+                yield tuple(row[column].strip() if column < len(row) else "" for column in column_indices)
     except (OSError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from error
 
 
-def _scan_csv(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Member, Content | None]]:
+def _scan_csv(
+    path: Path, wanted: Callable[[PurePosixPath], bool]
+) -> Iterator[tuple[ArchiveMember, Content | None]]:
     for number, (text,) in enumerate(csv_rows(path, "pixels")):
         name = PurePosixPath(path.name, f"{number:05d}")
-        yield Member(name, _SIDE * _SIDE), _grey(text) if wanted(name) else None
+        yield ArchiveMember(name, _SIDE * _SIDE), _grey(text) if wanted(name) else None
 
 
 def _grey(text: str) -> Content:
-    """An image of 48 x 48 grey values, separated by blanks."""
+    """Decode an image of 48 x 48 grey values, separated by spaces."""
     try:
         values = np.array(text.split(), dtype=np.uint8)
     except (ValueError, OverflowError) as error:
-        return Unread.because(f"its pixels are no bytes: {error}")
+        return Unread.because(f"its pixels are not bytes: {error}")
     if len(values) != _SIDE * _SIDE:
         return Unread.because(f"it has {len(values):,} pixels: expected {_SIDE} x {_SIDE}")
     return Image.fromarray(values.reshape(_SIDE, _SIDE))

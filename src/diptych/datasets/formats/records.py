@@ -1,7 +1,6 @@
-"""Files of pixels, record after record: idx (MNIST and its kin), CIFAR's batches, the binary files of STL-10.
+"""Readers of files of pixels with fixed-size records: idx (MNIST and similar), CIFAR's batches, STL-10.
 
-A file becomes pictures one at a time; which files belong to a data set, and its class names, are
-`pixel_sets.py`'s.
+Which files belong to a data set, and its class names, are in `pixel_sets.py`.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.datasets.formats.archives import Content, Member
+from diptych.datasets.formats.archives import ArchiveMember, Content
 from diptych.datasets.formats.pickles import Array, read_pickle
 from diptych.errors import DataError, counted
 
-_MOST = 2**24  # pixels of one picture, and labels read at a time: far over any data set in these formats
+_MOST = 2**24  # limit of pixels per image and of labels per file, far above all data sets in these formats
 _BYTES = 8  # idx: the code of unsigned bytes
-# Files without a header are known by their names alone: bytes of labels before each picture, and its form.
+# Files without a header, recognised by their names: bytes of labels before each image, and its shape.
 _BINARY = (
     (re.compile(r"(data_batch_\d+|test_batch)\.bin"), 1, (3, 32, 32)),  # CIFAR-10
     (re.compile(r"(train|test)\.bin"), 2, (3, 32, 32)),  # CIFAR-100: coarse, then fine
@@ -38,20 +37,20 @@ _BATCH = re.compile(rb"\x80[\x02-\x05][}\x95]")  # a pickle whose first value is
 
 @dataclass(frozen=True)
 class Form:
-    """How the records of a file lie.
+    """Layout of the records of a file.
 
     Attributes
     ----------
     count : int
-        Records.
+        Number of records.
     start : int
-        Bytes before the first.
+        Bytes before the first record.
     labels : int
-        Bytes before the pixels of each.
+        Bytes of labels before the pixels of each record.
     shape : tuple of int
-        (channels, height, width); the channels are planes.
+        (channels, height, width); channels are stored as planes.
     turned : bool
-        Columns come before rows, as in STL-10 and EMNIST.
+        Pixels are stored column by column, as in STL-10 and EMNIST.
     """
 
     count: int
@@ -62,7 +61,7 @@ class Form:
 
     @property
     def size(self) -> int:
-        """Bytes of a record."""
+        """Bytes per record."""
         return self.labels + math.prod(self.shape)
 
 
@@ -77,7 +76,7 @@ def is_records(path: Path) -> bool:
 
 
 def _head(path: Path) -> bytes:
-    """The first bytes, unpacked; none where that fails."""
+    """The first bytes, decompressed; empty if that fails."""
     try:
         with opened(path) as file:
             return file.read(4)
@@ -87,7 +86,7 @@ def _head(path: Path) -> bytes:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """The file, unpacked on the way where it is gzipped; DataError for whatever goes wrong meanwhile."""
+    """Open a file, decompressed if it is gzipped; read errors become DataError."""
     try:
         with path.open("rb") as plain:
             packed = plain.read(2) == b"\x1f\x8b"
@@ -101,8 +100,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 def scan_records(
     path: Path, wanted: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[Member, Content | None]]:
-    """Every picture of a file of pixels, named FILE/NUMBER, decoded where `wanted` says so.
+) -> Iterator[tuple[ArchiveMember, Content | None]]:
+    """Yield every image of a file of pixels, named FILE/NUMBER, decoded if `wanted` returns True.
 
     Raises
     ------
@@ -116,10 +115,10 @@ def scan_records(
             record = file.read(form.size)
             if len(record) < form.size:
                 raise DataError(f"{path} ends at picture {number} of {form.count}: fetch or copy it again")
-            member = Member(PurePosixPath(path.name, f"{number:05d}"), math.prod(form.shape))
+            member = ArchiveMember(PurePosixPath(path.name, f"{number:05d}"), math.prod(form.shape))
             yield member, _picture(record, form) if wanted(member.name) else None
         if file.read(1):
-            raise DataError(f"{path} goes on after the {counted(form.count, 'picture')} its header tells of")
+            raise DataError(f"{path} has data after the {counted(form.count, 'picture')} of its header")
 
 
 @contextmanager
@@ -134,7 +133,7 @@ def _picture(record: bytes, form: Form) -> Image.Image:
 
 
 def _form(path: Path) -> tuple[Form, bytes | None]:
-    """How the records lie, and their bytes where they had to be read already."""
+    """Layout of the records, and the bytes of the file if they had to be read."""
     for name, labels, shape in _BINARY:
         if name.fullmatch(path.name):
             return _binary_form(path, labels, shape), None
@@ -143,8 +142,8 @@ def _form(path: Path) -> tuple[Form, bytes | None]:
         return Form(array.shape[0], 0, 0, (3, 32, 32)), array.data
     count, height, width = read_header(path, 3)
     if not 0 < height * width <= _MOST:
-        raise DataError(f"{path} tells of pictures of {height} x {width} pixels: it is no data set")
-    # EMNIST was written column by column.
+        raise DataError(f"{path} has pictures of {height} x {width} pixels by its header: not a data set")
+    # EMNIST is stored column by column.
     return Form(count, 16, 0, (1, height, width), path.name.startswith("emnist")), None
 
 
@@ -159,13 +158,12 @@ def _binary_form(path: Path, labels: int, shape: tuple[int, int, int]) -> Form:
 
 
 def read_header(path: Path, dimensions: int) -> tuple[int, ...]:
-    """Sizes along each dimension of an idx file of bytes.
+    """Read the sizes of each dimension of an idx file of bytes.
 
     Raises
     ------
     DataError
-        Another magic number, or a file of another length than the header says (seen at once where it is not
-        gzipped).
+        Another magic number, or a length that differs from the header's (not checked here if gzipped).
     """
     with opened(path) as file:
         head = file.read(4 + 4 * dimensions)
@@ -181,25 +179,25 @@ def read_header(path: Path, dimensions: int) -> tuple[int, ...]:
     expected = len(head) + math.prod(sizes)
     if not packed and path.stat().st_size != expected:
         raise DataError(
-            f"{path} has {path.stat().st_size:,} bytes where its header tells of {expected:,}: "
+            f"{path} has {path.stat().st_size:,} bytes, but {expected:,} by its header: "
             "fetch or copy it again"
         )
     return sizes
 
 
 def read_idx_labels(path: Path) -> NDArray[np.int64]:
-    """The labels of an idx file, (N,)."""
+    """Read the labels of an idx file, (N,)."""
     (count,) = read_header(path, 1)
     with opened(path) as file:
         file.read(8)
         data = file.read(min(count, _MOST) + 1)
     if len(data) != count:
-        raise DataError(f"{path} holds {len(data):,} labels or more where its header tells of {count:,}")
+        raise DataError(f"{path} has {len(data):,} labels or more, but {count:,} by its header")
     return np.frombuffer(data, np.uint8).astype(np.int64)
 
 
 def read_binary_labels(path: Path) -> NDArray[np.int64]:
-    """The labels of a CIFAR file of records, (N,): the last byte before each picture."""
+    """Read the labels of a binary CIFAR file, (N,): the last byte before each image."""
     form, _ = _form(path)
     with opened(path) as file:
         data = np.frombuffer(file.read(), np.uint8)
@@ -207,12 +205,12 @@ def read_binary_labels(path: Path) -> NDArray[np.int64]:
 
 
 def read_batch(path: Path) -> tuple[Array, NDArray[np.int64]]:
-    """Pixels, (N, 3072), and labels, (N,), of one of CIFAR's pickled batches.
+    """Read the pixels, (N, 3072), and labels, (N,), of one of CIFAR's pickled batches.
 
     Raises
     ------
     DataError
-        No such batch, or pixels and labels that do not match.
+        Not such a batch, or pixels and labels that do not match.
     """
     batch = _texts(read_pickle(path), path)
     array, labels = batch.get("data"), batch.get("fine_labels", batch.get("labels"))
@@ -231,7 +229,7 @@ def read_batch(path: Path) -> tuple[Array, NDArray[np.int64]]:
 
 
 def read_meta(path: Path) -> tuple[str, ...]:
-    """Class names in CIFAR's batches.meta or meta."""
+    """Read the class names of CIFAR's batches.meta or meta."""
     meta = _texts(read_pickle(path), path)
     names = meta.get("fine_label_names", meta.get("label_names"))
     if not isinstance(names, list):
@@ -240,7 +238,7 @@ def read_meta(path: Path) -> tuple[str, ...]:
 
 
 def _texts(value: Any, path: Path) -> dict[str, Any]:
-    """A dictionary with its keys as texts: Python 2 wrote bytes."""
+    """Convert the keys of a dictionary to texts: Python 2 wrote bytes."""
     if not isinstance(value, dict):
-        raise DataError(f"{path} holds no dictionary: expected a batch of CIFAR")
+        raise DataError(f"{path} is not a dictionary: expected a batch of CIFAR")
     return {key.decode("latin-1") if isinstance(key, bytes) else key: item for key, item in value.items()}

@@ -1,8 +1,8 @@
 """Data sets in the form of their release: Flowers-102, Stanford Cars, PCam, FER2013, ObjectNet.
 
-Parts are those of the paper's table 9: where it trains on the training and the validation part, "train" is
-both, and "train_only" and "val" are each by itself. Class names are those of `diptych.zeroshot`, in the order
-of the labels; ObjectNet's are its own.
+Parts are those of the paper's table 9: if it trains on the training and the validation part, "train" is both,
+and "train_only" and "val" are the single parts. Class names are those of `diptych.zeroshot`, in the order of
+the labels; ObjectNet has its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.datasets.formats.archives import Entry
+from diptych.datasets.formats.archives import ImageEntry
 from diptych.datasets.formats.containers import entries_of, read_text, scan
 from diptych.datasets.formats.labelled import Labelled, named, numbered, together
 from diptych.datasets.formats.pixel_tables import csv_columns, csv_rows, open_hdf5
@@ -31,27 +31,27 @@ _MOST = 2**26  # bytes of a .mat file; the largest of these has 0.6 MB
 
 
 def read_released(path: Path, part: str) -> Labelled | None:
-    """Labelled pictures of a data set as it was released; None where the path is none of these.
+    """Read the labelled images of a released data set; None for other paths.
 
     Raises
     ------
     DataError
-        No such part, or files that cannot be read or do not match.
+        A missing part, or files that cannot be read or do not match.
     """
     parts = released_parts(path)
     return choose(parts, part, path)() if parts else None
 
 
 def released_parts(path: Path) -> Parts:
-    """Part -> what reads it; empty where there is none. Nothing is opened but the header of a CSV file."""
-    for find in (_flowers, _cars, _pcam, _fer, _objectnet):
-        if parts := find(path):
+    """Part -> its reader; empty if there is none. Only the header of a CSV file is opened."""
+    for find_parts in (_flowers, _cars, _pcam, _fer, _objectnet):
+        if parts := find_parts(path):
             return parts
     return {}
 
 
 def _with_validation(train: Read, validation: Read) -> dict[str, Read]:
-    """Parts where the paper trains on both."""
+    """Parts of a data set for which the paper trains on both."""
     return {
         "train": lambda: together([train(), validation()]),
         "train_only": train,
@@ -63,7 +63,7 @@ def _with_validation(train: Read, validation: Read) -> dict[str, Read]:
 
 
 def _flowers(path: Path) -> Parts:
-    """jpg/image_00001.jpg; imagelabels.mat has a label for each, setid.mat the numbers of each part."""
+    """Flowers-102: jpg/image_00001.jpg; imagelabels.mat has labels, setid.mat the numbers of each part."""
     if not ((path / "imagelabels.mat").is_file() and (path / "setid.mat").is_file()):
         return {}
     return {
@@ -82,12 +82,12 @@ def _flowers_part(path: Path, name: str) -> Labelled:
 
 
 def _cars(path: Path) -> Parts:
-    """cars_train and cars_test with lists in devkit; or car_ims with cars_annos.mat for both."""
+    """Stanford Cars: cars_train and cars_test with lists in devkit; or car_ims with cars_annos.mat."""
     if (path / "cars_annos.mat").is_file():
         return {part: partial(_cars_of_one_list, path, part == "test") for part in ("train", "test")}
     files = {
         "train": ("cars_train", ("devkit/cars_train_annos.mat",)),
-        # The list of the devkit has no classes; the one with classes was released later.
+        # The devkit's list of the test part has no classes; a list with classes was released later.
         "test": ("cars_test", ("cars_test_annos_withlabels.mat", "devkit/cars_test_annos_withlabels.mat")),
     }
     return {
@@ -111,47 +111,47 @@ def _cars_of_one_list(path: Path, test: bool) -> Labelled:
 
 
 def _annotated(rows: NDArray[Any], name: str, path: Path) -> dict[str, int]:
-    """File -> label, from 1, of a structure of MATLAB's."""
+    """File -> label, from 1, in a MATLAB structure."""
     if rows.dtype.names is None or not {name, "class"} <= set(rows.dtype.names):
         raise DataError(f"{path} has no fields {name!r} and 'class': it has {rows.dtype.names}")
     return {str(row[name]): int(row["class"]) for row in rows}
 
 
-def _listed(folder: Path, listed: Mapping[str, int], words: str, told: str) -> Labelled:
-    """Pictures of a folder that a list names, with labels from 1 and the class names of a set of prompts."""
+def _listed(folder: Path, listed: Mapping[str, int], words: str, list_name: str) -> Labelled:
+    """Images of a folder that a list names, with labels from 1 and the class names of a prompt set."""
     names = class_names(words)
     labels = {PurePosixPath(name): label for name, label in listed.items()}  # "./a.jpg" is a.jpg
     if wrong := [label for label in labels.values() if not 1 <= label <= len(names)]:
-        raise DataError(f"{told} has the label {wrong[0]}: expected 1 to {len(names)}")
+        raise DataError(f"{list_name} has the label {wrong[0]}: expected 1 to {len(names)}")
     entries = tuple(
-        Entry(folder, member.name, member.size)
+        ImageEntry(folder, member.name, member.size)
         for member, _ in scan(folder, lambda _: False)
         if member.name in labels
     )
     if not entries:
-        raise DataError(f"{told} names no picture that is in {folder}: {len(labels):,} are listed")
-    found = numbered(
+        raise DataError(f"none of the {len(labels):,} pictures listed in {list_name} is in {folder}")
+    labelled = numbered(
         folder, entries, np.array([labels[entry.name] - 1 for entry in entries]), names, words=True
     )
     missing = sorted(labels.keys() - {entry.name for entry in entries})
-    skipped = tuple((str(name), f"listed in {told} and not there") for name in missing)
-    return Labelled(found.entries, found.labels, found.classes, found.kind, skipped)
+    skipped = tuple((str(name), f"listed in {list_name} and not there") for name in missing)
+    return Labelled(labelled.entries, labelled.labels, labelled.classes, labelled.kind, skipped)
 
 
 def _matlab(path: Path, name: str) -> Any:
-    """A variable of a .mat file.
+    """Read a variable of a .mat file.
 
     Raises
     ------
     DataError
-        The file cannot be read, or has no such variable.
+        The file cannot be read, or has no variable of this name.
     """
     io = require("scipy.io", extra="evaluation", purpose="read MATLAB's lists")
     try:
         if path.stat().st_size > _MOST:
             raise ValueError(f"{path.stat().st_size:,} bytes")
         values = io.loadmat(path, squeeze_me=True, variable_names=[name])
-    except Exception as error:  # whatever a broken file makes SciPy raise
+    except Exception as error:  # SciPy raises many kinds for a broken file
         raise DataError(f"{path} cannot be read as a list of MATLAB's: {error}") from error
     if name not in values:
         raise DataError(f"{path} has no variable {name!r}")
@@ -163,27 +163,27 @@ def _matlab(path: Path, name: str) -> Any:
 
 def _pcam(path: Path) -> Parts:
     stem = "camelyonpatch_level_2_split_{}_{}.h5"
-    found = {
+    parts = {
         part: partial(_pcam_part, path / stem.format(part, "x"), path / stem.format(part, "y"))
         for part in ("train", "valid", "test")
         if (path / stem.format(part, "x")).is_file()
     }
     packed = path / (stem.format("test", "x") + ".gz")
-    if not found and packed.is_file():
+    if not parts and packed.is_file():
         raise DataError(f"{packed} is packed: unpack it and the files beside it first, with gunzip")
-    if "train" in found and "valid" in found:
-        return {**found, **_with_validation(found["train"], found["valid"])}
-    return found
+    if "train" in parts and "valid" in parts:
+        return {**parts, **_with_validation(parts["train"], parts["valid"])}
+    return parts
 
 
 def _pcam_part(images: Path, labels: Path) -> Labelled:
     with open_hdf5(labels, "y") as values:
-        found = np.asarray(values[:]).ravel().astype(np.int64)
-    return numbered(images, entries_of(images), found, class_names("pcam"), words=True)
+        targets = np.asarray(values[:]).ravel().astype(np.int64)
+    return numbered(images, entries_of(images), targets, class_names("pcam"), words=True)
 
 
 def _fer(path: Path) -> Parts:
-    """fer2013.csv with emotion, pixels and Usage; "train" is Training and PublicTest, "test" PrivateTest."""
+    """FER2013: emotion, pixels and Usage; "train" is Training and PublicTest, "test" is PrivateTest."""
     files = [path] if path.is_file() else [path / "fer2013.csv", path / "icml_face_data.csv"]
     for file in files:
         if file.suffix.lower() == ".csv" and {"emotion", "pixels", "usage"} <= set(csv_columns(file)):
@@ -203,29 +203,28 @@ def _fer_part(path: Path, usage: str) -> Labelled:
     good = [(entry, int(emotion)) for entry, emotion in rows if emotion.isdecimal()]
     skipped = tuple((str(entry.name), "no emotion") for entry, emotion in rows if not emotion.isdecimal())
     labels = np.array([label for _, label in good], dtype=np.int64)
-    found = numbered(path, tuple(entry for entry, _ in good), labels, class_names("fer2013"), words=True)
-    return Labelled(found.entries, found.labels, found.classes, found.kind, skipped)
+    labelled = numbered(path, tuple(entry for entry, _ in good), labels, class_names("fer2013"), words=True)
+    return Labelled(labelled.entries, labelled.labels, labelled.classes, labelled.kind, skipped)
 
 
 # ---- ObjectNet ----
 
 
 def _objectnet(path: Path) -> Parts:
-    """images/FOLDER and mappings, as in objectnet-1.0; there is a test part alone."""
-    there = (path / "images").is_dir() and (path / "mappings" / "objectnet_to_imagenet_1k.json").is_file()
-    return {"test": partial(_objectnet_classes, path)} if there else {}
+    """ObjectNet: images/FOLDER and mappings, as in objectnet-1.0; it has only a test part."""
+    complete = (path / "images").is_dir() and (path / "mappings" / "objectnet_to_imagenet_1k.json").is_file()
+    return {"test": partial(_objectnet_classes, path)} if complete else {}
 
 
 def is_objectnet(path: Path) -> bool:
-    """Whether a folder is ObjectNet as it was released, with the lists that name ImageNet's classes."""
+    """Whether a folder is the released ObjectNet, with the mapping to ImageNet's classes."""
     return bool(_objectnet(path)) and (path / "mappings" / "pytorch_to_imagenet_2012_id.json").is_file()
 
 
 def _objectnet_classes(path: Path) -> Labelled:
-    """Pictures of the 113 classes that ImageNet has too, by the names that ObjectNet gives them.
+    """Images of the 113 classes that ImageNet has too, with ObjectNet's names.
 
-    The paper measures on these (section 3.3), with ObjectNet's own names. Pictures of the other 200 classes
-    are no part of it.
+    The paper measures on these (section 3.3). Images of the other 200 classes are left out.
     """
     shared = _json(path / "mappings" / "objectnet_to_imagenet_1k.json")
     folders = _json(path / "mappings" / "folder_to_objectnet_label.json")
@@ -234,20 +233,20 @@ def _objectnet_classes(path: Path) -> Labelled:
         raise DataError(f"{path / 'mappings'}: no folder has a class that ImageNet has too")
     root = path / "images"
     entries = [
-        Entry(root, member.name, member.size)
+        ImageEntry(root, member.name, member.size)
         for member, _ in scan(root, lambda _: False)
         if len(member.name.parts) == 2 and member.name.parts[0] in words
     ]
     if not entries:
         raise DataError(f"{root} has no picture of the {len(words)} classes that ImageNet has too")
-    found = named(tuple(entries), [words[entry.name.parts[0]] for entry in entries])
-    classes: Sequence[str] = sorted(set(words.values()))  # also those of which no picture is there
-    place = np.array([classes.index(name) for name in found.classes])
+    labelled = named(tuple(entries), [words[entry.name.parts[0]] for entry in entries])
+    classes: Sequence[str] = sorted(set(words.values()))  # including classes without images
+    position = np.array([classes.index(name) for name in labelled.classes])
     texts = tuple(name[0].lower() + name[1:] if name[1:2].islower() else name for name in classes)
-    # The readme of the release: every picture has a red border of one pixel, to be removed before use.
+    # Readme of the release: every image has a red border of one pixel, to be removed before use.
     return Labelled(
-        found.entries,
-        place[found.labels].astype(np.int64),
+        labelled.entries,
+        position[labelled.labels].astype(np.int64),
         texts,
         "words",
         border=1,
@@ -256,28 +255,28 @@ def _objectnet_classes(path: Path) -> Labelled:
 
 
 def _in_imagenet(folder: Path, names: Sequence[str]) -> tuple[int, ...]:
-    """Places among ImageNet's 1,000 of classes that ObjectNet names by its words; none without the lists.
+    """Positions of ObjectNet's classes among ImageNet's 1,000; empty without the mapping files.
 
-    imagenet_to_label_2012_v2 has the words of each of ImageNet's numbers, a line each, and
-    pytorch_to_imagenet_2012_id.json the number of each place. Of several classes that ObjectNet joins
-    ("television, television system; screen, CRT screen") the first stands for all.
+    Line i of imagenet_to_label_2012_v2 has the name of the ImageNet class with id i, and
+    pytorch_to_imagenet_2012_id.json maps positions to ids. If ObjectNet merges several classes ("television,
+    television system; screen, CRT screen"), the first is used.
     """
     files = folder / "imagenet_to_label_2012_v2", folder / "pytorch_to_imagenet_2012_id.json"
     if not all(file.is_file() for file in files):
         return ()
     lines = [line.strip() for line in read_text(files[0]).split("\n")]
     try:
-        numbers = {int(number): int(place) for place, number in json.loads(read_text(files[1])).items()}
+        numbers = {int(number): int(position) for position, number in json.loads(read_text(files[1])).items()}
         return tuple(numbers[lines.index(name.split(";")[0].strip())] for name in names)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise DataError(f"{folder}: its lists of ImageNet's classes do not go together ({error})") from error
+        raise DataError(f"{folder}: its lists of ImageNet's classes do not match ({error})") from error
 
 
 def _json(path: Path) -> dict[str, str]:
     try:
         values = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON: {error}") from error
+        raise DataError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
-        raise DataError(f"{path} is no mapping from names to names")
+        raise DataError(f"{path} is not a mapping from names to names")
     return values

@@ -1,7 +1,6 @@
 """CLIP_benchmark's folders: `test/nshards.txt`, `test/0.tar` ..., class names and prompts beside them.
 
-Says which shards make a part and what lies beside each picture; a single shard, or a folder with KEY.cls
-files, is read the same way.
+Single shards and folders with KEY.cls files are read the same way.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.datasets.formats.archives import Entry, Unread
+from diptych.datasets.formats.archives import ImageEntry, Unread
 from diptych.datasets.formats.containers import read_text, scan
 from diptych.datasets.formats.labelled import Labelled, numbered
 from diptych.datasets.parts import OUTSIDE, choose, select_part
@@ -26,21 +25,21 @@ _MOST = 1_000_000  # shards: more than any data set has
 
 
 def find_shards(path: Path, part: str) -> list[Path] | None:
-    """The shards of a part, in order; None where the folder is none of CLIP_benchmark's.
+    """Find the shards of a part, in order; None for other folders.
 
     Raises
     ------
     DataError
-        No such part, a count that is no number, or a shard that is missing.
+        A missing part, an invalid number of shards, or a missing shard.
     """
     parts = shard_parts(path)
     if not parts:
         return None
     count = parts[""] if "" in parts else choose(parts, part, path)
-    told = read_text(count).strip()
-    if not re.fullmatch("[0-9]{1,7}", told) or not 0 < int(told) <= _MOST:
-        raise DataError(f"{count} says {told!r:.40}: expected the number of shards")
-    shards = [count.with_name(f"{number}.tar") for number in range(int(told))]
+    text = read_text(count).strip()
+    if not re.fullmatch("[0-9]{1,7}", text) or not 0 < int(text) <= _MOST:
+        raise DataError(f"{count} says {text!r:.40}: expected the number of shards")
+    shards = [count.with_name(f"{number}.tar") for number in range(int(text))]
     missing = next((shard for shard in shards if not shard.is_file()), None)
     if missing is not None:
         raise DataError(f"{missing} is not there, though {count} tells of {counted(len(shards), 'shard')}")
@@ -48,21 +47,21 @@ def find_shards(path: Path, part: str) -> list[Path] | None:
 
 
 def shard_parts(path: Path) -> dict[str, Path]:
-    """Part -> the file with its number of shards; "" for a folder that is itself a part's."""
+    """Part -> the file with its number of shards; "" if the folder itself is a part."""
     if not path.is_dir():
         return {}
     if (path / _COUNT).is_file():
         return {"": path / _COUNT}
-    return {one.parent.name: one for one in sorted(path.glob(f"*/{_COUNT}"))}
+    return {file.parent.name: file for file in sorted(path.glob(f"*/{_COUNT}"))}
 
 
 def kind_of(path: Path) -> str:
-    """What dataset_type.txt says: "classification" where there is none, "retrieval", "multilabel"."""
+    """The content of dataset_type.txt: "retrieval", "multilabel" or, by default, "classification"."""
     return (beside(path, "dataset_type.txt") or ["classification"])[0].lower()
 
 
 def beside(path: Path, name: str) -> list[str]:
-    """Lines of a file that comes with a data set, in its folder or, of a part's folder, in the one above."""
+    """Lines of a file of the data set, in the folder itself or, for the folder of a part, in its parent."""
     for folder in (path, path.parent):
         if (folder / name).is_file():
             lines = (line.strip() for line in read_text(folder / name).split("\n"))
@@ -71,7 +70,7 @@ def beside(path: Path, name: str) -> list[str]:
 
 
 def read_webdataset(path: Path, part: str) -> Labelled | None:
-    """Labelled pictures of a folder of shards; None where it is none.
+    """Read the labelled images of a folder of shards; None for other folders.
 
     Raises
     ------
@@ -82,9 +81,7 @@ def read_webdataset(path: Path, part: str) -> Labelled | None:
     if shards is None:
         return None
     if kind_of(path) != "classification":
-        raise DataError(
-            f"{path} is for {kind_of(path)}, as its dataset_type.txt says: its pictures have no class"
-        )
+        raise DataError(f"{path} is for {kind_of(path)} by its dataset_type.txt: its pictures have no class")
     return read_classes(
         path,
         shards,
@@ -103,7 +100,7 @@ def read_classes(
     names: tuple[str, ...] | None = None,
     templates: tuple[str, ...] = (),
 ) -> Labelled:
-    """Labelled pictures of shards or folders with KEY.cls beside KEY.jpg, the number of its class.
+    """Read the labelled images of shards or folders, with the number of the class of KEY.jpg in KEY.cls.
 
     Parameters
     ----------
@@ -111,19 +108,19 @@ def read_classes(
         For messages.
     paths : iterable of Path
     part : str, optional
-        Of a folder or archive whose folders are called after parts; by default all that is there.
+        For a folder or archive whose folders are named after parts; by default all images.
     names, templates
         As for `Labelled`.
 
     Raises
     ------
     DataError
-        No picture with a class, or a class that has no name.
+        No image with a class, or a class without a name.
     """
-    entries: list[Entry] = []
+    entries: list[ImageEntry] = []
     labels: list[int] = []
     skipped: list[tuple[str, str]] = []
-    for entry, data in (one for path in paths for one in with_file(path, ".cls", part)):
+    for entry, data in (item for path in paths for item in with_file(path, ".cls", part)):
         try:
             text = decode_text(data, f"the .cls of {entry.name}").strip().strip("\0")
         except DataError as error:
@@ -137,27 +134,32 @@ def read_classes(
             skipped.append((str(entry.name), why))
     if not entries and skipped:
         raise DataError(f"{where}: no picture has a class; the first: {skipped[0][0]}: {skipped[0][1]}")
-    found = numbered(where, tuple(entries), np.array(labels, dtype=np.int64), names, words=True)
-    return Labelled(found.entries, found.labels, found.classes, found.kind, tuple(skipped), templates)
+    labelled = numbered(where, tuple(entries), np.array(labels, dtype=np.int64), names, words=True)
+    return Labelled(
+        labelled.entries, labelled.labels, labelled.classes, labelled.kind, tuple(skipped), templates
+    )
 
 
-def with_file(path: Path, suffix: str, part: str | None = None) -> list[tuple[Entry, bytes]]:
-    """Every picture with the bytes of the file KEY + suffix beside it; `Unread` where there is none."""
-    pictures: list[Entry] = []
+def with_file(path: Path, suffix: str, part: str | None = None) -> list[tuple[ImageEntry, bytes]]:
+    """Every image with the bytes of the file KEY + suffix beside it; `Unread` if there is none."""
+    pictures: list[ImageEntry] = []
     files: dict[str, bytes] = {}
     for member, data in scan(path, lambda name: name.suffix.lower() == suffix):
         if isinstance(data, bytes):
             files[str(member.name)] = data
         elif member.name.suffix.lower() in IMAGE_SUFFIXES:
-            pictures.append(Entry(path, member.name, member.size))
+            pictures.append(ImageEntry(path, member.name, member.size))
     none = Unread.because(f"no KEY{suffix} beside it")
     beside = Companions([*files, *(str(entry.name) for entry in pictures)], (suffix,))
     names = (beside.of(str(entry.name)).get(suffix) for entry in pictures)
-    found = [
+    pairs = [
         (entry, none if name is None else files[name]) for entry, name in zip(pictures, names, strict=True)
     ]
     if part is None:
-        return found
+        return pairs
     chosen, outside = select_part([entry.name.parts[:-1] for entry in pictures], part, path)
     left_out = Unread.because(OUTSIDE)
-    return [*(found[position] for position in chosen), *((pictures[one], left_out) for one in outside)]
+    return [
+        *(pairs[position] for position in chosen),
+        *((pictures[position], left_out) for position in outside),
+    ]

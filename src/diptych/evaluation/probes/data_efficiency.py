@@ -1,6 +1,6 @@
-"""How many labelled pictures a class zero-shot is worth (paper, section 3.1.5 and figure 7).
+"""Data efficiency: the number of labelled images per class that zero-shot equals (paper, figure 7).
 
-Pure functions of a few-shot curve and a level; where these come from is `few_shot`'s business.
+Pure functions of a few-shot curve and the zero-shot accuracy.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Literal
 
 from diptych.errors import InputError
 
-_ROUNDING = 1e-9  # means of the same hits, taken in another order
+_ROUNDING = 1e-9  # means of the same hits differ by the order of summation
 
 
 @dataclass(frozen=True)
-class Equal:
-    """A number of shots, or on which side of the measured ones it lies.
+class EquivalentShots:
+    """Number of shots with the same accuracy, or a bound if it is outside the measured range.
 
     Attributes
     ----------
     shots : float
     relation : "=", "<" or ">"
-        "<" 1: better is reached with the first measured number already; ">" 16: not with the last.
+        "<" 1: the first measured number of shots is better already; ">" 16: the last is still worse.
 
     Examples
     --------
-    >>> str(Equal(16, ">")), str(Equal(3.14159)), str(Equal(1, "<"))
+    >>> str(EquivalentShots(16, ">")), str(EquivalentShots(3.14159)), str(EquivalentShots(1, "<"))
     ('> 16', '3.1', '< 1')
     """
 
@@ -41,22 +41,22 @@ class Equal:
         return f"{self.relation} {self.shots:g}"
 
 
-def equal_shots(shots: Sequence[float], accuracies: Sequence[float], level: float) -> Equal:
-    """How many shots reach a level, by straight lines between measured points over the logarithm of shots.
+def equal_shots(shots: Sequence[float], accuracies: Sequence[float], level: float) -> EquivalentShots:
+    """Number of shots that reach an accuracy, by linear interpolation over the logarithm of shots.
 
     Parameters
     ----------
     shots : sequence of K numbers
-        Pictures of each class, over 0, rising.
+        Images per class, above 0, rising.
     accuracies : sequence of K floats
     level : float
-        Of zero-shot.
+        Accuracy of zero-shot.
 
     Returns
     -------
-    Equal
-        Where the curve first reaches the level. Below the first point and above the last nothing is
-        guessed.
+    EquivalentShots
+        Where the curve first reaches the level; there is no extrapolation below the first or above the last
+        point.
 
     Raises
     ------
@@ -75,10 +75,10 @@ def equal_shots(shots: Sequence[float], accuracies: Sequence[float], level: floa
     if shots[0] <= 0 or any(later <= earlier for earlier, later in itertools.pairwise(shots)):
         raise InputError(f"shots {', '.join(f'{k:g}' for k in shots)}: expected rising numbers over 0")
     if level <= accuracies[0] + _ROUNDING:
-        return Equal(shots[0], "=" if level >= accuracies[0] - _ROUNDING else "<")
+        return EquivalentShots(shots[0], "=" if level >= accuracies[0] - _ROUNDING else "<")
     points = list(zip(shots, accuracies, strict=True))
     for (low, under), (high, over) in itertools.pairwise(points):
-        if over >= level - _ROUNDING:  # and every one before is below
-            way = min((level - under) / (over - under), 1.0)
-            return Equal(math.exp(math.log(low) + way * (math.log(high) - math.log(low))))
-    return Equal(shots[-1], ">")
+        if over >= level - _ROUNDING:  # all earlier points are below
+            fraction = min((level - under) / (over - under), 1.0)
+            return EquivalentShots(math.exp(math.log(low) + fraction * (math.log(high) - math.log(low))))
+    return EquivalentShots(shots[-1], ">")

@@ -1,8 +1,7 @@
-"""Few-shot curves (paper, section 3.1.5 and figure 6): a linear probe learnt from k pictures of each class.
+"""Few-shot curves (paper, section 3.1.5 and figure 6): a linear probe fitted on k images of each class.
 
-The strength of L2 is chosen on min(k, 4) other pictures of each class, as in CoOp (Zhou et al. 2022, arXiv
-2109.01134); these do not teach. Which pictures, `draws` says; fits are `logistic`'s; what zero-shot is worth,
-`data_efficiency`.
+The L2 strength is chosen on min(k, 4) other images of each class, as in CoOp (Zhou et al. 2022, arXiv
+2109.01134), which are not used for training. Images are sampled by `splits`, fits are in `logistic`.
 """
 
 from __future__ import annotations
@@ -18,9 +17,16 @@ from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError, counted
 from diptych.evaluation.probes import logistic
-from diptych.evaluation.probes.splits import Draw, draw_shots
-from diptych.evaluation.probes.transfer import Features, Part, all_failures, check_parts, embed_part, untaught
-from diptych.evaluation.protocols.classification import spread
+from diptych.evaluation.probes.splits import FewShotDraw, draw_shots
+from diptych.evaluation.probes.transfer import (
+    EmbeddedPart,
+    Features,
+    all_failures,
+    check_parts,
+    embed_part,
+    untaught,
+)
+from diptych.evaluation.protocols.classification import at_positions
 from diptych.evaluation.protocols.settings import Settings, Setup
 from diptych.evaluation.results.result import Result
 from diptych.stats import metrics
@@ -29,25 +35,25 @@ from diptych.stats.intervals import bounded_mean, ends, mean_over_classes, over_
 TASK = "few_shot"
 SHOTS = (1, 2, 4, 8, 16)
 SEEDS = 3
-UNCHECKED_C = 1.0  # scikit-learn's own, where no picture is left to choose on
+UNCHECKED_C = 1.0  # scikit-learn's default, without validation images
 
 Hits = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class _Try:
-    """The classifier of one draw, and how it does on the test part."""
+    """Result of one draw: the fitted classifier and its test outcomes."""
 
-    draw: Draw
+    draw: FewShotDraw
     c: float
-    chosen: str  # how the strength was found
+    chosen: str  # source of the strength: "validation", "fewer shots" or "none"
     hits: Hits
     recall: float
     iterations: int
     converged: bool
     fits: int
-    unfinished: int  # of these
-    validation: float | None  # accuracy there
+    unfinished: int  # fits that did not converge
+    validation: float | None  # validation accuracy
 
 
 def evaluate_few_shot(
@@ -61,20 +67,19 @@ def evaluate_few_shot(
     features: Features = "tower",
     **settings: Unpack[Settings],
 ) -> Result:
-    """Learn linear classifiers from a few pictures of each class and name the pictures of another data set.
+    """Fit linear classifiers on a few images of each class and evaluate them on another data set.
 
     Parameters
     ----------
     encoder : Encoder
     train, test : ImageDataset
-        Of the same classes, by name.
+        With the same classes, by name.
     validation : ImageDataset, optional
-        Where the pictures that choose the strength of L2 are drawn from; by default `train`, from those that
-        are not shots.
+        Source of the validation images; by default the images of `train` that are not shots.
     shots : sequence of int
-        Pictures of each class; a number that no class has is left out and listed in the details.
+        Numbers of images per class; a number that no class has is left out and listed in the details.
     seeds : int
-        Draws of each number, by the seeds 0, 1, ...
+        Number of draws for each number of shots, with the seeds 0, 1, ...
     features : "tower" or "embeddings"
         As for `evaluate_linear_probe`.
     **settings
@@ -83,43 +88,46 @@ def evaluate_few_shot(
     Returns
     -------
     Result
-        `acc1@k` and `mean_per_class_recall@k`, means over draws, with intervals over test pictures and
-        over draws (`intervals.over_draws`). `details["points"]` has every draw, its strength, and where
-        pictures were too few.
+        `acc1@k` and `mean_per_class_recall@k`, means over draws, with intervals over test images and
+        over draws (`intervals.over_draws`). `details["points"]` has every draw, its strength, and classes
+        with too few images.
 
     Raises
     ------
     DataError
-        Classes that do not match, nothing readable, or no class with as many pictures as any of `shots`.
+        Classes that do not match, no readable image, or no class with as many images as any of `shots`.
     InputError
         Shots or seeds below 1, or an encoder without features before the projection.
     MissingExtraError
         SciPy is not installed.
     """
-    wanted = _wanted(shots, seeds)
+    shot_counts = _wanted(shots, seeds)
     setup = Setup.of(**settings)
     shared = check_parts(setup, train, test, validation)
-    taught = embed_part(setup, encoder, train, train, features)
-    asked = embed_part(setup, encoder, train, test, features)
-    chooser = taught if validation is None else embed_part(setup, encoder, train, validation, features)
-    count, most = len(train.class_names), int(np.bincount(taught.labels).max())
-    missing = untaught(taught.labels, train.class_names)
-    possible = [k for k in wanted if k <= most]
-    if not possible:
+    train_part = embed_part(setup, encoder, train, train, features)
+    test_part = embed_part(setup, encoder, train, test, features)
+    validation_part = (
+        train_part if validation is None else embed_part(setup, encoder, train, validation, features)
+    )
+    count, largest_class = len(train.class_names), int(np.bincount(train_part.labels).max())
+    missing = untaught(train_part.labels, train.class_names)
+    possible_shots = [k for k in shot_counts if k <= largest_class]
+    if not possible_shots:
         raise DataError(
-            f"{train.name} has at most {most} readable pictures of a class: too few for {wanted[0]} shots"
+            f"{train.name} has at most {counted(largest_class, 'readable picture')} of a class: too few for "
+            f"{counted(shot_counts[0], 'shot')}"
         )
-    tries: dict[int, list[_Try]] = {k: [] for k in possible}
-    with setup.stage(f"{test.name}: few-shot draws", seeds * len(possible)) as advance:
+    fits: dict[int, list[_Try]] = {k: [] for k in possible_shots}
+    with setup.stage(f"{test.name}: few-shot draws", seeds * len(possible_shots)) as advance:
         for seed in range(seeds):
-            before: _Try | None = None
-            for k in possible:
-                before = _learn(taught, chooser, asked, k, seed, count, before)
-                tries[k].append(before)
+            previous: _Try | None = None
+            for k in possible_shots:
+                previous = _learn(train_part, validation_part, test_part, k, seed, count, previous)
+                fits[k].append(previous)
                 advance(1)
     details = {
         "features": features,
-        "width": taught.rows.shape[1],
+        "width": train_part.features.shape[1],
         "train": train.name,
         "train_fingerprint": train.fingerprint,
         "train_pictures": len(train),
@@ -128,17 +136,17 @@ def evaluate_few_shot(
         "validation": None if validation is None else validation.name,
         "seeds": seeds,
         "untaught": missing,
-        "too_many_shots": [k for k in wanted if k > most],
-        "points": [_point(k, tries[k]) for k in possible],
+        "too_many_shots": [k for k in shot_counts if k > largest_class],
+        "points": [_point(k, fits[k]) for k in possible_shots],
     }
-    others = (taught,) if validation is None else (taught, chooser)
-    failures = all_failures(asked, *others)
-    told = _figures(tries, asked, count)
-    return setup.result(encoder, test, task=TASK, failures=failures, details=details, **told)
+    train_parts = (train_part,) if validation is None else (train_part, validation_part)
+    failures = all_failures(test_part, *train_parts)
+    figures = _figures(fits, test_part, count)
+    return setup.result(encoder, test, task=TASK, failures=failures, details=details, **figures)
 
 
 def _wanted(shots: Sequence[int], seeds: int) -> list[int]:
-    """Numbers of shots in order, each once."""
+    """Distinct numbers of shots, sorted."""
     if not shots or min(shots) < 1:
         raise InputError(f"shots {list(shots)}: expected numbers of pictures of each class, such as 1, 2, 4")
     if seeds < 1:
@@ -147,35 +155,48 @@ def _wanted(shots: Sequence[int], seeds: int) -> list[int]:
 
 
 def _learn(
-    taught: Part, chooser: Part, asked: Part, k: int, seed: int, count: int, before: _Try | None
+    train_part: EmbeddedPart,
+    validation_part: EmbeddedPart,
+    test_part: EmbeddedPart,
+    k: int,
+    seed: int,
+    count: int,
+    previous: _Try | None,
 ) -> _Try:
-    """Draw shots, choose C, fit, and score the test part."""
-    draw = draw_shots(taught.labels, k, seed, None if chooser is taught else chooser.labels)
-    rows, labels = taught.rows[draw.shots], taught.labels[draw.shots]
-    fits, unfinished, reached = 1, 0, None
+    """FewShotDraw shots, choose C, fit, and score the test part."""
+    draw = draw_shots(
+        train_part.labels, k, seed, None if validation_part is train_part else validation_part.labels
+    )
+    shot_features, labels = train_part.features[draw.shots], train_part.labels[draw.shots]
+    fit_count, unfinished, best_accuracy = 1, 0, None
     if len(draw.validation):
         searched = logistic.search(
-            rows, labels, chooser.rows[draw.validation], chooser.labels[draw.validation]
+            shot_features,
+            labels,
+            validation_part.features[draw.validation],
+            validation_part.labels[draw.validation],
         )
         c, chosen = searched.c, "validation"
-        fits += len(searched.tried)
-        unfinished = sum(not one.converged for one in searched.tried)
-        reached = max(one.accuracy for one in searched.tried)
-    elif before is not None and before.chosen != "none":
-        c, chosen = before.c, "fewer shots"
+        fit_count += len(searched.tried)
+        unfinished = sum(not trial.converged for trial in searched.tried)
+        best_accuracy = max(trial.accuracy for trial in searched.tried)
+    elif previous is not None and previous.chosen != "none":
+        c, chosen = previous.c, "fewer shots"
     else:
         c, chosen = UNCHECKED_C, "none"
-    found = logistic.fit(rows, labels, c)
-    hits = metrics.hits(found.scores(asked.rows, count), asked.labels)
-    recall = float(np.nanmean(metrics.class_means(hits, asked.labels, count)))
-    unfinished += not found.converged
-    return _Try(draw, c, chosen, hits, recall, found.iterations, found.converged, fits, unfinished, reached)
+    fit = logistic.fit(shot_features, labels, c)
+    hits = metrics.hits(fit.scores(test_part.features, count), test_part.labels)
+    recall = float(np.nanmean(metrics.class_means(hits, test_part.labels, count)))
+    unfinished += not fit.converged
+    return _Try(
+        draw, c, chosen, hits, recall, fit.iterations, fit.converged, fit_count, unfinished, best_accuracy
+    )
 
 
-def _figures(tries: dict[int, list[_Try]], asked: Part, count: int) -> dict[str, Any]:
-    """Keywords of `Setup.result`: means over draws."""
-    hits = {k: np.mean([one.hits for one in draws], axis=0) for k, draws in tries.items()}
-    recalls = {k: float(np.mean([one.recall for one in draws])) for k, draws in tries.items()}
+def _figures(fits: dict[int, list[_Try]], test_part: EmbeddedPart, count: int) -> dict[str, Any]:
+    """Means over draws, as keywords of `Setup.result`."""
+    hits = {k: np.mean([fit.hits for fit in fits_of_k], axis=0) for k, fits_of_k in fits.items()}
+    recalls = {k: float(np.mean([fit.recall for fit in fits_of_k])) for k, fits_of_k in fits.items()}
     figures = {f"acc1@{k}": float(mean.mean()) for k, mean in hits.items()}
     figures |= {f"mean_per_class_recall@{k}": recall for k, recall in recalls.items()}
     return {
@@ -183,28 +204,29 @@ def _figures(tries: dict[int, list[_Try]], asked: Part, count: int) -> dict[str,
         "chance": dict.fromkeys(figures, 1 / count),
         "intervals": {
             **{
-                f"acc1@{k}": ends(over_draws(bounded_mean(mean), [one.hits.mean() for one in tries[k]]))
+                f"acc1@{k}": ends(over_draws(bounded_mean(mean), [fit.hits.mean() for fit in fits[k]]))
                 for k, mean in hits.items()
             },
             **{
                 f"mean_per_class_recall@{k}": ends(
-                    over_draws(mean_over_classes(mean, asked.labels), [one.recall for one in tries[k]])
+                    over_draws(mean_over_classes(mean, test_part.labels), [fit.recall for fit in fits[k]])
                 )
                 for k, mean in hits.items()
             },
         },
         "outcomes": {
-            f"acc1@{k}": spread(mean, asked.positions, len(asked.dataset)) for k, mean in hits.items()
+            f"acc1@{k}": at_positions(mean, test_part.positions, len(test_part.dataset))
+            for k, mean in hits.items()
         },
-        "n": len(asked.labels),
+        "n": len(test_part.labels),
         "classes": count,
     }
 
 
-def _point(k: int, draws: Sequence[_Try]) -> dict[str, Any]:
-    """One number of shots as plain values."""
-    accuracies = [float(one.hits.mean()) for one in draws]
-    first = draws[0].draw
+def _point(k: int, fits: Sequence[_Try]) -> dict[str, Any]:
+    """Plain values of all draws of one number of shots."""
+    accuracies = [float(fit.hits.mean()) for fit in fits]
+    first = fits[0].draw
     return {
         "shots": k,
         "acc1": float(np.mean(accuracies)),
@@ -214,19 +236,19 @@ def _point(k: int, draws: Sequence[_Try]) -> dict[str, Any]:
         "validation_pictures": len(first.validation),
         "short_classes": len(first.short),
         "unchecked_classes": len(first.unchecked),
-        "fits": sum(one.fits for one in draws),
-        "unfinished": sum(one.unfinished for one in draws),
+        "fits": sum(fit.fits for fit in fits),
+        "unfinished": sum(fit.unfinished for fit in fits),
         "draws": [
             {
                 "seed": seed,
                 "acc1": accuracy,
-                "mean_per_class_recall": one.recall,
-                "c": one.c,
-                "chosen": one.chosen,
-                "validation_acc1": one.validation,
-                "iterations": one.iterations,
-                "converged": one.converged,
+                "mean_per_class_recall": fit.recall,
+                "c": fit.c,
+                "chosen": fit.chosen,
+                "validation_acc1": fit.validation,
+                "iterations": fit.iterations,
+                "converged": fit.converged,
             }
-            for seed, (accuracy, one) in enumerate(zip(accuracies, draws, strict=True))
+            for seed, (accuracy, fit) in enumerate(zip(accuracies, fits, strict=True))
         ],
     }

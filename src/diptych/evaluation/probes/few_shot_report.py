@@ -1,7 +1,4 @@
-"""Few-shot curves as a report: beside zero-shot and all the data, and what zero-shot is worth in pictures.
-
-Measuring is `few_shot`'s, `probe`'s and `classification`'s business, interpolation `data_efficiency`'s.
-"""
+"""Report of few-shot curves, compared with zero-shot and a probe on all data, and of data efficiency."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Any
 from diptych.datasets.discovery import paper_metric
 from diptych.datasets.registry import PER_CLASS
 from diptych.errors import counted
-from diptych.evaluation.probes.data_efficiency import Equal, equal_shots
+from diptych.evaluation.probes.data_efficiency import EquivalentShots, equal_shots
 from diptych.evaluation.probes.probe_report import shared_pictures, shortcomings
 from diptych.evaluation.results.result import Result, chance_verdicts
 from diptych.reports import Bars, Curve, Curves, Estimate, Plot, Report, Section, Table
@@ -23,18 +20,18 @@ _WORDS = {"acc1": "Accuracy", PER_CLASS: "Mean per class, this data set's own me
 
 @dataclass(frozen=True)
 class FewShotRun:
-    """What was measured of one data set.
+    """Measurements of one data set.
 
     Attributes
     ----------
     curve : Result
         Of `evaluate_few_shot`.
     zero_shot : Result, optional
-        Of the same test pictures.
+        On the same test images.
     full : Result, optional
-        The linear probe learnt from all training pictures.
+        Linear probe on all training images.
     metric : str
-        What is compared: "acc1", or the data set's own, "mean_per_class_recall" (`own_metric`).
+        The metric that is compared: "acc1", or the data set's "mean_per_class_recall" (`own_metric`).
     """
 
     curve: Result
@@ -44,23 +41,23 @@ class FewShotRun:
 
     @property
     def name(self) -> str:
-        """What results call the data set."""
+        """Name of the data set in results."""
         return self.curve.dataset
 
     @property
     def points(self) -> Sequence[Mapping[str, Any]]:
-        """Of the curve."""
-        found: Sequence[Mapping[str, Any]] = self.curve.details["points"]
-        return found
+        """Points of the curve, one per number of shots."""
+        points: Sequence[Mapping[str, Any]] = self.curve.details["points"]
+        return points
 
-    def equal(self) -> Equal | None:
-        """How many of the measured shots zero-shot equals."""
+    def equal(self) -> EquivalentShots | None:
+        """Number of shots that zero-shot equals, from the measured points."""
         if self.zero_shot is None:
             return None
         return equal_shots(*self._line(), self.zero_shot.metrics[self.metric])
 
-    def equal_with_full(self) -> Equal | None:
-        """The same with all training pictures as one more point, as the paper's figure 7 has it."""
+    def equal_with_full(self) -> EquivalentShots | None:
+        """The same with the probe on all training images as a further point, as in the paper's figure 7."""
         if self.zero_shot is None or self.full is None:
             return None
         shots, accuracies = self._line()
@@ -70,8 +67,8 @@ class FewShotRun:
         line = [*shots, everything], [*accuracies, self.full.metrics[self.metric]]
         return equal_shots(*line, self.zero_shot.metrics[self.metric])
 
-    def equal_of_draws(self) -> list[Equal]:
-        """Of each seed's own curve."""
+    def equal_of_draws(self) -> list[EquivalentShots]:
+        """Number of shots that zero-shot equals, from the curve of each seed."""
         if self.zero_shot is None:
             return []
         shots, _ = self._line()
@@ -80,31 +77,31 @@ class FewShotRun:
 
     @property
     def whole(self) -> str:
-        """What taught the probe on everything: "all 5,000 pictures", or how many of how many were drawn."""
+        """Training images of the full probe, such as "all 5,000 pictures" or "500 of 5000 pictures"."""
         details = {} if self.full is None else self.full.details
-        there = details.get("train_sampled_from")
+        population = details.get("train_sampled_from")
         count = f"{details.get('pictures', 0):,}"
-        return f"{count} of {there} pictures" if there else f"all {count} pictures"
+        return f"{count} of {population} pictures" if population else f"all {count} pictures"
 
     def _line(self) -> tuple[list[float], list[float]]:
-        return [one["shots"] for one in self.points], [self.value_of(one) for one in self.points]
+        return [point["shots"] for point in self.points], [self.value_of(point) for point in self.points]
 
     def value_of(self, point: Mapping[str, Any]) -> float:
-        """The metric at a point of the curve, the mean of its draws."""
+        """The metric at a point of the curve, the mean over its draws."""
         return self.curve.metrics[f"{self.metric}@{point['shots']}"]
 
     def draws_of(self, point: Mapping[str, Any]) -> list[float]:
         """The metric of each draw of a point."""
-        return [one[self.metric] for one in point["draws"]]
+        return [draw[self.metric] for draw in point["draws"]]
 
 
 def own_metric(*names: str) -> str:
-    """The metric by which a data set's few-shot curve and zero-shot are compared, as in the paper's figure 7.
+    """Metric for comparing few-shot curves and zero-shot on a data set, as in the paper's figure 7.
 
     Parameters
     ----------
     *names : str
-        What the data set, its file or folder is called; the first that is known counts.
+        Names of the data set, its file or folder; the first known one is used.
 
     Examples
     --------
@@ -115,29 +112,32 @@ def own_metric(*names: str) -> str:
 
 
 def few_shot_report(runs: Sequence[FewShotRun], facts: Mapping[str, str] | None = None) -> Report:
-    """The report of few-shot curves on one or more data sets; of several, their mean comes first.
+    """Report of few-shot curves on one or more data sets; of several, their mean comes first.
 
     Parameters
     ----------
     runs : sequence of FewShotRun
     facts : mapping, optional
-        What stands at the foot.
+        For the foot of the page.
     """
-    runs = _told_apart(runs)
+    runs = _with_unique_names(runs)
     weak = _not_above_chance(runs)
     sections = [_section(run, number, len(runs), run.name in weak) for number, run in enumerate(runs)]
     if len(runs) > 1:
         sections.insert(0, _mean(runs))
     values = {
         "results": [
-            one.to_dict() for run in runs for one in (run.curve, run.zero_shot, run.full) if one is not None
+            result.to_dict()
+            for run in runs
+            for result in (run.curve, run.zero_shot, run.full)
+            if result is not None
         ],
         "data_efficiency": [
             {
                 "dataset": run.name,
                 "zero_shot_equals": _plain(run.equal()),
                 "with_all_pictures": _plain(run.equal_with_full()),
-                "of_each_draw": [_plain(one) for one in run.equal_of_draws()],
+                "of_each_draw": [_plain(equal) for equal in run.equal_of_draws()],
             }
             for run in runs
         ],
@@ -146,36 +146,36 @@ def few_shot_report(runs: Sequence[FewShotRun], facts: Mapping[str, str] | None 
     return Report(title, sections, values, facts or {})
 
 
-def _told_apart(runs: Sequence[FewShotRun]) -> list[FewShotRun]:
-    """The runs with names of their own: the second "test" becomes "test (2)"."""
-    found: list[FewShotRun] = []
+def _with_unique_names(runs: Sequence[FewShotRun]) -> list[FewShotRun]:
+    """Make the names of runs unique: the second "test" becomes "test (2)"."""
+    named_runs: list[FewShotRun] = []
     for number, run in enumerate(runs):
-        same = sum(one.name == run.name for one in runs[:number])
+        same = sum(earlier.name == run.name for earlier in runs[:number])
         named = f"{run.name} ({same + 1})" if same else run.name
-        found.append(replace(run, curve=replace(run.curve, dataset=named)))
-    return found
+        named_runs.append(replace(run, curve=replace(run.curve, dataset=named)))
+    return named_runs
 
 
-def _plain(found: Equal | None) -> dict[str, Any] | None:
-    return None if found is None else asdict(found) | {"told": str(found)}
+def _plain(equal: EquivalentShots | None) -> dict[str, Any] | None:
+    return None if equal is None else asdict(equal) | {"told": str(equal)}
 
 
 def _not_above_chance(runs: Sequence[FewShotRun]) -> set[str]:
-    """Names of the data sets on which zero-shot is not shown to be better than chance, of all of the page."""
+    """Data sets on which zero-shot is not significantly better than chance, corrected for their number."""
     known = [(run.name, run.zero_shot, run.metric) for run in runs if run.zero_shot is not None]
     verdicts = chance_verdicts([(result, metric) for _, result, metric in known])
     return {name for (name, _, _), verdict in zip(known, verdicts, strict=True) if verdict != "above"}
 
 
 def _section(run: FewShotRun, number: int, of: int, weak: bool) -> Section:
-    """One data set: curve, table, statements; `weak` where zero-shot is not shown to beat chance."""
+    """Curve, table and statements of one data set; `weak` if zero-shot is not shown to beat chance."""
     ending = f"-{number + 1}" if of > 1 else ""
     return Section(
         f"Few-shot on {run.name}",
         [
             *shared_pictures(run.curve.details),
-            *_worth(run, weak),
-            *_draws(run),
+            *_equivalence(run, weak),
+            *_sampling_notes(run),
             *shortcomings(run.curve),
         ],
         {f"few-shot{ending}": _table(run)},
@@ -183,8 +183,8 @@ def _section(run: FewShotRun, number: int, of: int, weak: bool) -> Section:
     )
 
 
-def _worth(run: FewShotRun, weak: bool) -> list[str]:
-    """What zero-shot equals, in one paragraph."""
+def _equivalence(run: FewShotRun, weak: bool) -> list[str]:
+    """A paragraph on the number of shots that zero-shot equals."""
     equal = run.equal()
     if equal is None or run.zero_shot is None:
         return []
@@ -206,47 +206,45 @@ def _worth(run: FewShotRun, weak: bool) -> list[str]:
             if whole.relation == ">"
             else f" It needs about {whole}, judged by what it has with {everything}."
         )
-    draws = run.equal_of_draws()
-    if len({str(one) for one in draws}) > 1:
-        text += f" Of the draws one by one, in pictures of each class: {', '.join(map(str, draws))}."
+    equal_by_draw = run.equal_of_draws()
+    if len({str(each) for each in equal_by_draw}) > 1:
+        text += f" Of the draws one by one, in pictures of each class: {', '.join(map(str, equal_by_draw))}."
     if weak:
         text += " Zero-shot is not shown to be better than chance here."
     return [text]
 
 
-def _draws(run: FewShotRun) -> list[str]:
-    """What was drawn, and where there was too little to draw from."""
-    details, found = run.curve.details, []
+def _sampling_notes(run: FewShotRun) -> list[str]:
+    """Sentences on the sampled images, and on classes with too few."""
+    details, sentences = run.curve.details, []
     source = details["validation"] or "other training pictures"
-    found.append(
+    sentences.append(
         f"Each point is the mean of {details['seeds']} draws; min(k, 4) pictures of each class from {source} "
-        "choose the strength of L2 and do not teach."
+        "choose the strength of L2 and are not used for training."
     )
     for point in run.points:
-        k, chosen = point["shots"], {one["chosen"] for one in point["draws"]}
+        k, chosen = point["shots"], {draw["chosen"] for draw in point["draws"]}
         if point["short_classes"]:
-            found.append(
-                f"{k} shots: {_classes(point['short_classes'])} with fewer pictures; all of theirs taught."
+            sentences.append(
+                f"{k} shots: {_classes(point['short_classes'])} with fewer pictures; all of theirs were used."
             )
         if "fewer shots" in chosen:
-            found.append(
-                f"{k} shots: no picture was left to choose on, so that of fewer shots was taken for C."
-            )
+            sentences.append(f"{k} shots: no picture was left for validation, so C is that of fewer shots.")
         elif "none" in chosen:
-            found.append(
-                f"{k} shots: no picture was left to choose on; C is 1, and nothing says that it fits."
+            sentences.append(
+                f"{k} shots: no picture was left for validation; C is 1, which may not be the best value."
             )
         elif point["unchecked_classes"]:
-            found.append(
+            sentences.append(
                 f"{k} shots: {_classes(point['unchecked_classes'])} with fewer than {min(k, 4)} pictures "
-                "left to choose on."
+                "left for validation."
             )
         if point["unfinished"]:
-            found.append(f"{k} shots: {point['unfinished']} of {point['fits']} fits did not converge.")
+            sentences.append(f"{k} shots: {point['unfinished']} of {point['fits']} fits did not converge.")
     if details["too_many_shots"]:
-        told = ", ".join(map(str, details["too_many_shots"]))
-        found.append(f"Left out, for no class has as many pictures: {told} shots.")
-    return found
+        counts = ", ".join(map(str, details["too_many_shots"]))
+        sentences.append(f"Left out because no class has as many pictures: {counts} shots.")
+    return sentences
 
 
 def _classes(count: int) -> str:
@@ -259,10 +257,12 @@ def _table(run: FewShotRun) -> Table:
     if run.zero_shot is not None:
         rows.append(["zero-shot", run.zero_shot.estimate(run.metric), None, None, None, 0])
     for point in run.points:
-        strengths = sorted({f"{one['c']:.2g}" for one in point["draws"]}, key=float)
-        told = strengths[0] if len(strengths) == 1 else f"{strengths[0]}..{strengths[-1]}"
+        strengths = sorted({f"{draw['c']:.2g}" for draw in point["draws"]}, key=float)
+        strength = strengths[0] if len(strengths) == 1 else f"{strengths[0]}..{strengths[-1]}"
         accuracy = curve.estimate(f"{run.metric}@{point['shots']}")
-        rows.append([str(point["shots"]), accuracy, point["least"], point["most"], told, point["pictures"]])
+        rows.append(
+            [str(point["shots"]), accuracy, point["least"], point["most"], strength, point["pictures"]]
+        )
     if run.full is not None:
         details = run.full.details
         accuracy = run.full.estimate(run.metric)
@@ -282,12 +282,12 @@ def _chance(curve: Result) -> float:
 
 
 def _plot(run: FewShotRun) -> Plot:
-    shots = [one["shots"] for one in run.points]
+    shots = [point["shots"] for point in run.points]
     line = Curve(
         shots,
-        [run.value_of(one) for one in run.points],
-        [one["least"] for one in run.points],
-        [one["most"] for one in run.points],
+        [run.value_of(point) for point in run.points],
+        [point["least"] for point in run.points],
+        [point["most"] for point in run.points],
     )
     levels = {} if run.zero_shot is None else {"zero-shot": run.zero_shot.metrics[run.metric]}
     if run.full is not None:
@@ -311,8 +311,8 @@ def _curves(
 
 
 def _mean(runs: Sequence[FewShotRun]) -> Section:
-    """All data sets together: each counts the same, as in the paper."""
-    common = sorted(set.intersection(*({one["shots"] for one in run.points} for run in runs)))
+    """Means over all data sets, with equal weights as in the paper."""
+    common = sorted(set.intersection(*({point["shots"] for point in run.points} for run in runs)))
     curves = {run.name: _common(run, common) for run in runs}
     average = [statistics.mean(curve.y[i] for curve in curves.values()) for i in range(len(common))]
     curves = {name: Curve(curve.x, curve.y, dashed=True) for name, curve in curves.items()}
@@ -320,7 +320,7 @@ def _mean(runs: Sequence[FewShotRun]) -> Section:
     full = [run.full.metrics[run.metric] for run in runs if run.full is not None]
     levels = {}
     drawn = any(run.full is not None and run.full.details.get("train_sampled_from") for run in runs)
-    most = "drawn" if drawn else "all"  # of a sample of a training part nothing is said of all
+    most = "drawn" if drawn else "all"  # a sample of a training set is not called all
     if len(zero) == len(runs):
         levels["zero-shot, mean"] = statistics.mean(zero)
     if len(full) == len(runs):
@@ -340,21 +340,19 @@ def _mean(runs: Sequence[FewShotRun]) -> Section:
     if len(zero) == len(runs):
         tables["data-efficiency"], plots["data-efficiency"] = _efficiency(runs)
         if common:
-            found = equal_shots(common, average, levels["zero-shot, mean"])
-            text.append(
-                f"Beside the mean curve, mean zero-shot is worth {found} labelled pictures of each class."
-            )
+            worth = equal_shots(common, average, levels["zero-shot, mean"])
+            text.append(f"On the mean curve, mean zero-shot equals {worth} labelled pictures of each class.")
     return Section(f"{counted(len(runs), 'data set')}", text, tables, plots if common else {})
 
 
 def _common(run: FewShotRun, shots: Sequence[int]) -> Curve:
-    """The points that all data sets have."""
-    known = {one["shots"]: run.value_of(one) for one in run.points}
+    """Curve of one data set at the numbers of shots that all data sets have."""
+    known = {point["shots"]: run.value_of(point) for point in run.points}
     return Curve(shots, [known[k] for k in shots])
 
 
 def _efficiency(runs: Sequence[FewShotRun]) -> tuple[Table, Plot]:
-    """What zero-shot is worth on each data set (figure 7)."""
+    """Number of shots that zero-shot equals on each data set (figure 7)."""
     rows: list[list[Any]] = []
     bars: dict[str, tuple[float, float | None, float | None]] = {}
     for run in runs:
@@ -367,8 +365,8 @@ def _efficiency(runs: Sequence[FewShotRun]) -> tuple[Table, Plot]:
         bars[f"{run.name} ({best})"] = (best.shots, None, None)
     columns = ["data set", "zero-shot", "worth, shots", "with the probe's pictures"]
     caption = (
-        "Labelled pictures of each class that teach a linear probe as much (paper, figure 7): on the curve "
-        "of shots, and with the pictures that the full probe learnt from as one more point."
+        "Labelled pictures of each class with which a linear probe equals zero-shot (paper, figure 7): on "
+        "the curve of shots, and with the training pictures of the full probe as a further point."
     )
     plot = Bars(values=bars, x="labelled pictures of each class that zero-shot is worth")
     return Table(columns, rows, caption), plot

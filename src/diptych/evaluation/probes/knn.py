@@ -1,8 +1,8 @@
-"""Nearest neighbours: a picture is what most of the training pictures most like it are. Nothing is learnt.
+"""k-nearest-neighbour classification of images by the cosine of their features.
 
-Ties are settled by expectation, as everywhere in this room. Several training pictures at the k-th largest
-cosine share the places that are left among them equally; classes with equally many votes share the answer
-(`metrics`). The order of the training pictures never decides.
+Ties are resolved by expectation. Training images that tie at the k-th largest cosine share the remaining
+votes equally: with k = 3, one image at cosine 0.9 and four at 0.8, the four have half a vote each. Classes
+with equal votes share the prediction (`metrics`). The order of the training images never matters.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ def evaluate_knn(
     also: Sequence[str] = (),
     **settings: Unpack[Settings],
 ) -> Result:
-    """Name each picture by its nearest neighbours in a labelled data set, by cosine.
+    """Classify the images of a data set by their nearest neighbours in a labelled data set.
 
     Parameters
     ----------
     encoder : Encoder
     train, test : ImageDataset
-        Of the same classes, by name; a class that `test` lacks stays among the answers.
+        With the same classes, by name; a class that `test` lacks can still be predicted.
     k : int
-        Neighbours; with fewer training pictures all of them vote.
+        Number of neighbours; with fewer training images all of them vote.
     temperature : float, optional
-        Votes weigh exp(cosine / temperature), as in DINO, which takes 0.07 (Caron et al.
-        2021, arXiv 2104.14294); by default all weigh the same.
+        Votes are weighted by exp(cosine / temperature), as in DINO with 0.07 (Caron et al. 2021, arXiv
+        2104.14294); by default all have the same weight.
     features : "embeddings" or "tower"
-        The unit rows that search compares, or those before the projection.
+        The normalised embeddings of the shared space, or features before the projection.
     also : sequence of str
         As for `evaluate_zero_shot`.
     **settings
@@ -68,23 +68,23 @@ def evaluate_knn(
     Returns
     -------
     Result
-        As for `evaluate_linear_probe`. `details` has "k", how many voted, and "wanted_k".
+        As for `evaluate_linear_probe`. `details` has "k", the number of voters, and "wanted_k".
 
     Raises
     ------
     DataError
-        Classes that do not match, or nothing readable.
+        Classes that do not match, or no readable image.
     InputError
-        A number of neighbours or a temperature that is none, or an encoder without these features.
+        An invalid number of neighbours or temperature, or an encoder without these features.
     """
     setup = Setup.of(**settings)
     _check(k, temperature)
     shared = check_parts(setup, train, test)
-    taught = embed_part(setup, encoder, train, train, features)
-    asked = embed_part(setup, encoder, train, test, features)
+    train_part = embed_part(setup, encoder, train, train, features)
+    test_part = embed_part(setup, encoder, train, test, features)
     count = len(train.class_names)
-    scores = votes(taught.rows, taught.labels, asked.rows, count, k, temperature)
-    told = answers(scores, asked, train.class_names, tolerance=metrics.ROUNDING, also=also)
+    scores = votes(train_part.features, train_part.labels, test_part.features, count, k, temperature)
+    figures = answers(scores, test_part, train.class_names, tolerance=metrics.ROUNDING, also=also)
     details = {
         "features": features,
         "train": train.name,
@@ -92,74 +92,74 @@ def evaluate_knn(
         "train_pictures": len(train),
         "train_sampled_from": train.sampled_from,
         **shared,
-        "pictures": len(taught.labels),
-        "k": min(k, len(taught.labels)),
+        "pictures": len(train_part.labels),
+        "k": min(k, len(train_part.labels)),
         "wanted_k": k,
         "temperature": temperature,
-        "untaught": untaught(taught.labels, train.class_names),
-        "confusions": told.pop("confusions"),
+        "untaught": untaught(train_part.labels, train.class_names),
+        "confusions": figures.pop("confusions"),
     }
-    failures = all_failures(asked, taught)
-    return setup.result(encoder, test, task=TASK, failures=failures, details=details, **told)
+    failures = all_failures(test_part, train_part)
+    return setup.result(encoder, test, task=TASK, failures=failures, details=details, **figures)
 
 
 def votes(
-    rows: NDArray[np.float32],
+    features: NDArray[np.float32],
     labels: NDArray[np.int64],
-    queries: NDArray[np.float32],
+    query_features: NDArray[np.float32],
     classes: int,
     k: int = NEIGHBOURS,
     temperature: float | None = None,
 ) -> NDArray[np.float64]:
-    """How many of the k nearest rows are of each class, as a share of all votes, (Q, classes).
+    """Fraction of the votes of the k nearest neighbours for each class, (Q, classes).
 
     Parameters
     ----------
-    rows, labels : (N, D) and (N,)
-    queries : (Q, D)
+    features, labels : (N, D) and (N,)
+    query_features : (Q, D)
     classes, k, temperature
         As for `evaluate_knn`.
 
     Examples
     --------
-    >>> rows = np.array([[1, 0], [0, 1], [0, 2], [-1, 0]], np.float32)
-    >>> votes(rows, np.array([0, 1, 1, 0]), np.array([[1, 1]], np.float32), 2, k=3).tolist()   # all three tie
+    >>> features, labels = np.array([[1, 0], [0, 1], [0, 2], [-1, 0]], np.float32), np.array([0, 1, 1, 0])
+    >>> votes(features, labels, np.array([[1, 1]], np.float32), 2, k=3).tolist()     # the first three tie
     [[0.3333333333333333, 0.6666666666666666]]
-    >>> votes(rows, np.array([0, 1, 1, 0]), np.array([[1, 1]], np.float32), 2, k=1).round(3).tolist()
+    >>> votes(features, labels, np.array([[1, 1]], np.float32), 2, k=1).round(3).tolist()
     [[0.333, 0.667]]
     """
     _check(k, temperature)
-    near, asked = _unit(rows), _unit(queries)
-    k = min(k, len(near))
-    found = np.zeros((len(asked), classes))
-    step = max(1, _SCORES // len(near))
-    for start in range(0, len(asked), step):
-        cosines = asked[start : start + step] @ near.T  # (step, N)
-        last = np.partition(cosines, len(near) - k, axis=1)[:, len(near) - k, None]  # the k-th largest
-        closer = cosines > last + metrics.ROUNDING
-        level = abs(cosines - last) <= metrics.ROUNDING
-        share = (k - closer.sum(1)) / level.sum(1)  # of a place, for each of those at the k-th cosine
-        queried, neighbour = np.nonzero(closer | level)
-        weight = np.where(closer, 1.0, share[:, None])[queried, neighbour]
+    neighbours, queries = _unit(features), _unit(query_features)
+    k = min(k, len(neighbours))
+    vote_shares = np.zeros((len(queries), classes))
+    step = max(1, _SCORES // len(neighbours))
+    for start in range(0, len(queries), step):
+        cosines = queries[start : start + step] @ neighbours.T  # (step, N)
+        last = np.partition(cosines, -k, axis=1)[:, -k, None]  # the k-th largest
+        nearer = cosines > last + metrics.ROUNDING
+        tied = abs(cosines - last) <= metrics.ROUNDING
+        tied_weight = (k - nearer.sum(1)) / tied.sum(1)  # votes of each that ties at the k-th cosine
+        queried, neighbour = np.nonzero(nearer | tied)
+        weight = np.where(nearer, 1.0, tied_weight[:, None])[queried, neighbour]
         if temperature is not None:
-            # Beside the nearest one: exp(1 / 0.01) is more than float32 holds.
+            # Relative to the nearest neighbour: exp(1 / 0.01) overflows float32.
             above = (cosines - cosines.max(axis=1, keepdims=True))[queried, neighbour]
             weight *= np.exp(above.astype(np.float64) / temperature)
-        place = queried * classes + labels[neighbour]
-        block = np.bincount(place, weight, len(cosines) * classes).reshape(-1, classes)
-        found[start : start + step] = block / block.sum(axis=1, keepdims=True)
-    return found
+        class_cell = queried * classes + labels[neighbour]
+        block = np.bincount(class_cell, weight, len(cosines) * classes).reshape(-1, classes)
+        vote_shares[start : start + step] = block / block.sum(axis=1, keepdims=True)
+    return vote_shares
 
 
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length one; a row of zeros stays, and is like nothing."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    found: NDArray[np.float32] = (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    return found
+def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Normalise rows to length one; rows of zeros are kept and have cosine 0 with all others."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = (features / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return unit
 
 
 def _check(k: int, temperature: float | None) -> None:
     if k < 1:
         raise InputError(f"{counted(k, 'neighbour')}: expected at least one")
     if temperature is not None and not 0 < temperature < math.inf:
-        raise InputError(f"a temperature of {temperature:g}: expected a number over 0, such as 0.07")
+        raise InputError(f"a temperature of {temperature:g}: expected a number above 0, such as 0.07")

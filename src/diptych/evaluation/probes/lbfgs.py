@@ -1,12 +1,12 @@
 """L-BFGS: the minimum of a smooth function of many variables, from its values and gradients.
 
-The direction of a step is the gradient times a guess of the inverse curvature, which the last `MEMORY` steps
-and what they changed of the gradient give without any matrix (Nocedal and Wright, Numerical Optimization,
-2nd ed., algorithm 7.4). How far to go along it is `scipy.optimize.line_search`'s business: until the strong
-Wolfe conditions hold, with the constants of the book. What the function is, is the caller's.
+The direction of a step is minus an estimate of the inverse Hessian times the gradient. The estimate comes
+from the last `MEMORY` steps and the changes of the gradient along them, without storing a matrix (Nocedal and
+Wright, Numerical Optimization, 2nd ed., algorithm 7.4). `scipy.optimize.line_search` finds the step length
+that meets the strong Wolfe conditions, with the constants of the book.
 
-SciPy has the method too, but only with bounds (L-BFGS-B), whose bookkeeping costs 26 ms a step at 130,000
-variables, where a value and a gradient of a probe of 101 classes together cost 5.
+SciPy's own implementation, L-BFGS-B, handles bounds, which costs 26 ms a step at 130,000 variables; the value
+and gradient of a probe of 101 classes cost 5 ms.
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ from diptych.extras import require
 
 Vector: TypeAlias = NDArray[np.float64]
 
-MEMORY = 10  # steps that the guess of the curvature rests on
-CURVATURE = 0.9  # of the strong Wolfe conditions, as is the next
+MEMORY = 10  # steps that the estimate of the curvature uses
+CURVATURE = 0.9  # constants of the strong Wolfe conditions
 DECREASE = 1e-4
-MOST_LOOKS = 20  # along one direction
-SHORTEST = 20  # powers of ten that a step straight down may be shorter
+MAX_EVALUATIONS = 20  # along one direction
+MAX_REDUCTIONS = 20  # step lengths tried along the gradient: 1, 0.1, ..., 1e-19
 
 
 @dataclass(frozen=True, eq=False)
 class Minimum:
-    """Where a search for a minimum ended.
+    """Result of a minimisation.
 
     Attributes
     ----------
-    place : (P,) floats
+    point : (P,) floats
     steps : int
     converged : bool
-        The gradient is small enough, or the value no longer falls by more than rounding does; False where
-        steps ran out, or where nothing lower was found though the gradient promises it.
+        The gradient is below the tolerance, or the value no longer decreases by more than rounding errors.
+        False if the maximum number of steps was reached, or no lower point was found although the gradient
+        predicts one.
     """
 
-    place: Vector
+    point: Vector
     steps: int
     converged: bool
 
@@ -54,23 +55,22 @@ def minimise(
     start: Vector,
     *,
     tolerance: float,
-    most: int,
+    max_steps: int,
     rounding: float = 64 * float(np.finfo(np.float64).eps),
 ) -> Minimum:
-    """Walk downhill to a minimum.
+    """Minimise a smooth function.
 
     Parameters
     ----------
     function : callable
-        From a place (P,) to the value there and the gradient, (P,), a new array at each call.
+        From a point, (P,), to the value and the gradient, (P,), a new array at each call.
     start : (P,) floats
     tolerance : float
-        The end is where no entry of the gradient is over it.
-    most : int
-        Steps at most.
+        Stop if no entry of the gradient exceeds this.
+    max_steps : int
     rounding : float
-        The end is also where a step lowers the value by no more than this part of it; more than the default
-        for a function that computes in less than float64.
+        Stop if a step decreases the value by no more than this fraction of it; to be set higher than the
+        default for a function that computes in lower precision than float64.
 
     Raises
     ------
@@ -81,96 +81,110 @@ def minimise(
     --------
     >>> def parabola(x):
     ...     return float((x - 3) @ (x - 3)), 2 * (x - 3)
-    >>> bowl = minimise(parabola, np.zeros(2), tolerance=1e-6, most=9)
-    >>> bowl.place.round(6).tolist(), bowl.converged
+    >>> bowl = minimise(parabola, np.zeros(2), tolerance=1e-6, max_steps=9)
+    >>> bowl.point.round(6).tolist(), bowl.converged
     ([3.0, 3.0], True)
     """
     line_search = require("scipy.optimize", extra="evaluation", purpose="fit linear probes").line_search
-    seen = _Seen(function)
-    place, value, gradient = start, seen.value(start), seen.gradient(start)
+    evaluations = _CachedEvaluation(function)
+    point, value, gradient = start, evaluations.value(start), evaluations.gradient(start)
     changes: deque[tuple[Vector, Vector, float]] = deque(maxlen=MEMORY)
-    for step in range(most):
+    for step in range(max_steps):
         if abs(gradient).max(initial=0) <= tolerance:
-            return Minimum(place, step, True)
+            return Minimum(point, step, True)
         direction = _direction(gradient, changes)
-        hoped = -float(gradient @ direction)  # how much lower, were the function straight
-        after = _along(line_search, seen, place, direction)
+        linear_decrease = -float(gradient @ direction)  # decrease that a linear function would have
+        after = _along(line_search, evaluations, point, direction)
         if after is None:
-            changes.clear()  # what was remembered misleads, or rounding hides what is lower: straight down
-            after = _down(seen, place, _direction(gradient, changes))
+            # The estimate of the curvature is wrong, or rounding hides the decrease: follow the gradient.
+            changes.clear()
+            after = _down(evaluations, point, _direction(gradient, changes))
         if after is None:
-            return Minimum(place, step, hoped <= rounding * abs(value))
-        before, place = (place, value, gradient), after
-        value, gradient = seen.value(place), seen.gradient(place)
-        moved, turned = place - before[0], gradient - before[2]
-        if (product := float(moved @ turned)) > 0:  # by the second Wolfe condition, but for rounding
-            changes.append((moved, turned, 1 / product))
+            return Minimum(point, step, linear_decrease <= rounding * abs(value))
+        before, point = (point, value, gradient), after
+        value, gradient = evaluations.value(point), evaluations.gradient(point)
+        step_vector, gradient_change = point - before[0], gradient - before[2]
+        # Positive by the second Wolfe condition, except for rounding; the estimate needs it.
+        if (product := float(step_vector @ gradient_change)) > 0:
+            changes.append((step_vector, gradient_change, 1 / product))
         if before[1] - value <= rounding * max(abs(before[1]), abs(value)):
-            return Minimum(place, step + 1, True)
-    return Minimum(place, most, bool(abs(gradient).max(initial=0) <= tolerance))
+            return Minimum(point, step + 1, True)
+    return Minimum(point, max_steps, bool(abs(gradient).max(initial=0) <= tolerance))
 
 
-def _along(line_search: Callable[..., Any], seen: _Seen, place: Vector, direction: Vector) -> Vector | None:
-    """A lower place by the strong Wolfe conditions; None where the search found none."""
-    value, gradient = seen.value(place), seen.gradient(place)
+def _along(
+    line_search: Callable[..., Any], evaluations: _CachedEvaluation, point: Vector, direction: Vector
+) -> Vector | None:
+    """Find a lower point along a direction by the strong Wolfe conditions; None if there is none."""
+    value, gradient = evaluations.value(point), evaluations.gradient(point)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*line search", RuntimeWarning)  # None says it, or the value does
+        # A failed search is recognised by a length of None or by the value.
+        warnings.filterwarnings("ignore", ".*line search", RuntimeWarning)
         length = line_search(
-            seen.value, seen.gradient, place, direction, gradient, value, c2=CURVATURE, maxiter=MOST_LOOKS
+            evaluations.value,
+            evaluations.gradient,
+            point,
+            direction,
+            gradient,
+            value,
+            c2=CURVATURE,
+            maxiter=MAX_EVALUATIONS,
         )[0]
     if length is None:
         return None
-    after: Vector = place + length * direction
-    return after if seen.value(after) <= value else None
+    after: Vector = point + length * direction
+    return after if evaluations.value(after) <= value else None
 
 
-def _down(seen: _Seen, place: Vector, direction: Vector) -> Vector | None:
-    """The first lower place in ever shorter steps; None where rounding hides it.
+def _down(evaluations: _CachedEvaluation, point: Vector, direction: Vector) -> Vector | None:
+    """Backtrack along a direction in steps 1, 0.1, 0.01, ...; None if no point is measurably lower.
 
-    SciPy's search looks ten times between two bounds, which is too few where curvatures differ by many orders
-    of magnitude, as of features of very different sizes.
+    SciPy's line search evaluates ten points between two bounds, which is too few if curvatures differ by many
+    orders of magnitude, as for features of very different scales.
     """
-    value, slope = seen.value(place), float(seen.gradient(place) @ direction)
-    for power in range(SHORTEST):
+    value, slope = evaluations.value(point), float(evaluations.gradient(point) @ direction)
+    for power in range(MAX_REDUCTIONS):
         length = 10.0**-power
-        after: Vector = place + length * direction
-        if seen.value(after) < value + DECREASE * length * slope:
+        after: Vector = point + length * direction
+        if evaluations.value(after) < value + DECREASE * length * slope:
             return after
     return None
 
 
 def _direction(gradient: Vector, changes: deque[tuple[Vector, Vector, float]]) -> Vector:
-    """Minus the guessed inverse curvature times the gradient: the two-loop recursion, algorithm 7.4."""
+    """Minus the estimated inverse Hessian times the gradient, by the two-loop recursion (algorithm 7.4)."""
     direction = -gradient
-    if not changes:  # nothing is known of the curvature: a short step
+    if not changes:  # the curvature is unknown: a short step
         return direction / max(1.0, float(abs(gradient).sum()))
-    shares = []
-    for moved, turned, scale in reversed(changes):
-        shares.append(scale * float(moved @ direction))
-        direction -= shares[-1] * turned
-    _, turned, scale = changes[-1]
-    direction /= scale * float(turned @ turned)  # equation 7.20
-    for (moved, turned, scale), share in zip(changes, reversed(shares), strict=True):
-        direction += (share - scale * float(turned @ direction)) * moved
+    coefficients = []
+    for step_vector, gradient_change, scale in reversed(changes):
+        coefficients.append(scale * float(step_vector @ direction))
+        direction -= coefficients[-1] * gradient_change
+    _, gradient_change, scale = changes[-1]
+    direction /= scale * float(gradient_change @ gradient_change)  # equation 7.20
+    for (step_vector, gradient_change, scale), coefficient in zip(
+        changes, reversed(coefficients), strict=True
+    ):
+        direction += (coefficient - scale * float(gradient_change @ direction)) * step_vector
     return direction
 
 
-class _Seen:
-    """A function that gives value and gradient together, for a caller that asks for one after the other."""
+class _CachedEvaluation:
+    """Function with value and gradient in one call, for a caller that evaluates them one after the other."""
 
     def __init__(self, function: Callable[[Vector], tuple[float, Vector]]) -> None:
         self._function = function
-        self._place: Vector | None = None
+        self._point: Vector | None = None
 
-    def value(self, place: Vector) -> float:
-        self._look(place)
+    def value(self, point: Vector) -> float:
+        self._evaluate(point)
         return self._value
 
-    def gradient(self, place: Vector) -> Vector:
-        self._look(place)
+    def gradient(self, point: Vector) -> Vector:
+        self._evaluate(point)
         return self._gradient
 
-    def _look(self, place: Vector) -> None:
-        if self._place is None or not np.array_equal(place, self._place):
-            self._value, self._gradient = self._function(place)
-            self._place = place
+    def _evaluate(self, point: Vector) -> None:
+        if self._point is None or not np.array_equal(point, self._point):
+            self._value, self._gradient = self._function(point)
+            self._point = point

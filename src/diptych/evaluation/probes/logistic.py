@@ -1,30 +1,29 @@
-"""Logistic regression on rows, and the search for its strength of L2.
+"""Logistic regression on image features, and the search for its L2 strength.
 
-The loss is the sum of cross-entropies over pictures, plus half the squared weights times lambda; C = 1 /
-lambda, scikit-learn's name. The intercept is free. Where rows come from, and which of them teach and which
-choose, is the caller's; how a minimum is found is `lbfgs`'s.
+The loss is the sum of the cross-entropies over images, plus lambda / 2 times the squared weights; C = 1 /
+lambda, as in scikit-learn. The intercept is not regularised.
 
-A fit stops where no entry of the gradient of that sum is over 1e-4, or where a step no longer lowers it by
-more than rounding does. The first was scikit-learn's rule when the paper was written; since 1.4 it is the
-gradient of the mean (pull request 26721), which for N pictures is N times as loose: with the default
-tolerance its fits end long before their best weights.
+A fit stops if no entry of the gradient of that sum exceeds 1e-4, or if a step decreases the loss by no more
+than rounding errors. The first was scikit-learn's rule when the paper was written; since 1.4 it uses the
+gradient of the mean (pull request 26721), which for N images is N times as loose: with the default tolerance
+its fits stop long before the minimum.
 
-Four things make fits fast and leave the best weights where they are; `benchmarks/probe.py` measures them
-together.
+Four measures make fits fast without changing the minimum; `benchmarks/probe.py` times them together.
 
-- Rows are moved so that their mean is zero. The intercept, which L2 leaves alone, takes that up. Features of
-  a tower are mostly positive: without their common part L-BFGS needs a fifth to a third of the steps.
-- Of fewer pictures than features, as with a few shots, rows are turned into coordinates of the space they
-  span. The best weights lie in it (what is at right angles to all rows costs L2 and changes no logit), and
-  neither L2 nor a step of L-BFGS depends on the axes.
-- In a search, a fit begins where that of the nearest stronger regularisation ended, up to `WARM`. The rule
-  above holds weights to within 1e-4 * C * sqrt(their number) of the best ones: beyond, on rows that can be
-  separated, a fit ends where its beginning leads it, so it begins at zero, as the one that is reported does.
-- A search computes logits and gradients in float32, and ends where float32 can no longer tell the loss from
-  a lower one; the fit that is reported computes in float64. Up to `WARM` both named the same number of
-  validation pictures right, give or take one of 300 (columns that differ in size by more than five powers of
-  ten are beyond a search, not beyond a fit); but a reported figure is to come out again on another
-  machine, and the logits of a weak regularisation grow into the thousands.
+- Features are centred. The intercept, which is not regularised, absorbs the shift. Features of an image tower
+  are mostly positive; once centred, L-BFGS needs a fifth to a third of the steps.
+- With fewer images than features, as in few-shot probes, features are replaced by coordinates in the space
+  they span: 16 images of width 512 become 16 x 16. The best weights lie in that space, because a component
+  orthogonal to all features increases the L2 term and changes no logit; neither L2 nor L-BFGS depends on the
+  choice of axes.
+- In a search, a fit starts from the solution of the next stronger regularisation, up to C = `WARM`. The
+  stopping rule keeps weights within 1e-4 * C * sqrt(their number) of the minimum. For larger C on separable
+  features the result would depend on the start, so these fits start from zero, as the reported fit does.
+- A search computes logits and gradients in float32 and stops if a decrease of the loss is below float32's
+  precision; the reported fit computes in float64. Up to C = `WARM` both classified the same number of
+  validation images correctly, except for one of 300 (a search does not support columns whose scales differ by
+  more than five orders of magnitude, a fit does). Reported figures must be reproducible on other machines,
+  and with weak regularisation logits grow into the thousands.
 """
 
 from __future__ import annotations
@@ -38,33 +37,33 @@ from numpy.typing import NDArray
 
 from diptych.errors import DataError, InputError
 from diptych.evaluation.probes.lbfgs import Vector, minimise
-from diptych.evaluation.probes.regularisation_search import GRID, find_peak
+from diptych.evaluation.probes.regularisation_search import GRID, search_grid
 from diptych.stats import metrics
 
-Rows: TypeAlias = NDArray[np.floating]
+Features: TypeAlias = NDArray[np.floating]
 Labels: TypeAlias = NDArray[np.int64]
 
-MOST_ITERATIONS = 1000  # appendix A.3
+MAX_ITERATIONS = 1000  # appendix A.3
 WARM = 100.0  # C
 TOLERANCE = 1e-4  # largest entry of the gradient of the sum over pictures
-ROUNDING = 1e-7  # part of a loss that float32 tells
+ROUNDING = 1e-7  # relative precision of a loss in float32
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
-    """A linear classifier that was learnt.
+class LinearFit:
+    """A fitted linear classifier.
 
     Attributes
     ----------
     c : float
         1 / lambda.
     classes : (K,) integers
-        Those it has seen; the others it never names.
+        Classes of the training labels; others are never predicted.
     weights : (K, D) or, of two classes, (1, D)
     intercepts : (K,) or (1,)
     iterations : int
     converged : bool
-        By one of the two rules above, within `MOST_ITERATIONS`.
+        By one of the two rules above, within `MAX_ITERATIONS`.
     """
 
     c: float
@@ -74,15 +73,15 @@ class Fit:
     iterations: int
     converged: bool
 
-    def scores(self, rows: Rows, count: int) -> NDArray[np.float64]:
-        """Logits of `count` classes, (N, count); minus infinity for one that was never seen."""
-        logits = rows.astype(np.float64) @ self.weights.T + self.intercepts
+    def scores(self, features: Features, count: int) -> NDArray[np.float64]:
+        """Logits of `count` classes, (N, count); minus infinity for classes without training images."""
+        logits = features.astype(np.float64) @ self.weights.T + self.intercepts
         return _table(logits, self.classes, count)
 
 
 @dataclass(frozen=True)
-class Tried:
-    """One strength, and what came of it on the validation pictures."""
+class StrengthTrial:
+    """A strength and its accuracy on the validation images."""
 
     c: float
     accuracy: float
@@ -91,19 +90,19 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Searched:
-    """The strength that was chosen, and all that were tried, the strongest regularisation first."""
+class StrengthSearch:
+    """Result of a search: the chosen strength, and all trials, the strongest regularisation first."""
 
     c: float
-    tried: tuple[Tried, ...]
+    tried: tuple[StrengthTrial, ...]
 
 
-def fit(rows: Rows, labels: Labels, c: float) -> Fit:
-    """Learn to tell the classes of these rows apart, in float64, from weights of zero.
+def fit(features: Features, labels: Labels, c: float) -> LinearFit:
+    """Fit a linear classifier in float64, starting from zero weights.
 
     Parameters
     ----------
-    rows : (N, D) floats
+    features : (N, D) floats
     labels : (N,) integers
     c : float
         1 / lambda.
@@ -111,122 +110,128 @@ def fit(rows: Rows, labels: Labels, c: float) -> Fit:
     Raises
     ------
     DataError
-        Rows of fewer than two classes, or that are not finite.
+        Fewer than two classes, or features that are not finite.
     InputError
-        A strength that is not over 0.
+        A strength that is not above 0.
     MissingExtraError
         SciPy is not installed.
 
     Examples
     --------
-    >>> rows, labels = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1])
-    >>> found = fit(rows, labels, c=1.0)
-    >>> found.scores(rows, 2).argmax(axis=1).tolist(), found.converged
+    >>> features, labels = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1])
+    >>> classifier = fit(features, labels, c=1.0)
+    >>> classifier.scores(features, 2).argmax(axis=1).tolist(), classifier.converged
     ([0, 0, 1, 1], True)
     """
     if not 0 < c < np.inf:
-        raise InputError(f"C is {c:g}: expected a number over 0, such as those from 1e-6 to 1e6")
-    checked = _checked(rows, labels)
+        raise InputError(f"C is {c:g}: expected a number above 0, such as 1e-6 to 1e6")
+    checked = _checked(features, labels)
     centre = checked.astype(np.float64).mean(axis=0)
-    moved = checked - centre
-    basis = _span(moved)
-    problem = _Problem.of(moved if basis is None else moved @ basis, labels)
-    found = minimise(problem.loss(c), np.zeros(problem.parameters), tolerance=TOLERANCE, most=MOST_ITERATIONS)
-    weights, intercepts = problem.linear(found.place)
+    centred = checked - centre
+    basis = _span(centred)
+    problem = _Problem.of(centred if basis is None else centred @ basis, labels)
+    minimum = minimise(
+        problem.loss(c), np.zeros(problem.parameters), tolerance=TOLERANCE, max_steps=MAX_ITERATIONS
+    )
+    weights, intercepts = problem.linear(minimum.point)
     weights = weights if basis is None else weights @ basis.T  # (K, D)
-    return Fit(c, problem.classes, weights, intercepts - weights @ centre, found.steps, found.converged)
+    return LinearFit(
+        c, problem.classes, weights, intercepts - weights @ centre, minimum.steps, minimum.converged
+    )
 
 
 def search(
-    rows: Rows,
+    features: Features,
     labels: Labels,
-    validation: Rows,
-    truth: Labels,
-    learnt: Callable[[int], object] | None = None,
-) -> Searched:
-    """The strength of L2 whose fit names most validation rows right, by the paper's search (`peak`).
+    validation: Features,
+    validation_labels: Labels,
+    progress: Callable[[int], object] | None = None,
+) -> StrengthSearch:
+    """Search the L2 strength with the best validation accuracy, by `regularisation_search.search_grid`.
 
     Parameters
     ----------
-    rows, labels : (N, D) and (N,)
-        What teaches.
-    validation, truth : (V, D) and (V,)
-        What chooses, V over 0.
-    learnt : callable, optional
+    features, labels : (N, D) and (N,)
+        Training data.
+    validation, validation_labels : (V, D) and (V,)
+        Validation data, V above 0.
+    progress : callable, optional
         Called with 1 after each fit.
 
     Returns
     -------
-    Searched
-        At most 15 of the 97 strengths were tried. Of equally good ones the weakest
-        regularisation counts.
+    StrengthSearch
+        With at most 15 of the 97 strengths. Of equally good ones the weakest regularisation is chosen.
     """
-    checked = _checked(rows, labels)
+    checked = _checked(features, labels)
     centre = checked.mean(axis=0, dtype=np.float64)
-    taught, asked = ((part - centre).astype(np.float32) for part in (checked, validation))
-    if (basis := _span(taught)) is not None:
-        taught, asked = taught @ basis, asked @ basis
-    count = int(max(labels.max(), truth.max())) + 1
-    problem = _Problem.of(taught, labels)
-    places: dict[int, Vector] = {}
-    tried: dict[int, Tried] = {}
+    train, held_out = ((part - centre).astype(np.float32) for part in (checked, validation))
+    if (basis := _span(train)) is not None:
+        train, held_out = train @ basis, held_out @ basis
+    count = int(max(labels.max(), validation_labels.max())) + 1
+    problem = _Problem.of(train, labels)
+    solutions: dict[int, Vector] = {}
+    tried: dict[int, StrengthTrial] = {}
 
-    def score(at: int) -> float:
-        stronger = [other for other in places if other < at]
-        warm = stronger and GRID[at] <= WARM
-        found = minimise(
-            problem.loss(GRID[at]),
-            places[max(stronger)] if warm else np.zeros(problem.parameters),
+    def score(index: int) -> float:
+        stronger = [other for other in solutions if other < index]
+        warm = stronger and GRID[index] <= WARM
+        minimum = minimise(
+            problem.loss(GRID[index]),
+            solutions[max(stronger)] if warm else np.zeros(problem.parameters),
             tolerance=TOLERANCE,
-            most=MOST_ITERATIONS,
+            max_steps=MAX_ITERATIONS,
             rounding=ROUNDING,
         )
-        places[at] = found.place
-        weights, intercepts = problem.linear(found.place)
-        told = Fit(GRID[at], problem.classes, weights, intercepts, found.steps, found.converged)
-        accuracy = metrics.accuracy(told.scores(asked, count), truth)
-        tried[at] = Tried(GRID[at], accuracy, found.steps, found.converged)
-        if learnt is not None:
-            learnt(1)
+        solutions[index] = minimum.point
+        weights, intercepts = problem.linear(minimum.point)
+        fit_at = LinearFit(
+            GRID[index], problem.classes, weights, intercepts, minimum.steps, minimum.converged
+        )
+        accuracy = metrics.accuracy(fit_at.scores(held_out, count), validation_labels)
+        tried[index] = StrengthTrial(GRID[index], accuracy, minimum.steps, minimum.converged)
+        if progress is not None:
+            progress(1)
         return accuracy
 
-    peak = find_peak(score)
-    return Searched(GRID[peak.place], tuple(tried[place] for place in peak.scores))
+    result = search_grid(score)
+    return StrengthSearch(GRID[result.position], tuple(tried[index] for index in result.scores))
 
 
-def _span(rows: Rows) -> Rows | None:
-    """Orthonormal columns that span the rows, (D, N); None where there are as many rows as columns."""
-    if len(rows) >= rows.shape[1]:
+def _span(features: Features) -> Features | None:
+    """Orthonormal basis of the space that N features of width D span, (D, N); None if N >= D."""
+    if len(features) >= features.shape[1]:
         return None
-    basis: Rows = np.linalg.qr(rows.T)[0]
+    basis: Features = np.linalg.qr(features.T)[0]
     return basis
 
 
-def _checked(rows: Rows, labels: Labels) -> Rows:
+def _checked(features: Features, labels: Labels) -> Features:
     if len(np.unique(labels)) < 2:
-        raise DataError("a linear probe tells classes apart: expected pictures of two classes to learn from")
-    if not np.isfinite(rows).all():
+        raise DataError("expected training pictures of two classes or more for a linear probe")
+    if not np.isfinite(features).all():
         raise DataError("some features are not finite: the encoder's output is broken")
-    return rows
+    return features
 
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """What a fit is to minimise; it computes in the precision of its rows.
+    """Loss of a fit, computed in the precision of the features.
 
-    Parameters of K classes are K columns of weights and, under them, K intercepts, in one vector. Of two
-    classes only the second has a column, beside a logit of 0 for the first, as in scikit-learn: two columns
-    would be their own opposites, and together pay half of the L2 of one that does the work of both.
+    The parameters of K classes are a (D + 1, K) table in one vector: D rows of weights, then the intercepts.
+    With two classes there is one column, for the second class; the logit of the first is 0, as in
+    scikit-learn. Two columns w / 2 and -w / 2 would give the same probabilities with half the L2 term of one
+    column w, so the same C would regularise less.
     """
 
-    rows: Rows  # (N, D)
-    places: Labels  # (N,) of each row's class among `classes`
+    features: Features  # (N, D)
+    class_indices: Labels  # (N,) index of each label in `classes`
     classes: Labels  # (K,)
 
     @classmethod
-    def of(cls, rows: Rows, labels: Labels) -> _Problem:
-        classes, places = np.unique(labels, return_inverse=True)
-        return cls(rows, places, classes)
+    def of(cls, features: Features, labels: Labels) -> _Problem:
+        classes, class_indices = np.unique(labels, return_inverse=True)
+        return cls(features, class_indices, classes)
 
     @property
     def columns(self) -> int:
@@ -234,36 +239,36 @@ class _Problem:
 
     @property
     def parameters(self) -> int:
-        return (int(self.rows.shape[1]) + 1) * self.columns
+        return (int(self.features.shape[1]) + 1) * self.columns
 
     def linear(self, parameters: Vector) -> tuple[Vector, Vector]:
-        """Weights, a row for each column, and intercepts."""
+        """Weights, (columns, D), and intercepts, (columns,)."""
         table = parameters.reshape(-1, self.columns)
         return table[:-1].T, table[-1]
 
     def loss(self, c: float) -> Callable[[Vector], tuple[float, Vector]]:
-        """From parameters to the loss and its gradient."""
-        rows, own = self.rows, (np.arange(len(self.rows)), self.places)
+        """Return a function from parameters to the loss and its gradient."""
+        features, own_positions = self.features, (np.arange(len(self.features)), self.class_indices)
         binary = self.columns == 1
 
         def value_and_gradient(parameters: Vector) -> tuple[float, Vector]:
             table = parameters.reshape(-1, self.columns)  # (D + 1, K)
             weights = table[:-1]
-            logits = rows @ weights.astype(rows.dtype) + table[-1].astype(rows.dtype)  # (N, K)
+            logits = features @ weights.astype(features.dtype) + table[-1].astype(features.dtype)  # (N, K)
             if binary:
                 logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
             logits -= logits.max(axis=1, keepdims=True)
-            right = logits[own]  # (N,)
-            shares = np.exp(logits, out=logits)
-            totals = shares.sum(axis=1)
-            entropy = float((np.log(totals) - right).sum(dtype=np.float64))
-            shares /= totals[:, None]
-            shares[own] -= 1  # the gradient of the entropies by the logits
+            label_logits = logits[own_positions]  # (N,)
+            probabilities = np.exp(logits, out=logits)
+            totals = probabilities.sum(axis=1)
+            entropy = float((np.log(totals) - label_logits).sum(dtype=np.float64))
+            probabilities /= totals[:, None]
+            probabilities[own_positions] -= 1  # gradient of the cross-entropies with respect to the logits
             if binary:
-                shares = shares[:, 1:]
+                probabilities = probabilities[:, 1:]
             gradient = np.empty_like(table)
-            gradient[:-1] = rows.T @ shares
-            gradient[-1] = shares.sum(axis=0)
+            gradient[:-1] = features.T @ probabilities
+            gradient[-1] = probabilities.sum(axis=0)
             gradient[:-1] += weights / c
             return entropy + float((weights**2).sum()) / (2 * c), gradient.ravel()
 
@@ -271,8 +276,8 @@ class _Problem:
 
 
 def _table(logits: NDArray[np.float64], classes: Labels, count: int) -> NDArray[np.float64]:
-    """Logits of the classes that were seen at their places, (N, count)."""
-    if logits.shape[1] == 1:  # of two classes the second's is learnt, beside 0 for the first
+    """Put the logits of the training classes in their columns of a table, (N, count)."""
+    if logits.shape[1] == 1:  # of two classes: the first has the logit 0
         logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
     table = np.full((len(logits), count), -np.inf)
     table[:, classes] = logits

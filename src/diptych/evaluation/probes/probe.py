@@ -1,8 +1,8 @@
-"""The linear probe (paper, section 3.2 and appendix A.3): how well a linear map tells classes apart.
+"""Linear probe (paper, section 3.2 and appendix A.3): logistic regression on frozen image features.
 
-Logistic regression on the features before the projection; the strength of L2 is chosen on validation
-pictures, then what teaches and what chose teach together, and the test pictures are named. Fits are
-`logistic`'s, the search `peak`'s, which pictures choose `draws`'.
+The L2 strength is chosen on validation images; then the classifier is fitted on training and validation
+images together and evaluated on the test images. Fits are in `logistic`, the search in
+`regularisation_search`, the choice of validation images in `splits`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluation.probes import logistic
-from diptych.evaluation.probes.logistic import Fit, Searched
-from diptych.evaluation.probes.regularisation_search import MOST_TRIED
-from diptych.evaluation.probes.splits import split
+from diptych.evaluation.probes.logistic import LinearFit, StrengthSearch
+from diptych.evaluation.probes.regularisation_search import MAX_TRIALS
+from diptych.evaluation.probes.splits import split_validation
 from diptych.evaluation.probes.transfer import (
+    EmbeddedPart,
     Features,
-    Part,
     all_failures,
     answers,
     check_parts,
@@ -44,26 +44,27 @@ def evaluate_linear_probe(
     validation: ImageDataset | None = None,
     features: Features = "tower",
     c: float | None = None,
-    share: float = 0.2,
+    validation_fraction: float = 0.2,
     seed: int = 0,
     also: Sequence[str] = (),
     **settings: Unpack[Settings],
 ) -> Result:
-    """Learn a linear classifier on the features of one data set and name the pictures of another.
+    """Fit a linear classifier on the features of one data set and evaluate it on another.
 
     Parameters
     ----------
     encoder : Encoder
     train, test : ImageDataset
-        Of the same classes, by name; a class that `test` lacks stays among the answers.
+        With the same classes, by name; a class that `test` lacks can still be predicted.
     validation : ImageDataset, optional
-        Chooses the strength of L2, then teaches too; by default a share of each class of `train`.
+        For choosing the L2 strength; then used for training, too. By default a fraction of each class of
+        `train`.
     features : "tower" or "embeddings"
-        Rows before the projection, as in the paper, or the unit rows of the shared space.
+        Features before the projection, as in the paper, or normalised embeddings of the shared space.
     c : float, optional
-        1 / lambda, which is then not looked for.
-    share, seed : float, int
-        Of each class of `train` for validation, and by which draw.
+        1 / lambda; by default it is searched.
+    validation_fraction, seed : float, int
+        Fraction of each class of `train` for validation, and the seed of the split.
     also : sequence of str
         As for `evaluate_zero_shot`.
     **settings
@@ -72,14 +73,14 @@ def evaluate_linear_probe(
     Returns
     -------
     Result
-        acc1, acc5 (with more than five classes) and mean_per_class_recall of the test pictures that could be
-        read. `details` has the strength, the search, fits that did not converge, and how many pictures
-        taught.
+        acc1, acc5 (with more than five classes) and mean_per_class_recall of the readable test images.
+        `details` has the strength, the search, the number of fits that did not converge, and that of training
+        images.
 
     Raises
     ------
     DataError
-        Classes that do not match, nothing readable, or nothing to choose the strength on.
+        Classes that do not match, no readable image, or no image for validation.
     InputError
         An encoder without features before the projection.
     MissingExtraError
@@ -91,86 +92,99 @@ def evaluate_linear_probe(
     """
     setup = Setup.of(**settings)
     shared = check_parts(setup, train, test, validation)
-    taught = embed_part(setup, encoder, train, train, features)
-    asked = embed_part(setup, encoder, train, test, features)
-    chosen_on = None if validation is None else embed_part(setup, encoder, train, validation, features)
-    with setup.stage(f"{test.name}: strengths of L2", MOST_TRIED) as advance:
-        rows, labels, searched = learn_from(taught, chosen_on, c, share, seed, advance)
+    train_part = embed_part(setup, encoder, train, train, features)
+    test_part = embed_part(setup, encoder, train, test, features)
+    validation_part = None if validation is None else embed_part(setup, encoder, train, validation, features)
+    with setup.stage(f"{test.name}: strengths of L2", MAX_TRIALS) as advance:
+        features_used, labels, strength_search = select_strength(
+            train_part, validation_part, c, validation_fraction, seed, advance
+        )
     with setup.stage(f"{test.name}: fit", None):
-        found = logistic.fit(rows, labels, searched.c if searched else float(c or 0))
+        fit = logistic.fit(features_used, labels, strength_search.c if strength_search else float(c or 0))
     count = len(train.class_names)
-    told = answers(found.scores(asked.rows, count), asked, train.class_names, also=also)
-    others = [part for part in (taught, chosen_on) if part is not None]
+    figures = answers(fit.scores(test_part.features, count), test_part, train.class_names, also=also)
+    train_parts = [part for part in (train_part, validation_part) if part is not None]
     details = {
         "features": features,
-        "width": rows.shape[1],
+        "width": features_used.shape[1],
         "train": train.name,
         "train_fingerprint": train.fingerprint,
         "train_pictures": len(train),
         "train_sampled_from": train.sampled_from,
         **shared,
-        "validation": _chooser(validation, searched, share, seed),
+        "validation": _validation_details(validation, strength_search, validation_fraction, seed),
         "pictures": len(labels),
         "pictures_per_class": len(labels) / len(np.unique(labels)),
         "untaught": untaught(labels, train.class_names),
-        "confusions": told.pop("confusions"),
-        **told_of(found, searched),
+        "confusions": figures.pop("confusions"),
+        **fit_details(fit, strength_search),
     }
-    failures = all_failures(asked, *others)
-    return setup.result(encoder, test, task=TASK, failures=failures, details=details, **told)
+    failures = all_failures(test_part, *train_parts)
+    return setup.result(encoder, test, task=TASK, failures=failures, details=details, **figures)
 
 
-def learn_from(
-    taught: Part,
-    chosen_on: Part | None,
+def select_strength(
+    train_part: EmbeddedPart,
+    validation_part: EmbeddedPart | None,
     c: float | None,
-    share: float,
+    validation_fraction: float,
     seed: int,
-    learnt: Callable[[int], object] | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.int64], Searched | None]:
-    """All rows and labels that teach in the end, and the search that chose the strength, if one did.
+    progress: Callable[[int], object] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64], StrengthSearch | None]:
+    """Choose the L2 strength, and return the features and labels of the final fit and the search, if any.
 
     Raises
     ------
     DataError
-        Nothing to choose the strength on.
+        No image for validation.
     """
-    rows, labels, found = taught.rows, taught.labels, None
-    if chosen_on is not None:
+    train_features, labels, strength_search = train_part.features, train_part.labels, None
+    if validation_part is not None:
         if c is None:
-            found = logistic.search(rows, labels, chosen_on.rows, chosen_on.labels, learnt)
-        rows = np.concatenate([rows, chosen_on.rows])
-        return rows, np.concatenate([labels, chosen_on.labels]), found
-    if c is None:
-        teach, choose = split(labels, share, seed)
-        if not len(choose):
-            raise DataError(
-                f"each class of {taught.dataset.name} has one picture, so none is left to choose the "
-                "strength of L2 on: give a validation set, or a strength (c)"
+            strength_search = logistic.search(
+                train_features, labels, validation_part.features, validation_part.labels, progress
             )
-        found = logistic.search(rows[teach], labels[teach], rows[choose], labels[choose], learnt)
-    return rows, labels, found
+        train_features = np.concatenate([train_features, validation_part.features])
+        return train_features, np.concatenate([labels, validation_part.labels]), strength_search
+    if c is None:
+        train_indices, validation_indices = split_validation(labels, validation_fraction, seed)
+        if not len(validation_indices):
+            raise DataError(
+                f"each class of {train_part.dataset.name} has one picture, so none is left to choose the "
+                "strength of L2: give a validation set, or a strength (c)"
+            )
+        strength_search = logistic.search(
+            train_features[train_indices],
+            labels[train_indices],
+            train_features[validation_indices],
+            labels[validation_indices],
+            progress,
+        )
+    return train_features, labels, strength_search
 
 
-def told_of(found: Fit, searched: Searched | None) -> dict[str, Any]:
-    """What a fit and its search were, as plain values."""
-    tried = [] if searched is None else [asdict(one) for one in searched.tried]
+def fit_details(fit: LinearFit, strength_search: StrengthSearch | None) -> dict[str, Any]:
+    """Plain values of a fit and its search, for a result's details."""
+    trials = [] if strength_search is None else [asdict(trial) for trial in strength_search.tried]
     return {
-        "c": found.c,
-        "lambda": 1 / found.c,
-        "iterations": found.iterations,
-        "converged": found.converged,
-        "search": tried,
-        "unfinished": sum(not one["converged"] for one in tried) + (not found.converged),
+        "c": fit.c,
+        "lambda": 1 / fit.c,
+        "iterations": fit.iterations,
+        "converged": fit.converged,
+        "search": trials,
+        "unfinished": sum(not trial["converged"] for trial in trials) + (not fit.converged),
     }
 
 
-def _chooser(
-    validation: ImageDataset | None, searched: Searched | None, share: float, seed: int
+def _validation_details(
+    validation: ImageDataset | None,
+    strength_search: StrengthSearch | None,
+    validation_fraction: float,
+    seed: int,
 ) -> dict[str, Any] | None:
-    """What the strength was chosen on."""
-    if searched is None:
+    """Describe the validation data for a result's details; None without a search."""
+    if strength_search is None:
         return None
     if validation is not None:
         return {"data": validation.name, "fingerprint": validation.fingerprint}
-    return {"share": share, "seed": seed}
+    return {"share": validation_fraction, "seed": seed}

@@ -1,7 +1,4 @@
-"""What a linear probe or nearest neighbours found, as a report: statements, tables, the search as a plot.
-
-Measuring is `probe`'s and `knn`'s business, few-shot curves are `few_shot_report`'s.
-"""
+"""Report of a linear probe or of nearest neighbours: statements, tables, and a plot of the search."""
 
 from __future__ import annotations
 
@@ -31,21 +28,21 @@ _WEAKEST = 10
 def probe_report(
     result: Result, zero_shot: Result | None = None, facts: Mapping[str, str] | None = None
 ) -> Report:
-    """The report of `evaluate_linear_probe` or `evaluate_knn`.
+    """Report of a result of `evaluate_linear_probe` or `evaluate_knn`.
 
     Parameters
     ----------
     result : Result
     zero_shot : Result, optional
-        The same model on the same test pictures, from class names alone.
+        Zero-shot classification by the same model on the same test images.
     facts : mapping, optional
-        What stands at the foot, see `Setup.facts`.
+        For the foot of the page, see `Setup.facts`.
     """
     linear = result.task == LINEAR_PROBE
-    what = "Linear probe" if linear else "Nearest neighbours"
+    method = "Linear probe" if linear else "Nearest neighbours"
     sections = [
         Section(
-            f"{what} on {result.dataset}",
+            f"{method} on {result.dataset}",
             [*shared_pictures(result.details), *_statements(result, zero_shot), *shortcomings(result)],
             {"figures": _figures(result, zero_shot)},
         )
@@ -54,11 +51,11 @@ def probe_report(
         sections.append(_search(result))
     sections.append(_classes(result, zero_shot))
     results = [result.to_dict(), *([] if zero_shot is None else [zero_shot.to_dict()])]
-    return Report(f"{what}: {result.dataset}", sections, {"results": results}, facts or {})
+    return Report(f"{method}: {result.dataset}", sections, {"results": results}, facts or {})
 
 
 def verdict_text(verdict: Verdict, level: float, name: str, n: int) -> str:
-    """How an accuracy on `n` pictures stands to a level, in words.
+    """Describe in words how an accuracy on `n` images compares with a level.
 
     Examples
     --------
@@ -72,7 +69,7 @@ def verdict_text(verdict: Verdict, level: float, name: str, n: int) -> str:
 
 
 def _verdicts(result: Result, zero_shot: Result | None) -> dict[str, Verdict]:
-    """On the accuracy against chance, and paired against zero-shot; corrected together (Holm)."""
+    """Verdicts on the accuracy against chance and, paired, against zero-shot; corrected together (Holm)."""
     claims = {"chance": against_chance(result.estimate("acc1"), result.chance["acc1"])}
     if zero_shot is not None:
         ours, theirs = result.outcomes.get("acc1", ()), zero_shot.outcomes.get("acc1", ())
@@ -84,41 +81,41 @@ def _verdicts(result: Result, zero_shot: Result | None) -> dict[str, Verdict]:
 
 
 def shortcomings(result: Result) -> list[str]:
-    """What a reader has to know before the figures are believed."""
-    details, found = result.details, []
+    """Limitations of a measurement, such as missing classes, samples and unreadable images."""
+    details, sentences = result.details, []
     if details["untaught"]:
-        found.append(
-            f"{len(details['untaught'])} of {result.classes} classes had no picture to learn from "
+        sentences.append(
+            f"{len(details['untaught'])} of {result.classes} classes had no training picture "
             f"({', '.join(details['untaught'][:5])}): their test pictures count as missed."
         )
     if details.get("wanted_k", 0) > details.get("k", 0):
-        found.append(
-            f"{details['wanted_k']:,} neighbours were wanted, and there are only {details['k']:,} training "
-            "pictures: all of them vote on every picture"
+        sentences.append(
+            f"{details['wanted_k']:,} neighbours were requested, but there are only {details['k']:,} "
+            "training pictures: all of them vote on every picture"
             + (", so every picture gets the same answer." if details["temperature"] is None else ".")
         )
-    unasked = (result.classes or 0) - len(result.per_class)
-    if result.per_class and unasked:
-        found.append(
-            f"{unasked} of {result.classes} classes have no test picture; they stay among the answers."
+    missing = (result.classes or 0) - len(result.per_class)
+    if result.per_class and missing:
+        sentences.append(
+            f"{missing} of {result.classes} classes have no test picture; they can still be predicted."
         )
     if result.sampled_from:
-        found.append(f"The test part is a random sample: {result.measured} pictures.")
-    if there := details.get("train_sampled_from"):
-        found.append(
-            f"The training part is a random sample: {details['train_pictures']:,} of {there:,} pictures."
+        sentences.append(f"The test part is a random sample: {result.measured} pictures.")
+    if population := details.get("train_sampled_from"):
+        sentences.append(
+            f"The training part is a random sample: {details['train_pictures']:,} of {population:,} pictures."
         )
     if result.failures:
         count = len(result.failures)
-        found.append(
+        sentences.append(
             f"{count} picture{'s were' if count > 1 else ' was'} left out; the first: "
             f"{result.failures[0].key}: {result.failures[0].reason}."
         )
-    return found
+    return sentences
 
 
 def shared_pictures(details: Mapping[str, Any]) -> list[str]:
-    """What comes before any figure: pictures that the model learned from and is tested on."""
+    """Warnings about images that are both in the training and the test set, shown before all figures."""
     return [
         f"{Overlap(**overlap)}, and the figures count them: no figure below says how good the model is."
         if Overlap(**overlap).heavy
@@ -128,7 +125,7 @@ def shared_pictures(details: Mapping[str, Any]) -> list[str]:
 
 
 def _statements(result: Result, zero_shot: Result | None) -> list[str]:
-    details, share = result.details, result.metrics["acc1"]
+    details, accuracy = result.details, result.metrics["acc1"]
     taught = f"{counted(details['pictures'], 'picture')} of {details['train']}, {result.classes} classes"
     rows = "features before the projection" if details["features"] == "tower" else "embeddings"
     if result.task == LINEAR_PROBE:
@@ -137,40 +134,40 @@ def _statements(result: Result, zero_shot: Result | None) -> list[str]:
         how = f"The {details['k']} nearest of {taught}, by the cosine of {rows}"
     verdicts = _verdicts(result, zero_shot)
     chance = verdict_text(verdicts["chance"], result.chance["acc1"], "chance", result.n)
-    found = [f"{how}, names {share:.1%} of {counted(result.n, 'test picture')} right: {chance}."]
+    sentences = [f"{how}, names {accuracy:.1%} of {counted(result.n, 'test picture')} right: {chance}."]
     if zero_shot is not None:
         level = zero_shot.metrics["acc1"]
         stands = verdict_text(verdicts.get("zero-shot", NOT_ENOUGH), level, "zero-shot", result.n)
-        found.append(
+        sentences.append(
             f"From the class names alone, with no labelled picture, the same model names {level:.1%} right. "
             f"What was learnt from labels is {stands}."
         )
     if result.task == LINEAR_PROBE:
-        found.append(_strength(details))
-    return found
+        sentences.append(_strength(details))
+    return sentences
 
 
 def _strength(details: Mapping[str, Any]) -> str:
-    """How C was chosen, and which fits did not converge."""
+    """Describe how C was chosen, and which fits did not converge."""
     chosen = details["validation"]
     if chosen is None:
-        how = "was given"
+        origin = "was given"
     elif "share" in chosen:
-        how = (
+        origin = (
             f"was chosen on {chosen['share']:.0%} of each class's training pictures (seed {chosen['seed']}), "
             "which then taught too"
         )
     else:
-        how = f"was chosen on {chosen['data']}, which then taught too"
-    told = f"The strength of L2, C = 1 / lambda = {details['c']:.3g}, {how}."
+        origin = f"was chosen on {chosen['data']}, which then taught too"
+    text = f"The strength of L2, C = 1 / lambda = {details['c']:.3g}, {origin}."
     if details["search"] and details["c"] in (details["search"][0]["c"], details["search"][-1]["c"]):
-        told += " It is an end of the grid: a better one may lie outside."
+        text += " It is an end of the grid: a better value may lie outside."
     if not details["converged"]:
-        told += f" The fit that is reported did not converge in {details['iterations']:,} iterations."
-    unfinished = sum(not one["converged"] for one in details["search"])
+        text += f" The fit that is reported did not converge in {details['iterations']:,} iterations."
+    unfinished = sum(not trial["converged"] for trial in details["search"])
     if unfinished:
-        told += f" {unfinished} of {len(details['search'])} fits of the search did not converge."
-    return told
+        text += f" {unfinished} of {len(details['search'])} fits of the search did not converge."
+    return text
 
 
 def _figures(result: Result, zero_shot: Result | None) -> Table:
@@ -185,12 +182,12 @@ def _figures(result: Result, zero_shot: Result | None) -> Table:
 def _search(result: Result) -> Section:
     tried = result.details["search"]
     rows = [
-        [f"{one['c']:.3g}", one["accuracy"], one["iterations"], "yes" if one["converged"] else "no"]
-        for one in tried
+        [f"{trial['c']:.3g}", trial["accuracy"], trial["iterations"], "yes" if trial["converged"] else "no"]
+        for trial in tried
     ]
-    best = next(one for one in tried if one["c"] == result.details["c"])
+    best = next(trial for trial in tried if trial["c"] == result.details["c"])
     curves = {
-        "tried": Curve([one["c"] for one in tried], [one["accuracy"] for one in tried]),
+        "tried": Curve([trial["c"] for trial in tried], [trial["accuracy"] for trial in tried]),
         "chosen": Curve([best["c"]], [best["accuracy"]]),
     }
     plot = Curves(
@@ -204,8 +201,8 @@ def _search(result: Result) -> Section:
         "Strength of L2",
         [
             f"{len(tried)} of the {len(GRID)} strengths from 1e-6 to 1e6 were tried: steps of two decades, "
-            "then halved steps round the best, to eight a decade. Of equally good ones the weakest "
-            "regularisation counts."
+            "then halved steps around the best, down to eight per decade. Of equally good ones the weakest "
+            "regularisation is chosen."
         ],
         {"strengths": Table(["C", "accuracy", "iterations", "converged"], rows)},
         {"strengths": plot},
@@ -213,14 +210,17 @@ def _search(result: Result) -> Section:
 
 
 def _classes(result: Result, zero_shot: Result | None) -> Section:
-    """The classes named worst, and the commonest confusions; all classes are among the values."""
+    """Classes with the lowest recall, and the most frequent confusions; the values contain all classes."""
     weakest = sorted(result.per_class.items(), key=lambda pair: pair[1])[:_WEAKEST]
     other = {} if zero_shot is None else zero_shot.per_class
     shown = zero_shot is not None
     rows = [[name, recall, *([other.get(name)] if shown else [])] for name, recall in weakest]
     columns = ["class", "named right", *(["zero-shot"] if shown else [])]
     confused: Sequence[Sequence[Any]] = result.details["confusions"][:_WEAKEST]
-    tables = {"weakest": Table(columns, rows, f"The {len(rows)} classes named right least often.")}
+    caption = f"The {counted(len(rows), 'class', 'classes')} with the lowest recall."
+    tables = {"weakest": Table(columns, rows, caption)}
     if confused:
-        tables["confusions"] = Table(["is", "was named", "times"], confused, "The commonest wrong answers.")
+        tables["confusions"] = Table(
+            ["is", "was named", "times"], confused, "The most frequent wrong answers."
+        )
     return Section("Classes", [], tables)

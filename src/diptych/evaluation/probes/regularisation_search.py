@@ -1,6 +1,6 @@
-"""The paper's search for a strength of L2 (appendix A.3): a grid, and a walk to its peak in few steps.
+"""Search of the regularisation strength (paper, appendix A.3): a coarse grid, refined around the maximum.
 
-What is scored at a place of the grid, and what that costs, is the caller's business.
+The caller provides the score of a grid position, such as the accuracy of a fit on validation images.
 """
 
 from __future__ import annotations
@@ -12,85 +12,87 @@ from diptych.errors import InputError
 
 DECADES = (-6, 6)
 PER_DECADE = 8
-# 96 steps, both ends included. The paper counts 96 values: one end is left out of the count.
+# 96 steps, including both ends. The paper counts 96 values, leaving one end out.
 GRID = tuple(10.0 ** (DECADES[0] + step / PER_DECADE) for step in range(12 * PER_DECADE + 1))
-COARSE = 2 * PER_DECADE  # the first round goes in steps of two decades: 1e-6, 1e-4, ..., 1e6
-MOST_TRIED = 15  # 7 in the first round, then 2 in each of 4
+COARSE = 2 * PER_DECADE  # the first round takes steps of two decades: 1e-6, 1e-4, ..., 1e6
+MAX_TRIALS = 15  # 7 in the first round, then 2 in each of 4
 
 
 @dataclass(frozen=True)
-class Peak:
-    """Where a search ended.
+class GridSearch:
+    """Result of a search on a grid.
 
     Attributes
     ----------
-    place : int
-        Of the grid.
+    position : int
+        Position of the best score on the grid.
     scores : dict of int to float
-        Place -> score of everything that was tried, in the order of the places.
+        Position -> score of all trials, in the order of the positions.
     """
 
-    place: int
+    position: int
     scores: dict[int, float]
 
 
-def find_peak(score: Callable[[int], float], size: int = len(GRID), coarse: int = COARSE) -> Peak:
-    """The best place of a grid whose scores rise to one peak and fall again.
+def search_grid(score: Callable[[int], float], size: int = len(GRID), coarse: int = COARSE) -> GridSearch:
+    """Find the best position of a grid whose scores have one maximum.
 
-    The first round tries every `coarse`-th place, from the first to the last. Each further round halves the
-    step and tries both neighbours of the best place so far, until the step is one place. Of equally good
-    places the last counts; with places in the order of C, that is the weakest regularisation.
+    The first round scores every `coarse`-th position. Each further round halves the step and scores both
+    neighbours of the best position so far, until the step is 1. For example `coarse` 16 on 97 positions: 0,
+    16, 32, ..., 96; if 32 is the best, then 24 and 40, and so on with steps of 4, 2 and 1. Of equal scores
+    the last position wins; with positions in the order of C, that is the weakest regularisation.
 
     Parameters
     ----------
     score : callable
-        From a place, 0 to `size` - 1, to a number, larger is better; called once for each place that is
-        tried, in the first round from the first to the last.
+        From a position, 0 to `size` - 1, to a score, larger is better. It is called once per position, in the
+        first round in rising order.
     size : int
-        Places of the grid; `coarse` times a whole number, and one more.
+        Number of positions; a multiple of `coarse`, plus 1.
     coarse : int
         Step of the first round, a power of two.
 
     Returns
     -------
-    Peak
-        Of the paper's grid of 97 values at most 15 are tried.
+    GridSearch
+        At most 15 of the paper's 97 values are scored.
 
     Raises
     ------
     InputError
-        A step that is no power of two, or that does not go from the first place to the last.
+        A step that is not a power of two, or does not lead from the first to the last position.
 
     Notes
     -----
-    Where the scores do not rise to one peak, as accuracies on few pictures never quite do, it is a place
-    that neither neighbour beats, not always the best of all.
-    With few validation pictures many places are equally good, often all from 1e-6 up, where L2 leaves little
-    to learn. CoOp's published search (Zhou et al. 2022, arXiv 2109.01134) takes the weakest one, too.
+    If the scores have several maxima, as accuracies on few images usually do, the result is a position that
+    neither neighbour exceeds, not always the best of all.
+    With few validation images many positions have the same score, often all from 1e-6 upwards, where L2
+    hardly restricts the fit. CoOp's published search (Zhou et al. 2022, arXiv 2109.01134) takes the weakest,
+    too.
 
     Examples
     --------
-    >>> found = find_peak(lambda place: -abs(place - 37))
-    >>> found.place, f"{GRID[found.place]:.3g}", len(found.scores)
+    >>> result = search_grid(lambda position: -abs(position - 37))
+    >>> result.position, f"{GRID[result.position]:.3g}", len(result.scores)
     (37, '0.0422', 15)
     """
     if coarse < 1 or coarse & (coarse - 1) or size < 1 or (size - 1) % coarse:
         raise InputError(
-            f"{size} places in steps of {coarse}: expected a power of two that leads from the first place "
-            "to the last"
+            f"{size} positions in steps of {coarse}: expected a power of two that leads from the first to "
+            "the last"
         )
-    tried = {place: score(place) for place in range(0, size, coarse)}
-    best = _best(tried)
+    scores = {position: score(position) for position in range(0, size, coarse)}
+    best = _best(scores)
     step = coarse // 2
     while step:
-        for place in (best - step, best + step):
-            if 0 <= place < size and place not in tried:
-                tried[place] = score(place)
-        best = _best(tried)
+        for position in (best - step, best + step):
+            if 0 <= position < size and position not in scores:
+                scores[position] = score(position)
+        best = _best(scores)
         step //= 2
-    return Peak(best, dict(sorted(tried.items())))
+    return GridSearch(best, dict(sorted(scores.items())))
 
 
-def _best(tried: dict[int, float]) -> int:
-    """The last of the best places."""
-    return max(tried, key=lambda place: (tried[place], place))
+def _best(scores: dict[int, float]) -> int:
+    """The last of the positions with the best score."""
+    return max(scores, key=lambda position: (scores[position], position))

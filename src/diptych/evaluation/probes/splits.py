@@ -1,7 +1,7 @@
-"""Which pictures teach and which choose: a validation part, and a few pictures of each class; all by seed.
+"""Seeded splits of labelled data: training and validation, and few-shot samples of each class.
 
-A class's draw depends on the seed, the class and its number of pictures alone, so that adding a class changes
-no other's. Pure functions of labels; they know no pictures.
+The sample of a class depends only on the seed, the class and its number of images, so that adding a class
+does not change the others. Pure functions of labels.
 """
 
 from __future__ import annotations
@@ -14,83 +14,85 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 
 Integers = NDArray[np.int64]
-Places = NDArray[np.intp]
+Positions = NDArray[np.intp]
 
 VALIDATION_SHOTS = 4  # at most, per class: Zhou et al. 2022 (CoOp), arXiv 2109.01134
 
 
 @dataclass(frozen=True, eq=False)
-class Draw:
-    """A draw of `wanted` pictures a class.
+class FewShotDraw:
+    """A random sample of `wanted` images per class for training, and a few others for validation.
 
     Attributes
     ----------
     shots : (S,) integers
-        Places of the pictures that teach, in order.
+        Positions of the training images, sorted.
     validation : (V,) integers
-        Places of those that choose, none of them among the others.
+        Positions of the validation images, sorted; none is a training image.
     wanted : int
-        Shots asked for.
+        Requested shots per class.
     short : (K,) integers
-        Classes with fewer pictures than that; all of theirs teach.
+        Classes with fewer images than that; all of their images are used for training.
     unchecked : (U,) integers
-        Classes of which fewer pictures than wanted were left to choose on.
+        Classes with fewer validation images than requested.
     """
 
-    shots: Places
-    validation: Places
+    shots: Positions
+    validation: Positions
     wanted: int
     short: Integers
     unchecked: Integers
 
 
-def split(labels: Integers, share: float, seed: int) -> tuple[Places, Places]:
-    """Places that teach and places that choose, the same share of each class.
+def split_validation(labels: Integers, fraction: float, seed: int) -> tuple[Positions, Positions]:
+    """Split positions into training and validation, stratified by class.
 
     Parameters
     ----------
     labels : (N,) integers
-    share : float
-        Of each class that chooses, rounded, at least one picture; a class of one picture teaches only.
+    fraction : float
+        Fraction of each class for validation, rounded, at least one image; a class of one image is used for
+        training only.
     seed : int
 
     Returns
     -------
-    teach, choose : arrays of places, in order
+    train, validation : arrays of positions, sorted
 
     Raises
     ------
     InputError
-        A share that is not between 0 and 1.
+        A fraction that is not between 0 and 1.
 
     Examples
     --------
-    >>> teach, choose = split(np.array([0, 0, 0, 0, 0, 1, 1, 2]), 0.2, seed=0)
-    >>> len(teach), np.array([0, 0, 0, 0, 0, 1, 1, 2])[choose].tolist()
+    >>> train, validation = split_validation(np.array([0, 0, 0, 0, 0, 1, 1, 2]), 0.2, seed=0)
+    >>> len(train), np.array([0, 0, 0, 0, 0, 1, 1, 2])[validation].tolist()
     (6, [0, 1])
     """
-    if not 0 < share < 1:
-        raise InputError(f"a share of {share:g} for validation: expected more than 0 and less than 1")
-    teach, choose = [], []
+    if not 0 < fraction < 1:
+        raise InputError(f"a share of {fraction:g} for validation: expected more than 0 and less than 1")
+    train, validation = [], []
     for order in _orders(labels, seed).values():
-        count = min(max(round(share * len(order)), 1), len(order) - 1)
-        choose.append(order[:count])
-        teach.append(order[count:])
-    return _joined(teach), _joined(choose)
+        count = min(max(round(fraction * len(order)), 1), len(order) - 1)
+        validation.append(order[:count])
+        train.append(order[count:])
+    return _sorted(train), _sorted(validation)
 
 
-def draw_shots(labels: Integers, shots: int, seed: int, others: Integers | None = None) -> Draw:
-    """So many pictures of each class, and min(shots, 4) others to choose the strength of L2 on.
+def draw_shots(labels: Integers, shots: int, seed: int, others: Integers | None = None) -> FewShotDraw:
+    """Sample `shots` training images of each class, and min(shots, 4) others for validation.
 
-    Shots come from the front of a class's random order and validation from its back: of one seed, the draw
-    of 4 holds the draw of 2, and no picture does both as long as the class has enough. Shots come first.
+    Training images are taken from the front of a random order of each class and validation images from its
+    back. So with one seed the sample of 4 shots contains that of 2. Training has precedence if there are too
+    few: of the order [7, 2, 5] and 2 shots, 7 and 2 are for training and only 5 is for validation.
 
     Parameters
     ----------
     labels : (N,) integers
     shots, seed : int
     others : (M,) integers, optional
-        Labels of a validation part of its own; places of `validation` are then places there.
+        Labels of a separate validation set; the positions of `validation` are then positions there.
 
     Raises
     ------
@@ -99,8 +101,8 @@ def draw_shots(labels: Integers, shots: int, seed: int, others: Integers | None 
 
     Examples
     --------
-    >>> found = draw_shots(np.array([0, 0, 0, 1, 1, 1, 2]), 2, seed=0)
-    >>> len(found.shots), len(found.validation), found.short.tolist(), found.unchecked.tolist()
+    >>> draw = draw_shots(np.array([0, 0, 0, 1, 1, 1, 2]), 2, seed=0)
+    >>> len(draw.shots), len(draw.validation), draw.short.tolist(), draw.unchecked.tolist()
     (5, 2, [2], [0, 1, 2])
     """
     if shots < 1:
@@ -115,11 +117,11 @@ def draw_shots(labels: Integers, shots: int, seed: int, others: Integers | None 
         back.append(left[max(len(left) - wanted, 0) :])
         short += [label] * (len(order) < shots)
         unchecked += [label] * (len(back[-1]) < wanted)
-    return Draw(_joined(front), _joined(back), shots, np.array(short, int), np.array(unchecked, int))
+    return FewShotDraw(_sorted(front), _sorted(back), shots, np.array(short, int), np.array(unchecked, int))
 
 
-def _orders(labels: Integers, seed: int) -> dict[int, Places]:
-    """Each class that has pictures, and its places in a random order."""
+def _orders(labels: Integers, seed: int) -> dict[int, Positions]:
+    """Class -> its positions in a random order, for classes with images."""
     classes = np.unique(labels).tolist()
     return {
         label: np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
@@ -127,6 +129,6 @@ def _orders(labels: Integers, seed: int) -> dict[int, Places]:
     }
 
 
-def _joined(parts: list[Places]) -> Places:
-    """All places, in order."""
+def _sorted(parts: list[Positions]) -> Positions:
+    """Concatenate positions and sort them."""
     return np.sort(np.concatenate([*parts, np.zeros(0, np.intp)]).astype(np.intp))

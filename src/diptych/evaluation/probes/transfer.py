@@ -1,7 +1,4 @@
-"""Learning from one labelled data set and answering on another: classes that match, rows, what answers say.
-
-What learns is the business of `probe`, `few_shot` and `knn`; which pictures teach, of `draws`.
-"""
+"""Shared parts of the probes: matching classes, features of data sets, and figures of predictions."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from diptych.embedding.batches import Failed
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError, counted
 from diptych.evaluation.protocols.classification import add_figures, figures
-from diptych.evaluation.protocols.features import Embedding
+from diptych.evaluation.protocols.features import DatasetEmbeddings
 from diptych.evaluation.protocols.settings import Setup
 from diptych.stats import metrics
 
@@ -27,83 +24,83 @@ Features: TypeAlias = Literal["tower", "embeddings"]
 FEATURES: tuple[Features, ...] = ("tower", "embeddings")
 
 ROLES = ("TRAIN", "TEST", "the validation part")
-"""What messages call the parts, as the command line does."""
+"""Names of the data sets in messages, as on the command line."""
 
-_SHOWN = 5  # names in a message
+_SHOWN = 5  # class names in a message
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """A data set as rows, its labels those of the training part's classes.
+class EmbeddedPart:
+    """Features of a data set, with labels among the classes of the training set.
 
     Attributes
     ----------
     dataset : ImageDataset
-    rows : (N, D) float32
-        Of the pictures that could be read.
+    features : (N, D) float32
+        Of the readable images.
     labels : (N,) int64
-        Into the class names of the training part.
+        Index into the class names of the training set.
     positions : (N,) integers
-        Where these pictures stand in the data set.
+        Positions of these images in the data set.
     failures : tuple of Failed
-        The others.
+        The other images.
     """
 
     dataset: ImageDataset
-    rows: NDArray[np.float32]
+    features: NDArray[np.float32]
     labels: NDArray[np.int64]
     positions: NDArray[np.intp]
     failures: tuple[Failed, ...]
 
 
-def matched(train: ImageDataset, other: ImageDataset) -> NDArray[np.int64]:
-    """For each class of another data set, its place among the training part's classes, by name.
+def match_classes(train: ImageDataset, other: ImageDataset) -> NDArray[np.int64]:
+    """Index of each class of another data set among the classes of the training set, by name.
 
-    A class that `train` has and the other lacks stays among the answers; the other way round nothing could be
-    learnt.
+    The other data set may lack classes of `train`, but not the other way round.
 
     Raises
     ------
     DataError
-        A class that `train` lacks, or names that cannot tell the classes apart.
+        A class that `train` lacks, or class names that are not unique.
     """
     if other.class_names == train.class_names:
         return np.arange(len(train.class_names))
-    for one in (train, other):
-        if len(set(one.class_names)) < len(one.class_names):
-            repeated = [name for name in one.class_names if one.class_names.count(name) > 1]
+    for dataset in (train, other):
+        if len(set(dataset.class_names)) < len(dataset.class_names):
+            repeated = [name for name in dataset.class_names if dataset.class_names.count(name) > 1]
             raise DataError(
-                f"{one.name} has several classes called {repeated[0]!r}, and the classes of {train.name} and "
-                f"{other.name} are not the same list: give the classes names of their own"
+                f"{dataset.name} has several classes called {repeated[0]!r}, and the classes of {train.name} "
+                f"and {other.name} are not the same list: give the classes different names"
             )
-    place = {name: number for number, name in enumerate(train.class_names)}
-    if unknown := [name for name in other.class_names if name not in place]:
-        unseen = [name for name in train.class_names if name not in set(other.class_names)]
+    index = {name: number for number, name in enumerate(train.class_names)}
+    if unknown := [name for name in other.class_names if name not in index]:
+        absent = [name for name in train.class_names if name not in set(other.class_names)]
         raise DataError(
-            f"{other.name} has {len(unknown)} classes that {train.name} has not ({_some(unknown)}): what is "
-            f"not taught cannot be told. {train.name} has {counted(len(place), 'class', 'classes')}"
-            + (f", of which {other.name} lacks {_some(unseen)}" if unseen else "")
-            + "; where only the words differ, one file of names for both makes them equal"
+            f"{other.name} has {counted(len(unknown), 'class', 'classes')} that {train.name} lacks "
+            f"({_quoted(unknown)}): a class without training pictures cannot be predicted. {train.name} has "
+            f"{counted(len(index), 'class', 'classes')}"
+            + (f", of which {other.name} lacks {_quoted(absent)}" if absent else "")
+            + "; if only the wording differs, use one file of class names for both"
         )
-    return np.array([place[name] for name in other.class_names], dtype=np.int64)
+    return np.array([index[name] for name in other.class_names], dtype=np.int64)
 
 
-def aligned(train: ImageDataset, other: ImageDataset) -> ImageDataset:
-    """The same pictures with the training part's classes in its order as answers; see `matched`."""
-    labels = matched(train, other)[other.labels]
+def align_classes(train: ImageDataset, other: ImageDataset) -> ImageDataset:
+    """Relabel a data set with the classes of the training set, in its order; see `match_classes`."""
+    labels = match_classes(train, other)[other.labels]
     return replace(other, labels=labels, class_names=train.class_names)
 
 
 def check_parts(setup: Setup, train: ImageDataset, *others: ImageDataset | None) -> dict[str, Any]:
-    """Refuse parts that share many pictures; what they share, for a result's details.
+    """Refuse data sets that share many images; return small overlaps for a result's details.
 
     Parameters
     ----------
     setup : Setup
-        Whose `allow_overlap` makes a warning of the error.
+        With `allow_overlap`, the error becomes a warning.
     train : ImageDataset
     *others : ImageDataset or None
-        The test part, and the validation part if there is one.
+        The test set, and the validation set if there is one.
 
     Raises
     ------
@@ -112,71 +109,75 @@ def check_parts(setup: Setup, train: ImageDataset, *others: ImageDataset | None)
     """
     parts = [train, *(part for part in others if part is not None)]
     overlaps = check_overlaps(parts, allow=setup.allow_overlap, roles=ROLES[: len(parts)])
-    return {"overlaps": [asdict(one) for one in overlaps]}
+    return {"overlaps": [asdict(overlap) for overlap in overlaps]}
 
 
 def embed_part(
     setup: Setup, encoder: Encoder, train: ImageDataset, dataset: ImageDataset, features: Features
-) -> Part:
-    """The rows of a data set, its labels among the classes of `train`.
+) -> EmbeddedPart:
+    """Compute the features of a data set, with labels among the classes of `train`.
 
     Raises
     ------
     DataError
-        Classes that do not match, no picture that can be read, or rows that are not finite.
+        Classes that do not match, no readable image, or features that are not finite.
     InputError
-        Features that the encoder does not have, or that are none.
+        Features that the encoder does not have, or an unknown kind of features.
     """
     if features not in FEATURES:
         raise InputError(f"features {features!r}: expected {' or '.join(map(repr, FEATURES))}")
-    answerable = aligned(train, dataset)
-    found: Embedding = setup.embed(encoder, dataset, features=features == "tower")
-    if not np.isfinite(found.rows).all():
+    relabelled = align_classes(train, dataset)
+    embedded: DatasetEmbeddings = setup.embed(encoder, dataset, features=features == "tower")
+    if not np.isfinite(embedded.rows).all():
         raise DataError(
             f"some {features} rows of {dataset.name} are not finite: the encoder's output is broken"
         )
-    labels = answerable.labels[found.positions]
-    return Part(dataset, found.rows, labels, found.positions, found.failures)
+    labels = relabelled.labels[embedded.positions]
+    return EmbeddedPart(dataset, embedded.rows, labels, embedded.positions, embedded.failures)
 
 
-def all_failures(test: Part, *others: Part) -> tuple[Failed, ...]:
-    """What could not be read: the test part's, then the others' with the name of their data set before."""
-    rest = (Failed(f"{one.dataset.name}/{bad.key}", bad.reason) for one in others for bad in one.failures)
+def all_failures(test: EmbeddedPart, *others: EmbeddedPart) -> tuple[Failed, ...]:
+    """Failures of the test set, then those of the others, preceded by the names of their data sets."""
+    rest = (
+        Failed(f"{part.dataset.name}/{failure.key}", failure.reason)
+        for part in others
+        for failure in part.failures
+    )
     return (*test.failures, *rest)
 
 
 def untaught(labels: NDArray[np.int64], names: Sequence[str]) -> list[str]:
-    """Classes without a picture to learn from; they are told of, for their pictures can only be missed."""
-    there = set(np.unique(labels).tolist())
-    found = [name for number, name in enumerate(names) if number not in there]
-    if found:
+    """Return classes without training images, and warn: their test images cannot be classified correctly."""
+    present = set(np.unique(labels).tolist())
+    missing = [name for number, name in enumerate(names) if number not in present]
+    if missing:
         warnings.warn(
-            f"{len(found)} of {len(names)} classes have no picture to learn from ({_some(found)}): their "
-            "test pictures count as missed",
+            f"{len(missing)} of {len(names)} classes have no picture to learn from ({_quoted(missing)}): "
+            "their test pictures count as missed",
             stacklevel=3,
         )
-    return found
+    return missing
 
 
 def answers(
     scores: NDArray[np.float64],
-    test: Part,
+    test: EmbeddedPart,
     names: Sequence[str],
     tolerance: float = 0.0,
     also: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What a result says of answers: figures, chance, intervals, outcomes, per class, confusions.
+    """Compute a result's figures of predictions: metrics, chance, intervals, outcomes, confusions.
 
     Parameters
     ----------
     scores : (N, C) floats
-        Larger is better; minus infinity for a class that is never named.
-    test : Part
-        Of N pictures.
+        Larger is better; minus infinity for a class that is never predicted.
+    test : EmbeddedPart
+        With N images.
     names : sequence of C str
-        The classes.
+        Class names.
     tolerance : float
-        Scores no further apart than this tie; see `metrics`.
+        Scores within this tie; see `metrics`.
     also : sequence of str
         As for `evaluate_zero_shot`.
 
@@ -187,13 +188,15 @@ def answers(
     """
     ks = (1, 5) if len(names) > 5 else (1,)
     hits = np.stack([metrics.hits(scores, test.labels, k, tolerance=tolerance) for k in ks], axis=1)
-    told = figures(hits, scores.argmax(axis=1), test.labels, names, test.positions, len(test.dataset))
-    two = scores if len(names) == 2 else None
-    add_figures(told, also, hits, test.labels, test.positions, test.dataset, two)
-    return told
+    figures_of_result = figures(
+        hits, scores.argmax(axis=1), test.labels, names, test.positions, len(test.dataset)
+    )
+    binary_scores = scores if len(names) == 2 else None
+    add_figures(figures_of_result, also, hits, test.labels, test.positions, test.dataset, binary_scores)
+    return figures_of_result
 
 
-def _some(names: Sequence[str]) -> str:
-    """The first few names, quoted, for a message."""
+def _quoted(names: Sequence[str]) -> str:
+    """Quote the first few names for a message."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(map(repr, names[:_SHOWN])) + more

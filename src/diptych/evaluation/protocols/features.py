@@ -1,8 +1,8 @@
-"""Rows of a data set's pictures, and the folder they are kept in from one measurement to the next.
+"""Embeddings or features of a data set's images, and a cache of them in a folder.
 
-What is kept belongs to one encoder and to the very bytes of the pictures: its name is a hash of the encoder's
-identity and of every picture's content, and the file repeats both. Rows of another model are never
-taken for this one's.
+A cache file belongs to one encoder and one set of image contents: its name is a hash of the encoder's
+identity and of every image's content, and the file repeats both, so that embeddings of another model are
+never used.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Embedding:
-    """What an encoder made of a data set.
+class DatasetEmbeddings:
+    """Embeddings, or features before the projection, of the images of a data set.
 
     Attributes
     ----------
     rows : (N, D) float32
-        Of the pictures that could be read.
+        Of the readable images.
     positions : (N,) integers
-        Where these stand in the data set.
+        Positions of these images in the data set.
     failures : tuple of Failed
-        The others, and why; after them those that the data set itself left out (`skipped`).
+        The other images with reasons, then those that the data set skipped (`skipped`).
     """
 
     rows: NDArray[np.float32]
@@ -49,13 +49,13 @@ class Embedding:
 
 
 class _BeforeProjection:
-    """An encoder whose rows are its features before the projection, so that one stream serves both."""
+    """Adapter: an encoder whose embeddings are the features before the projection."""
 
     def __init__(self, encoder: Encoder) -> None:
         if not isinstance(encoder, FeatureEncoder):
             raise InputError(
-                f"{type(encoder).__name__} has no image_features: probes read the features before the "
-                "projection; measure its embeddings instead (features='embeddings')"
+                f"{type(encoder).__name__} has no image_features, the features before the projection: "
+                "measure its embeddings instead (features='embeddings')"
             )
         self._features = encoder.image_features
         self.identity, self.input_size = encoder.identity, encoder.input_size
@@ -69,8 +69,8 @@ class _BeforeProjection:
         return rows
 
     def encode_texts(self, texts: Any) -> NDArray[np.float32]:
-        """Texts have no features before the projection of pictures."""
-        raise InputError("features before the projection are those of pictures")
+        """Not supported: only images have these features."""
+        raise InputError("only pictures have features before the projection")
 
 
 def embed_dataset(
@@ -84,8 +84,8 @@ def embed_dataset(
     store: FeatureStore | None = None,
     progress: Progress | None = None,
     stage: Stage = silent,
-) -> Embedding:
-    """Rows of a data set's pictures, from the store where it has them.
+) -> DatasetEmbeddings:
+    """Encode the images of a data set, or read their embeddings from the store.
 
     Parameters
     ----------
@@ -93,17 +93,17 @@ def embed_dataset(
         With `features`, one that has `image_features`.
     dataset : Pictures
     features : bool
-        Rows before the projection, not normalised, in place of unit rows.
+        Return features before the projection, not normalised, instead of normalised embeddings.
     batch_size, threads, exact, progress
         As for `embed_images`.
     store : FeatureStore, optional
     stage : callable
-        Opens the progress of reading all pictures for the store's key; see `Settings`.
+        Opens the progress of hashing all images for the store's key; see `Settings`.
 
     Raises
     ------
     DataError
-        Nothing could be read.
+        No readable image.
     InputError
         `features` of an encoder that has none.
     """
@@ -119,19 +119,23 @@ def embed_dataset(
         "exact": exact,
         "precision": getattr(encoder, "precision", "float32"),
     }
-    found = _under_own_names(store.get(kind), dataset)
-    if found is None:
-        found = _embed(reader, dataset, batch_size, threads, exact, progress)
-        store.put(kind, found)
+    embedded = _under_own_names(store.get(kind), dataset)
+    if embedded is None:
+        embedded = _embed(reader, dataset, batch_size, threads, exact, progress)
+        store.put(kind, embedded)
     elif progress:
         progress(len(dataset))
-    return _with_skipped(found, dataset)
+    return _with_skipped(embedded, dataset)
 
 
-def _with_skipped(found: Embedding, dataset: Pictures) -> Embedding:
-    """The same, its failures with what the data set left out: here, so that no protocol can forget them."""
+def _with_skipped(embedded: DatasetEmbeddings, dataset: Pictures) -> DatasetEmbeddings:
+    """Append the images that the data set skipped to the failures, once for all protocols."""
     skipped = tuple(Failed(key, reason) for key, reason in getattr(dataset, "skipped", ()))
-    return Embedding(found.rows, found.positions, (*found.failures, *skipped)) if skipped else found
+    return (
+        DatasetEmbeddings(embedded.rows, embedded.positions, (*embedded.failures, *skipped))
+        if skipped
+        else embedded
+    )
 
 
 def _embed(
@@ -141,7 +145,7 @@ def _embed(
     threads: int | None,
     exact: bool,
     progress: Progress | None,
-) -> Embedding:
+) -> DatasetEmbeddings:
     unread: dict[str, str] = {}
 
     def items() -> Iterator[tuple[str, Content]]:
@@ -153,46 +157,52 @@ def _embed(
     stream = embed_images(
         encoder, items(), batch_size=batch_size, threads=threads, exact=exact, progress=progress
     )
-    found = collect(stream, encoder.dim)
+    collected = collect(stream, encoder.dim)
     keys = dataset.keys
-    failures = tuple(Failed(keys[int(one.key)], unread.get(one.key, one.reason)) for one in found.failures)
-    if not found.keys:
+    failures = tuple(
+        Failed(keys[int(failure.key)], unread.get(failure.key, failure.reason))
+        for failure in collected.failures
+    )
+    if not collected.keys:
         why = f"; the first: {failures[0].key}: {failures[0].reason}" if failures else ""
         raise DataError(f"none of the {len(dataset)} pictures of {dataset.name} could be read{why}")
-    return Embedding(found.vectors, np.array([int(key) for key in found.keys], dtype=np.intp), failures)
+    return DatasetEmbeddings(
+        collected.vectors, np.array([int(key) for key in collected.keys], dtype=np.intp), failures
+    )
 
 
-def _under_own_names(found: Embedding | None, dataset: Pictures) -> Embedding | None:
-    """The same with failures named as this data set names them: rows may be those of a copy."""
-    if found is None or not found.failures:
-        return found
-    keys, read = dataset.keys, set(found.positions.tolist())
+def _under_own_names(stored: DatasetEmbeddings | None, dataset: Pictures) -> DatasetEmbeddings | None:
+    """Replace the keys of failures by those of this data set: the cache may be of a copy with other names."""
+    if stored is None or not stored.failures:
+        return stored
+    keys, read = dataset.keys, set(stored.positions.tolist())
     unread = [keys[position] for position in range(len(keys)) if position not in read]
-    failures = (Failed(key, one.reason) for key, one in zip(unread, found.failures, strict=True))
-    return replace(found, failures=tuple(failures))
+    failures = (Failed(key, failure.reason) for key, failure in zip(unread, stored.failures, strict=True))
+    return replace(stored, failures=tuple(failures))
 
 
 def content_hash(dataset: Pictures, progress: Progress | None = None) -> str:
-    """Hash over every picture's content, in order: copies under other names share their rows.
+    """Hash over the content of every image, in order: copies with other names share their cache.
 
-    Of pictures that are made of others it is theirs, and how; and their names, for noise is drawn by name.
+    For derived images, such as corrupted ones, it is a hash over the originals, the derivation and the names,
+    because noise is seeded by name.
     """
     origin, how = dataset.made_of
     digest = hashlib.blake2b(how.encode(), digest_size=16)
-    for one in origin.digests(progress):
-        digest.update(one)
+    for picture_digest in origin.digests(progress):
+        digest.update(picture_digest)
     if how:
         digest.update("\0".join(origin.keys).encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
 class FeatureStore:
-    """A folder of rows that were computed before.
+    """Cache of embeddings in a folder.
 
     Parameters
     ----------
     folder : path
-        Made when something is kept. What is in it may be removed at any time.
+        Created when the first file is written. Its files may be deleted at any time.
 
     Examples
     --------
@@ -201,7 +211,7 @@ class FeatureStore:
     >>> kind = {"identity": "toy", "pictures": "abc"}
     >>> store.get(kind) is None
     True
-    >>> store.put(kind, Embedding(np.ones((2, 3), np.float32), np.array([0, 1]), ()))
+    >>> store.put(kind, DatasetEmbeddings(np.ones((2, 3), np.float32), np.array([0, 1]), ()))
     >>> store.get(kind).rows.shape
     (2, 3)
     """
@@ -209,36 +219,36 @@ class FeatureStore:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
-    def get(self, kind: dict[str, Any]) -> Embedding | None:
-        """The rows kept for this key, or None; warns of a file that is broken or has another key."""
+    def get(self, kind: dict[str, Any]) -> DatasetEmbeddings | None:
+        """Read the embeddings of this key, or None; warns of a file that is broken or has another key."""
         path = self._path(kind)
         if not path.exists():
             return None
         try:
-            # Opened here: NumPy leaves a broken file open.
+            # Opened here because NumPy does not close a broken file.
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                told = json.loads(str(file["told"]))
-                if told["format"] != _FORMAT or told["kind"] != kind:
-                    raise ValueError(f"it holds {told['kind']}")
-                failures = tuple(Failed(key, reason) for key, reason in told["failures"])
-                return Embedding(file["rows"], file["positions"].astype(np.intp), failures)
-        except Exception as error:  # whatever a broken or foreign file makes NumPy, zipfile or json raise
-            warnings.warn(f"{path} is not taken ({error}): its pictures are encoded again", stacklevel=2)
+                header = json.loads(str(file["told"]))
+                if header["format"] != _FORMAT or header["kind"] != kind:
+                    raise ValueError(f"it holds {header['kind']}")
+                failures = tuple(Failed(key, reason) for key, reason in header["failures"])
+                return DatasetEmbeddings(file["rows"], file["positions"].astype(np.intp), failures)
+        except Exception as error:  # NumPy, zipfile and json raise many kinds for broken or foreign files
+            warnings.warn(f"{path} is not used ({error}): its pictures are encoded again", stacklevel=2)
             return None
 
-    def put(self, kind: dict[str, Any], embedding: Embedding) -> None:
-        """Keep it, whole or not at all; SaveError when that is not possible."""
-        told = json.dumps(
+    def put(self, kind: dict[str, Any], embedding: DatasetEmbeddings) -> None:
+        """Write the embeddings of this key, atomically; SaveError if that fails."""
+        header = json.dumps(
             {
                 "format": _FORMAT,
                 "kind": kind,
-                "failures": [[one.key, one.reason] for one in embedding.failures],
+                "failures": [[failure.key, failure.reason] for failure in embedding.failures],
             }
         )
 
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
-                np.savez(file, rows=embedding.rows, positions=embedding.positions, told=np.array(told))
+                np.savez(file, rows=embedding.rows, positions=embedding.positions, told=np.array(header))
 
         write_atomically(self._path(kind), write)
 

@@ -1,8 +1,8 @@
-"""The way from a model to its fine-tuned self, measured: what is gained against what is forgotten (WiSE-FT).
+"""Evaluation of weight interpolation between a model and its fine-tuned version (WiSE-FT).
 
-Weights part of the way between a pretrained start and a fine-tuned end often keep most of what the start
-could do and most of what the end has learned (Wortsman et al. 2022, arXiv 2109.01903). How a model between
-two others is made, this file does not know: it is handed a callable from the share of the way to an encoder.
+Interpolated weights often keep most of the accuracy of the pretrained model on other tasks and most of the
+gain of fine-tuning (Wortsman et al. 2022, arXiv 2109.01903). The caller provides the interpolated models, as
+a callable from the interpolation weight (0 is the start, 1 the end) to an encoder.
 """
 
 from __future__ import annotations
@@ -21,78 +21,78 @@ from diptych.evaluation.results.result import Result
 from diptych.files.disk import write_bytes
 from diptych.reports import Curve, Curves, save_plot
 
-# Measures one encoder at one share; settings and progress are the caller's.
-Gauge = Callable[[Measure, Encoder, float], Result]
+# Measures one encoder at one interpolation weight, with the caller's settings and progress.
+MeasureFunction = Callable[[Measure, Encoder, float], Result]
 
 
 @dataclass(frozen=True)
-class Point:
-    """A model on the way.
+class InterpolationPoint:
+    """Results of one interpolated model.
 
     Attributes
     ----------
-    share : float
-        Of the way, from 0 (the start) to 1 (the end).
+    alpha : float
+        Interpolation weight, from 0 (the start) to 1 (the end).
     results : sequence of Result
-        The target's first, then those of what is to be kept.
+        Of the target data set first, then of those on which accuracy should be kept.
     """
 
-    share: float
+    alpha: float
     results: Sequence[Result]
 
 
 @dataclass(frozen=True)
 class Interpolation:
-    """All points, and between what.
+    """Results of all interpolated models between two models.
 
     Attributes
     ----------
     start, end : str
         Identities of the two models.
     metrics : tuple of str
-        The figure that is shown of each data set, the target's first.
-    points : sequence of Point
-        In the order of their shares.
+        Metric shown for each data set, the target's first.
+    points : sequence of InterpolationPoint
+        In the order of their weights.
     command : str
-        That made it.
+        The command that measured them.
     """
 
     start: str
     end: str
     metrics: Sequence[str]
-    points: Sequence[Point]
+    points: Sequence[InterpolationPoint]
     command: str = ""
 
     @property
     def names(self) -> list[str]:
-        """Of the data sets, the target's first."""
+        """Names of the data sets, the target first."""
         return [result.dataset for result in self.points[0].results]
 
     def figures(self, number: int) -> list[float]:
-        """One data set's figure at every point."""
+        """Figure of one data set at every point."""
         return [point.results[number].metrics[self.metrics[number]] for point in self.points]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         points = [
-            {"share": point.share, "results": [result.to_dict() for result in point.results]}
+            {"share": point.alpha, "results": [result.to_dict() for result in point.results]}
             for point in self.points
         ]
-        told = {"start": self.start, "end": self.end, "command": self.command}
-        return {**told, "metrics": list(self.metrics), "points": points}
+        endpoints = {"start": self.start, "end": self.end, "command": self.command}
+        return {**endpoints, "metrics": list(self.metrics), "points": points}
 
     def save(self, path: str | Path) -> None:
-        """Write the JSON file, whole or not at all; SaveError when that is not possible."""
+        """Write the JSON file, atomically; SaveError if that fails."""
         text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
         write_bytes(Path(path), text.encode("utf-8", errors="backslashreplace"))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read the JSON file back; DataError when it is none."""
+        """Read the JSON file; DataError if it is not such a file."""
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             points = [
-                Point(point["share"], [Result.from_dict(one) for one in point["results"]])
+                InterpolationPoint(point["share"], [Result.from_dict(result) for result in point["results"]])
                 for point in values["points"]
             ]
             return cls(values["start"], values["end"], values["metrics"], points, values["command"])
@@ -100,15 +100,15 @@ class Interpolation:
             raise DataError(f"{path} is not the file of an interpolation ({error})") from error
 
     def plot(self, folder: str | Path, title: str = "") -> list[Path]:
-        """Draw `curve` (gained against kept, a point a share) and `shares` (every figure over the share).
+        """Plot `curve` (target against other data sets) and `shares` (figures over the interpolation weight).
 
         Raises
         ------
         MissingExtraError
             matplotlib is not installed.
         """
-        shares = [point.share for point in self.points]
-        labels = [f"{share:g}" for share in shares]
+        alphas = [point.alpha for point in self.points]
+        labels = [f"{alpha:g}" for alpha in alphas]
         target = self.figures(0)
         ways = {
             name: Curve(self.figures(number), target, labels=labels)
@@ -116,70 +116,70 @@ class Interpolation:
             if number
         }
         over = {
-            name: Curve(shares, self.figures(number), *self._bands(number))
+            name: Curve(alphas, self.figures(number), *self._bands(number))
             for number, name in enumerate(self.names)
         }
         wanted = f"{self.names[0]}, {self.metrics[0]}"
         drawn = []
         if ways:
-            told = "what is to be kept (its own figure)"
-            drawn += save_plot(Path(folder) / "curve", Curves(curves=ways, x=told, y=wanted, title=title))
-        told = "share of the way from the start (0) to the end (1)"
-        drawn += save_plot(Path(folder) / "shares", Curves(curves=over, x=told, y="figure", title=title))
+            x_label = "what is to be kept (its own figure)"
+            drawn += save_plot(Path(folder) / "curve", Curves(curves=ways, x=x_label, y=wanted, title=title))
+        x_label = "share of the way from the start (0) to the end (1)"
+        drawn += save_plot(Path(folder) / "shares", Curves(curves=over, x=x_label, y="figure", title=title))
         return drawn
 
     def _bands(self, number: int) -> tuple[list[float], list[float]]:
-        """Intervals of one data set's figure; empty where there are none."""
+        """Intervals of the figure of one data set; empty if any is missing."""
         metric = self.metrics[number]
-        found = [point.results[number].intervals.get(metric) for point in self.points]
-        known = [pair for pair in found if pair is not None]
-        if len(known) < len(found):
+        intervals = [point.results[number].intervals.get(metric) for point in self.points]
+        known = [pair for pair in intervals if pair is not None]
+        if len(known) < len(intervals):
             return [], []
         return [low for low, _ in known], [high for _, high in known]
 
 
 def interpolate(
     encoder_at: Callable[[float], Encoder],
-    shares: Sequence[float],
+    alphas: Sequence[float],
     measures: Sequence[Measure],
-    gauge: Gauge,
-    known: Sequence[Point] = (),
+    gauge: MeasureFunction,
+    known: Sequence[InterpolationPoint] = (),
     *,
     allow_overlap: bool = False,
-) -> Iterator[Point]:
-    """Measure the models at some shares of the way.
+) -> Iterator[InterpolationPoint]:
+    """Measure models at several interpolation weights.
 
     Parameters
     ----------
     encoder_at : callable
-        From the share of the way to an encoder; called once for each share that is to be measured.
-    shares : sequence of float
-        From 0 (the start) to 1 (the end).
+        From the interpolation weight to an encoder; called once for each weight that is measured.
+    alphas : sequence of float
+        Interpolation weights from 0 (the start) to 1 (the end).
     measures : sequence of Measure
-        The target's first, then those of what is to be kept.
+        The target first, then those on which accuracy should be kept.
     gauge : callable
-        Measures one of them: gets the measure, the encoder and the share.
-    known : sequence of Point
-        Measured before; those of the same data need not be again.
+        From a measure, an encoder and the weight to a result.
+    known : sequence of InterpolationPoint
+        Measured before; they are reused if the data are the same.
     allow_overlap : bool
-        Measure on data sets that share many pictures, with a warning.
+        Warn about data sets that share many images, instead of raising an error.
 
     Yields
     ------
-    Point
-        One a share, in order.
+    InterpolationPoint
+        One per weight, in order.
 
     Raises
     ------
     DataError
-        Two of the data sets share many pictures.
+        Two of the data sets share many images.
     """
     check_overlaps([measure.dataset for measure in measures], allow=allow_overlap)
-    wanted = [measure.dataset.fingerprint for measure in measures]
-    before = {point.share: point for point in known}
-    for share in sorted(dict.fromkeys(shares)):
-        point = before.get(share)
-        if point is None or [result.data_fingerprint for result in point.results] != wanted:
-            encoder = encoder_at(share)
-            point = Point(share, [gauge(measure, encoder, share) for measure in measures])
+    fingerprints = [measure.dataset.fingerprint for measure in measures]
+    known_by_alpha = {point.alpha: point for point in known}
+    for alpha in sorted(dict.fromkeys(alphas)):
+        point = known_by_alpha.get(alpha)
+        if point is None or [result.data_fingerprint for result in point.results] != fingerprints:
+            encoder = encoder_at(alpha)
+            point = InterpolationPoint(alpha, [gauge(measure, encoder, alpha) for measure in measures])
         yield point

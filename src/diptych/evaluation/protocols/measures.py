@@ -1,7 +1,7 @@
-"""A data set together with its protocol, so that one encoder after another can be measured on it.
+"""A data set together with its protocol, for measuring several encoders on it.
 
-Labelled pictures are named, captioned ones are found: which of the two, `open_measure` sees by the files and
-`measure_known` by the registry. The protocols are `classification`'s and `retrieval`'s.
+Labelled images are classified, captioned ones retrieved: `open_measure` decides by the files, `measure_known`
+by the registry.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from diptych.datasets.dataset import (
     load_labelled,
     load_labelled_shards,
 )
-from diptych.datasets.discovery import Place
+from diptych.datasets.discovery import DatasetLocation
 from diptych.datasets.multilabel import MultiLabelDataset, load_multi_label
 from diptych.datasets.parts import Part
 from diptych.encoder import Encoder
@@ -35,19 +35,19 @@ from diptych.zeroshot.languages import Language
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured; called with an encoder, it gives the `Result`.
+    """A measurement; called with an encoder, it returns the `Result`.
 
     Attributes
     ----------
     dataset : ImageDataset, MultiLabelDataset or CaptionDataset
     names : names, optional
-        For labelled pictures: other words for the classes, as for `evaluate_zero_shot`.
+        For labelled images: other class names, as for `evaluate_zero_shot`.
     templates : str, sequence of str or None
-        For labelled pictures, as for `ZeroShotClassifier`.
+        For labelled images, as for `ZeroShotClassifier`.
     wanted : str, optional
-        The metric that stands for the others, where a data set has one of its own.
+        The main metric of the data set, if it is not the default of the protocol.
     language : str
-        Of the names and prompts, or of the captions; carried into the result.
+        Of the names and prompts, or of the captions; stored in the result.
     """
 
     dataset: ImageDataset | MultiLabelDataset | CaptionDataset
@@ -57,12 +57,12 @@ class Measure:
     language: str = "en"
 
     def translated(self, language: Language) -> Measure:
-        """The same with class names and prompts in another language.
+        """Return the measure with class names and prompts in another language.
 
         Raises
         ------
         DataError
-            A class without a name in that language, or pictures with captions, which are not translated.
+            A class without a name in that language, or captions, which are not translated.
         """
         if isinstance(self.dataset, CaptionDataset):
             raise DataError(
@@ -74,12 +74,12 @@ class Measure:
 
     @property
     def name(self) -> str:
-        """What results call the data set."""
+        """Name of the data set in results."""
         return self.dataset.name
 
     @property
     def metric(self) -> str:
-        """The one figure that stands for the others: accuracy, or pictures found among the first ten."""
+        """The main metric: by default accuracy, mean average precision or recall@10."""
         if self.wanted is not None:
             return self.wanted
         if isinstance(self.dataset, MultiLabelDataset):
@@ -88,7 +88,7 @@ class Measure:
 
     @property
     def also(self) -> tuple[str, ...]:
-        """What a protocol takes as `also`: the data set's own metric, where not every result has it."""
+        """Value of a protocol's `also`: the data set's main metric, if it is measured only on request."""
         return (self.wanted,) if self.wanted in ALSO else ()
 
     def __call__(self, encoder: Encoder, **settings: Any) -> Result:
@@ -108,52 +108,52 @@ class Measure:
 
 
 def measure_known(
-    place: Place,
+    location: DatasetLocation,
     part: Part = "test",
     *,
     domain: str | None = None,
     names: Names | None = None,
     templates: str | Sequence[str] | None = None,
 ) -> Measure:
-    """The measure of a known data set: its class names, its prompts, the paper's metric.
+    """Create the measure of a known data set: its class names, its prompts, the paper's metric.
 
     Parameters
     ----------
-    place : Place
-        From `find` or `there`.
+    place : DatasetLocation
+        From `find_dataset` or `available_datasets`.
     part, domain
-        As for `Place.open`.
+        As for `DatasetLocation.open`.
     names, templates
-        Others than the registry's. Without any, prompts that came with the files are taken, then "plain".
+        Instead of the registry's. If it has none, prompts from the files are used, else "plain".
 
     Raises
     ------
     DataError
-        As for `Place.open`.
+        As for `DatasetLocation.open`.
     """
-    dataset, known = place.open(part, domain=domain), place.known
+    dataset, known = location.open(part, domain=domain), location.known
     own = dataset.templates if isinstance(dataset, ImageDataset) else ()
     classes = () if isinstance(dataset, CaptionDataset) else dataset.class_names
     texts = {texts[0]: list(texts) for texts in class_texts(known.prompts)} if known.prompts else {}
-    # Names that mean several texts: those of ImageNet do not, of which two are called "missile".
+    # Class names with synonyms. ImageNet has none, and two of its classes are called "missile".
     if names is None and set(classes) <= set(texts) and any(len(each) > 1 for each in texts.values()):
         names = {name: texts[name] for name in classes}
     return Measure(dataset, names, templates or known.prompts or own or "plain", known.metric)
 
 
 def open_measure(path: str | Path) -> Measure:
-    """The measure of a folder or archive: retrieval where pictures have captions, else accuracy.
+    """Create the measure of a folder or archive: retrieval if images have captions, else classification.
 
     Parameters
     ----------
     path : path
-        KEY.jpg beside KEY.txt or KEY.json with captions; KEY.json with "label"; <class>/<file>.jpg, or any
-        layout of `load_labelled` or `load_multi_label`, with the prompts that came with it.
+        KEY.jpg with KEY.txt or KEY.json with captions; KEY.json with "label"; <class>/<file>.jpg, or any
+        layout of `load_labelled` or `load_multi_label`, with its prompts if it has any.
 
     Raises
     ------
     DataError
-        It holds none of these.
+        Another layout.
     """
     errors = []
     for load in (load_captioned, load_multi_label, load_labelled, load_labelled_shards):
@@ -167,10 +167,10 @@ def open_measure(path: str | Path) -> Measure:
 
 
 def distinct(measures: Sequence[Measure]) -> list[Measure]:
-    """The measures with names told apart: the second "test" becomes "test (2)"."""
-    found: list[Measure] = []
+    """Make the names of measures unique: the second "test" becomes "test (2)"."""
+    renamed: list[Measure] = []
     for measure in measures:
-        same = sum(one.name == measure.name for one in measures[: len(found)])
+        same = sum(earlier.name == measure.name for earlier in measures[: len(renamed)])
         named = f"{measure.name} ({same + 1})" if same else measure.name
-        found.append(dataclasses.replace(measure, dataset=dataclasses.replace(measure.dataset, name=named)))
-    return found
+        renamed.append(dataclasses.replace(measure, dataset=dataclasses.replace(measure.dataset, name=named)))
+    return renamed

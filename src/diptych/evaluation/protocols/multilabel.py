@@ -1,7 +1,7 @@
-"""Pictures with any number of classes, zero-shot, by average precision.
+"""Zero-shot multi-label classification, by mean average precision.
 
-Each class ranks all pictures by the cosine of its prompts (paper, appendix A: VOC 2007 is measured by mean
-average precision at eleven points). The metrics are `rankings.py`'s, reading is `diptych.datasets`' business.
+Each class ranks all images by their cosine with its prompts (paper, appendix A: VOC 2007 is measured by mean
+average precision at eleven points). The metrics are in `diptych.stats.rankings`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from diptych.evaluation.protocols.settings import Settings, Setup
 from diptych.evaluation.results.result import Result
 from diptych.stats import metrics
 from diptych.stats.intervals import class_cases, ends, resampled_proportion
-from diptych.stats.rankings import Ranked, resampled
+from diptych.stats.rankings import Ranking, resampled
 from diptych.zeroshot.labels import Names, distinct_names, read_labels
 from diptych.zeroshot.templates import resolve
 
@@ -32,7 +32,7 @@ def evaluate_multi_label(
     templates: str | Sequence[str] | None = "plain",
     **settings: Unpack[Settings],
 ) -> Result:
-    """Rank the pictures for each class by its name alone.
+    """Rank the images for each class by its name alone.
 
     Parameters
     ----------
@@ -44,13 +44,13 @@ def evaluate_multi_label(
     Returns
     -------
     Result
-        mean_average_precision (CLIP_benchmark's: the area under the steps) and
-        mean_average_precision_11_point (VOC 2007's, and the paper's), over the classes that are there.
+        mean_average_precision (as in CLIP_benchmark: the area under the steps) and
+        mean_average_precision_11_point (as in VOC 2007 and the paper), over the classes with images.
 
     Raises
     ------
     DataError
-        Another number of names than classes, no picture that can be read, or no class in any of them.
+        The number of names differs from that of classes, no image is readable, or none has a class.
     """
     names = list(dataset.class_names) if class_names is None else class_names
     if len(read_labels(names)) != len(dataset.class_names):
@@ -58,24 +58,27 @@ def evaluate_multi_label(
         raise DataError(f"{given} class names for the {len(dataset.class_names)} classes of {dataset.name}")
     setup = Setup.of(**settings)
     classifier = setup.classifier(encoder, names, templates, dataset.name)
-    found = setup.embed(encoder, dataset)
-    # Equal rows may differ in the last bits, by where they stood in a batch: they are to tie.
-    scores = np.round(classifier.cosines(found.rows).astype(np.float64) / metrics.ROUNDING)
-    targets = dataset.targets[found.positions]
+    embedded = setup.embed(encoder, dataset)
+    # Equal images may get embeddings that differ in the last bits, depending on the batch: their scores must
+    # tie.
+    scores = np.round(classifier.cosines(embedded.rows).astype(np.float64) / metrics.ROUNDING)
+    targets = dataset.targets[embedded.positions]
     ranked = {
-        text: Ranked(scores[:, i], targets[:, i])
+        text: Ranking(scores[:, i], targets[:, i])
         for i, text in enumerate(distinct_names(dataset.class_names))
         if (targets[:, i] > 0).any()
     }
     if not ranked:
-        raise DataError(f"none of the pictures of {dataset.name} has any class: nothing can be ranked")
-    shares = [float((column > 0).sum() / (column >= 0).sum()) for column in targets.T if (column > 0).any()]
-    each = {text: one.average_precision() for text, one in ranked.items()}
+        raise DataError(f"none of the pictures of {dataset.name} has a class: average precision is undefined")
+    positive_fractions = [
+        float((column > 0).sum() / (column >= 0).sum()) for column in targets.T if (column > 0).any()
+    ]
+    precisions = {text: ranking.average_precision() for text, ranking in ranked.items()}
     figures = {
-        "mean_average_precision": (Ranked.average_precision, float(np.mean(list(each.values())))),
+        "mean_average_precision": (Ranking.average_precision, float(np.mean(list(precisions.values())))),
         "mean_average_precision_11_point": (
-            Ranked.eleven_points,
-            float(np.mean([one.eleven_points() for one in ranked.values()])),
+            Ranking.eleven_points,
+            float(np.mean([ranking.eleven_points() for ranking in ranked.values()])),
         ),
     }
     return setup.result(
@@ -83,36 +86,36 @@ def evaluate_multi_label(
         dataset,
         task="zeroshot_classification",
         metrics={key: value for key, (_, value) in figures.items()},
-        chance=dict.fromkeys(figures, float(np.mean(shares))),
+        chance=dict.fromkeys(figures, float(np.mean(positive_fractions))),
         intervals=_intervals(figures, ranked, targets),
         n=len(targets),
         classes=len(dataset.class_names),
         templates=None if templates is None else resolve(templates),
-        failures=found.failures,
-        per_class=each,
+        failures=embedded.failures,
+        per_class=precisions,
     )
 
 
 def _intervals(
     figures: Mapping[str, tuple[Callable[..., float], float]],
-    ranked: Mapping[str, Ranked],
+    ranked: Mapping[str, Ranking],
     targets: NDArray[np.integer],
 ) -> dict[str, tuple[float, float]]:
-    """Of each mean over classes: from their resampled spread, and never as if right rows were more."""
+    """Intervals of the means over classes, from bootstrap samples, with cases capped by the positives."""
     positives = (targets > 0).sum(axis=0)
     cases = min(class_cases(positives[positives > 0]), len(targets))
-    found = {}
+    intervals = {}
     for key, (of, value) in figures.items():
         drawn = resampled(
-            lambda draw, of=of: _mean([of(one, draw) for one in ranked.values()]),  # type: ignore[misc]
+            lambda draw, of=of: _mean([of(ranking, draw) for ranking in ranked.values()]),  # type: ignore[misc]
             len(targets),
             resamples=200,
         )
-        found[key] = ends(resampled_proportion(value, drawn, cases, len(targets), cap=True))
-    return found
+        intervals[key] = ends(resampled_proportion(value, drawn, cases, len(targets), cap=True))
+    return intervals
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Mean of the classes that have a right row in a resample; NaN where none has."""
+    """Mean of the classes with a positive in a bootstrap sample; NaN if there is none."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")

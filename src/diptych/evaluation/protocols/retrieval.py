@@ -1,7 +1,6 @@
-"""Retrieval both ways: find the picture of a caption, and a caption of a picture, among all of a data set.
+"""Image-text retrieval in both directions, by recall at k.
 
-Scores are made in blocks of rows and forgotten: no N x M matrix is kept. The pictures come through
-`diptych.embedding.batches`, the figures from `metrics.py`.
+Scores are computed in blocks of queries; the N x M matrix of all scores is never stored.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from numpy.typing import NDArray
 from diptych.datasets.dataset import CaptionDataset
 from diptych.embedding.batches import embed_texts
 from diptych.encoder import Encoder
-from diptych.evaluation.protocols.classification import spread
+from diptych.evaluation.protocols.classification import at_positions
 from diptych.evaluation.protocols.settings import Settings, Setup
 from diptych.evaluation.results.result import Result
 from diptych.stats import metrics
 from diptych.stats.intervals import ends, proportion
 
-Rows = NDArray[np.float32]
+Embeddings = NDArray[np.float32]
 Owners = NDArray[np.intp]
 
 _SCORES = 16_000_000  # scores at a time: 64 MB
@@ -39,7 +38,7 @@ def evaluate_retrieval(
     ----------
     encoder : Encoder
     dataset : CaptionDataset
-        A caption finds its own picture only; a picture is found by any one of its captions.
+        The match of a caption is its own image; the matches of an image are all of its captions.
     ks : sequence of int
     **settings
         See `Settings`.
@@ -47,17 +46,17 @@ def evaluate_retrieval(
     Returns
     -------
     Result
-        Over the pictures that could be read and their captions. Captions of one picture are not counted as
-        independent in the intervals.
+        Over the readable images and their captions. The intervals do not count captions of one image as
+        independent.
 
     Raises
     ------
     DataError
-        No picture that can be read.
+        No readable image.
     """
     setup = Setup.of(**settings)
-    found = setup.embed(encoder, dataset)
-    vectors, captions = found.rows, [dataset.captions[row] for row in found.positions]
+    embedded = setup.embed(encoder, dataset)
+    vectors, captions = embedded.rows, [dataset.captions[row] for row in embedded.positions]
     owners = np.repeat(
         np.arange(len(captions)), [len(texts) for texts in captions]
     )  # (M,) picture of each caption
@@ -75,7 +74,7 @@ def evaluate_retrieval(
             figures[name], chance[name] = float(hits[:, i].mean()), by_chance[i]
             intervals[name] = ends(proportion(hits[:, i], groups))
             own = np.bincount(groups, hits[:, i]) / np.bincount(groups)  # of each picture
-            outcomes[name] = spread(own, found.positions, len(dataset))
+            outcomes[name] = at_positions(own, embedded.positions, len(dataset))
     return setup.result(
         encoder,
         dataset,
@@ -84,19 +83,19 @@ def evaluate_retrieval(
         chance=chance,
         intervals=intervals,
         n=len(pictures),
-        failures=found.failures,
+        failures=embedded.failures,
         outcomes=outcomes,
     )
 
 
 def _chance(candidates: Owners, queries: Owners, ks: Sequence[int]) -> list[float]:
-    """Recall at each k of a model that cannot see: about k / number of pictures, both ways."""
+    """Recall at each k of random scores: about k / number of images, in both directions."""
     matches = np.bincount(candidates)[queries]
     return [metrics.chance_of_hit(len(candidates), matches, k) for k in ks]
 
 
 def _hits(
-    queries: Rows, candidates: Rows, rows: Owners, columns: Owners, ks: Sequence[int]
+    queries: Embeddings, candidates: Embeddings, rows: Owners, columns: Owners, ks: Sequence[int]
 ) -> NDArray[np.float64]:
     """Hits of each query at each k, (N, len(ks)), a block of queries at a time."""
     step = max(1, _SCORES // len(candidates))

@@ -1,8 +1,7 @@
-"""Any classifier, as a callable from pictures to scores: what robustness is measured on.
+"""Scorers: classifiers as callables from images to scores, for measuring robustness.
 
-A zero-shot classifier, a linear probe and a supervised network answer the same question, so a measurement
-asks a `Scorer` and does not care which it is. Supervised runs of this package come as one from
-`diptych.backends.load_supervised`; a model of another package is a few lines:
+Zero-shot classifiers, linear probes and supervised networks have this common interface. Supervised runs of
+this package are loaded by `diptych.backends.load_supervised`; a model of another package needs a few lines:
 
     class Timm:                                     # pip install timm
         def __init__(self, name, columns):          # columns: of the data set's classes among the model's
@@ -29,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder, FeatureEncoder
 from diptych.errors import InputError
-from diptych.evaluation.protocols.features import Embedding
+from diptych.evaluation.protocols.features import DatasetEmbeddings
 from diptych.evaluation.protocols.settings import Setup
 from diptych.progress import Progress
 from diptych.zeroshot import ZeroShotClassifier
@@ -43,14 +42,14 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Scorer(Protocol):
-    """A classifier of pictures.
+    """A classifier of images.
 
     Attributes
     ----------
     identity : str
-        Of weights, preprocessing and classes: two scorers with one identity give the same scores.
+        Of weights, preprocessing and classes: two scorers with the same identity give the same scores.
     input_size : int
-        Side in pixels of what the model sees.
+        Side of the model's input, pixels.
     """
 
     @property
@@ -60,16 +59,16 @@ class Scorer(Protocol):
 
     @property
     def input_size(self) -> int:
-        """Side of what the model sees, pixels."""
+        """Side of the model's input, pixels."""
         ...
 
     def __call__(self, images: Sequence[Image]) -> FloatArray:
-        """Decoded RGB pictures as scores, (N, C): larger is better, columns in the data set's order."""
+        """Scores of decoded RGB images, (N, C): larger is better, columns in the data set's order."""
         ...
 
 
 class ZeroShotScorer:
-    """An encoder with class names.
+    """Zero-shot classifier as a scorer: an encoder with class names.
 
     Parameters
     ----------
@@ -111,7 +110,7 @@ class ZeroShotScorer:
         self.precision = getattr(encoder, "precision", "float32")
 
     def __call__(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """Cosines with the classes, (N, C): softmax and sigmoid keep their order."""
+        """Cosines with the classes, (N, C), which rank them like probabilities."""
         return self._classifier.cosines(self._encoder.encode_images(images))
 
 
@@ -123,9 +122,9 @@ class LinearScorer:
     encoder : Encoder
     coef : (C, D) floats
     intercept : (C,) floats
-        As scikit-learn's LogisticRegression has them; of two classes it gives one row, which is the second's.
+        As in scikit-learn's LogisticRegression; for two classes one row, for the second class.
     features : bool
-        On the features before the projection, as the paper's probes are; else on unit rows.
+        Use features before the projection, as the paper's probes do; else normalised embeddings.
 
     Raises
     ------
@@ -155,29 +154,29 @@ class LinearScorer:
 
     def __call__(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """Logits, (N, C)."""
-        rows = self._rows(images)
-        if rows.shape[1] != self._weights.shape[1]:
+        features = self._rows(images)
+        if features.shape[1] != self._weights.shape[1]:
             raise InputError(
                 f"the classifier was fitted on {self._weights.shape[1]} features, the encoder gives "
-                f"{rows.shape[1]}: was it another model, or unit rows (features=False)?"
+                f"{features.shape[1]}: was it another model, or embeddings (features=False)?"
             )
-        found: NDArray[np.float32] = rows @ self._weights.T + self._bias
-        return found
+        logits: NDArray[np.float32] = features @ self._weights.T + self._bias
+        return logits
 
 
-def score(scorer: Scorer, dataset: ImageDataset, setup: Setup) -> Embedding:
-    """Scores of the pictures that can be read, (N, C); failures named; through the one stream.
+def score(scorer: Scorer, dataset: ImageDataset, setup: Setup) -> DatasetEmbeddings:
+    """Compute the scores of the readable images, (N, C), with failures.
 
     Raises
     ------
     InputError
-        Another number of scores than pictures, or scores that are no (N, C) table.
+        A number of scores that differs from that of images, or scores that are not (N, C).
     """
     return setup.embed(_AsEncoder(scorer), dataset)
 
 
 class _AsEncoder:
-    """A scorer whose rows are its scores, so that one stream and one store serve both."""
+    """Adapter: an encoder whose embeddings are the scores of a scorer."""
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer, self.identity, self.input_size = scorer, scorer.identity, scorer.input_size
@@ -194,7 +193,7 @@ class _AsEncoder:
         return rows
 
     def encode_texts(self, texts: Any) -> NDArray[np.float32]:
-        """There are none."""
+        """Not supported."""
         raise InputError("a classifier of pictures reads no texts")
 
 

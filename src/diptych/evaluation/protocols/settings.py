@@ -1,6 +1,6 @@
-"""How a measurement is made, whatever it measures: decoding, batches, features kept, what the result says.
+"""Settings that all evaluation protocols share: decoding, batches, cache, progress, and facts of results.
 
-Every protocol of this room takes these as keywords, so that one explanation holds for all of them.
+Every protocol takes these as keywords, documented in `Settings`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self, TypedDict, Unpack
 from diptych.datasets.dataset import Pictures
 from diptych.embedding.batches import Failed
 from diptych.encoder import CostedEncoder, Encoder
-from diptych.evaluation.protocols.features import Embedding, FeatureStore, embed_dataset
+from diptych.evaluation.protocols.features import DatasetEmbeddings, FeatureStore, embed_dataset
 from diptych.evaluation.results.result import Result, versions
 from diptych.progress import Progress, Stage, silent
 from diptych.zeroshot import ZeroShotClassifier
@@ -21,28 +21,28 @@ from diptych.zeroshot.templates import resolve
 
 
 class Settings(TypedDict, total=False):
-    """Keywords of every protocol; all may be left out.
+    """Keywords of every protocol; all are optional.
 
     Attributes
     ----------
     batch_size : int
-        Pictures encoded at a time; 64.
+        Images encoded at a time; default 64.
     threads : int, optional
         Threads that decode; by default one per core, at most 8.
     exact : bool
-        Decode pictures in full and take their colours as stored, whatever profile lies in the file, as the
-        reference implementations do; True.
+        Decode images in full and keep their colours as stored, ignoring colour profiles, as the reference
+        implementations do; default True.
     store : FeatureStore, optional
-        Where rows of pictures are kept from one measurement to the next.
+        Cache of embeddings.
     progress : callable, optional
-        Called with the number of pictures just done.
+        Called with the number of images just done.
     stage : callable, optional
-        Opens the progress of a step that is not counted in pictures: called with what is done and how many
-        steps it has (None: not known), it gives a context manager whose value is called with steps done.
+        Opens the progress of a step that is not counted in images. Called with a title and the number of
+        steps (None: unknown), it returns a context manager whose value is called with steps done.
     allow_overlap : bool
-        Measure on data sets that share many pictures, with a warning; False: an error.
+        Warn about data sets that share many images; False: raise an error.
     model, pretrained, command : str
-        Carried into the result.
+        Stored in the result.
     """
 
     batch_size: int
@@ -57,12 +57,12 @@ class Settings(TypedDict, total=False):
     command: str
 
 
-class Data(Protocol):
-    """What a result says of its data; every data set fulfils it."""
+class MeasuredData(Protocol):
+    """Properties of a data set that a result stores."""
 
     @property
     def name(self) -> str:
-        """What results call it."""
+        """Name in results."""
         ...
 
     @property
@@ -72,16 +72,16 @@ class Data(Protocol):
 
     @property
     def extent(self) -> str:
-        """How much of it was measured, in words."""
+        """Number of measured images or cases, in words."""
         ...
 
     @property
     def sampled_from(self) -> int | None:
-        """How many cases it has, where a sample of it was measured."""
+        """Number of images or cases from which a sample was drawn; None for a whole data set."""
         ...
 
 
-_DATA = "Data, "  # before a data set's name among the facts
+_DATA = "Data, "  # prefix of a data set's name in facts
 
 
 def sampled_data(facts: Mapping[str, str]) -> list[str]:
@@ -101,7 +101,7 @@ def sampled_data(facts: Mapping[str, str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """The same with everything filled in."""
+    """`Settings` with all defaults filled in."""
 
     batch_size: int = 64
     threads: int | None = None
@@ -116,11 +116,11 @@ class Setup:
 
     @classmethod
     def of(cls, **settings: Unpack[Settings]) -> Self:
-        """From the keywords of a protocol."""
+        """Fill in the defaults of a protocol's keywords."""
         return cls(**settings)
 
-    def embed(self, encoder: Encoder, dataset: Pictures, *, features: bool = False) -> Embedding:
-        """Rows of the pictures that can be read; `features`: before the projection, as probes want them."""
+    def embed(self, encoder: Encoder, dataset: Pictures, *, features: bool = False) -> DatasetEmbeddings:
+        """Encode the readable images; with `features`, to features before the projection, as for probes."""
         return embed_dataset(
             encoder,
             dataset,
@@ -134,21 +134,21 @@ class Setup:
         )
 
     def classifier(
-        self, encoder: Encoder, names: Names, templates: str | Sequence[str] | None, what: str
+        self, encoder: Encoder, names: Names, templates: str | Sequence[str] | None, dataset_name: str
     ) -> ZeroShotClassifier:
-        """A fitted zero-shot classifier; encoding its prompts, of which ImageNet has 80,000, is a stage."""
+        """Fit a zero-shot classifier; encoding its prompts (80,000 for ImageNet) is a stage of progress."""
         texts = sum(len(label.texts) for label in read_labels(names))
-        with self.stage(f"{what}: prompts", texts * len(resolve(templates))) as advance:
+        with self.stage(f"{dataset_name}: prompts", texts * len(resolve(templates))) as advance:
             return ZeroShotClassifier(encoder, templates=templates).fit(names, progress=advance)
 
-    def facts(self, encoder: Encoder, *datasets: Data) -> dict[str, str]:
-        """What stands at the foot of a report: the command, fingerprints, how it was computed, versions."""
+    def facts(self, encoder: Encoder, *datasets: MeasuredData) -> dict[str, str]:
+        """Facts for the foot of a report: command, fingerprints, precision, decoding, versions."""
         return {
             "Command": self.command,
             "Model": " ".join(filter(None, (self.model, self.pretrained))),
             "Model identity": encoder.identity,
             **({"Model cost": str(encoder.cost())} if isinstance(encoder, CostedEncoder) else {}),
-            **{f"{_DATA}{one.name}": f"{one.fingerprint}, {one.extent}" for one in datasets},
+            **{f"{_DATA}{dataset.name}": f"{dataset.fingerprint}, {dataset.extent}" for dataset in datasets},
             "Computed in": getattr(encoder, "precision", "float32"),
             "Pictures decoded": "in full, colours as stored" if self.exact else "scaled while decoding",
             "Versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
@@ -157,7 +157,7 @@ class Setup:
     def result(
         self,
         encoder: Encoder,
-        dataset: Data,
+        dataset: MeasuredData,
         *,
         task: str,
         metrics: Mapping[str, float],
@@ -166,7 +166,7 @@ class Setup:
         failures: tuple[Failed, ...],
         **more: Any,
     ) -> Result:
-        """A result that says of which model and data it is, and how it was measured."""
+        """Build a result with the facts of the model, the data and the settings."""
         by_class = any(name.startswith(("mean_per_class_recall", "macro_acc", "roc_auc")) for name in metrics)
         labels = getattr(dataset, "labels", None)  # (N,) of data sets with one class a picture
         return Result(

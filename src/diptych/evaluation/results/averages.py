@@ -1,7 +1,7 @@
 """Means over collections of data sets: the paper's 27, VTAB+, and each kind of SugarCrepe's files.
 
-A mean over a part of a collection is not comparable with one over another part, or over all of it, so each
-lists the data sets it covers and those that are missing. Reads results; measures nothing.
+Means over different parts of a collection are not comparable, so each lists its data sets and the missing
+ones.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from diptych.evaluation.results.result import Result
 from diptych.reports import Cell, Estimate, Section, Table
 
 # The paper's evaluation suite (Radford et al. 2021, section 3.2 and table 9), by CLIP_benchmark's names.
-# VOC 2007 is measured with several classes a picture there, by 11-point mAP.
+# It measures VOC 2007 as multi-label, by 11-point mAP.
 PAPER_27 = (
     *("food101", "cifar10", "cifar100", "birdsnap", "sun397", "cars", "fgvc_aircraft", "voc2007_multilabel"),
     *("dtd", "pets", "caltech101", "flowers", "mnist", "fer2013", "stl10", "eurosat", "resisc45", "gtsrb"),
@@ -25,7 +25,7 @@ PAPER_27 = (
 )
 
 # LAION's 35 tasks (Schuhmann et al. 2022, arXiv 2210.08402): VTAB's 19 and 16 more, all by accuracy.
-# CLIP_benchmark's list has VOC 2007 a second time, with several classes a picture, which has no accuracy.
+# CLIP_benchmark's list also has VOC 2007 as multi-label, which has no accuracy.
 VTAB_PLUS = (
     *("caltech101", "cifar100", "clevr_count_all", "clevr_closest_object_distance", "diabetic_retinopathy"),
     *("dmlab", "dsprites_label_orientation", "dsprites_label_x_position", "dtd", "eurosat"),
@@ -37,7 +37,7 @@ VTAB_PLUS = (
 
 # The columns "Avg." of SugarCrepe's table of results (Hsieh et al. 2023, arXiv 2306.14610).
 _SUGAR_CREPE = {
-    f"SugarCrepe's {change}": tuple(f"sugar_crepe/{change}_{what}" for what in changed)
+    f"SugarCrepe's {change}": tuple(f"sugar_crepe/{change}_{kind}" for kind in changed)
     for change, changed in {
         "replace": ("obj", "att", "rel"),
         "swap": ("obj", "att"),
@@ -64,9 +64,9 @@ class CollectionMean:
     ----------
     collection, protocol, model : str
     value : Estimate
-        Each data set counts the same; the interval takes the data sets as fixed and their pictures as drawn.
+        Data sets have equal weights; the interval is over images, with the data sets fixed.
     figures : mapping of data set to (metric, figure)
-        The figures that are averaged.
+        The averaged figures.
     missing : tuple of str
         Data sets of the collection without a result by the collection's metric.
     sampled : tuple of str
@@ -83,12 +83,12 @@ class CollectionMean:
 
     @property
     def coverage(self) -> str:
-        """How many of the collection's data sets are covered, such as "3 of 27"."""
+        """Number of covered data sets, such as "3 of 27"."""
         return f"{len(self.figures)} of {len(self.figures) + len(self.missing)}"
 
     @property
     def text(self) -> str:
-        """The data sets that are covered and those that are not, in words."""
+        """Covered and missing data sets, in words."""
         part = f"{len(self.figures)} of {self.collection}, not of all"
         of = part if self.missing else f"all of {self.collection}"
         sentence = f"{self.model}, {self.protocol}: mean of {of}: {', '.join(self.figures)}."
@@ -100,13 +100,13 @@ class CollectionMean:
 
 
 def collection_means(results: Iterable[Result]) -> list[CollectionMean]:
-    """Means over the collections in `COLLECTIONS`, of each model, protocol and language with results.
+    """Compute the means over `COLLECTIONS`, for each model, protocol and language with results.
 
     Parameters
     ----------
     results : iterable of Result
-        The paper's metric of each data set counts for its 27, accuracy for the others. Of several results of
-        one model, protocol, language and data set the last counts.
+        For the paper's 27 its metric of each data set is averaged, for the others accuracy. Of several
+        results of one model, protocol, language and data set the last is used.
 
     Examples
     --------
@@ -136,46 +136,57 @@ def _mean(
 ) -> CollectionMean | None:
     metrics = dict.fromkeys(members, "acc" if collection in _SUGAR_CREPE else "acc1")
     if members is PAPER_27:
-        metrics = {short(one.name): one.metric for one in KNOWN.values() if short(one.name) in members}
-    there = {name: named[name] for name in members if name in named and metrics[name] in named[name].metrics}
-    if len(there) < 2:  # a mean of one is no mean
+        metrics = {
+            short(entry.name): entry.metric for entry in KNOWN.values() if short(entry.name) in members
+        }
+    present = {
+        name: named[name] for name in members if name in named and metrics[name] in named[name].metrics
+    }
+    if len(present) < 2:  # nothing to average
         return None
-    figures = {name: (metrics[name], result.metrics[metrics[name]]) for name, result in there.items()}
-    first = next(iter(there.values()))
+    figures = {name: (metrics[name], result.metrics[metrics[name]]) for name, result in present.items()}
+    first = next(iter(present.values()))
     return CollectionMean(
         collection=collection,
         protocol=protocol,
         model=" ".join(filter(None, (first.model, first.pretrained))) or first.identity[:19],
-        value=_estimate([(result, metrics[name]) for name, result in there.items()]),
+        value=_estimate([(result, metrics[name]) for name, result in present.items()]),
         figures=figures,
-        missing=tuple(name for name in members if name not in there),
-        sampled=tuple(name for name, one in there.items() if one.sampled_from),
+        missing=tuple(name for name in members if name not in present),
+        sampled=tuple(name for name, result in present.items() if result.sampled_from),
     )
 
 
 def _estimate(figures: Sequence[tuple[Result, str]]) -> Estimate:
-    """Mean of metrics of results, with an interval where all have one.
+    """Mean of metrics of results, with an interval if all have one.
 
-    Data sets are independent, so the variances of their figures add: the distance of the mean to an end of
-    its interval is the root of the sum of squares of the figures' distances, over their number.
+    Data sets are independent, so the variances of their figures add up: the distance from the mean to an end
+    of its interval is the root of the sum of squares of the figures' distances, divided by their number. For
+    example 0.8 +- 0.03 and 0.6 +- 0.04 give 0.7 +- sqrt(0.03^2 + 0.04^2) / 2 = 0.7 +- 0.025.
     """
     count, pictures = len(figures), sum(result.n for result, _ in figures)
     middle = math.fsum(result.metrics[metric] for result, metric in figures) / count
     if any(metric not in result.intervals for result, metric in figures):
         return Estimate(middle, n=pictures)
-    below = math.hypot(*(one.metrics[metric] - one.intervals[metric][0] for one, metric in figures)) / count
-    above = math.hypot(*(one.intervals[metric][1] - one.metrics[metric] for one, metric in figures)) / count
+    below = (
+        math.hypot(*(result.metrics[metric] - result.intervals[metric][0] for result, metric in figures))
+        / count
+    )
+    above = (
+        math.hypot(*(result.intervals[metric][1] - result.metrics[metric] for result, metric in figures))
+        / count
+    )
     return Estimate(middle, middle - below, middle + above, pictures)
 
 
 def means_section(means: Sequence[CollectionMean]) -> Section:
-    """The means as a table, and below each name what it is of."""
+    """Section with a table of the means, and a sentence on the data sets of each."""
     rows: list[list[Cell]] = [
-        [one.model, one.protocol, one.collection, one.value, one.coverage] for one in means
+        [mean.model, mean.protocol, mean.collection, mean.value, mean.coverage] for mean in means
     ]
     caption = (
-        "Each data set counts the same: for the paper's 27 by the metric the paper gives for it, else by "
-        "accuracy. Means over different parts of a collection must not be compared."
+        "Data sets have equal weights: for the paper's 27 by the metric of the paper, else by accuracy. "
+        "Means over different parts of a collection must not be compared."
     )
     table = Table(["model", "protocol", "collection", "mean", "data sets"], rows, caption)
-    return Section(MEANS, [one.text for one in means], {"means": table})
+    return Section(MEANS, [mean.text for mean in means], {"means": table})

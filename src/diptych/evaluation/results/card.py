@@ -1,8 +1,7 @@
-"""A model card out of results: what the model is, figures beside chance, what it does no better than chance.
+"""Model card from results: facts of the model, figures with chance, and figures not better than chance.
 
-What only people know (what it is for, whom it may harm, where its pictures come from) is left as headings to
-fill in, after Mitchell et al. 2019 (arXiv 1810.03993). The format is Markdown with the header that model hubs
-read.
+Sections that only people can write (intended use, training data, harms) are headings to fill in, after
+Mitchell et al. 2019 (arXiv 1810.03993). The format is Markdown with the header that model hubs read.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from diptych.encoder import EncoderCost
 from diptych.errors import DataError
 from diptych.evaluation.results.result import Result, chance_verdicts
 
-_ASKED = {
+_QUESTIONS = {
     "Intended use": "What is it for, and for whom? What is it not for?",
     "Training data": "Which pictures and texts, under which licences, and who is in them?",
     "Harms": "Whom may a wrong answer hurt? Which audits were run, on which groups?",
@@ -24,22 +23,22 @@ _ASKED = {
 def model_card(
     facts: Mapping[str, Any], results: Sequence[Result], *, notes: Mapping[str, str] | None = None
 ) -> str:
-    """The card as Markdown.
+    """Write the card as Markdown.
 
     Parameters
     ----------
     facts : mapping
-        "name", "identity" and, where known, "licence", "source", "parameters" (of parts) and "training", as
+        "name", "identity" and, if known, "licence", "source", "parameters" (of parts) and "training", as
         `diptych models show --json` prints them.
     results : sequence of Result
-        Of this model: each must have its identity.
+        Each must have the identity of this model.
     notes : mapping of heading to text, optional
         Texts for "Intended use", "Training data", "Harms" and headings of your own.
 
     Raises
     ------
     DataError
-        A result of another model, or none.
+        A result of another model, or no result.
 
     Examples
     --------
@@ -50,17 +49,17 @@ def model_card(
     ['| toy | acc1 | 0.500 | | 0.100 | 40 |']
     """
     if not results:
-        raise DataError("a card without figures says little: hand in at least one result")
+        raise DataError("no results: expected at least one for a model card")
     for result in results:
         if result.identity != facts["identity"]:
             raise DataError(
-                f"the result on {result.dataset} is of the model {result.identity}, and the card is of "
+                f"the result on {result.dataset} is of the model {result.identity}, but the card is of "
                 f"{facts['identity']}: measure this model"
             )
-    given = {**dict.fromkeys(_ASKED, ""), **(notes or {})}
+    given = {**dict.fromkeys(_QUESTIONS, ""), **(notes or {})}
     parts = [_header(facts), f"# Model card: {facts['name']}", _about(facts), _figures(results)]
     for heading, text in given.items():
-        parts.append(f"## {heading}\n\n{text.strip() or f'*Not written yet. {_ASKED[heading]}*'}")
+        parts.append(f"## {heading}\n\n{text.strip() or f'*Not written yet. {_QUESTIONS[heading]}*'}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -79,11 +78,11 @@ def _about(facts: Mapping[str, Any]) -> str:
         if facts.get(name):
             rows.append((name.capitalize(), _cell(str(facts[name]))))
     training = facts.get("training") or {}
-    told = [
+    counts = [
         f"{name.replace('_', ' ')} {value:,}" for name, value in training.items() if isinstance(value, int)
     ]
-    if told:
-        rows.append(("Training", ", ".join(told)))
+    if counts:
+        rows.append(("Training", ", ".join(counts)))
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
 
@@ -95,11 +94,14 @@ def _figures(results: Sequence[Result]) -> str:
         "|---|---|---:|---|---:|---:|",
     ]
     known = [
-        (one, name) for one in results for name in one.metrics if name in one.chance and name in one.intervals
+        (result, name)
+        for result in results
+        for name in result.metrics
+        if name in result.chance and name in result.intervals
     ]
     weak = [
-        f"{one.dataset} ({name})"
-        for (one, name), verdict in zip(known, chance_verdicts(known), strict=True)
+        f"{result.dataset} ({name})"
+        for (result, name), verdict in zip(known, chance_verdicts(known), strict=True)
         if verdict != "above"
     ]
     for result in results:
@@ -131,5 +133,5 @@ def _figures(results: Sequence[Result]) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text that cannot break a row."""
+    """Escape a text for a table cell."""
     return " ".join(text.replace("|", "\\|").split())

@@ -1,7 +1,6 @@
-"""A result: figures with chance beside them, and everything needed to know what was measured.
+"""Result of a measurement: figures with chance and intervals, and facts on model, data and versions.
 
-The JSON is CLIP_benchmark's (dataset, model, pretrained, task, metrics, language) with fields of ours after
-it. Printing tables is the command line's business: `Result.rows` gives it the cells.
+The JSON has the fields of CLIP_benchmark (dataset, model, pretrained, task, metrics, language), then our own.
 """
 
 from __future__ import annotations
@@ -26,57 +25,57 @@ _PACKAGES = ("diptych", "numpy", "pillow", "scipy", "torch")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and the packages figures may depend on; nothing is imported for it."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the packages that figures may depend on, without importing them."""
+    installed = {"python": platform.python_version()}
     for package in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+            installed[package] = version(package)
+    return installed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What one measurement gave.
+    """Result of one measurement.
 
     Attributes
     ----------
     dataset, model, pretrained, task, language : str
-        As CLIP_benchmark has them.
+        As in CLIP_benchmark.
     metrics : mapping
-        Name -> figure, from 0 to 1.
+        Metric -> figure, from 0 to 1.
     chance : mapping
-        Name -> what a model that cannot see would get.
+        Metric -> expected figure of random answers.
     intervals : mapping
-        Name -> (low, high), a 95 percent interval (`intervals.py`).
+        Metric -> (low, high), a 95 percent interval (`diptych.stats.intervals`).
     n : int
-        Pictures measured; of a compositional benchmark, test cases.
+        Number of measured images; for a compositional benchmark, of test cases.
     sampled_from : int or None
-        How many pictures the data set has, where a sample of it was measured.
+        Number of images of the data set, if only a sample of it was measured.
     classes : int or None
-        Answers to choose from, where the task has classes.
+        Number of classes, if the task has classes.
     templates : sequence of str or None
-        Prompts; None where names were ready prompts or there were none.
+        Prompts; None if names were complete prompts or there were none.
     failures : sequence of Failed
-        Pictures that were left out, and why.
+        Images that were left out, with reasons.
     identity, data_fingerprint : str
-        Which encoder, which data.
+        Of the encoder and the data.
     exact : bool
-        Pictures were decoded in full, their colours as stored.
+        Images were decoded in full, with colours as stored.
     precision : str
-        What the encoder computed in.
+        Precision in which the encoder computed.
     outcomes : mapping
-        Metric -> what each picture of the data set contributed, in its order; None for one that could not be
-        read. What two results are compared by (`comparison.py`). Of "roc_auc" it is the picture's placement
+        Metric -> contribution of each image of the data set, in its order; None for unreadable images. Two
+        results are compared by these (`comparison.py`). For "roc_auc" it is the image's placement
         (`rankings.placements`).
     labels : sequence of int
-        The right class of each picture of the data set, where a metric is a mean over classes; -1: the
-        picture does not count in that mean.
+        Correct class of each image of the data set, if a metric is a mean over classes; -1: the image does
+        not count in that mean.
     details : mapping
-        What else the protocol found, as plain values.
+        Further values of the protocol.
     cost : mapping
-        Of the model: parameters, and image_flops and text_flops of a forward pass; empty where not known.
+        Of the model: parameters, and image_flops and text_flops of a forward pass; empty if unknown.
     versions, command
-        With what, and by which command.
+        Versions of packages, and the command.
     """
 
     dataset: str
@@ -106,7 +105,7 @@ class Result:
 
     @property
     def measured(self) -> str:
-        """How many pictures the figures are of, for tables: of a sample also how many there are.
+        """Number of measured images for tables; for a sample with the size of the data set.
 
         Examples
         --------
@@ -118,9 +117,9 @@ class Result:
         return f"{self.n:,}" + (f" of {self.sampled_from:,}" if self.sampled_from else "")
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per metric, ready for a table: dataset, metric, value, low, high, chance, n, failures.
+        """Table rows, one per metric: dataset, metric, value, low, high, chance, n, failures.
 
-        With `sampled_from` where a sample was measured.
+        With `sampled_from` if a sample was measured.
 
         Examples
         --------
@@ -146,7 +145,7 @@ class Result:
         ]
 
     def estimate(self, metric: str) -> Estimate:
-        """A figure with its interval, and the effective number of cases that the interval is of."""
+        """A figure with its interval and the effective number of cases of the interval."""
         value, interval = self.metrics[metric], self.intervals.get(metric)
         if interval is None:
             return Estimate(value, n=self.n)
@@ -159,37 +158,37 @@ class Result:
         return {name: values[name] for name in (*first, *(key for key in values if key not in first))}
 
     def to_json(self) -> str:
-        """The dictionary as JSON text."""
+        """JSON text of `to_dict`."""
         return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
 
     def save(self, path: str | Path) -> None:
-        """Write the JSON file, whole or not at all; SaveError when that is not possible."""
-        # A file name that is not UTF-8 comes as lone surrogates: escaped, they are valid JSON.
+        """Write the JSON file, atomically; SaveError if that fails."""
+        # File names that are not UTF-8 contain lone surrogates: escaped, they are valid JSON.
         write_bytes(Path(path), self.to_json().encode("utf-8", errors="backslashreplace"))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Inverse of `to_dict`; fields of other tools are ignored."""
-        known = {one.name for one in fields(cls)}
-        required = [one.name for one in fields(cls) if MISSING is one.default is one.default_factory]
+        known = {item.name for item in fields(cls)}
+        required = [item.name for item in fields(cls) if MISSING is item.default is item.default_factory]
         if missing := [name for name in required if name not in values]:
             raise ValueError(f"it has no {', '.join(missing)}")
         kept = {name: value for name, value in values.items() if name in known}
-        kept["failures"] = tuple(Failed(**one) for one in kept.get("failures", ()))
+        kept["failures"] = tuple(Failed(**item) for item in kept.get("failures", ()))
         kept["intervals"] = {name: (low, high) for name, (low, high) in kept.get("intervals", {}).items()}
         kept["labels"] = tuple(kept.get("labels", ()))
         return cls(**kept)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read a result file back; DataError when it is none."""
+        """Read a result file; DataError if it is not such a file."""
         with _reading(path):
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 @contextlib.contextmanager
 def _reading(path: str | Path) -> Iterator[None]:
-    """Turn whatever can be wrong with a file of results into a `DataError` that says what was expected."""
+    """Turn errors on reading a result file into a `DataError` that says what was expected."""
     expected = "expected the JSON that diptych evaluate writes with --out or --report"
     try:
         yield
@@ -202,11 +201,11 @@ def _reading(path: str | Path) -> Iterator[None]:
     except ValueError as error:
         raise DataError(f"{path} is not a result file: {error}; {expected}") from error
     except (TypeError, AttributeError) as error:
-        raise DataError(f"{path} is not a result file: fields of the wrong kind; {expected}") from error
+        raise DataError(f"{path} is not a result file: fields of the wrong type; {expected}") from error
 
 
 def chance_verdicts(figures: Sequence[tuple[Result, str]]) -> list[Verdict]:
-    """On which side of chance figures lie, of results and metrics, corrected for their number (Holm).
+    """Verdicts on figures against chance, corrected for their number (Holm).
 
     Examples
     --------
@@ -223,7 +222,7 @@ def chance_verdicts(figures: Sequence[tuple[Result, str]]) -> list[Verdict]:
 
 
 def short_name(metric: str) -> str:
-    """A metric's name as people read it; JSON keeps CLIP_benchmark's.
+    """Display name of a metric; JSON keeps CLIP_benchmark's name.
 
     Examples
     --------
@@ -237,18 +236,18 @@ def short_name(metric: str) -> str:
 
 
 def read_results(path: str | Path) -> list[Result]:
-    """Every result of a file: one, a list of them, or a report that holds some under "results".
+    """Read all results of a file: one result, a list, or a report with a field "results".
 
     Raises
     ------
     DataError
-        It is no such file.
+        Another kind of file.
     """
     with _reading(path):
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            found = found.get("results", [found])
-        results = [Result.from_dict(one) for one in found]
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            content = content.get("results", [content])
+        results = [Result.from_dict(item) for item in content]
         if not results:
             raise ValueError("it holds no result")
         return results

@@ -1,7 +1,4 @@
-"""Results as a report: one overview, and what each protocol found besides its figures.
-
-Measures nothing; `report.py` has the results and `diptych.reports` the page.
-"""
+"""Report of results: an overview of all figures, and the details of each protocol."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from diptych.files.disk import file_stems
 from diptych.reports import Curve, Curves, Estimate, Plot, Report, Section, Table
 
 FIGURES = "All figures"  # heading of the overview
-_TRIED = {"acc1": "naming", "acc": "choosing captions"}  # metrics that a page sets against chance
+_TRIED = {"acc1": "naming", "acc": "choosing captions"}  # metrics that are compared with chance
 _PROTOCOLS = {
     "zeroshot_classification": "zero-shot",
     "zeroshot_retrieval": "retrieval",
@@ -31,7 +28,7 @@ _PROTOCOLS = {
 def results_report(
     results: Sequence[Result], *, title: str = "Results", facts: Mapping[str, str] | None = None
 ) -> Report:
-    """A report of any results: an overview, and a section for each that has details.
+    """Build a report of any results: an overview, and a section for each that has details.
 
     Parameters
     ----------
@@ -39,16 +36,16 @@ def results_report(
         Of one model.
     title : str
     facts : mapping of str to str, optional
-        What stands at the foot.
+        For the foot of the page.
     """
     means = collection_means(results)
     parts = [overview(results), *([means_section(means)] if means else []), *described(results)]
-    values = {"results": [result.to_dict() for result in results], "means": [asdict(one) for one in means]}
+    values = {"results": [result.to_dict() for result in results], "means": [asdict(mean) for mean in means]}
     return Report(title, parts, values, facts or {})
 
 
 def overview(results: Sequence[Result]) -> Section:
-    """Every figure with its interval and chance, and which are not shown to be better than chance."""
+    """All figures with intervals and chance, and a list of those not shown to be better than chance."""
     unread = any(result.failures for result in results)
     rows = [
         (
@@ -62,22 +59,21 @@ def overview(results: Sequence[Result]) -> Section:
         )
         for result in results
         for row in result.rows()
-        if not _told_twice(row["metric"], result)
+        if not _is_redundant(row["metric"], result)
     ]
     columns = ["data set", "protocol", "metric", "value", "chance", "n", *(["not read"] if unread else [])]
-    told = [*_near_chance(results), *sampled(results)]
-    costs = {one.model: EncoderCost(**one.cost) for one in results if one.cost}  # type: ignore[arg-type]
-    told += [f"Cost of {model or 'the model'}: {cost}." for model, cost in costs.items()]
+    sentences = [*_near_chance(results), *sampled(results)]
+    costs = {result.model: EncoderCost(**result.cost) for result in results if result.cost}  # type: ignore[arg-type]
+    sentences += [f"Cost of {model or 'the model'}: {cost}." for model, cost in costs.items()]
     caption = (
-        "n: pictures measured (of selection: test cases). In brackets 95 % intervals. Chance: what a model "
-        "that cannot see would get. Class mean: accuracy averaged over classes, shown where it differs from "
-        "acc1."
+        "n: pictures measured (selection: test cases). In brackets 95 % intervals. Chance: expected figure "
+        "of random answers. Class mean: accuracy averaged over classes, shown where it differs from acc1."
     )
-    return Section(FIGURES, told, {"results": Table(columns, rows, caption)})
+    return Section(FIGURES, sentences, {"results": Table(columns, rows, caption)})
 
 
 def _near_chance(results: Iterable[Result]) -> list[str]:
-    """A sentence for each metric on the data sets where it is not shown to be above chance."""
+    """A sentence for each metric that lists the data sets where it is not shown to be above chance."""
     figures = [
         (result, metric)
         for result in results
@@ -95,18 +91,20 @@ def _near_chance(results: Iterable[Result]) -> list[str]:
 
 
 def sampled(results: Iterable[Result]) -> list[str]:
-    """A sentence that names the data sets of which a sample was measured; none where all were whole."""
-    named = {one.dataset: f"{one.dataset} ({one.measured})" for one in results if one.sampled_from}
+    """A sentence that lists the data sets of which a sample was measured; empty if there are none."""
+    named = {
+        result.dataset: f"{result.dataset} ({result.measured})" for result in results if result.sampled_from
+    }
     return [f"Random samples, not whole data sets: {', '.join(named.values())}."] if named else []
 
 
 def protocol(task: str) -> str:
-    """What people call a task."""
+    """Display name of a task."""
     return _PROTOCOLS.get(task, task.replace("_", " "))
 
 
-def _told_twice(metric: str, result: Result) -> bool:
-    """Whether it is a mean of classes that comes to acc1, as it does where all have as many pictures."""
+def _is_redundant(metric: str, result: Result) -> bool:
+    """Whether a metric is a mean over classes that equals acc1, as for classes of equal size."""
     if not metric.startswith("mean_per_class_recall"):
         return False
     same = result.metrics.get(metric.replace("mean_per_class_recall", "acc1"))
@@ -114,7 +112,7 @@ def _told_twice(metric: str, result: Result) -> bool:
 
 
 def described(results: Iterable[Result]) -> list[Section]:
-    """The details of each that has any; of results of one name, the files of the second end in "-2"."""
+    """Sections of all results with details; the files of a second result of one name end in "-2"."""
     listed = list(results)
     stems = file_stems(f"{result.dataset}-{result.task}" for result in listed)
     sections = [details(result, stem) for result, stem in zip(listed, stems, strict=True)]
@@ -122,54 +120,52 @@ def described(results: Iterable[Result]) -> list[Section]:
 
 
 def details(result: Result, stem: str) -> Section | None:
-    """Calibration, classes, categories and confusions of one result; None where there are none."""
+    """Section with calibration, classes, categories and confusions of a result; None if it has none."""
     tables = category_tables(result, stem)
     plots: dict[str, Plot] = {}
-    told: list[str] = []
+    sentences: list[str] = []
     calibration = result.details.get("calibration")
     if calibration:
-        told.append(
-            f"Expected calibration error {calibration['ece']:.3f}: how far confidence lies from accuracy, on "
-            "average."
+        sentences.append(
+            f"Expected calibration error {calibration['ece']:.3f}: mean distance between confidence and "
+            "accuracy."
         )
         plots[f"{stem}-calibration"] = reliability(result.dataset, calibration)
     if result.per_class and not result.details.get("categories"):  # which has them too
         rows = sorted(result.per_class.items(), key=lambda item: item[1])
-        tables[f"{stem}-classes"] = Table(
-            ("class", "right"), rows, "Share of each class that was named right."
-        )
+        tables[f"{stem}-classes"] = Table(("class", "right"), rows, "Recall of each class.")
     confusions = result.details.get("confusions")
     if confusions:
         columns = ("class", "taken for", "pictures")
-        tables[f"{stem}-confusions"] = Table(columns, confusions, "The commonest mistakes.")
+        tables[f"{stem}-confusions"] = Table(columns, confusions, "The most frequent wrong answers.")
     if not tables and not plots:
         return None
-    return Section(f"{result.dataset}, {protocol(result.task)}", told, tables, plots)
+    return Section(f"{result.dataset}, {protocol(result.task)}", sentences, tables, plots)
 
 
 def category_tables(result: Result, stem: str) -> dict[str, Table]:
-    """The figures of each category of a compositional benchmark, a table for each kind of category."""
+    """Tables of the figures of each category of a compositional benchmark, one per kind of category."""
     kinds: dict[str, list[Mapping[str, Any]]] = {}
-    for one in result.details.get("categories", ()):
-        kinds.setdefault(one["kind"], []).append(one)
+    for category in result.details.get("categories", ()):
+        kinds.setdefault(category["kind"], []).append(category)
     tables = {}
     for kind, listed in kinds.items():
         named = list(listed[0]["metrics"])
         counted = "counted" in listed[0]
         columns = (kind.replace("_", " "), *map(short_name, named), "n", *(["counted"] if counted else []))
 
-        def estimate(one: Mapping[str, Any], name: str) -> Estimate:
-            low, high = one["intervals"][name]
-            return Estimate(one["metrics"][name], low, high, one["n"])
+        def estimate(category: Mapping[str, Any], name: str) -> Estimate:
+            low, high = category["intervals"][name]
+            return Estimate(category["metrics"][name], low, high, category["n"])
 
         rows = [
             (
-                one["category"],
-                *(estimate(one, name) for name in named),
-                one["n"],
-                *(["yes" if one["counted"] else "no"] if counted else []),
+                category["category"],
+                *(estimate(category, name) for name in named),
+                category["n"],
+                *(["yes" if category["counted"] else "no"] if counted else []),
             )
-            for one in listed
+            for category in listed
         ]
         caption = f"Chance: {', '.join(f'{short_name(name)} {result.chance[name]:.3f}' for name in named)}."
         caption += " Counted: in macro acc, the mean over categories." if counted else ""
@@ -178,7 +174,7 @@ def category_tables(result: Result, stem: str) -> dict[str, Table]:
 
 
 def reliability(name: str, calibration: Mapping[str, Sequence[float]]) -> Curves:
-    """Accuracy over confidence; on the dashed line a model is right as often as it is sure."""
+    """Reliability diagram: accuracy over confidence; the dashed line is perfect calibration."""
     confidence, accuracy = list(calibration["confidence"]), list(calibration["accuracy"])
     return Curves(
         curves={

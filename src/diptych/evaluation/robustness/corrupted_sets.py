@@ -1,12 +1,12 @@
-"""A data set seen through a corruption: its pictures, decoded, cropped to what a model sees and made worse.
+"""Corrupted views of a data set: its images decoded, cropped to squares and corrupted.
 
-Pictures are first brought to the size a model sees, as for ImageNet-C: the largest square in the middle,
-its side reduced to `side` pixels. One that is smaller keeps its size, as for CIFAR-10-C: a picture is never
-enlarged before it is corrupted. All models of a comparison meet the same pixels, whatever they make of them.
+Images are first reduced to the input size of models, as for ImageNet-C: the largest centred square, resized
+to `side` pixels. Smaller images keep their size, as for CIFAR-10-C: images are never enlarged before they are
+corrupted. All models of a comparison get the same pixels.
 
-Corrupting takes about as long as encoding, and a data set is walked in its caller's thread. So a pool works
-ahead, by a few pictures for each thread; order and chance do not depend on it (`corruptions.corrupt`). What
-is decoded and cropped is kept for the next severity where all of it fits into `KEPT_BYTES`.
+Corrupting takes about as long as encoding, and a data set is iterated in its caller's thread. So a pool of
+threads prefetches a few images for each thread; order and random numbers do not depend on it
+(`corruptions.corrupt`). Decoded squares are kept for the next severity if all of them fit into `KEPT_BYTES`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from diptych.evaluation.robustness.corruptions import SEVERITIES, STANDARD, VERS
 from diptych.inputs import processors
 from diptych.media import load_image
 
-KEPT_BYTES = 512 * 2**20  # of cropped pictures that stay in memory from one severity to the next
+KEPT_BYTES = 512 * 2**20  # of cropped images that are kept in memory from one severity to the next
 MOST_THREADS = 8
-AHEAD = 4  # pictures for each thread that may be under way or wait to be taken
+AHEAD = 4  # images per thread that are in progress or waiting
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -37,15 +37,15 @@ Done = TypeVar("Done")
 
 @dataclass(frozen=True, eq=False)
 class Squares(ImageDataset):
-    """The pictures of another data set as they are before they are corrupted: decoded, square, not too large.
+    """View of a data set as centred squares of limited size, the input of corruptions.
 
     Attributes
     ----------
     base : ImageDataset
     side : int or None
-        Of the square at most, pixels; None: as large as the picture is.
+        Maximum side of the square, pixels; None: no limit.
     threads : int or None
-        That decode; by default one per processor, at most 8.
+        Number of decoding threads; by default one per processor, at most 8.
     """
 
     base: ImageDataset
@@ -57,24 +57,24 @@ class Squares(ImageDataset):
         return self.walk(None)
 
     def walk(self, change: Callable[[str, Image.Image], Image.Image] | None) -> Iterator[tuple[str, Content]]:
-        """(key, picture) in order, changed by a function of both; `Unread` where there is none."""
+        """Yield (key, image) in order, changed by a function of both; `Unread` if it cannot be decoded."""
         known = self._kept.known
 
         def work(item: tuple[str, Content]) -> tuple[str, Content, Content]:
             key, content = item
             square = content if known else square_of(content, self.side)
-            worse = square if change is None or isinstance(square, bytes) else change(key, square)
-            return key, square, worse
+            changed = square if change is None or isinstance(square, bytes) else change(key, square)
+            return key, square, changed
 
         source = self._kept.items if known else self.base
         self._kept.bytes = 0
-        found: list[tuple[str, Content]] = []
-        for key, square, worse in ahead(source, work, self.threads):
+        new_squares: list[tuple[str, Content]] = []
+        for key, square, changed in prefetch(source, work, self.threads):
             if not known:
-                self._kept.add(found, key, square)
-            yield key, worse
+                self._kept.add(new_squares, key, square)
+            yield key, changed
         if not known:
-            self._kept.finish(found, len(self))
+            self._kept.finish(new_squares, len(self))
 
     @property
     def fingerprint(self) -> str:
@@ -104,12 +104,12 @@ class Squares(ImageDataset):
 
 @dataclass(frozen=True, eq=False)
 class CorruptedDataset(ImageDataset):
-    """Squares under one corruption at one severity; `corrupted` makes it.
+    """Squares under one corruption at one severity; created by `corrupted`.
 
     Attributes
     ----------
     squares : Squares
-        What is corrupted; several corrupted data sets may share it.
+        The uncorrupted images; several corrupted data sets may share them.
     corruption : str
     severity : int
     seed : int
@@ -151,28 +151,28 @@ class CorruptedDataset(ImageDataset):
         return dataclasses.replace(self._over(self.squares.subset(classes)), name=name or self.name)
 
     def _over(self, part: Squares) -> CorruptedDataset:
-        found = corrupted(part, self.corruption, self.severity, seed=self.seed)
-        return dataclasses.replace(found, name=self.name)
+        dataset = corrupted(part, self.corruption, self.severity, seed=self.seed)
+        return dataclasses.replace(dataset, name=self.name)
 
 
 def squares(
     base: ImageDataset, *, side: int | None = None, threads: int | None = None, name: str | None = None
 ) -> Squares:
-    """The pictures of a data set as models see them: what corruptions are compared with.
+    """View of a data set as centred squares: the reference of its corruptions.
 
     Parameters
     ----------
     base : ImageDataset
     side : int, optional
-        Of the square at most, pixels: the model's `input_size`, of several models the largest.
+        Maximum side of the square, pixels: the model's `input_size`, the largest of several models.
     threads : int, optional
-        That decode and corrupt.
+        Number of threads that decode and corrupt.
     name : str, optional
-        By default the data set's.
+        By default that of the data set.
     """
-    for what, value in (("side", side), ("threads", threads)):
+    for setting, value in (("side", side), ("threads", threads)):
         if value is not None and value < 1:
-            raise InputError(f"{what} is {value}: expected 1 or more")
+            raise InputError(f"{setting} is {value}: expected 1 or more")
     return Squares(
         name or base.name,
         base.entries,
@@ -196,12 +196,12 @@ def corrupted(
     side: int | None = None,
     threads: int | None = None,
 ) -> CorruptedDataset:
-    """A view of a data set that yields corrupted pictures.
+    """View of a data set with corrupted images.
 
     Parameters
     ----------
     base : ImageDataset
-        `Squares` are taken as they are, so that several views decode them once.
+        `Squares` are used directly, so that several views decode them once.
     corruption, severity, seed
         As for `corruptions.corrupt`.
     side, threads
@@ -210,23 +210,23 @@ def corrupted(
     Raises
     ------
     InputError
-        No such corruption, severity or side.
+        An unknown corruption, or an invalid severity or side.
     """
     check(corruption, severity)
-    seen = base if isinstance(base, Squares) else squares(base, side=side, threads=threads)
-    name = f"{seen.name}, {corruption.replace('_', ' ')} {severity}"
+    view = base if isinstance(base, Squares) else squares(base, side=side, threads=threads)
+    name = f"{view.name}, {corruption.replace('_', ' ')} {severity}"
     return CorruptedDataset(
         name,
-        seen.entries,
-        seen.labels,
-        seen.class_names,
-        seen,
+        view.entries,
+        view.labels,
+        view.class_names,
+        view,
         corruption,
         severity,
         seed,
-        skipped=seen.skipped,
-        templates=seen.templates,
-        sampled_from=seen.sampled_from,
+        skipped=view.skipped,
+        templates=view.templates,
+        sampled_from=view.sampled_from,
     )
 
 
@@ -239,14 +239,14 @@ def corruptions_of(
     side: int | None = None,
     threads: int | None = None,
 ) -> tuple[Squares, list[CorruptedDataset]]:
-    """A data set as it is seen, and under each corruption at each severity."""
-    seen = squares(base, side=side, threads=threads)
+    """Views of a data set: uncorrupted squares, and each corruption at each severity."""
+    view = squares(base, side=side, threads=threads)
     wanted = list(severities)
-    return seen, [corrupted(seen, name, severity, seed=seed) for name in names for severity in wanted]
+    return view, [corrupted(view, name, severity, seed=seed) for name in names for severity in wanted]
 
 
 def square_of(content: Content, side: int | None) -> Content:
-    """The middle of a picture, as large as it is or `side` pixels; `Unread` where it cannot be decoded."""
+    """Centred square of an image, at most `side` pixels; `Unread` if it cannot be decoded."""
     if isinstance(content, Unread):
         return content
     try:
@@ -262,29 +262,29 @@ def square_of(content: Content, side: int | None) -> Content:
 
 
 class _Kept:
-    """Squares that stay in memory, if all of them fit."""
+    """Cache of squares in memory, if all of them fit."""
 
     def __init__(self, most: int) -> None:
         self.most, self.bytes = most, 0
         self.items: list[tuple[str, Content]] = []
         self.known = False
 
-    def add(self, found: list[tuple[str, Content]], key: str, square: Content) -> None:
-        """Note one on the first pass, while there is room."""
+    def add(self, kept: list[tuple[str, Content]], key: str, square: Content) -> None:
+        """Add a square during the first pass; drop all if they exceed the limit."""
         self.bytes += len(square) if isinstance(square, bytes) else 3 * square.width * square.height
         if self.bytes <= self.most:
-            found.append((key, square))
+            kept.append((key, square))
         else:
-            found.clear()
+            kept.clear()
 
-    def finish(self, found: list[tuple[str, Content]], count: int) -> None:
-        """After a whole pass: keep them."""
-        if len(found) == count:
-            self.items, self.known = found, True
+    def finish(self, kept: list[tuple[str, Content]], count: int) -> None:
+        """Keep the squares after a complete pass."""
+        if len(kept) == count:
+            self.items, self.known = kept, True
 
 
-def ahead(items: Iterable[Item], work: Callable[[Item], Done], threads: int | None) -> Iterator[Done]:
-    """What `work` makes of the items, in their order; threads run ahead by `AHEAD` items each."""
+def prefetch(items: Iterable[Item], work: Callable[[Item], Done], threads: int | None) -> Iterator[Done]:
+    """Apply `work` to items in threads, `AHEAD` items per thread in advance; yield results in order."""
     count = threads or min(processors(), MOST_THREADS)
     running: deque[Future[Done]] = deque()
     pool = ThreadPoolExecutor(count, thread_name_prefix="corrupt")

@@ -1,9 +1,8 @@
-"""What corruptions are made with: kernels, convolution, fields of noise. Arrays in, arrays out.
+"""Building blocks of corruptions: kernels, convolution, noise fields. Pure functions of arrays.
 
-Which corruption uses what, and how strongly, `corruptions.py` says. Everything random comes out of the
-generator that is handed in.
+Random numbers come only from the generator that is passed. `corruptions.py` uses these functions.
 
-Legend: H rows, W columns of a picture, (H, W, 3) float32 from 0 to 1.
+Legend: H rows, W columns of an image, (H, W, 3) float32 from 0 to 1.
 """
 
 from __future__ import annotations
@@ -22,41 +21,41 @@ from diptych.extras import require
 Array: TypeAlias = NDArray[np.floating[Any]]
 Rng: TypeAlias = np.random.Generator
 
-LARGEST_FIELD = 256  # side of the grid a fractal is drawn on; larger pictures get it enlarged
-_FINE = 9  # points across a pixel that decide how much of it a disc covers
+LARGEST_FIELD = 256  # largest side of a fractal's grid; for larger images it is enlarged
+_FINE = 9  # sample points per pixel and axis for the coverage of a disc
 
 
 def scipy(part: str) -> ModuleType:
-    """A part of SciPy, which comes with an extra."""
+    """Import a part of SciPy, which is installed by an extra."""
     return require(f"scipy.{part}", extra="evaluation", purpose="corrupt pictures")
 
 
 def blurred(picture: Array, sigma: float) -> Array:
-    """A Gaussian blur of `sigma` pixels."""
-    found: Array = scipy("ndimage").gaussian_filter(picture, (sigma, sigma, 0), mode="reflect")
-    return found
+    """Gaussian blur of `sigma` pixels."""
+    result: Array = scipy("ndimage").gaussian_filter(picture, (sigma, sigma, 0), mode="reflect")
+    return result
 
 
 def convolved(picture: Array, kernel: Array) -> Array:
-    """A picture under a (2r + 1, 2r + 1) kernel, mirrored at its edges; by Fourier, as kernels are wide."""
+    """Convolve an image with a (2r + 1, 2r + 1) kernel by FFT, mirrored at its edges."""
     fft = scipy("fft")
     (height, width), reach = picture.shape[:2], len(kernel) // 2
     padded = np.pad(picture, ((reach, reach), (reach, reach), (0, 0)), "symmetric").transpose(2, 0, 1)
     shape = [fft.next_fast_len(side, real=True) for side in padded.shape[1:]]
     spectrum = fft.rfft2(padded, shape) * fft.rfft2(kernel, shape)
-    # What wraps round lands in the first 2r rows and columns, which are cut off.
+    # A circular convolution wraps around into the first 2r rows and columns, which are cut off.
     whole = fft.irfft2(spectrum, shape)[:, 2 * reach : 2 * reach + height, 2 * reach : 2 * reach + width]
-    found: Array = np.ascontiguousarray(whole.transpose(1, 2, 0), dtype=np.float32)
-    return found
+    result: Array = np.ascontiguousarray(whole.transpose(1, 2, 0), dtype=np.float32)
+    return result
 
 
 @lru_cache(maxsize=64)
 def disc(radius: float, blur: float) -> Array:
-    """The kernel of a lens out of focus: a disc with soft edges, sum 1.
+    """Kernel of a defocused lens: a disc with soft edges, sum 1.
 
     Examples
     --------
-    >>> disc(0.3, 0.0).tolist()                       # inside one pixel: nothing is blurred
+    >>> disc(0.3, 0.0).tolist()                       # within one pixel: no blur
     [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
     >>> disc(1.0, 0.0)[1].astype(float).round(2).tolist()
     [0.15, 0.32, 0.15]
@@ -70,19 +69,19 @@ def disc(radius: float, blur: float) -> Array:
     if blur:
         covered = scipy("ndimage").gaussian_filter(covered, blur, mode="constant")
     kernel: Array = (covered / covered.sum()).astype(np.float32)
-    kernel.setflags(write=False)  # it is shared
+    kernel.setflags(write=False)  # cached, so it is shared by callers
     return kernel
 
 
 def streak(radius: float, sigma: float, angle: float) -> Array:
-    """The kernel of a movement: a line from the centre outwards that fades as a Gaussian, sum 1.
+    """Kernel of motion blur: a line from the centre outwards with Gaussian decay, sum 1.
 
     Parameters
     ----------
     radius, sigma : float
-        Length and fading, pixels.
+        Length and decay, pixels.
     angle : float
-        Of the line, radians; 0 to the right, then downwards.
+        Direction of the line, radians; 0 is to the right, pi / 2 downwards.
     """
     reach = math.ceil(radius) + 1
     along = np.arange(0.0, radius + 1e-9, 0.25)
@@ -90,35 +89,35 @@ def streak(radius: float, sigma: float, angle: float) -> Array:
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1))
     across, down = along * math.cos(angle) + reach, along * math.sin(angle) + reach
     left, top = np.floor(across).astype(int), np.floor(down).astype(int)
-    for x in (0, 1):  # each point is shared out among the four pixels round it
+    for x in (0, 1):  # bilinear: each point is distributed to the four pixels around it
         for y in (0, 1):
-            share = (1 - abs(across - left - x)) * (1 - abs(down - top - y))
-            np.add.at(kernel, (top + y, left + x), weights * share)
-    found: Array = (kernel / kernel.sum()).astype(np.float32)
-    return found
+            weight = (1 - abs(across - left - x)) * (1 - abs(down - top - y))
+            np.add.at(kernel, (top + y, left + x), weights * weight)
+    kernel_sum: Array = (kernel / kernel.sum()).astype(np.float32)
+    return kernel_sum
 
 
 def smooth_noise(height: int, width: int, sigma: float, rng: Rng) -> Array:
-    """Uniform noise from -1 to 1 under a Gaussian of `sigma` pixels, (H, W), which repeats at its edges."""
+    """Uniform noise from -1 to 1, blurred by a Gaussian of `sigma` pixels, (H, W), periodic at its edges."""
     fft = scipy("fft")
     noise = rng.uniform(-1, 1, (height, width)).astype(np.float32)
     down, across = fft.fftfreq(height), fft.rfftfreq(width)
     fading = np.exp(-2 * (math.pi * sigma) ** 2 * (down[:, None] ** 2 + across[None] ** 2))
-    found: Array = fft.irfft2(fft.rfft2(noise) * fading.astype(np.float32), (height, width))
-    return found
+    smoothed: Array = fft.irfft2(fft.rfft2(noise) * fading.astype(np.float32), (height, width))
+    return smoothed
 
 
 def scaled(
     field: Array, height: int, width: int, box: tuple[float, float, float, float] | None = None
 ) -> Array:
-    """A field, or a box of it, over a picture of another size, (H, W): means where that is smaller."""
+    """Resize a field, or a box of it, to (H, W), with averaging if that is smaller."""
     image = Image.fromarray(np.ascontiguousarray(field, dtype=np.float32))
-    found: Array = np.array(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
-    return found
+    resized: Array = np.array(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
+    return resized
 
 
 def plasma(shape: tuple[int, ...], decay: float, rng: Rng) -> Array:
-    """A cloud: fractal noise from 0 to 1, of shape (H, W), by midpoint displacement.
+    """Clouds: fractal noise from 0 to 1, of shape (H, W), by midpoint displacement.
 
     (Fournier, Fussell and Carpenter 1982, "Computer rendering of stochastic models".) Each finer octave is
     weaker by `decay` squared; near 1 the cloud is grainy, at 2 smooth.
@@ -135,14 +134,14 @@ def plasma(shape: tuple[int, ...], decay: float, rng: Rng) -> Array:
     low, high = field.min(), field.max()
     whole = (field - low) / max(high - low, 1e-9)
     if longest <= size:
-        found: Array = whole[:height, :width]
-        return found
-    share = size / longest
-    return scaled(whole, height, width, (0.0, 0.0, max(width * share, 1e-3), max(height * share, 1e-3)))
+        cropped: Array = whole[:height, :width]
+        return cropped
+    ratio = size / longest
+    return scaled(whole, height, width, (0.0, 0.0, max(width * ratio, 1e-3), max(height * ratio, 1e-3)))
 
 
 def _displace(field: Array, step: int, half: int, strength: float, rng: Rng) -> None:
-    """One octave: the middle of each square, then of each of its sides; the field repeats at its edges."""
+    """Compute one octave in place: the centre of each square, then of each of its sides; periodic edges."""
 
     def noise() -> Array:
         count = len(field) // step
@@ -157,9 +156,9 @@ def _displace(field: Array, step: int, half: int, strength: float, rng: Rng) -> 
 
 
 def frost(shape: tuple[int, ...], rng: Rng) -> Array:
-    """Ice on a window, drawn: needles along the ridges of two clouds, thicker towards an edge, (H, W, 3).
+    """Synthetic ice on a window: needles along the ridges of two clouds, thicker towards an edge, (H, W, 3).
 
-    The original lays photographs of frost over the picture; this stands for them.
+    It replaces the photographs of frost that the original overlays.
     """
     height, width = shape
     needles: Array = np.zeros(shape, np.float32)
@@ -172,5 +171,5 @@ def frost(shape: tuple[int, ...], rng: Rng) -> Array:
     cover = np.clip(0.45 + 0.5 * thick + 0.3 * slope, 0, 1)
     ice = np.clip(cover * (0.45 + 0.75 * needles), 0, 1).astype(np.float32)
     tint = np.array([0.88, 0.95, 1.0], np.float32)
-    found: Array = ice[..., None] * tint
-    return found
+    colours: Array = ice[..., None] * tint
+    return colours

@@ -1,20 +1,20 @@
-"""Pictures made worse on purpose: the corruptions of Hendrycks and Dietterich, at five severities.
+"""Image corruptions of Hendrycks and Dietterich at five severities.
 
-(Hendrycks and Dietterich 2019, arXiv 1903.12261: fifteen kinds, and the four they kept for validation.) Here
-are the kinds and their strengths; the data set of corrupted pictures is `corrupted_sets.py`'s.
+(Hendrycks and Dietterich 2019, arXiv 1903.12261: fifteen kinds, and four more for validation.)
 
-The strengths are those published with ImageNet-C, for pictures of 224 pixels. What is a length in pixels
-(radii, widths of blurs, displacements, sizes of flakes) is multiplied by the picture's shorter side over 224,
-so that a small picture is blurred as a large one would be; on pictures of 32 pixels the mild blurs therefore
-do almost nothing. What is no length stays: noise, colours, the factors of zoom and pixelate, the quality of
-JPEG. The code is this project's own, and differs from the original's pixels:
+The strengths are those published with ImageNet-C, for images of 224 pixels. Lengths in pixels (radii, widths
+of blurs, displacements, sizes of flakes) are multiplied by the image's shorter side / 224, so that small and
+large images look equally blurred; on images of 32 pixels the mild blurs have almost no effect. Other
+strengths are not scaled: noise, colours, factors of zoom and pixelate, JPEG quality. The code is our own, and
+its pixels differ from the original's:
 
-- frost is drawn, where the original lays photographs of frost over the picture;
-- glass moves every pixel once, by the sum of the original's moves, not pixel after pixel in swaps;
-- the clouds of fog, the streaks of motion and snow come from other generators, and water does not glint.
+- frost is synthetic; the original overlays photographs of frost;
+- glass moves every pixel once, by the sum of the original's moves, instead of swapping pixels one by one;
+- the clouds of fog and the streaks of motion and snow come from other generators, and water has no
+  highlights.
 
-Elastic is as published, where the second severity is harsher than the third: two bend the whole picture,
-three its small regions. Noise is as for ImageNet, harsher than CIFAR-10-C's.
+Elastic is as published: severity 2 is harsher than 3, because 1 and 2 deform the whole image, the others
+small regions. Noise is as for ImageNet-C, harsher than CIFAR-10-C's.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ from diptych.evaluation.robustness.corruption_fields import (
 
 SIDE = 224  # of the pictures that the published lengths are for
 SEVERITIES = (1, 2, 3, 4, 5)
-_LONGEST = 2048  # side of a layer of snow or drops: on a very long strip they are drawn out
-VERSION = 1  # of what the functions below make: rows and figures of another one are not the same
+_LONGEST = 2048  # largest side of a layer of snow or drops; on longer images they are stretched
+VERSION = 1  # of the corruptions' output; part of fingerprints, so that results of versions are not mixed
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Corruption:
     Attributes
     ----------
     apply : callable
-        From a picture, a strength, a generator and the factor on lengths to a picture.
+        From an image, a strength, a random generator and the factor on lengths to an image.
     strengths : tuple of five
-        One a severity, as `apply` takes them.
+        One per severity, for `apply`.
     kind : str
         The family: noise, blur, weather, digital, or extra (the four for validation).
     """
@@ -72,7 +72,7 @@ class Corruption:
 def corrupt(
     picture: Image.Image, corruption: str, severity: int, *, seed: int = 0, key: str = ""
 ) -> Image.Image:
-    """A corrupted copy of a picture, the same one for the same arguments.
+    """Return a corrupted copy of an image, deterministic in the arguments.
 
     Parameters
     ----------
@@ -84,20 +84,20 @@ def corrupt(
         1 to 5.
     seed : int
     key : str
-        Names the picture. What is random follows from seed, corruption, severity and key alone: not from the
-        order of pictures, nor from the thread.
+        Name of the image. Random numbers depend only on seed, corruption, severity and key: not on the order
+        of images or the thread.
 
     Returns
     -------
     PIL.Image.Image
-        Of the same mode and size.
+        With the same mode and size.
 
     Raises
     ------
     InputError
-        No such corruption or severity.
+        An unknown corruption or severity.
     ImageError
-        Another mode, or no pixels.
+        Another mode, or an empty image.
     MissingExtraError
         SciPy is not installed.
 
@@ -118,14 +118,14 @@ def corrupt(
         )
     named = f"{seed}\0{corruption}\0{severity}\0{key}".encode("utf-8", "surrogateescape")
     rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(named, digest_size=16).digest()))
-    found = CORRUPTIONS[corruption]
+    kind = CORRUPTIONS[corruption]
     array = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
-    worse = found.apply(array, found.strengths[severity - 1], rng, min(picture.size) / SIDE)
-    return _image(worse).convert(picture.mode)
+    corrupted = kind.apply(array, kind.strengths[severity - 1], rng, min(picture.size) / SIDE)
+    return _image(corrupted).convert(picture.mode)
 
 
 def check(corruption: str, severity: int) -> None:
-    """Raise InputError unless there is such a corruption and severity."""
+    """Raise InputError for an unknown corruption or severity."""
     if corruption not in CORRUPTIONS:
         raise InputError(f"no corruption is called {corruption!r}; there are {', '.join(CORRUPTIONS)}")
     if severity not in SEVERITIES:
@@ -147,10 +147,10 @@ def _shot(picture: Array, photons: float, rng: Rng, scale: float) -> Array:
     return (rng.poisson(picture * photons) / photons).astype(np.float32)
 
 
-def _impulse(picture: Array, share: float, rng: Rng, scale: float) -> Array:
+def _impulse(picture: Array, fraction: float, rng: Rng, scale: float) -> Array:
     drawn = rng.random(picture.shape, np.float32)
-    salted = np.where(drawn > 1 - share / 2, np.float32(1), picture)
-    return np.where(drawn < share / 2, np.float32(0), salted)
+    salted = np.where(drawn > 1 - fraction / 2, np.float32(1), picture)
+    return np.where(drawn < fraction / 2, np.float32(0), salted)
 
 
 def _speckle(picture: Array, strength: float, rng: Rng, scale: float) -> Array:
@@ -168,8 +168,8 @@ def _defocus(picture: Array, strength: tuple[float, float], rng: Rng, scale: flo
 def _glass(picture: Array, strength: tuple[float, int, int], rng: Rng, scale: float) -> Array:
     sigma, most, times = strength
     (height, width), soft = picture.shape[:2], blurred(picture, sigma * scale)
-    # Each of `times` moves is one of -most .. most pixels. On small pictures the sum is a part of a pixel: as
-    # many pixels move by a whole one.
+    # Each of `times` moves is from -most to most pixels. On small images the sum is a fraction of a pixel,
+    # such as 0.3: random rounding then moves 30 % of the pixels by 1 and the others by 0.
     moves = rng.uniform(-(most + 0.5), most + 0.5, (times, 2, height, width)).sum(0) * scale
     moves = np.floor(moves + rng.random(moves.shape)).astype(np.intp)
     rows = np.clip(np.arange(height)[:, None] + moves[0], 0, height - 1)
@@ -207,7 +207,7 @@ def _soften(picture: Array, sigma: float, rng: Rng, scale: float) -> Array:
 def _snow(picture: Array, strength: tuple[float, ...], rng: Rng, scale: float) -> Array:
     mean, spread, size, least, radius, sigma, kept = strength
     height, width = picture.shape[:2]
-    # Flakes smaller than a pixel are seen as a haze: they fall at the published size and are then scaled.
+    # Flakes smaller than a pixel become a haze: they are generated at the published size and then scaled.
     rows, columns = _published(height, width)
     layer = rng.normal(mean, spread, (math.ceil(rows / size), math.ceil(columns / size))).astype(np.float32)
     layer = scaled(layer, rows, columns)
@@ -222,7 +222,7 @@ def _snow(picture: Array, strength: tuple[float, ...], rng: Rng, scale: float) -
 
 
 def _published(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of a picture of this shape at the size that the strengths are for."""
+    """Rows and columns of an image of this shape, scaled to the size of the published strengths."""
     factor = SIDE / min(height, width)
     return min(round(height * factor), _LONGEST), min(round(width * factor), _LONGEST)
 
@@ -240,15 +240,15 @@ def _fog(picture: Array, strength: tuple[float, float], rng: Rng, scale: float) 
 
 
 def _brightness(picture: Array, more: float, rng: Rng, scale: float) -> Array:
-    """More of HSV's value; hue and saturation stay."""
+    """Increase HSV's value; hue and saturation are kept."""
     value = picture.max(-1, keepdims=True)
     brighter = np.clip(value + np.float32(more), 0, 1)
-    found: Array = np.where(value > 0, picture / np.maximum(value, 1e-6), 1) * brighter
-    return found
+    result: Array = np.where(value > 0, picture / np.maximum(value, 1e-6), 1) * brighter
+    return result
 
 
 def _spatter(picture: Array, strength: tuple[float, ...], rng: Rng, scale: float) -> Array:
-    """Drops of water, at the harshest two of mud: where smoothed noise is over a level."""
+    """Drops of water, at severities 4 and 5 of mud, where smoothed noise exceeds a level."""
     mean, spread, sigma, least, soft, mud = strength
     noise = rng.normal(mean, spread, (*_published(*picture.shape[:2]), 1)).astype(np.float32)
     noise = blurred(noise, sigma)
@@ -268,30 +268,30 @@ def _spatter(picture: Array, strength: tuple[float, ...], rng: Rng, scale: float
 
 def _contrast(picture: Array, kept: float, rng: Rng, scale: float) -> Array:
     mean = picture.mean((0, 1), keepdims=True)
-    found: Array = (picture - mean) * np.float32(kept) + mean
-    return found
+    result: Array = (picture - mean) * np.float32(kept) + mean
+    return result
 
 
 def _elastic(picture: Array, strength: tuple[float, float, float], rng: Rng, scale: float) -> Array:
     alpha, sigma, bend = (part * min(picture.shape[:2]) for part in strength)
     height, width = picture.shape[:2]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    # Three corners of a square in the middle go each its own way: that is an affine map.
+    # An affine map is defined by the random moves of three corners of a centred square.
     centre, third = np.array([height, width]) / 2, min(height, width) / 3
     before = np.array([[third, third], [third, -third], [-third, -third]])
     after = before + rng.uniform(-bend, bend, before.shape)
     ones = np.ones((3, 1))
-    matrix = np.linalg.solve(np.hstack([after, ones]), before)  # (3, 2): from where each place is taken
+    matrix = np.linalg.solve(np.hstack([after, ones]), before)  # (3, 2): from output to input positions
     down, across = rows - centre[0], columns - centre[1]
     taken = [down * matrix[0, i] + across * matrix[1, i] + matrix[2, i] + centre[i] for i in (0, 1)]
-    taken = [place + alpha * smooth_noise(height, width, sigma, rng) for place in taken]
+    taken = [position + alpha * smooth_noise(height, width, sigma, rng) for position in taken]
     mapped = scipy("ndimage").map_coordinates
     return np.stack([mapped(picture[..., c], taken, order=1, mode="reflect") for c in range(3)], axis=-1)
 
 
-def _pixelate(picture: Array, share: float, rng: Rng, scale: float) -> Array:
+def _pixelate(picture: Array, fraction: float, rng: Rng, scale: float) -> Array:
     image, box = _image(picture), Image.Resampling.BOX
-    small = image.resize((max(1, int(image.width * share)), max(1, int(image.height * share))), box)
+    small = image.resize((max(1, int(image.width * fraction)), max(1, int(image.height * fraction))), box)
     return np.asarray(small.resize(image.size, box), dtype=np.float32) / 255
 
 
@@ -302,15 +302,15 @@ def _jpeg(picture: Array, quality: int, rng: Rng, scale: float) -> Array:
 
 
 def _saturate(picture: Array, strength: tuple[float, float], rng: Rng, scale: float) -> Array:
-    """HSV's saturation times a factor and more; hue and value stay."""
+    """Multiply HSV's saturation by a factor and add an offset; hue and value are kept."""
     factor, more = strength
     value = picture.max(-1, keepdims=True)
     least = picture.min(-1, keepdims=True)
     before = (value - least) / np.maximum(value, 1e-6)
     after = np.clip(before * factor + more, 0, 1)
     ratio = np.where(before > 1e-6, after / np.maximum(before, 1e-6), 0)
-    found: Array = value - (value - picture) * ratio
-    return found
+    result: Array = value - (value - picture) * ratio
+    return result
 
 
 CORRUPTIONS: dict[str, Corruption] = {
@@ -342,7 +342,7 @@ CORRUPTIONS: dict[str, Corruption] = {
     "contrast": Corruption(_contrast, (0.4, 0.3, 0.2, 0.1, 0.05), "digital"),
     "elastic": Corruption(
         _elastic,
-        # The strength and width of the waves, and how far corners go, in parts of the side.
+        # Strength and width of the waves, and range of the corners' moves, as fractions of the side.
         ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02)),
         "digital",
     ),
@@ -364,4 +364,4 @@ CORRUPTIONS: dict[str, Corruption] = {
     "saturate": Corruption(_saturate, ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)), "extra"),
 }
 # The fifteen that are measured by default.
-STANDARD = tuple(name for name, one in CORRUPTIONS.items() if one.kind != "extra")
+STANDARD = tuple(name for name, corruption in CORRUPTIONS.items() if corruption.kind != "extra")

@@ -1,12 +1,11 @@
-"""Effective robustness: how far a model lies above the line of ordinary models (Taori et al. 2020).
+"""Effective robustness: accuracy under a shift beyond the prediction for ordinary models (Taori et al. 2020).
 
-(arXiv 2007.00644; CLIP paper, section 3.3 and figure 13.) Among models trained in the ordinary way, accuracy
-under a shift is foretold by accuracy on the reference: on logit-scaled axes by a line. What a model has
-beyond that line is its effective robustness. Pure functions of accuracies; where these come from is
-`robustness.py`'s business.
+(arXiv 2007.00644; CLIP paper, section 3.3 and figure 13.) For models with standard training, the accuracy
+under a shift is a linear function of the accuracy on the reference, on logit-scaled axes. Effective
+robustness is the distance of a model above this line. Pure functions of accuracies.
 
-An accuracy of 0 or 1 has no logit. Counted on n pictures, accuracies are kept half a picture away from both
-ends: between 1 / (2n) and 1 - 1 / (2n).
+An accuracy of 0 or 1 has no finite logit. Accuracies on n images are clipped to 1 / (2n) and 1 - 1 / (2n):
+half an image from both ends.
 """
 
 from __future__ import annotations
@@ -24,44 +23,44 @@ RESAMPLES = 1000
 
 
 def logit(accuracy: ArrayLike, n: ArrayLike) -> Floats:
-    """log(p / (1 - p)) of accuracies counted on `n` pictures, kept half a picture away from 0 and 1.
+    """Logit, log(p / (1 - p)), of accuracies on `n` images, clipped half an image away from 0 and 1.
 
     Examples
     --------
-    >>> logit([0.5, 0.75, 1.0], 100).round(4).tolist()        # the last one as 0.995
+    >>> logit([0.5, 0.75, 1.0], 100).round(4).tolist()        # the last as 0.995
     [0.0, 1.0986, 5.2933]
     """
-    shares, counts = np.asarray(accuracy, np.float64), np.asarray(n, np.float64)
-    if not ((shares >= 0) & (shares <= 1)).all() or not (counts >= 1).all():
+    accuracies, counts = np.asarray(accuracy, np.float64), np.asarray(n, np.float64)
+    if not ((accuracies >= 0) & (accuracies <= 1)).all() or not (counts >= 1).all():
         raise InputError(
-            f"accuracies {shares.tolist()} on {counts.tolist()} pictures: expected 0 to 1, on some"
+            f"accuracies {accuracies.tolist()} on {counts.tolist()} pictures: expected 0 to 1, on 1 or more"
         )
     margin = 0.5 / counts
-    clipped = np.clip(shares, margin, 1 - margin)
-    found: Floats = np.log(clipped / (1 - clipped))
-    return found
+    clipped = np.clip(accuracies, margin, 1 - margin)
+    logits: Floats = np.log(clipped / (1 - clipped))
+    return logits
 
 
 def expit(x: ArrayLike) -> Floats:
-    """1 / (1 + exp(-x)), safe against overflow; the inverse of `logit`."""
-    found: Floats = 0.5 * (1 + np.tanh(0.5 * np.asarray(x, np.float64)))
-    return found
+    """Sigmoid, 1 / (1 + exp(-x)), safe against overflow; the inverse of `logit`."""
+    probabilities: Floats = 0.5 * (1 + np.tanh(0.5 * np.asarray(x, np.float64)))
+    return probabilities
 
 
 @dataclass(frozen=True)
 class Line:
-    """What ordinary models have under a shift, by what they have on the reference.
+    """Line that predicts accuracy under a shift from accuracy on the reference.
 
     Attributes
     ----------
     slope, intercept : float
         Between logits.
     models : int
-        It was fitted to.
+        Number of models it was fitted to.
     residual : float
-        Root mean square distance of these from it, in logits.
+        Root mean square residual, in logits.
     resampled : (B, 2) floats
-        Slopes and intercepts of as many draws of the models with replacement; none of two models.
+        Slopes and intercepts of bootstrap samples of the models; empty with two models.
     """
 
     slope: float
@@ -71,11 +70,11 @@ class Line:
     resampled: Floats
 
     def predict(self, reference: ArrayLike, n: ArrayLike) -> Floats:
-        """Accuracy under the shift of an ordinary model that has this one on `n` pictures."""
+        """Predicted accuracy under the shift, from the accuracy on `n` images of the reference."""
         return expit(self.slope * logit(reference, n) + self.intercept)
 
     def band(self, reference: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
-        """Where the line may lie, given that the models are a sample: a percentile interval at each place."""
+        """Percentile interval of the line at each accuracy, over bootstrap samples of the models."""
         if not len(self.resampled):
             raise InputError(f"a line through {self.models} models has no band: expected three or more")
         x = np.atleast_1d(logit(reference, n))
@@ -93,21 +92,21 @@ def fit_line(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Line:
-    """The line of ordinary models: least squares between logits.
+    """Fit the line of ordinary models by least squares between logits.
 
     Parameters
     ----------
     reference, shifted : (M,) floats
         Accuracies of M models, in the same order.
     n, shifted_n : int
-        Pictures they were counted on.
+        Numbers of images on which they were measured.
     resamples, seed : int
-        Of the models, for the band.
+        Of the bootstrap over models, for the band.
 
     Raises
     ------
     InputError
-        Fewer than two models, or all with one accuracy on the reference.
+        Fewer than two models, or all with the same accuracy on the reference.
 
     Examples
     --------
@@ -121,14 +120,14 @@ def fit_line(
         raise InputError(f"{len(reference)} accuracies on the reference, {len(shifted)} under the shift")
     if len(reference) < 2:
         raise InputError(
-            f"{len(reference)} ordinary models: a line takes two or more, of unlike accuracy (three or more "
-            "for a band); train some small ones, see recipes/robustness.py"
+            f"{len(reference)} ordinary models: a line needs two or more of different accuracy (three or "
+            "more for a band); train some small ones, see recipes/robustness.py"
         )
     x, y = logit(reference, n), logit(shifted, shifted_n or n)
     if np.ptp(x) < 1e-9:
         raise InputError(
-            f"all {len(x)} ordinary models have the accuracy {reference[0]:.3f} on the reference: no line "
-            "goes through one place; take models of unlike size or training"
+            f"all {len(x)} ordinary models have the accuracy {reference[0]:.3f} on the reference, so no line "
+            "can be fitted: take models that differ in size or training"
         )
     slope, intercept = _least_squares(x, y)
     residual = float(np.sqrt(np.mean((y - slope * x - intercept) ** 2)))
@@ -137,15 +136,15 @@ def fit_line(
 
 
 def predicted_draws(reference: Floats, line: Line, n: int, *, seed: int = 0) -> Floats:
-    """What the line says of accuracies on draws of the pictures, each with a draw of the line, (B,).
+    """Predictions of the line for bootstrap accuracies, each with a bootstrap sample of the line, (B,).
 
     Parameters
     ----------
     reference : (B,) floats
     line : Line
-        Without a band it counts as known.
+        Without a band it is taken as exact.
     n : int
-        Pictures of the reference.
+        Number of images of the reference.
     seed : int
     """
     count = len(reference)
@@ -162,10 +161,10 @@ def _least_squares(x: Floats, y: Floats) -> tuple[float, float]:
 
 
 def _resampled(x: Floats, y: Floats, count: int, rng: np.random.Generator) -> Floats:
-    """Lines through draws of the models, (count, 2); a draw of one accuracy alone is drawn again."""
-    found: list[tuple[float, float]] = []
-    while len(found) < count:
+    """Lines of bootstrap samples of the models, (count, 2); samples with a single accuracy are redrawn."""
+    lines: list[tuple[float, float]] = []
+    while len(lines) < count:
         rows = rng.integers(0, len(x), len(x))
         if np.ptp(x[rows]) > 1e-9:
-            found.append(_least_squares(x[rows], y[rows]))
-    return np.array(found).reshape(-1, 2)
+            lines.append(_least_squares(x[rows], y[rows]))
+    return np.array(lines).reshape(-1, 2)

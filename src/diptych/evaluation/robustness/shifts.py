@@ -1,8 +1,8 @@
-"""A reference data set and its shifts, and what one model makes of them.
+"""Accuracy of a model on a reference data set and its distribution shifts.
 
-(CLIP paper, section 3.3; Taori et al. 2020, arXiv 2007.00644.) A group holds pictures of one set of classes:
-ImageNet with V2, A, R, Sketch and ObjectNet; photographs with paintings and sketches; clean pictures with
-their corruptions. Models are compared in `robustness.py`.
+(CLIP paper, section 3.3; Taori et al. 2020, arXiv 2007.00644.) The data sets of a group have the same
+classes: ImageNet with V2, A, R, Sketch and ObjectNet; photographs with paintings and sketches; clean images
+with their corruptions. Models are compared in `shift_gaps.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from diptych.datasets.dataset import ImageDataset
 from diptych.datasets.overlap import check_overlaps
 from diptych.errors import DataError, InputError
-from diptych.evaluation.protocols.classification import spread
+from diptych.evaluation.protocols.classification import at_positions
 from diptych.evaluation.protocols.scorers import Scorer, score
 from diptych.evaluation.protocols.settings import Settings, Setup
 from diptych.evaluation.results.result import Result
@@ -40,15 +40,15 @@ class ShiftGroup:
     reference : ImageDataset
         Its classes, in their order, are the columns of scores.
     shifts : sequence of ImageDataset
-        Of the same classes.
+        With the same classes.
     shared_classes : bool
-        A shift may have other classes: it and the reference are then measured among those that both have, as
-        is done for ImageNet-A and ImageNet-R, which have 200 of the 1,000.
+        Allow shifts with other classes: such a shift and the reference are measured on their common classes,
+        as is usual for ImageNet-A and ImageNet-R, which have 200 of the 1,000.
 
     Raises
     ------
     DataError
-        No shift, two of one name, or classes that differ.
+        No shift, two with the same name, or classes that differ.
     """
 
     reference: ImageDataset
@@ -59,52 +59,52 @@ class ShiftGroup:
         name = self.reference.name
         if not self.shifts:
             raise DataError(
-                f"{name} has no shift beside it: name other data sets of its classes, domains, or corruptions"
+                f"{name} has no shifts: give other data sets of its classes, domains, or corruptions"
             )
-        taken = [name, *(shift.name for shift in self.shifts)]
-        if twice := sorted({one for one in taken if taken.count(one) > 1}):
-            raise DataError(f"two data sets are called {twice[0]!r}: give one another name")
+        names = [name, *(shift.name for shift in self.shifts)]
+        if repeated := sorted({each for each in names if names.count(each) > 1}):
+            raise DataError(f"two data sets are called {repeated[0]!r}: give one of them another name")
         for shift in self.shifts:
             if shift.class_names == self.reference.class_names:
                 continue
-            mine, theirs = set(self.reference.class_names), set(shift.class_names)
-            if (mine != theirs and not self.shared_classes) or len(mine & theirs) < 2:
-                only = [_few(mine - theirs), _few(theirs - mine)]
+            expected, actual = set(self.reference.class_names), set(shift.class_names)
+            common = len(expected & actual)
+            if (expected != actual and not self.shared_classes) or common < 2:
                 raise DataError(
-                    f"{name} and {shift.name} have other classes (of {len(mine)} and {len(theirs)}, "
-                    f"{len(mine & theirs)} in both; only in {name}: {only[0]}; only in {shift.name}: "
-                    f"{only[1]}): rename the folders, or measure among the classes that both have "
-                    "(shared_classes)"
+                    f"{name} and {shift.name} have different classes (of {len(expected)} and {len(actual)}, "
+                    f"{common} in both; only in {name}: {_few(expected - actual)}; only in {shift.name}: "
+                    f"{_few(actual - expected)}): rename the folders, or measure among the classes that both "
+                    "have (shared_classes)"
                 )
 
     @property
     def paired(self) -> bool:
-        """Whether the shifts are the reference's own pictures, changed."""
+        """Whether all shifts are corrupted copies of the reference's images."""
         return all(isinstance(shift, CorruptedDataset) for shift in self.shifts)
 
     @property
     def series(self) -> dict[str, list[int]]:
-        """What a line is fitted for: name -> which shifts are averaged; the mean over all comes last."""
-        found: dict[str, list[int]] = {}
+        """Series for which lines are fitted: name -> indices of the averaged shifts; the last is the mean."""
+        series: dict[str, list[int]] = {}
         for number, shift in enumerate(self.shifts):
             known = isinstance(shift, CorruptedDataset) and self.paired
             name = CORRUPTIONS[shift.corruption].kind if known else shift.name  # type: ignore[attr-defined]
-            found.setdefault(name, []).append(number)
-        return found if len(found) == 1 else {**found, MEAN: list(range(len(self.shifts)))}
+            series.setdefault(name, []).append(number)
+        return series if len(series) == 1 else {**series, MEAN: list(range(len(self.shifts)))}
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What one model has on a group.
+class ShiftResults:
+    """Results of one model on a group.
 
     Attributes
     ----------
     model : str
     reference : Result
     shifts : sequence of Result
-        One a shift.
+        One per shift.
     narrowed : mapping of shift's name to Result
-        The reference among the shift's classes, where these are fewer.
+        Result on the reference restricted to the shift's classes, if these are fewer.
     paired : bool
         As for `ShiftGroup`.
     """
@@ -116,36 +116,36 @@ class Standing:
     paired: bool = False
 
     def reference_of(self, shift: Result) -> Result:
-        """What a shift's accuracy is compared with."""
+        """The result that a shift is compared with."""
         return self.narrowed.get(shift.dataset, self.reference)
 
     def accuracies(self) -> Floats:
-        """Of the reference and of the shift, for each shift, (2, K)."""
-        pairs = [(self.reference_of(one).metrics["acc1"], one.metrics["acc1"]) for one in self.shifts]
+        """Accuracies on the reference and on the shift, for each of K shifts, (2, K)."""
+        pairs = [(self.reference_of(shift).metrics["acc1"], shift.metrics["acc1"]) for shift in self.shifts]
         return np.array(pairs, dtype=np.float64).T
 
-    def draws(self, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-        """The same on draws of the pictures with replacement, (resamples, 2, K).
+    def bootstrap_accuracies(self, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+        """`accuracies` of bootstrap samples of the images, (resamples, 2, K).
 
-        Corruptions are of the reference's own pictures, so a draw takes a picture everywhere or nowhere. Two
-        models get the same draws of the same pictures: differences between them are differences on these.
+        Corruptions are of the reference's own images, so a sample contains the same images everywhere. With
+        one seed two models get the same samples: a difference between them is paired.
         """
         if self.paired:
             columns = [_outcomes(self.reference), *map(_outcomes, self.shifts)]
             drawn = _resampled(np.stack(columns, axis=1), resamples, seed)
             first = np.repeat(drawn[:, :1], len(self.shifts), axis=1)
             return np.stack([first, drawn[:, 1:]], axis=1)
-        known: dict[int, Floats] = {}
+        means: dict[int, Floats] = {}
         for number, shift in enumerate(self.shifts):
-            for salt, one in ((0, self.reference_of(shift)), (number + 1, shift)):
-                if id(one) not in known:
-                    known[id(one)] = _resampled(_outcomes(one)[:, None], resamples, seed + salt)[:, 0]
-        pairs = [[known[id(self.reference_of(one))], known[id(one)]] for one in self.shifts]
+            for salt, result in ((0, self.reference_of(shift)), (number + 1, shift)):
+                if id(result) not in means:
+                    means[id(result)] = _resampled(_outcomes(result)[:, None], resamples, seed + salt)[:, 0]
+        pairs = [[means[id(self.reference_of(result))], means[id(result)]] for result in self.shifts]
         return np.array(pairs).transpose(2, 1, 0)
 
 
-def measure(scorer: Scorer, group: ShiftGroup, **settings: Unpack[Settings]) -> Standing:
-    """Ask one model about the reference and every shift.
+def measure_shifts(scorer: Scorer, group: ShiftGroup, **settings: Unpack[Settings]) -> ShiftResults:
+    """Measure a model on the reference and every shift.
 
     Parameters
     ----------
@@ -153,17 +153,19 @@ def measure(scorer: Scorer, group: ShiftGroup, **settings: Unpack[Settings]) -> 
         Its columns are `group.reference.class_names`.
     group : ShiftGroup
     **settings
-        See `Settings`; `model` is what tables call it.
+        See `Settings`; `model` is its name in tables.
 
     Raises
     ------
     InputError
-        Another number of scores than classes.
+        A number of scores that differs from that of classes.
     DataError
-        No picture of a data set can be read, or two data sets share many.
+        No readable image in a data set, or two data sets that share many images.
     """
     setup = Setup.of(**settings)
-    separate = [one for one in (group.reference, *group.shifts) if not isinstance(one, CorruptedDataset)]
+    separate = [
+        dataset for dataset in (group.reference, *group.shifts) if not isinstance(dataset, CorruptedDataset)
+    ]
     check_overlaps(separate if not group.paired else (), allow=setup.allow_overlap)
     reference, scores = _result(scorer, group.reference, group.reference, setup)
     shifts = [_result(scorer, shift, group.reference, setup)[0] for shift in group.shifts]
@@ -171,34 +173,34 @@ def measure(scorer: Scorer, group: ShiftGroup, **settings: Unpack[Settings]) -> 
     for shift in group.shifts:
         columns = _columns(shift, group.reference)
         if len(columns) < len(group.reference.class_names):
-            narrowed[shift.name] = _judged(scorer, group.reference, columns, scores, setup)
-    return Standing(setup.model or scorer.identity, reference, shifts, narrowed, group.paired)
+            narrowed[shift.name] = _accuracy_result(scorer, group.reference, columns, scores, setup)
+    return ShiftResults(setup.model or scorer.identity, reference, shifts, narrowed, group.paired)
 
 
 def _result(
     scorer: Scorer, dataset: ImageDataset, reference: ImageDataset, setup: Setup
 ) -> tuple[Result, tuple[NDArray[np.float32], NDArray[np.intp]]]:
-    """Accuracy among the classes that are the reference's too; and the scores with their positions."""
-    found = score(scorer, dataset, setup)
-    if found.rows.shape[1] != len(reference.class_names):
+    """Accuracy among the classes that the reference has too; and the scores with their positions."""
+    scored = score(scorer, dataset, setup)
+    if scored.rows.shape[1] != len(reference.class_names):
         raise InputError(
-            f"{setup.model or scorer.identity} gives {found.rows.shape[1]} scores for the "
+            f"{setup.model or scorer.identity} gives {scored.rows.shape[1]} scores for the "
             f"{len(reference.class_names)} classes of {reference.name}: expected one for each, in their order"
         )
-    scores = (found.rows, found.positions)
+    scores = (scored.rows, scored.positions)
     columns = _columns(dataset, reference)
-    return _judged(scorer, dataset, columns, scores, setup, found.failures, reference), scores
+    return _accuracy_result(scorer, dataset, columns, scores, setup, scored.failures, reference), scores
 
 
 def _columns(shift: ImageDataset, reference: ImageDataset) -> list[int]:
-    """Columns of the reference's classes that a shift has too."""
+    """Columns of the classes that the reference and a shift have in common."""
     if shift.class_names == reference.class_names:
         return list(range(len(reference.class_names)))
     theirs = set(shift.class_names)
     return [column for column, name in enumerate(reference.class_names) if name in theirs]
 
 
-def _judged(
+def _accuracy_result(
     scorer: Scorer,
     dataset: ImageDataset,
     columns: Sequence[int],
@@ -207,27 +209,28 @@ def _judged(
     failures: tuple[object, ...] = (),
     reference: ImageDataset | None = None,
 ) -> Result:
-    """A result from scores, among some of the reference's classes; pictures of other classes do not count."""
+    """Accuracy from scores, among some of the reference's classes; images of other classes are left out."""
     answers = (reference or dataset).class_names
     rows, positions = scores
     if len(columns) == len(answers) and dataset.class_names == answers:
-        place = np.arange(len(answers))
+        label_map = np.arange(len(answers))
     else:
-        # By name: classes of one name, such as ImageNet's two "sunglasses", are one class, of the best score.
+        # By name: classes with the same name, such as ImageNet's two "sunglasses", become one class with the
+        # larger score.
         among: dict[str, list[int]] = {}
         for column in columns:
             among.setdefault(answers[column], []).append(column)
         number = {name: position for position, name in enumerate(among)}
-        place = np.array([number.get(name, -1) for name in dataset.class_names])
+        label_map = np.array([number.get(name, -1) for name in dataset.class_names])
         rows = np.stack([rows[:, each].max(axis=1) for each in among.values()], axis=1)
-    right = place[dataset.labels[positions]]
+    right = label_map[dataset.labels[positions]]
     kept = right >= 0
     if not kept.any():
-        raise DataError(f"no picture of {dataset.name} that can be read is of a class that is compared")
+        raise DataError(f"no readable picture of {dataset.name} has one of the compared classes")
     hits = metrics.hits(rows[kept], right[kept], tolerance=metrics.ROUNDING)
     count = rows.shape[1]
     return setup.result(
-        scorer,  # type: ignore[arg-type]  # an identity is all that is asked of it
+        scorer,  # type: ignore[arg-type]  # only its identity is used
         dataset,
         task="classification_under_shift",
         metrics={"acc1": float(hits.mean())},
@@ -236,17 +239,21 @@ def _judged(
         n=len(hits),
         classes=count,
         failures=failures,  # type: ignore[arg-type]
-        outcomes={"acc1": spread(hits, positions[kept], len(dataset))},
+        outcomes={"acc1": at_positions(hits, positions[kept], len(dataset))},
     )
 
 
 def _outcomes(result: Result) -> Floats:
-    """What each picture that was read contributed."""
+    """Outcomes of the readable images."""
     return np.array([value for value in result.outcomes["acc1"] if value is not None], dtype=np.float64)
 
 
 def _resampled(table: Floats, resamples: int, seed: int) -> Floats:
-    """Means of the columns on draws of the rows with replacement, (resamples, columns)."""
+    """Means of the columns of a table over bootstrap samples of its rows, (resamples, columns).
+
+    A sample is a vector of counts: with 4 rows, [2, 1, 0, 1] takes the first row twice and the third never,
+    so the means of many samples are one matrix product.
+    """
     rng, rows = np.random.default_rng(seed), len(table)
     step = max(1, 4_000_000 // rows)
     even = np.full(rows, 1 / rows)
@@ -257,5 +264,7 @@ def _resampled(table: Floats, resamples: int, seed: int) -> Floats:
 
 
 def _few(names: Iterable[str]) -> str:
-    found = sorted(names)
-    return (", ".join(map(repr, found[:3])) or "none") + (f" and {len(found) - 3} more" if found[3:] else "")
+    ordered = sorted(names)
+    return (", ".join(map(repr, ordered[:3])) or "none") + (
+        f" and {len(ordered) - 3} more" if ordered[3:] else ""
+    )
