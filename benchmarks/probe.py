@@ -101,7 +101,7 @@ def _features(encoder: Any, name: str, args: Any) -> Work:
         return embedded.rows, data.labels[embedded.positions]
 
     (features, labels), (test_features, truth) = read(train), read(test)
-    return Work(features, labels, test_features, truth, *split(labels, 0.2, seed=0))
+    return Work(features, labels, test_features, truth, *split_validation(labels, 0.2, seed=0))
 
 
 def _ours(work: Work) -> Swept:

@@ -190,7 +190,7 @@ def curve(run: Path, measures: Sequence[Measure]) -> Interpolation:
     interpolation = Interpolation(
         ends[0].identity, ends[1].identity, [measure.metric for measure in measures], points := []
     )
-    before: Sequence[Point] = ()
+    before: Sequence[InterpolationPoint] = ()
     if file.exists() and (read := Interpolation.read(file)).end == interpolation.end:
         before = read.points
 

@@ -164,15 +164,15 @@ def study(args: argparse.Namespace, train_data: Path, test_data: Path) -> list[P
         **{run.name: load_supervised(run, test.class_names) for run in runs},
     }
     group = ShiftGroup(*corruptions_of(test, severities=args.severities, side=SIDE))
-    standings: dict[str, Standing] = {}
+    model_results: dict[str, ShiftResults] = {}
     for name, scorer in all_scorers.items():
         started = time.monotonic()
-        standings[name] = measure(scorer, group, model=name)
-        accuracy, mean = standings[name].accuracies().mean(1)
+        model_results[name] = measure_shifts(scorer, group, model=name)
+        accuracy, mean = model_results[name].accuracies().mean(1)
         summary = f"clean {accuracy:.3f}, corrupted {mean:.3f}"
         print(f"{name}: {summary}, {time.monotonic() - started:.0f} s", flush=True)
-    baselines = [standings[run.name] for run in runs]
-    models = [standings[name] for name in tested]
+    baselines = [model_results[run.name] for run in runs]
+    models = [model_results[name] for name in tested]
     try:
         comparison = compare_robustness(group, models, baselines)
     except InputError as error:  # write a report of the measurements without the line

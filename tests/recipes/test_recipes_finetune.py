@@ -53,7 +53,7 @@ def test_the_table_tells_means_spread_and_what_is_kept(
         return Result(dataset=name, metrics={"acc1": value}, **told)
 
     points = [
-        Point(share, [result("new", share), *(result(str(n), 1 - share / 2) for n in range(4))])
+        InterpolationPoint(share, [result("new", share), *(result(str(n), 1 - share / 2) for n in range(4))])
         for share in recipe["FRACTIONS"]
     ]
     curve = Interpolation("a", "b", ["acc1"] * 5, points)

@@ -239,6 +239,8 @@ class _TextEmbedder:
     def __call__(self, texts: TextSet) -> Embeddings:
         if texts.texts not in self._known:
             labels = tuple(Label(text, (text,)) for text in texts.texts)
-            learned = learn(self._encoder, labels, templates=self._templates, best_text=False, against=None)
-            self._known[texts.texts] = learned.means
+            learned = compute_weights(
+                self._encoder, labels, templates=self._templates, per_text=False, against=None
+            )
+            self._known[texts.texts] = learned.class_embeddings
         return self._known[texts.texts]

@@ -207,9 +207,9 @@ def _is_table(name: PurePosixPath) -> bool:
     return name.suffix.lower() in TABLE_SUFFIXES
 
 
-def _listing(source: Path) -> tuple[list[Member], dict[PurePosixPath, bytes]]:
+def _listing(source: Path) -> tuple[list[ArchiveMember], dict[PurePosixPath, bytes]]:
     """List all files and read the tables among them, in one pass."""
-    members: list[Member] = []
+    members: list[ArchiveMember] = []
     tables: dict[PurePosixPath, bytes] = {}
     for member, data in scan(source, _is_table):
         members.append(member)
@@ -218,9 +218,9 @@ def _listing(source: Path) -> tuple[list[Member], dict[PurePosixPath, bytes]]:
     return members, tables
 
 
-def _pictures(source: Path, members: Iterable[Member]) -> list[Entry]:
+def _pictures(source: Path, members: Iterable[ArchiveMember]) -> list[ImageEntry]:
     entries = [
-        Entry(source, member.name, member.size)
+        ImageEntry(source, member.name, member.size)
         for member in members
         if member.name.suffix.lower() in IMAGE_SUFFIXES
     ]

@@ -86,7 +86,8 @@ def kitti_distances(folder: str | Path) -> ImageDataset:
         )
     labels = [kitti_class(_read(label)) for label, _ in pairs]
     entries = [
-        Entry(picture.parent, PurePosixPath(picture.name), picture.stat().st_size) for _, picture in pairs
+        ImageEntry(picture.parent, PurePosixPath(picture.name), picture.stat().st_size)
+        for _, picture in pairs
     ]
     return _dataset("kitti distances", entries, labels, class_names("kitti"))
 
@@ -134,10 +135,10 @@ def _clevr_scenes(folder: Path) -> list[Mapping[str, Any]]:
     return usable
 
 
-def _clevr_files(folder: str | Path, scenes: Sequence[Mapping[str, Any]]) -> list[Entry]:
+def _clevr_files(folder: str | Path, scenes: Sequence[Mapping[str, Any]]) -> list[ImageEntry]:
     root = Path(folder) / "images" / "val"  # only the listed files: the training images beside them are many
     names = [scene["image_filename"] for scene in scenes]
-    return [Entry(root, PurePosixPath(name), (root / name).stat().st_size) for name in names]
+    return [ImageEntry(root, PurePosixPath(name), (root / name).stat().st_size) for name in names]
 
 
 def _read(path: Path) -> str:
