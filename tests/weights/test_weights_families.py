@@ -27,7 +27,7 @@ from diptych.model.timm_trunk import TimmTrunk
 from diptych.model.vit import VisionTransformer
 from diptych.training.loop.gradients import cached_gradients
 from diptych.training.objectives.objective import Contrastive
-from diptych.training.objectives.tuning import add_low_rank, depth, gentle
+from diptych.training.objectives.tuning import add_low_rank, depth, fine_tuning_defaults
 from diptych.weights import load_checkpoint, to_diptych, to_open_clip, to_transformers
 from tests.training.make_runs import write_pairs
 from tests.weights.tiny_families import TEXTS, pictures, recorded, tiny_towers, write_folder
@@ -116,7 +116,7 @@ def test_a_family_is_trained_on(family: str, tmp_path: Path) -> None:
     shape = read.spec.architecture
     model = build(shape, seed=0)
     model.load_state_dict(read.state)
-    rates = gentle(shape)
+    rates = fine_tuning_defaults(shape)
     deepest = max(depth(name, model) for name, _ in model.named_parameters())
     assert rates["layer_decay"] > 0
     assert deepest == 1 + max(shape.text.layers, shape.vision.layers)
@@ -203,7 +203,7 @@ def test_dropped_patches_keep_their_rotary_positions(tmp_path: Path) -> None:
     shown, everything = torch.randn(2, 3, 32, 32), torch.arange(17).flip(0).expand(2, -1)
     tower.train()
     with pytest.MonkeyPatch.context() as patch:  # all are kept, in another order: the same vector
-        patch.setattr(tower, "_kept", lambda x: everything)
+        patch.setattr(tower, "_sample_positions", lambda x: everything)
         turned = tower(shown)
     torch.testing.assert_close(turned, tower.eval()(shown), atol=1e-5, rtol=0)
 
